@@ -1,0 +1,1 @@
+"""Reading images, tables and other files into arrays and tf.data."""

@@ -1,0 +1,1 @@
+"""Versions of a servable SavedModel: staged, verified, published atomically."""

@@ -1,0 +1,1 @@
+"""What people watch: progress, TensorBoard, tables and pictures."""

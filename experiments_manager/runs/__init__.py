@@ -1,0 +1,1 @@
+"""The run folder: layout, manifest, snapshot, provenance, listing and comparison."""

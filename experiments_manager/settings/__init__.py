@@ -1,0 +1,1 @@
+"""The settings module: its schema, loading, overrides and messages."""
