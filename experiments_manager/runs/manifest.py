@@ -1,0 +1,129 @@
+"""run.json: what a run says about itself, valid at every moment of it.
+
+| key | holds |
+| --- | --- |
+| `schema_version` | `SCHEMA_VERSION` of the tool that wrote the file |
+| `tool_version` | the version of experiments_manager that wrote it first |
+| `state` | `created` (nothing has run yet), `running`, `finished`, `failed` or `interrupted` |
+| `error` | `{"type", "text", "place"}` of what made the run fail, or null |
+| `command`, `overrides`, `hparams`, `settings`, `seed` | what was asked for |
+| `settings_file`, `model_file` | paths relative to the run folder, the latter may be null |
+| `files` | every file of the snapshot, relative to the run folder |
+| `git` | `{"commit", "dirty", "branch", "untracked"}`, or null outside a repository |
+| `packages`, `host`, `devices` | where it ran: versions by name; `{"name", "system", "python", "cpus"}`; a list |
+| `start`, `end`, `resumed` | ISO 8601 with zone; `resumed` is a list of times |
+| `seconds`, `epochs`, `global_step`, `best`, `metrics` | how far it came; `best` is `{"epoch", "step", "value", "name"}` |
+| `data_position`, `exported_model`, `last_version` | see the rooms that write them |
+
+JSON has no NaN and no infinities: these stand in the file as the strings `"NaN"`, `"Infinity"` and `"-Infinity"`.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+from experiments_manager.runs import atomic
+from experiments_manager.runs.errors import RunError, explain
+from experiments_manager.runs.jsonable import to_jsonable
+
+SCHEMA_VERSION = 1
+STATES = ("created", "running", "finished", "failed", "interrupted")
+
+# One lock for all manifests of the process: an update takes a millisecond or two, and two `Run` objects may well stand
+# for the same folder. Other processes are kept away by the run's own lock.
+_updating = threading.Lock()
+
+
+def first_manifest() -> dict[str, Any]:
+    """Give the content of the run.json of a run that has not started."""
+    from experiments_manager import __version__
+
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tool_version": __version__,
+        "state": "created",
+        "error": None,
+        "command": [],
+        "overrides": {},
+        "hparams": {},
+        "settings": {},
+        "seed": None,
+        "settings_file": None,
+        "model_file": None,
+        "files": [],
+        "git": None,
+        "packages": {},
+        "host": {},
+        "devices": [],
+        "data_position": None,
+        "start": None,
+        "resumed": [],
+        "end": None,
+        "seconds": None,
+        "epochs": 0,
+        "global_step": 0,
+        "best": None,
+        "metrics": {},
+        "exported_model": None,
+        "last_version": None,
+    }
+
+
+def read_manifest(file: Path) -> dict[str, Any]:
+    """Read a run.json.
+
+    Raises:
+        RunError: It is missing, damaged, not one of ours, or written by a newer version of the tool.
+    """
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{file.parent} is no run folder: it has no {file.name}. Name a folder that has one.") from error
+    except OSError as error:
+        raise RunError(f"Cannot read {file}: {error.strerror}. Check its permissions and its disk.") from error
+    except ValueError as error:
+        raise RunError(
+            f"{file} is damaged. Expected valid JSON, got: {error}. Restore the file from a copy of the run."
+        ) from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("schema_version"), int):
+        raise RunError(
+            f"{file} is not the manifest of a run. Expected a schema_version in it, got none. "
+            "Name a folder that `experiments_manager train` has made."
+        )
+    if manifest["schema_version"] > SCHEMA_VERSION:
+        raise RunError(_too_new(file, manifest))
+    return manifest
+
+
+def update_manifest(file: Path, fields: dict[str, Any]) -> dict[str, Any]:
+    """Merge `fields` into a run.json, key by key, in one atomic step.
+
+    Args:
+        file: The run.json.
+        fields: New values. A value replaces the former one as a whole, also when both are dictionaries.
+
+    Returns:
+        The whole new content.
+
+    Raises:
+        RunError: It could not be read or written; the file is what it was before.
+    """
+    with _updating:
+        manifest = {**read_manifest(file), **to_jsonable(fields), "schema_version": SCHEMA_VERSION}
+        try:
+            atomic.write_json(file, manifest)
+        except OSError as error:
+            raise explain(error, "write", file) from error
+    return manifest
+
+
+def _too_new(file: Path, manifest: dict[str, Any]) -> str:
+    version = manifest.get("tool_version")
+    needed = f"experiments-manager>={version}" if version else "experiments-manager"
+    return (
+        f"{file} was written by a newer experiments_manager. Expected schema_version up to {SCHEMA_VERSION}, got "
+        f"{manifest['schema_version']}. Upgrade: pip install --upgrade '{needed}'."
+    )

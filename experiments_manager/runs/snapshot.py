@@ -1,0 +1,173 @@
+"""The user's code as it was when the run started, verbatim, loadable from the run folder alone.
+
+Copied are the settings module, its model file, and every *local* module that one of them imports, directly or through
+others. Local is what is found, as Python would find it, in the settings file's folder, the model file's folder, the
+working directory or a further search root; not local are the standard library, installed packages and this package.
+
+Each module keeps the place that its import name asks for (`lib.layers` becomes `settings/lib/layers.py`), so that with
+`settings/` alone on `sys.path` every import finds what it found before. The settings file comes to stand at
+`settings/<its name>`; the model file at the same place relative to it as before where it was below the settings file's
+folder, else at `settings/<its name>`, or at `settings/model_file/<its name>` where that name is taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.machinery
+import shutil
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from experiments_manager.runs import atomic
+from experiments_manager.runs.errors import RunError, explain
+from experiments_manager.runs.imports import Import, imports_of
+
+_THIS_PACKAGE = __name__.partition(".")[0]
+_SUFFIXES = (".py", *importlib.machinery.EXTENSION_SUFFIXES)
+_INSTALLED = {"site-packages", "dist-packages"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """What was copied; all places are relative to the snapshot's folder, with `/` between folders."""
+
+    settings_file: str
+    model_file: str | None
+    files: tuple[str, ...]
+    """Every place, sorted."""
+    sources: tuple[Path, ...]
+    """Where the files were copied from, in the order of `files`."""
+
+
+def take_snapshot(
+    destination: Path,
+    settings_file: Path | str,
+    model_file: Path | str | None = None,
+    search_roots: Iterable[Path | str] = (),
+) -> Snapshot:
+    """Copy the settings module, its model file and every local module they import.
+
+    Args:
+        destination: The snapshot's folder, e.g. `<run>/settings`; it appears whole or not at all, and replaces one
+            that is there.
+        settings_file: The user's settings module.
+        model_file: The user's model file, where there is one.
+        search_roots: Further folders on the import path, searched last.
+
+    Returns:
+        What was copied, and to which places.
+
+    Raises:
+        RunError: A file could not be read or written.
+    """
+    collector = _Collector(Path(settings_file), None if model_file is None else Path(model_file), search_roots)
+    copied = dict(sorted(collector.collect().items()))
+    stage = atomic.staging_path(destination)
+    try:
+        for place, source in copied.items():
+            (stage / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, stage / place)
+        atomic.replace_directory(stage, destination)
+    except OSError as error:
+        raise explain(error, "copy the settings to", destination) from error
+    finally:
+        if stage.exists():
+            shutil.rmtree(stage, ignore_errors=True)
+    return Snapshot(
+        settings_file=str(collector.settings_place),
+        model_file=None if collector.model_place is None else str(collector.model_place),
+        files=tuple(str(place) for place in copied),
+        sources=tuple(copied.values()),
+    )
+
+
+class _Collector:
+    """Follows imports from file to file, and gives each file its place."""
+
+    def __init__(self, settings_file: Path, model_file: Path | None, search_roots: Iterable[Path | str]) -> None:
+        settings_file = _existing(settings_file, "settings file")
+        self.settings_place = PurePosixPath(settings_file.name)
+        self.model_place: PurePosixPath | None = None
+        self._roots = [settings_file.parent]
+        self._found: dict[PurePosixPath, Path] = {}
+        self._to_read: list[PurePosixPath] = []
+        self._add(self.settings_place, settings_file)
+        self._model_file = None if model_file is None else _existing(model_file, "model file")
+        if self._model_file is not None:
+            self._roots.append(self._model_file.parent)
+        self._roots += [Path.cwd(), *(Path(root).absolute() for root in search_roots)]
+        self._installed = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
+
+    def collect(self) -> dict[PurePosixPath, Path]:
+        """Give the source of each place."""
+        self._follow()
+        if self._model_file is not None:
+            self.model_place = self._place_of_model(self._model_file)
+            self._add(self.model_place, self._model_file)
+            self._follow()
+        return self._found
+
+    def _follow(self) -> None:
+        while self._to_read:
+            place = self._to_read.pop()
+            source = self._found[place]
+            if source.suffix == ".py":
+                for wanted in imports_of(source):
+                    self._add_import(wanted, place, source)
+
+    def _add_import(self, wanted: Import, place: PurePosixPath, source: Path) -> None:
+        if wanted.level:
+            # `from .. import x` starts from the importing file itself, wherever that was found.
+            if wanted.level > len(place.parents):
+                return
+            self._add_module(wanted.parts, source.parents[wanted.level - 1], place.parents[wanted.level - 1])
+        elif wanted.parts[0] != _THIS_PACKAGE:
+            for root in self._roots_of(wanted.parts[0]):
+                self._add_module(wanted.parts, root, PurePosixPath())
+
+    def _roots_of(self, name: str) -> list[Path]:
+        """Give the root that has the top-level module; several only where its folders have no `__init__.py`."""
+        namespaces = []
+        for root in self._roots:
+            if _module_file(root, name) is not None:
+                return [root]
+            if (root / name).is_dir():
+                namespaces.append(root)
+        return namespaces
+
+    def _add_module(self, parts: tuple[str, ...], folder: Path, place: PurePosixPath) -> None:
+        """Add the module `parts` below `folder`, and every package on the way to it."""
+        for part in parts:
+            file = _module_file(folder, part)
+            if file is not None and not self._is_installed(file):
+                self._add(place / file.relative_to(folder).as_posix(), file)
+            folder, place = folder / part, place / part
+
+    def _add(self, place: PurePosixPath, source: Path) -> None:
+        if place not in self._found:
+            self._found[place] = source
+            self._to_read.append(place)
+
+    def _is_installed(self, file: Path) -> bool:
+        resolved = file.resolve()
+        return bool(_INSTALLED & set(resolved.parts)) or any(map(resolved.is_relative_to, self._installed))
+
+    def _place_of_model(self, model_file: Path) -> PurePosixPath:
+        if model_file.is_relative_to(self._roots[0]):
+            return PurePosixPath(model_file.relative_to(self._roots[0]).as_posix())
+        place = PurePosixPath(model_file.name)
+        taken = self._found.get(place)
+        return place if taken is None or taken.samefile(model_file) else PurePosixPath("model_file", model_file.name)
+
+
+def _module_file(folder: Path, name: str) -> Path | None:
+    """Find a package or module in one folder, in Python's order: package, extension module, source."""
+    candidates = [folder / name / "__init__.py", *(folder / f"{name}{suffix}" for suffix in _SUFFIXES)]
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _existing(file: Path, role: str) -> Path:
+    if not file.is_file():
+        raise RunError(f"There is no {role} {file}. Expected a Python file. Check the path.")
+    return file.parent.resolve() / file.name
