@@ -12,7 +12,8 @@
 | `git` | `{"commit", "dirty", "branch", "untracked"}`, or null outside a repository |
 | `packages`, `host`, `devices` | where it ran: versions by name; `{"name", "system", "python", "cpus"}`; a list |
 | `start`, `end`, `resumed` | ISO 8601 with zone; `resumed` is a list of times |
-| `seconds`, `epochs`, `global_step`, `best`, `metrics` | how far it came; `best` is `{"epoch", "step", "value", "name"}` |
+| `seconds`, `epochs`, `global_step`, `metrics` | how far it came; last values of the metrics by name |
+| `best` | `{"epoch", "step", "value", "name"}` of the watched value, or null |
 | `data_position`, `exported_model`, `last_version` | see the rooms that write them |
 
 JSON has no NaN and no infinities: these stand in the file as the strings `"NaN"`, `"Infinity"` and `"-Infinity"`.

@@ -23,7 +23,16 @@ LARGEST_DIFF = 10 * 1024 * 1024
 """Bytes of git.diff; what goes beyond is cut, and the last line of the file says so."""
 _TIMEOUT = 3.0  # seconds for each call of git
 # A repository is data, it must not make git run programs of its own (file system monitor, external diff).
-_GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false")
+# Nor may the user's taste in diffs make one that `git apply` does not understand.
+_CONFIGURATION = (
+    "core.fsmonitor=false",
+    "core.quotePath=false",
+    "diff.noprefix=false",
+    "diff.mnemonicPrefix=false",
+    "diff.relative=false",
+    "diff.submodule=short",
+)
+_GIT = ("git", *(word for setting in _CONFIGURATION for word in ("-c", setting)))
 _PLAIN_DIFF = ("--no-ext-diff", "--no-textconv", "--no-color")
 _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
@@ -41,7 +50,7 @@ class GitState:
     untracked: tuple[str, ...]
     """Files of the snapshot that git does not track; they are no part of the diff, for the snapshot has them."""
     diff: bytes
-    """`git diff HEAD` of the whole repository: staged and unstaged changes."""
+    """`git diff HEAD` of the whole repository, staged and unstaged changes; binary files are only named."""
 
     def as_fields(self) -> dict[str, Any]:
         """Give what stands in run.json."""
@@ -68,10 +77,12 @@ def describe_git(settings_file: Path, sources: Sequence[Path] = ()) -> GitState 
     if status is None:
         return None
     lines = status.decode(errors="replace").splitlines()
-    headers = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# "))
+    headers = {line.split(" ")[1]: line.split(" ", 2)[2] for line in lines if line.startswith("# branch.")}
     commit = _unless(headers.get("branch.oid"), "(initial)")
     changed = any(not line.startswith("#") for line in lines)
     diff = _git(folder, "diff", *_PLAIN_DIFF, commit or _EMPTY_TREE, "--") if changed else b""
+    if diff is None:
+        logger.warning("The uncommitted changes could not be read from git; the run is recorded without git.diff.")
     untracked = _untracked(folder, [settings_file.absolute(), *sources])
     return GitState(
         commit=commit,

@@ -1,0 +1,164 @@
+"""The runs below a folder, as rows of a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from experiments_manager.runs.errors import RunError
+from experiments_manager.runs.jsonable import to_jsonable
+from experiments_manager.runs.locking import LOCK_FILE, is_held
+from experiments_manager.runs.run import MANIFEST, Run
+
+DEPTH = 4
+"""Levels of folders below the given one in which runs are looked for."""
+_SKIPPED = {"__pycache__", "node_modules", "site-packages"}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRow:
+    """One run in a list."""
+
+    name: str
+    state: str
+    """As in run.json, or `killed`: run.json says `running`, but no living process holds the run's lock; or
+    `unreadable`: run.json is damaged or too new."""
+    hparams: dict[str, Any]
+    best: float | None
+    """The best watched value."""
+    best_name: str | None
+    best_epoch: int | None
+    epochs: int | None
+    """Completed epochs."""
+    seconds: float | None
+    start: str | None
+    """ISO 8601 with zone."""
+    path: Path
+    problem: str | None = None
+    """Why an `unreadable` run is that."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the row as plain JSON values."""
+        return to_jsonable(dataclasses.asdict(self))
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(RunRow) if field.name not in ("hparams", "problem"))
+"""What `list_runs` sorts by, besides the names of hparams."""
+
+
+def list_runs(directory: Path | str, sort: str | None = None, *, descending: bool = False) -> list[RunRow]:
+    """List the runs in a folder and up to four levels below it.
+
+    Hidden folders and what is inside of a run are not searched.
+
+    Args:
+        directory: The folder; a run folder lists itself.
+        sort: A column (`name`, `state`, `best`, `epochs`, `seconds`, `start`, `path`, …) or the name of a
+            hyperparameter; by default the start. Rows that lack the value come last.
+        descending: Largest value first.
+
+    Returns:
+        One row a run.
+
+    Raises:
+        RunError: There is no such folder, or no such column; then the nearest name is given.
+    """
+    directory = Path(directory).expanduser()
+    if not directory.is_dir():
+        raise RunError(f"There is no folder {directory}. Expected a folder of runs. Check the path.")
+    rows = [_row(Run(path)) for path in _run_folders(directory.resolve(), DEPTH)]
+    return _sorted(rows, sort or "start", descending)
+
+
+def differing_hparams(rows: Iterable[RunRow]) -> list[str]:
+    """Name the hyperparameters whose values are not the same in all rows, in the order of their first appearance.
+
+    A hyperparameter that only some rows have differs. Rows that are unreadable do not count.
+    """
+    hparams = [row.hparams for row in rows if row.state != "unreadable"]
+    names = dict.fromkeys(name for values in hparams for name in values)
+    return [name for name in names if len({repr(values.get(name, "absent")) for values in hparams}) > 1]
+
+
+def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
+    if (folder / MANIFEST).is_file():
+        yield folder
+        return
+    if depth == 0:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return
+    for name in names:
+        if not name.startswith(".") and name not in _SKIPPED:
+            yield from _run_folders(folder / name, depth - 1)
+
+
+def _row(run: Run) -> RunRow:
+    try:
+        manifest = run.manifest
+    except RunError as error:
+        return RunRow(run.name, "unreadable", {}, None, None, None, None, None, None, run.path, str(error))
+    best = _dictionary(manifest.get("best"))
+    return RunRow(
+        name=run.name,
+        state=_state(run, str(manifest.get("state"))),
+        hparams=_dictionary(manifest.get("hparams")),
+        best=_number(best.get("value")),
+        best_name=best.get("name"),
+        best_epoch=best.get("epoch"),
+        epochs=manifest.get("epochs"),
+        seconds=_number(manifest.get("seconds")),
+        start=manifest.get("start"),
+        path=run.path,
+    )
+
+
+def _state(run: Run, state: str) -> str:
+    if state == "running" and not is_held(run.path / LOCK_FILE):
+        return "killed"
+    return state
+
+
+def _sorted(rows: list[RunRow], column: str, descending: bool) -> list[RunRow]:
+    hparams = dict.fromkeys(name for row in rows for name in row.hparams)
+    if column not in COLUMNS and column not in hparams:
+        known = [*COLUMNS, *hparams]
+        near = difflib.get_close_matches(column, known, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"Choose one of {', '.join(known)}."
+        raise RunError(f"Runs cannot be sorted by {column!r}. Expected a column or a hyperparameter. {hint}")
+
+    def value(row: RunRow) -> Any:
+        return getattr(row, column) if column in COLUMNS else row.hparams.get(column)
+
+    present = [row for row in rows if _is_present(value(row))]
+    absent = [row for row in rows if not _is_present(value(row))]
+    return sorted(present, key=lambda row: _sort_key(value(row)), reverse=descending) + absent
+
+
+def _is_present(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def _sort_key(value: Any) -> tuple[int, float, str]:
+    """Numbers before everything else, which is compared as text."""
+    number = _number(value)
+    return (1, 0.0, str(value)) if number is None else (0, number, "")
+
+
+def _number(value: Any) -> float | None:
+    """Read a number as run.json holds it, where NaN and the infinities are strings."""
+    if isinstance(value, (int, float)) or value in ("NaN", "Infinity", "-Infinity"):
+        return float(value)
+    return None
+
+
+def _dictionary(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
