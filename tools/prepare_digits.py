@@ -5,7 +5,7 @@
 Needs scikit-learn and Pillow, and no download. The folder gets the usual shape of such a data set:
 
     digit_0000.png …    8x8 pixels, grey
-    labels.csv          columns file, label, split; the split (train, validation or test) is stratified by label and fixed
+    labels.csv          columns file, label, split: train, validation or test, stratified by label and always the same
 
 Running it again changes nothing. The folder appears whole or not at all.
 """
