@@ -16,9 +16,6 @@ from experiments_manager.runs.run import Run
 Differences = dict[str, list[Any]]
 """For each name whose values are not all the same, the value in each run; `None` where a run does not have it."""
 
-_SHOWN_AS_HPARAMS = ("hparams",)
-_RESULTS = ("state", "best", "epochs", "global_step", "seconds", "metrics")
-
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -27,6 +24,7 @@ class Comparison:
     runs: list[str]
     """Paths of the run folders."""
     settings: Differences
+    """All but the hparams."""
     hparams: Differences
     code: dict[str, list[str]]
     """For each file of the snapshots that differs, the unified diff from the first run to each *other* run (one entry
@@ -36,7 +34,9 @@ class Comparison:
     git: Differences
     host: Differences
     results: Differences
-    """State, best value, epochs, seconds and last metrics of each run, whether they differ or not."""
+    """`state`, `best`, `best_name`, `best_epoch`, `epochs`, `global_step` and `seconds`, whether they differ or not."""
+    metrics: Differences
+    """The last metrics by name, whether they differ or not."""
 
     def to_json(self) -> dict[str, Any]:
         """Give the comparison as plain JSON values."""
@@ -60,25 +60,25 @@ def compare_runs(runs: Sequence[Run | Path | str]) -> Comparison:
         raise RunError(f"There is nothing to compare. Expected two runs or more, got {len(opened)}. Name another run.")
     manifests = [run.manifest for run in opened]
 
-    def differing(key: str, without: Iterable[str] = ()) -> Differences:
-        return _differences([_dictionary(manifest.get(key)) for manifest in manifests], without)
+    def side_by_side(key: str) -> list[dict[str, Any]]:
+        return [_dictionary(manifest.get(key)) for manifest in manifests]
 
+    settings = [{name: value for name, value in row.items() if name != "hparams"} for row in side_by_side("settings")]
     return Comparison(
         runs=[str(run.path) for run in opened],
-        settings=differing("settings", without=_SHOWN_AS_HPARAMS),
-        hparams=differing("hparams"),
+        settings=_differences(settings),
+        hparams=_differences(side_by_side("hparams")),
         code=_code_differences([run.settings_dir for run in opened]),
-        packages=differing("packages"),
-        git=differing("git"),
-        host=differing("host"),
+        packages=_differences(side_by_side("packages")),
+        git=_differences(side_by_side("git")),
+        host=_differences(side_by_side("host")),
         results=_results(manifests),
+        metrics=_table(side_by_side("metrics")),
     )
 
 
-def _differences(tables: Sequence[Mapping[str, Any]], without: Iterable[str] = ()) -> Differences:
-    names = dict.fromkeys(name for table in tables for name in table if name not in without)
-    rows = {name: [table.get(name) for table in tables] for name in names}
-    return {name: values for name, values in rows.items() if not _all_equal(values)}
+def _differences(rows: Sequence[Mapping[str, Any]]) -> Differences:
+    return {name: values for name, values in _table(rows).items() if not _all_equal(values)}
 
 
 def _all_equal(values: Iterable[Any]) -> bool:
@@ -87,20 +87,22 @@ def _all_equal(values: Iterable[Any]) -> bool:
 
 
 def _results(manifests: Sequence[Mapping[str, Any]]) -> Differences:
-    results: Differences = {}
-    for key in _RESULTS:
-        if key == "best":
-            bests = [_dictionary(manifest.get("best")) for manifest in manifests]
-            results["best"] = [best.get("value") for best in bests]
-            results["best_name"] = [best.get("name") for best in bests]
-            results["best_epoch"] = [best.get("epoch") for best in bests]
-        elif key == "metrics":
-            metrics = [_dictionary(manifest.get("metrics")) for manifest in manifests]
-            for name in dict.fromkeys(name for values in metrics for name in values):
-                results[name] = [values.get(name) for values in metrics]
-        else:
-            results[key] = [manifest.get(key) for manifest in manifests]
-    return results
+    bests = [_dictionary(manifest.get("best")) for manifest in manifests]
+    return {
+        "state": [manifest.get("state") for manifest in manifests],
+        "best": [best.get("value") for best in bests],
+        "best_name": [best.get("name") for best in bests],
+        "best_epoch": [best.get("epoch") for best in bests],
+        "epochs": [manifest.get("epochs") for manifest in manifests],
+        "global_step": [manifest.get("global_step") for manifest in manifests],
+        "seconds": [manifest.get("seconds") for manifest in manifests],
+    }
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Differences:
+    """Put the values of every name side by side."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
 def _code_differences(folders: Sequence[Path]) -> dict[str, list[str]]:

@@ -127,4 +127,5 @@ def _runs_below(folder: Path) -> str:
     names = sorted(entry.name for entry in folder.iterdir() if (entry / MANIFEST).is_file())
     if not names:
         return "Name a folder that `experiments_manager train` has made."
-    return f"It holds {len(names)} runs; name one of them, e.g. {folder / names[-1]}."
+    count = "1 run; name it" if len(names) == 1 else f"{len(names)} runs; name one of them"
+    return f"It holds {count}, e.g. {folder / names[-1]}."

@@ -28,7 +28,7 @@ def imports_of(file: Path) -> list[Import]:
         file: A Python source; one that cannot be parsed imports nothing.
 
     Returns:
-        In the order of the source, without doubles.
+        Each once.
     """
     try:
         tree = ast.parse(file.read_bytes(), filename=str(file))

@@ -58,6 +58,8 @@ class Holder:
     """Boot of the machine and namespace in which `pid` counts; empty where the system does not tell."""
     since: str
     """ISO 8601 with zone."""
+    token: str
+    """Random, so that two locks of the same process are told apart."""
 
     def describe(self) -> str:
         """Give the words that name it in messages."""
@@ -253,6 +255,7 @@ def _this_process() -> Holder:
         process_start=_process_start(pid) or "",
         process_space=_process_space(),
         since=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        token=os.urandom(8).hex(),
     )
 
 

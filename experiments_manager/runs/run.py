@@ -153,11 +153,12 @@ class Run:
         start = _now()
         snapshot = take_snapshot(self.settings_dir, settings_file, model_file, search_roots)
         git = describe_git(Path(settings_file), snapshot.sources)
-        if git is not None and git.diff:
-            try:
+        try:
+            self.git_diff.unlink(missing_ok=True)  # left by a start that was killed
+            if git is not None and git.diff:
                 atomic.write_bytes(self.git_diff, git.diff)
-            except OSError as error:
-                raise explain(error, "write", self.git_diff) from error
+        except OSError as error:
+            raise explain(error, "write", self.git_diff) from error
         self.update(
             state="running",
             error=None,

@@ -1,0 +1,75 @@
+"""Work that must not hold up training: one job at a time in a thread of its own, and only the newest waits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Job = TypeVar("Job")
+
+
+class NewestOnly(Generic[Job]):
+    """Runs `work(job)` in a thread; a job that arrives while another waits takes its place.
+
+    So a slow disk or a slow export makes versions and checkpoints rarer, and never longer in coming.
+
+    Args:
+        work: Does one job. An exception is handed to `on_failure` and the next job is taken.
+        on_failure: Called in the thread with the job and the exception.
+        name: Name of the thread.
+    """
+
+    def __init__(
+        self, work: Callable[[Job], None], on_failure: Callable[[Job, BaseException], None], *, name: str
+    ) -> None:
+        self._work, self._on_failure = work, on_failure
+        self._waiting: Job | None = None
+        self._busy = False
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> Job | None:
+        """Hands in a job and returns at once, with the waiting job whose place it took, if any."""
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("this worker was closed; make a new one")
+            displaced, self._waiting = self._waiting, job
+            self._changed.notify_all()
+            return displaced
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing waits."""
+        with self._changed:
+            return not self._busy and self._waiting is None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until nothing runs and nothing waits; returns whether that came within `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._busy and self._waiting is None, timeout)
+
+    def close(self) -> None:
+        """Finishes what runs and what waits, then ends the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting is not None or self._closed)
+                if self._waiting is None:
+                    return
+                job, self._waiting, self._busy = self._waiting, None, True
+            try:
+                self._work(job)
+            except BaseException as error:
+                self._on_failure(job, error)
+            finally:
+                with self._changed:
+                    self._busy = False
+                    self._changed.notify_all()

@@ -1,0 +1,126 @@
+"""Disks that are small or read-only, processes of their own, and a little experiment."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments_manager.runs import create_run
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KiB."""
+    yield from _mounted(tmp_path / "small_disk", "size=64k")
+
+
+@pytest.fixture
+def full_disk(small_disk):
+    """Call it with a folder of `small_disk` to use up what is free."""
+
+    def fill():
+        with (small_disk / "ballast").open("ab", buffering=0) as stream:
+            for size in (4096, 512, 1):
+                try:
+                    while stream.write(b"x" * size) == size:
+                        pass
+                except OSError:
+                    pass
+
+    return fill
+
+
+@pytest.fixture
+def read_only_disk(tmp_path):
+    """Give a mounted folder and a function that makes it read-only."""
+    mounts = _mounted(tmp_path / "read_only_disk", "size=1m")
+    folder = next(mounts)
+
+    def protect():
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+
+    yield folder, protect
+    mounts.close()
+
+
+def _mounted(folder, options):
+    if os.name != "posix" or os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("only root can mount a file system of its own")
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount: {mounted.stderr.decode()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def start_process(tmp_path):
+    """Start Python programs that print a line when they are ready; those still alive at the end are killed."""
+    started = []
+
+    def start(program, *arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    """A settings file with its model file and a local module, in a working directory of its own."""
+    folder = tmp_path / "experiment"
+    write(folder / "mysettings.py", 'import helper\n\nsession_name = "demo"\nvalue = helper.VALUE\n')
+    write(folder / "helper.py", "VALUE = 41\n")
+    write(folder / "model_mlp.py", "def model(hparams):\n    return hparams\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    return create_run(tmp_path / "runs", "demo", {"units": 10})
+
+
+@pytest.fixture
+def git(tmp_path, monkeypatch):
+    """Call git, unaware of who is running the tests."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def call(folder, *arguments):
+        who = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=trunk"]
+        answer = subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True, text=True)
+        return answer.stdout.strip()
+
+    return call
+
+
+@pytest.fixture
+def write_file():
+    return write
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
