@@ -87,7 +87,7 @@ class MetricsCsv(Watcher):
         self._size += len(content)
 
     def _rewrite(self, first_new_epoch: int) -> None:
-        """Put rows of the file before `first_new_epoch`, and the unwritten ones, under a header that names all columns."""
+        """Put the rows before `first_new_epoch` and the unwritten ones under a header that names all their columns."""
         columns, rows = read_rows(self.path)
         kept = [row for row in rows if int(row["epoch"]) < first_new_epoch]
         rows = [*kept, *self._unwritten]

@@ -1,0 +1,127 @@
+"""Tables of labels: a CSV file that names each file of a data set, what it shows, and its split."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+class DataError(ValueError):
+    """Data that cannot be read; the message says which file and row, and how to mend it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelTable:
+    """The rows of one split."""
+
+    path: Path
+    files: list[str]
+    labels: list[str]
+    rows: list[int]
+    """Line of each entry in the file, the header being line 1."""
+
+
+def read_label_table(
+    path: Path | str,
+    split: str | None = None,
+    file_column: str = "file",
+    label_column: str = "label",
+    split_column: str = "split",
+) -> LabelTable:
+    """Read the rows of one split, or all rows, in the order of the file.
+
+    Args:
+        path: A CSV file in UTF-8 with a header.
+        split: Take only the rows with this word in `split_column`; `None` takes all.
+        file_column: Column that names the files.
+        label_column: Column with the label, a word or an integer.
+        split_column: Column with the split; need not be there when `split` is `None`.
+
+    Raises:
+        DataError: No such file, column or split, or a row that is not whole.
+    """
+    path = Path(path)
+    needed = [file_column, label_column, *([split_column] if split is not None else [])]
+    records = _read_records(path, needed)
+    if split is not None:
+        known = sorted({record[split_column] for _, record in records})
+        records = [(row, record) for row, record in records if record[split_column] == split]
+        if not records:
+            raise DataError(f"{path}: no row has the split {split!r}. Expected one of {', '.join(known)}.")
+    return LabelTable(
+        path=path,
+        files=[record[file_column] for _, record in records],
+        labels=[record[label_column] for _, record in records],
+        rows=[row for row, _ in records],
+    )
+
+
+def _read_records(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Read all records with their line numbers, and make sure that each has a value in every column needed."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, skipinitialspace=True)
+            columns = reader.fieldnames or []
+            records = [(reader.line_num, record) for record in reader]
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist. Expected a CSV file with the columns {', '.join(needed)}.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read: {error}. Expected a CSV file in UTF-8.") from error
+    for column in needed:
+        if column not in columns:
+            raise DataError(f"{path} has no column {column!r}. Its columns are {', '.join(columns) or 'none'}.")
+    if not records:
+        raise DataError(f"{path} has no rows below its header.")
+    for row, record in records:
+        empty = [column for column in needed if not record[column]]
+        if empty:
+            raise DataError(f"{path}, row {row}: nothing in column {empty[0]!r}. Fill it in or remove the row.")
+    return records
+
+
+def label_indices(table: LabelTable, class_names: Sequence[str] | None = None) -> np.ndarray:
+    """Turn labels into integers.
+
+    Args:
+        table: Rows with their labels.
+        class_names: A label becomes its index in this list. A label that is no name there but a whole number is taken
+            as the index itself. `None` demands whole numbers throughout.
+
+    Returns:
+        Integer array `int32` of shape [rows].
+
+    Raises:
+        DataError: A label is neither one of `class_names` nor an index into it.
+    """
+    names = list(class_names) if class_names is not None else None
+    known = {name: index for index, name in enumerate(names or ())}
+    indices = np.empty(len(table.labels), dtype=np.int32)
+    for position, (label, row) in enumerate(zip(table.labels, table.rows, strict=True)):
+        index = known.get(label)
+        if index is None:
+            index = _whole_number(label)
+        if index is None or index < 0 or (names is not None and index >= len(names)):
+            raise DataError(f"{table.path}, row {row}: label {label!r} {_expectation(label, names)}")
+        indices[position] = index
+    return indices
+
+
+def _whole_number(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None
+
+
+def _expectation(label: str, names: list[str] | None) -> str:
+    if names is None:
+        return "is no whole number from 0. Give class_names to turn words into numbers."
+    near = difflib.get_close_matches(label, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    return f"is not in class_names. Expected one of {shown}.{hint}"
