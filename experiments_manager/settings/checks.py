@@ -1,0 +1,135 @@
+"""Checks of settings that concern more than the type of one value.
+
+Each is a small function that looks at the values and yields the name and the text of what is wrong. To add one, write it
+and decorate it with `check`; nothing else needs to know of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from experiments_manager.settings.schema import Values
+
+Complaints = Iterator[tuple[str, str]]
+Check = Callable[[Values, Mapping[str, Any]], Complaints]
+
+CHECKS: list[Check] = []
+"""All checks, in the order of this file."""
+
+
+def check(function: Check) -> Check:
+    """Adds a function to the checks.
+
+    The function gets the values, and what stands under the names of the hooks; it yields pairs of a name and a text.
+    """
+    CHECKS.append(function)
+    return function
+
+
+def complaints(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+    """Runs all checks.
+
+    Args:
+        values: All values, their types checked.
+        hooks: What stands under the names of the hooks, as far as it is given.
+
+    Yields:
+        The name of a setting and what is wrong with it.
+    """
+    for function in CHECKS:
+        yield from function(values, hooks)
+
+
+@check
+def _what_this_version_cannot_do(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+    if values.quantization_aware_training:
+        yield (
+            "quantization_aware_training",
+            "Keras 3 has no quantisation-aware training. Expected False. Quantise after training instead, when the "
+            "exported model is converted to TensorFlow Lite.",
+        )
+    if values.enable_federated_learning:
+        yield (
+            "enable_federated_learning",
+            "this version trains no federation. Expected False. Set it to False to train alone, on this machine's data.",
+        )
+    if values.consume_data_from_kafka:
+        yield (
+            "consume_data_from_kafka",
+            "this version reads nothing from Kafka. Expected False. Set it to False and let `dataset` read the data from files.",
+        )
+
+
+@check
+def _names_are_usable(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+    if values.session_name is not None and any(sign in values.session_name for sign in "/\\:\0"):
+        text = f"it names a folder. Expected no slash, backslash or colon, got {values.session_name!r}. Leave them out."
+        yield "session_name", text
+    if not values.monitor:
+        yield (
+            "monitor",
+            "it is empty. Expected the name of a logged value, e.g. 'val_loss'. Name one, or remove the line.",
+        )
+    for name in ("class_names", "input_names", "output_names"):
+        names = getattr(values, name)
+        if names is None:
+            continue
+        repeated = sorted({item for item in names if names.count(item) > 1})
+        if not names:
+            yield name, "it is empty. Expected at least one name, or None. Add the names, or remove the line."
+        elif repeated:
+            yield (
+                name,
+                f"{', '.join(map(repr, repeated))} is there more than once. Expected each name once. Rename one.",
+            )
+
+
+@check
+def _hparams_are_plain(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+    for key, value in values.hparams.items():
+        if not _is_plain(value):
+            yield (
+                "hparams",
+                f"the entry {key!r} cannot be written to files and tables. Expected None, bool, int, float, str, or a list, "
+                f"tuple or dict of these, got {type(value).__name__}. Put its name here and make it in a hook.",
+            )
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, (bool, int, float, str)) or type(value).__module__ == "numpy"
+
+
+@check
+def _one_gradient_clipping(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+    if values.gradient_clip_norm is not None and values.gradient_clip_value is not None:
+        text = "`gradient_clip_norm` is given, too. Expected one of the two. Remove the other."
+        yield "gradient_clip_value", text
+
+
+@check
+def _learning_rates_agree(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+    rate = hooks.get("learning_rate")
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)):
+        return
+    if rate <= 0:
+        yield "learning_rate", f"it is not positive. Expected a float above 0, got {rate!r}. Raise it."
+    elif values.min_learning_rate >= rate:
+        text = f"it is not below the learning rate. Expected a float below {rate!r}, got {values.min_learning_rate!r}. Lower it."
+        yield "min_learning_rate", text
+
+
+@check
+def _strategy_has_gpus(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+    if values.gpus is not None and len(set(values.gpus)) < len(values.gpus):
+        yield "gpus", f"an index is there more than once. Expected each once, got {values.gpus!r}. Remove it."
+
+
+@check
+def _ports_differ(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+    if values.grpc_port == values.rest_port:
+        yield "rest_port", f"`grpc_port` is {values.grpc_port}, too. Expected another one. Change one of them."

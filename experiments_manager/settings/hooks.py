@@ -1,0 +1,194 @@
+"""The tables of hooks and of the parameters that they may ask for.
+
+A hook is a function of the settings module (or of the model file) that the engine calls. It asks for what it needs by the
+names of its parameters; the second table here says which names there are, the first one which of them a hook is offered.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """Something that a hook may ask for.
+
+    Attributes:
+        name: The parameter's name.
+        doc: What the hook gets.
+        earlier: Names that the same thing had in the framework before this one.
+    """
+
+    name: str
+    doc: str
+    earlier: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class HookEntry:
+    """One hook.
+
+    Attributes:
+        name: Today's name.
+        doc: What it returns, or does.
+        offers: Parameters that it may ask for, besides the common ones.
+        earlier: Its earlier name.
+        positions: Order of the earlier hook's parameters, by which parameters of any other name are understood.
+        required: Whether a settings module must have it.
+        value: Whether a value may stand in its place.
+        keras_function: Whether a function of `(y_true, y_pred)` is a value here, as Keras takes it, and not a hook.
+    """
+
+    name: str
+    doc: str
+    offers: tuple[str, ...] = ()
+    earlier: str | None = None
+    positions: tuple[str, ...] = ()
+    required: bool = False
+    value: bool = False
+    keras_function: bool = False
+
+
+COMMON = ("settings", "hparams", "batch_size", "epochs", "seed", "class_names", "debug", "model_name")
+"""Parameters that every hook may ask for: they follow from the settings alone."""
+
+_PARAMETERS = (
+    Parameter("settings", "All settings, by today's and by earlier names.", ("usersettings",)),
+    Parameter("hparams", "The dictionary `hparams`."),
+    Parameter("batch_size", "The setting of that name."),
+    Parameter("epochs", "The setting of that name.", ("nbEpoch",)),
+    Parameter("seed", "The setting `random_seed`."),
+    Parameter("class_names", "The setting of that name."),
+    Parameter("debug", "The setting of that name.", ("debugMode",)),
+    Parameter("model_name", "Name of the model file without `.py`, or of the settings file where the model is there."),
+    Parameter("split", "`train`, `validation` or `test`."),
+    Parameter("data_dir", "The data folder of the split, from the settings.", ("raw_data_files_folder",)),
+    Parameter("is_training", "Whether the split is `train`.", ("isTraining",)),
+    Parameter("model", "The Keras model."),
+    Parameter("loss", "The loss, as the hook of that name gave it."),
+    Parameter("learning_rate", "The learning rate or schedule, as the hook of that name gave it."),
+    Parameter("steps_per_epoch", "Training steps an epoch, or `None` where nobody knows yet."),
+    Parameter("train_data", "The training data, as the engine iterates over it.", ("train_samples",)),
+    Parameter("validation_data", "The validation data, or `None`.", ("val_samples",)),
+    Parameter("run", "The run: `run.path` is its folder."),
+    Parameter("epoch", "Number of the epoch that ended, counted from 1."),
+    Parameter("logs", "Loss and metrics of that epoch by name."),
+    Parameter("x", "A batch of inputs."),
+    Parameter("y", "The targets of that batch."),
+    Parameter("options", "Dictionary with which the client was started.", ("clientInitSpecs",)),
+)
+
+PARAMETERS: dict[str, Parameter] = {parameter.name: parameter for parameter in _PARAMETERS}
+"""All parameters by today's name."""
+
+_HOOKS = (
+    HookEntry(
+        "dataset",
+        "The data of a split: arrays (tuple, dict, nested), a `tf.data.Dataset` that is batched, or a `keras.utils.PyDataset`.",
+        ("split", "data_dir", "is_training"),
+        "get_input_pipeline",
+        ("data_dir", "is_training", "batch_size", "epochs"),
+        required=True,
+    ),
+    HookEntry("model", "A Keras model, not compiled.", (), None, ("settings",)),
+    HookEntry(
+        "loss",
+        "A Keras loss: name, instance, function of `(y_true, y_pred)`, or a list or dict of these, one an output.",
+        ("model",),
+        "get_total_loss",
+        ("model",),
+        required=True,
+        value=True,
+        keras_function=True,
+    ),
+    HookEntry("loss_weights", "Weight of each output's loss.", ("model",), "get_loss_weights", ("model",), value=True),
+    HookEntry(
+        "learning_rate",
+        "A number or a Keras schedule.",
+        ("model", "steps_per_epoch"),
+        "get_learningRate",
+        ("model",),
+        required=True,
+        value=True,
+    ),
+    HookEntry(
+        "optimizer",
+        "A Keras optimizer, or its name. Adam where it is not given.",
+        ("model", "loss", "learning_rate", "steps_per_epoch"),
+        "get_optimizer",
+        ("model", "loss", "learning_rate"),
+        value=True,
+    ),
+    HookEntry(
+        "metrics",
+        "Keras metrics, as `keras.Model.compile` takes them.",
+        ("model", "loss"),
+        "get_metrics",
+        ("model", "loss"),
+        value=True,
+        keras_function=True,
+    ),
+    HookEntry(
+        "callbacks",
+        "A list or dict of Keras callbacks.",
+        ("model", "train_data", "validation_data", "run"),
+        "addon_callbacks",
+        ("model", "train_data", "validation_data"),
+        value=True,
+    ),
+    HookEntry("class_weight", "Weight of each class, by its index.", ("train_data",), value=True),
+    HookEntry(
+        "augment",
+        "The training batch, changed at random: `x`, or `(x, y)` where it asks for `y`. Runs inside the graph. A Keras layer will do.",
+        ("x", "y"),
+        value=True,
+    ),
+    HookEntry(
+        "serving",
+        "A `tf.Module` whose `tf.function` attribute `served_model` is what a server runs. Made from the model where it is not given.",
+        ("model", "run"),
+        "get_served_module",
+        ("model", "model_name"),
+    ),
+    HookEntry(
+        "client",
+        "A class with `getInputData(idx)`, `decodeResponse(result)` and `finalize()` that feeds a model server and takes its answers.",
+        ("options",),
+        "Client_IO",
+        ("options", "debug"),
+    ),
+    HookEntry(
+        "tensorboard_logs",
+        "Nothing: writes summaries of its own with `tf.summary` after an epoch.",
+        ("model", "epoch", "logs", "train_data", "validation_data", "run"),
+        "custom_tensorboard_logs",
+        ("model", "epoch", "logs"),
+    ),
+    HookEntry("prepare_datasets", "Nothing: is called once before the data is asked for.", ("run",)),
+    HookEntry(
+        "test_data",
+        "The test data, as `dataset` gives it; without this hook `dataset` is asked for the split `test`.",
+        ("split", "data_dir", "is_training"),
+        "get_all_test_data",
+        ("data_dir", "is_training", "batch_size", "epochs"),
+    ),
+)
+
+HOOKS: dict[str, HookEntry] = {hook.name: hook for hook in _HOOKS}
+"""All hooks by today's name."""
+
+EARLIER_HOOKS: dict[str, HookEntry] = {hook.earlier: hook for hook in _HOOKS if hook.earlier}
+"""The hooks that had another name, by that name."""
+
+HOOKS_BY_ANY_NAME: dict[str, HookEntry] = HOOKS | EARLIER_HOOKS
+"""All hooks by today's and by earlier name."""
+
+_PARAMETER_OF_NAME = {
+    name: parameter.name for parameter in _PARAMETERS for name in (parameter.name, *parameter.earlier)
+}
+
+
+def parameter_names(hook: HookEntry) -> dict[str, str]:
+    """Names that parameters of this hook may bear, earlier ones included, each with today's name."""
+    offered = {*COMMON, *hook.offers}
+    return {name: today for name, today in _PARAMETER_OF_NAME.items() if today in offered}

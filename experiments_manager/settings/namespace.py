@@ -1,0 +1,170 @@
+"""The names of a module while it is executed, with overrides put in at each assignment."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, MutableMapping
+from typing import Any
+
+from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
+from experiments_manager.settings.overrides import (
+    ADDED_BY_LAUNCHERS,
+    HPARAMS,
+    Override,
+    UnsuitableValue,
+    for_hook,
+    for_setting,
+    like,
+)
+from experiments_manager.settings.problems import OVERRIDE, Problem
+from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS
+
+
+class Namespace(MutableMapping[str, Any]):
+    """Where Python puts what a module binds at its top level.
+
+    Python's `exec` accepts any mapping for local names. This one is told of every binding, whatever its form (an
+    assignment, a loop, an import, a definition), puts the override in its place, and writes the result into the module's
+    own dictionary, in which functions look up their globals. So whatever the module derives from a value follows.
+
+    Attributes:
+        effective: What the overrides came to, by today's name.
+        problems: Overrides that do not fit what they replace.
+    """
+
+    def __init__(self, names: dict[str, Any], overrides: dict[str, Override], own_names: Collection[str] = ()) -> None:
+        """Prepares the namespace.
+
+        Args:
+            names: The module's dictionary.
+            overrides: The overrides by today's name.
+            own_names: Names that are the file's own although a setting is called so.
+        """
+        self._names = names
+        self._overrides = overrides
+        self._own_names = own_names
+        self._placed: dict[str, Any] = {}
+        self.effective: dict[str, Any] = {}
+        self.problems: list[Problem] = []
+
+    def __getitem__(self, name: str) -> Any:
+        return self._names[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._names[name] = value if name in self._own_names else self._replaced(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        del self._names[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def _replaced(self, name: str, value: Any) -> Any:
+        if name == "hparams" and isinstance(value, dict) and "hparams" not in self._overrides:
+            return self._with_entries(value)
+        today = _todays_name(name)
+        if today is None or today not in self._overrides:
+            return value
+        override = self._overrides[today]
+        try:
+            placed = self._for_name(name, override, value)
+        except UnsuitableValue as error:
+            self.problems.append(Problem(OVERRIDE, 0, override.given_name, str(error)))
+            return value
+        self._placed[name] = placed
+        return self._with_entries(placed) if name == "hparams" else placed
+
+    def _for_name(self, name: str, override: Override, current: Any) -> Any:
+        entry = SETTINGS.get(override.name)
+        if entry is None:
+            self.effective[override.name] = value = for_hook(override, HOOKS[override.name], current)
+            return (lambda *_, **__: value) if callable(current) and not callable(value) else value
+        self.effective[override.name] = value = for_setting(override, entry)
+        if entry.earlier and name == entry.earlier.name:
+            return entry.earlier.to_earlier(value)
+        return value
+
+    def _with_entries(self, hparams: dict[str, Any]) -> dict[str, Any]:
+        entries = {name[len(HPARAMS) :]: item for name, item in self._overrides.items() if name.startswith(HPARAMS)}
+        if not entries:
+            return hparams
+        pinned = PinnedDict(self._entry_value, entries)
+        pinned.update(hparams)
+        for key in ADDED_BY_LAUNCHERS:
+            if key in entries and key not in pinned:
+                pinned[key] = None
+        return pinned
+
+    def _entry_value(self, key: str, current: Any) -> Any:
+        override = self._overrides[HPARAMS + key]
+        try:
+            self.effective[override.name] = value = like(override, current)
+        except UnsuitableValue as error:
+            self.problems.append(Problem(OVERRIDE, 0, override.given_name, str(error)))
+            return current
+        return value
+
+    def broken_overrides(self) -> list[str]:
+        """Names that the module bound anew behind Python's back, so that an override no longer holds."""
+        broken = [name for name, value in self._placed.items() if not _same(self._names.get(name), value)]
+        hparams = self._names.get("hparams")
+        for name, value in self.effective.items():
+            key = name[len(HPARAMS) :]
+            if name.startswith(HPARAMS) and not (isinstance(hparams, dict) and _same(hparams.get(key), value)):
+                broken.append(name)
+        return broken
+
+    def release(self) -> None:
+        """Makes `hparams` an ordinary dictionary again, once the module is executed."""
+        if isinstance(self._names.get("hparams"), PinnedDict):
+            self._names["hparams"] = dict(self._names["hparams"])
+
+
+class PinnedDict(dict):
+    """A dictionary in which some keys keep the values that overrides give them, whatever is assigned to them."""
+
+    def __init__(self, value_of: Any, pinned: Collection[str]) -> None:
+        super().__init__()
+        self._value_of = value_of
+        self._pinned = pinned
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, self._value_of(key, value) if key in self._pinned else value)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Sets several entries, each as an assignment does."""
+        for key, value in dict(*args, **kwargs).items():
+            self[key] = value
+
+    def __ior__(self, other: Any) -> PinnedDict:
+        self.update(other)
+        return self
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """Sets an entry that is not there yet, as an assignment does."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def copy(self) -> dict[Any, Any]:
+        """An ordinary dictionary with the same entries."""
+        return dict(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+
+def _todays_name(name: str) -> str | None:
+    entry = BY_ANY_NAME.get(name) or HOOKS_BY_ANY_NAME.get(name)
+    return entry.name if entry else None
+
+
+def _same(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    try:
+        return bool(one == other)
+    except Exception:  # arrays of several elements have no single truth
+        return False

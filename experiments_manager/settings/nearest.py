@@ -1,0 +1,51 @@
+"""Which known name somebody may have meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def nearest_name(word: str, known: Iterable[str]) -> str | None:
+    """The known name that `word` most probably stands for, or `None` where none is near.
+
+    Used for hints, so it is generous: about one letter in three may be wrong.
+    """
+    limit = max(1, len(_plain(word)) // 3)
+    return _closest(word, known, limit)
+
+
+def probable_typo(word: str, known: Iterable[str]) -> str | None:
+    """The known name of which `word` is almost certainly a slip of the fingers, or `None`.
+
+    Used to refuse names, so it is strict: the same letters with other capitals or underscores, one wrong letter, or two
+    in a name of ten letters or more.
+    """
+    limit = 2 if len(_plain(word)) >= 10 else 1 if len(_plain(word)) >= 4 else 0
+    return _closest(word, known, limit)
+
+
+def _closest(word: str, known: Iterable[str], limit: int) -> str | None:
+    plain = _plain(word)
+    ranked = sorted((edit_distance(plain, _plain(name)), name) for name in known if name != word)
+    return ranked[0][1] if ranked and ranked[0][0] <= limit else None
+
+
+def _plain(word: str) -> str:
+    return word.replace("_", "").lower()
+
+
+def edit_distance(first: str, second: str) -> int:
+    """Number of inserted, deleted, replaced or swapped neighbouring letters between two words.
+
+    This is the optimal string alignment distance, the restricted form of Damerau's and Levenshtein's.
+    """
+    before_last: list[int] = []
+    last = list(range(len(second) + 1))
+    for row, letter in enumerate(first, start=1):
+        current = [row]
+        for column, other in enumerate(second, start=1):
+            cost = min(last[column] + 1, current[column - 1] + 1, last[column - 1] + (letter != other))
+            swapped = row > 1 and column > 1 and letter == second[column - 2] and first[row - 2] == other
+            current.append(min(cost, before_last[column - 2] + 1) if swapped else cost)
+        before_last, last = last, current
+    return last[-1]

@@ -1,0 +1,84 @@
+"""What can be wrong with a settings module, and how it is said.
+
+Every message reads "what is wrong. Expected …, got …. How to mend it." and carries its place in the user's file, so that
+an editor or a terminal can jump there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+OVERRIDE = "override"
+"""Stands in the place of a file where the problem lies in an override and not in a file."""
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Problem:
+    """One thing that is wrong, at one place.
+
+    Attributes:
+        file: The file it is in, or the word `override`.
+        line: Line in that file, counted from 1; 0 where the whole file is meant.
+        name: The setting, hook, parameter or imported name that it is about.
+        text: One to three sentences: what is wrong, what was expected, how to mend it.
+    """
+
+    file: str
+    line: int
+    name: str
+    text: str
+
+    @property
+    def place(self) -> str:
+        """`file:line`, or the file alone where no line is known."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.name}: {self.text}"
+
+
+class SettingsError(Exception):
+    """A settings module cannot be used.
+
+    Attributes:
+        problems: All that was found, in the order of files and lines.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = sorted(set(problems))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class UserCodeError(Exception):
+    """The user's own code raised while the engine was calling it.
+
+    The exception that it raised is the `__cause__`.
+
+    Attributes:
+        hook: The hook that was being called, by the name that it bears in the user's file.
+        location: `file:line` of the deepest frame in the user's own files.
+        cause: The exception that the user's code raised.
+    """
+
+    def __init__(self, hook: str, location: str, cause: BaseException) -> None:
+        self.hook = hook
+        self.location = location
+        self.cause = cause
+        super().__init__(f"{location}: {hook}: {type(cause).__name__}: {cause}")
+        self.__cause__ = cause
+
+
+def problem_at(file: Path | str, line: int, name: str, text: str) -> Problem:
+    """Makes a problem whose file is shown relative to the working directory where that is shorter."""
+    return Problem(shown_path(file), line, name, text)
+
+
+def shown_path(file: Path | str) -> str:
+    """The path as a person would type it: relative where the file lies under the working directory."""
+    path = Path(file)
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)

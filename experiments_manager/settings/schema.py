@@ -1,0 +1,199 @@
+"""The table of all settings: name, type, default, meaning, group and earlier names.
+
+This file is the one place where a setting is declared. The reference in `docs/settings.md`, the checks, the overrides, the
+hints for misspelt names and the attributes of `Settings` all follow from it. Hooks have a table of their own in `hooks.py`.
+"""
+# ruff: noqa: E501  (a table reads best with one row a line)
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pydantic
+
+from experiments_manager.settings import types
+from experiments_manager.settings.types import (
+    Anything,
+    Count,
+    Dictionary,
+    Flag,
+    Fraction,
+    Indices,
+    Integer,
+    Momentum,
+    Names,
+    NotNegative,
+    PathText,
+    Port,
+    Positive,
+    PositiveCount,
+    Steps,
+    Text,
+)
+
+EARLIER_EMA_MOMENTUM = 0.99
+
+
+@dataclasses.dataclass(frozen=True)
+class Earlier:
+    """A name that the framework before this one used, and how its values read here.
+
+    Attributes:
+        name: The earlier name.
+        to_new: Turns an earlier value into one of today's.
+        to_earlier: Turns a value of today's into an earlier one, for code that reads it by the earlier name.
+    """
+
+    name: str
+    to_new: Callable[[Any], Any] = lambda value: value
+    to_earlier: Callable[[Any], Any] = lambda value: value
+
+
+def _switch(name: str, on: Any) -> Earlier:
+    """An earlier boolean that is a value or `None` now."""
+
+    def to_new(value: Any) -> Any:
+        return (on if value else None) if isinstance(value, bool) else value
+
+    return Earlier(name, to_new, lambda value: value is not None)
+
+
+def _only_last(name: str) -> Earlier:
+    """The earlier boolean `save_only_last_best_model`, which is a number of versions now (0 keeps all)."""
+
+    def to_new(value: Any) -> Any:
+        return int(value) if isinstance(value, bool) else value
+
+    return Earlier(name, to_new, lambda value: value == 1)
+
+
+def setting(default: Any, group: str, doc: str, earlier: str | Earlier | None = None) -> Any:
+    """One row of the table below."""
+    alias = Earlier(earlier) if isinstance(earlier, str) else earlier
+    extra = {"group": group, "earlier": alias}
+    return pydantic.Field(default=default, description=doc, json_schema_extra=extra)
+
+
+class Values(pydantic.BaseModel):
+    """The values of all settings, checked by type. The rows read: name, type, default, group, meaning, earlier name."""
+
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid", protected_namespaces=(), defer_build=True)
+
+    # fmt: off
+    session_name: Text | None = setting(None, "Experiment", "Begins the name of the run folder. By default the file's name without `mysettings_`.")
+    working_dir: PathText = setting("experiments", "Experiment", "Folder that run folders are made in.", "workingFolder")
+    random_seed: Integer = setting(42, "Experiment", "Fixes Python, NumPy, TensorFlow and Keras.")
+    hparams: Dictionary = setting({}, "Experiment", "What one may vary: named in the run folder, in sweeps and in comparisons.")
+    hparams_ext: Dictionary = setting({}, "Experiment", "Further hyperparameters that the name of the run folder leaves out.")
+    cid: Text | int = setting("", "Experiment", "Identity of a simulated client; `hparams['cid']` where that is given.")
+    debug: Flag = setting(False, "Experiment", "Say more, and show Python's tracebacks.")
+    model_file: PathText | None = setting(None, "Experiment", "File that defines `model`, looked for from the working directory, then beside the settings file.")
+
+    batch_size: PositiveCount = setting(32, "Data", "Samples a step.")
+    train_data_dir: Anything = setting(None, "Data", "Where the training data is: a path, or whatever `dataset` reads it from.", "raw_data_dir_train")
+    validation_data_dir: Anything = setting(None, "Data", "Where the validation data is.", "raw_data_dir_val")
+    test_data_dir: Anything = setting(None, "Data", "Where the test data is.", "raw_data_dir_test")
+    data_extension: Text | Names | None = setting(None, "Data", "Ending or pattern of the data files' names.", "raw_data_filename_extension")
+    steps_per_epoch: Steps = setting(None, "Data", "Training steps an epoch. `None` or 0: until the data ends.")
+    validation_steps: Steps = setting(None, "Data", "Steps of a validation. `None` or 0: until the data ends.")
+    train_size: Count | None = setting(None, "Data", "Samples in the training data; gives the steps of an epoch only where nothing else tells them.", "nb_train_samples")
+    validation_size: Count | None = setting(None, "Data", "Samples in the validation data, used in the same way.", "nb_val_samples")
+    shuffle: Flag = setting(True, "Data", "Shuffle training arrays in an order that follows from the seed and the epoch.")
+    class_names: Names | None = setting(None, "Data", "Names of the classes or labels, in their order.", "reference_labels")
+    rebuild_dataset: Flag = setting(True, "Data", "Call `dataset` anew when a run is resumed.")
+
+    epochs: PositiveCount = setting(100, "Training", "Epochs that a run takes at most.", "nbEpoch")
+    monitor: Text = setting("val_loss", "Training", "The watched value: decides on the best epoch, early stopping and exports.", "monitored_loss_name")
+    monitor_mode: Literal["auto", "min", "max"] = setting("auto", "Training", "Whether the watched value should fall or rise; `auto` tells by its name.")
+    monitored_metric: Anything = setting(None, "Training", "Names of metrics that the user's own code may watch.")
+    early_stopping_patience: Count | None = setting(10, "Training", "Epochs without improvement before training stops. `None`: never.")
+    early_stopping_min_delta: NotNegative = setting(0.0, "Training", "Smallest change that counts as an improvement.")
+    reduce_lr_patience: Count | None = setting(None, "Training", "Epochs without improvement before the learning rate is reduced. `None`: never.")
+    reduce_lr_factor: Fraction = setting(0.5, "Training", "What the learning rate is multiplied by then.")
+    min_learning_rate: NotNegative = setting(0.0, "Training", "Lower bound of such reductions.")
+    gradient_clip_norm: Positive | None = setting(None, "Training", "Scale the gradient so that its norm over all weights is this at most.")
+    gradient_clip_value: Positive | None = setting(None, "Training", "Clip each element of the gradient to plus or minus this.")
+    gradient_accumulation_steps: PositiveCount | None = setting(None, "Training", "Steps whose gradients are averaged for one update.")
+    ema_momentum: Momentum | None = setting(EARLIER_EMA_MOMENTUM, "Training", "Momentum of the moving average of the weights, which is what is validated and exported. `None`: off.", _switch("weights_moving_averages", EARLIER_EMA_MOMENTUM))
+    on_nan: Literal["stop", "reload"] = setting("stop", "Training", "When loss or weights stop being finite: stop, or go on from the last good state.")
+
+    jit_compile: Flag = setting(False, "Devices", "Compile the training step by XLA. Often slower on a CPU.", "useXLA")
+    mixed_precision: Literal["float16", "bfloat16"] | None = setting(None, "Devices", "Type that layers compute in; the weights stay in float32.", _switch("enable_mixed_precision", "float16"))
+    gpus: Indices | None = setting(None, "Devices", "Indices of the GPUs to use. `None`: the first one visible, or the CPU; `[]`: the CPU.", "used_gpu_IDs")
+    strategy: Literal["MirroredStrategy"] | None = setting(None, "Devices", "How several GPUs share the work; means nothing with fewer than two.", "distribution_strategy")
+    deterministic: Flag = setting(False, "Devices", "Allow only operations that give the same bits each time, also on a GPU.")
+
+    checkpoint_every_steps: PositiveCount | None = setting(None, "Checkpoints", "Write a checkpoint after this many steps.")
+    checkpoint_every_minutes: Positive | None = setting(10.0, "Checkpoints", "Write a checkpoint when the last one is this old.")
+    keep_checkpoints: PositiveCount = setting(2, "Checkpoints", "Checkpoints that are kept.")
+
+    export: Flag = setting(True, "Export", "Export the best weights as a servable model.")
+    keep_versions: Count = setting(3, "Export", "Exported versions that are kept. 0: all.", _only_last("save_only_last_best_model"))
+    input_names: Names | None = setting(None, "Export", "Names of the served model's inputs. `None`: the model's own.", "served_input_names")
+    output_names: Names | None = setting(None, "Export", "Names of the served model's outputs. `None`: the model's own.", "served_head_names")
+
+    tensorboard: Flag = setting(True, "Monitoring", "Write logs for TensorBoard.")
+    log_every_steps: PositiveCount | None = setting(None, "Monitoring", "Log scalars also between epochs, after this many steps.")
+    profile: Flag = setting(False, "Monitoring", "Record a profile of some steps for TensorBoard.", "use_profiling")
+
+    server_host: Text = setting("localhost", "Serving", "Host of the model server.", "tensorflow_server_address")
+    grpc_port: Port = setting(9000, "Serving", "Its port for gRPC.", "tensorflow_server_port")
+    rest_port: Port = setting(8501, "Serving", "Its port for REST.")
+    request_timeout: Positive = setting(10.0, "Serving", "Seconds that a client waits for an answer.", "serving_client_timeout_int_secs")
+    wait_for_server: NotNegative = setting(60.0, "Serving", "Seconds that a client waits for the server to be ready.", "wait_for_server_ready_int_secs")
+    max_message_bytes: PositiveCount = setting(536870912, "Serving", "Largest gRPC message, in bytes.", "grpc_max_message_length")
+    client_async: Flag = setting(False, "Serving", "Send requests without waiting for the answer to the one before.")
+    serve_on_gpu: Flag = setting(False, "Serving", "Let the model server use a GPU.")
+
+    enable_federated_learning: Flag = setting(False, "Streaming and federation", "Train as a client of a federation.")
+    federated_learning_server_address: Text = setting("localhost:8080", "Streaming and federation", "Address of the federation's server.")
+    consume_data_from_kafka: Flag = setting(False, "Streaming and federation", "Read the data from Kafka.")
+    kafka_bootstrap_servers: Names = setting(["localhost:9092"], "Streaming and federation", "Addresses of Kafka's servers.")
+    quantization_aware_training: Flag = setting(False, "Streaming and federation", "Train with simulated quantisation.")
+    # fmt: on
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One setting, read from the table.
+
+    Attributes:
+        name: Today's name.
+        annotation: Its type, with bounds.
+        default: Its value where the file does not give it.
+        doc: One line of meaning.
+        group: The heading that it stands under in the reference.
+        earlier: Its earlier name, where that is another.
+    """
+
+    name: str
+    annotation: Any
+    default: Any
+    doc: str
+    group: str
+    earlier: Earlier | None
+
+    @property
+    def type_text(self) -> str:
+        """The type in words."""
+        return types.describe(self.annotation)
+
+
+def _read_table() -> dict[str, Entry]:
+    entries = {}
+    for name, field in Values.model_fields.items():
+        # `field.annotation` lacks the bounds, which pydantic keeps apart; the class still has the type as it was written.
+        annotation = Values.__annotations__[name]
+        extra = field.json_schema_extra
+        entries[name] = Entry(name, annotation, field.default, field.description, extra["group"], extra["earlier"])
+    return entries
+
+
+SETTINGS: dict[str, Entry] = _read_table()
+"""All settings by today's name, in the order of the table."""
+
+BY_ANY_NAME: dict[str, Entry] = SETTINGS | {entry.earlier.name: entry for entry in SETTINGS.values() if entry.earlier}
+"""All settings by today's and by earlier name."""
+
+EARLIER_SETTINGS: dict[str, Entry] = {entry.earlier.name: entry for entry in SETTINGS.values() if entry.earlier}
+"""The settings that had another name, by that name."""

@@ -1,0 +1,206 @@
+"""A settings module that was loaded: its values, its hooks, and the way to call them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from experiments_manager.settings.hook import Hook
+from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
+from experiments_manager.settings.local_modules import LocalModules
+from experiments_manager.settings.problems import SettingsError, UserCodeError, problem_at, shown_path
+from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS, Values
+from experiments_manager.settings.source import Source
+
+_DATA_DIRS = {"train": "train_data_dir", "validation": "validation_data_dir", "test": "test_data_dir"}
+
+
+class Settings:
+    """One experiment, as its settings module declares it.
+
+    Every setting is an attribute, by today's and by its earlier name; `hparams` is the module's own dictionary. Hooks are
+    called with `call` and `resolve`.
+
+    Attributes:
+        file: Absolute path of the settings module.
+        module: The module itself, executed.
+        overrides: What was overridden, by today's name (`hparams.KEY` for entries of `hparams`), in its final type.
+        is_earlier: Whether the file uses the hook names of the framework before this one. Its hooks expect the run folder
+            as working directory.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        module: ModuleType,
+        values: Values,
+        hooks: Mapping[str, Hook],
+        overrides: Mapping[str, Any],
+        model_file: Path | None,
+        local_modules: LocalModules,
+        is_earlier: bool,
+    ) -> None:
+        self.file = source.file
+        self.module = module
+        self.overrides = dict(overrides)
+        self.is_earlier = is_earlier
+        self._source = source
+        self._values = values
+        self._hooks = dict(hooks)
+        self._model_file = model_file
+        self._local_modules = local_modules
+
+    @property
+    def model_file(self) -> Path | None:
+        """Absolute path of the model file, or `None` where the settings module defines the model itself."""
+        return self._model_file
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model file without `.py`, else that of the settings file."""
+        return (self._model_file or self.file).stem
+
+    @property
+    def experiment_settings(self) -> ModuleType:
+        """The module, by the name under which the earlier framework kept it."""
+        return self.module
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_values" not in self.__dict__:  # copying and pickling ask before there is anything
+            raise AttributeError(name)
+        entry = BY_ANY_NAME.get(name)
+        if entry is not None:
+            value = getattr(self._values, entry.name)
+            return value if name == entry.name else entry.earlier.to_earlier(value)
+        if name in HOOKS_BY_ANY_NAME:
+            hook = self._hooks.get(HOOKS_BY_ANY_NAME[name].name)
+            return hook.value if hook else None
+        raise AttributeError(f"There is no setting {name!r}. `experiments_manager settings` lists them.")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *SETTINGS})
+
+    def __repr__(self) -> str:
+        return f"Settings({shown_path(self.file)!r}, session_name={self.session_name!r})"
+
+    def values(self) -> dict[str, Any]:
+        """All settings by today's name, those of default value included."""
+        return {name: getattr(self._values, name) for name in SETTINGS}
+
+    def location(self, name: str) -> str:
+        """Where a setting or hook is given.
+
+        Args:
+            name: Today's or an earlier name.
+
+        Returns:
+            `file:line` of the last binding at the top level; the file alone where there is none; `override` where an
+            override gives it.
+        """
+        entry = BY_ANY_NAME.get(name) or HOOKS_BY_ANY_NAME.get(name)
+        if entry is None:
+            return problem_at(self.file, self._source.line(name), name, "").place
+        if entry.name in self.overrides:
+            return "override"
+        hook = self._hooks.get(entry.name)
+        if hook is not None:
+            return problem_at(hook.file, hook.line, name, "").place
+        alias = getattr(entry.earlier, "name", entry.earlier)
+        line = (self._source.line(alias) if alias else 0) or self._source.line(entry.name)
+        return problem_at(self.file, line, name, "").place
+
+    def has(self, hook: str) -> bool:
+        """Whether a hook is given, as a function or as a value other than `None`."""
+        found = self._hooks.get(HOOKS[hook].name)
+        return found is not None and found.value is not None
+
+    def is_function(self, hook: str) -> bool:
+        """Whether a hook is given as a function or class that is called, and not as a value."""
+        return self.has(hook) and self._hooks[hook].is_function
+
+    def resolve(self, noun: str, **offered: Any) -> Any:
+        """The value that stands under a noun, or what the function of that name returns.
+
+        Args:
+            noun: Today's name of a hook.
+            **offered: As for `call`.
+
+        Returns:
+            The value; `None` where the settings module does not give it.
+
+        Raises:
+            UserCodeError: The function raised.
+        """
+        if not self.has(noun):
+            return None
+        return self.call(noun, **offered) if self.is_function(noun) else self._hooks[noun].value
+
+    def call(self, hook: str, **offered: Any) -> Any:
+        """Calls a hook with those of the offered values that its parameters name.
+
+        What follows from the settings (`hparams`, `batch_size`, `seed`, …) need not be offered, nor `data_dir` and
+        `is_training` where `split` is.
+
+        Args:
+            hook: Today's name of the hook.
+            **offered: Values by today's names of the parameters. Those that are `Lazy` are made only if asked for.
+
+        Returns:
+            What the hook returns; for a class, its instance.
+
+        Raises:
+            UserCodeError: The hook raised.
+            SettingsError: The settings module has no such hook, or a value in its place.
+        """
+        if not self.is_function(hook):
+            text = f"there is no such function. Expected {HOOKS[hook].doc[0].lower()}{HOOKS[hook].doc[1:]} Define it."
+            raise SettingsError([problem_at(self.file, 1, hook, text)])
+        found = self._hooks[hook]
+        positional, named = found.arguments(self._everything_offered(offered))
+        return self.run_user_code(found.given_name, found.value, *positional, **named)
+
+    def run_user_code(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Calls something of the user's, such as a function that a hook returned, with local imports and error report.
+
+        Args:
+            name: What to call it in the message.
+            function: What to call.
+            *args: Its positional arguments.
+            **kwargs: Its named arguments.
+
+        Returns:
+            What it returns.
+
+        Raises:
+            UserCodeError: It raised.
+        """
+        with self._local_modules.active():
+            try:
+                return function(*args, **kwargs)
+            except StopIteration:
+                raise  # how a client says that it has no more data
+            except Exception as error:
+                raise UserCodeError(name, self._place_of(error, name), error) from error
+
+    def _place_of(self, error: Exception, name: str) -> str:
+        place = self._local_modules.deepest_place(error.__traceback__)
+        return problem_at(*place, name, "").place if place else self.location(name)
+
+    def _everything_offered(self, offered: dict[str, Any]) -> dict[str, Any]:
+        from_settings = {
+            "settings": self,
+            "hparams": self.hparams,
+            "batch_size": self.batch_size,
+            "epochs": self.epochs,
+            "seed": self.random_seed,
+            "class_names": self.class_names,
+            "debug": self.debug,
+            "model_name": self.model_name,
+            "steps_per_epoch": self.steps_per_epoch,
+        }
+        split = offered.get("split")
+        if split in _DATA_DIRS:
+            from_settings |= {"data_dir": getattr(self, _DATA_DIRS[split]), "is_training": split == "train"}
+        return from_settings | offered

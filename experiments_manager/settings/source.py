@@ -1,0 +1,155 @@
+"""What the source of a module shows without running it: names bound at the top level, where, by what, and their use."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import symtable
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments_manager.settings.nearest import nearest_name
+from experiments_manager.settings.problems import Problem, SettingsError, problem_at, shown_path
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclasses.dataclass(frozen=True)
+class TopLevelName:
+    """One binding of a name at the top level of a module.
+
+    Attributes:
+        name: The name.
+        line: Its line, counted from 1.
+        node: The function or class that it names, or the expression that is assigned to it alone; else `None`.
+        imported: Whether an import binds it.
+    """
+
+    name: str
+    line: int
+    node: ast.AST | None = None
+    imported: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The source of one module, parsed.
+
+    Attributes:
+        file: Absolute path.
+        text: The source.
+        tree: Its syntax tree.
+        names: For each name bound at the top level its bindings, in the order of the lines.
+        used: Names of the top level that are read anywhere in the module.
+        has_star_import: Whether `from x import *` may bind names that the source does not show.
+    """
+
+    file: Path
+    text: str
+    tree: ast.Module
+    names: dict[str, list[TopLevelName]]
+    used: frozenset[str]
+    has_star_import: bool
+
+    def last(self, name: str) -> TopLevelName | None:
+        """The last binding of a name, which is the one that counts, or `None`."""
+        return self.names[name][-1] if name in self.names else None
+
+    def line(self, name: str) -> int:
+        """Line of the last binding, 0 where the source does not bind the name."""
+        binding = self.last(name)
+        return binding.line if binding else 0
+
+    def problem(self, line: int, name: str, text: str) -> Problem:
+        """A problem in this file."""
+        return problem_at(self.file, line, name, text)
+
+
+def read_source(file: Path) -> Source:
+    """Reads and parses a module.
+
+    Raises:
+        SettingsError: The file is missing, cannot be read, or is not Python.
+    """
+    text = _read_text(file)
+    try:
+        tree = ast.parse(text, filename=str(file))
+        table = symtable.symtable(text, str(file), "exec")
+    except SyntaxError as error:
+        raise SettingsError([problem_at(file, error.lineno or 0, "syntax", _syntax_text(error))]) from None
+    except ValueError as error:  # null bytes, on the older Pythons
+        raise SettingsError([problem_at(file, 0, "syntax", f"this is not a Python file: {error}.")]) from None
+    names: dict[str, list[TopLevelName]] = {}
+    for binding in sorted(_bindings(tree), key=lambda binding: binding.line):
+        names.setdefault(binding.name, []).append(binding)
+    star = any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in ast.walk(tree))
+    return Source(file, text, tree, names, frozenset(_used_names(table)), star)
+
+
+def _read_text(file: Path) -> str:
+    try:
+        with tokenize.open(file) as stream:  # heeds a coding declaration, as Python does
+            return stream.read()
+    except FileNotFoundError:
+        raise SettingsError([problem_at(file, 0, "file", _missing_text(file))]) from None
+    except IsADirectoryError:
+        text = "this is a folder. Expected a Python file. Name the settings file in it."
+        raise SettingsError([problem_at(file, 0, "file", text)]) from None
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        text = f"the file cannot be read: {reason}. Expected a readable text file."
+        raise SettingsError([problem_at(file, 0, "file", text)]) from None
+
+
+def _missing_text(file: Path) -> str:
+    folder = file.parent
+    if not folder.is_dir():
+        return f"there is no such file, nor the folder {shown_path(folder)}. Check the path."
+    there = [path.name for path in folder.glob("*.py")]
+    near = nearest_name(file.name, there)
+    hint = f"Did you mean {shown_path(folder / near)}?" if near else "Check the path."
+    return f"there is no such file. {hint}"
+
+
+def _syntax_text(error: SyntaxError) -> str:
+    shown = f" in `{error.text.strip()}`" if error.text and error.text.strip() else ""
+    return f"Python cannot read this: {error.msg}{shown}. Correct the line, or the one before it."
+
+
+def _used_names(table: symtable.SymbolTable) -> Iterator[str]:
+    at_top = table.get_type() == "module"
+    for symbol in table.get_symbols():
+        if symbol.is_referenced() and (at_top or symbol.is_global()):
+            yield symbol.get_name()
+    for child in table.get_children():
+        yield from _used_names(child)
+
+
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def _bindings(node: ast.AST, in_comprehension: bool = False) -> Iterator[TopLevelName]:
+    """All bindings in the scope of the module, nested `if`, `for`, `with` and `try` included."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield TopLevelName(child.name, child.lineno, child)
+        elif isinstance(child, (ast.Import, ast.ImportFrom)):
+            for alias in child.names:
+                name = alias.asname or alias.name.partition(".")[0]
+                yield TopLevelName(name, child.lineno, imported=True)
+        elif isinstance(child, ast.Assign) and len(child.targets) == 1 and isinstance(child.targets[0], ast.Name):
+            yield TopLevelName(child.targets[0].id, child.lineno, child.value)
+            yield from _bindings(child.value, in_comprehension)
+            continue
+        elif isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name):
+            if child.value is not None:
+                yield TopLevelName(child.target.id, child.lineno, child.value)
+            continue
+        elif isinstance(child, ast.NamedExpr):  # binds in the module also from within a comprehension
+            yield TopLevelName(child.target.id, child.lineno, child.value)
+        elif isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store) and not in_comprehension:
+            yield TopLevelName(child.id, child.lineno)
+        if not isinstance(child, _SCOPES):
+            yield from _bindings(child, in_comprehension or isinstance(child, _COMPREHENSIONS))
