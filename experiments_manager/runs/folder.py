@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import difflib
 import errno
-import itertools
 import os
 import shutil
 from collections.abc import Mapping
@@ -96,8 +95,8 @@ def open_run(path: Path | str) -> Run:
 
 def _claim(stage: Path, parent: Path, name: str, *, exact: bool) -> Path:
     """Rename `stage` to the first free name; the rename fails where a folder with anything in it stands."""
-    for number in itertools.count(1):
-        target = parent / (name if number == 1 else f"{name}-{number}")
+    target, number = parent / name, 1
+    while True:
         try:
             if not os.path.lexists(target):
                 stage.rename(target)
@@ -109,7 +108,8 @@ def _claim(stage: Path, parent: Path, name: str, *, exact: bool) -> Path:
             raise RunError(
                 f"There is a run {target} already. Choose another --run-name, or go on with it by --resume auto."
             )
-    raise AssertionError  # not reached: the count has no end
+        number += 1
+        target = parent / f"{name}-{number}"
 
 
 def _suggestion(missing: Path) -> str:

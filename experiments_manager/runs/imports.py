@@ -21,17 +21,18 @@ class Import:
     """Leading dots: 0 for an absolute import."""
 
 
-def imports_of(file: Path) -> list[Import]:
+def imports_of(source: bytes, file: Path) -> list[Import]:
     """List what a source file imports, also inside functions and by `importlib.import_module("literal")`.
 
     Args:
-        file: A Python source; one that cannot be parsed imports nothing.
+        source: The content of a Python file; one that cannot be parsed imports nothing.
+        file: Its name, for messages.
 
     Returns:
         Each once.
     """
     try:
-        tree = ast.parse(file.read_bytes(), filename=str(file))
+        tree = ast.parse(source, filename=str(file))
     except (SyntaxError, ValueError) as error:
         logger.warning("%s is kept as it is, but what it imports cannot be told: %s", file, error)
         return []

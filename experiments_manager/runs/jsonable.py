@@ -50,9 +50,10 @@ def to_jsonable(value: Any, _depth: int = 0) -> Any:
         return str(value)
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
-    if hasattr(value, "tolist") and hasattr(value, "shape"):
-        return _array(value, _depth)
-    return _name(value)
+    try:
+        return _foreign(value, _depth)
+    except Exception:  # a foreign type may do anything here, and a manifest must be written all the same
+        return f"<{type(value).__name__}>"
 
 
 def _number(value: float) -> float | str:
@@ -63,19 +64,11 @@ def _number(value: float) -> float | str:
     return "Infinity" if value > 0 else "-Infinity"
 
 
-def _array(value: Any, depth: int) -> Any:
-    try:
+def _foreign(value: Any, depth: int) -> Any:
+    if hasattr(value, "tolist") and hasattr(value, "shape"):
         if getattr(value, "size", 0) > _LARGEST_ARRAY:
             return f"{type(value).__name__} of shape {tuple(value.shape)}"
         return to_jsonable(value.tolist(), depth + 1)
-    except Exception:  # a foreign type may do anything here, and a manifest must be written all the same
-        return _name(value)
-
-
-def _name(value: Any) -> str:
     if hasattr(value, "__qualname__"):
         return f"{getattr(value, '__module__', '')}.{value.__qualname__}".lstrip(".")
-    try:
-        return _MEMORY_ADDRESS.sub("", repr(value))
-    except Exception:  # as above
-        return f"<{type(value).__name__}>"
+    return _MEMORY_ADDRESS.sub("", repr(value))

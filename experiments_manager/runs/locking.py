@@ -67,7 +67,7 @@ class Holder:
 
 
 class RunLock:
-    """The lock on one run folder, held from `acquire` to `release`."""
+    """The lock on one run folder, held from `acquire` to `release`; each object serves once."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -153,16 +153,18 @@ def lock(run: Run) -> Iterator[RunLock]:
 def read_holder(file: Path) -> Holder | None:
     """Read who holds a lock; `None` where there is no lock or it is damaged."""
     try:
-        return Holder(**json.loads(file.read_text(encoding="utf-8")))
+        holder = Holder(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+    return holder if isinstance(holder.pid, int) and holder.pid > 0 else None
 
 
 def is_held(file: Path, holder: Holder | None = None) -> bool:
     """Tell whether a living process holds the lock `file`, as far as that can be seen from here."""
     holder = holder or read_holder(file)
     if holder is not None and holder.process_space and holder.process_space == _process_space():
-        return holder.process_start == _process_start(holder.pid)
+        start = _process_start(holder.pid)
+        return start is not None and ("" in (start, holder.process_start) or start == holder.process_start)
     return _recently_touched(file)
 
 
@@ -262,24 +264,24 @@ def _this_process() -> Holder:
 def _process_start(pid: int) -> str | None:
     """Give the start of a living process in clock ticks since boot; `None` for a dead one.
 
-    Without `/proc` (macOS) the time is not known, and a living process of that id is all that can be seen.
+    Without `/proc` (macOS), or where it hides the processes of others, a living process has the start `""`: unknown.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
-        return None if Path("/proc/self/stat").exists() else _alive_without_proc(pid)
+        return "" if _is_alive(pid) else None
     state, start = fields[0], fields[19]  # fields 3 and 22 of proc(5)
     return None if state in "ZX" else start
 
 
-def _alive_without_proc(pid: int) -> str | None:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return None
-    except OSError:
+        return False
+    except OSError:  # it is there, but belongs to somebody else
         pass
-    return ""
+    return True
 
 
 def _process_space() -> str:

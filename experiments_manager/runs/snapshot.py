@@ -3,6 +3,7 @@
 Copied are the settings module, its model file, and every *local* module that one of them imports, directly or through
 others. Local is what is found, as Python would find it, in the settings file's folder, the model file's folder, the
 working directory or a further search root; not local are the standard library, installed packages and this package.
+What is imported is read from the sources, nothing is executed: names that a program puts together are not seen.
 
 Each module keeps the place that its import name asks for (`lib.layers` becomes `settings/lib/layers.py`), so that with
 `settings/` alone on `sys.path` every import finds what it found before. The settings file comes to stand at
@@ -65,9 +66,9 @@ def take_snapshot(
     copied = dict(sorted(collector.collect().items()))
     stage = atomic.staging_path(destination)
     try:
-        for place, source in copied.items():
+        for place, file in copied.items():
             (stage / place).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, stage / place)
+            (stage / place).write_bytes(file.content)
         atomic.replace_directory(stage, destination)
     except OSError as error:
         raise explain(error, "copy the settings to", destination) from error
@@ -78,8 +79,16 @@ def take_snapshot(
         settings_file=str(collector.settings_place),
         model_file=None if collector.model_place is None else str(collector.model_place),
         files=tuple(str(place) for place in copied),
-        sources=tuple(copied.values()),
+        sources=tuple(file.source for file in copied.values()),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """A file, read once: what is searched for imports is what is copied."""
+
+    source: Path
+    content: bytes
 
 
 class _Collector:
@@ -90,7 +99,7 @@ class _Collector:
         self.settings_place = PurePosixPath(settings_file.name)
         self.model_place: PurePosixPath | None = None
         self._roots = [settings_file.parent]
-        self._found: dict[PurePosixPath, Path] = {}
+        self._found: dict[PurePosixPath, _File] = {}
         self._to_read: list[PurePosixPath] = []
         self._add(self.settings_place, settings_file)
         self._model_file = None if model_file is None else _existing(model_file, "model file")
@@ -99,8 +108,8 @@ class _Collector:
         self._roots += [Path.cwd(), *(Path(root).absolute() for root in search_roots)]
         self._installed = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
 
-    def collect(self) -> dict[PurePosixPath, Path]:
-        """Give the source of each place."""
+    def collect(self) -> dict[PurePosixPath, _File]:
+        """Give the file for each place."""
         self._follow()
         if self._model_file is not None:
             self.model_place = self._place_of_model(self._model_file)
@@ -111,10 +120,10 @@ class _Collector:
     def _follow(self) -> None:
         while self._to_read:
             place = self._to_read.pop()
-            source = self._found[place]
-            if source.suffix == ".py":
-                for wanted in imports_of(source):
-                    self._add_import(wanted, place, source)
+            file = self._found[place]
+            if file.source.suffix == ".py":
+                for wanted in imports_of(file.content, file.source):
+                    self._add_import(wanted, place, file.source)
 
     def _add_import(self, wanted: Import, place: PurePosixPath, source: Path) -> None:
         if wanted.level:
@@ -146,7 +155,7 @@ class _Collector:
 
     def _add(self, place: PurePosixPath, source: Path) -> None:
         if place not in self._found:
-            self._found[place] = source
+            self._found[place] = _File(source, _read(source))
             self._to_read.append(place)
 
     def _is_installed(self, file: Path) -> bool:
@@ -158,13 +167,24 @@ class _Collector:
             return PurePosixPath(model_file.relative_to(self._roots[0]).as_posix())
         place = PurePosixPath(model_file.name)
         taken = self._found.get(place)
-        return place if taken is None or taken.samefile(model_file) else PurePosixPath("model_file", model_file.name)
+        return (
+            place
+            if taken is None or taken.source.samefile(model_file)
+            else PurePosixPath("model_file", model_file.name)
+        )
 
 
 def _module_file(folder: Path, name: str) -> Path | None:
     """Find a package or module in one folder, in Python's order: package, extension module, source."""
     candidates = [folder / name / "__init__.py", *(folder / f"{name}{suffix}" for suffix in _SUFFIXES)]
     return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _read(source: Path) -> bytes:
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise RunError(f"Cannot read {source}: {error.strerror}. Check its permissions.") from error
 
 
 def _existing(file: Path, role: str) -> Path:

@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -23,14 +24,14 @@ from experiments_manager.runs.imports import Import, imports_of
         ("# -*- coding: latin-1 -*-\nimport a", [Import(("a",), 0)]),
     ],
 )
-def test_imports_are_read_from_the_source(write_file, tmp_path, source, expected):
-    found = imports_of(write_file(tmp_path / "m.py", source))
+def test_imports_are_read_from_the_source(source, expected):
+    found = imports_of(source.encode(), Path("m.py"))
     assert set(found) == set(expected)
     assert len(found) == len(expected)
 
 
 @pytest.mark.parametrize("source", ["import (", "\x00"])
-def test_a_source_that_cannot_be_parsed_imports_nothing_and_is_reported(write_file, tmp_path, caplog, source):
+def test_a_source_that_cannot_be_parsed_imports_nothing_and_is_reported(caplog, source):
     with caplog.at_level(logging.WARNING):
-        assert imports_of(write_file(tmp_path / "m.py", source)) == []
+        assert imports_of(source.encode(), Path("m.py")) == []
     assert "m.py is kept as it is" in caplog.text

@@ -120,6 +120,24 @@ def test_another_process_with_the_same_id_is_not_taken_for_the_holder(run):
         pass
 
 
+def test_where_the_system_hides_processes_a_living_one_keeps_its_lock(run, hold, monkeypatch):
+    first = hold()
+    monkeypatch.setattr(locking.Path, "read_text", _hide_processes(locking.Path.read_text))
+    assert is_held(run.path / "run.lock")
+    first.kill()
+    first.wait()
+    assert not is_held(run.path / "run.lock")
+
+
+def _hide_processes(read_text):
+    def read(path, *arguments, **options):
+        if path.name == "stat":
+            raise FileNotFoundError(path)
+        return read_text(path, *arguments, **options)
+
+    return read
+
+
 def test_of_several_that_find_a_dead_lock_only_one_gets_it(run, hold, start_process):
     first = hold()
     first.kill()

@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -160,6 +161,20 @@ def test_a_snapshot_replaces_one_that_is_there(experiment, tmp_path, write_file)
 def test_a_missing_file_is_reported(experiment, tmp_path):
     with pytest.raises(RunError, match=r"There is no model file .*missing\.py"):
         take_snapshot(tmp_path / "copy", experiment / "mysettings.py", experiment / "missing.py")
+
+
+def test_a_local_module_that_cannot_be_read_is_named(experiment, tmp_path, monkeypatch):
+    original = Path.read_bytes
+
+    def refuse(path):
+        if path.name == "helper.py":
+            raise PermissionError(13, "Permission denied")
+        return original(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(RunError, match=r"Cannot read .*helper\.py: Permission denied"):
+        take_snapshot(tmp_path / "copy", experiment / "mysettings.py")
+    assert not (tmp_path / "copy").exists()
 
 
 def test_a_full_disk_leaves_no_half_snapshot(experiment, small_disk, full_disk):
