@@ -22,6 +22,6 @@ learning_rate = hparams["learning_rate"]
 
 
 def dataset(split):
-    """Gives images [n, 8, 8, 1] in 0..1 and digits [n]. The script that writes the files does nothing when they are there."""
+    """Reads images [n, 8, 8, 1] in 0..1 and digits [n] of one split; writes the files first if they are missing."""
     prepare_digits = runpy.run_path(str(find_upwards("tools/prepare_digits.py", near=__file__)))["prepare_digits"]
     return read_image_table(prepare_digits(), split=split, class_names=class_names, channels=1)

@@ -76,15 +76,16 @@ def _read_images(paths: Sequence[Path], table: LabelTable, size: tuple[int, int]
             images = np.empty((len(paths), *image.shape), np.float32)
         elif image.shape != images.shape[1:]:
             raise DataError(
-                f"{table.path}, row {table.rows[position]}: {path} is {image.shape[0]}x{image.shape[1]} pixels. Expected "
-                f"{images.shape[1]}x{images.shape[2]} like the images before it. Give size=(height, width) to resize all."
+                f"{table.path}, row {table.rows[position]}: {path} is {_pixels(image.shape)} (height x width). "
+                f"Expected {_pixels(images.shape[1:])} like the images before it. "
+                "Give size=(height, width) to resize all."
             )
         images[position] = image
     return images
 
 
 def _unreadable(paths: Sequence[Path], table: LabelTable, position: int, channels: int) -> DataError:
-    """Decode one image after the other from `position` to find the one that fails: errors of a parallel map come early."""
+    """Find the image that fails, decoding one after the other: errors of a parallel map may come early."""
     import tensorflow as tf
 
     for path, row in zip(paths[position:], table.rows[position:], strict=True):
@@ -95,3 +96,7 @@ def _unreadable(paths: Sequence[Path], table: LabelTable, position: int, channel
                 f"{table.path}, row {row}: {path} cannot be read as an image. Expected {IMAGE_FORMATS}, whole."
             )
     return DataError(f"{table.path}: an image could not be read at first, but could again; is the disk at fault?")
+
+
+def _pixels(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]}x{shape[1]}"

@@ -4,13 +4,14 @@
     logs/train/        loss and metrics, learning_rate, epoch_seconds
     logs/validation/   loss and metrics, under the same names
 
-The step of every scalar is the epoch. Summaries are made as TensorBoard's plugins define them and written as TFRecords,
-which is what an event file is: about 15 us an event against 100 us a scalar for `tf.summary`. Each event is handed to the
-operating system at once, so that a killed process loses none.
+The step of every scalar is the epoch. Summaries are made as TensorBoard's plugins define them and written as
+TFRecords, which is what an event file is: about 15 us an event against 100 us a scalar for `tf.summary`. Each event is
+handed to the operating system at once, so that a killed process loses none.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -130,6 +131,7 @@ class EventFile:
             if self._writer is None:
                 self._open()
             self._append(Event(wall_time=time.time(), step=step, summary=summary))
+            self._first_step = step + 1  # Should this file fail, the next one supersedes nothing of what it holds.
         except (OSError, tf.errors.OpError) as error:
             self._give_up_for_now(error)
 
@@ -154,10 +156,8 @@ class EventFile:
         self._folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads the files of a folder in the order of their names: time first, so that a resume comes later.
         seconds, nanoseconds = divmod(time.time_ns(), 10**9)
-        name = (
-            f"events.out.tfevents.{seconds:010d}.{nanoseconds:09d}.{socket.gethostname()}.{os.getpid()}{self._suffix}"
-        )
-        self._path = self._folder / name
+        began = f"{seconds:010d}.{nanoseconds:09d}"
+        self._path = self._folder / f"events.out.tfevents.{began}.{socket.gethostname()}.{os.getpid()}{self._suffix}"
         self._writer = tf.io.TFRecordWriter(str(self._path))
         self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
         # From the second such mark on, TensorBoard drops all events before it whose step is this one or higher.
@@ -167,13 +167,9 @@ class EventFile:
     def _append(self, event: Any) -> None:
         self._writer.write(event.SerializeToString())
         self._writer.flush()
-        if event.step >= self._first_step:
-            self._first_step = event.step + 1
 
     def _give_up_for_now(self, error: Exception) -> None:
         """Leave the file, whose last record may be torn; a later event begins a new one."""
-        import contextlib
-
         import tensorflow as tf
 
         with contextlib.suppress(OSError, tf.errors.OpError):
