@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.machinery
 import shutil
+import sys
 import sysconfig
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -25,7 +26,7 @@ from experiments_manager.runs.errors import RunError, explain
 from experiments_manager.runs.imports import Import, imports_of
 
 _THIS_PACKAGE = __name__.partition(".")[0]
-_SUFFIXES = (".py", *importlib.machinery.EXTENSION_SUFFIXES)
+_SUFFIXES = (*importlib.machinery.EXTENSION_SUFFIXES, ".py")
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
@@ -137,13 +138,21 @@ class _Collector:
 
     def _roots_of(self, name: str) -> list[Path]:
         """Give the root that has the top-level module; several only where its folders have no `__init__.py`."""
+        if self._is_loaded_from_elsewhere(name):
+            return []
+        # A `random.py` that happens to lie in the working directory is not what `import random` found.
+        roots = self._roots[:1] if name in sys.stdlib_module_names else self._roots
         namespaces = []
-        for root in self._roots:
+        for root in roots:
             if _module_file(root, name) is not None:
                 return [root]
             if (root / name).is_dir():
                 namespaces.append(root)
         return namespaces
+
+    def _is_loaded_from_elsewhere(self, name: str) -> bool:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        return isinstance(file, str) and self._is_installed(Path(file))
 
     def _add_module(self, parts: tuple[str, ...], folder: Path, place: PurePosixPath) -> None:
         """Add the module `parts` below `folder`, and every package on the way to it."""
@@ -167,11 +176,9 @@ class _Collector:
             return PurePosixPath(model_file.relative_to(self._roots[0]).as_posix())
         place = PurePosixPath(model_file.name)
         taken = self._found.get(place)
-        return (
-            place
-            if taken is None or taken.source.samefile(model_file)
-            else PurePosixPath("model_file", model_file.name)
-        )
+        if taken is None or taken.source.samefile(model_file):
+            return place
+        return PurePosixPath("model_file", model_file.name)
 
 
 def _module_file(folder: Path, name: str) -> Path | None:

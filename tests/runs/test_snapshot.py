@@ -147,6 +147,13 @@ def test_installed_packages_and_the_standard_library_are_not_copied(experiment, 
     assert snapshot.files == ("mysettings.py",)
 
 
+def test_a_file_that_only_has_the_name_of_another_module_is_not_taken_for_it(experiment, tmp_path, write_file):
+    write_file(experiment / "mysettings.py", "import antigravity, json\nimport pytest\n")
+    for name in ("antigravity.py", "json.py", "pytest.py"):
+        write_file(tmp_path / "elsewhere" / name, "")
+    assert take_snapshot(tmp_path / "copy", experiment / "mysettings.py").files == ("mysettings.py",)
+
+
 def test_a_local_module_that_cannot_be_parsed_is_copied_all_the_same(experiment, tmp_path, write_file):
     write_file(experiment / "helper.py", "print 'Python 2'\n")
     assert "helper.py" in take_snapshot(tmp_path / "copy", experiment / "mysettings.py").files
