@@ -120,9 +120,20 @@ def installed_packages() -> dict[str, str]:
         for entry in entries:
             if entry.endswith((".dist-info", ".egg-info")):
                 name, _, version = entry.rpartition(".")[0].partition("-")
-                if version:
-                    packages.setdefault(name.replace("_", "-").lower(), version.split("-py")[0])
+                version = version.split("-py")[0] or _noted_version(Path(folder, entry))
+                packages.setdefault(name.replace("_", "-").lower(), version)
     return dict(sorted(packages.items()))
+
+
+def _noted_version(folder: Path) -> str:
+    """Read the version where the folder's name does not tell it: a package in development."""
+    import importlib.metadata
+
+    try:
+        metadata = importlib.metadata.Distribution.at(folder).metadata
+    except (OSError, ValueError):
+        return "unknown"
+    return (metadata and metadata.get("Version")) or "unknown"
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:

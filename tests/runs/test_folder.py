@@ -117,7 +117,7 @@ def test_a_permission_that_is_denied_is_reported(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(os, "mkdir", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(RunError, match=r"permission is denied\. Choose a working_dir that you may write"):
         create_run(tmp_path / "runs", "demo", {})
 

@@ -1,6 +1,7 @@
 import importlib.metadata
 import os
 import platform
+import sys
 import time
 
 import pytest
@@ -130,14 +131,20 @@ def test_a_git_that_does_not_answer_is_given_up(repository, tmp_path, monkeypatc
 
 
 def test_packages_are_those_that_the_installers_noted():
-    expected = {
-        distribution.name.lower().replace("_", "-"): distribution.version
-        for distribution in importlib.metadata.distributions()
-    }
+    expected = {}
+    for distribution in importlib.metadata.distributions():  # the first on the path is the one that is imported
+        expected.setdefault(distribution.name.lower().replace("_", "-"), distribution.version)
     packages = installed_packages()
     assert packages["pytest"] == pytest.__version__
     assert packages == expected
     assert list(packages) == sorted(packages)
+
+
+def test_a_package_in_development_is_listed_too(tmp_path, monkeypatch, write_file):
+    write_file(tmp_path / "my_tool.egg-info" / "PKG-INFO", "Metadata-Version: 2.1\nName: my_tool\nVersion: 1.2.dev0\n")
+    write_file(tmp_path / "broken.egg-info" / "other", "")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), "/missing"])
+    assert installed_packages() == {"broken": "unknown", "my-tool": "1.2.dev0"}
 
 
 def test_the_host_is_described():
