@@ -111,7 +111,7 @@ class MetricsCsv(Watcher):
     def _warn(self, error: OSError) -> None:
         if not self._has_warned:
             logger.warning(
-                "%s could not be written: %s. Training goes on; the rows are kept.", self.path, error.strerror
+                "%s cannot be written: %s. Training goes on; the rows are kept.", self.path, error.strerror
             )
             self._has_warned = True
 

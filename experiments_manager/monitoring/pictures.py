@@ -65,7 +65,7 @@ def confusion_matrix_picture(
     FigureCanvasAgg(figure)
     _draw_matrix(figure, counts, class_names)
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
+    figure.savefig(picture, format="png", dpi=150, bbox_inches="tight")
     write_bytes(path, picture.getvalue())
     return Path(path)
 
@@ -77,13 +77,13 @@ def _draw_matrix(figure: object, counts: np.ndarray, class_names: Sequence[str])
     shares = counts / np.maximum(totals, 1)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true class")
+    figure.colorbar(image, ax=axes, shrink=0.7, aspect=30, label="share of the true class")
     right, samples = int(np.trace(counts)), int(counts.sum())
     share = f" ({right / samples:.2%})" if samples else ""
     axes.set_title(f"{right:,} of {samples:,} right{share}")
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    size = 9 if classes <= 25 else 6.5
+    size = 9.0 if classes <= 25 else 6.5
     is_long = max(map(len, class_names), default=0) > 3
     names = [name if len(name) <= 24 else f"{name[:23]}…" for name in class_names]
     axes.set_xticks(range(classes), names, rotation=90 if is_long and classes > 3 else 0, fontsize=size)
@@ -93,15 +93,15 @@ def _draw_matrix(figure: object, counts: np.ndarray, class_names: Sequence[str])
     axes.grid(which="minor", color="0.9", linewidth=0.5)
     axes.tick_params(which="minor", length=0)
     for row, column in zip(*np.nonzero(counts), strict=True):
-        text = _short(int(counts[row, column]))
+        text = _short(int(counts[row, column]), characters=10 if classes <= 4 else 4)
         colour = "white" if shares[row, column] > 0.55 else "0.15"
-        fitting = min(size, 3.2 * size / max(3, len(text)))
+        fitting = size if classes <= 4 else min(size, 3.2 * size / len(text))
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=fitting)
 
 
-def _short(count: int) -> str:
-    """Write a count in at most four characters or so: 1234, 12k, 1.2M."""
-    if count < 10_000:
+def _short(count: int, characters: int) -> str:
+    """Write a count in full where there is room, else in four characters: 1234, 12k, 1.2M."""
+    if len(str(count)) <= characters:
         return str(count)
     if count < 1_000_000:
         return f"{count / 1000:.0f}k"

@@ -1,7 +1,7 @@
 """Checks of settings that concern more than the type of one value.
 
-Each is a small function that looks at the values and yields the name and the text of what is wrong. To add one, write it
-and decorate it with `check`; nothing else needs to know of it.
+Each is a small function that looks at the values and yields the name and the text of what is wrong. To add one, write
+it and decorate it with `check`; nothing else needs to know of it.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def _what_this_version_cannot_do(values: Values, hooks: Mapping[str, Any]) -> Co
     if values.enable_federated_learning:
         yield (
             "enable_federated_learning",
-            "this version trains no federation. Expected False. Set it to False to train alone, on this machine's data.",
+            "this version trains no federation. Expected False. Set it to False to train alone, on this machine.",
         )
     if values.consume_data_from_kafka:
         yield (
             "consume_data_from_kafka",
-            "this version reads nothing from Kafka. Expected False. Set it to False and let `dataset` read the data from files.",
+            "this version reads nothing from Kafka. Expected False. Let `dataset` read the data from files instead.",
         )
 
 
@@ -91,7 +91,7 @@ def _hparams_are_plain(values: Values, hooks: Mapping[str, Any]) -> Complaints:
         if not _is_plain(value):
             yield (
                 "hparams",
-                f"the entry {key!r} cannot be written to files and tables. Expected None, bool, int, float, str, or a list, "
+                f"the entry {key!r} cannot be written to a table. Expected None, bool, int, float, str, or a list, "
                 f"tuple or dict of these, got {type(value).__name__}. Put its name here and make it in a hook.",
             )
 
@@ -111,6 +111,26 @@ def _one_gradient_clipping(values: Values, hooks: Mapping[str, Any]) -> Complain
         yield "gradient_clip_value", text
 
 
+_FITTING: dict[str, tuple[tuple[type, ...], str]] = {
+    "loss": ((bool, int, float), "the name of a Keras loss, a loss, or a list or dict of these"),
+    "learning_rate": ((bool, str, list, tuple, dict), "a float above 0, or a Keras schedule"),
+    "optimizer": ((bool, int, float, list, tuple, dict), "the name of a Keras optimizer, or an optimizer"),
+    "metrics": ((bool, int, float), "a list or dict of Keras metrics"),
+    "callbacks": ((bool, int, float, str), "a list or dict of Keras callbacks"),
+    "loss_weights": ((bool, str), "a list or dict of floats"),
+    "class_weight": ((bool, int, float, str, list, tuple), "a dict with a float for the index of each class"),
+    "augment": ((bool, int, float, str, list, tuple, dict), "a function or a Keras layer"),
+}
+"""For hooks that may be values: Python types that surely do not fit, and what does."""
+
+
+@check
+def _values_of_hooks_fit(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+    for name, (unsuitable, expected) in _FITTING.items():
+        if isinstance(hooks.get(name), unsuitable):
+            yield name, f"the value does not fit. Expected {expected}, got {hooks[name]!r}. Correct it."
+
+
 @check
 def _learning_rates_agree(values: Values, hooks: Mapping[str, Any]) -> Complaints:
     rate = hooks.get("learning_rate")
@@ -119,8 +139,8 @@ def _learning_rates_agree(values: Values, hooks: Mapping[str, Any]) -> Complaint
     if rate <= 0:
         yield "learning_rate", f"it is not positive. Expected a float above 0, got {rate!r}. Raise it."
     elif values.min_learning_rate >= rate:
-        text = f"it is not below the learning rate. Expected a float below {rate!r}, got {values.min_learning_rate!r}. Lower it."
-        yield "min_learning_rate", text
+        lowest = values.min_learning_rate
+        yield "min_learning_rate", f"it is not below the learning rate. Expected less than {rate!r}, got {lowest!r}."
 
 
 @check

@@ -1,7 +1,8 @@
 """The tables of hooks and of the parameters that they may ask for.
 
-A hook is a function of the settings module (or of the model file) that the engine calls. It asks for what it needs by the
-names of its parameters; the second table here says which names there are, the first one which of them a hook is offered.
+A hook is a function of the settings module (or of the model file) that the engine calls. It asks for what it needs by
+the names of its parameters; the second table here says which names there are, the first one which of them a hook is
+offered.
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ class HookEntry:
     value: bool = False
     keras_function: bool = False
 
+    @property
+    def expected(self) -> str:
+        """What the hook should be, as a message says it after "Expected"."""
+        kind = "a value or a function" if self.value else "a function"
+        return f"{kind} of that name ({self.doc[0].lower()}{self.doc[1:].rstrip('.')})"
+
 
 COMMON = ("settings", "hparams", "batch_size", "epochs", "seed", "class_names", "debug", "model_name")
 """Parameters that every hook may ask for: they follow from the settings alone."""
@@ -84,8 +91,8 @@ PARAMETERS: dict[str, Parameter] = {parameter.name: parameter for parameter in _
 _HOOKS = (
     HookEntry(
         "dataset",
-        "The data of a split: arrays (tuple, dict, nested), a `tf.data.Dataset` that is batched, or a `keras.utils.PyDataset`.",
-        ("split", "data_dir", "is_training"),
+        "The data of a split: arrays (tuple, dict, nested), a batched `tf.data.Dataset`, or a `keras.utils.PyDataset`.",
+        ("split", "data_dir", "is_training", "epoch"),
         "get_input_pipeline",
         ("data_dir", "is_training", "batch_size", "epochs"),
         required=True,
@@ -139,20 +146,20 @@ _HOOKS = (
     HookEntry("class_weight", "Weight of each class, by its index.", ("train_data",), value=True),
     HookEntry(
         "augment",
-        "The training batch, changed at random: `x`, or `(x, y)` where it asks for `y`. Runs inside the graph. A Keras layer will do.",
+        "The batch, changed at random: `x`, or `(x, y)` where it asks for `y`. Runs in the graph. Or a Keras layer.",
         ("x", "y"),
         value=True,
     ),
     HookEntry(
         "serving",
-        "A `tf.Module` whose `tf.function` attribute `served_model` is what a server runs. Made from the model where it is not given.",
+        "A `tf.Module` whose `tf.function` `served_model` is what a server runs. Made from the model if not given.",
         ("model", "run"),
         "get_served_module",
         ("model", "model_name"),
     ),
     HookEntry(
         "client",
-        "A class with `getInputData(idx)`, `decodeResponse(result)` and `finalize()` that feeds a model server and takes its answers.",
+        "A class with `getInputData(idx)`, `decodeResponse(result)` and `finalize()` that talks to a model server.",
         ("options",),
         "Client_IO",
         ("options", "debug"),

@@ -18,7 +18,8 @@ from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS
 from experiments_manager.settings.local_modules import LocalModules
 from experiments_manager.settings.namespace import Namespace
 from experiments_manager.settings.overrides import (
-    UnsuitableValue,
+    HPARAMS,
+    UnsuitableValueError,
     for_hook,
     for_setting,
     read_overrides,
@@ -49,11 +50,11 @@ def load_settings(
 
     Args:
         path: The settings module.
-        overrides: Values that take the place of those in the file, at their assignment: a mapping, or texts `NAME=VALUE`
-            whose type follows from the value overridden. `hparams.KEY`, or `KEY` alone where no setting is called so,
-            reaches into `hparams`.
-        model_file_search: A folder that the model file is looked for in, and outside of which no module of the user's is
-            read; for a run folder, its `settings/`.
+        overrides: Values that take the place of those in the file, at their assignment: a mapping, or texts
+            `NAME=VALUE` whose type follows from the value overridden. `hparams.KEY`, or `KEY` alone where no setting is
+            called so, reaches into `hparams`.
+        model_file_search: A folder that the model file is looked for in, and outside of which no module of the user's
+            is read; for a run folder, its `settings/`.
 
     Returns:
         The loaded settings.
@@ -106,6 +107,8 @@ class _Loader:
         self.module = _new_module(self.source.file)
         self.namespace = Namespace(vars(self.module), self.overrides, self.own_names)
         self.run(self.source, self.module, self.namespace)
+        if "hparams" not in vars(self.module) and any(name.startswith(HPARAMS) for name in self.overrides):
+            self.namespace["hparams"] = {}
         self.check_overrides_hold()
         self.namespace.release()
         self.effective = self.namespace.effective | self.late_overrides()
@@ -134,8 +137,8 @@ class _Loader:
         self.problems += self.namespace.problems
         for name in self.namespace.broken_overrides():
             text = (
-                "the module changes this after it was assigned, so the override does not hold. Expected one assignment at "
-                "the top level. Derive the changed value under another name."
+                "the module changes this after it was assigned, so the override does not hold. Expected an assignment "
+                "at the top level. Derive the changed value under another name."
             )
             line = self.source.line(name.partition(".")[0])
             self.problems.append(self.source.problem(line or 1, name, text))
@@ -155,7 +158,7 @@ class _Loader:
                     effective[name] = for_hook(override, HOOKS[name], None)
                 else:
                     self.problems.append(unknown_override(override, hparams if isinstance(hparams, dict) else ()))
-            except UnsuitableValue as error:
+            except UnsuitableValueError as error:
                 self.problems.append(Problem(OVERRIDE, 0, override.given_name, str(error)))
         return effective
 
@@ -206,7 +209,7 @@ class _Loader:
         )
 
     def read_values(self) -> Values:
-        """Takes the values of all settings from the module; those of a wrong type become problems and keep the default."""
+        """Takes the values of all settings from the module; one of a wrong type is a problem and keeps its default."""
         given = dict(self.given_values())
         try:
             return _validated(given)
@@ -224,7 +227,7 @@ class _Loader:
         names = vars(self.module)
         for name, entry in SETTINGS.items():
             bound = self.bound_name(name)
-            if name in self.effective:
+            if name in self.effective and not (name == "hparams" and bound in names):
                 yield name, self.effective[name]
             elif bound in names and not isinstance(names[bound], ModuleType):
                 value = names[bound]
@@ -246,9 +249,10 @@ class _Loader:
             if isinstance(value, ModuleType):
                 value = None
             if value is None:
-                missing = entry.required and bound not in names or isinstance(names.get(bound), ModuleType)
-                if entry.required and missing and name not in self.effective:
-                    self.problems.append(source.problem(1, name, f"it is missing. Expected {entry.doc} Add it."))
+                absent = bound not in names or isinstance(names[bound], ModuleType)
+                needed = entry.required or (name == "model" and self.values.model_file is None)
+                if absent and needed and name not in self.effective:
+                    self.problems.append(source.problem(1, name, f"it is missing. Expected {entry.expected}. Add it."))
                 continue
             by_position = bound in EARLIER_HOOKS or (self.is_earlier and name == "model")
             hook, wrong = make_hook(entry, bound, value, source.file, source.line(bound), by_position)

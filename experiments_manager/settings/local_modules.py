@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import sysconfig
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
+
+import experiments_manager
+
+_NOT_THE_USERS = (
+    str(Path(experiments_manager.__file__).parent),
+    sysconfig.get_path("stdlib"),
+    sysconfig.get_path("purelib"),
+)
+_KNOWN: weakref.WeakSet[ModuleType] = weakref.WeakSet()
+"""Every module that was ever local to an experiment in this process."""
+
+_ACTIVE: list[LocalModules] = []
+"""The experiments whose code is running, the innermost last."""
 
 
 class LocalModules:
     """What a settings file and its model file import from their own folders.
 
-    Two experiments in one process may each have a `helpers.py`. Python keeps one module of a name only, so the modules of
-    an experiment stand in `sys.modules` while its own code runs; afterwards whatever stood there before comes back. Where
-    nothing did they stay, so that their classes can still be pickled.
+    Two experiments in one process may each have a `helpers.py`, but Python keeps one module of a name. So the modules
+    of an experiment stand in `sys.modules` while its own code runs. Afterwards whatever stood there before comes back,
+    save for modules of an experiment that is not running; where nothing comes back they stay, so that their classes can
+    be pickled.
     """
 
     def __init__(self, folders: Sequence[Path], further_folders: Sequence[Path] = ()) -> None:
@@ -25,77 +41,61 @@ class LocalModules:
             further_folders: Folders that are searched after these, for modules that are not kept apart.
         """
         self._folders = list(dict.fromkeys(folders))
-        self._search = [str(folder) for folder in dict.fromkeys([*folders, *further_folders])]
+        self._further = [folder for folder in further_folders if folder not in self._folders]
         self._modules: dict[str, ModuleType] = {}
-        self._names: frozenset[str] = frozenset()
-        self._depth = 0
-        self._find_names()
+        self._names = _importable_names(self._folders)
 
     def add_folder(self, folder: Path) -> None:
-        """Adds a folder, for instance that of the model file."""
+        """Adds a folder whose modules belong to this experiment, for instance that of the model file."""
         if folder not in self._folders:
             self._folders.append(folder)
-            self._search.insert(len(self._folders) - 1, str(folder))
-            self._find_names()
+            self._names |= _importable_names([folder])
 
     def register(self, module: ModuleType) -> None:
-        """Adds a module that was loaded by its path."""
+        """Adds a module that is loaded by its path, so that it can be imported by its name, too."""
         self._names |= {module.__name__}
-        self._modules[module.__name__] = module
-        sys.modules[module.__name__] = module
-
-    def _find_names(self) -> None:
-        files = [path.stem for folder in self._folders for path in folder.glob("*.py")]
-        packages = [path.parent.name for folder in self._folders for path in folder.glob("*/__init__.py")]
-        own = set(files + packages) - set(sys.stdlib_module_names) - {"experiments_manager", "__main__"}
-        self._names |= frozenset(name for name in own if name.isidentifier())
+        sys.modules[module.__name__] = self._modules[module.__name__] = module
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """While this lasts, the experiment's own modules are what `import` finds."""
-        if self._depth:
+        if _ACTIVE and _ACTIVE[-1] is self:
             yield
             return
-        displaced = self._take_out()
+        displaced = {name: sys.modules.pop(name) for name in list(sys.modules) if self._is_own(name)}
+        search = [str(folder) for folder in (*self._folders, *self._further)]
         sys.modules.update(self._modules)
-        sys.path[:0] = self._search
-        self._depth += 1
+        sys.path[:0] = search
+        _ACTIVE.append(self)
         try:
             yield
         finally:
-            self._depth -= 1
-            for folder in self._search:
+            _ACTIVE.pop()
+            for folder in search:
                 with contextlib.suppress(ValueError):
                     sys.path.remove(folder)
             self._modules = {name: module for name, module in list(sys.modules.items()) if self._is_own(name)}
-            sys.modules.update(displaced)
-
-    def _take_out(self) -> dict[str, ModuleType]:
-        names = [name for name in list(sys.modules) if self._is_own(name)]
-        return {name: sys.modules.pop(name) for name in names}
+            sys.modules.update({name: module for name, module in displaced.items() if _ACTIVE or module not in _KNOWN})
+            _KNOWN.update(module for module in self._modules.values() if isinstance(module, ModuleType))
 
     def _is_own(self, name: str) -> bool:
         return name.partition(".")[0] in self._names
 
-    def files(self) -> set[str]:
-        """Absolute paths of the modules that were loaded."""
-        found = (getattr(module, "__file__", None) for module in self._modules.values())
-        return {str(Path(file).absolute()) for file in found if file}
-
     def deepest_place(self, traceback: TracebackType | None) -> tuple[str, int] | None:
-        """File and line of the deepest frame that runs in the user's own files."""
-        own, place = self.files() | self._loading_files(), None
+        """File and line of the deepest frame that runs in the user's own files, not in an installed package."""
+        folders = [*self._folders, *self._further]
+        place = None
         while traceback is not None:
             file = traceback.tb_frame.f_code.co_filename
-            if file in own:
+            if not file.startswith(_NOT_THE_USERS) and any(Path(file).is_relative_to(folder) for folder in folders):
                 place = file, traceback.tb_lineno
             traceback = traceback.tb_next
         return place
 
-    def _loading_files(self) -> set[str]:
-        """Files of modules whose import has just failed, so that they are in no table any more."""
-        found = set()
-        for folder in self._folders:
-            for name in self._names:
-                found |= {str(folder / f"{name}.py"), *(str(path) for path in (folder / name).rglob("*.py"))}
-        return found
+
+def _importable_names(folders: Sequence[Path]) -> frozenset[str]:
+    """Names of the modules and packages that lie in folders, without those that everybody shares."""
+    modules = {path.stem for folder in folders for path in folder.glob("*.py")}
+    packages = {path.parent.name for folder in folders for path in folder.glob("*/__init__.py")}
+    shared = {*sys.stdlib_module_names, experiments_manager.__name__, "__main__", "__init__"}
+    return frozenset(name for name in modules | packages if name.isidentifier()) - shared

@@ -10,7 +10,7 @@ from experiments_manager.settings.overrides import (
     ADDED_BY_LAUNCHERS,
     HPARAMS,
     Override,
-    UnsuitableValue,
+    UnsuitableValueError,
     for_hook,
     for_setting,
     like,
@@ -23,8 +23,9 @@ class Namespace(MutableMapping[str, Any]):
     """Where Python puts what a module binds at its top level.
 
     Python's `exec` accepts any mapping for local names. This one is told of every binding, whatever its form (an
-    assignment, a loop, an import, a definition), puts the override in its place, and writes the result into the module's
-    own dictionary, in which functions look up their globals. So whatever the module derives from a value follows.
+    assignment, a loop, an import, a definition), puts the override in its place, and writes the result into the
+    module's own dictionary, in which functions look up their globals. So whatever the module derives from a value
+    follows.
 
     Attributes:
         effective: What the overrides came to, by today's name.
@@ -70,7 +71,7 @@ class Namespace(MutableMapping[str, Any]):
         override = self._overrides[today]
         try:
             placed = self._for_name(name, override, value)
-        except UnsuitableValue as error:
+        except UnsuitableValueError as error:
             self.problems.append(Problem(OVERRIDE, 0, override.given_name, str(error)))
             return value
         self._placed[name] = placed
@@ -101,7 +102,7 @@ class Namespace(MutableMapping[str, Any]):
         override = self._overrides[HPARAMS + key]
         try:
             self.effective[override.name] = value = like(override, current)
-        except UnsuitableValue as error:
+        except UnsuitableValueError as error:
             self.problems.append(Problem(OVERRIDE, 0, override.given_name, str(error)))
             return current
         return value

@@ -25,7 +25,7 @@ ADDED_BY_LAUNCHERS = ("procID", "cid", "isFLserver")
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
-class UnsuitableValue(ValueError):
+class UnsuitableValueError(ValueError):
     """A value that cannot take the place of the one it overrides; the text says why."""
 
 
@@ -92,7 +92,7 @@ def for_setting(override: Override, entry: Entry) -> Any:
     """The value of a setting that an override gives.
 
     Raises:
-        UnsuitableValue: Its type or range does not fit.
+        UnsuitableValueError: Its type or range does not fit.
     """
     earlier = entry.earlier if entry.earlier and override.given_name == entry.earlier.name else None
     check = pydantic.TypeAdapter(entry.annotation, config=pydantic.ConfigDict(strict=True)).validate_python
@@ -101,7 +101,7 @@ def for_setting(override: Override, entry: Entry) -> Any:
             return check(earlier.to_new(candidate) if earlier else candidate)
         except pydantic.ValidationError:
             continue
-    raise UnsuitableValue(f"the value does not fit. Expected {entry.type_text}, got {override.value!r}.")
+    raise UnsuitableValueError(f"the value does not fit. Expected {entry.type_text}, got {override.value!r}.")
 
 
 def _candidates(override: Override, none_allowed: bool) -> Iterable[Any]:
@@ -137,7 +137,7 @@ def for_hook(override: Override, hook: HookEntry, current: Any) -> Any:
     """The value that an override puts in the place of a hook.
 
     Raises:
-        UnsuitableValue: It is a text that does not read as what it replaces.
+        UnsuitableValueError: It is a text that does not read as what it replaces.
     """
     if hook.name == "learning_rate" and (current is None or callable(current)):
         current = 0.0
@@ -151,7 +151,7 @@ def like(override: Override, current: Any) -> Any:
     """The value of an override, in the type of the one that it replaces.
 
     Raises:
-        UnsuitableValue: It cannot be had in that type, for instance 0.5 for an `int`.
+        UnsuitableValueError: It cannot be had in that type, for instance 0.5 for an `int`.
     """
     value, current = plain_value(override.value), plain_value(current)
     if value is None or (
@@ -163,7 +163,7 @@ def like(override: Override, current: Any) -> Any:
         return value if literal is _NO_VALUE else literal
     converted = _CONVERTERS.get(type(current), _any_value)(value, current)
     if converted is _NO_VALUE:
-        raise UnsuitableValue(
+        raise UnsuitableValueError(
             f"the value does not fit. Expected {type(current).__name__} as {current!r}, got {value!r}."
         )
     return converted

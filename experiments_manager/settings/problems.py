@@ -1,7 +1,7 @@
 """What can be wrong with a settings module, and how it is said.
 
-Every message reads "what is wrong. Expected …, got …. How to mend it." and carries its place in the user's file, so that
-an editor or a terminal can jump there.
+Every message reads "what is wrong. Expected …, got …. How to mend it." and carries its place in the user's file, so
+that an editor or a terminal can jump there.
 """
 
 from __future__ import annotations

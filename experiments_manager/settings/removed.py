@@ -1,7 +1,7 @@
 """Names that a settings or model file may still use although Keras 3 or TensorFlow took them away.
 
-Only the source is looked at: imports are followed from their aliases to full dotted names, and each of these is compared
-with the table below. Nothing is imported.
+Only the source is looked at: imports are followed from their aliases to full dotted names, and each of these is looked
+for in the tables below. Nothing is imported.
 """
 
 from __future__ import annotations
@@ -12,73 +12,206 @@ from collections.abc import Iterator
 from experiments_manager.settings.problems import Problem
 from experiments_manager.settings.source import Source
 
-REMOVED: dict[str, str] = {
+_SAME_NAME = "write `keras.optimizers.` and the same name"
+_LAYERS = "write `keras.layers.` and the same name"
+_PHASE = "pass `training=` when a model or layer is called"
+_GRAPH = "TensorFlow runs eagerly: call the functions, or decorate with `tf.function`"
+_ESTIMATOR = "return a `keras.Model` from `model`; the engine trains it"
+_RANDOM = "write `tf.random.` and the same name"
+
+REMOVED_FROM_KERAS: dict[str, str] = {
+    "optimizers.legacy": _SAME_NAME,
+    "optimizers.experimental": _SAME_NAME,
+    "experimental": "write the name without `experimental`; schedules are in `keras.optimizers.schedules`",
+    "layers.experimental.preprocessing": _LAYERS,
+    "layers.experimental": _LAYERS,
+    "layers.CuDNNLSTM": "write `keras.layers.LSTM`, which uses cuDNN by itself",
+    "layers.CuDNNGRU": "write `keras.layers.GRU`, which uses cuDNN by itself",
+    "layers.LocallyConnected1D": "cut the input in patches and apply a `keras.layers.EinsumDense`",
+    "layers.LocallyConnected2D": "cut the input in patches and apply a `keras.layers.EinsumDense`",
+    "layers.DenseFeatures": "use `keras.utils.FeatureSpace` or preprocessing layers",
+    "layers.AbstractRNNCell": "derive the cell from `keras.layers.Layer`, with `state_size` and `call(inputs, states)`",
+    "estimator": _ESTIMATOR,
+    "mixed_precision.experimental": "use the setting `mixed_precision`",
+    "backend.function": "write `keras.Model(inputs, outputs)`",
+    "backend.placeholder": "write `keras.Input`",
+    "backend.get_session": _GRAPH,
+    "backend.set_session": _GRAPH,
+    "backend.tensorflow_backend": "write `keras.backend`, or functions of `keras.ops`",
+    "backend.learning_phase": _PHASE,
+    "backend.learning_phase_scope": _PHASE,
+    "backend.set_learning_phase": _PHASE,
+    "backend.in_train_phase": _PHASE,
+    "backend.in_test_phase": _PHASE,
+    "backend.print_tensor": "write `tf.print`",
+    "backend.random_binomial": "write `keras.random.binomial`",
+    "backend.local_conv1d": "use `keras.ops.conv`",
+    "backend.local_conv2d": "use `keras.ops.conv`",
+    "callbacks.BaseLogger": "remove it: Keras averages its metrics itself",
+    "callbacks.experimental": "remove it: the engine writes checkpoints and resumes from them",
+    "constraints.RadialConstraint": "derive a constraint of your own from `keras.constraints.Constraint`",
+    "metrics.MeanRelativeError": "use `keras.metrics.MeanAbsolutePercentageError`, or a metric of your own",
+    "metrics.MeanTensor": "derive a metric of your own from `keras.metrics.Metric`",
+    "models.model_from_config": "write `keras.Model.from_config` or `keras.models.model_from_json`",
+    "models.model_from_yaml": "write `keras.models.model_from_json`",
+    "models.experimental": "write a `train_step` of your own",
+    "utils.GeneratorEnqueuer": "return a `keras.utils.PyDataset` from `dataset`",
+    "utils.OrderedEnqueuer": "return a `keras.utils.PyDataset` from `dataset`",
+    "utils.SequenceEnqueuer": "return a `keras.utils.PyDataset` from `dataset`",
+    "utils.SidecarEvaluator": "remove it: `experiments_manager evaluate RUN` evaluates a run",
+    "utils.experimental": "return a `tf.data.Dataset` from `dataset`",
+    "utils.generic_utils": "look for the name in `keras.utils`",
+    "utils.multi_gpu_model": "use the settings `gpus` and `strategy`",
+    "applications.regnet": "choose another of `keras.applications`",
+    "applications.resnet_rs": "choose another of `keras.applications`",
+}
+"""Names below `keras` and `tf.keras`, and what to write instead. Whatever begins with such a name is gone with it."""
+
+_LONG_NAMES = {
+    "kl_divergence": "KLD",
+    "mean_absolute_error": "MAE",
+    "mean_absolute_percentage_error": "MAPE",
+    "mean_squared_error": "MSE",
+    "mean_squared_logarithmic_error": "MSLE",
+}
+
+_SAVING = (
+    "custom_object_scope",
+    "deserialize_keras_object",
+    "get_custom_objects",
+    "get_registered_name",
+    "get_registered_object",
+    "load_model",
+    "register_keras_serializable",
+    "save_model",
+    "serialize_keras_object",
+)
+
+REMOVED_FROM_TF_KERAS: dict[str, str] = {
+    **{f"losses.{long}": f"write `tf.keras.losses.{short}`, or '{long}'" for long, short in _LONG_NAMES.items()},
+    **{f"metrics.{long}": f"write `tf.keras.metrics.{short}`, or '{long}'" for long, short in _LONG_NAMES.items()},
+    "losses.log_cosh": "write `tf.keras.losses.LogCosh()`, or 'log_cosh'",
+    "metrics.log_cosh": "write `tf.keras.metrics.LogCoshError()`, or 'log_cosh'",
+    **{f"saving.{name}": f"write `keras.saving.{name}`, with `import keras`" for name in _SAVING},
+}
+"""Names below `tf.keras` that `keras` itself still has."""
+
+REMOVED_ELSEWHERE: dict[str, str] = {
     "tensorflow_addons": (
-        "TensorFlow Addons ended in 2024 and cannot be imported with this TensorFlow. Use Keras' own layers, losses, "
+        "TensorFlow Addons ended in 2024 and cannot be imported with this TensorFlow: use Keras' own layers, losses, "
         "metrics and optimizers; moving averages of the weights are the setting `ema_momentum`"
     ),
     "tensorflow_model_optimization": (
-        "it works with Keras 2 only. Quantise after training, when the model is exported to TensorFlow Lite"
+        "it works with Keras 2 only: quantise after training, when the model is exported to TensorFlow Lite"
     ),
-    "tensorflow.contrib": "it ended with TensorFlow 1. Use the function of the same purpose in `tf` or `keras`",
-    "tensorflow.estimator": "estimators are gone. Return a `keras.Model` from `model`; the engine trains it",
-    "tensorflow.keras.estimator": "estimators are gone. Return a `keras.Model` from `model`; the engine trains it",
+    "tensorflow.contrib": "use the function of the same purpose in `tf` or `keras`",
+    "tensorflow.estimator": _ESTIMATOR,
+    "tensorflow.compat.v1.estimator": _ESTIMATOR,
+    "tensorflow.layers": _LAYERS,
+    "tensorflow.placeholder": "write `keras.Input`",
+    "tensorflow.Session": _GRAPH,
+    "tensorflow.global_variables_initializer": _GRAPH,
+    "tensorflow.get_variable": "write `tf.Variable`, or a layer's `add_weight`",
+    "tensorflow.variable_scope": "write `tf.name_scope`",
     "tensorflow.train.AdamOptimizer": "write `keras.optimizers.Adam`",
-    "tensorflow.keras.optimizers.legacy": "write `keras.optimizers.` and the same name",
-    "tensorflow.keras.optimizers.experimental": "write `keras.optimizers.` and the same name",
-    "tensorflow.keras.experimental": (
-        "write the name without `experimental`: schedules are in `keras.optimizers.schedules`; Keras 3 has no "
-        "`LinearModel`, `WideDeepModel` or `SidecarEvaluator`"
-    ),
-    "tensorflow.keras.layers.experimental.preprocessing": "write `keras.layers.` and the same name",
-    "tensorflow.keras.layers.experimental": "write `keras.layers.` and the same name",
-    "tensorflow.keras.wrappers": "use the package scikeras, or `keras.wrappers.SKLearnClassifier`",
-    "tensorflow.keras.mixed_precision.experimental": "use the setting `mixed_precision`",
+    "tensorflow.train.RMSPropOptimizer": "write `keras.optimizers.RMSprop`",
+    "tensorflow.train.GradientDescentOptimizer": "write `keras.optimizers.SGD`",
+    "tensorflow.train.SessionRunHook": "write a `keras.callbacks.Callback`",
+    "tensorflow.OptimizerOptions": "use the setting `jit_compile`",
+    "tensorflow.saved_model.signature_constants": "write `tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY`",
+    "tensorflow.data.experimental.StatsAggregator": "remove it: use the setting `profile` and TensorBoard",
+    "tensorflow.py_func": "write `tf.numpy_function`",
+    "tensorflow.random_uniform": _RANDOM.replace("the same name", "`uniform`"),
+    "tensorflow.random_normal": _RANDOM.replace("the same name", "`normal`"),
+    "tensorflow.set_random_seed": "use the setting `random_seed`",
+    "tensorflow.to_float": "write `tf.cast(x, tf.float32)`",
+    "tensorflow.log": "write `tf.math.log`",
+    "tensorflow.logging": "use Python's `logging`",
+    "tensorflow.gfile": "write `tf.io.gfile`",
+    "tensorflow.app": "remove it: the engine is the program",
+    "tensorflow.flags": "use `hparams`, which the command line can override",
 }
-"""Dotted name, and what to write instead. Whatever begins with such a name is gone with it."""
+"""Names outside Keras, and what to write instead."""
+
+REMOVED_ARGUMENTS: dict[tuple[str, str], str] = {
+    ("optimizers", "lr"): "write `learning_rate=`",
+    ("callbacks.ModelCheckpoint", "period"): "write `save_freq=`, or use the setting `checkpoint_every_steps`",
+    ("callbacks.TensorBoard", "write_grads"): "remove it",
+    ("layers.Input", "batch_input_shape"): "write `batch_shape=`",
+    ("layers.LSTM", "time_major"): "transpose the input",
+    ("layers.GRU", "time_major"): "transpose the input",
+}
+"""Keyword arguments that classes below a name of Keras no longer take, and what to write instead."""
+
+_KERAS = ("tensorflow.keras", "tensorflow.python.keras", "tensorflow.compat.v1.keras", "tensorflow.compat.v2.keras")
+_TABLE: dict[str, str] = {
+    **REMOVED_ELSEWHERE,
+    **{f"{root}.{name}": text for root in ("keras", *_KERAS) for name, text in REMOVED_FROM_KERAS.items()},
+    **{f"{root}.{name}": text for root in _KERAS for name, text in REMOVED_FROM_TF_KERAS.items()},
+}
 
 
 def removed_names(source: Source) -> list[Problem]:
     """Finds the uses of names that are gone, each with what to write instead."""
-    found = {}
+    found: dict[tuple[int, str], str] = {}
     for line, dotted in _dotted_uses(source.tree):
         gone = _longest_match(dotted)
         if gone is not None:
             found.setdefault((line, gone), dotted)
-    return [
-        source.problem(
-            line, dotted, f"this is gone. Expected a name that Keras 3 and TensorFlow 2.21 have: {REMOVED[gone]}."
-        )
-        for (line, gone), dotted in found.items()
-    ]
+    problems = [_problem(source, line, dotted, _TABLE[gone]) for (line, gone), dotted in found.items()]
+    return problems + list(_removed_arguments(source))
+
+
+def _problem(source: Source, line: int, name: str, instead: str) -> Problem:
+    remedy = instead[0].upper() + instead[1:]
+    return source.problem(line, name, f"this is gone. Expected what Keras 3 and TensorFlow 2.21 have. {remedy}.")
 
 
 def _longest_match(dotted: str) -> str | None:
     parts = dotted.split(".")
-    for length in range(len(parts), 0, -1):
-        prefix = ".".join(parts[:length])
-        if prefix in REMOVED:
-            return prefix
-    return None
+    prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in _TABLE), None)
 
 
 def _dotted_uses(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Every import and every dotted expression, by the full name that the imports of the file give it."""
-    aliases = dict(_aliases(tree))
+    guarded = _guarded_imports(tree)
+    aliases = dict(_aliases(tree, guarded))
     inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     for node in ast.walk(tree):
+        if id(node) in guarded:
+            continue
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, _canonical(alias.name)) for alias in node.names)
+            yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield from ((node.lineno, _canonical(f"{node.module}.{alias.name}")) for alias in node.names)
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
         elif isinstance(node, (ast.Attribute, ast.Name)) and id(node) not in inner:
-            parts = _parts(node)
-            if parts and parts[0] in aliases:
-                yield node.lineno, _canonical(".".join([aliases[parts[0]], *parts[1:]]))
+            dotted = _full_name(node, aliases)
+            if dotted:
+                yield node.lineno, dotted
 
 
-def _aliases(tree: ast.Module) -> Iterator[tuple[str, str]]:
+def _guarded_imports(tree: ast.Module) -> set[int]:
+    """Imports that may fail, because the file catches the error."""
+    guarded = set()
     for node in ast.walk(tree):
+        if isinstance(node, ast.Try) and any(_catches_import_errors(handler) for handler in node.handlers):
+            imports = (item for item in node.body if isinstance(item, (ast.Import, ast.ImportFrom)))
+            guarded |= {id(item) for item in imports}
+    return guarded
+
+
+def _catches_import_errors(handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
+    caught = {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)}
+    return bool(caught & {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
+
+
+def _aliases(tree: ast.Module, guarded: set[int]) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(tree):
+        if id(node) in guarded:
+            continue
         if isinstance(node, ast.Import):
             for alias in node.names:
                 first = alias.name.partition(".")[0]
@@ -88,17 +221,24 @@ def _aliases(tree: ast.Module) -> Iterator[tuple[str, str]]:
                 yield alias.asname or alias.name, f"{node.module}.{alias.name}"
 
 
-def _parts(node: ast.AST) -> list[str]:
+def _full_name(node: ast.AST, aliases: dict[str, str]) -> str | None:
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
         node = node.value
-    return [node.id, *reversed(parts)] if isinstance(node, ast.Name) else []
+    if not isinstance(node, ast.Name) or node.id not in aliases:
+        return None
+    return ".".join([aliases[node.id], *reversed(parts)])
 
 
-def _canonical(dotted: str) -> str:
-    """One spelling for the many ways to reach Keras."""
-    for other in ("tensorflow.python.keras", "tensorflow.compat.v1.keras", "tensorflow.compat.v2.keras", "keras"):
-        if dotted == other or dotted.startswith(other + "."):
-            return "tensorflow.keras" + dotted[len(other) :]
-    return dotted
+def _removed_arguments(source: Source) -> Iterator[Problem]:
+    aliases = dict(_aliases(source.tree, set()))
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Call):
+            continue
+        dotted = _full_name(node.func, aliases) or ""
+        root = next((root for root in ("keras", *_KERAS) if dotted.startswith(root + ".")), None)
+        for (below, argument), instead in REMOVED_ARGUMENTS.items():
+            within = root and dotted.startswith((f"{root}.{below}.", f"{root}.{below}"))
+            if within and any(keyword.arg == argument for keyword in node.keywords):
+                yield _problem(source, node.lineno, f"{dotted}({argument}=…)", instead)

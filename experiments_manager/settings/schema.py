@@ -1,7 +1,8 @@
 """The table of all settings: name, type, default, meaning, group and earlier names.
 
-This file is the one place where a setting is declared. The reference in `docs/settings.md`, the checks, the overrides, the
-hints for misspelt names and the attributes of `Settings` all follow from it. Hooks have a table of their own in `hooks.py`.
+This file is the one place where a setting is declared. The reference in `docs/settings.md`, the checks, the overrides,
+the hints for misspelt names and the attributes of `Settings` all follow from it. Hooks have a table of their own in
+`hooks.py`.
 """
 # ruff: noqa: E501  (a table reads best with one row a line)
 
@@ -27,6 +28,7 @@ from experiments_manager.settings.types import (
     Port,
     Positive,
     PositiveCount,
+    Samples,
     Steps,
     Text,
 )
@@ -96,11 +98,12 @@ class Values(pydantic.BaseModel):
     data_extension: Text | Names | None = setting(None, "Data", "Ending or pattern of the data files' names.", "raw_data_filename_extension")
     steps_per_epoch: Steps = setting(None, "Data", "Training steps an epoch. `None` or 0: until the data ends.")
     validation_steps: Steps = setting(None, "Data", "Steps of a validation. `None` or 0: until the data ends.")
-    train_size: Count | None = setting(None, "Data", "Samples in the training data; gives the steps of an epoch only where nothing else tells them.", "nb_train_samples")
-    validation_size: Count | None = setting(None, "Data", "Samples in the validation data, used in the same way.", "nb_val_samples")
+    train_size: Samples | None = setting(None, "Data", "Samples in the training data; gives the steps of an epoch only where nothing else tells them.", "nb_train_samples")
+    validation_size: Samples | None = setting(None, "Data", "Samples in the validation data, used in the same way.", "nb_val_samples")
     shuffle: Flag = setting(True, "Data", "Shuffle training arrays in an order that follows from the seed and the epoch.")
     class_names: Names | None = setting(None, "Data", "Names of the classes or labels, in their order.", "reference_labels")
-    rebuild_dataset: Flag = setting(True, "Data", "Call `dataset` anew when a run is resumed.")
+    rebuild_dataset: Flag = setting(True, "Data", "Call `dataset` again for each pass through a shuffled or random `tf.data` pipeline, so that a resume is exact. `False` where building is dear.")
+    allow_nan: Flag = setting(False, "Data", "Take arrays that hold NaN, for losses that mask them.")
 
     epochs: PositiveCount = setting(100, "Training", "Epochs that a run takes at most.", "nbEpoch")
     monitor: Text = setting("val_loss", "Training", "The watched value: decides on the best epoch, early stopping and exports.", "monitored_loss_name")

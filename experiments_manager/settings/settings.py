@@ -20,15 +20,15 @@ _DATA_DIRS = {"train": "train_data_dir", "validation": "validation_data_dir", "t
 class Settings:
     """One experiment, as its settings module declares it.
 
-    Every setting is an attribute, by today's and by its earlier name; `hparams` is the module's own dictionary. Hooks are
-    called with `call` and `resolve`.
+    Every setting is an attribute, by today's and by its earlier name; `hparams` is the module's own dictionary. Hooks
+    are called with `call` and `resolve`.
 
     Attributes:
         file: Absolute path of the settings module.
         module: The module itself, executed.
         overrides: What was overridden, by today's name (`hparams.KEY` for entries of `hparams`), in its final type.
-        is_earlier: Whether the file uses the hook names of the framework before this one. Its hooks expect the run folder
-            as working directory.
+        is_earlier: Whether the file uses the hook names of the framework before this one. Its hooks expect the run
+            folder as working directory.
     """
 
     def __init__(
@@ -155,11 +155,14 @@ class Settings:
             SettingsError: The settings module has no such hook, or a value in its place.
         """
         if not self.is_function(hook):
-            text = f"there is no such function. Expected {HOOKS[hook].doc[0].lower()}{HOOKS[hook].doc[1:]} Define it."
+            text = f"there is no such function. Expected {HOOKS[hook].expected}. Define it."
             raise SettingsError([problem_at(self.file, 1, hook, text)])
         found = self._hooks[hook]
         positional, named = found.arguments(self._everything_offered(offered))
-        return self.run_user_code(found.given_name, found.value, *positional, **named)
+        try:
+            return self.run_user_code(found.given_name, found.value, *positional, **named)
+        except StopIteration as error:
+            raise UserCodeError(found.given_name, self._place_of(error, hook), error) from error
 
     def run_user_code(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Calls something of the user's, such as a function that a hook returned, with local imports and error report.
@@ -175,16 +178,17 @@ class Settings:
 
         Raises:
             UserCodeError: It raised.
+            StopIteration: It raised this, which is how a client says that it has no more data.
         """
         with self._local_modules.active():
             try:
                 return function(*args, **kwargs)
-            except StopIteration:
-                raise  # how a client says that it has no more data
-            except Exception as error:
+            except (StopIteration, UserCodeError):
+                raise
+            except (Exception, SystemExit) as error:
                 raise UserCodeError(name, self._place_of(error, name), error) from error
 
-    def _place_of(self, error: Exception, name: str) -> str:
+    def _place_of(self, error: BaseException, name: str) -> str:
         place = self._local_modules.deepest_place(error.__traceback__)
         return problem_at(*place, name, "").place if place else self.location(name)
 

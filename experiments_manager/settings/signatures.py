@@ -88,10 +88,11 @@ def bind(hook: HookEntry, asked: Sequence[Asked], by_position: bool) -> tuple[li
         The bindings, and one sentence for each parameter that cannot be given.
     """
     known = parameter_names(hook)
+    named = {known.get(parameter.name) for parameter in asked}
     bindings, complaints = [], []
     for index, parameter in enumerate(asked):
         meaning = known.get(parameter.name)
-        if meaning is None and by_position and not parameter.optional and index < len(hook.positions):
+        if meaning is None and by_position and index < len(hook.positions) and hook.positions[index] not in named:
             meaning = hook.positions[index]
         if meaning is None and not parameter.optional:
             complaints.append(_unknown_parameter(hook, parameter, known))

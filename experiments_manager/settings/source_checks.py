@@ -49,8 +49,8 @@ def check_model_source(source: Source, is_earlier: bool) -> list[Problem]:
 def _model_missing(source: Source) -> Problem:
     near = nearest_name("model", [name for name in source.names if not source.names[name][-1].imported])
     hint = f"Did you mean `{near}` for it (line {source.line(near)})?" if near else "Define it."
-    text = f"the model file does not define it. Expected a function that returns a Keras model, as `def model(hparams)`. {hint}"
-    return source.problem(0, "model", text)
+    text = f"the model file does not define it. Expected a function that returns a Keras model. {hint}"
+    return source.problem(1, "model", text)
 
 
 def check_source(path: str | Path) -> list[Problem]:
@@ -99,7 +99,7 @@ def _literal(source: Source, name: str) -> object:
 
 
 def given_hook(source: Source, hook: HookEntry) -> str | None:
-    """The name under which a file gives a hook: the earlier one where both are there, since such a file's are its own."""
+    """The name under which a file gives a hook: the earlier one where both are there."""
     return next((name for name in (hook.earlier, hook.name) if name in source.names), None)
 
 
@@ -108,22 +108,17 @@ def _missing_names(source: Source, overridden: Collection[str]) -> Iterator[Prob
         return
     for hook in HOOKS.values():
         if hook.required and hook.name not in overridden and given_hook(source, hook) is None:
-            yield source.problem(0, hook.name, f"it is missing. Expected {_wanted(hook)}. {_hint(source, hook.name)}")
+            yield source.problem(1, hook.name, f"it is missing. Expected {hook.expected}. {_hint(source, hook.name)}")
     in_file, in_module = "model_file" in source.names or "model_file" in overridden, "model" in source.names
     if not in_file and not in_module:
         text = (
             "it is missing. Expected a function `model` here, or `model_file` naming a file that defines it. "
             f"{_hint(source, 'model', 'model_file')}"
         )
-        yield source.problem(0, "model", text)
-    if "model_file" in source.names and in_module and source.names["model"][-1].node is not None:
+        yield source.problem(1, "model", text)
+    if "model_file" in source.names and in_module and not uses_earlier_hooks(source):
         text = f"there is a `model` here (line {source.line('model')}), too. Expected one of the two. Remove the other."
         yield source.problem(source.line("model_file"), "model_file", text)
-
-
-def _wanted(hook: HookEntry) -> str:
-    kind = "a value or a function" if hook.value else "a function"
-    return f"{kind} of that name ({hook.doc[0].lower()}{hook.doc[1:].rstrip('.')})"
 
 
 def _hint(source: Source, *names: str) -> str:
@@ -163,7 +158,7 @@ def _names_given_twice(source: Source) -> Iterator[Problem]:
     for earlier, entry in EARLIER_SETTINGS.items():
         if earlier in source.names and entry.name in source.names:
             line = source.line(entry.name)
-            text = f"this is the earlier name of `{entry.name}`, which line {line} gives. Expected one of the two. Remove one."
+            text = f"this is the earlier name of `{entry.name}`, given in line {line}. Expected one. Remove the other."
             yield source.problem(source.line(earlier), earlier, text)
 
 

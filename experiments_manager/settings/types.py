@@ -27,8 +27,13 @@ def _as_text(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _zero_as_none(value: Any) -> Any:
+def _whole(value: Any) -> Any:
     value = plain_value(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _zero_as_none(value: Any) -> Any:
+    value = _whole(value)
     return None if value == 0 and isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -40,7 +45,8 @@ Count = Annotated[int, annotated_types.Ge(0), _Plain]
 PositiveCount = Annotated[int, annotated_types.Ge(1), _Plain]
 Steps = Annotated[PositiveCount | None, pydantic.BeforeValidator(_zero_as_none)]
 """A number of steps; 0 says the same as `None`, as in earlier settings files."""
-Number = Annotated[float, _Plain]
+Samples = Annotated[int, annotated_types.Ge(0), pydantic.BeforeValidator(_whole)]
+"""A number of samples; a quotient such as 1e4 or 5000 / 2 will do."""
 NotNegative = Annotated[float, annotated_types.Ge(0), _Plain]
 Positive = Annotated[float, annotated_types.Gt(0), _Plain]
 Fraction = Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1), _Plain]

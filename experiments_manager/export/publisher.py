@@ -1,0 +1,203 @@
+"""Publishing versions while training goes on.
+
+Nearly all of an export is tracing and serialising the graph, and the graph is the same each time. So a run traces once,
+saves once, and each version is a copy of that first SavedModel with other variables in it: staged beside its place,
+read back, run on a batch, compared with the live model, and only then renamed to its number.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from experiments_manager.export import versions
+from experiments_manager.export.servable import ExportError, Servable
+from experiments_manager.runs.background import NewestOnly
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1e-4
+"""Relative difference allowed between the live model's outputs and the reloaded version's, in float32 on a CPU."""
+LOW_PRECISION_TOLERANCE = 2e-2
+"""The same where half precision, TF32 or another device rounds differently."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """Weights to be published, with what the live model made of the probe batch under just these weights."""
+
+    version: int
+    values: list[tf.Tensor]
+    """Values of the servable's variables, in its order."""
+    expected: Mapping[str, np.ndarray]
+
+
+class Publisher:
+    """Writes versions of one servable, one at a time, in a thread of its own.
+
+    An improvement that comes while another is being written waits; a still newer one takes its place.
+
+    Args:
+        servable: What is published.
+        folder: The run's `exported_models/`.
+        probe: A small batch of inputs by name.
+        keep: How many versions to keep, 0 for all.
+        tolerance: Relative difference allowed at verification.
+    """
+
+    def __init__(
+        self,
+        servable: Servable,
+        folder: Path,
+        probe: Mapping[str, tf.Tensor],
+        *,
+        keep: int = 3,
+        tolerance: float = TOLERANCE,
+    ) -> None:
+        self._servable, self._folder, self._probe = servable, folder, dict(probe)
+        self._keep, self._tolerance = keep, tolerance
+        self._template: _Template | None = None
+        self._outcomes: collections.deque[tuple[int, str | None]] = collections.deque()
+        self.published: list[int] = []
+        self._copy = tf.function(lambda: [tf.identity(variable) for variable in servable.variables], autograph=False)
+        self._worker: NewestOnly[Candidate] = NewestOnly(self._publish, self._failed, name="exports")
+        versions.sweep(folder)
+
+    def submit(self, version: int) -> None:
+        """Hands in the model as it is at this moment (with its averages in place); costs a copy and one small batch."""
+        expected = {name: value.numpy() for name, value in self._servable(self._probe).items()}
+        self._worker.submit(Candidate(version, self._copy(), expected))
+
+    def outcomes(self) -> list[tuple[int, str | None]]:
+        """Gives what came of versions since the last call: `(version, None)` if published, else the reason."""
+        found = []
+        while self._outcomes:
+            found.append(self._outcomes.popleft())
+        return found
+
+    def wait(self) -> None:
+        """Waits for what is being published."""
+        self._worker.wait()
+
+    def close(self) -> None:
+        """Waits for what is being published and clears the staging folders."""
+        self._worker.close()
+        versions.sweep(self._folder)
+
+    def _publish(self, candidate: Candidate) -> None:
+        self._folder.mkdir(exist_ok=True)
+        if self._template is None:
+            self._template = _Template.save(self._servable, self._folder / f"{versions.STAGE_PREFIX}template")
+        stage = self._folder / f"{versions.STAGE_PREFIX}{candidate.version}"
+        try:
+            self._template.write(candidate.values, stage)
+            self._template.verify(stage, candidate, self._probe, self._tolerance)
+            target = self._folder / str(candidate.version)
+            if target.exists():  # the same step of a run that was resumed from before it
+                shutil.rmtree(target)
+            stage.rename(target)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+        self.published.append(candidate.version)
+        versions.prune(self._folder, self._keep)
+        self._outcomes.append((candidate.version, None))
+
+    def _failed(self, candidate: Candidate, error: BaseException) -> None:
+        logger.debug("version %s was not published", candidate.version, exc_info=error)
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        self._outcomes.append((candidate.version, lines[0]))
+
+
+@dataclasses.dataclass
+class _Template:
+    """The first SavedModel, its checkpoint's other entries, and a loaded copy to verify versions with."""
+
+    path: Path
+    keys: list[str]
+    others: dict[str, tf.Tensor]
+    loaded: tf.Module | None = None
+
+    @classmethod
+    def save(cls, servable: Servable, path: Path) -> _Template:
+        shutil.rmtree(path, ignore_errors=True)
+        try:
+            servable.save(path)
+        except Exception as error:
+            shutil.rmtree(path, ignore_errors=True)
+            if isinstance(error, OSError | tf.errors.OpError):
+                raise
+            raise ExportError(
+                f"The model cannot be exported: {str(error).strip().splitlines()[0]} "
+                "Give a `serving` hook that uses only what TensorFlow can save, or set `export = False`."
+            ) from error
+        # It names the values that these variables had; versions hold others.
+        (path / "fingerprint.pb").unlink(missing_ok=True)
+        reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
+        entries = set(reader.get_variable_to_shape_map())
+        keys = [f"captured/{number}/.ATTRIBUTES/VARIABLE_VALUE" for number in range(len(servable.variables))]
+        others = {name: tf.constant(reader.get_tensor(name)) for name in sorted(entries - set(keys))}
+        return cls(path, keys, others)
+
+    def write(self, values: list[tf.Tensor], stage: Path) -> None:
+        shutil.rmtree(stage, ignore_errors=True)
+        shutil.copytree(
+            self.path, stage, ignore=lambda folder, names: ["variables"] if Path(folder) == self.path else []
+        )
+        (stage / "variables").mkdir()
+        names = [*self.keys, *self.others]
+        tf.raw_ops.SaveV2(
+            prefix=str(stage / "variables" / "variables"),
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            tensors=[*values, *self.others.values()],
+        )
+
+    def verify(self, stage: Path, candidate: Candidate, probe: Mapping[str, tf.Tensor], tolerance: float) -> None:
+        with tf.device("CPU:0"):
+            if self.loaded is None:
+                self.loaded = tf.saved_model.load(str(stage))
+            else:
+                self._read_back(stage)
+            outputs = self.loaded.signatures["serving_default"](**probe)
+        for name, expected in candidate.expected.items():
+            got = outputs[name].numpy()
+            if not _agree(got, expected, tolerance):
+                raise ExportError(
+                    f"Version {candidate.version} was not published: reloaded, its output `{name}` differs from the live "
+                    f"model's by up to {_largest_difference(got, expected):.3g}. Expected a model that gives the same "
+                    "output for the same input. If it draws random numbers at inference, give a `serving` hook without."
+                )
+
+    def _read_back(self, stage: Path) -> None:
+        variables = list(self.loaded.captured)
+        values = tf.raw_ops.RestoreV2(
+            prefix=str(stage / "variables" / "variables"),
+            tensor_names=self.keys,
+            shape_and_slices=[""] * len(self.keys),
+            dtypes=[variable.dtype for variable in variables],
+        )
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+
+def _agree(got: np.ndarray, expected: np.ndarray, tolerance: float) -> bool:
+    if got.shape != expected.shape:
+        return False
+    if not np.issubdtype(expected.dtype, np.number):
+        return bool(np.array_equal(got, expected))
+    scale = float(np.nanmax(np.abs(expected), initial=0.0)) if expected.size else 0.0
+    return bool(np.allclose(got, expected, rtol=tolerance, atol=tolerance * max(scale, 1e-6), equal_nan=True))
+
+
+def _largest_difference(got: np.ndarray, expected: np.ndarray) -> float:
+    if got.shape != expected.shape or not np.issubdtype(expected.dtype, np.number):
+        return float("nan")
+    return float(np.nanmax(np.abs(got.astype(np.float64) - expected.astype(np.float64)), initial=0.0))
+

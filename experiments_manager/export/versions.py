@@ -1,0 +1,33 @@
+"""Versions on disk: integer-named folders, each a whole SavedModel."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+STAGE_PREFIX = ".stage-"
+"""Model servers look at integer names alone, so what is being written is never served."""
+
+
+def versions(folder: Path) -> list[int]:
+    """Lists the published versions, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and path.is_dir())
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Removes all but the newest `keep` versions; 0 keeps all."""
+    for version in versions(folder)[: -keep or None] if keep else []:
+        # Renamed first: a server never sees a half-removed version.
+        doomed = folder / f"{STAGE_PREFIX}old-{version}"
+        shutil.rmtree(doomed, ignore_errors=True)
+        (folder / str(version)).rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what an earlier process left half written."""
+    if folder.is_dir():
+        for path in folder.glob(f"{STAGE_PREFIX}*"):
+            shutil.rmtree(path, ignore_errors=True)

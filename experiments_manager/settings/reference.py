@@ -1,0 +1,125 @@
+"""The reference of settings and hooks, rendered from the tables: as plain text for a terminal, and as Markdown.
+
+`docs/settings.md` is written by
+
+    python -m experiments_manager.settings.reference > docs/settings.md
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from experiments_manager.settings.hooks import COMMON, HOOKS, PARAMETERS, HookEntry
+from experiments_manager.settings.schema import SETTINGS, Entry
+
+_INTRODUCTION = """\
+# Settings and hooks
+
+Written by `python -m experiments_manager.settings.reference`; do not edit.
+
+A *settings module* is a Python file that declares one experiment. What it assigns at its top level under a name of the
+first table is a setting; what it defines under a name of the second is a hook, a function that the engine calls. Required
+are `dataset`, a model (`model` in the same file, or `model_file` naming a file that defines it), `loss` and
+`learning_rate`; all else has a default.
+
+A name in the column *earlier* is what the framework before this one called the same thing. It still works; see
+[how such a project moves](from-deeplearningtools.md).
+"""
+
+_HOOKS_TEXT = """\
+## Hooks
+
+A hook asks for what it needs by the names of its parameters. Parameters with a default may bear any name. Where *value* is
+yes, a value may stand under the same name in place of a function: `loss = "mse"`, `learning_rate = 0.01`. Only functions,
+methods, lambdas and `functools.partial` are called there; a Keras loss, schedule or optimizer is a value, and so is a
+function of `(y_true, y_pred)` under `loss` or `metrics`.
+"""
+
+_PARAMETERS_TEXT = """\
+## Parameters of hooks
+
+Those marked with ✓ are offered to every hook.
+"""
+
+
+def markdown() -> str:
+    """The whole reference as Markdown."""
+    parts = [_INTRODUCTION, "## Settings\n"]
+    for group, entries in _groups():
+        rows = [_setting_row(entry) for entry in entries]
+        parts.append(f"### {group}\n\n{_table(('name', 'type', 'default', 'meaning', 'earlier'), rows)}")
+    hook_rows = [_hook_row(hook) for hook in HOOKS.values()]
+    parts.append(_HOOKS_TEXT + "\n" + _table(("hook", "returns, or does", "value", "asks for", "earlier"), hook_rows))
+    parameter_rows = [
+        (f"`{item.name}`", "✓" if item.name in COMMON else "", item.doc, _code(item.earlier))
+        for item in PARAMETERS.values()
+    ]
+    parts.append(_PARAMETERS_TEXT + "\n" + _table(("parameter", "", "what it is", "earlier"), parameter_rows))
+    return "\n".join(parts)
+
+
+def text(width: int = 100) -> str:
+    """The whole reference as plain text.
+
+    Args:
+        width: Columns of the terminal.
+    """
+    lines: list[str] = []
+    for group, entries in _groups():
+        lines += [group, ""]
+        for entry in entries:
+            lines += _paragraph(f"{entry.name} = {entry.default!r}", f"{entry.doc} {_type_and_earlier(entry)}", width)
+        lines.append("")
+    lines += ["Hooks", ""]
+    for hook in HOOKS.values():
+        asks = f"Asks for: {', '.join(hook.offers) or 'nothing of its own'}."
+        kind = "Required. " if hook.required else ""
+        earlier = f" Earlier: {hook.earlier}." if hook.earlier else ""
+        lines += _paragraph(f"{hook.name}(…)", f"{kind}{hook.doc} {asks}{earlier}", width)
+    lines += ["", "Parameters that every hook may ask for", ""]
+    for name in COMMON:
+        lines += _paragraph(name, PARAMETERS[name].doc, width)
+    lines += ["", "Parameters that some hooks may ask for", ""]
+    for name in (name for name in PARAMETERS if name not in COMMON):
+        lines += _paragraph(name, PARAMETERS[name].doc, width)
+    return "\n".join(lines) + "\n"
+
+
+def _groups() -> Iterator[tuple[str, list[Entry]]]:
+    for group in dict.fromkeys(entry.group for entry in SETTINGS.values()):
+        yield group, [entry for entry in SETTINGS.values() if entry.group == group]
+
+
+def _setting_row(entry: Entry) -> tuple[str, ...]:
+    earlier = (entry.earlier.name,) if entry.earlier else ()
+    return f"`{entry.name}`", entry.type_text, f"`{entry.default!r}`", entry.doc, _code(earlier)
+
+
+def _hook_row(hook: HookEntry) -> tuple[str, ...]:
+    name = f"`{hook.name}`" + (" (required)" if hook.required else "")
+    earlier = (hook.earlier,) if hook.earlier else ()
+    return name, hook.doc, "yes" if hook.value else "", _code(hook.offers), _code(earlier)
+
+
+def _code(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def _type_and_earlier(entry: Entry) -> str:
+    earlier = f" Earlier: {entry.earlier.name}." if entry.earlier else ""
+    return f"[{entry.type_text}]{earlier}"
+
+
+def _paragraph(head: str, body: str, width: int) -> list[str]:
+    return [f"  {head}", *textwrap.wrap(body, width, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

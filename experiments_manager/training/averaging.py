@@ -1,0 +1,60 @@
+"""Exponential moving averages of the weights: what is validated, exported and served."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class Averages:
+    """A second copy of the trainable weights that follows the first one slowly.
+
+    After training step t (counted from 0), each average moves by `(1 - m) * (weight - average)` with
+    `m = min(momentum, (1 + t) / (10 + t))`: the ramp of `tf.train.ExponentialMovingAverage`, so that a run of a few
+    hundred steps is not dominated by its first weights (Polyak and Juditsky, 1992, for the idea of averaging).
+
+    Args:
+        variables: The trainable variables of the built model.
+        momentum: The final momentum, in `(0, 1)`.
+    """
+
+    def __init__(self, variables: Sequence[keras.Variable], momentum: float) -> None:
+        self.momentum = momentum
+        self.weights = [variable.value for variable in variables]
+        # Made like the weights, so that under a strategy each device holds its own copy of both.
+        self.averages = [
+            tf.Variable(weight, trainable=False, name=f"average_{number}") for number, weight in enumerate(self.weights)
+        ]
+        self._swap = tf.function(self._exchange, autograph=False)
+
+    def update(self, step: tf.Tensor) -> None:
+        """In the graph, in cross-replica context: moves the averages after training step `step`."""
+        t = tf.cast(step, tf.float32)
+        rate = 1.0 - tf.minimum(tf.constant(self.momentum, tf.float32), (1.0 + t) / (10.0 + t))
+        strategy = tf.distribute.get_strategy()
+
+        def move(average: Any, weight: Any) -> None:
+            average.assign_sub(tf.cast(rate, average.dtype) * (average - weight))
+
+        for average, weight in zip(self.averages, self.weights, strict=True):
+            strategy.extended.update(average, move, args=(weight,))
+
+    def _exchange(self) -> None:
+        held = [tf.identity(weight) for weight in self.weights]
+        for weight, average in zip(self.weights, self.averages, strict=True):
+            weight.assign(average)
+        for average, value in zip(self.averages, held, strict=True):
+            average.assign(value)
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Inside, the model's weights are the averages; the exact weights are back afterwards, whatever happens."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()

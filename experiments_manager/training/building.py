@@ -1,0 +1,304 @@
+"""From checked settings to everything that trains: data, model, optimiser, averages, serving function."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from experiments_manager.export.servable import ExportError, Servable, servable_from_hook, servable_from_model
+from experiments_manager.settings import Lazy, Problem, Settings, SettingsError
+from experiments_manager.training.averaging import Averages
+from experiments_manager.training.devices import Devices
+from experiments_manager.training.errors import DataError, TrainingError
+from experiments_manager.training.feeds import Feed, Shape, make_feed
+from experiments_manager.training.seeds import derive, seed_everything
+from experiments_manager.training.state import TrainingState
+from experiments_manager.training.stopping import Judge
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class Experiment:
+    """An experiment, ready to train."""
+
+    settings: Settings
+    devices: Devices
+    model: keras.Model
+    train: Feed
+    validation: Feed | None
+    state: TrainingState
+    judge: Judge
+    class_weight: dict[int, float] | None
+    servable: Servable | None
+    export_problem: str | None
+    """Why there is no servable although one was asked for."""
+    callbacks: list[keras.callbacks.Callback]
+
+
+def build_experiment(settings: Settings, devices: Devices, run: Any = None, *, with_export: bool = True) -> Experiment:
+    """Calls the hooks in their order and builds model, optimiser and state.
+
+    Everything random in a hook follows from the seed and the hook's name alone, so the same run built in another
+    process, to resume it, is the same.
+
+    Args:
+        settings: Checked settings.
+        devices: From `prepared_devices`, whose scope must be open.
+        run: The run, for hooks that ask for it.
+        with_export: Whether a serving function is traced.
+
+    Raises:
+        UserCodeError: If a hook raises.
+        DataError: If the data cannot be trained on.
+        TrainingError: If model, data and settings do not fit together.
+    """
+    keras.utils.clear_session()  # names of layers begin anew, so inputs and outputs are called the same in each run
+    with seeded(settings, "prepare_datasets"):
+        if settings.has("prepare_datasets"):
+            settings.call("prepare_datasets", run=run)
+    train = feed_for(settings, "train")
+    if train is None:
+        raise DataError(
+            "dataset: there is no training data. Expected arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset` "
+            'for the split "train", got None.'
+        )
+    validation = feed_for(settings, "validation")
+    model = _compiled_model(settings, train)
+    averages = Averages(model.trainable_variables, settings.ema_momentum) if settings.ema_momentum else None
+    step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step", aggregation=_FIRST)
+    state = TrainingState(model, step, averages)
+    servable, problem = _servable(settings, model, train, run) if with_export and settings.export else (None, None)
+    return Experiment(
+        settings=settings,
+        devices=devices,
+        model=model,
+        train=train,
+        validation=validation,
+        state=state,
+        judge=_judge(settings, model, validation),
+        class_weight=_class_weight(settings, train),
+        servable=servable,
+        export_problem=problem,
+        callbacks=_callbacks(settings, model, train, validation, run),
+    )
+
+
+_FIRST = tf.VariableAggregation.ONLY_FIRST_REPLICA
+
+
+@contextlib.contextmanager
+def seeded(settings: Settings, *labels: str | int) -> Iterator[None]:
+    """Inside, everything random follows from the seed and `labels`."""
+    seed_everything(derive(settings.random_seed, *labels))
+    yield
+
+
+def feed_for(settings: Settings, split: str) -> Feed | None:
+    """Calls the `dataset` hook for a split and makes the feed that suits its result."""
+    training = split == "train"
+
+    def build(number: int) -> Any:
+        # Validation comes in the same order each time: its sums then have the same last bits.
+        with seeded(settings, "dataset", split, number if training else 0):
+            hook = "test_data" if split == "test" and settings.has("test_data") else "dataset"
+            return settings.call(hook, split=split, epoch=number)
+
+    with _located(settings, "dataset"):
+        return make_feed(
+            build,
+            split=split,
+            batch_size=settings.batch_size,
+            seed=settings.random_seed,
+            steps_per_epoch=_epoch_steps(settings, training),
+            shuffle=settings.shuffle and training,
+            augment=_augment(settings) if training and settings.has("augment") else None,
+            rebuild=settings.rebuild_dataset,
+            allow_nan=settings.allow_nan,
+        )
+
+
+def _epoch_steps(settings: Settings, training: bool) -> int | None:
+    return (settings.steps_per_epoch if training else settings.validation_steps) or None
+
+
+def _augment(settings: Settings) -> Callable[..., Any]:
+    return lambda x, y, seed: settings.call("augment", x=x, y=y, seed=seed)
+
+
+def _compiled_model(settings: Settings, train: Feed) -> keras.Model:
+    with seeded(settings, "model"):
+        model = settings.call("model")
+    if not isinstance(model, keras.Model):
+        raise _problem(settings, "model", f"Expected a `keras.Model`, got {type(model).__name__}. Return one.")
+    with seeded(settings, "optimizer"):
+        learning_rate = settings.resolve("learning_rate", model=model, steps_per_epoch=train.steps)
+        loss = settings.resolve("loss", model=model)
+        optimizer = _optimizer(settings, model, loss, learning_rate, train.steps)
+        _configure(settings, optimizer, learning_rate)
+        metrics = settings.resolve("metrics", model=model, loss=loss) if settings.has("metrics") else None
+        weights = settings.resolve("loss_weights", model=model) if settings.has("loss_weights") else None
+    if not (loss is None and model.compiled):
+        model.compile(
+            optimizer=optimizer, loss=loss, metrics=metrics or None, loss_weights=weights or None, jit_compile=False
+        )
+    _build(settings, model, train)
+    return model
+
+
+def _optimizer(settings: Settings, model: keras.Model, loss: Any, rate: Any, steps: int | None) -> Any:
+    if not settings.has("optimizer"):
+        return keras.optimizers.Adam(rate)
+    optimizer = settings.resolve("optimizer", model=model, loss=loss, learning_rate=rate, steps_per_epoch=steps)
+    if isinstance(optimizer, str):
+        optimizer = keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": rate}})
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        kind = type(optimizer).__name__
+        raise _problem(settings, "optimizer", f"Expected a Keras optimizer or its name, got {kind}. Give one.")
+    return optimizer
+
+
+def _configure(settings: Settings, optimizer: Any, learning_rate: Any) -> None:
+    """Applies clipping and accumulation, which Keras keeps as attributes of an optimizer that is not built yet."""
+    if settings.gradient_clip_norm is not None:
+        optimizer.clipnorm = optimizer.clipvalue = None
+        optimizer.global_clipnorm = settings.gradient_clip_norm
+    if settings.gradient_clip_value is not None:
+        optimizer.clipnorm = optimizer.global_clipnorm = None
+        optimizer.clipvalue = settings.gradient_clip_value
+    if (settings.gradient_accumulation_steps or 1) > 1:
+        optimizer.gradient_accumulation_steps = settings.gradient_accumulation_steps
+    scheduled = isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule)
+    if settings.reduce_lr_patience is not None and scheduled:
+        text = f"A schedule cannot be lowered on a plateau. Expected a number, got {type(learning_rate).__name__}."
+        raise _problem(settings, "learning_rate", f"{text} Take away the schedule or `reduce_lr_patience`.")
+
+
+def _build(settings: Settings, model: keras.Model, train: Feed) -> None:
+    """Makes all variables, on one batch's shapes, before anything is compiled or restored."""
+    batch = train.sample_batch()
+    try:
+        # What `fit` itself does first; Keras has no public name for it.
+        model._symbolic_build(data_batch=batch)
+    except Exception as error:
+        own_step = type(model).train_step is not keras.Model.train_step
+        if not (own_step and model.variables):
+            reason = _last_line(error)
+            raise DataError(
+                f"{settings.location('dataset')}: dataset: model and data do not fit together: {reason} "
+                f"A batch holds {Shape.of(batch).text}. Change `dataset`, `loss` or the model."
+            ) from error
+    if model.optimizer is not None and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    useful = [line for line in lines if not line.startswith(("Arguments received", "•", "'"))]
+    text = (useful or lines or [type(error).__name__])[0]
+    return text if text.endswith((".", ":")) else text + "."
+
+
+def _class_weight(settings: Settings, train: Feed) -> dict[int, float] | None:
+    if not settings.has("class_weight"):
+        return None
+    weights = settings.resolve("class_weight", train_data=Lazy(train.as_dataset))
+    if not isinstance(train.spec, tuple) or len(train.spec) < 2 or tf.nest.is_nested(train.spec[1]):
+        text = f"Expected data of the form (x, y) with one array y, got {Shape.of(train.spec).text}."
+        raise _problem(settings, "class_weight", f"{text} Give sample weights as the third part of the data instead.")
+    return {int(label): float(weight) for label, weight in weights.items()} if weights else None
+
+
+def _callbacks(
+    settings: Settings, model: keras.Model, train: Feed, validation: Feed | None, run: Any
+) -> list[keras.callbacks.Callback]:
+    if not settings.has("callbacks"):
+        return []
+    found = settings.resolve(
+        "callbacks",
+        model=model,
+        train_data=Lazy(train.as_dataset),
+        validation_data=Lazy(lambda: validation.as_dataset() if validation else None),
+        run=run,
+    )
+    found = list(found.values()) if isinstance(found, dict) else list(found or [])
+    for callback in found:
+        if not isinstance(callback, keras.callbacks.Callback):
+            text = f"Expected a list or dict of Keras callbacks, got a {type(callback).__name__} in it. Take it away."
+            raise _problem(settings, "callbacks", text)
+    return found
+
+
+def _judge(settings: Settings, model: keras.Model, validation: Feed | None) -> Judge:
+    monitor = settings.monitor
+    if validation is None and monitor == "val_loss":
+        monitor = "loss"
+        logger.warning("There is no validation data, so the training loss decides which epoch is the best.")
+    names = list(model.get_metrics_result()) if type(model).train_step is keras.Model.train_step else []
+    known = [*names, *(f"val_{name}" for name in names if validation is not None)]
+    if known and monitor not in known:
+        near = difflib.get_close_matches(monitor, known, n=1)
+        remedy = f"Write {near[0]!r}." if near else "Add it to `metrics`, or watch another."
+        text = f"Nothing of this name is measured. Expected one of {', '.join(known)}, got {monitor!r}. {remedy}"
+        raise _problem(settings, "monitor", text)
+    return Judge.make(
+        monitor,
+        settings.monitor_mode,
+        min_delta=settings.early_stopping_min_delta,
+        patience=settings.early_stopping_patience or None,
+        plateau_patience=settings.reduce_lr_patience or None,
+    )
+
+
+def _servable(settings: Settings, model: keras.Model, train: Feed, run: Any) -> tuple[Servable | None, str | None]:
+    """Traces the serving function; a model that cannot be served is trained all the same."""
+    name = settings.model_name
+    try:
+        if settings.has("serving"):
+            served = settings.call("serving", model=model, model_name=name, run=run)
+            return servable_from_hook(served, model, model_name=name, where=settings.location("serving")), None
+        x, *_ = train.sample_batch() if isinstance(train.spec, tuple) else (train.sample_batch(),)
+        names = {"input_names": settings.input_names, "output_names": settings.output_names}
+        return servable_from_model(model, x, model_name=name, **names), None
+    except ExportError as error:
+        return None, str(error)
+
+
+def _problem(settings: Settings, name: str, text: str) -> SettingsError:
+    file, _, line = settings.location(name).rpartition(":")
+    return SettingsError([Problem(file, int(line), name, text) if file else Problem(line, 0, name, text)])
+
+
+@contextlib.contextmanager
+def _located(settings: Settings, hook: str) -> Iterator[None]:
+    """Puts `file:line` of the hook before what is wrong with its result."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{settings.location(hook)}: {error}") from error
+
+
+@contextlib.contextmanager
+def working_directory(settings: Settings, folder: Path) -> Iterator[None]:
+    """Inside, hooks of settings files of the earlier framework find the run folder as working directory."""
+    if not settings.is_earlier:
+        yield
+        return
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+__all__ = ["Experiment", "TrainingError", "build_experiment", "feed_for", "seeded", "working_directory"]

@@ -1,0 +1,205 @@
+"""Complete training states on disk: written in the background, proved by checksums, found again newest first."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from experiments_manager.runs import atomic
+from experiments_manager.runs.background import NewestOnly
+from experiments_manager.runs.checksums import DamagedError, verify_checksums, write_checksums
+from experiments_manager.training.errors import TrainingError
+from experiments_manager.training.progress import TrainingProgress
+from experiments_manager.training.state import Snapshot
+
+logger = logging.getLogger(__name__)
+
+LATEST = "latest"
+"""File in `checkpoints/` that names the newest whole checkpoint."""
+SCHEMA_VERSION = 1
+
+
+def checkpoint_name(progress: TrainingProgress) -> str:
+    """Gives the folder's name, e.g. `epoch-00003-step-00000120`: completed epochs, global step."""
+    return f"epoch-{progress.epoch:05d}-step-{progress.global_step:08d}"
+
+
+def write_checkpoint(stage: Path, folder: Path, snapshot: Snapshot) -> Path:
+    """Writes a snapshot into `stage`, moves it into `folder` and lets `latest` point at it.
+
+    Args:
+        stage: An existing folder beside the place, which may hold files of iterators already.
+        folder: The run's `checkpoints/`.
+        snapshot: The state.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        OSError: Or `tf.errors.OpError`, if it cannot be written; `folder` is as it was then.
+    """
+    names = list(snapshot.tensors)
+    tf.raw_ops.SaveV2(
+        prefix=str(stage / "variables"),
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=[snapshot.tensors[name] for name in names],
+    )
+    state = {
+        "schema_version": SCHEMA_VERSION,
+        "progress": snapshot.progress.to_json(),
+        "tensors": {name: snapshot.tensors[name].dtype.name for name in names},
+        "extras": snapshot.extras,
+    }
+    # Metrics may be NaN, which Python's JSON reads and writes; nobody else reads this file.
+    atomic.write_text(stage / "state.json", json.dumps(state))
+    write_checksums(stage)
+    target = folder / checkpoint_name(snapshot.progress)
+    atomic.replace_directory(stage, target)
+    atomic.write_text(folder / LATEST, target.name + "\n")
+    return target
+
+
+def read_checkpoint(path: Path) -> Snapshot:
+    """Reads a checkpoint after proving it whole.
+
+    Raises:
+        DamagedError: If a file is missing, truncated or altered.
+        TrainingError: If a newer release wrote it.
+    """
+    verify_checksums(path)
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    if state["schema_version"] > SCHEMA_VERSION:
+        raise TrainingError(
+            f"{path} was written by a newer release (format {state['schema_version']}, this one reads up to "
+            f"{SCHEMA_VERSION}). Update experiments_manager."
+        )
+    names = list(state["tensors"])
+    with tf.device("CPU:0"):
+        values = tf.raw_ops.RestoreV2(
+            prefix=str(path / "variables"),
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            dtypes=[tf.as_dtype(state["tensors"][name]) for name in names],
+        )
+    progress = TrainingProgress.from_json(state["progress"])
+    return Snapshot(progress, dict(zip(names, values, strict=True)), state["extras"])
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Lists checkpoints, the one that `latest` names first, then by age, newest first."""
+    if not folder.is_dir():
+        return []
+    found = sorted((path for path in folder.iterdir() if path.name.startswith("epoch-")), reverse=True)
+    latest = folder / LATEST
+    named = latest.read_text(encoding="utf-8").strip() if latest.is_file() else ""
+    return sorted(found, key=lambda path: path.name != named)
+
+
+def read_latest(folder: Path, report: Callable[[str], None] = logger.warning) -> tuple[Path, Snapshot] | None:
+    """Reads the newest checkpoint that is whole.
+
+    Args:
+        folder: The run's `checkpoints/`.
+        report: Told of each damaged checkpoint that was passed over.
+
+    Returns:
+        Its folder and the state, or `None` where there is no checkpoint.
+
+    Raises:
+        TrainingError: If there are checkpoints and all are damaged.
+    """
+    damaged: list[str] = []
+    for path in checkpoints(folder):
+        try:
+            return path, read_checkpoint(path)
+        except DamagedError as error:
+            damaged.append(str(error))
+            report(f"A checkpoint is damaged and passed over: {error}")
+    if damaged:
+        raise TrainingError(
+            f"No checkpoint in {folder} is whole. {' '.join(damaged)} Restore the folder from a backup, or train anew."
+        )
+    return None
+
+
+class CheckpointWriter:
+    """Writes checkpoints in a thread of its own, and keeps the newest few.
+
+    Args:
+        folder: The run's `checkpoints/`.
+        keep: How many to keep.
+        report: Told, once, that writing fails, and again when it works again.
+    """
+
+    def __init__(self, folder: Path, keep: int, report: Callable[[str], None]) -> None:
+        self._folder, self._keep, self._report = folder, max(1, keep), report
+        self._failing = False
+        self.last_written = time.monotonic()
+        self._worker: NewestOnly[tuple[Path, Snapshot]] = NewestOnly(self._write, self._failed, name="checkpoints")
+
+    def stage(self) -> Path:
+        """Makes the folder into which a feed may write its iterator now, and the rest goes later."""
+        self._folder.mkdir(exist_ok=True)
+        stage = atomic.staging_path(self._folder / "checkpoint")
+        stage.mkdir()
+        return stage
+
+    def submit(self, snapshot: Snapshot, stage: Path) -> None:
+        """Hands a snapshot to the thread; an older one that still waits is dropped."""
+        self.last_written = time.monotonic()
+        displaced = self._worker.submit((stage, snapshot))
+        if displaced is not None:
+            shutil.rmtree(displaced[0], ignore_errors=True)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being written."""
+        return self._worker.idle
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        self._worker.close()
+
+    def failed(self, error: BaseException) -> None:
+        """Notes that a checkpoint could not be written; training goes on."""
+        if not self._failing:
+            self._report(
+                f"A checkpoint could not be written: {_reason(error)}. Training goes on and tries again at the next "
+                f"occasion; free some space on the disk that holds {self._folder}."
+            )
+        self._failing = True
+
+    def _write(self, job: tuple[Path, Snapshot]) -> None:
+        stage, snapshot = job
+        write_checkpoint(stage, self._folder, snapshot)
+        if self._failing:
+            self._report("Checkpoints are written again.")
+        self._failing = False
+        for old in checkpoints(self._folder)[self._keep :]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _failed(self, job: tuple[Path, Snapshot], error: BaseException) -> None:
+        shutil.rmtree(job[0], ignore_errors=True)
+        self.failed(error)
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__
+
+
+def extras_for(feeds: dict[str, Any], stage: Path) -> dict[str, Any]:
+    """Writes the feeds' iterators into `stage` and returns their positions."""
+    positions: dict[str, Any] = {}
+    for name, feed in feeds.items():
+        positions[name] = feed.position()
+        feed.save(stage / f"iterator-{name}")
+    return positions

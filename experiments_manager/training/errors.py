@@ -1,0 +1,23 @@
+"""Errors of a run that are neither bad settings nor a failing hook."""
+
+from __future__ import annotations
+
+
+class TrainingError(Exception):
+    """The run cannot begin or go on; the message says why and what to do."""
+
+
+class DataError(TrainingError):
+    """A data set is empty, has the wrong shape, or holds values that cannot be trained on."""
+
+
+class DivergedError(TrainingError):
+    """The loss became NaN or infinite.
+
+    Attributes:
+        step: Global step after which the loss was no longer finite.
+    """
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step

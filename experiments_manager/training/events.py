@@ -1,0 +1,109 @@
+"""What a run tells those who watch it.
+
+The training loop knows nothing of bars, TensorBoard or files: it hands these plain records to every `Watcher`. First
+comes `on_start`, then for each epoch any number of `on_progress` and one `on_epoch`; `on_version` and `on_message` come
+whenever there is something to say, and `on_end` once, however the run ends.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class RunStart:
+    """A run begins, or goes on after a resume."""
+
+    run_dir: Path
+    session_name: str
+    hparams: Mapping[str, Any]
+    epochs: int
+    """Epochs that the run may take at most."""
+    first_epoch: int
+    """Number of the first epoch that will be trained here, counted from 1 (more than 1 after a resume)."""
+    steps_per_epoch: int | None
+    """`None` where the length of the data is not known before it was seen once."""
+    parameters: int
+    """Number of trainable scalars in the model."""
+    devices: tuple[str, ...]
+    monitor: str
+    """The watched value, e.g. `val_loss`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Some steps were trained; sent about twenty times a second at the most."""
+
+    epoch: int
+    """Counted from 1."""
+    step: int
+    """Steps done in this epoch."""
+    global_step: int
+    steps_per_epoch: int | None
+    read_logs: Callable[[], dict[str, float]]
+    """Gives loss and metrics so far in this epoch; costs a device read, so call it only to show them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochReport:
+    """An epoch ended and was validated."""
+
+    epoch: int
+    """Counted from 1."""
+    global_step: int
+    logs: Mapping[str, float]
+    """Training values by their names, validation values with the prefix `val_`."""
+    learning_rate: float
+    """The rate in force at the end of the epoch, before any reduction that this epoch causes."""
+    seconds: float
+    """Wall time of the epoch, validation included."""
+    improved: bool
+    """Whether the watched value is the best so far."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VersionPublished:
+    """A servable version stands in `exported_models/`."""
+
+    version: int
+    path: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class RunEnd:
+    """The run is over: `state` is `finished`, `failed` or `interrupted`."""
+
+    state: str
+    epochs: int
+    """Completed epochs, those before a resume included."""
+    seconds: float
+    best: Mapping[str, Any] | None
+    """`{"epoch": …, "step": …, "value": …, "name": …}`."""
+    metrics: Mapping[str, float]
+    """Values of the last completed epoch."""
+    exported_model: Path | None
+
+
+class Watcher:
+    """Base of everything that watches a run; override what you need."""
+
+    def on_start(self, start: RunStart) -> None:
+        """Called once, before the first step."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """Called after each call of the compiled training function."""
+
+    def on_epoch(self, report: EpochReport) -> None:
+        """Called when an epoch was trained and validated."""
+
+    def on_version(self, version: VersionPublished) -> None:
+        """Called when a new servable version is in place."""
+
+    def on_message(self, text: str) -> None:
+        """Called with one sentence that the user should read, for instance an export that failed."""
+
+    def on_end(self, end: RunEnd) -> None:
+        """Called once, also when the run failed or was interrupted."""

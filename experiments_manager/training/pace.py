@@ -1,0 +1,36 @@
+"""How many steps a call of the compiled loop makes: as many as take about a twentieth of a second."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+SECONDS_A_CALL = 0.05
+"""Long enough that Python costs nothing, short enough that a signal is seen at once."""
+_LARGEST_GROWTH = 8
+
+
+class Pace:
+    """Adapts the number of steps a call to the time that calls take; results never depend on it."""
+
+    def __init__(self, seconds_a_call: float = SECONDS_A_CALL) -> None:
+        self._target = seconds_a_call
+        self._steps = 1
+        self._calls = 0
+
+    def steps(self, at_most: int | None) -> int:
+        """Gives the number of steps for the next call."""
+        return max(1, self._steps if at_most is None else min(self._steps, at_most))
+
+    @contextlib.contextmanager
+    def measured(self, steps: int) -> Iterator[None]:
+        """Times a call of so many steps."""
+        started = time.perf_counter()
+        yield
+        self._calls += 1
+        if self._calls == 1:  # it was compiled in this one
+            return
+        seconds = max(time.perf_counter() - started, 1e-6)
+        fitting = int(steps * self._target / seconds)
+        self._steps = max(1, min(fitting, self._steps * _LARGEST_GROWTH))

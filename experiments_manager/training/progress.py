@@ -1,0 +1,51 @@
+"""How far a run is and how good it was: the plain numbers of its state."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass
+class Best:
+    """The best value of the watched quantity, and where it was reached."""
+
+    value: float
+    epoch: int
+    """Counted from 1."""
+    step: int
+    """Global step, which is also the version that was exported with these weights."""
+
+
+@dataclasses.dataclass
+class TrainingProgress:
+    """Everything about a run that is a number or a name; written to checkpoints as JSON."""
+
+    epoch: int = 0
+    """Completed epochs, which is also the index of the current one."""
+    step: int = 0
+    """Steps done in the current epoch."""
+    global_step: int = 0
+    best: Best | None = None
+    epochs_without_improvement: int = 0
+    """What early stopping counts."""
+    epochs_on_plateau: int = 0
+    """What the reduction of the learning rate counts; begins anew with each reduction."""
+    stop_reason: str | None = None
+    """Why training is over before its last epoch, or `None`."""
+    last_logs: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Values of the last completed epoch."""
+    last_version: int | None = None
+    """Newest version that was handed to the publisher."""
+    reloads: int = 0
+    """How often training went back to a checkpoint because the loss was no longer finite."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain data that `from_json` takes."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> TrainingProgress:
+        """Reads what `to_json` gave."""
+        best = data.get("best")
+        return cls(**{**data, "best": Best(**best) if best else None})

@@ -1,0 +1,334 @@
+"""A run from start to end: its folder, its state, the loop, and how it ended, in `run.json` whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERANCE, Publisher
+from experiments_manager.export.versions import versions
+from experiments_manager.runs import Run, RunError, create_run, find_run, lock
+from experiments_manager.runs.atomic import remove_leftovers
+from experiments_manager.settings import Settings, UserCodeError, load_settings
+from experiments_manager.training import loop
+from experiments_manager.training.building import Experiment, build_experiment, working_directory
+from experiments_manager.training.checkpoints import CheckpointWriter, read_latest
+from experiments_manager.training.devices import Devices, prepared_devices
+from experiments_manager.training.events import RunEnd, RunStart, Watcher
+from experiments_manager.training.loop import Interrupted, Job
+from experiments_manager.training.user_callbacks import UserCallbacks
+
+logger = logging.getLogger(__name__)
+
+PROBE_SAMPLES = 4
+"""Samples on which each exported version is compared with the live model."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """What a run came to."""
+
+    run_dir: Path
+    state: str
+    """`finished` or `interrupted`."""
+    epochs: int
+    best: dict[str, Any] | None
+    """`{"epoch": …, "step": …, "value": …, "name": …}`."""
+    metrics: dict[str, float]
+    """Values of the last epoch."""
+    exported_model: Path | None
+    """Newest published version."""
+    stop_reason: str | None = None
+
+
+MakeWatchers = Callable[[Run, Settings], Sequence[Watcher]]
+
+
+def start_run(
+    settings: Settings,
+    *,
+    working_dir: Path | str | None = None,
+    run_name: str | None = None,
+    command: Sequence[str] = (),
+    make_watchers: MakeWatchers = lambda run, settings: (),
+    should_stop: Callable[[], bool] = lambda: False,
+) -> RunResult:
+    """Makes a run folder and trains in it.
+
+    Args:
+        settings: The experiment.
+        working_dir: Parent of the run folder; `settings.working_dir` by default.
+        run_name: Exact name of the folder, instead of one made from session name, hparams and time.
+        command: The command line, for the manifest.
+        make_watchers: Gives those who are told of the run, once it has its folder.
+        should_stop: Asked at step boundaries; a true answer ends the run as `interrupted`.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        RunError: If the folder cannot be made or written.
+        UserCodeError: If a hook raises; `run.json` says `failed` then, and where.
+        TrainingError: If the data, the devices or the numbers do not allow to train; `run.json` says `failed`.
+    """
+    run = create_run(working_dir or settings.working_dir, settings.session_name, settings.hparams, run_name=run_name)
+    with lock(run):
+        _start(run, settings, command)
+        return _execute(run, settings, make_watchers, should_stop)
+
+
+def _start(run: Run, settings: Settings, command: Sequence[str]) -> None:
+    run.start(
+        settings_file=settings.file,
+        model_file=settings.model_file,
+        command=command,
+        overrides=settings.overrides,
+        hparams=settings.hparams,
+        settings=settings.values(),
+        seed=settings.random_seed,
+    )
+
+
+def start_or_resume(settings: Settings, run_name: str, working_dir: Path | str | None = None, **options: Any) -> RunResult:
+    """Continues the run of this name where there is one, and starts it where there is none.
+
+    So a job that a cluster kills and queues again has one command line. See `start_run` for the options.
+    """
+    run = find_run(working_dir or settings.working_dir, run_name)
+    if run is None:
+        return start_run(settings, working_dir=working_dir, run_name=run_name, **options)
+    if not run.is_started:  # killed between the making of the folder and the first word in it
+        command = options.pop("command", ())
+        with lock(run):
+            _start(run, settings, command)
+            return _execute(run, settings, **options)
+    options.pop("command", None)
+    return resume_run(run, **options)
+
+
+def resume_run(
+    run: Run,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    *,
+    make_watchers: MakeWatchers = lambda run, settings: (),
+    should_stop: Callable[[], bool] = lambda: False,
+) -> RunResult:
+    """Goes on with a run from its newest whole checkpoint, with the code that it was started with.
+
+    Args:
+        run: The run.
+        overrides: Settings to change from here on, e.g. more `epochs`.
+        make_watchers: As for `start_run`.
+        should_stop: As for `start_run`.
+
+    Returns:
+        How it ended. A run that is finished already is not trained further.
+    """
+    settings = load_run_settings(run, overrides)
+    with lock(run):
+        run.mark_resumed(overrides=settings.overrides, hparams=settings.hparams, settings=settings.values())
+        return _execute(run, settings, make_watchers, should_stop, resuming=True)
+
+
+def load_run_settings(run: Run, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Settings:
+    """Loads the settings of a run from its own snapshot, with the overrides it was started with and further ones."""
+    merged = dict(run.manifest.get("overrides") or {})
+    if overrides:  # loaded once more for their types
+        merged |= load_settings(run.settings_file, overrides, model_file_search=run.settings_dir).overrides
+    return load_settings(run.settings_file, merged, model_file_search=run.settings_dir)
+
+
+def _execute(
+    run: Run,
+    settings: Settings,
+    make_watchers: MakeWatchers = lambda run, settings: (),
+    should_stop: Callable[[], bool] = lambda: False,
+    *,
+    resuming: bool = False,
+) -> RunResult:
+    """Builds, trains and finishes; whatever happens, the manifest says so."""
+    started = time.monotonic()
+    watchers: list[Watcher] = list(make_watchers(run, settings))
+    state = "failed"
+    try:
+        with _recorded_failure(run), prepared_devices(settings) as devices, working_directory(settings, run.path):
+            experiment = build_experiment(settings, devices, run)
+            job = _make_job(experiment, run, watchers, should_stop)
+            with contextlib.closing(job.checkpoints), _closing_publisher(job):
+                _restore(job, resuming)
+                _announce(job, devices)
+                try:
+                    loop.train_epochs(job)
+                    state = "finished"
+                    _publish_at_the_end(job)
+                    loop.checkpoint(job)
+                except Interrupted:
+                    state = "interrupted"
+            loop.report_versions(job)
+            return _finish(job, state, time.monotonic() - started)
+    finally:
+        _say_goodbye(run, watchers, state, time.monotonic() - started)
+
+
+def _make_job(experiment: Experiment, run: Run, watchers: list[Watcher], should_stop: Callable[[], bool]) -> Job:
+    settings, model = experiment.settings, experiment.model
+
+    def report(text: str) -> None:
+        for watcher in watchers:
+            watcher.on_message(text)
+
+    if experiment.export_problem:
+        report(experiment.export_problem)
+    callbacks = UserCallbacks(experiment.callbacks, model, settings.epochs, experiment.train.steps)
+    run.checkpoints_dir.mkdir(exist_ok=True)
+    remove_leftovers(run.checkpoints_dir)
+    return Job.make(
+        experiment,
+        run=run,
+        callbacks=callbacks,
+        checkpoints=CheckpointWriter(run.checkpoints_dir, settings.keep_checkpoints, report),
+        publisher=_publisher(experiment, run),
+        watchers=watchers,
+        should_stop=should_stop,
+    )
+
+
+def _publisher(experiment: Experiment, run: Run) -> Publisher | None:
+    servable, settings = experiment.servable, experiment.settings
+    if servable is None:
+        return None
+    exact = experiment.devices.names == ("CPU",) and settings.mixed_precision is None and not settings.jit_compile
+    tolerance = TOLERANCE if exact else LOW_PRECISION_TOLERANCE
+    probe = servable.probe(experiment.train.sample_batch(), PROBE_SAMPLES)
+    return Publisher(servable, run.exports_dir, probe, keep=settings.keep_versions, tolerance=tolerance)
+
+
+@contextlib.contextmanager
+def _closing_publisher(job: Job) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if job.publisher is not None:
+            job.publisher.close()
+
+
+def _restore(job: Job, resuming: bool) -> None:
+    """Puts the newest whole checkpoint's state back; a run killed before its first one begins anew."""
+    found = read_latest(job.run.checkpoints_dir, lambda text: job.tell("on_message", text)) if resuming else None
+    if found is None:
+        return
+    path, snapshot = found
+    job.experiment.state.restore(snapshot)
+    feeds = {"train": job.experiment.train, "validation": job.experiment.validation}
+    for name, position in snapshot.extras["positions"].items():
+        if feeds.get(name) is not None:
+            feeds[name].restore(position, path / f"iterator-{name}")
+    job.callbacks.restore(snapshot.extras["callbacks"])
+    if job.experiment.settings.epochs > job.experiment.state.progress.epoch and job.experiment.settings.overrides:
+        _reconsider_stop(job)
+
+
+def _reconsider_stop(job: Job) -> None:
+    """A resume with more patience goes on where early stopping had ended the run."""
+    progress, patience = job.experiment.state.progress, job.experiment.judge.patience
+    if progress.stop_reason and (patience is None or progress.epochs_without_improvement < patience):
+        progress.stop_reason = None
+
+
+def _announce(job: Job, devices: Devices) -> None:
+    experiment, progress = job.experiment, job.experiment.state.progress
+    job.run.update(devices=list(devices.names), data_position=experiment.train.kind)
+    weights = experiment.model.trainable_weights
+    job.tell(
+        "on_start",
+        RunStart(
+            run_dir=job.run.path,
+            session_name=experiment.settings.session_name,
+            hparams=experiment.settings.hparams,
+            epochs=experiment.settings.epochs,
+            first_epoch=progress.epoch + 1,
+            steps_per_epoch=experiment.train.steps,
+            parameters=sum(int(tf.size(weight)) for weight in weights),
+            devices=devices.names,
+            monitor=experiment.judge.monitor,
+        ),
+    )
+
+
+def _publish_at_the_end(job: Job) -> None:
+    """Sees to it that the best weights are published, and that something is where no epoch was the best."""
+    state, publisher = job.experiment.state, job.publisher
+    if publisher is None:
+        return
+    best = state.progress.best
+    if best is None:
+        with state.averages.in_place() if state.averages else contextlib.nullcontext():
+            loop.publish(job)
+        return
+    publisher.wait()
+    if best.step not in versions(job.run.exports_dir):  # killed, or without space, just when it was due
+        held = state.weights()
+        state.assign_weights(state.best_weights)
+        publisher.submit(best.step)
+        state.assign_weights(held)
+        publisher.wait()
+
+
+def _finish(job: Job, state: str, seconds: float) -> RunResult:
+    progress = job.experiment.state.progress
+    published = versions(job.run.exports_dir)
+    best = progress.best
+    fields = {
+        "epochs": progress.epoch,
+        "best": best and dataclasses.asdict(best) | {"name": job.experiment.judge.monitor},
+        "metrics": progress.last_logs,
+    }
+    exported = job.run.exports_dir / str(published[-1]) if published else None
+    job.run.finish(
+        state,
+        seconds=seconds,
+        global_step=progress.global_step,
+        stop_reason=progress.stop_reason,
+        exported_model=exported and exported.relative_to(job.run.path).as_posix(),
+        last_version=published[-1] if published else None,
+        **fields,
+    )
+    return RunResult(job.run.path, state, exported_model=exported, stop_reason=progress.stop_reason, **fields)
+
+
+@contextlib.contextmanager
+def _recorded_failure(run: Run) -> Iterator[None]:
+    """Writes into the manifest what made the run fail, and where."""
+    try:
+        yield
+    except BaseException as error:
+        cause = error.cause if isinstance(error, UserCodeError) else error
+        place = error.location if isinstance(error, UserCodeError) else None
+        with contextlib.suppress(RunError):
+            run.finish("failed", error={"type": type(cause).__name__, "text": str(error), "place": place})
+        raise
+
+
+def _say_goodbye(run: Run, watchers: Sequence[Watcher], state: str, seconds: float) -> None:
+    manifest = run.manifest
+    exported = manifest.get("exported_model")
+    end = RunEnd(
+        state=state,
+        epochs=manifest.get("epochs") or 0,
+        seconds=seconds,
+        best=manifest.get("best"),
+        metrics=manifest.get("metrics") or {},
+        exported_model=run.path / exported if exported else None,
+    )
+    for watcher in watchers:
+        try:
+            watcher.on_end(end)
+        except Exception as error:
+            logger.warning("%s failed at the end of the run: %s", type(watcher).__name__, error)

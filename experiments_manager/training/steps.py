@@ -1,0 +1,172 @@
+"""The compiled part of training: many steps in one call.
+
+`keras.Model.fit` goes back to Python for each batch; for small models that is nearly all of its time. Here the model's
+own `train_step` or `test_step` runs in a `tf.while_loop`, with the batches taken, the averages moved and the counters
+advanced inside the graph. How many steps a call makes is an argument, so nothing is compiled twice and no result
+depends on it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from experiments_manager.training.averaging import Averages
+from experiments_manager.training.feeds import Feed
+
+StepFunction = Callable[[Any], dict[str, tf.Tensor]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """What a call of the compiled loop came to."""
+
+    done: int
+    """Number of the step that would come next in the epoch."""
+    exhausted: bool
+    """Whether the source had no further batch."""
+    finite: bool
+    """Whether the loss is still a finite number; if not, `done - 1` is the step that spoilt it."""
+    logs: Mapping[str, tf.Tensor]
+    """Loss and metrics over the epoch so far; scalars on the device."""
+
+
+def train_one(
+    model: keras.Model,
+    step: tf.Variable,
+    averages: Averages | None,
+    class_weight: Mapping[int, float] | None = None,
+) -> StepFunction:
+    """Returns a function that trains on one batch, in the graph: optimiser, averages and step counter."""
+    weigh = _class_weighting(class_weight)
+
+    def one(data: Any) -> dict[str, tf.Tensor]:
+        logs = _on_replicas(model.train_step, weigh(data))
+        if averages is not None:
+            averages.update(step)
+        step.assign_add(1)
+        return logs
+
+    return one
+
+
+def test_one(model: keras.Model) -> StepFunction:
+    """Returns a function that evaluates one batch, in the graph."""
+
+    def one(data: Any) -> dict[str, tf.Tensor]:
+        return _on_replicas(model.test_step, data)
+
+    return one
+
+
+class CompiledLoop:
+    """`step_function` over the batches of `feed`, any number of steps a call.
+
+    Args:
+        model: For its metrics; its `train_step` or `test_step` is inside `step_function`.
+        step_function: Works on one batch, see `train_one` and `test_one`.
+        feed: Gives the batches.
+        jit_compile: Whether XLA compiles the step.
+    """
+
+    def __init__(
+        self, model: keras.Model, step_function: StepFunction, feed: Feed, *, jit_compile: bool = False
+    ) -> None:
+        self._model, self._feed = model, feed
+        self._one = tf.function(step_function, autograph=False, reduce_retracing=True, jit_compile=jit_compile or None)
+        self._loop = tf.function(self._steps, autograph=False)
+
+    def __call__(self, source: Any, first: int, last: int) -> Steps:
+        """Runs steps `first` to `last - 1` of the epoch, fewer where the data ends or the loss is not finite."""
+        done, more, finite, logs = self._loop(source, tf.constant(first), tf.constant(last))
+        return Steps(int(done), not bool(more), bool(finite), logs)
+
+    def _steps(self, source: Any, first: tf.Tensor, last: tf.Tensor) -> tuple:
+        feed, one = self._feed, self._one
+        shapes = one.get_concrete_function(feed.spec).structured_outputs
+        empty = tf.nest.map_structure(lambda out: tf.zeros(out.shape, out.dtype), shapes)
+
+        def goes_on(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, _: Any) -> tf.Tensor:
+            return (step < last) & more & finite
+
+        def advance(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, logs: Any) -> tuple:
+            batch = feed.take(source, step)
+            if not isinstance(batch, tf.experimental.Optional):
+                logs = one(batch)
+                return step + 1, more, _loss_is_finite(logs), logs
+            more = batch.has_value()
+            logs = tf.cond(more, lambda: one(batch.get_value()), lambda: logs)
+            return step + tf.cast(more, step.dtype), more, _loss_is_finite(logs), logs
+
+        done, more, finite, logs = tf.while_loop(goes_on, advance, (first, tf.constant(True), tf.constant(True), empty))
+        return done, more, finite, self._results_or(logs)
+
+    def _results_or(self, logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The metrics' results where the step returned just these (over all replicas), else what it returned last."""
+        results = self._model.get_metrics_result()
+        if isinstance(logs, dict) and set(results) == set(logs):
+            return {name: tf.convert_to_tensor(value) for name, value in results.items()}
+        return logs
+
+
+def _on_replicas(step: StepFunction, data: Any) -> dict[str, tf.Tensor]:
+    strategy = tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return _plain(step(data))
+
+    def replica_step() -> dict[str, tf.Tensor]:
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return _plain(step(tf.nest.map_structure(lambda part: _share(part, number, replicas), data)))
+
+    logs = strategy.run(replica_step)
+    return {
+        name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) if value.dtype.is_floating else value
+        for name, value in logs.items()
+    }
+
+
+def _plain(logs: Any) -> dict[str, tf.Tensor]:
+    return {name: tf.convert_to_tensor(value) for name, value in logs.items()} if isinstance(logs, Mapping) else {}
+
+
+def _share(part: tf.Tensor | None, number: tf.Tensor, replicas: int) -> tf.Tensor | None:
+    """Rows of a batch for one replica: an even split, or the whole of a batch too small to split."""
+    if part is None:
+        return None
+    with tf.device("CPU:0"):
+        rows = tf.shape(part)[0]
+        number = tf.cast(number, rows.dtype)
+        first, last = rows * number // replicas, rows * (number + 1) // replicas
+        first, last = tf.cond(rows < replicas, lambda: (tf.zeros_like(rows), rows), lambda: (first, last))
+        share = part[first:last]
+        if part.shape[0] is not None and part.shape[0] % replicas == 0:
+            share = tf.ensure_shape(share, [part.shape[0] // replicas, *part.shape[1:]])
+        return share
+
+
+def _loss_is_finite(logs: Any) -> tf.Tensor:
+    loss = logs.get("loss") if isinstance(logs, dict) else None
+    return tf.constant(True) if loss is None else tf.reduce_all(tf.math.is_finite(loss))
+
+
+def _class_weighting(class_weight: Mapping[int, float] | None) -> Callable[[Any], Any]:
+    if not class_weight:
+        return lambda data: data
+    table = tf.constant([class_weight.get(label, 1.0) for label in range(max(class_weight) + 1)], tf.float32)
+
+    def weigh(data: Any) -> Any:
+        x, y, *weights = data
+        labels = (
+            tf.argmax(y, axis=-1) if y.shape.rank and y.shape.rank > 1 and y.shape[-1] != 1 else tf.reshape(y, [-1])
+        )
+        labels = tf.cast(labels, tf.int32)
+        known = labels < len(table)
+        weight = tf.where(known, tf.gather(table, tf.minimum(labels, len(table) - 1)), 1.0)
+        return (x, y, weight * tf.cast(weights[0], tf.float32)) if weights else (x, y, weight)
+
+    return weigh

@@ -1,0 +1,107 @@
+"""Keras callbacks of the user's, called as `fit` calls them, and their plain state kept in checkpoints."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+_BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+
+
+class UserCallbacks:
+    """The user's callbacks behind Keras' own `CallbackList`.
+
+    Args:
+        callbacks: The callbacks, possibly none.
+        model: The model that they are told of.
+        epochs: Epochs that the run takes at most.
+        steps: Steps in an epoch, or `None`.
+    """
+
+    def __init__(
+        self, callbacks: Sequence[keras.callbacks.Callback], model: keras.Model, epochs: int, steps: int | None
+    ) -> None:
+        self._callbacks = list(callbacks)
+        self._model = model
+        model.stop_training = False
+        self.list = keras.callbacks.CallbackList(
+            self._callbacks, add_history=False, add_progbar=False, model=model, verbose=0, epochs=epochs, steps=steps
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self._callbacks)
+
+    @property
+    def want_batches(self) -> bool:
+        """Whether a callback looks at single batches; the loop then goes back to Python for each."""
+        base = keras.callbacks.Callback
+        return any(
+            getattr(type(callback), hook) is not getattr(base, hook)
+            for callback in self._callbacks
+            for hook in _BATCH_HOOKS
+        )
+
+    @property
+    def stop_training(self) -> bool:
+        """Whether a callback set `model.stop_training`."""
+        return bool(self._model.stop_training)
+
+    def state(self) -> list[dict[str, Any]]:
+        """Each callback's attributes that are numbers, texts, arrays, or lists and dictionaries of these."""
+        return [
+            {name: _pack(value) for name, value in vars(callback).items() if _is_plain(name, value)}
+            for callback in self._callbacks
+        ]
+
+    def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Puts back what `state` gave; callbacks that were added or taken away since are left alone."""
+        for callback, state in zip(self._callbacks, states, strict=False):
+            for name, value in state.items():
+                setattr(callback, name, _unpack(value))
+
+
+_NOT_STATE = ("params", "model", "_model", "validation_data")
+
+
+def _is_plain(name: str, value: Any) -> bool:
+    return name not in _NOT_STATE and _plain_value(value)
+
+
+def _plain_value(value: Any) -> bool:
+    if value is None or isinstance(value, bool | str | numbers.Real | np.generic):
+        return not isinstance(value, np.generic) or value.dtype.kind in "fiub"
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "fiub"
+    if isinstance(value, dict):
+        return all(isinstance(key, str) for key in value) and all(map(_plain_value, value.values()))
+    return isinstance(value, list | tuple) and all(map(_plain_value, value))
+
+
+def _pack(value: Any) -> Any:
+    """Turns a plain value into JSON that `_unpack` turns back, arrays and tuples included."""
+    if isinstance(value, np.ndarray | np.generic):
+        return {"__array__": value.tolist(), "dtype": value.dtype.name, "scalar": isinstance(value, np.generic)}
+    if isinstance(value, dict):
+        return {key: _pack(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return {"__tuple__": [_pack(item) for item in value]}
+    if isinstance(value, list):
+        return [_pack(item) for item in value]
+    return value if not isinstance(value, numbers.Real) or isinstance(value, bool | int | float) else float(value)
+
+
+def _unpack(value: Any) -> Any:
+    if isinstance(value, dict) and "__array__" in value:
+        array = np.asarray(value["__array__"], value["dtype"])
+        return array[()] if value["scalar"] else array
+    if isinstance(value, dict) and "__tuple__" in value:
+        return tuple(_unpack(item) for item in value["__tuple__"])
+    if isinstance(value, dict):
+        return {key: _unpack(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unpack(item) for item in value]
+    return value
