@@ -74,12 +74,14 @@ class TensorBoardLogs(Watcher):
 
     def on_end(self, end: RunEnd) -> None:
         """Write the state that the run ended in, and close the files."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.plugins.hparams import api_pb2
         from tensorboard.plugins.hparams.summary import session_end_pb
 
         statuses = {"finished": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
         if self._files:
-            self._files[""].write(session_end_pb(statuses.get(end.state, api_pb2.STATUS_UNKNOWN)), step=0)
+            ended = session_end_pb(statuses.get(end.state, api_pb2.STATUS_UNKNOWN))  # TensorFlow's class of Summary.
+            self._files[""].write(Summary.FromString(ended.SerializeToString()), step=0)
         for file in self._files.values():
             file.close()
         self._files = {}

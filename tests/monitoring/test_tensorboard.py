@@ -1,0 +1,245 @@
+"""TensorBoard logs, read again with TensorBoard's own readers."""
+
+import logging
+import shutil
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.context import RequestContext
+from tensorboard.plugins import base_plugin
+from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups, metadata
+
+from experiments_manager.monitoring import tensorboard
+from experiments_manager.monitoring.events import EpochReport, RunEnd, RunStart
+from experiments_manager.monitoring.tensorboard import EventFile, TensorBoardLogs, code_block, hparam_value
+
+
+def start(logs_dir, first_epoch=1, **hparams):
+    return RunStart(logs_dir.parent, "test", hparams, 10, first_epoch, 10, 31, ("CPU",), "val_loss")
+
+
+def report(epoch, scale=1.0):
+    logs = {"loss": scale / epoch, "accuracy": 0.5, "val_loss": 2 * scale / epoch, "val_accuracy": 0.25}
+    return EpochReport(epoch, 10 * epoch, logs, 0.1, 0.5, True)
+
+
+def end(state="finished"):
+    return RunEnd(state, 3, 1.0, None, {}, None)
+
+
+def train(logs_dir, epochs, first_epoch=1, state="finished", scale=1.0, texts=None, **hparams):
+    logs = TensorBoardLogs(logs_dir, texts)
+    logs.on_start(start(logs_dir, first_epoch, **hparams))
+    for epoch in epochs:
+        logs.on_epoch(report(epoch, scale))
+    if state is not None:
+        logs.on_end(end(state))
+
+
+def read(folder):
+    accumulator = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def scalars(folder, tag):
+    return [(event.step, pytest.approx(float(event.tensor_proto.float_val[0]))) for event in read(folder).Tensors(tag)]
+
+
+def hparams_page(logs_dir):
+    """Asks TensorBoard's HParams page what it shows of a folder of runs."""
+    multiplexer = plugin_event_multiplexer.EventMultiplexer()
+    multiplexer.AddRunsFromDirectory(str(logs_dir))
+    multiplexer.Reload()
+    provider = data_provider.MultiplexerDataProvider(multiplexer, str(logs_dir))
+    context = backend_context.Context(base_plugin.TBContext(data_provider=provider, logdir=str(logs_dir)))
+    request_context = RequestContext()
+    found = context.hparams_metadata(request_context, "")
+    runs = context.scalars_metadata(request_context, "")
+    experiment = context.experiment_from_metadata(request_context, "", True, found, None)
+    request = api_pb2.ListSessionGroupsRequest(
+        start_index=0,
+        slice_size=10,
+        allowed_statuses=[
+            api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS, api_pb2.STATUS_FAILURE, api_pb2.STATUS_RUNNING
+        ],
+    )
+    assert runs
+    groups = list_session_groups.Handler(request_context, context, "", request).run()
+    return experiment, groups.session_groups
+
+
+@pytest.fixture
+def logs_dir(tmp_path):
+    return tmp_path / "run" / "logs"
+
+
+def test_training_and_validation_share_names_so_that_they_share_a_chart(logs_dir):
+    train(logs_dir, [1, 2])
+    assert scalars(logs_dir / "train", "loss") == [(1, 1.0), (2, 0.5)]
+    assert scalars(logs_dir / "validation", "loss") == [(1, 2.0), (2, 1.0)]
+    assert sorted(read(logs_dir / "validation").Tags()["tensors"]) == ["accuracy", "loss"]
+
+
+def test_learning_rate_and_seconds_are_among_the_training_scalars(logs_dir):
+    train(logs_dir, [1])
+    assert scalars(logs_dir / "train", "learning_rate") == [(1, 0.1)]
+    assert scalars(logs_dir / "train", "epoch_seconds") == [(1, 0.5)]
+
+
+def test_scalars_are_marked_for_the_scalars_page(logs_dir):
+    train(logs_dir, [1])
+    plugin_data = read(logs_dir / "train").SummaryMetadata("loss").plugin_data
+    assert plugin_data.plugin_name == "scalars"
+
+
+def test_a_killed_run_has_lost_no_epoch(logs_dir):
+    train(logs_dir, [1, 2, 3], state=None)
+    assert [step for step, _ in scalars(logs_dir / "train", "loss")] == [1, 2, 3]
+
+
+def test_epochs_trained_again_after_a_resume_replace_the_earlier_ones(logs_dir):
+    train(logs_dir, [1, 2, 3, 4], state=None)
+    train(logs_dir, [3, 4, 5], first_epoch=3, scale=10.0)
+    assert scalars(logs_dir / "train", "loss") == [(1, 1.0), (2, 0.5), (3, 10 / 3), (4, 2.5), (5, 2.0)]
+    assert [step for step, _ in scalars(logs_dir / "validation", "loss")] == [1, 2, 3, 4, 5]
+
+
+def test_a_run_resumed_twice_shows_each_epoch_once(logs_dir):
+    train(logs_dir, [1, 2, 3], state=None)
+    train(logs_dir, [2, 3], first_epoch=2, state=None)
+    train(logs_dir, [3, 4], first_epoch=3)
+    assert [step for step, _ in scalars(logs_dir / "train", "loss")] == [1, 2, 3, 4]
+
+
+def test_a_record_that_was_cut_off_does_not_hide_the_resumed_epochs(logs_dir):
+    train(logs_dir, [1, 2, 3], state=None)
+    (file,) = (logs_dir / "train").iterdir()
+    file.write_bytes(file.read_bytes()[:-7])
+    train(logs_dir, [3, 4], first_epoch=3)
+    assert [step for step, _ in scalars(logs_dir / "train", "loss")] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (10, 10),
+        (0.1, 0.1),
+        (True, True),
+        ("adam", "adam"),
+        (None, "None"),
+        ([1, 2], "[1, 2]"),
+        ((1, "a"), '[1, "a"]'),
+        ({"a": None}, '{"a": null}'),
+        (np.float32(0.5), 0.5),
+        (np.array(3), 3),
+        (len, "<built-in function len>"),
+    ],
+)
+def test_every_kind_of_hparam_can_be_shown(value, shown):
+    assert hparam_value(value) == shown
+    assert type(hparam_value(value)) is type(shown)
+
+
+def test_the_hparams_page_shows_values_metrics_and_state(logs_dir):
+    train(logs_dir, [1, 2], units=10, flag=True, optimizer="adam", missing=None, layers=[8, 4])
+    experiment, (group,) = hparams_page(logs_dir.parent.parent)
+    assert {name: value.WhichOneof("kind") for name, value in group.hparams.items()} == {
+        "units": "number_value",
+        "flag": "bool_value",
+        "optimizer": "string_value",
+        "missing": "string_value",
+        "layers": "string_value",
+    }
+    assert group.hparams["units"].number_value == 10
+    values = {(value.name.group, value.name.tag): value.value for value in group.metric_values}
+    assert values["validation", "loss"] == pytest.approx(1.0)
+    assert values["train", "accuracy"] == pytest.approx(0.5)
+    assert {info.name.tag for info in experiment.metric_infos} >= {"loss", "accuracy"}
+    assert group.sessions[0].status == api_pb2.STATUS_SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        ("finished", api_pb2.STATUS_SUCCESS),
+        ("failed", api_pb2.STATUS_FAILURE),
+        ("interrupted", api_pb2.STATUS_UNKNOWN),
+        (None, api_pb2.STATUS_UNKNOWN),
+    ],
+)
+def test_the_hparams_page_shows_how_the_run_ended(logs_dir, state, status):
+    train(logs_dir, [1], state=state, units=10)
+    _, (group,) = hparams_page(logs_dir)
+    assert group.sessions[0].status == status
+
+
+def test_after_a_resume_the_hparams_page_shows_the_last_state(logs_dir):
+    train(logs_dir, [1], state="interrupted", units=10)
+    train(logs_dir, [2], first_epoch=2, state="finished", units=10)
+    _, (group,) = hparams_page(logs_dir)
+    assert group.sessions[0].status == api_pb2.STATUS_SUCCESS
+
+
+def test_files_of_others_in_the_logs_folder_are_left_alone(logs_dir):
+    logs_dir.mkdir(parents=True)
+    other = logs_dir / "events.out.tfevents.1.other"
+    other.write_bytes(b"")
+    train(logs_dir, [1])
+    assert other.exists()
+
+
+def test_runs_with_equal_hparams_are_rows_of_their_own(tmp_path):
+    train(tmp_path / "a" / "logs", [1], units=10)
+    train(tmp_path / "b" / "logs", [1], units=10)
+    assert len(hparams_page(tmp_path)[1]) == 2
+
+
+def test_texts_are_shown(logs_dir):
+    train(logs_dir, [1], texts={"settings": code_block("epochs = 3")}, units=10)
+    accumulator = read(logs_dir)
+    (event,) = accumulator.Tensors("settings")
+    assert event.tensor_proto.string_val == [b"```python\nepochs = 3\n```"]
+    assert b"| units | 10 |" in accumulator.Tensors("hparams")[0].tensor_proto.string_val[0]
+    assert accumulator.SummaryMetadata("settings").plugin_data.plugin_name == "text"
+
+
+def test_a_disk_that_refuses_is_reported_once_and_training_goes_on(tmp_path, caplog):
+    logs_dir = tmp_path / "logs"
+    logs_dir.write_text("a file where the folder should be")
+    with caplog.at_level(logging.WARNING):
+        train(logs_dir, [1, 2])
+    assert len([record for record in caplog.records if "TensorBoard logs cannot be written" in record.message]) == 3
+
+
+def test_after_a_failed_write_a_new_file_is_begun_and_nothing_earlier_is_dropped(tmp_path, monkeypatch):
+    class Broken:
+        def write(self, record):
+            raise OSError(28, "No space left on device")
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(tensorboard, "RETRY_SECONDS", 0.0)
+    file = EventFile(tmp_path, first_step=1)
+    file.write(tensorboard.scalars_summary({"loss": 1.0}), 1)
+    file._writer.close()
+    file._writer = Broken()
+    file.write(tensorboard.scalars_summary({"loss": 2.0}), 2)
+    file.write(tensorboard.scalars_summary({"loss": 3.0}), 3)
+    file.close()
+    assert [step for step, _ in scalars(tmp_path, "loss")] == [1, 3]
+
+
+def test_logs_that_never_started_can_end(logs_dir):
+    TensorBoardLogs(logs_dir).on_end(end())
+    assert not logs_dir.exists()
+
+
+def test_the_logs_can_be_moved_with_the_run(logs_dir, tmp_path):
+    train(logs_dir, [1], units=10)
+    shutil.move(logs_dir.parent, tmp_path / "moved")
+    assert scalars(tmp_path / "moved" / "logs" / "train", "loss") == [(1, 1.0)]
+    assert metadata.SESSION_START_INFO_TAG in read(tmp_path / "moved" / "logs").Tags()["tensors"]
