@@ -200,4 +200,3 @@ def _largest_difference(got: np.ndarray, expected: np.ndarray) -> float:
     if got.shape != expected.shape or not np.issubdtype(expected.dtype, np.number):
         return float("nan")
     return float(np.nanmax(np.abs(got.astype(np.float64) - expected.astype(np.float64)), initial=0.0))
-

@@ -210,4 +210,3 @@ def _checked(wanted: Sequence[str] | None, own: list[str], setting: str, count: 
     default = setting.split("_")[0]
     fallback = [default if count == 1 else f"{default}_{number}" for number in range(count)]
     return list(wanted) if wanted is not None else own if len(own) == count else fallback
-

@@ -71,8 +71,9 @@ def _as_tensor(leaf: Any, name: str, split: str) -> tf.Tensor | None:
             tensor = tf.convert_to_tensor(array)
         except (ValueError, TypeError) as error:
             raise DataError(
-                f"dataset: {name} of the {split} split is no array. Expected NumPy arrays, tensors, a `tf.data.Dataset` "
-                f"or a `keras.utils.PyDataset`, got {type(leaf).__name__} ({error}). Return one of these from `dataset`."
+                f"dataset: {name} of the {split} split is no array. Expected NumPy arrays, tensors, a "
+                f"`tf.data.Dataset` or a `keras.utils.PyDataset`, got {type(leaf).__name__} ({error}). "
+                "Return one of these from `dataset`."
             ) from error
     if tensor.shape.rank == 0:
         raise DataError(

@@ -1,7 +1,7 @@
 """Where batches come from, and what is needed to find the same place in the data again.
 
-A feed gives the compiled loop a *source* for an epoch (a tensor with the order of the samples, or an iterator) and knows
-its position in plain numbers. `make_feed` picks the kind from what the `dataset` hook returned:
+A feed gives the compiled loop a *source* for an epoch (a tensor with the order of the samples, or an iterator) and
+knows its position in plain numbers. `make_feed` picks the kind from what the `dataset` hook returned:
 
 ============================  ==============================================================================
 the hook returned             the feed and the position in it

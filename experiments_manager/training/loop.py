@@ -177,7 +177,8 @@ def _diverged(experiment: Experiment, step: int) -> DivergedError:
 
     return DivergedError(
         f"loss: it is NaN or infinite after step {step} (batch: {Shape.of(experiment.train.spec).text}). "
-        "Expected a finite number. Lower `learning_rate`, set `gradient_clip_norm`, or look for such values in the data.",
+        "Expected a finite number. Lower `learning_rate`, set `gradient_clip_norm`, or look for such values in the "
+        "data.",
         step,
     )
 

@@ -96,7 +96,9 @@ def _start(run: Run, settings: Settings, command: Sequence[str]) -> None:
     )
 
 
-def start_or_resume(settings: Settings, run_name: str, working_dir: Path | str | None = None, **options: Any) -> RunResult:
+def start_or_resume(
+    settings: Settings, run_name: str, working_dir: Path | str | None = None, **options: Any
+) -> RunResult:
     """Continues the run of this name where there is one, and starts it where there is none.
 
     So a job that a cluster kills and queues again has one command line. See `start_run` for the options.

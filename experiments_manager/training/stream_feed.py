@@ -225,7 +225,7 @@ class IndexedFeed:
         self._trained_epoch: int | None = None
 
     def open(self, epoch: int, step: int = 0) -> Any:
-        """Gives an iterator over the batches from `step` on, fetched by as many threads as the PyDataset has workers."""
+        """Gives an iterator over the batches from `step` on; the PyDataset's `workers` threads fetch them."""
         if self._trained_epoch is not None and self._trained_epoch != epoch:
             self._source.on_epoch_end()
         self._trained_epoch = epoch

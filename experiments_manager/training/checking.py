@@ -1,0 +1,115 @@
+"""The dry run: everything a training does before its first step, and one batch through all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from experiments_manager.settings import Settings
+from experiments_manager.training.building import Experiment, build_experiment, feed_for
+from experiments_manager.training.devices import prepared_devices
+from experiments_manager.training.feeds import Feed, Shape
+from experiments_manager.training.steps import CompiledLoop, test_one, train_one
+
+
+@dataclasses.dataclass(frozen=True)
+class DryRun:
+    """What a dry run saw."""
+
+    lines: list[str]
+    """Printable rows: data, model, loss, metrics, memory, serving."""
+    parameters: int
+    """Trainable scalars."""
+    trainable: bool = True
+
+
+def dry_run(settings: Settings) -> DryRun:
+    """Builds the experiment and runs one batch of each split through model, loss, metrics and serving function.
+
+    Nothing is written.
+
+    Args:
+        settings: Checked settings.
+
+    Returns:
+        What was seen.
+
+    Raises:
+        UserCodeError: If a hook raises.
+        TrainingError: If data, model and settings do not fit together.
+        SettingsError: If a hook returns what it must not.
+    """
+    with prepared_devices(settings) as devices:
+        experiment = build_experiment(settings, devices)
+        lines = [f"devices     {', '.join(devices.names)}"]
+        lines += [_split_line(split, feed) for split, feed in _feeds(settings, experiment)]
+        lines += _model_lines(experiment)
+        lines += _one_batch(experiment)
+        lines += _serving_lines(experiment)
+    return DryRun(lines, _trainable(experiment))
+
+
+def _feeds(settings: Settings, experiment: Experiment) -> list[tuple[str, Feed | None]]:
+    try:
+        test = feed_for(settings, "test")
+    except Exception:  # a test split is not owed: hooks of many files know train and validation alone
+        test = None
+    return [("train", experiment.train), ("validation", experiment.validation), ("test", test)]
+
+
+def _split_line(split: str, feed: Feed | None) -> str:
+    if feed is None:
+        return f"{split:<11} none"
+    steps = "unknown number of batches" if feed.steps is None else f"{feed.steps} batches"
+    return f"{split:<11} {Shape.of(feed.spec).text}; {steps}; position: {feed.kind}"
+
+
+def _trainable(experiment: Experiment) -> int:
+    return sum(int(tf.size(weight)) for weight in experiment.model.trainable_weights)
+
+
+def _model_lines(experiment: Experiment) -> list[str]:
+    model, state = experiment.model, experiment.state
+    trainable = _trainable(experiment)
+    frozen = sum(int(tf.size(weight)) for weight in model.non_trainable_weights)
+    held = sum(variable.dtype.size * int(tf.size(variable)) for variable in state.variables.values())
+    return [
+        f"model       {model.name}: {trainable:,} trainable and {frozen:,} other parameters",
+        f"memory      {held / 2**20:.1f} MiB for weights, optimiser and averages",
+        f"optimizer   {type(model.optimizer).__name__}, learning rate {float(model.optimizer.learning_rate):g}",
+        f"watched     {experiment.judge.monitor}, {experiment.judge.mode}imum",
+    ]
+
+
+def _one_batch(experiment: Experiment) -> list[str]:
+    """One training step and one validation step, compiled as they will be."""
+    model, state, jit = experiment.model, experiment.state, experiment.settings.jit_compile
+    train = CompiledLoop(
+        model, train_one(model, state.step, state.averages, experiment.class_weight), experiment.train, jit_compile=jit
+    )
+    lines = []
+    model.reset_metrics()
+    steps = train(experiment.train.open(0), 0, 1)
+    lines.append(f"one step    {_values(steps.logs)}")
+    if experiment.validation is not None:
+        model.reset_metrics()
+        test = CompiledLoop(model, test_one(model), experiment.validation, jit_compile=jit)
+        lines.append(f"validation  {_values(test(experiment.validation.open(0), 0, 1).logs)}")
+    if not steps.finite:
+        lines.append("warning     the loss of the first batch is NaN or infinite")
+    return lines
+
+
+def _values(logs: dict[str, tf.Tensor]) -> str:
+    return ", ".join(f"{name} {float(value):.4g}" for name, value in logs.items())
+
+
+def _serving_lines(experiment: Experiment) -> list[str]:
+    servable = experiment.servable
+    if servable is None:
+        return [f"serving     {experiment.export_problem or 'off (export = False)'}"]
+    outputs = servable(servable.probe(experiment.train.sample_batch(), 1))
+    inputs = ", ".join(f"{name} {tuple(spec.shape)} {spec.dtype.name}" for name, spec in servable.inputs.items())
+    results = ", ".join(f"{name} {tuple(value.shape)} {value.dtype.name}" for name, value in outputs.items())
+    return [f"serving     {inputs} -> {results}"]
