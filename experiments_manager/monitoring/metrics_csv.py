@@ -110,9 +110,7 @@ class MetricsCsv(Watcher):
 
     def _warn(self, error: OSError) -> None:
         if not self._has_warned:
-            logger.warning(
-                "%s cannot be written: %s. Training goes on; the rows are kept.", self.path, error.strerror
-            )
+            logger.warning("%s cannot be written: %s. Training goes on; the rows are kept.", self.path, error.strerror)
             self._has_warned = True
 
 

@@ -51,9 +51,7 @@ def path(tmp_path):
 
 def test_each_epoch_is_a_row_under_a_header(path):
     write(path, [1, 2])
-    assert path.read_text() == (
-        "epoch,step,learning_rate,loss,val_loss\n1,10,0.1,1.0,2.0\n2,20,0.1,0.5,1.0\n"
-    )
+    assert path.read_text() == ("epoch,step,learning_rate,loss,val_loss\n1,10,0.1,1.0,2.0\n2,20,0.1,0.5,1.0\n")
 
 
 def test_values_are_written_at_full_precision(path):

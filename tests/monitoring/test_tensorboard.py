@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
-from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as PluginEventAccumulator
 from tensorboard.context import RequestContext
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups, metadata
@@ -39,13 +40,13 @@ def train(logs_dir, epochs, first_epoch=1, state="finished", scale=1.0, texts=No
 
 
 def read(folder):
-    accumulator = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})
     accumulator.Reload()
     return accumulator
 
 
 def scalars(folder, tag):
-    return [(event.step, pytest.approx(float(event.tensor_proto.float_val[0]))) for event in read(folder).Tensors(tag)]
+    return [(event.step, pytest.approx(event.value)) for event in read(folder).Scalars(tag)]
 
 
 def hparams_page(logs_dir):
@@ -63,7 +64,10 @@ def hparams_page(logs_dir):
         start_index=0,
         slice_size=10,
         allowed_statuses=[
-            api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS, api_pb2.STATUS_FAILURE, api_pb2.STATUS_RUNNING
+            api_pb2.STATUS_UNKNOWN,
+            api_pb2.STATUS_SUCCESS,
+            api_pb2.STATUS_FAILURE,
+            api_pb2.STATUS_RUNNING,
         ],
     )
     assert runs
@@ -80,7 +84,7 @@ def test_training_and_validation_share_names_so_that_they_share_a_chart(logs_dir
     train(logs_dir, [1, 2])
     assert scalars(logs_dir / "train", "loss") == [(1, 1.0), (2, 0.5)]
     assert scalars(logs_dir / "validation", "loss") == [(1, 2.0), (2, 1.0)]
-    assert sorted(read(logs_dir / "validation").Tags()["tensors"]) == ["accuracy", "loss"]
+    assert sorted(read(logs_dir / "validation").Tags()["scalars"]) == ["accuracy", "loss"]
 
 
 def test_learning_rate_and_seconds_are_among_the_training_scalars(logs_dir):
@@ -89,10 +93,13 @@ def test_learning_rate_and_seconds_are_among_the_training_scalars(logs_dir):
     assert scalars(logs_dir / "train", "epoch_seconds") == [(1, 0.5)]
 
 
-def test_scalars_are_marked_for_the_scalars_page(logs_dir):
-    train(logs_dir, [1])
-    plugin_data = read(logs_dir / "train").SummaryMetadata("loss").plugin_data
-    assert plugin_data.plugin_name == "scalars"
+def test_the_readers_of_tensorboard_itself_see_each_epoch_once(logs_dir):
+    train(logs_dir, [1, 2, 3], state=None)
+    train(logs_dir, [2, 3], first_epoch=2, scale=10.0)
+    accumulator = PluginEventAccumulator(str(logs_dir / "train"))
+    accumulator.Reload()
+    assert accumulator.SummaryMetadata("loss").plugin_data.plugin_name == "scalars"
+    assert [event.step for event in accumulator.Tensors("loss")] == [1, 2, 3]
 
 
 def test_a_killed_run_has_lost_no_epoch(logs_dir):
