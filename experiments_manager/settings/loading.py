@@ -16,7 +16,7 @@ from experiments_manager.settings.checks import complaints
 from experiments_manager.settings.hook import Hook, make_hook
 from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS
 from experiments_manager.settings.local_modules import LocalModules
-from experiments_manager.settings.namespace import Namespace
+from experiments_manager.settings.namespace import Namespace, execute
 from experiments_manager.settings.overrides import (
     HPARAMS,
     UnsuitableValueError,
@@ -119,7 +119,7 @@ class _Loader:
         with self.local_modules.active():
             self.local_modules.register(module)
             try:
-                exec(compile(source.text, str(source.file), "exec", dont_inherit=True), vars(module), namespace)
+                execute(source, vars(module), namespace)
             except (Exception, SystemExit) as error:
                 self.problems.append(self.failure(source, error))
                 raise SettingsError(self.problems) from error
@@ -179,7 +179,7 @@ class _Loader:
         if source_problems:
             raise SettingsError([*self.problems, *source_problems])
         self.model_module = _new_module(found)
-        self.run(self.model_source, self.model_module, None)
+        self.run(self.model_source, self.model_module, vars(self.model_module))
         return found
 
     # Step 3

@@ -20,8 +20,8 @@ _INTRODUCTION = """\
 Written by `python -m experiments_manager.settings.reference`; do not edit.
 
 A *settings module* is a Python file that declares one experiment. What it assigns at its top level under a name of the
-first table is a setting; what it defines under a name of the second is a hook, a function that the engine calls. Required
-are `dataset`, a model (`model` in the same file, or `model_file` naming a file that defines it), `loss` and
+first table is a setting; what it defines under a name of the second is a hook, a function that the engine calls.
+Required are `dataset`, a model (`model` in the same file, or `model_file` naming a file that defines it), `loss` and
 `learning_rate`; all else has a default.
 
 A name in the column *earlier* is what the framework before this one called the same thing. It still works; see
@@ -31,10 +31,10 @@ A name in the column *earlier* is what the framework before this one called the 
 _HOOKS_TEXT = """\
 ## Hooks
 
-A hook asks for what it needs by the names of its parameters. Parameters with a default may bear any name. Where *value* is
-yes, a value may stand under the same name in place of a function: `loss = "mse"`, `learning_rate = 0.01`. Only functions,
-methods, lambdas and `functools.partial` are called there; a Keras loss, schedule or optimizer is a value, and so is a
-function of `(y_true, y_pred)` under `loss` or `metrics`.
+A hook asks for what it needs by the names of its parameters. Parameters with a default may bear any name. Where *value*
+is yes, a value may stand under the same name in place of a function: `loss = "mse"`, `learning_rate = 0.01`. Only
+functions, methods, lambdas and `functools.partial` are called there; a Keras loss, schedule or optimizer is a value,
+and so is a function of `(y_true, y_pred)` under `loss` or `metrics`.
 """
 
 _PARAMETERS_TEXT = """\

@@ -133,6 +133,9 @@ def _hint(source: Source, *names: str) -> str:
 
 def _misspelt_names(source: Source, overridden: Collection[str]) -> Iterator[Problem]:
     given = {*overridden, *_todays_names(source)}
+    if not source.has_star_import:
+        given |= {hook.name for hook in HOOKS.values() if hook.required}  # what is missing is reported as that
+        given |= set() if "model" in given else {"model", "model_file"}
     for name, bindings in source.names.items():
         if name in BY_ANY_NAME or name in HOOKS_BY_ANY_NAME or name in source.used or bindings[-1].imported:
             continue
