@@ -1,0 +1,211 @@
+"""The bar and the lines that show how far a run is."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from experiments_manager.monitoring.events import EpochReport, Progress, RunEnd, RunStart, VersionPublished
+from experiments_manager.monitoring.progress import LastingStream, ProgressBar, ProgressLines, terminal_progress
+
+RUN_DIR = Path("/runs/test_2026")
+
+
+class Clock:
+    """Goes on only when told."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def start(epochs=50, first_epoch=1):
+    return RunStart(RUN_DIR, "test", {}, epochs, first_epoch, 10, 31, ("CPU",), "val_loss")
+
+
+def report(epoch, seconds=0.5, improved=False):
+    return EpochReport(epoch, 10 * epoch, {"loss": 0.25, "val_loss": 0.5}, 0.1, seconds, improved)
+
+
+def progress(epoch, step, read_logs=lambda: {"loss": 0.125}):
+    return Progress(epoch, step, 10 * (epoch - 1) + step, 10, read_logs)
+
+
+def end(state="finished", exported=RUN_DIR / "exported_models" / "480"):
+    best = {"epoch": 48, "step": 480, "value": 0.0123456, "name": "val_loss"}
+    return RunEnd(state, 50, 75.0, best, {"loss": 0.25}, exported)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def stream():
+    return io.StringIO()
+
+
+@pytest.fixture
+def lines(stream, clock):
+    return ProgressLines(Console(file=stream, soft_wrap=True, highlight=False), clock)
+
+
+@pytest.fixture
+def bar(stream, clock):
+    return ProgressBar(Console(file=stream, force_terminal=True, width=140, highlight=False), clock)
+
+
+def test_the_display_suits_the_output(stream, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert isinstance(terminal_progress(stream), ProgressLines)
+    assert isinstance(terminal_progress(Terminal()), ProgressBar)
+
+
+def test_a_dumb_terminal_gets_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(terminal_progress(Terminal()), ProgressLines)
+
+
+def test_each_epoch_is_a_line_with_values_time_and_mark_of_improvement(lines, clock, stream):
+    lines.on_start(start())
+    for epoch, improved in ((1, True), (2, False)):
+        clock.now += 2
+        lines.on_epoch(report(epoch, improved=improved))
+    assert stream.getvalue().splitlines() == [
+        "test: 31 parameters on CPU",
+        "epoch 1/50  loss 0.25  val_loss 0.5  0.5 s  best so far",
+        "epoch 2/50  loss 0.25  val_loss 0.5  0.5 s",
+    ]
+
+
+def test_short_epochs_give_one_line_a_second_and_always_the_last(lines, clock, stream):
+    lines.on_start(start())
+    for epoch in range(1, 51):
+        clock.now += 0.0625
+        lines.on_epoch(report(epoch))
+    lines.on_end(end())
+    epochs = [line.split()[1] for line in stream.getvalue().splitlines() if line.startswith("epoch")]
+    assert epochs == ["1/50", "17/50", "33/50", "49/50", "50/50"]
+
+
+def test_within_a_long_epoch_a_line_comes_every_half_minute(lines, clock, stream):
+    lines.on_start(start())
+    for step in range(1, 10):
+        clock.now += 10
+        lines.on_progress(progress(1, step))
+    written = stream.getvalue().splitlines()[1:]
+    assert [line.split("  ")[0] for line in written] == [f"epoch 1/50 step {step}/10" for step in (3, 6, 9)]
+    assert "loss 0.125" in written[0]
+    assert "0.1 steps/s" in written[-1]
+
+
+def test_values_are_read_from_the_device_only_to_be_shown(lines, bar, clock):
+    reads = []
+
+    def read():
+        reads.append(clock.now)
+        return {"loss": 1.0}
+
+    lines.on_start(start())
+    for step in range(1, 11):
+        clock.now += 0.05
+        lines.on_progress(progress(1, step, read))
+    assert reads == []
+    bar.on_start(start())
+    for step in range(40):
+        clock.now += 0.0625
+        bar.on_progress(progress(1, step, read))
+    assert len(reads) == 20, "ten redraws a second at most"
+    bar.on_end(end())
+
+
+def test_the_summary_names_state_best_run_folder_and_model(lines, stream):
+    lines.on_start(start())
+    lines.on_end(end())
+    assert stream.getvalue().splitlines()[-1] == (
+        "finished after 50 epochs in 1:15; best val_loss 0.012346 at epoch 48; run /runs/test_2026; "
+        "model exported_models/480"
+    )
+
+
+def test_the_summary_of_a_failed_run_leaves_out_what_there_is_not(lines, stream):
+    lines.on_start(start())
+    lines.on_end(RunEnd("failed", 0, 1.0, None, {}, None))
+    assert stream.getvalue().splitlines()[-1] == "failed after 0 epochs in 1.0 s; run /runs/test_2026"
+
+
+def test_a_message_is_shown_as_it_is(lines, bar, stream):
+    for watcher in (lines, bar):
+        watcher.on_start(start())
+        watcher.on_message("The export [bold]failed[/].")
+    assert stream.getvalue().count("The export [bold]failed[/].") == 2
+    bar.on_end(end())
+
+
+def test_a_version_is_named_in_the_next_line_and_only_there(lines, clock, stream):
+    lines.on_start(start())
+    lines.on_version(VersionPublished(120, RUN_DIR))
+    for epoch in (1, 2):
+        clock.now += 2
+        lines.on_epoch(report(epoch))
+    written = stream.getvalue().splitlines()
+    assert written[1].endswith("version 120")
+    assert "version" not in written[2]
+
+
+def test_the_bar_shows_epoch_step_rate_remaining_time_and_values(bar, clock, stream):
+    bar.on_start(start())
+    for epoch in (1, 2):
+        clock.now += 1
+        bar.on_epoch(report(epoch, seconds=1.0, improved=True))
+    bar.on_version(VersionPublished(20, RUN_DIR))
+    clock.now += 0.5
+    stream.seek(0)
+    stream.truncate()
+    bar.on_progress(progress(3, 5))
+    shown = stream.getvalue()
+    for part in ("epoch 3/50 step 5/10", "10 steps/s", "47.5 s left", "loss 0.125  val_loss 0.5", "best at epoch 2"):
+        assert part in shown
+    assert "version 20" in shown
+    bar.on_end(end())
+
+
+def test_after_a_resume_the_bar_begins_where_the_run_was(bar, stream):
+    bar.on_start(start(first_epoch=31))
+    assert "from epoch 31 on" in stream.getvalue()
+    assert "epoch 30/50" in stream.getvalue()
+    bar.on_end(end())
+
+
+def test_a_run_that_ends_before_it_started_is_no_error(lines, bar, stream):
+    for watcher in (lines, bar):
+        watcher.on_end(end("failed"))
+    assert "failed" not in stream.getvalue()
+
+
+def test_a_terminal_that_goes_away_does_not_stop_the_run():
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    watcher = terminal_progress(Gone())
+    watcher.on_start(start())
+    watcher.on_epoch(report(1))
+    watcher.on_end(end())
+
+
+def test_a_closed_stream_swallows_what_is_written(stream):
+    lasting = LastingStream(stream)
+    assert lasting.write("seen") == 4
+    stream.close()
+    assert lasting.write("unseen") == 6
+    lasting.flush()
