@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import shutil
 import sys
 import tempfile
@@ -34,7 +35,7 @@ def prepare_digits(folder: Path = DEFAULT_FOLDER) -> Path:
     """
     if is_complete(folder):
         return folder
-    if folder.exists() and any(path.name != "labels.csv" and path.suffix != ".png" for path in folder.iterdir()):
+    if folder.exists() and not all(is_ours(path) for path in folder.iterdir()):
         raise FileExistsError(f"{folder} holds other files. Name a folder that is new or empty.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}_", dir=folder.parent))
@@ -55,6 +56,13 @@ def prepare_digits(folder: Path = DEFAULT_FOLDER) -> Path:
 def is_complete(folder: Path) -> bool:
     """Whether the table and every image are there."""
     return (folder / "labels.csv").is_file() and len(list(folder.glob("digit_*.png"))) == DIGITS
+
+
+def is_ours(path: Path) -> bool:
+    """Whether this script wrote the file, so that it may be replaced."""
+    if path.name == "labels.csv":
+        return path.read_bytes().startswith(b"file,label,split\ndigit_0000.png,")
+    return re.fullmatch(r"digit_\d{4}\.png", path.name) is not None
 
 
 def write_images_and_table(folder: Path) -> None:

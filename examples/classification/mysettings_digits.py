@@ -15,7 +15,7 @@ hparams = {"hidden_units": 256, "filters": 32, "dropout": 0.4, "learning_rate": 
 
 epochs = 100
 batch_size = 64
-early_stopping_patience = 20
+early_stopping_patience = 30
 loss = "sparse_categorical_crossentropy"
 metrics = ["accuracy"]
 learning_rate = hparams["learning_rate"]

@@ -1,0 +1,92 @@
+"""Folders of images read into arrays."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments_manager.data import DataError, read_image_table
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four grey images of 3x2 pixels, each of one level of grey, 0, 50, 100 and 150."""
+    rows = ["file,label,split"]
+    for number in range(4):
+        Image.fromarray(np.full((3, 2), 50 * number, np.uint8)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{'cat' if number % 2 else 'dog'},{'test' if number == 3 else 'train'}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def read(folder, **options):
+    return read_image_table(folder, **{"class_names": ["cat", "dog"], "channels": 1, **options})
+
+
+def test_images_come_as_floats_between_0_and_1_in_the_order_of_the_table(folder):
+    images, labels = read(folder, split="train")
+    assert images.shape == (3, 3, 2, 1)
+    assert images.dtype == np.float32
+    assert images[:, 0, 0, 0] == pytest.approx([0, 50 / 255, 100 / 255])
+    assert labels.tolist() == [1, 0, 1]
+
+
+def test_every_pixel_stays_in_its_place(tmp_path):
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("file,label\na.png,0\n")
+    images, _ = read_image_table(tmp_path)
+    assert np.round(images[0] * 255).astype(int).tolist() == pixels.tolist()
+
+
+def test_grey_images_can_be_read_as_colour(folder):
+    images, _ = read(folder, channels=3)
+    assert images.shape == (4, 3, 2, 3)
+
+
+def test_jpeg_and_images_in_folders_below_are_read(folder):
+    (folder / "more").mkdir()
+    Image.fromarray(np.full((3, 2), 200, np.uint8)).save(folder / "more" / "a.jpg")
+    (folder / "labels.csv").write_text("file,label\n0.png,0\nmore/a.jpg,1\n")
+    images, _ = read(folder)
+    assert images[1].mean() == pytest.approx(200 / 255, abs=0.02)
+
+
+def test_images_of_different_sizes_need_a_size(folder):
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "2.png")
+    with pytest.raises(
+        DataError, match=re.escape("2.png is 4x4 (height x width). Expected 3x2 like the images before")
+    ):
+        read(folder)
+    images, _ = read(folder, size=(8, 6))
+    assert images.shape == (4, 8, 6, 1)
+
+
+def test_a_missing_folder_is_reported(tmp_path):
+    with pytest.raises(DataError, match="nowhere does not exist. Expected a folder that holds labels.csv and images."):
+        read_image_table(tmp_path / "nowhere")
+
+
+def test_a_missing_image_is_named_with_its_row(folder):
+    (folder / "1.png").unlink()
+    with pytest.raises(DataError, match=r"labels.csv, row 3: there is no file .*1.png. Add it or remove the row."):
+        read(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", None])
+def test_an_unreadable_image_is_named_with_its_row(folder, content):
+    broken = folder / "2.png"
+    broken.write_bytes(broken.read_bytes()[:40] if content is None else content)
+    with pytest.raises(DataError, match=r"labels.csv, row 4: .*2.png cannot be read as an image. Expected PNG"):
+        read(folder)
+
+
+def test_an_unknown_split_is_answered_with_the_known_ones(folder):
+    with pytest.raises(DataError, match="Expected one of test, train."):
+        read(folder, split="validation")
+
+
+def test_a_label_that_is_no_class_is_reported(folder):
+    with pytest.raises(DataError, match="label 'dog' is not in class_names. Expected one of cat, cow."):
+        read(folder, class_names=["cat", "cow"])

@@ -1,0 +1,104 @@
+"""Tables of labels and what can be wrong with them."""
+
+import re
+
+import pytest
+
+from experiments_manager.data import DataError, label_indices, read_label_table
+
+ROWS = "file,label,split\na.png,cat,train\nb.png,dog,train\nc.png,cat,test\n"
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(text):
+        path = tmp_path / "labels.csv"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_the_rows_of_a_split_come_in_the_order_of_the_file(table):
+    rows = read_label_table(table(ROWS), "train")
+    assert (rows.files, rows.labels, rows.rows) == (["a.png", "b.png"], ["cat", "dog"], [2, 3])
+
+
+def test_without_a_split_all_rows_are_read(table):
+    assert read_label_table(table("file,label\na.png,1\nb.png,0\n")).files == ["a.png", "b.png"]
+
+
+def test_columns_can_have_other_names_and_order(table):
+    rows = read_label_table(table("species,path\noak,1.jpg\n"), file_column="path", label_column="species")
+    assert (rows.files, rows.labels) == (["1.jpg"], ["oak"])
+
+
+def test_the_mark_that_spreadsheets_put_before_the_first_column_is_no_part_of_its_name(table):
+    assert read_label_table(table("\ufefffile,label\na.png,1\n")).files == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("file,class\na.png,1\n", "has no column 'label'. Its columns are file, class."),
+        ("file,label\n", "has no rows below its header."),
+        ("", "has no column 'file'. Its columns are none."),
+        ("file,label\na.png,1\nb.png,\n", "row 3: nothing in column 'label'. Fill it in or remove the row."),
+        ("file,label\na.png\n", "row 2: nothing in column 'label'. Fill it in or remove the row."),
+    ],
+)
+def test_a_table_that_is_not_whole_is_refused(table, text, problem):
+    with pytest.raises(DataError, match=re.escape(problem)):
+        read_label_table(table(text))
+
+
+def test_an_unknown_split_is_answered_with_the_known_ones(table):
+    with pytest.raises(DataError, match="no row has the split 'validation'. Expected one of test, train."):
+        read_label_table(table(ROWS), "validation")
+
+
+def test_a_missing_table_says_what_was_expected(tmp_path):
+    with pytest.raises(DataError, match="does not exist. Expected a CSV file with the columns file, label."):
+        read_label_table(tmp_path / "labels.csv")
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "labels.csv").write_bytes(b"file,label\n\xff\xfe\x00,1\n")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_label_table(tmp_path / "labels.csv")
+
+
+def test_words_become_their_place_in_class_names(table):
+    indices = label_indices(read_label_table(table(ROWS)), ["dog", "cat"])
+    assert indices.tolist() == [1, 0, 1]
+    assert indices.dtype == "int32"
+
+
+def test_whole_numbers_are_indices_with_and_without_class_names(table):
+    rows = read_label_table(table("file,label\na.png,1\nb.png,0\n"))
+    assert label_indices(rows).tolist() == [1, 0]
+    assert label_indices(rows, ["cat", "dog"]).tolist() == [1, 0]
+
+
+def test_a_number_that_is_a_class_name_is_that_class(table):
+    rows = read_label_table(table("file,label\na.png,7\nb.png,3\n"))
+    assert label_indices(rows, ["3", "7"]).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("label", "class_names", "problem"),
+    [
+        (
+            "catt",
+            ["cat", "dog"],
+            "row 2: label 'catt' is not in class_names. Expected one of cat, dog. Did you mean 'cat'?",
+        ),
+        ("2", ["cat", "dog"], "row 2: label '2' is not in class_names."),
+        ("-1", None, "row 2: label '-1' is no whole number from 0."),
+        ("cat", None, "Give class_names to turn words into numbers."),
+    ],
+)
+def test_a_label_that_is_no_class_is_refused_with_its_row(table, label, class_names, problem):
+    rows = read_label_table(table(f"file,label\na.png,{label}\n"))
+    with pytest.raises(DataError, match=re.escape(problem)):
+        label_indices(rows, class_names)
