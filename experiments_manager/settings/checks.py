@@ -124,11 +124,16 @@ _FITTING: dict[str, tuple[tuple[type, ...], str]] = {
 """For hooks that may be values: Python types that surely do not fit, and what does."""
 
 
+def fits(hook: str, value: Any) -> bool:
+    """Whether a value may stand under the name of a hook, as far as its Python type tells."""
+    return hook not in _FITTING or not isinstance(value, _FITTING[hook][0])
+
+
 @check
 def _values_of_hooks_fit(values: Values, hooks: Mapping[str, Any]) -> Complaints:
-    for name, (unsuitable, expected) in _FITTING.items():
-        if isinstance(hooks.get(name), unsuitable):
-            yield name, f"the value does not fit. Expected {expected}, got {hooks[name]!r}. Correct it."
+    for name, value in hooks.items():
+        if not fits(name, value):
+            yield name, f"the value does not fit. Expected {_FITTING[name][1]}, got {value!r}. Correct it."
 
 
 @check

@@ -76,7 +76,7 @@ def make_hook(
     Returns:
         The hook, and one sentence for each thing that is wrong with it.
     """
-    if not is_hook_function(entry, value):
+    if not is_hook_function(entry, value, by_position):
         hook = Hook(entry, given_name, value, file, line)
         if entry.value:
             return hook, []

@@ -12,7 +12,7 @@ from typing import Any
 
 import pydantic
 
-from experiments_manager.settings.checks import complaints
+from experiments_manager.settings.checks import complaints, fits
 from experiments_manager.settings.hook import Hook, make_hook
 from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS
 from experiments_manager.settings.local_modules import LocalModules
@@ -256,7 +256,8 @@ class _Loader:
                 continue
             by_position = bound in EARLIER_HOOKS or (self.is_earlier and name == "model")
             hook, wrong = make_hook(entry, bound, value, source.file, source.line(bound), by_position)
-            if wrong and self.is_earlier and bound not in EARLIER_HOOKS and name != "model":
+            doubtful = self.is_earlier and bound not in EARLIER_HOOKS and name != "model"
+            if doubtful and (wrong or not fits(name, value)):
                 _log.warning("%s is taken for the file's own, not for the hook.", self.place_of(name))
                 continue
             self.problems += [source.problem(hook.line or 1, bound, text) for text in wrong]

@@ -75,8 +75,16 @@ class LocalModules:
                 with contextlib.suppress(ValueError):
                     sys.path.remove(folder)
             self._modules = {name: module for name, module in list(sys.modules.items()) if self._is_own(name)}
-            sys.modules.update({name: module for name, module in displaced.items() if _ACTIVE or module not in _KNOWN})
-            _KNOWN.update(module for module in self._modules.values() if isinstance(module, ModuleType))
+            _KNOWN.update(self._modules.values())
+            self._give_back(displaced)
+
+    def _give_back(self, displaced: dict[str, ModuleType]) -> None:
+        if _ACTIVE:  # this was called from within another experiment's code, which must find all as it was
+            for name in self._modules:
+                del sys.modules[name]
+            sys.modules.update(displaced)
+        else:
+            sys.modules.update({name: module for name, module in displaced.items() if module not in _KNOWN})
 
     def _is_own(self, name: str) -> bool:
         return name.partition(".")[0] in self._names

@@ -114,7 +114,7 @@ def is_keras_function(hook: HookEntry, asked: Sequence[Asked]) -> bool:
     return hook.keras_function and len(required) == 2 and not any(parameter.name in known for parameter in required)
 
 
-def is_hook_function(hook: HookEntry, value: Any) -> bool:
+def is_hook_function(hook: HookEntry, value: Any, by_position: bool) -> bool:
     """Whether what stands under a hook's name is to be called.
 
     Only functions, methods, lambdas and `functools.partial` are called where a value may stand as well: a Keras loss, a
@@ -124,5 +124,5 @@ def is_hook_function(hook: HookEntry, value: Any) -> bool:
         return False
     plain = inspect.isroutine(value) or isinstance(value, functools.partial)
     if hook.value:
-        return plain and not is_keras_function(hook, parameters_of(value))
+        return plain and (by_position or not is_keras_function(hook, parameters_of(value)))
     return True

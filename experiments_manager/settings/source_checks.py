@@ -180,7 +180,7 @@ def _parameters_of_hook(source: Source, hook: HookEntry, name: str, by_position:
     if getattr(node, "decorator_list", []) or (isinstance(node, ast.ClassDef) and (hook.value or node.bases)):
         return  # only the finished object tells what it takes
     asked = parameters_from_source(node)
-    if is_keras_function(hook, asked):
+    if not by_position and is_keras_function(hook, asked):
         return
     _, complaints = bind(hook, asked, by_position)
     yield from (source.problem(node.lineno, name, complaint) for complaint in complaints)

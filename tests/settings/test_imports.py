@@ -1,0 +1,36 @@
+import subprocess
+import sys
+import time
+
+SLOW = ("tensorflow", "keras", "numpy", "matplotlib", "pandas")
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_file_is_loaded_and_described_without_tensorflow(write):
+    path = write("epochs = 3\n")
+    out = run(
+        "import sys\n"
+        "from experiments_manager.settings import check_source, load_settings\n"
+        "from experiments_manager.settings.reference import markdown\n"
+        f"assert check_source({str(path)!r}) == []\n"
+        f"assert load_settings({str(path)!r}, ['epochs=4']).epochs == 4\n"
+        "assert markdown()\n"
+        f"print([name for name in {SLOW!r} if name in sys.modules])\n"
+    )
+    assert out.strip() == "[]"
+
+
+def test_a_broken_file_that_imports_tensorflow_is_refused_without_it(write):
+    path = write("import tensorflow as tf\nbatchsize = 3\n")
+    started = time.monotonic()
+    out = run(
+        "import sys\n"
+        "from experiments_manager.settings import SettingsError, load_settings\n"
+        f"try:\n    load_settings({str(path)!r})\n"
+        "except SettingsError as error:\n    print(len(error.problems), 'tensorflow' in sys.modules)\n"
+    )
+    assert out.strip() == "1 False"
+    assert time.monotonic() - started < 5.0  # a second on a machine that is not busy; TensorFlow alone takes more
