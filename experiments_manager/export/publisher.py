@@ -170,9 +170,10 @@ class _Template:
             got = outputs[name].numpy()
             if not _agree(got, expected, tolerance):
                 raise ExportError(
-                    f"Version {candidate.version} was not published: reloaded, its output `{name}` differs from the live "
-                    f"model's by up to {_largest_difference(got, expected):.3g}. Expected a model that gives the same "
-                    "output for the same input. If it draws random numbers at inference, give a `serving` hook without."
+                    f"Version {candidate.version} was not published: reloaded, its output `{name}` differs from the "
+                    f"live model's by up to {_largest_difference(got, expected):.3g}. Expected a model that gives "
+                    "the same output for the same input. If it draws random numbers at inference, give a `serving` "
+                    "hook without them."
                 )
 
     def _read_back(self, stage: Path) -> None:

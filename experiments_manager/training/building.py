@@ -20,7 +20,7 @@ from experiments_manager.training.averaging import Averages
 from experiments_manager.training.devices import Devices
 from experiments_manager.training.errors import DataError, TrainingError
 from experiments_manager.training.feeds import Feed, Shape, make_feed
-from experiments_manager.training.seeds import derive, seed_everything
+from experiments_manager.training.seeds import derive, reseed_for_pipeline, seed_everything
 from experiments_manager.training.state import TrainingState
 from experiments_manager.training.stopping import Judge
 
@@ -109,9 +109,9 @@ def feed_for(settings: Settings, split: str) -> Feed | None:
 
     def build(number: int) -> Any:
         # Validation comes in the same order each time: its sums then have the same last bits.
-        with seeded(settings, "dataset", split, number if training else 0):
-            hook = "test_data" if split == "test" and settings.has("test_data") else "dataset"
-            return settings.call(hook, split=split, epoch=number)
+        reseed_for_pipeline(derive(settings.random_seed, "dataset", split, number if training else 0))
+        hook = "test_data" if split == "test" and settings.has("test_data") else "dataset"
+        return settings.call(hook, split=split, epoch=number)
 
     with _located(settings, "dataset"):
         return make_feed(
