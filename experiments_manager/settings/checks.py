@@ -119,7 +119,6 @@ _FITTING: dict[str, tuple[tuple[type, ...], str]] = {
     "callbacks": ((bool, int, float, str), "a list or dict of Keras callbacks"),
     "loss_weights": ((bool, str), "a list or dict of floats"),
     "class_weight": ((bool, int, float, str, list, tuple), "a dict with a float for the index of each class"),
-    "augment": ((bool, int, float, str, list, tuple, dict), "a function or a Keras layer"),
 }
 """For hooks that may be values: Python types that surely do not fit, and what does."""
 

@@ -64,7 +64,7 @@ _PARAMETERS = (
     Parameter("hparams", "The dictionary `hparams`."),
     Parameter("batch_size", "The setting of that name."),
     Parameter("epochs", "The setting of that name.", ("nbEpoch",)),
-    Parameter("seed", "The setting `random_seed`."),
+    Parameter("seed", "The setting `random_seed`; in `augment` a fresh seed for each batch."),
     Parameter("class_names", "The setting of that name."),
     Parameter("debug", "The setting of that name.", ("debugMode",)),
     Parameter("model_name", "Name of the model file without `.py`, or of the settings file where the model is there."),
@@ -78,7 +78,7 @@ _PARAMETERS = (
     Parameter("train_data", "The training data, as the engine iterates over it.", ("train_samples",)),
     Parameter("validation_data", "The validation data, or `None`.", ("val_samples",)),
     Parameter("run", "The run: `run.path` is its folder."),
-    Parameter("epoch", "Number of the epoch that ended, counted from 1."),
+    Parameter("epoch", "Number of the epoch, counted from 1."),
     Parameter("logs", "Loss and metrics of that epoch by name."),
     Parameter("x", "A batch of inputs."),
     Parameter("y", "The targets of that batch."),
@@ -146,9 +146,8 @@ _HOOKS = (
     HookEntry("class_weight", "Weight of each class, by its index.", ("train_data",), value=True),
     HookEntry(
         "augment",
-        "The batch, changed at random: `x`, or `(x, y)` where it asks for `y`. Runs in the graph. Or a Keras layer.",
+        "The batch, changed at random: `x`, or `(x, y)` where it asks for `y`. Runs in the graph.",
         ("x", "y"),
-        value=True,
     ),
     HookEntry(
         "serving",
@@ -175,7 +174,7 @@ _HOOKS = (
     HookEntry(
         "test_data",
         "The test data, as `dataset` gives it; without this hook `dataset` is asked for the split `test`.",
-        ("split", "data_dir", "is_training"),
+        ("split", "data_dir", "is_training", "epoch"),
         "get_all_test_data",
         ("data_dir", "is_training", "batch_size", "epochs"),
     ),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 import sysconfig
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,8 +22,19 @@ _NOT_THE_USERS = (
 _KNOWN: weakref.WeakSet[ModuleType] = weakref.WeakSet()
 """Every module that was ever local to an experiment in this process."""
 
-_ACTIVE: list[LocalModules] = []
+_ACTIVE: list[_Activation] = []
 """The experiments whose code is running, the innermost last."""
+
+_LOCK = threading.RLock()
+"""Held while modules are exchanged, not while the user's code runs."""
+
+
+@dataclasses.dataclass(eq=False)
+class _Activation:
+    owner: LocalModules
+    displaced: dict[str, ModuleType]
+    calls: int = 1
+    """Calls that are running within this activation, nested ones and those of other threads included."""
 
 
 class LocalModules:
@@ -59,24 +72,38 @@ class LocalModules:
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """While this lasts, the experiment's own modules are what `import` finds."""
-        if _ACTIVE and _ACTIVE[-1] is self:
-            yield
-            return
-        displaced = {name: sys.modules.pop(name) for name in list(sys.modules) if self._is_own(name)}
-        search = [str(folder) for folder in (*self._folders, *self._further)]
-        sys.modules.update(self._modules)
-        sys.path[:0] = search
-        _ACTIVE.append(self)
+        with _LOCK:
+            activation = self._begin()
         try:
             yield
         finally:
-            _ACTIVE.pop()
-            for folder in search:
-                with contextlib.suppress(ValueError):
-                    sys.path.remove(folder)
-            self._modules = {name: module for name, module in list(sys.modules.items()) if self._is_own(name)}
-            _KNOWN.update(self._modules.values())
-            self._give_back(displaced)
+            with _LOCK:
+                self._end(activation)
+
+    def _begin(self) -> _Activation:
+        if _ACTIVE and _ACTIVE[-1].owner is self:
+            _ACTIVE[-1].calls += 1
+            return _ACTIVE[-1]
+        displaced = {name: sys.modules.pop(name) for name in list(sys.modules) if self._is_own(name)}
+        sys.modules.update(self._modules)
+        sys.path[:0] = self._search_path()
+        _ACTIVE.append(_Activation(self, displaced))
+        return _ACTIVE[-1]
+
+    def _end(self, activation: _Activation) -> None:
+        activation.calls -= 1
+        if activation.calls:
+            return
+        _ACTIVE.remove(activation)
+        for folder in self._search_path():
+            with contextlib.suppress(ValueError):
+                sys.path.remove(folder)
+        self._modules = {name: module for name, module in list(sys.modules.items()) if self._is_own(name)}
+        _KNOWN.update(self._modules.values())
+        self._give_back(activation.displaced)
+
+    def _search_path(self) -> list[str]:
+        return [str(folder) for folder in (*self._folders, *self._further)]
 
     def _give_back(self, displaced: dict[str, ModuleType]) -> None:
         if _ACTIVE:  # this was called from within another experiment's code, which must find all as it was

@@ -33,8 +33,8 @@ _HOOKS_TEXT = """\
 
 A hook asks for what it needs by the names of its parameters. Parameters with a default may bear any name. Where *value*
 is yes, a value may stand under the same name in place of a function: `loss = "mse"`, `learning_rate = 0.01`. Only
-functions, methods, lambdas and `functools.partial` are called there; a Keras loss, schedule or optimizer is a value,
-and so is a function of `(y_true, y_pred)` under `loss` or `metrics`.
+functions, methods, lambdas, `functools.partial` and decorated functions are called there; a Keras loss, schedule or
+optimizer is a value, and so is a function of `(y_true, y_pred)` under `loss` or `metrics`.
 """
 
 _PARAMETERS_TEXT = """\

@@ -117,12 +117,17 @@ def is_keras_function(hook: HookEntry, asked: Sequence[Asked]) -> bool:
 def is_hook_function(hook: HookEntry, value: Any, by_position: bool) -> bool:
     """Whether what stands under a hook's name is to be called.
 
-    Only functions, methods, lambdas and `functools.partial` are called where a value may stand as well: a Keras loss, a
-    schedule and an optimizer are callable, too, but are values. Classes are called where only a hook may stand.
+    Functions are called: also methods, lambdas, `functools.partial` and what a decorator made of a function. A Keras
+    loss, a schedule, an optimizer and a layer are callable, too, but are values. Classes are called where no value may
+    stand.
+
+    Args:
+        hook: The row of the hook table.
+        value: What stands there.
+        by_position: Whether it stands there by the hook's earlier name, where a function never was a value.
     """
-    if not callable(value):
+    if isinstance(value, type):
+        return not hook.value
+    if not (inspect.isroutine(value) or isinstance(value, functools.partial) or hasattr(value, "__wrapped__")):
         return False
-    plain = inspect.isroutine(value) or isinstance(value, functools.partial)
-    if hook.value:
-        return plain and (by_position or not is_keras_function(hook, parameters_of(value)))
-    return True
+    return by_position or not is_keras_function(hook, parameters_of(value))

@@ -87,6 +87,16 @@ def test_a_callable_instance_is_a_value_and_a_function_is_called(write):
     assert settings.resolve("callbacks") == (3, {})
 
 
+def test_a_function_that_a_decorator_wraps_is_called(write):
+    settings = load_settings(write("import functools\n@functools.lru_cache\ndef callbacks(run): return [run]\n"))
+    assert settings.call("callbacks", run=3) == [3]
+
+
+def test_an_object_is_no_function_where_only_a_function_may_stand(write):
+    with pytest.raises(SettingsError, match="augment: this is no function. Expected a function, got Layer."):
+        load_settings(write("class Layer:\n  def __call__(self, *args): pass\naugment = Layer()\n"))
+
+
 def test_a_hook_that_is_not_given_resolves_to_nothing(write):
     settings = load_settings(write("class_weight = None\n"))
     assert settings.resolve("class_weight") is None

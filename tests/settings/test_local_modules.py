@@ -1,4 +1,5 @@
 import sys
+import threading
 
 from experiments_manager.settings import load_settings
 
@@ -73,3 +74,26 @@ def test_a_hook_of_one_experiment_may_load_another(write):
     )
     settings = load_settings(write(text, "outer/mysettings_out.py", complete=False))
     assert settings.call("dataset") == ("inner", "outer")
+
+
+def test_a_hook_that_another_thread_calls_meanwhile_keeps_its_modules(write):
+    write("where = 'here'\n", "late_helpers.py", complete=False)
+    text = (
+        REST
+        + "def dataset(): pass\ndef prepare_datasets(run):\n  run()\n  import late_helpers\n  return late_helpers.where\n"
+    )
+    settings = load_settings(write(text, complete=False))
+    started, finish, found = threading.Event(), threading.Event(), []
+
+    def wait():
+        started.set()
+        assert finish.wait(timeout=10)
+
+    thread = threading.Thread(target=lambda: found.append(settings.call("prepare_datasets", run=wait)))
+    thread.start()
+    assert started.wait(timeout=10)
+    assert settings.call("prepare_datasets", run=lambda: None) == "here"
+    del sys.modules["late_helpers"]
+    finish.set()
+    thread.join(timeout=10)
+    assert found == ["here"]
