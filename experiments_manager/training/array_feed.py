@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +99,20 @@ def _refuse_nan(tensor: tf.Tensor | None, name: str, split: str) -> None:
 
 
 def _leaf_names(data: Any) -> list[str]:
+    """Names such as `x[left]` for messages, in the order of `tf.nest.flatten`, which sorts dictionaries by key."""
     parts = data if isinstance(data, tuple) else (data,)
-    names: list[str] = []
-    for label, part in zip(("x", "y", "sample_weight"), parts, strict=False):
-        for path, _ in tf.nest.flatten_with_joined_string_paths(part) if tf.nest.is_nested(part) else [("", part)]:
-            names.append(f"{label}[{path}]" if path else label)
-    return names
+    labelled = zip(("x", "y", "sample_weight"), parts, strict=False)
+    return [name for label, part in labelled for name in _names_below(part, label)]
+
+
+def _names_below(part: Any, name: str) -> list[str]:
+    if isinstance(part, Mapping):
+        inner = [(key, part[key]) for key in sorted(part)]
+    elif isinstance(part, list | tuple):
+        inner = list(enumerate(part))
+    else:
+        return [name]
+    return [path for key, value in inner for path in _names_below(value, f"{name}[{key}]")]
 
 
 class ArrayFeed:

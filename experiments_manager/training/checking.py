@@ -10,7 +10,7 @@ from experiments_manager.settings import Settings
 from experiments_manager.training.building import Experiment, build_experiment, feed_for
 from experiments_manager.training.devices import prepared_devices
 from experiments_manager.training.feeds import Feed, Shape
-from experiments_manager.training.steps import CompiledLoop, test_one, train_one
+from experiments_manager.training.steps import CompiledLoop, as_numbers, test_one, train_one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _one_batch(experiment: Experiment) -> list[str]:
 
 
 def _values(logs: dict[str, tf.Tensor]) -> str:
-    return ", ".join(f"{name} {float(value):.4g}" for name, value in logs.items())
+    return ", ".join(f"{name} {value:.4g}" for name, value in as_numbers(logs).items())
 
 
 def _serving_lines(experiment: Experiment) -> list[str]:

@@ -31,7 +31,7 @@ from experiments_manager.training.errors import DataError, DivergedError
 from experiments_manager.training.events import EpochReport, Progress, VersionPublished, Watcher
 from experiments_manager.training.feeds import Feed
 from experiments_manager.training.pace import Pace
-from experiments_manager.training.steps import CompiledLoop, test_one, train_one
+from experiments_manager.training.steps import CompiledLoop, as_numbers, test_one, train_one
 from experiments_manager.training.stopping import judge_epoch
 from experiments_manager.training.user_callbacks import UserCallbacks
 
@@ -130,7 +130,7 @@ def _train_epoch(job: Job) -> dict[str, float]:
         raise DataError(
             "dataset: the train split gave no batch. Expected at least one. Look at what `dataset` returns."
         )
-    return {name: float(value) for name, value in logs.items()}
+    return as_numbers(logs)
 
 
 def _call(job: Job, source: Any, first: int, last: int) -> tuple[Any, dict[str, tf.Tensor], bool]:
@@ -148,7 +148,7 @@ def _call(job: Job, source: Any, first: int, last: int) -> tuple[Any, dict[str, 
     if not steps.finite:
         raise _diverged(experiment, progress.global_step)
     if job.callbacks.want_batches and not steps.exhausted:
-        job.callbacks.list.on_train_batch_end(first, {name: float(value) for name, value in steps.logs.items()})
+        job.callbacks.list.on_train_batch_end(first, as_numbers(steps.logs))
     job.tell(
         "on_progress",
         Progress(
@@ -156,7 +156,7 @@ def _call(job: Job, source: Any, first: int, last: int) -> tuple[Any, dict[str, 
             step=progress.step,
             global_step=progress.global_step,
             steps_per_epoch=feed.steps,
-            read_logs=lambda: {name: float(value) for name, value in steps.logs.items()},
+            read_logs=lambda: as_numbers(steps.logs),
         ),
     )
     if steps.exhausted and getattr(feed, "goes_on", False) and steps.done < feed.steps:
@@ -243,7 +243,7 @@ def run_test_steps(
         raise DataError(
             f"dataset: the {feed.split} split gave no batch. Expected at least one. Look at what `dataset` returns."
         )
-    return {name: float(value) for name, value in steps.logs.items()}
+    return as_numbers(steps.logs)
 
 
 def _judge(job: Job, logs: dict[str, float]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from experiments_manager.training.averaging import Averages
@@ -33,6 +34,16 @@ class Steps:
     """Whether the loss is still a finite number; if not, `done - 1` is the step that spoilt it."""
     logs: Mapping[str, tf.Tensor]
     """Loss and metrics over the epoch so far; scalars on the device."""
+
+
+def as_numbers(logs: Mapping[str, tf.Tensor]) -> dict[str, float]:
+    """Reads logs off the device; a metric of several values, one a class for instance, becomes `name_0`, `name_1`, …"""
+    numbers: dict[str, float] = {}
+    for name, tensor in logs.items():
+        value = np.asarray(tensor)
+        several = {f"{name}_{number}": float(item) for number, item in enumerate(value.flat)}
+        numbers |= several if value.ndim else {name: float(value)}
+    return numbers
 
 
 def train_one(
