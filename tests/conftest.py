@@ -1,0 +1,193 @@
+"""A little experiment that any test can train: in this process, in well under two seconds."""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import textwrap
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+CURVE = '''
+import keras
+import numpy as np
+import tensorflow as tf
+
+session_name = "curve"
+epochs = 2
+batch_size = 8
+loss = "mse"
+learning_rate = 0.05
+export = False
+samples = {"train": 40, "validation": 16, "test": 16}
+
+
+def dataset(split):
+    x = np.random.default_rng(samples[split]).normal(size=(samples[split], 3)).astype("float32")
+    return x, np.tanh(x.sum(axis=1, keepdims=True))
+
+
+def model(hparams):
+    return keras.Sequential([keras.Input([3], name="position"), keras.layers.Dense(1, name="height")])
+'''
+
+
+@dataclasses.dataclass
+class Trained:
+    """A run that ended, and what was said of it on the way."""
+
+    run: object
+    settings: object
+    result: object
+    epochs: list
+    """The `EpochReport` of each epoch."""
+    messages: list
+    versions: list
+
+    @property
+    def history(self):
+        """Values of all epochs by name, as Keras' `History.history`."""
+        return {name: [report.logs[name] for report in self.epochs] for name in self.epochs[0].logs}
+
+    @property
+    def snapshot(self):
+        """The newest checkpoint."""
+        from experiments_manager.training.checkpoints import read_latest
+
+        return read_latest(self.run.checkpoints_dir)[1]
+
+    @property
+    def tensors(self):
+        """Every variable of the final state by name, as arrays."""
+        return {name: value.numpy() for name, value in self.snapshot.tensors.items()}
+
+    @property
+    def weights(self):
+        """The variables of the model at the end of training."""
+        return [value for name, value in sorted(self.tensors.items()) if name.startswith("model/")]
+
+
+@pytest.fixture
+def recorder():
+    """A watcher that notes all that it is told."""
+    from experiments_manager.training.events import Watcher
+
+    class Recorder(Watcher):
+        def __init__(self):
+            self.starts, self.epochs, self.messages, self.versions, self.ends, self.steps = [], [], [], [], [], []
+
+        def on_start(self, start):
+            self.starts.append(start)
+
+        def on_progress(self, progress):
+            self.steps.append(progress.global_step)
+
+        def on_epoch(self, report):
+            self.epochs.append(report)
+
+        def on_message(self, text):
+            self.messages.append(text)
+
+        def on_version(self, version):
+            self.versions.append(version)
+
+        def on_end(self, end):
+            self.ends.append(end)
+
+    return Recorder()
+
+
+@pytest.fixture
+def settings_file(tmp_path):
+    """Writes a settings module: a small curve fitting, and after it what the test gives, which replaces parts of it."""
+
+    def write(source="", name="mysettings_curve.py", base=CURVE):
+        path = tmp_path / "user" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(base + textwrap.dedent(source), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def experiment(settings_file, tmp_path, recorder):
+    """Writes a settings module, trains it, and gives the `Trained`."""
+    from experiments_manager.runs import open_run
+    from experiments_manager.settings import load_settings
+    from experiments_manager.training.runner import start_run
+
+    def train(source="", overrides=(), *, working_dir=tmp_path / "runs", **options):
+        settings = load_settings(settings_file(source), overrides)
+        watcher = type(recorder)()
+        options.setdefault("make_watchers", lambda run, settings: [watcher])
+        result = start_run(settings, working_dir=working_dir, **options)
+        return Trained(
+            open_run(result.run_dir), settings, result, watcher.epochs, watcher.messages, watcher.versions
+        )
+
+    return train
+
+
+@pytest.fixture
+def resume(recorder):
+    """Resumes a run, and gives the `Trained`."""
+    from experiments_manager.runs import open_run
+    from experiments_manager.training.runner import load_run_settings, resume_run
+
+    def go_on(run_dir, overrides=(), **options):
+        run, watcher = open_run(run_dir), type(recorder)()
+        options.setdefault("make_watchers", lambda run, settings: [watcher])
+        result = resume_run(run, overrides, **options)
+        settings = load_run_settings(run, overrides)
+        return Trained(run, settings, result, watcher.epochs, watcher.messages, watcher.versions)
+
+    return go_on
+
+
+@pytest.fixture
+def only_run(tmp_path):
+    """Gives the one run that stands in the working directory of the experiments."""
+    from experiments_manager.runs import open_run
+
+    def find(working_dir=tmp_path / "runs"):
+        [folder] = [path for path in Path(working_dir).iterdir() if path.is_dir() and path.name != "lost+found"]
+        return open_run(folder)
+
+    return find
+
+
+@pytest.fixture
+def mounted_disk(tmp_path):
+    """Mounts a file system of so many bytes and gives its folder; `None` for the folder alone."""
+    folders = []
+
+    def mount(size):
+        if os.name != "posix" or os.geteuid() != 0 or not shutil.which("mount"):
+            pytest.skip("only root can mount a file system of its own")
+        folder = tmp_path / f"disk_{len(folders)}"
+        folder.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
+        if mounted.returncode != 0:
+            pytest.skip(f"cannot mount: {mounted.stderr.decode()}")
+        folders.append(folder)
+        return folder
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def same_bits():
+    """Compares two states variable by variable, bit by bit; gives the names of those that differ."""
+    import numpy as np
+
+    def differing(one, other):
+        assert one.keys() == other.keys()
+        return [name for name in one if not np.array_equal(one[name], other[name], equal_nan=False)]
+
+    return differing
