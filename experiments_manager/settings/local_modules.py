@@ -84,7 +84,7 @@ class LocalModules:
         if _ACTIVE and _ACTIVE[-1].owner is self:
             _ACTIVE[-1].calls += 1
             return _ACTIVE[-1]
-        displaced = {name: sys.modules.pop(name) for name in list(sys.modules) if self._is_own(name)}
+        displaced = {name: sys.modules.pop(name) for name in self._own_loaded()}
         sys.modules.update(self._modules)
         sys.path[:0] = self._search_path()
         _ACTIVE.append(_Activation(self, displaced))
@@ -98,7 +98,7 @@ class LocalModules:
         for folder in self._search_path():
             with contextlib.suppress(ValueError):
                 sys.path.remove(folder)
-        self._modules = {name: module for name, module in list(sys.modules.items()) if self._is_own(name)}
+        self._modules = {name: sys.modules[name] for name in self._own_loaded()}
         _KNOWN.update(self._modules.values())
         self._give_back(activation.displaced)
 
@@ -113,8 +113,11 @@ class LocalModules:
         else:
             sys.modules.update({name: module for name, module in displaced.items() if module not in _KNOWN})
 
-    def _is_own(self, name: str) -> bool:
-        return name.partition(".")[0] in self._names
+    def _own_loaded(self) -> list[str]:
+        """Names in `sys.modules` that are this experiment's, submodules included."""
+        if self._names.isdisjoint(sys.modules):  # the usual case, asked for at every call of a hook
+            return []
+        return [name for name in list(sys.modules) if name.partition(".")[0] in self._names]
 
     def deepest_place(self, traceback: TracebackType | None) -> tuple[str, int] | None:
         """File and line of the deepest frame that runs in the user's own files, not in an installed package."""

@@ -1,11 +1,7 @@
 """The names of a module while it is executed, with overrides put in at each assignment."""
 
 from __future__ import annotations
-import __future__
 
-import ast
-import functools
-import operator
 from collections.abc import Collection, Iterator, MutableMapping
 from typing import Any
 
@@ -21,12 +17,6 @@ from experiments_manager.settings.overrides import (
 )
 from experiments_manager.settings.problems import OVERRIDE, Problem
 from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS
-from experiments_manager.settings.source import Source
-
-_FUTURE_FLAGS = functools.reduce(
-    operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
-)
-"""The bits of a compiled unit that `from __future__ import …` sets."""
 
 
 class Namespace(MutableMapping[str, Any]):
@@ -139,26 +129,6 @@ class Namespace(MutableMapping[str, Any]):
         """Makes `hparams` an ordinary dictionary again, once the module is executed."""
         if isinstance(self._names.get("hparams"), PinnedDict):
             self._names["hparams"] = dict(self._names["hparams"])
-
-
-def execute(source: Source, module_globals: dict[str, Any], names: MutableMapping[str, Any]) -> None:
-    """Executes a module's source, binding its names in a mapping of our own.
-
-    Python's compiler lets the whole top level bypass that mapping for a name that any function of the same unit
-    declares `global`. So each statement is a unit of its own.
-
-    Args:
-        source: The module.
-        module_globals: What its functions see as globals.
-        names: Where its top level binds names, e.g. a `Namespace` over the same globals.
-    """
-    file = str(source.file)
-    flags = compile(source.tree, file, "exec", dont_inherit=True).co_flags & _FUTURE_FLAGS
-    for position, statement in enumerate(source.tree.body):
-        if position and isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-            continue  # a bare text would be taken for the docstring of its unit
-        unit = ast.Module(body=[statement], type_ignores=[])
-        exec(compile(unit, file, "exec", flags=flags, dont_inherit=True), module_globals, names)
 
 
 class PinnedDict(dict):

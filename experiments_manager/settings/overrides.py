@@ -12,7 +12,7 @@ from typing import Any
 
 import pydantic
 
-from experiments_manager.settings.hooks import HOOKS_BY_ANY_NAME, HookEntry
+from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME, HookEntry
 from experiments_manager.settings.nearest import nearest_name
 from experiments_manager.settings.problems import OVERRIDE, Problem
 from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS, Entry
@@ -221,22 +221,46 @@ _CONVERTERS = {
 }
 
 
-def unknown_override(override: Override, hparams: Iterable[str]) -> Problem:
+def late_overrides(
+    overrides: Mapping[str, Override], hparams: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Problem]]:
+    """What overrides come to that no assignment in the module has met.
+
+    Args:
+        overrides: These overrides, by today's name.
+        hparams: The dictionary `hparams` of the module.
+
+    Returns:
+        Their values by today's name, and the problems of those that do not fit or that nobody knows.
+    """
+    effective, problems = {}, []
+    for name, override in overrides.items():
+        try:
+            if name in SETTINGS:
+                effective[name] = for_setting(override, SETTINGS[name])
+            elif name in HOOKS:
+                effective[name] = for_hook(override, HOOKS[name], None)
+            else:
+                problems.append(_unknown(override, hparams))
+        except UnsuitableValueError as error:
+            problems.append(Problem(OVERRIDE, 0, override.given_name, str(error)))
+    return effective, problems
+
+
+def _unknown(override: Override, hparams: Iterable[str]) -> Problem:
     """The problem of an override whose name is neither a setting nor in `hparams`."""
-    hparams = list(hparams)
+    keys = sorted(map(str, hparams))
     key = override.name.removeprefix(HPARAMS)
     inside = override.given_name.startswith(HPARAMS)
-    near = nearest_name(key, hparams if inside else [*hparams, *BY_ANY_NAME, *HOOKS_BY_ANY_NAME])
-    if near:
-        hint = f"Did you mean `{HPARAMS + near if near in hparams and near not in SETTINGS else near}`?"
-    else:
-        hint = (
-            f"`hparams` has {', '.join(sorted(map(str, hparams)))}."
-            if hparams
-            else "`experiments_manager settings` lists them."
-        )
     if key in HOOKS_BY_ANY_NAME and not inside:
         text = "this is a function, which no override can replace. Expected a setting or a key of `hparams`."
         return Problem(OVERRIDE, 0, override.given_name, text)
+    near = nearest_name(key, keys if inside else [*keys, *BY_ANY_NAME, *HOOKS_BY_ANY_NAME])
+    if near:
+        hint = f"Did you mean `{HPARAMS if near in keys and near not in SETTINGS else ''}{near}`?"
+    elif keys:
+        hint = f"`hparams` has {', '.join(keys)}."
+    else:
+        hint = "`experiments_manager settings` lists the settings."
     where = "key of `hparams`" if inside else "setting or key of `hparams`"
     return Problem(OVERRIDE, 0, override.given_name, f"there is no {where} of this name. {hint}")

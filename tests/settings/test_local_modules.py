@@ -78,10 +78,8 @@ def test_a_hook_of_one_experiment_may_load_another(write):
 
 def test_a_hook_that_another_thread_calls_meanwhile_keeps_its_modules(write):
     write("where = 'here'\n", "late_helpers.py", complete=False)
-    text = (
-        REST
-        + "def dataset(): pass\ndef prepare_datasets(run):\n  run()\n  import late_helpers\n  return late_helpers.where\n"
-    )
+    text = "def prepare_datasets(run):\n  run()\n  import late_helpers\n  return late_helpers.where\n"
+    text += REST + "def dataset(): pass\n"
     settings = load_settings(write(text, complete=False))
     started, finish, found = threading.Event(), threading.Event(), []
 

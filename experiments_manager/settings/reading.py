@@ -1,0 +1,145 @@
+"""Reading values and hooks from a settings module that was executed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+import pydantic
+
+from experiments_manager.settings.checks import fits
+from experiments_manager.settings.hook import Hook, make_hook
+from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS, HookEntry
+from experiments_manager.settings.overrides import Override
+from experiments_manager.settings.problems import OVERRIDE, Problem
+from experiments_manager.settings.schema import EARLIER_SETTINGS, SETTINGS, Entry, Values
+from experiments_manager.settings.source import Source
+
+_ALSO_BEFORE = {"hparams", "batch_size", "random_seed", "session_name", "model_file"}
+"""Settings that had the same name in the framework before this one, and that every file of its kind gives."""
+
+_log = logging.getLogger(__name__)
+
+
+class Reader:
+    """Reads one executed module.
+
+    A file of the earlier framework may bind names for itself that are settings or hooks today. Such a name is taken for
+    the file's own where its earlier equivalent is bound as well, or where it does not fit.
+
+    Attributes:
+        problems: What is wrong with the values and hooks read so far.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        module: ModuleType,
+        overrides: Mapping[str, Override],
+        effective: Mapping[str, Any],
+        is_earlier: bool,
+    ) -> None:
+        """Prepares the reading.
+
+        Args:
+            source: Source of the settings module.
+            module: The module, executed.
+            overrides: The overrides by today's name.
+            effective: What they came to.
+            is_earlier: Whether the file was written for the earlier framework.
+        """
+        self._source = source
+        self._names = vars(module)
+        self._overrides = overrides
+        self._effective = effective
+        self._is_earlier = is_earlier
+        self.problems: list[Problem] = []
+
+    def problem(self, name: str, text: str) -> Problem:
+        """A problem with a setting or hook, at the place that gives it."""
+        if name in self._overrides:
+            return Problem(OVERRIDE, 0, self._overrides[name].given_name, text)
+        bound = self._bound_name(SETTINGS.get(name) or HOOKS[name])
+        return self._source.problem(self._source.line(bound) or 1, bound, text)
+
+    def values(self) -> Values:
+        """All settings; one of a wrong type is a problem and keeps its default."""
+        given = dict(self._given_values())
+        try:
+            return _validated(given)
+        except pydantic.ValidationError as error:
+            for name in dict.fromkeys(str(item["loc"][0]) for item in error.errors()):
+                value = given.pop(name)
+                if self._is_files_own(name):
+                    continue
+                text = f"the value does not fit. Expected {SETTINGS[name].type_text}, got {value!r}. Correct it."
+                self.problems.append(self.problem(name, text))
+            return _validated(given)
+
+    def _given_values(self) -> Iterator[tuple[str, Any]]:
+        for name, entry in SETTINGS.items():
+            bound = self._bound_name(entry)
+            if name in self._effective and not (name == "hparams" and bound in self._names):
+                yield name, self._effective[name]
+            elif self._is_given(bound):
+                value = self._names[bound]
+                yield name, entry.earlier.to_new(value) if bound != name else value
+
+    def hooks(self, needs_model: bool) -> dict[str, Hook]:
+        """The hooks that the settings module gives, by today's name.
+
+        Args:
+            needs_model: Whether it must define `model`, since no model file does.
+        """
+        found = {}
+        for name, entry in HOOKS.items():
+            if name == "model" and not needs_model:
+                continue
+            bound = self._bound_name(entry)
+            value = self._effective.get(name, self._names.get(bound))
+            if name in self._effective or self._is_given(bound):
+                hook = self._hook(entry, bound, value)
+                if hook is not None:
+                    found[name] = hook
+            elif entry.required or name == "model":
+                text = f"it is missing. Expected {entry.expected}. Add it."
+                self.problems.append(self._source.problem(1, name, text))
+        return found
+
+    def _hook(self, entry: HookEntry, bound: str, value: Any) -> Hook | None:
+        if value is None:
+            return None
+        by_position = bound in EARLIER_HOOKS or (self._is_earlier and entry.name == "model")
+        hook, wrong = make_hook(entry, bound, value, self._source.file, self._source.line(bound), by_position)
+        if (wrong or not fits(entry.name, value)) and self._is_files_own(entry.name):
+            return None
+        self.problems += [self._source.problem(hook.line or 1, bound, text) for text in wrong]
+        return hook
+
+    def _is_given(self, bound: str) -> bool:
+        """Whether a name is bound to more than a module, as by `from keras import callbacks`."""
+        return bound in self._names and not isinstance(self._names[bound], ModuleType)
+
+    def _bound_name(self, entry: Entry | HookEntry) -> str:
+        """The name under which the module gives a setting or hook: the earlier one, where that is bound."""
+        earlier = getattr(entry.earlier, "name", entry.earlier)
+        return earlier if earlier and earlier in self._names else entry.name
+
+    def _is_files_own(self, name: str) -> bool:
+        """Whether what does not fit is no mistake, but an earlier file's own name; says so in the log."""
+        bound = self._bound_name(SETTINGS.get(name) or HOOKS[name])
+        known_before = name in _ALSO_BEFORE or bound in EARLIER_SETTINGS or bound in EARLIER_HOOKS or name == "model"
+        if not self._is_earlier or known_before or name in self._overrides:
+            return False
+        place = self.problem(name, "").place
+        _log.warning("%s: %s is taken for a name of the file's own, since it does not fit the setting.", place, bound)
+        return True
+
+
+def _validated(given: dict[str, Any]) -> Values:
+    values = Values(**given)
+    if isinstance(given.get("hparams"), dict):
+        values.hparams = given["hparams"]  # the module's own, which its functions read; pydantic has made a copy
+    return values
