@@ -1,3 +1,51 @@
-"""Train, watch, export and serve TensorFlow / Keras 3 experiments from one settings module."""
+"""Train, watch, export and serve TensorFlow / Keras 3 experiments from one settings module.
+
+The verbs of the command line, for notebooks and scripts:
+
+    import experiments_manager as em
+
+    result = em.train("mysettings_curve_fitting.py", overrides={"epochs": 20})
+    em.evaluate(result.run_dir)                  # {"loss": …, "accuracy": …}
+    em.resume(result.run_dir, overrides={"epochs": 40})
+    run = em.load_run(result.run_dir)            # its paths and what run.json says
+    em.list_runs("experiments", sort="best")
+    em.compare_runs([first, second]).hparams     # what differs
+
+`em.load_settings` and `em.check` load a settings module without training. Each verb says in its own help what it takes,
+gives and raises. They are imported when they are first used, so that importing the package costs next to nothing; in
+particular it does not import TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+__all__ = ["check", "compare_runs", "evaluate", "list_runs", "load_run", "load_settings", "resume", "train"]
+
+if TYPE_CHECKING:
+    from experiments_manager.api import (
+        check,
+        compare_runs,
+        evaluate,
+        list_runs,
+        load_run,
+        load_settings,
+        resume,
+        train,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a verb when it is first asked for (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    verb = getattr(importlib.import_module("experiments_manager.api"), name)
+    globals()[name] = verb
+    return verb
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

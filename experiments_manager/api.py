@@ -1,0 +1,239 @@
+"""The verbs for notebooks and scripts; the command line calls these same functions.
+
+Nothing here imports TensorFlow before there is something to train.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from experiments_manager.cluster.signals import stop_signals
+from experiments_manager.runs import Run, RunError, compare_runs, list_runs
+from experiments_manager.runs import open_run as load_run
+from experiments_manager.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from experiments_manager.monitoring.events import Watcher
+    from experiments_manager.training.checking import DryRun
+    from experiments_manager.training.evaluating import Evaluation
+    from experiments_manager.training.runner import RunResult
+
+__all__ = [
+    "check",
+    "compare_runs",
+    "evaluate",
+    "evaluate_and_draw",
+    "list_runs",
+    "load_run",
+    "load_settings",
+    "resume",
+    "train",
+]
+
+logger = logging.getLogger(__name__)
+
+Overrides = Mapping[str, Any] | Sequence[str]
+
+
+def train(
+    settings: Settings | Path | str,
+    *,
+    overrides: Overrides = (),
+    working_dir: Path | str | None = None,
+    run_name: str | None = None,
+    resume: Literal["never", "auto"] = "never",
+    watchers: Sequence[Watcher] = (),
+    quiet: bool = False,
+    command: Sequence[str] = (),
+    on_run: Callable[[Run], None] | None = None,
+) -> RunResult:
+    """Trains an experiment in a run folder.
+
+    The run can be stopped by Ctrl-C (in a notebook: by interrupting the kernel) or by SIGTERM; it then ends as
+    `interrupted` at the next step, and `resume` goes on with it.
+
+    Args:
+        settings: The settings module's file, or what `load_settings` gave.
+        overrides: Settings to change, as for `load_settings`; only together with a file.
+        working_dir: The folder that the run folder is made in; `settings.working_dir` by default.
+        run_name: Exact name of the run folder, instead of one made from session name, hparams and time.
+        resume: `auto` goes on with the run called `run_name` where there is one, and starts it where there is none.
+        watchers: Who else is told of the run, besides `metrics.csv`, TensorBoard and the progress on the terminal.
+        quiet: Whether to show no progress.
+        command: The command line, for the manifest.
+        on_run: Called with the run as soon as its folder is there and it is about to be trained.
+
+    Returns:
+        How the run ended, with its folder in `run_dir`.
+
+    Raises:
+        SettingsError: The settings module cannot be used; all its problems are named.
+        UserCodeError: A hook raised.
+        TrainingError: Data, devices or numbers do not allow to train.
+        RunError: The run folder cannot be made or written, is in use, or `resume="auto"` lacks a `run_name`.
+    """
+    if resume == "auto" and run_name is None:
+        raise RunError("There is no telling which run to resume. Expected a run name beside resume auto. Name the run.")
+    if not isinstance(settings, Settings):
+        settings = load_settings(settings, overrides)
+    elif overrides:
+        raise TypeError("Overrides take effect while a settings module is executed. Give them to `load_settings`.")
+
+    from experiments_manager.training import runner
+
+    make_watchers = _watchers(watchers, quiet, on_run)
+    with stop_signals() as should_stop:
+        options = {"command": command, "make_watchers": make_watchers, "should_stop": should_stop}
+        if resume == "auto":
+            return runner.start_or_resume(settings, run_name, working_dir, **options)
+        return runner.start_run(settings, working_dir=working_dir, run_name=run_name, **options)
+
+
+def resume(
+    run: Run | Path | str,
+    *,
+    overrides: Overrides = (),
+    watchers: Sequence[Watcher] = (),
+    quiet: bool = False,
+    on_run: Callable[[Run], None] | None = None,
+) -> RunResult:
+    """Goes on with a run from its newest whole checkpoint, with the code that it was started with.
+
+    Args:
+        run: The run, or its folder.
+        overrides: Settings to change from here on, e.g. more `epochs`.
+        watchers: As for `train`.
+        quiet: As for `train`.
+        on_run: As for `train`.
+
+    Returns:
+        How the run ended.
+
+    Raises:
+        RunError: There is no run in that folder, or another process works on it.
+        SettingsError: As for `train`.
+        UserCodeError: As for `train`.
+        TrainingError: As for `train`.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+
+    from experiments_manager.training import runner
+
+    with stop_signals() as should_stop:
+        return runner.resume_run(
+            run, overrides, make_watchers=_watchers(watchers, quiet, on_run), should_stop=should_stop
+        )
+
+
+def evaluate(run: Run | Path | str, split: str = "test") -> dict[str, float]:
+    """Evaluates the best weights of a run on one split.
+
+    For a classification, the confusion matrix is drawn into `figures/confusion_<split>.png` in the run folder.
+
+    Args:
+        run: The run, or its folder.
+        split: `train`, `validation` or `test`.
+
+    Returns:
+        Loss and metrics by name.
+
+    Raises:
+        RunError: There is no run in that folder.
+        TrainingError: The run has no checkpoint, or there is no data for the split.
+        UserCodeError: A hook raised.
+    """
+    evaluation, _ = evaluate_and_draw(run, split)
+    return evaluation.metrics
+
+
+def evaluate_and_draw(run: Run | Path | str, split: str = "test") -> tuple[Evaluation, Path | None]:
+    """As `evaluate`, but gives all that is known: the whole evaluation, and the picture where one was drawn."""
+    run = run if isinstance(run, Run) else load_run(run)
+
+    from experiments_manager.training.evaluating import evaluate_run
+
+    evaluation = evaluate_run(run, split)
+    return evaluation, _draw_confusion(evaluation, run.path / "figures" / f"confusion_{split}.png")
+
+
+def check(settings_file: Path | str, overrides: Overrides = (), *, dry_run: bool = False) -> DryRun | None:
+    """Checks a settings module; with `dry_run` also data, model, loss, metrics and serving. Nothing is written.
+
+    Args:
+        settings_file: The settings module.
+        overrides: Settings to change, as for `load_settings`.
+        dry_run: Whether to build everything and run one batch of each split through it.
+
+    Returns:
+        What the dry run saw, as printable `lines` and numbers; `None` without it.
+
+    Raises:
+        SettingsError: With all problems that were found.
+        UserCodeError: A hook raised.
+        TrainingError: Data, model and settings do not fit together.
+    """
+    settings = load_settings(settings_file, overrides)
+    if not dry_run:
+        return None
+
+    from experiments_manager.training import checking
+
+    return checking.dry_run(settings)
+
+
+def _watchers(
+    further: Sequence[Watcher], quiet: bool, on_run: Callable[[Run], None] | None
+) -> Callable[[Run, Settings], list[Watcher]]:
+    """Who is told of a run, made when the run has its folder."""
+
+    def make(run: Run, settings: Settings) -> list[Watcher]:
+        from experiments_manager.monitoring.metrics_csv import MetricsCsv
+        from experiments_manager.monitoring.progress import terminal_progress
+        from experiments_manager.monitoring.tensorboard import TensorBoardLogs, code_block
+
+        if on_run is not None:
+            on_run(run)
+        chosen: list[Watcher] = [MetricsCsv(run.metrics_csv)]
+        if settings.tensorboard:
+            source = run.settings_file.read_text(encoding="utf-8", errors="replace")
+            chosen.append(TensorBoardLogs(run.logs_dir, {"settings": code_block(source)}))
+        chosen.append(_messages_only() if quiet else terminal_progress())
+        return [*chosen, *further]
+
+    return make
+
+
+def _messages_only() -> Watcher:
+    from experiments_manager.monitoring.events import Watcher
+
+    class MessagesOnly(Watcher):
+        """Shows no progress, but what should be read all the same, such as an export that failed."""
+
+        def on_message(self, text: str) -> None:
+            logger.warning("%s", text)
+
+    return MessagesOnly()
+
+
+def _draw_confusion(evaluation: Evaluation, path: Path) -> Path | None:
+    """Draws the confusion matrix of a classification; `None` where it is none, or nothing to draw with is installed."""
+    truth, predicted = evaluation.truth, evaluation.predicted
+    if truth is None or predicted is None or not len(truth):
+        return None
+
+    from experiments_manager.monitoring.pictures import confusion_matrix_picture
+
+    classes = int(max(truth.max(), predicted.max())) + 1
+    names = list(evaluation.class_names or [])
+    names += [str(number) for number in range(len(names), classes)]
+    try:
+        path.parent.mkdir(exist_ok=True)
+        return confusion_matrix_picture(truth, predicted, names, path)
+    except ModuleNotFoundError as error:
+        logger.warning("No confusion matrix is drawn: %s is not installed (extra `plots`).", error.name)
+    except OSError as error:
+        logger.warning("No confusion matrix is drawn: %s cannot be written: %s.", path, error.strerror)
+    return None

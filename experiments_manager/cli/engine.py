@@ -1,0 +1,57 @@
+"""What `train` and `resume` have in common: how a run is announced, and how its end is told."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import typer
+
+from experiments_manager.cli.errors import warn
+from experiments_manager.cli.exit_codes import ExitCode
+from experiments_manager.cli.results import ResultLine, run_summary
+from experiments_manager.cli.tensorflow_noise import quieten
+
+if TYPE_CHECKING:
+    from experiments_manager.runs import Run
+    from experiments_manager.training.runner import RunResult
+
+
+def start_engine(*, debug: bool) -> None:
+    """Prepares the process for commands that will import TensorFlow."""
+    if not debug:
+        quieten()
+
+
+def run_to_its_end(
+    action: Callable[[Callable[[Run], None]], RunResult], *, json: bool, quiet: bool, debug: bool
+) -> None:
+    """Trains, then tells how it ended.
+
+    Args:
+        action: Trains; is given a function that it calls with the run once there is one.
+        json: Whether to print the result as JSON, also that of a run that failed or was interrupted.
+        quiet: Whether to say nothing as long as all goes well.
+        debug: Whether to let TensorFlow say all it has to say.
+
+    Raises:
+        typer.Exit: The run was interrupted.
+    """
+    output = ResultLine() if json else None
+    start_engine(debug=debug)
+    runs: list[Run] = []
+
+    def announce(run: Run) -> None:
+        runs.append(run)
+        if not quiet:
+            warn(f"Run folder {run.path}")
+
+    try:
+        result = action(announce)
+    finally:
+        if output and runs:
+            output.write(run_summary(runs[0]))
+    if result.state == "interrupted":
+        warn(f"To go on: experiments_manager resume {shlex.quote(str(result.run_dir))}")
+        raise typer.Exit(ExitCode.INTERRUPTED)

@@ -1,0 +1,58 @@
+"""How errors are told on the terminal: one clear message each, and a traceback only with `--debug`."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import traceback
+
+import typer
+
+from experiments_manager.cli.exit_codes import ExitCode
+
+
+def report(error: Exception, *, debug: bool = False) -> ExitCode:
+    """Says on standard error what went wrong.
+
+    Args:
+        error: What was raised.
+        debug: Whether to show Python's traceback.
+
+    Returns:
+        The exit code that belongs to it.
+    """
+    if debug:
+        traceback.print_exception(error)
+    code, text = _explain(error)
+    typer.secho(text, err=True, fg=typer.colors.RED)
+    return code
+
+
+def _explain(error: Exception) -> tuple[ExitCode, str]:
+    from experiments_manager.runs import RunError
+    from experiments_manager.settings import SettingsError, UserCodeError
+    from experiments_manager.training.errors import DivergedError, TrainingError
+
+    if isinstance(error, UserCodeError):
+        return ExitCode.USER_CODE_FAILED, "\n".join([str(error), *_source_line(error.location)])
+    if isinstance(error, DivergedError):
+        return ExitCode.USER_CODE_FAILED, str(error)
+    if isinstance(error, (SettingsError, RunError, TrainingError)):
+        return ExitCode.BAD_INPUT, str(error)
+    kind = type(error).__name__
+    return ExitCode.BUG, (
+        f"{kind}: {error}\n"
+        "This is a fault of experiments_manager. Please report it, with what the same command prints with --debug."
+    )
+
+
+def _source_line(location: str) -> list[str]:
+    """The line of the user's code at `file:line`, where it can be read."""
+    file, _, line = location.rpartition(":")
+    text = linecache.getline(file, int(line)).strip() if line.isdigit() else ""
+    return [f"    {text}"] if text else []
+
+
+def warn(text: str) -> None:
+    """Writes a sentence to standard error."""
+    print(text, file=sys.stderr, flush=True)

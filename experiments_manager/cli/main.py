@@ -1,0 +1,89 @@
+"""The command line: one file a command, put together here."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from experiments_manager import __version__
+from experiments_manager.cli import earlier
+from experiments_manager.cli.check import check
+from experiments_manager.cli.compare import compare
+from experiments_manager.cli.errors import report
+from experiments_manager.cli.evaluate import evaluate
+from experiments_manager.cli.exit_codes import ExitCode, table
+from experiments_manager.cli.new import new
+from experiments_manager.cli.resume import resume
+from experiments_manager.cli.runs import runs
+from experiments_manager.cli.settings import settings
+from experiments_manager.cli.train import train
+
+NAME = "experiments_manager"
+
+app = typer.Typer(
+    name=NAME,
+    help="Train, watch, export and serve TensorFlow / Keras 3 experiments from one settings module.",
+    epilog=f"\b\nExit codes:\n{table()}",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help, in a third of the time
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for command in (train, resume, check, evaluate, runs, compare, settings, new):
+    app.command()(command)
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Show the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """The console scripts `experiments_manager` and `em`."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # outside of training, Ctrl-C just ends the process
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line.
+
+    Args:
+        arguments: What follows the program's name.
+
+    Returns:
+        The exit code; see `exit_codes`.
+    """
+    debug = "--debug" in arguments
+    logging.basicConfig(
+        handlers=[_StandardError()], level=logging.INFO if debug else logging.WARNING, format="%(message)s"
+    )
+    try:
+        todays = earlier.translate(arguments)
+        app(list(arguments) if todays is None else todays, prog_name=NAME)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else ExitCode.DONE if end.code is None else ExitCode.BUG
+    except Exception as error:
+        return report(error, debug=debug)
+    return ExitCode.DONE
+
+
+class _StandardError(logging.StreamHandler):
+    """Writes to what standard error is at that moment: a progress bar replaces it, to keep the lines above itself."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> object:
+        return sys.stderr

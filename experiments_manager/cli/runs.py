@@ -1,0 +1,80 @@
+"""`experiments_manager runs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments_manager.cli import options
+
+if TYPE_CHECKING:
+    from experiments_manager.runs import RunRow
+
+STATE_STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow", "failed": "red", "killed": "red"}
+
+
+def runs(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to look, up to four levels deep.")] = Path(),
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="name, state, best, epochs, seconds, start or a key of hparams; -NAME: downwards."
+        ),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """List runs with their states and best values.
+
+    Of the hparams, those that differ are shown.
+    """
+    from experiments_manager import api
+    from experiments_manager.cli.results import as_line
+
+    descending = bool(sort) and sort.startswith("-")
+    rows = api.list_runs(directory, sort and sort.removeprefix("-"), descending=descending)
+    if json:
+        typer.echo(as_line({"runs": [row.to_json() for row in rows]}), nl=False)
+    elif not rows:
+        typer.echo(f"No runs in {directory.absolute()}.")
+    else:
+        _print_table(rows)
+
+
+def _print_table(rows: list[RunRow]) -> None:
+    from experiments_manager.cli.tables import new_table, print_table, short
+    from experiments_manager.runs import differing_hparams
+
+    hparams = differing_hparams(rows)
+    table = new_table("run", "state", *hparams, right=("best", "epochs", "time"))
+    for row in rows:
+        table.add_row(
+            str(_shown(row.path)),
+            f"[{STATE_STYLES.get(row.state, 'red')}]{row.state}[/]",
+            *(short(row.hparams.get(name)) for name in hparams),
+            _best(row),
+            short(row.epochs),
+            _duration(row.seconds),
+        )
+    print_table(table)
+
+
+def _shown(path: Path) -> Path:
+    """The path as a person would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _best(row: RunRow) -> str:
+    if row.best is None:
+        return ""
+    at = f" at {row.best_epoch}" if row.best_epoch else ""
+    return f"{row.best_name} {row.best:.4g}{at}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    from experiments_manager.monitoring.pace import format_duration
+
+    return format_duration(seconds)

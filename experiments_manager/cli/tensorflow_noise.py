@@ -1,0 +1,77 @@
+"""Keeps what TensorFlow says while it starts off the terminal, without hiding what matters.
+
+TensorFlow's C++ libraries write to file descriptor 2 while they are loaded and when devices are looked for the first
+time, before any switch for their log is in force. So both happen here with that descriptor pointing to a temporary
+file, which is shown if TensorFlow fails, or finds no GPU on a machine that has one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.abc
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import BinaryIO
+
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+
+
+def quieten() -> None:
+    """Sees to it that the first import of TensorFlow, by whomever and whenever, is a quiet one."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "tensorflow" not in sys.modules and sys.stderr is not None:
+        sys.meta_path.insert(0, _QuietImport())
+
+
+class _QuietImport(importlib.abc.MetaPathFinder):
+    """Finds TensorFlow as ever, but lets it start quietly."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+            spec.loader.exec_module = lambda module: _execute_quietly(execute, module)
+        return spec
+
+
+def _execute_quietly(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    with tempfile.TemporaryFile() as kept:
+        try:
+            with _standard_error_to(kept):
+                execute(module)
+                gpus = module.config.list_physical_devices("GPU")  # looks for drivers; they can still be chosen later
+        except Exception:
+            _show(kept)
+            raise
+        if NVIDIA_DRIVER.exists() and not gpus:
+            _show(kept)
+
+
+@contextlib.contextmanager
+def _standard_error_to(file: BinaryIO) -> Iterator[None]:
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+def _show(kept: BinaryIO) -> None:
+    kept.seek(0)
+    sys.stderr.write(kept.read().decode(errors="replace"))
+    sys.stderr.flush()

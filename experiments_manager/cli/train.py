@@ -1,0 +1,62 @@
+"""`experiments_manager train`."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments_manager.cli import options
+from experiments_manager.cli.errors import warn
+
+
+class Resume(str, enum.Enum):
+    """Whether a run of the same name is continued."""
+
+    NEVER = "never"
+    AUTO = "auto"
+
+
+def train(
+    settings: options.SettingsFile,
+    overrides: options.Overrides = [],  # noqa: B006  (typer copies it)
+    working_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Make the run folder here instead of in working_dir.")
+    ] = None,
+    run_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Exact name of the run folder, instead of one with the time.")
+    ] = None,
+    resume: Annotated[
+        Resume, typer.Option(help="auto: go on with the run of that --run-name, or start it where there is none.")
+    ] = Resume.NEVER,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train an experiment in a new run folder.
+
+    Ctrl-C stops it at the next step, where `resume` goes on later.
+    """
+    from experiments_manager import api
+    from experiments_manager.cli.engine import run_to_its_end
+
+    if not quiet:
+        warn(f"Training {settings}")
+    run_to_its_end(
+        lambda announce: api.train(
+            settings,
+            overrides=overrides,
+            working_dir=working_dir,
+            run_name=run_name,
+            resume=resume.value,
+            quiet=quiet,
+            command=["experiments_manager", *sys.argv[1:]],
+            on_run=announce,
+        ),
+        json=json,
+        quiet=quiet,
+        debug=debug,
+    )
