@@ -254,8 +254,8 @@ def _judge(settings: Settings, model: keras.Model, validation: Feed | None) -> J
         monitor,
         settings.monitor_mode,
         min_delta=settings.early_stopping_min_delta,
-        patience=settings.early_stopping_patience or None,
-        plateau_patience=settings.reduce_lr_patience or None,
+        patience=settings.early_stopping_patience,
+        plateau_patience=settings.reduce_lr_patience,
     )
 
 

@@ -38,6 +38,7 @@ from experiments_manager.training.user_callbacks import UserCallbacks
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_EPOCH_CHECKPOINTS = 2.0
+STOPPED_BY_CALLBACK = "a callback stopped training"
 
 
 class Interrupted(Exception):
@@ -95,13 +96,14 @@ def train_epochs(job: Job) -> None:
         DivergedError: If the loss is not finite.
     """
     progress, epochs = job.experiment.state.progress, job.experiment.settings.epochs
-    job.callbacks.list.on_train_begin()
+    job.callbacks.begin()
     while progress.epoch < epochs and progress.stop_reason is None:
         started = time.monotonic()
         with _checkpoint_on_interrupt(job):
             logs = _train_epoch(job)
+            rate = _learning_rate(job.experiment.model)
             logs |= _validate_and_judge(job, logs)
-        _finish_epoch(job, logs, time.monotonic() - started)
+        _finish_epoch(job, logs, rate, time.monotonic() - started)
     job.callbacks.list.on_train_end(progress.last_logs)
 
 
@@ -204,7 +206,7 @@ def _validate(job: Job) -> dict[str, float]:
     job.reset_metrics()
     job.callbacks.list.on_test_begin()
     values = run_test_steps(
-        loop, feed, job.experiment.state.progress.epoch, job.validation_pace, lambda: _between_calls(job)
+        loop, feed, job.experiment.state.progress.epoch, job.validation_pace, lambda: _heed_signals(job)
     )
     job.callbacks.list.on_test_end(values)
     return {f"val_{name}": value for name, value in values.items()}
@@ -228,7 +230,7 @@ def run_test_steps(
     Raises:
         DataError: If the split gives no batch.
     """
-    source, step, steps = feed.open(epoch), 0, None
+    source, step, logs = feed.open(epoch), 0, {}
     while feed.steps is None or step < feed.steps:
         between_calls()
         last = step + pace.steps(None)
@@ -236,6 +238,7 @@ def run_test_steps(
         with pace.measured(last - first):
             steps = loop(source, first, last)
         step = steps.done
+        logs = steps.logs if step > first else logs
         if steps.exhausted:
             break
     feed.close_epoch()
@@ -243,7 +246,7 @@ def run_test_steps(
         raise DataError(
             f"dataset: the {feed.split} split gave no batch. Expected at least one. Look at what `dataset` returns."
         )
-    return as_numbers(steps.logs)
+    return as_numbers(logs)
 
 
 def _judge(job: Job, logs: dict[str, float]) -> None:
@@ -281,15 +284,14 @@ def _lower_learning_rate(job: Job) -> None:
         job.tell("on_message", f"Learning rate lowered from {rate:g} to {lower:g}.")
 
 
-def _finish_epoch(job: Job, logs: dict[str, float], seconds: float) -> None:
+def _finish_epoch(job: Job, logs: dict[str, float], rate: float, seconds: float) -> None:
     """What follows an epoch: callbacks, report, checkpoint."""
     experiment, progress = job.experiment, job.experiment.state.progress
     experiment.train.close_epoch()
-    rate = _learning_rate(experiment.model)
     if job.callbacks:
         job.callbacks.list.on_epoch_end(progress.epoch - 1, dict(logs))
         if job.callbacks.stop_training and progress.stop_reason is None:
-            progress.stop_reason = "a callback stopped training"
+            progress.stop_reason = STOPPED_BY_CALLBACK
     progress.last_logs = logs
     improved = progress.best is not None and progress.best.step == progress.global_step
     job.tell("on_epoch", EpochReport(progress.epoch, progress.global_step, logs, rate, seconds, improved))
@@ -315,6 +317,7 @@ def checkpoint(job: Job) -> None:
         return
     snapshot = experiment.state.snapshot(positions=positions, callbacks=job.callbacks.state())
     job.checkpoints.submit(snapshot, stage)
+    job.last_checkpoint_step = snapshot.progress.global_step
 
 
 @contextlib.contextmanager
@@ -328,17 +331,21 @@ def _checkpoint_on_interrupt(job: Job) -> Iterator[None]:
 
 
 def _between_calls(job: Job) -> None:
-    """What happens between two calls of the compiled loop: news, signals, checkpoints that are due."""
+    """What happens between two calls of the compiled training loop: news, signals, checkpoints that are due."""
+    _heed_signals(job)
+    settings, step = job.experiment.settings, job.experiment.state.progress.global_step
+    every, minutes = settings.checkpoint_every_steps, settings.checkpoint_every_minutes
+    by_steps = every is not None and step > 0 and step % every == 0
+    by_time = minutes is not None and time.monotonic() - job.checkpoints.last_written > 60 * minutes
+    if (by_steps or by_time) and job.last_checkpoint_step != step:
+        checkpoint(job)
+
+
+def _heed_signals(job: Job) -> None:
+    """News and signals alone, for when the state is not one to be saved: in a validation, the averages are in place."""
     report_versions(job)
     if job.should_stop():
         raise Interrupted
-    settings, progress = job.experiment.settings, job.experiment.state.progress
-    every, minutes = settings.checkpoint_every_steps, settings.checkpoint_every_minutes
-    by_steps = every is not None and progress.step > 0 and progress.global_step % every == 0
-    by_time = minutes is not None and time.monotonic() - job.checkpoints.last_written > 60 * minutes
-    if (by_steps or by_time) and job.last_checkpoint_step != progress.global_step:
-        job.last_checkpoint_step = progress.global_step
-        checkpoint(job)
 
 
 def _steps_to_next_stop(job: Job) -> int | None:

@@ -227,20 +227,20 @@ def _restore(job: Job, resuming: bool) -> None:
     if found is None:
         return
     path, snapshot = found
-    job.experiment.state.restore(snapshot)
     feeds = {"train": job.experiment.train, "validation": job.experiment.validation}
     for name, position in snapshot.extras["positions"].items():
         if feeds.get(name) is not None:
             feeds[name].restore(position, path / f"iterator-{name}")
+    job.experiment.state.restore(snapshot)  # after the feeds: building a pipeline again seeds Python and NumPy
     job.callbacks.restore(snapshot.extras["callbacks"])
-    if job.experiment.settings.epochs > job.experiment.state.progress.epoch and job.experiment.settings.overrides:
-        _reconsider_stop(job)
+    _reconsider_stop(job)
 
 
 def _reconsider_stop(job: Job) -> None:
     """A resume with more patience goes on where early stopping had ended the run."""
     progress, patience = job.experiment.state.progress, job.experiment.judge.patience
-    if progress.stop_reason and (patience is None or progress.epochs_without_improvement < patience):
+    by_patience = progress.stop_reason not in (None, loop.STOPPED_BY_CALLBACK)
+    if by_patience and (patience is None or progress.epochs_without_improvement < patience):
         progress.stop_reason = None
 
 

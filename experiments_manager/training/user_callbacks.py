@@ -26,6 +26,7 @@ class UserCallbacks:
         self, callbacks: Sequence[keras.callbacks.Callback], model: keras.Model, epochs: int, steps: int | None
     ) -> None:
         self._callbacks = list(callbacks)
+        self._restored: Sequence[Mapping[str, Any]] = ()
         self._model = model
         model.stop_training = False
         self.list = keras.callbacks.CallbackList(
@@ -39,8 +40,8 @@ class UserCallbacks:
     def want_batches(self) -> bool:
         """Whether a callback looks at single batches; the loop then goes back to Python for each."""
         base = keras.callbacks.Callback
-        return any(
-            getattr(type(callback), hook) is not getattr(base, hook)
+        return any(  # asked of the instance: `LambdaCallback` holds its functions as attributes
+            getattr(getattr(callback, hook), "__func__", None) is not getattr(base, hook)
             for callback in self._callbacks
             for hook in _BATCH_HOOKS
         )
@@ -58,13 +59,22 @@ class UserCallbacks:
         ]
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Puts back what `state` gave; callbacks that were added or taken away since are left alone."""
-        for callback, state in zip(self._callbacks, states, strict=False):
+        """Notes what `state` gave, for `begin` to put back."""
+        self._restored = states
+
+    def begin(self) -> None:
+        """Calls `on_train_begin`, in which many callbacks reset themselves, and then puts back what was restored.
+
+        Callbacks that were added or taken away since are left alone.
+        """
+        self.list.on_train_begin()
+        for callback, state in zip(self._callbacks, self._restored, strict=False):
             for name, value in state.items():
                 setattr(callback, name, _unpack(value))
 
 
-_NOT_STATE = ("params", "model", "_model", "validation_data")
+# Keras' callbacks turn the sign of their `min_delta` when they first look at an epoch, so it must be as it was given.
+_NOT_STATE = ("params", "model", "_model", "validation_data", "min_delta")
 
 
 def _is_plain(name: str, value: Any) -> bool:
