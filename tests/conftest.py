@@ -11,7 +11,7 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-CURVE = '''
+CURVE = """
 import keras
 import numpy as np
 import tensorflow as tf
@@ -32,7 +32,7 @@ def dataset(split):
 
 def model(hparams):
     return keras.Sequential([keras.Input([3], name="position"), keras.layers.Dense(1, name="height")])
-'''
+"""
 
 
 @dataclasses.dataclass
@@ -125,9 +125,7 @@ def experiment(settings_file, tmp_path, recorder):
         watcher = type(recorder)()
         options.setdefault("make_watchers", lambda run, settings: [watcher])
         result = start_run(settings, working_dir=working_dir, **options)
-        return Trained(
-            open_run(result.run_dir), settings, result, watcher.epochs, watcher.messages, watcher.versions
-        )
+        return Trained(open_run(result.run_dir), settings, result, watcher.epochs, watcher.messages, watcher.versions)
 
     return train
 

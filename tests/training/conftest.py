@@ -23,7 +23,11 @@ def keras_fit():
         given = {name: settings.resolve(name, model=model, loss=settings.loss) for name in ("metrics", "loss_weights")}
         model.compile(optimizer=optimizer, loss=settings.resolve("loss", model=model), **given)
         train, validation = (settings.call("dataset", split=split, epoch=0) for split in ("train", "validation"))
-        x = {"x": train} if isinstance(train, tf.data.Dataset) else dict(zip(("x", "y", "sample_weight"), train))
+        x = (
+            {"x": train}
+            if isinstance(train, tf.data.Dataset)
+            else dict(zip(("x", "y", "sample_weight"), train, strict=False))
+        )
         size = None if isinstance(train, tf.data.Dataset) else settings.batch_size
         history = model.fit(
             **x,

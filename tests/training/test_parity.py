@@ -89,7 +89,9 @@ def test_five_epochs_give_the_losses_of_keras_fit(experiment, keras_fit, model):
         np.testing.assert_allclose(trained.history[name], values, rtol=0, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("clipping", [{"gradient_clip_norm": 0.05}, {"gradient_clip_value": 0.01}], ids=["norm", "value"])
+@pytest.mark.parametrize(
+    "clipping", [{"gradient_clip_norm": 0.05}, {"gradient_clip_value": 0.01}], ids=["by_norm", "by_value"]
+)
 def test_gradients_are_clipped_as_keras_does(experiment, keras_fit, clipping):
     source = "def optimizer(learning_rate):\n    return keras.optimizers.SGD(learning_rate)\n"
     trained = experiment(source, {"shuffle": False, "ema_momentum": None, **clipping})
