@@ -120,6 +120,10 @@ class Settings:
         """Whether a hook is given as a function or class that is called, and not as a value."""
         return self.has(hook) and self._hooks[hook].is_function
 
+    def asks_for(self, hook: str, parameter: str) -> bool:
+        """Whether a hook is a function with a parameter of this meaning, by today's name of both."""
+        return self.is_function(hook) and any(binding.meaning == parameter for binding in self._hooks[hook].bindings)
+
     def resolve(self, noun: str, **offered: Any) -> Any:
         """The value that stands under a noun, or what the function of that name returns.
 

@@ -123,6 +123,7 @@ def feed_for(settings: Settings, split: str) -> Feed | None:
             shuffle=settings.shuffle and training,
             augment=_augment(settings) if training and settings.has("augment") else None,
             rebuild=settings.rebuild_dataset,
+            varies=settings.asks_for("dataset", "epoch"),
             allow_nan=settings.allow_nan,
         )
 

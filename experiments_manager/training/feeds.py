@@ -76,6 +76,7 @@ def make_feed(
     shuffle: bool = False,
     augment: Callable[..., Any] | None = None,
     rebuild: bool = True,
+    varies: bool = False,
     allow_nan: bool = False,
 ) -> Feed | None:
     """Makes the feed that suits what the `dataset` hook returns.
@@ -88,7 +89,8 @@ def make_feed(
         steps_per_epoch: Batches in an epoch; needed where the data never ends.
         shuffle: Whether arrays and indexed batches come in a new order each epoch.
         augment: Hook `augment(x, y, seed)` to apply to each sample, or `None`.
-        rebuild: Whether a pipeline is built again for each pass.
+        rebuild: Whether a pipeline whose passes differ is built again for each pass.
+        varies: Whether the hook looks at the number of the pass, so that each pass must be built for itself.
         allow_nan: Whether arrays may hold NaN.
 
     Returns:
@@ -104,7 +106,14 @@ def make_feed(
         return None
     if isinstance(data, tf.data.Dataset):
         return stream_feed.StreamFeed(
-            data, build, split=split, seed=seed, steps_per_epoch=steps_per_epoch, augment=augment, rebuild=rebuild
+            data,
+            build,
+            split=split,
+            seed=seed,
+            steps_per_epoch=steps_per_epoch,
+            augment=augment,
+            rebuild=rebuild,
+            varies=varies,
         )
     if isinstance(data, keras.utils.PyDataset):
         return stream_feed.IndexedFeed(

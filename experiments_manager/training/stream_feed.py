@@ -18,14 +18,19 @@ from experiments_manager.training.seeds import derive
 
 logger = logging.getLogger(__name__)
 
+REPLAYED_BATCHES = 64
+"""Batches that a resume may run through again where building a pipeline costs more than reading it."""
+
 
 class StreamFeed:
     """A `tf.data.Dataset` that comes in batches.
 
     The pipeline is built again for each pass through it, after reseeding with `(seed, pass)`: so the order of a pass
-    follows from these two numbers, however the process came there. (Reusing one dataset object would not do: the
+    follows from these two numbers, however the process came there. (Reusing one dataset object alone would not do: the
     state from which it reshuffles cannot be put back.) Inside a pass the iterator itself is saved where TensorFlow
-    can save it; otherwise a resume skips the batches of the current pass that were seen.
+    can save it; otherwise a resume skips the batches of the current pass that were seen. Where passes are short,
+    several share one build, since building may take longer than training on them; a resume then runs through those
+    of them that came before, `REPLAYED_BATCHES` at most.
 
     Without `steps_per_epoch` an epoch is a pass. With it, the pass goes on over the epochs' ends, and a new one begins
     where the data ends; only a pipeline that never ends and cannot be saved begins anew with each epoch.
@@ -41,11 +46,12 @@ class StreamFeed:
         steps_per_epoch: int | None = None,
         augment: Callable[..., Any] | None = None,
         rebuild: bool = True,
+        varies: bool = False,
     ) -> None:
         self.split = split
         self._hook, self._rebuild = build, rebuild
         self._augment, self._augment_key = augment, derive(seed, "augment")
-        self._dataset, self._built_pass = dataset, 0
+        self._dataset, self._build = dataset, 0
         self.spec = self._prepared(dataset, 0).element_spec
         cardinality = int(dataset.cardinality())
         require_batches(cardinality if cardinality == 0 else None, split)
@@ -57,18 +63,26 @@ class StreamFeed:
             )
         self.steps = steps_per_epoch or (cardinality if cardinality > 0 else None)
         self._fixed_steps = steps_per_epoch is not None
-        self._random = is_random(dataset) or augment is not None
+        self._random = varies or is_random(dataset)
         self._saveable = _can_be_saved(self._prepared(dataset, 0))
         goes_on = self._fixed_steps and split == "train" and (self._saveable or cardinality > 0)
         self._pass_per_epoch = not goes_on
+        shares = self._random and rebuild and not varies and self._saveable and self._pass_per_epoch and self.steps
+        self._passes_per_build = max(1, REPLAYED_BATCHES // self.steps) if shares else 1
         self._pass, self._taken, self._iterator = -1, 0, None
+        self._passes_begun = 0
+        """Of those that share the present build."""
 
     @property
     def kind(self) -> str:
         """`saved iterator`, `replayed` or `inexact`."""
         if self._random and not self._rebuild:
             return "inexact"
-        return "saved iterator" if self._saveable else "replayed"
+        return "saved iterator" if self._saves_iterator else "replayed"
+
+    @property
+    def _saves_iterator(self) -> bool:
+        return self._saveable and self._passes_per_build == 1
 
     def open(self, epoch: int, step: int = 0) -> Any:
         """Gives the iterator of the epoch: a new pass, or the one that goes on."""
@@ -83,10 +97,19 @@ class StreamFeed:
 
     def _begin(self, number: int, skip: int = 0) -> None:
         self._pass, self._taken = number, skip
-        if self._random and self._rebuild and self._pass != self._built_pass:
-            self._dataset, self._built_pass = self._hook(self._pass), self._pass
-        prepared = self._prepared(self._dataset, self._pass)
-        self._iterator = iter(prepared.skip(skip) if skip else prepared)
+        build, before = divmod(number, self._passes_per_build)
+        if self._random and self._rebuild and (build != self._build or self._passes_begun > before):
+            self._dataset, self._build, self._passes_begun = self._hook(build), build, 0
+        while self._passes_per_build > 1 and self._passes_begun < before:
+            self._new_iterator(skip=self.steps)  # shuffles draw from where the pass before left them
+        self._iterator = self._new_iterator(skip)
+
+    def _new_iterator(self, skip: int) -> Any:
+        self._passes_begun += 1
+        iterator = iter(self._prepared(self._dataset, self._pass))
+        for _ in range(skip):
+            next(iterator, None)
+        return iterator
 
     def close_epoch(self) -> None:
         """Ends the pass too, where epochs and passes are the same."""
@@ -141,7 +164,7 @@ class StreamFeed:
 
     def save(self, prefix: Path) -> None:
         """Writes the iterator, with its shuffle buffer, where TensorFlow can."""
-        if self._saveable and self._taken:
+        if self._saves_iterator and self._taken:
             tf.train.Checkpoint(iterator=self._iterator).write(str(prefix))
 
     def restore(self, position: dict[str, Any], prefix: Path) -> None:
@@ -149,8 +172,8 @@ class StreamFeed:
         number, taken = position["pass"], position["taken"]
         if self._pass_per_epoch and not taken:
             return  # between two epochs: the next one opens a new pass
-        self._begin(number, skip=0 if self._saveable else taken)
-        if self._saveable and taken:
+        self._begin(number, skip=0 if self._saves_iterator else taken)
+        if self._saves_iterator and taken:
             tf.train.Checkpoint(iterator=self._iterator).read(str(prefix)).assert_consumed()
         self._taken = taken
 
