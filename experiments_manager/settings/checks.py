@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from experiments_manager.settings.problems import shown
 from experiments_manager.settings.schema import Values
 
 Complaints = Iterator[tuple[str, str]]
@@ -64,8 +65,8 @@ def _what_this_version_cannot_do(values: Values, hooks: Mapping[str, Any]) -> Co
 @check
 def _names_are_usable(values: Values, hooks: Mapping[str, Any]) -> Complaints:
     if values.session_name is not None and any(sign in values.session_name for sign in "/\\:\0"):
-        text = f"it names a folder. Expected no slash, backslash or colon, got {values.session_name!r}. Leave them out."
-        yield "session_name", text
+        got = shown(values.session_name)
+        yield "session_name", f"it names a folder. Expected no slash, backslash or colon, got {got}. Leave them out."
     if not values.monitor:
         yield (
             "monitor",
@@ -132,7 +133,7 @@ def fits(hook: str, value: Any) -> bool:
 def _values_of_hooks_fit(values: Values, hooks: Mapping[str, Any]) -> Complaints:
     for name, value in hooks.items():
         if not fits(name, value):
-            yield name, f"the value does not fit. Expected {_FITTING[name][1]}, got {value!r}. Correct it."
+            yield name, f"the value does not fit. Expected {_FITTING[name][1]}, got {shown(value)}. Correct it."
 
 
 @check
@@ -150,7 +151,7 @@ def _learning_rates_agree(values: Values, hooks: Mapping[str, Any]) -> Complaint
 @check
 def _strategy_has_gpus(values: Values, hooks: Mapping[str, Any]) -> Complaints:
     if values.gpus is not None and len(set(values.gpus)) < len(values.gpus):
-        yield "gpus", f"an index is there more than once. Expected each once, got {values.gpus!r}. Remove it."
+        yield "gpus", f"an index is there more than once. Expected each once, got {shown(values.gpus)}. Remove it."
 
 
 @check

@@ -72,7 +72,8 @@ def _failure(source: Source, error: BaseException, local_modules: LocalModules) 
     if isinstance(error, SyntaxError) and error.filename:
         file, line = error.filename, error.lineno or 1
     kind = type(error).__name__
-    text = f"executing this raised {kind}: {error}. Expected a module that can be imported. {_remedy(error)}"
+    what = f"{kind}: {error}" if str(error) else kind
+    text = f"executing this raised {what}. Expected a module that can be imported. {_remedy(error)}"
     return problem_at(file, line, kind, text)
 
 

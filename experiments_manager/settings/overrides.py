@@ -14,8 +14,8 @@ import pydantic
 
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME, HookEntry
 from experiments_manager.settings.nearest import nearest_name
-from experiments_manager.settings.problems import OVERRIDE, Problem
-from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS, Entry
+from experiments_manager.settings.problems import OVERRIDE, Problem, shown
+from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS, Entry, Values
 from experiments_manager.settings.types import allows_none, plain_value
 
 HPARAMS = "hparams."
@@ -94,14 +94,16 @@ def for_setting(override: Override, entry: Entry) -> Any:
     Raises:
         UnsuitableValueError: Its type or range does not fit.
     """
+    if entry.annotation is Any:
+        return like(override, None)
     earlier = entry.earlier if entry.earlier and override.given_name == entry.earlier.name else None
-    check = pydantic.TypeAdapter(entry.annotation, config=pydantic.ConfigDict(strict=True)).validate_python
+    check = pydantic.TypeAdapter(entry.annotation, config=Values.model_config).validate_python
     for candidate in _candidates(override, allows_none(entry.annotation)):
         try:
             return check(earlier.to_new(candidate) if earlier else candidate)
         except pydantic.ValidationError:
             continue
-    raise UnsuitableValueError(f"the value does not fit. Expected {entry.type_text}, got {override.value!r}.")
+    raise UnsuitableValueError(f"the value does not fit. Expected {entry.type_text}, got {shown(override.value)}.")
 
 
 def _candidates(override: Override, none_allowed: bool) -> Iterable[Any]:
@@ -164,7 +166,7 @@ def like(override: Override, current: Any) -> Any:
     converted = _CONVERTERS.get(type(current), _any_value)(value, current)
     if converted is _NO_VALUE:
         raise UnsuitableValueError(
-            f"the value does not fit. Expected {type(current).__name__} as {current!r}, got {value!r}."
+            f"the value does not fit. Expected {type(current).__name__} as {shown(current)}, got {shown(value)}."
         )
     return converted
 

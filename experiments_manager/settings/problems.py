@@ -13,6 +13,9 @@ from pathlib import Path
 OVERRIDE = "override"
 """Stands in the place of a file where the problem lies in an override and not in a file."""
 
+_SHOWN_LENGTH = 80
+"""Longest value that a message shows whole, in characters."""
+
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Problem:
@@ -73,6 +76,15 @@ class UserCodeError(Exception):
 def problem_at(file: Path | str, line: int, name: str, text: str) -> Problem:
     """Makes a problem whose file is shown relative to the working directory where that is shorter."""
     return Problem(shown_path(file), line, name, text)
+
+
+def shown(value: object) -> str:
+    """A value as it is written in Python, cut where it is long."""
+    try:
+        text = repr(value)
+    except Exception:  # the value's own `__repr__`; the message about it must not fail for that
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _SHOWN_LENGTH else text[: _SHOWN_LENGTH - 1] + "…"
 
 
 def shown_path(file: Path | str) -> str:

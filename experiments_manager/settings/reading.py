@@ -13,7 +13,7 @@ from experiments_manager.settings.checks import fits
 from experiments_manager.settings.hook import Hook, make_hook
 from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS, HookEntry
 from experiments_manager.settings.overrides import Override
-from experiments_manager.settings.problems import OVERRIDE, Problem
+from experiments_manager.settings.problems import OVERRIDE, Problem, shown
 from experiments_manager.settings.schema import EARLIER_SETTINGS, SETTINGS, Entry, Values
 from experiments_manager.settings.source import Source
 
@@ -74,7 +74,7 @@ class Reader:
                 value = given.pop(name)
                 if self._is_files_own(name):
                     continue
-                text = f"the value does not fit. Expected {SETTINGS[name].type_text}, got {value!r}. Correct it."
+                text = f"the value does not fit. Expected {SETTINGS[name].type_text}, got {shown(value)}. Correct it."
                 self.problems.append(self.problem(name, text))
             return _validated(given)
 

@@ -79,7 +79,9 @@ def setting(default: Any, group: str, doc: str, earlier: str | Earlier | None = 
 class Values(pydantic.BaseModel):
     """The values of all settings, checked by type. The rows read: name, type, default, group, meaning, earlier name."""
 
-    model_config = pydantic.ConfigDict(strict=True, extra="forbid", protected_namespaces=(), defer_build=True)
+    model_config = pydantic.ConfigDict(
+        strict=True, allow_inf_nan=False, extra="forbid", protected_namespaces=(), defer_build=True
+    )
 
     # fmt: off
     session_name: Text | None = setting(None, "Experiment", "Begins the name of the run folder. By default the file's name without `mysettings_`.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -168,6 +169,13 @@ class Settings:
         except StopIteration as error:
             raise UserCodeError(found.given_name, self._place_of(error, hook), error) from error
 
+    def active(self) -> contextlib.AbstractContextManager[None]:
+        """While this lasts, `import` finds the modules beside the user's files, also from code outside of hook calls.
+
+        Such code is a generator that feeds a `tf.data.Dataset`, or a Keras callback. Hook calls do this by themselves.
+        """
+        return self._local_modules.active()
+
     def run_user_code(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Calls something of the user's, such as a function that a hook returned, with local imports and error report.
 
@@ -184,7 +192,7 @@ class Settings:
             UserCodeError: It raised.
             StopIteration: It raised this, which is how a client says that it has no more data.
         """
-        with self._local_modules.active():
+        with self.active():
             try:
                 return function(*args, **kwargs)
             except (StopIteration, UserCodeError):

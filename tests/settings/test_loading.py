@@ -49,6 +49,19 @@ def test_every_wrong_value_is_reported_at_once_with_its_line(write):
     )
 
 
+def test_a_value_that_is_long_or_cannot_be_shown_does_not_spoil_the_message(write):
+    path = write("class Odd:\n  def __repr__(self): raise ValueError\nepochs = Odd()\nmonitor = ['x' * 500]\n")
+    odd, long = problems_of(path)
+    assert odd.text.endswith("got <Odd>. Correct it.")
+    assert len(long.text) < 200
+
+
+@pytest.mark.parametrize("value", ["float('nan')", "float('inf')"])
+def test_numbers_are_finite(write, value):
+    (problem,) = problems_of(write(f"request_timeout = {value}\n"))
+    assert problem.name == "request_timeout"
+
+
 @pytest.mark.parametrize(
     ("line", "value"),
     [

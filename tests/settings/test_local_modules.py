@@ -95,3 +95,12 @@ def test_a_hook_that_another_thread_calls_meanwhile_keeps_its_modules(write):
     finish.set()
     thread.join(timeout=10)
     assert found == ["here"]
+
+
+def test_code_outside_of_hook_calls_finds_its_modules_while_the_settings_are_active(write):
+    write("value = 3\n", "fed_helpers.py", complete=False)
+    text = REST + "def dataset():\n    import fed_helpers\n    yield fed_helpers.value\n"
+    settings = load_settings(write(text, complete=False))
+    generator = settings.call("dataset")
+    with settings.active():
+        assert next(generator) == 3

@@ -93,6 +93,8 @@ def test_a_text_that_does_not_read_as_that_type_is_refused(write, current, text)
         ("export=off", "export", False),
         ("mixed_precision=bfloat16", "mixed_precision", "bfloat16"),
         ("train_data_dir=/data/a=b", "train_data_dir", "/data/a=b"),
+        ("train_data_dir=on", "train_data_dir", "on"),
+        ("train_data_dir=('a', 'b')", "train_data_dir", ("a", "b")),
     ],
 )
 def test_a_setting_that_the_file_does_not_give_takes_its_type_from_the_table(write, text, name, value):
