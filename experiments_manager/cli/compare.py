@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two run folders or more.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Two run folders or more.")],
     json: options.Json = False,
 ) -> None:
     """Show what differs between runs.

@@ -39,13 +39,19 @@ for command in (train, resume, check, evaluate, runs, compare, settings, new):
     app.command()(command)
 
 
-@app.callback()
-def _common(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Show the version.")] = False,
-) -> None:
-    if version:
+def _show_version(asked: bool) -> None:
+    if asked:
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Carries the options that stand before a command."""
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ STATE_STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow",
 
 
 def runs(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to look, up to four levels deep.")] = Path(),
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to look, up to four levels deep.")] = Path(),
     sort: Annotated[
         str | None,
         typer.Option(

@@ -11,7 +11,7 @@ WIDEST = 120
 
 
 def settings(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One setting, hook or parameter.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One setting, hook or parameter.")] = None,
 ) -> None:
     """Explain all settings and hooks, or one of them."""
     from experiments_manager.settings import reference

@@ -32,6 +32,7 @@ def print_table(table: Table) -> None:
 
     console = Console(highlight=False)
     if not sys.stdout.isatty():
+        console.width = 100_000
         console.width = max(console.measure(table).maximum, 1)
     console.print(table)
 

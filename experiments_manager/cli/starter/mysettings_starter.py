@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 # What you want to vary. These values show in the run folder's name and in `experiments_manager runs`.
-hparams = {"hidden_units": 32, "learning_rate": 0.01, "noise": 0.1}
+hparams = {"hidden_units": 32, "learning_rate": 0.01, "noise": 0.3}
 
 epochs = 100
 batch_size = 50

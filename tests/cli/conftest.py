@@ -1,0 +1,74 @@
+"""Real command lines in real processes, and experiments that are small enough for them."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PROGRAM = [sys.executable, "-m", "experiments_manager"]
+
+LINE = '''
+import numpy as np
+
+session_name = "line"
+hparams = {"slope": 3.0}
+epochs = 2
+batch_size = 16
+loss = "mean_squared_error"
+learning_rate = 0.1
+
+
+def dataset(split):
+    x = np.linspace(-1, 1, 64, dtype="float32")[:, None]
+    return x, hparams["slope"] * x
+
+
+def model():
+    import keras
+
+    x = keras.Input((1,), name="x")
+    return keras.Model(x, keras.layers.Dense(1, name="y")(x))
+'''
+"""An experiment of a blink; the file imports no TensorFlow before its model is built."""
+
+
+def environment():
+    """The environment, without what would make Python compile TensorFlow anew each time."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+@pytest.fixture
+def run_command(tmp_path):
+    """Runs one command line in a process of its own, in the test's folder."""
+
+    def run(*arguments, cwd=tmp_path):
+        command = [*PROGRAM, *map(str, arguments)]
+        return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=120)
+
+    return run
+
+
+@pytest.fixture
+def line_experiment(tmp_path):
+    """The settings file of a small experiment."""
+    file = tmp_path / "mysettings_line.py"
+    file.write_text(LINE)
+    return file
+
+
+def wait_for(condition, seconds=60.0):
+    """Waits until a condition holds; fails when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} s")
+        time.sleep(0.02)
+
+
+def only_run_folder(parent: Path) -> Path | None:
+    """The one run folder in a folder of runs; `None` where there is none yet."""
+    folders = [file.parent for file in parent.glob("*/run.json")]
+    return folders[0] if folders else None

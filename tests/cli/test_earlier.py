@@ -1,0 +1,57 @@
+import pytest
+
+from experiments_manager.cli.earlier import translate
+from experiments_manager.cli.main import run
+from experiments_manager.runs import RunError
+
+
+@pytest.mark.parametrize(
+    ("earlier", "todays"),
+    [
+        (["--usersettings=a.py"], ["train", "a.py"]),
+        (["--usersettings", "a.py", "--debug"], ["train", "a.py", "--debug"]),
+        (["--debug", "--procID", "4", "--usersettings=a.py"], ["train", "a.py", "--set", "procID=4", "--debug"]),
+        (["--model_dir", "runs/a b", "--restart_interrupted"], ["resume", "runs/a b"]),
+        (["--restart_interrupted", "--model_dir=runs/a"], ["resume", "runs/a"]),
+        (["--commands"], ["--help"]),
+    ],
+)
+def test_the_earlier_command_line_is_translated(earlier, todays):
+    assert translate(earlier) == todays
+
+
+def test_the_new_form_is_printed_as_a_hint_that_can_be_pasted_into_a_shell(capsys):
+    translate(["--model_dir", "runs/a b", "--restart_interrupted"])
+    output = capsys.readouterr()
+    assert output.err == "The command line has a new form: experiments_manager resume 'runs/a b'\n"
+    assert output.out == ""
+
+
+@pytest.mark.parametrize("todays", [[], ["--help"], ["train", "a.py", "--debug"], ["runs", "--commands"]])
+def test_todays_command_line_is_left_alone(todays, capsys):
+    assert translate(todays) is None
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("flag", ["--start_server", "--predict", "--predict_stream=5", "--predict_stream"])
+def test_serving_is_bad_input_as_long_as_there_is_none(flag, capsys):
+    assert run(["--model_dir", "runs/a", flag]) == 2
+    assert "serving is not part of this version yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model_dir", "runs/a"], "Expected --usersettings=FILE"),
+        (["--procID", "3"], "Expected --usersettings=FILE"),
+        (["--usersettings=a.py", "--epochs=3"], "Unrecognized arguments: --epochs=3"),
+    ],
+)
+def test_what_cannot_be_translated_is_refused(arguments, message):
+    with pytest.raises(RunError, match=message):
+        translate(arguments)
+
+
+def test_all_commands_are_printed(capsys):
+    assert run(["--commands"]) == 0
+    assert "Commands:" in capsys.readouterr().out
