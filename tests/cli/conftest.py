@@ -10,7 +10,7 @@ import pytest
 
 PROGRAM = [sys.executable, "-m", "experiments_manager"]
 
-LINE = '''
+LINE = """
 import numpy as np
 
 session_name = "line"
@@ -31,7 +31,7 @@ def model():
 
     x = keras.Input((1,), name="x")
     return keras.Model(x, keras.layers.Dense(1, name="y")(x))
-'''
+"""
 """An experiment of a blink; the file imports no TensorFlow before its model is built."""
 
 
@@ -59,16 +59,26 @@ def line_experiment(tmp_path):
     return file
 
 
-def wait_for(condition, seconds=60.0):
-    """Waits until a condition holds; fails when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds} s")
-        time.sleep(0.02)
+class Running(subprocess.Popen):
+    """A command that is running."""
+
+    def wait_for_first_row(self, runs_dir: Path, seconds: float = 60.0) -> Path:
+        """Waits until the one run in a folder of runs has finished an epoch; returns the run's folder."""
+        deadline = time.monotonic() + seconds
+        while not (tables := list(runs_dir.glob("*/metrics.csv"))) or len(tables[0].read_text().splitlines()) < 2:
+            if self.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                pytest.fail(f"no epoch finished: {self.communicate()[1]}")
+            time.sleep(0.02)
+        return tables[0].parent
 
 
-def only_run_folder(parent: Path) -> Path | None:
-    """The one run folder in a folder of runs; `None` where there is none yet."""
-    folders = [file.parent for file in parent.glob("*/run.json")]
-    return folders[0] if folders else None
+@pytest.fixture
+def start_command(tmp_path):
+    """Starts one command line in a process of its own, in the test's folder, and lets it run."""
+
+    def start(*arguments):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return Running([*PROGRAM, *map(str, arguments)], cwd=tmp_path, env=environment(), text=True, **pipes)
+
+    return start
