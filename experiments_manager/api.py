@@ -76,7 +76,9 @@ def train(
         RunError: The run folder cannot be made or written, is in use, or `resume="auto"` lacks a `run_name`.
     """
     if resume == "auto" and run_name is None:
-        raise RunError("There is no telling which run to resume. Expected a run name beside resume auto. Name the run.")
+        raise RunError(
+            "Resume auto does not know which run. Expected a run name with it, got none. Add --run-name NAME."
+        )
     if not isinstance(settings, Settings):
         settings = load_settings(settings, overrides)
     elif overrides:

@@ -40,8 +40,8 @@ def make_starter(directory: Path) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         with target.open("x", encoding="utf-8") as file:
             file.write((STARTER / "mysettings_starter.py").read_text(encoding="utf-8"))
-    except FileExistsError:
-        raise RunError(f"{target} is there already. Expected a new folder. Choose another one.") from None
     except OSError as error:
+        if target.exists():
+            raise RunError(f"{target} is there already. Expected a new folder. Choose another one.") from error
         raise explain(error, "write", target) from error
     return target

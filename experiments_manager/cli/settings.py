@@ -24,7 +24,7 @@ def _explain(name: str, width: int) -> str:
     """What is known by this name, today's or earlier.
 
     Raises:
-        SettingsError: Nothing is; the nearest name is given.
+        typer.BadParameter: Nothing is; the nearest name is given.
     """
     import textwrap
 
@@ -41,7 +41,7 @@ def _explain(name: str, width: int) -> str:
         kind += " A value may stand in its place." if hook.value else ""
         kind += f" Asks for: {', '.join(hook.offers)}." if hook.offers else ""
         parts.append((f"{hook.name}(…)", hook.doc, kind, hook.earlier))
-    if name in PARAMETERS:
+    if name in PARAMETERS and name not in BY_ANY_NAME:
         parts.append((name, PARAMETERS[name].doc, "Parameter of hooks.", None))
     if not parts:
         raise _unknown(name)
@@ -54,11 +54,10 @@ def _explain(name: str, width: int) -> str:
 
 
 def _unknown(name: str) -> Exception:
-    from experiments_manager.settings import Problem, SettingsError
     from experiments_manager.settings.hooks import HOOKS_BY_ANY_NAME, PARAMETERS
     from experiments_manager.settings.nearest import nearest_name
     from experiments_manager.settings.schema import BY_ANY_NAME
 
     near = nearest_name(name, [*BY_ANY_NAME, *HOOKS_BY_ANY_NAME, *PARAMETERS])
     hint = f"Did you mean `{near}`?" if near else "`experiments_manager settings` lists them all."
-    return SettingsError([Problem("settings", 0, name, f"there is no setting, hook or parameter of this name. {hint}")])
+    return typer.BadParameter(f"there is no setting, hook or parameter {name!r}. {hint}")

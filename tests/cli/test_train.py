@@ -108,7 +108,7 @@ def test_sigterm_interrupts_a_run_started_by_the_earlier_command_line_and_resume
 def test_resume_auto_needs_a_run_name(run_command, line_experiment):
     done = run_command("train", line_experiment.name, "--resume", "auto")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("There is no telling which run to resume.")
+    assert done.stderr.splitlines()[-1].startswith("Resume auto does not know which run.")
 
 
 def test_a_broken_file_is_refused_with_all_its_problems_and_without_tensorflow(tmp_path):
