@@ -18,7 +18,8 @@ def model(hparams):
 
 
 def convolutions(x, filters):
-    """Two 3x3 convolutions that keep height and width."""
+    """Two 3x3 convolutions that keep height and width, each normalised over its batch."""
     for _ in range(2):
-        x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        x = layers.Activation("relu")(layers.BatchNormalization()(x))
     return x
