@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.training.errors import DataError
-from experiments_manager.training.feeds import HOST_BYTES, epoch_order, require_batches
+from experiments_manager.training.feeds import HOST_BYTES, Feed, epoch_order, require_batches
 from experiments_manager.training.seeds import derive
 
 
@@ -77,7 +76,7 @@ def _as_tensor(leaf: Any, name: str, split: str) -> tf.Tensor | None:
             ) from error
     if tensor.shape.rank == 0:
         raise DataError(
-            f"dataset: {name} of the {split} split is a single number. Expected an array with one row a sample, "
+            f"dataset: {name} of the {split} split is a single value. Expected an array with one row a sample, "
             f"got {leaf!r}. Return arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`."
         )
     return tensor
@@ -115,7 +114,7 @@ def _names_below(part: Any, name: str) -> list[str]:
     return [path for key, value in inner for path in _names_below(value, f"{name}[{key}]")]
 
 
-class ArrayFeed:
+class ArrayFeed(Feed):
     """Nested arrays, the fast and exact path: the position is the epoch and the step in it."""
 
     kind = "arrays"
@@ -181,21 +180,8 @@ class ArrayFeed:
         """The data as a hook may want to see it: in batches, not shuffled and not augmented."""
         return tf.data.Dataset.from_tensor_slices(self.arrays).batch(self.batch_size)
 
-    def close_epoch(self) -> None:
-        """Nothing to do: each epoch is opened by its number."""
 
-    def position(self) -> dict[str, Any]:
-        """Nothing beyond the epoch and the step that the state holds anyway."""
-        return {}
-
-    def save(self, prefix: Path) -> None:
-        """Nothing to write."""
-
-    def restore(self, position: dict[str, Any], prefix: Path) -> None:
-        """Nothing to read."""
-
-
-class AugmentedFeed:
+class AugmentedFeed(Feed):
     """Arrays with an `augment(x, y, seed)` hook, run in parallel with a seed for each `(seed, epoch, sample)`.
 
     One pipeline of stateless operations: its place is again two integers, since any epoch can be begun at any step.
@@ -262,19 +248,6 @@ class AugmentedFeed:
     def as_dataset(self) -> tf.data.Dataset:
         """The data as a hook may want to see it: in batches, not shuffled and not augmented."""
         return self._plain.as_dataset()
-
-    def close_epoch(self) -> None:
-        """Nothing to do: each epoch is opened by its number."""
-
-    def position(self) -> dict[str, Any]:
-        """Nothing beyond the epoch and the step that the state holds anyway."""
-        return {}
-
-    def save(self, prefix: Path) -> None:
-        """Nothing to write."""
-
-    def restore(self, position: dict[str, Any], prefix: Path) -> None:
-        """Nothing to read."""
 
 
 def augmented(augment: Callable[..., Any], parts: Any, seed: tf.Tensor) -> Any:

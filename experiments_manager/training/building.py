@@ -63,6 +63,11 @@ def build_experiment(settings: Settings, devices: Devices, run: Any = None, *, w
         TrainingError: If model, data and settings do not fit together.
     """
     keras.utils.clear_session()  # names of layers begin anew, so inputs and outputs are called the same in each run
+    with located(settings, "dataset"):
+        return _build_experiment(settings, devices, run, with_export)
+
+
+def _build_experiment(settings: Settings, devices: Devices, run: Any, with_export: bool) -> Experiment:
     with seeded(settings, "prepare_datasets"):
         if settings.has("prepare_datasets"):
             settings.call("prepare_datasets", run=run)
@@ -113,13 +118,14 @@ def feed_for(settings: Settings, split: str) -> Feed | None:
         hook = "test_data" if split == "test" and settings.has("test_data") else "dataset"
         return settings.call(hook, split=split, epoch=number)
 
-    with _located(settings, "dataset"):
+    with located(settings, "dataset"):
         return make_feed(
             build,
             split=split,
             batch_size=settings.batch_size,
             seed=settings.random_seed,
             steps_per_epoch=_epoch_steps(settings, training),
+            likely_steps=_steps_from_size(settings, training),
             shuffle=settings.shuffle and training,
             augment=_augment(settings) if training and settings.has("augment") else None,
             rebuild=settings.rebuild_dataset,
@@ -130,6 +136,12 @@ def feed_for(settings: Settings, split: str) -> Feed | None:
 
 def _epoch_steps(settings: Settings, training: bool) -> int | None:
     return (settings.steps_per_epoch if training else settings.validation_steps) or None
+
+
+def _steps_from_size(settings: Settings, training: bool) -> int | None:
+    """Batches by the number of samples, which only helps where a pipeline cannot tell its own length."""
+    size = settings.train_size if training else settings.validation_size
+    return size // settings.batch_size or None if size else None
 
 
 def _augment(settings: Settings) -> Callable[..., Any]:
@@ -161,7 +173,11 @@ def _optimizer(settings: Settings, model: keras.Model, loss: Any, rate: Any, ste
         return keras.optimizers.Adam(rate)
     optimizer = settings.resolve("optimizer", model=model, loss=loss, learning_rate=rate, steps_per_epoch=steps)
     if isinstance(optimizer, str):
-        optimizer = keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": rate}})
+        try:
+            optimizer = keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": rate}})
+        except ValueError as error:
+            text = f"Keras knows no optimizer of this name. Expected e.g. 'adam' or 'sgd', got {optimizer!r}."
+            raise _problem(settings, "optimizer", f"{text} Correct it, or make the optimizer yourself.") from error
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         kind = type(optimizer).__name__
         raise _problem(settings, "optimizer", f"Expected a Keras optimizer or its name, got {kind}. Give one.")
@@ -195,7 +211,7 @@ def _build(settings: Settings, model: keras.Model, train: Feed) -> None:
         if not (own_step and model.variables):
             reason = _last_line(error)
             raise DataError(
-                f"{settings.location('dataset')}: dataset: model and data do not fit together: {reason} "
+                f"dataset: model and data do not fit together: {reason} "
                 f"A batch holds {Shape.of(batch).text}. Change `dataset`, `loss` or the model."
             ) from error
     if model.optimizer is not None and not model.optimizer.built:
@@ -280,12 +296,14 @@ def _problem(settings: Settings, name: str, text: str) -> SettingsError:
 
 
 @contextlib.contextmanager
-def _located(settings: Settings, hook: str) -> Iterator[None]:
+def located(settings: Settings, hook: str) -> Iterator[None]:
     """Puts `file:line` of the hook before what is wrong with its result."""
     try:
         yield
     except DataError as error:
-        raise DataError(f"{settings.location(hook)}: {error}") from error
+        if error.place is not None:
+            raise
+        raise DataError(str(error), settings.location(hook)) from error
 
 
 @contextlib.contextmanager
@@ -302,4 +320,4 @@ def working_directory(settings: Settings, folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-__all__ = ["Experiment", "TrainingError", "build_experiment", "feed_for", "seeded", "working_directory"]
+__all__ = ["Experiment", "TrainingError", "build_experiment", "feed_for", "seeded", "located", "working_directory"]

@@ -164,6 +164,10 @@ class CheckpointWriter:
         """Whether nothing is being written."""
         return self._worker.idle
 
+    def wait(self) -> None:
+        """Waits until everything handed in is on disk."""
+        self._worker.wait()
+
     def close(self) -> None:
         """Waits until everything is on disk."""
         self._worker.close()
@@ -179,6 +183,10 @@ class CheckpointWriter:
 
     def _write(self, job: tuple[Path, Snapshot]) -> None:
         stage, snapshot = job
+        if not _is_finite(snapshot):  # it must not take the place of the last good one
+            shutil.rmtree(stage, ignore_errors=True)
+            logger.warning("Step %d: not saved, its weights are not finite.", snapshot.progress.global_step)
+            return
         write_checkpoint(stage, self._folder, snapshot)
         if self._failing:
             self._report("Checkpoints are written again.")
@@ -189,6 +197,13 @@ class CheckpointWriter:
     def _failed(self, job: tuple[Path, Snapshot], error: BaseException) -> None:
         shutil.rmtree(job[0], ignore_errors=True)
         self.failed(error)
+
+
+def _is_finite(snapshot: Snapshot) -> bool:
+    """Whether the weights are numbers; told by their averages where there are any, which hold no mask."""
+    averages = [value for name, value in snapshot.tensors.items() if name.startswith("averages/")]
+    weights = averages or [value for name, value in snapshot.tensors.items() if name.startswith("model/")]
+    return all(bool(tf.reduce_all(tf.math.is_finite(value))) for value in weights if value.dtype.is_floating)
 
 
 def _reason(error: BaseException) -> str:

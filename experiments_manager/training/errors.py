@@ -4,7 +4,15 @@ from __future__ import annotations
 
 
 class TrainingError(Exception):
-    """The run cannot begin or go on; the message says why and what to do."""
+    """The run cannot begin or go on; the message says why and what to do.
+
+    Attributes:
+        place: `file:line` of what it is about in the user's files, with which the message begins; `None` if unknown.
+    """
+
+    def __init__(self, message: str, place: str | None = None) -> None:
+        super().__init__(f"{place}: {message}" if place else message)
+        self.place = place
 
 
 class DataError(TrainingError):

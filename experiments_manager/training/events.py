@@ -31,6 +31,8 @@ class RunStart:
     devices: tuple[str, ...]
     monitor: str
     """The watched value, e.g. `val_loss`."""
+    data_position: str = ""
+    """How the place in the data is found again after a resume, in words."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,10 +14,11 @@ arrays                        `ArrayFeed`: batched and shuffled inside the graph
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -30,40 +31,68 @@ HOST_BYTES = 256 * 2**20
 """Arrays larger than this stay in the host's memory where there is a GPU, and are copied batch by batch."""
 
 
-class Feed(Protocol):
-    """What the loop asks of a source of batches."""
+class Feed(abc.ABC):
+    """A source of batches, as the loop sees it."""
 
     split: str
     kind: str
-    """What the run's manifest says of the position: `arrays`, `indexed`, `saved iterator`, `replayed`, `inexact`."""
+    """What the manifest says of the position in the data, a key of `POSITIONS`."""
     steps: int | None
     """Batches in an epoch; `None` where that shows only at its end."""
     spec: Any
     """Nested `tf.TensorSpec` of one batch."""
+    goes_on: bool = False
+    """Whether an epoch continues with `next_pass` where the data ends."""
 
+    @abc.abstractmethod
     def open(self, epoch: int, step: int = 0) -> Any:
         """Gives the source for `epoch` (counted from 0), placed before its batch `step`."""
 
-    def take(self, source: Any, step: tf.Tensor) -> tf.experimental.Optional | Any:
-        """In the graph: the next batch."""
+    @abc.abstractmethod
+    def take(self, source: Any, step: tf.Tensor) -> Any:
+        """In the graph: the next batch, or a `tf.experimental.Optional` that is empty where the data ends."""
 
-    def close_epoch(self) -> None:
-        """Notes that the epoch is over."""
-
-    def as_dataset(self) -> tf.data.Dataset:
-        """The data in batches, for hooks that want to look at it."""
-
+    @abc.abstractmethod
     def sample_batch(self) -> Any:
         """A first batch, for building the model and for looking at shapes."""
 
+    @abc.abstractmethod
+    def as_dataset(self) -> tf.data.Dataset:
+        """The data in batches, not augmented, for hooks that want to look at it."""
+
+    def next_pass(self) -> Any:
+        """Begins the data anew in the midst of an epoch, and gives the source."""
+        raise DataError(f"dataset: the {self.split} split ended within an epoch and cannot begin anew.")
+
+    def took(self, batches: int) -> None:
+        """Is told that so many batches were trained on."""
+
+    def close_epoch(self) -> None:
+        """Is told that the epoch is over."""
+
+    # The epoch and the step in it are in the state of the run anyway. A feed for which these two numbers are the whole
+    # position has nothing to add.
+
     def position(self) -> dict[str, Any]:
         """Plain numbers that `restore` takes."""
+        return {}
 
     def save(self, prefix: Path) -> None:
         """Writes what does not fit in plain numbers (an iterator's buffers) to files that begin with `prefix`."""
 
     def restore(self, position: dict[str, Any], prefix: Path) -> None:
         """Goes back to a saved position; the next `open` continues there."""
+
+
+POSITIONS = {
+    "arrays": "two numbers, epoch and step: a resume is exact and replays nothing",
+    "indexed": "two numbers, epoch and step: a resume is exact and replays nothing",
+    "saved iterator": "the pipeline's iterator is saved: a resume is exact and replays nothing",
+    "replayed": "the pipeline is built again from the seed: a resume is exact and skips what was seen of the epoch",
+    "inexact": "the pipeline shuffles in a way that cannot be put back: after a resume the order differs",
+    "irreproducible": "the pipeline draws random numbers in a parallel map: no two runs are equal",
+}
+"""Kinds of position in the data, and what a resume makes of them."""
 
 
 def make_feed(
@@ -73,6 +102,7 @@ def make_feed(
     batch_size: int,
     seed: int,
     steps_per_epoch: int | None = None,
+    likely_steps: int | None = None,
     shuffle: bool = False,
     augment: Callable[..., Any] | None = None,
     rebuild: bool = True,
@@ -87,6 +117,7 @@ def make_feed(
         batch_size: Samples in a batch; for arrays alone, everything else comes in batches.
         seed: The run's seed.
         steps_per_epoch: Batches in an epoch; needed where the data never ends.
+        likely_steps: The same, to be used only where the data cannot tell its length.
         shuffle: Whether arrays and indexed batches come in a new order each epoch.
         augment: Hook `augment(x, y, seed)` to apply to each sample, or `None`.
         rebuild: Whether a pipeline whose passes differ is built again for each pass.
@@ -99,7 +130,7 @@ def make_feed(
     Raises:
         DataError: If the data is empty, ragged in length, holds NaN, or is of a kind that cannot be fed.
     """
-    from experiments_manager.training import array_feed, stream_feed
+    from experiments_manager.training import array_feed, indexed_feed, stream_feed
 
     data = build(0)
     if data is None:
@@ -111,12 +142,13 @@ def make_feed(
             split=split,
             seed=seed,
             steps_per_epoch=steps_per_epoch,
+            likely_steps=likely_steps,
             augment=augment,
             rebuild=rebuild,
             varies=varies,
         )
     if isinstance(data, keras.utils.PyDataset):
-        return stream_feed.IndexedFeed(
+        return indexed_feed.IndexedFeed(
             data, split=split, seed=seed, shuffle=shuffle, steps_per_epoch=steps_per_epoch, augment=augment
         )
     arrays = array_feed.as_arrays(data, split, allow_nan=allow_nan)

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from experiments_manager.export.publisher import Publisher
@@ -29,8 +30,10 @@ from experiments_manager.training.building import Experiment
 from experiments_manager.training.checkpoints import CheckpointWriter, extras_for
 from experiments_manager.training.errors import DataError, DivergedError
 from experiments_manager.training.events import EpochReport, Progress, VersionPublished, Watcher
+from experiments_manager.training.failures import explained
 from experiments_manager.training.feeds import Feed
 from experiments_manager.training.pace import Pace
+from experiments_manager.training.recovery import reload_after_divergence
 from experiments_manager.training.steps import CompiledLoop, as_numbers, test_one, train_one
 from experiments_manager.training.stopping import judge_epoch
 from experiments_manager.training.user_callbacks import UserCallbacks
@@ -93,18 +96,23 @@ def train_epochs(job: Job) -> None:
 
     Raises:
         Interrupted: If `should_stop` said so; a checkpoint of that very step is on its way to the disk.
-        DivergedError: If the loss is not finite.
+        DivergedError: If the loss is not finite, and the settings do not say to go back.
+        TrainingError: If the data or an operation fails.
     """
-    progress, epochs = job.experiment.state.progress, job.experiment.settings.epochs
+    experiment, state = job.experiment, job.experiment.state
     job.callbacks.begin()
-    while progress.epoch < epochs and progress.stop_reason is None:
+    while state.progress.epoch < experiment.settings.epochs and state.progress.stop_reason is None:
         started = time.monotonic()
-        with _checkpoint_on_interrupt(job):
-            logs = _train_epoch(job)
-            rate = _learning_rate(job.experiment.model)
-            logs |= _validate_and_judge(job, logs)
+        try:
+            with explained(experiment), _checkpoint_on_interrupt(job):
+                logs = _train_epoch(job)
+                rate = _learning_rate(experiment.model)
+                logs |= _validate_and_judge(job, logs)
+        except DivergedError as error:
+            reload_after_divergence(job, error)
+            continue
         _finish_epoch(job, logs, rate, time.monotonic() - started)
-    job.callbacks.list.on_train_end(progress.last_logs)
+    job.callbacks.list.on_train_end(state.progress.last_logs)
 
 
 def _train_epoch(job: Job) -> dict[str, float]:
@@ -144,9 +152,7 @@ def _call(job: Job, source: Any, first: int, last: int) -> tuple[Any, dict[str, 
     with job.pace.measured(last - first):
         steps = job.train_steps(source, first, last)
     progress.step, progress.global_step = steps.done, progress.global_step + steps.done - first
-    took = getattr(feed, "took", None)
-    if took is not None:
-        took(steps.done - first)
+    feed.took(steps.done - first)
     if not steps.finite:
         raise _diverged(experiment, progress.global_step)
     if job.callbacks.want_batches and not steps.exhausted:
@@ -161,12 +167,12 @@ def _call(job: Job, source: Any, first: int, last: int) -> tuple[Any, dict[str, 
             read_logs=lambda: as_numbers(steps.logs),
         ),
     )
-    if steps.exhausted and getattr(feed, "goes_on", False) and steps.done < feed.steps:
+    if steps.exhausted and feed.goes_on and steps.done < feed.steps:
         return _next_pass(feed, steps.done - first), steps.logs, False
     return source, steps.logs, steps.exhausted or job.callbacks.stop_training
 
 
-def _next_pass(feed: Any, steps_of_this_pass: int) -> Any:
+def _next_pass(feed: Feed, steps_of_this_pass: int) -> Any:
     if steps_of_this_pass == 0 and feed.position()["taken"] == 0:
         raise DataError(
             f"dataset: the {feed.split} pipeline gives no batch. Expected at least one. Look at what `dataset` returns."
@@ -279,7 +285,7 @@ def _lower_learning_rate(job: Job) -> None:
     settings, optimizer = job.experiment.settings, job.experiment.model.optimizer
     rate = float(optimizer.learning_rate)
     lower = max(rate * settings.reduce_lr_factor, settings.min_learning_rate)
-    if lower < rate:
+    if np.float32(lower) < np.float32(rate):
         optimizer.learning_rate = lower
         job.tell("on_message", f"Learning rate lowered from {rate:g} to {lower:g}.")
 

@@ -16,13 +16,16 @@ from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERA
 from experiments_manager.export.versions import versions
 from experiments_manager.runs import Run, RunError, create_run, find_run, lock
 from experiments_manager.runs.atomic import remove_leftovers
-from experiments_manager.settings import Settings, UserCodeError, load_settings
+from experiments_manager.settings import Settings, SettingsError, UserCodeError, load_settings
 from experiments_manager.training import loop
 from experiments_manager.training.building import Experiment, build_experiment, working_directory
-from experiments_manager.training.checkpoints import CheckpointWriter, read_latest
+from experiments_manager.training.checkpoints import CheckpointWriter
 from experiments_manager.training.devices import Devices, prepared_devices
 from experiments_manager.training.events import RunEnd, RunStart, Watcher
+from experiments_manager.training.feeds import POSITIONS
 from experiments_manager.training.loop import Interrupted, Job
+from experiments_manager.training.manifest_updates import ManifestUpdates
+from experiments_manager.training.recovery import restore_latest
 from experiments_manager.training.user_callbacks import UserCallbacks
 
 logger = logging.getLogger(__name__)
@@ -157,14 +160,21 @@ def _execute(
 ) -> RunResult:
     """Builds, trains and finishes; whatever happens, the manifest says so."""
     started = time.monotonic()
-    watchers: list[Watcher] = list(make_watchers(run, settings))
+    watchers: list[Watcher] = [ManifestUpdates(run)]
     state = "failed"
     try:
-        with _recorded_failure(run), prepared_devices(settings) as devices, working_directory(settings, run.path):
+        with (
+            _recorded_failure(run),
+            settings.active(),
+            prepared_devices(settings) as devices,
+            working_directory(settings, run.path),
+        ):
+            watchers += make_watchers(run, settings)
             experiment = build_experiment(settings, devices, run)
             job = _make_job(experiment, run, watchers, should_stop)
             with contextlib.closing(job.checkpoints), _closing_publisher(job):
-                _restore(job, resuming)
+                if resuming and restore_latest(job):
+                    _reconsider_stop(job)
                 _announce(job, devices)
                 try:
                     loop.train_epochs(job)
@@ -221,21 +231,6 @@ def _closing_publisher(job: Job) -> Iterator[None]:
             job.publisher.close()
 
 
-def _restore(job: Job, resuming: bool) -> None:
-    """Puts the newest whole checkpoint's state back; a run killed before its first one begins anew."""
-    found = read_latest(job.run.checkpoints_dir, lambda text: job.tell("on_message", text)) if resuming else None
-    if found is None:
-        return
-    path, snapshot = found
-    feeds = {"train": job.experiment.train, "validation": job.experiment.validation}
-    for name, position in snapshot.extras["positions"].items():
-        if feeds.get(name) is not None:
-            feeds[name].restore(position, path / f"iterator-{name}")
-    job.experiment.state.restore(snapshot)  # after the feeds: building a pipeline again seeds Python and NumPy
-    job.callbacks.restore(snapshot.extras["callbacks"])
-    _reconsider_stop(job)
-
-
 def _reconsider_stop(job: Job) -> None:
     """A resume with more patience goes on where early stopping had ended the run."""
     progress, patience = job.experiment.state.progress, job.experiment.judge.patience
@@ -260,6 +255,7 @@ def _announce(job: Job, devices: Devices) -> None:
             parameters=sum(int(tf.size(weight)) for weight in weights),
             devices=devices.names,
             monitor=experiment.judge.monitor,
+            data_position=POSITIONS[experiment.train.kind],
         ),
     )
 
@@ -312,10 +308,18 @@ def _recorded_failure(run: Run) -> Iterator[None]:
         yield
     except BaseException as error:
         cause = error.cause if isinstance(error, UserCodeError) else error
-        place = error.location if isinstance(error, UserCodeError) else None
         with contextlib.suppress(RunError):
-            run.finish("failed", error={"type": type(cause).__name__, "text": str(error), "place": place})
+            run.finish("failed", error={"type": type(cause).__name__, "text": str(error), "place": _place(error)})
         raise
+
+
+def _place(error: BaseException) -> str | None:
+    """`file:line` in the user's files, where the error knows it."""
+    if isinstance(error, UserCodeError):
+        return error.location
+    if isinstance(error, SettingsError):
+        return error.problems[0].place
+    return getattr(error, "place", None)
 
 
 def _say_goodbye(run: Run, watchers: Sequence[Watcher], state: str, seconds: float) -> None:

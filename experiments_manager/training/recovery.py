@@ -1,0 +1,65 @@
+"""Going back to a checkpoint: after a kill, or after the loss ceased to be a number."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from experiments_manager.training.checkpoints import read_latest
+from experiments_manager.training.errors import DivergedError
+
+if TYPE_CHECKING:
+    from experiments_manager.training.loop import Job
+
+MOST_RELOADS = 3
+"""After so many, the trouble is not one unlucky batch."""
+
+
+def restore_latest(job: Job) -> bool:
+    """Puts the newest whole checkpoint's state back.
+
+    Returns:
+        Whether there was one; a run that was killed before its first one begins anew.
+    """
+    found = read_latest(job.run.checkpoints_dir, lambda text: job.tell("on_message", text))
+    if found is None:
+        return False
+    path, snapshot = found
+    feeds = {"train": job.experiment.train, "validation": job.experiment.validation}
+    for name, position in snapshot.extras["positions"].items():
+        if feeds.get(name) is not None:
+            feeds[name].restore(position, path / f"iterator-{name}")
+    job.experiment.state.restore(snapshot)  # after the feeds: building a pipeline again seeds Python and NumPy
+    job.callbacks.restore(snapshot.extras["callbacks"])
+    return True
+
+
+def reload_after_divergence(job: Job, error: DivergedError) -> None:
+    """With `on_nan = "reload"`, goes back to the last good state and lowers the learning rate.
+
+    Raises:
+        DivergedError: If the settings say to stop, there is no checkpoint, the rate cannot be lowered, or it happened
+            too often.
+    """
+    settings, model, state = job.experiment.settings, job.experiment.model, job.experiment.state
+    reloads = state.progress.reloads + 1
+    if settings.on_nan != "reload":
+        raise error
+    if reloads > MOST_RELOADS:
+        text = f"{error} It went back to a checkpoint {MOST_RELOADS} times, in vain."
+        raise DivergedError(text, error.step) from error
+    job.checkpoints.wait()
+    if not restore_latest(job):
+        raise DivergedError(f"{error} There is no checkpoint yet to go back to.", error.step) from error
+    rate = float(model.optimizer.learning_rate)
+    for _ in range(reloads):  # the checkpoint's rate is from before earlier reloads from the same one
+        rate *= settings.reduce_lr_factor
+    try:
+        model.optimizer.learning_rate = rate
+    except TypeError:  # a schedule
+        raise DivergedError(f"{error} `on_nan` cannot lower a schedule.", error.step) from error
+    state.progress.reloads = reloads
+    job.tell(
+        "on_message",
+        f"The loss was not finite after step {error.step}; back to step {state.progress.global_step} with learning "
+        f"rate {rate:g} ({reloads} of at most {MOST_RELOADS} times).",
+    )
