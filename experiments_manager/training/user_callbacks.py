@@ -27,6 +27,7 @@ class UserCallbacks:
     ) -> None:
         self._callbacks = list(callbacks)
         self._restored: Sequence[Mapping[str, Any]] = ()
+        self._has_begun = False
         self._model = model
         model.stop_training = False
         self.list = keras.callbacks.CallbackList(
@@ -59,15 +60,21 @@ class UserCallbacks:
         ]
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Notes what `state` gave, for `begin` to put back."""
-        self._restored = states
-
-    def begin(self) -> None:
-        """Calls `on_train_begin`, in which many callbacks reset themselves, and then puts back what was restored.
+        """Puts back what `state` gave; before training, `begin` does it.
 
         Callbacks that were added or taken away since are left alone.
         """
+        self._restored = states
+        if self._has_begun:
+            self._put_back()
+
+    def begin(self) -> None:
+        """Calls `on_train_begin`, in which many callbacks reset themselves, and then puts back what was restored."""
         self.list.on_train_begin()
+        self._has_begun = True
+        self._put_back()
+
+    def _put_back(self) -> None:
         for callback, state in zip(self._callbacks, self._restored, strict=False):
             for name, value in state.items():
                 setattr(callback, name, _unpack(value))
