@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from experiments_manager.cli import options
+from experiments_manager.cli.errors import warn
 
 if TYPE_CHECKING:
     from experiments_manager.runs import RunRow
@@ -43,26 +44,27 @@ def runs(
 
 
 def _print_table(rows: list[RunRow]) -> None:
+    from rich.markup import escape
+
     from experiments_manager.cli.tables import new_table, print_table, short
     from experiments_manager.runs import differing_hparams
+    from experiments_manager.settings.problems import shown_path
 
     hparams = differing_hparams(rows)
-    table = new_table("run", "state", *hparams, right=("best", "epochs", "time"))
+    table = new_table("state", "best", "epochs", "time", *hparams, "run")
     for row in rows:
         table.add_row(
-            str(_shown(row.path)),
             f"[{STATE_STYLES.get(row.state, 'red')}]{row.state}[/]",
-            *(short(row.hparams.get(name)) for name in hparams),
             _best(row),
             short(row.epochs),
             _duration(row.seconds),
+            *(short(row.hparams.get(name)) for name in hparams),
+            escape(shown_path(row.path)),
         )
     print_table(table)
-
-
-def _shown(path: Path) -> Path:
-    """The path as a person would type it."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    for row in rows:
+        if row.problem:
+            warn(row.problem)
 
 
 def _best(row: RunRow) -> str:

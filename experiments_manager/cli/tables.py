@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-def new_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """A table without frames, which can be copied and cut with the tools of the shell.
+WIDEST = 100_000
+
+
+def new_table(*columns: str) -> Table:
+    """A table without frames, whose cells can be copied, and cut out with the tools of the shell.
 
     Args:
-        *columns: Headers of the columns that are set flush left.
-        right: Headers of the columns after these, set flush right.
+        *columns: Headers of the columns.
     """
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for name in columns:
-        table.add_column(name, overflow="fold")
-    for name in right:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, no_wrap=True)
     return table
 
 
 def print_table(table: Table) -> None:
-    """Prints a table as wide as the terminal; in full width where the output is none, so that nothing is cut."""
+    """Prints a table in its full width; a terminal wraps long lines, so that nothing is cut or torn apart."""
     from rich.console import Console
 
-    console = Console(highlight=False)
-    if not sys.stdout.isatty():
-        console.width = 100_000
-        console.width = max(console.measure(table).maximum, 1)
+    console = Console(highlight=False, width=WIDEST)
+    console.width = console.measure(table).maximum
     console.print(table)
 
 

@@ -30,21 +30,28 @@ def listed(*arguments):
 def test_the_table_shows_the_hparams_that_differ_and_how_each_run_ended(two_runs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     header, first, second = (line.split() for line in listed().splitlines())
-    assert header == ["run", "state", "units", "best", "epochs", "time"]
-    assert first == ["first", "finished", "10", "val_loss", "0.5", "at", "2", "3", "1:15"]
-    assert second == ["second", "finished", "20", "val_loss", "0.25", "at", "2", "3", "1:15"]
+    assert header == ["state", "best", "epochs", "time", "units", "run"]
+    assert first == ["finished", "val_loss", "0.5", "at", "2", "3", "1:15", "10", "first"]
+    assert second == ["finished", "val_loss", "0.25", "at", "2", "3", "1:15", "20", "second"]
 
 
 @pytest.mark.parametrize(("sort", "order"), [("best", ["second", "first"]), ("-units", ["second", "first"])])
 def test_runs_are_sorted_by_a_column_or_an_hparam_upwards_or_downwards(two_runs, tmp_path, monkeypatch, sort, order):
     monkeypatch.chdir(tmp_path)
-    assert [line.split()[0] for line in listed("--sort", sort).splitlines()[1:]] == order
+    assert [line.split()[-1] for line in listed("--sort", sort).splitlines()[1:]] == order
 
 
-def test_long_names_are_not_cut_where_the_output_is_no_terminal(tmp_path, monkeypatch):
+def test_long_names_are_neither_cut_nor_torn(tmp_path, monkeypatch):
     make_run(tmp_path, "long_" * 40, best=1.0)
     monkeypatch.chdir(tmp_path)
     assert "long_" * 40 in listed()
+
+
+def test_an_unreadable_run_is_listed_and_explained(two_runs, tmp_path):
+    two_runs[0].manifest_file.write_text("{")
+    result = CliRunner().invoke(app, ["runs", str(tmp_path)])
+    assert sorted(line.split()[0] for line in result.stdout.splitlines()[1:]) == ["finished", "unreadable"]
+    assert str(two_runs[0].manifest_file) in result.stderr
 
 
 def test_json_gives_all_rows_in_one_line(two_runs, tmp_path):
