@@ -7,8 +7,7 @@ import shlex
 from collections.abc import Sequence
 from typing import NoReturn
 
-from experiments_manager.cli.errors import warn
-from experiments_manager.runs import RunError
+from experiments_manager.cli.errors import CommandLineError, warn
 
 _SERVING = ("start_server", "predict", "predict_stream")
 _TRIGGERS = ("usersettings", "model_dir", "restart_interrupted", "procID", "commands", *_SERVING)
@@ -24,7 +23,7 @@ def translate(arguments: Sequence[str]) -> list[str] | None:
         The same in today's form; `None` where it is in today's form already.
 
     Raises:
-        RunError: It cannot be translated; the message says why.
+        CommandLineError: It cannot be translated; the message says why.
     """
     words = {argument.partition("=")[0] for argument in arguments}
     if not (arguments and arguments[0].startswith("-") and words & {f"--{name}" for name in _TRIGGERS}):
@@ -39,7 +38,7 @@ def _todays(given: argparse.Namespace) -> list[str]:
         return ["--help"]
     asked = [name for name in _SERVING if getattr(given, name) not in (None, False)]
     if asked:
-        raise RunError(
+        raise CommandLineError(
             f"--{asked[0]}: serving is not part of this version yet. Expected a command that trains. "
             "The exported models in `exported_models/` can be served by TensorFlow Serving."
         )
@@ -49,7 +48,7 @@ def _todays(given: argparse.Namespace) -> list[str]:
         return ["train", given.usersettings, *process, *debug]
     if given.model_dir and given.restart_interrupted:
         return ["resume", given.model_dir, *debug]
-    raise RunError(
+    raise CommandLineError(
         "This command line says too little. Expected --usersettings=FILE to train, or --model_dir DIR "
         "--restart_interrupted to go on with a run. `experiments_manager --help` lists today's commands."
     )
@@ -70,4 +69,6 @@ class _Parser(argparse.ArgumentParser):
     """Raises instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
-        raise RunError(f"{message[0].upper()}{message[1:]}. `experiments_manager --help` lists today's commands.")
+        raise CommandLineError(
+            f"{message[0].upper()}{message[1:]}. `experiments_manager --help` lists today's commands."
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -12,9 +13,9 @@ from experiments_manager.cli.errors import warn
 from experiments_manager.cli.exit_codes import ExitCode
 from experiments_manager.cli.results import ResultLine, run_summary
 from experiments_manager.cli.tensorflow_noise import quieten
+from experiments_manager.runs import Run, RunError
 
 if TYPE_CHECKING:
-    from experiments_manager.runs import Run
     from experiments_manager.training.runner import RunResult
 
 
@@ -51,7 +52,8 @@ def run_to_its_end(
         result = action(announce)
     finally:
         if output and runs:
-            output.write(run_summary(runs[0]))
+            with contextlib.suppress(RunError):  # an unreadable run.json must not hide why the run failed
+                output.write(run_summary(runs[0]))
     if result.state == "interrupted":
         warn(f"To go on: experiments_manager resume {shlex.quote(str(result.run_dir))}")
         raise typer.Exit(ExitCode.INTERRUPTED)

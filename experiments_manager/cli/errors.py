@@ -11,6 +11,10 @@ import typer
 from experiments_manager.cli.exit_codes import ExitCode
 
 
+class CommandLineError(Exception):
+    """A command line that cannot be understood; the message says why."""
+
+
 def report(error: Exception, *, debug: bool = False) -> ExitCode:
     """Says on standard error what went wrong.
 
@@ -37,7 +41,7 @@ def _explain(error: Exception) -> tuple[ExitCode, str]:
         return ExitCode.USER_CODE_FAILED, "\n".join([str(error), *_source_line(error.location)])
     if isinstance(error, DivergedError):
         return ExitCode.USER_CODE_FAILED, str(error)
-    if isinstance(error, (SettingsError, RunError, TrainingError)):
+    if isinstance(error, (CommandLineError, SettingsError, RunError, TrainingError)):
         return ExitCode.BAD_INPUT, str(error)
     kind = type(error).__name__
     return ExitCode.BUG, (

@@ -1,8 +1,8 @@
 import pytest
 
 from experiments_manager.cli.earlier import translate
+from experiments_manager.cli.errors import CommandLineError
 from experiments_manager.cli.main import run
-from experiments_manager.runs import RunError
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_serving_is_bad_input_as_long_as_there_is_none(flag, capsys):
     ],
 )
 def test_what_cannot_be_translated_is_refused(arguments, message):
-    with pytest.raises(RunError, match=message):
+    with pytest.raises(CommandLineError, match=message):
         translate(arguments)
 
 

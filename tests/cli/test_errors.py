@@ -1,6 +1,6 @@
 import pytest
 
-from experiments_manager.cli.errors import report
+from experiments_manager.cli.errors import CommandLineError, report
 from experiments_manager.cli.exit_codes import ExitCode
 from experiments_manager.runs import RunError
 from experiments_manager.settings import Problem, SettingsError, UserCodeError
@@ -11,6 +11,7 @@ from experiments_manager.training.errors import DataError, DivergedError, Traini
     ("error", "code"),
     [
         (SettingsError([Problem("a.py", 3, "epochs", "wrong.")]), ExitCode.BAD_INPUT),
+        (CommandLineError("too little"), ExitCode.BAD_INPUT),
         (RunError("no run"), ExitCode.BAD_INPUT),
         (TrainingError("no GPU"), ExitCode.BAD_INPUT),
         (DataError("no data"), ExitCode.BAD_INPUT),
