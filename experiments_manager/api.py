@@ -16,9 +16,9 @@ from experiments_manager.runs import open_run as load_run
 from experiments_manager.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from experiments_manager.monitoring.events import Watcher
     from experiments_manager.training.checking import DryRun
     from experiments_manager.training.evaluating import Evaluation
+    from experiments_manager.training.events import Watcher
     from experiments_manager.training.runner import RunResult
 
 __all__ = [
@@ -209,7 +209,7 @@ def _watchers(
 
 
 def _messages_only() -> Watcher:
-    from experiments_manager.monitoring.events import Watcher
+    from experiments_manager.training.events import Watcher
 
     class MessagesOnly(Watcher):
         """Shows no progress, but what should be read all the same, such as an export that failed."""

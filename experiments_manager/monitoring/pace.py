@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments_manager.monitoring.events import EpochReport, Progress, RunStart
+from experiments_manager.training.events import EpochReport, Progress, RunStart
 
 
 class Pace:

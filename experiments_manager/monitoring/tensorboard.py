@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.monitoring.events import EpochReport, RunEnd, RunStart, Watcher
+from experiments_manager.training.events import EpochReport, RunEnd, RunStart, Watcher
 
 logger = logging.getLogger(__name__)
 

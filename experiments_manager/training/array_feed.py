@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.training.errors import DataError
-from experiments_manager.training.feeds import HOST_BYTES, Feed, epoch_order, require_batches
+from experiments_manager.training.feed import HOST_BYTES, Feed, epoch_order, require_batches
 from experiments_manager.training.seeds import derive
 
 

@@ -19,7 +19,8 @@ from experiments_manager.settings import Lazy, Problem, Settings, SettingsError
 from experiments_manager.training.averaging import Averages
 from experiments_manager.training.devices import Devices
 from experiments_manager.training.errors import DataError, TrainingError
-from experiments_manager.training.feeds import Feed, Shape, make_feed
+from experiments_manager.training.feed import Feed, Shape
+from experiments_manager.training.feeds import make_feed
 from experiments_manager.training.seeds import derive, reseed_for_pipeline, seed_everything
 from experiments_manager.training.state import TrainingState
 from experiments_manager.training.stopping import Judge

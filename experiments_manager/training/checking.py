@@ -9,7 +9,7 @@ import tensorflow as tf
 from experiments_manager.settings import Settings
 from experiments_manager.training.building import Experiment, build_experiment, feed_for
 from experiments_manager.training.devices import prepared_devices
-from experiments_manager.training.feeds import Feed, Shape
+from experiments_manager.training.feed import Feed, Shape
 from experiments_manager.training.steps import CompiledLoop, as_numbers, test_one, train_one
 
 

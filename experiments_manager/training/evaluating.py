@@ -15,11 +15,11 @@ from experiments_manager.training.building import Experiment, build_experiment, 
 from experiments_manager.training.checkpoints import read_latest
 from experiments_manager.training.devices import prepared_devices
 from experiments_manager.training.errors import TrainingError
-from experiments_manager.training.feeds import Feed
-from experiments_manager.training.loop import run_test_steps
+from experiments_manager.training.feed import Feed
 from experiments_manager.training.pace import Pace
 from experiments_manager.training.runner import load_run_settings
 from experiments_manager.training.steps import CompiledLoop, test_one
+from experiments_manager.training.validation import run_test_steps
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from experiments_manager.training.building import Experiment
 from experiments_manager.training.errors import DataError, TrainingError
-from experiments_manager.training.feeds import Shape
+from experiments_manager.training.feed import Shape
 
 _FROM_PYTHON = ("PyFunc", "generator", "numpy_function", "py_function", "Traceback (most recent call last)")
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from experiments_manager.training.checkpoints import read_latest
 from experiments_manager.training.errors import DivergedError
-
-if TYPE_CHECKING:
-    from experiments_manager.training.loop import Job
+from experiments_manager.training.job import Job
 
 MOST_RELOADS = 3
 """After so many, the trouble is not one unlucky batch."""

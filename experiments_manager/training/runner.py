@@ -17,13 +17,14 @@ from experiments_manager.export.versions import versions
 from experiments_manager.runs import Run, RunError, create_run, find_run, lock
 from experiments_manager.runs.atomic import remove_leftovers
 from experiments_manager.settings import Settings, SettingsError, UserCodeError, load_settings
-from experiments_manager.training import loop
+from experiments_manager.training.boundaries import checkpoint, publish, report_versions
 from experiments_manager.training.building import Experiment, build_experiment, working_directory
 from experiments_manager.training.checkpoints import CheckpointWriter
 from experiments_manager.training.devices import Devices, prepared_devices
 from experiments_manager.training.events import RunEnd, RunStart, Watcher
-from experiments_manager.training.feeds import POSITIONS
-from experiments_manager.training.loop import Interrupted, Job
+from experiments_manager.training.feed import POSITIONS
+from experiments_manager.training.job import Interrupted, Job
+from experiments_manager.training.loop import STOPPED_BY_CALLBACK, train_epochs
 from experiments_manager.training.manifest_updates import ManifestUpdates
 from experiments_manager.training.recovery import restore_latest
 from experiments_manager.training.user_callbacks import UserCallbacks
@@ -177,13 +178,13 @@ def _execute(
                     _reconsider_stop(job)
                 _announce(job, devices)
                 try:
-                    loop.train_epochs(job)
+                    train_epochs(job)
                     state = "finished"
                     _publish_at_the_end(job)
-                    loop.checkpoint(job)
+                    checkpoint(job)
                 except Interrupted:
                     state = "interrupted"
-            loop.report_versions(job)
+            report_versions(job)
             return _finish(job, state, time.monotonic() - started)
     finally:
         _say_goodbye(run, watchers, state, time.monotonic() - started)
@@ -234,7 +235,7 @@ def _closing_publisher(job: Job) -> Iterator[None]:
 def _reconsider_stop(job: Job) -> None:
     """A resume with more patience goes on where early stopping had ended the run."""
     progress, patience = job.experiment.state.progress, job.experiment.judge.patience
-    by_patience = progress.stop_reason not in (None, loop.STOPPED_BY_CALLBACK)
+    by_patience = progress.stop_reason not in (None, STOPPED_BY_CALLBACK)
     if by_patience and (patience is None or progress.epochs_without_improvement < patience):
         progress.stop_reason = None
 
@@ -268,7 +269,7 @@ def _publish_at_the_end(job: Job) -> None:
     best = state.progress.best
     if best is None:
         with state.averages.in_place() if state.averages else contextlib.nullcontext():
-            loop.publish(job)
+            publish(job)
         return
     publisher.wait()
     if best.step not in versions(job.run.exports_dir):  # killed, or without space, just when it was due

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.training.averaging import Averages
-from experiments_manager.training.feeds import Feed
+from experiments_manager.training.feed import Feed
 
 StepFunction = Callable[[Any], dict[str, tf.Tensor]]
 

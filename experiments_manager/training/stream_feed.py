@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from experiments_manager.training.array_feed import augmented
 from experiments_manager.training.errors import DataError
-from experiments_manager.training.feeds import Feed, require_batches
+from experiments_manager.training.feed import Feed, require_batches
 from experiments_manager.training.pipelines import (
     can_be_saved,
     irreproducible_operation,

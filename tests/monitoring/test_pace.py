@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments_manager.monitoring.events import EpochReport, Progress, RunStart
 from experiments_manager.monitoring.pace import Pace, format_duration
+from experiments_manager.training.events import EpochReport, Progress, RunStart
 
 
 def pace(epochs=10, first_epoch=1, steps_per_epoch=100):

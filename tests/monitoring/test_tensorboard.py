@@ -13,8 +13,8 @@ from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups, metadata
 
 from experiments_manager.monitoring import tensorboard
-from experiments_manager.monitoring.events import EpochReport, RunEnd, RunStart
 from experiments_manager.monitoring.tensorboard import EventFile, TensorBoardLogs, code_block, hparam_value
+from experiments_manager.training.events import EpochReport, RunEnd, RunStart
 
 
 def start(logs_dir, first_epoch=1, **hparams):

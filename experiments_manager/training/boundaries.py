@@ -1,0 +1,84 @@
+"""What happens at step boundaries, between two calls of the compiled loop: signals, checkpoints, versions, news."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from experiments_manager.training.checkpoints import extras_for
+from experiments_manager.training.events import VersionPublished
+from experiments_manager.training.job import Interrupted, Job
+
+
+def publish(job: Job) -> None:
+    """Hands the weights in place to the publisher, under the global step that they belong to."""
+    if job.publisher is None:
+        return
+    step = job.experiment.state.progress.global_step
+    try:
+        job.publisher.submit(step)
+    except (tf.errors.OpError, ValueError) as error:
+        job.tell("on_message", f"Version {step} was not published: {error}")
+        return
+    job.experiment.state.progress.last_version = step
+
+
+def checkpoint(job: Job) -> None:
+    """Copies the state and lets it be written in the background."""
+    experiment = job.experiment
+    try:
+        stage = job.checkpoints.stage()
+        feeds = {"train": experiment.train} | ({"validation": experiment.validation} if experiment.validation else {})
+        positions = extras_for(feeds, stage)
+    except (OSError, tf.errors.OpError) as error:
+        job.checkpoints.failed(error)
+        return
+    snapshot = experiment.state.snapshot(positions=positions, callbacks=job.callbacks.state())
+    job.checkpoints.submit(snapshot, stage)
+    job.last_checkpoint_step = snapshot.progress.global_step
+
+
+@contextlib.contextmanager
+def checkpoint_on_interrupt(job: Job) -> Iterator[None]:
+    """Saves the state of the very step at which training was asked to stop."""
+    try:
+        yield
+    except Interrupted:
+        checkpoint(job)
+        raise
+
+
+def between_calls(job: Job) -> None:
+    """What happens between two calls of the compiled training loop: news, signals, checkpoints that are due."""
+    heed_signals(job)
+    settings, step = job.experiment.settings, job.experiment.state.progress.global_step
+    every, minutes = settings.checkpoint_every_steps, settings.checkpoint_every_minutes
+    by_steps = every is not None and step > 0 and step % every == 0
+    by_time = minutes is not None and time.monotonic() - job.checkpoints.last_written > 60 * minutes
+    if (by_steps or by_time) and job.last_checkpoint_step != step:
+        checkpoint(job)
+
+
+def heed_signals(job: Job) -> None:
+    """News and signals alone, for when the state is not one to be saved: in a validation, the averages are in place."""
+    report_versions(job)
+    if job.should_stop():
+        raise Interrupted
+
+
+def steps_to_next_stop(job: Job) -> int | None:
+    """Steps until a checkpoint is due, which calls must not run past."""
+    every = job.experiment.settings.checkpoint_every_steps
+    return None if every is None else every - job.experiment.state.progress.global_step % every
+
+
+def report_versions(job: Job) -> None:
+    """Tells the watchers what became of versions that were handed to the publisher."""
+    for version, problem in job.publisher.outcomes() if job.publisher else ():
+        if problem is None:
+            job.tell("on_version", VersionPublished(version, job.run.exports_dir / str(version)))
+        else:
+            job.tell("on_message", f"Version {version} was not published: {problem}")

@@ -1,0 +1,68 @@
+"""A run in the making: everything that the loop works with, in one record."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from experiments_manager.export.publisher import Publisher
+from experiments_manager.runs import Run
+from experiments_manager.training.building import Experiment
+from experiments_manager.training.checkpoints import CheckpointWriter
+from experiments_manager.training.events import Watcher
+from experiments_manager.training.pace import Pace
+from experiments_manager.training.steps import CompiledLoop, test_one, train_one
+from experiments_manager.training.user_callbacks import UserCallbacks
+
+logger = logging.getLogger(__name__)
+
+
+class Interrupted(Exception):
+    """Training was asked to stop; raised at a step boundary, from which it can go on."""
+
+
+@dataclasses.dataclass
+class Job:
+    """Everything that the loop works with."""
+
+    experiment: Experiment
+    run: Run
+    callbacks: UserCallbacks
+    checkpoints: CheckpointWriter
+    publisher: Publisher | None
+    watchers: list[Watcher]
+    should_stop: Callable[[], bool]
+    train_steps: CompiledLoop
+    test_steps: CompiledLoop | None
+    reset_metrics: Callable[[], None]
+    pace: Pace = dataclasses.field(default_factory=Pace)
+    validation_pace: Pace = dataclasses.field(default_factory=Pace)
+    last_checkpoint_step: int = -1
+
+    @classmethod
+    def make(cls, experiment: Experiment, **parts: Any) -> Job:
+        """Compiles the loops for an experiment."""
+        model, state, jit = experiment.model, experiment.state, experiment.settings.jit_compile
+        one = train_one(model, state.step, state.averages, experiment.class_weight)
+        validation = experiment.validation
+        return cls(
+            experiment=experiment,
+            train_steps=CompiledLoop(model, one, experiment.train, jit_compile=jit),
+            test_steps=CompiledLoop(model, test_one(model), validation, jit_compile=jit) if validation else None,
+            reset_metrics=tf.function(model.reset_metrics, autograph=False),
+            **parts,
+        )
+
+    def tell(self, event: str, *content: Any) -> None:
+        """Tells every watcher; one that fails is told nothing more, and the run goes on."""
+        for watcher in list(self.watchers):
+            try:
+                getattr(watcher, event)(*content)
+            except Exception as error:
+                self.watchers.remove(watcher)
+                logger.warning("%s failed and is left out from here on: %s", type(watcher).__name__, error)
+                logger.debug("traceback", exc_info=True)
