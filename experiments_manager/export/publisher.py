@@ -66,6 +66,7 @@ class Publisher:
         self._template: _Template | None = None
         self._outcomes: collections.deque[tuple[int, str | None]] = collections.deque()
         self.published: list[int] = []
+        self._failing = False
         self._copy = tf.function(lambda: [tf.identity(variable) for variable in servable.variables], autograph=False)
         self._worker: NewestOnly[Candidate] = NewestOnly(self._publish, self._failed, name="exports")
         versions.sweep(folder)
@@ -76,7 +77,10 @@ class Publisher:
         self._worker.submit(Candidate(version, self._copy(), expected))
 
     def outcomes(self) -> list[tuple[int, str | None]]:
-        """Gives what came of versions since the last call: `(version, None)` if published, else the reason."""
+        """Gives what came of versions since the last call: `(version, None)` if published, else the reason.
+
+        Of several failures in a row, only the first is told.
+        """
         found = []
         while self._outcomes:
             found.append(self._outcomes.popleft())
@@ -107,12 +111,15 @@ class Publisher:
             shutil.rmtree(stage, ignore_errors=True)
         self.published.append(candidate.version)
         versions.prune(self._folder, self._keep)
+        self._failing = False
         self._outcomes.append((candidate.version, None))
 
     def _failed(self, candidate: Candidate, error: BaseException) -> None:
         logger.debug("version %s was not published", candidate.version, exc_info=error)
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        self._outcomes.append((candidate.version, lines[0]))
+        if not self._failing:
+            self._outcomes.append((candidate.version, lines[0]))
+        self._failing = True
 
 
 @dataclasses.dataclass
@@ -170,7 +177,7 @@ class _Template:
             got = outputs[name].numpy()
             if not _agree(got, expected, tolerance):
                 raise ExportError(
-                    f"Version {candidate.version} was not published: reloaded, its output `{name}` differs from the "
+                    f"Reloaded, its output `{name}` differs from the "
                     f"live model's by up to {_largest_difference(got, expected):.3g}. Expected a model that gives "
                     "the same output for the same input. If it draws random numbers at inference, give a `serving` "
                     "hook without them."

@@ -128,7 +128,18 @@ def servable_from_hook(served: Any, model: keras.Model, *, model_name: str, wher
             f"{where}: serving: the function has no input signature. Expected "
             "`@tf.function(input_signature=[tf.TensorSpec(shape, dtype, name=…)])`, got a function without. Add it."
         )
-    return _trace(function, {}, model_name, model, served)
+    try:
+        arguments, _ = function.get_concrete_function().structured_input_signature
+    except Exception as error:
+        raise _cannot_be_traced(error) from error
+    specs = {
+        spec.name: spec for spec in tf.nest.flatten(arguments)
+    }  # by the name in the signature, else the parameter's
+
+    def serve(**inputs: tf.Tensor) -> Any:
+        return function(*tf.nest.pack_sequence_as(arguments, [inputs[name] for name in specs]))
+
+    return _trace(tf.function(serve, autograph=False), specs, model_name, model, served)
 
 
 def _trace(
@@ -137,15 +148,19 @@ def _trace(
     try:
         concrete = function.get_concrete_function(**specs)
     except Exception as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise ExportError(
-            f"The model cannot be exported: tracing its serving function failed ({type(error).__name__}: {reason}). "
-            "Expected a function of tensors alone. Give a `serving` hook, or set `export = False`."
-        ) from error
+        raise _cannot_be_traced(error) from error
     root = tf.Module()
     root.captured = list(concrete.variables)
     root.resources = _resources(concrete, model, owner)
     return Servable(_with_named_outputs(concrete), model_name, list(concrete.variables), root)
+
+
+def _cannot_be_traced(error: Exception) -> ExportError:
+    reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return ExportError(
+        f"The model cannot be exported: tracing its serving function failed ({type(error).__name__}: {reason}). "
+        "Expected a function of tensors alone. Give a `serving` hook, or set `export = False`."
+    )
 
 
 def _with_named_outputs(concrete: Any) -> Any:
@@ -191,6 +206,8 @@ def _input_names(model: keras.Model, batch_x: Any) -> list[str]:
 def _output_names(model: keras.Model, outputs: Any) -> list[str]:
     if isinstance(outputs, dict):
         return [str(key) for key in sorted(outputs)]
+    if isinstance(model, keras.Sequential):
+        return [model.layers[-1].name]
     names = getattr(model, "output_names", None)
     return list(names) if names else []
 
