@@ -17,6 +17,7 @@ from experiments_manager.training.events import Watcher
 from experiments_manager.training.pace import Pace
 from experiments_manager.training.steps import CompiledLoop, test_one, train_one
 from experiments_manager.training.user_callbacks import UserCallbacks
+from experiments_manager.training.user_logs import UserLogs
 
 logger = logging.getLogger(__name__)
 
@@ -38,19 +39,22 @@ class Job:
     should_stop: Callable[[], bool]
     train_steps: CompiledLoop
     test_steps: CompiledLoop | None
+    user_logs: UserLogs
     reset_metrics: Callable[[], None]
     pace: Pace = dataclasses.field(default_factory=Pace)
     validation_pace: Pace = dataclasses.field(default_factory=Pace)
     last_checkpoint_step: int = -1
 
     @classmethod
-    def make(cls, experiment: Experiment, **parts: Any) -> Job:
+    def make(cls, experiment: Experiment, run: Run, **parts: Any) -> Job:
         """Compiles the loops for an experiment."""
         model, state, jit = experiment.model, experiment.state, experiment.settings.jit_compile
         one = train_one(model, state.step, state.averages, experiment.class_weight)
         validation = experiment.validation
         return cls(
             experiment=experiment,
+            run=run,
+            user_logs=UserLogs(experiment, run),
             train_steps=CompiledLoop(model, one, experiment.train, jit_compile=jit),
             test_steps=CompiledLoop(model, test_one(model), validation, jit_compile=jit) if validation else None,
             reset_metrics=tf.function(model.reset_metrics, autograph=False),

@@ -85,7 +85,7 @@ def _train_epoch(job: Job) -> dict[str, float]:
         last = first + job.pace.steps(steps_to_next_stop(job))
         last = last if feed.steps is None else min(last, feed.steps)
         source, latest, ended = _call(job, source, first, last)
-        logs = latest if progress.step > first or not logs else logs
+        logs = latest if progress.step > first else logs
         if ended:
             break
     if not logs:  # resumed between the last step and the validation
@@ -154,6 +154,7 @@ def _validate_and_judge(job: Job, logs: dict[str, float]) -> dict[str, float]:
             state.restore_transient(kept)
             raise
         _judge(job, logs | values)
+        job.user_logs.write(state.progress.epoch, logs | values)
     return values
 
 

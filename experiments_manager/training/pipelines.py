@@ -78,6 +78,12 @@ def without_endless_repeat(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return one_pass.prefetch(tf.data.AUTOTUNE) if prefetched else one_pass
 
 
+def held_bytes(dataset: tf.data.Dataset) -> int:
+    """Bytes of the arrays that a pipeline reads from memory."""
+    tensors = (tensor for node in _nodes(dataset) for tensor in getattr(node, "_tensors", ()))
+    return sum(tensor.dtype.size * int(tf.size(tensor)) for tensor in tensors if isinstance(tensor, tf.Tensor))
+
+
 def can_be_saved(dataset: tf.data.Dataset) -> bool:
     """Whether TensorFlow can write an iterator over the pipeline; it refuses stateful operations and Python."""
     with tempfile.TemporaryDirectory() as folder:

@@ -20,6 +20,7 @@ from experiments_manager.settings import Settings, SettingsError, UserCodeError,
 from experiments_manager.training.boundaries import checkpoint, publish, report_versions
 from experiments_manager.training.building import Experiment, build_experiment, working_directory
 from experiments_manager.training.checkpoints import CheckpointWriter
+from experiments_manager.training.description import describe_model
 from experiments_manager.training.devices import Devices, prepared_devices
 from experiments_manager.training.events import RunEnd, RunStart, Watcher
 from experiments_manager.training.feed import POSITIONS
@@ -172,6 +173,7 @@ def _execute(
         ):
             watchers += make_watchers(run, settings)
             experiment = build_experiment(settings, devices, run)
+            describe_model(experiment.model, run.path)
             job = _make_job(experiment, run, watchers, should_stop)
             with contextlib.closing(job.checkpoints), _closing_publisher(job):
                 if resuming and restore_latest(job):

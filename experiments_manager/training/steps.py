@@ -117,7 +117,9 @@ class CompiledLoop:
         return done, more, finite, self._results_or(logs)
 
     def _results_or(self, logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The metrics' results where the step returned just these (over all replicas), else what it returned last."""
+        """What the last step returned; over several replicas the metrics' results, where the step returned just these."""
+        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return logs
         results = self._model.get_metrics_result()
         if isinstance(logs, dict) and set(results) == set(logs):
             return {name: tf.convert_to_tensor(value) for name, value in results.items()}

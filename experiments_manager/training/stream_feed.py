@@ -13,6 +13,7 @@ from experiments_manager.training.errors import DataError
 from experiments_manager.training.feed import Feed, require_batches
 from experiments_manager.training.pipelines import (
     can_be_saved,
+    held_bytes,
     irreproducible_operation,
     is_random,
     reshuffles_inside,
@@ -21,7 +22,11 @@ from experiments_manager.training.pipelines import (
 from experiments_manager.training.seeds import derive
 
 REPLAYED_BATCHES = 64
-"""Batches that a resume may run through again where building a pipeline costs more than reading it."""
+"""Batches that a resume may run through again where passes are so short that building costs more than reading."""
+REPLAYED_BATCHES_FROM_MEMORY = 4096
+"""The same for pipelines over arrays in memory, which are quick to read and, as the hook loads them, slow to build."""
+ARRAYS_IN_MEMORY = 2**20
+"""Bytes from which a pipeline's source is taken for data; below, it is a list of files or the like."""
 
 
 class StreamFeed(Feed):
@@ -30,9 +35,9 @@ class StreamFeed(Feed):
     The pipeline is built again for each pass through it, after reseeding with `(seed, pass)`: so the order of a pass
     follows from these two numbers, however the process came there. (Reusing one dataset object alone would not do: the
     state from which it reshuffles cannot be put back.) Inside a pass the iterator itself is saved where TensorFlow
-    can save it; otherwise a resume skips the batches of the current pass that were seen. Where passes are short,
-    several share one build, since building may take longer than training on them; a resume then runs through those
-    of them that came before, `REPLAYED_BATCHES` at most.
+    can save it; otherwise a resume skips the batches of the current pass that were seen. Where building would take long
+    against reading, several passes share one build; a resume then runs through those of them that came before, which
+    `REPLAYED_BATCHES` and `REPLAYED_BATCHES_FROM_MEMORY` bound.
 
     Without `steps_per_epoch` an epoch is a pass. With it, the pass goes on over the epochs' ends, and a new one begins
     where the data ends; only a pipeline that never ends and cannot be saved begins anew with each epoch.
@@ -75,7 +80,9 @@ class StreamFeed(Feed):
         self.goes_on = split == "train" and self.steps not in (None, length) and findable
         self._counted = length is not None and not self.goes_on
         share = self._random and rebuild and not varies and self._saveable and self._counted
-        self._passes_per_build = max(1, REPLAYED_BATCHES // self.steps) if share else 1
+        in_memory = held_bytes(self._dataset) >= ARRAYS_IN_MEMORY
+        replayed = REPLAYED_BATCHES_FROM_MEMORY if in_memory else REPLAYED_BATCHES
+        self._passes_per_build = max(1, replayed // self.steps) if share else 1
         self._pass, self._taken, self._iterator = -1, 0, None
 
     def _refuse(self, length: int, never_ends: bool, steps_per_epoch: int | None) -> None:

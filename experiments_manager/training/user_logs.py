@@ -1,0 +1,80 @@
+"""The hook `tensorboard_logs`: summaries of the user's own, after each epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from experiments_manager.settings import Lazy
+
+if TYPE_CHECKING:
+    from experiments_manager.runs import Run
+    from experiments_manager.training.building import Experiment
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "custom"
+"""Folder in the run's `logs/`."""
+
+
+class UserLogs:
+    """Calls the hook with a summary writer as the default one, so that it just says `tf.summary.scalar(name, value)`.
+
+    Args:
+        experiment: What is trained.
+        run: The run.
+    """
+
+    def __init__(self, experiment: Experiment, run: Run) -> None:
+        self._experiment, self._run = experiment, run
+        self._wanted = experiment.settings.tensorboard and experiment.settings.has("tensorboard_logs")
+        self._writer: tf.summary.SummaryWriter | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the event files are."""
+        return self._run.logs_dir / FOLDER
+
+    def write(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Calls the hook, with the weights as they are validated and exported.
+
+        Args:
+            epoch: Number of the epoch that ended, counted from 1; the step of summaries that name none.
+            logs: Its loss and metrics.
+
+        Raises:
+            UserCodeError: If the hook raises.
+        """
+        if not self._wanted:
+            return
+        experiment = self._experiment
+        validation = experiment.validation
+        with self._default_writer(epoch):
+            experiment.settings.call(
+                "tensorboard_logs",
+                model=experiment.model,
+                epoch=epoch,
+                logs=dict(logs),
+                train_data=Lazy(experiment.train.as_dataset),
+                validation_data=Lazy(lambda: validation.as_dataset() if validation else None),
+                run=self._run,
+            )
+
+    @contextlib.contextmanager
+    def _default_writer(self, epoch: int) -> Any:
+        """A disk that cannot be written to costs these logs and nothing else."""
+        try:
+            if self._writer is None:
+                self._writer = tf.summary.create_file_writer(str(self.folder))
+        except (OSError, tf.errors.OpError) as error:
+            logger.warning("Summaries cannot be written to %s: %s. Training goes on without.", self.folder, error)
+            self._writer = tf.summary.create_noop_writer()
+        with self._writer.as_default(step=epoch):
+            yield
+        with contextlib.suppress(tf.errors.OpError):
+            self._writer.flush()
