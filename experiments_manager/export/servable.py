@@ -150,9 +150,15 @@ def _trace(
     except Exception as error:
         raise _cannot_be_traced(error) from error
     root = tf.Module()
-    root.captured = list(concrete.variables)
+    root.captured = _in_order(concrete.variables, model)
     root.resources = _resources(concrete, model, owner)
-    return Servable(_with_named_outputs(concrete), model_name, list(concrete.variables), root)
+    return Servable(_with_named_outputs(concrete), model_name, list(root.captured), root)
+
+
+def _in_order(variables: Sequence[tf.Variable], model: keras.Model) -> list[tf.Variable]:
+    """The model's order, then by name: a function's own order changes from process to process, and with it versions."""
+    places = {id(variable.value): number for number, variable in enumerate(model.variables)}
+    return sorted(variables, key=lambda variable: (places.get(id(variable), len(places)), variable.name))
 
 
 def _cannot_be_traced(error: Exception) -> ExportError:
