@@ -51,11 +51,13 @@ class Job:
         model, state, jit = experiment.model, experiment.state, experiment.settings.jit_compile
         one = train_one(model, state.step, state.averages, experiment.class_weight)
         validation = experiment.validation
+        train_steps = CompiledLoop(model, one, experiment.train, jit_compile=jit)
+        train_steps.trace()  # before the state is copied or put back, which needs every variable
         return cls(
             experiment=experiment,
             run=run,
             user_logs=UserLogs(experiment, run),
-            train_steps=CompiledLoop(model, one, experiment.train, jit_compile=jit),
+            train_steps=train_steps,
             test_steps=CompiledLoop(model, test_one(model), validation, jit_compile=jit) if validation else None,
             reset_metrics=tf.function(model.reset_metrics, autograph=False),
             **parts,

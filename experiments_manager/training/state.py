@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,14 +42,21 @@ class TrainingState:
         self.model, self.step, self.averages = model, step, averages
         self.progress = TrainingProgress()
         self.best_weights: list[tf.Tensor] | None = None
-        self.variables = _named_variables(model, step, averages)
         self._transient = [
             *(variable.value for variable in model.metrics_variables),
             *(variable.value for name, variable in _seed_states(model)),
         ]
-        self._copy_all = _copy_function(list(self.variables.values()))
         self._copy_weights = _copy_function([variable.value for variable in model.variables])
         self._copy_transient = _copy_function(self._transient)
+
+    @functools.cached_property
+    def variables(self) -> dict[str, tf.Variable]:
+        """All variables of the state by name; looked up once the training step was traced."""
+        return _named_variables(self.model, self.step, self.averages)
+
+    @functools.cached_property
+    def _copy_all(self) -> Any:
+        return _copy_function(list(self.variables.values()))
 
     def snapshot(self, **extras: Any) -> Snapshot:
         """Copies the state; the copy is shared until training next writes, so this costs little."""
@@ -129,6 +137,9 @@ def _named_variables(model: keras.Model, step: tf.Variable, averages: Averages |
         "optimizer": model.optimizer.variables,
         "seeds": [variable for _, variable in _seed_states(model)],
     }
+    for name, optimizer in sorted(vars(model).items()):  # such as the second one of an adversarial model
+        if isinstance(optimizer, keras.optimizers.Optimizer):
+            groups[f"optimizer.{name}"] = optimizer.variables
     named: dict[str, tf.Variable] = {"step": step}
     seen: set[int] = {id(step)}
     for group, variables in groups.items():

@@ -91,6 +91,10 @@ class CompiledLoop:
         self._one = tf.function(step_function, autograph=False, reduce_retracing=True, jit_compile=jit_compile or None)
         self._loop = tf.function(self._steps, autograph=False)
 
+    def trace(self) -> None:
+        """Traces the step, in which a `train_step` of the user's may make variables."""
+        self._one.get_concrete_function(self._feed.spec)
+
     def __call__(self, source: Any, first: int, last: int) -> Steps:
         """Runs steps `first` to `last - 1` of the epoch, fewer where the data ends or the loss is not finite."""
         done, more, finite, logs = self._loop(source, tf.constant(first), tf.constant(last))
@@ -117,7 +121,7 @@ class CompiledLoop:
         return done, more, finite, self._results_or(logs)
 
     def _results_or(self, logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """What the last step returned; over several replicas the metrics' results, where the step returned just these."""
+        """What the last step returned; over several replicas the metrics' results, where it returned just these."""
         if tf.distribute.get_strategy().num_replicas_in_sync == 1:
             return logs
         results = self._model.get_metrics_result()
