@@ -104,10 +104,10 @@ def recorder():
 def settings_file(tmp_path):
     """Writes a settings module: a small curve fitting, and after it what the test gives, which replaces parts of it."""
 
-    def write(source="", name="mysettings_curve.py", base=CURVE):
+    def write(*sources, name="mysettings_curve.py", base=CURVE):
         path = tmp_path / "user" / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(base + textwrap.dedent(source), encoding="utf-8")
+        path.write_text(base + "".join(map(textwrap.dedent, sources)), encoding="utf-8")
         return path
 
     return write
@@ -121,7 +121,8 @@ def experiment(settings_file, tmp_path, recorder):
     from experiments_manager.training.runner import start_run
 
     def train(source="", overrides=(), *, working_dir=tmp_path / "runs", **options):
-        settings = load_settings(settings_file(source), overrides)
+        sources = [source] if isinstance(source, str) else source
+        settings = load_settings(settings_file(*sources), overrides)
         watcher = type(recorder)()
         options.setdefault("make_watchers", lambda run, settings: [watcher])
         result = start_run(settings, working_dir=working_dir, **options)

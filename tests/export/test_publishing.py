@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ def exported(experiment):
     """Trains an experiment that exports."""
 
     def train(source="", overrides=(), **options):
-        return experiment("export = True\n" + textwrap.dedent(source), overrides, **options)
+        return experiment(["export = True\n", source], overrides, **options)
 
     return train
 

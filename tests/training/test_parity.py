@@ -51,7 +51,9 @@ OWN_TRAIN_STEP = """
                 prediction = self(x, training=True)
                 loss = self.compute_loss(y=y, y_pred=prediction) + 0.1 * tf.reduce_mean(prediction**2)
             self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
-            return {"loss": loss}
+            for metric in self.metrics:
+                metric.update_state(loss)
+            return self.get_metrics_result()
 
     def model(hparams):
         return Penalised()
@@ -85,6 +87,7 @@ def test_five_epochs_give_the_losses_of_keras_fit(experiment, keras_fit, model):
     trained = experiment(model, {"epochs": 5, "shuffle": False, "ema_momentum": None})
     expected = keras_fit(trained.settings)
     assert trained.history.keys() == expected.keys()
+    assert expected["loss"][-1] < expected["loss"][0]
     for name, values in expected.items():
         np.testing.assert_allclose(trained.history[name], values, rtol=0, atol=1e-6, err_msg=name)
 
