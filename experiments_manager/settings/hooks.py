@@ -64,7 +64,7 @@ _PARAMETERS = (
     Parameter("hparams", "The dictionary `hparams`."),
     Parameter("batch_size", "The setting of that name."),
     Parameter("epochs", "The setting of that name.", ("nbEpoch",)),
-    Parameter("seed", "The setting `random_seed`; in `augment` a fresh seed for each batch."),
+    Parameter("seed", "The setting `random_seed`; in `augment` int64 [2] for `tf.random.stateless_*`, another for each sample and epoch."),
     Parameter("class_names", "The setting of that name."),
     Parameter("debug", "The setting of that name.", ("debugMode",)),
     Parameter("model_name", "Name of the model file without `.py`, or of the settings file where the model is there."),
@@ -146,7 +146,7 @@ _HOOKS = (
     HookEntry("class_weight", "Weight of each class, by its index.", ("train_data",), value=True),
     HookEntry(
         "augment",
-        "The batch, changed at random: `x`, or `(x, y)` where it asks for `y`. Runs in the graph.",
+        "A training sample, changed at random: `x`, or `(x, y)` where it asks for `y`. Runs in parallel, in the graph.",
         ("x", "y"),
     ),
     HookEntry(

@@ -148,7 +148,13 @@ def _steps_from_size(settings: Settings, training: bool) -> int | None:
 
 
 def _augment(settings: Settings) -> Callable[..., Any]:
-    return lambda x, y, seed: settings.call("augment", x=x, y=y, seed=seed)
+    changes_both = settings.asks_for("augment", "y")
+
+    def augment(x: Any, y: Any, seed: tf.Tensor) -> Any:
+        changed = settings.call("augment", x=x, y=y, seed=seed)
+        return changed if changes_both else (changed, y)
+
+    return augment
 
 
 def _compiled_model(settings: Settings, train: Feed) -> keras.Model:
