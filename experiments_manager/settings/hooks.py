@@ -64,7 +64,7 @@ _PARAMETERS = (
     Parameter("hparams", "The dictionary `hparams`."),
     Parameter("batch_size", "The setting of that name."),
     Parameter("epochs", "The setting of that name.", ("nbEpoch",)),
-    Parameter("seed", "The setting `random_seed`; in `augment` int64 [2] for `tf.random.stateless_*`, another for each sample and epoch."),
+    Parameter("seed", "The setting `random_seed`. In `augment`: int64 [2], another for each sample and epoch."),
     Parameter("class_names", "The setting of that name."),
     Parameter("debug", "The setting of that name.", ("debugMode",)),
     Parameter("model_name", "Name of the model file without `.py`, or of the settings file where the model is there."),
