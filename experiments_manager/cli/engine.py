@@ -50,10 +50,13 @@ def run_to_its_end(
 
     try:
         result = action(announce)
-    finally:
+    except BaseException:
         if output and runs:
             with contextlib.suppress(RunError):  # an unreadable run.json must not hide why the run failed
-                output.write(run_summary(runs[0]))
+                output.write(run_summary(runs[0]) | {"state": "failed"})  # a full disk may keep run.json from saying so
+        raise
+    if output:
+        output.write(run_summary(runs[0]))
     if result.state == "interrupted":
         warn(f"To go on: experiments_manager resume {shlex.quote(str(result.run_dir))}")
         raise typer.Exit(ExitCode.INTERRUPTED)

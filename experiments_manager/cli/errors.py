@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import linecache
 import sys
 import traceback
@@ -9,6 +10,9 @@ import traceback
 import typer
 
 from experiments_manager.cli.exit_codes import ExitCode
+
+_OUTSIDE_CAUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE)
+"""Errors of the operating system for which neither we nor the user's code can be blamed."""
 
 
 class CommandLineError(Exception):
@@ -43,6 +47,8 @@ def _explain(error: Exception) -> tuple[ExitCode, str]:
         return ExitCode.USER_CODE_FAILED, str(error)
     if isinstance(error, (CommandLineError, SettingsError, RunError, TrainingError)):
         return ExitCode.BAD_INPUT, str(error)
+    if isinstance(error, OSError) and error.errno in _OUTSIDE_CAUSES:
+        return ExitCode.BAD_INPUT, f"{error}. Mend that, then run the command again."
     kind = type(error).__name__
     return ExitCode.BUG, (
         f"{kind}: {error}\n"

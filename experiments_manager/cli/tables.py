@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,6 +11,8 @@ if TYPE_CHECKING:
 
 
 WIDEST = 100_000
+_PADDING = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$", re.MULTILINE)
+"""Spaces at the end of a line, before what ends its colours: a terminal would wrap them into an empty line."""
 
 
 def new_table(*columns: str) -> Table:
@@ -31,7 +35,9 @@ def print_table(table: Table) -> None:
 
     console = Console(highlight=False, width=WIDEST)
     console.width = console.measure(table).maximum
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    sys.stdout.write(_PADDING.sub(r"\1", captured.get()))
 
 
 def short(value: Any) -> str:

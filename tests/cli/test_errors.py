@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from experiments_manager.cli.errors import CommandLineError, report
@@ -17,6 +19,7 @@ from experiments_manager.training.errors import DataError, DivergedError, Traini
         (DataError("no data"), ExitCode.BAD_INPUT),
         (DivergedError("loss is NaN", step=7), ExitCode.USER_CODE_FAILED),
         (UserCodeError("dataset", "a.py:3", ValueError("no")), ExitCode.USER_CODE_FAILED),
+        (OSError(errno.ENOSPC, "No space left on device"), ExitCode.BAD_INPUT),
         (KeyError("surprise"), ExitCode.BUG),
     ],
 )
