@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -58,7 +59,9 @@ def main() -> None:
     """The console scripts `experiments_manager` and `em`."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # outside of training, Ctrl-C just ends the process
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    gc.freeze()  # otherwise Python looks for cycles among all that TensorFlow made before it ends: a second lost
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
