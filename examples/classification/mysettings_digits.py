@@ -5,11 +5,13 @@ experiments_manager train examples/classification/mysettings_digits.py --set mod
 """
 
 import runpy
+from pathlib import Path
 
-from experiments_manager.data import find_upwards, read_image_table
+from experiments_manager.data import read_image_table
 
 session_name = "digits"
 model_file = "model_mlp.py"
+train_data_dir = validation_data_dir = test_data_dir = str(Path(__file__).parent / "data" / "digits")
 class_names = [str(digit) for digit in range(10)]
 hparams = {"hidden_units": 256, "filters": 32, "dropout": 0.4, "learning_rate": 0.002}
 
@@ -21,7 +23,13 @@ metrics = ["accuracy"]
 learning_rate = hparams["learning_rate"]
 
 
-def dataset(split):
-    """Reads images [n, 8, 8, 1] in 0..1 and digits [n] of one split; writes the files first if they are missing."""
-    prepare_digits = runpy.run_path(str(find_upwards("tools/prepare_digits.py", near=__file__)))["prepare_digits"]
-    return read_image_table(prepare_digits(), split=split, class_names=class_names, channels=1)
+def prepare_datasets():
+    """Writes the image files, where they are missing."""
+    if not Path(train_data_dir).is_dir():
+        script = Path(__file__).parents[2] / "tools" / "prepare_digits.py"
+        runpy.run_path(str(script))["prepare_digits"](train_data_dir)
+
+
+def dataset(split, data_dir):
+    """Reads images [n, 8, 8, 1] in 0..1 and digits [n] of one split."""
+    return read_image_table(data_dir, split=split, class_names=class_names, channels=1)

@@ -17,7 +17,7 @@ from experiments_manager.export.versions import versions
 from experiments_manager.runs import Run, RunError, create_run, find_run, lock
 from experiments_manager.runs.atomic import remove_leftovers
 from experiments_manager.settings import Settings, SettingsError, UserCodeError, load_settings
-from experiments_manager.training.boundaries import checkpoint, publish, report_versions
+from experiments_manager.training.boundaries import checkpoint, publish, tell_news
 from experiments_manager.training.building import Experiment, build_experiment, working_directory
 from experiments_manager.training.checkpoints import CheckpointWriter
 from experiments_manager.training.description import describe_model
@@ -32,6 +32,7 @@ from experiments_manager.training.user_callbacks import UserCallbacks
 
 logger = logging.getLogger(__name__)
 
+DATA_DIRS = ("train_data_dir", "validation_data_dir", "test_data_dir")
 PROBE_SAMPLES = 4
 """Samples on which each exported version is compared with the live model."""
 
@@ -163,7 +164,7 @@ def _execute(
     """Builds, trains and finishes; whatever happens, the manifest says so."""
     started = time.monotonic()
     watchers: list[Watcher] = [ManifestUpdates(run)]
-    state = "failed"
+    state, started_in = "failed", Path.cwd()
     try:
         with (
             _recorded_failure(run),
@@ -173,6 +174,7 @@ def _execute(
         ):
             watchers += make_watchers(run, settings)
             experiment = build_experiment(settings, devices, run)
+            run.update(overrides=settings.overrides | _found_data_dirs(settings, started_in))
             describe_model(experiment.model, run.path)
             job = _make_job(experiment, run, watchers, should_stop)
             with contextlib.closing(job.checkpoints), _closing_publisher(job):
@@ -186,33 +188,39 @@ def _execute(
                     checkpoint(job)
                 except Interrupted:
                     state = "interrupted"
-            report_versions(job)
+            tell_news(job)
             return _finish(job, state, time.monotonic() - started)
     finally:
         _say_goodbye(run, watchers, state, time.monotonic() - started)
 
 
+def _found_data_dirs(settings: Settings, started_in: Path) -> dict[str, str]:
+    """Absolute paths of the data folders, so that a resume from another directory finds the same data."""
+    given = {name: getattr(settings, name) for name in DATA_DIRS}
+    return {
+        name: str((started_in / path).resolve())
+        for name, path in given.items()
+        if isinstance(path, str | Path) and str(path) and (started_in / path).exists()
+    }
+
+
 def _make_job(experiment: Experiment, run: Run, watchers: list[Watcher], should_stop: Callable[[], bool]) -> Job:
     settings, model = experiment.settings, experiment.model
-
-    def report(text: str) -> None:
-        for watcher in watchers:
-            watcher.on_message(text)
-
-    if experiment.export_problem:
-        report(experiment.export_problem)
     callbacks = UserCallbacks(experiment.callbacks, model, settings.epochs, experiment.train.steps)
     run.checkpoints_dir.mkdir(exist_ok=True)
     remove_leftovers(run.checkpoints_dir)
-    return Job.make(
+    job = Job.make(
         experiment,
         run=run,
         callbacks=callbacks,
-        checkpoints=CheckpointWriter(run.checkpoints_dir, settings.keep_checkpoints, report),
+        checkpoints=CheckpointWriter(run.checkpoints_dir, settings.keep_checkpoints),
         publisher=_publisher(experiment, run),
         watchers=watchers,
         should_stop=should_stop,
     )
+    if experiment.export_problem:
+        job.tell("on_message", experiment.export_problem)
+    return job
 
 
 def _publisher(experiment: Experiment, run: Run) -> Publisher | None:
