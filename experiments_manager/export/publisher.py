@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.export import versions
+from experiments_manager.export.reasons import reason
 from experiments_manager.export.servable import ExportError, Servable
 from experiments_manager.runs.background import NewestOnly
 
@@ -105,7 +106,7 @@ class Publisher:
             self._template.verify(stage, candidate, self._probe, self._tolerance)
             target = self._folder / str(candidate.version)
             if target.exists():  # the same step of a run that was resumed from before it
-                shutil.rmtree(target)
+                versions.remove(self._folder, candidate.version)
             stage.rename(target)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
@@ -116,9 +117,8 @@ class Publisher:
 
     def _failed(self, candidate: Candidate, error: BaseException) -> None:
         logger.debug("version %s was not published", candidate.version, exc_info=error)
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         if not self._failing:
-            self._outcomes.append((candidate.version, lines[0]))
+            self._outcomes.append((candidate.version, f"{reason(error)}."))
         self._failing = True
 
 
@@ -141,7 +141,7 @@ class _Template:
             if isinstance(error, OSError | tf.errors.OpError):
                 raise
             raise ExportError(
-                f"The model cannot be exported: {str(error).strip().splitlines()[0]} "
+                f"The model cannot be exported: {reason(error)}. "
                 "Give a `serving` hook that uses only what TensorFlow can save, or set `export = False`."
             ) from error
         # It names the values that these variables had; versions hold others.

@@ -19,11 +19,15 @@ def versions(folder: Path) -> list[int]:
 def prune(folder: Path, keep: int) -> None:
     """Removes all but the newest `keep` versions; 0 keeps all."""
     for version in versions(folder)[: -keep or None] if keep else []:
-        # Renamed first: a server never sees a half-removed version.
-        doomed = folder / f"{STAGE_PREFIX}old-{version}"
-        shutil.rmtree(doomed, ignore_errors=True)
-        (folder / str(version)).rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+        remove(folder, version)
+
+
+def remove(folder: Path, version: int) -> None:
+    """Removes a version; renamed first, so that a server never sees half of it."""
+    doomed = folder / f"{STAGE_PREFIX}old-{version}"
+    shutil.rmtree(doomed, ignore_errors=True)
+    (folder / str(version)).rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:

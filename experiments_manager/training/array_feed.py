@@ -254,10 +254,11 @@ def augmented(augment: Callable[..., Any], parts: Any, seed: tf.Tensor) -> Any:
     """Applies `augment(x, y, seed)` to one sample; weights pass through.
 
     Args:
-        augment: The hook; returns `(x, y)`.
+        augment: The hook; returns `(x, y)`, or `x` alone where `y` stays.
         parts: `(x, y)` or `(x, y, sample_weight)` of one sample.
         seed: int64 `[2]`, for `tf.random.stateless_*` and `tf.image.stateless_random_*`.
     """
     x, y, *rest = parts if isinstance(parts, tuple) else (parts, None)
-    x, y = augment(x, y, seed)
+    changed = augment(x, y, seed)
+    x, y = changed if isinstance(changed, tuple) else (changed, y)
     return (x, y, *rest)

@@ -64,7 +64,7 @@ def between_calls(job: Job) -> None:
 
 def heed_signals(job: Job) -> None:
     """News and signals alone, for when the state is not one to be saved: in a validation, the averages are in place."""
-    report_versions(job)
+    tell_news(job)
     if job.should_stop():
         raise Interrupted
 
@@ -75,8 +75,10 @@ def steps_to_next_stop(job: Job) -> int | None:
     return None if every is None else every - job.experiment.state.progress.global_step % every
 
 
-def report_versions(job: Job) -> None:
-    """Tells the watchers what became of versions that were handed to the publisher."""
+def tell_news(job: Job) -> None:
+    """Tells the watchers what became of checkpoints and versions, which are written in the background."""
+    for text in job.checkpoints.messages():
+        job.tell("on_message", text)
     for version, problem in job.publisher.outcomes() if job.publisher else ():
         if problem is None:
             job.tell("on_version", VersionPublished(version, job.run.exports_dir / str(version)))

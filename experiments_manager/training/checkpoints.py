@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import logging
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from experiments_manager.export.reasons import reason
 from experiments_manager.runs import atomic
 from experiments_manager.runs.background import NewestOnly
 from experiments_manager.runs.checksums import DamagedError, verify_checksums, write_checksums
@@ -136,14 +138,21 @@ class CheckpointWriter:
     Args:
         folder: The run's `checkpoints/`.
         keep: How many to keep.
-        report: Told, once, that writing fails, and again when it works again.
     """
 
-    def __init__(self, folder: Path, keep: int, report: Callable[[str], None]) -> None:
-        self._folder, self._keep, self._report = folder, max(1, keep), report
+    def __init__(self, folder: Path, keep: int) -> None:
+        self._folder, self._keep = folder, max(1, keep)
         self._failing = False
+        self._messages: collections.deque[str] = collections.deque()
         self.last_written = time.monotonic()
         self._worker: NewestOnly[tuple[Path, Snapshot]] = NewestOnly(self._write, self._failed, name="checkpoints")
+
+    def messages(self) -> list[str]:
+        """Gives what there is to say since the last call: once that writing fails, and once that it works again."""
+        found = []
+        while self._messages:
+            found.append(self._messages.popleft())
+        return found
 
     def stage(self) -> Path:
         """Makes the folder into which a feed may write its iterator now, and the rest goes later."""
@@ -175,8 +184,8 @@ class CheckpointWriter:
     def failed(self, error: BaseException) -> None:
         """Notes that a checkpoint could not be written; training goes on."""
         if not self._failing:
-            self._report(
-                f"A checkpoint could not be written: {_reason(error)}. Training goes on and tries again at the next "
+            self._messages.append(
+                f"A checkpoint could not be written: {reason(error)}. Training goes on and tries again at the next "
                 f"occasion; free some space on the disk that holds {self._folder}."
             )
         self._failing = True
@@ -189,7 +198,7 @@ class CheckpointWriter:
             return
         write_checkpoint(stage, self._folder, snapshot)
         if self._failing:
-            self._report("Checkpoints are written again.")
+            self._messages.append("Checkpoints are written again.")
         self._failing = False
         for old in checkpoints(self._folder)[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
@@ -204,11 +213,6 @@ def _is_finite(snapshot: Snapshot) -> bool:
     averages = [value for name, value in snapshot.tensors.items() if name.startswith("averages/")]
     weights = averages or [value for name, value in snapshot.tensors.items() if name.startswith("model/")]
     return all(bool(tf.reduce_all(tf.math.is_finite(value))) for value in weights if value.dtype.is_floating)
-
-
-def _reason(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__
 
 
 def extras_for(feeds: dict[str, Any], stage: Path) -> dict[str, Any]:

@@ -27,8 +27,8 @@ from experiments_manager.training.boundaries import (
     checkpoint_on_interrupt,
     heed_signals,
     publish,
-    report_versions,
     steps_to_next_stop,
+    tell_news,
 )
 from experiments_manager.training.building import Experiment
 from experiments_manager.training.errors import DataError, DivergedError
@@ -204,7 +204,7 @@ def _finish_epoch(job: Job, logs: dict[str, float], rate: float, seconds: float)
     progress.last_logs = logs
     improved = progress.best is not None and progress.best.step == progress.global_step
     job.tell("on_epoch", EpochReport(progress.epoch, progress.global_step, logs, rate, seconds, improved))
-    report_versions(job)
+    tell_news(job)
     age = time.monotonic() - job.checkpoints.last_written
     if age > SECONDS_BETWEEN_EPOCH_CHECKPOINTS:
         checkpoint(job)
