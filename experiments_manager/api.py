@@ -193,6 +193,7 @@ def _watchers(
 
     def make(run: Run, settings: Settings) -> list[Watcher]:
         from experiments_manager.monitoring.metrics_csv import MetricsCsv
+        from experiments_manager.monitoring.profile import StepProfile
         from experiments_manager.monitoring.progress import terminal_progress
         from experiments_manager.monitoring.tensorboard import TensorBoardLogs, code_block
 
@@ -202,6 +203,8 @@ def _watchers(
         if settings.tensorboard:
             source = run.settings_file.read_text(encoding="utf-8", errors="replace")
             chosen.append(TensorBoardLogs(run.logs_dir, {"settings": code_block(source)}))
+        if settings.profile:
+            chosen.append(StepProfile(run.logs_dir))
         chosen.append(_messages_only() if quiet else terminal_progress())
         return [*chosen, *further]
 

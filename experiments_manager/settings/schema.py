@@ -138,7 +138,6 @@ class Values(pydantic.BaseModel):
     output_names: Names | None = setting(None, "Export", "Names of the served model's outputs. `None`: the model's own.", "served_head_names")
 
     tensorboard: Flag = setting(True, "Monitoring", "Write logs for TensorBoard.")
-    log_every_steps: PositiveCount | None = setting(None, "Monitoring", "Log scalars also between epochs, after this many steps.")
     profile: Flag = setting(False, "Monitoring", "Record a profile of some steps for TensorBoard.", "use_profiling")
 
     server_host: Text = setting("localhost", "Serving", "Host of the model server.", "tensorflow_server_address")

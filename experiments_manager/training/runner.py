@@ -300,15 +300,18 @@ def _finish(job: Job, state: str, seconds: float) -> RunResult:
         "metrics": progress.last_logs,
     }
     exported = job.run.exports_dir / str(published[-1]) if published else None
-    job.run.finish(
-        state,
-        seconds=seconds,
-        global_step=progress.global_step,
-        stop_reason=progress.stop_reason,
-        exported_model=exported and exported.relative_to(job.run.path).as_posix(),
-        last_version=published[-1] if published else None,
-        **fields,
-    )
+    try:
+        job.run.finish(
+            state,
+            seconds=seconds,
+            global_step=progress.global_step,
+            stop_reason=progress.stop_reason,
+            exported_model=exported and exported.relative_to(job.run.path).as_posix(),
+            last_version=published[-1] if published else None,
+            **fields,
+        )
+    except RunError as error:  # a full disk: what was trained is there all the same
+        job.tell("on_message", f"The run is {state}, but its run.json could not say so: {error}")
     return RunResult(job.run.path, state, exported_model=exported, stop_reason=progress.stop_reason, **fields)
 
 
