@@ -62,7 +62,7 @@ CASES = {
     "regression": Case(
         "regression",
         ROOT / "examples/regression/mysettings_curve_fitting.py",
-        ("checkpoint_every_steps=7", "epochs=300", "early_stopping_patience=20", "learning_rate=0.01"),
+        ("checkpoint_every_steps=7", "epochs=400", "early_stopping_patience=40"),
     ),
     "digits": Case(
         "digits",
