@@ -63,9 +63,6 @@ def build_experiment(settings: Settings, devices: Devices, run: Any = None, *, w
         DataError: If the data cannot be trained on.
         TrainingError: If model, data and settings do not fit together.
     """
-    precision = keras.config.dtype_policy()
-    keras.utils.clear_session()  # names of layers begin anew, so inputs and outputs are called the same in each run
-    keras.config.set_dtype_policy(precision)  # which Keras has forgotten, too
     with located(settings, "dataset"):
         return _build_experiment(settings, devices, run, with_export)
 

@@ -77,7 +77,7 @@ def _model_lines(experiment: Experiment) -> list[str]:
     return [
         f"model       {model.name}: {trainable:,} trainable and {frozen:,} other parameters",
         f"memory      {held / 2**20:.1f} MiB for weights, optimiser and averages",
-        f"optimizer   {type(model.optimizer).__name__}, learning rate {float(model.optimizer.learning_rate):g}",
+        f"optimizer   {type(model.optimizer).__name__}, learning rate {state.learning_rate:g}",
         f"watched     {experiment.judge.monitor}, {experiment.judge.mode}imum",
     ]
 

@@ -60,7 +60,7 @@ def train_epochs(job: Job) -> None:
         try:
             with explained(experiment), checkpoint_on_interrupt(job):
                 logs = _train_epoch(job)
-                rate = _learning_rate(experiment.model)
+                rate = state.learning_rate
                 logs |= _validate_and_judge(job, logs)
         except DivergedError as error:
             reload_after_divergence(job, error)
@@ -186,7 +186,7 @@ def _judge(job: Job, logs: dict[str, float]) -> None:
 
 def _lower_learning_rate(job: Job) -> None:
     settings, optimizer = job.experiment.settings, job.experiment.model.optimizer
-    rate = float(optimizer.learning_rate)
+    rate = job.experiment.state.learning_rate
     lower = max(rate * settings.reduce_lr_factor, settings.min_learning_rate)
     if np.float32(lower) < np.float32(rate):
         optimizer.learning_rate = lower
@@ -208,7 +208,3 @@ def _finish_epoch(job: Job, logs: dict[str, float], rate: float, seconds: float)
     age = time.monotonic() - job.checkpoints.last_written
     if age > SECONDS_BETWEEN_EPOCH_CHECKPOINTS:
         checkpoint(job)
-
-
-def _learning_rate(model: Any) -> float:
-    return float(model.optimizer.learning_rate) if model.optimizer is not None else float("nan")

@@ -46,7 +46,7 @@ def reload_after_divergence(job: Job, error: DivergedError) -> None:
     job.checkpoints.wait()
     if not restore_latest(job):
         raise DivergedError(f"{error} There is no checkpoint yet to go back to.", error.step) from error
-    rate = float(model.optimizer.learning_rate)
+    rate = state.learning_rate
     for _ in range(reloads):  # the checkpoint's rate is from before earlier reloads from the same one
         rate *= settings.reduce_lr_factor
     try:

@@ -49,6 +49,13 @@ class TrainingState:
         self._copy_weights = _copy_function([variable.value for variable in model.variables])
         self._copy_transient = _copy_function(self._transient)
 
+    @property
+    def learning_rate(self) -> float:
+        """The rate in force; NaN where a model of the user's has no optimizer."""
+        optimizer = self.model.optimizer
+        # Through a tensor, since on several devices the variable is several.
+        return float("nan") if optimizer is None else float(tf.convert_to_tensor(optimizer.learning_rate))
+
     @functools.cached_property
     def variables(self) -> dict[str, tf.Variable]:
         """All variables of the state by name; looked up once the training step was traced."""

@@ -141,10 +141,12 @@ def _on_replicas(step: StepFunction, data: Any) -> dict[str, tf.Tensor]:
         return _plain(step(tf.nest.map_structure(lambda part: _share(part, number, replicas), data)))
 
     logs = strategy.run(replica_step)
-    return {
-        name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) if value.dtype.is_floating else value
-        for name, value in logs.items()
-    }
+    return {name: _mean(strategy.experimental_local_results(value)) for name, value in logs.items()}
+
+
+def _mean(parts: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    """Over the replicas; counts are the same on each."""
+    return tf.reduce_mean(tf.stack(parts), axis=0) if parts[0].dtype.is_floating else parts[0]
 
 
 def _plain(logs: Any) -> dict[str, tf.Tensor]:
