@@ -105,6 +105,11 @@ class Training:
         return " parameters on " in self.output
 
     @property
+    def manifest(self) -> dict[str, Any]:
+        """What run.json says."""
+        return json.loads((self.run_dir / "run.json").read_text())
+
+    @property
     def step(self) -> int:
         """Global step of the newest checkpoint; 0 before the first."""
         with contextlib.suppress(OSError, ValueError):
@@ -243,7 +248,13 @@ def train_undisturbed(case: Case, working_dir: Path) -> Uninterrupted:
 
 
 def kill_until_finished(
-    case: Case, working_dir: Path, most_kills: int, reference: Uninterrupted, chance: random.Random
+    case: Case,
+    working_dir: Path,
+    most_kills: int,
+    reference: Uninterrupted,
+    chance: random.Random,
+    *,
+    haste: float = 0.9,
 ) -> collections.Counter[str]:
     """Starts the same command again and again, killing it each time, until a process finishes.
 
@@ -253,6 +264,7 @@ def kill_until_finished(
         most_kills: After so many, the next process is left alone.
         reference: The undisturbed run, for how long things take.
         chance: Chooses the moments.
+        haste: They fall into this share of what remains of the run.
 
     Returns:
         How many kills there were at which moment.
@@ -264,7 +276,7 @@ def kill_until_finished(
     while True:
         with Training(case, working_dir) as training:
             moment = _choose_moment(chance) if kills.total() < most_kills else None
-            if moment is not None and _reach(training, moment, reference, chance):
+            if moment is not None and _reach(training, moment, reference, haste, chance):
                 training.kill()
                 kills[moment] += 1
                 continue
@@ -278,10 +290,10 @@ def _choose_moment(chance: random.Random) -> str:
     return chance.choices(list(MOMENTS), list(MOMENTS.values()))[0]
 
 
-def _reach(training: Training, moment: str, reference: Uninterrupted, chance: random.Random) -> bool:
+def _reach(training: Training, moment: str, reference: Uninterrupted, haste: float, chance: random.Random) -> bool:
     """Waits for a moment at which to kill; false where the process ended first."""
     steps = reference.outcome.progress["global_step"]
-    remaining = reference.training * (1 - training.step / steps) + 0.5
+    remaining = haste * (reference.training * (1 - training.step / steps) + 0.5)
     if moment == "anywhere":
         return not training.wait_for(lambda: False, chance.uniform(0, reference.start_up + remaining)) and (
             not training.has_ended

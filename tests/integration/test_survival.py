@@ -1,0 +1,73 @@
+"""A run that is killed anywhere, or asked to stop, ends exactly as one that was not.
+
+The experiments in `survival/` cover, each in a run of some seconds: arrays with an `augment` hook, batch normalisation,
+a falling learning rate and early stopping; random operations in a pipeline's map, two inputs and accumulated gradients;
+a pipeline whose iterator is saved, in float16 with a growing loss scale; short epochs that share the build of a
+shuffled pipeline; a Python generator. Dropout is everywhere, and all checkpoints fall inside epochs.
+"""
+
+import csv
+import io
+import json
+import socket
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+POSITIONS = {
+    "augmented_arrays": "arrays",
+    "random_map": "replayed",
+    "half_precision": "saved iterator",
+    "short_epochs": "replayed",
+    "generator": "replayed",
+}
+INTERRUPTED = 75
+BAD_INPUT = 2
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(laboratory, bench, name):
+    kills, killed, output = laboratory.killed(name)
+    expected = laboratory.undisturbed(name).outcome
+    assert bench.differences(expected, killed) == []
+    assert bench.lost_and_doubled(expected, killed) == (0, 0)
+    assert kills >= 2, "it finished before it could be killed: this shows too little"
+    assert "Taking over the lock" in output
+
+
+@pytest.mark.parametrize(("name", "position"), POSITIONS.items())
+def test_the_manifest_says_how_the_place_in_the_data_is_found_again(laboratory, name, position):
+    laboratory.undisturbed(name)
+    manifest = json.loads((laboratory.folder / "undisturbed" / name / "run.json").read_text())
+    assert (manifest["state"], manifest["data_position"]) == ("finished", position)
+
+
+def test_the_experiments_show_what_they_are_there_for(laboratory):
+    arrays = laboratory.undisturbed("augmented_arrays").outcome
+    rates = [row["learning_rate"] for row in csv.DictReader(io.StringIO(arrays.metrics.decode()))]
+    assert len(set(rates)) > 1, "the learning rate was never lowered"
+    assert "has not improved" in arrays.progress["stop_reason"]
+    scales = [name for name in laboratory.undisturbed("half_precision").outcome.tensors if name.endswith("_scale")]
+    assert scales, "there is no loss scale"
+
+
+def test_each_stop_signal_leaves_a_run_that_goes_on_as_if_nothing_had_been(laboratory):
+    told, run_dir = laboratory.signalled()
+    for name, (code, state, output) in told.items():
+        assert (code, state) == (INTERRUPTED, "interrupted"), output
+        assert f"{name}: stopping at the next step." in output
+    assert laboratory.differences("short_epochs", run_dir) == []
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(laboratory):
+    file, output, run_dir = laboratory.damaged()
+    assert f"A checkpoint is damaged and passed over: {file} is damaged." in output
+    assert laboratory.differences("half_precision", run_dir) == []
+
+
+def test_a_second_process_on_the_same_run_is_refused_naming_host_and_process(laboratory):
+    process, code, output, went_on = laboratory.shared()
+    assert code == BAD_INPUT, output
+    assert f"got process {process} on host {socket.gethostname()}" in output
+    assert went_on
