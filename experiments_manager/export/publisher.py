@@ -68,7 +68,8 @@ class Publisher:
         self._outcomes: collections.deque[tuple[int, str | None]] = collections.deque()
         self.published: list[int] = []
         self._failing = False
-        self._copy = tf.function(lambda: [tf.identity(variable) for variable in servable.variables], autograph=False)
+        copy = tf.function(lambda: [tf.identity(variable) for variable in servable.variables], autograph=False)
+        self._copy = copy.get_concrete_function()
         self._worker: NewestOnly[Candidate] = NewestOnly(self._publish, self._failed, name="exports")
         versions.sweep(folder)
 

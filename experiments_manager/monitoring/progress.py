@@ -228,9 +228,10 @@ class LastingStream:
 
 
 def headline(start: RunStart) -> str:
-    """One line that says what runs where."""
+    """What runs where, and how a resume would find its place in the data."""
     resumed = f", from epoch {start.first_epoch} on" if start.first_epoch > 1 else ""
-    return f"{start.session_name}: {start.parameters:,} parameters on {', '.join(start.devices)}{resumed}"
+    what = f"{start.session_name}: {start.parameters:,} parameters on {', '.join(start.devices)}{resumed}"
+    return f"{what}\nposition in the data: {start.data_position}" if start.data_position else what
 
 
 def place_of(progress: events.Progress, start: RunStart) -> str:

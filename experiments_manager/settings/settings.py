@@ -167,7 +167,7 @@ class Settings:
         try:
             return self.run_user_code(found.given_name, found.value, *positional, **named)
         except StopIteration as error:
-            raise UserCodeError(found.given_name, self._place_of(error, hook), error) from error
+            raise UserCodeError(found.given_name, self.place_of(error) or self.location(hook), error) from error
 
     def active(self) -> contextlib.AbstractContextManager[None]:
         """While this lasts, `import` finds the modules beside the user's files, also from code outside of hook calls.
@@ -198,11 +198,12 @@ class Settings:
             except (StopIteration, UserCodeError):
                 raise
             except (Exception, SystemExit) as error:
-                raise UserCodeError(name, self._place_of(error, name), error) from error
+                raise UserCodeError(name, self.place_of(error) or self.location(name), error) from error
 
-    def _place_of(self, error: BaseException, name: str) -> str:
+    def place_of(self, error: BaseException) -> str | None:
+        """`file:line` of the deepest frame of an exception in the user's own files, or `None` where none is in them."""
         place = self._local_modules.deepest_place(error.__traceback__)
-        return problem_at(*place, name, "").place if place else self.location(name)
+        return problem_at(*place, "", "").place if place else None
 
     def _everything_offered(self, offered: dict[str, Any]) -> dict[str, Any]:
         from_settings = {

@@ -29,7 +29,7 @@ class Averages:
         self.averages = [
             tf.Variable(weight, trainable=False, name=f"average_{number}") for number, weight in enumerate(self.weights)
         ]
-        self._swap = tf.function(self._exchange, autograph=False)
+        self._swap = tf.function(self._exchange, autograph=False).get_concrete_function()
 
     def update(self, step: tf.Tensor) -> None:
         """In the graph, in cross-replica context: moves the averages after training step `step`."""

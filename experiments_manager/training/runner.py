@@ -22,6 +22,7 @@ from experiments_manager.training.building import Experiment, build_experiment, 
 from experiments_manager.training.checkpoints import CheckpointWriter
 from experiments_manager.training.description import describe_model
 from experiments_manager.training.devices import Devices, prepared_devices
+from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.events import RunEnd, RunStart, Watcher
 from experiments_manager.training.feed import POSITIONS
 from experiments_manager.training.job import Interrupted, Job
@@ -118,7 +119,7 @@ def start_or_resume(
             _start(run, settings, command)
             return _execute(run, settings, **options)
     options.pop("command", None)
-    return resume_run(run, **options)
+    return resume_run(run, settings.overrides, **options)
 
 
 def resume_run(
@@ -168,6 +169,7 @@ def _execute(
     try:
         with (
             _recorded_failure(run),
+            _attributed(settings),
             settings.active(),
             prepared_devices(settings) as devices,
             working_directory(settings, run.path),
@@ -181,6 +183,7 @@ def _execute(
                 if resuming and restore_latest(job):
                     _reconsider_stop(job)
                 _announce(job, devices)
+                _say_if_done(job)
                 try:
                     train_epochs(job)
                     state = "finished"
@@ -248,6 +251,16 @@ def _reconsider_stop(job: Job) -> None:
     by_patience = progress.stop_reason not in (None, STOPPED_BY_CALLBACK)
     if by_patience and (patience is None or progress.epochs_without_improvement < patience):
         progress.stop_reason = None
+
+
+def _say_if_done(job: Job) -> None:
+    progress, epochs = job.experiment.state.progress, job.experiment.settings.epochs
+    if progress.epoch >= epochs or progress.stop_reason:
+        reason = f": {progress.stop_reason}" if progress.stop_reason else ""
+        text = (
+            f"All is done already, in {progress.epoch} epochs{reason}. To train on, resume with more epochs or patience"
+        )
+        job.tell("on_message", f"{text}, e.g. `--set epochs={2 * progress.epoch}`.")
 
 
 def _announce(job: Job, devices: Devices) -> None:
@@ -325,6 +338,20 @@ def _recorded_failure(run: Run) -> Iterator[None]:
         with contextlib.suppress(RunError):
             run.finish("failed", error={"type": type(cause).__name__, "text": str(error), "place": _place(error)})
         raise
+
+
+@contextlib.contextmanager
+def _attributed(settings: Settings) -> Iterator[None]:
+    """Says of an error in the user's layers, losses, metrics or callbacks that it is theirs, and where."""
+    try:
+        yield
+    except (SettingsError, UserCodeError, TrainingError, RunError):
+        raise
+    except Exception as error:
+        place = settings.place_of(error)
+        if place is None:
+            raise
+        raise UserCodeError("training", place, error) from error
 
 
 def _place(error: BaseException) -> str | None:

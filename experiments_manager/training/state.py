@@ -124,7 +124,8 @@ class TrainingState:
 
 
 def _copy_function(variables: Sequence[tf.Variable]) -> Any:
-    return tf.function(lambda: [tf.identity(variable) for variable in variables], autograph=False)
+    copy_all = tf.function(lambda: [tf.identity(variable) for variable in variables], autograph=False)
+    return copy_all.get_concrete_function()
 
 
 def _seed_states(model: keras.Model) -> list[tuple[str, keras.Variable]]:

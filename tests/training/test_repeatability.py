@@ -2,6 +2,7 @@
 
 import pytest
 
+from experiments_manager.settings import UserCodeError
 from experiments_manager.training.pace import Pace
 
 NOISY = """
@@ -184,7 +185,7 @@ CRASH = """
 def test_a_run_that_crashed_goes_on_from_the_checkpoint_of_so_many_steps(
     experiment, resume, uninterrupted, same_bits, only_run, every
 ):
-    with pytest.raises(MemoryError, match="no more memory"):
+    with pytest.raises(UserCodeError, match="mysettings_curve.py:[0-9]+: training: MemoryError: no more memory"):
         experiment(NOISY + CRASH, {"checkpoint_every_steps": every})
     crashed = only_run()
     assert crashed.manifest["state"] == "failed"
