@@ -15,13 +15,15 @@ import keras
 import tensorflow as tf
 
 from experiments_manager.export.servable import ExportError, Servable, servable_from_hook, servable_from_model
-from experiments_manager.settings import Lazy, Problem, Settings, SettingsError
+from experiments_manager.settings import Lazy, Settings
 from experiments_manager.training.averaging import Averages
+from experiments_manager.training.compiling import compiled_model
 from experiments_manager.training.devices import Devices
-from experiments_manager.training.errors import DataError, TrainingError
+from experiments_manager.training.errors import DataError
 from experiments_manager.training.feed import Feed, Shape
 from experiments_manager.training.feeds import make_feed
-from experiments_manager.training.seeds import derive, reseed_for_pipeline, seed_everything
+from experiments_manager.training.hook_calls import located, seeded, wrong
+from experiments_manager.training.seeds import derive, reseed_for_pipeline
 from experiments_manager.training.state import TrainingState
 from experiments_manager.training.stopping import Judge
 
@@ -78,7 +80,7 @@ def _build_experiment(settings: Settings, devices: Devices, run: Any, with_expor
             'for the split "train", got None.'
         )
     validation = feed_for(settings, "validation")
-    model = _compiled_model(settings, train)
+    model = compiled_model(settings, train)
     averages = Averages(model.trainable_variables, settings.ema_momentum) if settings.ema_momentum else None
     step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step", aggregation=_FIRST)
     state = TrainingState(model, step, averages)
@@ -99,13 +101,6 @@ def _build_experiment(settings: Settings, devices: Devices, run: Any, with_expor
 
 
 _FIRST = tf.VariableAggregation.ONLY_FIRST_REPLICA
-
-
-@contextlib.contextmanager
-def seeded(settings: Settings, *labels: str | int) -> Iterator[None]:
-    """Inside, everything random follows from the seed and `labels`."""
-    seed_everything(derive(settings.random_seed, *labels))
-    yield
 
 
 def feed_for(settings: Settings, split: str) -> Feed | None:
@@ -154,90 +149,13 @@ def _augment(settings: Settings) -> Callable[..., Any]:
     return augment
 
 
-def _compiled_model(settings: Settings, train: Feed) -> keras.Model:
-    with seeded(settings, "model"):
-        model = settings.call("model")
-    if not isinstance(model, keras.Model):
-        raise _problem(settings, "model", f"Expected a `keras.Model`, got {type(model).__name__}. Return one.")
-    with seeded(settings, "optimizer"):
-        learning_rate = settings.resolve("learning_rate", model=model, steps_per_epoch=train.steps)
-        loss = settings.resolve("loss", model=model)
-        optimizer = _optimizer(settings, model, loss, learning_rate, train.steps)
-        _configure(settings, optimizer, learning_rate)
-        metrics = settings.resolve("metrics", model=model, loss=loss) if settings.has("metrics") else None
-        weights = settings.resolve("loss_weights", model=model) if settings.has("loss_weights") else None
-    if not (loss is None and model.compiled):
-        model.compile(
-            optimizer=optimizer, loss=loss, metrics=metrics or None, loss_weights=weights or None, jit_compile=False
-        )
-    _build(settings, model, train)
-    return model
-
-
-def _optimizer(settings: Settings, model: keras.Model, loss: Any, rate: Any, steps: int | None) -> Any:
-    if not settings.has("optimizer"):
-        return keras.optimizers.Adam(rate)
-    optimizer = settings.resolve("optimizer", model=model, loss=loss, learning_rate=rate, steps_per_epoch=steps)
-    if isinstance(optimizer, str):
-        try:
-            optimizer = keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": rate}})
-        except ValueError as error:
-            text = f"Keras knows no optimizer of this name. Expected e.g. 'adam' or 'sgd', got {optimizer!r}."
-            raise _problem(settings, "optimizer", f"{text} Correct it, or make the optimizer yourself.") from error
-    if not isinstance(optimizer, keras.optimizers.Optimizer):
-        kind = type(optimizer).__name__
-        raise _problem(settings, "optimizer", f"Expected a Keras optimizer or its name, got {kind}. Give one.")
-    return optimizer
-
-
-def _configure(settings: Settings, optimizer: Any, learning_rate: Any) -> None:
-    """Applies clipping and accumulation, which Keras keeps as attributes of an optimizer that is not built yet."""
-    if settings.gradient_clip_norm is not None:
-        optimizer.clipnorm = optimizer.clipvalue = None
-        optimizer.global_clipnorm = settings.gradient_clip_norm
-    if settings.gradient_clip_value is not None:
-        optimizer.clipnorm = optimizer.global_clipnorm = None
-        optimizer.clipvalue = settings.gradient_clip_value
-    if (settings.gradient_accumulation_steps or 1) > 1:
-        optimizer.gradient_accumulation_steps = settings.gradient_accumulation_steps
-    scheduled = isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule)
-    if settings.reduce_lr_patience is not None and scheduled:
-        text = f"A schedule cannot be lowered on a plateau. Expected a number, got {type(learning_rate).__name__}."
-        raise _problem(settings, "learning_rate", f"{text} Take away the schedule or `reduce_lr_patience`.")
-
-
-def _build(settings: Settings, model: keras.Model, train: Feed) -> None:
-    """Makes all variables, on one batch's shapes, before anything is compiled or restored."""
-    batch = train.sample_batch()
-    try:
-        # What `fit` itself does first; Keras has no public name for it.
-        model._symbolic_build(data_batch=batch)
-    except Exception as error:
-        own_step = type(model).train_step is not keras.Model.train_step
-        if not (own_step and model.variables):
-            reason = _last_line(error)
-            raise DataError(
-                f"dataset: model and data do not fit together: {reason} "
-                f"A batch holds {Shape.of(batch).text}. Change `dataset`, `loss` or the model."
-            ) from error
-    if model.optimizer is not None and not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    useful = [line for line in lines if not line.startswith(("Arguments received", "•", "'"))]
-    text = (useful or lines or [type(error).__name__])[0]
-    return text if text.endswith((".", ":")) else text + "."
-
-
 def _class_weight(settings: Settings, train: Feed) -> dict[int, float] | None:
     if not settings.has("class_weight"):
         return None
     weights = settings.resolve("class_weight", train_data=Lazy(train.as_dataset))
     if not isinstance(train.spec, tuple) or len(train.spec) < 2 or tf.nest.is_nested(train.spec[1]):
         text = f"Expected data of the form (x, y) with one array y, got {Shape.of(train.spec).text}."
-        raise _problem(settings, "class_weight", f"{text} Give sample weights as the third part of the data instead.")
+        raise wrong(settings, "class_weight", f"{text} Give sample weights as the third part of the data instead.")
     return {int(label): float(weight) for label, weight in weights.items()} if weights else None
 
 
@@ -257,7 +175,7 @@ def _callbacks(
     for callback in found:
         if not isinstance(callback, keras.callbacks.Callback):
             text = f"Expected a list or dict of Keras callbacks, got a {type(callback).__name__} in it. Take it away."
-            raise _problem(settings, "callbacks", text)
+            raise wrong(settings, "callbacks", text)
     return found
 
 
@@ -272,7 +190,7 @@ def _judge(settings: Settings, model: keras.Model, validation: Feed | None) -> J
         near = difflib.get_close_matches(monitor, known, n=1)
         remedy = f"Write {near[0]!r}." if near else "Add it to `metrics`, or watch another."
         text = f"Nothing of this name is measured. Expected one of {', '.join(known)}, got {monitor!r}. {remedy}"
-        raise _problem(settings, "monitor", text)
+        raise wrong(settings, "monitor", text)
     return Judge.make(
         monitor,
         settings.monitor_mode,
@@ -296,22 +214,6 @@ def _servable(settings: Settings, model: keras.Model, train: Feed, run: Any) -> 
         return None, str(error)
 
 
-def _problem(settings: Settings, name: str, text: str) -> SettingsError:
-    file, _, line = settings.location(name).rpartition(":")
-    return SettingsError([Problem(file, int(line), name, text) if file else Problem(line, 0, name, text)])
-
-
-@contextlib.contextmanager
-def located(settings: Settings, hook: str) -> Iterator[None]:
-    """Puts `file:line` of the hook before what is wrong with its result."""
-    try:
-        yield
-    except DataError as error:
-        if error.place is not None:
-            raise
-        raise DataError(str(error), settings.location(hook)) from error
-
-
 @contextlib.contextmanager
 def working_directory(settings: Settings, folder: Path) -> Iterator[None]:
     """Inside, hooks of settings files of the earlier framework find the run folder as working directory."""
@@ -324,6 +226,3 @@ def working_directory(settings: Settings, folder: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
-
-
-__all__ = ["Experiment", "TrainingError", "build_experiment", "feed_for", "seeded", "located", "working_directory"]

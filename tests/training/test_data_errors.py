@@ -196,6 +196,38 @@ def test_watchers_that_cannot_be_made_fail_the_run(experiment, only_run):
     def make_watchers(run, settings):
         raise OSError("no logs")
 
-    with pytest.raises(OSError, match="no logs"):
+    with pytest.raises(UserCodeError, match=r"test_data_errors.py:\d+: training: OSError: no logs"):
         experiment(make_watchers=make_watchers)
     assert only_run().manifest["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            "loss = 'mean_squard_error'",
+            "loss: Keras knows no loss named 'mean_squard_error'. Did you mean 'mean_squared_error'?",
+        ),
+        ("metrics = ['accurcy']", "metrics: Keras knows no metric named 'accurcy'. Did you mean 'accuracy'?"),
+    ],
+)
+def test_a_misspelt_loss_or_metric_is_named_with_the_nearest_one(experiment, source, message):
+    with pytest.raises(SettingsError) as caught:
+        experiment(source + "\n")
+    assert message in str(caught.value)
+    assert "mysettings_curve.py:" in str(caught.value)
+
+
+def test_a_layer_of_the_users_that_raises_is_reported_as_user_code_with_its_line(experiment, only_run):
+    source = """
+class Broken(keras.layers.Layer):
+    def call(self, x):
+        return x[: undefined_name]
+
+
+def model(hparams):
+    return keras.Sequential([keras.Input((1,)), Broken(), keras.layers.Dense(1)])
+"""
+    with pytest.raises(UserCodeError, match="undefined_name"):
+        experiment(source)
+    assert "mysettings_curve.py:" in only_run().manifest["error"]["place"]

@@ -1,0 +1,131 @@
+"""The model and what trains it: optimiser, loss and metrics from the hooks, compiled and built."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from experiments_manager.settings import Settings
+from experiments_manager.training.errors import DataError
+from experiments_manager.training.feed import Feed, Shape
+from experiments_manager.training.hook_calls import seeded, wrong
+
+
+def compiled_model(settings: Settings, train: Feed) -> keras.Model:
+    """Calls the hooks that make the model and what trains it, compiles and builds.
+
+    Args:
+        settings: Checked settings.
+        train: The training data; its first batch gives the shapes.
+
+    Raises:
+        UserCodeError: If a hook raises.
+        SettingsError: If a hook gives something that Keras cannot use.
+        DataError: If model, loss and data do not fit together.
+    """
+    with seeded(settings, "model"):
+        model = settings.call("model")
+    if not isinstance(model, keras.Model):
+        raise wrong(settings, "model", f"Expected a `keras.Model`, got {type(model).__name__}. Return one.")
+    with seeded(settings, "optimizer"):
+        learning_rate = settings.resolve("learning_rate", model=model, steps_per_epoch=train.steps)
+        loss = settings.resolve("loss", model=model)
+        optimizer = _optimizer(settings, model, loss, learning_rate, train.steps)
+        _configure(settings, optimizer, learning_rate)
+        metrics = settings.resolve("metrics", model=model, loss=loss) if settings.has("metrics") else None
+        _refuse_unknown_names(settings, "loss", loss, keras.losses)
+        _refuse_unknown_names(settings, "metrics", metrics, keras.metrics)
+        weights = settings.resolve("loss_weights", model=model) if settings.has("loss_weights") else None
+    if not (loss is None and model.compiled):
+        model.compile(
+            optimizer=optimizer, loss=loss, metrics=metrics or None, loss_weights=weights or None, jit_compile=False
+        )
+    _build(settings, model, train)
+    return model
+
+
+_NAMES_OF_KERAS = {"accuracy", "acc", "crossentropy", "ce"}
+"""Metrics that `keras.Model.compile` makes out of the loss and the shapes."""
+
+
+def _refuse_unknown_names(settings: Settings, noun: str, given: Any, room: Any) -> None:
+    """Finds losses or metrics that Keras does not know, before it says so in its own, less helpful, words."""
+    for name in tf.nest.flatten(given):
+        if not isinstance(name, str) or (noun == "metrics" and name in _NAMES_OF_KERAS):
+            continue
+        try:
+            known = room.get(name) is not None
+        except ValueError:
+            known = False
+        if not known:
+            names = [known for known in dir(room) if not known.startswith("_")]
+            near = difflib.get_close_matches(name, [*names, *(_NAMES_OF_KERAS if noun == "metrics" else ())], n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"`dir(keras.{noun})` lists those of Keras."
+            what = "loss" if noun == "loss" else "metric"
+            raise wrong(settings, noun, f"Keras knows no {what} named {name!r}. {hint}")
+
+
+def _optimizer(settings: Settings, model: keras.Model, loss: Any, rate: Any, steps: int | None) -> Any:
+    if not settings.has("optimizer"):
+        return keras.optimizers.Adam(rate)
+    optimizer = settings.resolve("optimizer", model=model, loss=loss, learning_rate=rate, steps_per_epoch=steps)
+    if isinstance(optimizer, str):
+        try:
+            optimizer = keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": rate}})
+        except ValueError as error:
+            text = f"Keras knows no optimizer of this name. Expected e.g. 'adam' or 'sgd', got {optimizer!r}."
+            raise wrong(settings, "optimizer", f"{text} Correct it, or make the optimizer yourself.") from error
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        kind = type(optimizer).__name__
+        raise wrong(settings, "optimizer", f"Expected a Keras optimizer or its name, got {kind}. Give one.")
+    return optimizer
+
+
+def _configure(settings: Settings, optimizer: Any, learning_rate: Any) -> None:
+    """Applies clipping and accumulation, which Keras keeps as attributes of an optimizer that is not built yet."""
+    if settings.gradient_clip_norm is not None:
+        optimizer.clipnorm = optimizer.clipvalue = None
+        optimizer.global_clipnorm = settings.gradient_clip_norm
+    if settings.gradient_clip_value is not None:
+        optimizer.clipnorm = optimizer.global_clipnorm = None
+        optimizer.clipvalue = settings.gradient_clip_value
+    if (settings.gradient_accumulation_steps or 1) > 1:
+        optimizer.gradient_accumulation_steps = settings.gradient_accumulation_steps
+    scheduled = isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule)
+    if settings.reduce_lr_patience is not None and scheduled:
+        text = f"A schedule cannot be lowered on a plateau. Expected a number, got {type(learning_rate).__name__}."
+        raise wrong(settings, "learning_rate", f"{text} Take away the schedule or `reduce_lr_patience`.")
+
+
+def _build(settings: Settings, model: keras.Model, train: Feed) -> None:
+    """Makes all variables, on one batch's shapes, before anything is compiled or restored."""
+    batch = train.sample_batch()
+    try:
+        # What `fit` itself does first; Keras has no public name for it.
+        model._symbolic_build(data_batch=batch)
+    except Exception as error:
+        own_step = type(model).train_step is not keras.Model.train_step
+        if not (own_step and model.variables):
+            reason = _reason(error)
+            raise DataError(
+                f"dataset: model and data do not fit together: {reason} "
+                f"A batch holds {Shape.of(batch).text}. Change `dataset`, `loss` or the model."
+            ) from error
+    if model.optimizer is not None and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+
+
+_BOILERPLATE = ("Arguments received", "Exception encountered when calling", "•", "'")
+
+
+def _reason(error: Exception) -> str:
+    """The line of one of Keras' messages that says what is wrong."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    useful = [line for line in lines if not line.startswith(_BOILERPLATE)]
+    text = (useful or lines or [type(error).__name__])[0]
+    return text if text.endswith((".", ":")) else text + "."
