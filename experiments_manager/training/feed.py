@@ -66,8 +66,14 @@ class Feed(abc.ABC):
     def save(self, prefix: Path) -> None:
         """Writes what does not fit in plain numbers (an iterator's buffers) to files that begin with `prefix`."""
 
-    def restore(self, position: dict[str, Any], prefix: Path) -> None:
-        """Goes back to a saved position; the next `open` continues there."""
+    def restore(self, position: dict[str, Any], prefix: Path) -> bool:
+        """Goes back to a saved position; the next `open` continues there.
+
+        Returns:
+            Whether Python code read the data up to there again, which leaves Python's and NumPy's generators as they
+            were then. It may be reading ahead already, so they must not be touched any more.
+        """
+        return False
 
 
 POSITIONS = {

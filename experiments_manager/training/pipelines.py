@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 _RANDOM_NODES = ("Shuffle", "Random", "Generator", "Sample", "Directed")
 _PARALLEL_NODES = ("ParallelMap", "ParallelInterleave", "MapAndBatch")
+_PYTHON_OPERATIONS = ("PyFunc", "EagerPyFunc", "PyFuncStateless", "GeneratorDataset")
 _RANDOM_OPERATIONS = ("Random", "Multinomial", "TruncatedNormal", "Gamma", "Poisson", "Rng")
 
 
@@ -29,6 +30,11 @@ def is_random(dataset: tf.data.Dataset) -> bool:
         if any(operation.op_def.is_stateful for operation in _operations(node)):
             return True
     return False
+
+
+def runs_python(dataset: tf.data.Dataset) -> bool:
+    """Whether a pipeline calls Python while it is read: a generator, `tf.py_function` or `tf.numpy_function`."""
+    return any(operation.type in _PYTHON_OPERATIONS for node in _nodes(dataset) for operation in _operations(node))
 
 
 def irreproducible_operation(dataset: tf.data.Dataset) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from experiments_manager.training.checkpoints import read_latest
 from experiments_manager.training.errors import DivergedError
 from experiments_manager.training.job import Job
+from experiments_manager.training.seeds import restore_host_random_state
 
 MOST_RELOADS = 3
 """After so many, the trouble is not one unlucky batch."""
@@ -20,11 +21,15 @@ def restore_latest(job: Job) -> bool:
     if found is None:
         return False
     path, snapshot = found
+    job.experiment.state.restore(snapshot)
     feeds = {"train": job.experiment.train, "validation": job.experiment.validation}
-    for name, position in snapshot.extras["positions"].items():
-        if feeds.get(name) is not None:
-            feeds[name].restore(position, path / f"iterator-{name}")
-    job.experiment.state.restore(snapshot)  # after the feeds: building a pipeline again seeds Python and NumPy
+    restored = [
+        feeds[name].restore(position, path / f"iterator-{name}")
+        for name, position in snapshot.extras["positions"].items()
+        if feeds.get(name) is not None
+    ]
+    if not any(restored):  # building a pipeline again has seeded Python and NumPy
+        restore_host_random_state(snapshot.extras["random"])
     job.callbacks.restore(snapshot.extras["callbacks"])
     return True
 

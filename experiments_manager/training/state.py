@@ -15,7 +15,7 @@ import tensorflow as tf
 from experiments_manager.training.averaging import Averages
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.progress import TrainingProgress
-from experiments_manager.training.seeds import host_random_state, restore_host_random_state
+from experiments_manager.training.seeds import host_random_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class TrainingState:
         return Snapshot(copy.deepcopy(self.progress), tensors, extras)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Puts the state back.
+        """Puts the state back, all but that of Python's and NumPy's generators, which reading data may change again.
 
         Raises:
             TrainingError: If the model or optimiser is another one than the snapshot's.
@@ -102,7 +102,6 @@ class TrainingState:
         best = sorted(name for name in snapshot.tensors if name.startswith("best/"))
         self.best_weights = [tf.convert_to_tensor(snapshot.tensors[name]) for name in best] or None
         self.progress = copy.deepcopy(snapshot.progress)
-        restore_host_random_state(snapshot.extras["random"])
 
     def weights(self) -> list[tf.Tensor]:
         """Copies all variables of the model as they are now (the averages, inside `Averages.in_place`)."""

@@ -17,9 +17,10 @@ from experiments_manager.training.pipelines import (
     irreproducible_operation,
     is_random,
     reshuffles_inside,
+    runs_python,
     without_endless_repeat,
 )
-from experiments_manager.training.seeds import derive
+from experiments_manager.training.seeds import derive, host_random_state, restore_host_random_state
 
 REPLAYED_BATCHES = 64
 """Batches that a resume may run through again where passes are so short that building costs more than reading."""
@@ -68,6 +69,7 @@ class StreamFeed(Feed):
         self.irreproducible = irreproducible_operation(dataset)
         """A random operation in a parallel map, which makes no two runs equal; or `None`."""
         self._random = varies or is_random(self._dataset)
+        self._host_state = host_random_state() if runs_python(self._dataset) else None
         self._reshuffles = reshuffles_inside(self._dataset)
         self._saveable = can_be_saved(self._prepared(self._dataset, 0))
 
@@ -123,6 +125,8 @@ class StreamFeed(Feed):
         build, before = divmod(number, self._passes_per_build)
         if self._random and self._rebuild and (build != self._build or self._passes_begun > before):
             self._dataset, self._build, self._passes_begun = self._one_pass(self._hook(build)), build, 0
+        elif self._host_state is not None and self._passes_begun == 0:  # as right after the hook
+            restore_host_random_state(self._host_state)
         while self._passes_per_build > 1 and self._passes_begun < before:
             self._new_iterator(skip=self.steps)  # shuffles draw from where the pass before left them
         self._iterator = self._new_iterator(skip)
@@ -188,12 +192,13 @@ class StreamFeed(Feed):
         if self._saves_iterator and self._taken:
             tf.train.Checkpoint(iterator=self._iterator).write(str(prefix))
 
-    def restore(self, position: dict[str, Any], prefix: Path) -> None:
+    def restore(self, position: dict[str, Any], prefix: Path) -> bool:
         """Goes back to a saved position, without replaying the data where the iterator was saved."""
         number, taken = position["pass"], position["taken"]
         if not self.goes_on and not taken:
-            return  # between two epochs: the next one opens a new pass
+            return False  # between two epochs: the next one opens a new pass
         self._begin(number, skip=0 if self._saves_iterator else taken)
         if self._saves_iterator and taken:
             tf.train.Checkpoint(iterator=self._iterator).read(str(prefix)).assert_consumed()
         self._taken = taken
+        return self._host_state is not None and taken > 0
