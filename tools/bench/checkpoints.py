@@ -1,0 +1,98 @@
+"""What a checkpoint every 20 steps costs the training of a CNN, in one and the same run.
+
+    python tools/bench/checkpoints.py [--blocks 16] [--every 20] [--feed arrays|tf.data]
+
+The CNN of `training.py` (batch 128, 8,000 images of 28x28) is trained once. Blocks of three epochs with checkpoints and
+blocks without any alternate; the first epoch of each block, in which the last write of the block before may still be
+going on, is not counted. Compared are the medians of an epoch's seconds; and since the load of a machine drifts, also each block
+with its two neighbours, of which the median is taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from training import COMPILING_EPOCHS, settings_for
+
+from experiments_manager.training import boundaries, loop
+from experiments_manager.training.events import Watcher
+from experiments_manager.training.runner import start_run
+
+EPOCHS_A_BLOCK = 3
+BAR = 1.05
+
+
+class Alternation(Watcher):
+    """Switches checkpoints on and off from block to block, and times the epochs of each."""
+
+    def __init__(self, settings, every: int) -> None:
+        self._settings, self._every = settings, every
+        self._ended = math.nan
+        self.blocks: list[list[float]] = []
+        """Seconds of the epochs that count, block by block; odd blocks write checkpoints."""
+
+    def on_epoch(self, report) -> None:
+        now = time.perf_counter()
+        number = report.epoch - 1 - COMPILING_EPOCHS
+        if number >= 0 and number % EPOCHS_A_BLOCK:
+            self.blocks[-1].append(now - self._ended)
+        if (number + 1) % EPOCHS_A_BLOCK == 0 and number >= -1:
+            self.blocks.append([])
+            self._settings.checkpoint_every_steps = self._every if len(self.blocks) % 2 == 0 else None
+        self._ended = time.perf_counter()
+
+
+def time_pauses() -> list[float]:
+    """Notes, in the list that it gives, the seconds for which each checkpoint halts the loop."""
+    pauses: list[float] = []
+    checkpoint = boundaries.checkpoint
+
+    def timed(job) -> None:
+        began = time.perf_counter()
+        checkpoint(job)
+        pauses.append(time.perf_counter() - began)
+
+    boundaries.checkpoint = timed
+    return pauses
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--blocks", type=int, default=16)
+    parser.add_argument("--every", type=int, default=20)
+    parser.add_argument("--feed", choices=("arrays", "tf.data"), default="arrays")
+    options = parser.parse_args()
+    loop.SECONDS_BETWEEN_EPOCH_CHECKPOINTS = math.inf  # the blocks without checkpoints shall write none at all
+    pauses = time_pauses()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        epochs = COMPILING_EPOCHS + EPOCHS_A_BLOCK * (options.blocks + 1)
+        settings = settings_for("cnn", options.feed, folder, epochs=epochs, export=False, checkpoint_every_minutes=None)
+        alternation = Alternation(settings, options.every)
+        start_run(settings, working_dir=folder / "runs", make_watchers=lambda run, settings: [alternation])
+    blocks = [statistics.median(block) for block in alternation.blocks[: options.blocks + 1] if block]
+    without, written = blocks[0::2], blocks[1::2]
+    neighbours = [
+        2 * block / (before + after) for before, block, after in zip(without, written, without[1:], strict=False)
+    ]
+    ratio, by_neighbours = statistics.median(written) / statistics.median(without), statistics.median(neighbours)
+    print(f"without checkpoints        {statistics.median(without) * 1e3:8.1f} ms an epoch (median of {len(without)})")
+    print(f"one every {options.every:3} steps        {statistics.median(written) * 1e3:8.1f} ms (of {len(written)})")
+    print(f"pause of the loop          {statistics.median(pauses) * 1e3:8.1f} ms a checkpoint (of {len(pauses)})")
+    print(f"ratio of medians           {ratio:8.3f}")
+    print(f"median ratio to neighbours {by_neighbours:8.3f}   (bar: {BAR})")
+    sys.exit(0 if by_neighbours <= BAR else 1)
+
+
+if __name__ == "__main__":
+    main()
