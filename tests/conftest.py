@@ -1,6 +1,7 @@
 """A little experiment that any test can train: in this process, in well under two seconds."""
 
 import dataclasses
+import gc
 import os
 import shutil
 import subprocess
@@ -113,8 +114,18 @@ def settings_file(tmp_path):
     return write
 
 
+@pytest.fixture(scope="session")
+def tensorflow():
+    """TensorFlow, imported once; its many objects are kept out of the garbage collections that begin each run."""
+    import tensorflow
+
+    gc.collect()
+    gc.freeze()
+    return tensorflow
+
+
 @pytest.fixture
-def experiment(settings_file, tmp_path, recorder):
+def experiment(settings_file, tmp_path, recorder, tensorflow):
     """Writes a settings module, trains it, and gives the `Trained`."""
     from experiments_manager.runs import open_run
     from experiments_manager.settings import load_settings

@@ -192,11 +192,13 @@ def test_watchers_hear_of_the_end_of_a_run_that_failed(experiment, recorder):
     assert [end.state for end in recorder.ends] == ["failed"]
 
 
-def test_watchers_that_cannot_be_made_fail_the_run(experiment, only_run):
+def test_watchers_that_cannot_be_made_fail_the_run(experiment, only_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # away from this file, which would count as the user's
+
     def make_watchers(run, settings):
         raise OSError("no logs")
 
-    with pytest.raises(UserCodeError, match=r"test_data_errors.py:\d+: training: OSError: no logs"):
+    with pytest.raises(OSError, match="no logs"):
         experiment(make_watchers=make_watchers)
     assert only_run().manifest["state"] == "failed"
 
