@@ -27,7 +27,7 @@ def prepare_datasets():
     """Writes the image files, where they are missing."""
     if not Path(train_data_dir).is_dir():
         script = Path(__file__).parents[2] / "tools" / "prepare_digits.py"
-        runpy.run_path(str(script))["prepare_digits"](train_data_dir)
+        runpy.run_path(str(script))["prepare_digits"](Path(train_data_dir))
 
 
 def dataset(split, data_dir):
