@@ -88,6 +88,11 @@ class Publisher:
             found.append(self._outcomes.popleft())
         return found
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being published."""
+        return self._worker.idle
+
     def wait(self) -> None:
         """Waits for what is being published."""
         self._worker.wait()
