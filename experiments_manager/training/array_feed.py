@@ -54,8 +54,13 @@ def as_arrays(data: Any, split: str, *, allow_nan: bool = False) -> Any:
 
 
 def _as_tensor(leaf: Any, name: str, split: str) -> tf.Tensor | None:
-    if leaf is None or isinstance(leaf, tf.RaggedTensor):
-        return leaf
+    if leaf is None:
+        return None
+    if isinstance(leaf, tf.RaggedTensor | tf.SparseTensor):
+        raise DataError(
+            f"dataset: {name} of the {split} split is a {type(leaf).__name__}. Expected a dense array. "
+            "Pad it (`.to_tensor()`, `tf.sparse.to_dense`), or return a `tf.data.Dataset`."
+        )
     if hasattr(leaf, "to_numpy"):  # pandas
         leaf = leaf.to_numpy()
     with tf.device("CPU:0"):
@@ -83,7 +88,7 @@ def _as_tensor(leaf: Any, name: str, split: str) -> tf.Tensor | None:
 
 
 def _refuse_nan(tensor: tf.Tensor | None, name: str, split: str) -> None:
-    if tensor is None or isinstance(tensor, tf.RaggedTensor) or not tensor.dtype.is_floating:
+    if tensor is None or not tensor.dtype.is_floating:
         return
     if bool(tf.math.is_finite(tf.reduce_sum(tensor))):  # one cheap pass; NaN and Inf both survive a sum
         return

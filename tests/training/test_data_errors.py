@@ -17,6 +17,7 @@ BAD_DATA = {
     "a number": ("42", "x of the train split is a single value"),
     "a text": ("'nonsense'", "x of the train split is a single value"),
     "an object": ("object()", "x of the train split is no array.* got object"),
+    "ragged rows": ("tf.ragged.constant([[1.0, 2.0], [3.0]]), np.ones([2, 1])", "is a RaggedTensor.* Pad it"),
     "four parts": ("(np.zeros([8, 3]),) * 4", "a tuple of 4 parts"),
     "an endless pipeline": (
         "tf.data.Dataset.from_tensors((np.zeros([8, 3]), np.zeros([8, 1]))).repeat()",
