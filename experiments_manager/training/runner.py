@@ -34,8 +34,8 @@ from experiments_manager.training.user_callbacks import UserCallbacks
 logger = logging.getLogger(__name__)
 
 DATA_DIRS = ("train_data_dir", "validation_data_dir", "test_data_dir")
-PROBE_SAMPLES = 4
-"""Samples on which each exported version is compared with the live model."""
+PROBE_SAMPLES = 1
+"""Samples on which each exported version is compared with the live model; training waits for their way through it."""
 
 
 @dataclasses.dataclass(frozen=True)

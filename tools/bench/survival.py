@@ -254,7 +254,7 @@ def kill_until_finished(
     reference: Uninterrupted,
     chance: random.Random,
     *,
-    haste: float = 0.9,
+    haste: float = 0.6,
 ) -> collections.Counter[str]:
     """Starts the same command again and again, killing it each time, until a process finishes.
 
