@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -44,6 +45,8 @@ class Job:
     pace: Pace = dataclasses.field(default_factory=Pace)
     validation_pace: Pace = dataclasses.field(default_factory=Pace)
     last_checkpoint_step: int = -1
+    reloaded: Path | None = None
+    """Checkpoint that training went back to last because the loss was no longer finite."""
 
     @classmethod
     def make(cls, experiment: Experiment, run: Run, **parts: Any) -> Job:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from experiments_manager.training.checkpoints import read_latest
+import shutil
+
+from experiments_manager.training.checkpoints import checkpoints, read_latest
 from experiments_manager.training.errors import DivergedError
 from experiments_manager.training.job import Job
 from experiments_manager.training.seeds import restore_host_random_state
@@ -49,10 +51,11 @@ def reload_after_divergence(job: Job, error: DivergedError) -> None:
         text = f"{error} It went back to a checkpoint {MOST_RELOADS} times, in vain."
         raise DivergedError(text, error.step) from error
     job.checkpoints.wait()
+    _pass_over_bad_state(job)
     if not restore_latest(job):
         raise DivergedError(f"{error} There is no checkpoint yet to go back to.", error.step) from error
     rate = state.learning_rate
-    for _ in range(reloads):  # the checkpoint's rate is from before earlier reloads from the same one
+    for _ in range(reloads - state.progress.reloads):  # the checkpoint's rate is from before later reloads
         rate *= settings.reduce_lr_factor
     try:
         model.optimizer.learning_rate = rate
@@ -64,3 +67,12 @@ def reload_after_divergence(job: Job, error: DivergedError) -> None:
         f"The loss was not finite after step {error.step}; back to step {state.progress.global_step} with learning "
         f"rate {rate:g} ({reloads} of at most {MOST_RELOADS} times).",
     )
+
+
+def _pass_over_bad_state(job: Job) -> None:
+    """Removes the newest checkpoint if training went back to it before and came no further, and there is another."""
+    newest, *older = checkpoints(job.run.checkpoints_dir) or [None]
+    if older and newest == job.reloaded:
+        shutil.rmtree(newest, ignore_errors=True)
+        newest = older[0]
+    job.reloaded = newest

@@ -1,0 +1,146 @@
+"""What a run does when the disk is full, the numbers are none, or memory runs out."""
+
+import csv
+import json
+import logging
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+BLOWS_UP = """
+import tensorflow as tf
+
+epochs = 60
+early_stopping_patience = None
+checkpoint_every_steps = 4
+on_nan = "reload"
+reduce_lr_factor = 0.3
+learning_rate = 4.0
+
+
+def optimizer(learning_rate):
+    return keras.optimizers.SGD(learning_rate)
+
+
+def dataset(split):
+    x = np.random.default_rng(samples[split]).normal(size=(samples[split], 3)).astype("float32")
+    return x, x.sum(axis=1, keepdims=True)
+"""
+
+NEVER_A_NUMBER_AFTER_STEP_12 = """
+on_nan = "reload"
+checkpoint_every_steps = 4
+epochs = 5
+
+
+class Spoilt(keras.Sequential):
+    def train_step(self, data):
+        logs = super().train_step(data)
+        spoilt = self.optimizer.iterations > 12
+        return logs | {"loss": tf.where(spoilt, float("nan"), logs["loss"])}
+
+
+def model():
+    return Spoilt([keras.Input([3]), keras.layers.Dense(1)])
+"""
+
+TOO_LARGE = """
+class Large(keras.Sequential):
+    def train_step(self, data):
+        count = tf.where(self.optimizer.iterations >= 3, tf.constant(10**15, tf.int64), 1)
+        logs = super().train_step(data)
+        return logs | {"waste": tf.reduce_sum(tf.fill([count], logs["loss"]))}
+
+
+def model():
+    return Large([keras.Input([3]), keras.layers.Dense(1)])
+"""
+
+
+class FillsTheDisk:
+    """Fills it at the end of one epoch and clears it at the end of another."""
+
+    def __init__(self, folder, filled_after, cleared_after):
+        self.ballast, self.filled_after, self.cleared_after = folder / "ballast", filled_after, cleared_after
+
+    def on_epoch(self, report):
+        if report.epoch == self.filled_after:
+            with self.ballast.open("ab", buffering=0) as stream:
+                try:
+                    while True:
+                        stream.write(bytes(4096))
+                except OSError:
+                    pass
+        elif report.epoch == self.cleared_after:
+            self.ballast.unlink()
+
+
+def epochs_in_metrics_csv(run_dir):
+    lines = (run_dir / "metrics.csv").read_text().splitlines()
+    return [int(row["epoch"]) for row in csv.DictReader(lines)]
+
+
+def test_training_outlives_a_full_disk_and_writes_everything_when_there_is_room(
+    settings_file, mounted_disk, recorder, caplog
+):
+    from experiments_manager import api
+    from experiments_manager.training.checkpoints import read_latest
+
+    disk = mounted_disk("3m")
+    ballast = FillsTheDisk(disk, filled_after=3, cleared_after=9)
+    recorder.on_epoch = ballast.on_epoch
+    file = settings_file("export = True\nepochs = 14\ncheckpoint_every_steps = 2\nlearning_rate = 0.001")
+    with caplog.at_level(logging.WARNING):
+        result = api.train(file, working_dir=disk, quiet=True, watchers=[recorder])
+    assert (result.state, result.epochs) == ("finished", 14)
+    told = [record.getMessage() for record in caplog.records]
+    for beginning in ("A checkpoint could not be written", "Checkpoints are written again"):
+        assert sum(beginning in text for text in told) == 1, told
+    assert sum("metrics.csv cannot be written" in text for text in told) <= 1
+    assert sum("was not published" in text for text in told) <= 1
+
+    assert epochs_in_metrics_csv(result.run_dir) == list(range(1, 15))
+    _, snapshot = read_latest(result.run_dir / "checkpoints")
+    assert (snapshot.progress.epoch, snapshot.progress.global_step) == (14, 70)
+    assert result.exported_model.name == str(result.best["step"])
+    assert json.loads((result.run_dir / "run.json").read_text())["state"] == "finished"
+    assert not list(result.run_dir.rglob("*.partial"))
+
+
+def test_after_a_learning_rate_that_blows_up_training_goes_back_with_a_lower_one_and_learns(experiment):
+    trained = experiment(BLOWS_UP)
+    reloads = [text for text in trained.messages if text.startswith("The loss was not finite after step")]
+    assert 1 <= len(reloads) <= 3
+    assert trained.result.state == "finished"
+    assert trained.snapshot.progress.reloads == len(reloads)
+    assert trained.epochs[-1].learning_rate < 4.0
+    assert trained.epochs[-1].logs["loss"] < 1e-3
+
+
+def test_epochs_that_are_trained_again_after_a_reload_stand_once_in_metrics_csv(settings_file, tmp_path):
+    from experiments_manager import api
+
+    result = api.train(settings_file(BLOWS_UP), working_dir=tmp_path, quiet=True)
+    assert epochs_in_metrics_csv(result.run_dir) == list(range(1, 61))
+
+
+def test_training_gives_up_after_going_back_three_times(experiment, only_run):
+    from experiments_manager.training.errors import DivergedError
+
+    with pytest.raises(DivergedError, match="after step 13 .* It went back to a checkpoint 3 times, in vain"):
+        experiment(NEVER_A_NUMBER_AFTER_STEP_12)
+    manifest = only_run().manifest
+    assert (manifest["state"], manifest["error"]["type"]) == ("failed", "DivergedError")
+
+
+def test_out_of_memory_names_the_batch_size_and_what_takes_less(experiment, only_run):
+    from experiments_manager.training.errors import TrainingError
+
+    with pytest.raises(TrainingError) as raised:
+        experiment(TOO_LARGE)
+    text = str(raised.value)
+    assert text.startswith("Memory ran out in epoch 1 after step")
+    assert "with batch_size = 8" in text
+    assert "`batch_size = 4` and `gradient_accumulation_steps = 2`" in text
+    assert only_run().manifest["state"] == "failed"
