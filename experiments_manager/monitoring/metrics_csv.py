@@ -32,6 +32,7 @@ class MetricsCsv(Watcher):
         self.path = Path(path)
         self._columns: list[str] = []
         self._unwritten: list[Row] = []
+        self._last_epoch = 0
         self._stream: io.FileIO | None = None
         self._size = 0
         self._has_warned = False
@@ -40,14 +41,22 @@ class MetricsCsv(Watcher):
         """Drop the rows of epochs that will be trained again, and a last line that was cut off."""
         try:
             self._rewrite(first_new_epoch=start.first_epoch)
+            self._last_epoch = start.first_epoch - 1
         except OSError as error:
             self._warn(error)
 
     def on_epoch(self, report: EpochReport) -> None:
-        """Append one row, and those that could not be written before."""
+        """Append one row, and those that could not be written before.
+
+        Where training went back to an earlier epoch, the rows from that one on are dropped first.
+        """
         values = {"learning_rate": report.learning_rate, **report.logs}
         row = {"epoch": str(report.epoch), "step": str(report.global_step)}
         row.update((name, repr(float(value))) for name, value in values.items())
+        went_back, self._last_epoch = report.epoch <= self._last_epoch, report.epoch
+        if went_back:
+            self._unwritten = [older for older in self._unwritten if int(older["epoch"]) < report.epoch]
+            self._close()  # so that the file is written anew
         self._unwritten.append(row)
         self._write()
 
