@@ -81,11 +81,14 @@ class StreamFeed(Feed):
         findable = self._saveable or length is not None  # a place in a pass that neither is begins anew with the epoch
         self.goes_on = split == "train" and self.steps not in (None, length) and findable
         self._counted = length is not None and not self.goes_on
-        share = self._random and rebuild and not varies and self._saveable and self._counted
+        plain = self._counted and augment is None
+        share = plain and self._random and rebuild and not varies and self._saveable
         in_memory = held_bytes(self._dataset) >= ARRAYS_IN_MEMORY
         replayed = REPLAYED_BATCHES_FROM_MEMORY if in_memory else REPLAYED_BATCHES
         self._passes_per_build = max(1, replayed // self.steps) if share else 1
-        self._pass, self._taken, self._iterator = -1, 0, None
+        # Making and clearing away an iterator may take longer than a short pass: one runs through many, if it may.
+        self._lasts = plain and (self._passes_per_build > 1 or not self._random)
+        self._pass, self._taken, self._iterator, self._is_open = -1, 0, None, False
 
     def _refuse(self, length: int, never_ends: bool, steps_per_epoch: int | None) -> None:
         require_batches(length if length == 0 else None, self.split)
@@ -111,7 +114,7 @@ class StreamFeed(Feed):
 
     def open(self, epoch: int, step: int = 0) -> Any:
         """Gives the iterator of the epoch: a new pass, or the one that goes on."""
-        if self._iterator is None:
+        if not self._is_open:
             self.next_pass(None if self.goes_on else epoch)
         return self._iterator
 
@@ -121,30 +124,39 @@ class StreamFeed(Feed):
         return self._iterator
 
     def _begin(self, number: int, skip: int = 0) -> None:
-        self._pass, self._taken = number, skip
         build, before = divmod(number, self._passes_per_build)
+        comes_next = self._iterator is not None and number == self._pass + 1 and (before > 0 or not self._random)
+        self._pass, self._taken, self._is_open = number, skip, True
+        if self._lasts and comes_next:
+            self._passes_begun += 1
+            return
         if self._random and self._rebuild and (build != self._build or self._passes_begun > before):
             self._dataset, self._build, self._passes_begun = self._one_pass(self._hook(build)), build, 0
         elif self._host_state is not None and self._passes_begun == 0:  # as right after the hook
             restore_host_random_state(self._host_state)
-        while self._passes_per_build > 1 and self._passes_begun < before:
-            self._new_iterator(skip=self.steps)  # shuffles draw from where the pass before left them
+        if self._passes_per_build > 1:
+            skip += before * self.steps  # shuffles draw from where the pass before left them
         self._iterator = self._new_iterator(skip)
+        self._passes_begun = before + 1
 
     def _one_pass(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         return without_endless_repeat(dataset) if self._strip else dataset
 
     def _new_iterator(self, skip: int) -> Any:
-        self._passes_begun += 1
-        iterator = iter(self._prepared(self._dataset, self._pass))
+        passes = self._passes_per_build if self._random else None
+        dataset = self._dataset.repeat(passes) if self._lasts else self._prepared(self._dataset, self._pass)
+        iterator = iter(dataset)
         for _ in range(skip):
             next(iterator, None)
         return iterator
 
     def close_epoch(self) -> None:
         """Ends the pass too, where epochs and passes are the same."""
-        if not self.goes_on:
-            self._iterator, self._taken = None, 0
+        if self.goes_on:
+            return
+        if not self._lasts or self._taken != self.steps:
+            self._iterator = None
+        self._taken, self._is_open = 0, False
 
     def as_dataset(self) -> tf.data.Dataset:
         """The pipeline as the hook returned it."""
@@ -195,6 +207,7 @@ class StreamFeed(Feed):
     def restore(self, position: dict[str, Any], prefix: Path) -> bool:
         """Goes back to a saved position, without replaying the data where the iterator was saved."""
         number, taken = position["pass"], position["taken"]
+        self._iterator, self._is_open = None, False
         if not self.goes_on and not taken:
             return False  # between two epochs: the next one opens a new pass
         self._begin(number, skip=0 if self._saves_iterator else taken)

@@ -36,6 +36,7 @@ def run_test_steps(
         with pace.measured(last - first):
             steps = loop(source, first, last)
         step = steps.done
+        feed.took(step - first)
         logs = steps.logs if step > first else logs
         if steps.exhausted:
             break
