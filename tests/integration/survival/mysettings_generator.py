@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 session_name = "generator"
-epochs = 6
+epochs = 5
 batch_size = 10
 loss = "mse"
 learning_rate = 0.01

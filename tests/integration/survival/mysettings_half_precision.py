@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 session_name = "half_precision"
-epochs = 4
+epochs = 3
 batch_size = 10
 loss = "sparse_categorical_crossentropy"
 metrics = ["accuracy"]

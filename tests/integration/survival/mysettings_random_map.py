@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 session_name = "random_map"
-epochs = 5
+epochs = 4
 batch_size = 10
 loss = "mse"
 learning_rate = 0.01
