@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from experiments_manager.training.checking import DryRun
     from experiments_manager.training.evaluating import Evaluation
     from experiments_manager.training.events import Watcher
-    from experiments_manager.training.runner import RunResult
+    from experiments_manager.training.outcome import RunResult
 
 __all__ = [
     "check",

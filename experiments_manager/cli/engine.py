@@ -16,7 +16,7 @@ from experiments_manager.cli.tensorflow_noise import quieten
 from experiments_manager.runs import Run, RunError
 
 if TYPE_CHECKING:
-    from experiments_manager.training.runner import RunResult
+    from experiments_manager.training.outcome import RunResult
 
 
 def start_engine(*, debug: bool) -> None:

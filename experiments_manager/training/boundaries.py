@@ -36,7 +36,8 @@ def checkpoint(job: Job) -> None:
     except (OSError, tf.errors.OpError) as error:
         job.checkpoints.failed(error)
         return
-    snapshot = experiment.state.snapshot(positions=positions, callbacks=job.callbacks.state())
+    callbacks, tensors = job.callbacks.state()
+    snapshot = experiment.state.snapshot(tensors, positions=positions, callbacks=callbacks)
     job.checkpoints.submit(snapshot, stage)
     job.last_checkpoint_step = snapshot.progress.global_step
 

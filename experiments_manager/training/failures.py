@@ -28,8 +28,9 @@ def explained(experiment: Experiment) -> Iterator[None]:
         raise TrainingError(_out_of_memory(experiment)) from error
     except tf.errors.OutOfRangeError as error:
         raise DataError(
-            f"{experiment.settings.location('dataset')}: dataset: the pipeline ended before the number of batches that "
-            f"it announces ({experiment.train.steps}). Correct its `assert_cardinality`, or set `steps_per_epoch`."
+            "dataset: the pipeline ended before the number of batches that it announces "
+            f"({experiment.train.steps}). Correct its `assert_cardinality`, or set `steps_per_epoch`.",
+            place=experiment.settings.location("dataset"),
         ) from error
     except tf.errors.OpError as error:
         text = str(error.message)

@@ -81,7 +81,7 @@ POSITIONS = {
     "indexed": "two numbers, epoch and step: a resume is exact and replays nothing",
     "saved iterator": "the pipeline's iterator is saved: a resume is exact and replays nothing",
     "replayed": "the pipeline is built again from the seed: a resume is exact and skips what was seen",
-    "inexact": "the pipeline shuffles in a way that cannot be put back: after a resume the order differs",
+    "inexact": "the data shuffles itself in a way that cannot be put back: after a resume the order differs",
     "irreproducible": "the pipeline draws random numbers in a parallel map: no two runs are equal",
 }
 """Kinds of position in the data, and what a resume makes of them."""

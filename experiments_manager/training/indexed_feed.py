@@ -17,8 +17,6 @@ from experiments_manager.training.seeds import derive
 class IndexedFeed(Feed):
     """A `keras.utils.PyDataset`: batches are asked for by index, so any place can be begun at."""
 
-    kind = "indexed"
-
     def __init__(
         self,
         source: keras.utils.PyDataset,
@@ -50,6 +48,9 @@ class IndexedFeed(Feed):
             lambda leaf: tf.TensorSpec([None, *leaf.shape[1:]], _dtype_of(leaf)), self._first
         )
         self._trained_epoch: int | None = None
+        # What it does to itself there, a new process cannot know.
+        changes_itself = type(source).on_epoch_end is not keras.utils.PyDataset.on_epoch_end
+        self.kind = "inexact" if changes_itself else "indexed"
 
     def open(self, epoch: int, step: int = 0) -> Any:
         """Gives an iterator over the batches from `step` on; the PyDataset's `workers` threads fetch them."""

@@ -55,6 +55,8 @@ def train_epochs(job: Job) -> None:
     """
     experiment, state = job.experiment, job.experiment.state
     job.callbacks.begin()
+    if experiment.settings.on_nan == "reload" and state.progress.global_step == 0:
+        checkpoint(job)  # so that there is always one to go back to
     while state.progress.epoch < experiment.settings.epochs and state.progress.stop_reason is None:
         started = time.monotonic()
         try:
@@ -67,6 +69,8 @@ def train_epochs(job: Job) -> None:
             continue
         _finish_epoch(job, logs, rate, time.monotonic() - started)
     job.callbacks.list.on_train_end(state.progress.last_logs)
+    if state.progress.best is None and state.progress.epoch:
+        job.tell("on_message", f"{experiment.judge.monitor} was never a finite number, so no epoch is the best.")
 
 
 def _train_epoch(job: Job) -> dict[str, float]:
@@ -165,7 +169,12 @@ def _validate(job: Job) -> dict[str, float]:
     job.reset_metrics()
     job.callbacks.list.on_test_begin()
     values = run_test_steps(
-        loop, feed, job.experiment.state.progress.epoch, job.validation_pace, lambda: heed_signals(job)
+        loop,
+        feed,
+        job.experiment.state.progress.epoch,
+        job.validation_pace,
+        between_calls=lambda: heed_signals(job),
+        batch_callbacks=job.callbacks.list if job.callbacks.want_test_batches else None,
     )
     job.callbacks.list.on_test_end(values)
     return {f"val_{name}": value for name, value in values.items()}

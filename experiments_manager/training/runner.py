@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,20 +13,20 @@ import tensorflow as tf
 
 from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERANCE, Publisher
 from experiments_manager.export.versions import versions
-from experiments_manager.runs import Run, RunError, create_run, find_run, lock
+from experiments_manager.runs import Run, create_run, find_run, lock
 from experiments_manager.runs.atomic import remove_leftovers
-from experiments_manager.settings import Settings, SettingsError, UserCodeError, load_settings
+from experiments_manager.settings import Settings, load_settings
 from experiments_manager.training.boundaries import checkpoint, publish, tell_news
 from experiments_manager.training.building import Experiment, build_experiment, working_directory
 from experiments_manager.training.checkpoints import CheckpointWriter
 from experiments_manager.training.description import describe_model
 from experiments_manager.training.devices import Devices, prepared_devices
-from experiments_manager.training.errors import TrainingError
-from experiments_manager.training.events import RunEnd, RunStart, Watcher
+from experiments_manager.training.events import RunStart, Watcher
 from experiments_manager.training.feed import POSITIONS
 from experiments_manager.training.job import Interrupted, Job
 from experiments_manager.training.loop import STOPPED_BY_CALLBACK, train_epochs
 from experiments_manager.training.manifest_updates import ManifestUpdates
+from experiments_manager.training.outcome import RunResult, attributed, finish, recorded_failure, say_goodbye
 from experiments_manager.training.recovery import restore_latest
 from experiments_manager.training.user_callbacks import UserCallbacks
 
@@ -36,23 +35,6 @@ logger = logging.getLogger(__name__)
 DATA_DIRS = ("train_data_dir", "validation_data_dir", "test_data_dir")
 PROBE_SAMPLES = 1
 """Samples on which each exported version is compared with the live model; training waits for their way through it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class RunResult:
-    """What a run came to."""
-
-    run_dir: Path
-    state: str
-    """`finished` or `interrupted`."""
-    epochs: int
-    best: dict[str, Any] | None
-    """`{"epoch": …, "step": …, "value": …, "name": …}`."""
-    metrics: dict[str, float]
-    """Values of the last epoch."""
-    exported_model: Path | None
-    """Newest published version."""
-    stop_reason: str | None = None
 
 
 MakeWatchers = Callable[[Run, Settings], Sequence[Watcher]]
@@ -168,8 +150,8 @@ def _execute(
     state, started_in = "failed", Path.cwd()
     try:
         with (
-            _recorded_failure(run),
-            _attributed(settings),
+            recorded_failure(run),
+            attributed(settings),
             settings.active(),
             prepared_devices(settings) as devices,
             working_directory(settings, run.path),
@@ -192,9 +174,9 @@ def _execute(
                 except Interrupted:
                     state = "interrupted"
             tell_news(job)
-            return _finish(job, state, time.monotonic() - started)
+            return finish(job, state, time.monotonic() - started)
     finally:
-        _say_goodbye(run, watchers, state, time.monotonic() - started)
+        say_goodbye(run, watchers, state, time.monotonic() - started)
 
 
 def _found_data_dirs(settings: Settings, started_in: Path) -> dict[str, str]:
@@ -301,81 +283,3 @@ def _publish_at_the_end(job: Job) -> None:
         publisher.submit(best.step)
         state.assign_weights(held)
         publisher.wait()
-
-
-def _finish(job: Job, state: str, seconds: float) -> RunResult:
-    progress = job.experiment.state.progress
-    published = versions(job.run.exports_dir)
-    best = progress.best
-    fields = {
-        "epochs": progress.epoch,
-        "best": best and dataclasses.asdict(best) | {"name": job.experiment.judge.monitor},
-        "metrics": progress.last_logs,
-    }
-    exported = job.run.exports_dir / str(published[-1]) if published else None
-    try:
-        job.run.finish(
-            state,
-            seconds=seconds,
-            global_step=progress.global_step,
-            stop_reason=progress.stop_reason,
-            exported_model=exported and exported.relative_to(job.run.path).as_posix(),
-            last_version=published[-1] if published else None,
-            **fields,
-        )
-    except RunError as error:  # a full disk: what was trained is there all the same
-        job.tell("on_message", f"The run is {state}, but its run.json could not say so: {error}")
-    return RunResult(job.run.path, state, exported_model=exported, stop_reason=progress.stop_reason, **fields)
-
-
-@contextlib.contextmanager
-def _recorded_failure(run: Run) -> Iterator[None]:
-    """Writes into the manifest what made the run fail, and where."""
-    try:
-        yield
-    except BaseException as error:
-        cause = error.cause if isinstance(error, UserCodeError) else error
-        with contextlib.suppress(RunError):
-            run.finish("failed", error={"type": type(cause).__name__, "text": str(error), "place": _place(error)})
-        raise
-
-
-@contextlib.contextmanager
-def _attributed(settings: Settings) -> Iterator[None]:
-    """Says of an error in the user's layers, losses, metrics or callbacks that it is theirs, and where."""
-    try:
-        yield
-    except (SettingsError, UserCodeError, TrainingError, RunError):
-        raise
-    except Exception as error:
-        place = settings.place_of(error)
-        if place is None:
-            raise
-        raise UserCodeError("training", place, error) from error
-
-
-def _place(error: BaseException) -> str | None:
-    """`file:line` in the user's files, where the error knows it."""
-    if isinstance(error, UserCodeError):
-        return error.location
-    if isinstance(error, SettingsError):
-        return error.problems[0].place
-    return getattr(error, "place", None)
-
-
-def _say_goodbye(run: Run, watchers: Sequence[Watcher], state: str, seconds: float) -> None:
-    manifest = run.manifest
-    exported = manifest.get("exported_model")
-    end = RunEnd(
-        state=state,
-        epochs=manifest.get("epochs") or 0,
-        seconds=seconds,
-        best=manifest.get("best"),
-        metrics=manifest.get("metrics") or {},
-        exported_model=run.path / exported if exported else None,
-    )
-    for watcher in watchers:
-        try:
-            watcher.on_end(end)
-        except Exception as error:
-            logger.warning("%s failed at the end of the run: %s", type(watcher).__name__, error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -27,6 +27,10 @@ class Snapshot:
     """Variables by name, and the best weights under `best/…`."""
     extras: dict[str, Any]
     """Positions in the data, host random state, callbacks: plain data (JSON)."""
+
+
+FURTHER = ("best/", "callbacks/")
+"""Beginnings of names of tensors in a snapshot that are no variables."""
 
 
 class TrainingState:
@@ -65,11 +69,17 @@ class TrainingState:
     def _copy_all(self) -> Any:
         return _copy_function(list(self.variables.values()))
 
-    def snapshot(self, **extras: Any) -> Snapshot:
-        """Copies the state; the copy is shared until training next writes, so this costs little."""
+    def snapshot(self, further: Mapping[str, tf.Tensor] | None = None, **extras: Any) -> Snapshot:
+        """Copies the state; the copy is shared until training next writes, so this costs little.
+
+        Args:
+            further: Tensors that are no variables, by names that begin with one of `FURTHER`.
+            **extras: Plain data to keep with it.
+        """
         tensors = dict(zip(self.variables, self._copy_all(), strict=True))
         if self.best_weights is not None:
             tensors |= {f"best/{number:04d}": value for number, value in enumerate(self.best_weights)}
+        tensors |= further or {}
         extras = {"random": host_random_state(), **extras}
         return Snapshot(copy.deepcopy(self.progress), tensors, extras)
 
@@ -81,7 +91,7 @@ class TrainingState:
         """
         missing = sorted(self.variables.keys() - snapshot.tensors.keys())
         surplus = sorted(
-            name for name in snapshot.tensors.keys() - self.variables.keys() if not name.startswith("best/")
+            name for name in snapshot.tensors.keys() - self.variables.keys() if not name.startswith(FURTHER)
         )
         if missing or surplus:
             raise TrainingError(

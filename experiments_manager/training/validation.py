@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import keras
+
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feed import Feed
 from experiments_manager.training.pace import Pace
@@ -11,7 +13,12 @@ from experiments_manager.training.steps import CompiledLoop, as_numbers
 
 
 def run_test_steps(
-    loop: CompiledLoop, feed: Feed, epoch: int, pace: Pace, between_calls: Callable[[], None] = lambda: None
+    loop: CompiledLoop,
+    feed: Feed,
+    epoch: int,
+    pace: Pace,
+    between_calls: Callable[[], None] = lambda: None,
+    batch_callbacks: keras.callbacks.CallbackList | None = None,
 ) -> dict[str, float]:
     """Evaluates a whole split; the metrics must have been reset.
 
@@ -21,6 +28,7 @@ def run_test_steps(
         epoch: Which validation this is, for pipelines that are built again.
         pace: How many steps a call makes.
         between_calls: Called before each call of the compiled loop.
+        batch_callbacks: Told of each batch, which then makes a call of its own.
 
     Returns:
         Loss and metrics.
@@ -33,8 +41,13 @@ def run_test_steps(
         between_calls()
         last = step + pace.steps(None)
         first, last = step, last if feed.steps is None else min(last, feed.steps)
+        if batch_callbacks is not None:
+            last = first + 1
+            batch_callbacks.on_test_batch_begin(first)
         with pace.measured(last - first):
             steps = loop(source, first, last)
+        if batch_callbacks is not None and steps.done > first:
+            batch_callbacks.on_test_batch_end(first, as_numbers(steps.logs))
         step = steps.done
         feed.took(step - first)
         logs = steps.logs if step > first else logs

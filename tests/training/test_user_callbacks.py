@@ -1,5 +1,8 @@
 """Keras callbacks of the user's."""
 
+import json
+
+import keras
 import numpy as np
 
 
@@ -113,3 +116,42 @@ def test_the_memory_of_a_callback_outlives_a_resume(experiment, resume):
     rest = resume(part.run.path, {"epochs": 6})
     rates = [report.learning_rate for report in [*part.epochs, *rest.epochs]]
     assert rates == [report.learning_rate for report in whole.epochs]
+
+
+def test_a_callback_of_validation_batches_sees_each_of_them_with_its_logs(experiment):
+    source = """
+        seen = []
+
+        class Noting(keras.callbacks.Callback):
+            def on_test_batch_begin(self, batch, logs=None): seen.append(("begin", batch))
+            def on_test_batch_end(self, batch, logs=None): seen.append(("end", batch, logs["loss"]))
+
+        callbacks = [Noting()]
+    """
+    trained = experiment(source)
+    seen = trained.settings.module.seen
+    batches = len(seen) // 4  # two epochs, begin and end
+    assert batches >= 1
+    assert [call[:2] for call in seen] == [(kind, batch) for batch in range(batches) for kind in ("begin", "end")] * 2
+    assert [seen[2 * batches - 1][2], seen[-1][2]] == trained.history["val_loss"]
+
+
+def test_large_arrays_that_callbacks_keep_are_tensors_of_the_checkpoint():
+    from experiments_manager.training.user_callbacks import UserCallbacks
+
+    class Keeps(keras.callbacks.Callback):
+        pass
+
+    keeps, again = Keeps(), Keeps()
+    keeps.weights = [np.arange(1000, dtype=np.float32), np.arange(3)]
+    keeps.best = (np.float32(0.5), None, "name")
+    states, tensors = UserCallbacks([keeps], keras.Sequential(), 1, 1).state()
+    assert len(json.dumps(states)) < 500
+    assert [tensor.shape for tensor in tensors.values()] == [(1000,)]
+
+    restored = UserCallbacks([again], keras.Sequential(), 1, 1)
+    restored.restore(json.loads(json.dumps(states)), tensors)
+    restored.begin()
+    np.testing.assert_array_equal(again.weights[0], keeps.weights[0])
+    np.testing.assert_array_equal(again.weights[1], keeps.weights[1])
+    assert again.best == keeps.best
