@@ -59,7 +59,8 @@ class StreamFeed(Feed):
     ) -> None:
         self.split = split
         self._hook, self._rebuild = build, rebuild
-        self._augment, self._augment_key = augment, derive(seed, "augment")
+        self._seed, self._augment = seed, augment
+        self._augmented = tf.function(self._augmented_batch, autograph=False)  # traced for all passes once
         if int(dataset.cardinality()) < 0:
             steps_per_epoch = steps_per_epoch or likely_steps
         # An endless repetition at the end is made here, pass by pass, since the beginning of a pass can be found again.
@@ -165,18 +166,19 @@ class StreamFeed(Feed):
     def _prepared(self, dataset: Any, number: int) -> tf.data.Dataset:
         if self._augment is None:
             return dataset
-        hook, key = self._augment, self._augment_key
-
-        def augment_batch(index: tf.Tensor, batch: Any) -> Any:
-            rows = tf.shape(tf.nest.flatten(batch)[0], out_type=tf.int64)[0]
-            numbers = (number * 2**32 + index) * 2**24 + tf.range(rows)
-            seeds = tf.stack([tf.fill([rows], tf.constant(key, tf.int64)), numbers], axis=1)
-            return tf.vectorized_map(lambda sample: augmented(hook, sample[0], sample[1]), (batch, seeds))
-
+        key = tf.constant(derive(self._seed, "augment", number), tf.int64)
         prepared = dataset.enumerate().map(
-            lambda index, batch: augment_batch(index, batch), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+            lambda index, batch: self._augmented(key, index, batch),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
         )
         return prepared.prefetch(2)
+
+    def _augmented_batch(self, key: tf.Tensor, index: tf.Tensor, batch: Any) -> Any:
+        """In the graph: the hook on each sample of batch number `index` of a pass, which has its own `key`."""
+        rows = tf.shape(tf.nest.flatten(batch)[0], out_type=tf.int64)[0]
+        seeds = tf.stack([tf.fill([rows], key), index * 2**24 + tf.range(rows)], axis=1)
+        return tf.vectorized_map(lambda sample: augmented(self._augment, sample[0], sample[1]), (batch, seeds))
 
     def took(self, batches: int) -> None:
         """Notes that so many batches of the pass were trained on."""
