@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.runs import atomic
 from experiments_manager.runs.errors import RunError
 
 CHECKSUMS = "checksums.json"
@@ -28,7 +27,8 @@ def write_checksums(folder: Path) -> None:
     """Write size and SHA-256 of every file below `folder` into its `checksums.json`.
 
     Args:
-        folder: A complete folder that nobody writes to.
+        folder: A complete folder that nobody writes to, and that is brought to the disk afterwards as a whole (see
+            `atomic.replace_directory`).
 
     Raises:
         OSError: A file could not be read, or the result could not be written.
@@ -37,7 +37,7 @@ def write_checksums(folder: Path) -> None:
         file.relative_to(folder).as_posix(): {"size": file.stat().st_size, "sha256": _digest(file)}
         for file in _files(folder)
     }
-    atomic.write_json(folder / CHECKSUMS, {"files": files})
+    (folder / CHECKSUMS).write_text(json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
 
 
 def verify_checksums(folder: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from experiments_manager.export.reasons import reason
@@ -60,8 +61,9 @@ def write_checkpoint(stage: Path, folder: Path, snapshot: Snapshot) -> Path:
         "tensors": {name: snapshot.tensors[name].dtype.name for name in names},
         "extras": snapshot.extras,
     }
-    # Metrics may be NaN, which Python's JSON reads and writes; nobody else reads this file.
-    atomic.write_text(stage / "state.json", json.dumps(state))
+    # Metrics may be NaN, which Python's JSON reads and writes; nobody else reads this file. It is brought to the disk
+    # with all others of the stage, when that moves into its place.
+    (stage / "state.json").write_text(json.dumps(state), encoding="utf-8")
     write_checksums(stage)
     target = folder / checkpoint_name(snapshot.progress)
     atomic.replace_directory(stage, target)
@@ -212,7 +214,7 @@ def _is_finite(snapshot: Snapshot) -> bool:
     """Whether the weights are numbers; told by their averages where there are any, which hold no mask."""
     averages = [value for name, value in snapshot.tensors.items() if name.startswith("averages/")]
     weights = averages or [value for name, value in snapshot.tensors.items() if name.startswith("model/")]
-    return all(bool(tf.reduce_all(tf.math.is_finite(value))) for value in weights if value.dtype.is_floating)
+    return all(bool(np.isfinite(value.numpy()).all()) for value in weights if value.dtype.is_floating)
 
 
 def extras_for(feeds: dict[str, Any], stage: Path) -> dict[str, Any]:
