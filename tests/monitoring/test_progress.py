@@ -193,14 +193,18 @@ def test_a_run_that_ends_before_it_started_is_no_error(lines, bar, stream):
 
 
 def test_a_terminal_that_goes_away_does_not_stop_the_run():
+    tried = []
+
     class Gone(io.StringIO):
         def write(self, text):
+            tried.append(text)
             raise BrokenPipeError(32, "Broken pipe")
 
     watcher = terminal_progress(Gone())
     watcher.on_start(start())
     watcher.on_epoch(report(1))
     watcher.on_end(end())
+    assert len(tried) == 1  # and was left alone afterwards
 
 
 def test_a_closed_stream_swallows_what_is_written(stream):

@@ -156,4 +156,5 @@ def test_no_hyperparameter_differs_in_one_run_or_none(make_run, tmp_path):
 
 
 def test_rows_are_plain_json(three):
-    json.dumps([row.to_json() for row in list_runs(three)], allow_nan=False)
+    rows = [row.to_json() for row in list_runs(three)]
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows

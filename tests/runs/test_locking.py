@@ -110,14 +110,14 @@ def test_the_lock_of_a_dead_process_that_nobody_waited_for_is_taken_over(run, ho
     first = hold()
     first.kill()
     os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)
-    with lock(run):
-        pass
+    with lock(run) as held:
+        assert read_holder(held.file).pid == os.getpid()
 
 
 def test_another_process_with_the_same_id_is_not_taken_for_the_holder(run):
     leave_lock(run, pid=os.getpid(), process_start="1", process_space=locking._process_space())
-    with lock(run):
-        pass
+    with lock(run) as held:
+        assert read_holder(held.file).process_start != "1"
 
 
 def test_where_the_system_hides_processes_a_living_one_keeps_its_lock(run, hold, monkeypatch):

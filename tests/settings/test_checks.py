@@ -52,7 +52,8 @@ def test_a_learning_rate_is_a_positive_number_or_a_schedule(write, rate):
     ],
 )
 def test_settings_that_fit_are_taken(write, text):
-    load_settings(write(text + "\n"))
+    file = write(text + "\n")
+    assert load_settings(file).file == file
 
 
 def test_zero_steps_mean_until_the_data_ends(write):
