@@ -1,12 +1,13 @@
 """What a published version costs the training that goes on meanwhile, against saving it in the loop.
 
-    python tools/bench/exports.py [--model digits|mobilenet] [--versions 10] [--image-size 224] [--batch-size 8]
+    python tools/bench/exports.py [--model digits|mobilenet] [--blocks 12] [--image-size 224] [--batch-size 8]
 
-A model trains without pause, by the engine's own compiled loop and averages; now and then a version is handed to the
-publisher, as at the end of an epoch that was better than all before. Blocks of steps with a version and without one
-alternate, and a block lasts until its version is on disk. Time lost = seconds of a block with a version - its steps x
-seconds a step in the neighbouring blocks without: so it holds the pause of the loop for copying and probing as well as
-what the thread takes away from training while it writes, reads back and verifies. The same difference in seconds of the
+A model trains without pause, by the engine's own compiled loop and averages. Blocks without versions alternate with
+blocks in which some versions are handed to the publisher, as at the end of an epoch that was better than all before,
+each as soon as the one before is on disk. Time lost = (seconds of such a block - its steps x seconds a step in the
+neighbouring blocks without) / versions: so it holds the pause of the loop for copying and probing as well as what the
+thread takes away from training while it writes, reads back and verifies. Medians over the blocks are printed.
+The same difference in seconds of the
 processor, over all cores, is less disturbed by what else the machine does. The first version, which also traces and
 saves the graph, stands apart. At last some versions are saved in the loop, by `Servable.save`, which stalls it.
 """
@@ -54,9 +55,20 @@ def dataset(split, hparams, batch_size):
 def model(hparams):
     return keras.applications.MobileNetV2((hparams["image_size"], hparams["image_size"], 3), weights=None)
 '''
-QUIET_SECONDS = 0.7
+QUIET_SECONDS = 1.0
 """Length of a block without a version."""
 BARS = {"digits": 0.010, "mobilenet": 0.100}
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How much goes into a call of the compiled loop (about a twentieth of a second, as in a run), and into a block."""
+
+    steps_a_call: int
+    versions_a_block: int
+
+
+SIZES = {"digits": Size(10, 12), "mobilenet": Size(1, 4)}
 
 
 class Training:
@@ -95,6 +107,9 @@ class Block:
     seconds: float
     cpu: float
 
+    def __add__(self, other: Block) -> Block:
+        return Block(self.steps + other.steps, self.seconds + other.seconds, self.cpu + other.cpu)
+
     def surplus(self, *others: Block) -> tuple[float, float]:
         """Seconds, and seconds of the processor, beyond what as many steps took in other blocks."""
         steps = sum(other.steps for other in others)
@@ -111,28 +126,26 @@ def load(model: str, folder: Path, options: argparse.Namespace):
     return load_settings(file, {"hparams.image_size": options.image_size, "batch_size": options.batch_size})
 
 
-def measure(experiment, folder: Path, count: int, steps_a_call: int) -> dict[str, list[float]]:
+def measure(experiment, folder: Path, blocks: int, size: Size) -> dict[str, list[float]]:
     """Seconds lost to training for the first version, the further ones, and versions saved in the loop."""
-    training = Training(experiment, steps_a_call)
+    training = Training(experiment, size.steps_a_call)
     probe = experiment.servable.probe(experiment.train.sample_batch(), PROBE_SAMPLES)
     publisher = Publisher(experiment.servable, folder / "exported_models", probe)
     training.block(lambda seconds: seconds < 3)  # compiles
     lost: dict[str, list[float]] = {"first": [], "further": [], "cpu": [], "pause": [], "in the loop": []}
-    before = training.block(lambda seconds: seconds < QUIET_SECONDS)
-    for version in range(1, count + 2):
-        began, cpu = time.perf_counter(), time.process_time()
-        with training.averages.in_place():
-            publisher.submit(version)
-        pause, pause_cpu = time.perf_counter() - began, time.process_time() - cpu
-        block = training.block(lambda _: not publisher.idle)
+    version, before = 0, training.block(lambda seconds: seconds < QUIET_SECONDS)
+    for number in range(blocks + 1):
+        published = Block(0, 0.0, 0.0)
+        count = size.versions_a_block if number else 1
+        for _ in range(count):
+            version += 1
+            pause = submit(training, publisher, version)
+            lost["pause"].append(pause.seconds)
+            published += pause + training.block(lambda _: not publisher.idle)
         after = training.block(lambda seconds: seconds < QUIET_SECONDS)
-        seconds, cpu = block.surplus(before, after)
-        if version == 1:
-            lost["first"].append(pause + seconds)
-        else:
-            lost["further"].append(pause + seconds)
-            lost["cpu"].append(pause_cpu + cpu)
-            lost["pause"].append(pause)
+        seconds, cpu = published.surplus(before, after)
+        lost["further" if number else "first"].append(seconds / count)
+        lost["cpu"].append(cpu / count)
         before = after
         for done, problem in publisher.outcomes():
             if problem:
@@ -146,11 +159,19 @@ def measure(experiment, folder: Path, count: int, steps_a_call: int) -> dict[str
     return lost
 
 
+def submit(training: Training, publisher: Publisher, version: int) -> Block:
+    """Hands a version in, and gives the pause that this means for training."""
+    began, cpu = time.perf_counter(), time.process_time()
+    with training.averages.in_place():
+        publisher.submit(version)
+    return Block(0, time.perf_counter() - began, time.process_time() - cpu)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=list(BARS), action="append")
-    parser.add_argument("--versions", type=int, default=20)
+    parser.add_argument("--blocks", type=int, default=12)
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch-size", type=int, default=8)
     options = parser.parse_args()
@@ -162,7 +183,7 @@ def main() -> None:
             settings = load(model, Path(name), options)
             with settings.active(), prepared_devices(settings) as devices:
                 experiment = build_experiment(settings, devices)
-                lost = measure(experiment, Path(name), options.versions, 20 if model == "digits" else 1)
+                lost = measure(experiment, Path(name), options.blocks, SIZES[model])
         ms = {kind: statistics.median(values) * 1e3 for kind, values in lost.items()}
         missed |= ms["further"] > BARS[model] * 1e3
         print(f"{model:<27}{ms['further']:>12.1f}{BARS[model] * 1e3:>8.0f}{ms['pause']:>14.1f}{ms['cpu']:>10.1f}"
