@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +136,7 @@ class _Template:
     keys: list[str]
     others: dict[str, tf.Tensor]
     loaded: tf.Module | None = None
+    read_back: Callable[[tf.Tensor], None] | None = None
 
     @classmethod
     def save(cls, servable: Servable, path: Path) -> _Template:
@@ -177,7 +178,8 @@ class _Template:
             if self.loaded is None:
                 self.loaded = tf.saved_model.load(str(stage))
             else:
-                self._read_back(stage)
+                self.read_back = self.read_back or self._reader()
+                self.read_back(tf.constant(str(stage / "variables" / "variables")))
             outputs = self.loaded.signatures["serving_default"](**probe)
         for name, expected in candidate.expected.items():
             got = outputs[name].numpy()
@@ -189,16 +191,24 @@ class _Template:
                     "hook without them."
                 )
 
-    def _read_back(self, stage: Path) -> None:
+    def _reader(self) -> Callable[[tf.Tensor], None]:
+        """Makes a function that reads variables from a prefix into the loaded copy, in the graph.
+
+        One by one from Python, hundreds of variables would hold up training, which needs the interpreter too.
+        """
         variables = list(self.loaded.captured)
-        values = tf.raw_ops.RestoreV2(
-            prefix=str(stage / "variables" / "variables"),
-            tensor_names=self.keys,
-            shape_and_slices=[""] * len(self.keys),
-            dtypes=[variable.dtype for variable in variables],
-        )
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+
+        def read(prefix: tf.Tensor) -> None:
+            values = tf.raw_ops.RestoreV2(
+                prefix=prefix,
+                tensor_names=self.keys,
+                shape_and_slices=[""] * len(self.keys),
+                dtypes=[variable.dtype for variable in variables],
+            )
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+
+        return tf.function(read, autograph=False)
 
 
 def _agree(got: np.ndarray, expected: np.ndarray, tolerance: float) -> bool:
