@@ -98,7 +98,7 @@ def servable_from_model(
         x = tf.nest.pack_sequence_as(batch_x, [inputs[name] for name in names])
         outputs = model(x, training=False)
         flat = tf.nest.flatten(outputs)
-        heads = _checked(output_names, _output_names(model, outputs), "output_names", len(flat))
+        heads = _checked(output_names, output_names_of(model, outputs), "output_names", len(flat))
         return {name: tf.identity(value, name=name) for name, value in zip(heads, flat, strict=True)}
 
     return _trace(tf.function(serve, autograph=False), specs, model_name, model)
@@ -209,7 +209,8 @@ def _input_names(model: keras.Model, batch_x: Any) -> list[str]:
     return [_own_name(tensor, "input", number) for number, tensor in enumerate(inputs)] if inputs else []
 
 
-def _output_names(model: keras.Model, outputs: Any) -> list[str]:
+def output_names_of(model: keras.Model, outputs: Any) -> list[str]:
+    """Names of a model's outputs, in the order of the flattened nest; none where the model does not tell."""
     if isinstance(outputs, dict):
         return [str(key) for key in sorted(outputs)]
     if isinstance(model, keras.Sequential):

@@ -138,6 +138,14 @@ class Values(pydantic.BaseModel):
     output_names: Names | None = setting(None, "Export", "Names of the served model's outputs. `None`: the model's own.", "served_head_names")
 
     tensorboard: Flag = setting(True, "Monitoring", "Write logs for TensorBoard.")
+    log_every_steps: PositiveCount | None = setting(None, "Monitoring", "Write scalars for TensorBoard after this many steps too. `None`: by epoch alone.")
+    histogram_every: PositiveCount | None = setting(None, "Monitoring", "Epochs from one histogram of the weights to the next. `None`: none.")
+    embeddings: Names | None = setting(None, "Monitoring", "Layers whose outputs TensorBoard's Projector shows. `None`: the model's outputs; `[]`: none.")
+    embeddings_every: PositiveCount | None = setting(None, "Monitoring", "Epochs from one set of embeddings to the next. `None`: the best weights' alone, at the end.")
+    embeddings_samples: PositiveCount = setting(5000, "Monitoring", "Samples that are embedded at most.")
+    images_every: PositiveCount | None = setting(None, "Monitoring", "Epochs from one set of pictures (confusion matrix, predictions) in TensorBoard to the next. `None`: the best weights' alone, at the end.")
+    figures: Flag = setting(True, "Monitoring", "Draw curves, confusion matrix or residuals, and predictions into `figures/` when the run is finished.")
+    mlflow: Flag = setting(False, "Monitoring", "Log parameters, metrics, artefacts and model to MLflow too (extra `mlflow`).")
     profile: Flag = setting(False, "Monitoring", "Record a profile of some steps for TensorBoard.", "use_profiling")
 
     server_host: Text = setting("localhost", "Serving", "Host of the model server.", "tensorflow_server_address")

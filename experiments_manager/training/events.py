@@ -1,16 +1,19 @@
 """What a run tells those who watch it.
 
 The training loop knows nothing of bars, TensorBoard or files: it hands these plain records to every `Watcher`. First
-comes `on_start`, then for each epoch any number of `on_progress` and one `on_epoch`; `on_version` and `on_message` come
-whenever there is something to say, and `on_end` once, however the run ends.
+comes `on_start`, then for each epoch any number of `on_progress`, one `on_validated` and one `on_epoch`; `on_version`
+and `on_message` come whenever there is something to say, `on_best` once a run is finished, and `on_end` last, however
+it ends.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,45 @@ class Progress:
     steps_per_epoch: int | None
     read_logs: Callable[[], dict[str, float]]
     """Gives loss and metrics so far in this epoch; costs a device read, so call it only to show them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Samples of a split and what the model makes of them; the first axis of every array counts samples."""
+
+    split: str
+    """`validation`, or `train` where there is no validation data."""
+    x: Any
+    """Inputs, nested as the model takes them; NumPy arrays."""
+    y: Any
+    """Targets, nested as the data gives them; `None` where it gives none."""
+    outputs: Mapping[str, np.ndarray]
+    """The model's outputs by head."""
+    layers: Mapping[str, np.ndarray]
+    """Outputs of the layers that were asked for, by layer."""
+
+
+class ReadSamples(Protocol):
+    """Gives some samples with the model's outputs."""
+
+    def __call__(self, count: int, layers: Sequence[str] = ()) -> Samples | None:
+        """Reads at most `count` samples from the beginning of the split; `None` where the data cannot be read again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelView:
+    """The model with the weights that are validated and exported, to be looked at during the call alone."""
+
+    epoch: int
+    """The epoch whose weights these are, counted from 1."""
+    global_step: int
+    logs: Mapping[str, float]
+    """Loss and metrics of that epoch, those of the validation with the prefix `val_`; none in `on_best`."""
+    weights: Callable[[], dict[str, np.ndarray]]
+    """Gives every weight by its path."""
+    samples: ReadSamples
+    metrics: Sequence[Any] = ()
+    """The Keras metrics, in the state that the validation left them in (only in `on_validated`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +140,9 @@ class Watcher:
     def on_progress(self, progress: Progress) -> None:
         """Called after each call of the compiled training function."""
 
+    def on_validated(self, view: ModelView) -> None:
+        """Called after each validation, with the averaged weights in place."""
+
     def on_epoch(self, report: EpochReport) -> None:
         """Called when an epoch was trained and validated."""
 
@@ -106,6 +151,9 @@ class Watcher:
 
     def on_message(self, text: str) -> None:
         """Called with one sentence that the user should read, for instance an export that failed."""
+
+    def on_best(self, view: ModelView) -> None:
+        """Called once a run is finished, with the best weights in place."""
 
     def on_end(self, end: RunEnd) -> None:
         """Called once, also when the run failed or was interrupted."""

@@ -19,6 +19,7 @@ from experiments_manager.training.pace import Pace
 from experiments_manager.training.steps import CompiledLoop, test_one, train_one
 from experiments_manager.training.user_callbacks import UserCallbacks
 from experiments_manager.training.user_logs import UserLogs
+from experiments_manager.training.views import Viewer
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Job:
     train_steps: CompiledLoop
     test_steps: CompiledLoop | None
     user_logs: UserLogs
+    viewer: Viewer
     reset_metrics: Callable[[], None]
     pace: Pace = dataclasses.field(default_factory=Pace)
     validation_pace: Pace = dataclasses.field(default_factory=Pace)
@@ -60,6 +62,7 @@ class Job:
             experiment=experiment,
             run=run,
             user_logs=UserLogs(experiment, run),
+            viewer=Viewer(experiment),
             train_steps=train_steps,
             test_steps=CompiledLoop(model, test_one(model), validation, jit_compile=jit) if validation else None,
             reset_metrics=tf.function(model.reset_metrics, autograph=False),

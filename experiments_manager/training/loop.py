@@ -159,6 +159,7 @@ def _validate_and_judge(job: Job, logs: dict[str, float]) -> dict[str, float]:
             raise
         _judge(job, logs | values)
         job.user_logs.write(state.progress.epoch, logs | values)
+        _show(job, logs | values)
     return values
 
 
@@ -178,6 +179,12 @@ def _validate(job: Job) -> dict[str, float]:
     )
     job.callbacks.list.on_test_end(values)
     return {f"val_{name}": value for name, value in values.items()}
+
+
+def _show(job: Job, logs: dict[str, float]) -> None:
+    """Lets the watchers look at the model, with the averaged weights and the metrics of the validation in place."""
+    progress, validated = job.experiment.state.progress, job.experiment.validation is not None
+    job.tell("on_validated", job.viewer.view(progress.epoch, progress.global_step, logs, validated=validated))
 
 
 def _judge(job: Job, logs: dict[str, float]) -> None:

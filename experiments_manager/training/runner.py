@@ -171,6 +171,7 @@ def _execute(
                     state = "finished"
                     _publish_at_the_end(job)
                     checkpoint(job)
+                    _show_best(job)
                 except Interrupted:
                     state = "interrupted"
             tell_news(job)
@@ -278,8 +279,15 @@ def _publish_at_the_end(job: Job) -> None:
         return
     publisher.wait()
     if best.step not in versions(job.run.exports_dir):  # killed, or without space, just when it was due
-        held = state.weights()
-        state.assign_weights(state.best_weights)
-        publisher.submit(best.step)
-        state.assign_weights(held)
+        with state.best_in_place():
+            publisher.submit(best.step)
         publisher.wait()
+
+
+def _show_best(job: Job) -> None:
+    """Lets the watchers look at the model with its best weights."""
+    state = job.experiment.state
+    best = state.progress.best
+    if best is not None:
+        with state.best_in_place():
+            job.tell("on_best", job.viewer.view(best.epoch, best.step, {}, validated=False))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -121,6 +122,16 @@ class TrainingState:
         """Puts back what `weights` gave."""
         for variable, value in zip(self.model.variables, values, strict=True):
             variable.assign(value)
+
+    @contextlib.contextmanager
+    def best_in_place(self) -> Iterator[None]:
+        """Inside, the model's weights are the best ones; there must be some."""
+        held = self.weights()
+        self.assign_weights(self.best_weights)
+        try:
+            yield
+        finally:
+            self.assign_weights(held)
 
     def keep_transient(self) -> list[tf.Tensor]:
         """Copies what validation changes and training goes on from: metrics and seeds."""

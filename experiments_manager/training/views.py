@@ -1,0 +1,99 @@
+"""What those who watch a run may see of its model: weights, and samples with the outputs for them.
+
+Looking leaves no trace: seeds, metrics and the random generators of Python and NumPy are as before, so that a run that
+is looked at ends with the same bits as one that is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from experiments_manager.export.servable import output_names_of
+from experiments_manager.training.building import Experiment
+from experiments_manager.training.events import ModelView, Samples
+from experiments_manager.training.seeds import host_random_state, restore_host_random_state
+
+
+class Viewer:
+    """Makes views of one experiment's model; what has to be compiled for them is compiled once.
+
+    Args:
+        experiment: What is trained.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._functions: dict[tuple[str, ...], Callable[[Any], tuple[dict, dict]]] = {}
+
+    def view(self, epoch: int, global_step: int, logs: Mapping[str, float], *, validated: bool) -> ModelView:
+        """Describes the model as it is at this moment.
+
+        Args:
+            epoch: The epoch whose weights are in place, counted from 1.
+            global_step: The step that they were reached at.
+            logs: Loss and metrics of that epoch.
+            validated: Whether the metrics hold what a validation left in them.
+        """
+        metrics = self._experiment.model.metrics if validated else ()
+        return ModelView(epoch, global_step, dict(logs), self._weights, self._samples, tuple(metrics))
+
+    def _weights(self) -> dict[str, np.ndarray]:
+        return {weight.path: np.asarray(weight) for weight in self._experiment.model.weights}
+
+    def _samples(self, count: int, layers: Sequence[str] = ()) -> Samples | None:
+        experiment = self._experiment
+        feed = experiment.validation or experiment.train
+        if feed.kind == "irreproducible":
+            return None
+        with self._untouched():
+            batches, found = [], 0
+            for batch in feed.as_dataset():
+                x, y = (batch[0], batch[1]) if isinstance(batch, tuple) and len(batch) > 1 else (batch, None)
+                x = x[0] if isinstance(x, tuple) and y is None else x
+                outputs, inner = self._function(tuple(layers))(x)
+                batches.append(tf.nest.map_structure(np.asarray, (x, y, outputs, inner)))
+                found += len(tf.nest.flatten(batches[-1][0])[0])
+                if found >= count:
+                    break
+        if not batches:
+            return None
+        x, y, outputs, inner = tf.nest.map_structure(lambda *parts: np.concatenate(parts)[:count], *batches)
+        return Samples(feed.split, x, y, outputs, inner)
+
+    def _function(self, layers: tuple[str, ...]) -> Callable[[Any], tuple[dict, dict]]:
+        if layers not in self._functions:
+            self._functions[layers] = _forward(self._experiment, layers)
+        return self._functions[layers]
+
+    @contextlib.contextmanager
+    def _untouched(self) -> Iterator[None]:
+        """Puts back what reading data and running the model may change."""
+        state = self._experiment.state
+        kept, random = state.keep_transient(), host_random_state()
+        try:
+            yield
+        finally:
+            state.restore_transient(kept)
+            restore_host_random_state(random)
+
+
+def _forward(experiment: Experiment, layers: tuple[str, ...]) -> Callable[[Any], tuple[dict, dict]]:
+    """Compiles the model together with the outputs of some of its layers."""
+    model = experiment.model
+    observed = [model.get_layer(name).output for name in layers]
+    whole = keras.Model(model.inputs, [model.outputs, observed]) if layers else None
+
+    def forward(x: Any) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        outputs, inner = whole(x, training=False) if whole else (model(x, training=False), [])
+        flat = tf.nest.flatten(outputs)
+        names = experiment.settings.output_names or output_names_of(model, outputs)
+        names = names if len(names) == len(flat) else [f"output_{number}" for number in range(len(flat))]
+        return dict(zip(names, flat, strict=True)), dict(zip(layers, inner, strict=True))
+
+    return tf.function(forward, autograph=False, reduce_retracing=True)
