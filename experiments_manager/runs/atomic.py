@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,18 @@ def _sync_tree(folder: Path) -> None:
         for name in files:
             _sync(Path(parent, name))
         _sync_folder(Path(parent))
+
+
+def sync_files(paths: Iterable[Path]) -> None:
+    """Bring files that were appended to to the disk, with their names; one that is gone or cannot be is passed over.
+
+    Args:
+        paths: Files, in any order.
+    """
+    paths = list(paths)
+    for path in [*paths, *{path.parent for path in paths}]:
+        with contextlib.suppress(OSError):
+            _sync(path)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -140,10 +140,12 @@ class CheckpointWriter:
     Args:
         folder: The run's `checkpoints/`.
         keep: How many to keep.
+        bring_logs_to_disk: Called in that thread before a checkpoint counts. A run that goes on from it writes no line
+            of an earlier epoch again, so these must have outlived the machine too.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self._folder, self._keep = folder, max(1, keep)
+    def __init__(self, folder: Path, keep: int, bring_logs_to_disk: Callable[[], None] = lambda: None) -> None:
+        self._folder, self._keep, self._bring_logs_to_disk = folder, max(1, keep), bring_logs_to_disk
         self._failing = False
         self._messages: collections.deque[str] = collections.deque()
         self.last_written = time.monotonic()
@@ -198,6 +200,7 @@ class CheckpointWriter:
             shutil.rmtree(stage, ignore_errors=True)
             logger.warning("Step %d: not saved, its weights are not finite.", snapshot.progress.global_step)
             return
+        self._bring_logs_to_disk()
         write_checkpoint(stage, self._folder, snapshot)
         if self._failing:
             self._messages.append("Checkpoints are written again.")

@@ -14,7 +14,7 @@ import tensorflow as tf
 from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERANCE, Publisher
 from experiments_manager.export.versions import versions
 from experiments_manager.runs import Run, create_run, find_run, lock
-from experiments_manager.runs.atomic import remove_leftovers
+from experiments_manager.runs.atomic import remove_leftovers, sync_files
 from experiments_manager.settings import Settings, load_settings
 from experiments_manager.training.boundaries import checkpoint, publish, tell_news
 from experiments_manager.training.building import Experiment, build_experiment, working_directory
@@ -199,7 +199,7 @@ def _make_job(experiment: Experiment, run: Run, watchers: list[Watcher], should_
         experiment,
         run=run,
         callbacks=callbacks,
-        checkpoints=CheckpointWriter(run.checkpoints_dir, settings.keep_checkpoints),
+        checkpoints=CheckpointWriter(run.checkpoints_dir, settings.keep_checkpoints, lambda: sync_files(_logs(run))),
         publisher=_publisher(experiment, run),
         watchers=watchers,
         should_stop=should_stop,
@@ -207,6 +207,11 @@ def _make_job(experiment: Experiment, run: Run, watchers: list[Watcher], should_
     if experiment.export_problem:
         job.tell("on_message", experiment.export_problem)
     return job
+
+
+def _logs(run: Run) -> list[Path]:
+    """Files that grow line by line."""
+    return [run.metrics_csv, *run.logs_dir.rglob("events.out.tfevents.*")]
 
 
 def _publisher(experiment: Experiment, run: Run) -> Publisher | None:

@@ -1,11 +1,14 @@
 """Checkpoints: whole, or named as damaged and passed over."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from experiments_manager import api
 from experiments_manager.training.checkpoints import CheckpointWriter, checkpoints, read_latest
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.progress import Best, TrainingProgress
@@ -179,3 +182,24 @@ def test_a_run_resumes_from_the_checkpoint_before_a_damaged_one_and_says_so(expe
     assert "A checkpoint is damaged and passed over" in again.messages[0]
     assert [report.epoch for report in again.epochs] == [2]
     assert same_bits(again.tensors, tensors) == []
+
+
+def test_what_was_logged_is_on_the_disk_before_a_checkpoint_counts(tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+
+    def note(descriptor):
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    example = Path(__file__).parents[2] / "examples" / "regression" / "mysettings_curve_fitting.py"
+    overrides = {"epochs": 2, "export": False}
+    run_dir = api.train(example, overrides=overrides, working_dir=tmp_path, quiet=True).run_dir
+    place = synced.index(run_dir / "checkpoints")  # brought to the disk once a checkpoint was renamed into it
+    logged = set(synced[:place])
+    assert run_dir / "metrics.csv" in logged
+    assert {path.parent.name for path in logged if path.name.startswith("events.out")} >= {
+        "logs",
+        "train",
+        "validation",
+    }
