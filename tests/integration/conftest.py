@@ -1,4 +1,4 @@
-"""Real processes that train, are killed or asked to stop, and go on.
+"""Real processes that train, are killed or asked to stop, and go on; and a real browser that looks at them.
 
 Most of a process's life is an import, so all stories that the tests tell are acted out in the background, two at a
 time, from the first test on.
@@ -6,7 +6,9 @@ time, from the first test on.
 
 import concurrent.futures
 import importlib.util
+import os
 import random
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -34,6 +36,45 @@ def laboratory(bench, tmp_path_factory):
     """Where processes train."""
     with concurrent.futures.ThreadPoolExecutor(2) as workers:
         yield Laboratory(bench, tmp_path_factory.mktemp("survival"), workers)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium, one for all tests; WebGL is drawn by the processor. A test begins with `browser.get(url)`.
+
+    Without Chromium the tests that look through it are skipped, but on the build server they fail.
+    """
+    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    if missing:
+        reason = f"{' and '.join(missing)} not found; install the Debian packages chromium and chromium-driver"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",  # tests may run as root
+        "--disable-dev-shm-usage",  # containers have little of it
+        "--use-angle=swiftshader",
+        "--enable-unsafe-swiftshader",
+        "--window-size=1600,1000",
+        "--force-device-scale-factor=1",
+        "--hide-scrollbars",
+    ):
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    driver.set_page_load_timeout(60)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="session")
+def screenshots():
+    """Folder for what the browser saw, which continuous integration keeps."""
+    folder = ROOT / "build" / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 class Laboratory:
