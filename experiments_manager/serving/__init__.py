@@ -1,0 +1,1 @@
+"""The model server, launchers for other servers, and the client."""

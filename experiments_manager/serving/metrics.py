@@ -1,0 +1,171 @@
+"""What the server counts, under TensorFlow Serving's names and in its Prometheus format.
+
+The page is written here and not by `prometheus_client`, which adds `_total` to the names of counters: dashboards made
+for TensorFlow Serving would find nothing. Latencies are in microseconds and in the same buckets as there.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import threading
+from collections.abc import Sequence
+
+DEFAULT_PATH = "/monitoring/prometheus/metrics"
+CONTENT_TYPE = "text/plain"
+
+
+def _exponential(scale: float, growth: float, count: int) -> list[float]:
+    """Upper limits of buckets; the last one, which has no limit, is left out."""
+    return [scale * growth**number for number in range(count)]
+
+
+_LATENCY = _exponential(10, 1.8, 33)  # up to about 20 minutes
+_QUEUING = _exponential(100, 1.2, 52)  # up to about a second
+_BATCH = _exponential(1, 2, 15)  # up to 16,384 samples
+
+
+@dataclasses.dataclass
+class _Histogram:
+    """Numbers of observations in each bucket, and their sum."""
+
+    counts: list[int]
+    total: float = 0.0
+
+
+class Family:
+    """One metric with a value for each combination of its labels.
+
+    Args:
+        name: As Prometheus shows it.
+        kind: `counter`, `gauge` or `histogram`.
+        labels: Names of the labels.
+        limits: Upper limits of a histogram's buckets.
+    """
+
+    def __init__(self, name: str, kind: str, labels: Sequence[str], limits: Sequence[float] = ()) -> None:
+        self.name, self.kind, self._labels, self._limits = name, kind, tuple(labels), list(limits)
+        self._values: dict[tuple[str, ...], float] = {}
+        self._histograms: dict[tuple[str, ...], _Histogram] = {}
+        self._lock = threading.Lock()
+
+    def add(self, *labels: str, amount: float = 1) -> None:
+        """Increases a counter or gauge."""
+        with self._lock:
+            self._values[labels] = self._values.get(labels, 0) + amount
+
+    def set(self, *labels: str, value: float) -> None:
+        """Sets a gauge."""
+        with self._lock:
+            self._values[labels] = value
+
+    def observe(self, *labels: str, value: float) -> None:
+        """Puts a value into its bucket."""
+        bucket = bisect.bisect_right(self._limits, value)
+        with self._lock:
+            found = self._histograms.get(labels)
+            if found is None:
+                found = self._histograms[labels] = _Histogram([0] * (len(self._limits) + 1))
+            found.counts[bucket] += 1
+            found.total += value
+
+    def lines(self) -> list[str]:
+        """The metric in Prometheus' text format; nothing where nothing was counted."""
+        with self._lock:
+            values = dict(self._values)
+            histograms = {key: _Histogram(list(found.counts), found.total) for key, found in self._histograms.items()}
+        if not values and not histograms:
+            return []
+        lines = [f"# TYPE {self.name} {self.kind}"]
+        lines += [f"{self.name}{{{self._text(key)}}} {_number(value)}" for key, value in values.items()]
+        for key, found in histograms.items():
+            lines += self._histogram_lines(self._text(key), found)
+        return lines
+
+    def _histogram_lines(self, labels: str, found: _Histogram) -> list[str]:
+        lines, so_far = [], 0
+        before = f"{labels}," if labels else ""
+        for limit, count in zip([*map(_number, self._limits), "+Inf"], found.counts, strict=True):
+            so_far += count
+            lines.append(f'{self.name}_bucket{{{before}le="{limit}"}} {so_far}')
+        return [
+            *lines,
+            f"{self.name}_sum{{{labels}}} {_number(found.total)}",
+            f"{self.name}_count{{{labels}}} {so_far}",
+        ]
+
+    def _text(self, values: Sequence[str]) -> str:
+        return ",".join(f'{name}="{_escaped(value)}"' for name, value in zip(self._labels, values, strict=True))
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}" if value != int(value) else str(int(value))
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+class Metrics:
+    """All that one server counts. Every method may be called from any thread."""
+
+    def __init__(self) -> None:
+        serving = ":tensorflow:serving:"
+        self._requests = Family(f"{serving}request_count", "counter", ["model_name", "status"])
+        request_labels = ["model_name", "API", "entrypoint"]
+        self._request_latency = Family(f"{serving}request_latency", "histogram", request_labels, _LATENCY)
+        self._runtime = Family(f"{serving}runtime_latency", "histogram", ["model_name", "API", "runtime"], _LATENCY)
+        queue = f"{serving}batching_session:"
+        self._queuing = Family(f"{queue}queuing_latency", "histogram", ["model_name"], _QUEUING)
+        self._batch_size = Family(f"{queue}processed_batch_size", "histogram", ["model_name"], _BATCH)
+        self._input_size = Family(f"{queue}input_batch_size", "histogram", ["model_name"], _BATCH)
+        loads = ":tensorflow:cc:saved_model:"
+        self._loads = Family(f"{loads}load_attempt_count", "counter", ["model_path", "status"])
+        self._load_latency = Family(f"{loads}load_latency", "counter", ["model_path"])
+        self._in_flight = Family(f"{serving}requests_in_flight", "gauge", ["entrypoint"])
+
+    def observe_request(self, model: str, api: str, entrypoint: str, status: str, seconds: float) -> None:
+        """Counts an answered request.
+
+        Args:
+            model: Name of the model, empty where the request named none that exists.
+            api: `Predict`, `Classify`, `Regress`, `MultiInference`, `GetModelMetadata` ….
+            entrypoint: `GRPC` or `REST`.
+            status: Name of the status code, e.g. `OK` or `INVALID_ARGUMENT`.
+            seconds: From the request's arrival to its answer.
+        """
+        self._requests.add(model, status)
+        self._request_latency.observe(model, api, entrypoint, value=seconds * 1e6)
+
+    def observe_runtime(self, model: str, api: str, seconds: float, runtime: str = "TF2") -> None:
+        """Counts one call of a model; `runtime` is `TF1`, `TF2` or `TFLite`."""
+        self._runtime.observe(model, api, runtime, value=seconds * 1e6)
+
+    def observe_batch(self, model: str, size: int, waited: Sequence[float], sizes: Sequence[int] = ()) -> None:
+        """Counts a batch that was run.
+
+        Args:
+            model: Name of the model.
+            size: Samples in the batch, padding included.
+            waited: Seconds that each of its requests waited in the queue.
+            sizes: Samples of each of its requests.
+        """
+        self._batch_size.observe(model, value=size)
+        for seconds in waited:
+            self._queuing.observe(model, value=seconds * 1e6)
+        for samples in sizes:
+            self._input_size.observe(model, value=samples)
+
+    def observe_load(self, path: str, status: str, seconds: float) -> None:
+        """Counts an attempt to load a version; `status` is `success` or `fail`."""
+        self._loads.add(path, status)
+        self._load_latency.add(path, amount=round(seconds * 1e6))
+
+    def change_in_flight(self, entrypoint: str, by: int) -> None:
+        """Follows the number of requests that are being answered."""
+        self._in_flight.add(entrypoint, amount=by)
+
+    def page(self) -> str:
+        """Everything in Prometheus' text format."""
+        families = [value for value in vars(self).values() if isinstance(value, Family)]
+        return "\n".join(line for family in families for line in family.lines()) + "\n"
