@@ -30,6 +30,7 @@ class Averages:
             tf.Variable(weight, trainable=False, name=f"average_{number}") for number, weight in enumerate(self.weights)
         ]
         self._swap = tf.function(self._exchange, autograph=False).get_concrete_function()
+        self._distance = tf.function(self._relative_distance, autograph=False)
 
     def update(self, step: tf.Tensor) -> None:
         """In the graph, in cross-replica context: moves the averages after training step `step`."""
@@ -42,6 +43,15 @@ class Averages:
 
         for average, weight in zip(self.averages, self.weights, strict=True):
             strategy.extended.update(average, move, args=(weight,))
+
+    def distance(self) -> float:
+        """How far the averages are from the weights, relative to these: `‖w - average‖ / ‖w‖`."""
+        return float(self._distance()) if self.weights else 0.0
+
+    def _relative_distance(self) -> tf.Tensor:
+        weights = [tf.convert_to_tensor(weight) for weight in self.weights]
+        apart = [weight - tf.convert_to_tensor(average) for weight, average in zip(weights, self.averages, strict=True)]
+        return _norm(apart) / _norm(weights)
 
     def _exchange(self) -> None:
         held = [tf.identity(weight) for weight in self.weights]
@@ -58,3 +68,8 @@ class Averages:
             yield
         finally:
             self._swap()
+
+
+def _norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Euclidean norm over all of them."""
+    return tf.sqrt(2.0 * tf.add_n([tf.cast(tf.nn.l2_loss(tensor), tf.float32) for tensor in tensors]))

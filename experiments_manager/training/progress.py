@@ -18,6 +18,19 @@ class Best:
 
 
 @dataclasses.dataclass
+class Sum:
+    """A mean in the making."""
+
+    total: float = 0.0
+    count: int = 0
+
+    @property
+    def mean(self) -> float:
+        """NaN where nothing was counted."""
+        return self.total / self.count if self.count else float("nan")
+
+
+@dataclasses.dataclass
 class TrainingProgress:
     """Everything about a run that is a number or a name; written to checkpoints as JSON."""
 
@@ -39,6 +52,10 @@ class TrainingProgress:
     """Newest version that was handed to the publisher."""
     reloads: int = 0
     """How often training went back to a checkpoint because the loss was no longer finite."""
+    epoch_gradient_norm: Sum = dataclasses.field(default_factory=Sum)
+    """Norms of the gradient since the epoch began, where they are measured."""
+    recent_gradient_norm: Sum = dataclasses.field(default_factory=Sum)
+    """The same since scalars were last written by step."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain data that `from_json` takes."""
@@ -48,4 +65,5 @@ class TrainingProgress:
     def from_json(cls, data: dict[str, Any]) -> TrainingProgress:
         """Reads what `to_json` gave."""
         best = data.get("best")
-        return cls(**{**data, "best": Best(**best) if best else None})
+        sums = {name: Sum(**data[name]) for name in ("epoch_gradient_norm", "recent_gradient_norm") if name in data}
+        return cls(**{**data, "best": Best(**best) if best else None, **sums})

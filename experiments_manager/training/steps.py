@@ -8,9 +8,10 @@ depends on it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -18,8 +19,20 @@ import tensorflow as tf
 
 from experiments_manager.training.averaging import Averages
 from experiments_manager.training.feed import Feed
+from experiments_manager.training.gradient_norm import GradientNorm
 
 StepFunction = Callable[[Any], dict[str, tf.Tensor]]
+
+
+class Tally(NamedTuple):
+    """What the compiled loop adds up on the way, in float64 so that it does not matter where a call ends."""
+
+    norms: tf.Tensor
+    """Sums of the gradient's norm, `[2]`: over the epoch, and over the steps since scalars were last written."""
+    updates: tf.Tensor
+    """How many norms are in each of them, `[2]`: steps that apply nothing, or what is not finite, are not counted."""
+    waited: tf.Tensor
+    """Seconds for which the steps of this call waited for their batches."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +47,8 @@ class Steps:
     """Whether the loss is still a finite number; if not, `done - 1` is the step that spoilt it."""
     logs: Mapping[str, tf.Tensor]
     """Loss and metrics over the epoch so far; scalars on the device."""
+    tally: Tally | tuple[()] = ()
+    """What was added up, where the loop measures."""
 
 
 def as_numbers(logs: Mapping[str, tf.Tensor]) -> dict[str, float]:
@@ -51,12 +66,14 @@ def train_one(
     step: tf.Variable,
     averages: Averages | None,
     class_weight: Mapping[int, float] | None = None,
+    gradient_norm: GradientNorm | None = None,
 ) -> StepFunction:
     """Returns a function that trains on one batch, in the graph: optimiser, averages and step counter."""
     weigh = _class_weighting(class_weight)
 
     def one(data: Any) -> dict[str, tf.Tensor]:
-        logs = _on_replicas(model.train_step, weigh(data))
+        with gradient_norm.recorded() if gradient_norm else contextlib.nullcontext():
+            logs = _on_replicas(model.train_step, weigh(data))
         if averages is not None:
             averages.update(step)
         step.assign_add(1)
@@ -82,12 +99,19 @@ class CompiledLoop:
         step_function: Works on one batch, see `train_one` and `test_one`.
         feed: Gives the batches.
         jit_compile: Whether XLA compiles the step.
+        gradient_norm: What `step_function` records gradients with; the loop measures only where it is given.
     """
 
     def __init__(
-        self, model: keras.Model, step_function: StepFunction, feed: Feed, *, jit_compile: bool = False
+        self,
+        model: keras.Model,
+        step_function: StepFunction,
+        feed: Feed,
+        *,
+        jit_compile: bool = False,
+        gradient_norm: GradientNorm | None = None,
     ) -> None:
-        self._model, self._feed = model, feed
+        self._model, self._feed, self._gradient_norm = model, feed, gradient_norm
         self._one = tf.function(step_function, autograph=False, reduce_retracing=True, jit_compile=jit_compile or None)
         self._loop = tf.function(self._steps, autograph=False)
 
@@ -95,30 +119,62 @@ class CompiledLoop:
         """Traces the step, in which a `train_step` of the user's may make variables."""
         self._one.get_concrete_function(self._feed.spec)
 
-    def __call__(self, source: Any, first: int, last: int) -> Steps:
-        """Runs steps `first` to `last - 1` of the epoch, fewer where the data ends or the loss is not finite."""
-        done, more, finite, logs = self._loop(source, tf.constant(first), tf.constant(last))
-        return Steps(int(done), not bool(more), bool(finite), logs)
+    def __call__(self, source: Any, first: int, last: int, tally: Tally | tuple[()] = ()) -> Steps:
+        """Runs steps `first` to `last - 1` of the epoch, fewer where the data ends or the loss is not finite.
 
-    def _steps(self, source: Any, first: tf.Tensor, last: tf.Tensor) -> tuple:
+        Args:
+            source: From the feed's `open`.
+            first: Number of the first step in its epoch.
+            last: Number of the step after the last one.
+            tally: What was added up so far, where the loop measures.
+        """
+        done, more, finite, logs, tally = self._loop(source, tf.constant(first), tf.constant(last), tally)
+        return Steps(int(done), not bool(more), bool(finite), logs, tally)
+
+    def _steps(self, source: Any, first: tf.Tensor, last: tf.Tensor, tally: Any) -> tuple:
         feed, one = self._feed, self._one
         shapes = one.get_concrete_function(feed.spec).structured_outputs
         empty = tf.nest.map_structure(lambda out: tf.zeros(out.shape, out.dtype), shapes)
 
-        def goes_on(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, _: Any) -> tf.Tensor:
+        def goes_on(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, *_: Any) -> tf.Tensor:
             return (step < last) & more & finite
 
-        def advance(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, logs: Any) -> tuple:
-            batch = feed.take(source, step)
+        def advance(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, logs: Any, tally: Any) -> tuple:
+            batch, tally = self._take(source, step, finite, tally)
             if not isinstance(batch, tf.experimental.Optional):
                 logs = one(batch)
-                return step + 1, more, _loss_is_finite(logs), logs
+                return step + 1, more, _loss_is_finite(logs), logs, self._with_norm(tally)
             more = batch.has_value()
-            logs = tf.cond(more, lambda: one(batch.get_value()), lambda: logs)
-            return step + tf.cast(more, step.dtype), more, _loss_is_finite(logs), logs
+            logs, tally = tf.cond(more, lambda: (one(batch.get_value()), self._with_norm(tally)), lambda: (logs, tally))
+            return step + tf.cast(more, step.dtype), more, _loss_is_finite(logs), logs, tally
 
-        done, more, finite, logs = tf.while_loop(goes_on, advance, (first, tf.constant(True), tf.constant(True), empty))
-        return done, more, finite, self._results_or(logs)
+        start = (first, tf.constant(True), tf.constant(True), empty, tally)
+        done, more, finite, logs, tally = tf.while_loop(goes_on, advance, start)
+        return done, more, finite, self._results_or(logs), tally
+
+    def _take(self, source: Any, step: tf.Tensor, after: tf.Tensor, tally: Any) -> tuple[Any, Any]:
+        """In the graph: the next batch, and the tally with the time that it took to come, once `after` is known."""
+        if not tally:
+            return self._feed.take(source, step), tally
+        with tf.control_dependencies([after]):
+            asked = tf.timestamp()
+        with tf.control_dependencies([asked]):
+            batch = self._feed.take(source, step)
+        is_optional = isinstance(batch, tf.experimental.Optional)
+        came = [batch.has_value()] if is_optional else [leaf for leaf in tf.nest.flatten(batch) if leaf is not None]
+        with tf.control_dependencies(came):
+            return batch, tally._replace(waited=tally.waited + tf.timestamp() - asked)
+
+    def _with_norm(self, tally: Any) -> Any:
+        """In the graph, after a step: the tally with the norm of its gradient."""
+        if not tally:
+            return tally
+        norm = tf.cast(self._gradient_norm.read(), tf.float64)
+        counts = tf.math.is_finite(norm)
+        return tally._replace(
+            norms=tally.norms + tf.where(counts, norm, tf.zeros_like(norm)),
+            updates=tally.updates + tf.cast(counts, tf.float64),
+        )
 
     def _results_or(self, logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """What the last step returned; over several replicas the metrics' results, where it returned just these."""

@@ -1,0 +1,97 @@
+"""The norm of the gradient that an optimiser is about to apply, seen at the one place that every step passes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+_NONE = -1.0
+"""What is in the place of the sum of squares before an update."""
+
+
+class GradientNorm:
+    """The Euclidean norm over all gradients of a step, before clipping.
+
+    Keras hands the gradients to `_clip_gradients` when an update is due and they are as the user means them: divided by
+    the loss scale, averaged over the accumulated steps, and not at all where they overflow and the step is left out.
+    This may happen within a `tf.cond` or a `tf.function` of a user's `train_step`, out of which no tensor comes; so the
+    sum of squares goes through a variable. It is no state: each step sets it anew.
+
+    Args:
+        model: Its optimizer, and any others that are attributes of it, are watched.
+        jit_compile: Whether XLA compiles the step, which cannot sum up the rows of a sparse gradient.
+    """
+
+    def __init__(self, model: keras.Model, *, jit_compile: bool = False) -> None:
+        self._model, self._jit_compile = model, jit_compile
+        self._squares = tf.Variable(
+            _NONE,
+            trainable=False,
+            name="gradient_squares",
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,  # they are all the same
+        )
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[None]:
+        """While a step is traced: lets the graph note the gradients that are applied in it."""
+        self._squares.assign(_NONE)
+        optimizers = [inner for optimizer in optimizers_of(self._model) for inner in _innermost(optimizer)]
+        for optimizer in optimizers:
+            optimizer._clip_gradients = self._noting(optimizer._clip_gradients)
+        try:
+            yield
+        finally:
+            for optimizer in optimizers:
+                del optimizer._clip_gradients  # the method of the class is seen again
+
+    def read(self) -> tf.Tensor:
+        """In the graph, after the step: the norm, float32 scalar; NaN where nothing was applied."""
+        return tf.sqrt(self._squares)
+
+    def _noting(self, clip: Callable[[Sequence[Any]], Any]) -> Callable[[Sequence[Any]], Any]:
+        def noting(gradients: Sequence[Any]) -> Any:
+            squares = self._sum_of_squares([gradient for gradient in gradients if gradient is not None])
+            self._squares.assign(tf.maximum(self._squares, 0.0) + squares)
+            return clip(gradients)
+
+        return noting
+
+    def _sum_of_squares(self, gradients: Sequence[Any]) -> tf.Tensor:
+        dense = [self._without_repeated_rows(gradient) for gradient in gradients]
+        context = tf.distribute.get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            dense = context.all_reduce(tf.distribute.ReduceOp.SUM, dense)
+        # Twice `l2_loss` reads each gradient once and makes no copy of it.
+        return 2.0 * tf.add_n([tf.cast(tf.nn.l2_loss(gradient), tf.float32) for gradient in dense])
+
+    def _without_repeated_rows(self, gradient: Any) -> tf.Tensor:
+        """A sparse gradient's values, where rows that occur several times are added up."""
+        if not isinstance(gradient, tf.IndexedSlices):
+            return tf.convert_to_tensor(gradient)
+        context = tf.distribute.get_replica_context()
+        if self._jit_compile or (context is not None and context.num_replicas_in_sync > 1):
+            return tf.convert_to_tensor(gradient)
+        rows, places = tf.unique(gradient.indices)
+        return tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
+
+
+def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
+    """The optimizer that a model was compiled with, and those that are attributes of it (an adversarial model's)."""
+    others = [value for _, value in sorted(vars(model).items()) if isinstance(value, keras.optimizers.Optimizer)]
+    found: list[keras.optimizers.Optimizer] = []
+    for optimizer in [model.optimizer, *others]:
+        if optimizer is not None and all(optimizer is not one for one in found):
+            found.append(optimizer)
+    return found
+
+
+def _innermost(optimizer: Any) -> list[Any]:
+    """The optimizers that do the work, behind a loss scale or a division among variables."""
+    inner = [optimizer.inner_optimizer] if hasattr(optimizer, "inner_optimizer") else None
+    inner = inner or list(getattr(optimizer, "optimizers", ()))
+    return [one for each in inner for one in _innermost(each)] if inner else [optimizer]
