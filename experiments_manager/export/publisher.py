@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ import tensorflow as tf
 from experiments_manager.export import versions
 from experiments_manager.export.reasons import reason
 from experiments_manager.export.servable import ExportError, Servable
+from experiments_manager.export.warmup import write_warmup_requests
 from experiments_manager.runs.background import NewestOnly
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Publisher:
         probe: A small batch of inputs by name.
         keep: How many versions to keep, 0 for all.
         tolerance: Relative difference allowed at verification.
+        warmup: Inputs of the requests that a model server warms a version up with.
     """
 
     def __init__(
@@ -61,9 +63,10 @@ class Publisher:
         *,
         keep: int = 3,
         tolerance: float = TOLERANCE,
+        warmup: Sequence[Mapping[str, tf.Tensor]] = (),
     ) -> None:
         self._servable, self._folder, self._probe = servable, folder, dict(probe)
-        self._keep, self._tolerance = keep, tolerance
+        self._keep, self._tolerance, self._warmup = keep, tolerance, warmup
         self._template: _Template | None = None
         self._outcomes: collections.deque[tuple[int, str | None]] = collections.deque()
         self.published: list[int] = []
@@ -105,7 +108,9 @@ class Publisher:
     def _publish(self, candidate: Candidate) -> None:
         self._folder.mkdir(exist_ok=True)
         if self._template is None:
-            self._template = _Template.save(self._servable, self._folder / f"{versions.STAGE_PREFIX}template")
+            self._template = _Template.save(
+                self._servable, self._folder / f"{versions.STAGE_PREFIX}template", self._warmup
+            )
         stage = self._folder / f"{versions.STAGE_PREFIX}{candidate.version}"
         try:
             self._template.write(candidate.values, stage)
@@ -139,10 +144,11 @@ class _Template:
     read_back: Callable[[tf.Tensor], None] | None = None
 
     @classmethod
-    def save(cls, servable: Servable, path: Path) -> _Template:
+    def save(cls, servable: Servable, path: Path, warmup: Sequence[Mapping[str, tf.Tensor]]) -> _Template:
         shutil.rmtree(path, ignore_errors=True)
         try:
             servable.save(path)
+            write_warmup_requests(path, warmup, servable.model_name)
         except Exception as error:
             shutil.rmtree(path, ignore_errors=True)
             if isinstance(error, OSError | tf.errors.OpError):

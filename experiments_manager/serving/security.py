@@ -1,7 +1,7 @@
 """Who may talk to the server: TLS with client certificates, and bearer tokens, for gRPC and REST alike.
 
-The TLS file is TensorFlow Serving's `SSLConfig` in text format. Each of `server_key`, `server_cert` and `custom_ca` holds
-PEM text as there; a path to a PEM file is taken too, so that no key need be pasted into another file:
+The TLS file is TensorFlow Serving's `SSLConfig` in text format. `server_key`, `server_cert` and `custom_ca` hold PEM
+text as there; a path to a PEM file is taken too, so that no key need be pasted into another file:
 
     server_key: "/etc/serving/key.pem"
     server_cert: "/etc/serving/cert.pem"

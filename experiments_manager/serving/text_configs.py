@@ -1,7 +1,7 @@
 """Small configuration files in protobuf's text format, as TensorFlow Serving reads them.
 
-The messages `SSLConfig` and `MonitoringConfig` are not part of the package `tensorflow-serving-api`, so their few fields
-are declared here, in a pool of their own that does not meet anybody else's.
+The messages `SSLConfig` and `MonitoringConfig` are not part of the package `tensorflow-serving-api`, so their few
+fields are declared here, in a pool of their own that does not meet anybody else's.
 """
 
 from __future__ import annotations

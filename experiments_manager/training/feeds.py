@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from experiments_manager.training import array_feed, indexed_feed, stream_feed
 from experiments_manager.training.feed import Feed
+from experiments_manager.training.seeds import host_random_state, restore_host_random_state
 
 
 def make_feed(
@@ -90,3 +91,16 @@ def make_feed(
         steps_per_epoch=steps_per_epoch,
         **options,
     )
+
+
+def peek(validation: Feed | None, train: Feed) -> Any:
+    """Reads a batch of the validation data, or of the training data where there is none that can be read in between.
+
+    The random generators of Python and NumPy are left as they were.
+    """
+    feed = train if validation is None or validation.kind == "irreproducible" else validation
+    state = host_random_state()
+    try:
+        return feed.sample_batch()
+    finally:
+        restore_host_random_state(state)

@@ -13,8 +13,10 @@ import tensorflow as tf
 
 from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERANCE, Publisher
 from experiments_manager.export.versions import versions
+from experiments_manager.export.warmup import warmup_requests
 from experiments_manager.runs import Run, create_run, find_run, lock
 from experiments_manager.runs.atomic import remove_leftovers, sync_files
+from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
 from experiments_manager.settings import Settings, load_settings
 from experiments_manager.training.boundaries import checkpoint, publish, tell_news
 from experiments_manager.training.building import Experiment, build_experiment, working_directory
@@ -23,6 +25,7 @@ from experiments_manager.training.description import describe_model
 from experiments_manager.training.devices import Devices, prepared_devices
 from experiments_manager.training.events import RunStart, Watcher
 from experiments_manager.training.feed import POSITIONS
+from experiments_manager.training.feeds import peek
 from experiments_manager.training.job import Interrupted, Job
 from experiments_manager.training.loop import STOPPED_BY_CALLBACK, train_epochs
 from experiments_manager.training.manifest_updates import ManifestUpdates
@@ -160,6 +163,7 @@ def _execute(
             experiment = build_experiment(settings, devices, run)
             run.update(overrides=settings.overrides | _found_data_dirs(settings, started_in))
             describe_model(experiment.model, run.path)
+            write_serving_setup(run.path, _serving_setup(settings))
             job = _make_job(experiment, run, watchers, should_stop)
             with contextlib.closing(job.checkpoints), _closing_publisher(job):
                 if resuming and restore_latest(job):
@@ -178,6 +182,10 @@ def _execute(
             return finish(job, state, time.monotonic() - started)
     finally:
         say_goodbye(run, watchers, state, time.monotonic() - started)
+
+
+def _serving_setup(settings: Settings) -> ServingSetup:
+    return ServingSetup(settings.server_host, settings.grpc_port, settings.rest_port, settings.model_name)
 
 
 def _found_data_dirs(settings: Settings, started_in: Path) -> dict[str, str]:
@@ -221,7 +229,8 @@ def _publisher(experiment: Experiment, run: Run) -> Publisher | None:
     exact = experiment.devices.names == ("CPU",) and settings.mixed_precision is None and not settings.jit_compile
     tolerance = TOLERANCE if exact else LOW_PRECISION_TOLERANCE
     probe = servable.probe(experiment.train.sample_batch(), PROBE_SAMPLES)
-    return Publisher(servable, run.exports_dir, probe, keep=settings.keep_versions, tolerance=tolerance)
+    warmup = warmup_requests(servable, peek(experiment.validation, experiment.train))
+    return Publisher(servable, run.exports_dir, probe, keep=settings.keep_versions, tolerance=tolerance, warmup=warmup)
 
 
 @contextlib.contextmanager
