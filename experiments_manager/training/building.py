@@ -81,6 +81,7 @@ def _build_experiment(settings: Settings, devices: Devices, run: Any, with_expor
         )
     validation = feed_for(settings, "validation")
     model = compiled_model(settings, train)
+    _check_embeddings(settings, model)
     averages = Averages(model.trainable_variables, settings.ema_momentum) if settings.ema_momentum else None
     step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step", aggregation=_FIRST)
     state = TrainingState(model, step, averages)
@@ -177,6 +178,27 @@ def _callbacks(
             text = f"Expected a list or dict of Keras callbacks, got a {type(callback).__name__} in it. Take it away."
             raise wrong(settings, "callbacks", text)
     return found
+
+
+def _check_embeddings(settings: Settings, model: keras.Model) -> None:
+    """Refuses layers whose outputs cannot be looked at, before hours of training rather than after them."""
+    if not settings.embeddings or not settings.tensorboard:
+        return
+    names = [layer.name for layer in model.layers]
+    for name in settings.embeddings:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            remedy = f"Write {near[0]!r}." if near else "Name one of these."
+            text = f"The model has no such layer. Expected some of {', '.join(names)}, got {name!r}. {remedy}"
+            raise wrong(settings, "embeddings", text)
+        try:
+            keras.Model(model.inputs, model.get_layer(name).output)
+        except (AttributeError, ValueError, KeyError) as error:
+            text = (
+                f"The output of layer {name!r} cannot be reached. Expected a layer that is called once, directly in a "
+                "functional or sequential model. Name another layer, or leave `embeddings` out for the model's outputs."
+            )
+            raise wrong(settings, "embeddings", text) from error
 
 
 def _judge(settings: Settings, model: keras.Model, validation: Feed | None) -> Judge:

@@ -90,6 +90,32 @@ def test_a_hook_that_raises_is_named_with_its_line(experiment, only_run, source,
     assert manifest["error"]["place"] == caught.value.location
 
 
+def test_an_unknown_layer_to_embed_is_refused_before_training_with_a_list_of_the_layers(experiment):
+    with pytest.raises(SettingsError, match=r"embeddings: .*Expected some of height, got 'heigth'\. Write 'height'"):
+        experiment('embeddings = ["heigth"]\n')
+
+
+def test_a_layer_whose_output_cannot_be_reached_is_refused(experiment):
+    subclassed = """
+        class Line(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.height = keras.layers.Dense(1, name="height")
+
+            def call(self, x):
+                return self.height(x)
+
+
+        embeddings = ["height"]
+
+
+        def model():
+            return Line()
+    """
+    with pytest.raises(SettingsError, match="embeddings: The output of layer 'height' cannot be reached"):
+        experiment(subclassed)
+
+
 def test_a_misspelt_monitor_is_refused_with_the_nearest_name(experiment, only_run):
     with pytest.raises(
         SettingsError, match=r"monitor: .*Expected one of loss, .*val_loss.* Write 'val_loss'"
