@@ -1,0 +1,320 @@
+"""One version of a SavedModel, loaded and ready to run.
+
+A SavedModel of TensorFlow 1 and one of TensorFlow 2 are both a graph, a way to restore its variables, and signatures that
+name tensors in it; TensorFlow Serving runs either through a session, and so do we. From Python, too, a session is the
+quicker road: a prepared callable takes NumPy arrays and gives NumPy arrays with one crossing into C++, which for a small
+net is five to fifteen times faster than calling the restored function.
+
+Versions that share their graph byte for byte, as those of one run do, share it here as well: the second costs a session
+and the reading of its variables, which happen outside the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
+
+from experiments_manager.serving.errors import Code, ServingError
+from experiments_manager.serving.signatures import Arrays, Signature, TensorSpec
+
+logger = logging.getLogger(__name__)
+
+TAG = "serve"
+INIT_SIGNATURE = "__saved_model_init_op"
+TRAIN_SIGNATURE = "__saved_model_train_op"
+MAX_CALLABLES = 64
+"""Combinations of outputs that are prepared for one signature; others compute all and leave out."""
+
+SMALL_MODEL_BYTES = 32 << 20
+
+
+class LoadError(Exception):
+    """A version cannot be loaded; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Threads:
+    """How many threads TensorFlow uses; the first model that is loaded decides for the process.
+
+    Attributes:
+        intra_op: Threads that share one operation, 0 for as many as there are processors.
+        inter_op: Threads that share the operations of one call; -1 runs them in the calling thread, which for small
+            models is faster than handing each operation over.
+    """
+
+    intra_op: int = 1
+    inter_op: int = -1
+
+    @classmethod
+    def for_models(cls, base_paths: Sequence[Path]) -> Threads:
+        """Chooses for the models found: handing work to other threads costs a small model more than it gains."""
+        largest = max((_variables_bytes(path) for path in base_paths), default=0)
+        return cls(intra_op=1 if largest < SMALL_MODEL_BYTES else 0)
+
+
+def _variables_bytes(base_path: Path) -> int:
+    """Bytes of the variables of the largest version."""
+    sizes: dict[Path, int] = {}
+    for file in base_path.glob("[0-9]*/variables/variables.data-*"):
+        sizes[file.parent] = sizes.get(file.parent, 0) + file.stat().st_size
+    return max(sizes.values(), default=0)
+
+
+@dataclasses.dataclass(eq=False)
+class _Graph:
+    """What versions share: the graph, and what the SavedModel says of it."""
+
+    graph: tf.Graph
+    meta_graph: meta_graph_pb2.MetaGraphDef
+    signatures: dict[str, Signature]
+    runtime: str
+
+
+
+_graphs: weakref.WeakValueDictionary[bytes, _Graph] = weakref.WeakValueDictionary()
+_graphs_lock = threading.Lock()
+
+
+class LoadedModel:
+    """A version of a SavedModel. See `signatures.Model`; make one with `load`."""
+
+    def __init__(self, path: Path, graph: _Graph, session: tf.compat.v1.Session) -> None:
+        self.path = path
+        self.signatures: Mapping[str, Signature] = graph.signatures
+        self.runtime = graph.runtime
+        self._graph, self._session = graph, session
+        self._callables: dict[tuple[str, tuple[str, ...]], _Callable] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, path: Path | str, *, threads: Threads | None = None) -> LoadedModel:
+        """Loads a SavedModel.
+
+        Args:
+            path: The version's folder, with `saved_model.pb` in it.
+            threads: How TensorFlow shares out its work.
+
+        Raises:
+            LoadError: It is damaged, has no graph for serving, or cannot be restored.
+        """
+        path = Path(path)
+        try:
+            graph = _read_graph(path)
+            session = tf.compat.v1.Session(graph=graph.graph, config=_session_config(threads or Threads()))
+            try:
+                _restore(session, graph.meta_graph, path)
+            except BaseException:
+                session.close()
+                raise
+        except LoadError:
+            raise
+        except tf.errors.OpError as error:
+            raise LoadError(f"Loading {path} failed: {_first_line(error.message)}") from error
+        except Exception as error:
+            raise LoadError(f"Loading {path} failed: {type(error).__name__}: {_first_line(str(error))}") from error
+        return cls(path, graph, session)
+
+    def run(self, signature: Signature, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """Computes outputs; see `signatures.Model.run`."""
+        call = self._callables.get((signature.name, tuple(outputs))) or self._prepare(signature, tuple(outputs))
+        try:
+            values = call.function(*[inputs[name] for name in call.inputs])
+        except tf.errors.OpError as error:
+            raise ServingError(Code(error.error_code), _readable(error.message)) from error
+        return {name: values[place] for name, place in call.places.items() if name in outputs}
+
+    def prepare(self, signature: Signature) -> None:
+        """Builds what a call of all outputs needs, so that the first request does not wait for it."""
+        self._prepare(signature, tuple(signature.outputs))
+
+    def close(self) -> None:
+        """Frees the variables; nothing may run any more."""
+        with self._lock:
+            self._callables.clear()
+            self._session.close()
+
+    def _prepare(self, signature: Signature, outputs: tuple[str, ...]) -> _Callable:
+        with self._lock:
+            known = self._callables.get((signature.name, outputs))
+            if known is not None:
+                return known
+            key = (signature.name, outputs)
+            if len(self._callables) >= MAX_CALLABLES:
+                key = (signature.name, tuple(signature.outputs))
+                if key in self._callables:
+                    return self._callables[key]
+            call = _Callable.make(self._session, signature, key[1])
+            self._callables[key] = call
+            return call
+
+
+@dataclasses.dataclass(frozen=True)
+class _Callable:
+    """A prepared call: the function, the order of its arguments, and where each output is among its results."""
+
+    function: Any
+    inputs: tuple[str, ...]
+    places: Mapping[str, int]
+
+    @classmethod
+    def make(cls, session: tf.compat.v1.Session, signature: Signature, outputs: tuple[str, ...]) -> _Callable:
+        for name, spec in [*signature.inputs.items(), *((name, signature.outputs[name]) for name in outputs)]:
+            if not spec.name:
+                raise ServingError(
+                    Code.UNIMPLEMENTED, f"{name} of signature {signature.name} is sparse or composite, not one tensor"
+                )
+        tensors = list(dict.fromkeys(signature.outputs[name].name for name in outputs))
+        options = config_pb2.CallableOptions(feed=[spec.name for spec in signature.inputs.values()], fetch=tensors)
+        try:
+            # The public `make_callable` looks every name up again at each call, which takes a tenth of a millisecond.
+            function = session._make_callable_from_options(options)
+        except tf.errors.OpError as error:
+            raise ServingError(Code(error.error_code), _readable(error.message)) from error
+        places = {name: tensors.index(signature.outputs[name].name) for name in outputs}
+        return cls(function, tuple(signature.inputs), places)
+
+
+def _session_config(threads: Threads) -> config_pb2.ConfigProto:
+    config = config_pb2.ConfigProto(
+        intra_op_parallelism_threads=threads.intra_op,
+        inter_op_parallelism_threads=threads.inter_op,
+        allow_soft_placement=True,
+    )
+    config.gpu_options.allow_growth = True
+    return config
+
+
+def _read_graph(path: Path) -> _Graph:
+    try:
+        content = (path / "saved_model.pb").read_bytes()
+    except OSError as error:
+        raise LoadError(
+            f"Could not find SavedModel .pb at supplied export directory path: {path}: {error.strerror}"
+        ) from error
+    # The graph is by far the slower part of a load, and holds the interpreter's lock; versions of one run share it.
+    digest = hashlib.sha256(content).digest()
+    with _graphs_lock:
+        known = _graphs.get(digest)
+        if known is None:
+            known = _graphs[digest] = _import_graph(content, path)
+        return known
+
+
+def _import_graph(content: bytes, path: Path) -> _Graph:
+    try:
+        saved_model = saved_model_pb2.SavedModel.FromString(content)
+    except Exception as error:
+        raise LoadError(f"Can't parse {path / 'saved_model.pb'} as binary proto: it is damaged or not whole") from error
+    tags = [sorted(meta_graph.meta_info_def.tags) for meta_graph in saved_model.meta_graphs]
+    found = [meta_graph for meta_graph in saved_model.meta_graphs if list(meta_graph.meta_info_def.tags) == [TAG]]
+    if not found:
+        raise LoadError(
+            f"Could not find meta graph def matching supplied tags: {{ {TAG} }} in {path}. "
+            f"Expected a graph exported for serving, got the tags {tags}"
+        )
+    meta_graph = found[0]
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.import_graph_def(meta_graph.graph_def, name="")
+    graph.finalize()
+    meta_graph.graph_def.Clear()  # it lives on in the graph
+    signatures = {
+        name: _signature(name, definition)
+        for name, definition in sorted(meta_graph.signature_def.items())
+        if name not in (INIT_SIGNATURE, TRAIN_SIGNATURE)
+    }
+    functional = meta_graph.HasField("object_graph_def") and len(meta_graph.object_graph_def.nodes) > 0
+    meta_graph.object_graph_def.Clear()
+    return _Graph(graph, meta_graph, signatures, "TF2" if functional else "TF1")
+
+
+def _signature(name: str, definition: meta_graph_pb2.SignatureDef) -> Signature:
+    return Signature(
+        name=name,
+        method_name=definition.method_name,
+        inputs={key: _spec(info) for key, info in sorted(definition.inputs.items())},
+        outputs={key: _spec(info) for key, info in sorted(definition.outputs.items())},
+        defaults={key: tf.make_ndarray(value) for key, value in definition.defaults.items()},
+        definition=definition.SerializeToString(deterministic=True),
+    )
+
+
+def _spec(info: meta_graph_pb2.TensorInfo) -> TensorSpec:
+    dtype = tf.dtypes.as_dtype(info.dtype)
+    shape = None
+    if not info.tensor_shape.unknown_rank:
+        shape = tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
+    try:
+        numpy_dtype = np.dtype(dtype.as_numpy_dtype)
+    except (TypeError, KeyError):
+        numpy_dtype = np.dtype(object)
+    text = {"float32": "float", "float64": "double", "float16": "half"}.get(dtype.name, dtype.name)
+    return TensorSpec(info.name, text, numpy_dtype, shape, info.dtype)
+
+
+def _restore(session: tf.compat.v1.Session, meta_graph: meta_graph_pb2.MetaGraphDef, path: Path) -> None:
+    """Reads variables and runs the initialisers, as TensorFlow's own loader in C++ does."""
+    assets = _assets(meta_graph, path)
+    prefix = path / "variables" / "variables"
+    saver = meta_graph.saver_def
+    if saver.restore_op_name and prefix.with_suffix(".index").exists():
+        session.run(saver.restore_op_name, {saver.filename_tensor_name: str(prefix), **assets})
+    elif saver.restore_op_name and _has_variables(session.graph):
+        raise LoadError(f"The variables of {path} are missing: there is no {prefix.name}.index in {prefix.parent}")
+    initialiser = _initialiser(meta_graph)
+    if initialiser:
+        session.run(initialiser, assets)
+
+
+def _has_variables(graph: tf.Graph) -> bool:
+    names = {"VarHandleOp", "VariableV2", "Variable"}
+    return any(operation.type in names for operation in graph.get_operations())
+
+
+def _assets(meta_graph: meta_graph_pb2.MetaGraphDef, path: Path) -> dict[str, str]:
+    definitions = list(meta_graph.asset_file_def)
+    if not definitions:
+        for value in meta_graph.collection_def["saved_model_assets"].any_list.value:
+            definition = meta_graph_pb2.AssetFileDef()
+            value.Unpack(definition)
+            definitions.append(definition)
+    return {found.tensor_info.name: str(path / "assets" / found.filename) for found in definitions}
+
+
+def _initialiser(meta_graph: meta_graph_pb2.MetaGraphDef) -> str | None:
+    if INIT_SIGNATURE in meta_graph.signature_def:
+        name = meta_graph.signature_def[INIT_SIGNATURE].outputs[INIT_SIGNATURE].name
+        return name.split(":")[0]
+    for key in ("saved_model_main_op", "legacy_init_op"):
+        if key in meta_graph.collection_def and meta_graph.collection_def[key].node_list.value:
+            return meta_graph.collection_def[key].node_list.value[0]
+    return None
+
+
+def _readable(message: str) -> str:
+    """TensorFlow's message without its list of the places where each operation was defined."""
+    return message.split("\n\nOriginal stack trace")[0].split("\n\nErrors may have originated")[0].strip()
+
+
+def _first_line(message: str) -> str:
+    return _readable(message).splitlines()[0] if message.strip() else "no reason was given"
+
+
+def lower_priority() -> None:
+    """Lets the calling thread give way to the others, where the system has priorities of threads."""
+    if hasattr(os, "setpriority") and hasattr(threading, "get_native_id"):
+        try:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        except OSError:
+            logger.debug("the priority of a loading thread cannot be lowered", exc_info=True)

@@ -1,0 +1,140 @@
+"""What to serve, and what became of it: model configurations, version policies, and the states of versions."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from experiments_manager.serving.errors import Code, invalid_argument
+
+logger = logging.getLogger(__name__)
+
+
+class State(enum.IntEnum):
+    """Where a version is in its life; the numbers are those of `ModelVersionStatus.State`."""
+
+    UNKNOWN = 0
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class VersionStatus:
+    """State of one version.
+
+    Attributes:
+        version: Its number.
+        state: Where it is in its life.
+        code: `OK`, or the code of the error that ended it or that its loading is being retried for.
+        message: The reason, empty where all is well.
+    """
+
+    version: int
+    state: State
+    code: Code = Code.OK
+    message: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class VersionPolicy:
+    """Which of the versions on the disk are to be served.
+
+    Attributes:
+        kind: `latest`, `all` or `specific`.
+        count: How many of the newest, for `latest`.
+        versions: Which, for `specific`.
+    """
+
+    kind: str = "latest"
+    count: int = 1
+    versions: tuple[int, ...] = ()
+
+    def choose(self, found: Sequence[int]) -> set[int]:
+        """Chooses among the versions on the disk."""
+        if self.kind == "all":
+            return set(found)
+        if self.kind == "specific":
+            return set(found) & set(self.versions)
+        return set(sorted(found)[-self.count :])
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """One model to serve.
+
+    Attributes:
+        name: Its name in requests.
+        base_path: Folder whose subfolders with numbers for names are its versions.
+        policy: Which of them to serve.
+        labels: Names for versions, such as `stable` and `canary`.
+    """
+
+    name: str
+    base_path: Path
+    policy: VersionPolicy = VersionPolicy()
+    labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+def list_versions(base_path: Path) -> dict[int, Path]:
+    """Finds the versions in a folder: subfolders whose names are numbers; the rest is nobody's business.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    found: dict[int, Path] = {}
+    for path in sorted(base_path.iterdir()):
+        if path.name.isascii() and path.name.isdigit() and len(path.name) < 20 and path.is_dir():
+            number = int(path.name)
+            if number < 2**63:
+                found.setdefault(number, path)
+    return found
+
+
+def configs_from_proto(server_config: object) -> list[ModelConfig]:
+    """Reads a `ModelServerConfig`, from a file or a reload request.
+
+    Args:
+        server_config: The message.
+
+    Returns:
+        The models that it lists.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, with what is wrong in it.
+    """
+    if server_config.WhichOneof("config") == "custom_model_config":
+        raise invalid_argument(
+            "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
+        )
+    configs: dict[str, ModelConfig] = {}
+    for entry in server_config.model_config_list.config:
+        if not entry.name:
+            raise invalid_argument("ModelConfig has no name. Expected a name for each model")
+        if entry.name in configs:
+            raise invalid_argument(f"Illegal to list model {entry.name} multiple times in config list")
+        if entry.model_platform not in ("", "tensorflow", "tflite"):
+            raise invalid_argument(f"Model {entry.name} requests unsupported platform {entry.model_platform}")
+        if not entry.base_path:
+            raise invalid_argument(f"Invalid base path: model {entry.name} has none")
+        configs[entry.name] = ModelConfig(
+            entry.name, Path(entry.base_path), _policy(entry), dict(entry.version_labels)
+        )
+    return list(configs.values())
+
+
+def _policy(entry: object) -> VersionPolicy:
+    policy = entry.model_version_policy
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "all":
+        return VersionPolicy("all")
+    if choice == "specific":
+        if not policy.specific.versions:
+            raise invalid_argument(f"Model {entry.name}: the specific version policy lists no versions")
+        return VersionPolicy("specific", versions=tuple(policy.specific.versions))
+    return VersionPolicy("latest", count=policy.latest.num_versions or 1)
