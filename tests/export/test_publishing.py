@@ -180,7 +180,12 @@ def test_each_version_equals_a_model_saved_anew_with_its_weights(exported, tmp_p
         anew = tf.saved_model.load(str(export)).signatures["serving_default"](position=tf.constant(X))
         again = loaded.signatures["serving_default"](position=tf.constant(X))
         assert np.array_equal(anew["height"], again["height"])
-        assert sorted(path.name for path in folder.iterdir()) == ["assets", "saved_model.pb", "variables"]
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "assets",
+            "assets.extra",
+            "saved_model.pb",
+            "variables",
+        ]
 
 
 WORDS = """
