@@ -71,9 +71,10 @@ def heed_signals(job: Job) -> None:
 
 
 def steps_to_next_stop(job: Job) -> int | None:
-    """Steps until a checkpoint is due, which calls must not run past."""
-    every = job.experiment.settings.checkpoint_every_steps
-    return None if every is None else every - job.experiment.state.progress.global_step % every
+    """Steps until a checkpoint or scalars by step are due, which calls must not run past."""
+    step = job.experiment.state.progress.global_step
+    intervals = (job.experiment.settings.checkpoint_every_steps, job.meter.log_every_steps)
+    return min((every - step % every for every in intervals if every), default=None)
 
 
 def tell_news(job: Job) -> None:

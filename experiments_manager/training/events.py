@@ -1,9 +1,9 @@
 """What a run tells those who watch it.
 
 The training loop knows nothing of bars, TensorBoard or files: it hands these plain records to every `Watcher`. First
-comes `on_start`, then for each epoch any number of `on_progress`, one `on_validated` and one `on_epoch`; `on_version`
-and `on_message` come whenever there is something to say, `on_best` once a run is finished, and `on_end` last, however
-it ends.
+comes `on_start`, then for each epoch any number of `on_progress` and `on_steps`, one `on_validated` and one `on_epoch`;
+`on_version` and `on_message` come whenever there is something to say, `on_return` where training goes back, `on_best`
+once a run is finished, and `on_end` last, however it ends.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ class RunStart:
     """The watched value, e.g. `val_loss`."""
     data_position: str = ""
     """How the place in the data is found again after a resume, in words."""
+    global_step: int = 0
+    """Steps that were trained before."""
+    first_step: int = 0
+    """Steps of the first epoch that were trained before: more than 0 after a resume inside an epoch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +54,31 @@ class Progress:
     steps_per_epoch: int | None
     read_logs: Callable[[], dict[str, float]]
     """Gives loss and metrics so far in this epoch; costs a device read, so call it only to show them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StepReport:
+    """A step that is a multiple of `log_every_steps` was trained."""
+
+    epoch: int
+    """Counted from 1."""
+    global_step: int
+    logs: Mapping[str, float]
+    """Loss over the steps since the last report; metrics over the epoch so far."""
+    learning_rate: float
+    measures: Mapping[str, float]
+    """As in `EpochReport`, over the steps since the last report."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Return:
+    """Training went back to an earlier state; what was told of later steps does not count."""
+
+    epoch: int
+    """The epoch that goes on, counted from 1."""
+    step: int
+    """Steps done in it."""
+    global_step: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +135,10 @@ class EpochReport:
     """Wall time of the epoch, validation included."""
     improved: bool
     """Whether the watched value is the best so far."""
+    measures: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """What else was measured over the epoch, as far as it is known: `gradient_norm` (mean over the updates, before
+    clipping), `step_seconds`, `data_wait_share` (0 to 1), `ema_distance` (relative, of averages and weights), and
+    `memory_mib/…` by device."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +172,12 @@ class Watcher:
 
     def on_progress(self, progress: Progress) -> None:
         """Called after each call of the compiled training function."""
+
+    def on_steps(self, report: StepReport) -> None:
+        """Called at each multiple of `log_every_steps`, where that is set."""
+
+    def on_return(self, to: Return) -> None:
+        """Called when training went back to a checkpoint because the loss was no longer finite."""
 
     def on_validated(self, view: ModelView) -> None:
         """Called after each validation, with the averaged weights in place."""

@@ -15,6 +15,7 @@ from experiments_manager.runs import Run
 from experiments_manager.training.building import Experiment
 from experiments_manager.training.checkpoints import CheckpointWriter
 from experiments_manager.training.events import Watcher
+from experiments_manager.training.measuring import Meter
 from experiments_manager.training.pace import Pace
 from experiments_manager.training.steps import CompiledLoop, test_one, train_one
 from experiments_manager.training.user_callbacks import UserCallbacks
@@ -43,6 +44,7 @@ class Job:
     test_steps: CompiledLoop | None
     user_logs: UserLogs
     viewer: Viewer
+    meter: Meter
     reset_metrics: Callable[[], None]
     pace: Pace = dataclasses.field(default_factory=Pace)
     validation_pace: Pace = dataclasses.field(default_factory=Pace)
@@ -54,15 +56,17 @@ class Job:
     def make(cls, experiment: Experiment, run: Run, **parts: Any) -> Job:
         """Compiles the loops for an experiment."""
         model, state, jit = experiment.model, experiment.state, experiment.settings.jit_compile
-        one = train_one(model, state.step, state.averages, experiment.class_weight)
-        validation = experiment.validation
-        train_steps = CompiledLoop(model, one, experiment.train, jit_compile=jit)
+        meter, validation = Meter(experiment), experiment.validation
+        norm = meter.gradient_norm
+        one = train_one(model, state.step, state.averages, experiment.class_weight, norm)
+        train_steps = CompiledLoop(model, one, experiment.train, jit_compile=jit, gradient_norm=norm)
         train_steps.trace()  # before the state is copied or put back, which needs every variable
         return cls(
             experiment=experiment,
             run=run,
             user_logs=UserLogs(experiment, run),
             viewer=Viewer(experiment),
+            meter=meter,
             train_steps=train_steps,
             test_steps=CompiledLoop(model, test_one(model), validation, jit_compile=jit) if validation else None,
             reset_metrics=tf.function(model.reset_metrics, autograph=False),

@@ -32,7 +32,7 @@ from experiments_manager.training.boundaries import (
 )
 from experiments_manager.training.building import Experiment
 from experiments_manager.training.errors import DataError, DivergedError
-from experiments_manager.training.events import EpochReport, Progress
+from experiments_manager.training.events import EpochReport, Progress, StepReport
 from experiments_manager.training.failures import explained
 from experiments_manager.training.feed import Feed, Shape
 from experiments_manager.training.job import Interrupted, Job
@@ -79,6 +79,7 @@ def _train_epoch(job: Job) -> dict[str, float]:
     progress, feed = state.progress, experiment.train
     if progress.step == 0:
         job.reset_metrics()
+        job.meter.begin_epoch()
         if job.callbacks:
             job.callbacks.list.on_epoch_begin(progress.epoch)
     source = feed.open(progress.epoch, progress.step)
@@ -98,6 +99,7 @@ def _train_epoch(job: Job) -> dict[str, float]:
         raise DataError(
             "dataset: the train split gave no batch. Expected at least one. Look at what `dataset` returns."
         )
+    job.meter.end_steps()
     return as_numbers(logs)
 
 
@@ -107,8 +109,10 @@ def _call(job: Job, source: Any, first: int, last: int) -> tuple[Any, dict[str, 
     if job.callbacks.want_batches:
         last = first + 1
         job.callbacks.list.on_train_batch_begin(first)
+    began = time.perf_counter()
     with job.pace.measured(last - first):
-        steps = job.train_steps(source, first, last)
+        steps = job.train_steps(source, first, last, job.meter.tally)
+    job.meter.took(steps.done - first, time.perf_counter() - began, steps.tally)
     progress.step, progress.global_step = steps.done, progress.global_step + steps.done - first
     feed.took(steps.done - first)
     if not steps.finite:
@@ -125,9 +129,17 @@ def _call(job: Job, source: Any, first: int, last: int) -> tuple[Any, dict[str, 
             read_logs=lambda: as_numbers(steps.logs),
         ),
     )
+    if job.meter.is_due() and steps.done > first:
+        _report_steps(job, as_numbers(steps.logs))
     if steps.exhausted and feed.goes_on and steps.done < feed.steps:
         return _next_pass(feed, steps.done - first), steps.logs, False
     return source, steps.logs, steps.exhausted or job.callbacks.stop_training
+
+
+def _report_steps(job: Job, logs: dict[str, float]) -> None:
+    state, progress = job.experiment.state, job.experiment.state.progress
+    logs, measures = job.meter.of_recent_steps(logs)
+    job.tell("on_steps", StepReport(progress.epoch + 1, progress.global_step, logs, state.learning_rate, measures))
 
 
 def _next_pass(feed: Feed, steps_of_this_pass: int) -> Any:
@@ -213,13 +225,16 @@ def _finish_epoch(job: Job, logs: dict[str, float], rate: float, seconds: float)
     """What follows an epoch: callbacks, report, checkpoint."""
     experiment, progress = job.experiment, job.experiment.state.progress
     experiment.train.close_epoch()
+    job.meter.end_epoch()
     if job.callbacks:
         job.callbacks.list.on_epoch_end(progress.epoch - 1, dict(logs))
         if job.callbacks.stop_training and progress.stop_reason is None:
             progress.stop_reason = STOPPED_BY_CALLBACK
     progress.last_logs = logs
     improved = progress.best is not None and progress.best.step == progress.global_step
-    job.tell("on_epoch", EpochReport(progress.epoch, progress.global_step, logs, rate, seconds, improved))
+    measures = job.meter.of_epoch()
+    report = EpochReport(progress.epoch, progress.global_step, logs, rate, seconds, improved, measures)
+    job.tell("on_epoch", report)
     tell_news(job)
     age = time.monotonic() - job.checkpoints.last_written
     if age > SECONDS_BETWEEN_EPOCH_CHECKPOINTS:

@@ -22,12 +22,18 @@ class Sum:
     """A mean in the making."""
 
     total: float = 0.0
-    count: int = 0
+    count: float = 0
 
     @property
     def mean(self) -> float:
         """NaN where nothing was counted."""
         return self.total / self.count if self.count else float("nan")
+
+    def __add__(self, other: Sum) -> Sum:
+        return Sum(self.total + other.total, self.count + other.count)
+
+
+_SUMS = ("epoch_gradient_norm", "recent_gradient_norm", "recent_loss")
 
 
 @dataclasses.dataclass
@@ -56,6 +62,8 @@ class TrainingProgress:
     """Norms of the gradient since the epoch began, where they are measured."""
     recent_gradient_norm: Sum = dataclasses.field(default_factory=Sum)
     """The same since scalars were last written by step."""
+    recent_loss: Sum = dataclasses.field(default_factory=Sum)
+    """What to add to the losses of this epoch's samples to have those since scalars were last written by step."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain data that `from_json` takes."""
@@ -65,5 +73,5 @@ class TrainingProgress:
     def from_json(cls, data: dict[str, Any]) -> TrainingProgress:
         """Reads what `to_json` gave."""
         best = data.get("best")
-        sums = {name: Sum(**data[name]) for name in ("epoch_gradient_norm", "recent_gradient_norm") if name in data}
+        sums = {name: Sum(**data[name]) for name in _SUMS if name in data}
         return cls(**{**data, "best": Best(**best) if best else None, **sums})

@@ -6,6 +6,7 @@ import shutil
 
 from experiments_manager.training.checkpoints import checkpoints, read_latest
 from experiments_manager.training.errors import DivergedError
+from experiments_manager.training.events import Return
 from experiments_manager.training.job import Job
 from experiments_manager.training.seeds import restore_host_random_state
 
@@ -62,6 +63,8 @@ def reload_after_divergence(job: Job, error: DivergedError) -> None:
     except TypeError:  # a schedule
         raise DivergedError(f"{error} `on_nan` cannot lower a schedule.", error.step) from error
     state.progress.reloads = reloads
+    progress = state.progress
+    job.tell("on_return", Return(progress.epoch + 1, progress.step, progress.global_step))
     job.tell(
         "on_message",
         f"The loss was not finite after step {error.step}; back to step {state.progress.global_step} with learning "

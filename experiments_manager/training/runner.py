@@ -277,6 +277,8 @@ def _announce(job: Job, devices: Devices) -> None:
             devices=devices.names,
             monitor=experiment.judge.monitor,
             data_position=POSITIONS[experiment.train.kind],
+            global_step=progress.global_step,
+            first_step=progress.step,
         ),
     )
 
