@@ -203,12 +203,26 @@ def _watchers(
         if settings.tensorboard:
             source = run.settings_file.read_text(encoding="utf-8", errors="replace")
             chosen.append(TensorBoardLogs(run.logs_dir, {"settings": code_block(source)}))
+            if settings.embeddings != []:
+                chosen.append(_projector(run, settings))
         if settings.profile:
             chosen.append(StepProfile(run.logs_dir))
         chosen.append(_messages_only() if quiet else terminal_progress())
         return [*chosen, *further]
 
     return make
+
+
+def _projector(run: Run, settings: Settings) -> Watcher:
+    from experiments_manager.monitoring.projector import Projector
+
+    return Projector(
+        run.logs_dir,
+        layers=settings.embeddings or (),
+        every=settings.embeddings_every,
+        samples=settings.embeddings_samples,
+        class_names=settings.class_names,
+    )
 
 
 def _messages_only() -> Watcher:
