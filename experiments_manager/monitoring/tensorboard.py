@@ -2,7 +2,7 @@
 
     logs/              hparams with the state that the run ended in, texts (settings, hparams)
     logs/train/        loss and metrics, learning_rate, epoch_seconds
-    logs/validation/   loss and metrics, under the same names
+    logs/validation/   loss and metrics, under the same names; best/… those of the best epoch so far
 
 The step of every scalar is the epoch. Events are written as TFRecords, which is what an event file is: some 10 us an
 event, against 100 us a scalar for `tf.summary`. Each event is handed to the operating system at once, so that a killed
@@ -27,37 +27,67 @@ logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 30.0
 VALIDATION_PREFIX = "val_"
+LARGEST_EXACT = 2**53
+"""Up to this integer, floats hold every one."""
 
 
 class TensorBoardLogs(Watcher):
     """Writes what TensorBoard shows of one run."""
 
-    def __init__(self, logs_dir: Path | str, texts: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        logs_dir: Path | str,
+        texts: Mapping[str, str] | None = None,
+        *,
+        by_step: bool = False,
+        histogram_every: int | None = None,
+    ) -> None:
         """Remember where to write; nothing is touched before the run starts.
 
         Args:
             logs_dir: The folder `logs/` of a run.
             texts: Name and content of what the text page shows beside the hparams, in Markdown (see `code_block`).
+            by_step: Whether validation values are written by step too; those of training come when there are reports.
+            histogram_every: Epochs from one set of histograms to the next; `None` for none.
         """
         self._logs_dir = Path(logs_dir)
         self._texts = dict(texts or {})
+        self._by_step, self._histogram_every = by_step, histogram_every
         self._files: dict[str, EventFile] = {}
 
     def on_start(self, start: RunStart) -> None:
-        """Open the files. After a resume, what was logged from `start.first_epoch` on no longer counts."""
+        """Open the files. After a resume, what was logged from the step reached on no longer counts."""
         from tensorboard.plugins.hparams import summary_v2 as hparams_plugin
 
-        self._files = {
-            "": EventFile(self._logs_dir, first_step=0, suffix=".run"),
-            "train": EventFile(self._logs_dir / "train", start.first_epoch),
-            "validation": EventFile(self._logs_dir / "validation", start.first_epoch),
-        }
+        self._files = {"": EventFile(self._logs_dir, first_step=0, suffix=".run")}
+        for group, first in _first_steps(start.first_epoch, start.first_step, start.global_step).items():
+            self._files[group] = EventFile(self._logs_dir / group, first)
         hparams = {name: hparam_value(value) for name, value in start.hparams.items()}
         self._files[""].write(hparams_plugin.hparams_pb(hparams, trial_id=start.run_dir.name), step=0)
-        for name, text in {"hparams": _as_table(hparams), **self._texts}.items():
+        for name, text in {"hparams": as_table(hparams, "hparam"), **self._texts}.items():
             self.write_text(name, text)
+        graph = start.model_graph()
+        if graph is not None:
+            self._files[""].write_graph(graph)
         # TensorBoard keeps the first state that it finds, so the files of the sessions before a resume must go.
         self._files[""].remove_earlier()
+        for group in (TRAIN_BY_STEP, VALIDATION_BY_STEP):
+            self._files[group].supersede_earlier()
+
+    def on_return(self, to: Return) -> None:
+        """Training went back: what was logged from there on no longer counts."""
+        for group, first in _first_steps(to.epoch, to.step, to.global_step).items():
+            self._files[group].restart(first)
+
+    def on_steps(self, report: StepReport) -> None:
+        """Write the values of the newest steps."""
+        values = {**report.logs, "learning_rate": report.learning_rate, **report.measures}
+        self.write_scalars(TRAIN_BY_STEP, _named_by_step(values), report.global_step)
+
+    def on_validated(self, view: ModelView) -> None:
+        """Write histograms of the weights, where these are due."""
+        if self._histogram_every and view.epoch % self._histogram_every == 0:
+            self.write_histograms({f"weights/{name}": value for name, value in view.weights().items()}, view.epoch)
 
     def on_epoch(self, report: EpochReport) -> None:
         """Write the values of one epoch."""
@@ -67,10 +97,12 @@ class TensorBoardLogs(Watcher):
             for name, value in report.logs.items()
             if name.startswith(VALIDATION_PREFIX)
         }
-        train.update(learning_rate=report.learning_rate, epoch_seconds=report.seconds)
-        self.write_scalars("train", train, report.epoch)
+        train.update(learning_rate=report.learning_rate, epoch_seconds=report.seconds, **report.measures)
+        self.write_scalars(TRAIN, train, report.epoch)
         if validation:
-            self.write_scalars("validation", validation, report.epoch)
+            self.write_scalars(VALIDATION, validation, report.epoch)
+        if validation and self._by_step:
+            self.write_scalars(VALIDATION_BY_STEP, _named_by_step(validation), report.global_step)
 
     def on_end(self, end: RunEnd) -> None:
         """Write the state that the run ended in, and close the files."""
@@ -86,15 +118,34 @@ class TensorBoardLogs(Watcher):
             file.close()
         self._files = {}
 
-    def write_scalars(self, group: str, values: Mapping[str, float], epoch: int) -> None:
+    def _write_best(self, report: EpochReport) -> None:
+        """Write what the best epoch so far reached, for the HParams page, whose other columns show the last epoch."""
+        validated = [name for name in report.logs if name.startswith(VALIDATION_PREFIX)]
+        names = validated or list(report.logs)
+        best = {f"best/{name.removeprefix(VALIDATION_PREFIX)}": report.logs[name] for name in names}
+        best["best/epoch"] = report.epoch
+        self.write_scalars("validation" if validated else "train", best, report.epoch)
+        if self._monitor in report.logs and self._monitor not in names:
+            self.write_scalars("train", {f"best/{self._monitor}": report.logs[self._monitor]}, report.epoch)
+
+    def write_scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Write scalars between `on_start` and `on_end`.
 
         Args:
-            group: `train` or `validation`; scalars of the same name share a chart.
+            group: `train` or `validation`, or `by_step` under one of these; scalars of the same name share a chart.
             values: Name and value of each.
-            epoch: Counted from 1.
+            step: The epoch, counted from 1; in the groups `by_step`, the global step.
         """
-        self._files[group].write(scalars_summary(values), epoch)
+        self._files[group].write(scalars_summary(values), step)
+
+    def write_histograms(self, values: Mapping[str, np.ndarray], epoch: int) -> None:
+        """Write a histogram of each array of floating-point numbers, between `on_start` and `on_end`."""
+        from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+
+        for name, value in values.items():
+            finite = value[np.isfinite(value)] if np.issubdtype(value.dtype, np.floating) else value[:0]
+            if finite.size:
+                self._files[TRAIN].write(histogram_pb(name, finite), epoch)
 
     def write_text(self, name: str, markdown: str, epoch: int = 0) -> None:
         """Show a text in Markdown, between `on_start` and `on_end`."""
@@ -103,100 +154,15 @@ class TensorBoardLogs(Watcher):
         self._files[""].write(text_pb(name, markdown), epoch)
 
 
-class EventFile:
-    """One event file, made when the first event comes. A full disk stops the logs but not the run."""
-
-    def __init__(self, folder: Path, first_step: int, suffix: str = "") -> None:
-        """Remember where to write.
-
-        Args:
-            folder: Made if it is missing; may hold the files of earlier sessions.
-            first_step: Events of earlier sessions from this step on are superseded.
-            suffix: End of the file's name.
-        """
-        self._folder = folder
-        self._first_step = first_step
-        self._suffix = suffix
-        self._path: Path | None = None
-        self._writer: Any = None
-        self._retry_at = 0.0
-        self._has_warned = False
-
-    def write(self, summary: Any, step: int) -> None:
-        """Append a `Summary` protocol buffer and flush it, or say once that it could not be done."""
-        import tensorflow as tf
-        from tensorboard.compat.proto.event_pb2 import Event
-
-        if time.monotonic() < self._retry_at:
-            return
-        try:
-            if self._writer is None:
-                self._open()
-            self._append(Event(wall_time=time.time(), step=step, summary=summary))
-            self._first_step = step + 1  # Should this file fail, the next one supersedes nothing of what it holds.
-        except (OSError, tf.errors.OpError) as error:
-            self._give_up_for_now(error)
-
-    def remove_earlier(self) -> None:
-        """Remove the files of earlier sessions that have the same suffix, once this session has its own."""
-        if self._writer is None or not self._suffix:
-            return
-        for path in self._folder.glob(f"events.out.tfevents.*{self._suffix}"):
-            if path != self._path:
-                path.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    def _open(self) -> None:
-        import tensorflow as tf
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # TensorBoard reads the files of a folder in the order of their names: time first, so that a resume comes later.
-        seconds, nanoseconds = divmod(time.time_ns(), 10**9)
-        began = f"{seconds:010d}.{nanoseconds:09d}"
-        self._path = self._folder / f"events.out.tfevents.{began}.{socket.gethostname()}.{os.getpid()}{self._suffix}"
-        self._writer = tf.io.TFRecordWriter(str(self._path))
-        self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        # From the second such mark on, TensorBoard drops all events before it whose step is this one or higher.
-        restart = SessionLog(status=SessionLog.START)
-        self._append(Event(wall_time=time.time(), step=self._first_step, session_log=restart))
-
-    def _append(self, event: Any) -> None:
-        self._writer.write(event.SerializeToString())
-        self._writer.flush()
-
-    def _give_up_for_now(self, error: Exception) -> None:
-        """Leave the file, whose last record may be torn; a later event begins a new one."""
-        import tensorflow as tf
-
-        with contextlib.suppress(OSError, tf.errors.OpError):
-            self.close()
-        self._writer = None
-        self._retry_at = time.monotonic() + RETRY_SECONDS
-        if not self._has_warned:
-            logger.warning("TensorBoard logs cannot be written to %s: %s. Training goes on.", self._folder, error)
-            self._has_warned = True
-
-
-def scalars_summary(values: Mapping[str, float]) -> Any:
-    """Make one `Summary` of several scalars.
-
-    Plain values rather than tensors: every reader knows them, and drops them alike when they are superseded.
-    """
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    return Summary(value=[Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()])
-
-
 def hparam_value(value: Any) -> bool | int | float | str:
-    """Give what the HParams page can show: bool, number or text; `None`, lists and all else become text."""
+    """Give what the HParams page can show: bool, number or text; `None`, lists and all else become text.
+
+    So do numbers that the page would drop (NaN, infinities) or round (integers that a float does not hold).
+    """
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         value = value.item()
+    if isinstance(value, int) and abs(value) > LARGEST_EXACT or isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple | dict):
@@ -204,11 +170,16 @@ def hparam_value(value: Any) -> bool | int | float | str:
     return str(value)
 
 
-def code_block(code: str, language: str = "python") -> str:
-    """Set code in Markdown, so that TensorBoard's text page keeps its lines."""
-    return f"```{language}\n{code}\n```"
+def _first_steps(epoch: int, step_in_epoch: int, global_step: int) -> dict[str, int]:
+    """First steps, by folder, of a session that begins in an epoch (counted from 1) after so many of its steps."""
+    return {
+        TRAIN: epoch,
+        VALIDATION: epoch,
+        TRAIN_BY_STEP: global_step + 1,
+        # After an epoch's last step, its validation may or may not have been; it comes again.
+        VALIDATION_BY_STEP: global_step if step_in_epoch else global_step + 1,
+    }
 
 
-def _as_table(values: Mapping[str, Any]) -> str:
-    rows = [f"| {name} | {str(value).replace('|', chr(92) + '|')} |" for name, value in values.items()]
-    return "\n".join(["| hparam | value |", "| --- | --- |", *rows])
+def _named_by_step(values: Mapping[str, float]) -> dict[str, float]:
+    return {f"{BY_STEP}/{name}": value for name, value in values.items()}
