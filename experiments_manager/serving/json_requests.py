@@ -1,0 +1,265 @@
+"""JSON requests of TensorFlow Serving's REST API, read into arrays.
+
+The rules and the sentences of errors are those of TensorFlow Serving's `util/json_tensor.cc`. Numbers go through NumPy
+in one step; where something about a tensor looks odd, it is read again value by value, to find and name what is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from experiments_manager.serving.errors import Code, ServingError, invalid_argument
+from experiments_manager.serving.json_values import (
+    FLOATS,
+    INTEGERS,
+    checked_decimal,
+    decode_base64,
+    encoded,
+    format_error,
+    is_base64,
+    json_type,
+    shown,
+)
+from experiments_manager.serving.signatures import TensorSpec
+
+ROW, COLUMN = "row", "column"
+MAX_RANK = 64
+"""Dimensions of a NumPy array at most; TensorFlow itself takes 254."""
+
+_WORDS = re.compile(rb"true|false|null")
+
+
+class Document:
+    """The body of a request, parsed.
+
+    Args:
+        body: JSON, in which NaN, Infinity and -Infinity are numbers too.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT for what is no JSON object.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        if not body:
+            raise invalid_argument("JSON Parse error: The document is empty")
+        try:
+            self.content = json.loads(body.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise invalid_argument(f"JSON Parse error: Invalid encoding in string. at offset: {error.start}") from error
+        except json.JSONDecodeError as error:
+            raise invalid_argument(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
+        except RecursionError as error:
+            raise invalid_argument("JSON Parse error: The document is nested too deeply") from error
+        except ValueError as error:  # a number of thousands of digits
+            raise invalid_argument("JSON Parse error: Number too big to be stored in double") from error
+        if not isinstance(self.content, dict):
+            raise format_error(self.content, "Is not object")
+        self.only_numbers = _WORDS.search(body) is None
+        """Whether no `true`, `false` or `null` can stand among the numbers."""
+
+    @property
+    def signature_name(self) -> str:
+        """The signature that is asked for, empty for the default one."""
+        name = self.content.get("signature_name", "")
+        if not isinstance(name, str):
+            raise format_error(self.content, "not formatted correctly. 'signature_name' key must be a string value.")
+        return name
+
+
+def read_predict(document: Document, specs: Mapping[str, TensorSpec]) -> tuple[dict[str, np.ndarray], str]:
+    """Reads the inputs of a `:predict` request.
+
+    Args:
+        document: The request.
+        specs: Inputs of the signature.
+
+    Returns:
+        Arrays by name, and the form of the request, `ROW` or `COLUMN`.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, or UNIMPLEMENTED for a type that JSON does not have.
+    """
+    content = document.content
+    if not specs:
+        raise invalid_argument(f"Failed to get input map for signature: {document.signature_name or 'DEFAULT'}")
+    if "instances" in content and "inputs" in content:
+        text = "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
+        raise format_error(content, text)
+    if "instances" in content:
+        instances = content["instances"]
+        if not isinstance(instances, list):
+            raise format_error(content, "Excepting 'instances' to be an list/array")
+        if not instances:
+            raise format_error(content, "No values in 'instances' array")
+        return _read_rows(instances, specs, document.only_numbers), ROW
+    if "inputs" in content:
+        return _read_columns(content["inputs"], specs, document.only_numbers), COLUMN
+    raise invalid_argument("Missing 'inputs' or 'instances' key")
+
+
+def _read_rows(instances: list[Any], specs: Mapping[str, TensorSpec], only_numbers: bool) -> dict[str, np.ndarray]:
+    if not isinstance(instances[0], dict) and len(specs) > 1:
+        raise invalid_argument(
+            "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
+            "tensorinfo_map"
+        )
+    if not _is_named(instances[0]):
+        for number, instance in enumerate(instances):
+            if _is_named(instance):
+                raise invalid_argument(f"Expecting value/list but got object at item {number} of input list")
+        [(name, spec)] = specs.items()
+        return {name: _read_instances(instances, name, spec, only_numbers, keyed=False)}
+    for number, instance in enumerate(instances):
+        if not _is_named(instance):
+            raise invalid_argument(f"Expecting object but got list at item {number} of input list")
+        if instance.keys() != specs.keys():
+            raise invalid_argument(
+                f"Failed to process element: {number} of 'instances' list. JSON object: {shown(instance)} keys must "
+                f"be equal to: {','.join(sorted(specs))}"
+            )
+    return {
+        name: _read_instances([instance[name] for instance in instances], name, spec, only_numbers, keyed=True)
+        for name, spec in specs.items()
+    }
+
+
+def _read_instances(values: list[Any], name: str, spec: TensorSpec, only_numbers: bool, *, keyed: bool) -> np.ndarray:
+    """Reads one input of all instances; they must agree in shape."""
+    array = _quickly(values, spec) if only_numbers else None
+    if array is not None:
+        return array
+    rows: list[np.ndarray] = []
+    for number, value in enumerate(values):
+        try:
+            row = _one_by_one(value, spec)
+            if rows and row.size != rows[0].size:
+                raise invalid_argument(f"Expecting tensor size: {rows[0].size} but got: {row.size}")
+            if rows and row.shape != rows[0].shape:
+                raise invalid_argument(f"Expecting shape {_shape(rows[0])} but got: {_shape(row)}")
+        except ServingError as error:
+            key = f" key: {name}" if keyed else ""
+            raise invalid_argument(
+                f"Failed to process element: {number}{key} of 'instances' list. "
+                f"Error: {error.code.name}: {error.message}"
+            ) from error
+        rows.append(row)
+    return np.stack(rows)
+
+
+def _read_columns(inputs: Any, specs: Mapping[str, TensorSpec], only_numbers: bool) -> dict[str, np.ndarray]:
+    if not _is_named(inputs):
+        if len(specs) > 1:
+            raise invalid_argument(
+                "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
+                "tensorinfo_map"
+            )
+        [(name, spec)] = specs.items()
+        return {name: _read_tensor(inputs, spec, only_numbers)}
+    arrays = {}
+    for name, spec in specs.items():
+        if name not in inputs:
+            raise invalid_argument(f"Missing named input: {name} in 'inputs' object.")
+        arrays[name] = _read_tensor(inputs[name], spec, only_numbers)
+    return arrays
+
+
+def _read_tensor(value: Any, spec: TensorSpec, only_numbers: bool) -> np.ndarray:
+    array = _quickly(value, spec) if only_numbers else None
+    return _one_by_one(value, spec) if array is None else array
+
+
+def _quickly(value: Any, spec: TensorSpec) -> np.ndarray | None:
+    """Reads plain numbers; `None` where they are not plain enough to be sure of them."""
+    if spec.dtype not in INTEGERS and spec.dtype not in FLOATS:
+        return None
+    try:
+        array = np.array(value)
+    except (ValueError, OverflowError, RecursionError, TypeError):
+        return None
+    if array.size == 0:
+        return array.astype(spec.numpy_dtype) if array.dtype.kind in "iuf" else None
+    if spec.dtype in INTEGERS:
+        if array.dtype.kind not in "iu":
+            return None
+        limits = np.iinfo(spec.numpy_dtype)
+        fits = int(array.min()) >= limits.min and int(array.max()) <= limits.max
+        return array.astype(spec.numpy_dtype) if fits else None
+    if array.dtype.kind not in "iuf":
+        return None
+    with np.errstate(invalid="ignore", over="ignore"):
+        finite = np.isfinite(array)
+        smallest, largest = array.min(initial=0, where=finite), array.max(initial=0, where=finite)
+        plain = max(-int(smallest), int(largest)) <= FLOATS[spec.dtype]
+        return array.astype(spec.numpy_dtype) if plain else None
+
+
+def _one_by_one(value: Any, spec: TensorSpec) -> np.ndarray:
+    """Reads any value, and names the first thing that is wrong with it."""
+    shape: list[int] = []
+    inner = value
+    while isinstance(inner, list):
+        shape.append(len(inner))
+        if len(shape) > MAX_RANK:
+            raise invalid_argument(f"Encountered list at unexpected level: {MAX_RANK} expected < {MAX_RANK}")
+        if not inner:
+            break
+        inner = inner[0]
+    flat: list[Any] = []
+    _flatten(value, 0, shape, spec, flat)
+    array = np.empty(len(flat), dtype=spec.numpy_dtype)
+    array[:] = flat
+    return array.reshape(shape)
+
+
+def _flatten(value: Any, level: int, shape: list[int], spec: TensorSpec, flat: list[Any]) -> None:
+    rank = len(shape)
+    if not isinstance(value, list):
+        if level != rank:
+            raise invalid_argument(
+                f"JSON Value: {shown(value)} found at incorrect level: {level + 1} in the JSON DOM. "
+                f"Expected at level: {rank}"
+            )
+        flat.append(_scalar(value, spec))
+        return
+    if level >= rank:
+        raise invalid_argument(f"Encountered list at unexpected level: {level} expected < {rank}")
+    if len(value) != shape[level]:
+        raise invalid_argument(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
+        )
+    for item in value:
+        _flatten(item, level + 1, shape, spec, flat)
+
+
+def _scalar(value: Any, spec: TensorSpec) -> Any:
+    if spec.dtype == "string":
+        if isinstance(value, dict):
+            return decode_base64(value)
+        if isinstance(value, str):
+            return encoded(value)
+    elif spec.dtype == "bool":
+        if isinstance(value, bool):
+            return value
+    elif spec.dtype in INTEGERS:
+        limits = np.iinfo(spec.numpy_dtype)
+        if isinstance(value, int) and not isinstance(value, bool) and limits.min <= value <= limits.max:
+            return value
+    elif spec.dtype in FLOATS:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return checked_decimal(value, spec.dtype, spec.numpy_dtype)
+    else:
+        raise ServingError(Code.UNIMPLEMENTED, f"Conversion of JSON Value: {shown(value)} to type: {spec.dtype}")
+    raise invalid_argument(f"JSON Value: {shown(value)} Type: {json_type(value)} is not of expected type: {spec.dtype}")
+
+
+def _is_named(value: Any) -> bool:
+    return isinstance(value, dict) and not is_base64(value)
+
+
+def _shape(array: np.ndarray) -> str:
+    return "[" + ",".join(map(str, array.shape)) + "]"

@@ -1,0 +1,83 @@
+"""Single JSON values, as TensorFlow Serving's REST API understands them, and how errors show them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any
+
+import numpy as np
+
+from experiments_manager.serving.errors import ServingError, invalid_argument
+
+INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"})
+FLOATS = {"half": 2**11 - 1, "bfloat16": 2**8 - 1, "float": 2**24 - 1, "double": 2**53 - 1}
+"""Floating types, with the largest integer up to which each one is exact."""
+SHOWN = 200
+"""Characters of a value that an error shows at most."""
+
+
+def checked_decimal(value: float, name: str, kind: np.dtype) -> float:
+    """Gives a number back that a floating type holds; one that it cannot hold is INVALID_ARGUMENT."""
+    if isinstance(value, int):
+        lossless = abs(value) <= FLOATS[name]
+    else:
+        with np.errstate(over="ignore"):
+            lossless = not np.isfinite(value) or bool(np.isfinite(np.asarray(value).astype(kind)))
+    if not lossless:
+        raise invalid_argument(f"Cannot convert JSON value: {shown(value)} to {name} without loss of precision.")
+    return value
+
+
+def is_base64(value: Any) -> bool:
+    """Whether a value is an object of the form `{"b64": "…"}`."""
+    return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
+
+
+def decode_base64(value: Any) -> bytes:
+    """Gives the bytes of such an object; anything else is INVALID_ARGUMENT."""
+    if not is_base64(value):
+        raise invalid_argument(f"JSON Value: {shown(value)} not formatted correctly for base64 data")
+    text = "".join(value["b64"].split()).rstrip("=")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise invalid_argument("Unable to base64 decode") from error
+
+
+def encoded(text: str) -> bytes:
+    """Gives a string as UTF-8."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise invalid_argument("JSON Parse error: The surrogate pair in string is invalid.") from error
+
+
+def format_error(value: Any, text: str) -> ServingError:
+    """INVALID_ARGUMENT about a value."""
+    return invalid_argument(f"JSON Value: {shown(value)} {text}")
+
+
+def shown(value: Any) -> str:
+    """The value as JSON, cut where it is long; only the beginning of a long list is looked at."""
+    try:
+        text = json.dumps(_shortened(value))
+    except RecursionError:
+        text = f"a deeply nested {json_type(value)}"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def _shortened(value: Any, depth: int = 0) -> Any:
+    if isinstance(value, list):
+        return [_shortened(item, depth + 1) for item in value[:20]] if depth < 20 else []
+    if isinstance(value, dict):
+        items = list(value.items())[:20]
+        return {key: _shortened(item, depth + 1) for key, item in items} if depth < 20 else {}
+    return value[: SHOWN + 1] if isinstance(value, str) else value
+
+
+def json_type(value: Any) -> str:
+    """RapidJSON's name of a value's type."""
+    kinds = {type(None): "Null", bool: str(value), dict: "Object", list: "Array", str: "String"}
+    return kinds.get(type(value), "Number")
