@@ -3,9 +3,10 @@
     python tools/make_serving_messages.py            # writes experiments_manager/serving/serving_messages.desc
     python tools/make_serving_messages.py --check    # only says whether the file is what would be written
 
-It is taken from the installed packages `tensorflow-serving-api`, `tensorflow` and `grpcio-health-checking`; run it again when one of
-them brings new messages. The configuration of batching is not in the package `tensorflow-serving-api`, so its few
-fields are declared here, as in TensorFlow Serving's `session_bundle_config.proto`.
+It is taken from the installed packages `tensorflow-serving-api`, `tensorflow` and `grpcio-health-checking`; run it
+again when one of them brings new messages. The configuration of batching is not in the package
+`tensorflow-serving-api`, so its few fields are declared here, as in TensorFlow Serving's
+`session_bundle_config.proto`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ BATCHING_FIELDS = [
     ("enable_large_batch_splitting", "google.protobuf.BoolValue"),
     ("max_execution_batch_size", "google.protobuf.Int64Value"),
 ]
-"""Fields of `BatchingParameters`, numbered from 1 in this order: name, type. It is read from text, where only names count."""
+"""Fields of `BatchingParameters`, numbered from 1 in this order: name, type. It is read from text, where only names
+count."""
 
 
 def collect() -> descriptor_pb2.FileDescriptorSet:

@@ -6,19 +6,21 @@
     request.inputs["x"].dtype = 1
     messages.ModelVersionStatus.AVAILABLE        # values of a nested enumeration
 
-The classes are built when they are first asked for, from `serving_messages.desc`, which ships with the package and is written by
-`tools/make_serving_messages.py`: a few milliseconds, where importing `tensorflow_serving.apis` takes seconds. They live in
-a descriptor pool of their own, so they meet neither TensorFlow's own classes nor anybody else's; what they write is the same.
+The classes are built when they are first asked for, from `serving_messages.desc`, which ships with the package and is
+written by `tools/make_serving_messages.py`: a few milliseconds, where importing `tensorflow_serving.apis` takes
+seconds. They live in a descriptor pool of their own, so they meet neither TensorFlow's own classes nor anybody
+else's; what they write is the same.
 
-Any message of the packages `tensorflow.serving`, `tensorflow`, `grpc.health.v1` and `google.protobuf` that the API refers
-to can be had by its bare name: `PredictRequest`, `TensorProto`, `Example`, `ModelServerConfig`, `PredictionLog`, `SignatureDefMap`,
-`BatchingParameters`, `HealthCheckRequest`, and so on.
+Any message of the packages `tensorflow.serving`, `tensorflow`, `grpc.health.v1` and `google.protobuf` that the API
+refers to can be had by its bare name: `PredictRequest`, `TensorProto`, `Example`, `ModelServerConfig`,
+`PredictionLog`, `SignatureDefMap`, `BatchingParameters`, `HealthCheckRequest`, and so on.
 
-`raw` gives the same classes with one difference: the packed number fields of `TensorProto` (`float_val`, `int64_val`, …) are
-declared `repeated bytes`. The bytes on the wire are the same, since a packed field is one length and its payload, but
-reading a tensor of twelve megabytes does not make three million Python numbers: `raw.PredictRequest.FromString(data)`, then
-`tensors.to_array`. A sender may also leave such fields unpacked, which is legal and hardly ever done; they are then unknown to the
-raw class, and `tensors.to_array` reads them in the usual way.
+`raw` gives the same classes with one difference: the packed number fields of `TensorProto` (`float_val`, `int64_val`,
+…) are declared `repeated bytes`. The bytes on the wire are the same, since a packed field is one length and its
+payload, but reading a tensor of twelve megabytes does not make three million Python numbers:
+`raw.PredictRequest.FromString(data)`, then `tensors.to_array`. A sender may also leave such fields unpacked, which is
+legal and hardly ever done; they are then unknown to the raw class, and `tensors.to_array` reads them in the usual
+way.
 """
 
 from __future__ import annotations

@@ -1,0 +1,397 @@
+"""NumPy arrays to `TensorProto` and back, as TensorFlow does it, without TensorFlow.
+
+A tensor's values are either in `tensor_content`, as the bytes of the array, or in the field of its type (`float_val`,
+`int_val`, …); both are read alike. Numbers never turn into Python's, provided that the message is one of
+`messages.raw`.
+
+Every malformed message ends in a `TensorError` with a sentence, and nothing is allocated for a shape that a message
+only claims.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from experiments_manager.serving import messages, varints
+
+FILL_LIMIT = 1 << 30
+"""Bytes that a tensor may take whose message holds fewer values than its shape has elements."""
+
+_MESSAGE_LIMIT = (1 << 31) - 1  # bytes of a protobuf message
+_LENGTH_DELIMITED = 2  # protobuf's wire type
+
+
+class TensorError(ValueError):
+    """A message is no tensor, or an array cannot be one; the text says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One of TensorFlow's data types.
+
+    Attributes:
+        number: Its number in TensorFlow's enumeration `DataType`.
+        enum_name: Its name there, such as `DT_FLOAT`.
+        numpy_name: The name of the NumPy dtype, of `ml_dtypes` where NumPy has none; `object` for strings.
+        field: The field of `TensorProto` for its values.
+        packed_as: The dtype of the items in the packed field; None where they are variable-length integers.
+    """
+
+    number: int
+    enum_name: str
+    numpy_name: str
+    field: str
+    packed_as: str | None = None
+
+
+_KINDS = (
+    Kind(1, "DT_FLOAT", "float32", "float_val", "<f4"),
+    Kind(2, "DT_DOUBLE", "float64", "double_val", "<f8"),
+    Kind(3, "DT_INT32", "int32", "int_val"),
+    Kind(4, "DT_UINT8", "uint8", "int_val"),
+    Kind(5, "DT_INT16", "int16", "int_val"),
+    Kind(6, "DT_INT8", "int8", "int_val"),
+    Kind(7, "DT_STRING", "object", "string_val"),
+    Kind(8, "DT_COMPLEX64", "complex64", "scomplex_val", "<c8"),
+    Kind(9, "DT_INT64", "int64", "int64_val"),
+    Kind(10, "DT_BOOL", "bool", "bool_val"),
+    Kind(14, "DT_BFLOAT16", "bfloat16", "half_val"),
+    Kind(17, "DT_UINT16", "uint16", "int_val"),
+    Kind(18, "DT_COMPLEX128", "complex128", "dcomplex_val", "<c16"),
+    Kind(19, "DT_HALF", "float16", "half_val"),
+    Kind(22, "DT_UINT32", "uint32", "uint32_val"),
+    Kind(23, "DT_UINT64", "uint64", "uint64_val"),
+    Kind(24, "DT_FLOAT8_E5M2", "float8_e5m2", "float8_val"),
+    Kind(25, "DT_FLOAT8_E4M3FN", "float8_e4m3fn", "float8_val"),
+    Kind(29, "DT_INT4", "int4", "int_val"),
+    Kind(30, "DT_UINT4", "uint4", "int_val"),
+)
+_BY_NUMBER = {kind.number: kind for kind in _KINDS}
+_BY_NUMPY_NAME = {kind.numpy_name: kind for kind in _KINDS}
+_REFUSED = {
+    0: "DT_INVALID",
+    11: "DT_QINT8",
+    12: "DT_QUINT8",
+    13: "DT_QINT32",
+    15: "DT_QINT16",
+    16: "DT_QUINT16",
+    20: "DT_RESOURCE",
+    21: "DT_VARIANT",
+}
+
+
+def kind_of(number: int) -> Kind:
+    """Gives the data type with a number of TensorFlow's enumeration `DataType`.
+
+    Raises:
+        TensorError: There is none, or its tensors cannot be sent (quantised types, resources, variants).
+    """
+    kind = _BY_NUMBER.get(number)
+    if kind is None:
+        name = _REFUSED.get(number)
+        what = f"Tensors of type {name} cannot be sent" if name else f"There is no tensor of data type {number}"
+        raise TensorError(f"{what}. Expected one of {', '.join(kind.enum_name for kind in _KINDS)}.")
+    return kind
+
+
+def numpy_dtype(number: int) -> np.dtype:
+    """Gives the NumPy dtype of a number of TensorFlow's enumeration `DataType`; `object` for strings.
+
+    Raises:
+        TensorError: As for `kind_of`; or the package `ml_dtypes`, which has the types that NumPy lacks, is missing.
+    """
+    return _numpy_dtype(kind_of(number))
+
+
+@functools.cache
+def _numpy_dtype(kind: Kind) -> np.dtype:
+    try:
+        return np.dtype(kind.numpy_name)
+    except TypeError:
+        pass
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise TensorError(
+            f"NumPy has no type {kind.numpy_name} ({kind.enum_name}). Its package: pip install ml_dtypes"
+        ) from error
+    return np.dtype(getattr(ml_dtypes, kind.numpy_name))
+
+
+def dtype_number(dtype: np.dtype | str | type) -> int:
+    """Gives the number in TensorFlow's enumeration `DataType` of a NumPy dtype; text and bytes are `DT_STRING`.
+
+    Raises:
+        TensorError: TensorFlow has no such type.
+    """
+    return _kind_of_dtype(np.dtype(dtype)).number
+
+
+def _kind_of_dtype(dtype: np.dtype) -> Kind:
+    name = "object" if dtype.kind in "SUO" else dtype.name
+    kind = _BY_NUMPY_NAME.get(name)
+    if kind is None:
+        known = ", ".join(name for name in _BY_NUMPY_NAME if name != "object")
+        raise TensorError(f"TensorFlow has no tensors of dtype {dtype}. Expected one of {known}, text or bytes.")
+    return kind
+
+
+def to_array(tensor: Any, *, copy: bool = False, fill_limit: int = FILL_LIMIT) -> np.ndarray:
+    """Reads a tensor.
+
+    As in TensorFlow, a message with fewer values than elements repeats the last one, and one without any values is
+    full of zeros (or of empty strings).
+
+    Args:
+        tensor: `TensorProto` of `messages`, of `messages.raw`, or TensorFlow's own.
+        copy: Gives an array that may be changed, always; without it, one that shares the message's bytes is read-only.
+        fill_limit: Largest size in bytes of a tensor whose values are repeated.
+
+    Returns:
+        The array; strings are `bytes` objects in an array of dtype `object`.
+
+    Raises:
+        TensorError: The message is malformed.
+    """
+    kind = kind_of(tensor.dtype)
+    shape = _shape(tensor)
+    count = math.prod(shape)
+    content = tensor.tensor_content
+    if kind.field == "string_val":
+        values = _content_strings(content, count) if content else _strings(tensor)
+    elif content:
+        values = _content_numbers(content, kind, count)
+    else:
+        values = _numbers(tensor, kind, count)
+    if values.size != count:
+        values = _filled(values, count, shape, fill_limit)
+    try:
+        values = values.reshape(shape)
+    except ValueError as error:
+        raise TensorError(f"NumPy has no array with the tensor's {len(shape)} dimensions: {error}.") from error
+    return values.copy() if copy and not values.flags.writeable else values
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    if tensor.tensor_shape.unknown_rank:
+        raise TensorError("The tensor's rank is unknown. Expected the size of every dimension.")
+    shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
+    if any(size < 0 for size in shape):
+        raise TensorError(
+            f"The tensor's shape {_text(shape)} has a negative dimension. Expected the size of every one."
+        )
+    return shape
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    listed = [str(size) for size in shape[:8]] + ["…"] * (len(shape) > 8)
+    return f"[{','.join(listed)}]"
+
+
+def _content_numbers(content: bytes, kind: Kind, count: int) -> np.ndarray:
+    dtype = _numpy_dtype(kind)
+    if len(content) != count * dtype.itemsize:
+        raise TensorError(
+            f"The tensor's tensor_content has {len(content)} bytes. Expected {count * dtype.itemsize}, "
+            f"for {count} elements of {kind.enum_name}."
+        )
+    if kind.field == "bool_val":
+        return np.frombuffer(content, np.uint8) != 0
+    return np.frombuffer(content, dtype)
+
+
+def _content_strings(content: bytes, count: int) -> np.ndarray:
+    """Reads all lengths, as variable-length integers, and then all strings: `port::EncodeStringList` of TensorFlow."""
+    ends_of_lengths = np.flatnonzero(np.frombuffer(content, np.uint8) < 0x80)[:count]
+    if count == 0 or ends_of_lengths.size < count:
+        raise TensorError(f"The tensor's tensor_content does not hold the lengths of {count} strings.")
+    start = int(ends_of_lengths[-1]) + 1
+    try:
+        lengths = varints.decode(content[:start]).tolist()
+    except ValueError as error:
+        raise TensorError(f"The lengths of strings in the tensor's tensor_content are malformed: {error}.") from error
+    if start + sum(lengths) != len(content):
+        raise TensorError(f"The tensor's tensor_content has {len(content)} bytes. Expected {start + sum(lengths)}.")
+    values = np.empty(count, object)
+    for index, length in enumerate(lengths):
+        values[index] = content[start : start + length]
+        start += length
+    return values
+
+
+def _strings(tensor: Any) -> np.ndarray:
+    values = np.empty(len(tensor.string_val), object)
+    values[:] = list(tensor.string_val)
+    return values
+
+
+def _numbers(tensor: Any, kind: Kind, count: int) -> np.ndarray:
+    """Reads the values of a typed field, as many as there are."""
+    field = getattr(tensor, kind.field)
+    if kind.field == "float8_val":
+        return np.frombuffer(field, _numpy_dtype(kind))
+    if not _is_raw(type(tensor)):
+        return _from_python_numbers(field, kind)
+    values = _from_packed(b"".join(field) if len(field) != 1 else field[0], kind)
+    if values.size < count and (unpacked := _unpacked_numbers(tensor, kind)) is not None:
+        if values.size:
+            raise TensorError(f"The tensor's {kind.field} is packed in part. Expected all values of it in one way.")
+        return unpacked
+    return values
+
+
+@functools.cache
+def _is_raw(message_class: type) -> bool:
+    field = message_class.DESCRIPTOR.fields_by_name["float_val"]
+    return field.type == field.TYPE_BYTES
+
+
+def _unpacked_numbers(tensor: Any, kind: Kind) -> np.ndarray | None:
+    """Reads values that stand alone, each with its tag, for which the raw class knows no field."""
+    from google.protobuf.unknown_fields import UnknownFieldSet
+
+    if not len(UnknownFieldSet(tensor)):
+        return None
+    again = messages.TensorProto.FromString(tensor.SerializeToString())
+    return _from_python_numbers(getattr(again, kind.field), kind)
+
+
+def _from_python_numbers(field: Any, kind: Kind) -> np.ndarray:
+    if kind.packed_as is None:
+        return _narrowed(np.fromiter(field, _wide(kind), len(field)), kind)
+    dtype = np.dtype(kind.packed_as)
+    if dtype.kind == "c":
+        parts = np.fromiter(field, f"<f{dtype.itemsize // 2}", len(field))
+        return _from_packed(parts.tobytes(), kind)
+    return np.fromiter(field, dtype, len(field))
+
+
+def _from_packed(payload: bytes, kind: Kind) -> np.ndarray:
+    if kind.packed_as is None:
+        try:
+            values = varints.decode(payload)
+        except ValueError as error:
+            raise TensorError(f"The tensor's {kind.field} is malformed: {error}.") from error
+        return _narrowed(values.view(_wide(kind)), kind)
+    dtype = np.dtype(kind.packed_as)
+    if len(payload) % dtype.itemsize:
+        raise TensorError(
+            f"The tensor's {kind.field} has {len(payload)} bytes. Expected a multiple of {dtype.itemsize}, "
+            f"for elements of {kind.enum_name}."
+        )
+    return np.frombuffer(payload, dtype)
+
+
+def _wide(kind: Kind) -> type:
+    return np.uint64 if kind.field == "uint64_val" else np.int64
+
+
+def _narrowed(values: np.ndarray, kind: Kind) -> np.ndarray:
+    """Turns wide integers into the type's own, refusing those that it does not hold."""
+    if kind.field == "bool_val":
+        return values != 0
+    if kind.numpy_name in ("int64", "uint64"):
+        return values
+    dtype = _numpy_dtype(kind)
+    if kind.field == "half_val":
+        lowest, highest = 0, 0xFFFF
+    elif kind.numpy_name.endswith("int4"):
+        lowest, highest = (-8, 7) if kind.numpy_name == "int4" else (0, 15)
+    else:
+        lowest, highest = np.iinfo(dtype).min, np.iinfo(dtype).max
+    if values.size and (values.min() < lowest or values.max() > highest):
+        outside = values[(values < lowest) | (values > highest)][0]
+        raise TensorError(
+            f"The tensor's {kind.field} holds {outside}. Expected {lowest} to {highest} in {kind.enum_name}."
+        )
+    if kind.field == "half_val":
+        return values.astype(np.uint16).view(dtype)
+    return values.astype(dtype)
+
+
+def _filled(values: np.ndarray, count: int, shape: tuple[int, ...], limit: int) -> np.ndarray:
+    if values.size > count:
+        raise TensorError(f"The tensor holds {values.size} values. Expected {count}, for the shape {_text(shape)}.")
+    size = count * values.dtype.itemsize
+    if size > limit:
+        raise TensorError(
+            f"The tensor claims the shape {_text(shape)}, of {size} bytes, and holds {values.size} values. "
+            f"Expected all of them: only tensors of at most {limit} bytes are filled up."
+        )
+    filled = np.empty(count, values.dtype)
+    filled[: values.size] = values
+    filled[values.size :] = values[-1] if values.size else (b"" if values.dtype == object else 0)
+    return filled
+
+
+def to_proto(array: Any, into: Any = None, *, typed: bool = False) -> Any:
+    """Writes a tensor.
+
+    Args:
+        array: An array, or what NumPy makes one of; text is written as UTF-8.
+        into: An empty `TensorProto` to fill, such as `request.inputs["x"]`; a new one of `messages` by default.
+        typed: Writes numbers into the field of their type, as TensorFlow Serving's replies do, and not into
+            `tensor_content`.
+
+    Returns:
+        The message.
+
+    Raises:
+        TensorError: TensorFlow has no such dtype, or the array is larger than a message can be.
+    """
+    array = np.asarray(array)
+    if array.dtype.byteorder == ">":
+        array = array.astype(array.dtype.newbyteorder("<"))
+    kind = _kind_of_dtype(array.dtype)
+    tensor = messages.TensorProto() if into is None else into
+    if kind.field != "string_val" and array.nbytes > _MESSAGE_LIMIT:
+        raise TensorError(f"The array has {array.nbytes} bytes. Expected at most {_MESSAGE_LIMIT}: send it in parts.")
+    tensor.dtype = kind.number
+    tensor.tensor_shape.SetInParent()
+    for size in array.shape:
+        tensor.tensor_shape.dim.add().size = size
+    if kind.field == "string_val":
+        tensor.string_val.extend(_as_bytes(item) for item in array.ravel().tolist())
+    elif kind.field == "float8_val" and typed:
+        tensor.float8_val = array.tobytes()
+    elif typed:
+        _add_packed(tensor, kind, _packed(array, kind))
+    else:
+        tensor.tensor_content = array.tobytes()
+    return tensor
+
+
+def _as_bytes(item: Any) -> bytes:
+    if isinstance(item, str):
+        return item.encode()
+    if isinstance(item, bytes):
+        return item
+    raise TensorError(f"A tensor of strings cannot hold {item!r}. Expected text or bytes, got {type(item).__name__}.")
+
+
+def _packed(array: np.ndarray, kind: Kind) -> bytes:
+    flat = array.ravel()
+    if kind.packed_as is not None:
+        return flat.astype(kind.packed_as, copy=False).tobytes()
+    if kind.field == "half_val":
+        return varints.encode(flat.view(np.uint16))
+    if kind.numpy_name.endswith("int4"):
+        return varints.encode(flat.astype(np.int8))
+    return varints.encode(flat.astype(np.uint8) if kind.field == "bool_val" else flat)
+
+
+def _add_packed(tensor: Any, kind: Kind, payload: bytes) -> None:
+    if not payload:
+        return
+    if _is_raw(type(tensor)):
+        getattr(tensor, kind.field).append(payload)
+        return
+    # Parsing a packed field is one copy; adding its numbers one by one would make a Python number of each.
+    number = tensor.DESCRIPTOR.fields_by_name[kind.field].number
+    head = varints.encode(np.array([number << 3 | _LENGTH_DELIMITED, len(payload)], np.uint64))
+    tensor.MergeFromString(head + payload)
