@@ -195,18 +195,21 @@ def _watchers(
         from experiments_manager.monitoring.metrics_csv import MetricsCsv
         from experiments_manager.monitoring.profile import StepProfile
         from experiments_manager.monitoring.progress import terminal_progress
-        from experiments_manager.monitoring.tensorboard import TensorBoardLogs, code_block
+        from experiments_manager.monitoring.tensorboard import TensorBoardLogs
+        from experiments_manager.monitoring.texts import run_texts
 
         if on_run is not None:
             on_run(run)
         chosen: list[Watcher] = [MetricsCsv(run.metrics_csv)]
         if settings.tensorboard:
-            source = run.settings_file.read_text(encoding="utf-8", errors="replace")
-            chosen.append(TensorBoardLogs(run.logs_dir, {"settings": code_block(source)}))
+            by_step = settings.log_every_steps is not None
+            every = settings.histogram_every
+            chosen.append(TensorBoardLogs(run.logs_dir, run_texts(run), by_step=by_step, histogram_every=every))
             if settings.embeddings != []:
                 chosen.append(_projector(run, settings))
         if settings.profile:
             chosen.append(StepProfile(run.logs_dir))
+        chosen += _pictures(run, settings)
         chosen.append(_messages_only() if quiet else terminal_progress())
         return [*chosen, *further]
 
@@ -225,6 +228,17 @@ def _projector(run: Run, settings: Settings) -> Watcher:
     )
 
 
+def _pictures(run: Run, settings: Settings) -> list[Watcher]:
+    """Who draws what the model does, for TensorBoard and into `figures/`."""
+    from experiments_manager.monitoring.figures import Figures
+    from experiments_manager.monitoring.images import Images
+    from experiments_manager.monitoring.showing import Showing
+
+    showing = Showing(settings.class_names)
+    images = [Images(run.logs_dir, showing, settings.images_every)] if settings.tensorboard else []
+    return [*images, *([Figures(run.path, showing)] if settings.figures else [])]
+
+
 def _messages_only() -> Watcher:
     from experiments_manager.training.events import Watcher
 
@@ -238,21 +252,24 @@ def _messages_only() -> Watcher:
 
 
 def _draw_confusion(evaluation: Evaluation, path: Path) -> Path | None:
-    """Draws the confusion matrix of a classification; `None` where it is none, or nothing to draw with is installed."""
+    """Draws the confusion matrix of a classification; `None` where it is none, or the disk refuses."""
     truth, predicted = evaluation.truth, evaluation.predicted
     if truth is None or predicted is None or not len(truth):
         return None
 
-    from experiments_manager.monitoring.pictures import confusion_matrix_picture
+    from experiments_manager.monitoring.drawing.canvas import encode
+    from experiments_manager.monitoring.drawing.confusion import confusion_figure, confusion_matrix
+    from experiments_manager.runs.atomic import write_bytes
 
     classes = int(max(truth.max(), predicted.max())) + 1
     names = list(evaluation.class_names or [])
     names += [str(number) for number in range(len(names), classes)]
+    figure = confusion_figure(confusion_matrix(truth, predicted, len(names)), names)
     try:
         path.parent.mkdir(exist_ok=True)
-        return confusion_matrix_picture(truth, predicted, names, path)
-    except ModuleNotFoundError as error:
-        logger.warning("No confusion matrix is drawn: %s is not installed (extra `plots`).", error.name)
+        write_bytes(path, encode(figure, ".png"))
     except OSError as error:
         logger.warning("No confusion matrix is drawn: %s cannot be written: %s.", path, error.strerror)
+    else:
+        return path
     return None

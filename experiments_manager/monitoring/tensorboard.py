@@ -1,32 +1,41 @@
 """TensorBoard logs: scalars of training and validation on one chart, hparams, and texts.
 
-    logs/              hparams with the state that the run ended in, texts (settings, hparams)
-    logs/train/        loss and metrics, learning_rate, epoch_seconds
-    logs/validation/   loss and metrics, under the same names; best/… those of the best epoch so far
+    logs/                     hparams, the state that the run ended in, texts, the graph of the model
+    logs/train/               loss and metrics, learning rate, times, gradient norm, …; histograms of the weights
+    logs/validation/          loss and metrics, under the same names; best/… those of the best epoch so far
+    logs/train/by_step/       as `train`, under names that begin with `by_step/`
+    logs/validation/by_step/
 
-The step of every scalar is the epoch. Events are written as TFRecords, which is what an event file is: some 10 us an
-event, against 100 us a scalar for `tf.summary`. Each event is handed to the operating system at once, so that a killed
-process loses none.
+The step of every event is the epoch; in the folders `by_step`, it is the global step. They are folders of their own
+since after a resume TensorBoard drops what a folder holds from some step on, whatever the name.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
-import os
-import socket
-import time
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.training.events import EpochReport, RunEnd, RunStart, Watcher
+import numpy as np
 
-logger = logging.getLogger(__name__)
+from experiments_manager.monitoring.event_files import EventFile, scalars_summary
+from experiments_manager.monitoring.texts import as_table
+from experiments_manager.training.events import (
+    EpochReport,
+    ModelView,
+    Return,
+    RunEnd,
+    RunStart,
+    StepReport,
+    Watcher,
+)
 
-RETRY_SECONDS = 30.0
 VALIDATION_PREFIX = "val_"
+BY_STEP = "by_step"
+TRAIN, VALIDATION = "train", "validation"
+TRAIN_BY_STEP, VALIDATION_BY_STEP = f"{TRAIN}/{BY_STEP}", f"{VALIDATION}/{BY_STEP}"
 LARGEST_EXACT = 2**53
 """Up to this integer, floats hold every one."""
 
@@ -54,11 +63,13 @@ class TensorBoardLogs(Watcher):
         self._texts = dict(texts or {})
         self._by_step, self._histogram_every = by_step, histogram_every
         self._files: dict[str, EventFile] = {}
+        self._monitor = ""
 
     def on_start(self, start: RunStart) -> None:
         """Open the files. After a resume, what was logged from the step reached on no longer counts."""
         from tensorboard.plugins.hparams import summary_v2 as hparams_plugin
 
+        self._monitor = start.monitor
         self._files = {"": EventFile(self._logs_dir, first_step=0, suffix=".run")}
         for group, first in _first_steps(start.first_epoch, start.first_step, start.global_step).items():
             self._files[group] = EventFile(self._logs_dir / group, first)
@@ -103,6 +114,8 @@ class TensorBoardLogs(Watcher):
             self.write_scalars(VALIDATION, validation, report.epoch)
         if validation and self._by_step:
             self.write_scalars(VALIDATION_BY_STEP, _named_by_step(validation), report.global_step)
+        if report.improved:
+            self._write_best(report)
 
     def on_end(self, end: RunEnd) -> None:
         """Write the state that the run ended in, and close the files."""
@@ -124,9 +137,9 @@ class TensorBoardLogs(Watcher):
         names = validated or list(report.logs)
         best = {f"best/{name.removeprefix(VALIDATION_PREFIX)}": report.logs[name] for name in names}
         best["best/epoch"] = report.epoch
-        self.write_scalars("validation" if validated else "train", best, report.epoch)
+        self.write_scalars(VALIDATION if validated else TRAIN, best, report.epoch)
         if self._monitor in report.logs and self._monitor not in names:
-            self.write_scalars("train", {f"best/{self._monitor}": report.logs[self._monitor]}, report.epoch)
+            self.write_scalars(TRAIN, {f"best/{self._monitor}": report.logs[self._monitor]}, report.epoch)
 
     def write_scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Write scalars between `on_start` and `on_end`.

@@ -279,6 +279,7 @@ def _announce(job: Job, devices: Devices) -> None:
             data_position=POSITIONS[experiment.train.kind],
             global_step=progress.global_step,
             first_step=progress.step,
+            model_graph=job.viewer.graph,
         ),
     )
 

@@ -7,6 +7,7 @@ is looked at ends with the same bits as one that is not.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from experiments_manager.export.servable import output_names_of
 from experiments_manager.training.building import Experiment
 from experiments_manager.training.events import ModelView, Samples
 from experiments_manager.training.seeds import host_random_state, restore_host_random_state
+
+logger = logging.getLogger(__name__)
 
 
 class Viewer:
@@ -42,6 +45,23 @@ class Viewer:
         """
         metrics = self._experiment.model.metrics if validated else ()
         return ModelView(epoch, global_step, dict(logs), self._weights, self._samples, tuple(metrics))
+
+    def graph(self) -> bytes | None:
+        """Traces the model as it is served, and gives its graph as a serialised `GraphDef` without any weights."""
+        model, spec = self._experiment.model, self._experiment.train.spec
+        inputs = spec[0] if isinstance(spec, tuple) else spec
+
+        @tf.function(autograph=False)
+        def serve(x: Any) -> Any:
+            return model(x, training=False)
+
+        try:
+            with self._untouched():
+                graph = serve.get_concrete_function(inputs).graph
+            return graph.as_graph_def(add_shapes=True).SerializeToString()
+        except Exception as error:  # a model that is drawn is not worth a run
+            logger.info("The model's graph cannot be drawn: %s", error)
+            return None
 
     def _weights(self) -> dict[str, np.ndarray]:
         return {weight.path: np.asarray(weight) for weight in self._experiment.model.weights}

@@ -12,8 +12,10 @@ from tensorboard.context import RequestContext
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups, metadata
 
-from experiments_manager.monitoring import tensorboard
-from experiments_manager.monitoring.tensorboard import EventFile, TensorBoardLogs, code_block, hparam_value
+from experiments_manager.monitoring import event_files
+from experiments_manager.monitoring.event_files import EventFile, scalars_summary
+from experiments_manager.monitoring.tensorboard import TensorBoardLogs, hparam_value
+from experiments_manager.monitoring.texts import code_block
 from experiments_manager.training.events import EpochReport, RunEnd, RunStart
 
 
@@ -230,13 +232,13 @@ def test_after_a_failed_write_a_new_file_is_begun_and_nothing_earlier_is_dropped
         def close(self):
             pass
 
-    monkeypatch.setattr(tensorboard, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(event_files, "RETRY_SECONDS", 0.0)
     file = EventFile(tmp_path, first_step=1)
-    file.write(tensorboard.scalars_summary({"loss": 1.0}), 1)
+    file.write(scalars_summary({"loss": 1.0}), 1)
     file._writer.close()
     file._writer = Broken()
-    file.write(tensorboard.scalars_summary({"loss": 2.0}), 2)
-    file.write(tensorboard.scalars_summary({"loss": 3.0}), 3)
+    file.write(scalars_summary({"loss": 2.0}), 2)
+    file.write(scalars_summary({"loss": 3.0}), 3)
     file.close()
     assert [step for step, _ in scalars(tmp_path, "loss")] == [1, 3]
 

@@ -1,0 +1,141 @@
+"""Event files, which TensorBoard reads.
+
+Events are written as TFRecords, which is what an event file is: some 10 us an event, against 100 us a scalar for
+`tf.summary`. Each event is handed to the operating system at once, so that a killed process loses none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 30.0
+
+
+class EventFile:
+    """One event file, made when the first event comes. A full disk stops the logs but not the run."""
+
+    def __init__(self, folder: Path, first_step: int, suffix: str = "") -> None:
+        """Remember where to write.
+
+        Args:
+            folder: Made if it is missing; may hold the files of earlier sessions.
+            first_step: Events of earlier sessions from this step on are superseded.
+            suffix: End of the file's name.
+        """
+        self._folder = folder
+        self._first_step = first_step
+        self._suffix = suffix
+        self._path: Path | None = None
+        self._writer: Any = None
+        self._retry_at = 0.0
+        self._has_warned = False
+
+    def write(self, summary: Any, step: int) -> None:
+        """Append a `Summary` protocol buffer and flush it, or say once that it could not be done."""
+        self._write(step, summary=summary)
+
+    def write_graph(self, graph_def: bytes) -> None:
+        """Append a serialised `GraphDef`, for the Graphs page."""
+        self._write(0, graph_def=graph_def)
+
+    def restart(self, step: int) -> None:
+        """Supersede what was written from `step` on, in this session too."""
+        self._first_step = step
+        if self._writer is not None:
+            self._guarded(self._mark_restart)
+
+    def supersede_earlier(self) -> None:
+        """Supersede what earlier sessions wrote from `first_step` on even if this one writes nothing more."""
+        if self._writer is None and self._folder.is_dir():
+            self._guarded(self._open)
+
+    def remove_earlier(self) -> None:
+        """Remove the files of earlier sessions that have the same suffix, once this session has its own."""
+        if self._writer is None or not self._suffix:
+            return
+        for path in self._folder.glob(f"events.out.tfevents.*{self._suffix}"):
+            if path != self._path:
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _open(self) -> None:
+        import tensorflow as tf
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads the files of a folder in the order of their names: time first, so that a resume comes later.
+        seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+        began = f"{seconds:010d}.{nanoseconds:09d}"
+        self._path = self._folder / f"events.out.tfevents.{began}.{socket.gethostname()}.{os.getpid()}{self._suffix}"
+        self._writer = tf.io.TFRecordWriter(str(self._path))
+        self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._mark_restart()
+
+    def _mark_restart(self) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+        # From the second such mark on, TensorBoard drops all events before it whose step is this one or higher.
+        restart = SessionLog(status=SessionLog.START)
+        self._append(Event(wall_time=time.time(), step=self._first_step, session_log=restart))
+
+    def _write(self, step: int, **content: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        def append() -> None:
+            if self._writer is None:
+                self._open()
+            self._append(Event(wall_time=time.time(), step=step, **content))
+            self._first_step = step + 1  # Should this file fail, the next one supersedes nothing of what it holds.
+
+        self._guarded(append)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Do what writes, or say once that it could not be done; after a failure, only some time later."""
+        import tensorflow as tf
+
+        if time.monotonic() < self._retry_at:
+            return
+        try:
+            work()
+        except (OSError, tf.errors.OpError) as error:
+            self._give_up_for_now(error)
+
+    def _append(self, event: Any) -> None:
+        self._writer.write(event.SerializeToString())
+        self._writer.flush()
+
+    def _give_up_for_now(self, error: Exception) -> None:
+        """Leave the file, whose last record may be torn; a later event begins a new one."""
+        import tensorflow as tf
+
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            self.close()
+        self._writer = None
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        if not self._has_warned:
+            logger.warning("TensorBoard logs cannot be written to %s: %s. Training goes on.", self._folder, error)
+            self._has_warned = True
+
+
+def scalars_summary(values: Mapping[str, float]) -> Any:
+    """Make one `Summary` of several scalars.
+
+    Plain values rather than tensors: every reader knows them, and drops them alike when they are superseded.
+    """
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    return Summary(value=[Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()])
