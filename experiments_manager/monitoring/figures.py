@@ -1,0 +1,51 @@
+"""`figures/`: what a finished run looks like, as PNG and SVG files that need no browser."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments_manager.monitoring.metrics_csv import read_rows
+from experiments_manager.monitoring.showing import Picture, Showing
+from experiments_manager.runs.atomic import write_bytes
+from experiments_manager.training.events import ModelView, Watcher
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "figures"
+
+
+class Figures(Watcher):
+    """Draws curves, confusion matrix or residuals, and predictions, once the run is finished."""
+
+    def __init__(self, run_dir: Path | str, showing: Showing) -> None:
+        """Remember where to write; nothing is touched before the run is finished.
+
+        Args:
+            run_dir: The run folder, with its `metrics.csv`.
+            showing: Draws the model.
+        """
+        self._run_dir, self._showing = Path(run_dir), showing
+
+    def on_best(self, view: ModelView) -> None:
+        """Draw and write all; what cannot be drawn or written is told once, and the run is fine without."""
+        folder = self._run_dir / FOLDER
+        try:
+            folder.mkdir(exist_ok=True)
+            for picture in [*_curves(self._run_dir, view.epoch), *self._showing.pictures(view)]:
+                write_bytes(folder / f"{picture.name}.png", picture.png)
+                write_bytes(folder / f"{picture.name}.svg", picture.svg)
+        except OSError as error:
+            logger.warning("Figures cannot be written to %s: %s. The run is fine without.", folder, error.strerror)
+
+
+def _curves(run_dir: Path, best_epoch: int) -> Iterator[Picture]:
+    from experiments_manager.monitoring.drawing.curves import Curves, learning_curves, learning_rate_curve
+
+    _, rows = read_rows(run_dir / "metrics.csv")
+    if not rows:
+        return
+    curves = Curves.from_rows(run_dir.name, rows, best_epoch)
+    yield Picture("learning_curves", learning_curves(curves))
+    yield Picture("learning_rate", learning_rate_curve(curves))
