@@ -13,6 +13,7 @@ import typer
 
 from experiments_manager import __version__
 from experiments_manager.cli import earlier
+from experiments_manager.cli.board import board
 from experiments_manager.cli.check import check
 from experiments_manager.cli.compare import compare
 from experiments_manager.cli.errors import report
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (train, resume, check, evaluate, runs, compare, settings, new):
+for command in (train, resume, check, evaluate, runs, compare, board, settings, new):
     app.command()(command)
 
 

@@ -1,0 +1,133 @@
+"""TensorBoard's own HParams and Projector pages, with what they lack where runs differ or go on.
+
+- HParams: where a hyperparameter is a number in one run and text or `None` in another, TensorBoard cannot sort by it
+  (the request fails), and its filter hides runs. Such a column is shown as text throughout. Only five metrics are shown
+  at first, by the alphabet; here they are the last and the best of the validation.
+- Projector: TensorBoard reads its files once, and again only when a run comes up. Here they are read when they change,
+  the newest run stands first, and files that are missing do not close the page for all runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboard.plugins.hparams import backend_context, hparams_plugin, metadata, plugin_data_pb2
+from tensorboard.plugins.projector import metadata as projector_metadata
+from tensorboard.plugins.projector import projector_plugin
+
+HParamsContents = dict[str, dict[str, bytes]]
+"""What the HParams page reads from files, by run and tag."""
+
+
+class HParamsPage(hparams_plugin.HParamsPlugin):
+    """The HParams page for runs whose hyperparameters differ in type."""
+
+    def __init__(self, context: Any) -> None:
+        super().__init__(context)
+        self._context = _Context(context)
+
+
+class _Context(backend_context.Context):
+    def hparams_metadata(self, *arguments: Any, **options: Any) -> HParamsContents:
+        return with_one_type_a_column(super().hparams_metadata(*arguments, **options))
+
+    def experiment_from_metadata(self, *arguments: Any, **options: Any) -> Any:
+        experiment = super().experiment_from_metadata(*arguments, **options)
+        metrics = sorted(experiment.metric_infos, key=lambda info: _metric_rank(info.name.group, info.name.tag))
+        del experiment.metric_infos[:]
+        experiment.metric_infos.extend(metrics)
+        return experiment
+
+
+def _metric_rank(group: str, tag: str) -> tuple[bool, bool, str, str]:
+    """The validation's values before the training's, and those of the best epoch behind those of the last."""
+    return group != "validation", "/" in tag, tag, group
+
+
+def with_one_type_a_column(contents: HParamsContents) -> HParamsContents:
+    """Makes text of hyperparameters whose values are not of one type in all runs.
+
+    Args:
+        contents: What the HParams plugin stored, by run and tag.
+
+    Returns:
+        The same, with such values replaced.
+    """
+    starts = {
+        run: plugin_data_pb2.HParamsPluginData.FromString(tags[metadata.SESSION_START_INFO_TAG])
+        for run, tags in contents.items()
+        if metadata.SESSION_START_INFO_TAG in tags
+    }
+    kinds: dict[str, set[str | None]] = {}
+    for start in starts.values():
+        for name, value in start.session_start_info.hparams.items():
+            kinds.setdefault(name, set()).add(value.WhichOneof("kind"))
+    mixed = {name for name, found in kinds.items() if len(found) > 1}
+    if not mixed:
+        return contents
+    changed = dict(contents)
+    for run, start in starts.items():
+        hparams = start.session_start_info.hparams
+        for name in mixed & set(hparams):
+            hparams[name].string_value = _as_text(hparams[name])
+        changed[run] = {**contents[run], metadata.SESSION_START_INFO_TAG: start.SerializeToString()}
+    return changed
+
+
+def _as_text(value: Any) -> str:
+    kind = value.WhichOneof("kind")
+    if kind == "number_value":
+        return f"{value.number_value:.15g}"
+    return str(getattr(value, kind)) if kind else ""
+
+
+class ProjectorPage(projector_plugin.ProjectorPlugin):
+    """The Projector for runs that go on."""
+
+    def __init__(self, context: Any) -> None:
+        super().__init__(context)
+        self._seen: dict[Path, int] = {}
+
+    def _update_configs(self) -> None:
+        """Reads the configurations again where one of them changed."""
+        seen = {path: _modified(path) for path in self._config_paths()}
+        if seen != self._seen:
+            self._seen, self._run_paths = seen, None
+            self.tensor_cache = projector_plugin.LRUCache(1)
+        super()._update_configs()
+
+    def _read_latest_config_files(self, run_path_pairs: list[tuple[str, str]]) -> tuple[dict, dict]:
+        """Gives the configurations, that which was written last first, without tensors that are gone."""
+        configs, paths = super()._read_latest_config_files(run_path_pairs)
+        for run, config in configs.items():
+            folder = Path(paths[run]).parent
+            there = [entry for entry in config.embeddings if (folder / entry.tensor_path).exists()]
+            del config.embeddings[:]
+            config.embeddings.extend(there)
+        newest_first = sorted(configs, key=lambda run: -_modified(paths[run]))
+        return {run: configs[run] for run in newest_first}, paths
+
+    def _config_paths(self) -> list[Path]:
+        if not self.data_provider or not self.logdir:
+            return []
+        from tensorboard.context import RequestContext
+
+        runs = self.data_provider.list_runs(RequestContext(), experiment_id="")
+        return [Path(self.logdir, run.run_name, projector_metadata.PROJECTOR_FILENAME) for run in runs]
+
+
+def _modified(path: Path | str) -> int:
+    """Nanoseconds; 0 where there is no such file."""
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+REPLACED: Mapping[type, type] = {
+    hparams_plugin.HParamsPlugin: HParamsPage,
+    projector_plugin.ProjectorPlugin: ProjectorPage,
+}
+"""Pages of TensorBoard, and what stands in for them."""
