@@ -10,6 +10,8 @@ The verbs of the command line, for notebooks and scripts:
     run = em.load_run(result.run_dir)            # its paths and what run.json says
     em.list_runs("experiments", sort="best")
     em.compare_runs([first, second]).hparams     # what differs
+    em.plot_runs([first, second], "curves.png")  # their curves over each other
+    em.report("experiments")                     # one HTML page about all runs
 
 `em.load_settings` and `em.check` load a settings module without training. Each verb says in its own help what it takes,
 gives and raises. They are imported when they are first used, so that importing the package costs next to nothing; in
@@ -23,7 +25,18 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["check", "compare_runs", "evaluate", "list_runs", "load_run", "load_settings", "resume", "train"]
+__all__ = [
+    "check",
+    "compare_runs",
+    "evaluate",
+    "list_runs",
+    "load_run",
+    "load_settings",
+    "plot_runs",
+    "report",
+    "resume",
+    "train",
+]
 
 if TYPE_CHECKING:
     from experiments_manager.api import (
@@ -33,6 +46,8 @@ if TYPE_CHECKING:
         list_runs,
         load_run,
         load_settings,
+        plot_runs,
+        report,
         resume,
         train,
     )

@@ -29,6 +29,8 @@ __all__ = [
     "list_runs",
     "load_run",
     "load_settings",
+    "plot_runs",
+    "report",
     "resume",
     "train",
 ]
@@ -184,6 +186,43 @@ def check(settings_file: Path | str, overrides: Overrides = (), *, dry_run: bool
     from experiments_manager.training import checking
 
     return checking.dry_run(settings)
+
+
+def plot_runs(runs: Sequence[Run | Path | str], file: Path | str) -> Path:
+    """Draws the curves of runs over each other, one panel a metric, training dashed and validation solid.
+
+    Args:
+        runs: Runs, or their folders.
+        file: Where to write; its ending (`.png`, `.svg` or `.pdf`) tells the format.
+
+    Returns:
+        `file`.
+
+    Raises:
+        RunError: The ending is none of these, a run cannot be read, no run has finished an epoch, or the file cannot be
+            written.
+    """
+    from experiments_manager.monitoring import plots
+
+    return plots.plot_runs(runs, file)
+
+
+def report(place: Run | Path | str, output: Path | str | None = None) -> Path:
+    """Writes one self-contained HTML page about a run, or about all runs below a folder.
+
+    Args:
+        place: A run, its folder, or a folder of runs.
+        output: The page; `report.html` in that folder by default.
+
+    Returns:
+        The page.
+
+    Raises:
+        RunError: There is no run in that folder, or the page cannot be written.
+    """
+    from experiments_manager.monitoring import report as reports
+
+    return reports.write_report(place.path if isinstance(place, Run) else place, output)
 
 
 def _watchers(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import string
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +15,10 @@ if TYPE_CHECKING:
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Two run folders or more.")],
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the curves of the runs over each other (.png, .svg or .pdf)."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Show what differs between runs.
@@ -26,14 +29,19 @@ def compare(
     from experiments_manager.cli.results import as_line
 
     comparison = api.compare_runs(runs)
+    drawn = None if plot is None else api.plot_runs(runs, plot)
     if json:
-        typer.echo(as_line(comparison.to_json()), nl=False)
-    else:
-        _print(comparison)
+        typer.echo(as_line(comparison.to_json() | ({} if drawn is None else {"plot": str(drawn)})), nl=False)
+        return
+    _print(comparison)
+    if drawn is not None:
+        typer.echo(f"\nCurves: {drawn}")
 
 
 def _print(comparison: Comparison) -> None:
-    letters = [*string.ascii_uppercase, *map(str, range(len(comparison.runs)))][: len(comparison.runs)]
+    from experiments_manager.runs.compare import run_letters
+
+    letters = run_letters(len(comparison.runs))
     for letter, path in zip(letters, comparison.runs, strict=True):
         typer.echo(f"{letter}  {path}")
     sections = {

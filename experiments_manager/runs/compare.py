@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,11 @@ def compare_runs(runs: Sequence[Run | Path | str]) -> Comparison:
         results=_results(manifests),
         metrics=_table(side_by_side("metrics")),
     )
+
+
+def run_letters(count: int) -> list[str]:
+    """Give A to Z and then numbers, by which runs that stand side by side are told apart."""
+    return [*string.ascii_uppercase, *map(str, range(26, count))][:count]
 
 
 def _differences(rows: Sequence[Mapping[str, Any]]) -> Differences:
