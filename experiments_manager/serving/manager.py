@@ -120,6 +120,7 @@ class ModelManager:
         self._changed = threading.Condition(threading.RLock())
         self._poll_at_once = False
         self._closed = False
+        self._wanted: dict[str, set[int]] = {}
         self._polled: dict[str, str | None] = {}
         """Models whose base path was looked at, with what was wrong with it."""
         self._loaders = ThreadPoolExecutor(max(1, self._options.threads), "load")
@@ -308,10 +309,8 @@ class ModelManager:
 
     # The watching thread
 
-    _wanted: dict[str, set[int]]
-
     def _watch(self) -> None:
-        self._wanted = {}
+
         next_poll = 0.0
         while True:
             with self._changed:

@@ -81,7 +81,6 @@ class _Graph:
     runtime: str
 
 
-
 _graphs: weakref.WeakValueDictionary[bytes, _Graph] = weakref.WeakValueDictionary()
 _graphs_lock = threading.Lock()
 
@@ -96,6 +95,9 @@ class LoadedModel:
         self._graph, self._session = graph, session
         self._callables: dict[tuple[str, tuple[str, ...]], _Callable] = {}
         self._lock = threading.Lock()
+        self._running = 0
+        self._closed = False
+        self._idle = threading.Condition(self._lock)
 
     @classmethod
     def load(cls, path: Path | str, *, threads: Threads | None = None) -> LoadedModel:
@@ -128,10 +130,19 @@ class LoadedModel:
     def run(self, signature: Signature, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """Computes outputs; see `signatures.Model.run`."""
         call = self._callables.get((signature.name, tuple(outputs))) or self._prepare(signature, tuple(outputs))
+        with self._lock:
+            if self._closed:
+                raise ServingError(Code.UNAVAILABLE, f"{self.path} is not served any more")
+            self._running += 1
         try:
             values = call.function(*[inputs[name] for name in call.inputs])
         except tf.errors.OpError as error:
             raise ServingError(Code(error.error_code), _readable(error.message)) from error
+        finally:
+            with self._lock:
+                self._running -= 1
+                if self._closed and not self._running:
+                    self._idle.notify_all()
         return {name: values[place] for name, place in call.places.items() if name in outputs}
 
     def prepare(self, signature: Signature) -> None:
@@ -139,8 +150,10 @@ class LoadedModel:
         self._prepare(signature, tuple(signature.outputs))
 
     def close(self) -> None:
-        """Frees the variables; nothing may run any more."""
+        """Waits for calls that are running, whose callers may have given up, and frees the variables."""
         with self._lock:
+            self._closed = True
+            self._idle.wait_for(lambda: self._running == 0)
             self._callables.clear()
             self._session.close()
 

@@ -122,9 +122,7 @@ def configs_from_proto(server_config: object) -> list[ModelConfig]:
             raise invalid_argument(f"Model {entry.name} requests unsupported platform {entry.model_platform}")
         if not entry.base_path:
             raise invalid_argument(f"Invalid base path: model {entry.name} has none")
-        configs[entry.name] = ModelConfig(
-            entry.name, Path(entry.base_path), _policy(entry), dict(entry.version_labels)
-        )
+        configs[entry.name] = ModelConfig(entry.name, Path(entry.base_path), _policy(entry), dict(entry.version_labels))
     return list(configs.values())
 
 

@@ -1,0 +1,243 @@
+"""The model server: versions, batching, gRPC and REST, put together in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import gc
+import logging
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments_manager.serving.batching import BatchingOptions, Scheduler
+from experiments_manager.serving.errors import ServerStartError, ServingError
+from experiments_manager.serving.grpc_server import GrpcOptions, GrpcServer
+from experiments_manager.serving.handlers import Handlers
+from experiments_manager.serving.manager import LoadingOptions, ModelManager
+from experiments_manager.serving.metrics import Metrics
+from experiments_manager.serving.signatures import Model
+from experiments_manager.serving.versions import ModelConfig, State, VersionStatus
+
+if TYPE_CHECKING:
+    from experiments_manager.serving.servable import Threads
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerOptions:
+    """Everything that a server can be told.
+
+    Attributes:
+        models: What to serve.
+        grpc: Where to listen for gRPC; `None` for nowhere.
+        batching: How to batch; `None` runs each request by itself.
+        loading: How to look for versions and load them.
+        threads: TensorFlow's threads; `None` chooses by the size of the models.
+        max_in_flight: Requests that are answered at the same time, 0 for any number.
+        warm_up: Whether a version is warmed up before it takes over.
+        prefer_tflite: Whether `model.tflite` is taken where a version has one.
+        read_configs: Reads the models anew, for a configuration file that is looked at again and again.
+        config_poll_seconds: Seconds between two such readings; 0 for none.
+        rest: Makes the REST server from (handlers, metrics); it has `start()` and `stop()`, both coroutines, and `port`.
+        grace_seconds: How long requests in flight may go on after a signal to end.
+    """
+
+    models: Sequence[ModelConfig]
+    grpc: GrpcOptions | None = GrpcOptions()
+    batching: BatchingOptions | None = None
+    loading: LoadingOptions = LoadingOptions()
+    threads: Threads | None = None
+    max_in_flight: int = 0
+    warm_up: bool = True
+    prefer_tflite: bool = False
+    read_configs: Callable[[], Sequence[ModelConfig]] | None = None
+    config_poll_seconds: float = 0.0
+    rest: Callable[[Handlers, Metrics], Any] | None = None
+    grace_seconds: float = 10.0
+
+
+class Server:
+    """One model server in the running event loop.
+
+    Args:
+        options: What it serves, and where.
+    """
+
+    def __init__(self, options: ServerOptions) -> None:
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        self.metrics = Metrics()
+        self.manager = ModelManager(
+            options.models,
+            self._loader(),
+            options=options.loading,
+            warm_up=self._warm_up if options.warm_up else None,
+            on_change=self._version_changed,
+            on_load=self._loaded,
+        )
+        self.scheduler = Scheduler(
+            options.batching,
+            on_batch=self.metrics.observe_batch,
+            on_run=lambda name, seconds, runtime: self.metrics.observe_runtime(name, "Predict", seconds, runtime),
+        )
+        self.handlers = Handlers(self.manager, self.scheduler, max_in_flight=options.max_in_flight)
+        self.grpc = GrpcServer(self.handlers, options.grpc, self.metrics) if options.grpc else None
+        self.rest = options.rest(self.handlers, self.metrics) if options.rest else None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, *, wait: bool = True) -> None:
+        """Loads the models and begins to listen.
+
+        Args:
+            wait: Listens only when every model has a version that answers, as TensorFlow Serving does; else at once.
+
+        Raises:
+            ServerStartError: A port cannot be had, or every version of a model failed to load.
+        """
+        self.manager.start()
+        if wait:
+            ready = await self._loop.run_in_executor(None, self.manager.wait_until_ready)
+            if not ready:
+                reasons = "; ".join(f"{name}: {reason}" for name, reason in self.manager.problems().items())
+                raise ServerStartError(f"Some models did not become available: {{{reasons}}}")
+            self._settle_memory()
+        await self._assign_labels()
+        if self.grpc is not None:
+            await self.grpc.start()
+            await self.grpc.set_serving(self.manager.ready)
+        if self.rest is not None:
+            await self.rest.start()
+        if self._options.read_configs and self._options.config_poll_seconds > 0:
+            self._tasks.append(self._loop.create_task(self._follow_configs()))
+
+    async def stop(self) -> None:
+        """Lets requests in flight finish and ends everything."""
+        for task in self._tasks:
+            task.cancel()
+        if self.grpc is not None:
+            await self.grpc.stop(self._options.grace_seconds)
+        if self.rest is not None:
+            await self.rest.stop()
+        await self._loop.run_in_executor(None, self.manager.close)
+        self.scheduler.close()
+
+    async def _assign_labels(self) -> None:
+        if any(config.labels for config in self._options.models):
+            try:
+                await self._loop.run_in_executor(None, self.manager.reload, self._options.models)
+            except ServingError as error:
+                raise ServerStartError(error.message) from error
+
+    async def _follow_configs(self) -> None:
+        """Reads the configuration file again and again, and puts it in force when it says something new."""
+        current = list(self._options.models)
+        while True:
+            await asyncio.sleep(self._options.config_poll_seconds)
+            try:
+                configs = list(await self._loop.run_in_executor(None, self._options.read_configs))
+                if configs != current:
+                    current = configs
+                    await self._loop.run_in_executor(None, self.manager.reload, configs)
+                    logger.info("Put the new model configuration in force")
+            except (ServerStartError, ServingError, OSError) as error:
+                logger.error("The model configuration was not taken over: %s", error)
+
+    def _loader(self) -> Callable[[Path], Model]:
+        return make_loader(self._options)
+
+    def _warm_up(self, model: Model, path: Path) -> None:
+        from experiments_manager.serving.warmup import warm_up
+
+        warm_up(model, path)
+
+    def _version_changed(self, name: str, status: VersionStatus) -> None:
+        if status.state in (State.AVAILABLE, State.UNLOADING, State.END) and self.grpc is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                asyncio.run_coroutine_threadsafe(self._update_health(), self._loop)
+
+    async def _update_health(self) -> None:
+        await self.grpc.set_serving(self.manager.ready)
+
+    def _loaded(self, path: Path, seconds: float, worked: bool) -> None:
+        self.metrics.observe_load(str(path), "success" if worked else "fail", seconds)
+
+    @staticmethod
+    def _settle_memory() -> None:
+        """Keeps the many objects of TensorFlow's modules out of the garbage collector's way."""
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+
+
+def make_loader(options: ServerOptions) -> Callable[[Path], Model]:
+    """Makes the function that loads a version, in a thread at low priority, with the engine that it needs."""
+    state: dict[str, Any] = {"threads": None}
+
+    def load(path: Path) -> Model:
+        lite = path / "model.tflite"
+        if lite.exists() and (options.prefer_tflite or not (path / "saved_model.pb").exists()):
+            from experiments_manager.serving.lite import LiteModel
+
+            return LiteModel.load(path)
+        from experiments_manager.serving.servable import LoadedModel, Threads, lower_priority
+
+        if state["threads"] is None:  # the first version, which everybody waits for
+            state["threads"] = options.threads or Threads.for_models([config.base_path for config in options.models])
+        else:
+            lower_priority()
+        return LoadedModel.load(path, threads=state["threads"])
+
+    return load
+
+
+def run_server(
+    options: ServerOptions,
+    *,
+    on_ready: Callable[[Server], None] | None = None,
+    on_waiting: Callable[[dict[str, str]], None] | None = None,
+) -> None:
+    """Runs a server until SIGINT or SIGTERM, then lets requests in flight finish.
+
+    Args:
+        options: What it serves, and where.
+        on_ready: Called when it listens.
+        on_waiting: Called with the reasons, by model, if models are not there after a second.
+
+    Raises:
+        ServerStartError: It cannot be started.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    asyncio.run(_run(options, on_ready, on_waiting))
+
+
+async def _run(
+    options: ServerOptions,
+    on_ready: Callable[[Server], None] | None,
+    on_waiting: Callable[[dict[str, str]], None] | None,
+) -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    server = Server(options)
+    starting = asyncio.ensure_future(server.start())
+    ending = asyncio.ensure_future(ended.wait())
+    try:
+        done, _ = await asyncio.wait({starting, ending}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+        if not done and on_waiting is not None:
+            on_waiting(server.manager.problems())
+        await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            if on_ready is not None and not ended.is_set():
+                on_ready(server)
+            await ending
+    finally:
+        for task in (starting, ending):
+            task.cancel()
+        await server.stop()
