@@ -1,0 +1,106 @@
+"""The embedded engine beside a training: a process of its own that ends with the training, however that ends.
+
+The parent calls `ServerBeside.start`; the child is this module run as a program. The child is told by the kernel when
+its parent dies (Linux), and notices everywhere that its standard input has ended, which only the parent holds open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from experiments_manager.serving.external import PATIENCE, die_with_parent
+from experiments_manager.serving.launch import Engine, Service, command, environment
+
+logger = logging.getLogger(__name__)
+
+NICENESS = 5
+"""Training comes first: where both want the processor, the server waits."""
+
+
+class ServerBeside:
+    """A server process that lives as long as this one at most.
+
+    Args:
+        tell: Called with one sentence if the server ends by itself.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._process: subprocess.Popen | None = None
+        self._stopping = False
+
+    def start(self, service: Service, log_file: Path) -> None:
+        """Starts the server; it waits by itself for the first version.
+
+        Args:
+            service: What to serve, and where.
+            log_file: Takes what the server says; an earlier one is continued.
+        """
+        flags = command(Engine.EMBEDDED, service)[3:]
+        start = [sys.executable, "-m", __name__, str(os.getpid()), *flags]
+        with log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                start, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment(service), start_new_session=True
+            )
+        threading.Thread(target=self._watch, args=(log_file,), name="server beside", daemon=True).start()
+
+    def stop(self) -> None:
+        """Ends the server; nothing happens where none runs."""
+        self._stopping = True
+        process = self._process
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdin.close()
+
+    def __enter__(self) -> ServerBeside:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def _watch(self, log_file: Path) -> None:
+        code = self._process.wait()
+        if not self._stopping:
+            self._tell(
+                f"The model server ended by itself with exit code {code}; training goes on. It says why in {log_file}"
+            )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The child: `PARENT_PID FLAG …`."""
+    parent, *flags = sys.argv[1:] if arguments is None else arguments
+    die_with_parent()
+    if os.getppid() != int(parent):  # it died before the kernel was asked to tell
+        return 0
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    threading.Thread(target=_end_with_standard_input, daemon=True).start()
+
+    from experiments_manager.serving import flags as server
+
+    return server.run(flags)
+
+
+def _end_with_standard_input() -> None:
+    with contextlib.suppress(OSError):
+        while os.read(0, 1024):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

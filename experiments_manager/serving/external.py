@@ -1,0 +1,102 @@
+"""TensorFlow Serving itself, as a child process that ends with us."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+
+from experiments_manager.serving.errors import ServerStartError
+from experiments_manager.serving.launch import Service, environment
+
+PATIENCE = 15.0
+"""Seconds that a server has to end after SIGTERM."""
+_POLL = 0.1
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+def die_with_parent() -> None:
+    """On Linux, lets the kernel end this process when its parent dies, even by SIGKILL."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None, use_errno=True).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
+def run_external(command: Sequence[str], service: Service, on_ready: Callable[[list[int]], None]) -> None:
+    """Runs a server until it or we are told to end.
+
+    Args:
+        command: Its command line.
+        service: Where it answers.
+        on_ready: Called once with the versions that it serves, as soon as it does.
+
+    Raises:
+        ServerStartError: It ended by itself; what it said stands on standard error already.
+    """
+    stopping = threading.Event()
+    with _signals(stopping):
+        # No thread of ours exists yet, so that running Python between fork and exec is safe.
+        process = subprocess.Popen(
+            command, env=environment(service), start_new_session=True, preexec_fn=die_with_parent
+        )
+        try:
+            ready = service.rest_port == 0
+            while process.poll() is None and not stopping.is_set():
+                if not ready and (versions := _available(service)):
+                    ready = True
+                    on_ready(versions)
+                stopping.wait(_POLL if not ready else 1.0)
+        finally:
+            _end(process)
+    if not stopping.is_set():
+        raise ServerStartError(
+            f"{command[0]} ended by itself with exit code {process.returncode}. Expected it to serve "
+            f"{service.base_path}. What it said stands above."
+        )
+
+
+def _available(service: Service) -> list[int]:
+    """The versions that a server says it serves, newest last; none while it does not answer."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{service.url}", timeout=2) as answer:
+            found = json.load(answer)["model_version_status"]
+        return sorted(int(version["version"]) for version in found if version["state"] == "AVAILABLE")
+    except (OSError, ValueError, KeyError, urllib.error.URLError):
+        return []
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Ends the process with all that it started."""
+    deadline = time.monotonic() + PATIENCE
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.1, deadline - time.monotonic()))
+            return
+
+
+@contextlib.contextmanager
+def _signals(stopping: threading.Event) -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM ask for the end instead of bringing it about."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,319 @@
+"""TensorFlow Serving's REST API over the services that gRPC uses too.
+
+| request | answer |
+| --- | --- |
+| `POST /v1/models/NAME[/versions/N\|/labels/L]:predict` | outputs; likewise `:classify` and `:regress` |
+| `GET /v1/models/NAME[/versions/N\|/labels/L]` | states of the versions |
+| `GET /v1/models/NAME[/versions/N\|/labels/L]/metadata` | signatures |
+| `GET /monitoring/prometheus/metrics` | what was counted |
+
+An error is `{"error": "…"}` with the HTTP status that TensorFlow Serving gives for the code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import re
+import time
+import urllib.parse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from google.protobuf import json_format
+
+from experiments_manager.serving import json_responses, messages, metrics
+from experiments_manager.serving.errors import Code, ServerStartError, ServingError, invalid_argument
+from experiments_manager.serving.handlers import Handlers, ModelRef
+from experiments_manager.serving.json_examples import read_examples
+from experiments_manager.serving.json_requests import Document, read_predict
+from experiments_manager.serving.security import UNAUTHENTICATED, Tls, Tokens
+from experiments_manager.serving.signatures import DEFAULT_SIGNATURE
+
+if TYPE_CHECKING:
+    from experiments_manager.serving.signatures import TensorSpec
+
+logger = logging.getLogger(__name__)
+
+HTTP_STATUS = {
+    Code.OK: 200,
+    Code.CANCELLED: 499,
+    Code.UNKNOWN: 500,
+    Code.INVALID_ARGUMENT: 400,
+    Code.DEADLINE_EXCEEDED: 504,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.PERMISSION_DENIED: 403,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.FAILED_PRECONDITION: 400,
+    Code.ABORTED: 409,
+    Code.OUT_OF_RANGE: 400,
+    Code.UNIMPLEMENTED: 501,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+    Code.DATA_LOSS: 500,
+    Code.UNAUTHENTICATED: 401,
+}
+
+_MODEL = r"/v1/models(?:/(?P<name>[^/:]+))?(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_POST = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII)
+_GET = re.compile(_MODEL + r"(?:/(?P<method>metadata))?", re.IGNORECASE | re.ASCII)
+_LARGE = 1 << 18
+"""Bytes of JSON, or values, from which they are read and written in a thread, so that other requests go on."""
+_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, GET",
+    "Access-Control-Allow-Headers": "Content-Type, Authorization",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RestOptions:
+    """How the REST API behaves.
+
+    Attributes:
+        timeout_seconds: Longest time for an answer, 0 for any; beyond, DEADLINE_EXCEEDED.
+        max_body_bytes: Largest body of a request.
+        cors: Whether pages from other origins may read the answers.
+        metrics_path: Where Prometheus finds the metrics; `None` for nowhere.
+    """
+
+    timeout_seconds: float = 30.0
+    max_body_bytes: int = 512 * 2**20
+    cors: bool = False
+    metrics_path: str | None = metrics.DEFAULT_PATH
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """What a path asks for."""
+
+    ref: ModelRef
+    method: str
+    """`predict`, `classify`, `regress`, `metadata`, or empty for the status."""
+
+
+class RestApi:
+    """The application.
+
+    Args:
+        handlers: The services.
+        counted: Where requests are counted.
+        tokens: Who may ask; `None` for everybody.
+        options: How to behave.
+    """
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        *,
+        counted: metrics.Metrics | None = None,
+        tokens: Tokens | None = None,
+        options: RestOptions | None = None,
+    ) -> None:
+        self._handlers, self._tokens = handlers, tokens
+        self._metrics = counted or metrics.Metrics()
+        self._options = options or RestOptions()
+        self._runner: web.AppRunner | None = None
+
+    def application(self) -> web.Application:
+        """Gives the aiohttp application."""
+        application = web.Application(client_max_size=self._options.max_body_bytes)
+        application.router.add_route("*", "/{path:.*}", self._answer)
+        return application
+
+    async def start(self, host: str, port: int, tls: Tls | None = None) -> int:
+        """Begins to listen.
+
+        Args:
+            host: Address to listen at.
+            port: Port; 0 for any that is free.
+            tls: Key and certificates; plain HTTP without.
+
+        Returns:
+            The port.
+
+        Raises:
+            ServerStartError: The port cannot be used.
+        """
+        self._runner = web.AppRunner(self.application(), access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port, ssl_context=tls.ssl_context() if tls else None)
+        try:
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise ServerStartError(
+                f"REST cannot listen at {host}:{port}: {error.strerror}. Expected a free port. Choose another."
+            ) from error
+        return self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Stops listening, and lets requests in flight be answered."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        """Answers anything that comes; whatever goes wrong becomes a status."""
+        path = request.rel_url.raw_path
+        headers = dict(_CORS) if self._options.cors else {}
+        try:
+            if request.method == "OPTIONS" and self._options.cors:
+                return web.Response(headers=headers)
+            if self._tokens is not None and not self._tokens.accepts(request.headers.get("Authorization")):
+                raise ServingError(Code.UNAUTHENTICATED, UNAUTHENTICATED)
+            if path == self._options.metrics_path:
+                return web.Response(text=self._metrics.page(), content_type=metrics.CONTENT_TYPE, headers=headers)
+            if not path.lower().startswith("/v1/"):
+                raise ServingError(Code.NOT_FOUND, f"There is nothing at {path}. Expected /v1/models/NAME.")
+            text = await self._called(_parse(request.method, path), request)
+            return web.Response(text=text, content_type="application/json", headers=headers)
+        except ServingError as error:
+            return _error(error, HTTP_STATUS[error.code], headers)
+        except web.HTTPRequestEntityTooLarge:
+            too_large = f"The body is too large. Expected at most {self._options.max_body_bytes} bytes."
+            return _error(ServingError(Code.RESOURCE_EXHAUSTED, too_large), 413, headers)
+
+    async def _called(self, call: _Call, request: web.Request) -> str:
+        """Does what a path asks for, in time, and counts it."""
+        started = time.perf_counter()
+        status = Code.OK
+        try:
+            with self._handlers.admitted():
+                body = await _body(request) if request.method == "POST" else b""
+                limit = self._options.timeout_seconds or None
+                return await asyncio.wait_for(self._services[call.method](self, call.ref, body), limit)
+        except ServingError as error:
+            status = error.code
+            raise
+        except asyncio.TimeoutError as error:
+            status = Code.DEADLINE_EXCEEDED
+            raise ServingError(status, f"No answer within {self._options.timeout_seconds:g} s") from error
+        except web.HTTPException:
+            status = Code.RESOURCE_EXHAUSTED
+            raise
+        except Exception as error:
+            logger.exception("answering %s failed", request.path)
+            status = Code.INTERNAL
+            raise ServingError(status, f"{type(error).__name__}: {error}") from error
+        finally:
+            # A name that is no model of ours is not counted under itself: names are free, and counters are not.
+            model = call.ref.name if call.ref.name in self._handlers.manager.names else ""
+            api = _API_NAMES[call.method]
+            self._metrics.observe_request(model, api, "REST", status.name, time.perf_counter() - started)
+
+    async def _predict(self, ref: ModelRef, body: bytes) -> str:
+        large = len(body) > _LARGE
+        document = await _maybe_in_thread(large, Document, body)
+        ref = dataclasses.replace(ref, signature=document.signature_name)
+        inputs, form = await _maybe_in_thread(large, read_predict, document, self._input_specs(ref))
+        outputs = (await self._handlers.infer(ref, inputs)).outputs
+        large = sum(array.size for array in outputs.values()) > _LARGE // 8
+        return await _maybe_in_thread(large, json_responses.write_predictions, outputs, form)
+
+    def _input_specs(self, ref: ModelRef) -> dict[str, TensorSpec]:
+        with self._handlers.manager.get(ref.name, ref.version, ref.label) as lease:
+            name = ref.signature or DEFAULT_SIGNATURE
+            signature = lease.model.signatures.get(name)
+            if signature is None:
+                raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
+            return dict(signature.inputs)
+
+    async def _classify(self, ref: ModelRef, body: bytes) -> str:
+        response = await self._handlers.classify(_example_request(messages.ClassificationRequest(), ref, body))
+        return json_responses.write_classifications(response.result)
+
+    async def _regress(self, ref: ModelRef, body: bytes) -> str:
+        response = await self._handlers.regress(_example_request(messages.RegressionRequest(), ref, body))
+        return json_responses.write_regressions(response.result)
+
+    async def _status(self, ref: ModelRef, body: bytes) -> str:
+        request = messages.GetModelStatusRequest()
+        _fill_spec(request.model_spec, ref)
+        return json.dumps(_as_json(await self._handlers.get_model_status(request)), indent=1)
+
+    async def _metadata(self, ref: ModelRef, body: bytes) -> str:
+        request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
+        _fill_spec(request.model_spec, ref)
+        response = await self._handlers.get_model_metadata(request)
+        signatures = messages.SignatureDefMap.FromString(response.metadata["signature_def"].value)
+        answer = {"model_spec": _as_json(response.model_spec), "metadata": {"signature_def": _as_json(signatures)}}
+        return json.dumps(answer, indent=1)
+
+    _services = {
+        "predict": _predict,
+        "classify": _classify,
+        "regress": _regress,
+        "metadata": _metadata,
+        "": _status,
+    }
+
+
+_API_NAMES = {
+    "predict": "Predict",
+    "classify": "Classify",
+    "regress": "Regress",
+    "metadata": "GetModelMetadata",
+    "": "GetModelStatus",
+}
+
+
+def _parse(method: str, path: str) -> _Call:
+    pattern = {"POST": _POST, "GET": _GET}.get(method)
+    found = pattern.fullmatch(path) if pattern else None
+    if found is None or (found["method"] or "") not in _API_NAMES:
+        raise invalid_argument(f"Malformed request: {method} {path}")
+    if not found["name"]:
+        missing = "Missing model name in request." if method == "GET" else f"Malformed request: {method} {path}"
+        raise invalid_argument(missing)
+    version = int(found["version"]) if found["version"] and len(found["version"]) < 20 else None
+    if found["version"] and (version is None or version >= 2**63):
+        raise invalid_argument(f"Failed to convert version: {found['version'][:40]} to numeric.")
+    label = urllib.parse.unquote(found["label"]) if found["label"] else None
+    return _Call(ModelRef(urllib.parse.unquote(found["name"]), version, label), found["method"] or "")
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        return await request.read()
+    except web.HTTPException:
+        raise
+    except Exception as error:  # cut short, or not what its Content-Encoding says
+        raise invalid_argument(f"The body cannot be read: {error}") from error
+
+
+async def _maybe_in_thread(large: bool, function: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.to_thread(function, *arguments) if large else function(*arguments)
+
+
+def _example_request(request: Any, ref: ModelRef, body: bytes) -> Any:
+    document = Document(body)
+    _fill_spec(request.model_spec, dataclasses.replace(ref, signature=document.signature_name))
+    request.input.CopyFrom(read_examples(document))
+    return request
+
+
+def _fill_spec(spec: Any, ref: ModelRef) -> None:
+    spec.name = ref.name
+    if ref.version is not None:
+        spec.version.value = ref.version
+    if ref.label is not None:
+        spec.version_label = ref.label
+    if ref.signature:
+        spec.signature_name = ref.signature
+
+
+def _as_json(message: Any) -> Any:
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+def _error(error: ServingError, status: int, headers: dict[str, str]) -> web.Response:
+    if error.code == Code.UNAUTHENTICATED:
+        headers = {**headers, "WWW-Authenticate": "Bearer"}
+    text = json_responses.write_error(error)
+    return web.Response(text=text, status=status, content_type="application/json", headers=headers)

@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""Start TensorFlow Serving on a run, with nothing but Python and TensorFlow Serving installed.
+
+    python3 tools/start_model_serving.py --model_dir=experiments/my_run
+    python3 tools/start_model_serving.py --model_dir=experiments/my_run -psi=tf_server.sif
+
+It needs Python's standard library alone, so it may be copied to a machine that serves and does not train. The name of
+the model and the ports come from model_serving_setup.ini in the run folder. `experiments_manager serve` does the same
+and more.
+"""
+
+import argparse
+import configparser
+import os
+import shlex
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+BINARY = "tensorflow_model_server"
+SETUP_FILE = "model_serving_setup.ini"
+EXAMPLES = """examples:
+  with tensorflow_model_server on the path:
+    python3 tools/start_model_serving.py --model_dir=experiments/my_run
+  with TensorFlow Serving in an Apptainer (formerly Singularity) image:
+    apptainer build tf_server.sif docker://tensorflow/serving
+    python3 tools/start_model_serving.py --model_dir=experiments/my_run -psi=tf_server.sif
+"""
+NO_APPTAINER = (
+    "Neither apptainer nor singularity is on the path. Install Apptainer, which needs no root: "
+    "`conda install -c conda-forge apptainer`, or on Ubuntu `sudo add-apt-repository -y ppa:apptainer/ppa && "
+    "sudo apt install apptainer`; see https://apptainer.org/docs/admin/main/installation.html."
+)
+NO_BINARY = (
+    f"{BINARY} is not on the path. Install TensorFlow Serving, give an Apptainer image of it by -psi=IMAGE "
+    "(apptainer build tf_server.sif docker://tensorflow/serving), or use the server that comes with the package: "
+    "experiments_manager serve RUN."
+)
+
+
+class Problem(Exception):
+    """What keeps the server from being started, in one sentence for the user."""
+
+
+def parse(arguments):
+    """Reads the command line; its names are those of the framework before this one."""
+    parser = argparse.ArgumentParser(
+        description="Start TensorFlow Serving on a run.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("-m", "--model_dir", type=Path, help="the run folder, or a folder of versions")
+    parser.add_argument(
+        "-psi", "--singularity_tf_server_container_path", metavar="IMAGE", default="", help="Apptainer image to start"
+    )
+    parser.add_argument("-p", "--port", type=int, help="port for gRPC, instead of the one in model_serving_setup.ini")
+    parser.add_argument("-r", "--rest_port", type=int, help="port for REST, likewise; 0 for none")
+    parser.add_argument("-c", "--commands", action="store_true", help="show command examples")
+    given, further = parser.parse_known_args(arguments)
+    if not given.commands and given.model_dir is None:
+        parser.error("--model_dir is missing: name a run folder")
+    return given, further
+
+
+def find_versions(model_dir):
+    """Gives the folder that holds the versions, and the settings of the run."""
+    run = model_dir.expanduser()
+    if not run.is_dir():
+        raise Problem(f"There is no folder {run}. Was the run moved or renamed? Name it where it stands now.")
+    run = run.resolve()
+    if run.name == "exported_models":
+        run = run.parent
+    setup = read_setup(run / SETUP_FILE)
+    base = run / setup.get("model_base_path", "exported_models")
+    if not base.is_dir() and versions_in(run):
+        base = run
+    if not versions_in(base):
+        raise Problem(
+            f"There is no exported model in {base}. Expected folders with numbers for names, got none. "
+            "Wait until training has exported a version, or name another run."
+        )
+    return base, setup
+
+
+def versions_in(folder):
+    """Lists the numbers of the versions in a folder, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and path.is_dir())
+
+
+def read_setup(file):
+    """Reads the section SERVER of model_serving_setup.ini; nothing where there is no such file."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(file, encoding="utf-8")
+        return dict(parser["SERVER"]) if parser.has_section("SERVER") else {}
+    except configparser.Error as error:
+        raise Problem(f"{file} is damaged: {error}. Mend it, or remove it.") from error
+
+
+def check_port(port, flag):
+    """Refuses a port that another process listens on."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise Problem(f"Port {port} cannot be used: {error.strerror}. Choose another by {flag}.") from error
+
+
+def server_command(base, setup, given):
+    """Puts the server's command line together."""
+    port = given.port if given.port is not None else int(setup.get("port", 9000))
+    rest_port = given.rest_port if given.rest_port is not None else int(setup.get("rest_port", 8501))
+    name = setup.get("model_name", "default")
+    check_port(port, "--port")
+    if rest_port:
+        check_port(rest_port, "--rest_port")
+    image = given.singularity_tf_server_container_path
+    prefix, inside = container_prefix(image, base) if image else ([], base)
+    if not image and not shutil.which(BINARY):
+        raise Problem(NO_BINARY)
+    flags = [f"--port={port}", f"--rest_api_port={rest_port}", f"--model_name={name}", f"--model_base_path={inside}"]
+    return [*prefix, BINARY, *flags]
+
+
+def container_prefix(image, base):
+    """Gives the beginning of a command that runs in the image, and the folder of versions as it is called there."""
+    if not Path(image).expanduser().exists():
+        raise Problem(
+            f"There is no image {image}. Make one: apptainer build {shlex.quote(image)} docker://tensorflow/serving"
+        )
+    program = shutil.which("apptainer") or shutil.which("singularity")
+    if not program:
+        raise Problem(NO_APPTAINER)
+    if set(str(base)) & set(":,"):
+        raise Problem(f"{base} has `:` or `,` in its name, which cannot be mounted in a container. Rename the folder.")
+    gpu = ["--nv"] if Path("/proc/driver/nvidia/version").exists() else []
+    inside = "/models/served"
+    return [program, "exec", *gpu, "--bind", f"{base}:{inside}:ro", str(Path(image).expanduser())], inside
+
+
+def main(arguments=None):
+    """Becomes the server; returns an exit code only where it cannot be started."""
+    given, further = parse(sys.argv[1:] if arguments is None else arguments)
+    if given.commands:
+        print(EXAMPLES)
+        return 0
+    try:
+        base, setup = find_versions(given.model_dir)
+        command = [*server_command(base, setup, given), *further]
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    print(f"Serving version {versions_in(base)[-1]} of {base}, and what training will add there.")
+    print(f"TensorFlow Serving listens on every network interface of this machine. {shlex.join(command)}", flush=True)
+    os.execvp(command[0], command)  # signals and the exit code are the server's own from here on
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
