@@ -6,11 +6,9 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+from experiments_manager.settings.monitoring import resolved_mode
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.progress import Best, TrainingProgress
-
-_GROWS = ("acc", "auc", "precision", "recall", "f1", "iou", "dice", "psnr", "ssim", "r2", "fmeasure")
-"""Parts of metric names where more is better, for `monitor_mode = "auto"`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +32,7 @@ class Judge:
     @classmethod
     def make(cls, monitor: str, mode: str, **rules: float | int | None) -> Judge:
         """Resolves `mode = "auto"` by the name of what is watched."""
-        if mode == "auto":
-            mode = "max" if any(part in monitor.lower() for part in _GROWS) else "min"
-        return cls(monitor, mode, **rules)
+        return cls(monitor, resolved_mode(monitor, mode), **rules)
 
     def is_better(self, value: float, best: Best | None) -> bool:
         """Whether `value` improves on `best`; NaN never does."""
