@@ -57,3 +57,19 @@ def not_found(message: str) -> ServingError:
 def failed_precondition(message: str) -> ServingError:
     """The server is not in the state that the request needs."""
     return ServingError(Code.FAILED_PRECONDITION, message)
+
+
+class ClientError(Exception):
+    """A client cannot have its answer; the message is meant for the user.
+
+    Attributes:
+        code: The server's status, `OK` where the request never left.
+    """
+
+    def __init__(self, message: str, code: Code = Code.OK) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ServerGoneError(ClientError):
+    """The server cannot be reached, or not any more."""
