@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
 from experiments_manager.runs import RunError, list_runs
-
-logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 RELOAD_SECONDS = 5.0
 SAMPLES = {"scalars": 10_000, "histograms": 200, "images": 100, "text": 100}
 """Points that are kept of a series; TensorBoard's own defaults (1000 scalars, 10 images) leave gaps in a long run."""
 _ANSWER_SECONDS = 60.0
+_READ_SECONDS = 5.0
 
 
 def logs_of(directory: Path | str) -> Path:
@@ -54,7 +52,7 @@ def logs_of(directory: Path | str) -> Path:
 
 
 def start_board(folder: Path, port: int | None = None) -> str:
-    """Starts TensorBoard in threads of this process, which end with it, and waits until it answers.
+    """Starts TensorBoard in threads of this process, which end with it, and waits until it has something to show.
 
     Args:
         folder: From `logs_of`.
@@ -86,17 +84,21 @@ def start_board(folder: Path, port: int | None = None) -> str:
         address = tensorboard.launch()
     except program.TensorBoardServerException as error:
         raise RunError(f"{error.msg}. Expected a free port, got {port}. Leave --port out to take any.") from error
-    _wait_for_answer(address)
+    _wait_for_pages(address)
     return address
 
 
-def _wait_for_answer(address: str) -> None:
-    deadline = time.monotonic() + _ANSWER_SECONDS
+def _wait_for_pages(address: str) -> None:
+    """Waits until TensorBoard answers and, unless that takes long, until it has read something."""
+    began = time.monotonic()
     while True:
+        waited = time.monotonic() - began
         try:
-            with urllib.request.urlopen(f"{address}data/environment", timeout=_ANSWER_SECONDS):
+            with urllib.request.urlopen(f"{address}data/plugins_listing", timeout=_ANSWER_SECONDS) as answer:
+                pages = json.load(answer)
+            if any(page["enabled"] for page in pages.values()) or waited > _READ_SECONDS:
                 return
-        except (urllib.error.URLError, OSError) as error:
-            if time.monotonic() > deadline:
+        except OSError as error:
+            if waited > _ANSWER_SECONDS:
                 raise RunError(f"TensorBoard at {address} does not answer: {error}. Try another --port.") from error
         time.sleep(0.05)

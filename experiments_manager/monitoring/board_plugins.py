@@ -90,6 +90,11 @@ class ProjectorPage(projector_plugin.ProjectorPlugin):
         super().__init__(context)
         self._seen: dict[Path, int] = {}
 
+    def is_active(self) -> bool:
+        """Whether any run has embeddings; told at once, so that the page does not open without its tab."""
+        self._update_configs()
+        return bool(self._configs)
+
     def _update_configs(self) -> None:
         """Reads the configurations again where one of them changed."""
         seen = {path: _modified(path) for path in self._config_paths()}
