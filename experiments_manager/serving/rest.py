@@ -2,12 +2,13 @@
 
 | request | answer |
 | --- | --- |
-| `POST /v1/models/NAME[/versions/N\|/labels/L]:predict` | outputs; likewise `:classify` and `:regress` |
-| `GET /v1/models/NAME[/versions/N\|/labels/L]` | states of the versions |
-| `GET /v1/models/NAME[/versions/N\|/labels/L]/metadata` | signatures |
+| `POST /v1/models/NAME[/versions/N]:predict` | outputs; likewise `:classify` and `:regress` |
+| `GET /v1/models/NAME[/versions/N]` | states of the versions |
+| `GET /v1/models/NAME[/versions/N]/metadata` | signatures |
 | `GET /monitoring/prometheus/metrics` | what was counted |
 
-An error is `{"error": "…"}` with the HTTP status that TensorFlow Serving gives for the code.
+`/labels/L` may stand in the place of `/versions/N`. An error is `{"error": "…"}` with the HTTP status that TensorFlow
+Serving gives for its code.
 """
 
 from __future__ import annotations
@@ -75,12 +76,18 @@ class RestOptions:
     """How the REST API behaves.
 
     Attributes:
+        host: Address to listen at.
+        port: TCP port, 0 for any that is free.
+        tls: Key and certificates; plain HTTP without.
         timeout_seconds: Longest time for an answer, 0 for any; beyond, DEADLINE_EXCEEDED.
         max_body_bytes: Largest body of a request.
         cors: Whether pages from other origins may read the answers.
         metrics_path: Where Prometheus finds the metrics; `None` for nowhere.
     """
 
+    host: str = "127.0.0.1"
+    port: int = 8501
+    tls: Tls | None = None
     timeout_seconds: float = 30.0
     max_body_bytes: int = 512 * 2**20
     cors: bool = False
@@ -96,28 +103,29 @@ class _Call:
     """`predict`, `classify`, `regress`, `metadata`, or empty for the status."""
 
 
-class RestApi:
-    """The application.
+class RestServer:
+    """Listens for HTTP and answers with `Handlers`.
 
     Args:
         handlers: The services.
+        options: Where to listen, and how to behave.
         counted: Where requests are counted.
         tokens: Who may ask; `None` for everybody.
-        options: How to behave.
     """
 
     def __init__(
         self,
         handlers: Handlers,
-        *,
+        options: RestOptions | None = None,
         counted: metrics.Metrics | None = None,
         tokens: Tokens | None = None,
-        options: RestOptions | None = None,
     ) -> None:
         self._handlers, self._tokens = handlers, tokens
         self._metrics = counted or metrics.Metrics()
         self._options = options or RestOptions()
         self._runner: web.AppRunner | None = None
+        self.port: int | None = None
+        """The port that it listens at, once it was started."""
 
     def application(self) -> web.Application:
         """Gives the aiohttp application."""
@@ -125,31 +133,26 @@ class RestApi:
         application.router.add_route("*", "/{path:.*}", self._answer)
         return application
 
-    async def start(self, host: str, port: int, tls: Tls | None = None) -> int:
+    async def start(self) -> None:
         """Begins to listen.
 
-        Args:
-            host: Address to listen at.
-            port: Port; 0 for any that is free.
-            tls: Key and certificates; plain HTTP without.
-
-        Returns:
-            The port.
-
         Raises:
-            ServerStartError: The port cannot be used.
+            ServerStartError: The port cannot be had.
         """
+        options = self._options
         self._runner = web.AppRunner(self.application(), access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, ssl_context=tls.ssl_context() if tls else None)
+        tls = options.tls.ssl_context() if options.tls else None
+        site = web.TCPSite(self._runner, options.host, options.port, ssl_context=tls)
         try:
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
             raise ServerStartError(
-                f"REST cannot listen at {host}:{port}: {error.strerror}. Expected a free port. Choose another."
+                f"Cannot listen for REST at {options.host}:{options.port}: {error.strerror}. Expected a free port of "
+                "this machine. Choose another one, or end the server that has it."
             ) from error
-        return self._runner.addresses[0][1]
+        self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         """Stops listening, and lets requests in flight be answered."""
