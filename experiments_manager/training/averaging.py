@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -30,7 +30,7 @@ class Averages:
             tf.Variable(weight, trainable=False, name=f"average_{number}") for number, weight in enumerate(self.weights)
         ]
         self._swap = tf.function(self._exchange, autograph=False).get_concrete_function()
-        self._distance = tf.function(self._relative_distance, autograph=False)
+        self._distance: Callable[[], tf.Tensor] | None = None
 
     def update(self, step: tf.Tensor) -> None:
         """In the graph, in cross-replica context: moves the averages after training step `step`."""
@@ -46,7 +46,11 @@ class Averages:
 
     def distance(self) -> float:
         """How far the averages are from the weights, relative to these: `‖w - average‖ / ‖w‖`."""
-        return float(self._distance()) if self.weights else 0.0
+        if not self.weights:
+            return 0.0
+        if self._distance is None:  # traced where somebody asks
+            self._distance = tf.function(self._relative_distance, autograph=False).get_concrete_function()
+        return float(self._distance())
 
     def _relative_distance(self) -> tf.Tensor:
         weights = [tf.convert_to_tensor(weight) for weight in self.weights]

@@ -7,6 +7,7 @@ run draws the same curves as one that was never interrupted. Times belong to the
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,7 +123,7 @@ class Meter:
         loss = progress.recent_loss + seen
         told = dict(logs)
         # Where a `train_step` of the user's tells another loss than Keras counts, theirs is told.
-        if loss.count and "loss" in logs and np.isclose(seen.mean, logs["loss"], rtol=1e-4):
+        if loss.count and "loss" in logs and math.isclose(seen.mean, logs["loss"], rel_tol=1e-4):
             told["loss"] = loss.mean
         values = self._values(progress.recent_gradient_norm, self._recent)
         progress.recent_loss = Sum(-seen.total, -seen.count)

@@ -20,8 +20,16 @@ class Pace:
         self._calls = 0
 
     def steps(self, at_most: int | None) -> int:
-        """Gives the number of steps for the next call."""
-        return max(1, self._steps if at_most is None else min(self._steps, at_most))
+        """Gives the number of steps for the next call.
+
+        Args:
+            at_most: Steps to a place that calls must not run past; they are dealt out evenly among so many calls as
+                come nearest to the time wanted, since a short rest would cost a call too.
+        """
+        if at_most is None:
+            return self._steps
+        calls = max(1, round(at_most / self._steps))
+        return -(-at_most // calls)
 
     @contextlib.contextmanager
     def measured(self, steps: int) -> Iterator[None]:
