@@ -20,8 +20,10 @@ from experiments_manager.cli.errors import report
 from experiments_manager.cli.evaluate import evaluate
 from experiments_manager.cli.exit_codes import ExitCode, table
 from experiments_manager.cli.new import new
+from experiments_manager.cli.report import report as report_page
 from experiments_manager.cli.resume import resume
 from experiments_manager.cli.runs import runs
+from experiments_manager.cli.serve import serve
 from experiments_manager.cli.settings import settings
 from experiments_manager.cli.train import train
 
@@ -37,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (train, resume, check, evaluate, runs, compare, board, settings, new):
+for command in (train, resume, check, evaluate, serve, runs, compare, report_page, board, settings, new):
     app.command()(command)
 
 

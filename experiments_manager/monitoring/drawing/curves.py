@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 VALIDATION = "val_"
 NO_METRICS = ("epoch", "step", "learning_rate")
+TRAIN_COLOUR, VALIDATION_COLOUR = canvas.PALETTE[:2]
+"""Colours of the lines of a run that is alone."""
 MOST_PANELS = 24
 LOG_RATIO = 50.0
 """Positive values that span more than this factor are drawn on a logarithmic axis."""
 _PANEL = (3.3, 2.1)  # inches
+_LARGE_PANEL = (5.8, 3.4)
+"""The panel of a comparison that has just one."""
 _LEFT, _GAP, _TOP, _BOTTOM, _RIGHT = 0.62, 0.72, 0.42, 0.46, 0.15
-_LEGEND_LINE = 0.22
+_LEGEND_LINE = 0.19
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Curves:
     columns: Mapping[str, np.ndarray]
     """Floats [rows] by the name of the value; NaN where a row has none."""
     best_epoch: int | None = None
+    key: str = ""
+    """Identity of its lines in an SVG."""
 
     @classmethod
     def from_rows(cls, label: str, rows: Sequence[Mapping[str, str]], best_epoch: int | None = None) -> Curves:
@@ -59,10 +65,16 @@ def metric_names(runs: Sequence[Curves]) -> list[str]:
     return sorted(names, key=lambda name: name != "loss")
 
 
-def learning_curves(run: Curves) -> Figure:
-    """Draw the metrics of one run, one panel each: training dashed, validation solid, the best epoch marked."""
-    handles = {"train": canvas.colour(0), "validation": canvas.colour(1)}
-    return _panels([run], metric_names([run]), [tuple(handles.values())], legend=_legend_of_one(run))
+def learning_curves(run: Curves, *, names: Sequence[str] | None = None, legend: bool = True) -> Figure:
+    """Draw the metrics of one run, one panel each: training dashed, validation solid, the best epoch marked.
+
+    Args:
+        run: What is drawn.
+        names: The metrics, all by default.
+        legend: Whether to explain the lines below the panels.
+    """
+    names = metric_names([run]) if names is None else names
+    return _panels([run], names, [(TRAIN_COLOUR, VALIDATION_COLOUR)], legend=_legend_of_one(run) if legend else [])
 
 
 def overlaid_curves(
@@ -104,17 +116,18 @@ def _panels(
     left_out, names = len(names[MOST_PANELS:]), names[:MOST_PANELS] or [""]
     across = min(len(names), 3)
     down = math.ceil(len(names) / across)
-    width = _LEFT + across * _PANEL[0] + (across - 1) * _GAP + _RIGHT
+    panel = _LARGE_PANEL if len(names) == 1 and len(runs) > 1 and legend else _PANEL
+    width = _LEFT + across * panel[0] + (across - 1) * _GAP + _RIGHT
     per_line = _entries_per_line(legend, width)
     below = _LEGEND_LINE * math.ceil(len(legend) / per_line) + 0.1 if legend else 0.0
-    height = below + down * (_PANEL[1] + _TOP + _BOTTOM)
+    height = below + down * (panel[1] + _TOP + _BOTTOM)
     with canvas.house_style():
         figure = canvas.new_figure(width, height)
         for number, name in enumerate(names):
             row, column = divmod(number, across)
-            left = _LEFT + column * (_PANEL[0] + _GAP)
-            bottom = height - (row + 1) * (_PANEL[1] + _TOP + _BOTTOM) + _BOTTOM
-            _draw_metric(canvas.place(figure, left, bottom, *_PANEL), name, runs, colours)
+            left = _LEFT + column * (panel[0] + _GAP)
+            bottom = height - (row + 1) * (panel[1] + _TOP + _BOTTOM) + _BOTTOM
+            _draw_metric(canvas.place(figure, left, bottom, *panel), name, runs, colours)
         if legend:
             _draw_legend(figure, legend, per_line)
         if left_out:
@@ -128,24 +141,27 @@ def _draw_metric(axes: Axes, name: str, runs: Sequence[Curves], colours: Sequenc
     for run, (train_colour, validation_colour) in zip(runs, colours, strict=True):
         train, validation = run.columns.get(name), run.columns.get(VALIDATION + name)
         if train is not None:
-            _draw_line(axes, run.epochs, train, train_colour, "--")
+            _draw_line(axes, run.epochs, train, train_colour, "--", run.key)
             drawn.append(train)
         if validation is not None:
-            _draw_line(axes, run.epochs, validation, validation_colour, "-")
+            _draw_line(axes, run.epochs, validation, validation_colour, "-", run.key)
             drawn.append(validation)
         shown = name if validation is None else VALIDATION + name
         if math.isfinite(run.at_best(shown)):
             colour = train_colour if validation is None else validation_colour
-            axes.plot([run.best_epoch], [run.at_best(shown)], "o", color=colour, markersize=5, zorder=4)
+            (dot,) = axes.plot([run.best_epoch], [run.at_best(shown)], "o", color=colour, markersize=5, zorder=4)
+            dot.set_gid(run.key or None)
     if len(runs) == 1:
         _mark_best(axes, runs[0], line=True)
     last = max((run.epochs.max() for run in runs if len(run.epochs)), default=1)
     _finish(axes, name, drawn, np.array([last]))
 
 
-def _draw_line(axes: Axes, epochs: np.ndarray, values: np.ndarray, colour: str, style: str) -> None:
+def _draw_line(axes: Axes, epochs: np.ndarray, values: np.ndarray, colour: str, style: str, key: str = "") -> None:
     alone = np.isfinite(values).sum() == 1
-    axes.plot(epochs, values, style, color=colour, linewidth=1.5, marker="o" if alone else None, markersize=3.5)
+    look = {"color": colour, "linewidth": 1.5, "markersize": 3.5, "marker": "o" if alone else None}
+    (line,) = axes.plot(epochs, values, style, **look)
+    line.set_gid(key or None)
 
 
 def _mark_best(axes: Axes, run: Curves, *, line: bool) -> None:
@@ -177,9 +193,9 @@ def _finish(axes: Axes, title: str, drawn: Sequence[np.ndarray], epochs: np.ndar
 
 
 def _legend_of_one(run: Curves) -> list[tuple[str, str, str]]:
-    entries = [("train", canvas.colour(0), "--")]
+    entries = [("train", TRAIN_COLOUR, "--")]
     if any(name.startswith(VALIDATION) for name in run.columns):
-        entries.append(("validation", canvas.colour(1), "-"))
+        entries.append(("validation", VALIDATION_COLOUR, "-"))
     if run.best_epoch is not None:
         entries.append((f"best: epoch {run.best_epoch}", canvas.FAINT, ":"))
     return entries
@@ -187,7 +203,7 @@ def _legend_of_one(run: Curves) -> list[tuple[str, str, str]]:
 
 def _entries_per_line(legend: Sequence[tuple[str, str, str]], width: float) -> int:
     widest = canvas.text_width([label for label, _, _ in legend], 8.5) + 0.55
-    return max(1, min(len(legend) or 1, int((width - 0.3) / widest)))
+    return max(1, min(len(legend) or 1, int((width - _LEFT) / widest)))
 
 
 def _draw_legend(figure: Figure, legend: Sequence[tuple[str, str, str]], per_line: int) -> None:

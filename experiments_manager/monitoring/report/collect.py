@@ -1,0 +1,147 @@
+"""What a report tells of each run, read from its folder; also of one that is damaged, failed or still going."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments_manager.monitoring.drawing.curves import Curves
+from experiments_manager.monitoring.figures import FOLDER
+from experiments_manager.monitoring.plots import labels, read_curves
+from experiments_manager.runs import Run, RunError, RunRow, list_runs, open_run
+from experiments_manager.runs.compare import run_letters
+from experiments_manager.runs.jsonable import to_jsonable
+from experiments_manager.settings.monitoring import resolved_mode
+from experiments_manager.settings.schema import SETTINGS
+
+LONGEST_DIFF = 200_000
+"""Characters of git.diff that are shown, shared by all runs of a page."""
+
+
+@dataclasses.dataclass
+class ReportedRun:
+    """One run of a report."""
+
+    letter: str
+    label: str
+    """The hparams by which it differs from the others, or its name."""
+    row: RunRow
+    manifest: Mapping[str, Any]
+    curves: Curves
+    figures: list[Path]
+    """PNG files of `figures/`."""
+    diff: str
+    """The uncommitted diff, cut where it is long."""
+    rank: int | None = None
+    """0 for the best of the runs that watch the same value; `None` where there is no best value."""
+
+    @property
+    def key(self) -> str:
+        """Its identity in the page."""
+        return f"run-{self.letter}"
+
+    @property
+    def best_metrics(self) -> dict[str, float]:
+        """Values at the best epoch; those of the last epoch where there is no best one."""
+        if self.curves.best_epoch is not None:
+            return {name: self.curves.at_best(name) for name in self.curves.columns if name != "learning_rate"}
+        return self.last_metrics
+
+    @property
+    def last_metrics(self) -> dict[str, float]:
+        """Values of the last epoch."""
+        return {
+            name: float(values[-1])
+            for name, values in self.curves.columns.items()
+            if len(values) and name != "learning_rate"
+        }
+
+    @property
+    def changed_settings(self) -> dict[str, Any]:
+        """Settings that have not their default, the hparams apart."""
+        settings = self.manifest.get("settings") or {}
+        return {name: value for name, value in settings.items() if name != "hparams" and not is_default(name, value)}
+
+
+def collect_runs(place: Path | str) -> tuple[Path, list[ReportedRun]]:
+    """Read all runs below a folder, or the one run that the folder is or that it belongs to.
+
+    Args:
+        place: A folder of runs, a run folder, or something inside of one.
+
+    Returns:
+        The folder that was meant, and its runs in the order of their start.
+
+    Raises:
+        RunError: There is no run.
+    """
+    place = Path(place).expanduser()
+    rows = list_runs(place) if place.is_dir() else []
+    if not rows:
+        place = open_run(place).path
+        rows = list_runs(place)
+    runs = [Run(row.path) for row in rows]
+    manifests = [_manifest(run) for run in runs]
+    names = labels(runs, [row.hparams for row in rows])
+    cells = zip(run_letters(len(rows)), names, rows, runs, manifests, strict=True)
+    reported = [
+        ReportedRun(
+            letter=letter,
+            label=name,
+            row=row,
+            manifest=manifest,
+            curves=_curves(run, f"run-{letter}"),
+            figures=sorted((run.path / FOLDER).glob("*.png")),
+            diff=_read_diff(run, LONGEST_DIFF // len(rows)),
+        )
+        for letter, name, row, run, manifest in cells
+    ]
+    _rank(reported)
+    return place.resolve(), reported
+
+
+def is_default(name: str, value: Any) -> bool:
+    """Whether a setting, as run.json holds it, has its default."""
+    return name in SETTINGS and to_jsonable(SETTINGS[name].default) == value
+
+
+def differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the keys whose values are not the same in all rows."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [name for name in names if len({repr(row.get(name, "absent")) for row in rows}) > 1]
+
+
+def _manifest(run: Run) -> dict[str, Any]:
+    try:
+        return run.manifest
+    except RunError:
+        return {}
+
+
+def _curves(run: Run, key: str) -> Curves:
+    try:
+        return dataclasses.replace(read_curves(run, key), key=key)
+    except (RunError, OSError, ValueError):
+        return Curves.from_rows(key, [])
+
+
+def _read_diff(run: Run, limit: int) -> str:
+    try:
+        with run.git_diff.open(encoding="utf-8", errors="replace") as stream:
+            text = stream.read(limit + 1)
+    except OSError:
+        return ""
+    return text if len(text) <= limit else f"{text[:limit]}\n… cut here; the whole of it is in {run.git_diff}"
+
+
+def _rank(runs: Sequence[ReportedRun]) -> None:
+    for monitor in {run.row.best_name for run in runs if run.row.best_name}:
+        group = [run for run in runs if run.row.best_name == monitor and run.row.best is not None]
+        group = [run for run in group if math.isfinite(run.row.best)]
+        modes = {(run.manifest.get("settings") or {}).get("monitor_mode") or "auto" for run in group}
+        sign = -1 if modes and resolved_mode(monitor, modes.pop()) == "max" else 1
+        for rank, run in enumerate(sorted(group, key=lambda run: sign * run.row.best)):
+            run.rank = rank

@@ -1,0 +1,206 @@
+"""The page: what was collected, drawn and put into the template."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments_manager.monitoring.drawing import canvas
+from experiments_manager.monitoring.drawing.curves import (
+    TRAIN_COLOUR,
+    VALIDATION_COLOUR,
+    learning_curves,
+    learning_rate_curve,
+    metric_names,
+    overlaid_curves,
+)
+from experiments_manager.monitoring.plots import write_file
+from experiments_manager.monitoring.report.collect import ReportedRun, collect_runs, differing, is_default
+from experiments_manager.settings.schema import SETTINGS
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from matplotlib.figure import Figure
+
+FILE = "report.html"
+COLOURED = 10
+"""Runs that have a colour of their own, the best ones; the curves of the others are grey."""
+WITH_FIGURES = 6
+"""Runs whose figures are in a page about many, the best ones."""
+MOST_METRICS = 8
+"""Columns with metrics in the table."""
+INLINE = ("learning_curves", "learning_rate")
+"""Figures that the page draws itself."""
+
+
+def write_report(place: Path | str, output: Path | str | None = None) -> Path:
+    """Write the page.
+
+    Args:
+        place: A run folder, or a folder of runs.
+        output: The file; `report.html` in that folder by default.
+
+    Returns:
+        The file.
+
+    Raises:
+        RunError: There is no run, or the file cannot be written.
+    """
+    folder, runs = collect_runs(place)
+    file = folder / FILE if output is None else Path(output).expanduser()
+    write_file(file, render(folder, runs).encode())
+    return file
+
+
+def render(folder: Path, runs: Sequence[ReportedRun]) -> str:
+    """Make the page as HTML.
+
+    Args:
+        folder: What the page is about.
+        runs: Its runs, at least one.
+    """
+    from experiments_manager import __version__
+
+    single = len(runs) == 1
+    colours = run_colours(runs)
+    return _template().render(
+        folder=folder,
+        title=runs[0].manifest.get("settings", {}).get("session_name") or runs[0].row.name if single else folder.name,
+        runs=runs,
+        single=single,
+        colours=colours,
+        coloured=COLOURED,
+        grey=canvas.FAINT,
+        charts=_charts(runs, colours),
+        strokes=(TRAIN_COLOUR, VALIDATION_COLOUR) if single else ("", ""),
+        hparams=_names(runs, "hparams") if single else differing([run.row.hparams for run in runs if run.manifest]),
+        settings=[] if single else differing([_other_settings(run) for run in runs if run.manifest]),
+        metrics=metric_columns(runs),
+        packages=_packages(runs),
+        with_figures=_with_figures(runs),
+        schema=SETTINGS,
+        version=__version__,
+        made=datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"),
+    )
+
+
+def run_colours(runs: Sequence[ReportedRun]) -> dict[str, str]:
+    """Give the colour of each run by its key; grey for all but the best, where there are many."""
+    order = sorted(runs, key=lambda run: math.inf if run.rank is None else run.rank)
+    chosen = {run.key for run in order[:COLOURED]}
+    told = [run for run in runs if run.key in chosen]
+    colours = {run.key: canvas.colour(number) for number, run in enumerate(told)}
+    return {run.key: colours.get(run.key, canvas.FAINT) for run in runs}
+
+
+def metric_columns(runs: Sequence[ReportedRun]) -> list[str]:
+    """Choose the metrics that the table shows: what is watched first, then validation before training."""
+    watched = dict.fromkeys(run.row.best_name for run in runs if run.row.best_name)
+    names = dict.fromkeys(name for run in runs for name in run.best_metrics)
+    ordered = sorted(names, key=lambda name: not name.startswith("val_"))
+    return [name for name in dict.fromkeys([*watched, *ordered]) if name in names][:MOST_METRICS]
+
+
+def inline_svg(figure: Figure, title: str) -> Markup:
+    """Make an SVG that takes the colours and the font of the page around it."""
+    from markupsafe import Markup, escape
+
+    svg = canvas.encode(figure, ".svg", transparent=True).decode()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r'<g id="(run-\w+)">', r'<g class="curve \1">', svg)
+    svg = re.sub(r'<g id="[\w.]+_\d+">', "<g>", svg)  # such ids stand in every SVG, and nothing refers to them
+    svg = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', "", svg, count=1)
+    svg = svg.replace(canvas.INK, "currentColor")
+    head, rest = svg.split(">", 1)
+    return Markup(f'{head} role="img" aria-label="{escape(title)}">{rest}')  # noqa: S704  our own SVG
+
+
+def shown(value: Any) -> str:
+    """Write a value for a reader: numbers with six significant digits, and a dash where there is none."""
+    if value is None:
+        return "—"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
+
+
+def short(value: Any) -> str:
+    """Write a value for a narrow cell: numbers with four significant digits."""
+    if value is None or isinstance(value, float) and math.isnan(value):
+        return "—"
+    return f"{value:.4g}" if isinstance(value, float) else canvas.shortened(shown(value), 40)
+
+
+def duration(seconds: float | None) -> str:
+    """Write a duration."""
+    from experiments_manager.monitoring.pace import format_duration
+
+    return "—" if seconds is None else format_duration(seconds)
+
+
+def data_uri(png: Path) -> str:
+    """Put a PNG file into an address; empty where it cannot be read."""
+    try:
+        return f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()}"
+    except OSError:
+        return ""
+
+
+def _template() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(shown=shown, short=short, duration=duration, data_uri=data_uri)
+    environment.globals.update(is_default=is_default, inline=INLINE)
+    return environment.get_template("page.html")
+
+
+def _charts(runs: Sequence[ReportedRun], colours: dict[str, str]) -> list[Markup]:
+    """One chart a metric, the best runs on top, and the learning rate of a run that is alone."""
+    order = sorted(runs, key=lambda run: -math.inf if run.rank is None else -run.rank)
+    curves = [run.curves for run in order if len(run.curves.epochs)]
+    if not curves:
+        return []
+    names = metric_names(curves)
+    if len(runs) == 1:
+        charts = {name: learning_curves(curves[0], names=[name], legend=False) for name in names}
+        charts["learning rate"] = learning_rate_curve(curves[0])
+    else:
+        options = {"colours": [colours[run.key] for run in curves], "legend": False}
+        charts = {name: overlaid_curves(curves, names=[name], **options) for name in names}
+    return [inline_svg(figure, name) for name, figure in charts.items()]
+
+
+def _names(runs: Sequence[ReportedRun], key: str) -> list[str]:
+    return list(dict.fromkeys(name for run in runs for name in run.manifest.get(key) or {}))
+
+
+def _other_settings(run: ReportedRun) -> dict[str, Any]:
+    return {name: value for name, value in (run.manifest.get("settings") or {}).items() if name != "hparams"}
+
+
+def _packages(runs: Sequence[ReportedRun]) -> dict[str, Any]:
+    """Packages that all runs have in the same version, and those that differ, by run."""
+    installed = [run.manifest.get("packages") or {} for run in runs]
+    known = [packages for packages in installed if packages]
+    names = differing(known)
+    same = {name: version for name, version in (known[0] if known else {}).items() if name not in names}
+    return {"same": same, "differing": {name: [packages.get(name) for packages in installed] for name in names}}
+
+
+def _with_figures(runs: Sequence[ReportedRun]) -> set[str]:
+    drawn = [run for run in runs if any(figure.stem not in INLINE for figure in run.figures)]
+    best = sorted(drawn, key=lambda run: math.inf if run.rank is None else run.rank)
+    return {run.key for run in best[:WITH_FIGURES]}
