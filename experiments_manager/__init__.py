@@ -12,6 +12,7 @@ The verbs of the command line, for notebooks and scripts:
     em.compare_runs([first, second]).hparams     # what differs
     em.plot_runs([first, second], "curves.png")  # their curves over each other
     em.report("experiments")                     # one HTML page about all runs
+    em.Client.for_run(result.run_dir).predict({"x": x})     # asks the server of its model
 
 `em.load_settings` and `em.check` load a settings module without training. Each verb says in its own help what it takes,
 gives and raises. They are imported when they are first used, so that importing the package costs next to nothing; in
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
+    "Client",
     "check",
     "compare_runs",
     "evaluate",
@@ -35,6 +37,7 @@ __all__ = [
     "plot_runs",
     "report",
     "resume",
+    "serve",
     "train",
 ]
 
@@ -49,15 +52,21 @@ if TYPE_CHECKING:
         plot_runs,
         report,
         resume,
+        serve,
         train,
     )
+    from experiments_manager.serving.client import Client
+
+
+_ELSEWHERE = {"Client": "experiments_manager.serving.client"}
+"""Names that do not come from `api`, which needs more packages than a client has to have."""
 
 
 def __getattr__(name: str) -> Any:
     """Imports a verb when it is first asked for (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    verb = getattr(importlib.import_module("experiments_manager.api"), name)
+    verb = getattr(importlib.import_module(_ELSEWHERE.get(name, "experiments_manager.api")), name)
     globals()[name] = verb
     return verb
 

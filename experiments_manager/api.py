@@ -32,6 +32,7 @@ __all__ = [
     "plot_runs",
     "report",
     "resume",
+    "serve",
     "train",
 ]
 
@@ -161,6 +162,34 @@ def evaluate_and_draw(run: Run | Path | str, split: str = "test") -> tuple[Evalu
 
     evaluation = evaluate_run(run, split)
     return evaluation, _draw_confusion(evaluation, run.path / "figures" / f"confusion_{split}.png")
+
+
+def serve(
+    path: Run | Path | str,
+    *,
+    engine: Literal["auto", "embedded", "tensorflow_model_server", "apptainer"] = "auto",
+    tell: Callable[[str], None] = logger.info,
+    **options: Any,
+) -> None:
+    """Serves the exported models of a run until SIGINT or SIGTERM, also while it is being trained.
+
+    Args:
+        path: A run, its folder, its `exported_models`, or any folder whose subfolders are versions.
+        engine: Who answers; `auto` takes an image if one is named, else `tensorflow_model_server` where it is on the
+            path, else the embedded engine.
+        tell: Called with each sentence that a person may want to read, such as the addresses.
+        **options: `host`, `grpc_port`, `rest_port`, `image` and the like; see `serving.serve.ServeOptions`.
+
+    Raises:
+        ServerStartError: There is nothing to serve and nothing coming, a port is taken, or the engine is missing.
+        RunError: The run folder is damaged.
+    """
+    from experiments_manager.serving.launch import Engine
+    from experiments_manager.serving.serve import ServeOptions
+    from experiments_manager.serving.serve import serve as serve_until_told
+
+    path = path.path if isinstance(path, Run) else path
+    serve_until_told(path, ServeOptions(engine=Engine(engine), **options), tell)
 
 
 def check(settings_file: Path | str, overrides: Overrides = (), *, dry_run: bool = False) -> DryRun | None:

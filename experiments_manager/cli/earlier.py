@@ -36,6 +36,8 @@ def translate(arguments: Sequence[str]) -> list[str] | None:
 def _todays(given: argparse.Namespace) -> list[str]:
     if given.commands:
         return ["--help"]
+    if given.start_server:
+        return _serve(given)
     asked = [name for name in _SERVING if getattr(given, name) not in (None, False)]
     if asked:
         raise CommandLineError(
@@ -54,11 +56,19 @@ def _todays(given: argparse.Namespace) -> list[str]:
     )
 
 
+def _serve(given: argparse.Namespace) -> list[str]:
+    if not given.model_dir:
+        raise CommandLineError("--start_server does not say what to serve. Expected --model_dir DIR with it. Add it.")
+    image = ["--engine", "apptainer", "--image", given.image] if given.image else []
+    return ["serve", given.model_dir, *image, *(["--debug"] if given.debug else [])]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--usersettings")
     parser.add_argument("--model_dir")
     parser.add_argument("--procID")
+    parser.add_argument("-psi", "--singularity_tf_server_container_path", dest="image")
     parser.add_argument("--predict_stream", nargs="?", const="-1")
     for flag in ("restart_interrupted", "start_server", "predict", "commands", "debug"):
         parser.add_argument(f"--{flag}", action="store_true")

@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from types import FrameType
 
 from experiments_manager.serving.errors import ServerStartError
 from experiments_manager.serving.launch import Service, environment
+from experiments_manager.serving.model_folders import versions_in
 
 PATIENCE = 15.0
 """Seconds that a server has to end after SIGTERM."""
@@ -50,7 +52,7 @@ def run_external(command: Sequence[str], service: Service, on_ready: Callable[[l
             command, env=environment(service), start_new_session=True, preexec_fn=die_with_parent
         )
         try:
-            ready = service.rest_port == 0
+            ready = False
             while process.poll() is None and not stopping.is_set():
                 if not ready and (versions := _available(service)):
                     ready = True
@@ -67,12 +69,23 @@ def run_external(command: Sequence[str], service: Service, on_ready: Callable[[l
 
 def _available(service: Service) -> list[int]:
     """The versions that a server says it serves, newest last; none while it does not answer."""
+    if not service.rest_port:
+        return _behind_grpc(service)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"http://{service.url}", timeout=2) as answer:
             found = json.load(answer)["model_version_status"]
         return sorted(int(version["version"]) for version in found if version["state"] == "AVAILABLE")
     except (OSError, ValueError, KeyError, urllib.error.URLError):
+        return []
+
+
+def _behind_grpc(service: Service) -> list[int]:
+    """Without REST all that can be told is whether it listens, which it does as soon as it has loaded the newest."""
+    try:
+        with socket.create_connection(("127.0.0.1", service.grpc_port), timeout=2):
+            return versions_in(service.base_path)[-1:]
+    except OSError:
         return []
 
 

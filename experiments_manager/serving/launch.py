@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import os
-import shlex
 import shutil
 import socket
 import sys
@@ -140,6 +139,9 @@ def command(engine: Engine, service: Service, image: Path | str | None = None) -
         raise ServerStartError(f"{source} has `:` or `,` in its name, which Apptainer cannot bind. Rename the folder.")
     gpu = ["--nv"] if service.gpu else []
     mounts = ["--bind", f"{source}:{IN_CONTAINER}:ro"]
+    for file in (flag.partition("=")[2] for flag in service.flags):
+        if file.startswith("/") and Path(file).is_file():
+            mounts += ["--bind", f"{file}:{file}:ro"]
     return [apptainer(), "exec", *gpu, *mounts, str(Path(image).expanduser()), BINARY, *_flags(service, IN_CONTAINER)]
 
 
@@ -203,10 +205,3 @@ def check_port(host: str, port: int, flag: str) -> None:
             f"Port {port} on {host or 'this machine'} cannot be used: {error.strerror}. Choose another by {flag}, or "
             "end the process that listens there."
         ) from error
-
-
-def example_request(service: Service, scheme: str = "http") -> str:
-    """Gives a command that asks the server something, for people to paste."""
-    if service.rest_port:
-        return shlex.join(["curl", f"{scheme}://{service.url}/metadata"])
-    return f"experiments_manager predict RUN --address {service.grpc_address}"

@@ -1,0 +1,84 @@
+"""`experiments_manager serve`."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments_manager.cli import options
+from experiments_manager.cli.errors import warn
+
+GrpcPort = Annotated[
+    int | None, typer.Option(metavar="PORT", min=1, max=65535, help="Port for gRPC. By default the run's, else 9000.")
+]
+RestPort = Annotated[
+    int | None,
+    typer.Option(metavar="PORT", min=0, max=65535, help="Port for REST, 0 for none. By default the run's, else 8501."),
+]
+Host = Annotated[str, typer.Option(metavar="HOST", help="Address to listen at; 0.0.0.0 for every interface.")]
+
+
+class Engine(str, enum.Enum):
+    """Who answers."""
+
+    AUTO = "auto"
+    EMBEDDED = "embedded"
+    TENSORFLOW_MODEL_SERVER = "tensorflow_model_server"
+    APPTAINER = "apptainer"
+
+
+def serve(
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_DIR", help="A run folder, or a folder whose subfolders are versions.")
+    ],
+    engine: Annotated[
+        Engine, typer.Option(help="auto: the image, else tensorflow_model_server on the path, else the embedded one.")
+    ] = Engine.AUTO,
+    image: Annotated[Path | None, typer.Option(metavar="FILE", help="Apptainer image of TensorFlow Serving.")] = None,
+    grpc_port: GrpcPort = None,
+    rest_port: RestPort = None,
+    host: Host = "127.0.0.1",
+    model_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name in requests. By default the run's, or the folder's.")
+    ] = None,
+    batching: Annotated[bool, typer.Option(help="Let requests that come together share a call.")] = True,
+    batching_parameters_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TensorFlow Serving's batching parameters.")
+    ] = None,
+    ssl_config_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TLS, as TensorFlow Serving's flag of that name.")
+    ] = None,
+    auth_token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Tokens, one a line, that requests must show.")
+    ] = None,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Let the server use a GPU.")] = False,
+    debug: options.Debug = False,
+) -> None:
+    """Serve the exported models of a run, also while it is being trained.
+
+    New versions take over as training exports them, and no request is lost.
+    """
+    from experiments_manager import api
+    from experiments_manager.cli.engine import start_engine
+
+    start_engine(debug=debug)
+    logging.getLogger("experiments_manager.serving").setLevel(logging.DEBUG if debug else logging.INFO)
+    api.serve(
+        path,
+        engine=engine.value,
+        image=image,
+        model_name=model_name,
+        host=host,
+        grpc_port=grpc_port,
+        rest_port=rest_port,
+        batching=batching,
+        batching_parameters_file=batching_parameters_file,
+        ssl_config_file=ssl_config_file,
+        auth_token_file=auth_token_file,
+        gpu=gpu,
+        tell=warn,
+    )

@@ -1,0 +1,158 @@
+"""Serving a run, or any folder of versions, by whichever engine: what the command `serve` does."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from experiments_manager.serving.errors import ServerStartError
+from experiments_manager.serving.launch import Engine, Service, check_ports, choose_engine, command
+from experiments_manager.serving.model_folders import Target, find_target, wait_for_version
+
+logger = logging.getLogger(__name__)
+
+GRPC_PORT, REST_PORT = 9000, 8501
+
+
+@dataclasses.dataclass(frozen=True)
+class ServeOptions:
+    """How to serve.
+
+    Attributes:
+        engine: Who answers.
+        image: Apptainer image of TensorFlow Serving.
+        model_name: Name in requests; by default the run's, or the folder's.
+        host: Address to listen at; the embedded engine alone can choose it.
+        grpc_port: Port for gRPC; by default the one in model_serving_setup.ini, else 9000.
+        rest_port: Port for REST, 0 for none; by default likewise, else 8501.
+        batching: Whether requests that come together share a call.
+        batching_parameters_file: TensorFlow Serving's batching parameters.
+        ssl_config_file: TensorFlow Serving's TLS configuration.
+        auth_token_file: Tokens that requests must show; the embedded engine alone knows them.
+        gpu: Whether the server may use a GPU.
+    """
+
+    engine: Engine = Engine.AUTO
+    image: Path | None = None
+    model_name: str | None = None
+    host: str = "127.0.0.1"
+    grpc_port: int | None = None
+    rest_port: int | None = None
+    batching: bool = True
+    batching_parameters_file: Path | None = None
+    ssl_config_file: Path | None = None
+    auth_token_file: Path | None = None
+    gpu: bool = False
+
+
+def serve(path: Path | str, options: ServeOptions | None = None, tell: Callable[[str], None] = logger.info) -> None:
+    """Serves until SIGINT or SIGTERM; new versions take over as they appear.
+
+    Args:
+        path: A run folder, its `exported_models`, or any folder whose subfolders are versions.
+        options: How to serve.
+        tell: Called with each sentence that a person may want to read.
+
+    Raises:
+        ServerStartError: There is nothing to serve and nothing coming, a port is taken, or the engine is missing.
+        RunError: The run folder is damaged.
+    """
+    options = options or ServeOptions()
+    target = find_target(path, options.model_name)
+    engine = choose_engine(options.engine, options.image)
+    service = service_of(target, options, engine)
+    check_ports(service, host=None if engine == Engine.EMBEDDED else "")
+    if wait_for_version(target, tell) is None:
+        return
+    if engine == Engine.EMBEDDED:
+        _run_embedded(service, target, tell)
+        return
+
+    from experiments_manager.serving.external import run_external
+
+    line = command(engine, service, options.image)
+    tell(f"Starting {shlex.join(line)}")
+    tell("It listens on every network interface of this machine; `--engine embedded` on the loopback address alone.")
+    run_external(line, service, lambda versions: tell(announcement(service, target, versions[-1], engine)))
+
+
+def service_of(target: Target, options: ServeOptions, engine: Engine = Engine.EMBEDDED) -> Service:
+    """Puts together what is served, and where.
+
+    Raises:
+        ServerStartError: The engine cannot do what is asked for.
+    """
+    if engine != Engine.EMBEDDED and options.auth_token_file:
+        raise ServerStartError(
+            f"{engine.value} knows no tokens, so it would answer everybody. Expected no --auth-token-file, got "
+            f"{options.auth_token_file}. Use `--engine embedded`, or TLS with client certificates."
+        )
+    setup = target.setup
+    default_grpc, default_rest = (setup.port, setup.rest_port) if setup else (GRPC_PORT, REST_PORT)
+    flags = []
+    if options.batching_parameters_file or (options.batching and engine == Engine.EMBEDDED):
+        flags.append("--enable_batching=true")
+    files = {
+        "batching_parameters_file": options.batching_parameters_file,
+        "ssl_config_file": options.ssl_config_file,
+        "auth_token_file": options.auth_token_file,
+    }
+    flags += [f"--{name}={file.expanduser().resolve()}" for name, file in files.items() if file]
+    return Service(
+        base_path=target.base_path,
+        model_name=target.model_name,
+        host=options.host,
+        grpc_port=default_grpc if options.grpc_port is None else options.grpc_port,
+        rest_port=default_rest if options.rest_port is None else options.rest_port,
+        flags=tuple(flags),
+        gpu=options.gpu,
+    )
+
+
+def _run_embedded(service: Service, target: Target, tell: Callable[[str], None]) -> None:
+    if not service.gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
+    from experiments_manager.serving.configuration import server_options
+    from experiments_manager.serving.flags import parse
+    from experiments_manager.serving.server import Server, run_server
+
+    def ready(server: Server) -> None:
+        with server.manager.get(service.model_name) as lease:
+            tell(announcement(service, target, lease.version, Engine.EMBEDDED))
+
+    options = server_options(parse(command(Engine.EMBEDDED, service)[3:]))
+    tell("Loading the model …")
+    import tensorflow  # noqa: F401  (here and now, not in a thread that loads: what it prints can then be kept away)
+
+    run_server(options, on_ready=ready)
+
+
+def announcement(service: Service, target: Target | None, version: int | None, engine: Engine) -> str:
+    """Says what is served where, and how to ask it."""
+    what = f"version {version}" if version is not None else "the first version when it is there"
+    lines = [f"Serving {what} of {service.model_name} from {service.base_path} (engine {engine.value})"]
+    lines += addresses(service)
+    return "\n".join([*lines, f"  ask it: {example(service, target)}"])
+
+
+def addresses(service: Service) -> list[str]:
+    """Where a server answers, in lines."""
+    secure = any(flag.startswith("--ssl_config_file") for flag in service.flags)
+    lines = [f"  gRPC    {service.grpc_address}"]
+    if service.rest_port:
+        lines.append(f"  REST    {'https' if secure else 'http'}://{service.url}")
+    return lines
+
+
+def example(service: Service, target: Target | None) -> str:
+    """Gives a command to try."""
+    if target is not None and target.run is not None:
+        words = ["experiments_manager", "predict", str(target.run.path), "--address", service.grpc_address]
+        return shlex.join(words)
+    scheme = "https" if any(flag.startswith("--ssl_config_file") for flag in service.flags) else "http"
+    return shlex.join(["curl", f"{scheme}://{service.url}/metadata"])
