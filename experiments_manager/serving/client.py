@@ -1,0 +1,348 @@
+"""The client of a model server, whichever it is: TensorFlow Serving's or ours.
+
+    from experiments_manager import Client
+
+    with Client("localhost:9000", model="model_cnn") as client:
+        outputs = client.predict({"image": images})          # {"digit": array}, and outputs.version
+        for request, outputs in client.stream(requests()):   # 16 requests in flight, answers in order
+            ...
+
+It needs `grpcio`, `protobuf` and `numpy`, and nothing else; in particular no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments_manager.serving import connection, messages, tensors
+from experiments_manager.serving.connection import Connection, Sent
+from experiments_manager.serving.credentials import ClientTls, read_client_tls, read_token
+from experiments_manager.serving.errors import ClientError, Code
+
+DEFAULT_ADDRESS = "localhost:9000"
+MAX_MESSAGE_BYTES = 512 * 2**20
+IN_FLIGHT = 16
+
+Inputs = Mapping[str, Any]
+
+
+class Outputs(dict[str, np.ndarray]):
+    """The answer to a request: arrays by the names of the model's outputs; strings are `bytes` in arrays of `object`.
+
+    Attributes:
+        version: The version of the model that answered.
+        seconds: Time from sending the request to having its answer.
+        message: The `PredictResponse` that this was read from, serialised.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], version: int, seconds: float, message: bytes) -> None:
+        super().__init__(arrays)
+        self.version, self.seconds, self.message = version, seconds, message
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of a model.
+
+    Attributes:
+        dtype: Its NumPy type, `object` for strings.
+        shape: Its sizes, `None` where any will do; `None` as a whole where even the rank is open.
+    """
+
+    dtype: np.dtype
+    shape: tuple[int | None, ...] | None
+
+    def __str__(self) -> str:
+        dtype = "string" if self.dtype == object else self.dtype.name
+        if self.shape is None:
+            return f"{dtype} of any shape"
+        return f"{dtype} [{', '.join('any' if size is None else str(size) for size in self.shape)}]"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInfo:
+    """What a server says of a model.
+
+    Attributes:
+        name: Its name.
+        version: The version that answered.
+        inputs: Its inputs by name.
+        outputs: Its outputs by name.
+    """
+
+    name: str
+    version: int
+    inputs: Mapping[str, TensorInfo]
+    outputs: Mapping[str, TensorInfo]
+
+
+class Client:
+    """Asks a model server for predictions.
+
+    One client may be used by several threads. It connects when it is first used, and waits for a server that is not
+    there yet.
+
+    Args:
+        address: `host:port` of the server's gRPC service.
+        model: Name of the model.
+        version: The version to ask, or a version's label such as `"stable"`; the newest by default.
+        signature: The signature to call.
+        timeout: Seconds that the server may take for one answer.
+        patience: Seconds that the server may be out of reach, or full, before that is an error. Meanwhile requests
+            are sent again.
+        max_message_bytes: Largest message, in bytes, either way.
+        tls: `True`, a file that `credentials.read_client_tls` reads, or its result: talk TLS.
+        token: Bearer token.
+        token_file: File whose first line is the bearer token.
+
+    Raises:
+        ClientError: A file cannot be read.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        model: str = "model",
+        *,
+        version: int | str | None = None,
+        signature: str = "serving_default",
+        timeout: float = 10.0,
+        patience: float = 60.0,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        tls: bool | ClientTls | Path | str = False,
+        token: str | None = None,
+        token_file: Path | str | None = None,
+    ) -> None:
+        self.model, self.version, self.signature = model, version, signature
+        self._connection = Connection(
+            address,
+            timeout=timeout,
+            patience=patience,
+            max_message_bytes=max_message_bytes,
+            tls=_tls(tls),
+            token=read_token(token_file) if token_file is not None else token,
+        )
+        self._info: ModelInfo | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def for_run(cls, run: Path | str, **options: Any) -> Client:
+        """Makes the client of a run's model, at the address that its `model_serving_setup.ini` names.
+
+        Args:
+            run: The run folder.
+            **options: As for `Client`; they count for more than what the run says.
+
+        Raises:
+            RunError: There is no such run, or it never got as far as to say how it is served.
+        """
+        from experiments_manager.serving.targets import find_target
+
+        return cls(**(find_target(run).client_options() | options))
+
+    @property
+    def address(self) -> str:
+        """The server's address."""
+        return self._connection.address
+
+    @property
+    def retries(self) -> int:
+        """How many requests were sent again so far."""
+        return self._connection.retries
+
+    def predict(self, inputs: Inputs | Any, *, outputs: Sequence[str] = ()) -> Outputs:
+        """Asks for one prediction, of a batch as large as you like.
+
+        Args:
+            inputs: Arrays by input name, with the batch as first dimension where the model has one; an array alone
+                will do for a model with one input. Numbers are converted to the input's type where that keeps their
+                kind.
+            outputs: Names of the outputs that are wanted; all by default.
+
+        Returns:
+            The outputs.
+
+        Raises:
+            ClientError: The model has no such input, or the server refuses, takes too long or stays out of reach.
+        """
+        return self.receive(self.send(inputs, outputs=outputs))
+
+    def stream(
+        self, requests: Iterable[Inputs | Any], *, in_flight: int = IN_FLIGHT, rate: float | None = None
+    ) -> Iterator[tuple[Any, Outputs]]:
+        """Asks for many predictions, several at a time, and gives the answers in the order of the requests.
+
+        A server that is restarted meanwhile costs time, but no request and no answer: each comes once.
+
+        Args:
+            requests: What `predict` takes, one after the other; may go on for ever. With more than one request in
+                flight it is read in a thread of its own, ahead of the answers; with one, the next is read when the
+                last answer was handled.
+            in_flight: How many requests may be without an answer at a time, at most.
+            rate: How many requests a second may be sent, at most.
+
+        Yields:
+            Each request with its outputs.
+
+        Raises:
+            ClientError: As for `predict`.
+        """
+        from experiments_manager.serving.stream import stream
+
+        return stream(self, requests, in_flight=in_flight, rate=rate)
+
+    def info(self, *, refresh: bool = False) -> ModelInfo:
+        """Asks for the model's inputs and outputs; the answer is kept.
+
+        Args:
+            refresh: Whether to ask again.
+
+        Raises:
+            ClientError: The server has no such model or signature, or stays out of reach.
+        """
+        with self._lock:
+            if self._info is None or refresh:
+                self._info = self._ask_info()
+            return self._info
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._connection.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, inputs: Inputs | Any, *, outputs: Sequence[str] = ()) -> Sent:
+        """Sends a request as `predict` does, without waiting; `receive` takes what this gives."""
+        request = messages.raw.PredictRequest()
+        self._fill_spec(request.model_spec)
+        request.model_spec.signature_name = self.signature
+        info = self.info()
+        for name, value in _named(inputs, info).items():
+            try:
+                tensors.to_proto(_fitted(name, value, info), request.inputs[name])
+            except tensors.TensorError as error:
+                raise ClientError(f"Input {name}: {error}") from error
+        request.output_filter.extend(outputs)
+        return self._connection.send(connection.PREDICT, request.SerializeToString())
+
+    def receive(self, sent: Sent, others: Callable[[], Sequence[Sent]] = tuple) -> Outputs:
+        """Waits for the answer to a request.
+
+        Args:
+            sent: What `send` gave.
+            others: Gives further requests that are on their way, to be sent again with this one if the server is lost.
+
+        Raises:
+            ClientError: As for `predict`.
+        """
+        try:
+            message = self._connection.answer(sent, others)
+        except ClientError as error:
+            raise self._with_expected_inputs(error, sent) from error
+        response = messages.raw.PredictResponse.FromString(message)
+        arrays = {name: tensors.to_array(tensor, copy=True) for name, tensor in response.outputs.items()}
+        return Outputs(arrays, response.model_spec.version.value, sent.seconds, message)
+
+    def _with_expected_inputs(self, error: ClientError, sent: Sent) -> ClientError:
+        """Says what the model expects now where it refused: another version may have other inputs."""
+        if error.code != Code.INVALID_ARGUMENT:
+            return error
+        info = self.info(refresh=True)
+        return ClientError(f"{error} Inputs of version {info.version}: {_listed(info.inputs)}.", error.code)
+
+    def _ask_info(self) -> ModelInfo:
+        request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
+        self._fill_spec(request.model_spec)
+        response = self._connection.call(connection.METADATA, request, messages.GetModelMetadataResponse)
+        signatures = messages.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        if self.signature not in signatures.signature_def:
+            raise ClientError(
+                f"The model {self.model!r} at {self.address} has no signature {self.signature!r}. "
+                f"Expected one of {', '.join(sorted(signatures.signature_def))}."
+            )
+        signature = signatures.signature_def[self.signature]
+        return ModelInfo(
+            self.model,
+            response.model_spec.version.value,
+            {name: _tensor_info(signature.inputs[name]) for name in sorted(signature.inputs)},
+            {name: _tensor_info(signature.outputs[name]) for name in sorted(signature.outputs)},
+        )
+
+    def _fill_spec(self, spec: Any) -> None:
+        spec.name = self.model
+        if isinstance(self.version, int):
+            spec.version.value = self.version
+        elif self.version is not None:
+            spec.version_label = self.version
+
+
+def _tls(given: bool | ClientTls | Path | str) -> ClientTls | None:
+    if isinstance(given, bool):
+        return ClientTls() if given else None
+    return given if isinstance(given, ClientTls) else read_client_tls(given)
+
+
+def _tensor_info(described: Any) -> TensorInfo:
+    shape = described.tensor_shape
+    sizes = None if shape.unknown_rank else tuple(dim.size if dim.size >= 0 else None for dim in shape.dim)
+    return TensorInfo(tensors.numpy_dtype(described.dtype), sizes)
+
+
+def _named(inputs: Inputs | Any, info: ModelInfo) -> Inputs:
+    """Gives the inputs by name, having looked that all are there and no others."""
+    if not isinstance(inputs, Mapping):
+        if len(info.inputs) != 1:
+            raise ClientError(
+                f"The model has {len(info.inputs)} inputs, so each needs its name. Expected a dictionary with "
+                f"{_listed(info.inputs)}; got {type(inputs).__name__}."
+            )
+        return {next(iter(info.inputs)): inputs}
+    if wrong := [name for name in inputs if name not in info.inputs]:
+        near = difflib.get_close_matches(str(wrong[0]), info.inputs, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ClientError(
+            f"The model has no input {wrong[0]!r}. Expected {_listed(info.inputs)}; "
+            f"got {', '.join(map(str, inputs))}.{hint}"
+        )
+    if missing := [name for name in info.inputs if name not in inputs]:
+        raise ClientError(
+            f"The input {missing[0]!r} is missing. Expected {_listed(info.inputs)}; got {', '.join(map(str, inputs))}."
+        )
+    return inputs
+
+
+def _listed(inputs: Mapping[str, TensorInfo]) -> str:
+    return ", ".join(f"{name} ({info})" for name, info in inputs.items())
+
+
+def _fitted(name: str, value: Any, info: ModelInfo) -> np.ndarray:
+    """Converts a value to its input's type: float64 to float32, integers to float32, but never 0.5 to an integer."""
+    array, expected = np.asarray(value), info.inputs[name]
+    if array.dtype == expected.dtype or (expected.dtype == object and array.dtype.kind in "SU"):
+        return array
+    if expected.dtype == object or array.dtype.kind in "SUO" or not _keeps_kind(array, expected.dtype):
+        raise ClientError(
+            f"Input {name}: expected {expected}, got {array.dtype} {list(array.shape)}. Convert it first."
+        )
+    return array.astype(expected.dtype)
+
+
+def _keeps_kind(array: np.ndarray, dtype: np.dtype) -> bool:
+    if array.dtype.kind in "iu" and dtype.kind in "iu":  # smaller integers, where all values fit
+        limits = np.iinfo(dtype)
+        return array.size == 0 or (int(array.min()) >= limits.min and int(array.max()) <= limits.max)
+    if dtype.kind == "V" or array.dtype.kind == "V":  # types of ml_dtypes, such as bfloat16
+        return array.dtype.kind in "fiuV"
+    return np.can_cast(array.dtype, dtype, "same_kind")
