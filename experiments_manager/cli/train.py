@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from experiments_manager.cli import options
 from experiments_manager.cli.errors import warn
+
+if TYPE_CHECKING:
+    from experiments_manager.runs import Run
+    from experiments_manager.training.outcome import RunResult
 
 
 class Resume(str, enum.Enum):
@@ -32,6 +38,9 @@ def train(
     resume: Annotated[
         Resume, typer.Option(help="auto: go on with the run of that --run-name, or start it where there is none.")
     ] = Resume.NEVER,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Serve the best version so far, at the settings' grpc_port and rest_port.")
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -41,22 +50,29 @@ def train(
     Ctrl-C stops it at the next step, where `resume` goes on later.
     """
     from experiments_manager import api
-    from experiments_manager.cli.engine import run_to_its_end
+    from experiments_manager.cli.engine import run_to_its_end, start_engine
+    from experiments_manager.cli.serving_beside import server_beside
 
     if not quiet:
         warn(f"Training {settings}")
-    run_to_its_end(
-        lambda announce: api.train(
-            settings,
-            overrides=overrides,
-            working_dir=working_dir,
-            run_name=run_name,
-            resume=resume.value,
-            quiet=quiet,
-            command=["experiments_manager", *sys.argv[1:]],
-            on_run=announce,
-        ),
-        json=json,
-        quiet=quiet,
-        debug=debug,
-    )
+    start_engine(debug=debug)
+    loaded = api.load_settings(settings, overrides)
+    with server_beside(loaded, quiet=quiet) if serve else contextlib.nullcontext() as start_server:
+
+        def train_and_serve(announce: Callable[[Run], None]) -> RunResult:
+            def on_run(run: Run) -> None:
+                announce(run)
+                if start_server is not None:
+                    start_server(run)
+
+            return api.train(
+                loaded,
+                working_dir=working_dir,
+                run_name=run_name,
+                resume=resume.value,
+                quiet=quiet,
+                command=["experiments_manager", *sys.argv[1:]],
+                on_run=on_run,
+            )
+
+        run_to_its_end(train_and_serve, json=json, quiet=quiet, debug=debug)

@@ -33,7 +33,7 @@ class ServeOptions:
         batching_parameters_file: TensorFlow Serving's batching parameters.
         ssl_config_file: TensorFlow Serving's TLS configuration.
         auth_token_file: Tokens that requests must show; the embedded engine alone knows them.
-        gpu: Whether the server may use a GPU.
+        gpu: Whether the server may use a GPU, also where the run's setting `serve_on_gpu` does not say so.
     """
 
     engine: Engine = Engine.AUTO
@@ -109,8 +109,12 @@ def service_of(target: Target, options: ServeOptions, engine: Engine = Engine.EM
         grpc_port=default_grpc if options.grpc_port is None else options.grpc_port,
         rest_port=default_rest if options.rest_port is None else options.rest_port,
         flags=tuple(flags),
-        gpu=options.gpu,
+        gpu=options.gpu or _wants_gpu(target),
     )
+
+
+def _wants_gpu(target: Target) -> bool:
+    return bool(target.run and (target.run.manifest.get("settings") or {}).get("serve_on_gpu"))
 
 
 def _run_embedded(service: Service, target: Target, tell: Callable[[str], None]) -> None:
