@@ -1,0 +1,159 @@
+"""Three runs of an example, and what a researcher sees of them in TensorBoard."""
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "classification" / "mysettings_digits.py"
+HPARAMS = {
+    "narrow": {"hidden_units": 32, "dropout": 0.2, "learning_rate": 0.002, "decay": 0.1},
+    "wide": {"hidden_units": 96, "dropout": 0.2, "learning_rate": 0.004, "decay": None},
+    "warmed": {"hidden_units": 64, "dropout": 0, "learning_rate": 0.002, "warmup": "cosine"},
+}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def runs(browser, tmp_path_factory):
+    """A working directory with three runs; only trained where there is a browser to look at them."""
+    from experiments_manager import api
+
+    folder = tmp_path_factory.mktemp("experiments")
+    for name, hparams in HPARAMS.items():
+        overrides = {"epochs": 2, "embeddings_every": 1, "figures": False, "export": False, "hparams": hparams}
+        api.train(EXAMPLE, overrides=overrides, working_dir=folder, run_name=name, quiet=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def board(runs):
+    """The command, and the address that it prints."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments_manager", "board", str(runs)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PATH": "/usr/bin:/bin"},  # no `tensorboard` on it
+    )
+    with process:
+        line = process.stdout.readline()
+        try:
+            yield process, re.search(r"http://127\.0\.0\.1:\d+/", line)[0]
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+@pytest.fixture
+def page(browser, board, screenshots, request):
+    """Opens a page of TensorBoard; what was seen at the end is kept."""
+    yield Page(browser, board[1])
+    browser.switch_to.default_content()
+    browser.save_screenshot(str(screenshots / f"{request.node.name.removeprefix('test_')}.png"))
+
+
+class Page:
+    """A page of TensorBoard, which is made of elements inside of elements' shadows."""
+
+    FIND = """
+        const found = [];
+        (function walk(root) {
+            for (const element of root.querySelectorAll("*")) {
+                if (element.matches(arguments[1])) found.push(element);
+                if (element.shadowRoot) walk(element.shadowRoot, arguments[1]);
+            }
+        })(document, arguments[0]);
+        return found;
+    """
+
+    def __init__(self, browser, address):
+        self.browser, self.address = browser, address
+
+    def open(self, name):
+        self.browser.switch_to.default_content()
+        self.browser.get("about:blank")
+        self.browser.get(f"{self.address}#{name}")
+
+    def wait(self, condition, seconds=60):
+        """Waits until the condition gives something true, and gives it."""
+        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        waiting = WebDriverWait(self.browser, seconds, ignored_exceptions=[StaleElementReferenceException])
+        return waiting.until(lambda _: condition())
+
+    def elements(self, selector):
+        return [element for element in self.browser.execute_script(self.FIND, selector) if element.is_displayed()]
+
+    def element(self, selector, text=""):
+        """Waits for an element that is shown, has a size and holds the text."""
+
+        def find():
+            found = [one for one in self.elements(selector) if text in one.text and one.size["height"] > 0]
+            return found[0] if found else None
+
+        return self.wait(find)
+
+    def enter_frame(self):
+        self.browser.switch_to.frame(self.element("iframe"))
+
+
+def hues(element, least_pixels=25):
+    """How many of twelve hues stand out in what an element looks like."""
+    pixels = np.asarray(Image.open(io.BytesIO(element.screenshot_as_png)).convert("HSV")).reshape(-1, 3)
+    vivid = pixels[(pixels[:, 1] > 100) & (pixels[:, 2] > 60)]
+    return int((np.bincount(vivid[:, 0].astype(int) * 12 // 256, minlength=12) >= least_pixels).sum())
+
+
+def test_scalars_of_all_runs_share_a_chart(page):
+    page.open("timeseries")
+    page.element("input[placeholder^='Filter tags']").send_keys("^loss$")
+    card = page.wait(lambda: [card for card in page.elements("scalar-card") if card.text.startswith("loss")])[0]
+    page.wait(lambda: all(f"{name}/logs/{split}" in card.text for name in HPARAMS for split in ("train", "validation")))
+    page.wait(lambda: hues(card) >= 3)  # a curve each, in colours of their own
+
+
+def test_hparams_of_all_runs_stand_in_one_table(page):
+    page.open("hparams")
+    page.element("tr", "warmed")
+    header, *rows = [row.text.splitlines() for row in page.elements("tr") if row.text]
+    assert {"decay", "hidden_units", "warmup", "validation.loss", "validation.best/loss"} <= {*header}
+    assert sorted(row[0] for row in rows) == sorted(HPARAMS)
+    cells = {row[0]: row for row in rows}
+    assert "None" in cells["wide"]
+    assert "0.1" in cells["narrow"]  # as text, since the same hyperparameter is None in another run
+    assert "cosine" in cells["warmed"]
+    assert "Number of matching session groups: 3" in page.element("tf-hparams-query-pane").text
+
+
+def test_the_projector_shows_coloured_points(page):
+    page.open("projector")
+    page.enter_frame()
+    page.enter_frame()
+    page.element("body", "Points: 180")
+    data = page.element("vz-projector-data-panel")
+    assert "3 runs found" in data.text
+    assert "1. digit, epoch 2, best" in data.text
+    assert "Dimension: 10" in page.element("body").text
+    canvas = page.element("vz-projector canvas, canvas")
+    plain = hues(canvas)  # those of the axes
+    page.element("#colorby").click()
+    page.element("#colorby paper-item, paper-item", "10 colors").click()
+    page.wait(lambda: hues(canvas) >= max(6, plain + 3))  # ten digits have ten colours
+
+
+def test_ctrl_c_ends_the_board_and_nothing_is_left(board):
+    process, address = board
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(address, timeout=5)
