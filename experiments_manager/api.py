@@ -278,6 +278,8 @@ def _watchers(
         if settings.profile:
             chosen.append(StepProfile(run.logs_dir))
         chosen += _pictures(run, settings)
+        if settings.mlflow:  # after those that write what it logs
+            chosen.append(_mlflow(run, settings))
         chosen.append(_messages_only() if quiet else terminal_progress())
         return [*chosen, *further]
 
@@ -305,6 +307,13 @@ def _pictures(run: Run, settings: Settings) -> list[Watcher]:
     showing = Showing(settings.class_names)
     images = [Images(run.logs_dir, showing, settings.images_every)] if settings.tensorboard else []
     return [*images, *([Figures(run.path, showing)] if settings.figures else [])]
+
+
+def _mlflow(run: Run, settings: Settings) -> Watcher:
+    from experiments_manager.monitoring.mlflow import MlflowLog
+    from experiments_manager.settings.schema import SETTINGS
+
+    return MlflowLog(run, settings.values(), {name: entry.default for name, entry in SETTINGS.items()})
 
 
 def _messages_only() -> Watcher:

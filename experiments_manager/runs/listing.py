@@ -17,7 +17,7 @@ from experiments_manager.runs.run import MANIFEST, Run
 
 DEPTH = 4
 """Levels of folders below the given one in which runs are looked for."""
-_SKIPPED = {"__pycache__", "node_modules", "site-packages"}
+_SKIPPED = {"__pycache__", "mlruns", "node_modules", "site-packages"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ it and decorate it with `check`; nothing else needs to know of it.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -59,6 +60,16 @@ def _what_this_version_cannot_do(values: Values, hooks: Mapping[str, Any]) -> Co
         yield (
             "consume_data_from_kafka",
             "this version reads nothing from Kafka. Expected False. Let `dataset` read the data from files instead.",
+        )
+
+
+@check
+def _what_is_asked_for_is_installed(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+    if values.mlflow and importlib.util.find_spec("mlflow") is None:
+        yield (
+            "mlflow",
+            "MLflow is not installed. Expected the package mlflow or mlflow-skinny, got none. Install it by "
+            "`pip install 'experiments-manager[mlflow]'`, or set this to False.",
         )
 
 
