@@ -359,8 +359,10 @@ class Scheduler:
     def _note(self, batch: _Batch) -> None:
         found = batch.queue
         if len(batch.tasks) == 1:
-            # It rises at once and falls slowly, so that a model that is slow now and then is not run on the loop.
-            found.seconds = batch.seconds if found.seconds == float("inf") else max(batch.seconds, found.seconds * 0.9)
+            # It follows slowly upwards, so that a call which the system interrupted does not count for much.
+            before = found.seconds if found.seconds < float("inf") else batch.seconds
+            weight = 0.05 if batch.seconds > before else 0.3
+            found.seconds = before + weight * (min(batch.seconds, 10 * before) - before)
         if self._on_run is not None:
             self._on_run(found.name, batch.seconds, batch.model.runtime)
         if self._on_batch is not None and found.merges:

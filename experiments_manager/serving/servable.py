@@ -129,12 +129,13 @@ class LoadedModel:
 
     def run(self, signature: Signature, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """Computes outputs; see `signatures.Model.run`."""
-        call = self._callables.get((signature.name, tuple(outputs))) or self._prepare(signature, tuple(outputs))
         with self._lock:
             if self._closed:
                 raise ServingError(Code.UNAVAILABLE, f"{self.path} is not served any more")
             self._running += 1
         try:
+            key = (signature.name, tuple(outputs))
+            call = self._callables.get(key) or self._prepare(signature, tuple(outputs))
             values = call.function(*[inputs[name] for name in call.inputs])
         except tf.errors.OpError as error:
             raise ServingError(Code(error.error_code), _readable(error.message)) from error

@@ -1,0 +1,140 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from experiments_manager.serving.errors import Code, ServingError
+
+
+@pytest.fixture
+def load(saved_models):
+    from experiments_manager.serving.servable import LoadedModel
+
+    loaded = []
+
+    def load(path):
+        loaded.append(LoadedModel.load(path))
+        return loaded[-1]
+
+    yield load
+    for model in loaded:
+        model.close()
+
+
+def run(model, signature="serving_default", **inputs):
+    found = model.signatures[signature]
+    return model.run(found, found.check_inputs(inputs), tuple(found.outputs))
+
+
+X = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
+
+
+def test_a_model_of_tensorflow_2_gives_what_its_functions_give(load, saved_models):
+    model = load(saved_models.linear)
+    assert model.runtime == "TF2"
+    np.testing.assert_array_equal(run(model, x=X)["y"], 2 * X + 1)
+    twice = run(model, "twice", x=X)
+    np.testing.assert_array_equal(twice["y"], 2 * (2 * X + 1))
+    np.testing.assert_array_equal(twice["total"], [6, 15])
+
+
+def test_only_the_outputs_that_are_asked_for_are_given(load, saved_models):
+    model = load(saved_models.linear)
+    assert list(model.run(model.signatures["twice"], {"x": X}, ("total",))) == ["total"]
+
+
+def test_tables_are_filled_from_the_files_that_come_with_the_model(load, saved_models):
+    model = load(saved_models.words)
+    found = run(model, word=saved_models.as_strings("two", "zero", "ten"))
+    assert found["number"].tolist() == [2, 0, -1]
+    assert found["loud"].tolist() == [b"two!", b"zero!", b"ten!"]
+
+
+def test_a_model_of_tensorflow_1_with_reference_variables_runs(load, saved_models):
+    model = load(saved_models.examples)
+    assert model.runtime == "TF1"
+    np.testing.assert_array_equal(run(model, x=np.array([[3, 4]], np.float32))["scores"], [[3, 8]])
+
+
+def test_signatures_tell_types_shapes_and_methods(load, saved_models):
+    signature = load(saved_models.mixed).signatures["serving_default"]
+    assert signature.method_name == "tensorflow/serving/predict"
+    assert {name: (spec.dtype, spec.shape) for name, spec in signature.inputs.items()} == {
+        "flag": ("bool", (2,)),
+        "small": ("uint8", (2,)),
+    }
+    assert not signature.batchable
+    linear = load(saved_models.linear)
+    assert sorted(linear.signatures) == ["serving_default", "twice"]
+    assert linear.signatures["twice"].batchable
+    assert linear.signatures["twice"].inputs["x"].shape == (None, 3)
+
+
+def test_two_versions_with_one_graph_share_it_and_keep_their_own_variables(load, saved_models):
+    first, second = load(saved_models.linear), load(saved_models.steeper)
+    assert first._graph is second._graph
+    np.testing.assert_array_equal(run(second, x=X)["y"], 5 * X + 1)
+    first.close()
+    np.testing.assert_array_equal(run(second, x=X)["y"], 5 * X + 1)
+
+
+def test_what_tensorflow_refuses_comes_as_its_code_and_reason(load, saved_models):
+    with pytest.raises(ServingError, match="a bad word") as refused:
+        run(load(saved_models.words), word=saved_models.as_strings("bad"))
+    assert refused.value.code == Code.INVALID_ARGUMENT
+
+
+def test_a_model_that_was_closed_says_so(load, saved_models):
+    model = load(saved_models.linear)
+    model.close()
+    with pytest.raises(ServingError, match="not served any more") as refused:
+        run(model, x=X)
+    assert refused.value.code == Code.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"x": X.astype(np.float64)}, r"Expects input x \(serving_default_x:0\) to be float but float64 is provided"),
+        ({"x": X[0]}, r"Shape of input x .* expected \[\?,3\], got \[3\]"),
+        ({"x": X[:, :2]}, r"expected \[\?,3\], got \[2,2\]"),
+        ({}, r"input size does not match signature: 0!=1 len\(\{\}\) != len\(\{x\}\)\. .*Missing but required: \{x\}"),
+        ({"x": X, "z": X}, r"input size does not match signature: 2!=1 .*Sent extra: \{z\}"),
+        ({"z": X}, r"input tensor alias not found in signature: z\. Inputs expected to be in the set \{x\}\."),
+    ],
+)
+def test_inputs_that_do_not_fit_the_signature_are_refused(load, saved_models, inputs, message):
+    with pytest.raises(ServingError, match=message) as refused:
+        load(saved_models.linear).signatures["serving_default"].check_inputs(inputs)
+    assert refused.value.code == Code.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["z"], "output tensor alias not found in signature: z"), (["y", "y"], "duplicate output tensor alias: y")],
+)
+def test_outputs_that_do_not_exist_or_come_twice_are_refused(load, saved_models, names, message):
+    with pytest.raises(ServingError, match=message):
+        load(saved_models.linear).signatures["twice"].select_outputs(names)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: (path / "saved_model.pb").unlink(), "Could not find SavedModel .pb"),
+        (lambda path: (path / "saved_model.pb").write_bytes(b"\xff" * 100), "Can't parse .*saved_model.pb"),
+        (lambda path: (path / "saved_model.pb").write_bytes(b""), "matching supplied tags: { serve }"),
+        (lambda path: shutil.rmtree(path / "variables"), "The variables of .* are missing"),
+        (
+            lambda path: next(path.glob("variables/*.data*")).write_bytes(b""),
+            "Loading .* failed",
+        ),
+    ],
+)
+def test_a_version_that_is_damaged_or_not_whole_is_not_loaded(load, saved_models, tmp_path, damage, message):
+    from experiments_manager.serving.servable import LoadError
+
+    path = saved_models.publish(saved_models.linear, tmp_path, 1)
+    damage(path)
+    with pytest.raises(LoadError, match=message):
+        load(path)
