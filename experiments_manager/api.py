@@ -272,7 +272,15 @@ def _watchers(
         if settings.tensorboard:
             by_step = settings.log_every_steps is not None
             every = settings.histogram_every
-            chosen.append(TensorBoardLogs(run.logs_dir, run_texts(run), by_step=by_step, histogram_every=every))
+            chosen.append(
+                TensorBoardLogs(
+                    run.logs_dir,
+                    run_texts(run),
+                    by_step=by_step,
+                    histogram_every=every,
+                    further_hparams=settings.hparams_ext,
+                )
+            )
             if settings.embeddings != []:
                 chosen.append(_projector(run, settings))
         if settings.profile:

@@ -31,7 +31,7 @@ class HParamsPage(hparams_plugin.HParamsPlugin):
 
 class _Context(backend_context.Context):
     def hparams_metadata(self, *arguments: Any, **options: Any) -> HParamsContents:
-        return with_one_type_a_column(super().hparams_metadata(*arguments, **options))
+        return with_run_names(with_one_type_a_column(super().hparams_metadata(*arguments, **options)))
 
     def experiment_from_metadata(self, *arguments: Any, **options: Any) -> Any:
         experiment = super().experiment_from_metadata(*arguments, **options)
@@ -55,11 +55,7 @@ def with_one_type_a_column(contents: HParamsContents) -> HParamsContents:
     Returns:
         The same, with such values replaced.
     """
-    starts = {
-        run: plugin_data_pb2.HParamsPluginData.FromString(tags[metadata.SESSION_START_INFO_TAG])
-        for run, tags in contents.items()
-        if metadata.SESSION_START_INFO_TAG in tags
-    }
+    starts = _starts(contents)
     kinds: dict[str, set[str | None]] = {}
     for start in starts.values():
         for name, value in start.session_start_info.hparams.items():
@@ -67,13 +63,33 @@ def with_one_type_a_column(contents: HParamsContents) -> HParamsContents:
     mixed = {name for name, found in kinds.items() if len(found) > 1}
     if not mixed:
         return contents
-    changed = dict(contents)
-    for run, start in starts.items():
+    for start in starts.values():
         hparams = start.session_start_info.hparams
         for name in mixed & set(hparams):
             hparams[name].string_value = _as_text(hparams[name])
-        changed[run] = {**contents[run], metadata.SESSION_START_INFO_TAG: start.SerializeToString()}
-    return changed
+    return _with_starts(contents, starts)
+
+
+def with_run_names(contents: HParamsContents) -> HParamsContents:
+    """Calls rows by the folder of their run, which the path of its logs would be shown for otherwise."""
+    starts = _starts(contents)
+    for path, start in starts.items():
+        if path.endswith("/logs") and not start.session_start_info.group_name:
+            start.session_start_info.group_name = path.removesuffix("/logs")
+    return _with_starts(contents, starts)
+
+
+def _starts(contents: HParamsContents) -> dict[str, Any]:
+    return {
+        run: plugin_data_pb2.HParamsPluginData.FromString(tags[metadata.SESSION_START_INFO_TAG])
+        for run, tags in contents.items()
+        if metadata.SESSION_START_INFO_TAG in tags
+    }
+
+
+def _with_starts(contents: HParamsContents, starts: dict[str, Any]) -> HParamsContents:
+    tag = metadata.SESSION_START_INFO_TAG
+    return contents | {run: {**contents[run], tag: start.SerializeToString()} for run, start in starts.items()}
 
 
 def _as_text(value: Any) -> str:

@@ -50,6 +50,7 @@ class TensorBoardLogs(Watcher):
         *,
         by_step: bool = False,
         histogram_every: int | None = None,
+        further_hparams: Mapping[str, Any] | None = None,
     ) -> None:
         """Remember where to write; nothing is touched before the run starts.
 
@@ -58,23 +59,23 @@ class TensorBoardLogs(Watcher):
             texts: Name and content of what the text page shows beside the hparams, in Markdown (see `code_block`).
             by_step: Whether validation values are written by step too; those of training come when there are reports.
             histogram_every: Epochs from one set of histograms to the next; `None` for none.
+            further_hparams: Shown beside the hparams that the run tells of.
         """
         self._logs_dir = Path(logs_dir)
         self._texts = dict(texts or {})
         self._by_step, self._histogram_every = by_step, histogram_every
+        self._further_hparams = dict(further_hparams or {})
         self._files: dict[str, EventFile] = {}
         self._monitor = ""
 
     def on_start(self, start: RunStart) -> None:
         """Open the files. After a resume, what was logged from the step reached on no longer counts."""
-        from tensorboard.plugins.hparams import summary_v2 as hparams_plugin
-
         self._monitor = start.monitor
         self._files = {"": EventFile(self._logs_dir, first_step=0, suffix=".run")}
         for group, first in _first_steps(start.first_epoch, start.first_step, start.global_step).items():
             self._files[group] = EventFile(self._logs_dir / group, first)
-        hparams = {name: hparam_value(value) for name, value in start.hparams.items()}
-        self._files[""].write(hparams_plugin.hparams_pb(hparams, trial_id=start.run_dir.name), step=0)
+        hparams = {name: hparam_value(value) for name, value in {**self._further_hparams, **start.hparams}.items()}
+        self._files[""].write(_hparams_summary(hparams or {"session_name": start.session_name}), step=0)
         for name, text in {"hparams": as_table(hparams, "hparam"), **self._texts}.items():
             self.write_text(name, text)
         graph = start.model_graph()
@@ -165,6 +166,17 @@ class TensorBoardLogs(Watcher):
         from tensorboard.plugins.text.summary_v2 import text_pb
 
         self._files[""].write(text_pb(name, markdown), epoch)
+
+
+def _hparams_summary(hparams: Mapping[str, bool | int | float | str]) -> Any:
+    """Make the `Summary` that is a row of the HParams table.
+
+    It names no group, so that runs of the same name in different folders are rows of their own rather than an average.
+    """
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams.summary import session_start_pb
+
+    return Summary.FromString(session_start_pb(hparams).SerializeToString())  # it makes TensorFlow's class of Summary
 
 
 def hparam_value(value: Any) -> bool | int | float | str:
