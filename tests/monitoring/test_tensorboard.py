@@ -1,5 +1,6 @@
 """TensorBoard logs, read again with TensorBoard's own readers."""
 
+import dataclasses
 import logging
 import shutil
 
@@ -16,7 +17,7 @@ from experiments_manager.monitoring import event_files
 from experiments_manager.monitoring.event_files import EventFile, scalars_summary
 from experiments_manager.monitoring.tensorboard import TensorBoardLogs, hparam_value
 from experiments_manager.monitoring.texts import code_block
-from experiments_manager.training.events import EpochReport, RunEnd, RunStart
+from experiments_manager.training.events import EpochReport, ModelView, Return, RunEnd, RunStart, StepReport
 
 
 def start(logs_dir, first_epoch=1, **hparams):
@@ -253,3 +254,115 @@ def test_the_logs_can_be_moved_with_the_run(logs_dir, tmp_path):
     shutil.move(logs_dir.parent, tmp_path / "moved")
     assert scalars(tmp_path / "moved" / "logs" / "train", "loss") == [(1, 1.0)]
     assert metadata.SESSION_START_INFO_TAG in read(tmp_path / "moved" / "logs").Tags()["tensors"]
+
+
+STEPS_AN_EPOCH = 10
+
+
+def train_by_step(logs_dir, reached, last, *, every=4, scale=1.0, return_to=None):
+    """Acts a session that goes on after step `reached` and is killed after step `last`."""
+    logs = TensorBoardLogs(logs_dir, by_step=True)
+    epoch, first_step = divmod(reached, STEPS_AN_EPOCH)
+    begin = {"first_epoch": epoch + 1, "first_step": first_step, "global_step": reached}
+    logs.on_start(RunStart(logs_dir.parent, "test", {}, 10, parameters=1, devices=(), steps_per_epoch=STEPS_AN_EPOCH,
+                           monitor="val_loss", **begin))  # fmt: skip
+    for step in range(reached + 1, last + 1):
+        epoch = (step - 1) // STEPS_AN_EPOCH + 1
+        if step % every == 0:
+            logs.on_steps(StepReport(epoch, step, {"loss": scale / step}, 0.1, {"gradient_norm": 2.0}))
+        if step % STEPS_AN_EPOCH == 0:
+            logs.on_epoch(report(epoch, scale))
+    if return_to is not None:
+        epoch, step = divmod(return_to, STEPS_AN_EPOCH)
+        logs.on_return(Return(epoch + 1, step, return_to))
+        for step in range(return_to + 1, last + 1):
+            if step % every == 0:
+                logs.on_steps(StepReport(step, step, {"loss": -1.0}, 0.1, {}))
+            if step % STEPS_AN_EPOCH == 0:
+                logs.on_epoch(report((step - 1) // STEPS_AN_EPOCH + 1, -1.0))
+    return logs
+
+
+def test_values_by_step_have_names_and_folders_of_their_own(logs_dir):
+    train_by_step(logs_dir, 0, 20)
+    assert scalars(logs_dir / "train" / "by_step", "by_step/loss") == [(n, 1 / n) for n in (4, 8, 12, 16, 20)]
+    assert scalars(logs_dir / "validation" / "by_step", "by_step/loss") == [(10, 2.0), (20, 1.0)]
+    assert sorted(read(logs_dir / "train" / "by_step").Tags()["scalars"]) == [
+        "by_step/gradient_norm",
+        "by_step/learning_rate",
+        "by_step/loss",
+    ]
+    assert [step for step, _ in scalars(logs_dir / "train", "loss")] == [1, 2]
+
+
+@pytest.mark.parametrize("reached", [0, 9, 10, 11, 12, 19, 20])
+def test_a_run_that_goes_on_within_an_epoch_shows_each_step_once(logs_dir, reached):
+    train_by_step(logs_dir, 0, 21)
+    train_by_step(logs_dir, reached, 30, scale=10.0)
+    steps = scalars(logs_dir / "train" / "by_step", "by_step/loss")
+    assert steps == [(n, (10 if n > reached else 1) / n) for n in range(4, 31, 4)]
+    assert [step for step, _ in scalars(logs_dir / "validation" / "by_step", "by_step/loss")] == [10, 20, 30]
+    assert [step for step, _ in scalars(logs_dir / "train", "loss")] == [1, 2, 3]
+
+
+def test_a_validation_that_is_made_again_after_a_resume_is_shown_once(logs_dir):
+    train_by_step(logs_dir, 0, 20)
+    logs = TensorBoardLogs(logs_dir, by_step=True)
+    logs.on_start(RunStart(logs_dir.parent, "test", {}, 10, 2, 10, 1, (), "val_loss", global_step=20, first_step=10))
+    logs.on_epoch(report(2, 10.0))
+    assert scalars(logs_dir / "validation" / "by_step", "by_step/loss") == [(10, 2.0), (20, 10.0)]
+
+
+def test_steps_of_an_earlier_session_go_even_if_no_new_ones_come(logs_dir):
+    train_by_step(logs_dir, 0, 20)
+    train_by_step(logs_dir, 9, 9)
+    assert [step for step, _ in scalars(logs_dir / "train" / "by_step", "by_step/loss")] == [4, 8]
+
+
+@pytest.mark.parametrize("return_to", [7, 10, 13])
+def test_what_was_logged_before_training_went_back_is_shown_once(logs_dir, return_to):
+    train_by_step(logs_dir, 0, 20, return_to=return_to)
+    steps = scalars(logs_dir / "train" / "by_step", "by_step/loss")
+    assert steps == [(n, -1.0 if n > return_to else 1 / n) for n in (4, 8, 12, 16, 20)]
+    assert [step for step, _ in scalars(logs_dir / "train", "loss")] == [1, 2]
+    assert [step for step, _ in scalars(logs_dir / "validation" / "by_step", "by_step/loss")] == [10, 20]
+
+
+def test_measures_of_an_epoch_are_among_the_training_scalars(logs_dir):
+    logs = TensorBoardLogs(logs_dir)
+    logs.on_start(start(logs_dir))
+    logs.on_epoch(EpochReport(1, 10, {"loss": 1.0}, 0.1, 0.5, True, {"gradient_norm": 3.0, "memory_mib/process": 7.0}))
+    assert scalars(logs_dir / "train", "gradient_norm") == [(1, 3.0)]
+    assert scalars(logs_dir / "train", "memory_mib/process") == [(1, 7.0)]
+
+
+def test_histograms_show_the_weights_of_each_so_many_epochs(logs_dir):
+    logs = TensorBoardLogs(logs_dir, histogram_every=2)
+    logs.on_start(start(logs_dir))
+    weights = {"dense/kernel": np.linspace(-1, 1, 100, dtype="float32"), "dropout/seed": np.array([1, 2], "uint32")}
+    for epoch in range(1, 5):
+        logs.on_validated(ModelView(epoch, 10 * epoch, {}, lambda: weights, lambda count, layers=(): None))
+    accumulator = PluginEventAccumulator(str(logs_dir / "train"))
+    accumulator.Reload()
+    assert accumulator.Tags()["tensors"] == ["weights/dense/kernel"]
+    assert accumulator.SummaryMetadata("weights/dense/kernel").plugin_data.plugin_name == "histograms"
+    events = accumulator.Tensors("weights/dense/kernel")
+    assert [event.step for event in events] == [2, 4]
+    buckets = np.reshape(
+        events[0].tensor_proto.float_val or np.frombuffer(events[0].tensor_proto.tensor_content), [-1, 3]
+    )
+    assert (buckets[0, 0], buckets[-1, 1], buckets[:, 2].sum()) == (-1.0, 1.0, 100)
+
+
+def test_the_graph_of_the_model_is_there_once_also_after_a_resume(logs_dir, caplog):
+    from tensorboard.compat.proto.graph_pb2 import GraphDef
+
+    graph = GraphDef()
+    graph.node.add(name="x", op="Placeholder")
+    for first_epoch in (1, 2):
+        logs = TensorBoardLogs(logs_dir)
+        begin = start(logs_dir, first_epoch)
+        logs.on_start(dataclasses.replace(begin, model_graph=graph.SerializeToString))
+        logs.on_end(end())
+    assert [node.name for node in read(logs_dir).Graph().node] == ["x"]
+    assert "more than one graph" not in caplog.text
