@@ -87,7 +87,7 @@ def _batching(values: Mapping[str, Any]) -> Any:
             raise ServerStartError("--batching_parameters_file is set without setting --enable_batching. Add it.")
         return None
     if not file:
-        return BatchingOptions()
+        return BatchingOptions(split_large_batches=True)  # nobody chose the limit, so nobody need be refused by it
     try:
         return BatchingOptions.from_proto(parse_text_proto(file, messages.BatchingParameters()))
     except ServingError as error:

@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
-spec = importlib.util.spec_from_file_location("serving_test_models", Path(__file__).with_name("models.py"))
-makers = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(makers)
+
+def _beside(name):
+    """Imports a file of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"serving_test_{name}", Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+makers = _beside("models")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,3 +57,28 @@ def run_async():
         return asyncio.run(asyncio.wait_for(coroutine, 30))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def running():
+    """Starts whole servers by flags, in threads of this process; see `running.py`."""
+    return _beside("running")
+
+
+@pytest.fixture(scope="session")
+def model_server(saved_models, running, tmp_path_factory):
+    """One server with all the little models, and a label, for many tests; none of them may change it."""
+    folder = tmp_path_factory.mktemp("served")
+    makers.publish(saved_models.linear, folder / "linear", 1)
+    makers.publish(saved_models.steeper, folder / "linear", 2)
+    for name in ("words", "mixed", "examples"):
+        makers.publish(getattr(saved_models, name), folder / name, 1)
+    models = [f'config {{ name: "{name}" base_path: "{folder / name}" }}' for name in ("words", "mixed", "examples")]
+    models.append(
+        f'config {{ name: "linear" base_path: "{folder / "linear"}" model_version_policy {{ all {{}} }} '
+        'version_labels { key: "stable" value: 1 } }'
+    )
+    config = folder / "models.config"
+    config.write_text("model_config_list { " + " ".join(models) + " }")
+    with running.running_server([f"--model_config_file={config}", "--enable_batching"]) as server:
+        yield server
