@@ -255,7 +255,12 @@ def _http_load(port: int, x: np.ndarray, y: np.ndarray, clients: int, stack: con
             connection.sendall(head.encode() + body)
         while open_requests:
             for key, _ in selector.select():
-                data = key.fileobj.recv(65536)
+                data = b""
+                while b"\r\n\r\n" not in data:
+                    chunk = key.fileobj.recv(65536)
+                    if not chunk:
+                        raise RuntimeError("the server closed the connection")
+                    data += chunk
                 head_part, _, rest = data.partition(b"\r\n\r\n")
                 length = int(head_part.lower().split(b"content-length:")[1].split(b"\r\n")[0])
                 while len(rest) < length:

@@ -1,0 +1,283 @@
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+
+from experiments_manager.serving import messages
+from experiments_manager.serving.batching import BatchingOptions, Scheduler
+from experiments_manager.serving.errors import Code, ServingError
+from experiments_manager.serving.signatures import Signature, TensorSpec
+
+FLOAT = np.dtype(np.float32)
+X = TensorSpec("x:0", "float", FLOAT, (None, None), 1)
+SIGNATURE = Signature("serving_default", "", {"x": X}, {"y": X})
+
+
+class Doubling:
+    """`y = 2 x`; notes the size of each batch, fails where an x is negative, and can be held up."""
+
+    runtime = "TF2"
+    signatures = {"serving_default": SIGNATURE}
+
+    def __init__(self):
+        self.batches = []
+        self.free = threading.Event()
+        self.free.set()
+        self.begun = threading.Semaphore(0)
+
+    def run(self, signature, inputs, outputs):
+        x = inputs["x"]
+        self.batches.append(x.shape)
+        self.begun.release()
+        assert self.free.wait(10)
+        if (x < 0).any():
+            raise ServingError(Code.INVALID_ARGUMENT, "negative")
+        return {"y": 2 * x}
+
+
+def rows(*values, width=1):
+    return np.repeat(np.array(values, np.float32)[:, None], width, axis=1)
+
+
+@pytest.fixture
+def batched(run_async):
+    """Calls a coroutine function with a function that asks for outputs, a model, and the scheduler."""
+
+    def run(steps, options=None, **arguments):
+        async def go():
+            model = Doubling()
+            scheduler = Scheduler(options or BatchingOptions(num_batch_threads=1), **arguments)
+
+            def ask(x, **more):
+                return asyncio.ensure_future(
+                    scheduler.run("model", model, SIGNATURE, {"x": x}, ("y",), **more)
+                )
+
+            try:
+                return await steps(ask, model)
+            finally:
+                model.free.set()
+                scheduler.close()
+
+        return run_async(go())
+
+    return run
+
+
+async def held(ask, model, x):
+    """Asks for something that keeps the model busy until `model.free` is set."""
+    model.free.clear()
+    future = ask(x)
+    assert await asyncio.get_running_loop().run_in_executor(None, model.begun.acquire, True, 10)
+    return future
+
+
+async def turns(count=20):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_a_request_that_is_alone_leaves_at_once(batched):
+    async def steps(ask, model):
+        return (await ask(rows(1, 2), alone=True))["y"], model.batches
+
+    y, batches = batched(steps, BatchingOptions(batch_timeout_micros=60_000_000))
+    assert y.tolist() == [[2], [4]]
+    assert batches == [(2, 1)]
+
+
+def test_requests_that_arrive_while_the_model_is_busy_leave_together(batched):
+    async def steps(ask, model):
+        first = await held(ask, model, rows(1))
+        others = [ask(rows(2)), ask(rows(3, 4)), ask(rows(5))]
+        await turns()
+        model.free.set()
+        return [(await future)["y"].ravel().tolist() for future in (first, *others)], model.batches
+
+    answers, batches = batched(steps)
+    assert answers == [[2], [4], [6, 8], [10]]
+    assert batches == [(1, 1), (4, 1)]
+
+
+def test_a_full_batch_leaves_where_a_thread_is_free(batched):
+    async def steps(ask, model):
+        first = await held(ask, model, rows(1))
+        others = [ask(rows(2)), ask(rows(3)), ask(rows(4))]
+        assert await asyncio.get_running_loop().run_in_executor(None, model.begun.acquire, True, 10)
+        model.free.set()
+        await asyncio.gather(first, *others)
+        return model.batches
+
+    assert batched(steps, BatchingOptions(max_batch_size=2, num_batch_threads=2)) == [(1, 1), (2, 1), (1, 1)]
+
+
+def test_a_request_waits_no_longer_than_the_timeout_where_a_thread_is_free(batched):
+    async def steps(ask, model):
+        first = await held(ask, model, rows(1))
+        other = ask(rows(2))
+        assert await asyncio.get_running_loop().run_in_executor(None, model.begun.acquire, True, 10)
+        model.free.set()
+        await asyncio.gather(first, other)
+        return model.batches
+
+    options = BatchingOptions(num_batch_threads=2, batch_timeout_micros=1000)
+    assert batched(steps, options) == [(1, 1), (1, 1)]
+
+
+def test_a_batch_is_filled_up_to_an_allowed_size(batched):
+    async def steps(ask, model):
+        return (await ask(rows(1, 2, 3)))["y"].ravel().tolist(), model.batches
+
+    options = BatchingOptions(max_batch_size=8, allowed_batch_sizes=(2, 4, 8))
+    assert batched(steps, options) == ([2, 4, 6], [(4, 1)])
+
+
+def test_samples_of_different_shapes_share_no_batch(batched):
+    async def steps(ask, model):
+        first = await held(ask, model, rows(1))
+        others = [ask(rows(2, width=2)), ask(rows(3, width=3)), ask(rows(4, width=2))]
+        await turns()
+        model.free.set()
+        await asyncio.gather(first, *others)
+        return sorted(model.batches)
+
+    assert batched(steps) == [(1, 1), (1, 3), (2, 2)]
+
+
+def test_samples_of_different_shapes_are_padded_where_that_is_asked_for(batched):
+    async def steps(ask, model):
+        first = await held(ask, model, rows(1))
+        others = [ask(rows(2, width=2)), ask(rows(3, width=3))]
+        await turns()
+        model.free.set()
+        return [(await future)["y"].tolist() for future in (first, *others)], model.batches
+
+    options = BatchingOptions(num_batch_threads=1, pad_variable_length_inputs=True)
+    answers, batches = batched(steps, options)
+    assert answers == [[[2]], [[4, 4, 0]], [[6, 6, 6]]]
+    assert batches == [(1, 1), (2, 3)]
+
+
+def test_a_bad_request_does_not_spoil_those_that_it_travels_with(batched):
+    async def steps(ask, model):
+        first = await held(ask, model, rows(1))
+        others = [ask(rows(2)), ask(rows(-3)), ask(rows(4))]
+        await turns()
+        model.free.set()
+        await first
+        return await asyncio.gather(*others, return_exceptions=True)
+
+    good, bad, also_good = batched(steps)
+    assert (good["y"].tolist(), also_good["y"].tolist()) == ([[4]], [[8]])
+    assert isinstance(bad, ServingError)
+    assert (bad.code, bad.message) == (Code.INVALID_ARGUMENT, "negative")
+
+
+def test_a_full_queue_answers_resource_exhausted(batched):
+    async def steps(ask, model):
+        first = await held(ask, model, rows(1))
+        waiting = [ask(rows(2)), ask(rows(3)), ask(rows(4)), ask(rows(5))]
+        await turns()
+        with pytest.raises(ServingError, match="The batch scheduling queue to which this task was submitted is full") as refused:
+            await ask(rows(6))
+        model.free.set()
+        await asyncio.gather(first, *waiting)
+        return refused.value.code
+
+    options = BatchingOptions(max_batch_size=2, max_enqueued_batches=2, num_batch_threads=1)
+    assert batched(steps, options) == Code.RESOURCE_EXHAUSTED
+
+
+def test_a_request_larger_than_a_batch_is_refused_or_split(batched):
+    async def steps(ask, model):
+        return (await ask(rows(1, 2, 3, 4, 5)))["y"].ravel().tolist(), sorted(model.batches)
+
+    with pytest.raises(ServingError, match="^Task size 5 is larger than maximum input batch size 2$") as refused:
+        batched(steps, BatchingOptions(max_batch_size=2))
+    assert refused.value.code == Code.INVALID_ARGUMENT
+    split = BatchingOptions(max_batch_size=2, split_large_batches=True, num_batch_threads=1)
+    y, batches = batched(steps, split)
+    assert y == [2, 4, 6, 8, 10]
+    assert sum(count for count, _ in batches) == 5
+    assert max(count for count, _ in batches) == 2
+
+
+def test_a_request_that_was_given_up_is_not_run(batched):
+    async def steps(ask, model):
+        first = await held(ask, model, rows(1))
+        given_up, other = ask(rows(2)), ask(rows(3))
+        await turns()
+        given_up.cancel()
+        await turns()
+        model.free.set()
+        await asyncio.gather(first, other)
+        return model.batches
+
+    assert batched(steps) == [(1, 1), (1, 1)]
+
+
+def test_without_batching_each_request_runs_by_itself_and_several_at_once(run_async):
+    async def go():
+        model, scheduler = Doubling(), Scheduler(None, threads=3)
+        model.free.clear()
+        asked = [
+            asyncio.ensure_future(scheduler.run("model", model, SIGNATURE, {"x": rows(n)}, ("y",))) for n in range(3)
+        ]
+        for _ in asked:
+            assert await asyncio.get_running_loop().run_in_executor(None, model.begun.acquire, True, 10)
+        model.free.set()
+        answers = [outputs["y"].item() for outputs in await asyncio.gather(*asked)]
+        scheduler.close()
+        return answers, model.batches
+
+    assert run_async(go()) == ([0, 2, 4], [(1, 1)] * 3)
+
+
+def test_a_model_whose_outputs_do_not_count_samples_is_not_batched(run_async):
+    class Summing(Doubling):
+        def run(self, signature, inputs, outputs):
+            super().run(signature, inputs, outputs)
+            return {"y": inputs["x"].sum(keepdims=True)[0]}
+
+    async def go():
+        model, scheduler = Summing(), Scheduler(BatchingOptions(num_batch_threads=1))
+        unknown = Signature("s", "", {"x": X}, {"y": TensorSpec("y:0", "float", FLOAT, None, 1)})
+
+        def ask(n):
+            return asyncio.ensure_future(scheduler.run("model", model, unknown, {"x": rows(n, n)}, ("y",)))
+
+        first = await held(ask, model, 1)
+        others = [ask(n) for n in (2, 3)]
+        await turns()
+        model.free.set()
+        answers = [(await future)["y"].item() for future in (first, *others)]
+        scheduler.close()
+        return answers
+
+    assert run_async(go()) == [2, 4, 6]
+
+
+def test_the_parameters_file_is_that_of_tensorflow_serving():
+    text = """
+        max_batch_size { value: 128 } batch_timeout_micros { value: 500 } max_enqueued_batches { value: 7 }
+        num_batch_threads { value: 3 } allowed_batch_sizes: 32 allowed_batch_sizes: 128
+        pad_variable_length_inputs: true enable_large_batch_splitting { value: true }
+    """
+    options = BatchingOptions.from_proto(text_format.Parse(text, messages.BatchingParameters()))
+    assert options == BatchingOptions(128, 500, 7, 3, (32, 128), True, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_batch_size { value: 0 }", "max_batch_size must be positive; was 0"),
+        ("batch_timeout_micros { value: -1 }", "batch_timeout_micros must be non-negative; was -1"),
+        ("allowed_batch_sizes: 4 allowed_batch_sizes: 2", "must be monotonically increasing"),
+        ("max_batch_size { value: 8 } allowed_batch_sizes: 4", "must match max_batch_size; last entry was 4; expected 8"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(text, message):
+    with pytest.raises(ServingError, match=message):
+        BatchingOptions.from_proto(text_format.Parse(text, messages.BatchingParameters()))

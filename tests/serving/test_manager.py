@@ -1,0 +1,324 @@
+import contextlib
+import threading
+
+import pytest
+
+from experiments_manager.serving.errors import Code, ServingError
+from experiments_manager.serving.manager import LoadingOptions, ModelManager
+from experiments_manager.serving.versions import ModelConfig, State, VersionPolicy, list_versions
+
+
+class FakeModel:
+    """A version without TensorFlow: a folder with a file `content`, which cannot be loaded where that says `broken`."""
+
+    def __init__(self, path):
+        self.content = (path / "content").read_text()
+        if "broken" in self.content:
+            raise ValueError(f"the content is {self.content}")
+        self.closed = False
+
+    def close(self):
+        self.closed = True
+
+
+class Books:
+    """A manager with the changes that it told of, and ways to wait for them."""
+
+    def __init__(self, configs, load=FakeModel, **options):
+        self.changed = threading.Condition()
+        self.events = []
+        loading = {"poll_seconds": 0.01, "max_load_retries": 0, "retry_seconds": 0.01, **options.pop("loading", {})}
+        self.manager = ModelManager(
+            configs, load, options=LoadingOptions(**loading), on_change=self._note, **options
+        )
+        self.manager.start()
+
+    def _note(self, name, status):
+        with self.changed:
+            self.events.append((name, status.version, status.state, status.message))
+            self.changed.notify_all()
+
+    def wait_for(self, version, state, name="model"):
+        def happened():
+            return any(event[:3] == (name, version, state) for event in self.events)
+
+        with self.changed:
+            assert self.changed.wait_for(happened, 10), self.events
+
+    def states(self, name="model"):
+        return {status.version: status.state for status in self.manager.statuses(name)}
+
+    def order(self):
+        return [(version, state) for _, version, state, _ in self.events]
+
+
+@pytest.fixture
+def base_path(tmp_path):
+    path = tmp_path / "models"
+    path.mkdir()
+    return path
+
+
+def add(base_path, version, content="fine"):
+    stage = base_path / f".stage-{version}"
+    stage.mkdir(parents=True)
+    (stage / "content").write_text(content)
+    stage.rename(base_path / str(version))
+
+
+def remove(base_path, version):
+    (base_path / str(version)).rename(base_path / f".gone-{version}")
+
+
+@pytest.fixture
+def serve(base_path):
+    """Starts a manager of the model `model`; every one is closed at the end."""
+    opened = []
+
+    def start(policy=None, labels=None, configs=None, **options):
+        config = ModelConfig("model", base_path, policy or VersionPolicy(), labels or {})
+        opened.append(Books(configs or [config], **options))
+        return opened[-1]
+
+    yield start
+    for books in opened:
+        books.manager.close()
+
+
+def test_the_newest_version_is_served_and_others_are_not(serve, base_path):
+    for version in (1, 2, 10):
+        add(base_path, version)
+    books = serve()
+    assert books.manager.wait_until_ready(10)
+    with books.manager.get("model") as lease:
+        assert (lease.name, lease.version) == ("model", 10)
+    with pytest.raises(ServingError, match=r"^Servable not found for request: Specific\(model, 2\)$") as refused:
+        books.manager.get("model", 2)
+    assert refused.value.code == Code.NOT_FOUND
+
+
+def test_a_new_version_is_loaded_before_the_old_one_goes(serve, base_path):
+    add(base_path, 1)
+    books = serve()
+    books.wait_for(1, State.AVAILABLE)
+    add(base_path, 2)
+    books.wait_for(1, State.END)
+    order = books.order()
+    assert order.index((2, State.AVAILABLE)) < order.index((1, State.UNLOADING)) < order.index((1, State.END))
+    assert books.states() == {1: State.END, 2: State.AVAILABLE}
+
+
+def test_a_request_in_flight_finishes_on_its_version(serve, base_path):
+    add(base_path, 1)
+    books = serve()
+    books.wait_for(1, State.AVAILABLE)
+    with books.manager.get("model") as lease:
+        add(base_path, 2)
+        books.wait_for(1, State.UNLOADING)
+        assert not lease.model.closed
+        assert books.states()[1] == State.UNLOADING
+        with books.manager.get("model") as newer:
+            assert newer.version == 2
+    books.wait_for(1, State.END)
+    assert lease.model.closed
+
+
+def test_a_version_that_fails_is_reported_with_its_reason_and_replaces_nothing(serve, base_path):
+    add(base_path, 1)
+    books = serve()
+    books.wait_for(1, State.AVAILABLE)
+    add(base_path, 2, "broken")
+    books.wait_for(2, State.END)
+    newest, older = books.manager.statuses("model")
+    assert (newest.version, newest.state, newest.code) == (2, State.END, Code.INTERNAL)
+    assert newest.message == "the content is broken"
+    assert (older.version, older.state, older.message) == (1, State.AVAILABLE, "")
+    with books.manager.get("model") as lease:
+        assert lease.version == 1
+
+
+def test_a_version_that_fails_is_tried_again_as_often_as_allowed(serve, base_path):
+    attempts = []
+
+    def load(path):
+        attempts.append(path.name)
+        if len(attempts) < 3:
+            raise OSError("the disk is away")
+        return FakeModel(path)
+
+    add(base_path, 1)
+    books = serve(load=load, loading={"max_load_retries": 2})
+    books.wait_for(1, State.AVAILABLE)
+    assert attempts == ["1", "1", "1"]
+    assert [message for _, _, state, message in books.events if state == State.LOADING][1] == "the disk is away"
+
+
+def test_a_version_that_failed_for_good_is_tried_anew_when_its_files_change(serve, base_path):
+    add(base_path, 1, "broken")
+    books = serve()
+    books.wait_for(1, State.END)
+    assert not books.manager.wait_until_ready(0)
+    (base_path / "1" / "content").write_text("mended")
+    books.wait_for(1, State.AVAILABLE)
+
+
+def test_a_version_takes_over_only_after_its_warm_up(serve, base_path):
+    warmed = threading.Event()
+    add(base_path, 1)
+    books = serve(warm_up=lambda model, path: warmed.wait(10))
+    books.wait_for(1, State.LOADING)
+    with pytest.raises(ServingError, match=r"^Servable not found for request: Latest\(model\)$"):
+        books.manager.get("model")
+    warmed.set()
+    books.wait_for(1, State.AVAILABLE)
+    assert books.manager.get("model").version == 1
+
+
+def test_a_version_whose_warm_up_fails_is_closed_and_not_served(serve, base_path):
+    models = []
+
+    def warm_up(model, path):
+        models.append(model)
+        raise ServingError(Code.INVALID_ARGUMENT, "its warm-up request is wrong")
+
+    add(base_path, 1)
+    books = serve(warm_up=warm_up)
+    books.wait_for(1, State.END)
+    [status] = books.manager.statuses("model")
+    assert (status.code, status.message) == (Code.INVALID_ARGUMENT, "its warm-up request is wrong")
+    assert models[0].closed
+
+
+@pytest.mark.parametrize(
+    ("policy", "served"),
+    [
+        (VersionPolicy("latest", count=2), {3, 7}),
+        (VersionPolicy("all"), {1, 3, 7}),
+        (VersionPolicy("specific", versions=(1, 7, 9)), {1, 7}),
+    ],
+)
+def test_the_policy_decides_which_versions_are_served(serve, base_path, policy, served):
+    for version in (1, 3, 7):
+        add(base_path, version)
+    books = serve(policy)
+    for version in served:
+        books.wait_for(version, State.AVAILABLE)
+    assert set(books.states()) == served
+
+
+def test_versions_that_disappear_are_unloaded(serve, base_path):
+    add(base_path, 1)
+    books = serve()
+    books.wait_for(1, State.AVAILABLE)
+    remove(base_path, 1)
+    books.wait_for(1, State.END)
+    with pytest.raises(ServingError, match=r"Servable not found for request: Latest\(model\)"):
+        books.manager.get("model")
+
+
+def test_a_base_path_that_cannot_be_read_changes_nothing(serve, base_path):
+    add(base_path, 1)
+    books = serve()
+    books.wait_for(1, State.AVAILABLE)
+    base_path.rename(base_path.parent / "away")
+    with books.manager._changed:  # until it has looked
+        assert books.manager._changed.wait_for(lambda: books.manager._polled["model"], 10)
+    with books.manager.get("model") as lease:
+        assert lease.version == 1
+
+
+def test_a_missing_base_path_is_told_and_waited_for(serve, base_path):
+    base_path.rmdir()
+    books = serve()
+    assert not books.manager.wait_until_ready(0.1)
+    assert "Could not find base path" in books.manager.problems()["model"]
+    add(base_path, 1)
+    assert books.manager.wait_until_ready(10)
+    assert books.manager.problems() == {}
+
+
+def test_folders_that_are_no_versions_are_passed_over(base_path):
+    for name in ("1", "007", "-3", "1.5", "latest", ".stage-4", "99999999999999999999", "²", "٣"):
+        (base_path / name).mkdir()
+    (base_path / "5").write_text("a file")
+    assert sorted(list_versions(base_path)) == [1, 7]
+
+
+@pytest.mark.parametrize("name", ["", "other", "../models", "model/1", "model\0"])
+def test_a_name_that_is_not_configured_reaches_nothing(serve, base_path, name):
+    add(base_path, 1)
+    books = serve()
+    books.wait_for(1, State.AVAILABLE)
+    with pytest.raises(ServingError) as refused:
+        books.manager.get(name)
+    assert refused.value.code == (Code.NOT_FOUND if name else Code.INVALID_ARGUMENT)
+
+
+def test_labels_name_versions_and_can_be_moved(serve, base_path):
+    for version in (1, 2):
+        add(base_path, version)
+    both = VersionPolicy("specific", versions=(1, 2))
+    books = serve(both, {"stable": 1, "canary": 2})
+    books.wait_for(1, State.AVAILABLE)
+    books.wait_for(2, State.AVAILABLE)
+    assert books.manager.get("model", label="stable").version == 1
+    books.manager.reload([ModelConfig("model", base_path, both, {"stable": 2})], 10)
+    assert books.manager.get("model", label="stable").version == 2
+    with pytest.raises(ServingError, match="^Unrecognized servable version label: canary$") as refused:
+        books.manager.get("model", label="canary")
+    assert refused.value.code == Code.INVALID_ARGUMENT
+
+
+def test_a_label_cannot_name_a_version_that_is_not_available(serve, base_path):
+    add(base_path, 1)
+    books = serve(labels={"stable": 1})
+    books.wait_for(1, State.AVAILABLE)
+    with pytest.raises(ServingError, match="isn't currently available") as refused:
+        books.manager.reload([ModelConfig("model", base_path, labels={"stable": 5})], 10)
+    assert refused.value.code == Code.FAILED_PRECONDITION
+    assert books.manager.get("model", label="stable").version == 1
+
+
+def test_a_reload_brings_models_and_takes_them(serve, base_path, tmp_path):
+    add(base_path, 1)
+    add(tmp_path / "others", 4)
+    books = serve()
+    books.wait_for(1, State.AVAILABLE)
+    books.manager.reload([ModelConfig("other", tmp_path / "others")], 10)
+    assert books.manager.get("other").version == 4
+    books.wait_for(1, State.END)
+    with pytest.raises(ServingError, match=r"Latest\(model\)"):
+        books.manager.get("model")
+
+
+def test_a_reload_with_a_model_that_does_not_load_says_why_and_keeps_the_others(serve, base_path, tmp_path):
+    add(base_path, 1)
+    add(tmp_path / "others", 1, "broken")
+    books = serve()
+    books.wait_for(1, State.AVAILABLE)
+    with pytest.raises(ServingError, match="Some models did not become available: .*the content is broken"):
+        books.manager.reload([ModelConfig("model", base_path), ModelConfig("other", tmp_path / "others")], 10)
+    assert books.manager.get("model").version == 1
+
+
+def test_states_of_models_and_versions_that_do_not_exist_are_not_found(serve, base_path):
+    add(base_path, 1)
+    books = serve()
+    books.wait_for(1, State.AVAILABLE)
+    with pytest.raises(ServingError, match="^Could not find any versions of model other$"):
+        books.manager.statuses("other")
+    with pytest.raises(ServingError, match="^Could not find version 7 of model model$"):
+        books.manager.statuses("model", 7)
+
+
+def test_closing_waits_for_nobody_and_closes_what_is_idle(serve, base_path):
+    add(base_path, 1)
+    books = serve()
+    books.wait_for(1, State.AVAILABLE)
+    with books.manager.get("model") as lease:
+        pass
+    books.manager.close()
+    assert lease.model.closed
+    with contextlib.suppress(ServingError):
+        books.manager.get("model")
+        pytest.fail("a closed manager gave out a version")
