@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import platform
 import re
 import tempfile
 import time
@@ -208,7 +209,11 @@ def model_description(version: str, run_id: str) -> str:
     import tensorflow as tf
 
     flavours = {
-        "python_function": {"loader_module": "mlflow.tensorflow", "env": {"virtualenv": "python_env.yaml"}},
+        "python_function": {
+            "loader_module": "mlflow.tensorflow",
+            "python_version": platform.python_version(),
+            "env": {"virtualenv": "python_env.yaml"},
+        },
         "tensorflow": {
             "saved_model_dir": "saved_model",
             "meta_graph_tags": ["serve"],
@@ -227,8 +232,6 @@ def model_description(version: str, run_id: str) -> str:
 
 
 def _log_model_files(client: MlflowClient, run_id: str, version: str) -> None:
-    import platform
-
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as name:

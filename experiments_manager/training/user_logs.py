@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from experiments_manager.settings import Lazy
+from experiments_manager.training.event_marks import drop_from, mark_epoch
 
 if TYPE_CHECKING:
     from experiments_manager.runs import Run
@@ -34,6 +35,8 @@ class UserLogs:
         self._experiment, self._run = experiment, run
         self._wanted = experiment.settings.tensorboard and experiment.settings.has("tensorboard_logs")
         self._writer: tf.summary.SummaryWriter | None = None
+        self._is_writing = False
+        self._last_epoch = 0
 
     @property
     def folder(self) -> Path:
@@ -68,13 +71,24 @@ class UserLogs:
     @contextlib.contextmanager
     def _default_writer(self, epoch: int) -> Any:
         """A disk that cannot be written to costs these logs and nothing else."""
-        try:
-            if self._writer is None:
-                self._writer = tf.summary.create_file_writer(str(self.folder))
-        except (OSError, tf.errors.OpError) as error:
-            logger.warning("Summaries cannot be written to %s: %s. Training goes on without.", self.folder, error)
-            self._writer = tf.summary.create_noop_writer()
+        if self._writer is None or epoch <= self._last_epoch:  # training went back to an earlier epoch
+            self._open(epoch)
+        self._last_epoch = epoch
         with self._writer.as_default(step=epoch):
             yield
         with contextlib.suppress(tf.errors.OpError):
+            if self._is_writing:
+                mark_epoch(self._writer, epoch)
             self._writer.flush()
+
+    def _open(self, epoch: int) -> None:
+        """Opens a file for what is written from an epoch on, and drops what was written of it before."""
+        if self._writer is not None:
+            self._writer.close()
+        drop_from(self.folder, epoch)
+        try:
+            self._writer = tf.summary.create_file_writer(str(self.folder))
+            self._is_writing = True
+        except (OSError, tf.errors.OpError) as error:
+            logger.warning("Summaries cannot be written to %s: %s. Training goes on without.", self.folder, error)
+            self._writer, self._is_writing = tf.summary.create_noop_writer(), False

@@ -1,10 +1,13 @@
 """The hook `tensorboard_logs`."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from experiments_manager.settings import UserCodeError
+from experiments_manager.training.event_marks import drop_from, mark_epoch
 
 HOOK = """
     seen = []
@@ -45,6 +48,40 @@ def test_the_hook_sees_the_averaged_weights_that_were_validated(experiment):
     kernel, bias = trained.settings.module.seen[-1][2]
     assert np.array_equal(kernel, trained.tensors["averages/0000"])
     assert np.array_equal(bias, trained.tensors["averages/0001"])
+
+
+def test_a_resumed_run_shows_each_of_its_epochs_once_whatever_steps_the_hook_names(experiment, resume):
+    trained = experiment(HOOK, {"epochs": 3})
+    assert [step for tag, step, _ in events(trained.run) if tag == "twice"] == [100, 200, 300]
+    for file in trained.run.checkpoints_dir.iterdir():  # as if it had been killed before the first checkpoint
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    resumed = resume(trained.run.path, {"epochs": 2})
+    assert [step for tag, step, _ in events(resumed.run) if tag == "twice"] == [100, 200]
+    more = resume(trained.run.path, {"epochs": 4})
+    assert [(step, value) for tag, step, value in events(more.run) if tag == "twice"] == [
+        (100, 2.0),
+        (200, 4.0),
+        (300, 6.0),
+        (400, 8.0),
+    ]
+
+
+def test_what_was_written_from_an_epoch_on_is_dropped_with_a_record_that_was_cut_off(tmp_path):
+    for epochs in ([1, 2], [3, 4]):
+        writer = tf.summary.create_file_writer(str(tmp_path))
+        for epoch in epochs:
+            with writer.as_default(step=1000 - epoch):
+                tf.summary.scalar("value", epoch)
+            mark_epoch(writer, epoch)
+        writer.close()
+    first, second = sorted(tmp_path.iterdir())
+    second.write_bytes(second.read_bytes()[:-9])
+    drop_from(tmp_path, 4)
+    records = [len(list(tf.data.TFRecordDataset(str(file)))) for file in (first, second)]
+    assert records == [5, 3]  # what the file is, then value and mark of each epoch
+    drop_from(tmp_path, 2)
+    assert [file.name for file in tmp_path.iterdir()] == [first.name]
+    assert len(list(tf.data.TFRecordDataset(str(first)))) == 3
 
 
 def test_without_tensorboard_the_hook_is_not_called(experiment):
