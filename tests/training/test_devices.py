@@ -31,7 +31,7 @@ from experiments_manager.training.events import Watcher
 from experiments_manager.training.runner import resume_run, start_run
 from experiments_manager.runs import open_run
 
-logs, messages, devices = [], [], []
+logs, messages, devices, norms = [], [], [], []
 
 class Recorder(Watcher):
     def on_start(self, start):
@@ -39,6 +39,7 @@ class Recorder(Watcher):
 
     def on_epoch(self, report):
         logs.append(report.logs)
+        norms.append(report.measures["gradient_norm"])
 
     def on_message(self, text):
         messages.append(text)
@@ -52,7 +53,7 @@ tensors = read_latest(result.run_dir / "checkpoints")[1].tensors
 weights = {name: value.numpy().tolist() for name, value in tensors.items() if name.startswith(("model", "averages"))}
 served = tf.saved_model.load(str(result.exported_model)).signatures["serving_default"]
 answer = served(position=tf.ones([2, 3]))["height"].numpy().tolist()
-print(json.dumps({"logs": logs, "messages": messages, "devices": devices[0], "weights": weights, "answer": answer}))
+print(json.dumps({"logs": logs, "norms": norms, "messages": messages, "devices": devices[0], "weights": weights, "answer": answer}))
 """
 
 
@@ -85,6 +86,7 @@ def test_two_devices_give_the_losses_of_one_and_keep_equal_averages(train_on):
     assert (one["messages"], two["messages"]) == ([], [])
     for single, mirrored in zip(one["logs"], two["logs"], strict=True):
         assert mirrored == pytest.approx(single, abs=1e-5)
+    assert two["norms"] == pytest.approx(one["norms"], rel=1e-4)
     for name, values in one["weights"].items():
         assert _flat(two["weights"][name]) == pytest.approx(_flat(values), abs=1e-5), name
     assert _flat(two["answer"]) == pytest.approx(_flat(one["answer"]), abs=1e-5)
@@ -93,7 +95,7 @@ def test_two_devices_give_the_losses_of_one_and_keep_equal_averages(train_on):
 @pytest.mark.slow
 def test_a_run_on_two_devices_resumes_to_the_bit(train_on):
     whole, resumed = train_on(2), train_on(2, epochs=1)
-    assert resumed["logs"] == whole["logs"]
+    assert (resumed["logs"], resumed["norms"]) == (whole["logs"], whole["norms"])
     assert resumed["weights"] == whole["weights"]
 
 
