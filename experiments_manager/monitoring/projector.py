@@ -73,22 +73,24 @@ class Projector(Watcher):
                 atomic.remove_leftovers(self._logs_dir / "embeddings")
                 self._keep([found for found in self._sets() if found["epoch"] < start.first_epoch])
         except OSError as error:
-            self._say(f"Embeddings cannot be written to {self._logs_dir}: {error.strerror}. Training goes on.")
+            self._say_unwritable(error)
 
     def on_validated(self, view: ModelView) -> None:
         """Writes a set where this epoch's turn has come."""
         if self._every and view.epoch % self._every == 0:
-            earlier = [found for found in self._sets() if found["epoch"] < view.epoch]
+            earlier = [found | {"best": False} for found in self._sets() if found["epoch"] < view.epoch]
             self._write(view, earlier, is_best=False)
 
     def on_best(self, view: ModelView) -> None:
         """Writes the set of the best weights, or marks it where it stands already."""
-        others = [found for found in self._sets() if found["epoch"] != view.epoch]
-        if len(others) == len(self._sets()):
-            self._write(view, others, is_best=True)
+        sets = [found | {"best": found["epoch"] == view.epoch} for found in self._sets()]
+        if not any(found["best"] for found in sets):
+            self._write(view, sets, is_best=True)
             return
-        [best] = [found for found in self._sets() if found["epoch"] == view.epoch]
-        self._keep([*others, best | {"best": True}])
+        try:
+            self._keep(sets)
+        except OSError as error:
+            self._say_unwritable(error)
 
     def _write(self, view: ModelView, others: list[dict[str, Any]], *, is_best: bool) -> None:
         samples = view.samples(self._samples, self._layers)
@@ -108,7 +110,7 @@ class Projector(Watcher):
             record |= self._write_set(record, points, shown, None if images is None else images[:count])
             self._keep([*others, record])
         except OSError as error:
-            self._say(f"Embeddings cannot be written to {self._logs_dir}: {error.strerror}. Training goes on.")
+            self._say_unwritable(error)
 
     def _can_be_shown(self, name: str, vectors: np.ndarray) -> bool:
         count, width = vectors.shape
@@ -187,6 +189,9 @@ class Projector(Watcher):
         for folder in (self._logs_dir / "embeddings").glob("epoch-*"):
             if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _say_unwritable(self, error: OSError) -> None:
+        self._say(f"Embeddings cannot be written to {self._logs_dir}: {error.strerror}. Training goes on.")
 
     def _say(self, text: str, *, asked_for: bool = True) -> None:
         """Says a sentence once in a run; as a warning only where the user asked for what is missing."""
