@@ -3,7 +3,8 @@
 The experiments in `survival/` cover, each in a run of some seconds: arrays with an `augment` hook, batch normalisation,
 a falling learning rate and early stopping; random operations in a pipeline's map, two inputs and accumulated gradients;
 a pipeline whose iterator is saved, in float16 with a growing loss scale; short epochs that share the build of a
-shuffled pipeline; a Python generator. Dropout is everywhere, and all checkpoints fall inside epochs.
+shuffled pipeline; a Python generator. Dropout is everywhere, and all checkpoints fall inside epochs. What is compared
+includes the curves that TensorBoard shows by epoch and by step, which are not written in step with checkpoints.
 """
 
 import csv
@@ -41,6 +42,14 @@ def test_the_manifest_says_how_the_place_in_the_data_is_found_again(laboratory, 
     laboratory.undisturbed(name)
     manifest = json.loads((laboratory.folder / "undisturbed" / name / "run.json").read_text())
     assert (manifest["state"], manifest["data_position"]) == ("finished", position)
+
+
+def test_the_curves_by_step_have_each_step_once(laboratory):
+    _, killed, _ = laboratory.killed("random_map")
+    steps = [step for step, _ in killed.curves["train/by_step: by_step/gradient_norm"]]
+    assert steps == list(range(4, killed.progress["global_step"] + 1, 4))
+    validated = [step for step, _ in killed.curves["validation/by_step: by_step/loss"]]
+    assert validated == [step for _, step in killed.rows]
 
 
 def test_the_experiments_show_what_they_are_there_for(laboratory):

@@ -6,7 +6,8 @@ Each example is trained once without interruption. Then the very same command li
 auto`, is started in another working directory again and again, and killed (SIGKILL) at moments of chance: during
 start-up, training, the writing of a checkpoint, an export; until a process is quick enough to finish. What came out
 must be equal: every tensor of the last checkpoint bit for bit (weights, averages, optimiser, seeds, best weights), the
-progress in it (best epoch, early stopping), `metrics.csv` byte for byte, and the variables of the newest version.
+progress in it (best epoch, early stopping), `metrics.csv` byte for byte, the variables of the newest version, and the
+curves that TensorBoard shows, by epoch and by step: no step twice, none missing, and all values but those of times.
 
 Last, the digits run is asked to stop by SIGTERM, and the time until the process has ended is measured.
 """
@@ -41,6 +42,8 @@ DEADLINE = 300.0
 MOMENTS = {"anywhere": 0.15, "training": 0.5, "checkpoint": 0.2, "export": 0.15}
 """Moments of a kill, and how often each is chosen. Most let the process begin to train, which takes it five seconds."""
 MOST_KILLS_OF_ONE_RUN = 15
+TIMES = ("seconds", "wait", "memory")
+"""Words in names of curves that are another in each process."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,14 +65,24 @@ CASES = {
     "regression": Case(
         "regression",
         ROOT / "examples/regression/mysettings_curve_fitting.py",
-        ("checkpoint_every_steps=7", "epochs=400", "early_stopping_patience=40"),
+        ("checkpoint_every_steps=7", "epochs=400", "early_stopping_patience=40", "log_every_steps=4"),
     ),
     "digits": Case(
         "digits",
         ROOT / "examples/classification/mysettings_digits.py",
-        ("model_file=model_cnn.py", "checkpoint_every_steps=9", "epochs=40", "early_stopping_patience=3"),
+        (
+            "model_file=model_cnn.py",
+            "checkpoint_every_steps=9",
+            "epochs=40",
+            "early_stopping_patience=3",
+            "log_every_steps=4",
+        ),
     ),
-    "recurrent": Case("recurrent", ROOT / "examples/recurrent/mysettings_sequences.py", ("checkpoint_every_steps=13",)),
+    "recurrent": Case(
+        "recurrent",
+        ROOT / "examples/recurrent/mysettings_sequences.py",
+        ("checkpoint_every_steps=13", "log_every_steps=5"),
+    ),
 }
 
 
@@ -158,6 +171,8 @@ class Outcome:
     """Every tensor of the last checkpoint, and the newest version's variables, as bytes."""
     progress: dict[str, Any]
     version: int | None
+    curves: dict[str, list[tuple[int, float | None]]]
+    """Step and value of each point that TensorBoard shows, by folder and name; no value where it is a time."""
 
     @property
     def rows(self) -> list[tuple[int, int]]:
@@ -194,7 +209,30 @@ def outcome_of(run_dir: Path) -> Outcome:
         tensors=tensors,
         progress=snapshot.progress.to_json(),
         version=version,
+        curves=curves_of(run_dir / "logs"),
     )
+
+
+def curves_of(logs_dir: Path) -> dict[str, list[tuple[int, float | None]]]:
+    """Reads the event files of a run as TensorBoard does."""
+    from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    curves = {}
+    for group in ("train", "validation", "train/by_step", "validation/by_step"):
+        accumulator = EventAccumulator(str(logs_dir / group), size_guidance={"tensors": 0})
+        if (logs_dir / group).is_dir():
+            accumulator.Reload()
+        for tag in accumulator.Tags()["tensors"]:
+            is_time = any(word in tag for word in TIMES)
+            points = [
+                (event.step, None if is_time else make_ndarray(event.tensor_proto).tolist())
+                for event in accumulator.Tensors(tag)
+            ]
+            # A short epoch may lack a time: a process does not count the first call, which it compiles.
+            if not is_time or "memory" in tag:
+                curves[f"{group}: {tag}"] = points
+    return curves
 
 
 def differences(expected: Outcome, got: Outcome) -> list[str]:
@@ -206,6 +244,9 @@ def differences(expected: Outcome, got: Outcome) -> list[str]:
     ]
     if expected.metrics != got.metrics:
         found.append("metrics.csv")
+    names = sorted(expected.curves.keys() | got.curves.keys())
+    other = [name for name in names if expected.curves.get(name) != got.curves.get(name)]
+    found += [f"curves in TensorBoard: {', '.join(other)}"] if other else []
     names = sorted(expected.tensors.keys() | got.tensors.keys())
     other = [name for name in names if expected.tensors.get(name) != got.tensors.get(name)]
     return found + ([f"{len(other)} of {len(names)} tensors: {', '.join(other[:4])} …"] if other else [])

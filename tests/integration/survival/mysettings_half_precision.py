@@ -12,6 +12,8 @@ metrics = ["accuracy"]
 learning_rate = 0.003
 mixed_precision = "float16"
 checkpoint_every_steps = 23
+log_every_steps = 5
+histogram_every = 1
 
 
 def dataset(split, batch_size):

@@ -11,6 +11,7 @@ loss = "mse"
 learning_rate = 0.01
 gradient_accumulation_steps = 3
 checkpoint_every_steps = 29
+log_every_steps = 4
 
 
 def dataset(split, batch_size):

@@ -11,6 +11,7 @@ early_stopping_patience = None
 loss = "mse"
 learning_rate = 0.01
 checkpoint_every_steps = 7
+log_every_steps = 5
 
 
 def dataset(split, batch_size):
