@@ -179,7 +179,8 @@ class GrpcServer:
             error = ServingError(Code.INTERNAL, f"{type(problem).__name__}: {problem}")
         finally:
             if self._metrics is not None:
-                name = method.model_of(request) if request is not None else ""
+                asked = method.model_of(request) if request is not None else ""
+                name = asked if asked in self._handlers.manager.names else ""  # names that exist nowhere would pile up
                 status = error.code.name if error else "OK"
                 self._metrics.observe_request(name, method.api, "GRPC", status, time.perf_counter() - started)
         await context.abort(_STATUS[error.code], error.message[:_DETAILS_LIMIT])

@@ -1,0 +1,221 @@
+import asyncio
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from experiments_manager.serving import messages, tensors
+from experiments_manager.serving.errors import ServerStartError
+
+X = np.array([[1, 2, 3]], np.float32)
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+
+
+@pytest.fixture(scope="module")
+def base_path(saved_models, tmp_path_factory):
+    path = tmp_path_factory.mktemp("grpc") / "linear"
+    saved_models.publish(saved_models.linear, path, 1)
+    return path
+
+
+@pytest.fixture
+def talk(base_path, run_async):
+    """Starts a server in this process, calls a coroutine function with it and a channel, and stops it."""
+    from experiments_manager.serving.batching import BatchingOptions
+    from experiments_manager.serving.grpc_server import GrpcOptions
+    from experiments_manager.serving.server import Server, ServerOptions
+    from experiments_manager.serving.versions import ModelConfig
+
+    def talk(steps, *, address=None, **options):
+        async def go():
+            max_in_flight = options.pop("max_in_flight", 0)
+            server = Server(
+                ServerOptions(
+                    [ModelConfig("linear", base_path)],
+                    GrpcOptions(**{"port": 0, **options}),
+                    batching=BatchingOptions(),
+                    max_in_flight=max_in_flight,
+                )
+            )
+            try:
+                await server.start()
+                where = address or f"127.0.0.1:{server.grpc.port}"
+                async with grpc.aio.insecure_channel(where) as channel:
+                    return await steps(server, channel)
+            finally:
+                await server.stop()
+
+        return run_async(go())
+
+    return talk
+
+
+def predict_bytes(x=X, model="linear", typed=False):
+    request = messages.raw.PredictRequest()
+    request.model_spec.name = model
+    tensors.to_proto(x, request.inputs["x"], typed=typed)
+    return request.SerializeToString()
+
+
+def outputs_of(answer):
+    response = messages.PredictResponse.FromString(answer)
+    return {name: tensors.to_array(value) for name, value in response.outputs.items()}
+
+
+async def refusal(call):
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call
+    return refused.value.code(), refused.value.details()
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_the_own_messages_and_those_of_tensorflow_serving_understand_each_other(talk, typed):
+    async def steps(server, channel):
+        return await channel.unary_unary(PREDICT)(predict_bytes(typed=typed))
+
+    np.testing.assert_array_equal(outputs_of(talk(steps))["y"], 2 * X + 1)
+
+
+def test_the_stubs_of_tensorflow_serving_work(talk):
+    import tensorflow as tf
+    from tensorflow_serving.apis import (
+        get_model_status_pb2,
+        model_service_pb2_grpc,
+        predict_pb2,
+        prediction_service_pb2_grpc,
+    )
+
+    async def steps(server, channel):
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "linear"
+        request.inputs["x"].CopyFrom(tf.make_tensor_proto(X))
+        answer = await prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request)
+        status = get_model_status_pb2.GetModelStatusRequest()
+        status.model_spec.name = "linear"
+        return answer, await model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(status)
+
+    answer, status = talk(steps)
+    assert not answer.outputs["y"].tensor_content
+    np.testing.assert_array_equal(tf.make_ndarray(answer.outputs["y"]), 2 * X + 1)
+    assert (answer.model_spec.version.value, answer.model_spec.signature_name) == (1, "serving_default")
+    assert [entry.state for entry in status.model_version_status] == [30]
+
+
+def test_many_clients_get_their_own_answers(talk):
+    async def steps(server, channel):
+        ask = channel.unary_unary(PREDICT)
+        return await asyncio.gather(*[ask(predict_bytes(X * n)) for n in range(64)])
+
+    for n, answer in enumerate(talk(steps)):
+        np.testing.assert_array_equal(outputs_of(answer)["y"], 2 * (X * n) + 1)
+
+
+@pytest.mark.parametrize("method", ["Predict", "Classify", "Regress", "MultiInference", "GetModelMetadata"])
+def test_bytes_that_are_no_message_are_refused(talk, method):
+    async def steps(server, channel):
+        ask = channel.unary_unary(f"/tensorflow.serving.PredictionService/{method}")
+        code, details = await refusal(ask(b"\xff" * 20))
+        return code, details, outputs_of(await channel.unary_unary(PREDICT)(predict_bytes()))
+
+    code, details, outputs = talk(steps)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert details.startswith(f"The request is no valid message for {method}: ")
+    assert "y" in outputs
+
+
+def test_codes_and_words_of_errors_reach_the_client(talk):
+    async def steps(server, channel):
+        ask = channel.unary_unary(PREDICT)
+        return [
+            await refusal(ask(predict_bytes(model="other"))),
+            await refusal(channel.unary_unary("/tensorflow.serving.PredictionService/Guess")(b"")),
+        ]
+
+    missing, unknown = talk(steps)
+    assert missing == (grpc.StatusCode.NOT_FOUND, "Servable not found for request: Latest(other)")
+    assert unknown[0] == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_message_larger_than_allowed_is_refused(talk):
+    async def steps(server, channel):
+        return await refusal(channel.unary_unary(PREDICT)(predict_bytes(np.zeros((100, 3), np.float32))))
+
+    assert talk(steps, max_message_bytes=1000)[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_more_requests_in_flight_than_allowed_are_refused(talk):
+    async def steps(server, channel):
+        ask = channel.unary_unary(PREDICT)
+        server.handlers.in_flight += 1
+        refused = await refusal(ask(predict_bytes()))
+        server.handlers.in_flight -= 1
+        return refused, outputs_of(await ask(predict_bytes()))
+
+    refused, outputs = talk(steps, max_in_flight=1)
+    assert refused[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "y" in outputs
+
+
+def test_the_health_service_tells_whether_the_models_answer(talk):
+    async def steps(server, channel):
+        check = health_pb2_grpc.HealthStub(channel).Check
+        names = ["", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"]
+        return [(await check(health_pb2.HealthCheckRequest(service=name))).status for name in names]
+
+    assert talk(steps) == [health_pb2.HealthCheckResponse.SERVING] * 3
+
+
+def test_a_socket_in_the_file_system_answers_too(talk, tmp_path):
+    path = tmp_path / "serving.sock"
+
+    async def steps(server, channel):
+        return outputs_of(await channel.unary_unary(PREDICT)(predict_bytes()))
+
+    outputs = talk(steps, address=f"unix:{path}", port=None, socket_path=str(path))
+    np.testing.assert_array_equal(outputs["y"], 2 * X + 1)
+
+
+def test_a_port_that_is_in_use_is_named(talk):
+    async def steps(server, channel):
+        from experiments_manager.serving.grpc_server import GrpcOptions, GrpcServer
+
+        second = GrpcServer(server.handlers, GrpcOptions(port=server.grpc.port))
+        with pytest.raises(ServerStartError) as refused:
+            await second.start()
+        await second.stop(0)
+        return server.grpc.port, str(refused.value)
+
+    port, message = talk(steps)
+    assert message.startswith(f"Cannot listen for gRPC at 127.0.0.1:{port}")
+
+
+def test_requests_are_counted_by_model_and_status(talk):
+    async def steps(server, channel):
+        ask = channel.unary_unary(PREDICT)
+        await ask(predict_bytes())
+        await refusal(ask(predict_bytes(model="other")))
+        return server.metrics.page()
+
+    page = talk(steps)
+    assert ':tensorflow:serving:request_count{model_name="linear",status="OK"} 1\n' in page
+    assert ':tensorflow:serving:request_count{model_name="",status="NOT_FOUND"} 1\n' in page
+
+
+def test_a_client_that_gives_up_leaves_nothing_behind(talk):
+    async def steps(server, channel):
+        ask = channel.unary_unary(PREDICT)
+        for _ in range(20):
+            call = ask(predict_bytes())
+            await asyncio.sleep(0)
+            call.cancel()
+        for _ in range(200):
+            if server.handlers.in_flight == 0:
+                break
+            await asyncio.sleep(0.01)
+        users = server.manager._newest["linear"].users
+        return server.handlers.in_flight, users, outputs_of(await ask(predict_bytes()))
+
+    in_flight, users, outputs = talk(steps)
+    assert (in_flight, users) == (0, 0)
+    assert "y" in outputs
