@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import socket
 import time
 import urllib.request
 from pathlib import Path
@@ -64,6 +66,9 @@ def start_board(folder: Path, port: int | None = None) -> str:
     Raises:
         RunError: The port is taken, or TensorBoard does not answer.
     """
+    if port is not None:
+        _check_free(port)  # before a heavy import
+
     from absl import logging as absl_logging
     from tensorboard import default, program
 
@@ -83,9 +88,18 @@ def start_board(folder: Path, port: int | None = None) -> str:
     try:
         address = tensorboard.launch()
     except program.TensorBoardServerException as error:
-        raise RunError(f"{error.msg}. Expected a free port, got {port}. Leave --port out to take any.") from error
+        raise RunError(f"{error.msg}. Choose another --port, or leave it out to take any.") from error
     _wait_for_pages(address)
     return address
+
+
+def _check_free(port: int) -> None:
+    try:
+        with socket.create_server((HOST, port)):
+            pass
+    except OSError as error:
+        reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
+        raise RunError(f"Port {port} {reason}. Expected a free one. Choose another --port, or leave it out.") from error
 
 
 def _wait_for_pages(address: str) -> None:
