@@ -105,7 +105,6 @@ class Server:
             if not ready:
                 reasons = "; ".join(f"{name}: {reason}" for name, reason in self.manager.problems().items())
                 raise ServerStartError(f"Some models did not become available: {{{reasons}}}")
-            self._settle_memory()
         await self._assign_labels()
         if self.grpc is not None:
             await self.grpc.start()
@@ -165,13 +164,6 @@ class Server:
 
     def _loaded(self, path: Path, seconds: float, worked: bool) -> None:
         self.metrics.observe_load(str(path), "success" if worked else "fail", seconds)
-
-    @staticmethod
-    def _settle_memory() -> None:
-        """Keeps the many objects of TensorFlow's modules out of the garbage collector's way."""
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
 
 
 def make_loader(options: ServerOptions) -> Callable[[Path], Model]:
@@ -234,6 +226,7 @@ async def _run(
         await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
+            _settle_memory()
             if on_ready is not None and not ended.is_set():
                 on_ready(server)
             await ending
@@ -241,3 +234,10 @@ async def _run(
         for task in (starting, ending):
             task.cancel()
         await server.stop()
+
+
+def _settle_memory() -> None:
+    """Keeps the many objects of TensorFlow's modules out of the garbage collector's way, which else halts requests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

@@ -200,7 +200,7 @@ def throughput(folder: Path, rounds: int, seconds: float) -> None:
         places = {kind: stack.enter_context(serving(kind, folder / "cnn")) for kind in kinds}
         for kind, (port, pid) in places.items():
             if kind == "litserve":
-                running[kind] = (_http_load(port, image[0], expected[0], 32, stack), pid)
+                running[kind] = (_http_load(port, image[0], expected[0], 32), pid)
             else:
                 if kind != "echo":
                     check(port, image, expected)
@@ -232,7 +232,7 @@ def _grpc_load(port: int, body: bytes, clients: int, stack: contextlib.ExitStack
     return run
 
 
-def _http_load(port: int, x: np.ndarray, y: np.ndarray, clients: int, stack: contextlib.ExitStack) -> Callable[[float], int]:
+def _http_load(port: int, x: np.ndarray, y: np.ndarray, clients: int) -> Callable[[float], int]:
     """As `Load`, in HTTP/1.1."""
     import selectors
 
@@ -242,13 +242,18 @@ def _http_load(port: int, x: np.ndarray, y: np.ndarray, clients: int, stack: con
         urllib.request.Request(f"http://127.0.0.1:{port}/predict", body, {"Content-Type": "application/json"})
     ) as answer:
         np.testing.assert_allclose(json.load(answer)["outputs"], y, rtol=1e-4, atol=1e-5)
-    selector = selectors.DefaultSelector()
-    connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(clients)]
-    stack.callback(lambda: [connection.close() for connection in connections])
-    for connection in connections:
-        selector.register(connection, selectors.EVENT_READ)
 
     def run(seconds: float) -> int:
+        with contextlib.ExitStack() as opened:  # connections anew: idle ones are closed after some seconds
+            selector = opened.enter_context(selectors.DefaultSelector())
+            connections = [
+                opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(clients)
+            ]
+            for connection in connections:
+                selector.register(connection, selectors.EVENT_READ)
+            return ask(selector, connections, seconds)
+
+    def ask(selector: selectors.BaseSelector, connections: list[socket.socket], seconds: float) -> int:
         end = time.perf_counter() + seconds
         answered, open_requests = 0, clients
         for connection in connections:

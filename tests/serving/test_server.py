@@ -1,0 +1,166 @@
+import asyncio
+import signal
+import subprocess
+import sys
+import textwrap
+
+import grpc
+import numpy as np
+import pytest
+
+from experiments_manager.serving import messages, tensors
+from experiments_manager.serving.errors import ServerStartError
+
+X = np.array([[1, 2, 3]], np.float32)
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+
+
+def request_bytes():
+    request = messages.raw.PredictRequest()
+    request.model_spec.name = "linear"
+    tensors.to_proto(X, request.inputs["x"])
+    return request.SerializeToString()
+
+
+@pytest.fixture
+def base_path(saved_models, tmp_path):
+    saved_models.publish(saved_models.linear, tmp_path / "linear", 1)
+    return tmp_path / "linear"
+
+
+def options_for(base_path, **more):
+    from experiments_manager.serving.batching import BatchingOptions
+    from experiments_manager.serving.grpc_server import GrpcOptions
+    from experiments_manager.serving.manager import LoadingOptions
+    from experiments_manager.serving.server import ServerOptions
+    from experiments_manager.serving.versions import ModelConfig
+
+    arguments = {
+        "grpc": GrpcOptions(port=0),
+        "batching": BatchingOptions(),
+        "loading": LoadingOptions(poll_seconds=0.02, max_load_retries=0),
+        **more,
+    }
+    return ServerOptions([ModelConfig("linear", base_path)], **arguments)
+
+
+def test_no_request_fails_under_load_while_versions_come_and_go(saved_models, base_path, run_async):
+    from experiments_manager.serving.server import Server
+
+    async def go():
+        server = Server(options_for(base_path))
+        await server.start()
+        answers, done = [], asyncio.Event()
+
+        async def client(channel):
+            ask = channel.unary_unary(PREDICT)
+            while not done.is_set():
+                response = messages.PredictResponse.FromString(await ask(request_bytes()))
+                y = tensors.to_array(response.outputs["y"])
+                answers.append((response.model_spec.version.value, y.tolist()))
+
+        async def served(version):
+            while server.manager.statuses("linear", version)[0].state != 30:
+                await asyncio.sleep(0.01)
+
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc.port}") as channel:
+            clients = [asyncio.ensure_future(client(channel)) for _ in range(8)]
+            for version in range(2, 8):
+                source = saved_models.steeper if version % 2 == 0 else saved_models.linear
+                saved_models.publish(source, base_path, version)
+                while version not in server.manager._versions["linear"]:
+                    await asyncio.sleep(0.01)
+                await served(version)
+            done.set()
+            await asyncio.gather(*clients)  # raises where a request failed
+        await server.stop()
+        return answers
+
+    answers = run_async(go())
+    assert {version for version, _ in answers} >= {1, 7}
+    for version, y in answers:
+        assert y == ((5 if version % 2 == 0 else 2) * X + 1).tolist()
+
+
+def test_a_server_listens_only_when_its_models_answer(base_path, run_async):
+    from experiments_manager.serving.server import Server
+
+    version = base_path / "1"
+    version.rename(base_path / "later")
+
+    async def go():
+        server = Server(options_for(base_path))
+        starting = asyncio.ensure_future(server.start())
+        while "No versions of servable linear found" not in server.manager.problems().get("linear", ""):
+            await asyncio.sleep(0.01)
+        assert server.grpc.port is None
+        (base_path / "later").rename(version)
+        await starting
+        port = server.grpc.port
+        await server.stop()
+        return port
+
+    assert run_async(go()) > 0
+
+
+def test_a_server_whose_only_version_does_not_load_says_why(base_path, run_async):
+    from experiments_manager.serving.server import Server
+
+    (base_path / "1" / "saved_model.pb").write_bytes(b"no graph")
+
+    async def go():
+        server = Server(options_for(base_path))
+        try:
+            await server.start()
+        finally:
+            await server.stop()
+
+    with pytest.raises(ServerStartError, match=r"Some models did not become available: .*version 1: Can't parse"):
+        run_async(go())
+
+
+def test_a_new_configuration_file_is_taken_over(saved_models, base_path, tmp_path, run_async):
+    from experiments_manager.serving.server import Server
+    from experiments_manager.serving.versions import ModelConfig
+
+    saved_models.publish(saved_models.steeper, tmp_path / "second", 1)
+    configs = [ModelConfig("linear", base_path)]
+
+    async def go():
+        server = Server(options_for(base_path, read_configs=lambda: list(configs), config_poll_seconds=0.02))
+        await server.start()
+        configs.append(ModelConfig("second", tmp_path / "second"))
+        while "second" not in server.manager.names:
+            await asyncio.sleep(0.01)
+        assert await asyncio.get_running_loop().run_in_executor(None, server.manager.wait_until_ready, 10)
+        found = server.manager.get("second").version
+        await server.stop()
+        return found
+
+    assert run_async(go()) == 1
+
+
+@pytest.mark.slow
+def test_a_signal_ends_a_server_process_and_leaves_nothing(base_path):
+    script = f"""
+        from pathlib import Path
+        from experiments_manager.serving.grpc_server import GrpcOptions
+        from experiments_manager.serving.server import ServerOptions, run_server
+        from experiments_manager.serving.versions import ModelConfig
+
+        options = ServerOptions([ModelConfig("linear", Path({str(base_path)!r}))], GrpcOptions(port=0))
+        run_server(options, on_ready=lambda server: print(server.grpc.port, flush=True))
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        port = int(process.stdout.readline())
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            answer = channel.unary_unary(PREDICT)(request_bytes(), timeout=20)
+            assert messages.PredictResponse.FromString(answer).model_spec.version.value == 1
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0, process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate()
