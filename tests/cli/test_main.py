@@ -8,7 +8,20 @@ import experiments_manager
 from experiments_manager.cli.exit_codes import MEANINGS
 from experiments_manager.cli.main import app, run
 
-COMMANDS = ["train", "resume", "check", "evaluate", "runs", "compare", "settings", "new"]
+COMMANDS = [
+    "train",
+    "resume",
+    "check",
+    "evaluate",
+    "serve",
+    "predict",
+    "runs",
+    "compare",
+    "report",
+    "board",
+    "settings",
+    "new",
+]
 
 
 def test_help_names_all_commands_and_exit_codes():
