@@ -38,12 +38,8 @@ def _todays(given: argparse.Namespace) -> list[str]:
         return ["--help"]
     if given.start_server:
         return _serve(given)
-    asked = [name for name in _SERVING if getattr(given, name) not in (None, False)]
-    if asked:
-        raise CommandLineError(
-            f"--{asked[0]}: serving is not part of this version yet. Expected a command that trains. "
-            "The exported models in `exported_models/` can be served by TensorFlow Serving."
-        )
+    if given.predict or given.predict_stream is not None:
+        return _predict(given)
     debug = ["--debug"] if given.debug else []
     if given.usersettings:
         process = [] if given.procID is None else ["--set", f"procID={given.procID}"]
@@ -61,6 +57,20 @@ def _serve(given: argparse.Namespace) -> list[str]:
         raise CommandLineError("--start_server does not say what to serve. Expected --model_dir DIR with it. Add it.")
     image = ["--engine", "apptainer", "--image", given.image] if given.image else []
     return ["serve", given.model_dir, *image, *(["--debug"] if given.debug else [])]
+
+
+def _predict(given: argparse.Namespace) -> list[str]:
+    """One prediction, or `--predict_stream` of them; a negative number says: until the client has no more data."""
+    if not given.model_dir:
+        raise CommandLineError("--predict does not say which model to ask. Expected --model_dir DIR with it. Add it.")
+    try:
+        number = int(given.predict_stream or 0)
+    except ValueError as error:
+        raise CommandLineError(
+            f"--predict_stream is {given.predict_stream!r}. Expected a number of predictions, or -1 for all."
+        ) from error
+    amount = ["--stream"] if number < 0 else ["--count", str(max(number, 1))]
+    return ["predict", given.model_dir, *amount, *(["--debug"] if given.debug else [])]
 
 
 def _parser() -> argparse.ArgumentParser:

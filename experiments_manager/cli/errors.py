@@ -38,7 +38,7 @@ def report(error: Exception, *, debug: bool = False) -> ExitCode:
 
 def _explain(error: Exception) -> tuple[ExitCode, str]:
     from experiments_manager.runs import RunError
-    from experiments_manager.serving.errors import ServerStartError
+    from experiments_manager.serving.errors import ClientError, ServerStartError
     from experiments_manager.settings import SettingsError, UserCodeError
     from experiments_manager.training.errors import DivergedError, TrainingError
 
@@ -46,7 +46,7 @@ def _explain(error: Exception) -> tuple[ExitCode, str]:
         return ExitCode.USER_CODE_FAILED, "\n".join([str(error), *_source_line(error.location)])
     if isinstance(error, DivergedError):
         return ExitCode.USER_CODE_FAILED, str(error)
-    if isinstance(error, (CommandLineError, SettingsError, RunError, TrainingError, ServerStartError)):
+    if isinstance(error, (CommandLineError, SettingsError, RunError, TrainingError, ServerStartError, ClientError)):
         return ExitCode.BAD_INPUT, str(error)
     if isinstance(error, OSError) and error.errno in _OUTSIDE_CAUSES:
         return ExitCode.BAD_INPUT, f"{error}. Mend that, then run the command again."

@@ -20,6 +20,7 @@ from experiments_manager.cli.errors import report
 from experiments_manager.cli.evaluate import evaluate
 from experiments_manager.cli.exit_codes import ExitCode, table
 from experiments_manager.cli.new import new
+from experiments_manager.cli.predict import predict
 from experiments_manager.cli.report import report as report_page
 from experiments_manager.cli.resume import resume
 from experiments_manager.cli.runs import runs
@@ -39,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (train, resume, check, evaluate, serve, runs, compare, report_page, board, settings, new):
+for command in (train, resume, check, evaluate, serve, predict, runs, compare, report_page, board, settings, new):
     app.command()(command)
 
 

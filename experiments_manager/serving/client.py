@@ -251,7 +251,7 @@ class Client:
         except ClientError as error:
             raise self._with_expected_inputs(error, sent) from error
         response = messages.raw.PredictResponse.FromString(message)
-        arrays = {name: tensors.to_array(tensor, copy=True) for name, tensor in response.outputs.items()}
+        arrays = {name: tensors.to_array(tensor, copy=True) for name, tensor in sorted(response.outputs.items())}
         return Outputs(arrays, response.model_spec.version.value, sent.seconds, message)
 
     def _with_expected_inputs(self, error: ClientError, sent: Sent) -> ClientError:

@@ -1,4 +1,4 @@
-"""Where a run's model is served, and with which patience to ask for it; read without loading the run's settings."""
+"""Where a model is served, and with which patience to ask for it; read without loading any settings."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.runs import Run, RunError, open_run
-from experiments_manager.runs.serving_setup import SETUP_FILE, read_serving_setup
+from experiments_manager.serving import model_folders
+
+_FROM_SETTINGS = {"timeout": "request_timeout", "patience": "wait_for_server", "max_message_bytes": "max_message_bytes"}
+_DEFAULT_HOST, _DEFAULT_PORT = "localhost", 9000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +17,8 @@ class Target:
     """A model to ask, and how.
 
     Attributes:
-        path: The run folder.
+        path: The run folder, or the folder of versions.
+        run: Whether it is a run folder.
         address: `host:port` of the gRPC service.
         model: Name of the model.
         timeout: The setting `request_timeout`, in seconds.
@@ -24,6 +27,7 @@ class Target:
     """
 
     path: Path
+    run: bool
     address: str
     model: str
     timeout: float = 10.0
@@ -33,34 +37,25 @@ class Target:
     def client_options(self) -> dict[str, Any]:
         """What `Client` takes."""
         options = dataclasses.asdict(self)
-        del options["path"]
+        del options["path"], options["run"]
         return options
 
 
-def find_target(run: Run | Path | str) -> Target:
+def find_target(path: Path | str) -> Target:
     """Reads where a run's model is served.
 
     Args:
-        run: The run, or its folder.
+        path: A run folder, its `exported_models`, or any folder whose subfolders are versions.
 
     Raises:
-        RunError: There is no such run, or it does not say how its model is served.
+        ServerStartError: There is no such folder.
+        RunError: It is a run folder, but a damaged one.
     """
-    run = run if isinstance(run, Run) else open_run(run)
-    setup = read_serving_setup(run.path)
-    if setup is None:
-        raise RunError(
-            f"{run.path} has no {SETUP_FILE}, which says where its model is served. "
-            "Start the server: experiments_manager serve RUN"
-        )
-    settings = run.manifest.get("settings") or {}
-    given = {
-        field: settings[name]
-        for field, name in (
-            ("timeout", "request_timeout"),
-            ("patience", "wait_for_server"),
-            ("max_message_bytes", "max_message_bytes"),
-        )
-        if settings.get(name) is not None
-    }
-    return Target(run.path, f"{setup.host}:{setup.port}", setup.model_name, **given)
+    found = model_folders.find_target(path)
+    host, port = (found.setup.host, found.setup.port) if found.setup else (_DEFAULT_HOST, _DEFAULT_PORT)
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if found.run is None:
+        return Target(found.base_path, False, address, found.model_name)
+    settings = found.run.manifest.get("settings") or {}
+    given = {field: settings[name] for field, name in _FROM_SETTINGS.items() if settings.get(name) is not None}
+    return Target(found.run.path, True, address, found.model_name, **given)

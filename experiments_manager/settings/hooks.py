@@ -158,7 +158,8 @@ _HOOKS = (
     ),
     HookEntry(
         "client",
-        "A class with `getInputData(idx)`, `decodeResponse(result)` and `finalize()` that talks to a model server.",
+        "A class that talks to a model server: `requests()` yields dictionaries of arrays by input name, "
+        "`on_response(request, outputs)` takes each answer, and `close()`, if it is there, ends it.",
         ("options",),
         "Client_IO",
         ("options", "debug"),

@@ -13,6 +13,11 @@ from experiments_manager.cli.main import run
         (["--debug", "--procID", "4", "--usersettings=a.py"], ["train", "a.py", "--set", "procID=4", "--debug"]),
         (["--model_dir", "runs/a b", "--restart_interrupted"], ["resume", "runs/a b"]),
         (["--restart_interrupted", "--model_dir=runs/a"], ["resume", "runs/a"]),
+        (["--model_dir=runs/a", "--predict"], ["predict", "runs/a", "--count", "1"]),
+        (["--predict", "--model_dir=runs/a", "--predict_stream=5"], ["predict", "runs/a", "--count", "5"]),
+        (["--model_dir=runs/a", "--predict_stream=-1"], ["predict", "runs/a", "--stream"]),
+        (["--predict_stream", "-1", "--model_dir=runs/a", "--debug"], ["predict", "runs/a", "--stream", "--debug"]),
+        (["--model_dir=runs/a", "--predict_stream"], ["predict", "runs/a", "--stream"]),
         (["--commands"], ["--help"]),
     ],
 )
@@ -33,17 +38,13 @@ def test_todays_command_line_is_left_alone(todays, capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("flag", ["--start_server", "--predict", "--predict_stream=5", "--predict_stream"])
-def test_serving_is_bad_input_as_long_as_there_is_none(flag, capsys):
-    assert run(["--model_dir", "runs/a", flag]) == 2
-    assert "serving is not part of this version yet" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--model_dir", "runs/a"], "Expected --usersettings=FILE"),
         (["--procID", "3"], "Expected --usersettings=FILE"),
+        (["--predict"], "--predict does not say which model to ask. Expected --model_dir DIR"),
+        (["--model_dir=a", "--predict_stream=all"], "--predict_stream is 'all'. Expected a number"),
         (["--usersettings=a.py", "--epochs=3"], "Unrecognized arguments: --epochs=3"),
     ],
 )

@@ -1,0 +1,258 @@
+"""`experiments_manager predict`."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from experiments_manager.cli import options
+from experiments_manager.cli.errors import CommandLineError, warn
+
+if TYPE_CHECKING:
+    from experiments_manager.serving.client import Client, Outputs
+    from experiments_manager.serving.live import Summary
+    from experiments_manager.serving.targets import Target
+    from experiments_manager.settings import Settings
+
+
+def predict(
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="RUN", help="A run folder. Not needed where --address and --model-name are given."),
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, metavar="N", help="Send so many requests.")] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Send requests until there are no more (the default).")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="The server's gRPC address. By default the run's.")
+    ] = None,
+    in_flight: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Requests without an answer at a time. By default 16.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(metavar="HZ", help="Requests a second at most.")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A .csv or .npz file, or - for a table on standard output. By default both files, in a new folder "
+            "predictions_<time> of the run.",
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="PATH|-|camera:N",
+            help="What to send: an image, .npy, .npz, .csv or video file, a folder of these, a camera, or standard "
+            "input (CSV, a JSON value a line, or .npy). By default the settings' client or the validation data.",
+        ),
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(help="What pixel values are multiplied by. By default 1/255 for inputs of floating point."),
+    ] = None,
+    model_version: Annotated[
+        str | None, typer.Option(metavar="V", help="Number or label of the version. By default the newest.")
+    ] = None,
+    model_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the model. By default the run's.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Time for one answer. By default `request_timeout`.")
+    ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="How long the server may be away. By default `wait_for_server`."),
+    ] = None,
+    ssl_config_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="TLS: the server's certificates as PEM, or a file such as the server's."),
+    ] = None,
+    auth_token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File whose first line is the token to show.")
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Ask the model server of a run for predictions, one or a stream of them.
+
+    What is asked comes from the settings' `client`, from the validation data, or from --from. A server that is
+    restarted meanwhile costs no sample.
+    """
+    if count is not None and stream:
+        raise CommandLineError("--count and --stream exclude each other. Expected one of them.")
+    if rate is not None and rate <= 0:
+        raise CommandLineError(f"--rate is {rate:g}. Expected more than 0 requests a second.")
+    if json and output == "-":
+        raise CommandLineError("--json and --output - both want standard output. Expected one of them.")
+
+    from experiments_manager.cli.results import ResultLine
+    from experiments_manager.serving.client import Client
+    from experiments_manager.serving.live import terminal_line
+    from experiments_manager.serving.prediction import predict_all
+
+    line = ResultLine() if json else None
+    target = _target(run, address, model_name)
+    given = {"timeout": timeout, "patience": wait, "version": _version(model_version)}
+    given |= {"tls": ssl_config_file, "token_file": auth_token_file}
+    chosen = target.client_options() | {name: value for name, value in given.items() if value is not None}
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(Client(**chosen))
+        plan = _Plan(client, target, output, stack, debug=debug)
+        plan.prepare(source, scale)
+        summary = predict_all(
+            client,
+            plan.requests,
+            plan.on_answer,
+            count=count,
+            in_flight=in_flight or plan.in_flight,
+            rate=rate,
+            make_line=lambda: terminal_line(quiet=quiet),
+        )
+    if not quiet:
+        warn(
+            f"{summary}\n" + "\n".join(f"Predictions in {file}" for file in plan.files) if plan.files else str(summary)
+        )
+    if line:
+        line.write(_result(target, summary, plan.files))
+
+
+class _Plan:
+    """Where requests come from, and where answers go; the stack closes both."""
+
+    def __init__(
+        self, client: Client, target: Target, output: str | None, stack: contextlib.ExitStack, *, debug: bool
+    ) -> None:
+        self._client, self._target, self._stack, self._debug = client, target, stack, debug
+        self._output = str(Path.cwd() / output) if output not in (None, "-") else output
+        self.in_flight = 16
+        self.files: list[str] = []
+        self.requests: Iterator[Any] = iter(())
+        self._handlers: list[Any] = []
+
+    def prepare(self, source: str | None, scale: float | None) -> None:
+        """Finds the requests: from a source, else from the settings' client, else from the validation data."""
+        if source is not None:
+            from experiments_manager.serving.sources import open_source
+
+            self.requests = open_source(source, self._client.info(), scale=scale)
+            self._write_outputs()
+            return
+        settings = self._settings()
+        if settings.has("client"):
+            self._use_client_hook(settings)
+        else:
+            self._use_validation_data(settings)
+
+    def on_answer(self, request: Any, outputs: Outputs) -> None:
+        """Hands an answer to all who want it."""
+        for handler in self._handlers:
+            handler(request, outputs)
+
+    def _settings(self) -> Settings:
+        if not self._target.run:
+            raise CommandLineError(
+                "There is no run whose data could be sent. Expected --from PATH, or a run folder whose settings have a "
+                "`client` or validation data."
+            )
+        from experiments_manager.cli.engine import start_engine
+        from experiments_manager.runs import open_run
+        from experiments_manager.settings import load_settings
+
+        start_engine(debug=self._debug)
+        run = open_run(self._target.path)
+        overrides = run.manifest.get("overrides") or {}
+        settings = load_settings(run.settings_file, overrides, model_file_search=run.settings_dir)
+        if settings.is_earlier:
+            self._stack.enter_context(_inside(self._target.path))
+        return settings
+
+    def _use_client_hook(self, settings: Settings) -> None:
+        from experiments_manager.serving.client_hooks import make_client_hook
+
+        started_with = {"run": str(self._target.path), "address": self._client.address, "model": self._client.model}
+        hook = make_client_hook(settings, started_with)
+        self._stack.callback(hook.close)
+        self.requests, self.in_flight = hook.requests, hook.in_flight
+        if self._output is not None:
+            self._write_outputs()
+        self._handlers.append(hook.on_response)
+
+    def _use_validation_data(self, settings: Settings) -> None:
+        inputs = list(self._client.info().inputs)
+
+        from experiments_manager.training.samples import split_samples
+
+        self.requests = split_samples(settings, inputs)
+        self._write_outputs()
+
+    def _write_outputs(self) -> None:
+        from experiments_manager.serving.outputs import PredictionWriter
+
+        time = datetime.datetime.now().strftime("%Y-%m-%d--%H-%M-%S")
+        folder = (self._target.path if self._target.run else Path.cwd()) / f"predictions_{time}"
+        writer = PredictionWriter.for_output(self._output, folder)
+        self._stack.callback(writer.close)
+        self.files = writer.files
+        numbers = iter(range(1 << 62))
+
+        def write(request: Any, outputs: Outputs) -> None:
+            number = next(numbers)
+            writer.write(getattr(request, "label", str(number)), outputs.version, outputs)
+
+        self._handlers.append(write)
+
+
+def _target(run: Path | None, address: str | None, model_name: str | None) -> Target:
+    import dataclasses
+
+    from experiments_manager.serving.targets import Target, find_target
+
+    if run is None:
+        if address is None or model_name is None:
+            raise CommandLineError(
+                "Nobody knows which model to ask. Expected a run folder, or --address HOST:PORT together with "
+                "--model-name NAME."
+            )
+        return Target(Path.cwd(), False, address, model_name)
+    found = find_target(run)
+    return dataclasses.replace(found, address=address or found.address, model=model_name or found.model)
+
+
+def _version(given: str | None) -> int | str | None:
+    return int(given) if given is not None and given.isdigit() else given
+
+
+@contextlib.contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    """Settings files of the earlier framework expect the run folder as working directory."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _result(target: Target, summary: Summary, files: list[str]) -> dict[str, Any]:
+    return {
+        "run_dir": str(target.path) if target.run else None,
+        "address": target.address,
+        "model": target.model,
+        "answers": summary.answers,
+        "seconds": summary.seconds,
+        "rate": summary.rate,
+        "p50_ms": summary.p50,
+        "p99_ms": summary.p99,
+        "versions": {str(version): answers for version, answers in summary.versions.items()},
+        "retries": summary.retries,
+        "predictions": files,
+    }

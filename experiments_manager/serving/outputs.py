@@ -1,0 +1,236 @@
+"""Predictions on disk: a table to look at, and all arrays as they are.
+
+`predictions.csv` has one row a sample: its label, the version that answered, and the outputs with at most 100 numbers
+a sample, as `name`, or `name_0`, `name_1`, …. It is written as the answers come. `predictions.npz` has every output
+whole, the samples along the first dimension, and the arrays `sample` and `version`. Until the end its values wait in
+a file beside it, so a stream may be longer than the memory is large.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from experiments_manager.serving.errors import ClientError
+
+TABLE_LIMIT = 100
+"""Numbers of one output of one sample that a table shows at most."""
+_COPIED_AT_ONCE = 1 << 20  # bytes
+
+
+class PredictionWriter:
+    """Writes predictions as they come.
+
+    Args:
+        table: The CSV file, `-` for standard output, or `None`.
+        archive: The NPZ file, or `None`.
+
+    Raises:
+        ClientError: A file cannot be written.
+    """
+
+    def __init__(self, table: Path | str | None, archive: Path | None) -> None:
+        self.files = [str(file) for file in (table, archive) if file is not None and str(file) != "-"]
+        try:
+            for file in self.files:
+                Path(file).parent.mkdir(parents=True, exist_ok=True)
+            self._table = None if table is None else _Table(table)
+            self._archive = None if archive is None else _Archive(archive)
+        except OSError as error:
+            raise _cannot_write(error) from error
+
+    @classmethod
+    def for_output(cls, output: str | None, default_folder: Path) -> PredictionWriter:
+        """Makes the writer that the option `--output` means.
+
+        Args:
+            output: A file that ends in `.csv` or `.npz`; `-` for a table on standard output; `None` for both in a
+                folder.
+            default_folder: That folder; it is made.
+
+        Raises:
+            ClientError: It ends otherwise.
+        """
+        if output is None:
+            return cls(default_folder / "predictions.csv", default_folder / "predictions.npz")
+        if output == "-":
+            return cls("-", None)
+        suffix = Path(output).suffix.lower()
+        if suffix == ".csv":
+            return cls(Path(output), None)
+        if suffix == ".npz":
+            return cls(None, Path(output))
+        raise ClientError(f"Cannot write predictions to {output}. Expected a file that ends in .csv or .npz, or `-`.")
+
+    def write(self, label: str, version: int, outputs: Mapping[str, np.ndarray]) -> None:
+        """Adds the answer to one request, which may hold several samples.
+
+        Raises:
+            ClientError: It cannot be written.
+        """
+        count = _batch(outputs)
+        labels = [label] if count == 1 else [f"{label}[{index}]" for index in range(count)]
+        batched = {
+            name: value if value.ndim and len(value) == count else value[None] for name, value in outputs.items()
+        }
+        try:
+            for part in (self._table, self._archive):
+                if part is not None:
+                    part.write(labels, version, batched)
+        except OSError as error:
+            raise _cannot_write(error) from error
+
+    def close(self) -> None:
+        """Finishes the files.
+
+        Raises:
+            ClientError: They cannot be written.
+        """
+        try:
+            for part in (self._table, self._archive):
+                if part is not None:
+                    part.close()
+        except OSError as error:
+            raise _cannot_write(error) from error
+
+
+def _cannot_write(error: OSError) -> ClientError:
+    return ClientError(f"Cannot write predictions: {error.filename or 'the file'}: {error.strerror}.")
+
+
+def _batch(outputs: Mapping[str, np.ndarray]) -> int:
+    """How many samples an answer holds: the first dimension where all outputs have the same; else the answer is one."""
+    counts = {len(value) if value.ndim else None for value in outputs.values()}
+    count = counts.pop() if len(counts) == 1 else None
+    return 1 if count is None else count
+
+
+class _Table:
+    def __init__(self, file: Path | str) -> None:
+        self._file: IO[str] = sys.stdout if file == "-" else _open(Path(file))
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._shown: dict[str, int] | None = None
+
+    def write(self, labels: list[str], version: int, outputs: Mapping[str, np.ndarray]) -> None:
+        if self._shown is None:
+            self._shown = {}
+            for name, value in outputs.items():
+                size = value[:1].size
+                if 0 < size <= TABLE_LIMIT:
+                    self._shown[name] = size
+            titles = [title for name, size in self._shown.items() for title in _titles(name, size)]
+            self._writer.writerow(["sample", "version", *titles])
+        for index, label in enumerate(labels):
+            cells = [cell for name in self._shown for cell in _cells(outputs[name][index])]
+            self._writer.writerow([label, version, *cells])
+        self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not sys.stdout:
+            self._file.close()
+
+
+def _open(file: Path) -> IO[str]:
+    return file.open("w", newline="", encoding="utf-8")
+
+
+def _temporary(folder: Path) -> IO[bytes]:
+    """A file without a name, which is gone when it is closed or the process ends."""
+    return tempfile.TemporaryFile(dir=folder)
+
+
+def _titles(name: str, size: int) -> list[str]:
+    return [name] if size == 1 else [f"{name}_{index}" for index in range(size)]
+
+
+def _cells(value: Any) -> list[str]:
+    """Numbers with as many digits as tell them from all others of their type."""
+    flat = np.asarray(value, value.dtype if isinstance(value, np.ndarray | np.generic) else object).ravel()
+    if flat.dtype == object:
+        return [item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item) for item in flat]
+    return [str(item) for item in flat]
+
+
+@dataclasses.dataclass
+class _Column:
+    """The values of one output so far: in a temporary file, or in memory where they are strings."""
+
+    dtype: np.dtype
+    values: IO[bytes]
+    shapes: list[tuple[int, ...]] = dataclasses.field(default_factory=list)
+    strings: list[Any] = dataclasses.field(default_factory=list)
+
+
+class _Archive:
+    def __init__(self, file: Path) -> None:
+        self._file, self._columns = file, {}
+        self._labels: list[str] = []
+        self._versions: list[int] = []
+        with _temporary(file.parent):
+            pass  # whether the folder can be written shows now, not after hours
+
+    def write(self, labels: list[str], version: int, outputs: Mapping[str, np.ndarray]) -> None:
+        self._labels += labels
+        self._versions += [version] * len(labels)
+        for name, given in outputs.items():
+            value = given if given.dtype.isbuiltin == 1 else given.astype(np.float32)  # bfloat16 has no place in .npy
+            column = self._columns.get(name)
+            if column is None:
+                column = self._columns[name] = _Column(value.dtype, _temporary(self._file.parent))
+            column.shapes += [value.shape[1:]] * len(value)
+            if value.dtype == object:
+                column.strings += value.ravel().tolist()
+            else:
+                column.values.write(value.tobytes())
+
+    def close(self) -> None:
+        unfinished = self._file.with_name(f".{self._file.name}.part")
+        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            _write_array(archive, "sample", np.array(self._labels, dtype=str))
+            _write_array(archive, "version", np.array(self._versions, np.int64))
+            for name, column in self._columns.items():
+                _write_column(archive, name, column)
+                column.values.close()
+        unfinished.replace(self._file)
+
+
+def _write_column(archive: zipfile.ZipFile, name: str, column: _Column) -> None:
+    """Writes `name`; where samples differ in shape, all numbers one after the other, and `name.shapes`."""
+    shapes = set(column.shapes)
+    shape = (len(column.shapes), *shapes.pop()) if len(shapes) == 1 else None
+    if shape is None:
+        rank = max(map(len, column.shapes))
+        padded = [[*sizes, *[-1] * (rank - len(sizes))] for sizes in column.shapes]
+        _write_array(archive, f"{name}.shapes", np.array(padded, np.int64))
+    if column.dtype == object:
+        texts = np.array(
+            [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in column.strings]
+        )
+        _write_array(archive, name, texts if shape is None else texts.reshape(shape))
+        return
+    size = column.values.tell() // column.dtype.itemsize
+    column.values.seek(0)
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        _write_header(member, column.dtype, shape or (size,))
+        while block := column.values.read(_COPIED_AT_ONCE):
+            member.write(block)
+
+
+def _write_header(member: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    description = np.lib.format.dtype_to_descr(dtype)
+    np.lib.format.write_array_header_2_0(member, {"descr": description, "fortran_order": False, "shape": shape})
+
+
+def _write_array(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
+    content = io.BytesIO()
+    np.lib.format.write_array(content, array, allow_pickle=False)
+    archive.writestr(f"{name}.npy", content.getvalue())
