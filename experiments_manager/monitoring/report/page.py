@@ -7,6 +7,7 @@ import datetime
 import json
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,7 +163,7 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(shown=shown, short=short, duration=duration, data_uri=data_uri)
+    environment.filters.update(shown=shown, short=short, duration=duration, data_uri=data_uri, shell=shlex.join)
     environment.globals.update(is_default=is_default, inline=INLINE)
     return environment.get_template("page.html")
 
