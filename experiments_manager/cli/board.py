@@ -27,7 +27,10 @@ def board(
 
     Serves on the loopback address until Ctrl-C.
     """
+    import webbrowser
+
     from experiments_manager.cli.engine import start_engine
+    from experiments_manager.cli.errors import warn
     from experiments_manager.monitoring.board import logs_of, start_board
 
     folder = logs_of(directory)
@@ -35,8 +38,8 @@ def board(
     address = start_board(folder, port)
     asked_to_end = _on_stop_signals()
     typer.echo(f"TensorBoard shows {folder} at {address} (Ctrl-C ends it)")
-    if open_browser and typer.launch(address) != 0:
-        typer.echo("No browser could be opened; open the address above in one.", err=True)
+    if open_browser and not webbrowser.open(address):
+        warn("No browser could be opened. Open the address above in one.")
     asked_to_end.wait()
 
 

@@ -36,13 +36,22 @@ def runs(browser, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def board(runs):
+def opened(tmp_path_factory):
+    """Where the browser that a user has chosen notes what it was opened with."""
+    return tmp_path_factory.mktemp("opened")
+
+
+@pytest.fixture(scope="module")
+def board(runs, opened):
     """The command, and the address that it prints."""
+    chosen = opened / "browser"
+    chosen.write_text(f'#!/bin/sh\necho "$1" > {opened}/address\n', encoding="utf-8")
+    chosen.chmod(0o755)
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments_manager", "board", str(runs)],
+        [sys.executable, "-m", "experiments_manager", "board", str(runs), "--open"],
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PATH": "/usr/bin:/bin"},  # no `tensorboard` on it
+        env=os.environ | {"PATH": "/usr/bin:/bin", "BROWSER": str(chosen)},  # no `tensorboard` on the path
     )
     with process:
         line = process.stdout.readline()
@@ -149,6 +158,10 @@ def test_the_projector_shows_coloured_points(page):
     page.element("#colorby").click()
     page.element("#colorby paper-item, paper-item", "10 colors").click()
     page.wait(lambda: hues(canvas) >= max(6, plain + 3))  # ten digits have ten colours
+
+
+def test_the_board_opens_the_browser_that_the_user_has_chosen(board, opened):
+    assert (opened / "address").read_text().strip() == board[1]
 
 
 def test_ctrl_c_ends_the_board_and_nothing_is_left(board):
