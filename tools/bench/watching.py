@@ -1,13 +1,14 @@
 """What logging everything for TensorBoard costs the training of a CNN, in one and the same run.
 
-    python tools/bench/watching.py [--blocks 24] [--every 10] [--case cnn|regression] [--feed arrays|tf.data]
+    python tools/bench/watching.py [--epochs 121] [--every 10] [--case cnn|regression] [--feed arrays|tf.data]
 
-The CNN of `training.py` (batch 128, 8,000 images of 28x28) is trained once. Blocks of three epochs that log (all
-scalars by epoch and, every so many steps, by step: loss, metrics, learning rate, gradient norm, step time, wait for
-data, distance of the averages, memory) and blocks that run as with `tensorboard = False` alternate; the first epoch of
-each block, in which the loop may be compiled, is not counted. Each block that logs is compared with its two neighbours,
-since the load of a machine drifts, and the median of these ratios is taken: of the seconds that went by, and of those
-that the processor worked, over all cores, which other processes hardly disturb.
+The CNN of `training.py` (batch 128, 8,000 images of 28x28) is trained once. Epochs that log (all scalars by epoch and,
+every so many steps, by step: loss, metrics, learning rate, gradient norm, step time, wait for data, distance of the
+averages, memory) alternate with epochs that run as with `tensorboard = False`. Each epoch that logs is compared with
+its two neighbours, since the load of a machine drifts, and the median of these ratios is taken, with the interval that
+holds it in 95 of 100 repetitions (bootstrap): of the seconds that went by, and of those that the processor worked, over
+all cores, which other processes hardly disturb. The same is done with `--control`, where no epoch logs: it shows how
+far from 1 chance alone brings the ratio.
 
 Before that, a run that logs and one with `tensorboard = False` must end with the same state, bit for bit.
 """
@@ -36,46 +37,41 @@ from experiments_manager.training.job import Job
 from experiments_manager.training.measuring import Meter
 from experiments_manager.training.steps import CompiledLoop, train_one
 
-EPOCHS_A_BLOCK = 3
+WARM_UP = 2 * COMPILING_EPOCHS
 BAR = 1.03
 
 
 class Alternation(Watcher):
-    """Switches logging on and off from block to block, and times the epochs of each."""
+    """Switches logging on and off from epoch to epoch, and times each."""
 
-    def __init__(self, settings) -> None:
-        self._settings = settings
-        self._ended = np.full(2, math.nan)
+    def __init__(self, settings, *, control: bool) -> None:
+        self._settings, self._control = settings, control
         self._modes: list[tuple] = []
-        self.blocks: list[list[np.ndarray]] = []
-        """Seconds, and seconds of the processor, of the epochs that count; the second, fourth, … block logs."""
+        self._ended = np.full(2, math.nan)
+        self.epochs: list[np.ndarray] = []
+        """Seconds, and seconds of the processor; the first, third, … epoch runs without logging."""
 
     def take_over(self, job: Job) -> None:
-        """Compiles the loop of a run without TensorBoard too, beside the one that the job has."""
-        self._job, experiment = job, job.experiment
+        """Makes the loop of a run without TensorBoard too, beside the one that the job has."""
+        self._job = job
         logs = [watcher for watcher in job.watchers if isinstance(watcher, TensorBoardLogs)]
+        measured = (job.train_steps, job.meter, logs)
         self._settings.tensorboard = False
+        self._modes = [self._unmeasured(), self._unmeasured() if self._control else measured]
+
+    def _unmeasured(self) -> tuple:
+        experiment = self._job.experiment
         one = train_one(experiment.model, experiment.state.step, experiment.state.averages, experiment.class_weight)
-        self._modes = [
-            (CompiledLoop(experiment.model, one, experiment.train), Meter(experiment), []),
-            (job.train_steps, job.meter, logs),
-        ]
+        return CompiledLoop(experiment.model, one, experiment.train), Meter(experiment), []
 
     def on_epoch(self, report) -> None:
         now = clocks()
-        number = report.epoch - 1 - COMPILING_EPOCHS
-        if number >= 0 and number % EPOCHS_A_BLOCK:
-            self.blocks[-1].append(now - self._ended)
-        if (number + 1) % EPOCHS_A_BLOCK == 0 and number >= -1:
-            self.blocks.append([])
-            self._switch()
-        self._ended = clocks()
-
-    def _switch(self) -> None:
-        is_on = bool(self.blocks) and len(self.blocks) % 2 == 0
+        if report.epoch > WARM_UP:
+            self.epochs.append(now - self._ended)
         job = self._job
-        job.train_steps, job.meter, logs = self._modes[is_on]
+        job.train_steps, job.meter, logs = self._modes[report.epoch % 2]
         job.watchers[:] = [watcher for watcher in job.watchers if not isinstance(watcher, TensorBoardLogs)] + logs
+        self._ended = clocks()
 
 
 def clocks() -> np.ndarray:
@@ -114,38 +110,46 @@ def check_equal(case: str, feed: str, folder: Path, every: int) -> int:
     return len(states[0])
 
 
+def interval(ratios: np.ndarray) -> np.ndarray:
+    """Gives the range in which the median lies in 95 of 100 samples drawn from these, `[2, columns]`."""
+    drawn = np.random.default_rng(0).integers(len(ratios), size=(2000, len(ratios)))
+    return np.percentile(np.median(ratios[drawn], axis=1), [2.5, 97.5], axis=0)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--blocks", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=121)
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--case", choices=("cnn", "regression"), default="cnn")
     parser.add_argument("--feed", choices=("arrays", "tf.data"), default="arrays")
+    parser.add_argument("--control", action="store_true", help="log nothing: the ratio should be 1")
     options = parser.parse_args()
-    loop.SECONDS_BETWEEN_EPOCH_CHECKPOINTS = math.inf  # no checkpoint shall disturb a block
+    loop.SECONDS_BETWEEN_EPOCH_CHECKPOINTS = math.inf  # no checkpoint shall disturb an epoch
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tensors = check_equal(options.case, options.feed, folder, options.every)
-        epochs = COMPILING_EPOCHS + EPOCHS_A_BLOCK * (options.blocks + 1)
-        overrides = {"epochs": epochs, "export": False, "checkpoint_every_minutes": None}
+        overrides = {"epochs": WARM_UP + options.epochs, "export": False, "checkpoint_every_minutes": None}
         settings = settings_for(options.case, options.feed, folder, log_every_steps=options.every, **overrides)
-        alternation = Alternation(settings)
+        alternation = Alternation(settings, control=options.control)
         hand_over(alternation)
         runner.start_run(
             settings,
             working_dir=folder / "runs",
             make_watchers=lambda run, settings: [*tensorboard(run, settings), alternation],
         )
-    blocks = np.array([np.median(block, axis=0) for block in alternation.blocks[: options.blocks + 1] if block])
-    without, logged = blocks[0::2], blocks[1::2]
-    without, logged = without[: len(logged) + 1], logged[: len(without) - 1]
+    # The mode of an epoch is set at the end of the one before: even warm-up, so the first one counted is `_modes[0]`.
+    epochs = np.array(alternation.epochs[: len(alternation.epochs) - (len(alternation.epochs) + 1) % 2])
+    without, logged = epochs[0::2], epochs[1::2]
     ratios = 2 * logged / (without[:-1] + without[1:])
     seconds, cpu = np.median(ratios, axis=0)
+    (seconds_low, cpu_low), (seconds_high, cpu_high) = interval(ratios)
     print(f"final state            {tensors} tensors, equal bit for bit with and without logging")
     for name, number in (("seconds", 0), ("CPU", 1)):
         print(f"an epoch, {name:<8}     {np.median(without[:, number]) * 1e3:8.1f} ms without TensorBoard, "
               f"{np.median(logged[:, number]) * 1e3:.1f} ms with all scalars every {options.every} steps")  # fmt: skip
-    print(f"ratio to neighbours    {seconds:8.3f} (CPU {cpu:.3f}; medians of {len(ratios)}; bar {BAR})")
+    print(f"ratio, seconds         {seconds:8.3f} ({seconds_low:.3f} to {seconds_high:.3f}; bar {BAR})")
+    print(f"ratio, CPU             {cpu:8.3f} ({cpu_low:.3f} to {cpu_high:.3f}; medians of {len(ratios)})")
     sys.exit(0 if seconds <= BAR else 1)
 
 
