@@ -1,0 +1,129 @@
+"""The HTML report on three runs of an example, as a researcher sees it when opened from the disk."""
+
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "classification" / "mysettings_digits.py"
+HPARAMS = {
+    "narrow": {"hidden_units": 16, "dropout": 0.2, "learning_rate": 0.002},
+    "wide": {"hidden_units": 128, "dropout": 0.2, "learning_rate": 0.004},
+    "marked": {"hidden_units": 64, "dropout": 0.0, "learning_rate": 0.002, "note": "<script>window.evil = 1</script>"},
+}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def runs(browser, tmp_path_factory):
+    """A working directory with three runs; only trained where there is a browser to look at them."""
+    from experiments_manager import api
+
+    folder = tmp_path_factory.mktemp("experiments")
+    for name, hparams in HPARAMS.items():
+        overrides = {"epochs": 4, "export": False, "tensorboard": False, "hparams": hparams}
+        api.train(EXAMPLE, overrides=overrides, working_dir=folder, run_name=name, quiet=True)
+    return folder
+
+
+@pytest.fixture
+def opened(browser, runs, screenshots, request):
+    """Writes the report on a place below the runs and opens it; what is seen at the end is kept."""
+    from experiments_manager import api
+
+    def open_report(place=""):
+        browser.get(api.report(runs / place).as_uri())
+        return browser
+
+    yield open_report
+    browser.save_screenshot(str(screenshots / f"{request.node.name.removeprefix('test_')}.png"))
+
+
+@pytest.fixture
+def window(browser):
+    """Sets the size of the window, and puts it back."""
+    before = browser.get_window_size()
+    yield browser.set_window_size
+    browser.set_window_size(before["width"], before["height"])
+
+
+@pytest.fixture
+def darkness(browser):
+    """A screen that prefers dark pages."""
+    media = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    yield
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def texts(browser, selector):
+    return [element.text for element in browser.find_elements("css selector", selector)]
+
+
+def problems(browser):
+    return [entry["message"] for entry in browser.get_log("browser")]
+
+
+def test_the_report_shows_all_runs_and_their_curves(opened):
+    browser = opened()
+    rows = texts(browser, "table.runs tbody tr")
+    assert len(rows) == 3
+    assert all("finished" in row for row in rows)
+    assert {"hidden_units", "dropout", "note", "val_loss", "val_accuracy"} <= {*texts(browser, "table.runs th")}
+    charts = browser.find_elements("css selector", ".charts svg")
+    assert [chart.get_attribute("aria-label") for chart in charts] == ["loss", "accuracy"]
+    assert all(chart.size["height"] > 150 for chart in charts)
+    assert browser.execute_script("return window.evil") is None
+    assert "<script>window.evil = 1</script>" in browser.find_element("css selector", "main").text
+    assert problems(browser) == []
+
+
+def test_a_click_on_a_head_sorts_the_report(opened):
+    browser = opened()
+    heads = browser.find_elements("css selector", "table.runs th button")
+    (head,) = [head for head in heads if head.text == "hidden_units"]
+    column = texts(browser, "table.runs th").index("hidden_units") + 1
+    for expected in (["16", "64", "128"], ["128", "64", "16"]):
+        head.click()
+        assert texts(browser, f"table.runs tbody td:nth-child({column})") == expected
+
+
+def test_pointing_at_a_row_of_the_report_shows_its_curves(opened):
+    from selenium.webdriver import ActionChains
+
+    browser = opened()
+    row = browser.find_element("css selector", "tr[data-run=run-B]")
+    ActionChains(browser).move_to_element(row).perform()
+    assert browser.execute_script("return document.body.classList.contains('choosing')")
+    chosen = browser.find_elements("css selector", ".curve.chosen")
+    assert chosen
+    assert {element.get_attribute("class") for element in chosen} == {"curve run-B chosen"}
+
+
+def test_a_link_in_the_report_unfolds_a_run_with_its_figures(opened):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser = opened()
+    browser.find_element("css selector", "table.runs a[href='#run-C']").click()
+    section = browser.find_element("css selector", "#run-C")
+    WebDriverWait(browser, 10).until(lambda _: section.get_attribute("open"))
+    images = section.find_elements("css selector", "img")
+    shown = {image.get_attribute("alt"): image for image in images}
+    assert {"confusion matrix", "confusion matrix normalised", "predictions"} <= shown.keys()
+    assert all(browser.execute_script("return arguments[0].naturalWidth", image) > 300 for image in images)
+
+
+def test_the_report_on_one_run_can_be_read_on_a_phone(window, opened):
+    window(500, 900)
+    browser = opened("wide")
+    assert "best val_loss" in browser.find_element("css selector", ".tiles").text
+    assert len(browser.find_elements("css selector", ".charts svg")) == 3
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert problems(browser) == []
+
+
+def test_the_report_follows_a_dark_screen(darkness, opened):
+    browser = opened()
+    paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    ink = browser.execute_script("return getComputedStyle(document.querySelector('.charts svg text')).fill")
+    assert (paper, ink) == ("rgb(20, 23, 28)", "rgb(230, 233, 239)")
