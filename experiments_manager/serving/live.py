@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -114,7 +115,7 @@ def _percentiles(seconds: collections.abc.Collection[float]) -> tuple[float | No
     if not seconds:
         return None, None
     ordered = sorted(seconds)
-    return tuple(1e3 * ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.99))
+    return tuple(1e3 * ordered[math.ceil(share * len(ordered)) - 1] for share in (0.5, 0.99))
 
 
 def terminal_line(*, quiet: bool = False) -> LiveLine:

@@ -202,11 +202,13 @@ def _standard_input(stream: IO[bytes], info: ModelInfo) -> Iterator[Sample]:
     while start.isspace():
         start = stream.read(1)
     if start == _NPY_MAGIC[:1]:
-        return _npy_stream(_Prefixed(start, stream), info)
+        yield from _npy_stream(_Prefixed(start, stream), info)
+        return
     lines = (line.decode("utf-8", "replace") for line in _lines(start, stream))
     if start in (b"{", b"["):
-        return _json_lines(lines, info)
-    return _csv(lines, info, "standard input")
+        yield from _json_lines(lines, info)
+    else:
+        yield from _csv(lines, info, "standard input")
 
 
 def _lines(start: bytes, stream: IO[bytes]) -> Iterator[bytes]:
