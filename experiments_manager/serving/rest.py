@@ -20,6 +20,7 @@ import logging
 import re
 import time
 import urllib.parse
+import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from experiments_manager.serving.signatures import TensorSpec
 
 logger = logging.getLogger(__name__)
+_http_logger = logging.getLogger(f"{__name__}.http")
+_http_logger.setLevel(logging.CRITICAL)  # it would tell of every client that sends what is no HTTP, with a traceback
 
 HTTP_STATUS = {
     Code.OK: 200,
@@ -140,7 +143,8 @@ class RestServer:
             ServerStartError: The port cannot be had.
         """
         options = self._options
-        self._runner = web.AppRunner(self.application(), access_log=None)
+        # aiohttp waits for ever for the end of a compressed body that is cut short, so we decompress bodies ourselves.
+        self._runner = web.AppRunner(self.application(), access_log=None, logger=_http_logger, auto_decompress=False)
         await self._runner.setup()
         tls = options.tls.ssl_context() if options.tls else None
         site = web.TCPSite(self._runner, options.host, options.port, ssl_context=tls)
@@ -168,11 +172,12 @@ class RestServer:
                 return web.Response(headers=headers)
             if self._tokens is not None and not self._tokens.accepts(request.headers.get("Authorization")):
                 raise ServingError(Code.UNAUTHENTICATED, UNAUTHENTICATED)
+            body = await self._body(request)  # whatever is asked, so that the connection can be used again
             if path == self._options.metrics_path:
                 return web.Response(text=self._metrics.page(), content_type=metrics.CONTENT_TYPE, headers=headers)
             if not path.lower().startswith("/v1/"):
                 raise ServingError(Code.NOT_FOUND, f"There is nothing at {path}. Expected /v1/models/NAME.")
-            text = await self._called(_parse(request.method, path), request)
+            text = await self._called(_parse(request.method, path), body)
             return web.Response(text=text, content_type="application/json", headers=headers)
         except ServingError as error:
             return _error(error, HTTP_STATUS[error.code], headers)
@@ -180,13 +185,20 @@ class RestServer:
             too_large = f"The body is too large. Expected at most {self._options.max_body_bytes} bytes."
             return _error(ServingError(Code.RESOURCE_EXHAUSTED, too_large), 413, headers)
 
-    async def _called(self, call: _Call, request: web.Request) -> str:
+    async def _body(self, request: web.Request) -> bytes:
+        body = await request.read()
+        encoding = request.headers.get("Content-Encoding", "identity").lower()
+        if encoding in ("identity", ""):
+            return body
+        limit = self._options.max_body_bytes
+        return await _maybe_in_thread(len(body) > _LARGE // 8, _decompressed, body, encoding, limit)
+
+    async def _called(self, call: _Call, body: bytes) -> str:
         """Does what a path asks for, in time, and counts it."""
         started = time.perf_counter()
         status = Code.OK
         try:
             with self._handlers.admitted():
-                body = await _body(request) if request.method == "POST" else b""
                 limit = self._options.timeout_seconds or None
                 return await asyncio.wait_for(self._services[call.method](self, call.ref, body), limit)
         except ServingError as error:
@@ -195,11 +207,8 @@ class RestServer:
         except asyncio.TimeoutError as error:
             status = Code.DEADLINE_EXCEEDED
             raise ServingError(status, f"No answer within {self._options.timeout_seconds:g} s") from error
-        except web.HTTPException:
-            status = Code.RESOURCE_EXHAUSTED
-            raise
         except Exception as error:
-            logger.exception("answering %s failed", request.path)
+            logger.exception("answering %s of %s failed", call.method, call.ref)
             status = Code.INTERNAL
             raise ServingError(status, f"{type(error).__name__}: {error}") from error
         finally:
@@ -279,13 +288,21 @@ def _parse(method: str, path: str) -> _Call:
     return _Call(ModelRef(urllib.parse.unquote(found["name"]), version, label), found["method"] or "")
 
 
-async def _body(request: web.Request) -> bytes:
+def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+    """Undoes a `Content-Encoding`, and stops where more comes out than is allowed."""
+    window = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}.get(encoding)
+    if window is None:
+        raise invalid_argument(f"Content-Encoding {encoding[:40]} is not known. Expected gzip, deflate, or none.")
+    decompressor = zlib.decompressobj(window)
     try:
-        return await request.read()
-    except web.HTTPException:
-        raise
-    except Exception as error:  # cut short, or not what its Content-Encoding says
-        raise invalid_argument(f"The body cannot be read: {error}") from error
+        plain = decompressor.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise invalid_argument(f"The body is not what its Content-Encoding says: {error}") from error
+    if len(plain) > limit:
+        raise web.HTTPRequestEntityTooLarge(limit, len(plain))
+    if not decompressor.eof:
+        raise invalid_argument(f"The body is not what its Content-Encoding says: {encoding} that is cut short")
+    return plain
 
 
 async def _maybe_in_thread(large: bool, function: Callable[..., Any], *arguments: Any) -> Any:

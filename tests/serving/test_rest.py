@@ -1,8 +1,10 @@
 """TensorFlow Serving's REST API, asked over HTTP as its documentation says."""
 
 import base64
+import gzip
 import json
 import math
+import zlib
 
 import pytest
 
@@ -260,9 +262,19 @@ def test_a_long_value_is_cut_in_the_error(predict):
     assert len(error) < 1000
 
 
-def test_a_body_that_is_not_what_its_encoding_says_is_refused(model_server):
-    answer = model_server.post(f"{LINEAR}:predict", b"not gzip", headers={"Content-Encoding": "gzip"})
-    assert answer.status == 400
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_compressed_body_is_read(model_server, encoding):
+    body = b'{"instances": [[1, 2, 3]]}'
+    packed = gzip.compress(body) if encoding == "gzip" else zlib.compress(body)
+    answer = model_server.post(f"{LINEAR}:predict", packed, headers={"Content-Encoding": encoding})
+    assert answer.json == {"predictions": [[6.0, 11.0, 16.0]]}
+
+
+@pytest.mark.parametrize("body", [b"not compressed", b"{}", zlib.compress(b'{"instances": 3}')[:-4]])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "none-such"])
+def test_a_body_that_is_not_what_its_encoding_says_is_refused(model_server, body, encoding):
+    answer = model_server.post(f"{LINEAR}:predict", body, headers={"Content-Encoding": encoding})
+    assert (answer.status, "Content-Encoding" in answer.error) == (400, True)
 
 
 # Metrics, limits, other origins
@@ -300,6 +312,12 @@ def test_a_body_that_is_too_large_is_refused(strict_server):
     answer = strict_server.post(f"{LINEAR}:predict", {"instances": [[1, 2, 3]] * 1000})
     assert (answer.status, "Expected at most 2000 bytes" in answer.error) == (413, True)
     assert strict_server.post(f"{LINEAR}:predict", {"instances": [[1, 2, 3]]}).status == 200
+
+
+def test_a_body_that_grows_too_large_when_it_is_decompressed_is_refused(strict_server):
+    packed = gzip.compress(b" " * 10_000_000)[:1990]
+    answer = strict_server.post(f"{LINEAR}:predict", packed, headers={"Content-Encoding": "gzip"})
+    assert (answer.status, "Expected at most 2000 bytes" in answer.error) == (413, True)
 
 
 def test_metrics_stand_where_the_monitoring_file_says(strict_server):
