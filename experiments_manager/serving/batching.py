@@ -33,8 +33,12 @@ Outputs = dict[str, np.ndarray]
 
 INLINE_SECONDS = 1e-3
 """Calls quicker than this run on the event loop while the server has no other request."""
-GATHER_TURNS = 4
+PROBE_EVERY = 16
+"""One in so many of these calls goes the long way nevertheless, to see whether other requests are on their way."""
+QUIET_TURNS = 8
 """Turns of the event loop without a new request after which a batch leaves."""
+ENOUGH_TURNS = 2
+"""The same where as many requests are there as came together the last time."""
 MAX_QUEUES = 256
 """Combinations of signature, outputs and shapes for which a model keeps a queue."""
 
@@ -133,7 +137,10 @@ class _Queue:
     running: int = 0
     seconds: float = float("inf")
     """What a call with a single request took of late."""
-    pumping: bool = False
+    expected: float = 1.0
+    """Requests that come together, judged by the batches of late."""
+    calls_here: int = 0
+    gathering: bool = False
     timer: asyncio.TimerHandle | None = None
 
 
@@ -212,17 +219,16 @@ class Scheduler:
         samples = _count_samples(inputs) if found.merges else 1
         if found.merges and samples > self._options.max_batch_size:
             return await self._run_in_parts(name, model, signature, inputs, outputs, samples)
-        if alone and found.running == 0 and not found.waiting and found.seconds < INLINE_SECONDS:
+        if alone and self._may_run_here(found):
             return self._run_here(found, model, inputs, samples)
         self._refuse_if_full(found, samples)
         task = _Task(inputs, samples, self._loop.create_future(), time.perf_counter())
         found.waiting.append(task)
         found.samples += samples
-        if alone or not found.merges:
+        if not found.merges or (alone and found.seconds >= INLINE_SECONDS):
             self._send(found)
-        elif not found.pumping:
-            found.pumping = True
-            self._loop.call_soon(self._gather, found, model, 0, len(found.waiting))
+        else:
+            self._begin_to_gather(found)
         return await task.future
 
     async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -266,13 +272,20 @@ class Scheduler:
                 f"wait for {found.name}; max_enqueued_batches is {self._options.max_enqueued_batches}",
             )
 
-    def _gather(self, found: _Queue, model: Model, quiet: int, before: int) -> None:
-        """Lets requests that have arrived already, but were not read yet, come along: some turns of the loop."""
-        quiet = quiet + 1 if len(found.waiting) == before else 0
-        if quiet < GATHER_TURNS and found.samples < self._options.max_batch_size and found.waiting:
-            self._loop.call_soon(self._gather, found, model, quiet, len(found.waiting))
+    def _begin_to_gather(self, found: _Queue) -> None:
+        if not found.gathering:
+            found.gathering = True
+            self._loop.call_soon(self._gather, found, 0, len(found.waiting))
+
+    def _gather(self, found: _Queue, quiet: int, before: int) -> None:
+        """Lets requests come along that have arrived already, but were not read yet: some turns of the loop."""
+        count = len(found.waiting)
+        quiet = quiet + 1 if count == before else 0
+        turns = ENOUGH_TURNS if count >= found.expected > 1 else QUIET_TURNS
+        if count and quiet < turns and found.samples < self._options.max_batch_size:
+            self._loop.call_soon(self._gather, found, quiet, count)
             return
-        found.pumping = False
+        found.gathering = False
         self._send(found)
 
     def _send(self, found: _Queue) -> None:
@@ -308,11 +321,30 @@ class Scheduler:
                 continue
             tasks.append(task)
             samples += task.samples
-        if tasks:
-            found.running += 1
-            self._jobs.put(_Batch(found, model, tasks, samples))
+        if not tasks:
+            return
+        found.expected = max(len(tasks), 0.75 * found.expected)
+        if found.expected < 2:
+            found.expected = 1.0
+        batch = _Batch(found, model, tasks, samples)
+        found.running += 1
+        if found.merges and len(tasks) == 1 and found.expected == 1 and found.seconds < INLINE_SECONDS:
+            _run_batch(batch, self._options)
+            self._finish(batch)
+        else:
+            self._jobs.put(batch)
 
     # Calls
+
+    def _may_run_here(self, found: _Queue) -> bool:
+        """Whether a request goes straight to a quick model that nobody else wants, as far as one can see.
+
+        While the loop runs a call it reads no other request, so now and then it has to look whether there are some.
+        """
+        if found.running or found.waiting or found.expected > 1 or found.seconds >= INLINE_SECONDS:
+            return False
+        found.calls_here += 1
+        return found.calls_here % PROBE_EVERY != 0
 
     def _run_here(self, found: _Queue, model: Model, inputs: Arrays, samples: int) -> Outputs:
         """Runs a quick model right on the loop: handing the call to a thread and back would take longer than the call."""
@@ -349,10 +381,9 @@ class Scheduler:
             else:
                 task.future.set_result(result)
         self._note(batch)
-        if found.waiting and not found.pumping:
+        if found.waiting:
             if found.merges:
-                found.pumping = True
-                self._loop.call_soon(self._gather, found, batch.model, 0, len(found.waiting))
+                self._begin_to_gather(found)
             else:
                 self._send(found)
 
