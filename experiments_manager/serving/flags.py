@@ -134,7 +134,7 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _unknown(argument: str) -> ServerStartError:
     name = argument.lstrip("-").partition("=")[0].replace("-", "_")
-    near = nearest_name(name, FLAGS)
+    near = name if name in FLAGS else nearest_name(name, FLAGS)
     hint = f"Did you mean --{near}?" if near else "`experiments-model-server --help` lists all flags."
     return ServerStartError(f"unknown argument: {argument}. {hint}")
 

@@ -1,0 +1,157 @@
+"""The command line of `experiments-model-server`, which is that of `tensorflow_model_server`."""
+
+import logging
+
+import pytest
+
+from experiments_manager.serving import flags
+from experiments_manager.serving.errors import ServerStartError
+
+ASKED_FOR = [
+    "port",
+    "rest_api_port",
+    "rest_api_timeout_in_ms",
+    "model_name",
+    "model_base_path",
+    "model_config_file",
+    "model_config_file_poll_wait_seconds",
+    "file_system_poll_wait_seconds",
+    "enable_batching",
+    "batching_parameters_file",
+    "monitoring_config_file",
+    "grpc_socket_path",
+    "grpc_channel_arguments",
+    "ssl_config_file",
+    "prefer_tflite_model",
+    "enable_model_warmup",
+    "max_num_load_retries",
+    "load_retry_interval_micros",
+    "num_load_threads",
+    "version",
+]
+
+
+def test_every_flag_that_a_user_of_tensorflow_serving_needs_has_a_meaning():
+    assert [name for name in ASKED_FOR if name not in flags.FLAGS or flags.FLAGS[name].ignored] == []
+
+
+def test_defaults_are_those_of_tensorflow_model_server():
+    values = flags.parse([])
+    assert (values["port"], values["rest_api_port"], values["model_name"]) == (8500, 0, "default")
+    assert (values["max_num_load_retries"], values["load_retry_interval_micros"]) == (5, 60_000_000)
+    assert (values["file_system_poll_wait_seconds"], values["rest_api_timeout_in_ms"]) == (1, 30000)
+    assert (values["enable_model_warmup"], values["enable_batching"], values["host"]) == (True, False, "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (["--port=9000"], "port", 9000),
+        (["--port", "9000"], "port", 9000),
+        (["--enable_batching"], "enable_batching", True),
+        (["--enable_batching=true"], "enable_batching", True),
+        (["--enable_model_warmup=false"], "enable_model_warmup", False),
+        (["--enable_model_warmup=0"], "enable_model_warmup", False),
+        (["--enable_batching", "--port=1"], "port", 1),
+        (["--auth-token-file=t"], "auth_token_file", "t"),
+        (["--model_name=a=b"], "model_name", "a=b"),
+        (["--load_retry_interval_micros=-1"], "load_retry_interval_micros", -1),
+    ],
+)
+def test_values_are_read(arguments, name, value):
+    assert flags.parse(arguments)[name] == value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prot=9000"], "unknown argument: --prot=9000. Did you mean --port?"),
+        (["--model_bas_path=x"], "Did you mean --model_base_path?"),
+        (["--something_else"], "--help` lists all flags"),
+        (["model"], "unknown argument: model"),
+        (["-port=1"], "Did you mean --port?"),
+        (["--port=many"], "--port: Expected a whole number, got 'many'"),
+        (["--enable_batching=maybe"], "Expected true or false, got 'maybe'"),
+        (["--port"], "--port has no value"),
+        (["--use_alts_credentials"], "is not supported. Without them the server would be open to all"),
+        (["--saved_model_tags=train"], "is not supported"),
+    ],
+)
+def test_what_is_not_understood_is_refused(arguments, message):
+    with pytest.raises(ServerStartError) as error:
+        flags.parse(arguments)
+    assert message in str(error.value)
+
+
+def test_flags_without_meaning_are_accepted_and_said_so_in_the_log(caplog):
+    with caplog.at_level(logging.WARNING):
+        flags.parse(["--flush_filesystem_caches=false", "--grpc_max_threads=4"])
+    assert [record.message for record in caplog.records] == [
+        "--flush_filesystem_caches has no meaning here: the system looks after its caches.",
+        "--grpc_max_threads has no meaning here: gRPC is answered by the event loop.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "There is nothing to serve"),
+        (["--model_base_path=x", "--port=8500", "--rest_api_port=8500"], "--rest_api_port cannot be same as --port"),
+        (["--model_base_path=x", "--port=0"], "would listen nowhere"),
+        (["--model_base_path=x", "--port=70000"], "from 0 to 65535"),
+        (["--model_base_path=x", "--model_name="], "--model_name is empty"),
+        (["--model_base_path=x", "--batching_parameters_file=b"], "without setting --enable_batching"),
+        (["--model_base_path=x", "--enable_batching", "--batching_parameters_file=none"], "Cannot read none"),
+        (["--model_config_file=none"], "Cannot read none: No such file or directory. Expected a ModelServerConfig"),
+        (["--model_base_path=x", "--ssl_config_file=none"], "Cannot read none"),
+        (["--model_base_path=x", "--auth_token_file=none"], "Cannot read the token file none"),
+        (["--model_base_path=x", "--grpc_channel_arguments=a"], "Expected NAME=VALUE, got 'a'"),
+    ],
+)
+def test_flags_that_make_no_sense_end_with_code_2_and_one_sentence(arguments, message, caplog):
+    assert flags.run(arguments) == 2
+    assert message in caplog.text
+
+
+def test_flags_and_files_become_options(tmp_path):
+    from experiments_manager.serving.configuration import server_options
+
+    (tmp_path / "batching").write_text("max_batch_size { value: 32 } batch_timeout_micros { value: 500 }")
+    (tmp_path / "monitoring").write_text("prometheus_config { enable: false }")
+    arguments = [
+        f"--model_base_path={tmp_path}",
+        "--enable_batching",
+        f"--batching_parameters_file={tmp_path}/batching",
+    ]
+    arguments += ["--grpc_channel_arguments=grpc.max_connection_age_ms=2000,grpc.lb=x", "--num_load_threads=3"]
+    arguments += ["--max_num_load_retries=1", "--load_retry_interval_micros=250000", "--grpc_socket_path=/tmp/s"]
+    options = server_options(flags.parse(arguments))
+    assert (options.batching.max_batch_size, options.batching.batch_timeout_micros) == (32, 500)
+    assert options.grpc.channel_arguments == (("grpc.max_connection_age_ms", 2000), ("grpc.lb", "x"))
+    assert (options.grpc.socket_path, options.grpc.port) == ("/tmp/s", 8500)
+    loading = options.loading
+    assert (loading.threads, loading.max_load_retries, loading.retry_seconds) == (3, 1, 0.25)
+    [model] = options.models
+    assert (model.name, model.base_path) == ("default", tmp_path)
+
+
+def test_a_configuration_of_several_models_is_read(tmp_path):
+    from experiments_manager.serving.configuration import server_options
+
+    file = tmp_path / "models"
+    file.write_text(
+        'model_config_list { config { name: "a" base_path: "/a" } config { name: "b" base_path: "/b" '
+        "model_version_policy { latest { num_versions: 2 } } } }"
+    )
+    options = server_options(flags.parse([f"--model_config_file={file}", "--model_config_file_poll_wait_seconds=5"]))
+    assert [model.name for model in options.models] == ["a", "b"]
+    assert (options.models[1].policy.count, options.config_poll_seconds) == (2, 5)
+    assert [model.name for model in options.read_configs()] == ["a", "b"]
+
+
+def test_help_names_every_flag_and_version_both_libraries(capsys):
+    assert flags.run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert [name for name in flags.FLAGS if f"--{name}=" not in shown] == []
+    assert flags.run(["--version"]) == 0
+    assert "TensorFlow ModelServer: experiments-manager" in capsys.readouterr().out
