@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from experiments_manager.training.building import Experiment
@@ -68,23 +67,24 @@ class Meter:
         if self.gradient_norm is None:
             return ()
         progress = self._experiment.state.progress
-        sums = (progress.epoch_gradient_norm, progress.recent_gradient_norm)
-        norms, updates = ([getattr(each, name) for each in sums] for name in ("total", "count"))
-        return Tally(*(tf.constant(value, tf.float64) for value in (norms, updates, 0.0)))
+        epoch, recent = progress.epoch_gradient_norm, progress.recent_gradient_norm
+        norms = tf.constant([epoch.total, recent.total, epoch.count, recent.count], tf.float64)
+        return Tally(norms, tf.constant(0.0, tf.float64))
 
     def took(self, steps: int, seconds: float, tally: Tally | tuple[()]) -> None:
         """Takes note of a call of so many steps."""
         if not tally:
             return
-        norms, updates, waited = (np.asarray(value) for value in tally)
-        sums = [Sum(float(norm), int(count)) for norm, count in zip(norms, updates, strict=True)]
+        waited = float(tally.waited)
+        in_epoch, in_recent, updates, recent_updates = tally.norms.numpy().tolist()
         progress = self._experiment.state.progress
-        progress.epoch_gradient_norm, progress.recent_gradient_norm = sums
+        progress.epoch_gradient_norm = Sum(in_epoch, int(updates))
+        progress.recent_gradient_norm = Sum(in_recent, int(recent_updates))
         if not self._has_compiled:  # the first call was compiled, which says nothing about steps
             self._has_compiled = True
             return
-        self._epoch.add(steps, seconds, float(waited))
-        self._recent.add(steps, seconds, float(waited))
+        self._epoch.add(steps, seconds, waited)
+        self._recent.add(steps, seconds, waited)
 
     def is_due(self) -> bool:
         """Whether scalars are to be written at the step reached."""

@@ -28,9 +28,8 @@ class Tally(NamedTuple):
     """What the compiled loop adds up on the way, in float64 so that it does not matter where a call ends."""
 
     norms: tf.Tensor
-    """Sums of the gradient's norm, `[2]`: over the epoch, and over the steps since scalars were last written."""
-    updates: tf.Tensor
-    """How many norms are in each of them, `[2]`: steps that apply nothing, or what is not finite, are not counted."""
+    """Of the gradient's norm, `[4]`: its sum over the epoch and over the steps since scalars were last written, and how
+    many norms are in each. Steps that apply nothing, or what is not finite, are not counted."""
     waited: tf.Tensor
     """Seconds for which the steps of this call waited for their batches."""
 
@@ -169,12 +168,12 @@ class CompiledLoop:
         """In the graph, after a step: the tally with the norm of its gradient."""
         if not tally:
             return tally
-        norm = tf.cast(self._gradient_norm.read(), tf.float64)
-        counts = tf.math.is_finite(norm)
-        return tally._replace(
-            norms=tally.norms + tf.where(counts, norm, tf.zeros_like(norm)),
-            updates=tally.updates + tf.cast(counts, tf.float64),
+        norm, one, none = (
+            tf.cast(self._gradient_norm.read(), tf.float64),
+            tf.ones([], tf.float64),
+            tf.zeros([4], tf.float64),
         )
+        return tally._replace(norms=tally.norms + tf.where(tf.math.is_finite(norm), [norm, norm, one, one], none))
 
     def _results_or(self, logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """What the last step returned; over several replicas the metrics' results, where it returned just these."""
