@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from experiments_manager.monitoring.metrics_csv import read_rows
 from experiments_manager.monitoring.showing import Picture, Showing
 from experiments_manager.runs.atomic import write_bytes
-from experiments_manager.training.events import ModelView, Watcher
+from experiments_manager.training.events import ModelView, RunEnd, Watcher
 
 logger = logging.getLogger(__name__)
 
@@ -27,20 +27,30 @@ class Figures(Watcher):
             showing: Draws the model.
         """
         self._run_dir, self._showing = Path(run_dir), showing
+        self._has_drawn = False
 
     def on_best(self, view: ModelView) -> None:
         """Draw and write all; what cannot be drawn or written is told once, and the run is fine without."""
+        self._has_drawn = True
+        self._write([*_curves(self._run_dir, view.epoch), *self._showing.pictures(view)])
+
+    def on_end(self, end: RunEnd) -> None:
+        """Draw the curves of a run that is finished but has no best epoch."""
+        if end.state == "finished" and not self._has_drawn:
+            self._write(list(_curves(self._run_dir, None)))
+
+    def _write(self, pictures: Sequence[Picture]) -> None:
         folder = self._run_dir / FOLDER
         try:
             folder.mkdir(exist_ok=True)
-            for picture in [*_curves(self._run_dir, view.epoch), *self._showing.pictures(view)]:
+            for picture in pictures:
                 write_bytes(folder / f"{picture.name}.png", picture.png)
                 write_bytes(folder / f"{picture.name}.svg", picture.svg)
         except OSError as error:
             logger.warning("Figures cannot be written to %s: %s. The run is fine without.", folder, error.strerror)
 
 
-def _curves(run_dir: Path, best_epoch: int) -> Iterator[Picture]:
+def _curves(run_dir: Path, best_epoch: int | None) -> Iterator[Picture]:
     from experiments_manager.monitoring.drawing.curves import Curves, learning_curves, learning_rate_curve
 
     _, rows = read_rows(run_dir / "metrics.csv")

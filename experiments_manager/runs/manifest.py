@@ -14,7 +14,7 @@
 | `start`, `end`, `resumed` | ISO 8601 with zone; `resumed` is a list of times |
 | `seconds`, `epochs`, `global_step`, `metrics` | how far it came; last values of the metrics by name |
 | `best` | `{"epoch", "step", "value", "name"}` of the watched value, or null |
-| `data_position`, `exported_model`, `last_version` | see the rooms that write them |
+| `data_position`, `exported_model`, `last_version`, `mlflow` | see the rooms that write them |
 
 JSON has no NaN and no infinities: these stand in the file as the strings `"NaN"`, `"Infinity"` and `"-Infinity"`.
 """

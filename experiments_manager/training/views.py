@@ -66,29 +66,32 @@ class Viewer:
     def _weights(self) -> dict[str, np.ndarray]:
         return {weight.path: np.asarray(weight) for weight in self._experiment.model.weights}
 
-    def _samples(self, count: int, layers: Sequence[str] = ()) -> Samples | None:
+    def _samples(
+        self, count: int, layers: Sequence[str] = (), reduce: Callable[[Any], Any] = lambda batch: batch
+    ) -> Samples | None:
         experiment = self._experiment
         feed = experiment.validation or experiment.train
         if feed.kind == "irreproducible":
             return None
         with self._untouched():
-            batches, found = [], 0
-            for batch in feed.as_dataset():
-                x, y = (batch[0], batch[1]) if isinstance(batch, tuple) and len(batch) > 1 else (batch, None)
-                x = x[0] if isinstance(x, tuple) and y is None else x
-                outputs, inner = self._function(tuple(layers))(x)
-                batches.append(tf.nest.map_structure(np.asarray, (x, y, outputs, inner)))
-                found += len(tf.nest.flatten(batches[-1][0])[0])
+            batches, found, dataset = [], 0, feed.as_dataset()
+            function = self._function(tuple(layers), _x_and_y(dataset.element_spec)[0])
+            for batch in dataset:
+                x, y = _x_and_y(batch)
+                outputs, inner = function(x)
+                found += len(tf.nest.flatten(x)[0])
+                targets = [] if y is None else [y]  # so that what is not there is no array
+                batches.append(reduce(tf.nest.map_structure(np.asarray, (x, targets, outputs, inner))))
                 if found >= count:
                     break
         if not batches:
             return None
-        x, y, outputs, inner = tf.nest.map_structure(lambda *parts: np.concatenate(parts)[:count], *batches)
-        return Samples(feed.split, x, y, outputs, inner)
+        x, targets, outputs, inner = tf.nest.map_structure(lambda *parts: np.concatenate(parts)[:count], *batches)
+        return Samples(feed.split, x, targets[0] if targets else None, outputs, inner)
 
-    def _function(self, layers: tuple[str, ...]) -> Callable[[Any], tuple[dict, dict]]:
+    def _function(self, layers: tuple[str, ...], spec: Any) -> Callable[[Any], tuple[dict, dict]]:
         if layers not in self._functions:
-            self._functions[layers] = _forward(self._experiment, layers)
+            self._functions[layers] = _forward(self._experiment, layers, spec)
         return self._functions[layers]
 
     @contextlib.contextmanager
@@ -103,8 +106,15 @@ class Viewer:
             restore_host_random_state(random)
 
 
-def _forward(experiment: Experiment, layers: tuple[str, ...]) -> Callable[[Any], tuple[dict, dict]]:
-    """Compiles the model together with the outputs of some of its layers."""
+def _x_and_y(batch: Any) -> tuple[Any, Any]:
+    """Inputs and targets of a batch, or of its spec; `None` where there are no targets."""
+    if not isinstance(batch, tuple):
+        return batch, None
+    return batch[0], batch[1] if len(batch) > 1 else None
+
+
+def _forward(experiment: Experiment, layers: tuple[str, ...], spec: Any) -> Callable[[Any], tuple[dict, dict]]:
+    """Compiles the model together with the outputs of some of its layers, once for batches of any size."""
     model = experiment.model
     observed = [model.get_layer(name).output for name in layers]
     whole = keras.Model(model.inputs, [model.outputs, observed]) if layers else None
@@ -116,4 +126,6 @@ def _forward(experiment: Experiment, layers: tuple[str, ...]) -> Callable[[Any],
         names = names if len(names) == len(flat) else [f"output_{number}" for number in range(len(flat))]
         return dict(zip(names, flat, strict=True)), dict(zip(layers, inner, strict=True))
 
-    return tf.function(forward, autograph=False, reduce_retracing=True)
+    # With the data's own signature a last, smaller batch does not compile it anew; other kinds of tensors have none.
+    dense = all(type(part) is tf.TensorSpec for part in tf.nest.flatten(spec))
+    return tf.function(forward, autograph=False, input_signature=[spec] if dense else None, reduce_retracing=True)

@@ -7,7 +7,7 @@ import pytest
 import experiments_manager as em
 from experiments_manager.monitoring.figures import Figures
 from experiments_manager.monitoring.showing import Showing
-from experiments_manager.training.events import ModelView
+from experiments_manager.training.events import ModelView, RunEnd
 
 
 def names(folder):
@@ -73,6 +73,14 @@ def test_the_same_run_draws_the_same_bytes(run_dir):
         contents.append({path.name: path.read_bytes() for path in (run_dir / "figures").iterdir()})
     assert contents[0] == contents[1]
     assert contents[0].keys() == set(both("learning_curves", "learning_rate"))
+
+
+def test_a_finished_run_without_a_best_epoch_has_its_curves(run_dir):
+    figures = Figures(run_dir, Showing())
+    figures.on_end(RunEnd("interrupted", 1, 1.0, None, {}, None))
+    assert not (run_dir / "figures").exists()
+    figures.on_end(RunEnd("finished", 1, 1.0, None, {}, None))
+    assert names(run_dir) == both("learning_curves", "learning_rate")
 
 
 def test_a_folder_that_cannot_be_made_is_told_once(run_dir, caplog):
