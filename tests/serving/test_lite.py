@@ -1,0 +1,116 @@
+"""TensorFlow Lite models, by LiteRT; compared with TensorFlow."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from experiments_manager.serving.errors import ServingError
+from experiments_manager.serving.lite import LiteModel
+
+pytest.importorskip("ai_edge_litert")
+
+X = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def lite_file(saved_models, tmp_path_factory, tensorflow):
+    """The linear model, `y = 2 x + 1`, with its two signatures."""
+    folder = tmp_path_factory.mktemp("lite") / "1"
+    folder.mkdir()
+    converter = tensorflow.lite.TFLiteConverter.from_saved_model(str(saved_models.linear))
+    (folder / "model.tflite").write_bytes(converter.convert())
+    return folder / "model.tflite"
+
+
+@pytest.fixture(scope="module")
+def without_signature(tmp_path_factory, tensorflow):
+    """One sample in and out, as converters write models of any number of samples that have no signature."""
+    tf = tensorflow
+    function = tf.function(lambda x: tf.nn.relu(x) * 3.0, input_signature=[tf.TensorSpec([1, 4], tf.float32, name="x")])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
+    file = tmp_path_factory.mktemp("plain") / "model.tflite"
+    file.write_bytes(converter.convert())
+    return file
+
+
+def run(model, signature="serving_default", **inputs):
+    chosen = model.signatures[signature]
+    return model.run(chosen, chosen.check_inputs(inputs), tuple(chosen.outputs))
+
+
+def test_it_gives_what_tensorflow_gives_for_any_number_of_samples(lite_file):
+    model = LiteModel.load(lite_file.parent)
+    for count in (1, 5, 2):
+        np.testing.assert_allclose(run(model, x=X[:count])["y"], 2 * X[:count] + 1, rtol=1e-6)
+
+
+def test_its_signatures_are_those_of_the_saved_model(lite_file):
+    model = LiteModel.load(lite_file)
+    assert set(model.signatures) == {"serving_default", "twice"}
+    found = run(model, "twice", x=X)
+    np.testing.assert_allclose(found["total"], X.sum(axis=1), rtol=1e-5)
+    spec = model.signatures["serving_default"].inputs["x"]
+    assert (spec.dtype, spec.shape, spec.number) == ("float", (None, 3), 1)
+    assert model.signatures["serving_default"].batchable
+
+
+def test_a_file_without_signatures_has_a_default_one_that_takes_any_number_of_samples(without_signature):
+    model = LiteModel.load(without_signature)
+    [signature] = model.signatures.values()
+    [name] = signature.inputs
+    assert signature.inputs[name].shape == (None, 4)
+    x = np.float32([[1, -2, 3, 4], [5, 6, -7, 8]])
+    [output] = run(model, **{name: x}).values()
+    np.testing.assert_array_equal(output, np.maximum(x, 0) * 3)
+
+
+def test_requests_at_the_same_time_do_not_mix(lite_file):
+    model = LiteModel.load(lite_file, copies=3)
+    wrong = []
+
+    def ask(scale):
+        for _ in range(50):
+            if not np.allclose(run(model, x=X * scale)["y"], 2 * X * scale + 1, rtol=1e-5):
+                wrong.append(scale)
+
+    threads = [threading.Thread(target=ask, args=(scale,)) for scale in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_inputs_that_do_not_fit_are_refused(lite_file):
+    model = LiteModel.load(lite_file)
+    with pytest.raises(ServingError, match="Shape of input x"):
+        run(model, x=X[:, :2])
+    with pytest.raises(ServingError, match="to be float but float64"):
+        run(model, x=X.astype(np.float64))
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"TFL3" * 100])
+def test_a_damaged_file_says_so(tmp_path, content):
+    (tmp_path / "model.tflite").write_bytes(content)
+    with pytest.raises(ServingError, match="model.tflite failed"):
+        LiteModel.load(tmp_path)
+
+
+def test_the_server_takes_it_where_it_is_preferred_or_alone(lite_file, saved_models, running, tmp_path):
+    base = tmp_path / "both"
+    saved_models.publish(saved_models.steeper, base, 1)  # `y = 5 x + 1`, to tell which one answers
+    (base / "1" / "model.tflite").write_bytes(lite_file.read_bytes())
+    (tmp_path / "alone" / "7").mkdir(parents=True)
+    (tmp_path / "alone" / "7" / "model.tflite").write_bytes(lite_file.read_bytes())
+    config = tmp_path / "models"
+    models = [f'config {{ name: "{name}" base_path: "{tmp_path / name}" }}' for name in ("both", "alone")]
+    config.write_text(f"model_config_list {{ {' '.join(models)} }}")
+    ask = {"instances": [[1, 1, 1]]}
+    with running.running_server([f"--model_config_file={config}"]) as server:
+        assert server.post("/v1/models/both:predict", ask).json == {"predictions": [[6.0, 6.0, 6.0]]}
+        assert server.post("/v1/models/alone:predict", ask).json == {"predictions": [[3.0, 3.0, 3.0]]}
+    with running.running_server([f"--model_config_file={config}", "--prefer_tflite_model"]) as server:
+        assert server.post("/v1/models/both:predict", ask).json == {"predictions": [[3.0, 3.0, 3.0]]}
+        shape = server.get("/v1/models/both/metadata").json["metadata"]["signature_def"]["signature_def"]
+        assert shape["serving_default"]["inputs"]["x"]["dtype"] == "DT_FLOAT"
