@@ -17,7 +17,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from experiments_manager.serving import messages
+from experiments_manager.serving import messages, wire
 from experiments_manager.serving.errors import Code, ServerStartError, ServingError, invalid_argument
 from experiments_manager.serving.handlers import Handlers
 
@@ -62,7 +62,7 @@ class _Method:
 
     api: str
     parse: Callable[[bytes], Any]
-    answer: Callable[[Any], Awaitable[Any]]
+    answer: Callable[[Any], Awaitable[bytes]]
     model_of: Callable[[Any], str]
 
 
@@ -133,13 +133,20 @@ class GrpcServer:
 
     def _methods(self) -> dict[str, _Method]:
         handlers = self._handlers
-        raw = messages.raw.PredictRequest
 
-        def method(api: str, request: type, answer: Callable[[Any], Awaitable[Any]]) -> _Method:
+        def method(api: str, request: type, handler: Callable[[Any], Awaitable[Any]]) -> _Method:
+            async def answer(request: Any) -> bytes:
+                return (await handler(request)).SerializeToString()
+
             return _Method(api, request.FromString, answer, _first_task if api == "MultiInference" else _model_name)
 
+        async def predict(request: tuple[Any, Any]) -> bytes:
+            return await handlers.predict_bytes(*request)
+
         return {
-            f"/{PREDICTION_SERVICE}/Predict": method("Predict", raw, handlers.predict),
+            f"/{PREDICTION_SERVICE}/Predict": _Method(
+                "Predict", wire.read_predict_request, predict, lambda request: request[0].model_spec.name
+            ),
             f"/{PREDICTION_SERVICE}/Classify": method("Classify", messages.ClassificationRequest, handlers.classify),
             f"/{PREDICTION_SERVICE}/Regress": method("Regress", messages.RegressionRequest, handlers.regress),
             f"/{PREDICTION_SERVICE}/MultiInference": method(
@@ -167,8 +174,7 @@ class GrpcServer:
                 except DecodeError as problem:
                     raise invalid_argument(f"The request is no valid message for {method.api}: {problem}") from problem
                 del data  # a large request need not be there twice while the model runs
-                response = await method.answer(request)
-                return response.SerializeToString()
+                return await method.answer(request)
         except ServingError as problem:
             error = problem
         except asyncio.CancelledError:

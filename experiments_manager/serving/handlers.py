@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.serving import examples, messages, tensors
+from experiments_manager.serving import examples, messages, tensors, wire
 from experiments_manager.serving.batching import Scheduler
 from experiments_manager.serving.errors import Code, ServingError, invalid_argument
 from experiments_manager.serving.manager import Lease, ModelManager
@@ -133,21 +133,28 @@ class Handlers:
 
     async def predict(self, request: Any) -> Any:
         """Answers a `PredictRequest`; the reply is of the same flavour, raw or not, with typed value fields."""
+        done = await self._predict(request, {})
+        kind = messages.raw if isinstance(request, messages.raw.PredictRequest) else messages.standard
+        return _predict_response(kind, done, done.outputs)
+
+    async def predict_bytes(self, request: Any, large: Arrays) -> bytes:
+        """Answers a `PredictRequest` some of whose inputs are arrays already, see `wire`; gives the serialised reply."""
+        done = await self._predict(request, large)
+        outputs = {name: array for name, array in done.outputs.items() if wire.is_large(array)}
+        others = {name: array for name, array in done.outputs.items() if name not in outputs}
+        response = _predict_response(messages.raw, done, others)
+        return wire.write_predict_response(response, outputs) if outputs else response.SerializeToString()
+
+    async def _predict(self, request: Any, large: Arrays) -> Inference:
         with self._lease(request) as lease:
             signature = find_signature(lease.model, request.model_spec.signature_name)
             signature.check_names(request.inputs)
-            inputs = {name: _to_array(name, tensor) for name, tensor in request.inputs.items()}
+            inputs = {
+                name: large[name] if name in large else _to_array(name, tensor)
+                for name, tensor in request.inputs.items()
+            }
             outputs = signature.select_outputs(request.output_filter)
-            done = await self._run(lease, signature, signature.check_inputs(inputs), outputs)
-        kind = messages.raw if isinstance(request, messages.raw.PredictRequest) else messages.standard
-        response = kind.PredictResponse()
-        _fill_spec(response.model_spec, done)
-        for name in outputs:
-            try:
-                tensors.to_proto(done.outputs[name], response.outputs[name], typed=True)
-            except tensors.TensorError as error:
-                raise ServingError(Code.INTERNAL, f"output {name} cannot be sent: {error}") from error
-        return response
+            return await self._run(lease, signature, signature.check_inputs(inputs), outputs)
 
     async def classify(self, request: Any) -> Any:
         """Answers a `ClassificationRequest`."""
@@ -254,6 +261,17 @@ def _to_array(name: str, tensor: Any) -> np.ndarray:
         return tensors.to_array(tensor)
     except tensors.TensorError as error:
         raise invalid_argument(f"tensor parsing error: {name}: {error}") from error
+
+
+def _predict_response(kind: Any, done: Inference, outputs: Arrays) -> Any:
+    response = kind.PredictResponse()
+    _fill_spec(response.model_spec, done)
+    for name, array in outputs.items():
+        try:
+            tensors.to_proto(array, response.outputs[name], typed=True)
+        except tensors.TensorError as error:
+            raise ServingError(Code.INTERNAL, f"output {name} cannot be sent: {error}") from error
+    return response
 
 
 def _fill_spec(spec: Any, done: Inference) -> None:
