@@ -1,0 +1,99 @@
+"""The client and the embedded model server together, over real connections; the server as a process that is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments_manager import Client
+from experiments_manager.serving.errors import ClientError
+
+
+def requests(count: int) -> Iterator[dict[str, np.ndarray]]:
+    for number in range(count):
+        yield {"x": np.full((1, 3), number, np.float32)}
+
+
+def test_a_stream_is_answered_in_order(model_server: Any) -> None:
+    with Client(f"127.0.0.1:{model_server.grpc}", "linear") as client:
+        answers = [(request["x"][0, 0], outputs["y"][0, 0]) for request, outputs in client.stream(requests(500))]
+        assert answers == [(number, 5 * number + 1) for number in range(500)]
+        assert client.predict([[1, 2, 3]]).version == 2
+
+
+def test_versions_labels_and_signatures_can_be_asked_for(model_server: Any) -> None:
+    address = f"127.0.0.1:{model_server.grpc}"
+    for options, expected in (
+        ({"version": 1}, [3.0]),
+        ({"version": "stable"}, [3.0]),
+        ({"signature": "twice"}, [12.0]),
+    ):
+        with Client(address, "linear", **options) as client:
+            assert client.predict([[1, 1, 1]])["y"][0, :1].tolist() == expected
+    with Client(address, "linear", version=9) as client, pytest.raises(ClientError, match="NOT_FOUND: .*linear"):
+        client.predict([[1, 1, 1]])
+
+
+def test_types_of_all_sorts_arrive(model_server: Any) -> None:
+    with Client(f"127.0.0.1:{model_server.grpc}", "words") as client:
+        name = next(iter(client.info().inputs))
+        outputs = client.predict({name: ["one", "two", "none"]})
+        flat = [value.tolist() for value in outputs.values()]
+        assert [1, 2, -1] in flat
+        assert [b"one!", b"two!", b"none!"] in flat
+        with pytest.raises(ClientError, match="a bad word"):
+            client.predict({name: ["bad"]})
+
+
+@pytest.mark.slow
+def test_a_model_server_that_is_killed_and_restarted_loses_and_repeats_no_sample(
+    saved_models: Any, tmp_path: Path
+) -> None:
+    saved_models.publish(saved_models.linear, tmp_path / "linear", 1)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def start() -> subprocess.Popen:
+        program = "from experiments_manager.serving.flags import main; main()"
+        flags = [
+            f"--port={port}",
+            "--model_name=linear",
+            f"--model_base_path={tmp_path / 'linear'}",
+            "--enable_batching",
+        ]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        with (tmp_path / "log").open("ab") as log:
+            return subprocess.Popen([sys.executable, "-c", program, *flags], env=environment, stdout=log, stderr=log)
+
+    servers = [start()]
+
+    def restart() -> None:
+        servers[-1].send_signal(signal.SIGKILL)
+        servers[-1].wait()
+        servers.append(start())
+
+    answers, restarting = [], threading.Thread(target=restart)
+    try:
+        with Client(f"127.0.0.1:{port}", "linear", patience=60) as client:
+            for request, outputs in client.stream(requests(600)):
+                answers.append((request["x"][0, 0], outputs["y"][0, 0]))
+                if len(answers) == 200:
+                    restarting.start()
+            assert client.retries >= 1
+    finally:
+        if restarting.ident:
+            restarting.join()
+        servers[-1].kill()
+        servers[-1].wait()
+    assert answers == [(number, 2 * number + 1) for number in range(600)]

@@ -1,0 +1,108 @@
+"""TLS from the client's side: whom it trusts, and what it shows."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.util
+import ipaddress
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from experiments_manager import Client
+from experiments_manager.serving.credentials import read_client_tls
+from experiments_manager.serving.errors import ClientError
+
+_spec = importlib.util.spec_from_file_location("fake_model_server", Path(__file__).with_name("fake_model_server.py"))
+fake_model_server = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(fake_model_server)
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: Any) -> Path:
+    """A folder with certificate and key, for 127.0.0.1, each signed by itself, of a server and of a client."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    folder = tmp_path_factory.mktemp("pem")
+    for name in ("server", "client"):
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        now = datetime.datetime.now(datetime.timezone.utc)
+        certificate = (
+            x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+            .sign(key, hashes.SHA256())
+        )
+        (folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        private = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        (folder / f"{name}.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *private))
+    return folder
+
+
+@pytest.fixture
+def secure(pem: Path) -> Iterator[Any]:
+    """Starts servers that talk TLS."""
+    servers = []
+
+    def start(**options: Any) -> Any:
+        pair = ((pem / "server.key").read_bytes(), (pem / "server.pem").read_bytes())
+        servers.append(fake_model_server.FakeServer(credentials=grpc.ssl_server_credentials([pair], **options)))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def ask(server: Any, **options: Any) -> list[list[float]]:
+    with Client(server.address, "double", patience=0.5, **options) as client:
+        return client.predict([[1, 2]])["y"].tolist()
+
+
+def test_a_pem_file_says_whom_to_trust(secure: Any, pem: Path) -> None:
+    assert ask(secure(), tls=pem / "server.pem", token="secret") == [[2, 4]]
+
+
+@pytest.mark.parametrize("tls", [False, True, "client.pem"])
+def test_without_the_right_trust_there_is_no_answer(tls: Any, secure: Any, pem: Path) -> None:
+    with pytest.raises(ClientError, match="The model server at 127.0.0.1:"):
+        ask(secure(), tls=pem / tls if isinstance(tls, str) else tls)
+
+
+def test_the_servers_own_file_will_do(secure: Any, pem: Path, tmp_path: Path) -> None:
+    (tmp_path / "ssl.config").write_text(f'server_key: "{pem}/server.key"\nserver_cert: "{pem}/server.pem"\n')
+    assert ask(secure(), tls=tmp_path / "ssl.config") == [[2, 4]]
+
+
+def test_a_client_shows_its_certificate(secure: Any, pem: Path, tmp_path: Path) -> None:
+    server = secure(root_certificates=(pem / "client.pem").read_bytes(), require_client_auth=True)
+    config = tmp_path / "ssl.config"
+    config.write_text(
+        f'custom_ca: "{pem}/server.pem"\nserver_cert: "{pem}/client.pem"\nserver_key: "{pem}/client.key"\n'
+    )
+    assert ask(server, tls=config) == [[2, 4]]
+    with pytest.raises(ClientError):
+        ask(server, tls=pem / "server.pem")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "Cannot read .*: No such file or directory. Expected a PEM file or an SSLConfig"),
+        ("custom_ca: 1", "Invalid protobuf file"),
+        ('custom_ca: "none.pem"', "Cannot read .*none.pem: No such file .* that custom_ca in .* names"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(text: str | None, message: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "ssl.config").write_text(text)
+    with pytest.raises(ClientError, match=message):
+        read_client_tls(tmp_path / "ssl.config")
