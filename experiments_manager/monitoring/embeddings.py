@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from experiments_manager.monitoring.answers import Answer, read_answers
+from experiments_manager.monitoring.sprites import shrink
 from experiments_manager.training.events import Samples
 
 WIDEST_FLAT = 2048
 """Outputs of three and more dimensions with at most so many elements a sample are flattened, larger ones averaged."""
 _MOST_TARGET_COLUMNS = 8
+_TOO_MANY = "its numbers are too many for a table"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,15 +41,34 @@ def embeddings_of(samples: Samples, class_names: Sequence[str] | None = None) ->
     outputs = dict(samples.layers or samples.outputs)
     vectors, left_out = {}, {}
     for name, output in _leaves(outputs):
-        array = np.asarray(output)
-        if array.dtype.kind == "V" and array.dtype.name == "bfloat16":
-            array = array.astype(np.float32)
+        array = _as_known_type(output)
         if array.dtype.kind not in "fiub" or array.ndim < 1:
             left_out[name] = f"it is {array.dtype} of shape {list(array.shape)}"
         else:
             vectors[name] = as_vectors(array)
     columns, unknown = _columns(samples, class_names)
     return Embeddings(vectors, columns, left_out | unknown)
+
+
+def reduced(batch: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
+    """Makes of inputs, targets, outputs and layers of a batch what embeddings need, so that thousands fit into memory.
+
+    Images are kept as thumbnails, and no other inputs; large outputs as the vectors that come of them; large targets,
+    which no table can hold, not at all.
+    """
+    x, targets, outputs, layers = batch
+    images, count = first_images(x), len(next(_leaves(x))[1])
+
+    def vectors(leaf: Any) -> np.ndarray:
+        leaf = _as_known_type(leaf)
+        return as_vectors(leaf) if leaf.ndim > 2 and leaf.dtype.kind in "fiub" else leaf
+
+    def small(leaf: np.ndarray) -> np.ndarray:
+        return np.empty([count, 0]) if leaf[:1].size > WIDEST_FLAT else leaf
+
+    x = np.empty([count, 0]) if images is None else shrink(images)
+    large = any(leaf[:1].size > WIDEST_FLAT for _, leaf in _leaves(outputs))
+    return x, _map(small, targets), _map(vectors, outputs) if large else outputs, _map(vectors, layers)
 
 
 def as_vectors(output: np.ndarray) -> np.ndarray:
@@ -83,14 +104,14 @@ def _columns(samples: Samples, class_names: Sequence[str] | None) -> tuple[dict[
     for answer in answers:
         found = _answer_columns(answer)
         if not found:
-            left_out[f"the targets of {answer.head}"] = f"they are {list(answer.truth.shape[1:])} numbers a sample"
+            left_out[f"the targets of {answer.head}"] = _TOO_MANY
         prefix = f"{answer.head} " if len(answers) > 1 else ""
         columns.update((prefix + name, values) for name, values in found.items())
     if not answers and samples.y is not None:
         for name, target in _leaves(samples.y, "target"):
             found = _plain_columns(name, np.asarray(target))
             if not found:
-                left_out[name] = f"it is {np.asarray(target).dtype} of shape {list(np.shape(target))}"
+                left_out[name] = _TOO_MANY
             columns.update(found)
     columns["index"] = np.arange(len(next(_leaves(samples.x))[1]))
     return columns, left_out
@@ -139,6 +160,21 @@ def _leaves(nested: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, value in pairs:
         yield from _leaves(value, f"{name}_{key}" if name else str(key))
+
+
+def _map(function: Callable[[np.ndarray], np.ndarray], nested: Any) -> Any:
+    """Changes the arrays of a nested structure."""
+    if isinstance(nested, Mapping):
+        return {key: _map(function, value) for key, value in nested.items()}
+    if isinstance(nested, list | tuple):
+        return [_map(function, value) for value in nested]
+    return function(np.asarray(nested))
+
+
+def _as_known_type(array: Any) -> np.ndarray:
+    """NumPy knows no bfloat16 of its own."""
+    array = np.asarray(array)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def first_images(x: Any) -> np.ndarray | None:

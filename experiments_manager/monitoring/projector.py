@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.monitoring.embeddings import Embeddings, embeddings_of, first_images
+from experiments_manager.monitoring.embeddings import Embeddings, embeddings_of, first_images, reduced
 from experiments_manager.monitoring.sprites import sprite
 from experiments_manager.runs import atomic
 from experiments_manager.training.events import ModelView, RunStart, Watcher
@@ -93,7 +93,7 @@ class Projector(Watcher):
             self._say_unwritable(error)
 
     def _write(self, view: ModelView, others: list[dict[str, Any]], *, is_best: bool) -> None:
-        samples = view.samples(self._samples, self._layers)
+        samples = view.samples(self._samples, self._layers, reduced)
         if samples is None:
             self._say("There are no embeddings: the data cannot be read a second time.")
             return

@@ -44,6 +44,21 @@ def sprite(images: np.ndarray) -> tuple[bytes, tuple[int, int]]:
     return file.getvalue(), (wide, high)
 
 
+def shrink(images: np.ndarray) -> np.ndarray:
+    """Averages images over blocks of pixels until they are hardly larger than a thumbnail; range and type stay.
+
+    Args:
+        images: Numbers `[samples, height, width, channels]`.
+    """
+    count, height, width, channels = images.shape
+    block = max(height, width) // LARGEST_THUMBNAIL
+    rows, columns = height // max(block, 1), width // max(block, 1)
+    if block < 2 or not rows or not columns:
+        return images
+    blocks = images[:, : rows * block, : columns * block].reshape(count, rows, block, columns, block, channels)
+    return blocks.mean(axis=(2, 4), dtype=np.float32).astype(images.dtype)
+
+
 def as_bytes(images: np.ndarray) -> np.ndarray:
     """Brings images to 0..255, uint8."""
     if images.dtype == np.uint8:

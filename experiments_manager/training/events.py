@@ -102,8 +102,14 @@ class Samples:
 class ReadSamples(Protocol):
     """Gives some samples with the model's outputs."""
 
-    def __call__(self, count: int, layers: Sequence[str] = ()) -> Samples | None:
-        """Reads at most `count` samples from the beginning of the split; `None` where the data cannot be read again."""
+    def __call__(
+        self, count: int, layers: Sequence[str] = (), reduce: Callable[[Any], Any] = lambda batch: batch
+    ) -> Samples | None:
+        """Reads at most `count` samples from the beginning of the split; `None` where the data cannot be read again.
+
+        `reduce` makes less of each batch before it is kept, where all together would not fit into memory: it is given
+        the inputs, a list that holds the targets if there are any, the outputs and the layers, and gives the same four.
+        """
 
 
 @dataclasses.dataclass(frozen=True)

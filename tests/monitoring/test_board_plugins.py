@@ -159,7 +159,7 @@ def test_further_hparams_are_columns_too(tmp_path):
 
 def embed(folder, epoch, value=1.0):
     samples = Samples("validation", np.zeros([6, 2]), None, {"out": np.full([6, 3], value, np.float32)}, {})
-    Projector(folder / "logs").on_best(ModelView(epoch, epoch, {}, dict, lambda count, layers=(): samples))
+    Projector(folder / "logs").on_best(ModelView(epoch, epoch, {}, dict, lambda *_: samples))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments_manager.monitoring.embeddings import WIDEST_FLAT, as_vectors, embeddings_of, first_images
+from experiments_manager.monitoring.embeddings import WIDEST_FLAT, as_vectors, embeddings_of, first_images, reduced
 from experiments_manager.training.events import Samples
 
 
@@ -113,3 +113,26 @@ def test_the_first_input_that_is_images_is_found():
     image = np.zeros([2, 8, 6, 3], np.uint8)
     assert first_images({"table": np.zeros([2, 4]), "image": image}) is image
     assert first_images([np.zeros([2, 8, 6]), np.zeros([2, 8, 6, 12])]) is None
+
+
+def test_of_a_large_batch_little_is_kept():
+    batch = (
+        {"image": np.ones([2, 256, 128, 3], np.float32), "table": np.ones([2, 9])},
+        [np.ones([2, 256, 256, 1], np.int32)],
+        {"mask": np.ones([2, 256, 256, 5], np.float32), "place": np.ones([2, 4])},
+        {"features": np.ones([2, 16, 16, 32], np.float32)},
+    )
+    x, (y,), outputs, layers = reduced(batch)
+    assert (x.shape, x.dtype, y.shape) == ((2, 64, 32, 3), np.float32, (2, 0))
+    assert {name: values.shape for name, values in outputs.items()} == {"mask": (2, 5), "place": (2, 4)}
+    assert layers["features"].shape == (2, 32)
+    points = embeddings_of(Samples("validation", x, y, outputs, layers))
+    assert (list(points.vectors), list(points.columns)) == (["features"], ["index"])
+
+
+def test_of_a_small_batch_all_that_tells_is_kept():
+    batch = np.ones([3, 2]), [np.array([0, 1, 0])], {"animal": SCORES}, {}
+    x, (y,), outputs, layers = reduced(batch)
+    points = embeddings_of(Samples("validation", x, y, outputs, layers), ["cat", "dog"])
+    assert columns(points)["label"] == ["cat", "dog", "cat"]
+    assert columns(points)["index"] == [0, 1, 2]

@@ -23,7 +23,7 @@ def view(epoch, outputs=None, layers=None, x=None, y=LABELS):
     outputs = {"animal": SCORES + epoch} if outputs is None else outputs
     x = np.zeros([12, 8, 8, 3], np.uint8) if x is None else x
 
-    def samples(count, names=()):
+    def samples(count, names=(), reduce=None):
         return Samples("validation", x[:count], y, {k: v[:count] for k, v in outputs.items()}, layers or {})
 
     return ModelView(epoch, 10 * epoch, {}, dict, samples)
@@ -186,7 +186,7 @@ def test_wide_layers_get_fewer_samples(logs_dir, page, caplog, monkeypatch):
 def test_data_that_cannot_be_read_again_is_said_once(logs_dir, caplog):
     watcher = Projector(logs_dir, every=1)
     for epoch in (1, 2):
-        watcher.on_validated(ModelView(epoch, epoch, {}, dict, lambda count, layers=(): None))
+        watcher.on_validated(ModelView(epoch, epoch, {}, dict, lambda *_: None))
     assert caplog.messages == ["There are no embeddings: the data cannot be read a second time."]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments_manager.monitoring.sprites import LARGEST_SPRITE, as_bytes, sprite
+from experiments_manager.monitoring.sprites import LARGEST_SPRITE, as_bytes, shrink, sprite
 
 
 def read(png):
@@ -56,3 +56,15 @@ def test_however_many_there_are_the_projector_accepts_the_sprite(count):
 def test_any_range_of_values_is_brought_to_bytes(values, expected):
     kind = np.uint8 if isinstance(values[0], int) else np.float32
     assert as_bytes(np.array(values, kind)).tolist() == expected
+
+
+def test_large_images_are_averaged_over_blocks():
+    images = np.repeat(np.repeat(np.arange(4, dtype=np.uint8).reshape(1, 2, 2, 1), 128, axis=1), 128, axis=2)
+    small = shrink(images)
+    assert (small.shape, small.dtype) == ((1, 64, 64, 1), np.uint8)
+    assert small[0, ::32, ::32, 0].tolist() == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8, 3), (1, 100, 90, 1), (1, 1000, 1, 3)], ids=str)
+def test_small_and_slender_images_stay_as_they_are(shape):
+    assert shrink(np.zeros(shape)).shape == shape
