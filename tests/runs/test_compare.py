@@ -3,6 +3,7 @@ import json
 import pytest
 
 from experiments_manager.runs import RunError, compare_runs, create_run
+from experiments_manager.runs.compare import run_letters
 
 
 @pytest.fixture
@@ -108,3 +109,9 @@ def test_a_run_that_never_started_can_be_compared(start_run, tmp_path):
 def test_one_run_alone_cannot_be_compared(start_run):
     with pytest.raises(RunError, match="Expected two runs or more, got 1"):
         compare_runs([start_run("a")])
+
+
+def test_runs_are_told_apart_by_letters_and_then_by_numbers():
+    assert run_letters(2) == ["A", "B"]
+    assert run_letters(28)[-3:] == ["Z", "26", "27"]
+    assert len(set(run_letters(200))) == 200

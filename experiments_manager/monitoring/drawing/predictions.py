@@ -76,7 +76,7 @@ def _picture_grid(images: np.ndarray, answer: Answer, chosen: np.ndarray, title:
 
 def _title_with_classes(axes: Axes, answer: Answer, sample: int) -> None:
     true, said = int(answer.truth[sample]), int(answer.predicted[sample])
-    sure = f" {answer.probabilities[sample, said]:.0%}" if answer.probabilities is not None else ""
+    sure = f" ({answer.probabilities[sample, said]:.0%})" if answer.probabilities is not None else ""
     text = f"{canvas.shortened(answer.class_names[said], 16)}{sure}"
     if true != said:
         text += f"\ntrue: {canvas.shortened(answer.class_names[true], 16)}"

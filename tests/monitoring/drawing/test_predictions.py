@@ -30,7 +30,7 @@ def titles(figure):
 def test_pictures_bear_the_predicted_class_how_sure_it_is_and_the_truth_where_that_is_another():
     figure = prediction_figure(random.random((20, 8, 8, 1)), classifier())
     assert len(figure.axes) == CELLS
-    assert titles(figure)[:3] == ["a 40%", "a 40%\ntrue: b", "a 40%\ntrue: c"]
+    assert titles(figure)[:3] == ["a (40%)", "a (40%)\ntrue: b", "a (40%)\ntrue: c"]
     assert figure.texts[0].get_text() == f"first {CELLS} samples"
 
 
@@ -38,7 +38,7 @@ def test_the_surest_mistakes_come_first():
     scores = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.95, 0.05]])
     found = answer(np.array([1, 1, 1, 1]), scores, ["cat", "dog"])
     figure = mistake_figure(random.random((4, 8, 8, 3)), found)
-    assert titles(figure) == ["cat 95%\ntrue: dog", "cat 90%\ntrue: dog", "cat 60%\ntrue: dog"]
+    assert titles(figure) == ["cat (95%)\ntrue: dog", "cat (90%)\ntrue: dog", "cat (60%)\ntrue: dog"]
 
 
 def test_without_mistakes_or_without_pictures_no_mistakes_are_drawn():
