@@ -31,7 +31,8 @@ class HParamsPage(hparams_plugin.HParamsPlugin):
 
 class _Context(backend_context.Context):
     def hparams_metadata(self, *arguments: Any, **options: Any) -> HParamsContents:
-        return with_run_names(with_one_type_a_column(super().hparams_metadata(*arguments, **options)))
+        contents = with_one_type_a_column(super().hparams_metadata(*arguments, **options))
+        return with_run_names(contents, Path(self.tb_context.logdir).name)
 
     def experiment_from_metadata(self, *arguments: Any, **options: Any) -> Any:
         experiment = super().experiment_from_metadata(*arguments, **options)
@@ -70,12 +71,18 @@ def with_one_type_a_column(contents: HParamsContents) -> HParamsContents:
     return _with_starts(contents, starts)
 
 
-def with_run_names(contents: HParamsContents) -> HParamsContents:
-    """Calls rows by the folder of their run, which the path of its logs would be shown for otherwise."""
+def with_run_names(contents: HParamsContents, folder: str) -> HParamsContents:
+    """Calls rows by the folder of their run, which the path of its logs would be shown for otherwise.
+
+    Args:
+        contents: What the HParams plugin stored, by run and tag.
+        folder: Name of the folder that is shown, which is the run itself where there is but one.
+    """
     starts = _starts(contents)
     for path, start in starts.items():
-        if path.endswith("/logs") and not start.session_start_info.group_name:
-            start.session_start_info.group_name = path.removesuffix("/logs")
+        run = Path(path).parent.as_posix()
+        if Path(path).name == "logs" and not start.session_start_info.group_name:
+            start.session_start_info.group_name = folder if run == "." else run
     return _with_starts(contents, starts)
 
 

@@ -151,6 +151,11 @@ def test_runs_of_one_name_in_two_folders_are_two_rows(tmp_path):
     assert [row["name"] for row in Board(tmp_path, HParamsPage).rows()] == ["first/trial_1", "second/trial_1"]
 
 
+def test_a_run_that_is_shown_alone_has_its_name(tmp_path):
+    log_run(tmp_path / "trial_1", {"units": 3}, "finished")
+    assert [row["name"] for row in Board(tmp_path / "trial_1", HParamsPage).rows()] == ["trial_1"]
+
+
 def test_further_hparams_are_columns_too(tmp_path):
     log_run(tmp_path / "run", {"units": 3}, "finished", further_hparams={"units": 0, "comment": "long"})
     [row] = Board(tmp_path, HParamsPage).rows()

@@ -34,8 +34,14 @@ def model():
 """
 
 
+def without_inputs(batch):
+    x, targets, outputs, layers = batch
+    return x[:, :0], targets, outputs, layers
+
+
 class Looking(Watcher):
     def __init__(self):
+        self.reduced = None
         self.seen = []
         self.best = []
 
@@ -44,6 +50,7 @@ class Looking(Watcher):
 
     def on_best(self, view):
         self.best.append((view, view.samples(10)))
+        self.reduced = view.samples(10, (), without_inputs)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +83,14 @@ def test_samples_come_with_targets_outputs_and_inner_layers(trained):
     np.testing.assert_allclose(
         samples.outputs["y"], code @ weights["y/kernel"] + weights["y/bias"], rtol=1e-5, atol=1e-6
     )
+
+
+def test_less_can_be_made_of_each_batch_before_it_is_kept(trained):
+    looking, _, _ = trained
+    _, whole = looking.best[0]
+    assert looking.reduced.x.shape == (10, 0)
+    np.testing.assert_array_equal(looking.reduced.y, whole.y)
+    np.testing.assert_array_equal(looking.reduced.outputs["y"], whole.outputs["y"])
 
 
 def test_looking_at_a_run_changes_no_bit_of_its_result(trained):
