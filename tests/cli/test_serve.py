@@ -1,0 +1,180 @@
+"""`serve` and `train --serve`, as real processes that are asked over HTTP."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from experiments_manager.cli.main import run
+
+pytestmark = pytest.mark.slow
+
+
+def free_ports():
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], two.getsockname()[1]
+
+
+def predict(rest_port, value=1.0, name="mysettings_line"):
+    """Asks the model of `line_experiment`; `None` while nobody answers."""
+    body = json.dumps({"instances": [[value]]}).encode()
+    url = f"http://127.0.0.1:{rest_port}/v1/models/{name}:predict"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, body, timeout=10) as answer:
+            return json.load(answer)["predictions"][0][0]
+    except (OSError, urllib.error.URLError):
+        return None
+
+
+def wait_for(question, process, seconds=90):
+    """Asks until there is an answer."""
+    deadline = time.monotonic() + seconds
+    while (answer := question()) is None:
+        if time.monotonic() > deadline or process.poll() is not None:
+            process.kill()
+            pytest.fail(f"no answer: {process.communicate()[1]}")
+        time.sleep(0.1)
+    return answer
+
+
+def children(pid):
+    """Process ids of the children of a process."""
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for children in /proc")
+def test_a_model_is_served_while_it_is_trained_and_afterwards_from_where_the_run_was_moved(
+    start_command, line_experiment, tmp_path
+):
+    grpc_port, rest_port = free_ports()
+    settings = [f"grpc_port={grpc_port}", f"rest_port={rest_port}", "epochs=1000000"]
+    settings += ["learning_rate=0.0005", "early_stopping_patience=None"]
+    overrides = [part for setting in settings for part in ("--set", setting)]
+    training = start_command("train", line_experiment, "--serve", "--working-dir", "runs", "--quiet", *overrides)
+    first = wait_for(lambda: predict(rest_port), training)
+    better = wait_for(lambda: next(filter(lambda now: now not in (None, first), [predict(rest_port)]), None), training)
+    assert abs(better - 3.0) < abs(first - 3.0)  # it learns `y = 3 x`
+    [server] = children(training.pid)
+
+    training.kill()  # nobody can clean up now
+    training.communicate()
+    deadline = time.monotonic() + 30
+    while alive(server) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(server)
+
+    [folder] = (tmp_path / "runs").iterdir()
+    moved = folder.rename(tmp_path / "moved")
+    assert "Serving version" in (moved / "model_server.log").read_text()
+    serving = start_command("serve", moved, "--engine", "embedded")
+    assert isinstance(wait_for(lambda: predict(rest_port), serving), float)
+    serving.send_signal(signal.SIGTERM)
+    _, said = serving.communicate(timeout=30)
+    assert serving.returncode == 0, said
+    newest = max(int(path.name) for path in (moved / "exported_models").iterdir() if path.name.isdigit())
+    assert f"Serving version {newest} of mysettings_line from {moved}/exported_models (engine embedded)" in said
+    assert f"  gRPC    127.0.0.1:{grpc_port}\n  REST    http://127.0.0.1:{rest_port}/v1/models/mysettings_line" in said
+    assert "Traceback" not in said
+
+
+def test_a_taken_port_is_one_clear_error_before_training_starts(line_experiment, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code = run(["train", str(line_experiment), "--serve", "--quiet", "--set", f"grpc_port={port}"])
+    said = capsys.readouterr().err
+    assert code == 2
+    assert f"Port {port} on 127.0.0.1 cannot be used" in said
+    assert "--set grpc_port=PORT" in said
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_train_serve_without_exports_is_refused(line_experiment, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", str(line_experiment), "--serve", "--set", "export=False"]) == 2
+    assert "--serve has nothing to serve" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serve", "empty"], "There is no exported model in empty, and none coming"),
+        (["serve", "none"], "There is no run folder none"),
+        (["serve", "models", "--engine", "tensorflow_model_server"], "tensorflow_model_server is not on the path"),
+        (["serve", "models", "--image", "missing.sif"], "There is no image missing.sif"),
+        (["serve", "models", "--image", "image.sif"], "Install Apptainer"),
+        (["serve", "models", "--host", "none.invalid"], "There is no host none.invalid"),
+        (["serve", "models", "--ssl-config-file", "none"], "Cannot read"),
+        (["serve", "models", "--auth-token-file", "none"], "Cannot read the token file"),
+        (["--start_server", "--model_dir=empty"], "There is no exported model in empty"),
+        (["--start_server", "--model_dir=models", "-psi=missing.sif"], "There is no image missing.sif"),
+    ],
+)
+def test_what_cannot_be_served_is_bad_input(arguments, message, tmp_path, capsys, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "models" / "1").mkdir(parents=True)
+    (tmp_path / "image.sif").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    grpc_port, rest_port = free_ports()
+    if arguments[0] == "serve":
+        arguments = [*arguments, "--grpc-port", str(grpc_port), "--rest-port", str(rest_port)]
+    assert run(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_finished_run_without_a_version_is_named_with_its_folder(tmp_path, capsys):
+    from experiments_manager.runs import create_run
+
+    made = create_run(tmp_path, "line", run_name="line")
+    made.update(state="finished")
+    grpc_port, rest_port = free_ports()
+    ports = ["--grpc-port", str(grpc_port), "--rest-port", str(rest_port)]
+    assert run(["serve", str(made.path), "--engine", "embedded", *ports]) == 2
+    said = capsys.readouterr().err
+    assert f"There is no exported model in {made.exports_dir}, and none coming: the run is finished" in said
+
+
+def test_a_server_beside_a_training_that_ends_by_itself_is_told(tmp_path):
+    from experiments_manager.serving.beside import ServerBeside
+    from experiments_manager.serving.launch import Service
+
+    said = []
+    with ServerBeside(said.append) as server:
+        server.start(Service(tmp_path, "m", flags=("--nonsense",)), tmp_path / "server.log")
+        server._process.wait(60)
+        deadline = time.monotonic() + 10
+        while not said and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert said == [
+        f"The model server ended by itself with exit code 2; training goes on. It says why in {tmp_path}/server.log"
+    ]
+    assert "unknown argument: --nonsense" in (tmp_path / "server.log").read_text()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pipe as standard input")
+def test_a_server_beside_ends_when_its_parent_is_somebody_else(tmp_path):
+    command = [sys.executable, "-m", "experiments_manager.serving.beside", "1", f"--model_base_path={tmp_path}"]
+    assert subprocess.run(command, timeout=60, stdin=subprocess.DEVNULL).returncode == 0
