@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import math
 import os
 import textwrap
 
@@ -10,6 +11,7 @@ import pytest
 
 import experiments_manager as em
 from experiments_manager.settings import SettingsError
+from experiments_manager.training.events import EpochReport, RunEnd
 
 pytest.importorskip("mlflow")
 
@@ -163,6 +165,52 @@ def test_runs_are_listed_without_what_mlflow_keeps_beside_them(workspace, story)
 def test_the_environment_is_left_as_it_was(story):
     assert "MLFLOW_ALLOW_FILE_STORE" not in os.environ
     assert "MLFLOW_TRACKING_URI" not in os.environ
+
+
+def test_after_a_kill_each_epoch_is_there_once(make_run, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    run = make_run("killed", git={"commit": "abc123", "branch": "trunk", "dirty": True})
+    settings = {"session_name": "story", "hparams": {}}
+    for epochs, value in (([1, 2, 3], 0.5), ([3, 4], 0.25)):  # the first session ends without a word
+        log = logs.MlflowLog(run, settings, settings)
+        log.on_start(None)
+        for epoch in epochs:
+            log.on_epoch(EpochReport(epoch, 10 * epoch, {"loss": value, "val_loss": math.nan}, 0.1, 1.0, True))
+    log.on_end(RunEnd("finished", 4, 1.0, None, {}, None))
+    client = logs.connect(logs.tracking_uri(run))
+    known = client.get_run(run.manifest["mlflow"]["run_id"])
+    history = client.get_metric_history(known.info.run_id, "loss")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.25)]
+    assert len(client.get_metric_history(known.info.run_id, "val_loss")) == 4
+    assert known.info.status == "FINISHED"
+    assert known.data.tags["mlflow.source.git.commit"] == "abc123"
+    assert known.data.tags["git.dirty"] == "true"
+
+
+def test_what_a_store_missed_is_sent_later(make_run, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    run = make_run("late")
+    settings = {"session_name": "story", "hparams": {}}
+    log, connect = logs.MlflowLog(run, settings, settings), logs.connect
+    monkeypatch.setattr(logs, "connect", lambda uri: 1 / 0)
+    log.on_start(None)
+    log.on_epoch(EpochReport(1, 10, {"loss": 0.5}, 0.1, 1.0, True))
+    monkeypatch.setattr(logs, "connect", connect)
+    log.on_epoch(EpochReport(2, 20, {"loss": 0.25}, 0.1, 1.0, True))
+    log.on_end(RunEnd("failed", 2, 1.0, None, {}, None))
+    client = connect(logs.tracking_uri(run))
+    run_id = run.manifest["mlflow"]["run_id"]
+    assert [metric.value for metric in client.get_metric_history(run_id, "loss")] == [0.5, 0.25]
+    assert client.get_run(run_id).info.status == "FAILED"
+
+
+def test_a_store_that_lost_the_run_gets_it_anew(make_run, monkeypatch, caplog):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    run = make_run("moved", mlflow={"run_id": "0" * 32, "experiment_id": "1"})
+    log = logs.MlflowLog(run, {"session_name": "story", "hparams": {}}, {})
+    log.on_start(None)
+    assert "does not know this run; it is logged anew" in caplog.text
+    assert run.manifest["mlflow"]["run_id"] != "0" * 32
 
 
 def test_a_run_that_fails_before_its_first_step_is_failed_there_too(settings_file, tmp_path):
