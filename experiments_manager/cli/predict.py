@@ -73,7 +73,12 @@ def predict(
     ] = None,
     ssl_config_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="TLS: the server's certificates as PEM, or a file such as the server's."),
+        typer.Option(
+            "--ssl-config-file",
+            "--ssl_config_file",
+            metavar="FILE",
+            help="TLS: the certificates to trust as PEM, or a file such as the server's.",
+        ),
     ] = None,
     auth_token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File whose first line is the token to show.")
