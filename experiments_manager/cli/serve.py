@@ -58,7 +58,7 @@ def serve(
     gpu: Annotated[bool, typer.Option("--gpu", help="Let the server use a GPU.")] = False,
     debug: options.Debug = False,
 ) -> None:
-    """Serve the exported models of a run, also while it is being trained.
+    """Serve the exported models of a run, also during training.
 
     New versions take over as training exports them, and no request is lost.
     """

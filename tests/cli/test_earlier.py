@@ -19,6 +19,10 @@ from experiments_manager.cli.main import run
         (["--predict_stream", "-1", "--model_dir=runs/a", "--debug"], ["predict", "runs/a", "--stream", "--debug"]),
         (["--model_dir=runs/a", "--predict_stream"], ["predict", "runs/a", "--stream"]),
         (["--commands"], ["--help"]),
+        (["--start_server", "--model_dir=runs/a b"], ["serve", "runs/a b"]),
+        (["--model_dir", "d", "--start_server", "-psi", "i"], ["serve", "d", "--engine", "apptainer", "--image", "i"]),
+        (["--model_dir", "d", "--start_server", "-psi=i"], ["serve", "d", "--engine", "apptainer", "--image", "i"]),
+        (["--start_server", "--debug", "--model_dir=d"], ["serve", "d", "--debug"]),
     ],
 )
 def test_the_earlier_command_line_is_translated(earlier, todays):
@@ -43,6 +47,7 @@ def test_todays_command_line_is_left_alone(todays, capsys):
     [
         (["--model_dir", "runs/a"], "Expected --usersettings=FILE"),
         (["--procID", "3"], "Expected --usersettings=FILE"),
+        (["--start_server"], "Expected --model_dir DIR"),
         (["--predict"], "--predict does not say which model to ask. Expected --model_dir DIR"),
         (["--model_dir=a", "--predict_stream=all"], "--predict_stream is 'all'. Expected a number"),
         (["--usersettings=a.py", "--epochs=3"], "Unrecognized arguments: --epochs=3"),
