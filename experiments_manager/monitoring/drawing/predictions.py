@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from experiments_manager.monitoring.answers import Answer
-from experiments_manager.monitoring.drawing import canvas
+from experiments_manager.monitoring.drawing import canvas, masks, sheets
 from experiments_manager.monitoring.drawing.pictures import as_bytes, picture_input, scalar_input, series_input
 
 if TYPE_CHECKING:
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 
 CELLS = 15
 ROWS = 5
-_ACROSS = 5
 _CURVE_POINTS = 2000
 _PAIRS = 40
 _BARS = 5
@@ -62,16 +59,16 @@ def _classes(x: Any, answer: Answer) -> Figure:
     if images is not None:
         return _picture_grid(images, answer, chosen, f"first {len(chosen)} samples")
     if series is not None:
-        return _grid(chosen, lambda axes, n: _draw_series_of_class(axes, series[n], answer, n), cell=(1.75, 1.15))
-    return _grid(chosen, lambda axes, n: _draw_scores(axes, answer, n), cell=(1.2, 0.95), gap=0.85)
+        return sheets.grid(chosen, lambda axes, n: _draw_series_of_class(axes, series[n], answer, n), cell=(1.75, 1.15))
+    return sheets.grid(chosen, lambda axes, n: _draw_scores(axes, answer, n), cell=(1.2, 0.95), gap=0.85)
 
 
 def _picture_grid(images: np.ndarray, answer: Answer, chosen: np.ndarray, title: str) -> Figure:
     def draw(axes: Axes, sample: int) -> None:
-        _show(axes, images[sample])
+        sheets.show(axes, images[sample])
         _title_with_classes(axes, answer, sample)
 
-    return _grid(chosen, draw, cell=(1.3, 1.3 * images.shape[1] / images.shape[2]), title=title)
+    return sheets.grid(chosen, draw, cell=sheets.fitted(images, 1.4), title=title)
 
 
 def _title_with_classes(axes: Axes, answer: Answer, sample: int) -> None:
@@ -137,52 +134,14 @@ def _labels(x: Any, answer: Answer) -> Figure:
 def _masks(x: Any, answer: Answer) -> Figure:
     images = picture_input(x)
     rows = min(ROWS, len(answer.truth))
-    truth, said = (coloured(masks[:rows], len(answer.class_names)) for masks in (answer.truth, answer.predicted))
+    truth, said = (
+        masks.coloured(classes[:rows], len(answer.class_names)) for classes in (answer.truth, answer.predicted)
+    )
     columns = ([("input", images)] if images is not None else []) + [("truth", truth), ("prediction", said)]
-    figure = _table(columns, rows, legend=len(answer.class_names) <= 12)
+    figure = sheets.table(columns, rows, legend=len(answer.class_names) <= 12)
     if len(answer.class_names) <= 12:
-        _class_legend(figure, answer.class_names)
+        masks.class_legend(figure, answer.class_names)
     return figure
-
-
-def coloured(masks: np.ndarray, classes: int) -> np.ndarray:
-    """Give each class a colour; class 0 is dark where there are more than two, and what does not count is grey.
-
-    Args:
-        masks: Integers [n, height, width].
-        classes: Number of classes; beyond the length of the palette, colours follow a scale.
-
-    Returns:
-        Bytes [n, height, width, 3].
-    """
-    colours = _class_colours(classes)
-    unknown = (masks < 0) | (masks >= classes)
-    picture = colours[np.where(unknown, 0, masks)]
-    picture[unknown] = 128
-    return picture
-
-
-def _class_colours(classes: int) -> np.ndarray:
-    from matplotlib import colormaps
-    from matplotlib.colors import to_rgb
-
-    if classes == 2:
-        return np.array([[20, 22, 28], [245, 245, 245]], np.uint8)
-    if classes > len(canvas.PALETTE) + 1:
-        return (255 * colormaps["nipy_spectral"](np.linspace(0, 1, classes))[:, :3]).astype(np.uint8)
-    chosen = [(0.08, 0.09, 0.11), *map(to_rgb, canvas.PALETTE)][:classes]
-    return (255 * np.array(chosen)).astype(np.uint8)
-
-
-def _class_legend(figure: Figure, names: Sequence[str]) -> None:
-    from matplotlib.patches import Patch
-
-    colours = _class_colours(len(names)) / 255
-    handles = [
-        Patch(facecolor=colour, edgecolor=canvas.FAINT, linewidth=0.5, label=canvas.shortened(name, 18))
-        for colour, name in zip(colours, names, strict=True)
-    ]
-    figure.legend(handles=handles, loc="lower left", ncols=4, handlelength=1.0, fontsize=7.5, columnspacing=1.0)
 
 
 def _pictures(x: Any, answer: Answer) -> Figure:
@@ -193,7 +152,7 @@ def _pictures(x: Any, answer: Answer) -> Figure:
         ("truth", both[:rows]),
         ("prediction", both[rows:]),
     ]
-    return _table(columns, rows)
+    return sheets.table(columns, rows)
 
 
 def _steps(x: Any, answer: Answer) -> Figure:
@@ -204,8 +163,8 @@ def _steps(x: Any, answer: Answer) -> Figure:
         axes.step(range(answer.truth.shape[1]), answer.predicted[sample], "--", color=canvas.colour(1), where="mid")
 
     if answer.truth.ndim != 2:
-        return _message("predictions of this shape cannot be drawn")
-    return _grid(np.arange(min(ROWS, len(answer.truth))), draw, cell=(6.0, 0.9), across=1, legend=True)
+        return sheets.message("predictions of this shape cannot be drawn")
+    return sheets.grid(np.arange(min(ROWS, len(answer.truth))), draw, cell=(6.0, 0.9), across=1, legend=True)
 
 
 def _series(x: Any, answer: Answer) -> Figure:
@@ -214,7 +173,7 @@ def _series(x: Any, answer: Answer) -> Figure:
             axes.plot(answer.truth[sample, :, channel], color=canvas.colour(0), linewidth=1.1)
             axes.plot(answer.predicted[sample, :, channel], "--", color=canvas.colour(1), linewidth=1.1)
 
-    return _grid(np.arange(min(ROWS, len(answer.truth))), draw, cell=(6.0, 0.9), across=1, legend=True)
+    return sheets.grid(np.arange(min(ROWS, len(answer.truth))), draw, cell=(6.0, 0.9), across=1, legend=True)
 
 
 def _values(x: Any, answer: Answer) -> Figure:
@@ -259,73 +218,3 @@ def _draw_pairs(axes: Axes, truth: np.ndarray, said: np.ndarray) -> None:
     axes.plot(places, truth, "o", color=canvas.colour(0), markersize=4, label="truth")
     axes.plot(places, said, "D", color=canvas.colour(1), markersize=3.5, label="prediction")
     axes.set_xlabel("sample")
-
-
-def _grid(
-    chosen: np.ndarray,
-    draw: Callable[[Axes, int], None],
-    cell: tuple[float, float],
-    *,
-    across: int = _ACROSS,
-    gap: float = 0.25,
-    title: str = "",
-    legend: bool = False,
-) -> Figure:
-    """Small axes in rows, one for each of the chosen samples."""
-    across = min(across, len(chosen))
-    down = math.ceil(len(chosen) / across)
-    width, height = cell
-    left, above, top, bottom = 0.5 if legend else gap, 0.38, 0.24 if title else 0.0, 0.55 if legend else 0.15
-    figure = canvas.new_figure(max(left + across * (width + gap), 3.0), top + down * (height + above) + bottom)
-    total = figure.get_size_inches()[1]
-    for number, sample in enumerate(chosen):
-        row, column = divmod(number, across)
-        axes = canvas.place(
-            figure, left + column * (width + gap), total - top - (row + 1) * (height + above), width, height
-        )
-        draw(axes, int(sample))
-    if title:
-        figure.text(left / figure.get_size_inches()[0], 1 - 0.06 / total, title, fontweight="bold", va="top")
-    if legend:
-        _truth_legend(figure)
-    return figure
-
-
-def _truth_legend(figure: Figure) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=canvas.colour(0), label="truth"),
-        Line2D([], [], color=canvas.colour(1), linestyle="--", label="prediction"),
-    ]
-    figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.06, 0.0), ncols=2)
-
-
-def _table(columns: Sequence[tuple[str, np.ndarray]], rows: int, *, legend: bool = False) -> Figure:
-    """Pictures in rows, one row a sample, one column a meaning."""
-    height, width = columns[-1][1].shape[1:3]
-    side = (1.5, 1.5 * height / width) if height <= width else (1.5 * width / height, 1.5)
-    gap, top, bottom = 0.08, 0.3, 0.5 if legend else 0.1
-    figure = canvas.new_figure(
-        max(0.1 + len(columns) * (side[0] + gap), 4.2 if legend else 2.5), top + rows * (side[1] + gap) + bottom
-    )
-    total = figure.get_size_inches()[1]
-    for column, (title, pictures) in enumerate(columns):
-        for row in range(rows):
-            place = (0.1 + column * (side[0] + gap), total - top - (row + 1) * (side[1] + gap) + gap, *side)
-            axes = canvas.place(figure, *place)
-            _show(axes, pictures[row])
-            if row == 0:
-                axes.set_title(title)
-    return figure
-
-
-def _show(axes: Axes, picture: np.ndarray) -> None:
-    axes.imshow(picture, aspect="auto")
-    axes.set_axis_off()
-
-
-def _message(text: str) -> Figure:
-    figure = canvas.new_figure(4.0, 1.0)
-    figure.text(0.05, 0.5, text)
-    return figure

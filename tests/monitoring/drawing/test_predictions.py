@@ -5,8 +5,9 @@ import pytest
 
 from experiments_manager.monitoring.answers import read_answers
 from experiments_manager.monitoring.drawing import canvas
+from experiments_manager.monitoring.drawing.masks import coloured
 from experiments_manager.monitoring.drawing.pictures import as_bytes, picture_input, scalar_input, series_input
-from experiments_manager.monitoring.drawing.predictions import CELLS, coloured, mistake_figure, prediction_figure
+from experiments_manager.monitoring.drawing.predictions import CELLS, mistake_figure, prediction_figure
 from experiments_manager.monitoring.drawing.residuals import residual_figure
 from experiments_manager.training.events import Samples
 
