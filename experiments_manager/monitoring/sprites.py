@@ -45,14 +45,14 @@ def sprite(images: np.ndarray) -> tuple[bytes, tuple[int, int]]:
 
 
 def shrink(images: np.ndarray) -> np.ndarray:
-    """Averages images over blocks of pixels until they are hardly larger than a thumbnail; range and type stay.
+    """Averages images over blocks of pixels until they are no larger than a thumbnail; range and type stay.
 
     Args:
         images: Numbers `[samples, height, width, channels]`.
     """
     count, height, width, channels = images.shape
-    block = max(height, width) // LARGEST_THUMBNAIL
-    rows, columns = height // max(block, 1), width // max(block, 1)
+    block = math.ceil(max(height, width) / LARGEST_THUMBNAIL)
+    rows, columns = height // block, width // block
     if block < 2 or not rows or not columns:
         return images
     blocks = images[:, : rows * block, : columns * block].reshape(count, rows, block, columns, block, channels)
@@ -69,7 +69,10 @@ def as_bytes(images: np.ndarray) -> np.ndarray:
         low, high = 0.0, 1.0
     elif low >= 0 and high <= 255:
         low, high = 0.0, 255.0
-    return ((images - low) * (255.0 / ((high - low) or 1.0)) + 0.5).clip(0, 255).astype(np.uint8)
+    images -= low  # in place, on the copy from above: there may be thousands
+    images *= 255.0 / ((high - low) or 1.0)
+    images += 0.5
+    return images.clip(0, 255, out=images).astype(np.uint8)
 
 
 def _thumbnail_size(width: int, height: int, columns: int) -> tuple[int, int]:

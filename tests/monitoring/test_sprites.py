@@ -65,6 +65,6 @@ def test_large_images_are_averaged_over_blocks():
     assert small[0, ::32, ::32, 0].tolist() == [[0, 1], [2, 3]]
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8, 3), (1, 100, 90, 1), (1, 1000, 1, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 8, 8, 3), (1, 64, 50, 1), (1, 1000, 1, 3)], ids=str)
 def test_small_and_slender_images_stay_as_they_are(shape):
     assert shrink(np.zeros(shape)).shape == shape
