@@ -9,6 +9,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -226,7 +227,7 @@ async def _run(
         await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
-            _settle_memory()
+            _settle_interpreter()
             if on_ready is not None and not ended.is_set():
                 on_ready(server)
             await ending
@@ -236,8 +237,11 @@ async def _run(
         await server.stop()
 
 
-def _settle_memory() -> None:
-    """Keeps the many objects of TensorFlow's modules out of the garbage collector's way, which else halts requests."""
+def _settle_interpreter() -> None:
+    """Keeps halts of the interpreter short, which requests would feel."""
+    # The many objects of TensorFlow's modules live for ever: no need to look at them at each collection.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    # A thread that loads a version gives way to the event loop after this time; 5 ms is the default.
+    sys.setswitchinterval(0.0005)
