@@ -14,6 +14,7 @@ close the Projector for all runs of a folder.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -64,6 +65,7 @@ class Projector(Watcher):
         self._every = every
         self._samples = samples
         self._class_names = class_names
+        self._asked_for = bool(layers or every)
         self._said: set[str] = set()
 
     def on_start(self, start: RunStart) -> None:
@@ -117,7 +119,7 @@ class Projector(Watcher):
         if count > 1 and width > 1:
             return True
         what = "one number a sample" if count > 1 else "a single sample"
-        self._say(f"The Projector leaves out {name}: {what} makes no picture.", asked_for=bool(self._layers))
+        self._say(f"The Projector leaves out {name}: {what} makes no picture.")
         return False
 
     def _fitting_count(self, points: Embeddings) -> int:
@@ -168,10 +170,10 @@ class Projector(Watcher):
         """The sets that are there, in any order."""
         found = []
         for path in (self._logs_dir / "embeddings").glob("epoch-*/set.json"):
-            try:
-                found.append(json.loads(path.read_text(encoding="utf-8")) | {"folder": path.parent.name})
-            except (OSError, ValueError):
-                continue
+            with contextlib.suppress(OSError, ValueError):  # damaged: as if it were not there
+                record = json.loads(path.read_text(encoding="utf-8"))
+                if isinstance(record, dict) and record.keys() >= {"epoch", "best", "tensors", "thumbnail"}:
+                    found.append(record | {"folder": path.parent.name})
         return found
 
     def _keep(self, sets: list[dict[str, Any]]) -> None:
@@ -191,13 +193,13 @@ class Projector(Watcher):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _say_unwritable(self, error: OSError) -> None:
-        self._say(f"Embeddings cannot be written to {self._logs_dir}: {error.strerror}. Training goes on.")
+        self._say(f"Embeddings cannot be written to {self._logs_dir}: {error.strerror}. Training goes on.", warn=True)
 
-    def _say(self, text: str, *, asked_for: bool = True) -> None:
-        """Says a sentence once in a run; as a warning only where the user asked for what is missing."""
+    def _say(self, text: str, *, warn: bool = False) -> None:
+        """Says a sentence once in a run; as a warning only where the user asked for embeddings, or it tells of harm."""
         if text not in self._said:
             self._said.add(text)
-            logger.log(logging.WARNING if asked_for else logging.INFO, "%s", text)
+            logger.log(logging.WARNING if warn or self._asked_for else logging.INFO, "%s", text)
 
 
 def tensor_bytes(vectors: np.ndarray) -> bytes:

@@ -177,7 +177,7 @@ def test_a_regression_that_asked_for_nothing_is_not_bothered(logs_dir, caplog):
 
 def test_wide_layers_get_fewer_samples(logs_dir, page, caplog, monkeypatch):
     monkeypatch.setattr(projector, "LARGEST_TENSOR", 4 * 3 * 5)
-    Projector(logs_dir).on_best(view(1))
+    Projector(logs_dir, every=9).on_best(view(1))
     assert json.loads(page("/info").data)["embeddings"][0]["tensorShape"] == [5, 3]
     assert len(page("/metadata", name="1. animal, epoch 1, best").text.splitlines()) == 6
     assert caplog.messages == ["The Projector shows 5 of 12 samples, as animal is 3 wide."]
@@ -199,6 +199,15 @@ def test_a_full_disk_costs_the_embeddings_alone(mounted_disk, caplog):
     assert [message.partition(":")[0] for message in caplog.messages] == [f"Embeddings cannot be written to {logs_dir}"]
     assert folders(logs_dir) == ["epoch-0001"]
     assert "epoch-0001" in (logs_dir / "projector_config.pbtxt").read_text()
+
+
+@pytest.mark.parametrize("content", ["", "3", "{}", '{"epoch": 1}'])
+def test_a_set_whose_description_is_damaged_is_replaced(logs_dir, page, content):
+    Projector(logs_dir).on_best(view(1))
+    (logs_dir / "embeddings" / "epoch-0001" / "set.json").write_text(content)
+    Projector(logs_dir).on_best(view(1))
+    assert shown(page) == ["1. animal, epoch 1, best"]
+    assert folders(logs_dir) == ["epoch-0001"]
 
 
 @pytest.mark.parametrize(("name", "safe"), [("dense_1", "dense_1"), ("a/b&c #1", "a_b_c__1"), ("größe", "größe")])
