@@ -138,6 +138,12 @@ class Connection:
         where = f"The model server at {self.address}"
         if code == Code.DEADLINE_EXCEEDED:
             return ClientError(f"{where} did not answer within {self.timeout:g} s. Allow for a longer timeout.", code)
+        if code == Code.UNAVAILABLE:
+            return ServerGoneError(
+                f"TLS with the model server at {self.address} failed: {_details(error)}. "
+                "Expected a certificate that this client trusts: --ssl-config-file names the file that says which.",
+                code,
+            )
         if code == Code.UNAUTHENTICATED:
             return ClientError(f"{where} refused: {details} A token is given with --auth-token-file.", code)
         if code == Code.RESOURCE_EXHAUSTED and _is_too_large(details):
@@ -203,20 +209,22 @@ def _may_pass(error: grpc.RpcError, was_lost: bool) -> bool:
     if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
         return not _is_too_large(_details(error))
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):  # a server that stops cancels what it is at
-        return not _is_tls_failure(_details(error))
+        return not _is_tls_failure(error)
     return was_lost and code == grpc.StatusCode.NOT_FOUND
 
 
 def _details(error: grpc.RpcError) -> str:
-    return " ".join((error.details() or error.code().name.lower()).split())
+    details = " ".join((error.details() or error.code().name.lower()).split())
+    # "failed to connect to all addresses; last error: UNKNOWN: ipv4:…: Failed to connect to …: Connection refused"
+    return details.rpartition(": ")[2] if details.startswith("failed to connect to all addresses") else details
 
 
 def _is_too_large(details: str) -> bool:
     return "larger than max" in details
 
 
-def _is_tls_failure(details: str) -> bool:
-    return any(word in details for word in ("SSL_ERROR", "CERTIFICATE_VERIFY_FAILED", "Peer name"))
+def _is_tls_failure(error: grpc.RpcError) -> bool:
+    return any(word in (error.details() or "") for word in ("SSL_ERROR", "CERTIFICATE_VERIFY_FAILED", "Peer name"))
 
 
 def _channel(address: str, max_message_bytes: int, tls: ClientTls | None) -> grpc.Channel:

@@ -41,18 +41,18 @@ def predict_all(
     Raises:
         ClientError: As for `Client.stream`.
     """
-    client.info()
-    line = make_line()
+    client.info()  # waits for the server
+    line, retries_before = make_line(), client.retries
     try:
         with stopping_by_interrupt(), contextlib.closing(_limited(requests, count)) as limited:
             for request, outputs in client.stream(limited, in_flight=in_flight, rate=rate):
-                line.answered(outputs.version, outputs.seconds, client.retries)
+                line.answered(outputs.version, outputs.seconds, client.retries - retries_before)
                 on_answer(request, outputs)
     except KeyboardInterrupt:
         pass
     finally:
         line.close()
-    return line.summary(client.retries)
+    return line.summary(client.retries - retries_before)
 
 
 def _limited(requests: Iterable[Any], count: int | None) -> Iterator[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.util
 import ipaddress
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def secure(pem: Path) -> Iterator[Any]:
 
 
 def ask(server: Any, **options: Any) -> list[list[float]]:
-    with Client(server.address, "double", patience=0.5, **options) as client:
+    with Client(server.address, "double", **({"patience": 0.5} | options)) as client:
         return client.predict([[1, 2]])["y"].tolist()
 
 
@@ -71,10 +72,17 @@ def test_a_pem_file_says_whom_to_trust(secure: Any, pem: Path) -> None:
     assert ask(secure(), tls=pem / "server.pem", token="secret") == [[2, 4]]
 
 
-@pytest.mark.parametrize("tls", [False, True, "client.pem"])
-def test_without_the_right_trust_there_is_no_answer(tls: Any, secure: Any, pem: Path) -> None:
+@pytest.mark.parametrize("tls", [True, "client.pem"])
+def test_a_certificate_that_is_not_trusted_is_an_error_at_once(tls: Any, secure: Any, pem: Path) -> None:
+    start = time.monotonic()
+    with pytest.raises(ClientError, match=r"TLS with the model server at 127.0.0.1:\d+ failed: .* --ssl-config-file"):
+        ask(secure(), tls=pem / tls if isinstance(tls, str) else tls, patience=30.0)
+    assert time.monotonic() - start < 10
+
+
+def test_a_client_without_tls_gets_no_answer(secure: Any) -> None:
     with pytest.raises(ClientError, match="The model server at 127.0.0.1:"):
-        ask(secure(), tls=pem / tls if isinstance(tls, str) else tls)
+        ask(secure())
 
 
 def test_the_servers_own_file_will_do(secure: Any, pem: Path, tmp_path: Path) -> None:
