@@ -17,10 +17,7 @@ import asyncio
 import dataclasses
 import json
 import logging
-import re
 import time
-import urllib.parse
-import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +29,14 @@ from experiments_manager.serving.errors import Code, ServerStartError, ServingEr
 from experiments_manager.serving.handlers import Handlers, ModelRef
 from experiments_manager.serving.json_examples import read_examples
 from experiments_manager.serving.json_requests import Document, read_predict
+from experiments_manager.serving.rest_requests import (
+    API_NAMES,
+    HTTP_STATUS,
+    BodyTooLargeError,
+    Call,
+    decompressed,
+    parse_path,
+)
 from experiments_manager.serving.security import UNAUTHENTICATED, Tls, Tokens
 from experiments_manager.serving.signatures import DEFAULT_SIGNATURE
 
@@ -42,29 +47,6 @@ logger = logging.getLogger(__name__)
 _http_logger = logging.getLogger(f"{__name__}.http")
 _http_logger.setLevel(logging.CRITICAL)  # it would tell of every client that sends what is no HTTP, with a traceback
 
-HTTP_STATUS = {
-    Code.OK: 200,
-    Code.CANCELLED: 499,
-    Code.UNKNOWN: 500,
-    Code.INVALID_ARGUMENT: 400,
-    Code.DEADLINE_EXCEEDED: 504,
-    Code.NOT_FOUND: 404,
-    Code.ALREADY_EXISTS: 409,
-    Code.PERMISSION_DENIED: 403,
-    Code.RESOURCE_EXHAUSTED: 429,
-    Code.FAILED_PRECONDITION: 400,
-    Code.ABORTED: 409,
-    Code.OUT_OF_RANGE: 400,
-    Code.UNIMPLEMENTED: 501,
-    Code.INTERNAL: 500,
-    Code.UNAVAILABLE: 503,
-    Code.DATA_LOSS: 500,
-    Code.UNAUTHENTICATED: 401,
-}
-
-_MODEL = r"/v1/models(?:/(?P<name>[^/:]+))?(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
-_POST = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII)
-_GET = re.compile(_MODEL + r"(?:/(?P<method>metadata))?", re.IGNORECASE | re.ASCII)
 _LARGE = 1 << 18
 """Bytes of JSON, or values, from which they are read and written in a thread, so that other requests go on."""
 _CORS = {
@@ -95,15 +77,6 @@ class RestOptions:
     max_body_bytes: int = 512 * 2**20
     cors: bool = False
     metrics_path: str | None = metrics.DEFAULT_PATH
-
-
-@dataclasses.dataclass(frozen=True)
-class _Call:
-    """What a path asks for."""
-
-    ref: ModelRef
-    method: str
-    """`predict`, `classify`, `regress`, `metadata`, or empty for the status."""
 
 
 class RestServer:
@@ -177,23 +150,25 @@ class RestServer:
                 return web.Response(text=self._metrics.page(), content_type=metrics.CONTENT_TYPE, headers=headers)
             if not path.lower().startswith("/v1/"):
                 raise ServingError(Code.NOT_FOUND, f"There is nothing at {path}. Expected /v1/models/NAME.")
-            text = await self._called(_parse(request.method, path), body)
+            text = await self._called(parse_path(request.method, path), body)
             return web.Response(text=text, content_type="application/json", headers=headers)
+        except BodyTooLargeError as error:
+            return _error(error, 413, headers)
         except ServingError as error:
             return _error(error, HTTP_STATUS[error.code], headers)
-        except web.HTTPRequestEntityTooLarge:
-            too_large = f"The body is too large. Expected at most {self._options.max_body_bytes} bytes."
-            return _error(ServingError(Code.RESOURCE_EXHAUSTED, too_large), 413, headers)
 
     async def _body(self, request: web.Request) -> bytes:
-        body = await request.read()
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge as error:
+            raise BodyTooLargeError(self._options.max_body_bytes) from error
         encoding = request.headers.get("Content-Encoding", "identity").lower()
         if encoding in ("identity", ""):
             return body
         limit = self._options.max_body_bytes
-        return await _maybe_in_thread(len(body) > _LARGE // 8, _decompressed, body, encoding, limit)
+        return await _maybe_in_thread(len(body) > _LARGE // 8, decompressed, body, encoding, limit)
 
-    async def _called(self, call: _Call, body: bytes) -> str:
+    async def _called(self, call: Call, body: bytes) -> str:
         """Does what a path asks for, in time, and counts it."""
         started = time.perf_counter()
         status = Code.OK
@@ -214,7 +189,7 @@ class RestServer:
         finally:
             # A name that is no model of ours is not counted under itself: names are free, and counters are not.
             model = call.ref.name if call.ref.name in self._handlers.manager.names else ""
-            api = _API_NAMES[call.method]
+            api = API_NAMES[call.method]
             self._metrics.observe_request(model, api, "REST", status.name, time.perf_counter() - started)
 
     async def _predict(self, ref: ModelRef, body: bytes) -> str:
@@ -262,47 +237,6 @@ class RestServer:
         "metadata": _metadata,
         "": _status,
     }
-
-
-_API_NAMES = {
-    "predict": "Predict",
-    "classify": "Classify",
-    "regress": "Regress",
-    "metadata": "GetModelMetadata",
-    "": "GetModelStatus",
-}
-
-
-def _parse(method: str, path: str) -> _Call:
-    pattern = {"POST": _POST, "GET": _GET}.get(method)
-    found = pattern.fullmatch(path) if pattern else None
-    if found is None or (found["method"] or "") not in _API_NAMES:
-        raise invalid_argument(f"Malformed request: {method} {path}")
-    if not found["name"]:
-        missing = "Missing model name in request." if method == "GET" else f"Malformed request: {method} {path}"
-        raise invalid_argument(missing)
-    version = int(found["version"]) if found["version"] and len(found["version"]) < 20 else None
-    if found["version"] and (version is None or version >= 2**63):
-        raise invalid_argument(f"Failed to convert version: {found['version'][:40]} to numeric.")
-    label = urllib.parse.unquote(found["label"]) if found["label"] else None
-    return _Call(ModelRef(urllib.parse.unquote(found["name"]), version, label), found["method"] or "")
-
-
-def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
-    """Undoes a `Content-Encoding`, and stops where more comes out than is allowed."""
-    window = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}.get(encoding)
-    if window is None:
-        raise invalid_argument(f"Content-Encoding {encoding[:40]} is not known. Expected gzip, deflate, or none.")
-    decompressor = zlib.decompressobj(window)
-    try:
-        plain = decompressor.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise invalid_argument(f"The body is not what its Content-Encoding says: {error}") from error
-    if len(plain) > limit:
-        raise web.HTTPRequestEntityTooLarge(limit, len(plain))
-    if not decompressor.eof:
-        raise invalid_argument(f"The body is not what its Content-Encoding says: {encoding} that is cut short")
-    return plain
 
 
 async def _maybe_in_thread(large: bool, function: Callable[..., Any], *arguments: Any) -> Any:

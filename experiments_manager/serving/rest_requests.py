@@ -1,0 +1,101 @@
+"""What an HTTP request asks for: paths, statuses and encodings of TensorFlow Serving's REST API."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import urllib.parse
+import zlib
+
+from experiments_manager.serving.errors import Code, ServingError, invalid_argument
+from experiments_manager.serving.handlers import ModelRef
+
+HTTP_STATUS = {
+    Code.OK: 200,
+    Code.CANCELLED: 499,
+    Code.UNKNOWN: 500,
+    Code.INVALID_ARGUMENT: 400,
+    Code.DEADLINE_EXCEEDED: 504,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.PERMISSION_DENIED: 403,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.FAILED_PRECONDITION: 400,
+    Code.ABORTED: 409,
+    Code.OUT_OF_RANGE: 400,
+    Code.UNIMPLEMENTED: 501,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+    Code.DATA_LOSS: 500,
+    Code.UNAUTHENTICATED: 401,
+}
+
+API_NAMES = {
+    "predict": "Predict",
+    "classify": "Classify",
+    "regress": "Regress",
+    "metadata": "GetModelMetadata",
+    "": "GetModelStatus",
+}
+"""What metrics call each method."""
+
+_MODEL = r"/v1/models(?:/(?P<name>[^/:]+))?(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_POST = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII)
+_GET = re.compile(_MODEL + r"(?:/(?P<method>metadata))?", re.IGNORECASE | re.ASCII)
+
+
+class BodyTooLargeError(ServingError):
+    """A body has, or would have, more bytes than are taken."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(Code.RESOURCE_EXHAUSTED, f"The body is too large. Expected at most {limit} bytes.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """What a path asks for."""
+
+    ref: ModelRef
+    method: str
+    """`predict`, `classify`, `regress`, `metadata`, or empty for the status."""
+
+
+def parse_path(method: str, path: str) -> Call:
+    """Reads method and path of a request.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, in TensorFlow Serving's words.
+    """
+    pattern = {"POST": _POST, "GET": _GET}.get(method)
+    found = pattern.fullmatch(path) if pattern else None
+    if found is None or (found["method"] or "") not in API_NAMES:
+        raise invalid_argument(f"Malformed request: {method} {path}")
+    if not found["name"]:
+        missing = "Missing model name in request." if method == "GET" else f"Malformed request: {method} {path}"
+        raise invalid_argument(missing)
+    version = int(found["version"]) if found["version"] and len(found["version"]) < 20 else None
+    if found["version"] and (version is None or version >= 2**63):
+        raise invalid_argument(f"Failed to convert version: {found['version'][:40]} to numeric.")
+    label = urllib.parse.unquote(found["label"]) if found["label"] else None
+    return Call(ModelRef(urllib.parse.unquote(found["name"]), version, label), found["method"] or "")
+
+
+def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+    """Undoes a `Content-Encoding`, and stops where more comes out than is allowed.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT for what is no such encoding; `BodyTooLargeError`.
+    """
+    window = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}.get(encoding)
+    if window is None:
+        raise invalid_argument(f"Content-Encoding {encoding[:40]} is not known. Expected gzip, deflate, or none.")
+    decompressor = zlib.decompressobj(window)
+    try:
+        plain = decompressor.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise invalid_argument(f"The body is not what its Content-Encoding says: {error}") from error
+    if len(plain) > limit:
+        raise BodyTooLargeError(limit)
+    if not decompressor.eof:
+        raise invalid_argument(f"The body is not what its Content-Encoding says: {encoding} that is cut short")
+    return plain
