@@ -18,7 +18,7 @@ def report(
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Write one HTML page about a run, or about all runs of a folder.
+    """Write an HTML page about a run or a folder of runs.
 
     Settings, curves, figures and a table of runs; it needs no server and no network.
     """

@@ -51,6 +51,29 @@ def test_a_classification_leaves_its_confusions_and_the_names_of_its_classes(set
     assert "&lt;high&gt;" in svg
 
 
+TWO_HEADS = """
+    loss = {"mask": "sparse_categorical_crossentropy", "size": "mse"}
+
+    def dataset(split):
+        x = np.random.default_rng(samples[split]).random(size=(samples[split], 8, 8, 3)).astype("float32")
+        return x, {"mask": (x.sum(-1) > 1.5).astype(int), "size": x.mean(axis=(1, 2, 3))}
+
+    def model():
+        x = keras.Input([8, 8, 3])
+        mask = keras.layers.Conv2D(2, 1, activation="softmax", name="mask")(x)
+        size = keras.layers.Dense(1, name="size")(keras.layers.GlobalAveragePooling2D()(x))
+        return keras.Model(x, {"mask": mask, "size": size})
+"""
+
+
+def test_every_head_has_figures_of_its_own_kind(settings_file, tmp_path):
+    run = em.train(settings_file(TWO_HEADS), working_dir=tmp_path, quiet=True).run_dir
+    mask = both("confusion_matrix_mask", "confusion_matrix_normalised_mask", "predictions_mask")
+    size = both("residuals_size", "predictions_size")
+    assert names(run) == sorted([*mask, *size, *both("learning_curves", "learning_rate")])
+    assert "1,024 validation pixels" in (run / "figures" / "confusion_matrix_mask.svg").read_text()
+
+
 def test_without_the_setting_nothing_is_drawn(settings_file, tmp_path):
     run = em.train(settings_file(), overrides={"figures": False}, working_dir=tmp_path, quiet=True).run_dir
     assert not (run / "figures").exists()
