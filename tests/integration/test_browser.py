@@ -92,7 +92,7 @@ class Page:
         self.browser.get("about:blank")
         self.browser.get(f"{self.address}#{name}")
 
-    def wait(self, condition, seconds=60):
+    def wait(self, condition, seconds=120):
         """Waits until the condition gives something true, and gives it."""
         from selenium.common.exceptions import StaleElementReferenceException
         from selenium.webdriver.support.ui import WebDriverWait
