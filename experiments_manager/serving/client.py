@@ -12,8 +12,6 @@ It needs `grpcio`, `protobuf` and `numpy`, and nothing else; in particular no Te
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +23,7 @@ from experiments_manager.serving import connection, messages, tensors
 from experiments_manager.serving.connection import Connection, Sent
 from experiments_manager.serving.credentials import ClientTls, read_client_tls, read_token
 from experiments_manager.serving.errors import ClientError, Code
+from experiments_manager.serving.model_info import ModelInfo, fitted, listed, named, tensor_info
 
 DEFAULT_ADDRESS = "localhost:9000"
 MAX_MESSAGE_BYTES = 512 * 2**20
@@ -45,42 +44,6 @@ class Outputs(dict[str, np.ndarray]):
     def __init__(self, arrays: Mapping[str, np.ndarray], version: int, seconds: float, message: bytes) -> None:
         super().__init__(arrays)
         self.version, self.seconds, self.message = version, seconds, message
-
-
-@dataclasses.dataclass(frozen=True)
-class TensorInfo:
-    """An input or output of a model.
-
-    Attributes:
-        dtype: Its NumPy type, `object` for strings.
-        shape: Its sizes, `None` where any will do; `None` as a whole where even the rank is open.
-    """
-
-    dtype: np.dtype
-    shape: tuple[int | None, ...] | None
-
-    def __str__(self) -> str:
-        dtype = "string" if self.dtype == object else self.dtype.name
-        if self.shape is None:
-            return f"{dtype} of any shape"
-        return f"{dtype} [{', '.join('any' if size is None else str(size) for size in self.shape)}]"
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelInfo:
-    """What a server says of a model.
-
-    Attributes:
-        name: Its name.
-        version: The version that answered.
-        inputs: Its inputs by name.
-        outputs: Its outputs by name.
-    """
-
-    name: str
-    version: int
-    inputs: Mapping[str, TensorInfo]
-    outputs: Mapping[str, TensorInfo]
 
 
 class Client:
@@ -228,9 +191,9 @@ class Client:
         self._fill_spec(request.model_spec)
         request.model_spec.signature_name = self.signature
         info = self.info()
-        for name, value in _named(inputs, info).items():
+        for name, value in named(inputs, info).items():
             try:
-                tensors.to_proto(_fitted(name, value, info), request.inputs[name])
+                tensors.to_proto(fitted(name, value, info), request.inputs[name])
             except tensors.TensorError as error:
                 raise ClientError(f"Input {name}: {error}") from error
         request.output_filter.extend(outputs)
@@ -259,7 +222,7 @@ class Client:
         if error.code != Code.INVALID_ARGUMENT:
             return error
         info = self.info(refresh=True)
-        return ClientError(f"{error} Inputs of version {info.version}: {_listed(info.inputs)}.", error.code)
+        return ClientError(f"{error} Inputs of version {info.version}: {listed(info.inputs)}.", error.code)
 
     def _ask_info(self) -> ModelInfo:
         request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
@@ -276,8 +239,8 @@ class Client:
         return ModelInfo(
             self.model,
             response.model_spec.version.value,
-            {name: _tensor_info(signature.inputs[name]) for name in sorted(signature.inputs)},
-            {name: _tensor_info(signature.outputs[name]) for name in sorted(signature.outputs)},
+            {name: tensor_info(signature.inputs[name]) for name in sorted(signature.inputs)},
+            {name: tensor_info(signature.outputs[name]) for name in sorted(signature.outputs)},
         )
 
     def _fill_spec(self, spec: Any) -> None:
@@ -292,57 +255,3 @@ def _tls(given: bool | ClientTls | Path | str) -> ClientTls | None:
     if isinstance(given, bool):
         return ClientTls() if given else None
     return given if isinstance(given, ClientTls) else read_client_tls(given)
-
-
-def _tensor_info(described: Any) -> TensorInfo:
-    shape = described.tensor_shape
-    sizes = None if shape.unknown_rank else tuple(dim.size if dim.size >= 0 else None for dim in shape.dim)
-    return TensorInfo(tensors.numpy_dtype(described.dtype), sizes)
-
-
-def _named(inputs: Inputs | Any, info: ModelInfo) -> Inputs:
-    """Gives the inputs by name, having looked that all are there and no others."""
-    if not isinstance(inputs, Mapping):
-        if len(info.inputs) != 1:
-            raise ClientError(
-                f"The model has {len(info.inputs)} inputs, so each needs its name. Expected a dictionary with "
-                f"{_listed(info.inputs)}; got {type(inputs).__name__}."
-            )
-        return {next(iter(info.inputs)): inputs}
-    if wrong := [name for name in inputs if name not in info.inputs]:
-        near = difflib.get_close_matches(str(wrong[0]), info.inputs, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ClientError(
-            f"The model has no input {wrong[0]!r}. Expected {_listed(info.inputs)}; "
-            f"got {', '.join(map(str, inputs))}.{hint}"
-        )
-    if missing := [name for name in info.inputs if name not in inputs]:
-        raise ClientError(
-            f"The input {missing[0]!r} is missing. Expected {_listed(info.inputs)}; got {', '.join(map(str, inputs))}."
-        )
-    return inputs
-
-
-def _listed(inputs: Mapping[str, TensorInfo]) -> str:
-    return ", ".join(f"{name} ({info})" for name, info in inputs.items())
-
-
-def _fitted(name: str, value: Any, info: ModelInfo) -> np.ndarray:
-    """Converts a value to its input's type: float64 to float32, integers to float32, but never 0.5 to an integer."""
-    array, expected = np.asarray(value), info.inputs[name]
-    if array.dtype == expected.dtype or (expected.dtype == object and array.dtype.kind in "SU"):
-        return array
-    if expected.dtype == object or array.dtype.kind in "SUO" or not _keeps_kind(array, expected.dtype):
-        raise ClientError(
-            f"Input {name}: expected {expected}, got {array.dtype} {list(array.shape)}. Convert it first."
-        )
-    return array.astype(expected.dtype)
-
-
-def _keeps_kind(array: np.ndarray, dtype: np.dtype) -> bool:
-    if array.dtype.kind in "iu" and dtype.kind in "iu":  # smaller integers, where all values fit
-        limits = np.iinfo(dtype)
-        return array.size == 0 or (int(array.min()) >= limits.min and int(array.max()) <= limits.max)
-    if dtype.kind == "V" or array.dtype.kind == "V":  # types of ml_dtypes, such as bfloat16
-        return array.dtype.kind in "fiuV"
-    return np.can_cast(array.dtype, dtype, "same_kind")

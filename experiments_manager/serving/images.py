@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.serving.client import TensorInfo
+from experiments_manager.serving.model_info import TensorInfo
 from experiments_manager.serving.samples import SourceError
 
 IMAGES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"])

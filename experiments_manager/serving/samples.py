@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.serving.client import ModelInfo, TensorInfo
 from experiments_manager.serving.errors import ClientError
+from experiments_manager.serving.model_info import ModelInfo, TensorInfo
 
 
 class Sample(dict[str, Any]):

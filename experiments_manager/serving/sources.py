@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from experiments_manager.serving import images
-from experiments_manager.serving.client import ModelInfo, TensorInfo
+from experiments_manager.serving.model_info import ModelInfo, TensorInfo
 from experiments_manager.serving.samples import Sample, SourceError, as_request, only_input, samples_of_arrays
 
 STANDARD_INPUT = "-"

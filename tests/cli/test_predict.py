@@ -278,3 +278,15 @@ def test_a_client_without_the_methods_is_refused(make_run: Any, capfd: Any) -> N
     error = capfd.readouterr().err
     assert "client: this is no client. Expected a class with `requests()`" in error
     assert "got the methods requests" in error
+
+
+def test_programs_find_the_model_of_a_run(make_run: Any) -> None:
+    from experiments_manager import Client
+    from experiments_manager.serving.targets import find_target
+
+    folder = make_run(request_timeout=3.5, max_message_bytes=12345)
+    target = find_target(folder)
+    assert (target.model, target.timeout, target.patience, target.max_message_bytes) == ("double", 3.5, 0.5, 12345)
+    with Client.for_run(folder, timeout=2.0) as client:
+        assert client.predict([[1, 2]])["y"].tolist() == [[2, 4]]
+        assert client.model == "double"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.serving import images, sources
-from experiments_manager.serving.client import ModelInfo, TensorInfo
+from experiments_manager.serving.model_info import ModelInfo, TensorInfo
 from experiments_manager.serving.samples import SourceError
 
 
