@@ -84,9 +84,9 @@ def find(model: Model, name: str, kind: Kind, *, several: bool = False) -> Signa
         several: Whether this is for a request of several tasks, whose wording differs.
 
     Raises:
-        ServingError: INVALID_ARGUMENT where there is none; INVALID_ARGUMENT or FAILED_PRECONDITION where it is not as its
-            kind must be. Its `method_name` counts for nothing, as in TensorFlow Serving by default: TensorFlow 2 writes
-            that of Predict for every signature.
+        ServingError: INVALID_ARGUMENT where there is none; INVALID_ARGUMENT or FAILED_PRECONDITION where it is not as
+            its kind must be. Its `method_name` counts for nothing, as in TensorFlow Serving by default: TensorFlow 2
+            writes that of Predict for every signature.
     """
     signature = model.signatures.get(name)
     if signature is None:

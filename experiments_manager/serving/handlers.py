@@ -111,7 +111,8 @@ class Handlers:
         if self._max_in_flight and self.in_flight >= self._max_in_flight:
             raise ServingError(
                 Code.RESOURCE_EXHAUSTED,
-                f"{self.in_flight} requests are being answered, which is as many as this server takes at once. Try again later.",
+                f"{self.in_flight} requests are being answered, which is as many as this server takes at "
+                "once. Try again later.",
             )
         self.in_flight += 1
 
@@ -138,7 +139,7 @@ class Handlers:
         return _predict_response(kind, done, done.outputs)
 
     async def predict_bytes(self, request: Any, large: Arrays) -> bytes:
-        """Answers a `PredictRequest` some of whose inputs are arrays already, see `wire`; gives the serialised reply."""
+        """Answers a `PredictRequest` some of whose inputs were cut out of it, see `wire`; gives a serialised reply."""
         done = await self._predict(request, large)
         outputs = {name: array for name, array in done.outputs.items() if wire.is_large(array)}
         others = {name: array for name, array in done.outputs.items() if name not in outputs}

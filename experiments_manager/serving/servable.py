@@ -1,9 +1,9 @@
 """One version of a SavedModel, loaded and ready to run.
 
-A SavedModel of TensorFlow 1 and one of TensorFlow 2 are both a graph, a way to restore its variables, and signatures that
-name tensors in it; TensorFlow Serving runs either through a session, and so do we. From Python, too, a session is the
-quicker road: a prepared callable takes NumPy arrays and gives NumPy arrays with one crossing into C++, which for a small
-net is five to fifteen times faster than calling the restored function.
+A SavedModel of TensorFlow 1 and one of TensorFlow 2 are both a graph, a way to restore its variables, and signatures
+that name tensors in it; TensorFlow Serving runs either through a session, and so do we. From Python, too, a session is
+the quicker road: a prepared callable takes NumPy arrays and gives NumPy arrays with one crossing into C++, which for a
+small net is five to fifteen times faster than calling the restored function.
 
 Versions that share their graph byte for byte, as those of one run do, share it here as well: the second costs a session
 and the reading of its variables, which happen outside the interpreter's lock.

@@ -44,7 +44,7 @@ class ServerOptions:
         prefer_tflite: Whether `model.tflite` is taken where a version has one.
         read_configs: Reads the models anew, for a configuration file that is looked at again and again.
         config_poll_seconds: Seconds between two such readings; 0 for none.
-        rest: Makes the REST server from (handlers, metrics); it has `start()` and `stop()`, both coroutines, and `port`.
+        rest: Makes the REST server from (handlers, metrics); it has the coroutines `start()` and `stop()`, and `port`.
         grace_seconds: How long requests in flight may go on after a signal to end.
     """
 

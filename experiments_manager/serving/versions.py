@@ -110,7 +110,8 @@ def configs_from_proto(server_config: object) -> list[ModelConfig]:
     """
     if server_config.WhichOneof("config") == "custom_model_config":
         raise invalid_argument(
-            "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
+            "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+            "Only ModelConfigList is currently supported"
         )
     configs: dict[str, ModelConfig] = {}
     for entry in server_config.model_config_list.config:

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def save_linear(path, scale=2.0):
-    """TF 2: `y = scale * x + 1` for x [n, 3], and under the signature `twice` the double of it, with a second output."""
+    """TF 2: `y = scale * x + 1` for x [n, 3], and as the signature `twice` the double of it, with a second output."""
     import tensorflow as tf
 
     module = tf.Module()
@@ -80,9 +80,7 @@ def save_examples(path):
         inputs = {"inputs": info(serialized)}
         signatures = {
             "serving_default": build({"x": info(x)}, {"scores": info(scores)}, "tensorflow/serving/predict"),
-            "classes": build(
-                inputs, {"classes": info(classes), "scores": info(scores)}, "tensorflow/serving/classify"
-            ),
+            "classes": build(inputs, {"classes": info(classes), "scores": info(scores)}, "tensorflow/serving/classify"),
             "value": build(inputs, {"outputs": info(value)}, "tensorflow/serving/regress"),
         }
         builder = v1.saved_model.Builder(str(path))

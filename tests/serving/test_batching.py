@@ -51,9 +51,7 @@ def batched(run_async):
             scheduler = Scheduler(options or BatchingOptions(num_batch_threads=1), **arguments)
 
             def ask(x, **more):
-                return asyncio.ensure_future(
-                    scheduler.run("model", model, SIGNATURE, {"x": x}, ("y",), **more)
-                )
+                return asyncio.ensure_future(scheduler.run("model", model, SIGNATURE, {"x": x}, ("y",), **more))
 
             try:
                 return await steps(ask, model)
@@ -180,7 +178,9 @@ def test_a_full_queue_answers_resource_exhausted(batched):
         first = await held(ask, model, rows(1))
         waiting = [ask(rows(2)), ask(rows(3)), ask(rows(4)), ask(rows(5))]
         await turns()
-        with pytest.raises(ServingError, match="The batch scheduling queue to which this task was submitted is full") as refused:
+        with pytest.raises(
+            ServingError, match="The batch scheduling queue to which this task was submitted is full"
+        ) as refused:
             await ask(rows(6))
         model.free.set()
         await asyncio.gather(first, *waiting)
@@ -275,7 +275,10 @@ def test_the_parameters_file_is_that_of_tensorflow_serving():
         ("max_batch_size { value: 0 }", "max_batch_size must be positive; was 0"),
         ("batch_timeout_micros { value: -1 }", "batch_timeout_micros must be non-negative; was -1"),
         ("allowed_batch_sizes: 4 allowed_batch_sizes: 2", "must be monotonically increasing"),
-        ("max_batch_size { value: 8 } allowed_batch_sizes: 4", "must match max_batch_size; last entry was 4; expected 8"),
+        (
+            "max_batch_size { value: 8 } allowed_batch_sizes: 4",
+            "must match max_batch_size; last entry was 4; expected 8",
+        ),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(text, message):

@@ -1,4 +1,4 @@
-"""Two thousand bad requests over a real connection: each gets a proper status, and the server goes on as if nothing were."""
+"""Two thousand bad requests over a real connection: each gets a proper status, and the server goes on."""
 
 import asyncio
 import contextlib
@@ -138,7 +138,10 @@ def other_requests(draw):
 
 methods = st.sampled_from(
     [
-        *(f"PredictionService/{name}" for name in ("Predict", "Classify", "Regress", "MultiInference", "GetModelMetadata")),
+        *(
+            f"PredictionService/{name}"
+            for name in ("Predict", "Classify", "Regress", "MultiInference", "GetModelMetadata")
+        ),
         "ModelService/GetModelStatus",
         "ModelService/HandleReloadConfigRequest",
     ]
@@ -155,7 +158,9 @@ def damaged_requests(draw):
     for place, value in draw(st.lists(st.tuples(st.integers(0, len(data) - 1), st.integers(0, 255)), max_size=4)):
         data[place] = value
     data = bytes(data)[: draw(st.integers(0, len(data)))]
-    return draw(methods), draw(st.sampled_from([data, data * 2])) if draw(st.booleans()) else draw(st.binary(max_size=64))
+    return draw(methods), draw(st.sampled_from([data, data * 2])) if draw(st.booleans()) else draw(
+        st.binary(max_size=64)
+    )
 
 
 @pytest.mark.slow
@@ -163,7 +168,9 @@ def test_two_thousand_bad_requests_get_a_proper_status_each_and_the_server_goes_
     own, channel = server
     statuses = {}
 
-    @settings(max_examples=2000, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=2000, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
     @given(st.one_of(predict_requests(), damaged_requests(), example_requests(), several_requests(), other_requests()))
     def ask(request):
         method, data = request
@@ -197,5 +204,7 @@ def test_a_client_that_sends_no_http_at_all_disturbs_nobody(server):
             connection.sendall(junk)
     request = messages.GetModelStatusRequest()
     request.model_spec.name = "linear"
-    answer = channel.unary_unary("/tensorflow.serving.ModelService/GetModelStatus")(request.SerializeToString(), timeout=20)
+    answer = channel.unary_unary("/tensorflow.serving.ModelService/GetModelStatus")(
+        request.SerializeToString(), timeout=20
+    )
     assert messages.GetModelStatusResponse.FromString(answer).model_version_status[0].state == 30

@@ -343,10 +343,10 @@ def test_metadata_holds_the_signatures_as_they_were_saved(ask, saved_models):
 
 
 def test_the_status_of_all_versions_or_of_one_is_told(ask):
-    text = 'model_version_status {{ version: {} state: AVAILABLE status {{}} }}'
-    everything = ask("get_model_status", text_format.Parse('model_spec { name: "linear" }', messages.GetModelStatusRequest()))
+    text = "model_version_status {{ version: {} state: AVAILABLE status {{}} }}"
+    every = text_format.Parse('model_spec { name: "linear" }', messages.GetModelStatusRequest())
     expected = text_format.Parse(text.format(2) + text.format(1), messages.GetModelStatusResponse())
-    assert everything == expected
+    assert ask("get_model_status", every) == expected
     one = text_format.Parse('model_spec { name: "linear" version { value: 1 } }', messages.GetModelStatusRequest())
     assert ask("get_model_status", one) == text_format.Parse(text.format(1), messages.GetModelStatusResponse())
 
@@ -359,9 +359,10 @@ def test_no_more_requests_are_answered_at_once_than_allowed(manager, run_async):
         scheduler = Scheduler(None, threads=1)
         handlers = Handlers(manager, scheduler, max_in_flight=1)
         try:
-            with handlers.admitted():
-                with pytest.raises(ServingError, match="1 requests are being answered") as refused, handlers.admitted():
-                    pass
+            handlers.admit()
+            with pytest.raises(ServingError, match="1 requests are being answered") as refused:
+                handlers.admit()
+            handlers.in_flight -= 1
             with handlers.admitted():
                 return refused.value.code, handlers.in_flight
         finally:

@@ -28,9 +28,7 @@ class Books:
         self.changed = threading.Condition()
         self.events = []
         loading = {"poll_seconds": 0.01, "max_load_retries": 0, "retry_seconds": 0.01, **options.pop("loading", {})}
-        self.manager = ModelManager(
-            configs, load, options=LoadingOptions(**loading), on_change=self._note, **options
-        )
+        self.manager = ModelManager(configs, load, options=LoadingOptions(**loading), on_change=self._note, **options)
         self.manager.start()
 
     def _note(self, name, status):
@@ -222,7 +220,7 @@ def test_a_base_path_that_cannot_be_read_changes_nothing(serve, base_path):
     books.wait_for(1, State.AVAILABLE)
     base_path.rename(base_path.parent / "away")
     with books.manager._changed:  # until it has looked
-        assert books.manager._changed.wait_for(lambda: books.manager._polled["model"], 10)
+        assert books.manager._changed.wait_for(lambda: books.manager._books.polled["model"], 10)
     with books.manager.get("model") as lease:
         assert lease.version == 1
 

@@ -68,7 +68,7 @@ def test_no_request_fails_under_load_while_versions_come_and_go(saved_models, ba
             for version in range(2, 8):
                 source = saved_models.steeper if version % 2 == 0 else saved_models.linear
                 saved_models.publish(source, base_path, version)
-                while version not in server.manager._versions["linear"]:
+                while version not in server.manager._books.versions["linear"]:
                     await asyncio.sleep(0.01)
                 await served(version)
             done.set()

@@ -61,7 +61,7 @@ class Connection:
         self.socket.sendall(b"".join(parts))
 
     def read(self) -> bool | None:
-        """Reads what has come; tells whether the request was answered well, `None` where the answer is not whole yet."""
+        """Reads what has come; tells whether the request was answered well, `None` for an answer that is not whole."""
         chunk = self.socket.recv(1 << 18)
         if not chunk:
             raise ConnectionError("the server closed the connection")

@@ -2,15 +2,16 @@
 
     python tools/bench/serving.py [--parts latency,throughput,large,swaps] [--rounds 5] [--seconds 2]
 
-Each server is a process of its own, is asked by a real gRPC (or HTTP) client first, and its answers are compared with those of the
-SavedModel called in this process. Then the servers take turns, round by round, and medians over the rounds are set
-against each other, so that what else the machine does falls on all of them.
+Each server is a process of its own, is asked by a real gRPC (or HTTP) client first, and its answers are compared with
+those of the SavedModel called directly. Then the servers take turns, round by round, and medians over the rounds are
+set against each other, so that what else the machine does falls on all of them.
 
-latency     One `grpc.aio` client, with batching on: p50 against the concrete function called in a process of its own (NumPy in and out,
-            TensorFlow as it comes) plus the round trip of a bare `grpc.aio` echo.
+latency     One `grpc.aio` client, with batching on: p50 against the concrete function called in a process of its own
+            (NumPy in and out, TensorFlow as it comes) plus the round trip of a bare `grpc.aio` echo.
 throughput  32 clients on the digits CNN: with batching, without, a plain `grpc.aio` servicer, LitServe.
 large       1x1024x1024x3 float32 in and out, against the bare echo of the same bytes.
-swaps       16 clients while versions come and go: failed requests, and p99 in the windows of the swaps against p99 without.
+swaps       16 clients while versions come and go: failed requests, and p99 in the windows of the swaps against p99
+            without. A window is from the appearance of a version to the end of the one before.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import importlib.util
 import json
 import os
 import shutil
@@ -114,7 +114,10 @@ def serving(kind: str, base_path: Path) -> Iterator[tuple[int, int]]:
 
 def _wait_for_http(port: int) -> None:
     for _ in range(600):
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer,
+        ):
             if answer.status == 200:
                 return
         time.sleep(0.1)
@@ -185,7 +188,9 @@ def latency(folder: Path, rounds: int, seconds: float) -> None:
     ratio = statistics.median(
         mine / (theirs + function) for mine, theirs, function in zip(ours, echoes, calls, strict=True)
     )
-    print(f"latency: function {call:.0f} us, echo {echo:.0f} us, server {own:.0f} us: {ratio:.2f} of their sum (bar 1.20)")
+    print(
+        f"latency: function {call:.0f} us, echo {echo:.0f} us, server {own:.0f} us: {ratio:.2f} of their sum (bar 1.20)"
+    )
 
 
 def throughput(folder: Path, rounds: int, seconds: float) -> None:
@@ -237,7 +242,8 @@ def _http_load(port: int, x: np.ndarray, y: np.ndarray, clients: int) -> Callabl
     import selectors
 
     body = json.dumps({"instance": x.tolist()}).encode()
-    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    fields = ["POST /predict HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
+    head = "\r\n".join([*fields, f"Content-Length: {len(body)}", "", ""])
     with urllib.request.urlopen(
         urllib.request.Request(f"http://127.0.0.1:{port}/predict", body, {"Content-Type": "application/json"})
     ) as answer:
@@ -246,9 +252,7 @@ def _http_load(port: int, x: np.ndarray, y: np.ndarray, clients: int) -> Callabl
     def run(seconds: float) -> int:
         with contextlib.ExitStack() as opened:  # connections anew: idle ones are closed after some seconds
             selector = opened.enter_context(selectors.DefaultSelector())
-            connections = [
-                opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(clients)
-            ]
+            connections = [opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(clients)]
             for connection in connections:
                 selector.register(connection, selectors.EVENT_READ)
             return ask(selector, connections, seconds)
@@ -324,8 +328,8 @@ def swaps(folder: Path, rounds: int, seconds: float, changes: int = 50) -> None:
     p99_quiet, p99_inside = _p99([took for _, took in quiet]), _p99(inside)
     length = statistics.median(end - start for start, end in windows)
     print(
-        f"swaps: {len(windows)} changes of {length * 1e3:.0f} ms, {len(answers) + len(quiet)} requests, {failed} failed; "
-        f"p99 {p99_quiet * 1e3:.1f} ms without, {p99_inside * 1e3:.1f} ms in the windows: "
+        f"swaps: {len(windows)} changes of {length * 1e3:.0f} ms, {len(answers) + len(quiet)} requests, "
+        f"{failed} failed; p99 {p99_quiet * 1e3:.1f} ms without, {p99_inside * 1e3:.1f} ms in the windows: "
         f"{p99_inside / p99_quiet:.2f} times (bar 3)"
     )
 

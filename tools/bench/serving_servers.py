@@ -1,7 +1,8 @@
 """The servers that `serving.py` compares, each as a process: `python serving_servers.py KIND MODEL_DIR PORT`.
 
 `batched` and `unbatched` are the embedded engine; `echo` is a bare `grpc.aio` servicer that sends back what it gets;
-`plain` is a `grpc.aio` servicer as one would write it with TensorFlow's own helpers. Each prints `ready` when it listens.
+`plain` is a `grpc.aio` servicer as one would write it with TensorFlow's own helpers. Each prints `ready` when it
+listens.
 """
 
 from __future__ import annotations
