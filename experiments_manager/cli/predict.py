@@ -187,6 +187,7 @@ class _Plan:
         hook = make_client_hook(settings, started_with)
         self._stack.callback(hook.close)
         self.requests, self.in_flight = hook.requests, hook.in_flight
+        self._client.keep_messages = hook.needs_messages
         if self._output is not None:
             self._write_outputs()
         self._handlers.append(hook.on_response)

@@ -38,7 +38,7 @@ class Outputs(dict[str, np.ndarray]):
     Attributes:
         version: The version of the model that answered.
         seconds: Time from sending the request to having its answer.
-        message: The `PredictResponse` that this was read from, serialised.
+        message: The `PredictResponse` that this was read from, serialised, where the client keeps messages.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], version: int, seconds: float, message: bytes) -> None:
@@ -64,6 +64,7 @@ class Client:
         tls: `True`, a file that `credentials.read_client_tls` reads, or its result: talk TLS.
         token: Bearer token.
         token_file: File whose first line is the bearer token.
+        keep_messages: Whether each answer keeps the message that it came in.
 
     Raises:
         ClientError: A file cannot be read.
@@ -82,8 +83,10 @@ class Client:
         tls: bool | ClientTls | Path | str = False,
         token: str | None = None,
         token_file: Path | str | None = None,
+        keep_messages: bool = False,
     ) -> None:
         self.model, self.version, self.signature = model, version, signature
+        self.keep_messages = keep_messages
         self._connection = Connection(
             address,
             timeout=timeout,
@@ -214,8 +217,12 @@ class Client:
         except ClientError as error:
             raise self._with_expected_inputs(error, sent) from error
         response = messages.raw.PredictResponse.FromString(message)
-        arrays = {name: tensors.to_array(tensor, copy=True) for name, tensor in sorted(response.outputs.items())}
-        return Outputs(arrays, response.model_spec.version.value, sent.seconds, message)
+        try:
+            arrays = {name: tensors.to_array(tensor, copy=True) for name, tensor in sorted(response.outputs.items())}
+        except tensors.TensorError as error:
+            raise ClientError(f"The answer of the model server at {self.address} cannot be read: {error}") from error
+        version = response.model_spec.version.value
+        return Outputs(arrays, version, sent.seconds, message if self.keep_messages else b"")
 
     def _with_expected_inputs(self, error: ClientError, sent: Sent) -> ClientError:
         """Says what the model expects now where it refused: another version may have other inputs."""
@@ -236,12 +243,16 @@ class Client:
                 f"Expected one of {', '.join(sorted(signatures.signature_def))}."
             )
         signature = signatures.signature_def[self.signature]
-        return ModelInfo(
-            self.model,
-            response.model_spec.version.value,
-            {name: tensor_info(signature.inputs[name]) for name in sorted(signature.inputs)},
-            {name: tensor_info(signature.outputs[name]) for name in sorted(signature.outputs)},
-        )
+        try:
+            return ModelInfo(
+                self.model,
+                response.model_spec.version.value,
+                {name: tensor_info(signature.inputs[name]) for name in sorted(signature.inputs)},
+                {name: tensor_info(signature.outputs[name]) for name in sorted(signature.outputs)},
+                frozenset(signature.defaults),
+            )
+        except tensors.TensorError as error:
+            raise ClientError(f"The model {self.model!r} at {self.address} cannot be asked: {error}") from error
 
     def _fill_spec(self, spec: Any) -> None:
         spec.name = self.model

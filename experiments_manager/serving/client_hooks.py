@@ -25,12 +25,14 @@ class ClientHook:
         on_response: Called with each request and its outputs, in order.
         close: Called once at the end, whatever happened.
         in_flight: How many requests may be without an answer at a time, unless somebody says otherwise.
+        needs_messages: Whether `on_response` looks at the messages that the answers came in.
     """
 
     requests: Iterator[Any]
     on_response: Callable[[Any, Outputs], None]
     close: Callable[[], None]
     in_flight: int
+    needs_messages: bool = False
 
 
 def make_client_hook(settings: Settings, options: Mapping[str, Any]) -> ClientHook:
@@ -50,7 +52,7 @@ def make_client_hook(settings: Settings, options: Mapping[str, Any]) -> ClientHo
         return ClientHook(calls.todays_requests(), calls.on_response, calls.close, IN_FLIGHT)
     if all(callable(getattr(instance, name, None)) for name in EARLIER):
         in_flight = IN_FLIGHT if settings.client_async else 1
-        return ClientHook(calls.earlier_requests(), calls.decode, calls.finalize, in_flight)
+        return ClientHook(calls.earlier_requests(), calls.decode, calls.finalize, in_flight, needs_messages=True)
     methods = ", ".join(name for name in dir(instance) if not name.startswith("_")) or "none"
     place, _, line = settings.location("client").rpartition(":")
     text = (

@@ -41,12 +41,19 @@ class ModelInfo:
         version: The version that answered.
         inputs: Its inputs by name.
         outputs: Its outputs by name.
+        optional: Names of the inputs that may be left out, as the model has values for them.
     """
 
     name: str
     version: int
     inputs: Mapping[str, TensorInfo]
     outputs: Mapping[str, TensorInfo]
+    optional: frozenset[str] = frozenset()
+
+    @property
+    def required(self) -> dict[str, TensorInfo]:
+        """The inputs that every request must have."""
+        return {name: tensor for name, tensor in self.inputs.items() if name not in self.optional}
 
 
 def tensor_info(described: Any) -> TensorInfo:
@@ -63,12 +70,12 @@ def named(inputs: Any, info: ModelInfo) -> Mapping[str, Any]:
         ClientError: They are not.
     """
     if not isinstance(inputs, Mapping):
-        if len(info.inputs) != 1:
+        if len(info.required) != 1:
             raise ClientError(
                 f"The model has {len(info.inputs)} inputs, so each needs its name. Expected a dictionary with "
                 f"{listed(info.inputs)}; got {type(inputs).__name__}."
             )
-        return {next(iter(info.inputs)): inputs}
+        return {next(iter(info.required)): inputs}
     if wrong := [name for name in inputs if name not in info.inputs]:
         near = difflib.get_close_matches(str(wrong[0]), info.inputs, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -76,7 +83,7 @@ def named(inputs: Any, info: ModelInfo) -> Mapping[str, Any]:
             f"The model has no input {wrong[0]!r}. Expected {listed(info.inputs)}; "
             f"got {', '.join(map(str, inputs))}.{hint}"
         )
-    if missing := [name for name in info.inputs if name not in inputs]:
+    if missing := [name for name in info.required if name not in inputs]:
         raise ClientError(
             f"The input {missing[0]!r} is missing. Expected {listed(info.inputs)}; got {', '.join(map(str, inputs))}."
         )

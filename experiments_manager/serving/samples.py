@@ -41,13 +41,13 @@ def only_input(info: ModelInfo, what: str) -> tuple[str, TensorInfo]:
     Raises:
         SourceError: The model has several.
     """
-    if len(info.inputs) != 1:
+    if len(info.required) != 1:
         raise SourceError(
             f"{what} can be sent to a model with one input. Expected one array for each of "
             f"{', '.join(f'{name} ({tensor})' for name, tensor in info.inputs.items())}: "
             "use an .npz file or a `client` hook."
         )
-    return next(iter(info.inputs.items()))
+    return next(iter(info.required.items()))
 
 
 def as_request(name: str, array: np.ndarray, tensor: TensorInfo, where: str) -> np.ndarray:
@@ -82,7 +82,7 @@ def samples_of_arrays(arrays: Mapping[str, np.ndarray], info: ModelInfo, where: 
         info: The model.
         where: The file, for messages.
     """
-    if unknown := [name for name in arrays if name not in info.inputs] or [n for n in info.inputs if n not in arrays]:
+    if unknown := [name for name in arrays if name not in info.inputs] or [n for n in info.required if n not in arrays]:
         raise SourceError(
             f"{where} holds {', '.join(arrays)}, which does not fit the model at {unknown[0]!r}. Expected "
             f"{', '.join(f'{name} ({tensor})' for name, tensor in info.inputs.items())}."

@@ -102,8 +102,8 @@ def _arrays(path: Path, info: ModelInfo) -> Iterator[Sample]:
         if path.suffix.lower() == ".npz":
             with loaded:
                 arrays = {name: loaded[name] for name in loaded.files}
-            if len(arrays) == 1 and len(info.inputs) == 1:
-                arrays = {next(iter(info.inputs)): next(iter(arrays.values()))}
+            if len(arrays) == 1 and len(info.required) == 1:
+                arrays = {next(iter(info.required)): next(iter(arrays.values()))}
         else:
             arrays = {only_input(info, f"The array {path}")[0]: loaded}
     except (OSError, ValueError, EOFError) as error:
@@ -145,7 +145,7 @@ def _csv(lines: Iterable[str], info: ModelInfo, where: str, delimiter: str = ","
 
 
 def _names_inputs(header: list[str], info: ModelInfo) -> bool:
-    return all(any(_belongs(cell, name) for cell in header) for name in info.inputs)
+    return all(any(_belongs(cell, name) for cell in header) for name in info.required)
 
 
 def _belongs(cell: str, name: str) -> bool:
@@ -159,23 +159,34 @@ def _columns(header: list[str], info: ModelInfo, where: str) -> dict[str, list[i
         numbered = {
             int(cell.strip()[len(name) + 1 :] or -1): index for index, cell in enumerate(header) if _belongs(cell, name)
         }
-        columns[name] = [numbered[number] for number in sorted(numbered)]
+        if numbered:
+            columns[name] = [numbered[number] for number in sorted(numbered)]
     return columns
 
 
 def _cells(row: list[str], indices: list[int], name: str, tensor: TensorInfo, place: str) -> np.ndarray:
-    if indices[-1] >= len(row):
+    if max(indices) >= len(row):
         raise SourceError(f"{place}: there are {len(row)} cells. Expected {max(indices) + 1}, as in the rows before.")
     cells = [row[index] for index in indices]
     try:
-        values = np.array(cells, object) if tensor.dtype == object else np.array(cells, np.float64)
-    except ValueError as error:
-        raise SourceError(f"{place}: {error}. Expected numbers for the input {name}.") from error
-    if tensor.dtype.kind in "iu" and not (values == np.rint(values)).all():
-        raise SourceError(f"{place}: expected whole numbers for the input {name} ({tensor}), got {cells}.")
-    if tensor.dtype != object:
-        values = values.astype(tensor.dtype)
+        values = np.array([_value(cell, tensor.dtype) for cell in cells], tensor.dtype)
+    except (ValueError, OverflowError) as error:
+        raise SourceError(f"{place}: {error}. Expected values for the input {name} ({tensor}).") from error
     return as_request(name, _shaped(values, tensor), tensor, place)
+
+
+def _value(cell: str, dtype: np.dtype) -> Any:
+    if dtype.kind == "O":
+        return cell
+    if dtype.kind not in "iu":
+        return float(cell)
+    try:
+        return int(cell)
+    except ValueError:
+        value = float(cell)
+    if not value.is_integer():
+        raise ValueError(f"{cell} is no whole number")
+    return int(value)
 
 
 def _shaped(values: np.ndarray, tensor: TensorInfo) -> np.ndarray:
@@ -255,7 +266,7 @@ def _json_lines(lines: Iterable[str], info: ModelInfo) -> Iterator[Sample]:
         except json.JSONDecodeError as error:
             raise SourceError(f"{place}: {error}. Expected a JSON value on each line.") from error
         named = value if isinstance(value, dict) else {only_input(info, "A JSON value without names")[0]: value}
-        if set(named) != set(info.inputs):
+        if not set(info.required) <= set(named) <= set(info.inputs):
             raise SourceError(f"{place}: got {', '.join(named)}. Expected {', '.join(info.inputs)}.")
         yield Sample(
             str(number),

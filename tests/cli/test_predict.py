@@ -144,7 +144,7 @@ def test_earlier_code_may_use_tensorflows_functions_on_the_answer(server: Any, t
     from experiments_manager import Client
     from experiments_manager.serving import messages
 
-    with Client(server.address, "double") as client:
+    with Client(server.address, "double", keep_messages=True) as client:
         response = messages.PredictResponse.FromString(client.predict([[1, 2]]).message)
     assert tensorflow.make_ndarray(response.outputs["y"]).tolist() == [[2, 4]]
     assert tensorflow.make_ndarray(response.outputs["name"]).tolist() == [b"row 1"]

@@ -29,6 +29,8 @@ class FakeServer:
         seen: The first element of `x` of each request, in the order of their coming.
         metadata: Invocation metadata of the last request.
         input_name: Name of the input.
+        bad_answer: Whether answers are of a type that cannot be sent.
+        default_input: Name of a further input, which may be left out; empty for none.
         at_once, most_at_once: How many Predict requests are being answered, and how many were at the most.
     """
 
@@ -37,6 +39,7 @@ class FakeServer:
         self.misbehave: Callable[[int, grpc.ServicerContext], None] = lambda number, context: None
         self.seen: list[float] = []
         self.metadata: dict[str, Any] = {}
+        self.bad_answer, self.default_input = False, ""
         self.at_once = self.most_at_once = self.count = 0
         unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         self._server = grpc.server(ThreadPoolExecutor(workers), options=[*unlimited, ("grpc.so_reuseport", 0)])
@@ -84,6 +87,8 @@ class FakeServer:
         reply.model_spec.version.value = self.version
         tensors.to_proto(2 * x, reply.outputs["y"], typed=True)
         tensors.to_proto(np.array([f"row {row[0]:g}" for row in x.reshape(len(x), -1)], object), reply.outputs["name"])
+        if self.bad_answer:
+            reply.outputs["y"].dtype = 11  # DT_QINT8
         return reply
 
     def _metadata(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -100,6 +105,9 @@ class FakeServer:
             tensor.dtype = dtype
             for size in sizes:
                 tensor.tensor_shape.dim.add(size=size)
+        if self.default_input:
+            signature.inputs[self.default_input].dtype = 1
+            tensors.to_proto(np.float32(0.5), signature.defaults[self.default_input])
         reply = messages.GetModelMetadataResponse()
         reply.model_spec.version.value = self.version
         reply.metadata["signature_def"].Pack(signatures)

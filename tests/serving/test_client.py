@@ -358,3 +358,24 @@ def test_a_version_or_a_label_can_be_asked_for(server: Any, connect: Any) -> Non
         sent = connect(server.address, version=version).send([[1, 2]])
         spec = messages.PredictRequest.FromString(sent.message).model_spec
         assert (spec.version.value, spec.version_label) == ((3, "") if version == 3 else (0, "stable"))
+
+
+def test_answers_that_cannot_be_read_are_an_error(server: Any, connect: Any) -> None:
+    client = connect(server.address)
+    client.info()
+    server.bad_answer = True
+    with pytest.raises(ClientError, match=r"The answer of the model server at .* cannot be read: .*DT_QINT8"):
+        client.predict([[1, 2]])
+
+
+def test_inputs_with_defaults_may_be_left_out(server: Any, connect: Any) -> None:
+    server.default_input = "threshold"
+    client = connect(server.address)
+    assert client.info().optional == {"threshold"}
+    assert client.predict({"x": [[1, 2]]})["y"].tolist() == [[2, 4]]
+
+
+def test_messages_are_kept_where_they_are_asked_for(server: Any, connect: Any) -> None:
+    assert connect(server.address).predict([[1, 2]]).message == b""
+    kept = connect(server.address, keep_messages=True).predict([[1, 2]]).message
+    assert list(messages.PredictResponse.FromString(kept).outputs["y"].float_val) == [2, 4]
