@@ -1,4 +1,4 @@
-"""Names of run folders: readable, unique per second, and safe in every shell, container and file system."""
+"""Names of run folders: readable, unique per second, and safe in every shell, container, file system and address."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from experiments_manager.runs.errors import RunError
 LONGEST_NAME = 200
 """Bytes; well below the 255 of common file systems, so that names derived from it still fit."""
 _ROOM_FOR_SUFFIX = len("-99999")
-_SAFE_PUNCTUATION = "._-+=,"
+_SAFE_PUNCTUATION = "._-=,"
 
 
 def run_name(session_name: str, hparams: Mapping[str, Any], now: datetime.datetime) -> str:
@@ -64,7 +64,7 @@ def _value_text(value: Any) -> str:
         return _value_text(value.tolist())
     if isinstance(value, Iterable):
         return "-".join(_value_text(item) for item in value)
-    return getattr(value, "__name__", None) or str(value)
+    return getattr(value, "__name__", None) or str(value).replace("e+", "e")  # 1e+20 is no 1e-20
 
 
 def _safe(text: str) -> str:

@@ -42,7 +42,7 @@ def test_numpy_values_look_like_python_values():
     assert hparams_text({"rate": numpy.float64(0.1), "sizes": numpy.array([1, 2])}) == "rate0.1_sizes1-2"
 
 
-@pytest.mark.parametrize("session_name", ["../up", ".hidden", "-rf", "a/b", "a:b", "a b", "\x00\x1b[31m"])
+@pytest.mark.parametrize("session_name", ["../up", ".hidden", "-rf", "a/b", "a:b", "a b", "a+b", "\x00\x1b[31m"])
 def test_a_session_name_cannot_leave_the_folder_hide_or_look_like_an_option(session_name):
     name = run_name(session_name, {}, NOW)
     assert not set(name) & set("/: \x00\x1b[")
@@ -68,12 +68,17 @@ def test_a_name_is_never_cut_inside_a_letter():
     assert name.encode().decode() == name
 
 
-@pytest.mark.parametrize("name", ["night_run-2.5+a=1,b", "größe"])
+def test_a_large_number_does_not_look_like_a_small_one():
+    assert hparams_text({"scale": 1e20}) == "scale1e20"
+    assert hparams_text({"scale": 1e-20}) == "scale1e-20"
+
+
+@pytest.mark.parametrize("name", ["night_run-2.5_a=1,b", "größe"])
 def test_a_good_run_name_is_taken(name):
     check_run_name(name)
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "-x", "a/b", "a:b", "a b", "a\n", "x" * 201])
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "-x", "a/b", "a:b", "a b", "a+b", "a\n", "x" * 201])
 def test_an_unsafe_run_name_is_refused(name):
     with pytest.raises(RunError, match="--run-name|too long"):
         check_run_name(name)
