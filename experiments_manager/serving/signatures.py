@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -70,11 +71,16 @@ class Signature:
     defaults: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     definition: bytes = b""
 
-    @property
+    @functools.cached_property
     def batchable(self) -> bool:
         """Whether samples of several requests may be put together along the first dimension."""
         specs = [*self.inputs.values(), *self.outputs.values()]
         return bool(self.inputs) and all(spec.any_batch for spec in specs)
+
+    @functools.cached_property
+    def all_outputs(self) -> tuple[str, ...]:
+        """Names of all outputs."""
+        return tuple(self.outputs)
 
     def select_outputs(self, output_filter: Sequence[str] = ()) -> tuple[str, ...]:
         """Gives the outputs to compute: those asked for, or all.
@@ -83,7 +89,7 @@ class Signature:
             ServingError: INVALID_ARGUMENT for an unknown or repeated name.
         """
         if not output_filter:
-            return tuple(self.outputs)
+            return self.all_outputs
         for number, name in enumerate(output_filter):
             if name not in self.outputs:
                 raise invalid_argument(
@@ -100,7 +106,7 @@ class Signature:
         Raises:
             ServingError: INVALID_ARGUMENT, with TensorFlow Serving's sentence about what is missing and what too much.
         """
-        if given.keys() == self.inputs.keys():
+        if len(given) == len(self.inputs) and all(name in self.inputs for name in given):
             return
         extra, missing = given.keys() - self.inputs.keys(), self.inputs.keys() - given.keys() - self.defaults.keys()
         if len(given) > len(self.inputs) or (len(given) < len(self.inputs) and missing):
