@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from experiments_manager.serving.errors import ServerStartError
 from experiments_manager.serving.external import PATIENCE, die_with_parent
 from experiments_manager.serving.launch import Engine, Service, command, environment
 
@@ -23,6 +24,10 @@ logger = logging.getLogger(__name__)
 
 NICENESS = 5
 """Training comes first: where both want the processor, the server waits."""
+STARTING_NICENESS = 19
+"""While it imports TensorFlow, which takes seconds, and nobody asks it yet, it takes only what is left over."""
+POLL_SECONDS = 3
+"""Between two looks for new versions: early epochs may bring several a second, and each would be loaded."""
 
 
 class ServerBeside:
@@ -44,7 +49,7 @@ class ServerBeside:
             service: What to serve, and where.
             log_file: Takes what the server says; an earlier one is continued.
         """
-        flags = command(Engine.EMBEDDED, service)[3:]
+        flags = [f"--file_system_poll_wait_seconds={POLL_SECONDS}", *command(Engine.EMBEDDED, service)[3:]]
         start = [sys.executable, "-m", __name__, str(os.getpid()), *flags]
         with log_file.open("ab") as log:
             self._process = subprocess.Popen(
@@ -92,7 +97,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from experiments_manager.serving import flags as server
 
+    with contextlib.suppress(ServerStartError):  # which `run` tells
+        server.parse(flags)
+        _import_in_the_background()
     return server.run(flags)
+
+
+def _import_in_the_background() -> None:
+    """Imports TensorFlow in a thread of low priority, which on Linux each thread has for itself, and waits for it."""
+    importing = threading.Thread(target=_import_tensorflow)
+    importing.start()
+    importing.join()
+
+
+def _import_tensorflow() -> None:
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), STARTING_NICENESS)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow  # noqa: F401
 
 
 def _end_with_standard_input() -> None:
