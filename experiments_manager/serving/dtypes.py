@@ -115,6 +115,7 @@ def dtype_number(dtype: np.dtype | str | type) -> int:
     return kind_of_dtype(np.dtype(dtype)).number
 
 
+@functools.lru_cache(maxsize=256)
 def kind_of_dtype(dtype: np.dtype) -> Kind:
     """Gives the data type of arrays of a NumPy dtype; as `dtype_number`."""
     name = "object" if dtype.kind in "SUO" else dtype.name
