@@ -87,7 +87,7 @@ def predict(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Ask the model server of a run for predictions, one or a stream of them.
+    """Ask the model server of a run, once or in a stream.
 
     What is asked comes from the settings' `client`, from the validation data, or from --from. A server that is
     restarted meanwhile costs no sample.
