@@ -100,7 +100,7 @@ def _threads(values: Mapping[str, Any]) -> Any:
     inter = values["tensorflow_inter_op_parallelism"] or both
     if not (intra or inter):
         return None
-    from experiments_manager.serving.servable import Threads
+    from experiments_manager.serving.threads import Threads
 
     return Threads(intra_op=intra or 1, inter_op=inter or -1)
 

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import logging
-import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -27,8 +25,7 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 
 from experiments_manager.serving.errors import Code, ServingError
 from experiments_manager.serving.signatures import Arrays, Signature, TensorSpec
-
-logger = logging.getLogger(__name__)
+from experiments_manager.serving.threads import Threads
 
 TAG = "serve"
 INIT_SIGNATURE = "__saved_model_init_op"
@@ -36,39 +33,9 @@ TRAIN_SIGNATURE = "__saved_model_train_op"
 MAX_CALLABLES = 64
 """Combinations of outputs that are prepared for one signature; others compute all and leave out."""
 
-SMALL_MODEL_BYTES = 32 << 20
-
 
 class LoadError(Exception):
     """A version cannot be loaded; the message says why."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Threads:
-    """How many threads TensorFlow uses; the first model that is loaded decides for the process.
-
-    Attributes:
-        intra_op: Threads that share one operation, 0 for as many as there are processors.
-        inter_op: Threads that share the operations of one call; -1 runs them in the calling thread, which for small
-            models is faster than handing each operation over.
-    """
-
-    intra_op: int = 1
-    inter_op: int = -1
-
-    @classmethod
-    def for_models(cls, base_paths: Sequence[Path]) -> Threads:
-        """Chooses for the models found: handing work to other threads costs a small model more than it gains."""
-        largest = max((_variables_bytes(path) for path in base_paths), default=0)
-        return cls(intra_op=1 if largest < SMALL_MODEL_BYTES else 0)
-
-
-def _variables_bytes(base_path: Path) -> int:
-    """Bytes of the variables of the largest version."""
-    sizes: dict[Path, int] = {}
-    for file in base_path.glob("[0-9]*/variables/variables.data-*"):
-        sizes[file.parent] = sizes.get(file.parent, 0) + file.stat().st_size
-    return max(sizes.values(), default=0)
 
 
 @dataclasses.dataclass(eq=False)
@@ -323,12 +290,3 @@ def _readable(message: str) -> str:
 
 def _first_line(message: str) -> str:
     return _readable(message).splitlines()[0] if message.strip() else "no reason was given"
-
-
-def lower_priority() -> None:
-    """Lets the calling thread give way to the others, where the system has priorities of threads."""
-    if hasattr(os, "setpriority") and hasattr(threading, "get_native_id"):
-        try:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-        except OSError:
-            logger.debug("the priority of a loading thread cannot be lowered", exc_info=True)

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments_manager.serving.batching import BatchingOptions, Scheduler
 from experiments_manager.serving.errors import ServerStartError, ServingError
@@ -21,10 +21,8 @@ from experiments_manager.serving.handlers import Handlers
 from experiments_manager.serving.manager import LoadingOptions, ModelManager
 from experiments_manager.serving.metrics import Metrics
 from experiments_manager.serving.signatures import Model
+from experiments_manager.serving.threads import Threads, lower_priority
 from experiments_manager.serving.versions import ModelConfig, State, VersionStatus
-
-if TYPE_CHECKING:
-    from experiments_manager.serving.servable import Threads
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +175,7 @@ def make_loader(options: ServerOptions) -> Callable[[Path], Model]:
             from experiments_manager.serving.lite import LiteModel
 
             return LiteModel.load(path)
-        from experiments_manager.serving.servable import LoadedModel, Threads, lower_priority
+        from experiments_manager.serving.servable import LoadedModel
 
         if state["threads"] is None:  # the first version, which everybody waits for
             state["threads"] = options.threads or Threads.for_models([config.base_path for config in options.models])
