@@ -21,13 +21,17 @@ class GradientNorm:
     This may happen within a `tf.cond` or a `tf.function` of a user's `train_step`, out of which no tensor comes; so the
     sum of squares goes through a variable. It is no state: each step sets it anew.
 
+    Reading all gradients costs some hundredths of a step, so only every few updates are measured. On several devices
+    all are, since devices cannot speak to each other within a condition.
+
     Args:
         model: Its optimizer, and any others that are attributes of it, are watched.
+        every: Updates from one that is measured to the next.
         jit_compile: Whether XLA compiles the step, which cannot sum up the rows of a sparse gradient.
     """
 
-    def __init__(self, model: keras.Model, *, jit_compile: bool = False) -> None:
-        self._model, self._jit_compile = model, jit_compile
+    def __init__(self, model: keras.Model, *, every: int = 1, jit_compile: bool = False) -> None:
+        self._model, self._every, self._jit_compile = model, every, jit_compile
         self._squares = tf.Variable(
             _NONE,
             trainable=False,
@@ -42,7 +46,7 @@ class GradientNorm:
         self._squares.assign(_NONE)
         optimizers = [inner for optimizer in optimizers_of(self._model) for inner in _innermost(optimizer)]
         for optimizer in optimizers:
-            optimizer._clip_gradients = self._noting(optimizer._clip_gradients)
+            optimizer._clip_gradients = self._noting(optimizer, optimizer._clip_gradients)
         try:
             yield
         finally:
@@ -53,19 +57,28 @@ class GradientNorm:
         """In the graph, after the step: the norm, float32 scalar; NaN where nothing was applied."""
         return tf.sqrt(self._squares)
 
-    def _noting(self, clip: Callable[[Sequence[Any]], Any]) -> Callable[[Sequence[Any]], Any]:
+    def _noting(
+        self, optimizer: keras.optimizers.Optimizer, clip: Callable[[Sequence[Any]], Any]
+    ) -> Callable[[Sequence[Any]], Any]:
         def noting(gradients: Sequence[Any]) -> Any:
-            squares = self._sum_of_squares([gradient for gradient in gradients if gradient is not None])
-            self._squares.assign(tf.maximum(self._squares, 0.0) + squares)
+            present = [gradient for gradient in gradients if gradient is not None]
+            if self._every == 1 or _replicas() > 1:
+                self._note(present)
+            else:
+                is_due = tf.equal(tf.convert_to_tensor(optimizer.iterations) % self._every, 0)
+                tf.cond(is_due, lambda: self._note(present), lambda: False)
             return clip(gradients)
 
         return noting
 
+    def _note(self, gradients: Sequence[Any]) -> bool:
+        self._squares.assign(tf.maximum(self._squares, 0.0) + self._sum_of_squares(gradients))
+        return True
+
     def _sum_of_squares(self, gradients: Sequence[Any]) -> tf.Tensor:
         dense = [self._without_repeated_rows(gradient) for gradient in gradients]
-        context = tf.distribute.get_replica_context()
-        if context is not None and context.num_replicas_in_sync > 1:
-            dense = context.all_reduce(tf.distribute.ReduceOp.SUM, dense)
+        if _replicas() > 1:
+            dense = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, dense)
         # Twice `l2_loss` reads each gradient once and makes no copy of it.
         return 2.0 * tf.add_n([tf.cast(tf.nn.l2_loss(gradient), tf.float32) for gradient in dense])
 
@@ -73,11 +86,15 @@ class GradientNorm:
         """A sparse gradient's values, where rows that occur several times are added up."""
         if not isinstance(gradient, tf.IndexedSlices):
             return tf.convert_to_tensor(gradient)
-        context = tf.distribute.get_replica_context()
-        if self._jit_compile or (context is not None and context.num_replicas_in_sync > 1):
+        if self._jit_compile or _replicas() > 1:
             return tf.convert_to_tensor(gradient)
         rows, places = tf.unique(gradient.indices)
         return tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
+
+
+def _replicas() -> int:
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else context.num_replicas_in_sync
 
 
 def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:

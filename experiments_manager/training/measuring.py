@@ -21,6 +21,8 @@ from experiments_manager.training.progress import Sum
 from experiments_manager.training.steps import Tally
 
 MIB = 2**20
+UPDATES_BETWEEN_NORMS = 10
+"""Of so many updates the gradient of one is measured; of fewer where epochs are shorter or scalars come more often."""
 
 
 @dataclasses.dataclass
@@ -57,7 +59,10 @@ class Meter:
         self.gradient_norm: GradientNorm | None = None
         """Measured by the compiled training loop; `None` where nobody would show it."""
         if settings.tensorboard or settings.mlflow:
-            self.gradient_norm = GradientNorm(experiment.model, jit_compile=settings.jit_compile)
+            every = min(
+                UPDATES_BETWEEN_NORMS, self.log_every_steps or UPDATES_BETWEEN_NORMS, experiment.train.steps or 1
+            )
+            self.gradient_norm = GradientNorm(experiment.model, every=every, jit_compile=settings.jit_compile)
         self._has_compiled = False
         self._epoch, self._recent, self._seen = Spent(), Spent(), Sum()
 
