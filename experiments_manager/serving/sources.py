@@ -22,6 +22,7 @@ from experiments_manager.serving.samples import Sample, SourceError, as_request,
 
 STANDARD_INPUT = "-"
 _ARRAYS = frozenset([".npy", ".npz"])
+_TABLES = frozenset([".csv", ".tsv"])
 _NPY_MAGIC = b"\x93NUMPY"
 _EXPECTED = (
     "Expected an image, an .npy, .npz or .csv file, a video, a folder of these, `camera:0`, "
@@ -63,15 +64,21 @@ def _file(path: Path, label: str, info: ModelInfo, scale: float | None) -> Itera
         return _frames(path, info, scale)
     if suffix in _ARRAYS:
         return _arrays(path, info)
-    if suffix in (".csv", ".tsv"):
+    if suffix in _TABLES:
         return _csv_file(path, info)
     raise SourceError(f"{path} cannot be read: nobody knows its ending. {_EXPECTED}.")
 
 
 def _folder(path: Path, info: ModelInfo, scale: float | None) -> Iterator[Sample]:
-    """All files of a folder and its subfolders that can be read, in the order of their names."""
-    known = images.IMAGES | images.VIDEOS | _ARRAYS | {".csv", ".tsv"}
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in known and file.is_file())
+    """All files of a folder and its subfolders that can be read, in the order of their names.
+
+    Tables beside pictures are left out: they hold labels.
+    """
+    pictures = images.IMAGES | images.VIDEOS
+    found = sorted(file for file in path.rglob("*") if file.is_file())
+    files = [file for file in found if file.suffix.lower() in pictures | _ARRAYS | _TABLES]
+    if any(file.suffix.lower() in pictures for file in files):
+        files = [file for file in files if file.suffix.lower() not in _TABLES]
     if not files:
         raise SourceError(f"{path} holds nothing that can be read. {_EXPECTED}.")
 

@@ -132,6 +132,7 @@ def test_opencv_reads_the_same_image_where_pillow_is_missing(tmp_path: Path, mon
 def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "notes.txt").write_text("not read")
+    (tmp_path / "labels.csv").write_text("file,label\na.png,3\n")
     for name in ("b.png", "a.png", "sub/c.png"):
         write_image(tmp_path / name, np.zeros((8, 6), np.uint8))
     assert [sample.label for sample in read(tmp_path, GREY)] == ["a.png", "b.png", "sub/c.png"]
