@@ -44,7 +44,7 @@ def predict_all(
     client.info()  # waits for the server
     line, retries_before = make_line(), client.retries
     try:
-        with stopping_by_interrupt(), contextlib.closing(_limited(requests, count)) as limited:
+        with stopping_by_interrupt(), _closing(_limited(requests, count)) as limited:
             for request, outputs in client.stream(limited, in_flight=in_flight, rate=rate):
                 line.answered(outputs.version, outputs.seconds, client.retries - retries_before)
                 on_answer(request, outputs)
@@ -53,6 +53,15 @@ def predict_all(
     finally:
         line.close()
     return line.summary(client.retries - retries_before)
+
+
+@contextlib.contextmanager
+def _closing(requests: Iterator[Any]) -> Iterator[Iterator[Any]]:
+    try:
+        yield requests
+    finally:
+        with contextlib.suppress(ValueError):  # a thread still waits for the next one, say from a pipe
+            requests.close()
 
 
 def _limited(requests: Iterable[Any], count: int | None) -> Iterator[Any]:

@@ -45,7 +45,7 @@ def open_source(source: str, info: ModelInfo, *, scale: float | None = None) -> 
         SourceError: There is no such source, or it cannot be read. Also while the samples are read.
     """
     if source == STANDARD_INPUT:
-        return _standard_input(sys.stdin.buffer, info)
+        return _standard_input(_with_own_buffer(sys.stdin.buffer), info)
     if camera := re.fullmatch(r"camera:(\d+)", source):
         return _frames(int(camera[1]), info, scale)
     path = Path(source).expanduser()
@@ -212,6 +212,14 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _with_own_buffer(stream: IO[bytes]) -> IO[bytes]:
+    """Opens a stream once more: Python cannot end while a thread waits in the buffer of its own standard input."""
+    try:
+        return open(stream.fileno(), "rb", closefd=False)
+    except OSError:  # it is none of the system's
+        return stream
 
 
 def _standard_input(stream: IO[bytes], info: ModelInfo) -> Iterator[Sample]:
