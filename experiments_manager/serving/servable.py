@@ -111,7 +111,7 @@ class LoadedModel:
                 self._running -= 1
                 if self._closed and not self._running:
                     self._idle.notify_all()
-        return {name: values[place] for name, place in call.places.items() if name in outputs}
+        return {name: _array(values[place]) for name, place in call.places.items() if name in outputs}
 
     def prepare(self, signature: Signature) -> None:
         """Builds what a call of all outputs needs, so that the first request does not wait for it."""
@@ -164,6 +164,13 @@ class _Callable:
             raise ServingError(Code(error.error_code), _readable(error.message)) from error
         places = {name: tensors.index(signature.outputs[name].name) for name in outputs}
         return cls(function, tuple(signature.inputs), places)
+
+
+def _array(value: Any) -> np.ndarray:
+    """A session gives scalars as plain values, strings among them as `bytes`."""
+    if isinstance(value, np.ndarray):
+        return value
+    return np.array(value, object if isinstance(value, bytes) else None)
 
 
 def _session_config(threads: Threads) -> config_pb2.ConfigProto:

@@ -38,6 +38,20 @@ def test_a_model_of_tensorflow_2_gives_what_its_functions_give(load, saved_model
     np.testing.assert_array_equal(twice["total"], [6, 15])
 
 
+def test_outputs_without_dimensions_are_arrays_too(load, tmp_path):
+    import tensorflow as tf
+
+    module = tf.Module()
+    spec = [tf.TensorSpec([None, 3], tf.float32, name="x")]
+    module.serve = tf.function(lambda x: {"sum": tf.reduce_sum(x), "word": tf.constant("six")}, input_signature=spec)
+    tf.saved_model.save(module, str(tmp_path), signatures=module.serve.get_concrete_function())
+    found = run(load(tmp_path), x=X)
+    assert {name: (array.dtype, array.shape, array.item()) for name, array in found.items()} == {
+        "sum": (np.float32, (), 21),
+        "word": (object, (), b"six"),
+    }
+
+
 def test_only_the_outputs_that_are_asked_for_are_given(load, saved_models):
     model = load(saved_models.linear)
     assert list(model.run(model.signatures["twice"], {"x": X}, ("total",))) == ["total"]
