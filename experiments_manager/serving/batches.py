@@ -193,7 +193,7 @@ def _run_single(batch: Batch, task: Task, options: BatchingOptions | None) -> Ou
 
 def _run_merged(batch: Batch, options: BatchingOptions) -> list[Outputs | BaseException]:
     found, tasks = batch.queue, batch.tasks
-    total = options.padded(batch.samples)
+    total = options.padded(batch.samples) if batch.samples else 0  # there is nothing that could be repeated
     inputs = {
         name: _merge([task.inputs[name] for task in tasks], total - batch.samples) for name in found.signature.inputs
     }
@@ -227,7 +227,8 @@ def _merge(arrays: list[np.ndarray], fill: int) -> np.ndarray:
         largest = np.max([array.shape[1:] for array in arrays], axis=0)
         arrays = [_pad(array, largest) for array in arrays]
     if fill:
-        arrays = [*arrays, np.repeat(arrays[-1][-1:], fill, axis=0)]
+        last = next(array for array in reversed(arrays) if len(array))
+        arrays = [*arrays, np.repeat(last[-1:], fill, axis=0)]
     return np.concatenate(arrays)
 
 

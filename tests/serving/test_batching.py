@@ -99,6 +99,22 @@ def test_requests_that_arrive_while_the_model_is_busy_leave_together(batched):
     assert batches == [(1, 1), (4, 1)]
 
 
+def test_a_request_without_samples_does_not_keep_others_apart(batched):
+    async def steps(ask, model):
+        first = await held(ask, model, rows(1))
+        others = [ask(rows(2)), ask(rows(3)), ask(rows(4)), ask(rows())]
+        await turns()
+        model.free.set()
+        answers = [(await future)["y"].ravel().tolist() for future in (first, *others)]
+        answers.append((await ask(rows()))["y"].tolist())
+        await asyncio.gather(ask(rows(5)), ask(rows(6)))
+        return answers, model.batches
+
+    answers, batches = batched(steps, BatchingOptions(8, num_batch_threads=1, allowed_batch_sizes=(1, 4, 8)))
+    assert answers == [[2], [4], [6], [8], [], []]
+    assert batches == [(1, 1), (4, 1), (0, 1), (4, 1)]
+
+
 def test_a_full_batch_leaves_where_a_thread_is_free(batched):
     async def steps(ask, model):
         first = await held(ask, model, rows(1))
