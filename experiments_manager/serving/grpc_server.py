@@ -110,14 +110,15 @@ class GrpcServer:
             else:
                 port = self._server.add_insecure_port(address)
         except RuntimeError as error:
-            port, reason = 0, f" ({error})"
-        else:
-            reason = ""
-        if port == 0 and not address.startswith("unix:"):
-            raise ServerStartError(
-                f"Cannot listen for gRPC at {address}{reason}. Expected a free port of this machine. "
-                "Choose another one, or end the server that has it."
+            expected = (
+                "a path in a folder that exists and may be written"
+                if address.startswith("unix:")
+                else "a free port of this machine"
             )
+            raise ServerStartError(
+                f"Cannot listen for gRPC at {address} ({error}). Expected {expected}. "
+                "Choose another one, or end the server that has it."
+            ) from error
         return port
 
     async def set_serving(self, serving: bool) -> None:

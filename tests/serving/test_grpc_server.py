@@ -176,6 +176,18 @@ def test_a_socket_in_the_file_system_answers_too(talk, tmp_path):
     np.testing.assert_array_equal(outputs["y"], 2 * X + 1)
 
 
+def test_a_socket_that_cannot_be_had_is_named(talk, tmp_path):
+    async def steps(server, channel):
+        from experiments_manager.serving.grpc_server import GrpcOptions, GrpcServer
+
+        second = GrpcServer(server.handlers, GrpcOptions(port=None, socket_path=str(tmp_path / "none" / "a.sock")))
+        with pytest.raises(ServerStartError, match=r"Cannot listen for gRPC at unix:.*/none/a\.sock .*a folder that"):
+            await second.start()
+        await second.stop(0)
+
+    talk(steps)
+
+
 def test_a_port_that_is_in_use_is_named(talk):
     async def steps(server, channel):
         from experiments_manager.serving.grpc_server import GrpcOptions, GrpcServer
