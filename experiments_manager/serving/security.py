@@ -63,10 +63,7 @@ class Tls:
                 context.load_cert_chain(file)
             if self.client_verify:
                 context.verify_mode = ssl.CERT_REQUIRED
-                if self.custom_ca:
-                    context.load_verify_locations(cadata=self.custom_ca.decode("ascii"))
-                else:
-                    context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+                context.load_verify_locations(cadata=(self.custom_ca or b"").decode("ascii"))
         except (ssl.SSLError, ValueError) as error:
             raise ServerStartError(
                 f"The TLS configuration cannot be used: {error}. Expected a private key without passphrase in "
@@ -106,7 +103,10 @@ def read_tls(file: Path | str) -> Tls:
         if not getattr(config, field):
             raise ServerStartError(f"{file}: {field} is missing. Expected PEM text or the path of a PEM file. Add it.")
     if config.client_verify and not config.custom_ca:
-        logger.warning("%s: client_verify without custom_ca: any authority that this machine trusts will do.", file)
+        raise ServerStartError(
+            f"{file}: client_verify is set and custom_ca is missing, so nobody knows whom client certificates must be "
+            "from. Expected PEM text or the path of a PEM file. Add it, or leave client_verify away."
+        )
     tls = Tls(
         server_key=_pem(file, "server_key", config.server_key),
         server_cert=_pem(file, "server_cert", config.server_cert),

@@ -207,6 +207,7 @@ def test_pem_text_stands_in_the_file_as_for_tensorflow_serving(certificates, tmp
         ({"server_key": "client.key"}, "cannot be used"),
         ({"server_cert": "server.key"}, "cannot be used"),
         ({"custom_ca": "server.key", "client_verify": True}, "cannot be used"),
+        ({"custom_ca": None, "client_verify": True}, "client_verify is set and custom_ca is missing"),
     ],
 )
 def test_a_tls_file_that_cannot_be_used_is_told_at_the_start(certificates, tmp_path, changes, message):
