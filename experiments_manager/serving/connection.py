@@ -93,6 +93,7 @@ class Connection:
                 if self._closed:
                     raise ClientError("The client was closed while a request was on its way.") from error
                 if not _may_pass(error, sent.was_lost):
+                    self._outage = None
                     raise self._explained(error) from error
                 self._pause(error)
                 for one in (sent, *others()):
@@ -117,12 +118,13 @@ class Connection:
         self._channel.close()
 
     def _pause(self, error: grpc.RpcError) -> None:
-        if self._outage is None:
-            self._outage = Outage(time.monotonic())
+        outage = self._outage
+        if outage is None:
+            outage = self._outage = Outage(time.monotonic())
             if self.patience > 0:
                 logger.warning("%s (%s). Trying again for %g s.", self._gone(), _details(error), self.patience)
-        outage = self._outage
         if time.monotonic() - outage.began > self.patience:
+            self._outage = None  # who asks again later has the whole patience again
             raise ServerGoneError(
                 f"{self._gone()}, for {self.patience:g} s ({_details(error)}). "
                 f"Expected a model server at that address. Start one: experiments_manager serve RUN",

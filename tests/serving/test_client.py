@@ -240,6 +240,16 @@ def test_a_server_that_stays_away_is_one_clear_error(free_port: int, connect: An
     assert [record.message for record in caplog.records if "Trying again for 0.3 s" in record.message]
 
 
+def test_after_a_server_stayed_away_the_next_request_is_patient_again(free_port: int, connect: Any) -> None:
+    client = connect(f"127.0.0.1:{free_port}", patience=0.3)
+    with pytest.raises(ServerGoneError):
+        client.predict([[1, 2]])
+    before = client.retries
+    with pytest.raises(ServerGoneError):
+        client.predict([[1, 2]])
+    assert client.retries > before
+
+
 def test_a_server_that_goes_away_in_a_stream_is_the_same_error(server: Any, connect: Any) -> None:
     seen = []
     with pytest.raises(ServerGoneError, match="cannot be reached, for 0.3 s"):
