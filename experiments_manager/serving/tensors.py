@@ -29,7 +29,7 @@ from experiments_manager.serving.dtypes import (
 
 __all__ = ["FILL_LIMIT", "TensorError", "dtype_number", "numpy_dtype", "to_array", "to_proto"]
 
-FILL_LIMIT = 1 << 30
+FILL_LIMIT = 1 << 26
 """Bytes that a tensor may take whose message holds fewer values than its shape has elements."""
 
 _MESSAGE_LIMIT = (1 << 31) - 1  # bytes of a protobuf message

@@ -18,6 +18,9 @@ from experiments_manager.serving import messages, tensors
 LARGE = 1 << 16
 """Bytes from which on a tensor is worth the trouble."""
 
+MAX_FIELDS = 256
+"""Fields of one message that are looked at here, one by one; the parser is quicker with many, such as strings."""
+
 _LENGTH_DELIMITED = 2
 _INPUTS, _OUTPUTS = 2, 1  # fields of PredictRequest and PredictResponse
 _KEY, _VALUE = 1, 2  # fields of an entry of a map
@@ -147,9 +150,11 @@ def _view(data: bytes, tensor: Any, cut: tuple[int, int, int]) -> np.ndarray:
 
 def _fields(data: memoryview, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
     """Walks over fields: number, wire type, where the field begins, and where its value begins and ends."""
-    at = start
+    at, count = start, 0
     while at < end:
-        begin = at
+        begin, count = at, count + 1
+        if count > MAX_FIELDS:
+            raise _Unusual
         tag, at = _read_varint(data, at, end)
         kind = tag & 7
         if kind == 0:

@@ -163,7 +163,7 @@ def tensor(dtype: int, shape: list[int], **fields: Any) -> Any:
         (tensor(1, [2, -1], float_val=[1]), r"shape \[2,-1\] has a negative dimension"),
         (tensor(1, [2], float_val=[1, 2, 3]), r"holds 3 values. Expected 2, for the shape \[2\]"),
         (tensor(1, [2], tensor_content=b"1234567"), "has 7 bytes. Expected 8, for 2 elements of DT_FLOAT"),
-        (tensor(1, [1 << 62, 1 << 62], float_val=[1]), "only tensors of at most 1073741824 bytes are filled up"),
+        (tensor(1, [1 << 62, 1 << 62], float_val=[1]), "only tensors of at most 67108864 bytes are filled up"),
         (tensor(7, [1 << 40]), "only tensors of at most"),
         (tensor(1, [1 << 62], tensor_content=b"1234"), "has 4 bytes. Expected"),
         (tensor(1, [1] * 300, float_val=[1]), "NumPy has no array with the tensor's 300 dimensions"),

@@ -39,6 +39,14 @@ def test_the_bytes_of_a_large_input_are_not_copied():
     assert request.ByteSize() < 200
 
 
+def test_many_small_values_are_left_to_the_parser_which_is_quicker():
+    words = np.full(LARGE, b"ab", object)
+    request, arrays = read_predict_request(request_of(big=BIG, words=words).SerializeToString())
+    assert arrays == {}
+    np.testing.assert_array_equal(tensors.to_array(request.inputs["words"]), words)
+    np.testing.assert_array_equal(tensors.to_array(request.inputs["big"]), BIG)
+
+
 def changed(change):
     request = request_of(big=BIG)
     change(request.inputs["big"])
