@@ -120,9 +120,11 @@ class Books:
     def settled(self, names: Sequence[str]) -> bool:
         """Whether all versions that these models should have answer, or failed at least once."""
         for name in names:
+            if name not in self.configs:  # another configuration came meanwhile
+                continue
             if name not in self.polled:
                 return False
-            if name not in self.configs or self.polled[name]:
+            if self.polled[name]:
                 continue
             for number in self.wanted.get(name, ()):
                 entry = self.versions.get(name, {}).get(number)

@@ -139,8 +139,8 @@ class Server:
             try:
                 configs = list(await self._loop.run_in_executor(None, self._options.read_configs))
                 if configs != current:
-                    current = configs
                     await self._loop.run_in_executor(None, self.manager.reload, configs)
+                    current = configs  # not before: a label may be for a version that is still to come
                     logger.info("Put the new model configuration in force")
             except (ServerStartError, ServingError, OSError) as error:
                 logger.error("The model configuration was not taken over: %s", error)

@@ -289,6 +289,29 @@ def test_a_reload_brings_models_and_takes_them(serve, base_path, tmp_path):
         books.manager.get("model")
 
 
+def test_a_reload_does_not_wait_for_a_model_that_another_one_has_taken_away(serve, base_path, tmp_path):
+    add(base_path, 1)
+    add(tmp_path / "others", 1)
+    first, go_on = threading.Event(), threading.Event()
+
+    def load(path):
+        if path.parent.name == "others":
+            first.set()
+            assert go_on.wait(10)
+        return FakeModel(path)
+
+    books = serve(load=load)
+    books.wait_for(1, State.AVAILABLE)
+    model = ModelConfig("model", base_path)
+    waiting = threading.Thread(target=books.manager.reload, args=([model, ModelConfig("other", tmp_path / "others")],))
+    waiting.start()
+    assert first.wait(10)
+    books.manager.reload([model], 10)
+    waiting.join(10)
+    go_on.set()
+    assert not waiting.is_alive()
+
+
 def test_a_reload_with_a_model_that_does_not_load_says_why_and_keeps_the_others(serve, base_path, tmp_path):
     add(base_path, 1)
     add(tmp_path / "others", 1, "broken")

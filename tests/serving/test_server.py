@@ -140,6 +140,35 @@ def test_a_new_configuration_file_is_taken_over(saved_models, base_path, tmp_pat
     assert run_async(go()) == 1
 
 
+def test_a_label_in_the_configuration_file_waits_for_its_version(saved_models, base_path, run_async):
+    from experiments_manager.serving.errors import ServingError
+    from experiments_manager.serving.server import Server
+    from experiments_manager.serving.versions import ModelConfig, VersionPolicy
+
+    configs = [ModelConfig("linear", base_path)]
+
+    def labelled(server):
+        try:
+            with server.manager.get("linear", label="new") as lease:
+                return lease.version
+        except ServingError:
+            return None
+
+    async def go():
+        server = Server(options_for(base_path, read_configs=lambda: list(configs), config_poll_seconds=0.02))
+        await server.start()
+        configs[:] = [ModelConfig("linear", base_path, VersionPolicy("all"), {"new": 9})]
+        while server.manager.names and not server.manager._books.configs["linear"].labels:
+            await asyncio.sleep(0.01)
+        saved_models.publish(saved_models.steeper, base_path, 9)
+        while (found := labelled(server)) is None:
+            await asyncio.sleep(0.01)
+        await server.stop()
+        return found
+
+    assert run_async(asyncio.wait_for(go(), 20)) == 9
+
+
 @pytest.mark.slow
 def test_a_signal_ends_a_server_process_and_leaves_nothing(base_path):
     script = f"""
