@@ -19,28 +19,35 @@ if TYPE_CHECKING:
     from experiments_manager.training.outcome import RunResult
 
 
-def start_engine(*, debug: bool) -> None:
-    """Prepares the process for commands that will import TensorFlow."""
+def start_engine(*, debug: bool, json: bool = False) -> ResultLine | None:
+    """Prepares the process for commands that will import TensorFlow, before any code of the user's runs.
+
+    Args:
+        json: Whether standard output is for a result as JSON alone.
+        debug: Whether to let TensorFlow say all it has to say.
+
+    Returns:
+        Where the result goes, if it is JSON.
+    """
+    output = ResultLine() if json else None
     if not debug:
         quieten()
+    return output
 
 
 def run_to_its_end(
-    action: Callable[[Callable[[Run], None]], RunResult], *, json: bool, quiet: bool, debug: bool
+    action: Callable[[Callable[[Run], None]], RunResult], output: ResultLine | None, *, quiet: bool
 ) -> None:
     """Trains, then tells how it ended.
 
     Args:
         action: Trains; is given a function that it calls with the run once there is one.
-        json: Whether to print the result as JSON, also that of a run that failed or was interrupted.
+        output: Where to print the result as JSON, also that of a run that failed or was interrupted.
         quiet: Whether to say nothing as long as all goes well.
-        debug: Whether to let TensorFlow say all it has to say.
 
     Raises:
         typer.Exit: The run was interrupted.
     """
-    output = ResultLine() if json else None
-    start_engine(debug=debug)
     runs: list[Run] = []
 
     def announce(run: Run) -> None:

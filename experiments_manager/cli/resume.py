@@ -14,12 +14,10 @@ def resume(
 ) -> None:
     """Go on with a run that was interrupted or killed."""
     from experiments_manager import api
-    from experiments_manager.cli.engine import run_to_its_end
+    from experiments_manager.cli.engine import run_to_its_end, start_engine
 
     opened = api.load_run(run)
+    output = start_engine(json=json, debug=debug)
     run_to_its_end(
-        lambda announce: api.resume(opened, overrides=overrides, quiet=quiet, on_run=announce),
-        json=json,
-        quiet=quiet,
-        debug=debug,
+        lambda announce: api.resume(opened, overrides=overrides, quiet=quiet, on_run=announce), output, quiet=quiet
     )

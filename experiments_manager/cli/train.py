@@ -55,7 +55,7 @@ def train(
 
     if not quiet:
         warn(f"Training {settings}")
-    start_engine(debug=debug)
+    output = start_engine(json=json, debug=debug)
     loaded = api.load_settings(settings, overrides)
     with server_beside(loaded, quiet=quiet) if serve else contextlib.nullcontext() as start_server:
 
@@ -75,4 +75,4 @@ def train(
                 on_run=on_run,
             )
 
-        run_to_its_end(train_and_serve, json=json, quiet=quiet, debug=debug)
+        run_to_its_end(train_and_serve, output, quiet=quiet)

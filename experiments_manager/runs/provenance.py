@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
+
+_NOT_IN_NAMES = re.compile(r"[-_.]+")  # what the names of packages are equal without (PEP 503)
 
 LARGEST_DIFF = 10 * 1024 * 1024
 """Bytes of git.diff; what goes beyond is cut, and the last line of the file says so."""
@@ -121,7 +124,7 @@ def installed_packages() -> dict[str, str]:
             if entry.endswith((".dist-info", ".egg-info")):
                 name, _, version = entry.rpartition(".")[0].partition("-")
                 version = version.split("-py")[0] or _noted_version(Path(folder, entry))
-                packages.setdefault(name.replace("_", "-").lower(), version)
+                packages.setdefault(_NOT_IN_NAMES.sub("-", name).lower(), version)
     return dict(sorted(packages.items()))
 
 

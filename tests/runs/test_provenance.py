@@ -1,6 +1,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 import time
 
@@ -133,7 +134,7 @@ def test_a_git_that_does_not_answer_is_given_up(repository, tmp_path, monkeypatc
 def test_packages_are_those_that_the_installers_noted():
     expected = {}
     for distribution in importlib.metadata.distributions():  # the first on the path is the one that is imported
-        expected.setdefault(distribution.name.lower().replace("_", "-"), distribution.version)
+        expected.setdefault(re.sub("[-_.]+", "-", distribution.name).lower(), distribution.version)
     packages = installed_packages()
     assert packages["pytest"] == pytest.__version__
     assert packages == expected

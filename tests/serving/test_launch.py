@@ -309,8 +309,9 @@ def test_a_server_that_ends_by_itself_is_told(models, on_path, free_port):
 def test_the_binary_ends_with_a_parent_that_is_killed(models, on_path, free_port, note, tmp_path):
     on_path("tensorflow_model_server")
     source = (
-        "from pathlib import Path\nfrom experiments_manager.serving.serve import ServeOptions, serve\n"
-        f"serve({str(models)!r}, ServeOptions(grpc_port={free_port()}, rest_port={free_port()}), print)"
+        "from experiments_manager.serving.serve import ServeOptions, serve\n"
+        "say = lambda text: print(text, flush=True)\n"
+        f"serve({str(models)!r}, ServeOptions(grpc_port={free_port()}, rest_port={free_port()}), say)"
     )
     parent = subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True)
     with parent:
