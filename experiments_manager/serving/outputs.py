@@ -39,6 +39,7 @@ class PredictionWriter:
     """
 
     def __init__(self, table: Path | str | None, archive: Path | None) -> None:
+        self._kinds: dict[str, np.dtype] | None = None
         self.files = [str(file) for file in (table, archive) if file is not None and str(file) != "-"]
         try:
             for file in self.files:
@@ -75,8 +76,16 @@ class PredictionWriter:
         """Adds the answer to one request, which may hold several samples.
 
         Raises:
-            ClientError: It cannot be written.
+            ClientError: It cannot be written, or has other outputs than those before.
         """
+        kinds = {name: value.dtype for name, value in outputs.items()}
+        if self._kinds is None:
+            self._kinds = kinds
+        elif kinds != self._kinds:
+            raise ClientError(
+                f"Version {version} gives other outputs than the answers before. Expected {_listed(self._kinds)}, got "
+                f"{_listed(kinds)}. Predict anew, or ask for one version by --model-version."
+            )
         count = _batch(outputs)
         labels = [label] if count == 1 else [f"{label}[{index}]" for index in range(count)]
         batched = {
@@ -105,6 +114,10 @@ class PredictionWriter:
 
 def _cannot_write(error: OSError) -> ClientError:
     return ClientError(f"Cannot write predictions: {error.filename or 'the file'}: {error.strerror}.")
+
+
+def _listed(kinds: Mapping[str, np.dtype]) -> str:
+    return ", ".join(f"{name} ({'string' if dtype.kind == 'O' else dtype})" for name, dtype in kinds.items())
 
 
 def _batch(outputs: Mapping[str, np.ndarray]) -> int:

@@ -43,6 +43,17 @@ def test_predictions_are_a_table_and_an_archive(tmp_path: Path) -> None:
     assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["predictions.csv", "predictions.npz"]
 
 
+@pytest.mark.parametrize("other", [{"y": np.ones((1, 2), np.float64)}, {"z": np.ones((1, 2), np.float32)}])
+def test_outputs_of_another_kind_are_refused_and_those_before_are_kept(tmp_path: Path, other: Any) -> None:
+    writer = PredictionWriter.for_output(None, tmp_path)
+    writer.write("0", 1, {"y": np.ones((1, 2), np.float32)})
+    with pytest.raises(ClientError, match=r"Version 2 gives other outputs.*Expected y \(float32\), got [yz] \("):
+        writer.write("1", 2, other)
+    writer.close()
+    assert np.load(tmp_path / "predictions.npz")["y"].tolist() == [[1, 1]]
+    assert len(rows(tmp_path / "predictions.csv")) == 2
+
+
 def test_a_batch_is_several_rows(tmp_path: Path) -> None:
     write(tmp_path, {"y": np.array([1, 2]), "z": np.zeros((2, 3))})
     assert [row[0] for row in rows(tmp_path / "predictions.csv")] == ["sample", "0[0]", "0[1]"]
