@@ -106,7 +106,7 @@ class Task:
     @property
     def size(self) -> int:
         """Its size as a power of two of bytes: requests of one size take about the same time."""
-        return sum(array.nbytes for array in self.inputs.values()).bit_length()
+        return sum(map(_bytes, self.inputs.values())).bit_length()
 
 
 @dataclasses.dataclass(eq=False)
@@ -152,6 +152,11 @@ class Batch:
     started: float = 0.0
     seconds: float = 0.0
     results: list[Outputs | BaseException] = dataclasses.field(default_factory=list)
+
+
+def _bytes(array: np.ndarray) -> int:
+    """Bytes of the values, of strings too, of which the array itself holds no more than where they are."""
+    return array.nbytes + (sum(map(len, array.ravel().tolist())) if array.dtype == object else 0)
 
 
 def count_samples(inputs: Arrays) -> int:

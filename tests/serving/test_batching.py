@@ -6,6 +6,7 @@ import pytest
 from google.protobuf import text_format
 
 from experiments_manager.serving import messages
+from experiments_manager.serving.batches import Task
 from experiments_manager.serving.batching import BatchingOptions, Scheduler
 from experiments_manager.serving.errors import Code, ServingError
 from experiments_manager.serving.signatures import Signature, TensorSpec
@@ -97,6 +98,12 @@ def test_requests_that_arrive_while_the_model_is_busy_leave_together(batched):
     answers, batches = batched(steps)
     assert answers == [[2], [4], [6, 8], [10]]
     assert batches == [(1, 1), (4, 1)]
+
+
+def test_the_size_of_a_request_counts_what_is_in_its_strings():
+    short, long = (Task({"x": np.array([b"a" * size], object)}, 1, None, 0.0) for size in (10, 1_000_000))
+    assert short.size == (8 + 10).bit_length()
+    assert long.size == (8 + 1_000_000).bit_length()
 
 
 def test_a_request_without_samples_does_not_keep_others_apart(batched):
