@@ -216,7 +216,8 @@ def output_names_of(model: keras.Model, outputs: Any) -> list[str]:
     if isinstance(model, keras.Sequential):
         return [model.layers[-1].name]
     names = getattr(model, "output_names", None)
-    return list(names) if names else []
+    # One layer with several outputs, such as an LSTM that gives its state, has one name for all of them.
+    return list(names) if names and len(set(names)) == len(names) else []
 
 
 def _own_name(tensor: Any, default: str, number: int) -> str:

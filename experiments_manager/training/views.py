@@ -75,19 +75,29 @@ class Viewer:
             return None
         with self._untouched():
             batches, found, dataset = [], 0, feed.as_dataset()
+            dataset = dataset if feed.steps is None else dataset.take(feed.steps)  # it may never end
             function = self._function(tuple(layers), _x_and_y(dataset.element_spec)[0])
             for batch in dataset:
                 x, y = _x_and_y(batch)
                 outputs, inner = function(x)
-                found += len(tf.nest.flatten(x)[0])
                 targets = [] if y is None else [y]  # so that what is not there is no array
-                batches.append(reduce(tf.nest.map_structure(np.asarray, (x, targets, outputs, inner))))
+                parts = zip((x, targets, outputs, inner), _FILLERS, strict=True)
+                batches.append(reduce(tuple(_arrays(part, missing) for part, missing in parts)))
+                found += len(tf.nest.flatten(batches[-1][0])[0])
                 if found >= count:
                     break
         if not batches:
             return None
-        x, targets, outputs, inner = tf.nest.map_structure(lambda *parts: np.concatenate(parts)[:count], *batches)
-        return Samples(feed.split, x, targets[0] if targets else None, outputs, inner)
+        x, targets, outputs, inner = (
+            _joined(parts, count, missing) for parts, missing in zip(zip(*batches, strict=True), _FILLERS, strict=True)
+        )
+        y = targets[0] if targets else None
+        names = experiment.settings.output_names
+        if names and len(names) == len(outputs):
+            named = dict(zip(outputs, names, strict=True))
+            y = {named[head]: y[head] for head in y} if isinstance(y, dict) and set(y) == set(named) else y
+            outputs = {named[head]: output for head, output in outputs.items()}
+        return Samples(feed.split, x, y, outputs, inner)
 
     def _function(self, layers: tuple[str, ...], spec: Any) -> Callable[[Any], tuple[dict, dict]]:
         if layers not in self._functions:
@@ -106,6 +116,50 @@ class Viewer:
             restore_host_random_state(random)
 
 
+_FILLERS = (0, -1, 0, 0)
+"""What stands for elements that inputs, targets, outputs and layers lack; for floating-point targets, NaN does."""
+
+
+def _arrays(nested: Any, missing: int) -> Any:
+    """NumPy arrays of tensors; those that are ragged or sparse are filled up with `missing`."""
+
+    def array(tensor: Any) -> np.ndarray:
+        if isinstance(tensor, tf.SparseTensor):
+            tensor = tf.sparse.to_dense(tensor)
+        if isinstance(tensor, tf.RaggedTensor):
+            tensor = tf.cast(tensor, tf.int64) if missing and tensor.dtype.is_unsigned else tensor
+            tensor = tensor.to_tensor(_filler(tensor.dtype.as_numpy_dtype, missing))
+        return np.asarray(tensor)
+
+    return tf.nest.map_structure(array, nested)
+
+
+def _joined(parts: Sequence[Any], count: int, missing: int) -> Any:
+    """The first `count` samples of batches, which are filled up where they differ in shape."""
+
+    def join(*arrays: np.ndarray) -> np.ndarray:
+        if len({array.shape[1:] for array in arrays}) > 1:
+            inner = np.max([array.shape[1:] for array in arrays], axis=0)
+            arrays = tuple(_filled_up(array, inner, missing) for array in arrays)
+        return np.concatenate(arrays)[:count]
+
+    return tf.nest.map_structure(join, *parts)
+
+
+def _filled_up(array: np.ndarray, inner: np.ndarray, missing: int) -> np.ndarray:
+    array = array.astype(np.int64) if missing and array.dtype.kind == "u" else array
+    filled = np.full((len(array), *inner), _filler(array.dtype, missing), array.dtype)
+    filled[tuple(slice(size) for size in array.shape)] = array
+    return filled
+
+
+def _filler(dtype: Any, missing: int) -> Any:
+    kind = np.dtype(dtype).kind
+    if kind in "OSU":
+        return b""
+    return missing if kind in "iu" else float("nan") if missing and kind == "f" else 0
+
+
 def _x_and_y(batch: Any) -> tuple[Any, Any]:
     """Inputs and targets of a batch, or of its spec; `None` where there are no targets."""
     if not isinstance(batch, tuple):
@@ -122,7 +176,7 @@ def _forward(experiment: Experiment, layers: tuple[str, ...], spec: Any) -> Call
     def forward(x: Any) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         outputs, inner = whole(x, training=False) if whole else (model(x, training=False), [])
         flat = tf.nest.flatten(outputs)
-        names = experiment.settings.output_names or output_names_of(model, outputs)
+        names = output_names_of(model, outputs)  # the model's own, by which targets are named
         names = names if len(names) == len(flat) else [f"output_{number}" for number in range(len(flat))]
         return dict(zip(names, flat, strict=True)), dict(zip(layers, inner, strict=True))
 
