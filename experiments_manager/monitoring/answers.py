@@ -63,6 +63,9 @@ def _pairs(y: Any, outputs: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndar
 
 
 def _answer(head: str, truth: np.ndarray, outputs: np.ndarray, names: tuple[str, ...]) -> Answer | None:
+    truth, outputs = (
+        array.astype(np.float32) if array.dtype.name == "bfloat16" else array for array in (truth, outputs)
+    )
     usable = all(np.issubdtype(array.dtype, np.number) or array.dtype == bool for array in (truth, outputs))
     if not usable or outputs.ndim == 0 or truth.ndim == 0 or len(truth) != len(outputs) or not len(truth):
         return None

@@ -27,6 +27,7 @@ import numpy as np
 
 from experiments_manager.monitoring.embeddings import Embeddings, embeddings_of, first_images, reduced
 from experiments_manager.monitoring.sprites import sprite
+from experiments_manager.monitoring.texts import in_one_line
 from experiments_manager.runs import atomic
 from experiments_manager.training.events import ModelView, RunStart, Watcher
 
@@ -95,11 +96,16 @@ class Projector(Watcher):
             self._say_unwritable(error)
 
     def _write(self, view: ModelView, others: list[dict[str, Any]], *, is_best: bool) -> None:
-        samples = view.samples(self._samples, self._layers, reduced)
-        if samples is None:
-            self._say("There are no embeddings: the data cannot be read a second time.")
+        try:
+            samples = view.samples(self._samples, self._layers, reduced)
+            if samples is None:
+                self._say("There are no embeddings: the data cannot be read a second time.")
+                return
+            points = embeddings_of(samples, self._class_names)
+        except Exception as error:  # a model that is never called as a whole, for instance an adversarial one
+            self._say(f"There are no embeddings: {in_one_line(error)}")
+            logger.debug("traceback", exc_info=True)
             return
-        points = embeddings_of(samples, self._class_names)
         count = self._fitting_count(points)
         shown = {name: vectors[:count] for name, vectors in points.vectors.items() if self._can_be_shown(name, vectors)}
         for name, reason in points.left_out.items():

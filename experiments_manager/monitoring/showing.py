@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments_manager.monitoring.answers import Answer, read_answers
+from experiments_manager.monitoring.texts import in_one_line
 from experiments_manager.training.events import ModelView, Samples
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Showing:
         self._class_names = class_names
         self._view: ModelView | None = None
         self._pictures: list[Picture] = []
+        self._has_warned = False
 
     def pictures(self, view: ModelView) -> list[Picture]:
         """Draw a view; what cannot be drawn is left out, with a warning that says why."""
@@ -65,10 +67,15 @@ class Showing:
         return self._pictures
 
     def _draw(self, view: ModelView) -> list[Picture]:
-        samples = read_samples(view)
-        if samples is None:
+        try:
+            samples = read_samples(view)
+            answers = [] if samples is None else read_answers(samples, self._class_names)
+        except Exception as error:  # a model that is never called as a whole, for instance an adversarial one
+            if not self._has_warned:
+                self._has_warned = True
+                logger.warning("There are no pictures of what the model makes of its data: %s", in_one_line(error))
+                logger.debug("traceback", exc_info=True)
             return []
-        answers = read_answers(samples, self._class_names)
         pictures = []
         for answer in answers:
             ending = f"_{answer.head}" if len(answers) > 1 else ""

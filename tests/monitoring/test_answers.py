@@ -105,3 +105,11 @@ def test_classes_without_a_name_have_a_number():
 def test_names_of_more_classes_than_there_are_belong_to_another_head():
     (answer,) = read(np.array([0, 1, 2]), probabilities(3, 4), list("abcdef"))
     assert answer.class_names == ("0", "1", "2", "3")
+
+
+def test_outputs_in_bfloat16_are_read_as_the_others():
+    import ml_dtypes
+
+    (answer,) = read(np.array([0, 1, 2]), probabilities(3, 4).astype(ml_dtypes.bfloat16))
+    assert answer.kind == "classes"
+    assert answer.probabilities.dtype == np.float32

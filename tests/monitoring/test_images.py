@@ -170,6 +170,20 @@ def test_data_that_cannot_be_read_again_gives_no_pictures():
     assert Showing().pictures(view()) == []
 
 
+def test_a_model_that_cannot_be_run_gives_no_pictures_and_is_told_once(caplog):
+    def refuse(count, layers=()):
+        raise NotImplementedError(
+            "\x1b[1mModel Gan does not have\na `call()` method.\x1b[0m\nArguments received by x: 1"
+        )
+
+    showing = Showing()
+    assert [showing.pictures(view(samples=refuse)) for _ in range(2)] == [[], []]
+    assert [record.message for record in caplog.records] == [
+        "There are no pictures of what the model makes of its data: NotImplementedError: Model Gan does not have a "
+        "`call()` method."
+    ]
+
+
 def figure():
     from matplotlib.figure import Figure
 

@@ -190,6 +190,16 @@ def test_data_that_cannot_be_read_again_is_said_once(logs_dir, caplog):
     assert caplog.messages == ["There are no embeddings: the data cannot be read a second time."]
 
 
+def test_a_model_that_cannot_be_run_is_said_once(logs_dir, caplog):
+    def refuse(*_):
+        raise NotImplementedError("there is no call")
+
+    watcher = Projector(logs_dir, every=1)
+    for epoch in (1, 2):
+        watcher.on_validated(ModelView(epoch, epoch, {}, dict, refuse))
+    assert caplog.messages == ["There are no embeddings: NotImplementedError: there is no call"]
+
+
 def test_a_full_disk_costs_the_embeddings_alone(mounted_disk, caplog):
     logs_dir = mounted_disk("64k") / "run" / "logs"
     watcher = Projector(logs_dir, every=1)
