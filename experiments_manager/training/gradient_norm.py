@@ -21,8 +21,9 @@ class GradientNorm:
     This may happen within a `tf.cond` or a `tf.function` of a user's `train_step`, out of which no tensor comes; so the
     sum of squares goes through a variable. It is no state: each step sets it anew.
 
-    Reading all gradients costs some hundredths of a step, so only every few updates are measured. On several devices
-    all are, since devices cannot speak to each other within a condition.
+    Reading all gradients costs some hundredths of a step, so only every few updates are measured. With several
+    optimizers all are, since each counts its own updates; and on several devices, since devices cannot speak to each
+    other within a condition.
 
     Args:
         model: Its optimizer, and any others that are attributes of it, are watched.
@@ -45,8 +46,9 @@ class GradientNorm:
         """While a step is traced: lets the graph note the gradients that are applied in it."""
         self._squares.assign(_NONE)
         optimizers = [inner for optimizer in optimizers_of(self._model) for inner in _innermost(optimizer)]
+        every = self._every if len(optimizers) == 1 else 1
         for optimizer in optimizers:
-            optimizer._clip_gradients = self._noting(optimizer, optimizer._clip_gradients)
+            optimizer._clip_gradients = self._noting(optimizer, optimizer._clip_gradients, every)
         try:
             yield
         finally:
@@ -58,14 +60,14 @@ class GradientNorm:
         return tf.sqrt(self._squares)
 
     def _noting(
-        self, optimizer: keras.optimizers.Optimizer, clip: Callable[[Sequence[Any]], Any]
+        self, optimizer: keras.optimizers.Optimizer, clip: Callable[[Sequence[Any]], Any], every: int
     ) -> Callable[[Sequence[Any]], Any]:
         def noting(gradients: Sequence[Any]) -> Any:
             present = [gradient for gradient in gradients if gradient is not None]
-            if self._every == 1 or _replicas() > 1:
+            if every == 1 or _replicas() > 1:
                 self._note(present)
             else:
-                is_due = tf.equal(tf.convert_to_tensor(optimizer.iterations) % self._every, 0)
+                is_due = tf.equal(tf.convert_to_tensor(optimizer.iterations) % every, 0)
                 tf.cond(is_due, lambda: self._note(present), lambda: False)
             return clip(gradients)
 

@@ -59,9 +59,12 @@ class Meter:
         self.gradient_norm: GradientNorm | None = None
         """Measured by the compiled training loop; `None` where nobody would show it."""
         if settings.tensorboard or settings.mlflow:
-            every = min(
-                UPDATES_BETWEEN_NORMS, self.log_every_steps or UPDATES_BETWEEN_NORMS, experiment.train.steps or 1
-            )
+            updates = [
+                max(1, steps // (settings.gradient_accumulation_steps or 1))
+                for steps in (experiment.train.steps or 1, self.log_every_steps)
+                if steps
+            ]
+            every = min(UPDATES_BETWEEN_NORMS, *updates)
             self.gradient_norm = GradientNorm(experiment.model, every=every, jit_compile=settings.jit_compile)
         self._has_compiled = False
         self._epoch, self._recent, self._seen = Spent(), Spent(), Sum()

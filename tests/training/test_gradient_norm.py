@@ -43,9 +43,9 @@ def norm_of(gradients):
     return float(tf.linalg.global_norm(gradients))
 
 
-def train(model, *, jit_compile=False, steps=4):
+def train(model, *, jit_compile=False, steps=4, every=1):
     """Trains some steps; gives what was noted of each, and what the tape says before it."""
-    gradient_norm = GradientNorm(model, jit_compile=jit_compile)
+    gradient_norm = GradientNorm(model, every=every, jit_compile=jit_compile)
 
     @tf.function(jit_compile=jit_compile, autograph=False)
     def one(x, y):
@@ -147,3 +147,19 @@ def test_where_nothing_is_applied_there_is_no_norm():
 
     noted, _ = train(dense_model(keras.optimizers.SGD(0.01), Idle), steps=1)
     assert np.isnan(noted[0])
+
+
+def test_several_optimizers_are_measured_at_each_step_as_each_counts_its_own_updates():
+    class Unequal(keras.Sequential):
+        def train_step(self, data):
+            gradients = gradients_of(self, *data)
+            self.optimizer.apply([0.0 * gradient for gradient in gradients], self.trainable_weights)
+            self.optimizer.apply(gradients[:2], self.trainable_weights[:2])
+            self.second.apply(gradients[2:], self.trainable_weights[2:])
+            return {}
+
+    model = dense_model(keras.optimizers.SGD(0.01), Unequal)
+    model.second = keras.optimizers.SGD(0.01)
+    model.second.build(model.trainable_variables[2:])
+    noted, gradients = train(model, every=10)
+    assert noted == pytest.approx([norm_of(step) for step in gradients], rel=1e-5)

@@ -1,5 +1,8 @@
 """What is measured while a run trains, and that measuring changes nothing."""
 
+from types import SimpleNamespace
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -202,3 +205,26 @@ def test_after_a_divergence_it_is_told_where_training_goes_on(experiment):
     overrides = {"on_nan": "reload", "checkpoint_every_steps": 7}
     experiment([NOISY, source], overrides, make_watchers=lambda run, settings: [Returns()])
     assert told == [2, 4, 6, 8, (2, 2, 7), 8, 10, 12, 14]
+
+
+@pytest.mark.parametrize(
+    ("steps", "log_every_steps", "accumulated", "every"),
+    [
+        (100, None, None, 10),
+        (4, None, None, 4),
+        (100, 3, None, 3),
+        (None, None, None, 1),
+        (40, None, 8, 5),
+        (4, 2, 8, 1),
+    ],
+)
+def test_each_epoch_and_each_point_has_an_update_that_is_measured(steps, log_every_steps, accumulated, every):
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    settings = SimpleNamespace(
+        tensorboard=True,
+        log_every_steps=log_every_steps,
+        gradient_accumulation_steps=accumulated,
+        jit_compile=False,
+    )
+    meter = measuring.Meter(SimpleNamespace(settings=settings, model=model, train=SimpleNamespace(steps=steps)))
+    assert meter.gradient_norm._every == every
