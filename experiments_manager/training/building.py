@@ -25,6 +25,7 @@ from experiments_manager.training.feeds import make_feed
 from experiments_manager.training.hook_calls import located, seeded, wrong
 from experiments_manager.training.seeds import derive, reseed_for_pipeline
 from experiments_manager.training.state import TrainingState
+from experiments_manager.training.steps import as_numbers
 from experiments_manager.training.stopping import Judge
 
 logger = logging.getLogger(__name__)
@@ -206,7 +207,7 @@ def _judge(settings: Settings, model: keras.Model, validation: Feed | None) -> J
     if validation is None and monitor == "val_loss":
         monitor = "loss"
         logger.warning("There is no validation data, so the training loss decides which epoch is the best.")
-    names = list(model.get_metrics_result()) if type(model).train_step is keras.Model.train_step else []
+    names = list(as_numbers(model.get_metrics_result())) if type(model).train_step is keras.Model.train_step else []
     known = [*names, *(f"val_{name}" for name in names if validation is not None)]
     if known and monitor not in known:
         near = difflib.get_close_matches(monitor, known, n=1)

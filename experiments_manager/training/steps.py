@@ -53,11 +53,19 @@ class Steps:
 def as_numbers(logs: Mapping[str, tf.Tensor]) -> dict[str, float]:
     """Reads logs off the device; a metric of several values, one a class for instance, becomes `name_0`, `name_1`, …"""
     numbers: dict[str, float] = {}
-    for name, tensor in logs.items():
+    for name, tensor in flat(logs).items():
         value = np.asarray(tensor)
         several = {f"{name}_{number}": float(item) for number, item in enumerate(value.flat)}
         numbers |= several if value.ndim else {name: float(value)}
     return numbers
+
+
+def flat(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """Puts what a metric gives as a dictionary under the names in it, as Keras does."""
+    values: dict[str, Any] = {}
+    for name, value in logs.items():
+        values |= flat(value) if isinstance(value, Mapping) else {name: value}
+    return values
 
 
 def train_one(
@@ -179,7 +187,7 @@ class CompiledLoop:
         """What the last step returned; over several replicas the metrics' results, where it returned just these."""
         if tf.distribute.get_strategy().num_replicas_in_sync == 1:
             return logs
-        results = self._model.get_metrics_result()
+        results = flat(self._model.get_metrics_result())
         if isinstance(logs, dict) and set(results) == set(logs):
             return {name: tf.convert_to_tensor(value) for name, value in results.items()}
         return logs
@@ -205,7 +213,8 @@ def _mean(parts: tuple[tf.Tensor, ...]) -> tf.Tensor:
 
 
 def _plain(logs: Any) -> dict[str, tf.Tensor]:
-    return {name: tf.convert_to_tensor(value) for name, value in logs.items()} if isinstance(logs, Mapping) else {}
+    values = flat(logs) if isinstance(logs, Mapping) else {}
+    return {name: tf.convert_to_tensor(value) for name, value in values.items()}
 
 
 def _share(part: tf.Tensor | None, number: tf.Tensor, replicas: int) -> tf.Tensor | None:

@@ -171,3 +171,18 @@ def test_a_metric_of_several_values_is_logged_under_a_number_each(experiment):
     source = CLASSES.format(loss="categorical_crossentropy", labels="keras.utils.to_categorical(y, 3)")
     trained = experiment(source + "    metrics = [keras.metrics.F1Score(name='f1')]\n")
     assert {"f1_0", "f1_1", "f1_2", "val_f1_2"} <= trained.history.keys()
+
+
+def test_a_metric_that_gives_a_dictionary_is_logged_by_the_names_in_it(experiment):
+    source = """
+        monitor = "val_largest"
+
+        class Extremes(keras.metrics.MeanMetricWrapper):
+            def result(self):
+                return {"largest": self.total, "count_of": self.count}
+
+        def metrics():
+            return [Extremes(lambda y, predicted: y, name="extremes")]
+    """
+    trained = experiment(source)
+    assert {"largest", "count_of", "val_largest", "val_count_of"} <= trained.history.keys()
