@@ -35,6 +35,15 @@ LONGEST_TAG = 5000
 MOST_METRICS = 1000
 """In one call, MLflow's own limit."""
 RETRY_SECONDS = 30.0
+LARGEST_SHARE = 0.05
+"""Of the time of a run, what asking a server in vain may take."""
+DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # By its own defaults, MLflow asks a server that is gone for four minutes, in which training would stand still.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+"""MLflow's variables that we set where the user has not."""
 _FILE_STORE = "MLFLOW_ALLOW_FILE_STORE"
 
 
@@ -78,12 +87,14 @@ class MlflowLog(Watcher):
         self._try(finish)
 
     def _try(self, work: Any) -> None:
+        began = time.monotonic()
         try:
             if self._client is None and work != self._open:
                 self._open()
             work()
         except Exception as error:  # MLflow and its stores raise errors of many kinds
-            self._retry_at = time.monotonic() + RETRY_SECONDS
+            now = time.monotonic()
+            self._retry_at = now + max(RETRY_SECONDS, (now - began) / LARGEST_SHARE)
             if not self._has_warned:
                 self._has_warned = True
                 text = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -175,7 +186,8 @@ def connect(uri: str) -> MlflowClient:
 
     MLflow 3 opens a store of plain files only where it is told that this is meant; nothing is reported to its makers.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
     with _file_store_allowed() if _is_local(uri) else contextlib.nullcontext():
         from mlflow import MlflowClient
 

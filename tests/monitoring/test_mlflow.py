@@ -232,6 +232,14 @@ def test_a_store_that_does_not_answer_is_told_once_and_the_run_finishes(settings
     assert not (tmp_path / "runs" / "mlruns").exists()
 
 
+def test_a_server_that_is_gone_is_not_asked_for_minutes_unless_the_user_says_so(monkeypatch, tmp_path):
+    retries, timeout = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    monkeypatch.delenv(retries, raising=False)
+    monkeypatch.setenv(timeout, "7")
+    logs.connect(tmp_path.as_uri())
+    assert (os.environ[retries], os.environ[timeout]) == ("2", "7")
+
+
 def test_where_mlflow_is_not_installed_the_settings_are_refused(settings_file, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(
