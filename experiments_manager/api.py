@@ -343,12 +343,14 @@ def _draw_confusion(evaluation: Evaluation, path: Path) -> Path | None:
         return None
 
     from experiments_manager.monitoring.drawing.canvas import encode
-    from experiments_manager.monitoring.drawing.confusion import confusion_figure, confusion_matrix
+    from experiments_manager.monitoring.drawing.confusion import MOST_CLASSES, confusion_figure, confusion_matrix
     from experiments_manager.runs.atomic import write_bytes
 
     classes = int(max(truth.max(), predicted.max())) + 1
     names = list(evaluation.class_names or [])
     names += [str(number) for number in range(len(names), classes)]
+    if len(names) > MOST_CLASSES:
+        return None
     figure = confusion_figure(confusion_matrix(truth, predicted, len(names)), names)
     try:
         path.parent.mkdir(exist_ok=True)

@@ -111,19 +111,19 @@ def _leaves(nested: Any) -> Iterator[Any]:
 
 
 def _figures_of(samples: Samples, answer: Answer) -> Iterator[tuple[str, Callable[[], Figure | None]]]:
-    from experiments_manager.monitoring.drawing.confusion import confusion_figure, confusion_matrix
+    from experiments_manager.monitoring.drawing.confusion import MOST_CLASSES, confusion_figure, confusion_matrix
     from experiments_manager.monitoring.drawing.predictions import mistake_figure, prediction_figure
     from experiments_manager.monitoring.drawing.residuals import residual_figure
 
-    if answer.kind in ("classes", "masks"):
-        names = answer.class_names
+    names = answer.class_names
+    if answer.kind in ("classes", "masks") and len(names) <= MOST_CLASSES:
         known = (answer.truth >= 0) & (answer.truth < len(names))
         counts = confusion_matrix(answer.truth[known], answer.predicted[known], len(names))
         unit = {1: "samples", 2: "steps"}.get(answer.truth.ndim, "pixels")
         options = {"of": samples.split, "unit": unit}
         yield "confusion_matrix", lambda: confusion_figure(counts, names, **options)
         yield "confusion_matrix_normalised", lambda: confusion_figure(counts, names, normalised=True, **options)
-    elif answer.kind != "labels":
+    elif answer.kind not in ("classes", "masks", "labels"):
         yield "residuals", lambda: residual_figure(answer.truth, answer.predicted, samples.split)
     yield "predictions", lambda: prediction_figure(samples.x, answer)
     yield "mistakes", lambda: mistake_figure(samples.x, answer)

@@ -145,6 +145,15 @@ def test_what_cannot_be_drawn_is_told_and_everything_else_is_drawn(caplog, monke
     assert "predictions: it cannot be drawn: ZeroDivisionError" in caplog.text
 
 
+def test_very_many_classes_have_no_confusion_matrix_but_all_else():
+    def words(count, layers=()):
+        scores = np.zeros((16, 30_000), np.float32)
+        scores[:, 3] = 1
+        return Samples("validation", np.zeros((16, 8, 8, 1)), np.full(16, 29_999), {"word": scores}, {})
+
+    assert [picture.name for picture in Showing().pictures(view(samples=words))] == ["predictions", "mistakes"]
+
+
 def test_a_view_is_drawn_once_for_all_who_ask():
     showing, one, other = Showing(), view(samples=classify), view(samples=classify)
     assert showing.pictures(one) is showing.pictures(one)

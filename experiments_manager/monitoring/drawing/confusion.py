@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MOST_NUMBERS = 40
 """Classes up to which the cells bear numbers; beyond, nobody could read them."""
 MOST_NAMES = 100
+MOST_CLASSES = 2000
+"""Classes up to which there is a confusion matrix; beyond, it would have more cells than the figure has pixels."""
 _LARGEST = 14.0  # inches
 
 
