@@ -64,18 +64,20 @@ class GradientNorm:
     ) -> Callable[[Sequence[Any]], Any]:
         def noting(gradients: Sequence[Any]) -> Any:
             present = [gradient for gradient in gradients if gradient is not None]
-            if every == 1 or _replicas() > 1:
-                self._note(present)
+            is_due = tf.equal(tf.convert_to_tensor(optimizer.iterations) % every, 0)
+            if every == 1:
+                self._squares.assign(self._with(present))
+            elif _replicas() > 1:
+                self._squares.assign(tf.where(is_due, self._with(present), self._squares))
             else:
-                is_due = tf.equal(tf.convert_to_tensor(optimizer.iterations) % every, 0)
-                tf.cond(is_due, lambda: self._note(present), lambda: False)
+                tf.cond(is_due, lambda: self._squares.assign(self._with(present)), lambda: self._squares.value())
             return clip(gradients)
 
         return noting
 
-    def _note(self, gradients: Sequence[Any]) -> bool:
-        self._squares.assign(tf.maximum(self._squares, 0.0) + self._sum_of_squares(gradients))
-        return True
+    def _with(self, gradients: Sequence[Any]) -> tf.Tensor:
+        """The sum of squares with that of further gradients."""
+        return tf.maximum(self._squares, 0.0) + self._sum_of_squares(gradients)
 
     def _sum_of_squares(self, gradients: Sequence[Any]) -> tf.Tensor:
         dense = [self._without_repeated_rows(gradient) for gradient in gradients]

@@ -32,6 +32,7 @@ def opened(browser, runs, screenshots, request):
     from experiments_manager import api
 
     def open_report(place=""):
+        browser.get_log("browser")  # what pages before this one had to say
         browser.get(api.report(runs / place).as_uri())
         return browser
 
