@@ -128,7 +128,7 @@ def test_scalars_of_all_runs_share_a_chart(page):
     page.element("input[placeholder^='Filter tags']").send_keys("^loss$")
     card = page.wait(lambda: [card for card in page.elements("scalar-card") if card.text.startswith("loss")])[0]
     page.wait(lambda: all(f"{name}/logs/{split}" in card.text for name in HPARAMS for split in ("train", "validation")))
-    page.wait(lambda: hues(card) >= 3)  # a curve each, in colours of their own
+    assert page.wait(lambda: hues(card) >= 3)  # a curve each, in colours of their own
 
 
 def test_hparams_of_all_runs_stand_in_one_table(page):

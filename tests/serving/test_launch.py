@@ -318,6 +318,7 @@ def test_the_binary_ends_with_a_parent_that_is_killed(models, on_path, free_port
         wait_until(lambda: parent.stdout.readline().startswith("Serving"))
         parent.kill()
     wait_until(lambda: not alive(note()["pid"]))
+    assert parent.returncode == -signal.SIGKILL
 
 
 def test_the_example_for_a_run_is_the_command_predict(run):

@@ -250,7 +250,7 @@ def test_types_are_not_mixed_up(predict, body, message):
 
 @pytest.mark.parametrize("value", [{"b64": "a"}, {"b64": 3}, {"b65": "aaaa"}, "\ud800"])
 def test_what_is_neither_text_nor_base64_is_refused(predict, value):
-    predict("words", json.dumps({"inputs": [value]}), 400)
+    assert predict("words", json.dumps({"inputs": [value]}), 400).error
 
 
 def test_an_error_inside_the_model_has_its_own_words(predict):
