@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -171,13 +170,13 @@ class _Plan:
         from experiments_manager.cli.engine import start_engine
         from experiments_manager.runs import open_run
         from experiments_manager.settings import load_settings
+        from experiments_manager.settings.working_directory import working_directory
 
         start_engine(debug=self._debug)
         run = open_run(self._target.path)
         overrides = run.manifest.get("overrides") or {}
         settings = load_settings(run.settings_file, overrides, model_file_search=run.settings_dir)
-        if settings.is_earlier:
-            self._stack.enter_context(_inside(self._target.path))
+        self._stack.enter_context(working_directory(settings, self._target.path))
         return settings
 
     def _use_client_hook(self, settings: Settings) -> None:
@@ -235,17 +234,6 @@ def _target(run: Path | None, address: str | None, model_name: str | None) -> Ta
 
 def _version(given: str | None) -> int | str | None:
     return int(given) if given is not None and given.isdigit() else given
-
-
-@contextlib.contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    """Settings files of the earlier framework expect the run folder as working directory."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def _result(target: Target, summary: Summary, files: list[str]) -> dict[str, Any]:

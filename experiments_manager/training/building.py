@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 import logging
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -235,17 +232,3 @@ def _servable(settings: Settings, model: keras.Model, train: Feed, run: Any) -> 
         return servable_from_model(model, x, model_name=name, **names), None
     except ExportError as error:
         return None, str(error)
-
-
-@contextlib.contextmanager
-def working_directory(settings: Settings, folder: Path) -> Iterator[None]:
-    """Inside, hooks of settings files of the earlier framework find the run folder as working directory."""
-    if not settings.is_earlier:
-        yield
-        return
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from experiments_manager.runs import Run
 from experiments_manager.settings import Settings
-from experiments_manager.training.building import Experiment, build_experiment, feed_for, working_directory
+from experiments_manager.settings.working_directory import working_directory
+from experiments_manager.training.building import Experiment, build_experiment, feed_for
 from experiments_manager.training.checkpoints import read_latest
 from experiments_manager.training.devices import prepared_devices
 from experiments_manager.training.errors import TrainingError

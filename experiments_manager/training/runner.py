@@ -18,8 +18,9 @@ from experiments_manager.runs import Run, create_run, find_run, lock
 from experiments_manager.runs.atomic import remove_leftovers, sync_files
 from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
 from experiments_manager.settings import Settings, load_settings
+from experiments_manager.settings.working_directory import working_directory
 from experiments_manager.training.boundaries import checkpoint, publish, tell_news
-from experiments_manager.training.building import Experiment, build_experiment, working_directory
+from experiments_manager.training.building import Experiment, build_experiment
 from experiments_manager.training.checkpoints import CheckpointWriter
 from experiments_manager.training.description import describe_model
 from experiments_manager.training.devices import Devices, prepared_devices
