@@ -258,12 +258,9 @@ def test_varints_are_those_of_protobuf(values: list[int]) -> None:
 
 
 def test_large_tensors_take_no_python_numbers() -> None:
-    import time
-
-    image = np.random.default_rng(0).random((1, 1024, 1024, 3), np.float32)
-    start = time.perf_counter()
-    wire = tensors.to_proto(image, messages.raw.TensorProto(), typed=True).SerializeToString()
-    read = tensors.to_array(messages.raw.TensorProto.FromString(wire))
-    seconds = time.perf_counter() - start
+    image = np.random.default_rng(0).random((1, 64, 64, 3), np.float32)
+    proto = tensors.to_proto(image, messages.raw.TensorProto(), typed=True)
+    assert list(proto.float_val) == [image.tobytes()]
+    read = tensors.to_array(messages.raw.TensorProto.FromString(proto.SerializeToString()))
     np.testing.assert_array_equal(read, image)
-    assert seconds < 0.5  # about 0.02; three million Python numbers take more than a second
+    assert read.base is not None  # a view of the message's bytes

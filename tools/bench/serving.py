@@ -8,7 +8,8 @@ set against each other, so that what else the machine does falls on all of them.
 
 latency     One `grpc.aio` client, with batching on: p50 against the concrete function called in a process of its own
             (NumPy in and out, TensorFlow as it comes) plus the round trip of a bare `grpc.aio` echo.
-throughput  32 clients on the digits CNN: with batching, without, a plain `grpc.aio` servicer, LitServe.
+throughput  32 clients on the digits CNN: with batching, without, a plain `grpc.aio` servicer, LitServe
+            (`pip install litserve`, which no extra brings).
 large       1x1024x1024x3 float32 in and out, against the bare echo of the same bytes.
 swaps       16 clients while versions come and go: failed requests, and p99 in the windows of the swaps against p99
             without. A window is from the appearance of a version to the end of the one before.
