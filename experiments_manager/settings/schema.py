@@ -21,6 +21,7 @@ from experiments_manager.settings.types import (
     Fraction,
     Indices,
     Integer,
+    MessageSize,
     Momentum,
     Names,
     NotNegative,
@@ -153,7 +154,8 @@ class Values(pydantic.BaseModel):
     rest_port: Port = setting(8501, "Serving", "Its port for REST.")
     request_timeout: Positive = setting(10.0, "Serving", "Seconds that a client waits for an answer.", "serving_client_timeout_int_secs")
     wait_for_server: NotNegative = setting(60.0, "Serving", "Seconds that a client waits for the server to be ready.", "wait_for_server_ready_int_secs")
-    max_message_bytes: PositiveCount = setting(536870912, "Serving", "Largest gRPC message, in bytes.", "grpc_max_message_length")
+    max_message_bytes: MessageSize = setting(536870912, "Serving", "Largest message between client and server, in bytes.", "grpc_max_message_length")
+    max_in_flight: Count = setting(0, "Serving", "Requests that the model server answers at once; it turns further ones away. 0: any number.")
     client_async: Flag = setting(False, "Serving", "Send requests without waiting for the answer to the one before.")
     serve_on_gpu: Flag = setting(False, "Serving", "Let the model server use a GPU.")
 

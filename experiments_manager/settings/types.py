@@ -52,6 +52,8 @@ Positive = Annotated[float, annotated_types.Gt(0), _Plain]
 Fraction = Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1), _Plain]
 Momentum = Annotated[float, annotated_types.Ge(0), annotated_types.Lt(1), _Plain]
 Port = Annotated[int, annotated_types.Ge(1), annotated_types.Le(65535), _Plain]
+MessageSize = Annotated[int, annotated_types.Ge(1), annotated_types.Le(2**31 - 1), _Plain]
+"""Bytes of a gRPC message, which never has more than 2 GiB."""
 Text = Annotated[str, _Plain]
 PathText = Annotated[str, pydantic.BeforeValidator(_as_text)]
 Names = Annotated[list[str], pydantic.BeforeValidator(_as_list)]
