@@ -146,7 +146,8 @@ def experiment(settings_file, tmp_path, recorder, tensorflow):
 def resume(recorder):
     """Resumes a run, and gives the `Trained`."""
     from experiments_manager.runs import open_run
-    from experiments_manager.training.runner import load_run_settings, resume_run
+    from experiments_manager.runs.run_settings import load_run_settings
+    from experiments_manager.training.runner import resume_run
 
     def go_on(run_dir, overrides=(), **options):
         run, watcher = open_run(run_dir), type(recorder)()

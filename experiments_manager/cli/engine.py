@@ -12,10 +12,12 @@ import typer
 from experiments_manager.cli.errors import warn
 from experiments_manager.cli.exit_codes import ExitCode
 from experiments_manager.cli.results import ResultLine, run_summary
+from experiments_manager.cli.serving_beside import server_beside
 from experiments_manager.cli.tensorflow_noise import quieten
 from experiments_manager.runs import Run, RunError
 
 if TYPE_CHECKING:
+    from experiments_manager.settings import Settings
     from experiments_manager.training.outcome import RunResult
 
 
@@ -36,24 +38,43 @@ def start_engine(*, debug: bool, json: bool = False) -> ResultLine | None:
 
 
 def run_to_its_end(
-    action: Callable[[Callable[[Run], None]], RunResult], output: ResultLine | None, *, quiet: bool
+    action: Callable[[Callable[[Run], None]], RunResult],
+    output: ResultLine | None,
+    *,
+    quiet: bool,
+    serve: Settings | None = None,
 ) -> None:
-    """Trains, then tells how it ended.
+    """Trains, with a model server beside it where that is wanted, then tells how it ended.
 
     Args:
         action: Trains; is given a function that it calls with the run once there is one.
         output: Where to print the result as JSON, also that of a run that failed or was interrupted.
         quiet: Whether to say nothing as long as all goes well.
+        serve: Settings of the experiment whose model is to be served meanwhile; `None` for no server.
 
     Raises:
         typer.Exit: The run was interrupted.
+        CommandLineError: There will be nothing to serve.
+        ServerStartError: A port of the server's is taken.
     """
+    with server_beside(serve, quiet=quiet) if serve else contextlib.nullcontext(lambda run: None) as start_server:
+        _run_to_its_end(action, output, start_server, quiet=quiet)
+
+
+def _run_to_its_end(
+    action: Callable[[Callable[[Run], None]], RunResult],
+    output: ResultLine | None,
+    start_server: Callable[[Run], None],
+    *,
+    quiet: bool,
+) -> None:
     runs: list[Run] = []
 
     def announce(run: Run) -> None:
         runs.append(run)
         if not quiet:
             warn(f"Run folder {run.path}")
+        start_server(run)
 
     try:
         result = action(announce)

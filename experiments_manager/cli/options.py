@@ -15,6 +15,9 @@ Overrides = Annotated[
         "--set", metavar="NAME=VALUE", help="Change a setting, or a key of hparams. May be given several times."
     ),
 ]
+Serve = Annotated[
+    bool, typer.Option("--serve", help="Serve the best version so far, at the settings' grpc_port and rest_port.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, the last line of output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show Python's tracebacks and TensorFlow's log.")]

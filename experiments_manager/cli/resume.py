@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from experiments_manager.cli import options
+
+if TYPE_CHECKING:
+    from experiments_manager.runs import Run
+    from experiments_manager.training.outcome import RunResult
 
 
 def resume(
     run: options.RunFolder,
     overrides: options.Overrides = [],  # noqa: B006  (typer copies it)
+    serve: options.Serve = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -15,9 +23,13 @@ def resume(
     """Go on with a run that was interrupted or killed."""
     from experiments_manager import api
     from experiments_manager.cli.engine import run_to_its_end, start_engine
+    from experiments_manager.runs.run_settings import load_run_settings
 
     opened = api.load_run(run)
     output = start_engine(json=json, debug=debug)
-    run_to_its_end(
-        lambda announce: api.resume(opened, overrides=overrides, quiet=quiet, on_run=announce), output, quiet=quiet
-    )
+    settings = load_run_settings(opened, overrides) if serve else None
+
+    def action(announce: Callable[[Run], None]) -> RunResult:
+        return api.resume(opened, overrides=overrides, quiet=quiet, on_run=announce)
+
+    run_to_its_end(action, output, quiet=quiet, serve=settings)

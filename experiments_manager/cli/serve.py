@@ -55,6 +55,23 @@ def serve(
     auth_token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Tokens, one a line, that requests must show.")
     ] = None,
+    max_message_bytes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=2**31 - 1, help="Largest message. By default the run's `max_message_bytes`."
+        ),
+    ] = None,
+    max_in_flight: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Requests answered at once, 0 for any number. By default the run's `max_in_flight`.",
+        ),
+    ] = None,
+    prefer_tflite_model: Annotated[
+        bool, typer.Option("--prefer-tflite-model", help="Serve model.tflite where a version has one.")
+    ] = False,
     gpu: Annotated[bool, typer.Option("--gpu", help="Let the server use a GPU.")] = False,
     debug: options.Debug = False,
 ) -> None:
@@ -80,5 +97,8 @@ def serve(
         ssl_config_file=ssl_config_file,
         auth_token_file=auth_token_file,
         gpu=gpu,
+        max_message_bytes=max_message_bytes,
+        max_in_flight=max_in_flight,
+        prefer_tflite_model=prefer_tflite_model,
         tell=warn,
     )

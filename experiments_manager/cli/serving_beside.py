@@ -1,4 +1,4 @@
-"""`train --serve`: the embedded model server beside a training."""
+"""`train --serve` and `resume --serve`: the embedded model server beside a training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def server_beside(settings: Settings, *, quiet: bool) -> Iterator[Callable[[Run]
     """Checks that a server can be started, and ends it with the `with` block.
 
     Args:
-        settings: Of the experiment: ports, name of the model, and whether the server may use a GPU.
+        settings: Of the experiment: ports, limits, name of the model, and whether the server may use a GPU.
         quiet: Whether to say nothing as long as all goes well.
 
     Yields:
@@ -34,11 +34,11 @@ def server_beside(settings: Settings, *, quiet: bool) -> Iterator[Callable[[Run]
     """
     from experiments_manager.serving.beside import ServerBeside
     from experiments_manager.serving.launch import Service, check_ports
-    from experiments_manager.serving.serve import addresses
+    from experiments_manager.serving.serve import LIMITS, addresses, limit_flags
 
     if not settings.export:
         raise CommandLineError("--serve has nothing to serve. Expected `export = True`, got False. Change it.")
-    flags = ("--enable_batching=true",)
+    flags = ("--enable_batching=true", *limit_flags({name: getattr(settings, name) for name in LIMITS}))
     ports = {"grpc_port": settings.grpc_port, "rest_port": settings.rest_port}
     options = {"model_name": settings.model_name, "host": HOST, "flags": flags, "gpu": settings.serve_on_gpu, **ports}
 

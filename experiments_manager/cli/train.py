@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import sys
 from collections.abc import Callable
@@ -38,9 +37,7 @@ def train(
     resume: Annotated[
         Resume, typer.Option(help="auto: go on with the run of that --run-name, or start it where there is none.")
     ] = Resume.NEVER,
-    serve: Annotated[
-        bool, typer.Option("--serve", help="Serve the best version so far, at the settings' grpc_port and rest_port.")
-    ] = False,
+    serve: options.Serve = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -51,28 +48,21 @@ def train(
     """
     from experiments_manager import api
     from experiments_manager.cli.engine import run_to_its_end, start_engine
-    from experiments_manager.cli.serving_beside import server_beside
 
     if not quiet:
         warn(f"Training {settings}")
     output = start_engine(json=json, debug=debug)
     loaded = api.load_settings(settings, overrides)
-    with server_beside(loaded, quiet=quiet) if serve else contextlib.nullcontext() as start_server:
 
-        def train_and_serve(announce: Callable[[Run], None]) -> RunResult:
-            def on_run(run: Run) -> None:
-                announce(run)
-                if start_server is not None:
-                    start_server(run)
+    def action(announce: Callable[[Run], None]) -> RunResult:
+        return api.train(
+            loaded,
+            working_dir=working_dir,
+            run_name=run_name,
+            resume=resume.value,
+            quiet=quiet,
+            command=["experiments_manager", *sys.argv[1:]],
+            on_run=announce,
+        )
 
-            return api.train(
-                loaded,
-                working_dir=working_dir,
-                run_name=run_name,
-                resume=resume.value,
-                quiet=quiet,
-                command=["experiments_manager", *sys.argv[1:]],
-                on_run=on_run,
-            )
-
-        run_to_its_end(train_and_serve, output, quiet=quiet)
+    run_to_its_end(action, output, quiet=quiet, serve=loaded if serve else None)

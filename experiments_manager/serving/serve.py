@@ -6,8 +6,9 @@ import dataclasses
 import logging
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from experiments_manager.serving.errors import ServerStartError
 from experiments_manager.serving.launch import Engine, Service, check_ports, choose_engine, command
@@ -16,6 +17,11 @@ from experiments_manager.serving.model_folders import Target, find_target, wait_
 logger = logging.getLogger(__name__)
 
 GRPC_PORT, REST_PORT = 9000, 8501
+LIMITS = {
+    "max_message_bytes": "it takes messages of up to 2 GiB",
+    "max_in_flight": "it queues what it cannot answer yet, up to max_enqueued_batches of --batching-parameters-file",
+}
+"""Limits of the embedded engine, named as its flags and as settings; and what TensorFlow Serving does instead."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +40,11 @@ class ServeOptions:
         ssl_config_file: TensorFlow Serving's TLS configuration.
         auth_token_file: Tokens that requests must show; the embedded engine alone knows them.
         gpu: Whether the server may use a GPU, also where the run's setting `serve_on_gpu` does not say so.
+        max_message_bytes: Largest request and reply; by default the run's setting of that name, else 2 GiB. The
+            embedded engine alone can be told.
+        max_in_flight: Requests that are answered at once, 0 for any number; by default the run's setting, else 0. The
+            embedded engine alone can be told.
+        prefer_tflite_model: Whether `model.tflite` is served where a version has one beside its SavedModel.
     """
 
     engine: Engine = Engine.AUTO
@@ -47,6 +58,9 @@ class ServeOptions:
     ssl_config_file: Path | None = None
     auth_token_file: Path | None = None
     gpu: bool = False
+    max_message_bytes: int | None = None
+    max_in_flight: int | None = None
+    prefer_tflite_model: bool = False
 
 
 def serve(path: Path | str, options: ServeOptions | None = None, tell: Callable[[str], None] = logger.info) -> None:
@@ -74,6 +88,8 @@ def serve(path: Path | str, options: ServeOptions | None = None, tell: Callable[
 
     from experiments_manager.serving.external import run_external
 
+    if _setting(target, "max_in_flight"):
+        tell(f"{engine.value} takes any number of requests at once; the run's setting max_in_flight does not count.")
     line = command(engine, service, options.image)
     tell(f"Starting {shlex.join(line)}")
     tell("It listens on every network interface of this machine; `--engine embedded` on the loopback address alone.")
@@ -86,13 +102,22 @@ def service_of(target: Target, options: ServeOptions, engine: Engine = Engine.EM
     Raises:
         ServerStartError: The engine cannot do what is asked for.
     """
-    if engine != Engine.EMBEDDED and options.auth_token_file:
-        raise ServerStartError(
-            f"{engine.value} knows no tokens, so it would answer everybody. Expected no --auth-token-file, got "
-            f"{options.auth_token_file}. Use `--engine embedded`, or TLS with client certificates."
-        )
+    if engine != Engine.EMBEDDED:
+        _refuse_what_only_ours_can(options, engine)
     setup = target.setup
     default_grpc, default_rest = (setup.port, setup.rest_port) if setup else (GRPC_PORT, REST_PORT)
+    return Service(
+        base_path=target.base_path,
+        model_name=target.model_name,
+        host=options.host,
+        grpc_port=default_grpc if options.grpc_port is None else options.grpc_port,
+        rest_port=default_rest if options.rest_port is None else options.rest_port,
+        flags=tuple(_flags(target, options, engine)),
+        gpu=options.gpu or bool(_setting(target, "serve_on_gpu")),
+    )
+
+
+def _flags(target: Target, options: ServeOptions, engine: Engine) -> list[str]:
     flags = []
     if options.batching_parameters_file or (options.batching and engine == Engine.EMBEDDED):
         flags.append("--enable_batching=true")
@@ -102,19 +127,41 @@ def service_of(target: Target, options: ServeOptions, engine: Engine = Engine.EM
         "auth_token_file": options.auth_token_file,
     }
     flags += [f"--{name}={file.expanduser().resolve()}" for name, file in files.items() if file]
-    return Service(
-        base_path=target.base_path,
-        model_name=target.model_name,
-        host=options.host,
-        grpc_port=default_grpc if options.grpc_port is None else options.grpc_port,
-        rest_port=default_rest if options.rest_port is None else options.rest_port,
-        flags=tuple(flags),
-        gpu=options.gpu or _wants_gpu(target),
-    )
+    if options.prefer_tflite_model:
+        flags.append("--prefer_tflite_model=true")
+    if engine == Engine.EMBEDDED:
+        flags += limit_flags({name: _limit(name, options, target) for name in LIMITS})
+    return flags
 
 
-def _wants_gpu(target: Target) -> bool:
-    return bool(target.run and (target.run.manifest.get("settings") or {}).get("serve_on_gpu"))
+def _refuse_what_only_ours_can(options: ServeOptions, engine: Engine) -> None:
+    if options.auth_token_file:
+        raise ServerStartError(
+            f"{engine.value} knows no tokens, so it would answer everybody. Expected no --auth-token-file, got "
+            f"{options.auth_token_file}. Use `--engine embedded`, or TLS with client certificates."
+        )
+    for name, instead in LIMITS.items():
+        if (value := getattr(options, name)) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise ServerStartError(
+                f"{engine.value} has no flag for this limit: {instead}. Expected no {flag}, got {value}. "
+                "Leave it away, or use `--engine embedded`."
+            )
+
+
+def _limit(name: str, options: ServeOptions, target: Target) -> int | None:
+    chosen = getattr(options, name)
+    return _setting(target, name) if chosen is None else chosen
+
+
+def limit_flags(limits: Mapping[str, int | None]) -> list[str]:
+    """The embedded engine's flags for its limits, by the names in `LIMITS`; `None` leaves one at its default."""
+    return [f"--{name}={value}" for name, value in limits.items() if value is not None]
+
+
+def _setting(target: Target, name: str) -> Any:
+    """A setting of the run that is served; `None` where there is no run, or it does not say."""
+    return (target.run.manifest.get("settings") or {}).get(name) if target.run else None
 
 
 def _run_embedded(service: Service, target: Target, tell: Callable[[str], None]) -> None:

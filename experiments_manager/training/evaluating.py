@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.runs import Run
+from experiments_manager.runs.run_settings import load_run_settings
 from experiments_manager.settings import Settings
 from experiments_manager.settings.working_directory import working_directory
 from experiments_manager.training.building import Experiment, build_experiment, feed_for
@@ -18,7 +19,6 @@ from experiments_manager.training.devices import prepared_devices
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.feed import Feed
 from experiments_manager.training.pace import Pace
-from experiments_manager.training.runner import load_run_settings
 from experiments_manager.training.steps import CompiledLoop, test_one
 from experiments_manager.training.validation import run_test_steps
 

@@ -16,8 +16,9 @@ from experiments_manager.export.versions import versions
 from experiments_manager.export.warmup import warmup_requests
 from experiments_manager.runs import Run, create_run, find_run, lock
 from experiments_manager.runs.atomic import remove_leftovers, sync_files
+from experiments_manager.runs.run_settings import load_run_settings
 from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
-from experiments_manager.settings import Settings, load_settings
+from experiments_manager.settings import Settings
 from experiments_manager.settings.working_directory import working_directory
 from experiments_manager.training.boundaries import checkpoint, publish, tell_news
 from experiments_manager.training.building import Experiment, build_experiment
@@ -130,14 +131,6 @@ def resume_run(
     with lock(run):
         run.mark_resumed(overrides=settings.overrides, hparams=settings.hparams, settings=settings.values())
         return _execute(run, settings, make_watchers, should_stop, resuming=True)
-
-
-def load_run_settings(run: Run, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Settings:
-    """Loads the settings of a run from its own snapshot, with the overrides it was started with and further ones."""
-    merged = dict(run.manifest.get("overrides") or {})
-    if overrides:  # loaded once more for their types
-        merged |= load_settings(run.settings_file, overrides, model_file_search=run.settings_dir).overrides
-    return load_settings(run.settings_file, merged, model_file_search=run.settings_dir)
 
 
 def _execute(

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from experiments_manager.cli.exit_codes import ExitCode
 from experiments_manager.cli.main import run
+from experiments_manager.runs import create_run
 
 pytestmark = pytest.mark.slow
 
@@ -25,16 +27,28 @@ def free_ports():
         return one.getsockname()[1], two.getsockname()[1]
 
 
-def predict(rest_port, value=1.0, name="mysettings_line"):
-    """Asks the model of `line_experiment`; `None` while nobody answers."""
-    body = json.dumps({"instances": [[value]]}).encode()
+def post(rest_port, body, name="mysettings_line"):
+    """Sends a request to the model of `line_experiment`; gives status and answer, or `None` where nobody answers."""
     url = f"http://127.0.0.1:{rest_port}/v1/models/{name}:predict"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, body, timeout=10) as answer:
-            return json.load(answer)["predictions"][0][0]
-    except (OSError, urllib.error.URLError):
+        with opener.open(url, json.dumps(body).encode(), timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+    except OSError:
         return None
+
+
+def predict(rest_port, value=1.0):
+    """What the model of `line_experiment` makes of a number; `None` while nobody answers."""
+    status, answer = post(rest_port, {"instances": [[value]]}) or (None, None)
+    return answer["predictions"][0][0] if status == 200 else None
+
+
+def status_of_a_large_request(rest_port):
+    """What a request of more than 2,000 bytes is answered."""
+    return post(rest_port, {"instances": [[1.0]] * 1000})[0]
 
 
 def wait_for(question, process, seconds=90):
@@ -63,11 +77,11 @@ def alive(pid):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for children in /proc")
-def test_a_model_is_served_while_it_is_trained_and_afterwards_from_where_the_run_was_moved(
+def test_a_model_is_served_while_it_is_trained_and_resumed_and_afterwards_from_where_the_run_was_moved(
     start_command, line_experiment, tmp_path
 ):
     grpc_port, rest_port = free_ports()
-    settings = [f"grpc_port={grpc_port}", f"rest_port={rest_port}", "epochs=1000000"]
+    settings = [f"grpc_port={grpc_port}", f"rest_port={rest_port}", "epochs=1000000", "max_message_bytes=2000"]
     settings += ["learning_rate=0.0005", "early_stopping_patience=None"]
     overrides = [part for setting in settings for part in ("--set", setting)]
     training = start_command("train", line_experiment, "--serve", "--working-dir", "runs", "--quiet", *overrides)
@@ -75,6 +89,7 @@ def test_a_model_is_served_while_it_is_trained_and_afterwards_from_where_the_run
     better = wait_for(lambda: next(filter(lambda now: now not in (None, first), [predict(rest_port)]), None), training)
     assert abs(better - 3.0) < abs(first - 3.0)  # it learns `y = 3 x`
     [server] = children(training.pid)
+    assert status_of_a_large_request(rest_port) == 413
 
     training.kill()  # nobody can clean up now
     training.communicate()
@@ -86,8 +101,18 @@ def test_a_model_is_served_while_it_is_trained_and_afterwards_from_where_the_run
     [folder] = (tmp_path / "runs").iterdir()
     moved = folder.rename(tmp_path / "moved")
     assert "Serving version" in (moved / "model_server.log").read_text()
-    serving = start_command("serve", moved, "--engine", "embedded")
+
+    resumed = start_command("resume", moved, "--serve", "--quiet")
+    assert isinstance(wait_for(lambda: predict(rest_port), resumed), float)
+    assert status_of_a_large_request(rest_port) == 413
+    resumed.send_signal(signal.SIGTERM)
+    _, said = resumed.communicate(timeout=60)
+    assert resumed.returncode == ExitCode.INTERRUPTED, said
+    assert predict(rest_port) is None
+
+    serving = start_command("serve", moved, "--engine", "embedded", "--max-message-bytes", "100000")
     assert isinstance(wait_for(lambda: predict(rest_port), serving), float)
+    assert status_of_a_large_request(rest_port) == 200
     serving.send_signal(signal.SIGTERM)
     _, said = serving.communicate(timeout=30)
     assert serving.returncode == 0, said
@@ -109,6 +134,20 @@ def test_a_taken_port_is_one_clear_error_before_training_starts(line_experiment,
     assert f"Port {port} on 127.0.0.1 cannot be used" in said
     assert "--set grpc_port=PORT" in said
     assert not (tmp_path / "experiments").exists()
+
+
+def test_resume_with_a_server_looks_at_its_ports_before_it_trains(line_experiment, tmp_path, capsys):
+    made = create_run(tmp_path, "line", run_name="line")
+    made.start(settings_file=line_experiment, overrides={"epochs": 3})
+    before = made.manifest
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code = run(["resume", str(made.path), "--serve", "--set", f"grpc_port={port}"])
+    assert code == 2
+    assert f"Port {port} on 127.0.0.1 cannot be used" in capsys.readouterr().err
+    assert made.manifest == before
 
 
 def test_train_serve_without_exports_is_refused(line_experiment, tmp_path, capsys, monkeypatch):
@@ -146,8 +185,6 @@ def test_what_cannot_be_served_is_bad_input(arguments, message, tmp_path, capsys
 
 
 def test_a_finished_run_without_a_version_is_named_with_its_folder(tmp_path, capsys):
-    from experiments_manager.runs import create_run
-
     made = create_run(tmp_path, "line", run_name="line")
     made.update(state="finished")
     grpc_port, rest_port = free_ports()

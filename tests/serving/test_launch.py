@@ -208,6 +208,53 @@ def test_tokens_are_not_left_to_an_engine_that_does_not_know_them(models, tmp_pa
         service_of(find_target(models), options, Engine.TENSORFLOW_MODEL_SERVER)
 
 
+def test_limits_come_from_the_command_line_then_the_run_then_the_engines_defaults(run, models):
+    def limits(path, **options):
+        flags = service_of(find_target(path), ServeOptions(batching=False, **options)).flags
+        return dict(flag.removeprefix("--").split("=") for flag in flags)
+
+    assert limits(models) == {}
+    assert limits(models, max_in_flight=3) == {"max_in_flight": "3"}
+    run.update(settings={"max_message_bytes": 1000, "max_in_flight": 8})
+    assert limits(run.path) == {"max_message_bytes": "1000", "max_in_flight": "8"}
+    assert limits(run.path, max_in_flight=0) == {"max_message_bytes": "1000", "max_in_flight": "0"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        (
+            {"max_message_bytes": 1000},
+            "no flag .*: it takes messages of up to 2 GiB. Expected no --max-message-bytes, got",
+        ),
+        ({"max_in_flight": 8}, "no flag .*: it queues .* max_enqueued_batches .* Expected no --max-in-flight, got 8"),
+    ],
+)
+def test_limits_are_not_left_to_an_engine_that_has_no_flag_for_them(limit, message, models):
+    with pytest.raises(ServerStartError, match=f"tensorflow_model_server has {message}"):
+        service_of(find_target(models), ServeOptions(**limit), Engine.TENSORFLOW_MODEL_SERVER)
+
+
+def test_an_engine_that_ignores_the_runs_limit_on_requests_says_so(run, on_path, free_port, note):
+    on_path("tensorflow_model_server")
+    (run.exports_dir / "7").mkdir(parents=True)
+    run.update(settings={"max_message_bytes": 1000, "max_in_flight": 8})
+    said = []
+
+    def tell(text):
+        said.append(text)
+        if text.startswith("Serving"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    serve(run.path, ServeOptions(grpc_port=free_port(), rest_port=free_port(), prefer_tflite_model=True), tell)
+    ignored = (
+        "tensorflow_model_server takes any number of requests at once; the run's setting max_in_flight does not count."
+    )
+    assert ignored in said
+    assert note()["arguments"][-1] == "--prefer_tflite_model=true"
+    assert not any(argument.startswith("--max") for argument in note()["arguments"])
+
+
 def test_ports_come_from_the_command_line_then_the_run_then_the_defaults(run, models):
     write_serving_setup(run.path, ServingSetup("localhost", 9100, 9101, "m"))
     service = service_of(find_target(run.path), ServeOptions(rest_port=0))
