@@ -55,8 +55,8 @@ def parse(arguments):
     parser.add_argument(
         "-psi", "--singularity_tf_server_container_path", metavar="IMAGE", default="", help="Apptainer image to start"
     )
-    parser.add_argument("-p", "--port", type=int, help="port for gRPC, instead of the one in model_serving_setup.ini")
-    parser.add_argument("-r", "--rest_port", type=int, help="port for REST, likewise; 0 for none")
+    parser.add_argument("-p", "--port", help="port for gRPC, instead of the one in model_serving_setup.ini")
+    parser.add_argument("-r", "--rest_port", help="port for REST, likewise; 0 for none")
     parser.add_argument("-c", "--commands", action="store_true", help="show command examples")
     given, further = parser.parse_known_args(arguments)
     if not given.commands and given.model_dir is None:
@@ -88,7 +88,12 @@ def versions_in(folder):
     """Lists the numbers of the versions in a folder, oldest first."""
     if not folder.is_dir():
         return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and path.is_dir())
+    return sorted(int(path.name) for path in folder.iterdir() if is_number(path.name) and path.is_dir())
+
+
+def is_number(text):
+    """Whether a text is a whole number; `²` is a digit for Python, and none."""
+    return text.isascii() and text.isdigit()
 
 
 def read_setup(file):
@@ -99,6 +104,15 @@ def read_setup(file):
         return dict(parser["SERVER"]) if parser.has_section("SERVER") else {}
     except configparser.Error as error:
         raise Problem(f"{file} is damaged: {error}. Mend it, or remove it.") from error
+
+
+def read_port(given, flag, setup, key, default):
+    """Gives the port that a flag names, or else the setup file."""
+    text = setup.get(key, default) if given is None else given
+    if not is_number(text) or len(text) > 5 or int(text) > 65535:
+        place = f"{key} in {SETUP_FILE}" if given is None else flag
+        raise Problem(f"{place} is no port. Expected a whole number from 0 to 65535, got {text!r}. Change it.")
+    return int(text)
 
 
 def check_port(port, flag):
@@ -113,8 +127,8 @@ def check_port(port, flag):
 
 def server_command(base, setup, given):
     """Puts the server's command line together."""
-    port = given.port if given.port is not None else int(setup.get("port", 9000))
-    rest_port = given.rest_port if given.rest_port is not None else int(setup.get("rest_port", 8501))
+    port = read_port(given.port, "--port", setup, "port", "9000")
+    rest_port = read_port(given.rest_port, "--rest_port", setup, "rest_port", "8501")
     name = setup.get("model_name", "default")
     check_port(port, "--port")
     if rest_port:

@@ -233,7 +233,7 @@ def _target(run: Path | None, address: str | None, model_name: str | None) -> Ta
 
 
 def _version(given: str | None) -> int | str | None:
-    return int(given) if given is not None and given.isdigit() else given
+    return int(given) if given is not None and given.isascii() and given.isdigit() else given
 
 
 def _result(target: Target, summary: Summary, files: list[str]) -> dict[str, Any]:

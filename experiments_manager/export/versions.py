@@ -13,7 +13,11 @@ def versions(folder: Path) -> list[int]:
     """Lists the published versions, oldest first."""
     if not folder.is_dir():
         return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and path.is_dir())
+    return sorted(int(path.name) for path in folder.iterdir() if _is_version(path.name) and path.is_dir())
+
+
+def _is_version(name: str) -> bool:
+    return name.isascii() and name.isdigit()  # `²` is a digit too, and no number
 
 
 def prune(folder: Path, keep: int) -> None:

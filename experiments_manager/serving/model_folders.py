@@ -11,6 +11,7 @@ from experiments_manager.runs import Run, RunError, open_run
 from experiments_manager.runs.locking import LOCK_FILE, is_held
 from experiments_manager.runs.serving_setup import ServingSetup, read_serving_setup
 from experiments_manager.serving.errors import ServerStartError
+from experiments_manager.serving.versions import list_versions
 
 GRACE = 10.0
 """Seconds for which a run may be without the process that trains it, as while a job is started again."""
@@ -91,7 +92,7 @@ def _hint(given: Path) -> str:
 def versions_in(base_path: Path) -> list[int]:
     """Lists the versions in a folder, oldest first."""
     try:
-        return sorted(int(entry.name) for entry in base_path.iterdir() if entry.name.isdigit() and entry.is_dir())
+        return sorted(list_versions(base_path))
     except OSError:
         return []
 

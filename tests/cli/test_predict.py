@@ -231,6 +231,13 @@ def test_bad_input_is_one_sentence(arguments: list[str], message: str, make_run:
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize(("given", "asked"), [(None, None), ("12", 12), ("stable", "stable"), ("²", "²")])
+def test_a_version_is_asked_by_number_or_by_label(given: str | None, asked: int | str | None) -> None:
+    from experiments_manager.cli.predict import _version
+
+    assert _version(given) == asked
+
+
 def test_without_a_run_address_and_model_are_needed(capfd: Any) -> None:
     assert run(["predict"]) == 2
     assert "Expected a run folder, or --address HOST:PORT together with --model-name NAME" in capfd.readouterr().err

@@ -139,6 +139,26 @@ def test_a_taken_port_is_told(start, run_dir, ports):
     assert (done.returncode, f"Port {ports[0]} cannot be used" in done.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("value", ["nine", "", "-1", "70000", "²", "9000.0"])
+@pytest.mark.parametrize("key", ["port", "rest_port"])
+def test_a_port_that_is_none_is_told_with_its_place(start, run_dir, key, value):
+    sentence = f"is no port. Expected a whole number from 0 to 65535, got {value!r}. Change it.\n"
+    done = start(f"--model_dir={run_dir}", f"--{key}={value}")
+    assert (done.returncode, done.stderr) == (2, f"--{key} {sentence}")
+    (run_dir / "model_serving_setup.ini").write_text(f"[SERVER]\n{key} = {value}\n", encoding="utf-8")
+    done = start(f"--model_dir={run_dir}")
+    assert (done.returncode, done.stderr) == (2, f"{key} in model_serving_setup.ini {sentence}")
+
+
+def test_folders_whose_names_are_digits_of_other_scripts_are_no_versions(start, run_dir):
+    for name in ("²", "٣"):
+        (run_dir / "exported_models" / name).mkdir()
+    started(start(f"--model_dir={run_dir}"))
+    (run_dir / "exported_models" / "12").rmdir()
+    done = start(f"--model_dir={run_dir}")
+    assert (done.returncode, f"no exported model in {run_dir}/exported_models" in done.stderr) == (2, True)
+
+
 def test_a_damaged_setup_file_is_told(start, run_dir):
     (run_dir / "model_serving_setup.ini").write_text("nonsense")
     done = start(f"--model_dir={run_dir}")
