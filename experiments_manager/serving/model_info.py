@@ -99,16 +99,25 @@ def fitted(name: str, value: Any, info: ModelInfo) -> np.ndarray:
     """Converts a value to its input's type: float64 to float32, integers to float32, but never 0.5 to an integer.
 
     Raises:
-        ClientError: That would not keep its kind.
+        ClientError: That would not keep its kind, or it is no array.
     """
-    array, expected = np.asarray(value), info.inputs[name]
+    expected = info.inputs[name]
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # such as lists of different lengths
+        raise ClientError(f"Input {name}: expected {expected}, got what is no array: {error}") from error
     if array.dtype == expected.dtype or (expected.dtype == object and array.dtype.kind in "SU"):
         return array
     if expected.dtype == object or array.dtype.kind in "SUO" or not _keeps_kind(array, expected.dtype):
         raise ClientError(
-            f"Input {name}: expected {expected}, got {array.dtype} {list(array.shape)}. Convert it first."
+            f"Input {name}: expected {expected}, got {plain_name(array.dtype)} {list(array.shape)}. Convert it first."
         )
     return array.astype(expected.dtype)
+
+
+def plain_name(dtype: np.dtype) -> str:
+    """What messages call a type that a user gave: `float32`, `text`."""
+    return {"U": "text", "S": "bytes", "O": "Python objects"}.get(dtype.kind, dtype.name)
 
 
 def _keeps_kind(array: np.ndarray, dtype: np.dtype) -> bool:

@@ -97,8 +97,11 @@ def test_the_model_tells_its_inputs_and_outputs(server: Any, connect: Any) -> No
         ({"X": [[1, 2]]}, r"no input 'X'. Expected x \(float32 \[any, 2\]\); got X"),
         ({"xs": [[1, 2]]}, "Did you mean 'x'"),
         ({}, r"input 'x' is missing. Expected x \(float32"),
-        ({"x": [["a"]]}, r"Input x: expected float32 \[any, 2\], got <U1"),
-        ({"x": np.zeros((1, 2), complex)}, "got complex128"),
+        ({"x": [["a"]]}, r"Input x: expected float32 \[any, 2\], got text \[1, 1\]. Convert"),
+        ({"x": [[b"a"]]}, r"got bytes \[1, 1\]"),
+        ({"x": [[None, 1]]}, r"got Python objects \[1, 2\]"),
+        ({"x": np.zeros((1, 2), ">c16")}, r"got complex128 \[1, 2\]"),
+        ({"x": [[1, 2], [3]]}, r"Input x: expected float32 \[any, 2\], got what is no array: .* inhomogeneous"),
     ],
 )
 def test_wrong_inputs_are_refused_before_they_are_sent(inputs: Any, message: str, server: Any, connect: Any) -> None:
