@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import difflib
 import errno
@@ -65,6 +66,23 @@ def create_run(
     return Run(path)
 
 
+def make_new_folder(path: Path) -> Path:
+    """Make an empty folder at `path`, or beside it with a suffix `-2`, `-3`, … where that name is taken.
+
+    When several processes want the same name at once, each gets its own.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = naming.numbered(path.name)
+    while True:
+        folder = path.with_name(next(names))
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+
+
 def find_run(working_dir: Path | str, run_name: str) -> Run | None:
     """Give the run of that exact name, or `None` where there is none yet.
 
@@ -95,8 +113,9 @@ def open_run(path: Path | str) -> Run:
 
 def _claim(stage: Path, parent: Path, name: str, *, exact: bool) -> Path:
     """Rename `stage` to the first free name; the rename fails where a folder with anything in it stands."""
-    target, number = parent / name, 1
+    names = naming.numbered(name)
     while True:
+        target = parent / next(names)
         try:
             if not os.path.lexists(target):
                 stage.rename(target)
@@ -108,8 +127,6 @@ def _claim(stage: Path, parent: Path, name: str, *, exact: bool) -> Path:
             raise RunError(
                 f"There is a run {target} already. Choose another --run-name, or go on with it by --resume auto."
             )
-        number += 1
-        target = parent / f"{name}-{number}"
 
 
 def _suggestion(missing: Path) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import itertools
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from experiments_manager.runs.errors import RunError
@@ -37,6 +38,12 @@ def run_name(session_name: str, hparams: Mapping[str, Any], now: datetime.dateti
 def hparams_text(hparams: Mapping[str, Any]) -> str:
     """Write hparams as in `hidden_units10_learning_rate0.1`, without characters that a path cannot bear."""
     return "_".join(_safe(f"{key}{_value_text(value)}") for key, value in hparams.items())
+
+
+def numbered(name: str) -> Iterator[str]:
+    """Give `name`, `name-2`, `name-3`, …: where one is taken, the next may be free."""
+    yield name
+    yield from (f"{name}-{number}" for number in itertools.count(2))
 
 
 def check_run_name(name: str) -> None:

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from experiments_manager.runs.folder import make_new_folder
 from experiments_manager.serving.errors import ClientError
 
 TABLE_LIMIT = 100
@@ -56,13 +57,17 @@ class PredictionWriter:
         Args:
             output: A file that ends in `.csv` or `.npz`; `-` for a table on standard output; `None` for both in a
                 folder.
-            default_folder: That folder; it is made.
+            default_folder: That folder; it is made, under a name with a number behind it where it is there already.
 
         Raises:
-            ClientError: It ends otherwise.
+            ClientError: It ends otherwise, or the folder cannot be made.
         """
         if output is None:
-            return cls(default_folder / "predictions.csv", default_folder / "predictions.npz")
+            try:
+                folder = make_new_folder(default_folder)
+            except OSError as error:
+                raise _cannot_write(error) from error
+            return cls(folder / "predictions.csv", folder / "predictions.npz")
         if output == "-":
             return cls("-", None)
         suffix = Path(output).suffix.lower()

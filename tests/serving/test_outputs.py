@@ -23,6 +23,12 @@ def write(folder: Path, *answers: dict[str, np.ndarray], output: str | None = No
     writer.close()
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where predictions are written; it is not there yet."""
+    return tmp_path / "predictions"
+
+
 def rows(file: Path) -> list[list[str]]:
     with file.open(newline="") as lines:
         return list(csv.reader(lines))
@@ -44,46 +50,53 @@ def test_predictions_are_a_table_and_an_archive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("other", [{"y": np.ones((1, 2), np.float64)}, {"z": np.ones((1, 2), np.float32)}])
-def test_outputs_of_another_kind_are_refused_and_those_before_are_kept(tmp_path: Path, other: Any) -> None:
-    writer = PredictionWriter.for_output(None, tmp_path)
+def test_outputs_of_another_kind_are_refused_and_those_before_are_kept(folder: Path, other: Any) -> None:
+    writer = PredictionWriter.for_output(None, folder)
     writer.write("0", 1, {"y": np.ones((1, 2), np.float32)})
     with pytest.raises(ClientError, match=r"Version 2 gives other outputs.*Expected y \(float32\), got [yz] \("):
         writer.write("1", 2, other)
     writer.close()
-    assert np.load(tmp_path / "predictions.npz")["y"].tolist() == [[1, 1]]
-    assert len(rows(tmp_path / "predictions.csv")) == 2
+    assert np.load(folder / "predictions.npz")["y"].tolist() == [[1, 1]]
+    assert len(rows(folder / "predictions.csv")) == 2
 
 
-def test_a_batch_is_several_rows(tmp_path: Path) -> None:
-    write(tmp_path, {"y": np.array([1, 2]), "z": np.zeros((2, 3))})
-    assert [row[0] for row in rows(tmp_path / "predictions.csv")] == ["sample", "0[0]", "0[1]"]
-    assert np.load(tmp_path / "predictions.npz")["z"].shape == (2, 3)
+def test_a_batch_is_several_rows(folder: Path) -> None:
+    write(folder, {"y": np.array([1, 2]), "z": np.zeros((2, 3))})
+    assert [row[0] for row in rows(folder / "predictions.csv")] == ["sample", "0[0]", "0[1]"]
+    assert np.load(folder / "predictions.npz")["z"].shape == (2, 3)
 
 
-def test_outputs_without_a_batch_are_one_row(tmp_path: Path) -> None:
-    write(tmp_path, {"loss": np.float32(0.5), "y": np.zeros(3)}, {"loss": np.float32(0.25), "y": np.ones(3)})
-    assert [row[2] for row in rows(tmp_path / "predictions.csv")] == ["loss", "0.5", "0.25"]
-    archive = np.load(tmp_path / "predictions.npz")
+def test_outputs_without_a_batch_are_one_row(folder: Path) -> None:
+    write(folder, {"loss": np.float32(0.5), "y": np.zeros(3)}, {"loss": np.float32(0.25), "y": np.ones(3)})
+    assert [row[2] for row in rows(folder / "predictions.csv")] == ["loss", "0.5", "0.25"]
+    archive = np.load(folder / "predictions.npz")
     assert archive["loss"].tolist() == [0.5, 0.25]
     assert archive["y"].shape == (2, 3)
 
 
-def test_large_outputs_are_in_the_archive_alone(tmp_path: Path) -> None:
-    write(tmp_path, {"mask": np.ones((1, 20, 20)), "y": np.array([1])})
-    assert rows(tmp_path / "predictions.csv")[0] == ["sample", "version", "y"]
-    assert np.load(tmp_path / "predictions.npz")["mask"].shape == (1, 20, 20)
+def test_large_outputs_are_in_the_archive_alone(folder: Path) -> None:
+    write(folder, {"mask": np.ones((1, 20, 20)), "y": np.array([1])})
+    assert rows(folder / "predictions.csv")[0] == ["sample", "version", "y"]
+    assert np.load(folder / "predictions.npz")["mask"].shape == (1, 20, 20)
 
 
-def test_samples_of_different_shapes_keep_theirs(tmp_path: Path) -> None:
-    write(tmp_path, {"boxes": np.ones((1, 2, 4))}, {"boxes": np.zeros((1, 3, 4))})
-    archive = np.load(tmp_path / "predictions.npz")
+def test_samples_of_different_shapes_keep_theirs(folder: Path) -> None:
+    write(folder, {"boxes": np.ones((1, 2, 4))}, {"boxes": np.zeros((1, 3, 4))})
+    archive = np.load(folder / "predictions.npz")
     assert archive["boxes.shapes"].tolist() == [[2, 4], [3, 4]]
     assert archive["boxes"].tolist() == [1] * 8 + [0] * 12
 
 
-def test_types_that_numpy_lacks_are_written_as_floats(tmp_path: Path) -> None:
-    write(tmp_path, {"y": np.array([1.5], ml_dtypes.bfloat16)})
-    assert np.load(tmp_path / "predictions.npz")["y"].tolist() == [1.5]
+def test_types_that_numpy_lacks_are_written_as_floats(folder: Path) -> None:
+    write(folder, {"y": np.array([1.5], ml_dtypes.bfloat16)})
+    assert np.load(folder / "predictions.npz")["y"].tolist() == [1.5]
+
+
+def test_a_folder_that_is_there_is_left_alone(folder: Path) -> None:
+    for number in range(3):  # at the same second, say
+        write(folder, {"y": np.array([number])})
+    places = [folder, folder.with_name("predictions-2"), folder.with_name("predictions-3")]
+    assert [np.load(place / "predictions.npz")["y"].tolist() for place in places] == [[0], [1], [2]]
 
 
 def test_the_output_may_be_one_file_or_the_terminal(tmp_path: Path, capsys: Any) -> None:
@@ -102,6 +115,8 @@ def test_an_output_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ClientError, match="Cannot write predictions: .*file"):
         PredictionWriter.for_output(str(tmp_path / "file" / "a.csv"), tmp_path)
+    with pytest.raises(ClientError, match="Cannot write predictions: .*file"):
+        PredictionWriter.for_output(None, tmp_path / "file" / "predictions")
 
 
 class Terminal(io.StringIO):
