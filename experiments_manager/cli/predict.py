@@ -20,68 +20,78 @@ if TYPE_CHECKING:
     from experiments_manager.settings import Settings
 
 
+RunFolder = Annotated[
+    Path | None,
+    typer.Argument(metavar="RUN", help="A run folder. Not needed where --address and --model-name are given."),
+]
+Count = Annotated[int | None, typer.Option(min=1, metavar="N", help="Send so many requests.")]
+Stream = Annotated[bool, typer.Option("--stream", help="Send requests until there are no more (the default).")]
+Address = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="The server's gRPC address. By default the run's.")
+]
+InFlight = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Requests without an answer at a time. By default 16.")
+]
+Rate = Annotated[float | None, typer.Option(metavar="HZ", help="Requests a second at most.")]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="A .csv or .npz file, or - for a table on standard output. By default both files, in a new folder "
+        "predictions_<time> of the run.",
+    ),
+]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="PATH|-|camera:N",
+        help="What to send: an image, .npy, .npz, .csv or video file, a folder of these, a camera, or standard "
+        "input (CSV, a JSON value a line, or .npy). By default the settings' client or the validation data.",
+    ),
+]
+Scale = Annotated[
+    float | None,
+    typer.Option(help="What pixel values are multiplied by. By default 1/255 for inputs of floating point."),
+]
+ModelVersion = Annotated[
+    str | None, typer.Option(metavar="V", help="Number or label of the version. By default the newest.")
+]
+ModelName = Annotated[str | None, typer.Option(metavar="NAME", help="Name of the model. By default the run's.")]
+Timeout = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="Time for one answer. By default `request_timeout`.")
+]
+Wait = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="How long the server may be away. By default `wait_for_server`.")
+]
+SslConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ssl-config-file",
+        "--ssl_config_file",
+        metavar="FILE",
+        help="TLS: the certificates to trust as PEM, or a file such as the server's.",
+    ),
+]
+AuthTokenFile = Annotated[Path | None, typer.Option(metavar="FILE", help="File whose first line is the token to show.")]
+
+
 def predict(
-    run: Annotated[
-        Path | None,
-        typer.Argument(metavar="RUN", help="A run folder. Not needed where --address and --model-name are given."),
-    ] = None,
-    count: Annotated[int | None, typer.Option(min=1, metavar="N", help="Send so many requests.")] = None,
-    stream: Annotated[
-        bool, typer.Option("--stream", help="Send requests until there are no more (the default).")
-    ] = False,
-    address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="The server's gRPC address. By default the run's.")
-    ] = None,
-    in_flight: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Requests without an answer at a time. By default 16.")
-    ] = None,
-    rate: Annotated[float | None, typer.Option(metavar="HZ", help="Requests a second at most.")] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="A .csv or .npz file, or - for a table on standard output. By default both files, in a new folder "
-            "predictions_<time> of the run.",
-        ),
-    ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="PATH|-|camera:N",
-            help="What to send: an image, .npy, .npz, .csv or video file, a folder of these, a camera, or standard "
-            "input (CSV, a JSON value a line, or .npy). By default the settings' client or the validation data.",
-        ),
-    ] = None,
-    scale: Annotated[
-        float | None,
-        typer.Option(help="What pixel values are multiplied by. By default 1/255 for inputs of floating point."),
-    ] = None,
-    model_version: Annotated[
-        str | None, typer.Option(metavar="V", help="Number or label of the version. By default the newest.")
-    ] = None,
-    model_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name of the model. By default the run's.")
-    ] = None,
-    timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Time for one answer. By default `request_timeout`.")
-    ] = None,
-    wait: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="How long the server may be away. By default `wait_for_server`."),
-    ] = None,
-    ssl_config_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--ssl-config-file",
-            "--ssl_config_file",
-            metavar="FILE",
-            help="TLS: the certificates to trust as PEM, or a file such as the server's.",
-        ),
-    ] = None,
-    auth_token_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File whose first line is the token to show.")
-    ] = None,
+    run: RunFolder = None,
+    count: Count = None,
+    stream: Stream = False,
+    address: Address = None,
+    in_flight: InFlight = None,
+    rate: Rate = None,
+    output: Output = None,
+    source: Source = None,
+    scale: Scale = None,
+    model_version: ModelVersion = None,
+    model_name: ModelName = None,
+    timeout: Timeout = None,
+    wait: Wait = None,
+    ssl_config_file: SslConfigFile = None,
+    auth_token_file: AuthTokenFile = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -91,12 +101,7 @@ def predict(
     What is asked comes from the settings' `client`, from the validation data, or from --from. A server that is
     restarted meanwhile costs no sample.
     """
-    if count is not None and stream:
-        raise CommandLineError("--count and --stream exclude each other. Expected one of them.")
-    if rate is not None and rate <= 0:
-        raise CommandLineError(f"--rate is {rate:g}. Expected more than 0 requests a second.")
-    if json and output == "-":
-        raise CommandLineError("--json and --output - both want standard output. Expected one of them.")
+    _check(count=count, stream=stream, rate=rate, output=output, json=json)
 
     from experiments_manager.cli.results import ResultLine
     from experiments_manager.serving.client import Client
@@ -122,11 +127,19 @@ def predict(
             make_line=lambda: terminal_line(quiet=quiet),
         )
     if not quiet:
-        warn(
-            f"{summary}\n" + "\n".join(f"Predictions in {file}" for file in plan.files) if plan.files else str(summary)
-        )
+        warn("\n".join([str(summary), *(f"Predictions in {file}" for file in plan.files)]))
     if line:
         line.write(_result(target, summary, plan.files))
+
+
+def _check(*, count: int | None, stream: bool, rate: float | None, output: str | None, json: bool) -> None:
+    """Refuses options that do not go together, before anything is imported or asked."""
+    if count is not None and stream:
+        raise CommandLineError("--count and --stream exclude each other. Expected one of them.")
+    if rate is not None and rate <= 0:
+        raise CommandLineError(f"--rate is {rate:g}. Expected more than 0 requests a second.")
+    if json and output == "-":
+        raise CommandLineError("--json and --output - both want standard output. Expected one of them.")
 
 
 class _Plan:
@@ -169,13 +182,11 @@ class _Plan:
             )
         from experiments_manager.cli.engine import start_engine
         from experiments_manager.runs import open_run
-        from experiments_manager.settings import load_settings
+        from experiments_manager.runs.run_settings import load_run_settings
         from experiments_manager.settings.working_directory import working_directory
 
         start_engine(debug=self._debug)
-        run = open_run(self._target.path)
-        overrides = run.manifest.get("overrides") or {}
-        settings = load_settings(run.settings_file, overrides, model_file_search=run.settings_dir)
+        settings = load_run_settings(open_run(self._target.path))
         self._stack.enter_context(working_directory(settings, self._target.path))
         return settings
 
