@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from experiments_manager.serving.errors import Code, ServingError, failed_precondition, invalid_argument, not_found
@@ -29,6 +29,8 @@ class Version:
     error: ServingError | None = None
     model: Model | None = None
     users: int = 0
+    unloading: bool = False
+    """Whether it is being closed at this moment, which waits for the calls that it runs."""
     attempts: int = 0
     next_attempt: float = 0.0
     files: object = None
@@ -90,6 +92,16 @@ class Books:
     def entries(self) -> list[Version]:
         """All versions of all models."""
         return [entry for versions in self.versions.values() for entry in versions.values()]
+
+    def unfinished(self) -> list[str]:
+        """Tells which versions are being loaded, and which still answer requests or run calls."""
+        found = []
+        for entry in self.entries():
+            if entry.state == State.LOADING and not entry.next_attempt:
+                found.append(f"version {entry.number} of {entry.name} is being loaded")
+            elif entry.users or entry.unloading:
+                found.append(f"version {entry.number} of {entry.name} still runs a call")
+        return found
 
     def ready(self) -> bool:
         """Whether every model has a version that answers."""
@@ -158,8 +170,22 @@ class Books:
                     )
             self.labels[config.name] = dict(config.labels)
 
-    def want(self, name: str, paths: Mapping[int, Path]) -> list[Version]:
-        """Notes which versions of a model should be served; gives those that are new, or worth another attempt."""
+    def failed(self, name: str, numbers: Iterable[int]) -> list[Path]:
+        """Gives the folders of those versions that failed for good; `want` has to know what they look like."""
+        found = [self.versions.get(name, {}).get(number) for number in numbers]
+        return [entry.path for entry in found if entry is not None and entry.state == State.END and entry.error]
+
+    def want(self, name: str, paths: Mapping[int, Path], looks: Mapping[Path, object]) -> list[Version]:
+        """Notes which versions of a model should be served.
+
+        Args:
+            name: The model.
+            paths: Folders of these versions, by number.
+            looks: What those look like that `failed` named a moment ago.
+
+        Returns:
+            The versions that are new, or worth another attempt.
+        """
         self.wanted[name] = set(paths)
         entries = self.versions.setdefault(name, {})
         new = []
@@ -167,8 +193,8 @@ class Books:
             entry = entries.get(number)
             if entry is not None and entry.state != State.END:
                 continue
-            if entry is not None and entry.error is not None and entry.path == path and entry.files == look(path):
-                continue  # still as it was when it failed for good
+            if entry is not None and entry.error and entry.path == path and looks.get(path, entry.files) == entry.files:
+                continue  # it failed for good just now, or is still as it was when it did
             entries[number] = Version(name, number, path)
             new.append(entries[number])
         return new

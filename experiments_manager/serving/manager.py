@@ -60,6 +60,10 @@ class Lease:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Ends the lease."""
         self._manager._give_back(self._entry)
 
 
@@ -94,7 +98,6 @@ class ModelManager:
         self._poll_at_once = False
         self._closed = False
         self._loaders = ThreadPoolExecutor(max(1, self._options.threads), "load")
-        self._unloader = ThreadPoolExecutor(1, "unload")
         self._watcher = threading.Thread(target=self._watch, name="versions", daemon=True)
 
     # For requests
@@ -150,12 +153,8 @@ class ModelManager:
     def _give_back(self, entry: Version) -> None:
         with self._changed:
             entry.users -= 1
-            idle = entry.users == 0 and entry.state == State.UNLOADING
-        if idle:
-            try:
-                self._unloader.submit(self._unload, entry)
-            except RuntimeError:  # the manager was closed before this request was answered
-                self._unload(entry)
+            if entry.users == 0 and entry.state == State.UNLOADING:
+                self._begin_to_unload(entry)
 
     # For the server
 
@@ -199,7 +198,10 @@ class ModelManager:
             self._books.assign_labels()
 
     def close(self) -> None:
-        """Stops looking, waits for what is being loaded, and closes every version that nobody uses."""
+        """Stops looking, waits for what is being loaded, and closes every version that nobody uses.
+
+        A call that never ends is waited for without end; `unfinished` tells of it meanwhile.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -210,7 +212,12 @@ class ModelManager:
             for entry in self._books.entries():
                 if entry.state == State.AVAILABLE:
                     self._retire(entry)
-        self._unloader.shutdown(wait=True)
+            self._changed.wait_for(lambda: not any(entry.unloading for entry in self._books.entries()))
+
+    def unfinished(self) -> list[str]:
+        """Tells which versions are being loaded, and which still answer requests or run calls."""
+        with self._changed:
+            return self._books.unfinished()
 
     # The watching thread
 
@@ -245,7 +252,7 @@ class ModelManager:
         with self._changed:
             configs = dict(self._books.configs)
         for name, config in configs.items():
-            problem, paths = None, None
+            problem, paths, chosen = None, None, set()
             try:
                 paths = list_versions(config.base_path)
             except OSError as error:
@@ -258,13 +265,16 @@ class ModelManager:
                         "name your leaf directory as a number (eg. '/1/')?"
                     )
             with self._changed:
+                failed = self._books.failed(name, chosen)
+            looks = {path: look(path) for path in failed}  # not under the lock: a file system may take its time
+            with self._changed:
                 if self._books.configs.get(name) is not config:
                     continue
                 if problem and self._books.polled.get(name) != problem:
                     logger.warning("%s", problem)
                 self._books.polled[name] = problem
                 if paths is not None:
-                    for entry in self._books.want(name, {number: paths[number] for number in chosen}):
+                    for entry in self._books.want(name, {number: paths[number] for number in chosen}, looks):
                         self._tell(entry)
                 self._changed.notify_all()
         with self._changed:
@@ -294,7 +304,7 @@ class ModelManager:
         self._books.choose_newest(entry.name)
         self._tell(entry)
         if entry.users == 0:
-            self._unloader.submit(self._unload, entry)
+            self._begin_to_unload(entry)
 
     def _end(self, entry: Version) -> None:
         entry.state, entry.next_attempt = State.END, 0.0
@@ -345,6 +355,11 @@ class ModelManager:
         hint = f"trying again in {self._options.retry_seconds:g} s" if again else "giving up on it"
         logger.error("Loading version %d of %s failed, %s: %s", entry.number, entry.name, hint, entry.error)
 
+    def _begin_to_unload(self, entry: Version) -> None:
+        # A thread for each: one that waits for a call that never ends must not keep the others in memory.
+        entry.unloading = True
+        threading.Thread(target=self._unload, args=(entry,), name="unload", daemon=True).start()
+
     def _unload(self, entry: Version) -> None:
         model, entry.model = entry.model, None
         try:
@@ -353,7 +368,10 @@ class ModelManager:
         except Exception:
             logger.warning("closing version %d of %s failed", entry.number, entry.name, exc_info=True)
         with self._changed:
+            entry.unloading = False
             self._end(entry)
+            if self._books.is_wanted(entry):  # again: the configuration has changed meanwhile
+                self._poll_at_once = True
             self._changed.notify_all()
         logger.info("Unloaded version %d of %s", entry.number, entry.name)
 

@@ -160,6 +160,30 @@ def test_a_version_that_failed_for_good_is_tried_anew_when_its_files_change(serv
     books.wait_for(1, State.AVAILABLE)
 
 
+def test_requests_do_not_wait_while_the_files_of_a_failed_version_are_looked_at(serve, base_path, monkeypatch):
+    from experiments_manager.serving import manager
+
+    add(base_path, 1)
+    add(base_path, 2, "broken")
+    books = serve(VersionPolicy("all"))
+    books.wait_for(1, State.AVAILABLE)
+    books.wait_for(2, State.END)
+    looking, go_on = threading.Event(), threading.Event()
+
+    def look(path):
+        looking.set()
+        assert go_on.wait(10)
+
+    monkeypatch.setattr(manager, "look", look)
+    assert looking.wait(10)
+    asking = threading.Thread(target=books.manager.get, args=("model",), daemon=True)
+    asking.start()
+    asking.join(5)
+    answered = not asking.is_alive()
+    go_on.set()
+    assert answered
+
+
 def test_a_version_takes_over_only_after_its_warm_up(serve, base_path):
     warmed = threading.Event()
     add(base_path, 1)
@@ -289,6 +313,25 @@ def test_a_reload_brings_models_and_takes_them(serve, base_path, tmp_path):
         books.manager.get("model")
 
 
+def test_a_version_that_is_wanted_again_while_it_is_unloaded_is_loaded_again(serve, base_path):
+    add(base_path, 1)
+    add(base_path, 2)
+    loading = {"poll_seconds": 0}  # so that nothing but the reloads makes it look
+    books = serve(VersionPolicy("specific", versions=(1,)), loading=loading)
+    books.wait_for(1, State.AVAILABLE)
+    with books.manager.get("model", 1) as lease:
+        books.manager.reload([ModelConfig("model", base_path, VersionPolicy("specific", versions=(2,)))], 0.1)
+        books.wait_for(1, State.UNLOADING)
+        books.manager.reload([ModelConfig("model", base_path, VersionPolicy("all"))], 10)
+        with books.manager._changed:  # until it has looked
+            assert books.manager._changed.wait_for(lambda: books.manager._books.wanted["model"] == {1, 2}, 10)
+    with books.manager._changed:
+        assert books.manager._changed.wait_for(lambda: books.states()[1] == State.AVAILABLE, 10)
+    assert lease.model.closed
+    with books.manager.get("model", 1) as again:
+        assert again.model is not lease.model
+
+
 def test_a_reload_does_not_wait_for_a_model_that_another_one_has_taken_away(serve, base_path, tmp_path):
     add(base_path, 1)
     add(tmp_path / "others", 1)
@@ -343,3 +386,24 @@ def test_closing_waits_for_nobody_and_closes_what_is_idle(serve, base_path):
     with contextlib.suppress(ServingError):
         books.manager.get("model")
         pytest.fail("a closed manager gave out a version")
+
+
+def test_a_version_that_cannot_be_closed_keeps_no_other_in_memory(serve, base_path):
+    go_on = threading.Event()
+
+    class Busy(FakeModel):
+        def close(self):
+            assert self.content != "busy" or go_on.wait(10)
+            super().close()
+
+    add(base_path, 1, "busy")
+    books = serve(load=Busy)
+    books.wait_for(1, State.AVAILABLE)
+    add(base_path, 2)
+    books.wait_for(1, State.UNLOADING)
+    add(base_path, 3)
+    books.wait_for(2, State.END)
+    assert books.manager.unfinished() == ["version 1 of model still runs a call"]
+    go_on.set()
+    books.wait_for(1, State.END)
+    assert books.manager.unfinished() == []
