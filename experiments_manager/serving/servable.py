@@ -61,10 +61,11 @@ class LoadedModel:
         self.runtime = graph.runtime
         self._graph, self._session = graph, session
         self._callables: dict[tuple[str, tuple[str, ...]], _Callable] = {}
-        self._lock = threading.Lock()
-        self._running = 0
+        self._preparing = threading.Lock()
+        self._running: list[None] = []
+        """One element for each call that runs."""
         self._closed = False
-        self._idle = threading.Condition(self._lock)
+        self._idle = threading.Condition()
 
     @classmethod
     def load(cls, path: Path | str, *, threads: Threads | None = None) -> LoadedModel:
@@ -96,22 +97,22 @@ class LoadedModel:
 
     def run(self, signature: Signature, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """Computes outputs; see `signatures.Model.run`."""
-        with self._lock:
+        # Adding to a list and taking from it are one step each, so that counting the calls that run needs no lock.
+        self._running.append(None)
+        try:
             if self._closed:
                 raise ServingError(Code.UNAVAILABLE, f"{self.path} is not served any more")
-            self._running += 1
-        try:
-            key = (signature.name, tuple(outputs))
-            call = self._callables.get(key) or self._prepare(signature, tuple(outputs))
+            outputs = tuple(outputs)
+            call = self._callables.get((signature.name, outputs)) or self._prepare(signature, outputs)
             values = call.function(*[inputs[name] for name in call.inputs])
         except tf.errors.OpError as error:
             raise ServingError(Code(error.error_code), _readable(error.message)) from error
         finally:
-            with self._lock:
-                self._running -= 1
-                if self._closed and not self._running:
+            self._running.pop()
+            if self._closed:
+                with self._idle:
                     self._idle.notify_all()
-        return {name: _array(values[place]) for name, place in call.places.items() if name in outputs}
+        return {name: _array(values[place]) for name, place in call.places}
 
     def prepare(self, signature: Signature) -> None:
         """Builds what a call of all outputs needs, so that the first request does not wait for it."""
@@ -119,25 +120,28 @@ class LoadedModel:
 
     def close(self) -> None:
         """Waits for calls that are running, whose callers may have given up, and frees the variables."""
-        with self._lock:
+        with self._idle:
             self._closed = True
-            self._idle.wait_for(lambda: self._running == 0)
+            self._idle.wait_for(lambda: not self._running)
+        with self._preparing:
             self._callables.clear()
             self._session.close()
 
     def _prepare(self, signature: Signature, outputs: tuple[str, ...]) -> _Callable:
-        with self._lock:
+        with self._preparing:
+            if self._closed:
+                raise ServingError(Code.UNAVAILABLE, f"{self.path} is not served any more")
             known = self._callables.get((signature.name, outputs))
             if known is not None:
                 return known
-            key = (signature.name, outputs)
-            if len(self._callables) >= MAX_CALLABLES:
-                key = (signature.name, tuple(signature.outputs))
-                if key in self._callables:
-                    return self._callables[key]
-            call = _Callable.make(self._session, signature, key[1])
-            self._callables[key] = call
-            return call
+            if len(self._callables) < MAX_CALLABLES:
+                call = _Callable.make(self._session, signature, outputs)
+                self._callables[signature.name, outputs] = call
+                return call
+            key = (signature.name, tuple(signature.outputs))
+            if key not in self._callables:
+                self._callables[key] = _Callable.make(self._session, signature, key[1])
+            return self._callables[key].only(outputs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +150,7 @@ class _Callable:
 
     function: Any
     inputs: tuple[str, ...]
-    places: Mapping[str, int]
+    places: tuple[tuple[str, int], ...]
 
     @classmethod
     def make(cls, session: tf.compat.v1.Session, signature: Signature, outputs: tuple[str, ...]) -> _Callable:
@@ -162,8 +166,13 @@ class _Callable:
             function = session._make_callable_from_options(options)
         except tf.errors.OpError as error:
             raise ServingError(Code(error.error_code), _readable(error.message)) from error
-        places = {name: tensors.index(signature.outputs[name].name) for name in outputs}
+        places = tuple((name, tensors.index(signature.outputs[name].name)) for name in outputs)
         return cls(function, tuple(signature.inputs), places)
+
+    def only(self, outputs: tuple[str, ...]) -> _Callable:
+        """The same call, of which some outputs are taken."""
+        places = tuple((name, place) for name, place in self.places if name in outputs)
+        return dataclasses.replace(self, places=places)
 
 
 def _array(value: Any) -> np.ndarray:

@@ -1,4 +1,7 @@
+import dataclasses
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 
 import numpy as np
 import pytest
@@ -104,6 +107,64 @@ def test_a_model_that_was_closed_says_so(load, saved_models):
     with pytest.raises(ServingError, match="not served any more") as refused:
         run(model, x=X)
     assert refused.value.code == Code.UNAVAILABLE
+
+
+def test_calls_go_on_while_another_one_is_prepared(load, saved_models, monkeypatch):
+    from experiments_manager.serving import servable
+
+    model = load(saved_models.linear)
+    run(model, x=X)
+    preparing, go_on, make = threading.Event(), threading.Event(), servable._Callable.make
+
+    def slow(*arguments):
+        preparing.set()
+        assert go_on.wait(10)
+        return make(*arguments)
+
+    monkeypatch.setattr(servable._Callable, "make", slow)
+    with ThreadPoolExecutor(2) as pool:
+        other = pool.submit(run, model, "twice", x=X)
+        try:
+            assert preparing.wait(10)
+            np.testing.assert_array_equal(pool.submit(run, model, x=X).result(5)["y"], 2 * X + 1)
+        finally:
+            go_on.set()
+        np.testing.assert_array_equal(other.result(10)["total"], [6, 15])
+
+
+def test_more_combinations_of_outputs_than_are_prepared_are_answered_alike(load, saved_models, monkeypatch):
+    from experiments_manager.serving import servable
+
+    monkeypatch.setattr(servable, "MAX_CALLABLES", 0)
+    model = load(saved_models.linear)
+    twice = model.signatures["twice"]
+    for outputs in (("total",), ("y",), ("y", "total")):
+        assert model.run(twice, {"x": X}, list(outputs)).keys() == set(outputs)
+    np.testing.assert_array_equal(model.run(twice, {"x": X}, ("total",))["total"], [6, 15])
+
+
+def test_closing_waits_for_the_calls_that_are_running(load, saved_models):
+    model = load(saved_models.linear)
+    signature = model.signatures["serving_default"]
+    model.prepare(signature)
+    key = ("serving_default", ("y",))
+    running, go_on, call = threading.Event(), threading.Event(), model._callables[key]
+
+    def slow(*arguments):
+        running.set()
+        assert go_on.wait(10)
+        return call.function(*arguments)
+
+    model._callables[key] = dataclasses.replace(call, function=slow)
+    with ThreadPoolExecutor(2) as pool:
+        answer = pool.submit(run, model, x=X)
+        assert running.wait(10)
+        closing = pool.submit(model.close)
+        with pytest.raises(TimeoutError):
+            closing.result(0.1)
+        go_on.set()
+        closing.result(10)
+    np.testing.assert_array_equal(answer.result()["y"], 2 * X + 1)
 
 
 @pytest.mark.parametrize(
