@@ -35,7 +35,7 @@ class LiteModel:
     runtime = "TFLite"
 
     def __init__(self, file: Path, interpreter: Any, copies: int) -> None:
-        self._file, self._copies = file, copies
+        self._file, self._copies, self._closed = file, copies, False
         self._free: queue.LifoQueue[Any] = queue.LifoQueue()
         for _ in range(copies - 1):
             self._free.put(None)  # one that is not made yet
@@ -63,15 +63,19 @@ class LiteModel:
         return {name: _plain(found[name]) for name in outputs}
 
     def close(self) -> None:
-        """Frees the interpreters."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._free.get_nowait()
+        """Waits for calls that are running, whose callers may have given up, and frees the interpreters."""
+        self._closed = True
+        for _ in range(self._copies):
+            self._free.get()
+        for _ in range(self._copies):
+            self._free.put(None)  # for those that wait for one, which are told that there is none any more
 
     @contextlib.contextmanager
     def _borrowed(self) -> Iterator[Any]:
         interpreter = self._free.get()
         try:
+            if self._closed:
+                raise ServingError(Code.UNAVAILABLE, f"{self._file} is not served any more")
             interpreter = interpreter or _interpreter(self._file)
             yield interpreter
         finally:

@@ -1,6 +1,7 @@
 """TensorFlow Lite models, by LiteRT; compared with TensorFlow."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 
 import numpy as np
 import pytest
@@ -114,3 +115,25 @@ def test_the_server_takes_it_where_it_is_preferred_or_alone(lite_file, saved_mod
         assert server.post("/v1/models/both:predict", ask).json == {"predictions": [[3.0, 3.0, 3.0]]}
         shape = server.get("/v1/models/both/metadata").json["metadata"]["signature_def"]["signature_def"]
         assert shape["serving_default"]["inputs"]["x"]["dtype"] == "DT_FLOAT"
+
+
+def test_closing_waits_for_a_call_that_is_running_and_later_calls_are_refused(lite_file):
+    model = LiteModel.load(lite_file, copies=1)
+    running, go_on = threading.Event(), threading.Event()
+
+    def call():
+        with model._borrowed():
+            running.set()
+            assert go_on.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        calling = pool.submit(call)
+        assert running.wait(10)
+        closing = pool.submit(model.close)
+        with pytest.raises(TimeoutError):
+            closing.result(0.1)
+        go_on.set()
+        calling.result(10)
+        closing.result(10)
+        with pytest.raises(ServingError, match="is not served any more"):
+            pool.submit(run, model, x=X).result(10)
