@@ -36,6 +36,7 @@ from experiments_manager.serving.rest_requests import (
     Call,
     decompressed,
     parse_path,
+    unpacked_limit,
 )
 from experiments_manager.serving.security import UNAUTHENTICATED, Tls, Tokens
 from experiments_manager.serving.signatures import DEFAULT_SIGNATURE
@@ -49,6 +50,8 @@ _http_logger.setLevel(logging.CRITICAL)  # it would tell of every client that se
 
 _LARGE = 1 << 18
 """Bytes of JSON, or values, from which they are read and written in a thread, so that other requests go on."""
+_LARGE_PACKED = 1 << 12
+"""The same for bytes that are compressed, which may become a thousand times as many."""
 _CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, GET",
@@ -65,7 +68,7 @@ class RestOptions:
         port: TCP port, 0 for any that is free.
         tls: Key and certificates; plain HTTP without.
         timeout_seconds: Longest time for an answer, 0 for any; beyond, DEADLINE_EXCEEDED.
-        max_body_bytes: Largest body of a request.
+        max_body_bytes: Largest body of a request; `rest_requests.unpacked_limit` says more of compressed ones.
         cors: Whether pages from other origins may read the answers.
         metrics_path: Where Prometheus finds the metrics; `None` for nowhere.
     """
@@ -145,37 +148,33 @@ class RestServer:
                 return web.Response(headers=headers)
             if self._tokens is not None and not self._tokens.accepts(request.headers.get("Authorization")):
                 raise ServingError(Code.UNAUTHENTICATED, UNAUTHENTICATED)
-            body = await self._body(request)  # whatever is asked, so that the connection can be used again
+            body = await self._read(request)  # whatever is asked, so that the connection can be used again
             if path == self._options.metrics_path:
                 return web.Response(text=self._metrics.page(), content_type=metrics.CONTENT_TYPE, headers=headers)
             if not path.lower().startswith("/v1/"):
                 raise ServingError(Code.NOT_FOUND, f"There is nothing at {path}. Expected /v1/models/NAME.")
-            text = await self._called(parse_path(request.method, path), body)
+            encoding = request.headers.get("Content-Encoding", "identity").lower()
+            text = await self._called(parse_path(request.method, path), body, encoding)
             return web.Response(text=text, content_type="application/json", headers=headers)
         except BodyTooLargeError as error:
             return _error(error, 413, headers)
         except ServingError as error:
             return _error(error, HTTP_STATUS[error.code], headers)
 
-    async def _body(self, request: web.Request) -> bytes:
+    async def _read(self, request: web.Request) -> bytes:
         try:
-            body = await request.read()
+            return await request.read()
         except web.HTTPRequestEntityTooLarge as error:
             raise BodyTooLargeError(self._options.max_body_bytes) from error
-        encoding = request.headers.get("Content-Encoding", "identity").lower()
-        if encoding in ("identity", ""):
-            return body
-        limit = self._options.max_body_bytes
-        return await _maybe_in_thread(len(body) > _LARGE // 8, decompressed, body, encoding, limit)
 
-    async def _called(self, call: Call, body: bytes) -> str:
+    async def _called(self, call: Call, body: bytes, encoding: str) -> str:
         """Does what a path asks for, in time, and counts it."""
         started = time.perf_counter()
         status = Code.OK
         try:
             with self._handlers.admitted():
                 limit = self._options.timeout_seconds or None
-                return await asyncio.wait_for(self._services[call.method](self, call.ref, body), limit)
+                return await asyncio.wait_for(self._answered(call, body, encoding), limit)
         except ServingError as error:
             status = error.code
             raise
@@ -191,6 +190,12 @@ class RestServer:
             model = call.ref.name if call.ref.name in self._handlers.manager.names else ""
             api = API_NAMES[call.method]
             self._metrics.observe_request(model, api, "REST", status.name, time.perf_counter() - started)
+
+    async def _answered(self, call: Call, body: bytes, encoding: str) -> str:
+        if body and encoding not in ("identity", ""):
+            limit = unpacked_limit(len(body), self._options.max_body_bytes)
+            body = await _maybe_in_thread(len(body) > _LARGE_PACKED, decompressed, body, encoding, limit)
+        return await self._services[call.method](self, call.ref, body)
 
     async def _predict(self, ref: ModelRef, body: bytes) -> str:
         large = len(body) > _LARGE

@@ -44,11 +44,24 @@ _POST = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNOREC
 _GET = re.compile(_MODEL + r"(?:/(?P<method>metadata))?", re.IGNORECASE | re.ASCII)
 
 
+ALWAYS_UNPACKED = 32 * 2**20
+"""Bytes that a compressed body may have once it is unpacked, however small it came."""
+UNPACKED_RATIO = 16
+"""Beyond these, how many times as large as it came it may become; JSON of numbers grows three to ten times."""
+_SLICE = 1 << 16
+
+
 class BodyTooLargeError(ServingError):
     """A body has, or would have, more bytes than are taken."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(Code.RESOURCE_EXHAUSTED, f"The body is too large. Expected at most {limit} bytes.")
+    def __init__(self, limit: int, *, unpacked: bool = False) -> None:
+        text = f"The body is too large. Expected at most {limit} bytes."
+        if unpacked:
+            text = (
+                f"The body is too large once it is unpacked. Expected at most {limit} bytes. "
+                "Send fewer samples at once, or send it without Content-Encoding."
+            )
+        super().__init__(Code.RESOURCE_EXHAUSTED, text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +93,22 @@ def parse_path(method: str, path: str) -> Call:
     return Call(ModelRef(urllib.parse.unquote(found["name"]), version, label), found["method"] or "")
 
 
+def unpacked_limit(packed: int, largest: int) -> int:
+    """Gives the bytes that a body of so many bytes may unpack to.
+
+    A kilobyte of zeros is a megabyte unpacked, which as JSON takes some twenty times as much again; so what a small
+    request can take is bounded by its own size, and `largest`, the limit for any body, counts as well.
+    """
+    return min(largest, max(ALWAYS_UNPACKED, UNPACKED_RATIO * packed))
+
+
 def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
     """Undoes a `Content-Encoding`, and stops where more comes out than is allowed.
+
+    Args:
+        body: What came.
+        encoding: `gzip` or `deflate`.
+        limit: Bytes that may come out.
 
     Raises:
         ServingError: INVALID_ARGUMENT for what is no such encoding; `BodyTooLargeError`.
@@ -90,12 +117,17 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
     if window is None:
         raise invalid_argument(f"Content-Encoding {encoding[:40]} is not known. Expected gzip, deflate, or none.")
     decompressor = zlib.decompressobj(window)
+    plain = bytearray()
+    packed = memoryview(body)
     try:
-        plain = decompressor.decompress(body, limit + 1)
+        for start in range(0, len(body), _SLICE):
+            plain += decompressor.decompress(packed[start : start + _SLICE], limit + 1 - len(plain))
+            if len(plain) > limit:
+                raise BodyTooLargeError(limit, unpacked=True)
+            if decompressor.eof:
+                break
     except zlib.error as error:
         raise invalid_argument(f"The body is not what its Content-Encoding says: {error}") from error
-    if len(plain) > limit:
-        raise BodyTooLargeError(limit)
     if not decompressor.eof:
         raise invalid_argument(f"The body is not what its Content-Encoding says: {encoding} that is cut short")
-    return plain
+    return bytes(plain)

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import math
+import random
 import zlib
 
 import pytest
@@ -318,6 +319,55 @@ def test_a_body_that_grows_too_large_when_it_is_decompressed_is_refused(strict_s
     packed = gzip.compress(b" " * 10_000_000)[:1990]
     answer = strict_server.post(f"{LINEAR}:predict", packed, headers={"Content-Encoding": "gzip"})
     assert (answer.status, "Expected at most 2000 bytes" in answer.error) == (413, True)
+
+
+def test_a_small_body_cannot_take_gigabytes_by_growing(model_server):
+    packed = gzip.compress(b'{"instances": [' + b" " * (33 * 2**20) + b"[1, 2, 3]]}")
+    assert len(packed) < 2**16
+    answer = model_server.post(f"{LINEAR}:predict", packed, headers={"Content-Encoding": "gzip"})
+    assert answer.status == 413
+    assert answer.error == (
+        f"The body is too large once it is unpacked. Expected at most {32 * 2**20} bytes. Send fewer samples at once, "
+        "or send it without Content-Encoding."
+    )
+
+
+@pytest.mark.parametrize(
+    ("packed", "largest", "limit"),
+    [
+        (10, 2**31, 32 * 2**20),  # a small body may grow a lot
+        (10 * 2**20, 2**31, 160 * 2**20),  # a large one as text with numbers does
+        (10 * 2**20, 2**20, 2**20),  # none beyond what is taken without compression
+    ],
+)
+def test_what_a_body_may_unpack_to_follows_from_its_size(packed, largest, limit):
+    from experiments_manager.serving.rest_requests import unpacked_limit
+
+    assert unpacked_limit(packed, largest) == limit
+
+
+def test_a_body_may_unpack_to_just_the_limit():
+    from experiments_manager.serving.rest_requests import BodyTooLargeError, decompressed
+
+    plain = random.Random(0).randbytes(300_000)  # more than what is unpacked in one go
+    packed = gzip.compress(plain) + b"what follows is nobody's business"
+    assert decompressed(packed, "gzip", len(plain)) == plain
+    with pytest.raises(BodyTooLargeError, match="Expected at most 299999 bytes"):
+        decompressed(packed, "gzip", len(plain) - 1)
+
+
+def test_a_compressed_body_is_not_unpacked_for_a_request_that_is_too_many(strict_server, monkeypatch):
+    from experiments_manager.serving import rest
+
+    unpacked = []
+    monkeypatch.setattr(rest, "decompressed", lambda *arguments: unpacked.append(arguments))
+    packed, headers = gzip.compress(b'{"instances": [[1, 2, 3]]}'), {"Content-Encoding": "gzip"}
+    strict_server.server.handlers.in_flight += 1
+    try:
+        assert strict_server.post(f"{LINEAR}:predict", packed, headers=headers).status == 429
+    finally:
+        strict_server.server.handlers.in_flight -= 1
+    assert unpacked == []
 
 
 def test_metrics_stand_where_the_monitoring_file_says(strict_server):
