@@ -25,17 +25,20 @@ class Servable:
         model_name: Second name of the signature, beside `serving_default`.
         variables: The variables that the function reads, in a fixed order.
         root: What is saved; it tracks the variables, and tables and other resources that the function uses.
+        order: Names of the inputs in the order of a flattened batch; TensorFlow sorts those of the function.
     """
 
     function: Any
     model_name: str
     variables: list[tf.Variable]
     root: tf.Module
+    order: list[str]
 
     @property
     def inputs(self) -> dict[str, tf.TensorSpec]:
-        """Input specs by name."""
-        return dict(self.function.structured_input_signature[1])
+        """Input specs by name, in `order`."""
+        specs = self.function.structured_input_signature[1]
+        return {name: specs[name] for name in self.order}
 
     def __call__(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Runs the function on named tensors."""
@@ -88,7 +91,7 @@ def servable_from_model(
         ExportError: If there are more or fewer names than tensors, or the model cannot be traced.
     """
     leaves = tf.nest.flatten(batch_x)
-    names = _checked(input_names, _input_names(model, batch_x), "input_names", len(leaves))
+    names = input_names_of(model, batch_x, input_names)
     specs = {
         name: tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype, name=name)
         for name, leaf in zip(names, leaves, strict=True)
@@ -152,7 +155,7 @@ def _trace(
     root = tf.Module()
     root.captured = _in_order(concrete.variables, model)
     root.resources = _resources(concrete, model, owner)
-    return Servable(_with_named_outputs(concrete), model_name, list(root.captured), root)
+    return Servable(_with_named_outputs(concrete), model_name, list(root.captured), root, list(specs))
 
 
 def _in_order(variables: Sequence[tf.Variable], model: keras.Model) -> list[tf.Variable]:
@@ -202,11 +205,26 @@ def _ones(spec: tf.TensorSpec, samples: int) -> tf.Tensor:
     return tf.fill(shape, "") if spec.dtype == tf.string else tf.ones(shape, spec.dtype)
 
 
-def _input_names(model: keras.Model, batch_x: Any) -> list[str]:
+def input_names_of(model: keras.Model, batch_x: Any, wanted: Sequence[str] | None = None) -> list[str]:
+    """Names of a served model's inputs, in the order of the flattened `batch_x`.
+
+    Args:
+        model: The model.
+        batch_x: A batch of inputs, or its specs, nested as the model takes them.
+        wanted: The setting `input_names`.
+
+    Raises:
+        ExportError: There are more or fewer wanted names than inputs.
+    """
+    return _checked(wanted, _own_input_names(model, batch_x), "input_names", len(tf.nest.flatten(batch_x)))
+
+
+def _own_input_names(model: keras.Model, batch_x: Any) -> list[str]:
     if isinstance(batch_x, dict):
         return [str(key) for key in sorted(batch_x)] if all(not tf.nest.is_nested(v) for v in batch_x.values()) else []
-    inputs = getattr(model, "inputs", None)
-    return [_own_name(tensor, "input", number) for number, tensor in enumerate(inputs)] if inputs else []
+    inputs = getattr(model, "inputs", None) or []
+    names = [_own_name(tensor, number, len(inputs)) for number, tensor in enumerate(inputs)]
+    return names if len(set(names)) == len(names) else []
 
 
 def output_names_of(model: keras.Model, outputs: Any) -> list[str]:
@@ -220,10 +238,12 @@ def output_names_of(model: keras.Model, outputs: Any) -> list[str]:
     return list(names) if names and len(set(names)) == len(names) else []
 
 
-def _own_name(tensor: Any, default: str, number: int) -> str:
+def _own_name(tensor: Any, number: int, count: int) -> str:
     """The name that the user gave an input, or a plain one where Keras made it up (`keras_tensor_12`)."""
     name = tensor.name.split(":")[0].split("/")[0]
-    return default if re.fullmatch(r"(keras_tensor|input_layer|input)(_\d+)?", name) and number == 0 else name
+    if count == 1:
+        return "input" if re.fullmatch(r"(keras_tensor|input_layer|input)(_\d+)?", name) else name
+    return f"input_{number}" if re.fullmatch(r"(keras_tensor|input_layer)(_\d+)?", name) else name
 
 
 def _checked(wanted: Sequence[str] | None, own: list[str], setting: str, count: int) -> list[str]:

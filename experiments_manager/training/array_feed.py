@@ -183,7 +183,14 @@ class ArrayFeed(Feed):
 
     def as_dataset(self) -> tf.data.Dataset:
         """The data as a hook may want to see it: in batches, not shuffled and not augmented."""
-        return tf.data.Dataset.from_tensor_slices(self.arrays).batch(self.batch_size)
+        return tf.data.Dataset.from_tensor_slices(_without_lists(self.arrays)).batch(self.batch_size)
+
+
+def _without_lists(nest: Any) -> Any:
+    """The same with tuples in the place of lists, which `tf.data` would make one tensor of."""
+    if isinstance(nest, Mapping):
+        return {key: _without_lists(part) for key, part in nest.items()}
+    return tuple(map(_without_lists, nest)) if isinstance(nest, list | tuple) else nest
 
 
 class AugmentedFeed(Feed):
@@ -223,7 +230,7 @@ class AugmentedFeed(Feed):
         def sample(epoch: tf.Tensor, row: tf.Tensor) -> Any:
             parts = tf.nest.map_structure(lambda leaf: None if leaf is None else tf.gather(leaf, row), plain.arrays)
             number = tf.cast(epoch, tf.int64) * samples + tf.cast(row, tf.int64)
-            return augmented(self._augment, parts, tf.stack([tf.constant(key, tf.int64), number]))
+            return _without_lists(augmented(self._augment, parts, tf.stack([tf.constant(key, tf.int64), number])))
 
         def epoch_samples(epoch: tf.Tensor) -> tf.data.Dataset:
             order = epoch_order(samples, self._seed, epoch) if self._shuffle else tf.range(samples)

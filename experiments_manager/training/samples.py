@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from experiments_manager.export.servable import input_names_of
 from experiments_manager.settings import Settings
 from experiments_manager.training.building import feed_for
 from experiments_manager.training.compiling import compiled_model
@@ -44,7 +45,7 @@ def split_samples(
             "Return the data, name a source with --from, or write a `client` hook.",
             settings.location("dataset"),
         )
-    names = _names_of_parts(settings, feed, inputs)
+    names = _names_of_parts(settings, feed, split, inputs)
     with settings.active():
         dataset = feed.as_dataset()
         for batch in dataset if feed.steps is None else dataset.take(feed.steps):
@@ -57,21 +58,25 @@ def _x(batch: Any) -> Any:
     return batch[0] if isinstance(batch, tuple) else batch
 
 
-def _names_of_parts(settings: Settings, feed: Feed, inputs: Sequence[str]) -> Sequence[str]:
-    """Finds the name of each tensor in the flattened `x`."""
+def _names_of_parts(settings: Settings, feed: Feed, split: str, inputs: Sequence[str]) -> Sequence[str]:
+    """Finds the name of each tensor in the flattened `x`: its key in a dictionary, else that of its place."""
     x = _x(feed.spec)
-    count = len(tf.nest.flatten(x))
-    if isinstance(x, dict) and set(inputs) <= set(x):
-        return sorted(x)  # the order in which a dictionary is flattened
-    if count == len(inputs) == 1:
+    parts = len(tf.nest.flatten(x))
+    keys = sorted(x) if isinstance(x, dict) and len(x) == parts else []
+    if keys and set(inputs) <= set(keys):
+        return keys  # a dictionary is flattened in this order
+    if parts == len(inputs) == 1:
         return inputs
-    if settings.input_names and set(settings.input_names) == set(inputs) and count == len(inputs):
+    if parts == len(inputs) and set(settings.input_names or ()) == set(inputs):
         return settings.input_names
-    own = [tensor.name for tensor in getattr(compiled_model(settings, feed), "inputs", None) or []]
-    if set(own) == set(inputs) and count == len(own):
-        return own
+    if parts == len(inputs) and not keys:
+        names = input_names_of(compiled_model(settings, feed), x)
+        if set(names) == set(inputs):
+            return names
+    given = f"the parts {', '.join(map(str, keys))}" if keys else "1 part" if parts == 1 else f"{parts} parts"
     raise DataError(
-        f"dataset: x has {count} parts, and the served model has the inputs {', '.join(inputs)}; nobody can tell which "
-        "goes where. Name the parts in a dictionary, set `input_names`, or write a `client` hook.",
+        f"dataset: x of the {split} split does not fit the served model. Expected its inputs {', '.join(inputs)}, got "
+        f"{given}. Give x as a dictionary by these names or as a tuple in the order of the model's inputs, set "
+        "`input_names`, or write a `client` hook.",
         settings.location("dataset"),
     )

@@ -120,5 +120,16 @@ def test_weights_pass_augmentation_unchanged():
     assert weights.numpy().tolist() == [0.0, 0.5, 1.0, 1.5]
 
 
+def test_a_list_of_inputs_stays_several_inputs_in_a_pipeline():
+    data = ([X, 2 * X], Y)
+    for made in (feed(data, shuffle=False), feed(data, shuffle=False, augment=lambda x, y, seed: [x[0], x[1] + 1.0])):
+        for (left, right), y in made.as_dataset():
+            np.testing.assert_array_equal(left[:, 0], y)
+            np.testing.assert_array_equal(right[:, 0], 2 * y)
+    (left, right), y = made.take(made.open(0), tf.constant(0))
+    np.testing.assert_array_equal(left[:, 0], y)
+    np.testing.assert_array_equal(right[:, 0], 2 * y + 1)
+
+
 def test_no_data_is_no_feed():
     assert feed(None) is None
