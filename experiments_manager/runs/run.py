@@ -14,11 +14,14 @@ import dataclasses
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments_manager.runs import atomic
 from experiments_manager.runs.errors import RunError, explain
 from experiments_manager.runs.manifest import read_manifest, update_manifest
+
+if TYPE_CHECKING:
+    from experiments_manager.runs.snapshot import Snapshot
 
 MANIFEST = "run.json"
 SETTINGS = "settings"
@@ -153,12 +156,7 @@ class Run:
         start = _now()
         snapshot = take_snapshot(self.settings_dir, settings_file, model_file, search_roots)
         git = describe_git(Path(settings_file), snapshot.sources)
-        try:
-            self.git_diff.unlink(missing_ok=True)  # left by a start that was killed
-            if git is not None and git.diff:
-                atomic.write_bytes(self.git_diff, git.diff)
-        except OSError as error:
-            raise explain(error, "write", self.git_diff) from error
+        self._write_git_diff(git.diff if git is not None else b"")
         self.update(
             state="running",
             error=None,
@@ -167,9 +165,7 @@ class Run:
             hparams=hparams or {},
             settings=settings or {},
             seed=seed,
-            settings_file=f"{SETTINGS}/{snapshot.settings_file}",
-            model_file=None if snapshot.model_file is None else f"{SETTINGS}/{snapshot.model_file}",
-            files=[f"{SETTINGS}/{file}" for file in snapshot.files],
+            **_snapshot_fields(snapshot),
             git=None if git is None else git.as_fields(),
             packages=installed_packages(),
             host=describe_host(),
@@ -177,6 +173,14 @@ class Run:
             start=start,
             **fields,
         )
+
+    def _write_git_diff(self, diff: bytes) -> None:
+        try:
+            self.git_diff.unlink(missing_ok=True)  # left by a start that was killed
+            if diff:
+                atomic.write_bytes(self.git_diff, diff)
+        except OSError as error:
+            raise explain(error, "write", self.git_diff) from error
 
     def mark_resumed(self, **fields: Any) -> None:
         """Say in run.json that the run goes on: `running` again, without error and end.
@@ -206,6 +210,15 @@ class Run:
         if "seconds" not in fields:
             fields["seconds"] = _seconds_since_start(self.manifest, end)
         self.update(**{"state": state, "end": end, **fields})
+
+
+def _snapshot_fields(snapshot: Snapshot) -> dict[str, Any]:
+    """What run.json says of the snapshot: its files, relative to the run folder."""
+    return {
+        "settings_file": f"{SETTINGS}/{snapshot.settings_file}",
+        "model_file": None if snapshot.model_file is None else f"{SETTINGS}/{snapshot.model_file}",
+        "files": [f"{SETTINGS}/{file}" for file in snapshot.files],
+    }
 
 
 def _seconds_since_start(manifest: dict[str, Any], end: str) -> float | None:

@@ -61,36 +61,21 @@ def make_feed(
         DataError: If the data is empty, ragged in length, holds NaN, or is of a kind that cannot be fed.
     """
     data = build(0)
+    common = {"split": split, "seed": seed, "steps_per_epoch": steps_per_epoch, "augment": augment}
     if data is None:
         return None
     if isinstance(data, tf.data.Dataset):
-        return stream_feed.StreamFeed(
-            data,
-            build,
-            split=split,
-            seed=seed,
-            steps_per_epoch=steps_per_epoch,
-            likely_steps=likely_steps,
-            augment=augment,
-            rebuild=rebuild,
-            varies=varies,
-        )
+        return stream_feed.StreamFeed(data, build, likely_steps=likely_steps, rebuild=rebuild, varies=varies, **common)
     if isinstance(data, keras.utils.PyDataset):
-        return indexed_feed.IndexedFeed(
-            data, split=split, seed=seed, shuffle=shuffle, steps_per_epoch=steps_per_epoch, augment=augment
-        )
+        return indexed_feed.IndexedFeed(data, shuffle=shuffle, **common)
     arrays = array_feed.as_arrays(data, split, allow_nan=allow_nan)
-    make = array_feed.ArrayFeed if augment is None else array_feed.AugmentedFeed
-    options = {"augment": augment} if augment is not None else {}
-    return make(
-        arrays,
-        split=split,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        seed=seed,
-        steps_per_epoch=steps_per_epoch,
-        **options,
-    )
+    return _array_feed(arrays, batch_size=batch_size, shuffle=shuffle, **common)
+
+
+def _array_feed(arrays: Any, *, augment: Callable[..., Any] | None, **options: Any) -> Feed:
+    if augment is None:
+        return array_feed.ArrayFeed(arrays, **options)
+    return array_feed.AugmentedFeed(arrays, augment=augment, **options)
 
 
 def peek(validation: Feed | None, train: Feed) -> Any:
