@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments_manager.serving.errors import ServerStartError
-from experiments_manager.serving.launch import Engine, Service, check_ports, choose_engine, command
+from experiments_manager.serving.launch import BINARY, Engine, Service, check_ports, choose_engine, command
 from experiments_manager.serving.model_folders import Target, find_target, wait_for_version
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def serve(path: Path | str, options: ServeOptions | None = None, tell: Callable[
     from experiments_manager.serving.external import run_external
 
     if _setting(target, "max_in_flight"):
-        tell(f"{engine.value} takes any number of requests at once; the run's setting max_in_flight does not count.")
+        tell(f"{BINARY} takes any number of requests at once; the run's setting max_in_flight does not count.")
     line = command(engine, service, options.image)
     tell(f"Starting {shlex.join(line)}")
     tell("It listens on every network interface of this machine; `--engine embedded` on the loopback address alone.")
@@ -103,7 +103,7 @@ def service_of(target: Target, options: ServeOptions, engine: Engine = Engine.EM
         ServerStartError: The engine cannot do what is asked for.
     """
     if engine != Engine.EMBEDDED:
-        _refuse_what_only_ours_can(options, engine)
+        _refuse_what_only_ours_can(options)
     setup = target.setup
     default_grpc, default_rest = (setup.port, setup.rest_port) if setup else (GRPC_PORT, REST_PORT)
     return Service(
@@ -134,17 +134,17 @@ def _flags(target: Target, options: ServeOptions, engine: Engine) -> list[str]:
     return flags
 
 
-def _refuse_what_only_ours_can(options: ServeOptions, engine: Engine) -> None:
+def _refuse_what_only_ours_can(options: ServeOptions) -> None:
     if options.auth_token_file:
         raise ServerStartError(
-            f"{engine.value} knows no tokens, so it would answer everybody. Expected no --auth-token-file, got "
+            f"{BINARY} knows no tokens, so it would answer everybody. Expected no --auth-token-file, got "
             f"{options.auth_token_file}. Use `--engine embedded`, or TLS with client certificates."
         )
     for name, instead in LIMITS.items():
         if (value := getattr(options, name)) is not None:
             flag = f"--{name.replace('_', '-')}"
             raise ServerStartError(
-                f"{engine.value} has no flag for this limit: {instead}. Expected no {flag}, got {value}. "
+                f"{BINARY} has no flag for this limit: {instead}. Expected no {flag}, got {value}. "
                 "Leave it away, or use `--engine embedded`."
             )
 

@@ -184,6 +184,18 @@ def test_what_cannot_be_served_is_bad_input(arguments, message, tmp_path, capsys
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("limit", ["--max-message-bytes", "--max-in-flight"])
+def test_a_limit_is_bad_input_for_the_program_that_has_no_flag_for_it(limit, tmp_path, capsys, monkeypatch):
+    (tmp_path / "models" / "1").mkdir(parents=True)
+    program = tmp_path / "tensorflow_model_server"
+    program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run(["serve", str(tmp_path / "models"), limit, "7", "--prefer-tflite-model"]) == 2
+    said = capsys.readouterr().err
+    assert "tensorflow_model_server has no flag for this limit" in said
+    assert f"Expected no {limit}, got 7. Leave it away, or use `--engine embedded`." in said
+
+
 def test_a_finished_run_without_a_version_is_named_with_its_folder(tmp_path, capsys):
     made = create_run(tmp_path, "line", run_name="line")
     made.update(state="finished")

@@ -214,7 +214,10 @@ def test_limits_come_from_the_command_line_then_the_run_then_the_engines_default
         return dict(flag.removeprefix("--").split("=") for flag in flags)
 
     assert limits(models) == {}
-    assert limits(models, max_in_flight=3) == {"max_in_flight": "3"}
+    assert limits(models, max_in_flight=3, prefer_tflite_model=True) == {
+        "max_in_flight": "3",
+        "prefer_tflite_model": "true",
+    }
     run.update(settings={"max_message_bytes": 1000, "max_in_flight": 8})
     assert limits(run.path) == {"max_message_bytes": "1000", "max_in_flight": "8"}
     assert limits(run.path, max_in_flight=0) == {"max_message_bytes": "1000", "max_in_flight": "0"}
