@@ -112,15 +112,24 @@ class RestServer:
         application.router.add_route("*", "/{path:.*}", self._answer)
         return application
 
-    async def start(self) -> None:
+    async def start(self, grace: float = 10.0) -> None:
         """Begins to listen.
+
+        Args:
+            grace: Seconds for which requests in flight may go on when it is stopped.
 
         Raises:
             ServerStartError: The port cannot be had.
         """
         options = self._options
         # aiohttp waits for ever for the end of a compressed body that is cut short, so we decompress bodies ourselves.
-        self._runner = web.AppRunner(self.application(), access_log=None, logger=_http_logger, auto_decompress=False)
+        self._runner = web.AppRunner(
+            self.application(),
+            access_log=None,
+            logger=_http_logger,
+            auto_decompress=False,
+            shutdown_timeout=grace / 2,  # it waits for a request twice
+        )
         await self._runner.setup()
         tls = options.tls.ssl_context() if options.tls else None
         site = web.TCPSite(self._runner, options.host, options.port, ssl_context=tls)

@@ -8,13 +8,14 @@ import dataclasses
 import gc
 import logging
 import os
-import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from experiments_manager.serving.batching import BatchingOptions, Scheduler
+from experiments_manager.serving.ending import end_process, on_signal
 from experiments_manager.serving.errors import ServerStartError, ServingError
 from experiments_manager.serving.grpc_server import GrpcOptions, GrpcServer
 from experiments_manager.serving.handlers import Handlers
@@ -25,6 +26,10 @@ from experiments_manager.serving.threads import Threads, lower_priority
 from experiments_manager.serving.versions import ModelConfig, State, VersionStatus
 
 logger = logging.getLogger(__name__)
+
+PATIENCE = 3.0
+"""Seconds after the grace time in which models may end the calls whose clients were given up."""
+_BAD_INPUT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +47,7 @@ class ServerOptions:
         prefer_tflite: Whether `model.tflite` is taken where a version has one.
         read_configs: Reads the models anew, for a configuration file that is looked at again and again.
         config_poll_seconds: Seconds between two such readings; 0 for none.
-        rest: Makes the REST server from (handlers, metrics); it has the coroutines `start()` and `stop()`, and `port`.
+        rest: Makes the REST server from (handlers, metrics); see `rest.RestServer`.
         grace_seconds: How long requests in flight may go on after a signal to end.
     """
 
@@ -109,20 +114,44 @@ class Server:
             await self.grpc.start()
             await self.grpc.set_serving(self.manager.ready)
         if self.rest is not None:
-            await self.rest.start()
+            await self.rest.start(self._options.grace_seconds)
         if self._options.read_configs and self._options.config_poll_seconds > 0:
             self._tasks.append(self._loop.create_task(self._follow_configs()))
 
-    async def stop(self) -> None:
-        """Lets requests in flight finish and ends everything."""
+    async def stop(self) -> bool:
+        """Lets requests in flight finish and ends everything.
+
+        Returns:
+            Whether all has ended. `False` where a version still runs a call, or is still being loaded, some seconds
+            after the grace time; the log says which. It goes on then, in threads that nobody waits for.
+        """
+        deadline = self._loop.time() + self._options.grace_seconds + PATIENCE
         for task in self._tasks:
             task.cancel()
-        if self.grpc is not None:
-            await self.grpc.stop(self._options.grace_seconds)
-        if self.rest is not None:
-            await self.rest.stop()
-        await self._loop.run_in_executor(None, self.manager.close)
-        self.scheduler.close()
+        listening = [self.grpc.stop(self._options.grace_seconds)] if self.grpc is not None else []
+        listening += [self.rest.stop()] if self.rest is not None else []
+        await asyncio.gather(*listening)
+        closed = asyncio.Event()
+        threading.Thread(target=self._close, args=(closed,), name="closing", daemon=True).start()
+        try:
+            await asyncio.wait_for(closed.wait(), deadline - self._loop.time())
+        except asyncio.TimeoutError:
+            self.tell_unfinished()
+            return False
+        return True
+
+    def _close(self, closed: asyncio.Event) -> None:
+        try:
+            self.manager.close()
+            self.scheduler.close()
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(closed.set)
+
+    def tell_unfinished(self) -> None:
+        """Says in the log what keeps the server from ending."""
+        what = ", ".join(self.manager.unfinished()) or "a model still runs a call"
+        logger.error("The server ends without waiting any longer: %s", what)
 
     async def _assign_labels(self) -> None:
         if any(config.labels for config in self._options.models):
@@ -155,8 +184,11 @@ class Server:
 
     def _version_changed(self, name: str, status: VersionStatus) -> None:
         if status.state in (State.AVAILABLE, State.UNLOADING, State.END) and self.grpc is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                asyncio.run_coroutine_threadsafe(self._update_health(), self._loop)
+            update = self._update_health()
+            try:
+                asyncio.run_coroutine_threadsafe(update, self._loop)
+            except RuntimeError:  # the loop has ended
+                update.close()
 
     async def _update_health(self) -> None:
         await self.grpc.set_serving(self.manager.ready)
@@ -194,6 +226,8 @@ def run_server(
 ) -> None:
     """Runs a server until SIGINT or SIGTERM, then lets requests in flight finish.
 
+    Where a model call goes on after the grace time and some seconds, it ends the process all the same.
+
     Args:
         options: What it serves, and where.
         on_ready: Called when it listens.
@@ -203,7 +237,11 @@ def run_server(
         ServerStartError: It cannot be started.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    _run_in_loop(_run(options, on_ready, on_waiting))
+    returned = threading.Event()
+    try:
+        _run_in_loop(_run(options, on_ready, on_waiting, returned))
+    finally:
+        returned.set()
 
 
 def _run_in_loop(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -220,12 +258,29 @@ async def _run(
     options: ServerOptions,
     on_ready: Callable[[Server], None] | None,
     on_waiting: Callable[[dict[str, str]], None] | None,
+    returned: threading.Event,
 ) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
     server = Server(options)
+
+    def end() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(ended.set)
+        if not returned.wait(options.grace_seconds + PATIENCE + 1):  # the loop itself may be inside a model call
+            server.tell_unfinished()
+            end_process(0)
+
+    with on_signal(end):
+        await _serve(server, ended, on_ready, on_waiting)
+
+
+async def _serve(
+    server: Server,
+    ended: asyncio.Event,
+    on_ready: Callable[[Server], None] | None,
+    on_waiting: Callable[[dict[str, str]], None] | None,
+) -> None:
     starting = asyncio.ensure_future(server.start())
     ending = asyncio.ensure_future(ended.wait())
     try:
@@ -242,7 +297,14 @@ async def _run(
     finally:
         for task in (starting, ending):
             task.cancel()
-        await server.stop()
+        if not await server.stop():
+            _end_all_the_same(sys.exc_info()[1])
+
+
+def _end_all_the_same(problem: BaseException | None) -> NoReturn:
+    if problem is not None:  # which nobody will come to tell
+        logger.error("Failed to start server. %s", problem)
+    end_process(0 if problem is None else _BAD_INPUT)
 
 
 def _settle_interpreter() -> None:

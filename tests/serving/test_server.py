@@ -3,6 +3,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import grpc
 import numpy as np
@@ -169,27 +171,124 @@ def test_a_label_in_the_configuration_file_waits_for_its_version(saved_models, b
     assert run_async(asyncio.wait_for(go(), 20)) == 9
 
 
-@pytest.mark.slow
-def test_a_signal_ends_a_server_process_and_leaves_nothing(base_path):
-    script = f"""
-        from pathlib import Path
-        from experiments_manager.serving.grpc_server import GrpcOptions
-        from experiments_manager.serving.server import ServerOptions, run_server
-        from experiments_manager.serving.versions import ModelConfig
+def test_a_call_that_never_ends_does_not_keep_the_server_from_stopping(base_path, run_async, monkeypatch, caplog):
+    from experiments_manager.serving import server as module
+    from experiments_manager.serving.servable import LoadedModel
 
-        options = ServerOptions([ModelConfig("linear", Path({str(base_path)!r}))], GrpcOptions(port=0))
-        run_server(options, on_ready=lambda server: print(server.grpc.port, flush=True))
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    running, go_on = threading.Event(), threading.Event()
+
+    def run(self, signature, inputs, outputs):
+        self._running.append(None)
+        running.set()
+        assert go_on.wait(20)
+        self._running.pop()
+        with self._idle:
+            self._idle.notify_all()
+        return {"y": inputs["x"]}
+
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    monkeypatch.setattr(LoadedModel, "run", run)
+
+    async def go():
+        server = module.Server(options_for(base_path, warm_up=False, grace_seconds=0.2))
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc.port}") as channel:
+            asking = asyncio.ensure_future(channel.unary_unary(PREDICT)(request_bytes()))
+            assert await asyncio.to_thread(running.wait, 10)
+            ended = await server.stop()
+            with pytest.raises(grpc.aio.AioRpcError):
+                await asking
+        return ended
+
     try:
-        port = int(process.stdout.readline())
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            answer = channel.unary_unary(PREDICT)(request_bytes(), timeout=20)
-            assert messages.PredictResponse.FromString(answer).model_spec.version.value == 1
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0, process.stderr.read()
+        assert run_async(go()) is False
     finally:
+        go_on.set()
+    assert "version 1 of linear still runs a call" in caplog.text
+
+
+@pytest.fixture
+def start_process():
+    """Starts a server process that listens for gRPC at a free port; gives the process and the port."""
+    processes = []
+
+    def start(name, base_path, **options):
+        script = f"""
+            from pathlib import Path
+            from experiments_manager.serving.grpc_server import GrpcOptions
+            from experiments_manager.serving.server import ServerOptions, run_server
+            from experiments_manager.serving.versions import ModelConfig
+
+            options = ServerOptions([ModelConfig({name!r}, Path({str(base_path)!r}))], GrpcOptions(port=0), **{options})
+            run_server(options, on_ready=lambda server: print(server.grpc.port, flush=True))
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        return process, int(process.stdout.readline())
+
+    yield start
+    for process in processes:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.slow
+def test_a_signal_ends_a_server_process_and_leaves_nothing(base_path, start_process):
+    process, port = start_process("linear", base_path)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        answer = channel.unary_unary(PREDICT)(request_bytes(), timeout=20)
+        assert messages.PredictResponse.FromString(answer).model_spec.version.value == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0, process.stderr.read()
+
+
+@pytest.fixture
+def endless(tensorflow, tmp_path):
+    """A model that counts to `n`, and the file that it writes before it counts further than anybody can wait for."""
+    tf = tensorflow
+    begun = tmp_path / "begun"
+
+    def count(n):
+        most = tf.reduce_max(n)
+        told = tf.cond(most > 1000, lambda: _touch(tf, begun), lambda: tf.constant(0, tf.int64))
+        with tf.control_dependencies([told]):
+            return {"n": n + tf.while_loop(lambda i: i < most, lambda i: (i + 1,), [told])[0]}
+
+    module = tf.Module()
+    module.serve = tf.function(count, input_signature=[tf.TensorSpec([None], tf.int64, name="n")])
+    tf.saved_model.save(module, str(tmp_path / "endless" / "1"), signatures=module.serve.get_concrete_function())
+    return tmp_path / "endless", begun
+
+
+def _touch(tf, file):
+    with tf.control_dependencies([tf.io.write_file(str(file), "")]):
+        return tf.constant(0, tf.int64)
+
+
+def count_bytes(n):
+    request = messages.raw.PredictRequest()
+    request.model_spec.name = "endless"
+    tensors.to_proto(np.array([n]), request.inputs["n"])
+    return request.SerializeToString()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quick_calls", [0, 40])  # after some of them a model may be called on the event loop
+def test_a_signal_ends_a_server_process_whose_model_never_answers(endless, start_process, quick_calls):
+    base_path, begun = endless
+    process, port = start_process("endless", base_path, grace_seconds=0.5)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ask = channel.unary_unary(PREDICT)
+        for _ in range(quick_calls):
+            ask(count_bytes(3), timeout=20)
+        answer = ask.future(count_bytes(2**62))
+        deadline = time.monotonic() + 20
+        while not begun.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0  # 0.5 s of grace, and less than 5 s in which it would have liked to end tidily
+        assert isinstance(answer.exception(10), grpc.RpcError)
+    assert "version 1 of endless still runs a call" in process.stderr.read()
