@@ -188,9 +188,9 @@ class ArrayFeed(Feed):
 
 def _without_lists(nest: Any) -> Any:
     """The same with tuples in the place of lists, which `tf.data` would make one tensor of."""
-    if isinstance(nest, Mapping):
+    if type(nest) is dict:
         return {key: _without_lists(part) for key, part in nest.items()}
-    return tuple(map(_without_lists, nest)) if isinstance(nest, list | tuple) else nest
+    return tuple(map(_without_lists, nest)) if type(nest) in (list, tuple) else nest
 
 
 class AugmentedFeed(Feed):
