@@ -20,6 +20,22 @@ from experiments_manager.runs import create_run
 pytestmark = pytest.mark.slow
 
 
+BREATHE = """
+import time
+
+import keras
+
+
+class Breathe(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        time.sleep(0.1)
+
+
+callbacks = [Breathe()]
+"""
+"""Leaves the processor to the server now and then, which waits for what a training of little epochs never leaves."""
+
+
 def free_ports():
     with socket.socket() as one, socket.socket() as two:
         one.bind(("127.0.0.1", 0))
@@ -80,6 +96,7 @@ def alive(pid):
 def test_a_model_is_served_while_it_is_trained_and_resumed_and_afterwards_from_where_the_run_was_moved(
     start_command, line_experiment, tmp_path
 ):
+    line_experiment.write_text(line_experiment.read_text() + BREATHE)
     grpc_port, rest_port = free_ports()
     settings = [f"grpc_port={grpc_port}", f"rest_port={rest_port}", "epochs=1000000", "max_message_bytes=2000"]
     settings += ["learning_rate=0.0005", "early_stopping_patience=None"]
