@@ -9,7 +9,8 @@ import logging
 import os
 import time
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,8 @@ Outputs = dict[str, np.ndarray]
 
 INLINE_SECONDS = 1e-3
 """Calls quicker than this run on the event loop while the server has no other request."""
+LONG_SECONDS = 20e-3
+"""A single call that takes longer than this shows that its model is not always quick."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,15 +96,35 @@ class BatchingOptions:
         return next((size for size in self.allowed_batch_sizes if size >= samples), samples)
 
 
+class Call(NamedTuple):
+    """What a request wants to be run.
+
+    Attributes:
+        name: Name of the model, for the metrics.
+        model: What to run; whoever asks holds its lease until there is an answer.
+        signature: One of its signatures.
+        inputs: Checked inputs.
+        outputs: Names of the outputs to compute.
+    """
+
+    name: str
+    model: Model
+    signature: Signature
+    inputs: Arrays
+    outputs: tuple[str, ...]
+
+
 @dataclasses.dataclass(eq=False)
 class Task:
     """One request that waits for its outputs."""
 
     inputs: Arrays
     samples: int
-    future: asyncio.Future[Outputs] | None
+    future: asyncio.Future[Any] | None
     arrived: float
     """When it came, by `time.perf_counter`."""
+    reply: Callable[[Outputs], Any] | None = None
+    """Makes what the request gets of its outputs; `None` gives these."""
 
     @property
     def size(self) -> int:
@@ -125,9 +148,10 @@ class Queue:
     seconds: dict[int, float] = dataclasses.field(default_factory=dict)
     """What a call with a single request took of late, by its size."""
     expected: float = 1.0
-    """Requests that come together, judged by the batches of late."""
+    """Requests that come together, judged by the batches of late; see `follow`."""
+    batch_seconds: float = float("inf")
+    """What a call took of late."""
     calls_here: int = 0
-    gathering: bool = False
     timer: asyncio.TimerHandle | None = None
 
     def is_quick(self, task: Task) -> bool:
@@ -135,8 +159,11 @@ class Queue:
         return self.seconds.get(task.size, float("inf")) < INLINE_SECONDS
 
     def note_seconds(self, task: Task, seconds: float) -> None:
-        """Notes what a call took; follows slowly upwards, for a call that the system interrupted means little."""
-        before = self.seconds.get(task.size, seconds)
+        """Notes what a call took; follows slowly upwards, for a call that the system interrupted means little.
+
+        A call that held up the loop for long counts in full, whatever the reason: the next ones go to a thread.
+        """
+        before = seconds if seconds > LONG_SECONDS else self.seconds.get(task.size, seconds)
         weight = 0.05 if seconds > before else 0.3
         self.seconds[task.size] = before + weight * (min(seconds, 10 * before) - before)
 
@@ -149,9 +176,17 @@ class Batch:
     model: Model
     tasks: list[Task]
     samples: int
+    short: bool = False
+    """Whether it is expected to take so little time that others wait for its end."""
     started: float = 0.0
     seconds: float = 0.0
     results: list[Outputs | BaseException] = dataclasses.field(default_factory=list)
+
+
+def follow(expected: float, count: int) -> float:
+    """Follows how many requests come together: upwards at once, and slowly down to one."""
+    expected = max(count, 0.75 * expected)
+    return expected if expected >= 2 else 1.0
 
 
 def _bytes(array: np.ndarray) -> int:

@@ -21,18 +21,27 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.serving.batches import Batch, BatchingOptions, Outputs, Queue, Task, count_samples, run_batch
+from experiments_manager.serving.batches import (
+    Batch,
+    BatchingOptions,
+    Call,
+    Outputs,
+    Queue,
+    Task,
+    count_samples,
+    follow,
+    run_batch,
+)
 from experiments_manager.serving.errors import Code, ServingError, invalid_argument
-from experiments_manager.serving.signatures import Arrays, Model, Signature
+from experiments_manager.serving.gathering import Arrival, Gathering
+from experiments_manager.serving.signatures import Model
 
-__all__ = ["BatchingOptions", "Scheduler"]
+__all__ = ["BatchingOptions", "Call", "Scheduler"]
 
 PROBE_EVERY = 16
 """One in so many calls on the loop goes the long way nevertheless, to see whether other requests are on their way."""
-QUIET_TURNS = 8
-"""Turns of the event loop without a new request after which a batch leaves."""
-ENOUGH_TURNS = 2
-"""The same where as many requests are there as came together the last time."""
+SHORT_SECONDS = 3e-3
+"""The end of a call of a model whose calls are as short as this is waited for before new requests are looked at."""
 MAX_QUEUES = 256
 """Combinations of signature, outputs and shapes for which a model keeps a queue."""
 
@@ -60,6 +69,15 @@ class Scheduler:
         self._options = options
         self._on_batch, self._on_run = on_batch, on_run
         self._queues: weakref.WeakKeyDictionary[Model, dict[Any, Queue]] = weakref.WeakKeyDictionary()
+        self._gathering = Gathering(
+            self._let_in,
+            lambda: sum(len(found.waiting) for found in self._ready),
+            most=options.max_batch_size if options else 1,
+            wait_for_calls=options is not None and not options.batch_timeout_micros,
+        )
+        self._ready: dict[Queue, None] = {}
+        """Queues from which something may be sent, in the order in which that came about."""
+        self._parts: set[asyncio.Task[None]] = set()
         self._limit = options.num_batch_threads if options else threads or max(4, os.cpu_count() or 1)
         self._jobs: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._threads = [
@@ -69,49 +87,35 @@ class Scheduler:
             thread.start()
 
     async def run(
-        self,
-        name: str,
-        model: Model,
-        signature: Signature,
-        inputs: Arrays,
-        outputs: tuple[str, ...],
-        *,
-        alone: bool = False,
-    ) -> Outputs:
+        self, call: Callable[[], Call], reply: Callable[[Outputs], Any] | None = None, *, alone: bool = False
+    ) -> Any:
         """Runs a request, alone or with others.
 
         Args:
-            name: Name of the model, for the metrics.
-            model: What to run; the caller holds its lease until this returns.
-            signature: One of its signatures.
-            inputs: Checked inputs.
-            outputs: Names of the outputs to compute.
+            call: Gives what to run, when it is the request's turn: to read many requests in a row is several times as
+                quick as to read each when it arrives, in between of other things.
+            reply: Makes what is returned of the outputs, which may be views into those of a whole batch; called for
+                many in a row. Without it the outputs are returned.
             alone: Whether the server has no other request at this moment.
-
-        Returns:
-            The outputs; they may be views into those of a whole batch.
 
         Raises:
             ServingError: INVALID_ARGUMENT for inputs that do not count the same samples or are too many;
-                RESOURCE_EXHAUSTED where too many requests wait; else what the model answered.
+                RESOURCE_EXHAUSTED where too many requests wait; else what `call`, the model or `reply` answered.
         """
-        found = self._queue(name, model, signature, inputs, outputs)
-        samples = count_samples(inputs) if found.merges else 1
-        if found.merges and samples > self._options.max_batch_size:
-            return await self._run_in_parts(name, model, signature, inputs, outputs, samples)
-        task = Task(inputs, samples, None, time.perf_counter())
-        quick = alone and found.is_quick(task)
-        if quick and self._may_run_here(found):
-            return self._run_here(found, model, task)
-        self._refuse_if_full(found, samples)
-        task.future = self._loop.create_future()
-        found.waiting.append(task)
-        found.samples += samples
-        if not found.merges or (alone and not quick):
-            self._send(found)
+        future = self._loop.create_future()
+        if not alone:
+            self._gathering.add(Arrival(call, reply, future, time.perf_counter()))
+            return await future
+        found, task = self._task(call(), reply, future, time.perf_counter())
+        quick = found.is_quick(task)
+        if quick and self._may_run_here(found, task):
+            return self._run_here(found, task)
+        self._enqueue(found, task)
+        if quick and found.merges:
+            self._gathering.begin()
         else:
-            self._begin_to_gather(found)
-        return await task.future
+            self._send_ready()
+        return await future
 
     async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Calls a function that takes long, in a thread that no model needs."""
@@ -124,23 +128,55 @@ class Scheduler:
         for thread in self._threads:
             thread.join()
 
+    # Arrivals
+
+    def _let_in(self, arrived: list[Arrival]) -> None:
+        """Reads requests and puts them into their queues."""
+        for arrival in arrived:
+            if arrival.future.done():  # the client gave up
+                continue
+            try:
+                self._enqueue(*self._task(arrival.call(), arrival.reply, arrival.future, arrival.seconds))
+            except Exception as error:
+                arrival.future.set_exception(error)
+        self._send_ready()
+
+    def _task(
+        self, call: Call, reply: Callable[[Outputs], Any] | None, future: asyncio.Future[Any], arrived: float
+    ) -> tuple[Queue, Task]:
+        found = self._queue(call)
+        samples = count_samples(call.inputs) if found.merges else 1
+        return found, Task(call.inputs, samples, future, arrived, reply)
+
     # Queues
 
-    def _queue(self, name: str, model: Model, signature: Signature, inputs: Arrays, outputs: tuple[str, ...]) -> Queue:
-        key: Any = (signature.name, outputs)
-        merges = self._options is not None and signature.batchable
+    def _queue(self, call: Call) -> Queue:
+        key: Any = (call.signature.name, call.outputs)
+        merges = self._options is not None and call.signature.batchable
         if merges and not self._options.pad_variable_length_inputs:
-            key = (*key, *[array.shape[1:] for array in inputs.values()])
-        queues = self._queues.get(model)
+            key = (*key, *[array.shape[1:] for array in call.inputs.values()])
+        queues = self._queues.get(call.model)
         if queues is None:
-            queues = self._queues[model] = {}
+            queues = self._queues[call.model] = {}
         found = queues.get(key)
         if found is None:
             if len(queues) >= MAX_QUEUES:
                 for idle in [key for key, found in queues.items() if not found.running and not found.waiting]:
                     del queues[idle]
-            found = queues[key] = Queue(weakref.ref(model), signature, outputs, name, merges)
+            found = queues[key] = Queue(weakref.ref(call.model), call.signature, call.outputs, call.name, merges)
         return found
+
+    def _enqueue(self, found: Queue, task: Task) -> None:
+        if self._too_many(found, task):
+            self._split(found, task)
+            return
+        self._refuse_if_full(found, task.samples)
+        found.waiting.append(task)
+        found.samples += task.samples
+        self._ready[found] = None
+
+    def _too_many(self, found: Queue, task: Task) -> bool:
+        return found.merges and task.samples > self._options.max_batch_size
 
     def _refuse_if_full(self, found: Queue, samples: int) -> None:
         """Raises RESOURCE_EXHAUSTED where as many batches wait as may wait."""
@@ -154,21 +190,10 @@ class Scheduler:
                 f"wait for {found.name}; max_enqueued_batches is {self._options.max_enqueued_batches}",
             )
 
-    def _begin_to_gather(self, found: Queue) -> None:
-        if not found.gathering:
-            found.gathering = True
-            self._loop.call_soon(self._gather, found, 0, len(found.waiting))
-
-    def _gather(self, found: Queue, quiet: int, before: int) -> None:
-        """Lets requests come along that have arrived already, but were not read yet: some turns of the loop."""
-        count = len(found.waiting)
-        quiet = quiet + 1 if count == before else 0
-        turns = ENOUGH_TURNS if count >= found.expected > 1 else QUIET_TURNS
-        if count and quiet < turns and found.samples < self._options.max_batch_size:
-            self._loop.call_soon(self._gather, found, quiet, count)
-            return
-        found.gathering = False
-        self._send(found)
+    def _send_ready(self) -> None:
+        ready, self._ready = self._ready, {}
+        for found in ready:
+            self._send(found)
 
     def _send(self, found: Queue) -> None:
         """Sends off what is due: anything if the model is idle, else full batches and those that waited long enough."""
@@ -205,12 +230,13 @@ class Scheduler:
             samples += task.samples
         if not tasks:
             return
-        found.expected = max(len(tasks), 0.75 * found.expected)
-        if found.expected < 2:
-            found.expected = 1.0
+        found.expected = follow(found.expected, len(tasks))
         batch = Batch(found, model, tasks, samples)
         found.running += 1
-        if found.merges and len(tasks) == 1 and found.expected == 1 and found.is_quick(tasks[0]):
+        here = found.merges and len(tasks) == 1 and found.expected == 1 and found.is_quick(tasks[0])
+        batch.short = found.merges and found.batch_seconds < SHORT_SECONDS
+        self._gathering.note_sent(len(tasks), short=batch.short)
+        if here:
             run_batch(batch, self._options)
             self._finish(batch)
         else:
@@ -218,25 +244,25 @@ class Scheduler:
 
     # Calls
 
-    def _may_run_here(self, found: Queue) -> bool:
+    def _may_run_here(self, found: Queue, task: Task) -> bool:
         """Whether a request goes straight to a quick model that nobody else wants, as far as one can see.
 
         While the loop runs a call it reads no other request, so now and then it has to look whether there are some.
         """
-        if found.running or found.waiting or found.expected > 1:
+        if found.running or found.waiting or found.expected > 1 or self._too_many(found, task):
             return False
         found.calls_here += 1
         return found.calls_here % PROBE_EVERY != 0
 
-    def _run_here(self, found: Queue, model: Model, task: Task) -> Outputs:
+    def _run_here(self, found: Queue, task: Task) -> Any:
         """Runs a quick model on the loop: handing the call to a thread and back would take longer than the call."""
-        batch = Batch(found, model, [task], task.samples)
+        batch = Batch(found, found.model(), [task], task.samples)
         run_batch(batch, self._options)
         self._note(batch)
         [result] = batch.results
         if isinstance(result, BaseException):
             raise result
-        return result
+        return task.reply(result) if task.reply else result
 
     def _work(self) -> None:
         while True:
@@ -255,21 +281,20 @@ class Scheduler:
         found = batch.queue
         found.running -= 1
         for task, result in zip(batch.tasks, batch.results, strict=True):
-            if task.future.done():
-                continue
-            if isinstance(result, BaseException):
-                task.future.set_exception(result)
-            else:
-                task.future.set_result(result)
+            if not task.future.done():
+                _answer(task, result)
         self._note(batch)
         if found.waiting:
-            if found.merges:
-                self._begin_to_gather(found)
-            else:
-                self._send(found)
+            self._ready[found] = None
+        self._gathering.note_answered(short=batch.short)
+        if found.waiting and found.merges:
+            self._gathering.begin()
+        elif found.waiting:
+            self._send_ready()
 
     def _note(self, batch: Batch) -> None:
         found = batch.queue
+        found.batch_seconds = min(batch.seconds, 0.9 * found.batch_seconds + 0.1 * batch.seconds)
         if len(batch.tasks) == 1:
             found.note_seconds(batch.tasks[0], batch.seconds)
         if self._on_run is not None:
@@ -278,15 +303,43 @@ class Scheduler:
             waits = [max(0.0, batch.started - task.arrived) for task in batch.tasks]
             self._on_batch(found.name, batch.samples, waits, [task.samples for task in batch.tasks])
 
-    async def _run_in_parts(
-        self, name: str, model: Model, signature: Signature, inputs: Arrays, outputs: tuple[str, ...], samples: int
-    ) -> Outputs:
+    # Requests that are larger than a batch
+
+    def _split(self, found: Queue, task: Task) -> None:
         most = self._options.max_batch_size
         if not self._options.split_large_batches:
-            raise invalid_argument(f"Task size {samples} is larger than maximum input batch size {most}")
-        parts = [
-            self.run(name, model, signature, {key: array[at : at + most] for key, array in inputs.items()}, outputs)
-            for at in range(0, samples, most)
+            raise invalid_argument(f"Task size {task.samples} is larger than maximum input batch size {most}")
+        running = self._loop.create_task(self._run_in_parts(found, task))
+        self._parts.add(running)  # the loop itself holds no task
+        running.add_done_callback(self._parts.discard)
+
+    async def _run_in_parts(self, found: Queue, task: Task) -> None:
+        most, model = self._options.max_batch_size, found.model()
+        calls = [
+            Call(
+                found.name,
+                model,
+                found.signature,
+                {key: x[at : at + most] for key, x in task.inputs.items()},
+                found.outputs,
+            )
+            for at in range(0, task.samples, most)
         ]
-        results = await asyncio.gather(*parts)
-        return {key: np.concatenate([result[key] for result in results]) for key in outputs}
+        try:
+            results = await asyncio.gather(*[self.run(lambda call=call: call) for call in calls])
+        except ServingError as error:
+            result: Outputs | BaseException = error
+        else:
+            result = {key: np.concatenate([result[key] for result in results]) for key in found.outputs}
+        if not task.future.done():
+            _answer(task, result)
+
+
+def _answer(task: Task, result: Outputs | BaseException) -> None:
+    if isinstance(result, BaseException):
+        task.future.set_exception(result)
+        return
+    try:
+        task.future.set_result(task.reply(result) if task.reply else result)
+    except Exception as error:
+        task.future.set_exception(error)

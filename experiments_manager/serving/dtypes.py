@@ -12,7 +12,7 @@ class TensorError(ValueError):
     """A message is no tensor, or an array cannot be one; the text says why."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # compared and hashed by identity: there is one of each
 class Kind:
     """One of TensorFlow's data types.
 

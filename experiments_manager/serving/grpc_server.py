@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from experiments_manager.serving import messages, wire
+from experiments_manager.serving import messages
 from experiments_manager.serving.errors import Code, ServerStartError, ServingError, invalid_argument
 from experiments_manager.serving.handlers import Handlers
+from experiments_manager.serving.predict_call import PredictCall
 
 if TYPE_CHECKING:
     from experiments_manager.serving.metrics import Metrics
@@ -56,14 +58,48 @@ class GrpcOptions:
     interceptors: Sequence[Any] = ()
 
 
+class _Call(Protocol):
+    """One call of a method: what it asks for, and its answer."""
+
+    asked: str
+    """Name of the model, empty until that is known."""
+
+    async def answer(self) -> bytes: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class _Method:
-    """One method of a service: how its request is parsed, and who answers."""
+    """One method of a service other than Predict.
+
+    Attributes:
+        api: Its name.
+        message: The class of its requests.
+        handler: Who answers.
+    """
 
     api: str
-    parse: Callable[[bytes], Any]
-    answer: Callable[[Any], Awaitable[bytes]]
-    model_of: Callable[[Any], str]
+    message: type
+    handler: Callable[[Any], Awaitable[Any]]
+
+    def begin(self, data: bytes) -> _Call:
+        """Begins a call."""
+        return _MethodCall(self, data)
+
+
+class _MethodCall:
+    """A call of a `_Method`."""
+
+    def __init__(self, method: _Method, data: bytes) -> None:
+        self._method, self._data, self.asked = method, data, ""
+
+    async def answer(self) -> bytes:
+        method = self._method
+        try:
+            request = method.message.FromString(self._data)
+        except DecodeError as error:
+            raise invalid_argument(f"The request is no valid message for {method.api}: {error}") from error
+        self.asked = _model_name(request)
+        return (await method.handler(request)).SerializeToString()
 
 
 class GrpcServer:
@@ -87,7 +123,7 @@ class GrpcServer:
             *options.channel_arguments,
         ]
         self._server = grpc.aio.server(options=arguments, interceptors=list(options.interceptors))
-        self._server.add_generic_rpc_handlers((_Services(self._methods(), self._serve),))
+        self._server.add_generic_rpc_handlers((_Services(self._methods()),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
     async def start(self) -> None:
@@ -132,80 +168,67 @@ class GrpcServer:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
 
-    def _methods(self) -> dict[str, _Method]:
+    def _methods(self) -> dict[str, grpc.RpcMethodHandler]:
         handlers = self._handlers
-
-        def method(api: str, request: type, handler: Callable[[Any], Awaitable[Any]]) -> _Method:
-            async def answer(request: Any) -> bytes:
-                return (await handler(request)).SerializeToString()
-
-            return _Method(api, request.FromString, answer, _first_task if api == "MultiInference" else _model_name)
-
-        async def predict(request: tuple[Any, Any]) -> bytes:
-            return await handlers.predict_bytes(*request)
-
+        predict = functools.partial(PredictCall, handlers)
+        predictions = [
+            _Method("Classify", messages.ClassificationRequest, handlers.classify),
+            _Method("Regress", messages.RegressionRequest, handlers.regress),
+            _Method("MultiInference", messages.MultiInferenceRequest, handlers.multi_inference),
+            _Method("GetModelMetadata", messages.GetModelMetadataRequest, handlers.get_model_metadata),
+        ]
+        models = [
+            _Method("GetModelStatus", messages.GetModelStatusRequest, handlers.get_model_status),
+            _Method("HandleReloadConfigRequest", messages.ReloadConfigRequest, handlers.reload_config),
+        ]
         return {
-            f"/{PREDICTION_SERVICE}/Predict": _Method(
-                "Predict", wire.read_predict_request, predict, lambda request: request[0].model_spec.name
-            ),
-            f"/{PREDICTION_SERVICE}/Classify": method("Classify", messages.ClassificationRequest, handlers.classify),
-            f"/{PREDICTION_SERVICE}/Regress": method("Regress", messages.RegressionRequest, handlers.regress),
-            f"/{PREDICTION_SERVICE}/MultiInference": method(
-                "MultiInference", messages.MultiInferenceRequest, handlers.multi_inference
-            ),
-            f"/{PREDICTION_SERVICE}/GetModelMetadata": method(
-                "GetModelMetadata", messages.GetModelMetadataRequest, handlers.get_model_metadata
-            ),
-            f"/{MODEL_SERVICE}/GetModelStatus": method(
-                "GetModelStatus", messages.GetModelStatusRequest, handlers.get_model_status
-            ),
-            f"/{MODEL_SERVICE}/HandleReloadConfigRequest": method(
-                "HandleReloadConfigRequest", messages.ReloadConfigRequest, handlers.reload_config
-            ),
+            f"/{PREDICTION_SERVICE}/Predict": self._answering("Predict", predict),
+            **{
+                f"/{PREDICTION_SERVICE}/{method.api}": self._answering(method.api, method.begin)
+                for method in predictions
+            },
+            **{f"/{MODEL_SERVICE}/{method.api}": self._answering(method.api, method.begin) for method in models},
         }
 
-    async def _serve(self, method: _Method, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        """Answers one call, whatever its bytes are."""
-        started = time.perf_counter()
-        request, error = None, None
-        try:
-            with self._handlers.admitted():
+    def _answering(self, api: str, begin: Callable[[bytes], _Call]) -> grpc.RpcMethodHandler:
+        """Gives the handler of a method, which answers whatever the bytes are."""
+        handlers = self._handlers
+
+        async def answer(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
+            started = time.perf_counter()
+            call, error = begin(data), None
+            try:
+                handlers.admit()
                 try:
-                    request = method.parse(data)
-                except DecodeError as problem:
-                    raise invalid_argument(f"The request is no valid message for {method.api}: {problem}") from problem
-                del data  # a large request need not be there twice while the model runs
-                return await method.answer(request)
-        except ServingError as problem:
-            error = problem
-        except asyncio.CancelledError:
-            error = ServingError(Code.CANCELLED, "the client gave up")
-            raise
-        except Exception as problem:
-            logger.exception("%s failed in an unexpected way", method.api)
-            error = ServingError(Code.INTERNAL, f"{type(problem).__name__}: {problem}")
-        finally:
-            if self._metrics is not None:
-                asked = method.model_of(request) if request is not None else ""
-                name = asked if asked in self._handlers.manager.names else ""  # names that exist nowhere would pile up
-                status = error.code.name if error else "OK"
-                self._metrics.observe_request(name, method.api, "GRPC", status, time.perf_counter() - started)
-        await context.abort(_STATUS[error.code], error.message[:_DETAILS_LIMIT])
-        raise AssertionError  # `abort` always raises
+                    return await call.answer()
+                finally:
+                    handlers.in_flight -= 1
+            except ServingError as problem:
+                error = problem
+            except asyncio.CancelledError:
+                error = ServingError(Code.CANCELLED, "the client gave up")
+                raise
+            except Exception as problem:
+                logger.exception("%s failed in an unexpected way", api)
+                error = ServingError(Code.INTERNAL, f"{type(problem).__name__}: {problem}")
+            finally:
+                self._count(api, call, error, time.perf_counter() - started)
+            await context.abort(_STATUS[error.code], error.message[:_DETAILS_LIMIT])
+            raise AssertionError  # `abort` always raises
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+    def _count(self, api: str, call: _Call, error: ServingError | None, seconds: float) -> None:
+        if self._metrics is not None:
+            name = call.asked if call.asked in self._handlers.manager.names else ""  # others would pile up
+            self._metrics.observe_request(name, api, "GRPC", error.code.name if error else "OK", seconds)
 
 
 class _Services(grpc.GenericRpcHandler):
     """Finds the handler of a method by its path."""
 
-    def __init__(self, methods: dict[str, _Method], serve: Callable[..., Awaitable[bytes]]) -> None:
-        self._handlers = {path: self._handler(method, serve) for path, method in methods.items()}
-
-    @staticmethod
-    def _handler(method: _Method, serve: Callable[..., Awaitable[bytes]]) -> grpc.RpcMethodHandler:
-        async def answer(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
-            return await serve(method, data, context)
-
-        return grpc.unary_unary_rpc_method_handler(answer)
+    def __init__(self, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
+        self._handlers = handlers
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         """Gives the handler; none for an unknown method, which gRPC answers with UNIMPLEMENTED."""
@@ -213,11 +236,9 @@ class _Services(grpc.GenericRpcHandler):
 
 
 def _model_name(request: Any) -> str:
+    if hasattr(request, "tasks"):
+        return request.tasks[0].model_spec.name if request.tasks else ""
     return request.model_spec.name if hasattr(request, "model_spec") else ""
-
-
-def _first_task(request: Any) -> str:
-    return request.tasks[0].model_spec.name if request.tasks else ""
 
 
 def _bracketed(host: str) -> str:

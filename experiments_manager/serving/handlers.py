@@ -1,8 +1,8 @@
 """The services, whatever carries the requests: what gRPC and REST both call.
 
-Every method takes a message of `messages` (or of `messages.raw`, whose tensors are read without making Python numbers)
-and gives one, or raises a `ServingError` with TensorFlow Serving's code and the key parts of its wording.
-`infer` is the same for requests that are arrays already.
+Every method takes a message of `messages` and gives one, or raises a `ServingError` with TensorFlow Serving's code and
+the key parts of its wording. `infer` runs a signature on arrays; Predict by gRPC, from bytes to bytes, is in
+`predict_call`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
-from experiments_manager.serving import examples, messages, tensors, wire
-from experiments_manager.serving.batching import Scheduler
+from experiments_manager.serving import examples, messages
+from experiments_manager.serving.batching import Call, Scheduler
 from experiments_manager.serving.errors import Code, ServingError, invalid_argument
 from experiments_manager.serving.manager import Lease, ModelManager
 from experiments_manager.serving.signatures import DEFAULT_SIGNATURE, Arrays, Signature, find_signature
@@ -88,8 +86,7 @@ class Handlers:
         max_in_flight: int = 0,
         on_reload: Callable[[], None] | None = None,
     ) -> None:
-        self.manager = manager
-        self._scheduler = scheduler
+        self.manager, self.scheduler = manager, scheduler
         self._max_in_flight, self._on_reload = max_in_flight, on_reload
         self.in_flight = 0
 
@@ -130,31 +127,6 @@ class Handlers:
         with self.manager.get(ref.name, ref.version, ref.label) as lease:
             signature = find_signature(lease.model, ref.signature)
             outputs = signature.select_outputs(output_filter)
-            return await self._run(lease, signature, signature.check_inputs(inputs), outputs)
-
-    async def predict(self, request: Any) -> Any:
-        """Answers a `PredictRequest`; the reply is of the same flavour, raw or not, with typed value fields."""
-        done = await self._predict(request, {})
-        kind = messages.raw if isinstance(request, messages.raw.PredictRequest) else messages.standard
-        return _predict_response(kind, done, done.outputs)
-
-    async def predict_bytes(self, request: Any, large: Arrays) -> bytes:
-        """Answers a `PredictRequest` some of whose inputs were cut out of it, see `wire`; gives a serialised reply."""
-        done = await self._predict(request, large)
-        outputs = {name: array for name, array in done.outputs.items() if wire.is_large(array)}
-        others = {name: array for name, array in done.outputs.items() if name not in outputs}
-        response = _predict_response(messages.raw, done, others)
-        return wire.write_predict_response(response, outputs) if outputs else response.SerializeToString()
-
-    async def _predict(self, request: Any, large: Arrays) -> Inference:
-        with self._lease(request) as lease:
-            signature = find_signature(lease.model, request.model_spec.signature_name)
-            signature.check_names(request.inputs)
-            inputs = {
-                name: large[name] if name in large else _to_array(name, tensor)
-                for name, tensor in request.inputs.items()
-            }
-            outputs = signature.select_outputs(request.output_filter)
             return await self._run(lease, signature, signature.check_inputs(inputs), outputs)
 
     async def classify(self, request: Any) -> Any:
@@ -228,7 +200,7 @@ class Handlers:
                 "Only ModelConfigList is currently supported"
             )
         configs = configs_from_proto(request.config)
-        await self._scheduler.in_thread(self.manager.reload, configs)
+        await self.scheduler.in_thread(self.manager.reload, configs)
         if self._on_reload is not None:
             self._on_reload()
         response = messages.ReloadConfigResponse()
@@ -242,9 +214,8 @@ class Handlers:
         return self.manager.get(ref.name, ref.version, ref.label)
 
     async def _run(self, lease: Lease, signature: Signature, inputs: Arrays, outputs: tuple[str, ...]) -> Inference:
-        found = await self._scheduler.run(
-            lease.name, lease.model, signature, inputs, outputs, alone=self.in_flight <= 1
-        )
+        call = Call(lease.name, lease.model, signature, inputs, outputs)
+        found = await self.scheduler.run(lambda: call, alone=self.in_flight <= 1)
         return Inference(found, lease.name, lease.version, signature)
 
     async def _run_on_examples(
@@ -255,24 +226,6 @@ class Handlers:
         inputs = signature.check_inputs({"inputs": serialized})
         done = await self._run(lease, signature, inputs, kind.outputs_of(signature))
         return done, len(serialized)
-
-
-def _to_array(name: str, tensor: Any) -> np.ndarray:
-    try:
-        return tensors.to_array(tensor)
-    except tensors.TensorError as error:
-        raise invalid_argument(f"tensor parsing error: {name}: {error}") from error
-
-
-def _predict_response(kind: Any, done: Inference, outputs: Arrays) -> Any:
-    response = kind.PredictResponse()
-    _fill_spec(response.model_spec, done)
-    for name, array in outputs.items():
-        try:
-            tensors.to_proto(array, response.outputs[name], typed=True)
-        except tensors.TensorError as error:
-            raise ServingError(Code.INTERNAL, f"output {name} cannot be sent: {error}") from error
-    return response
 
 
 def _fill_spec(spec: Any, done: Inference) -> None:

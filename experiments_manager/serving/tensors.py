@@ -75,8 +75,8 @@ def to_array(tensor: Any, *, copy: bool = False, fill_limit: int = FILL_LIMIT) -
 def _shape(tensor: Any) -> tuple[int, ...]:
     if tensor.tensor_shape.unknown_rank:
         raise TensorError("The tensor's rank is unknown. Expected the size of every dimension.")
-    shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
-    if any(size < 0 for size in shape):
+    shape = tuple([dim.size for dim in tensor.tensor_shape.dim])
+    if shape and min(shape) < 0:
         raise TensorError(
             f"The tensor's shape {_text(shape)} has a negative dimension. Expected the size of every one."
         )

@@ -1,12 +1,13 @@
-"""Large tensors between the bytes of a message and arrays, without the copies that a parser and a serialiser make.
+"""Predict's messages as bytes, without the copies and objects that a parser and a serialiser make.
 
 A tensor of twelve megabytes is copied twice on its way through a parsed message, and three times on the way back, which
-takes as long as sending it. Here its bytes are cut out of a request before the rest is parsed, and put between the
-pieces of a reply. Whatever looks unusual is left to the parser.
+takes as long as sending it. Here its bytes are cut out of a request before the rest is parsed; whatever looks unusual
+is left to the parser. In a reply, floats of any size are put behind a head that is the same for all arrays of a shape.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -26,6 +27,8 @@ _INPUTS, _OUTPUTS = 2, 1  # fields of PredictRequest and PredictResponse
 _KEY, _VALUE = 1, 2  # fields of an entry of a map
 _CONTENT, _FLOAT, _DOUBLE = 4, 5, 6  # fields of TensorProto
 _VALUES = frozenset(range(_CONTENT, 18)) - {14, 15}
+_PLAIN = frozenset({np.dtype("<f4"), np.dtype("<f8")})
+"""Types whose typed field holds the bytes of the array."""
 _DTYPES_OF = {_FLOAT: (1,), _DOUBLE: (2,), _CONTENT: (1, 2, 3, 4, 5, 6, 9, 17, 19, 22, 23)}
 
 
@@ -58,32 +61,51 @@ def read_predict_request(data: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     return kind.FromString(data), {}
 
 
-def write_predict_response(response: Any, large: Mapping[str, np.ndarray]) -> bytes:
-    """Serialises a `PredictResponse` with further outputs of the types `float` and `double`.
+def write_predict_response(spec: bytes, outputs: Mapping[str, np.ndarray]) -> bytes:
+    """Serialises a `PredictResponse`, with values in the fields of their types.
 
     Args:
-        response: The message, without the large outputs.
-        large: The large outputs.
+        spec: Who answers; see `answering_spec`.
+        outputs: Arrays by name.
+
+    Raises:
+        tensors.TensorError: An output cannot be sent.
     """
-    pieces: list[Any] = []
-    for name, array in large.items():
-        array = np.ascontiguousarray(array)
-        number, field = (1, _FLOAT) if array.dtype == np.float32 else (2, _DOUBLE)
-        head = messages.TensorProto(dtype=number)
-        for size in array.shape:
-            head.tensor_shape.dim.add().size = size
-        prefix = head.SerializeToString() + _tag(field) + _varint(array.nbytes)
-        key = name.encode()
-        entry = _tag(_KEY) + _varint(len(key)) + key + _tag(_VALUE) + _varint(len(prefix) + array.nbytes)
-        pieces += [_tag(_OUTPUTS), _varint(len(entry) + len(prefix) + array.nbytes), entry, prefix]
-        pieces.append(memoryview(array.reshape(-1)).cast("B"))
-    pieces.append(response.SerializeToString())
+    pieces: list[Any] = [spec]
+    for name, array in outputs.items():
+        if array.dtype in _PLAIN and array.nbytes:
+            array = np.ascontiguousarray(array) if array.ndim else array
+            pieces += [_head(name, array.dtype == np.float32, array.shape), array.data]
+        else:
+            response = messages.raw.PredictResponse()
+            tensors.to_proto(array, response.outputs[name], typed=True)
+            pieces.append(response.SerializeToString())
     return b"".join(pieces)
 
 
-def is_large(array: np.ndarray) -> bool:
-    """Whether an output is for `write_predict_response`."""
-    return array.nbytes >= LARGE and array.dtype in (np.float32, np.float64) and array.dtype.isnative
+@functools.lru_cache(maxsize=1024)
+def answering_spec(model: str, version: int, signature: str) -> bytes:
+    """Gives the part of a serialised `PredictResponse` that says who answers: a response without outputs."""
+    response = messages.raw.PredictResponse()
+    response.model_spec.name = model
+    response.model_spec.version.value = version
+    response.model_spec.signature_name = signature
+    return response.SerializeToString()
+
+
+@functools.lru_cache(maxsize=1024)
+def _head(name: str, single: bool, shape: tuple[int, ...]) -> bytes:
+    """All that comes before the values of an output of floats; those of one model have few shapes."""
+    number, field, size = (1, _FLOAT, 4) if single else (2, _DOUBLE, 8)
+    size *= math.prod(shape)
+    tensor = messages.TensorProto(dtype=number)
+    tensor.tensor_shape.SetInParent()
+    for length in shape:
+        tensor.tensor_shape.dim.add().size = length
+    prefix = tensor.SerializeToString() + _tag(field) + _varint(size)
+    key = name.encode()
+    entry = _tag(_KEY) + _varint(len(key)) + key + _tag(_VALUE) + _varint(len(prefix) + size)
+    return _tag(_OUTPUTS) + _varint(len(entry) + len(prefix) + size) + entry + prefix
 
 
 def _cut(data: memoryview) -> tuple[bytes, dict[bytes, tuple[int, int, int]]]:

@@ -1,14 +1,16 @@
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
 from google.protobuf import text_format
 
 from experiments_manager.serving import messages
-from experiments_manager.serving.batches import Task
+from experiments_manager.serving.batches import LONG_SECONDS, Call, Queue, Task
 from experiments_manager.serving.batching import BatchingOptions, Scheduler
 from experiments_manager.serving.errors import Code, ServingError
+from experiments_manager.serving.gathering import QUIET_SECONDS
 from experiments_manager.serving.signatures import Signature, TensorSpec
 
 FLOAT = np.dtype(np.float32)
@@ -52,7 +54,8 @@ def batched(run_async):
             scheduler = Scheduler(options or BatchingOptions(num_batch_threads=1), **arguments)
 
             def ask(x, **more):
-                return asyncio.ensure_future(scheduler.run("model", model, SIGNATURE, {"x": x}, ("y",), **more))
+                call = Call("model", model, SIGNATURE, {"x": x}, ("y",))
+                return asyncio.ensure_future(scheduler.run(lambda: call, **more))
 
             try:
                 return await steps(ask, model)
@@ -73,8 +76,10 @@ async def held(ask, model, x):
     return future
 
 
-async def turns(count=20):
-    for _ in range(count):
+async def turns():
+    """Turns the loop until what has arrived was looked at."""
+    end = time.perf_counter() + 10 * QUIET_SECONDS
+    while time.perf_counter() < end:
         await asyncio.sleep(0)
 
 
@@ -98,6 +103,97 @@ def test_requests_that_arrive_while_the_model_is_busy_leave_together(batched):
     answers, batches = batched(steps)
     assert answers == [[2], [4], [6, 8], [10]]
     assert batches == [(1, 1), (4, 1)]
+
+
+def test_requests_are_read_in_a_row_and_answered_in_a_row(run_async):
+    async def go():
+        model, scheduler = Doubling(), Scheduler(BatchingOptions(num_batch_threads=1))
+        told = []
+
+        def ask(n):
+            def call():
+                told.append(f"read {n}")
+                if n == 2:
+                    raise ServingError(Code.NOT_FOUND, "no such model")
+                return Call("model", model, SIGNATURE, {"x": rows(n)}, ("y",))
+
+            def reply(outputs):
+                told.append(f"write {n}")
+                if n == 3:
+                    raise ServingError(Code.INTERNAL, "cannot be written")
+                return outputs["y"].item()
+
+            return scheduler.run(call, reply)
+
+        answers = await asyncio.gather(*[ask(n) for n in range(1, 5)], return_exceptions=True)
+        scheduler.close()
+        return told, [getattr(answer, "message", answer) for answer in answers], model.batches
+
+    told, answers, batches = run_async(go())
+    assert told == ["read 1", "read 2", "read 3", "read 4", "write 1", "write 3", "write 4"]
+    assert answers == [2, "no such model", "cannot be written", 8]
+    assert batches == [(3, 1)]
+
+
+def test_requests_wait_unread_for_the_end_of_a_call_only_if_calls_are_known_to_be_short(run_async):
+    async def go():
+        model, scheduler = Doubling(), Scheduler(BatchingOptions(num_batch_threads=4))
+        read = []
+
+        def ask(n):
+            return asyncio.ensure_future(scheduler.run(lambda: read.append(n) or call(n)))
+
+        def call(n):
+            return Call("model", model, SIGNATURE, {"x": rows(n)}, ("y",))
+
+        seen = []
+        for n in (10, 20):
+            first = await held(ask, model, n)
+            others = [ask(n + 1), ask(n + 2)]
+            await turns()
+            seen.append(list(read))
+            model.free.set()
+            await asyncio.gather(first, *others)
+            await ask(n + 3)  # shows that calls are short
+            while model.begun.acquire(blocking=False):
+                pass
+        scheduler.close()
+        return seen, model.batches
+
+    seen, batches = run_async(go())
+    assert seen == [[10, 11, 12], [10, 11, 12, 13, 20]]
+    assert batches == [(1, 1), (2, 1), (1, 1)] * 2
+
+
+def test_a_call_that_takes_longer_than_it_should_does_not_keep_other_requests_from_being_read(run_async):
+    async def go():
+        model, other, scheduler = Doubling(), Doubling(), Scheduler(BatchingOptions(num_batch_threads=2))
+
+        def ask(n, model=model):
+            return asyncio.ensure_future(scheduler.run(lambda: Call("m", model, SIGNATURE, {"x": rows(n)}, ("y",))))
+
+        await ask(0)  # shows that calls are short
+        assert model.begun.acquire(blocking=False)
+        another = ask(1)  # one alone would be run on the loop
+        first = await held(ask, model, 1)
+        answer = await asyncio.wait_for(ask(2, other), 10)
+        model.free.set()
+        await asyncio.gather(first, another)
+        scheduler.close()
+        return answer["y"].item()
+
+    assert run_async(go()) == 4
+
+
+def test_a_call_that_held_up_the_loop_sends_the_next_ones_to_a_thread():
+    queue = Queue(None, SIGNATURE, ("y",), "model", True)
+    task = Task({"x": rows(1)}, 1, None, 0.0)
+    for seconds, quick in ((1e-4, True), (1e-3, True), (2 * LONG_SECONDS, False), (1e-4, False)):
+        queue.note_seconds(task, seconds)
+        assert queue.is_quick(task) == quick
+    for _ in range(20):
+        queue.note_seconds(task, 1e-4)
+    assert queue.is_quick(task)
 
 
 def test_the_size_of_a_request_counts_what_is_in_its_strings():
@@ -246,7 +342,8 @@ def test_without_batching_each_request_runs_by_itself_and_several_at_once(run_as
         model, scheduler = Doubling(), Scheduler(None, threads=3)
         model.free.clear()
         asked = [
-            asyncio.ensure_future(scheduler.run("model", model, SIGNATURE, {"x": rows(n)}, ("y",))) for n in range(3)
+            asyncio.ensure_future(scheduler.run(lambda n=n: Call("model", model, SIGNATURE, {"x": rows(n)}, ("y",))))
+            for n in range(3)
         ]
         for _ in asked:
             assert await asyncio.get_running_loop().run_in_executor(None, model.begun.acquire, True, 10)
@@ -269,7 +366,8 @@ def test_a_model_whose_outputs_do_not_count_samples_is_not_batched(run_async):
         unknown = Signature("s", "", {"x": X}, {"y": TensorSpec("y:0", "float", FLOAT, None, 1)})
 
         def ask(n):
-            return asyncio.ensure_future(scheduler.run("model", model, unknown, {"x": rows(n, n)}, ("y",)))
+            call = Call("model", model, unknown, {"x": rows(n, n)}, ("y",))
+            return asyncio.ensure_future(scheduler.run(lambda: call))
 
         first = await held(ask, model, 1)
         others = [ask(n) for n in (2, 3)]

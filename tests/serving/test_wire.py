@@ -3,7 +3,7 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from experiments_manager.serving import messages, tensors
-from experiments_manager.serving.wire import LARGE, read_predict_request, write_predict_response
+from experiments_manager.serving.wire import LARGE, answering_spec, read_predict_request, write_predict_response
 
 GENERATOR = np.random.default_rng(0)
 BIG = GENERATOR.random((3, LARGE // 8), np.float32)
@@ -76,14 +76,30 @@ def test_a_message_that_is_cut_off_is_none(end):
         read_predict_request(request_of(big=BIG).SerializeToString()[:end])
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_large_outputs_are_written_as_the_serialiser_writes_them(dtype):
-    big = BIG.astype(dtype)
+OUTPUTS = [
+    *[BIG.astype(dtype) for dtype in (np.float32, np.float64, np.int32, np.uint8, np.float16, np.complex64, bool)],
+    BIG[:, ::2],
+    BIG.T,
+    BIG.astype(">f4"),
+    np.float32(3),
+    np.zeros((0, 4), np.float32),
+    np.zeros((2, 1), np.float64),
+    np.array([b"a", b""], object),
+]
+
+
+@pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: f"{output.dtype}{list(output.shape)}")
+def test_outputs_are_written_as_the_serialiser_writes_them(output):
     expected = messages.PredictResponse()
-    expected.model_spec.name = "model"
-    tensors.to_proto(np.arange(3), expected.outputs["small"], typed=True)
-    response = messages.raw.PredictResponse.FromString(expected.SerializeToString())
-    tensors.to_proto(big, expected.outputs["big"], typed=True)
-    tensors.to_proto(big[:, ::2], expected.outputs["slices"], typed=True)
-    data = write_predict_response(response, {"big": big, "slices": big[:, ::2]})
+    expected.model_spec.name, expected.model_spec.signature_name = "model", "serving_default"
+    expected.model_spec.version.value = 7
+    tensors.to_proto(output, expected.outputs["output"], typed=True)
+    tensors.to_proto(np.arange(3), expected.outputs["other"], typed=True)
+    spec = answering_spec("model", 7, "serving_default")
+    data = write_predict_response(spec, {"output": output, "other": np.arange(3)})
     assert messages.PredictResponse.FromString(data) == expected
+
+
+def test_an_output_that_no_message_can_hold_is_refused():
+    with pytest.raises(tensors.TensorError, match="TensorFlow has no tensors of dtype datetime64"):
+        write_predict_response(b"", {"when": np.array(["2026-01-01"], "datetime64[D]")})
