@@ -45,11 +45,12 @@ def _do_nothing(number: int, frame: FrameType | None) -> None:
 
 
 def _listen(reader: socket.socket, act: Callable[[], None]) -> None:
-    with reader:
+    acted = False
+    with reader:  # open to the end: a signal that cannot be written to it would be told as a fault
         while number := reader.recv(1):
-            if number[0] in SIGNALS:
+            if number[0] in SIGNALS and not acted:
+                acted = True
                 act()
-                return
 
 
 def end_process(code: int) -> NoReturn:

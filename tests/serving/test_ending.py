@@ -7,6 +7,7 @@ import pytest
 from experiments_manager.serving.ending import SIGNALS, on_signal
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_acts_in_a_thread_of_its_own_and_later_ones_do_nothing(number):
     acted, threads = threading.Event(), []
@@ -20,7 +21,7 @@ def test_the_first_signal_acts_in_a_thread_of_its_own_and_later_ones_do_nothing(
         assert acted.wait(10)
         for other in SIGNALS:
             os.kill(os.getpid(), other)
-        threads[0].join(10)
+    threads[0].join(10)
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()
 
