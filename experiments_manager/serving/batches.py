@@ -9,7 +9,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -219,10 +219,38 @@ def run_batch(batch: Batch, options: BatchingOptions | None) -> None:
             batch.results = _run_merged(batch, options)
     except BaseException as error:
         if len(batch.tasks) == 1:
-            batch.results = [_as_serving_error(error)]
+            batch.results = [as_serving_error(error)]
         else:  # one bad request must not spoil the others
             batch.results = [_run_single(batch, task, options) for task in batch.tasks]
     batch.seconds = time.perf_counter() - batch.started
+
+
+def join_parts(calls: Sequence[Call], results: Sequence[Outputs | BaseException]) -> Outputs:
+    """Puts the outputs of a request together that was run in parts.
+
+    Args:
+        calls: The parts.
+        results: What each of them answered.
+
+    Raises:
+        ServingError: FAILED_PRECONDITION where the outputs are not by sample, or differ in size.
+        BaseException: What a part answered.
+    """
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    counts = [count_samples(call.inputs) for call in calls]
+    joined = {}
+    for name in calls[0].outputs:
+        arrays = [result[name] for result in results]
+        if [array.shape for array in arrays] != [(count, *arrays[0].shape[1:]) for count in counts]:
+            raise ServingError(
+                Code.FAILED_PRECONDITION,
+                f"Output {name} of a request that was split has the shapes {[list(array.shape) for array in arrays]} "
+                f"for {counts} samples, which cannot be put together",
+            )
+        joined[name] = np.concatenate(arrays)
+    return joined
 
 
 def _run_single(batch: Batch, task: Task, options: BatchingOptions | None) -> Outputs | BaseException:
@@ -277,8 +305,9 @@ def _pad(array: np.ndarray, shape: np.ndarray) -> np.ndarray:
     return np.pad(array, widths, constant_values=b"" if array.dtype == object else 0)
 
 
-def _as_serving_error(error: BaseException) -> ServingError:
+def as_serving_error(error: BaseException) -> ServingError:
+    """Gives what a client is told of an error; one that is not meant for clients is logged, and becomes INTERNAL."""
     if isinstance(error, ServingError):
         return error
-    logger.error("a model failed in an unexpected way", exc_info=error)
+    logger.error("a request failed in an unexpected way", exc_info=error)
     return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")

@@ -19,8 +19,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from experiments_manager.serving.batches import (
     Batch,
     BatchingOptions,
@@ -28,8 +26,10 @@ from experiments_manager.serving.batches import (
     Outputs,
     Queue,
     Task,
+    as_serving_error,
     count_samples,
     follow,
+    join_parts,
     run_batch,
 )
 from experiments_manager.serving.errors import Code, ServingError, invalid_argument
@@ -137,8 +137,8 @@ class Scheduler:
                 continue
             try:
                 self._enqueue(*self._task(arrival.call(), arrival.reply, arrival.future, arrival.seconds))
-            except Exception as error:
-                arrival.future.set_exception(error)
+            except BaseException as error:  # of whatever kind: the others must have their answers
+                arrival.future.set_exception(as_serving_error(error))
         self._send_ready()
 
     def _task(
@@ -154,7 +154,7 @@ class Scheduler:
         key: Any = (call.signature.name, call.outputs)
         merges = self._options is not None and call.signature.batchable
         if merges and not self._options.pad_variable_length_inputs:
-            key = (*key, *[array.shape[1:] for array in call.inputs.values()])
+            key = (*key, *[call.inputs[name].shape[1:] for name in call.signature.inputs])
         queues = self._queues.get(call.model)
         if queues is None:
             queues = self._queues[call.model] = {}
@@ -182,8 +182,8 @@ class Scheduler:
         """Raises RESOURCE_EXHAUSTED where as many batches wait as may wait."""
         if self._options is None:
             return
-        most = self._options.max_enqueued_batches * (self._options.max_batch_size if found.merges else 1)
-        if found.samples + samples > most and found.running >= self._limit:
+        batches = self._options.max_enqueued_batches + self._limit - found.running  # some leave at once
+        if found.samples + samples > batches * (self._options.max_batch_size if found.merges else 1):
             raise ServingError(
                 Code.RESOURCE_EXHAUSTED,
                 f"The batch scheduling queue to which this task was submitted is full: {len(found.waiting)} requests "
@@ -312,6 +312,7 @@ class Scheduler:
         running = self._loop.create_task(self._run_in_parts(found, task))
         self._parts.add(running)  # the loop itself holds no task
         running.add_done_callback(self._parts.discard)
+        task.future.add_done_callback(lambda _: running.cancel())  # the client gave up
 
     async def _run_in_parts(self, found: Queue, task: Task) -> None:
         most, model = self._options.max_batch_size, found.model()
@@ -325,12 +326,18 @@ class Scheduler:
             )
             for at in range(0, task.samples, most)
         ]
+        threads = asyncio.Semaphore(self._limit)  # a request must not fill the queue by itself
+
+        async def run(call: Call) -> Outputs:
+            async with threads:
+                return await self.run(lambda: call)
+
+        # All are waited for, whatever one answers: with the request's own answer the model's lease ends.
+        results = await asyncio.gather(*map(run, calls), return_exceptions=True)
         try:
-            results = await asyncio.gather(*[self.run(lambda call=call: call) for call in calls])
-        except ServingError as error:
-            result: Outputs | BaseException = error
-        else:
-            result = {key: np.concatenate([result[key] for result in results]) for key in found.outputs}
+            result: Outputs | BaseException = join_parts(calls, results)
+        except Exception as error:
+            result = as_serving_error(error)
         if not task.future.done():
             _answer(task, result)
 
@@ -341,5 +348,5 @@ def _answer(task: Task, result: Outputs | BaseException) -> None:
         return
     try:
         task.future.set_result(task.reply(result) if task.reply else result)
-    except Exception as error:
-        task.future.set_exception(error)
+    except BaseException as error:  # of whatever kind: the others of the batch must have their answers
+        task.future.set_exception(as_serving_error(error))

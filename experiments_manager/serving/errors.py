@@ -43,6 +43,11 @@ class ServingError(Exception):
         super().__init__(message)
         self.code, self.message = code, message
 
+    def without_frames(self) -> ServingError:
+        """Lets go of the frames it came through, which would hold the request until the garbage collector comes."""
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
+
 
 def invalid_argument(message: str) -> ServingError:
     """The request itself is wrong, whatever the server's state."""

@@ -19,7 +19,7 @@ QUIET_SECONDS = 300e-6
 ENOUGH_SECONDS = 100e-6
 """The same where as many are there as came together of late."""
 PATIENCE_SECONDS = 10e-3
-"""Longest time to wait for the end of a call that should be short."""
+"""Longest time to wait for the end of a call that should be short, and for requests that keep coming one by one."""
 
 
 class Arrival(NamedTuple):
@@ -83,7 +83,8 @@ class Gathering:
             self._patience = None
         if not self._begun:
             self._begun = True
-            self._loop.call_soon(self._gather, self._count(), time.perf_counter())
+            now = time.perf_counter()
+            self._loop.call_soon(self._gather, self._count(), now, now + PATIENCE_SECONDS)
 
     def note_sent(self, count: int, *, short: bool) -> None:
         """Notes that so many requests have left together; `short` if new ones should wait for the end of their call."""
@@ -99,14 +100,14 @@ class Gathering:
     def _count(self) -> int:
         return len(self._arrived) + self._read_before()
 
-    def _gather(self, before: int, since: float) -> None:
+    def _gather(self, before: int, since: float, end: float) -> None:
         """Turns the loop until nothing has come for a moment; its timers are coarser than such a moment."""
         count, now = self._count(), time.perf_counter()
         if count != before:
             since = now
         moment = ENOUGH_SECONDS if count >= self._expected > 1 else QUIET_SECONDS
-        if now - since < moment and 0 < count < self._most:
-            self._loop.call_soon(self._gather, count, since)
+        if now - since < moment and now < end and 0 < count < self._most:
+            self._loop.call_soon(self._gather, count, since, end)
             return
         self._begun = False
         arrived, self._arrived = self._arrived, []

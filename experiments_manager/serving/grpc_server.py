@@ -204,7 +204,7 @@ class GrpcServer:
                 finally:
                     handlers.in_flight -= 1
             except ServingError as problem:
-                error = problem
+                error = problem.without_frames()
             except asyncio.CancelledError:
                 error = ServingError(Code.CANCELLED, "the client gave up")
                 raise
@@ -213,6 +213,7 @@ class GrpcServer:
                 error = ServingError(Code.INTERNAL, f"{type(problem).__name__}: {problem}")
             finally:
                 self._count(api, call, error, time.perf_counter() - started)
+            del data, call  # gRPC keeps this frame alive until the garbage collector comes
             await context.abort(_STATUS[error.code], error.message[:_DETAILS_LIMIT])
             raise AssertionError  # `abort` always raises
 

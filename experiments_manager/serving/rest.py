@@ -168,7 +168,7 @@ class RestServer:
         except BodyTooLargeError as error:
             return _error(error, 413, headers)
         except ServingError as error:
-            return _error(error, HTTP_STATUS[error.code], headers)
+            return _error(error.without_frames(), HTTP_STATUS[error.code], headers)
 
     async def _read(self, request: web.Request) -> bytes:
         try:

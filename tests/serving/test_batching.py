@@ -10,7 +10,7 @@ from experiments_manager.serving import messages
 from experiments_manager.serving.batches import LONG_SECONDS, Call, Queue, Task
 from experiments_manager.serving.batching import BatchingOptions, Scheduler
 from experiments_manager.serving.errors import Code, ServingError
-from experiments_manager.serving.gathering import QUIET_SECONDS
+from experiments_manager.serving.gathering import QUIET_SECONDS, Arrival, Gathering
 from experiments_manager.serving.signatures import Signature, TensorSpec
 
 FLOAT = np.dtype(np.float32)
@@ -133,6 +133,55 @@ def test_requests_are_read_in_a_row_and_answered_in_a_row(run_async):
     assert told == ["read 1", "read 2", "read 3", "read 4", "write 1", "write 3", "write 4"]
     assert answers == [2, "no such model", "cannot be written", 8]
     assert batches == [(3, 1)]
+
+
+@pytest.mark.parametrize("kind", [KeyError, StopIteration, asyncio.CancelledError])
+@pytest.mark.parametrize("where", ["call", "reply"])
+def test_an_error_of_any_kind_costs_no_other_request_its_answer(run_async, kind, where):
+    async def go():
+        model, scheduler = Doubling(), Scheduler(BatchingOptions(num_batch_threads=1))
+
+        def ask(n):
+            def fail_in(place):
+                if (n, place) == (1, where):
+                    raise kind("odd")
+
+            def call():
+                fail_in("call")
+                return Call("model", model, SIGNATURE, {"x": rows(n)}, ("y",))
+
+            def reply(outputs):
+                fail_in("reply")
+                return outputs["y"].item()
+
+            return asyncio.wait_for(scheduler.run(call, reply), 10)
+
+        answers = await asyncio.gather(*map(ask, range(3)), return_exceptions=True)
+        scheduler.close()
+        return answers
+
+    before, error, after = run_async(go())
+    assert (before, after) == (0, 4)
+    assert (error.code, error.message.split(":")[0]) == (Code.INTERNAL, kind.__name__)
+
+
+def test_requests_that_keep_coming_do_not_keep_those_before_them_waiting(run_async):
+    async def go():
+        loop, handed = asyncio.get_running_loop(), []
+        gathering = Gathering(handed.append, lambda: 0, most=10**6, wait_for_calls=False)
+
+        def come():  # at each turn of the loop, so that it is never quiet
+            gathering.add(Arrival(None, None, None, 0.0))
+            if not handed:
+                loop.call_soon(come)
+
+        begun = time.perf_counter()
+        come()
+        while not handed and time.perf_counter() - begun < 5:
+            await asyncio.sleep(0)
+        return len(handed)
+
+    assert run_async(go()) == 1
 
 
 def test_requests_wait_unread_for_the_end_of_a_call_only_if_calls_are_known_to_be_short(run_async):
@@ -263,6 +312,30 @@ def test_samples_of_different_shapes_share_no_batch(batched):
     assert batched(steps) == [(1, 1), (1, 3), (2, 2)]
 
 
+def test_the_order_in_which_a_request_names_its_inputs_does_not_matter(run_async):
+    signature = Signature("serving_default", "", {"a": X, "b": X}, {"y": TensorSpec("y:0", "float", FLOAT, (None,), 1)})
+
+    class Weighing(Doubling):
+        def run(self, signature, inputs, outputs):
+            super().run(signature, {"x": inputs["a"]}, outputs)
+            return {"y": 10 * (inputs["a"] + 1).sum(axis=1) + (inputs["b"] + 1).sum(axis=1)}
+
+    async def go():
+        model, scheduler = Weighing(), Scheduler(BatchingOptions(num_batch_threads=1))
+        narrow, wide = rows(1, width=3), rows(1, width=5)
+
+        def ask(**inputs):
+            call = Call("model", model, signature, inputs, ("y",))
+            return asyncio.ensure_future(scheduler.run(lambda: call))
+
+        asked = [ask(a=narrow, b=wide), ask(b=narrow, a=wide), ask(b=wide, a=narrow)]
+        answers = [outputs["y"].item() for outputs in await asyncio.gather(*asked)]
+        scheduler.close()
+        return answers, sorted(model.batches)
+
+    assert run_async(go()) == ([70, 106, 70], [(1, 5), (2, 3)])
+
+
 def test_samples_of_different_shapes_are_padded_where_that_is_asked_for(batched):
     async def steps(ask, model):
         first = await held(ask, model, rows(1))
@@ -309,6 +382,20 @@ def test_a_full_queue_answers_resource_exhausted(batched):
     assert batched(steps, options) == Code.RESOURCE_EXHAUSTED
 
 
+def test_requests_that_come_at_once_are_no_exception_to_the_limit_of_the_queue(batched):
+    async def steps(ask, model):
+        model.free.clear()
+        asked = [ask(rows(n)) for n in range(10)]
+        await turns()
+        model.free.set()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    options = BatchingOptions(max_batch_size=2, max_enqueued_batches=2, num_batch_threads=1)
+    answers = batched(steps, options)
+    assert [answer["y"].item() for answer in answers[:6]] == [0, 2, 4, 6, 8, 10]
+    assert [answer.code for answer in answers[6:]] == [Code.RESOURCE_EXHAUSTED] * 4
+
+
 def test_a_request_larger_than_a_batch_is_refused_or_split(batched):
     async def steps(ask, model):
         return (await ask(rows(1, 2, 3, 4, 5)))["y"].ravel().tolist(), sorted(model.batches)
@@ -321,6 +408,48 @@ def test_a_request_larger_than_a_batch_is_refused_or_split(batched):
     assert y == [2, 4, 6, 8, 10]
     assert sum(count for count, _ in batches) == 5
     assert max(count for count, _ in batches) == 2
+
+
+def test_a_request_that_is_split_does_not_fill_the_queue_by_itself(batched):
+    async def steps(ask, model):
+        return (await ask(rows(*range(9))))["y"].ravel().tolist()
+
+    options = BatchingOptions(max_batch_size=2, max_enqueued_batches=1, split_large_batches=True, num_batch_threads=1)
+    assert batched(steps, options) == [2 * n for n in range(9)]
+
+
+def test_a_request_that_was_split_and_given_up_is_not_run_to_its_end(batched):
+    async def steps(ask, model):
+        given_up = await held(ask, model, rows(1, 2, 3, 4, 5, 6))
+        given_up.cancel()
+        await turns()
+        model.free.set()
+        await ask(rows(7))
+        return model.batches
+
+    options = BatchingOptions(max_batch_size=2, split_large_batches=True, num_batch_threads=1)
+    assert batched(steps, options) == [(2, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("sizes", ["samples", "outputs"])
+def test_a_request_that_was_split_is_refused_where_its_outputs_cannot_be_put_together(run_async, sizes):
+    class Growing(Doubling):
+        def run(self, signature, inputs, outputs):
+            count, largest = len(inputs["x"]), int(inputs["x"].max())
+            return {"y": np.zeros((1,) if sizes == "samples" else (count, largest), np.float32)}
+
+    async def go():
+        model = Growing()
+        scheduler = Scheduler(BatchingOptions(max_batch_size=2, split_large_batches=True, num_batch_threads=1))
+        call = Call("model", model, SIGNATURE, {"x": rows(1, 2, 3, 4)}, ("y",))
+        try:
+            return await asyncio.wait_for(scheduler.run(lambda: call), 10)
+        finally:
+            scheduler.close()
+
+    with pytest.raises(ServingError, match="^Output y of a request that was split has the shapes ") as refused:
+        run_async(go())
+    assert refused.value.code == Code.FAILED_PRECONDITION
 
 
 def test_a_request_that_was_given_up_is_not_run(batched):

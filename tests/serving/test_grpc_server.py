@@ -1,4 +1,5 @@
 import asyncio
+import gc
 
 import grpc
 import numpy as np
@@ -7,6 +8,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from experiments_manager.serving import messages, tensors
 from experiments_manager.serving.errors import ServerStartError
+from experiments_manager.serving.predict_call import PredictCall
 
 X = np.array([[1, 2, 3]], np.float32)
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -212,6 +214,27 @@ def test_requests_are_counted_by_model_and_status(talk):
     page = talk(steps)
     assert ':tensorflow:serving:request_count{model_name="linear",status="OK"} 1\n' in page
     assert ':tensorflow:serving:request_count{model_name="",status="NOT_FOUND"} 1\n' in page
+
+
+@pytest.mark.parametrize(
+    "data",
+    [predict_bytes(model="other"), predict_bytes(np.zeros((1, 4), np.float32)), b"\xff" * 9],
+    ids=["model", "shape", "bytes"],
+)
+def test_a_refused_request_is_not_kept_until_the_garbage_collector_comes(talk, data):
+    async def steps(server, channel):
+        ask = channel.unary_unary(PREDICT)
+        await refusal(ask(data))
+        gc.collect()
+        gc.disable()
+        try:
+            await asyncio.gather(*[refusal(ask(data)) for _ in range(8)])
+            await ask(predict_bytes())
+            return sum(type(found) is PredictCall for found in gc.get_objects())
+        finally:
+            gc.enable()
+
+    assert talk(steps) == 0
 
 
 def test_a_client_that_gives_up_leaves_nothing_behind(talk):

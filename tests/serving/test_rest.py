@@ -1,6 +1,7 @@
 """TensorFlow Serving's REST API, asked over HTTP as its documentation says."""
 
 import base64
+import gc
 import gzip
 import json
 import math
@@ -8,6 +9,8 @@ import random
 import zlib
 
 import pytest
+
+from experiments_manager.serving.json_requests import Document
 
 LINEAR = "/v1/models/linear"  # version 2 is `y = 5 x + 1`, version 1 `y = 2 x + 1`
 WORDS = "/v1/models/words"
@@ -279,6 +282,18 @@ def test_a_body_that_is_not_what_its_encoding_says_is_refused(model_server, body
 
 
 # Metrics, limits, other origins
+
+
+def test_a_refused_request_is_not_kept_until_the_garbage_collector_comes(model_server):
+    gc.collect()
+    gc.disable()
+    try:
+        for body in ({"instances": [[1, 2]]}, {"instances": "none"}, {"instances": [[1, 2, 3]]}):
+            model_server.post("/v1/models/linear:predict", body)
+        model_server.get("/v1/models/linear")
+        assert not [found for found in gc.get_objects() if type(found) is Document]
+    finally:
+        gc.enable()
 
 
 def test_requests_are_counted_for_prometheus(model_server):
