@@ -36,7 +36,7 @@ class BatchingOptions:
         batch_timeout_micros: Longest time, in microseconds, that a request waits for company while the model is busy
             and a thread is free; 0 lets it wait until the model is free. A model that is idle is never waited for.
         max_enqueued_batches: Batches that may wait, for each model and signature; beyond, RESOURCE_EXHAUSTED.
-        num_batch_threads: Batches that run at the same time.
+        num_batch_threads: Batches that run at the same time; so many of quick models run besides.
         allowed_batch_sizes: Batches are filled up to the next of these, by repeating a sample; the last one must be
             `max_batch_size`. Empty for any size.
         pad_variable_length_inputs: Puts samples of different shapes into one batch, padded with zeros at the end of

@@ -41,7 +41,7 @@ __all__ = ["BatchingOptions", "Call", "Scheduler"]
 PROBE_EVERY = 16
 """One in so many calls on the loop goes the long way nevertheless, to see whether other requests are on their way."""
 SHORT_SECONDS = 3e-3
-"""The end of a call of a model whose calls are as short as this is waited for before new requests are looked at."""
+"""Calls as short as this run beside the others, and their end is waited for before new requests are looked at."""
 MAX_QUEUES = 256
 """Combinations of signature, outputs and shapes for which a model keeps a queue."""
 
@@ -51,7 +51,7 @@ class Scheduler:
 
     Args:
         options: How to batch; `None` runs each request by itself.
-        threads: Calls that run at the same time where requests are not batched.
+        threads: Calls that run at the same time where requests are not batched; so many short ones run besides.
         on_batch: Called on the loop after each batch with the model's name, its size, and each request's seconds in the
             queue and size.
         on_run: Called on the loop after each call with the model's name, the seconds it took, and its `runtime`.
@@ -80,8 +80,12 @@ class Scheduler:
         self._parts: set[asyncio.Task[None]] = set()
         self._limit = options.num_batch_threads if options else threads or max(4, os.cpu_count() or 1)
         self._jobs: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._short_jobs: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        """Short calls have threads of their own: a quick model must not stand behind a slow one."""
         self._threads = [
-            threading.Thread(target=self._work, name=f"model-{number}", daemon=True) for number in range(self._limit)
+            threading.Thread(target=self._work, args=(jobs,), name=f"model-{number}", daemon=True)
+            for jobs in (self._jobs, self._short_jobs)
+            for number in range(self._limit)
         ]
         for thread in self._threads:
             thread.start()
@@ -123,8 +127,9 @@ class Scheduler:
 
     def close(self) -> None:
         """Ends the threads, after what they are running."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        for jobs in (self._jobs, self._short_jobs):
+            for _ in range(self._limit):
+                jobs.put(None)
         for thread in self._threads:
             thread.join()
 
@@ -234,13 +239,14 @@ class Scheduler:
         batch = Batch(found, model, tasks, samples)
         found.running += 1
         here = found.merges and len(tasks) == 1 and found.expected == 1 and found.is_quick(tasks[0])
-        batch.short = found.merges and found.batch_seconds < SHORT_SECONDS
+        short = found.batch_seconds < SHORT_SECONDS
+        batch.short = short and found.merges
         self._gathering.note_sent(len(tasks), short=batch.short)
         if here:
             run_batch(batch, self._options)
             self._finish(batch)
         else:
-            self._jobs.put(batch)
+            (self._short_jobs if short else self._jobs).put(batch)
 
     # Calls
 
@@ -264,9 +270,9 @@ class Scheduler:
             raise result
         return task.reply(result) if task.reply else result
 
-    def _work(self) -> None:
+    def _work(self, jobs: queue.SimpleQueue[Batch | None]) -> None:
         while True:
-            batch = self._jobs.get()
+            batch = jobs.get()
             if batch is None:
                 return
             run_batch(batch, self._options)
