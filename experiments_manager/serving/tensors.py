@@ -15,6 +15,7 @@ import math
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from experiments_manager.serving import messages, varints
 from experiments_manager.serving.dtypes import (
@@ -152,7 +153,10 @@ def _unpacked_numbers(tensor: Any, kind: Kind) -> np.ndarray | None:
 
     if not len(UnknownFieldSet(tensor)):
         return None
-    again = messages.TensorProto.FromString(tensor.SerializeToString())
+    try:
+        again = messages.TensorProto.FromString(tensor.SerializeToString())
+    except DecodeError as error:  # in a field that is not this one, and that the raw class takes for bytes
+        raise TensorError(f"The tensor's values are malformed: {error}.") from error
     return _from_python_numbers(getattr(again, kind.field), kind)
 
 

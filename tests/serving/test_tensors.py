@@ -140,6 +140,13 @@ def test_unpacked_values_are_read_by_the_raw_classes_too() -> None:
         tensors.to_array(messages.raw.TensorProto.FromString(head.SerializeToString() + packed + unpacked[:5]))
 
 
+def test_another_field_that_is_malformed_gets_a_sentence_where_values_are_unpacked() -> None:
+    head = messages.standard.TensorProto(dtype=1, tensor_shape={"dim": [{"size": 2}]}).SerializeToString()
+    unpacked, malformed = b"\x2d" + np.float32(1).tobytes(), b"\x3a\x01\x80"  # one number, and an int_val that is none
+    with pytest.raises(TensorError, match="^The tensor's values are malformed: "):
+        tensors.to_array(messages.raw.TensorProto.FromString(head + unpacked + malformed))
+
+
 def test_an_array_may_be_changed_where_a_copy_was_asked_for() -> None:
     proto = tensors.to_proto(np.zeros(3, np.float32))
     assert not tensors.to_array(proto).flags.writeable
