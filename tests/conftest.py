@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -112,6 +113,20 @@ def settings_file(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session", autouse=True)
+def background(request, tmp_path_factory):
+    """Acts out what the tests of `integration` look at, from the first test on; only what the chosen tests ask for."""
+    spec = importlib.util.spec_from_file_location("laboratory", Path(__file__).parent / "integration" / "laboratory.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    asked = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    groups = [group for group in module.GROUPS if group in asked]
+    with module.Laboratory(tmp_path_factory.mktemp("laboratory")) as laboratory:
+        if groups and "PYTEST_XDIST_WORKER" not in os.environ:
+            laboratory.begin(groups)
+        yield laboratory
 
 
 @pytest.fixture(scope="session")

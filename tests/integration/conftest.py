@@ -1,41 +1,45 @@
-"""Real processes that train, are killed or asked to stop, and go on; and a real browser that looks at them.
+"""What real processes came to, in whose background all other tests run; and a real browser."""
 
-Most of a process's life is an import, so all stories that the tests tell are acted out in the background, two at a
-time, from the first test on.
-"""
-
-import concurrent.futures
 import importlib.util
 import os
-import random
 import shutil
-import signal
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-EXPERIMENTS = Path(__file__).parent / "survival"
-NAMES = ("augmented_arrays", "random_map", "half_precision", "short_epochs", "generator")
-KILLS_EACH = 4
-STOP_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT")
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the tests of this folder last: what they look at is acted out meanwhile."""
+    items.sort(key=lambda item: HERE in item.path.parents)
 
 
 @pytest.fixture(scope="session")
 def bench():
-    """`tools/bench/survival.py`, which kills and compares; the tests do the same with other experiments."""
-    spec = importlib.util.spec_from_file_location("survival_bench", ROOT / "tools" / "bench" / "survival.py")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    """`tools/bench/survival.py`, which compares what runs came to."""
+    spec = importlib.util.spec_from_file_location("laboratory_bench", HERE / "laboratory.py")
+    module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    return module.load_bench()
 
 
 @pytest.fixture(scope="session")
-def laboratory(bench, tmp_path_factory):
-    """Where processes train."""
-    with concurrent.futures.ThreadPoolExecutor(2) as workers:
-        yield Laboratory(bench, tmp_path_factory.mktemp("survival"), workers)
+def laboratory(background, bench):
+    """What came of the runs that were killed, asked to stop or damaged, and of those that nobody disturbed."""
+    return background.begin(["laboratory"])
+
+
+@pytest.fixture(scope="session")
+def out_of_memory(background):
+    """Exit code of a training that ran out of memory, what it said, and what its run.json says."""
+    return background.begin(["out_of_memory"]).result("out_of_memory")
+
+
+@pytest.fixture(scope="session")
+def watched_runs(browser, background):
+    """A working directory with three runs of an example, for those who look at them in a browser."""
+    return background.begin(["watched_runs"]).result("watched_runs")
 
 
 @pytest.fixture(scope="session")
@@ -72,96 +76,6 @@ def browser():
 @pytest.fixture(scope="session")
 def screenshots():
     """Folder for what the browser saw, which continuous integration keeps."""
-    folder = ROOT / "build" / "screenshots"
+    folder = HERE.parents[1] / "build" / "screenshots"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-class Laboratory:
-    """Acts out all stories; the undisturbed runs first, so whoever waits for one of them waits for one that began."""
-
-    def __init__(self, bench, folder, workers):
-        self.bench, self.folder = bench, folder
-        self.cases = {name: bench.Case(name, EXPERIMENTS / f"mysettings_{name}.py") for name in NAMES}
-        self._undisturbed = {name: workers.submit(self._train, name) for name in NAMES}
-        self._killed = {name: workers.submit(self._kill, name) for name in NAMES}
-        self._signalled = workers.submit(self._signal)
-        self._damaged = workers.submit(self._damage)
-        self._shared = workers.submit(self._share)
-
-    def undisturbed(self, name):
-        """The run that nobody disturbed."""
-        return self._undisturbed[name].result()
-
-    def killed(self, name):
-        """How often the same run was killed, what came out, and what was said on the way."""
-        return self._killed[name].result()
-
-    def signalled(self):
-        """For each stop signal the exit code, the state in run.json and what was said; and the finished run."""
-        return self._signalled.result()
-
-    def damaged(self):
-        """The file that was damaged, what the next process said, and the finished run."""
-        return self._damaged.result()
-
-    def shared(self):
-        """Id of the first process, exit code and words of the second, and whether the first went on."""
-        return self._shared.result()
-
-    def differences(self, name, run_dir):
-        """In what a run differs from the undisturbed one."""
-        return self.bench.differences(self.undisturbed(name).outcome, self.bench.outcome_of(run_dir))
-
-    def _training(self, name, folder):
-        return self.bench.Training(self.cases[name], self.folder / folder)
-
-    def _train(self, name):
-        return self.bench.train_undisturbed(self.cases[name], self.folder / "undisturbed")
-
-    def _kill(self, name):
-        folder = self.folder / "killed"
-        kills = self.bench.kill_until_finished(
-            self.cases[name], folder, KILLS_EACH, self.undisturbed(name), random.Random(name), haste=0.4
-        )
-        return kills.total(), self.bench.outcome_of(folder / name), (folder / f"{name}.log").read_text()
-
-    def _signal(self, name="short_epochs"):
-        told = {}
-        for signal_name in STOP_SIGNALS:
-            with self._training(name, "signals") as training:
-                self._wait_for_progress(training)
-                training.process.send_signal(getattr(signal, signal_name))
-                told[signal_name] = training.wait(), training.manifest["state"], training.output
-        with self._training(name, "signals") as training:
-            assert training.wait() == 0, training.output
-        return told, training.run_dir
-
-    def _damage(self, name="half_precision"):
-        with self._training(name, "damaged") as training:
-            folder = training.run_dir / "checkpoints"
-            assert training.wait_for(lambda: training.step > 100 and len(list(folder.glob("epoch-*"))) >= 2)
-            training.kill()
-        file = folder / (folder / "latest").read_text().strip() / "variables.data-00000-of-00001"
-        content = bytearray(file.read_bytes())
-        content[len(content) // 2] ^= 1
-        file.write_bytes(content)
-        with self._training(name, "damaged") as training:
-            assert training.wait() == 0, training.output
-        return file, training.output, training.run_dir
-
-    def _share(self, name="random_map"):
-        with self._training(name, "shared") as first:
-            assert first.wait_for(lambda: first.trains), first.output
-            first.process.send_signal(signal.SIGSTOP)  # it must not end before the second one has looked
-            with self._training(name, "shared") as second:
-                code = second.wait()
-            first.process.send_signal(signal.SIGCONT)
-            step = first.step
-            went_on = first.wait_for(lambda: first.step > step)
-            return first.process.pid, code, second.output, went_on
-
-    @staticmethod
-    def _wait_for_progress(training):
-        begun = training.step
-        assert training.wait_for(lambda: training.step > begun + 50), training.output

@@ -61,22 +61,22 @@ def test_the_experiments_show_what_they_are_there_for(laboratory):
     assert scales, "there is no loss scale"
 
 
-def test_each_stop_signal_leaves_a_run_that_goes_on_as_if_nothing_had_been(laboratory):
-    told, run_dir = laboratory.signalled()
+def test_each_stop_signal_leaves_a_run_that_goes_on_as_if_nothing_had_been(laboratory, bench):
+    told, outcome = laboratory.result("signal")
     for name, (code, state, output) in told.items():
         assert (code, state) == (INTERRUPTED, "interrupted"), output
         assert f"{name}: stopping at the next step." in output
-    assert laboratory.differences("short_epochs", run_dir) == []
+    assert bench.differences(laboratory.undisturbed("short_epochs").outcome, outcome) == []
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(laboratory):
-    file, output, run_dir = laboratory.damaged()
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(laboratory, bench):
+    file, output, outcome = laboratory.result("damage")
     assert f"A checkpoint is damaged and passed over: {file} is damaged." in output
-    assert laboratory.differences("half_precision", run_dir) == []
+    assert bench.differences(laboratory.undisturbed("half_precision").outcome, outcome) == []
 
 
 def test_a_second_process_on_the_same_run_is_refused_naming_host_and_process(laboratory):
-    process, code, output, went_on = laboratory.shared()
+    process, code, output, went_on = laboratory.result("share")
     assert code == BAD_INPUT, output
     assert f"got process {process} on host {socket.gethostname()}" in output
     assert went_on
