@@ -9,7 +9,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +35,8 @@ class BatchingOptions:
         max_batch_size: Most samples in a batch; a request with more is refused, unless `split_large_batches`.
         batch_timeout_micros: Longest time, in microseconds, that a request waits for company while the model is busy
             and a thread is free; 0 lets it wait until the model is free. A model that is idle is never waited for.
-        max_enqueued_batches: Batches that may wait, for each model and signature; beyond, RESOURCE_EXHAUSTED.
+        max_enqueued_batches: Batches that may wait, for each queue (model, signature, outputs, and shape of the samples
+            unless these are padded); beyond, RESOURCE_EXHAUSTED.
         num_batch_threads: Batches that run at the same time; so many of quick models run besides.
         allowed_batch_sizes: Batches are filled up to the next of these, by repeating a sample; the last one must be
             `max_batch_size`. Empty for any size.
@@ -223,34 +224,6 @@ def run_batch(batch: Batch, options: BatchingOptions | None) -> None:
         else:  # one bad request must not spoil the others
             batch.results = [_run_single(batch, task, options) for task in batch.tasks]
     batch.seconds = time.perf_counter() - batch.started
-
-
-def join_parts(calls: Sequence[Call], results: Sequence[Outputs | BaseException]) -> Outputs:
-    """Puts the outputs of a request together that was run in parts.
-
-    Args:
-        calls: The parts.
-        results: What each of them answered.
-
-    Raises:
-        ServingError: FAILED_PRECONDITION where the outputs are not by sample, or differ in size.
-        BaseException: What a part answered.
-    """
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    counts = [count_samples(call.inputs) for call in calls]
-    joined = {}
-    for name in calls[0].outputs:
-        arrays = [result[name] for result in results]
-        if [array.shape for array in arrays] != [(count, *arrays[0].shape[1:]) for count in counts]:
-            raise ServingError(
-                Code.FAILED_PRECONDITION,
-                f"Output {name} of a request that was split has the shapes {[list(array.shape) for array in arrays]} "
-                f"for {counts} samples, which cannot be put together",
-            )
-        joined[name] = np.concatenate(arrays)
-    return joined
 
 
 def _run_single(batch: Batch, task: Task, options: BatchingOptions | None) -> Outputs | BaseException:

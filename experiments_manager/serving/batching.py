@@ -29,12 +29,12 @@ from experiments_manager.serving.batches import (
     as_serving_error,
     count_samples,
     follow,
-    join_parts,
     run_batch,
 )
 from experiments_manager.serving.errors import Code, ServingError, invalid_argument
 from experiments_manager.serving.gathering import Arrival, Gathering
 from experiments_manager.serving.signatures import Model
+from experiments_manager.serving.splitting import run_in_parts
 
 __all__ = ["BatchingOptions", "Call", "Scheduler"]
 
@@ -315,33 +315,17 @@ class Scheduler:
         most = self._options.max_batch_size
         if not self._options.split_large_batches:
             raise invalid_argument(f"Task size {task.samples} is larger than maximum input batch size {most}")
-        running = self._loop.create_task(self._run_in_parts(found, task))
+        call = Call(found.name, found.model(), found.signature, task.inputs, found.outputs)
+        running = self._loop.create_task(self._run_in_parts(call, task))
         self._parts.add(running)  # the loop itself holds no task
         running.add_done_callback(self._parts.discard)
         task.future.add_done_callback(lambda _: running.cancel())  # the client gave up
 
-    async def _run_in_parts(self, found: Queue, task: Task) -> None:
-        most, model = self._options.max_batch_size, found.model()
-        calls = [
-            Call(
-                found.name,
-                model,
-                found.signature,
-                {key: x[at : at + most] for key, x in task.inputs.items()},
-                found.outputs,
-            )
-            for at in range(0, task.samples, most)
-        ]
-        threads = asyncio.Semaphore(self._limit)  # a request must not fill the queue by itself
-
-        async def run(call: Call) -> Outputs:
-            async with threads:
-                return await self.run(lambda: call)
-
-        # All are waited for, whatever one answers: with the request's own answer the model's lease ends.
-        results = await asyncio.gather(*map(run, calls), return_exceptions=True)
+    async def _run_in_parts(self, call: Call, task: Task) -> None:
         try:
-            result: Outputs | BaseException = join_parts(calls, results)
+            result: Outputs | BaseException = await run_in_parts(
+                call, self._options.max_batch_size, self._limit, self.run
+            )
         except Exception as error:
             result = as_serving_error(error)
         if not task.future.done():
