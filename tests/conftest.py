@@ -102,6 +102,12 @@ def recorder():
     return Recorder()
 
 
+@pytest.fixture(scope="session")
+def curve():
+    """The source of the small curve fitting, for those who write it to a place of their own."""
+    return CURVE
+
+
 @pytest.fixture
 def settings_file(tmp_path):
     """Writes a settings module: a small curve fitting, and after it what the test gives, which replaces parts of it."""

@@ -75,10 +75,16 @@ class Running(subprocess.Popen):
 
 @pytest.fixture
 def start_command(tmp_path):
-    """Starts one command line in a process of its own, in the test's folder, and lets it run."""
+    """Starts command lines in processes of their own, in the test's folder, and lets them run until the test's end."""
+    started = []
 
     def start(*arguments):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return Running([*PROGRAM, *map(str, arguments)], cwd=tmp_path, env=environment(), text=True, **pipes)
+        process = Running([*PROGRAM, *map(str, arguments)], cwd=tmp_path, env=environment(), text=True, **pipes)
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -30,11 +30,14 @@ def test_a_file_in_the_way_is_bad_input(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_starter_trains_as_it_stands_and_learns_and_is_evaluated(tmp_path, run_command):
-    assert run(["new", str(tmp_path / "spirals")]) == 0
-    done = run_command("train", "spirals/mysettings_spirals.py", "--quiet", "--json")
-    assert (done.returncode, done.stderr) == (0, "")
-    run_dir = json.loads(done.stdout)["run_dir"]
+def test_the_starter_trains_as_it_stands_and_learns_and_is_evaluated(tmp_path, run_command, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert run(["new", "spirals"]) == 0
+    capfd.readouterr()
+    code = run(["train", "spirals/mysettings_spirals.py", "--quiet", "--json"])
+    printed = capfd.readouterr()
+    assert (code, printed.err) == (0, "")
+    run_dir = json.loads(printed.out)["run_dir"]
 
     done = run_command("evaluate", run_dir, "--json")
     assert done.returncode == 0, done.stderr

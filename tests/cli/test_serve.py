@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -36,6 +37,10 @@ callbacks = [Breathe()]
 """Leaves the processor to the server now and then, which waits for what a training of little epochs never leaves."""
 
 
+OTHER_HOST = "127.0.0.2"
+"""On Linux this computer too."""
+
+
 def free_ports():
     with socket.socket() as one, socket.socket() as two:
         one.bind(("127.0.0.1", 0))
@@ -43,9 +48,9 @@ def free_ports():
         return one.getsockname()[1], two.getsockname()[1]
 
 
-def post(rest_port, body, name="mysettings_line"):
+def post(rest_port, body, name="mysettings_line", host="127.0.0.1"):
     """Sends a request to the model of `line_experiment`; gives status and answer, or `None` where nobody answers."""
-    url = f"http://127.0.0.1:{rest_port}/v1/models/{name}:predict"
+    url = f"http://{host}:{rest_port}/v1/models/{name}:predict"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, json.dumps(body).encode(), timeout=10) as answer:
@@ -56,15 +61,15 @@ def post(rest_port, body, name="mysettings_line"):
         return None
 
 
-def predict(rest_port, value=1.0):
+def predict(rest_port, value=1.0, host="127.0.0.1"):
     """What the model of `line_experiment` makes of a number; `None` while nobody answers."""
-    status, answer = post(rest_port, {"instances": [[value]]}) or (None, None)
+    status, answer = post(rest_port, {"instances": [[value]]}, host=host) or (None, None)
     return answer["predictions"][0][0] if status == 200 else None
 
 
-def status_of_a_large_request(rest_port):
+def status_of_a_large_request(rest_port, host="127.0.0.1"):
     """What a request of more than 2,000 bytes is answered."""
-    return post(rest_port, {"instances": [[1.0]] * 1000})[0]
+    return post(rest_port, {"instances": [[1.0]] * 1000}, host=host)[0]
 
 
 def wait_for(question, process, seconds=90):
@@ -118,24 +123,29 @@ def test_a_model_is_served_while_it_is_trained_and_resumed_and_afterwards_from_w
     [folder] = (tmp_path / "runs").iterdir()
     moved = folder.rename(tmp_path / "moved")
     assert "Serving version" in (moved / "model_server.log").read_text()
+    copy = shutil.copytree(moved, tmp_path / "copy")
 
     resumed = start_command("resume", moved, "--serve", "--quiet")
+    serving = start_command(  # beside it, at the same ports of another address
+        "serve", copy, "--host", OTHER_HOST, "--engine", "embedded", "--max-message-bytes", "100000"
+    )
     assert isinstance(wait_for(lambda: predict(rest_port), resumed), float)
     assert status_of_a_large_request(rest_port) == 413
     resumed.send_signal(signal.SIGTERM)
     _, said = resumed.communicate(timeout=60)
     assert resumed.returncode == ExitCode.INTERRUPTED, said
     assert predict(rest_port) is None
+    assert (moved / "model_serving_setup.ini").read_text() == (copy / "model_serving_setup.ini").read_text()
 
-    serving = start_command("serve", moved, "--engine", "embedded", "--max-message-bytes", "100000")
-    assert isinstance(wait_for(lambda: predict(rest_port), serving), float)
-    assert status_of_a_large_request(rest_port) == 200
+    assert isinstance(wait_for(lambda: predict(rest_port, host=OTHER_HOST), serving), float)
+    assert status_of_a_large_request(rest_port, OTHER_HOST) == 200
     serving.send_signal(signal.SIGTERM)
     _, said = serving.communicate(timeout=30)
     assert serving.returncode == 0, said
-    newest = max(int(path.name) for path in (moved / "exported_models").iterdir() if path.name.isdigit())
-    assert f"Serving version {newest} of mysettings_line from {moved}/exported_models (engine embedded)" in said
-    assert f"  gRPC    127.0.0.1:{grpc_port}\n  REST    http://127.0.0.1:{rest_port}/v1/models/mysettings_line" in said
+    newest = max(int(path.name) for path in (copy / "exported_models").iterdir() if path.name.isdigit())
+    assert f"Serving version {newest} of mysettings_line from {copy}/exported_models (engine embedded)" in said
+    rest = f"http://{OTHER_HOST}:{rest_port}/v1/models/mysettings_line"
+    assert f"  gRPC    {OTHER_HOST}:{grpc_port}\n  REST    {rest}" in said
     assert "Traceback" not in said
 
 

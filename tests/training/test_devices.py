@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -59,30 +60,27 @@ print(json.dumps(seen | {"weights": weights, "answer": answer}))
 
 
 @pytest.fixture(scope="module")
-def trained_before():
-    return {}
-
-
-@pytest.fixture
-def train_on(settings_file, tmp_path, trained_before):
-    """Trains on so many logical CPUs, in a process of its own; once for all tests of this file."""
-
-    def train(devices, **overrides):
-        arguments = [str(devices), settings_file(MODEL), tmp_path / "runs", json.dumps(overrides)]
-        key = (arguments[0], arguments[3])
-        if key not in trained_before:
-            command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
-            answer = subprocess.run(command, capture_output=True, text=True)
-            assert answer.returncode == 0, answer.stderr[-3000:]
-            trained_before[key] = json.loads(answer.stdout.splitlines()[-1])
-        return trained_before[key]
-
-    return train
+def trained(tmp_path_factory, curve):
+    """What came of the same training on one logical CPU, on two, and on two with a resume; all at the same time."""
+    folder = tmp_path_factory.mktemp("devices")
+    settings = folder / "mysettings_curve.py"
+    settings.write_text(curve + textwrap.dedent(MODEL), encoding="utf-8")
+    processes = {}
+    for name, devices, overrides in (("one", 1, {}), ("two", 2, {}), ("resumed", 2, {"epochs": 1})):
+        arguments = map(str, (devices, settings, folder / name, json.dumps(overrides)))
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes[name] = subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], **pipes)
+    results = {}
+    for name, process in processes.items():
+        printed, errors = process.communicate()
+        assert process.returncode == 0, errors[-3000:]
+        results[name] = json.loads(printed.splitlines()[-1])
+    return results
 
 
 @pytest.mark.slow
-def test_two_devices_give_the_losses_of_one_and_keep_equal_averages(train_on):
-    one, two = train_on(1), train_on(2)
+def test_two_devices_give_the_losses_of_one_and_keep_equal_averages(trained):
+    one, two = trained["one"], trained["two"]
     assert (one["devices"], two["devices"]) == (["CPU"], ["CPU:0", "CPU:1"])
     assert (one["messages"], two["messages"]) == ([], [])
     for single, mirrored in zip(one["logs"], two["logs"], strict=True):
@@ -94,8 +92,8 @@ def test_two_devices_give_the_losses_of_one_and_keep_equal_averages(train_on):
 
 
 @pytest.mark.slow
-def test_a_run_on_two_devices_resumes_to_the_bit(train_on):
-    whole, resumed = train_on(2), train_on(2, epochs=1)
+def test_a_run_on_two_devices_resumes_to_the_bit(trained):
+    whole, resumed = trained["two"], trained["resumed"]
     assert (resumed["logs"], resumed["norms"]) == (whole["logs"], whole["norms"])
     assert resumed["weights"] == whole["weights"]
 
