@@ -77,6 +77,8 @@ class Scheduler:
         )
         self._ready: dict[Queue, None] = {}
         """Queues from which something may be sent, in the order in which that came about."""
+        self._batch_seconds: dict[tuple[str, str], float] = {}
+        """What a call took of late, by model and signature: a new version is taken to be as quick as the one before."""
         self._parts: set[asyncio.Task[None]] = set()
         self._limit = options.num_batch_threads if options else threads or max(4, os.cpu_count() or 1)
         self._jobs: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
@@ -169,6 +171,7 @@ class Scheduler:
                 for idle in [key for key, found in queues.items() if not found.running and not found.waiting]:
                     del queues[idle]
             found = queues[key] = Queue(weakref.ref(call.model), call.signature, call.outputs, call.name, merges)
+            found.batch_seconds = self._batch_seconds.get((call.name, call.signature.name), found.batch_seconds)
         return found
 
     def _enqueue(self, found: Queue, task: Task) -> None:
@@ -301,6 +304,7 @@ class Scheduler:
     def _note(self, batch: Batch) -> None:
         found = batch.queue
         found.batch_seconds = min(batch.seconds, 0.9 * found.batch_seconds + 0.1 * batch.seconds)
+        self._batch_seconds[found.name, found.signature.name] = found.batch_seconds
         if len(batch.tasks) == 1:
             found.note_seconds(batch.tasks[0], batch.seconds)
         if self._on_run is not None:

@@ -234,18 +234,22 @@ def test_a_call_that_takes_longer_than_it_should_does_not_keep_other_requests_fr
     assert run_async(go()) == 4
 
 
+@pytest.mark.parametrize("new_version", [False, True])
 @pytest.mark.parametrize("options", [None, BatchingOptions(num_batch_threads=1)])
-def test_a_quick_model_does_not_stand_behind_a_slow_one(run_async, options):
+def test_a_quick_model_does_not_stand_behind_a_slow_one(run_async, options, new_version):
     async def go():
-        quick, slow, scheduler = Doubling(), Doubling(), Scheduler(options, threads=1)
+        models, scheduler = {"quick": Doubling(), "slow": Doubling()}, Scheduler(options, threads=1)
 
-        def ask(n, model=quick):
-            return asyncio.ensure_future(scheduler.run(lambda: Call("m", model, SIGNATURE, {"x": rows(n)}, ("y",))))
+        def ask(n, name="quick"):
+            call = Call(name, models[name], SIGNATURE, {"x": rows(n)}, ("y",))
+            return asyncio.ensure_future(scheduler.run(lambda: call))
 
         await ask(0)  # shows that calls are short
-        held_up = await held(lambda n: ask(n, slow), slow, 5)
+        held_up = await held(lambda n: ask(n, "slow"), models["slow"], 5)
+        if new_version:
+            models["quick"] = Doubling()
         answers = await asyncio.wait_for(asyncio.gather(ask(1), ask(2)), 10)  # one alone would be run on the loop
-        slow.free.set()
+        models["slow"].free.set()
         await held_up
         scheduler.close()
         return [answer["y"].item() for answer in answers]
