@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 
-from experiments_manager.serving.errors import Code, ServingError
+from experiments_manager.serving.errors import Code, ServingError, invalid_argument
 from experiments_manager.serving.signatures import Arrays, Signature, TensorSpec
 from experiments_manager.serving.threads import Threads
 
@@ -107,6 +107,8 @@ class LoadedModel:
             values = call.function(*[inputs[name] for name in call.inputs])
         except tf.errors.OpError as error:
             raise ServingError(Code(error.error_code), _readable(error.message)) from error
+        except UnicodeDecodeError as error:  # TensorFlow's message quotes strings of the request, and its code is lost
+            raise invalid_argument(_readable(error.object.decode(errors="replace"))) from error
         finally:
             self._running.pop()
             if self._closed:

@@ -101,6 +101,14 @@ def test_what_tensorflow_refuses_comes_as_its_code_and_reason(load, saved_models
     assert refused.value.code == Code.INVALID_ARGUMENT
 
 
+def test_what_tensorflow_refuses_is_told_also_where_it_quotes_what_is_no_text(load, saved_models):
+    word = saved_models.as_strings("bad", "")
+    word[1] = b"\xff\xfe"
+    with pytest.raises(ServingError, match="(?s)a bad word.*\N{REPLACEMENT CHARACTER}") as refused:
+        run(load(saved_models.words), word=word)
+    assert refused.value.code == Code.INVALID_ARGUMENT
+
+
 def test_a_model_that_was_closed_says_so(load, saved_models):
     model = load(saved_models.linear)
     model.close()
