@@ -19,7 +19,9 @@ QUIET_SECONDS = 300e-6
 ENOUGH_SECONDS = 100e-6
 """The same where as many are there as came together of late."""
 PATIENCE_SECONDS = 10e-3
-"""Longest time to wait for the end of a call that should be short, and for requests that keep coming one by one."""
+"""Longest time to wait for the end of a call that should be short."""
+LONGEST_SECONDS = 50e-3
+"""Longest time to wait for further requests, where they keep coming one by one."""
 
 
 class Arrival(NamedTuple):
@@ -84,7 +86,7 @@ class Gathering:
         if not self._begun:
             self._begun = True
             now = time.perf_counter()
-            self._loop.call_soon(self._gather, self._count(), now, now + PATIENCE_SECONDS)
+            self._loop.call_soon(self._gather, self._count(), now, now + LONGEST_SECONDS)
 
     def note_sent(self, count: int, *, short: bool) -> None:
         """Notes that so many requests have left together; `short` if new ones should wait for the end of their call."""
