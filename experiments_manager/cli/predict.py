@@ -59,10 +59,11 @@ ModelVersion = Annotated[
 ]
 ModelName = Annotated[str | None, typer.Option(metavar="NAME", help="Name of the model. By default the run's.")]
 Timeout = Annotated[
-    float | None, typer.Option(metavar="SECONDS", help="Time for one answer. By default `request_timeout`.")
+    float | None, typer.Option(min=0, metavar="SECONDS", help="Time for one answer. By default `request_timeout`.")
 ]
 Wait = Annotated[
-    float | None, typer.Option(metavar="SECONDS", help="How long the server may be away. By default `wait_for_server`.")
+    float | None,
+    typer.Option(min=0, metavar="SECONDS", help="How long the server may be away. By default `wait_for_server`."),
 ]
 SslConfigFile = Annotated[
     Path | None,
@@ -102,6 +103,7 @@ def predict(
     restarted meanwhile costs no sample.
     """
     _check(count=count, stream=stream, rate=rate, output=output, json=json)
+    _check_places(source, output)
 
     from experiments_manager.cli.results import ResultLine
     from experiments_manager.serving.client import Client
@@ -140,6 +142,18 @@ def _check(*, count: int | None, stream: bool, rate: float | None, output: str |
         raise CommandLineError(f"--rate is {rate:g}. Expected more than 0 requests a second.")
     if json and output == "-":
         raise CommandLineError("--json and --output - both want standard output. Expected one of them.")
+
+
+def _check_places(source: str | None, output: str | None) -> None:
+    """Refuses what could be neither read nor written, before a server is waited for."""
+    if source is not None:
+        from experiments_manager.serving.sources import check_source
+
+        check_source(source)
+    if output is not None:
+        from experiments_manager.serving.outputs import check_output
+
+        check_output(output)
 
 
 class _Plan:

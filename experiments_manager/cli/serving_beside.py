@@ -30,14 +30,15 @@ def server_beside(settings: Settings, *, quiet: bool) -> Iterator[Callable[[Run]
 
     Raises:
         CommandLineError: The experiment exports nothing that could be served.
-        ServerStartError: A port is taken.
+        ServerStartError: A port is taken, or the extra `serving` is not installed.
     """
     from experiments_manager.serving.beside import ServerBeside
-    from experiments_manager.serving.launch import Service, check_ports
+    from experiments_manager.serving.launch import Service, check_embedded, check_ports
     from experiments_manager.serving.serve import LIMITS, addresses, limit_flags
 
     if not settings.export:
         raise CommandLineError("--serve has nothing to serve. Expected `export = True`, got False. Change it.")
+    check_embedded()
     flags = ("--enable_batching=true", *limit_flags({name: getattr(settings, name) for name in LIMITS}))
     ports = {"grpc_port": settings.grpc_port, "rest_port": settings.rest_port}
     options = {"model_name": settings.model_name, "host": HOST, "flags": flags, "gpu": settings.serve_on_gpu, **ports}

@@ -215,7 +215,7 @@ class Client:
         try:
             message = self._connection.answer(sent, others)
         except ClientError as error:
-            raise self._with_expected_inputs(error, sent) from error
+            raise self._with_expected_inputs(error, sent) from error.__cause__
         response = messages.raw.PredictResponse.FromString(message)
         try:
             arrays = {name: tensors.to_array(tensor, copy=True) for name, tensor in sorted(response.outputs.items())}
@@ -229,7 +229,9 @@ class Client:
         if error.code != Code.INVALID_ARGUMENT:
             return error
         info = self.info(refresh=True)
-        return ClientError(f"{error} Inputs of version {info.version}: {listed(info.inputs)}.", error.code)
+        return ClientError(
+            f"{str(error).rstrip('.')}. Inputs of version {info.version}: {listed(info.inputs)}.", error.code
+        )
 
     def _ask_info(self) -> ModelInfo:
         request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])

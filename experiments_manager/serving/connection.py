@@ -38,6 +38,9 @@ class Connection:
         max_message_bytes: Largest message, in bytes, either way.
         tls: TLS; without it the connection is not encrypted.
         token: Bearer token.
+
+    Raises:
+        ClientError: The address is none.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Connection:
         tls: ClientTls | None = None,
         token: str | None = None,
     ) -> None:
+        _check_address(address)
         self.address, self.timeout, self.patience = address, timeout, patience
         self.retries = 0
         self._metadata = (("authorization", f"Bearer {token}"),) if token else None
@@ -127,7 +131,7 @@ class Connection:
             self._outage = None  # who asks again later has the whole patience again
             raise ServerGoneError(
                 f"{self._gone()}, for {self.patience:g} s ({_details(error)}). "
-                f"Expected a model server at that address. Start one: experiments_manager serve RUN",
+                f"Expected a model server at that address. {_hint(error, self._tls)}",
                 Code.UNAVAILABLE,
             ) from error
         time.sleep(outage.next_pause())
@@ -150,6 +154,12 @@ class Connection:
             return ClientError(f"{where} refused: {details} A token is given with --auth-token-file.", code)
         if code == Code.RESOURCE_EXHAUSTED and _is_too_large(details):
             return ClientError(f"{details}. Raise max_message_bytes, here or at the server.", code)
+        if code == Code.NOT_FOUND:
+            return ClientError(
+                f"{where} answered {code.name}: {details}. Expected the name of a model that it serves (--model-name, "
+                "`model`) and a version of it.",
+                code,
+            )
         return ClientError(f"{where} answered {code.name}: {details}", code)
 
 
@@ -217,8 +227,22 @@ def _may_pass(error: grpc.RpcError, was_lost: bool) -> bool:
 
 def _details(error: grpc.RpcError) -> str:
     details = " ".join((error.details() or error.code().name.lower()).split())
-    # "failed to connect to all addresses; last error: UNKNOWN: ipv4:…: Failed to connect to …: Connection refused"
-    return details.rpartition(": ")[2] if details.startswith("failed to connect to all addresses") else details
+    # "failed to connect to all addresses; last error: UNKNOWN: ipv4:…: Failed to connect to …: Connection refused",
+    # and of TLS "…: CERTIFICATE_VERIFY_FAILED: self signed certificate: OK"
+    if details.startswith("failed to connect to all addresses"):
+        return details.removesuffix(": OK").rpartition(": ")[2]
+    return details
+
+
+def _hint(error: grpc.RpcError, tls: ClientTls | None) -> str:
+    """What may help where a server cannot be reached."""
+    text = error.details() or ""
+    if "http1.x server" in text:
+        return "This is a port for REST: name the one for gRPC."
+    if "Socket closed" in text:
+        what = "a certificate of yours" if tls else "TLS"
+        return f"Something listens there and hangs up: if it asks for {what}, give --ssl-config-file (`tls`)."
+    return "Start one: experiments_manager serve RUN"
 
 
 def _is_too_large(details: str) -> bool:
@@ -227,6 +251,17 @@ def _is_too_large(details: str) -> bool:
 
 def _is_tls_failure(error: grpc.RpcError) -> bool:
     return any(word in (error.details() or "") for word in ("SSL_ERROR", "CERTIFICATE_VERIFY_FAILED", "Peer name"))
+
+
+def _check_address(address: str) -> None:
+    """Refuses at once what could never be reached; gRPC takes 443 for a port that is missing."""
+    host, _, port = address.rpartition(":")
+    other_scheme = address.startswith("unix") or ":///" in address
+    if other_scheme or (host and "://" not in host and port.isascii() and port.isdigit()):
+        return
+    raise ClientError(
+        f"{address!r} is no address of a model server. Expected HOST:PORT, such as localhost:9000, or unix:PATH."
+    )
 
 
 def _channel(address: str, max_message_bytes: int, tls: ClientTls | None) -> grpc.Channel:

@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from experiments_manager.serving.errors import ServerStartError
+from experiments_manager.serving.launch import check_embedded, check_port
 from experiments_manager.settings.nearest import nearest_name
 
 if TYPE_CHECKING:
@@ -195,11 +196,15 @@ def run(arguments: Sequence[str]) -> int:
             sys.stdout.write(f"{versions()}\n")
             return 0
 
+        check_embedded()
+
         from experiments_manager.serving.configuration import server_options
         from experiments_manager.serving.server import run_server
 
         options = server_options(values)
-
+        for name in ("port", "rest_api_port"):  # now, and not when all models are loaded
+            if values[name]:
+                check_port(values["host"], values[name], f"--{name}")
         run_server(options, on_ready=_announce, on_waiting=_tell_waiting)
     except ServerStartError as error:
         logger.error("Failed to start server. %s", error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import errno
+import importlib.util
 import os
 import shutil
 import socket
@@ -14,6 +16,8 @@ from pathlib import Path
 from experiments_manager.serving.errors import ServerStartError
 
 BINARY = "tensorflow_model_server"
+EMBEDDED_NEEDS = ("grpc", "grpc_health", "aiohttp")
+"""Modules of the extra `serving` that the embedded engine cannot do without."""
 IN_CONTAINER = "/models/served"
 NO_APPTAINER = (
     "Neither apptainer nor singularity is on the path. Install Apptainer, which needs no root: "
@@ -95,7 +99,23 @@ def choose_engine(engine: Engine, image: Path | str | None = None) -> Engine:
     if engine == Engine.APPTAINER:
         _check_image(image)
         apptainer()
+    if engine == Engine.EMBEDDED:
+        check_embedded()
     return engine
+
+
+def check_embedded() -> None:
+    """Checks that the embedded engine's libraries are installed; none is imported.
+
+    Raises:
+        ServerStartError: One is missing; the message says how to get it.
+    """
+    missing = [name for name in EMBEDDED_NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ServerStartError(
+            f"The embedded engine needs {', '.join(missing)}, not installed here. Install the extra `serving`: "
+            "pip install 'experiments-manager[serving]', or in a copy of the source: pip install '.[serving]'"
+        )
 
 
 def _check_image(image: Path | str | None) -> None:
@@ -201,6 +221,11 @@ def check_port(host: str, port: int, flag: str) -> None:
             f"There is no host {host}: {error.strerror}. Expected an address of this machine."
         ) from error
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise ServerStartError(
+                f"{host} is no address of this machine, so nothing can listen there. Expected one that it has, such as "
+                "127.0.0.1, or 0.0.0.0 for all. Change --host."
+            ) from error
         raise ServerStartError(
             f"Port {port} on {host or 'this machine'} cannot be used: {error.strerror}. Choose another by {flag}, or "
             "end the process that listens there."

@@ -53,7 +53,7 @@ def find_target(path: Path | str, model_name: str | None = None) -> Target:
             raise ServerStartError(f"{error} If the run was moved, name it where it stands now.") from error
     place = given.resolve()
     if run := _run_of(place):
-        setup = read_serving_setup(run.path)
+        setup = read_serving_setup(run.path) or _setup_to_come(run)
         base_path = run.path / setup.model_base_path if setup else run.exports_dir
         return Target(base_path, model_name or _name_of(run, setup), run, setup)
     if (place / "saved_model.pb").is_file():
@@ -72,6 +72,18 @@ def _run_of(place: Path) -> Run | None:
         if (folder / "run.json").is_file() and (place == folder or folder / "exported_models" in (place, place.parent)):
             return open_run(folder)
     return None
+
+
+def _setup_to_come(run: Run) -> ServingSetup | None:
+    """What a run that has just begun will say of its service, as far as its settings are known."""
+    settings = run.manifest.get("settings")
+    if not settings:
+        return None
+    file = run.manifest.get("model_file") or run.manifest.get("settings_file")
+    host, ports = settings.get("server_host", "localhost"), (settings.get("grpc_port"), settings.get("rest_port"))
+    if file is None or None in ports:
+        return None
+    return ServingSetup(host, *ports, Path(file).stem)
 
 
 def _name_of(run: Run, setup: ServingSetup | None) -> str:

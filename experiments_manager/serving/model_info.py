@@ -85,7 +85,8 @@ def named(inputs: Any, info: ModelInfo) -> Mapping[str, Any]:
         )
     if missing := [name for name in info.required if name not in inputs]:
         raise ClientError(
-            f"The input {missing[0]!r} is missing. Expected {listed(info.inputs)}; got {', '.join(map(str, inputs))}."
+            f"The input {missing[0]!r} is missing. Expected {listed(info.inputs)}; "
+            f"got {', '.join(map(str, inputs)) or 'none'}."
         )
     return inputs
 

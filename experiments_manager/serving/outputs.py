@@ -28,6 +28,16 @@ TABLE_LIMIT = 100
 _COPIED_AT_ONCE = 1 << 20  # bytes
 
 
+def check_output(output: str) -> None:
+    """Refuses an `--output` that no writer can be made for; nothing is written.
+
+    Raises:
+        ClientError: It is none of a file that ends in `.csv` or `.npz`, and `-`.
+    """
+    if output != "-" and Path(output).suffix.lower() not in (".csv", ".npz"):
+        raise ClientError(f"Cannot write predictions to {output}. Expected a file that ends in .csv or .npz, or `-`.")
+
+
 class PredictionWriter:
     """Writes predictions as they come.
 
@@ -70,12 +80,9 @@ class PredictionWriter:
             return cls(folder / "predictions.csv", folder / "predictions.npz")
         if output == "-":
             return cls("-", None)
-        suffix = Path(output).suffix.lower()
-        if suffix == ".csv":
-            return cls(Path(output), None)
-        if suffix == ".npz":
-            return cls(None, Path(output))
-        raise ClientError(f"Cannot write predictions to {output}. Expected a file that ends in .csv or .npz, or `-`.")
+        check_output(output)
+        file = Path(output)
+        return cls(file, None) if file.suffix.lower() == ".csv" else cls(None, file)
 
     def write(self, label: str, version: int, outputs: Mapping[str, np.ndarray]) -> None:
         """Adds the answer to one request, which may hold several samples.

@@ -303,8 +303,9 @@ def _initialiser(meta_graph: meta_graph_pb2.MetaGraphDef) -> str | None:
 
 def _readable(message: str) -> str:
     """TensorFlow's message without its list of the places where each operation was defined."""
+    message = message.removeprefix("Graph execution error:")  # the reason follows
     return message.split("\n\nOriginal stack trace")[0].split("\n\nErrors may have originated")[0].strip()
 
 
 def _first_line(message: str) -> str:
-    return _readable(message).splitlines()[0] if message.strip() else "no reason was given"
+    return next(iter(_readable(message).splitlines()), "no reason was given")

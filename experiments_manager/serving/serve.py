@@ -204,6 +204,11 @@ def example(service: Service, target: Target | None) -> str:
     """Gives a command to try."""
     if target is not None and target.run is not None:
         words = ["experiments_manager", "predict", str(target.run.path), "--address", service.grpc_address]
+        given = dict(flag.removeprefix("--").split("=", 1) for flag in service.flags)
+        if "ssl_config_file" in given:
+            words += ["--ssl-config-file", given["ssl_config_file"]]
+        if "auth_token_file" in given:
+            words += ["--auth-token-file", given["auth_token_file"]]
         return shlex.join(words)
     scheme = "https" if any(flag.startswith("--ssl_config_file") for flag in service.flags) else "http"
     return shlex.join(["curl", f"{scheme}://{service.url}/metadata"])

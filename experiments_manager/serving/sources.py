@@ -24,6 +24,7 @@ STANDARD_INPUT = "-"
 _ARRAYS = frozenset([".npy", ".npz"])
 _TABLES = frozenset([".csv", ".tsv"])
 _NPY_MAGIC = b"\x93NUMPY"
+_CAMERA = re.compile(r"camera:(\d+)")
 _EXPECTED = (
     "Expected an image, an .npy, .npz or .csv file, a video, a folder of these, `camera:0`, "
     "or `-` for CSV, JSON or .npy on standard input"
@@ -44,16 +45,26 @@ def open_source(source: str, info: ModelInfo, *, scale: float | None = None) -> 
     Raises:
         SourceError: There is no such source, or it cannot be read. Also while the samples are read.
     """
+    check_source(source)
     if source == STANDARD_INPUT:
         return _standard_input(_with_own_buffer(sys.stdin.buffer), info)
-    if camera := re.fullmatch(r"camera:(\d+)", source):
+    if camera := _CAMERA.fullmatch(source):
         return _frames(int(camera[1]), info, scale)
     path = Path(source).expanduser()
-    if not path.exists():
-        raise SourceError(f"There is no {path}. {_EXPECTED}.")
     if path.is_dir():
         return _folder(path, info, scale)
     return _file(path, path.name, info, scale)
+
+
+def check_source(source: str) -> None:
+    """Says what can be said of a source before any server was asked.
+
+    Raises:
+        SourceError: There is no such file or folder.
+    """
+    path = Path(source).expanduser()
+    if source != STANDARD_INPUT and not _CAMERA.fullmatch(source) and not path.exists():
+        raise SourceError(f"There is no {path}. {_EXPECTED}.")
 
 
 def _file(path: Path, label: str, info: ModelInfo, scale: float | None) -> Iterator[Sample]:
@@ -117,7 +128,7 @@ def _arrays(path: Path, info: ModelInfo) -> Iterator[Sample]:
         if isinstance(error, SourceError):
             raise
         raise SourceError(
-            f"{path} cannot be read: {error}. Expected arrays as numpy.save or numpy.savez wrote."
+            f"{path} cannot be read: {str(error).rstrip('.')}. Expected arrays as numpy.save or numpy.savez wrote."
         ) from error
     yield from samples_of_arrays(arrays, info, str(path))
 
@@ -143,12 +154,17 @@ def _csv(lines: Iterable[str], info: ModelInfo, where: str, delimiter: str = ","
         has_header = not all(_is_number(cell) for cell in first) and info.inputs[name].dtype != object
         columns = {name: list(range(len(first)))}
     start = [] if has_header else [first]
+    number = -1
     for number, row in enumerate(row for row in itertools.chain(start, rows) if row):
         place = f"{where}, row {number + 1}"
         inputs = {}
         for name, indices in columns.items():
             inputs[name] = _cells(row, indices, name, info.inputs[name], place)
         yield Sample(str(number), inputs)
+    if number < 0:
+        raise SourceError(
+            f"{where} has a header ({', '.join(first)[:100]}) and nothing else. Expected a line for each sample."
+        )
 
 
 def _names_inputs(header: list[str], info: ModelInfo) -> bool:

@@ -62,8 +62,9 @@ def parse_text_proto(file: Path | str, message: Any) -> Any:
         return text_format.Parse(text, message)
     except text_format.ParseError as error:
         known = ", ".join(field.name for field in message.DESCRIPTOR.fields)
+        reason = str(error).rstrip(".")
         raise ServerStartError(
-            f"Invalid protobuf file: '{file}': {error}. Expected a {kind} in text format, with the fields {known}."
+            f"Invalid protobuf file: '{file}': {reason}. Expected a {kind} in text format, with the fields {known}."
         ) from error
 
 

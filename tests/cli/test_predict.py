@@ -253,6 +253,18 @@ def test_a_server_that_is_gone_is_one_clear_sentence(make_run: Any, capfd: Any) 
     assert f"The model server at {address} cannot be reached, for 0.5 s (" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--from", "none.npy"], ["--output", "a.txt", "--from", "-"], ["--timeout", "-1"]]
+)
+def test_what_is_wrong_whatever_the_server_says_is_told_without_it(
+    arguments: list[str], make_run: Any, monkeypatch: Any
+) -> None:
+    import experiments_manager.serving.client as client
+
+    monkeypatch.setattr(client, "Client", None)
+    assert run(["predict", str(make_run()), *arguments]) == 2
+
+
 def test_a_wrong_input_name_lists_the_right_ones(make_run: Any, capfd: Any) -> None:
     assert run(["predict", str(make_run(TODAYS_CLIENT.replace('{"x"', '{"X"')))]) == 2
     assert "The model has no input 'X'. Expected x (float32 [any, 2]); got X." in capfd.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import signal
@@ -122,7 +123,7 @@ def test_inputs_that_changed_with_a_version_are_listed(server: Any, connect: Any
 def test_a_model_or_signature_that_is_not_there_is_named(server: Any, connect: Any) -> None:
     with (
         Client(server.address, "other") as client,
-        pytest.raises(ClientError, match=r"NOT_FOUND: Servable not found for request: Latest\(other\)"),
+        pytest.raises(ClientError, match=r"NOT_FOUND: .*: Latest\(other\)\. Expected the name of a model"),
     ):
         client.predict([[1, 2]])
     with pytest.raises(ClientError, match="has no signature 'classify'. Expected one of serving_default"):
@@ -241,6 +242,31 @@ def test_a_server_that_stays_away_is_one_clear_error(free_port: int, connect: An
     assert message.endswith("Expected a model server at that address. Start one: experiments_manager serve RUN")
     assert "\n" not in message
     assert [record.message for record in caplog.records if "Trying again for 0.3 s" in record.message]
+
+
+@pytest.mark.parametrize("address", ["localhost", "http://localhost:9000", "localhost:nine", ":9000", ""])
+def test_what_is_no_address_is_refused_at_once(address: str) -> None:
+    with pytest.raises(ClientError, match="is no address of a model server. Expected HOST:PORT"):
+        Client(address, "double")
+
+
+def test_a_port_for_rest_is_told_from_a_server_that_is_away(connect: Any) -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listening:
+
+        def answer_as_http_1() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    with listening.accept()[0] as caller:
+                        caller.recv(1024)
+                        caller.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+        answering = threading.Thread(target=answer_as_http_1, daemon=True)
+        answering.start()
+        client = connect(f"127.0.0.1:{listening.getsockname()[1]}", patience=0.3)
+        with pytest.raises(ServerGoneError, match="This is a port for REST: name the one for gRPC.$"):
+            client.predict([[1, 2]])
+        listening.shutdown(socket.SHUT_RDWR)
+        answering.join()
 
 
 def test_after_a_server_stayed_away_the_next_request_is_patient_again(free_port: int, connect: Any) -> None:

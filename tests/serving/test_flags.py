@@ -1,6 +1,7 @@
 """The command line of `experiments-model-server`, which is that of `tensorflow_model_server`."""
 
 import logging
+import socket
 
 import pytest
 
@@ -155,3 +156,12 @@ def test_help_names_every_flag_and_version_both_libraries(capsys):
     assert [name for name in flags.FLAGS if f"--{name}=" not in shown] == []
     assert flags.run(["--version"]) == 0
     assert "TensorFlow ModelServer: experiments-manager" in capsys.readouterr().out
+
+
+def test_a_port_in_use_is_told_before_any_model_is_loaded(caplog, monkeypatch):
+    monkeypatch.setattr("experiments_manager.serving.server.run_server", None)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert flags.run([f"--rest_api_port={port}", "--port=0", "--model_base_path=/models"]) == 2
+    assert f"Port {port} on 127.0.0.1 cannot be used" in caplog.text
+    assert "Choose another by --rest_api_port" in caplog.text

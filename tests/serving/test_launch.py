@@ -21,7 +21,7 @@ from experiments_manager.serving import external, launch, model_folders
 from experiments_manager.serving.errors import ServerStartError
 from experiments_manager.serving.launch import Engine, Service, check_ports, choose_engine, command
 from experiments_manager.serving.model_folders import find_target, wait_for_version
-from experiments_manager.serving.serve import ServeOptions, announcement, serve, service_of
+from experiments_manager.serving.serve import ServeOptions, announcement, example, serve, service_of
 
 FAKE = Path(__file__).with_name("fake_tensorflow_model_server.py")
 
@@ -83,6 +83,15 @@ def test_a_run_its_exports_a_version_of_them_and_any_folder_of_versions_can_be_s
 
 def test_a_run_without_the_setup_file_is_served_under_the_name_of_its_settings(run):
     assert find_target(run.path).model_name == "mysettings_line"
+
+
+def test_a_run_that_has_just_begun_is_found_by_its_settings(run):
+    settings = {"server_host": "robot", "grpc_port": 9200, "rest_port": 0, "model_file": "/somewhere/model_cnn.py"}
+    run.update(model_file="settings/model_cnn.py", settings=settings)
+    target = find_target(run.path)
+    assert target.model_name == "model_cnn"
+    assert target.setup == ServingSetup("robot", 9200, 0, "model_cnn")
+    assert target.base_path == run.exports_dir
 
 
 def test_a_run_that_was_moved_is_served_from_where_it_stands_now(run, tmp_path):
@@ -178,6 +187,25 @@ def test_auto_takes_an_image_where_one_is_named(on_path, tmp_path):
 def test_an_engine_that_is_missing_is_told_with_how_to_get_it(on_path, engine, image, message):
     with pytest.raises(ServerStartError, match=message):
         choose_engine(engine, image)
+
+
+def test_libraries_that_the_embedded_engine_lacks_are_named(monkeypatch):
+    monkeypatch.setattr("experiments_manager.serving.launch.EMBEDDED_NEEDS", ("grpc", "there_is_no_such_module"))
+    with pytest.raises(ServerStartError, match=r"needs there_is_no_such_module, .*experiments-manager\[serving\]"):
+        choose_engine(Engine.EMBEDDED)
+
+
+def test_the_command_to_try_names_certificates_and_tokens(run, tmp_path):
+    (run.exports_dir / "20").mkdir(parents=True)
+    options = ServeOptions(ssl_config_file=tmp_path / "tls", auth_token_file=tmp_path / "tokens")
+    target = find_target(run.path)
+    told = example(service_of(target, options), target)
+    assert told.endswith(f" --ssl-config-file {tmp_path}/tls --auth-token-file {tmp_path}/tokens")
+
+
+def test_a_host_of_another_machine_is_not_taken_for_a_port_in_use():
+    with pytest.raises(ServerStartError, match=r"^192\.0\.2\.1 is no address of this machine.* Change --host"):
+        check_ports(Service(Path("/models"), "m", host="192.0.2.1"))
 
 
 def test_all_engines_take_the_same_flags(models, on_path, tmp_path):

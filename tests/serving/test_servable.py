@@ -212,6 +212,10 @@ def test_outputs_that_do_not_exist_or_come_twice_are_refused(load, saved_models,
             lambda path: next(path.glob("variables/*.data*")).write_bytes(b""),
             "Loading .* failed",
         ),
+        (
+            lambda path: next(path.glob("variables/*.data*")).unlink(),
+            r"Loading .* failed: .*variables\.data-00000-of-00001; No such file or directory",
+        ),
     ],
 )
 def test_a_version_that_is_damaged_or_not_whole_is_not_loaded(load, saved_models, tmp_path, damage, message):

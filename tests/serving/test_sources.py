@@ -200,6 +200,7 @@ def test_standard_input_may_be_csv_json_or_arrays(monkeypatch: Any) -> None:
         (b"1,2\nthree,4\n", "row 2: could not convert string to float: 'three'. Expected values for the input x"),
         (b"1,2,3\n", r"\[3\] does not fit the input x. Expected float32 \[any, 2\]"),
         (b"1,2\n1\n", "row 2: there are 1 cells. Expected 2"),
+        (b"rubbish, and more\n", r"has a header \(rubbish, .*\) and nothing else. Expected a line for each sample"),
     ],
 )
 def test_bad_standard_input_is_named_by_its_line(content: bytes, message: str, monkeypatch: Any) -> None:
