@@ -107,7 +107,8 @@ class Client:
             **options: As for `Client`; they count for more than what the run says.
 
         Raises:
-            RunError: There is no such run, or it never got as far as to say how it is served.
+            ServerStartError: There is no such folder, or nothing in it that could be served.
+            RunError: It is a run folder, but a damaged one.
         """
         from experiments_manager.serving.targets import find_target
 
