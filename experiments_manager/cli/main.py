@@ -64,6 +64,10 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # outside of training, Ctrl-C just ends the process
     code = run(sys.argv[1:])
+    if "experiments_manager.serving.server" in sys.modules:
+        from experiments_manager.serving.ending import end_process
+
+        end_process(code)  # gRPC's thread may abort the process while Python takes itself down
     gc.freeze()  # otherwise Python looks for cycles among all that TensorFlow made before it ends: a second lost
     sys.exit(code)
 

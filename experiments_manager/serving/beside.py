@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from experiments_manager.serving.ending import end_process
 from experiments_manager.serving.errors import ServerStartError
 from experiments_manager.serving.external import PATIENCE, die_with_parent
 from experiments_manager.serving.launch import Engine, Service, command, environment
@@ -126,4 +127,4 @@ def _end_with_standard_input() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())  # as in `flags.main`

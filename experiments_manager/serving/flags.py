@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from experiments_manager.serving.ending import end_process
 from experiments_manager.serving.errors import ServerStartError
 from experiments_manager.serving.launch import check_embedded, check_port
 from experiments_manager.settings.nearest import nearest_name
@@ -226,7 +227,8 @@ def _tell_waiting(problems: Mapping[str, str]) -> None:
 
 def main() -> None:
     """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    end_process(code)  # gRPC's thread lives to the end, and may abort the process while Python takes itself down
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import logging
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -156,6 +158,20 @@ def test_help_names_every_flag_and_version_both_libraries(capsys):
     assert [name for name in flags.FLAGS if f"--{name}=" not in shown] == []
     assert flags.run(["--version"]) == 0
     assert "TensorFlow ModelServer: experiments-manager" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from experiments_manager.serving import flags; flags.run = lambda _: 7; flags.main()",
+        "from experiments_manager.cli import main; import experiments_manager.serving.server; "
+        "main.run = lambda _: 7; main.main()",
+    ],
+)
+def test_a_server_ends_before_python_takes_itself_down_while_grpcs_thread_is_at_work(program):
+    program = f"import atexit; atexit.register(print, 'Python takes itself down'); print('done'); {program}"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (7, "done\n"), ended.stderr
 
 
 def test_a_port_in_use_is_told_before_any_model_is_loaded(caplog, monkeypatch):
