@@ -125,9 +125,14 @@ class Books:
             found[name] = (
                 self.polled.get(name)
                 or next((f"version {entry.number}: {entry.error}" for entry in errors), None)
-                or f"no version was loaded yet from {config.base_path}"
+                or self._being_loaded(name)
+                or f"there is no version in {config.base_path} yet"
             )
         return found
+
+    def _being_loaded(self, name: str) -> str | None:
+        loading = [entry.number for entry in self.versions.get(name, {}).values() if entry.state != State.END]
+        return f"version {max(loading)} is being loaded" if loading else None
 
     def settled(self, names: Sequence[str]) -> bool:
         """Whether all versions that these models should have answer, or failed at least once."""

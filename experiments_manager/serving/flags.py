@@ -222,7 +222,7 @@ def _announce(server: Server) -> None:
 
 def _tell_waiting(problems: Mapping[str, str]) -> None:
     for name, problem in problems.items():
-        logger.warning("Waiting for %s: %s", name, problem)
+        logger.info("Waiting for %s: %s", name, problem)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ borrower gives it back.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
@@ -328,7 +329,8 @@ class ModelManager:
         except Exception as error:
             logger.debug("loading %s failed", entry.path, exc_info=True)
             if model is not None:
-                model.close()
+                with contextlib.suppress(Exception):  # the first problem is the one to tell
+                    model.close()
             self._note_load(entry.path, time.monotonic() - started, False)
             self._failed(entry, error, files)
             return
@@ -338,20 +340,24 @@ class ModelManager:
             self._books.choose_newest(entry.name)
             self._tell(entry)
             self._changed.notify_all()
-        logger.info("Serving version %d of %s from %s", entry.number, entry.name, entry.path)
+        logger.info("Loaded version %d of %s from %s", entry.number, entry.name, entry.path)
 
     def _failed(self, entry: Version, error: Exception, files: object) -> None:
         code = error.code if isinstance(error, ServingError) else Code.INTERNAL
         with self._changed:
             entry.attempts += 1
             entry.error = ServingError(code, str(error) or type(error).__name__)
-            again = entry.attempts <= self._options.max_load_retries and not self._closed
+            gone = not entry.path.exists()  # training keeps a few versions only
+            again = entry.attempts <= self._options.max_load_retries and not self._closed and not gone
             if again:
                 entry.next_attempt = time.monotonic() + max(self._options.retry_seconds, 1e-3)
             else:
-                entry.state, entry.files = State.END, files
+                entry.state, entry.files = State.END, None if gone else files
             self._tell(entry)
             self._changed.notify_all()
+        if gone:
+            logger.info("Version %d of %s was removed before it could be loaded", entry.number, entry.name)
+            return
         hint = f"trying again in {self._options.retry_seconds:g} s" if again else "giving up on it"
         logger.error("Loading version %d of %s failed, %s: %s", entry.number, entry.name, hint, entry.error)
 

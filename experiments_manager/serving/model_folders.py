@@ -144,7 +144,7 @@ def wait_for_version(
 
 
 def _state(target: Target) -> str:
-    """`at work`, `on its own` (nobody trains it, though it has not ended), or how the run ended."""
+    """`at work`, `on its own` (nobody trains it, though it has not ended), `without export`, or how the run ended."""
     if target.run is None:
         return "without a run"
     try:
@@ -153,6 +153,8 @@ def _state(target: Target) -> str:
         raise ServerStartError(
             f"The run folder is gone: {error} If it was moved, name it where it stands now."
         ) from error
+    if (target.run.manifest.get("settings") or {}).get("export") is False:
+        return "without export"
     if state not in ("created", "running"):
         return state
     return "at work" if is_held(target.run.path / LOCK_FILE) else "on its own"
@@ -162,6 +164,8 @@ def _none_coming(target: Target, state: str) -> str:
     text = f"There is no exported model in {target.base_path}, and none coming: "
     if target.run is None:
         return text + "no run writes there. Name a run folder, or a folder of versions."
+    if state == "without export":
+        return text + "the run's settings say `export = False`. Train again with `export = True`."
     if state == "finished":
         return text + "the run is finished. Train again with `export = True`, and read what it says of the export."
     told = "nobody trains the run any more" if state == "on its own" else f"the run is {state}"

@@ -122,7 +122,7 @@ def test_a_model_is_served_while_it_is_trained_and_resumed_and_afterwards_from_w
 
     [folder] = (tmp_path / "runs").iterdir()
     moved = folder.rename(tmp_path / "moved")
-    assert "Serving version" in (moved / "model_server.log").read_text()
+    assert "Loaded version" in (moved / "model_server.log").read_text()
     copy = shutil.copytree(moved, tmp_path / "copy")
 
     resumed = start_command("resume", moved, "--serve", "--quiet")

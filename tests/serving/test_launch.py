@@ -143,6 +143,12 @@ def test_a_run_that_has_ended_without_a_version_is_not_waited_for(run, state, me
         wait_for_version(find_target(run.path), pytest.fail)
 
 
+def test_a_run_that_exports_nothing_is_not_waited_for(run):
+    run.update(settings={"export": False})
+    with lock(run), pytest.raises(ServerStartError, match="none coming: the run's settings say `export = False`"):
+        wait_for_version(find_target(run.path), pytest.fail)
+
+
 def test_a_run_that_was_killed_is_not_waited_for_long(run, monkeypatch):
     monkeypatch.setattr(model_folders, "GRACE", 0.3)
     with pytest.raises(ServerStartError, match="nobody trains the run any more"):

@@ -1,5 +1,6 @@
 import contextlib
 import threading
+import time
 
 import pytest
 
@@ -149,6 +150,33 @@ def test_a_version_that_fails_is_tried_again_as_often_as_allowed(serve, base_pat
     books.wait_for(1, State.AVAILABLE)
     assert attempts == ["1", "1", "1"]
     assert [message for _, _, state, message in books.events if state == State.LOADING][1] == "the disk is away"
+
+
+def test_a_version_that_is_removed_while_it_is_being_loaded_is_not_tried_again(serve, base_path, caplog):
+    def load(path):
+        remove(base_path, 2)
+        raise OSError("no such file")
+
+    add(base_path, 2)
+    with caplog.at_level("INFO"):
+        books = serve(load=load, loading={"max_load_retries": 5, "retry_seconds": 60})
+        books.wait_for(2, State.END)
+        while "Version 2 of model was removed before it could be loaded" not in caplog.text:
+            time.sleep(0.01)
+    assert "failed" not in caplog.text
+
+
+def test_what_a_model_waits_for_is_told(serve, base_path):
+    go_on = threading.Event()
+    books = serve(warm_up=lambda model, path: go_on.wait(10))
+    while "there is no version in" not in books.manager.problems().get("model", ""):
+        time.sleep(0.01)
+    add(base_path, 3)
+    books.wait_for(3, State.LOADING)
+    assert books.manager.problems() == {"model": "version 3 is being loaded"}
+    go_on.set()
+    books.wait_for(3, State.AVAILABLE)
+    assert books.manager.problems() == {}
 
 
 def test_a_version_that_failed_for_good_is_tried_anew_when_its_files_change(serve, base_path):
