@@ -24,7 +24,7 @@ EXPERIMENTS = Path(__file__).parent / "survival"
 NAMES = ("augmented_arrays", "random_map", "half_precision", "short_epochs", "generator")
 KILLS_EACH = 4
 STOP_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT")
-NICENESS = 10
+NICENESS = 5
 
 DIGITS = ROOT / "examples" / "classification" / "mysettings_digits.py"
 WATCHED_RUNS = {

@@ -36,12 +36,17 @@ def read(feed, epoch, step):
     return batches
 
 
-@pytest.mark.parametrize("build", PIPELINES.values(), ids=list(PIPELINES))
-@pytest.mark.parametrize(("epoch", "step"), [(0, 3), (2, 0), (2, 5), (11, 2)])
-def test_a_pipeline_gives_the_same_batches_after_a_restart_at_any_place(build, epoch, step, tmp_path):
+@pytest.fixture(scope="module", params=PIPELINES)
+def pipeline(request):
+    """How a pipeline is built, and the batches of its epochs without a restart."""
+    build = PIPELINES[request.param]
     uninterrupted = stream(build)
-    expected = [read(uninterrupted, number, 0) for number in range(14)]
+    return build, [read(uninterrupted, number, 0) for number in range(14)]
 
+
+@pytest.mark.parametrize(("epoch", "step"), [(0, 3), (2, 0), (2, 5), (11, 2)])
+def test_a_pipeline_gives_the_same_batches_after_a_restart_at_any_place(pipeline, epoch, step, tmp_path):
+    build, expected = pipeline
     killed = stream(build)
     for number in range(epoch):
         read(killed, number, 0)

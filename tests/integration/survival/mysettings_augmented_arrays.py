@@ -12,6 +12,7 @@ learning_rate = 0.03
 reduce_lr_patience = 2
 early_stopping_patience = 6
 checkpoint_every_steps = 17
+figures = False
 log_every_steps = 6
 
 

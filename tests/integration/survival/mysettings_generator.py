@@ -12,6 +12,7 @@ batch_size = 10
 loss = "mse"
 learning_rate = 0.01
 checkpoint_every_steps = 31
+figures = False
 
 
 def dataset(split, batch_size):

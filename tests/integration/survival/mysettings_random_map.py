@@ -11,6 +11,7 @@ loss = "mse"
 learning_rate = 0.01
 gradient_accumulation_steps = 3
 checkpoint_every_steps = 29
+figures = False
 log_every_steps = 4
 
 

@@ -11,6 +11,7 @@ early_stopping_patience = None
 loss = "mse"
 learning_rate = 0.01
 checkpoint_every_steps = 7
+figures = False
 log_every_steps = 5
 
 
