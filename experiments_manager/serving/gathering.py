@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from experiments_manager.serving.batches import Call, Outputs, follow
 
-QUIET_SECONDS = 300e-6
-"""Time without a new request after which those that are there are looked at."""
-ENOUGH_SECONDS = 100e-6
+QUIET_SECONDS, QUIET_TURNS = 300e-6, 16
+"""Time, and turns of the event loop, without a new request after which those that are there are looked at."""
+ENOUGH_SECONDS, ENOUGH_TURNS = 100e-6, 8
 """The same where as many are there as came together of late."""
 PATIENCE_SECONDS = 10e-3
 """Longest time to wait for the end of a call that should be short."""
@@ -86,7 +86,7 @@ class Gathering:
         if not self._begun:
             self._begun = True
             now = time.perf_counter()
-            self._loop.call_soon(self._gather, self._count(), now, now + LONGEST_SECONDS)
+            self._loop.call_soon(self._gather, self._count(), now, 0, now + LONGEST_SECONDS)
 
     def note_sent(self, count: int, *, short: bool) -> None:
         """Notes that so many requests have left together; `short` if new ones should wait for the end of their call."""
@@ -102,14 +102,19 @@ class Gathering:
     def _count(self) -> int:
         return len(self._arrived) + self._read_before()
 
-    def _gather(self, before: int, since: float, end: float) -> None:
-        """Turns the loop until nothing has come for a moment; its timers are coarser than such a moment."""
+    def _gather(self, before: int, since: float, turns: int, end: float) -> None:
+        """Turns the loop until nothing has come for a moment; its timers are coarser than such a moment.
+
+        In one long turn the loop is busy with other things, and what arrives is not seen yet; so turns count as well.
+        """
         count, now = self._count(), time.perf_counter()
         if count != before:
-            since = now
-        moment = ENOUGH_SECONDS if count >= self._expected > 1 else QUIET_SECONDS
-        if now - since < moment and now < end and 0 < count < self._most:
-            self._loop.call_soon(self._gather, count, since, end)
+            since, turns = now, 0
+        enough = count >= self._expected > 1
+        seconds, least = (ENOUGH_SECONDS, ENOUGH_TURNS) if enough else (QUIET_SECONDS, QUIET_TURNS)
+        quiet = now - since >= seconds and turns >= least
+        if not quiet and now < end and 0 < count < self._most:
+            self._loop.call_soon(self._gather, count, since, turns + 1, end)
             return
         self._begun = False
         arrived, self._arrived = self._arrived, []

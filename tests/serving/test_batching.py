@@ -184,6 +184,20 @@ def test_requests_that_keep_coming_do_not_keep_those_before_them_waiting(run_asy
     assert run_async(go()) == 1
 
 
+def test_a_loop_that_was_busy_does_not_tear_requests_apart(batched):
+    async def steps(ask, model):
+        loop = asyncio.get_running_loop()
+        first = ask(rows(1))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        loop.call_soon(time.sleep, 10 * QUIET_SECONDS)
+        await asyncio.sleep(0)
+        await asyncio.gather(first, ask(rows(2)))
+        return model.batches
+
+    assert batched(steps) == [(2, 1)]
+
+
 def test_requests_wait_unread_for_the_end_of_a_call_only_if_calls_are_known_to_be_short(run_async):
     async def go():
         model, scheduler = Doubling(), Scheduler(BatchingOptions(num_batch_threads=4))
