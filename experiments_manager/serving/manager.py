@@ -344,10 +344,10 @@ class ModelManager:
 
     def _failed(self, entry: Version, error: Exception, files: object) -> None:
         code = error.code if isinstance(error, ServingError) else Code.INTERNAL
+        gone = not entry.path.exists()  # training keeps a few versions only
         with self._changed:
             entry.attempts += 1
             entry.error = ServingError(code, str(error) or type(error).__name__)
-            gone = not entry.path.exists()  # training keeps a few versions only
             again = entry.attempts <= self._options.max_load_retries and not self._closed and not gone
             if again:
                 entry.next_attempt = time.monotonic() + max(self._options.retry_seconds, 1e-3)

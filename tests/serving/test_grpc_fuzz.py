@@ -164,9 +164,15 @@ def damaged_requests(draw):
 
 
 @pytest.mark.slow
-def test_two_thousand_bad_requests_get_a_proper_status_each_and_the_server_goes_on(server):
+def test_two_thousand_bad_requests_get_a_proper_status_each_and_their_neighbours_an_answer(server):
     own, channel = server
     statuses = {}
+    good = messages.PredictRequest()
+    good.model_spec.name = "linear"
+    tensors.to_proto(X, good.inputs["x"])
+    predict = channel.unary_unary(
+        PREDICT, messages.PredictRequest.SerializeToString, messages.PredictResponse.FromString
+    )
 
     @settings(
         max_examples=2000, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -174,8 +180,13 @@ def test_two_thousand_bad_requests_get_a_proper_status_each_and_the_server_goes_
     @given(st.one_of(predict_requests(), damaged_requests(), example_requests(), several_requests(), other_requests()))
     def ask(request):
         method, data = request
+        neighbours = [predict.future(good, timeout=20)]  # on both sides, so that they are read together
+        asked = channel.unary_unary(f"/tensorflow.serving.{method}").future(data, timeout=20)
+        neighbours.append(predict.future(good, timeout=20))
+        for neighbour in neighbours:
+            np.testing.assert_array_equal(tensors.to_array(neighbour.result().outputs["y"]), 2 * X + 1)
         try:
-            channel.unary_unary(f"/tensorflow.serving.{method}")(data, timeout=20)
+            asked.result()
             code = grpc.StatusCode.OK  # some are right by chance
         except grpc.RpcError as error:
             code = error.code()
@@ -187,12 +198,6 @@ def test_two_thousand_bad_requests_get_a_proper_status_each_and_the_server_goes_
     assert sum(statuses.values()) >= 2000
     assert statuses[grpc.StatusCode.INVALID_ARGUMENT] > 500
     assert own.handlers.in_flight == 0
-    request = messages.PredictRequest()
-    request.model_spec.name = "linear"
-    tensors.to_proto(X, request.inputs["x"])
-    answer = channel.unary_unary(PREDICT)(request.SerializeToString(), timeout=20)
-    outputs = messages.PredictResponse.FromString(answer).outputs
-    np.testing.assert_array_equal(tensors.to_array(outputs["y"]), 2 * X + 1)
 
 
 def test_a_client_that_sends_no_http_at_all_disturbs_nobody(server):
