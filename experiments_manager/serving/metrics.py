@@ -38,7 +38,7 @@ class Family:
 
     Args:
         name: As Prometheus shows it.
-        kind: `counter`, `gauge` or `histogram`.
+        kind: `counter` or `histogram`.
         labels: Names of the labels.
         limits: Upper limits of a histogram's buckets.
     """
@@ -50,14 +50,9 @@ class Family:
         self._lock = threading.Lock()
 
     def add(self, *labels: str, amount: float = 1) -> None:
-        """Increases a counter or gauge."""
+        """Increases a counter."""
         with self._lock:
             self._values[labels] = self._values.get(labels, 0) + amount
-
-    def set(self, *labels: str, value: float) -> None:
-        """Sets a gauge."""
-        with self._lock:
-            self._values[labels] = value
 
     def observe(self, *labels: str, value: float) -> None:
         """Puts a value into its bucket."""
@@ -122,7 +117,6 @@ class Metrics:
         loads = ":tensorflow:cc:saved_model:"
         self._loads = Family(f"{loads}load_attempt_count", "counter", ["model_path", "status"])
         self._load_latency = Family(f"{loads}load_latency", "counter", ["model_path"])
-        self._in_flight = Family(f"{serving}requests_in_flight", "gauge", ["entrypoint"])
 
     def observe_request(self, model: str, api: str, entrypoint: str, status: str, seconds: float) -> None:
         """Counts an answered request.
@@ -160,10 +154,6 @@ class Metrics:
         """Counts an attempt to load a version; `status` is `success` or `fail`."""
         self._loads.add(path, status)
         self._load_latency.add(path, amount=round(seconds * 1e6))
-
-    def change_in_flight(self, entrypoint: str, by: int) -> None:
-        """Follows the number of requests that are being answered."""
-        self._in_flight.add(entrypoint, amount=by)
 
     def page(self) -> str:
         """Everything in Prometheus' text format."""
