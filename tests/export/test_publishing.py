@@ -219,22 +219,43 @@ def test_the_tables_of_text_layers_are_exported(exported, layer):
     assert len(np.unique(heights)) == 4
 
 
-def test_a_model_that_gives_another_output_each_time_is_not_published_and_says_so_once(exported):
-    source = """
-        class Clock(keras.layers.Layer):
+# Seeded by the microsecond, as two calls never give the same numbers by chance; and from a fixed seed, where each
+# loaded copy draws the same numbers in the same order, so that its first answer is the live model's.
+@pytest.mark.parametrize(
+    "draw",
+    [
+        "tf.random.stateless_uniform(tf.shape(x), tf.stack([tf.cast(tf.timestamp() * 1e6, tf.int64), 0]))",
+        "tf.random.uniform(tf.shape(x), seed=3)",
+    ],
+    ids=["by the clock", "from a fixed seed"],
+)
+def test_a_model_that_gives_another_output_each_time_is_not_published_and_says_so_once(exported, draw):
+    source = f"""
+        class Draw(keras.layers.Layer):
             def call(self, x):
-                # Random numbers seeded by the microsecond: two calls never give the same ones by chance.
-                seed = tf.stack([tf.cast(tf.timestamp() * 1e6, tf.int64), 0])
-                return x + tf.random.stateless_uniform(tf.shape(x), seed, dtype=x.dtype)
+                return x + {draw}
 
         def model(hparams):
-            return keras.Sequential([keras.Input([3]), keras.layers.Dense(1), Clock()])
+            return keras.Sequential([keras.Input([3]), keras.layers.Dense(1), Draw()])
     """
     trained = exported(source, {"epochs": 4})
     assert (trained.result.state, trained.result.exported_model) == ("finished", None)
     [text] = trained.messages
-    assert "differs from the live model's" in text
+    assert "Asked twice, its output `draw` differs from what it was before by up to" in text
     assert text.count("was not published") == 1
+
+
+def test_a_version_that_was_not_written_as_the_live_model_is_is_not_published(exported, monkeypatch):
+    write = tf.raw_ops.SaveV2
+
+    def wrong(tensors, **options):
+        return write(tensors=[tensors[0] + 1, *tensors[1:]], **options)
+
+    monkeypatch.setattr(tf.raw_ops, "SaveV2", wrong)
+    trained = exported(overrides={"epochs": 1})
+    assert (trained.result.state, trained.result.exported_model, folders(trained)) == ("finished", None, [])
+    [text] = trained.messages
+    assert "Reloaded, its output `height` differs from the live model's by up to" in text
 
 
 def test_a_model_that_tensorflow_cannot_save_finishes_and_says_so_once(exported):
