@@ -81,6 +81,9 @@ def samples_of_arrays(arrays: Mapping[str, np.ndarray], info: ModelInfo, where: 
         arrays: Arrays by input name.
         info: The model.
         where: The file, for messages.
+
+    Raises:
+        SourceError: They do not fit the model or each other, or are empty.
     """
     if unknown := [name for name in arrays if name not in info.inputs] or [n for n in info.required if n not in arrays]:
         raise SourceError(
@@ -94,7 +97,10 @@ def samples_of_arrays(arrays: Mapping[str, np.ndarray], info: ModelInfo, where: 
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise SourceError(f"{where}: the arrays have different numbers of samples: {listed}. Expected as many in each.")
-    for index in range(next(iter(counts.values()))):
+    count = next(iter(counts.values()))
+    if count == 0:
+        raise SourceError(f"{where} holds no samples: {', '.join(arrays)} of length 0. Expected one or more.")
+    for index in range(count):
         rows = {name: array[index : index + 1] for name, array in arrays.items()}
         yield Sample(
             str(index),

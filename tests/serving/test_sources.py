@@ -255,6 +255,9 @@ def test_arrays_that_do_not_fit_the_model_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", a=np.zeros(2), b=np.zeros((3, 2)))
     with pytest.raises(SourceError, match="different numbers of samples: a 2, b 3"):
         read(tmp_path / "b.npz", TWO)
+    np.save(tmp_path / "none.npy", np.zeros((0, 2)))
+    with pytest.raises(SourceError, match="none.npy holds no samples: x of length 0. Expected one or more"):
+        read(tmp_path / "none.npy", POINT)
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match="holds nothing that can be read"):
         read(tmp_path / "empty", POINT)
