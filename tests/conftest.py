@@ -5,6 +5,7 @@ import gc
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import textwrap
 from pathlib import Path
@@ -70,6 +71,12 @@ class Trained:
     def weights(self):
         """The variables of the model at the end of training."""
         return [value for name, value in sorted(self.tensors.items()) if name.startswith("model/")]
+
+
+def pytest_configure():
+    """Hears Ctrl-C again where a shell that runs the tests in its background has switched it off for all processes."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

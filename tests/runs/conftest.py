@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments_manager.runs import create_run
+from experiments_manager.runs import create_run, provenance
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def _mounted(folder, options):
     try:
         yield folder
     finally:
-        subprocess.run(["umount", folder], check=True)
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture
@@ -106,6 +106,7 @@ def git(tmp_path, monkeypatch):
         pytest.skip("git is not installed")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(provenance, "_TIMEOUT", 60.0)  # on a machine that pauses, git does not hang
 
     def call(folder, *arguments):
         who = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=trunk"]

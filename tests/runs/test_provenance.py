@@ -128,7 +128,7 @@ def test_a_git_that_does_not_answer_is_given_up(repository, tmp_path, monkeypatc
     monkeypatch.setattr(provenance, "_TIMEOUT", 0.05)
     began = time.monotonic()
     assert describe_git(repository / "mysettings.py") is None
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30  # the sixty of that program are not waited for
 
 
 def test_packages_are_those_that_the_installers_noted():
