@@ -241,9 +241,10 @@ class Client:
         signatures = messages.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
         if self.signature not in signatures.signature_def:
+            known = sorted(name for name in signatures.signature_def if not name.startswith("__saved_model_"))
             raise ClientError(
                 f"The model {self.model!r} at {self.address} has no signature {self.signature!r}. "
-                f"Expected one of {', '.join(sorted(signatures.signature_def))}."
+                f"Expected one of {', '.join(known)}."
             )
         signature = signatures.signature_def[self.signature]
         try:

@@ -30,6 +30,11 @@ class Kind:
     field: str
     packed_as: str | None = None
 
+    @property
+    def text(self) -> str:
+        """What TensorFlow's error messages call it: `float`, `double`, `int32`, `string` …"""
+        return self.enum_name.removeprefix("DT_").lower()
+
 
 _KINDS = (
     Kind(1, "DT_FLOAT", "float32", "float_val", "<f4"),

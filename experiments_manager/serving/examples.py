@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from experiments_manager.serving.dtypes import kind_of_dtype
 from experiments_manager.serving.errors import Code, ServingError, failed_precondition, invalid_argument
 from experiments_manager.serving.signatures import (
     CLASSIFY,
@@ -16,6 +17,7 @@ from experiments_manager.serving.signatures import (
     Arrays,
     Model,
     Signature,
+    shape_text,
 )
 
 
@@ -41,9 +43,10 @@ class Kind:
 
 
 def _check_classification(signature: Signature) -> None:
+    _check_one_input(signature)
     if len(signature.outputs) not in (1, 2):
         raise invalid_argument(f"Expected one or two output Tensors, found {len(signature.outputs)}")
-    _check_input(signature, "classification")
+    _check_name_of_input(signature, "classification")
     if not {"classes", "scores"} & signature.outputs.keys():
         raise failed_precondition(
             'Expected classification signature outputs to contain at least one of "classes" or "scores". '
@@ -52,18 +55,22 @@ def _check_classification(signature: Signature) -> None:
 
 
 def _check_regression(signature: Signature) -> None:
+    _check_one_input(signature)
     if len(signature.outputs) != 1:
         raise invalid_argument("Expected one output Tensor.")
-    _check_input(signature, "regression")
+    _check_name_of_input(signature, "regression")
     if "outputs" not in signature.outputs:
         raise failed_precondition(
             f"No regression outputs found in SignatureDef: {signature.name} has the outputs {sorted(signature.outputs)}"
         )
 
 
-def _check_input(signature: Signature, word: str) -> None:
+def _check_one_input(signature: Signature) -> None:
     if len(signature.inputs) != 1:
         raise invalid_argument("Expected one input Tensor.")
+
+
+def _check_name_of_input(signature: Signature, word: str) -> None:
     if "inputs" not in signature.inputs:
         raise failed_precondition(
             f"No {word} inputs found in SignatureDef: {signature.name} has the inputs {sorted(signature.inputs)}"
@@ -74,24 +81,23 @@ CLASSIFICATION = Kind("classification", CLASSIFY, _check_classification, ("class
 REGRESSION = Kind("regression", REGRESS, _check_regression, ("outputs",))
 
 
-def find(model: Model, name: str, kind: Kind, *, several: bool = False) -> Signature:
+def find(model: Model, spec: Any, kind: Kind) -> Signature:
     """Finds a signature and checks that it is of a kind.
 
     Args:
         model: The model.
-        name: Key of the signature.
+        spec: The request's `ModelSpec`, which names it.
         kind: What it must be.
-        several: Whether this is for a request of several tasks, whose wording differs.
 
     Raises:
         ServingError: INVALID_ARGUMENT where there is none; INVALID_ARGUMENT or FAILED_PRECONDITION where it is not as
             its kind must be. Its `method_name` counts for nothing, as in TensorFlow Serving by default: TensorFlow 2
             writes that of Predict for every signature.
     """
+    name = spec.signature_name or DEFAULT_SIGNATURE
     signature = model.signatures.get(name)
     if signature is None:
-        text = "Requested signature not found in model graph" if several else "No signature was found with the name"
-        raise invalid_argument(f"{text}: {name}")
+        raise invalid_argument(f"No signature was found with the name: {name}")
     kind.check(signature)
     return signature
 
@@ -135,9 +141,10 @@ def fill_classifications(result: Any, outputs: Arrays, count: int) -> None:
         if array is None:
             continue
         if array.ndim != 2:
-            raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {list(array.shape)}")
+            raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {shape_text(array.shape)}")
         if array.dtype != dtype:
-            raise invalid_argument(f"Expected {name} Tensor of {text}. Got: {array.dtype}")
+            got = kind_of_dtype(array.dtype).enum_name
+            raise invalid_argument(f"Expected {name} Tensor of {text}. Got: {got}")
         if array.shape[0] != count:
             raise invalid_argument(f"Expected {name} output batch size of {count}. Got: {array.shape[0]}")
     if classes is not None and scores is not None and classes.shape[1] != scores.shape[1]:
@@ -164,54 +171,51 @@ def fill_regressions(result: Any, outputs: Arrays, count: int) -> None:
     values = outputs["outputs"]
     if not (values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)):
         raise invalid_argument(
-            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {list(values.shape)}"
+            "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
+            f"{shape_text(values.shape)}"
         )
     if values.shape[0] != count:
         raise invalid_argument(f"Input batch size did not match output batch size: {count} vs. {values.shape[0]}")
     if values.dtype != np.float32:
-        raise invalid_argument(f"Expected output Tensor of DT_FLOAT.  Got: {values.dtype}")
+        raise invalid_argument(f"Expected output Tensor of DT_FLOAT.  Got: {kind_of_dtype(values.dtype).enum_name}")
     for value in values.ravel().tolist():
         result.regressions.add(value=value)
 
 
-def check_tasks(request: Any) -> list[tuple[Any, Kind]]:
-    """Checks the tasks of a `MultiInferenceRequest` and gives each with its kind.
+def check_tasks(model: Model, tasks: Sequence[Any]) -> list[tuple[Signature, Kind]]:
+    """Finds what each task of a `MultiInferenceRequest` asks for.
+
+    Args:
+        model: The model of the first task.
+        tasks: Its `InferenceTask` messages.
 
     Raises:
-        ServingError: INVALID_ARGUMENT for tasks that cannot be answered together; UNIMPLEMENTED for another method.
+        ServingError: INVALID_ARGUMENT for tasks that cannot be answered together; UNIMPLEMENTED for another method;
+            as for `find`.
     """
-    if not request.tasks:
-        raise invalid_argument("Inference request must have at least one task.")
     kinds = {kind.method_name: kind for kind in (CLASSIFICATION, REGRESSION)}
-    names: set[str] = set()
-    found = []
-    for task in request.tasks:
+    found: dict[str, tuple[Signature, Kind]] = {}
+    tensors: set[str] = set()
+    for task in tasks:
         spec = task.model_spec
         if not spec.name:
             raise invalid_argument("Found ModelSpec with an empty model name.")
-        if spec.name != request.tasks[0].model_spec.name:
+        if spec.name != tasks[0].model_spec.name:
             raise invalid_argument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
         name = spec.signature_name or DEFAULT_SIGNATURE
-        if name in names:
+        if name in found:
             raise invalid_argument(f"Duplicate evaluation of signature: {name}")
-        names.add(name)
+        if name not in model.signatures:
+            raise invalid_argument(f"Requested signature not found in model graph: {name}")
         if task.method_name not in kinds:
             raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
-        found.append((task, kinds[task.method_name]))
-    return found
-
-
-def check_same_input(model: Model, tasks: list[tuple[Any, Kind]]) -> None:
-    """Checks that all tasks read the same tensor of the graph.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT where they do not.
-    """
-    found = [
-        find(model, task.model_spec.signature_name or DEFAULT_SIGNATURE, kind, several=True) for task, kind in tasks
-    ]
-    if len({signature.inputs["inputs"].name for signature in found}) > 1:
-        raise invalid_argument("Input tensor must be the same for all Signatures.")
+        kind = kinds[task.method_name]
+        signature = find(model, spec, kind)
+        found[name] = (signature, kind)
+        tensors.add(signature.inputs["inputs"].name)
+        if len(tensors) > 1:
+            raise invalid_argument("Input tensor must be the same for all Signatures.")
+    return list(found.values())
 
 
 def _text(label: Any) -> str:

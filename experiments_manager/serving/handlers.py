@@ -17,7 +17,7 @@ from experiments_manager.serving import examples, messages
 from experiments_manager.serving.batching import Call, Scheduler
 from experiments_manager.serving.errors import Code, ServingError, invalid_argument
 from experiments_manager.serving.manager import Lease, ModelManager
-from experiments_manager.serving.signatures import DEFAULT_SIGNATURE, Arrays, Signature, find_signature
+from experiments_manager.serving.signatures import Arrays, Signature, find_signature
 from experiments_manager.serving.versions import configs_from_proto
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,9 @@ class Handlers:
     async def classify(self, request: Any) -> Any:
         """Answers a `ClassificationRequest`."""
         with self._lease(request) as lease:
-            done, count = await self._run_on_examples(lease, request.model_spec, examples.CLASSIFICATION, request.input)
+            kind = examples.CLASSIFICATION
+            signature = examples.find(lease.model, request.model_spec, kind)
+            done, count = await self._run_on_examples(lease, signature, kind, request.input)
         response = messages.ClassificationResponse()
         _fill_spec(response.model_spec, done)
         examples.fill_classifications(response.result, done.outputs, count)
@@ -141,7 +143,9 @@ class Handlers:
     async def regress(self, request: Any) -> Any:
         """Answers a `RegressionRequest`."""
         with self._lease(request) as lease:
-            done, count = await self._run_on_examples(lease, request.model_spec, examples.REGRESSION, request.input)
+            kind = examples.REGRESSION
+            signature = examples.find(lease.model, request.model_spec, kind)
+            done, count = await self._run_on_examples(lease, signature, kind, request.input)
         response = messages.RegressionResponse()
         _fill_spec(response.model_spec, done)
         examples.fill_regressions(response.result, done.outputs, count)
@@ -149,12 +153,11 @@ class Handlers:
 
     async def multi_inference(self, request: Any) -> Any:
         """Answers a `MultiInferenceRequest`: several classifications and regressions of the same examples."""
-        tasks = examples.check_tasks(request)
+        ref = ModelRef.from_proto(request.tasks[0].model_spec) if request.tasks else ModelRef("")
         response = messages.MultiInferenceResponse()
-        with self._lease(request.tasks[0]) as lease:
-            examples.check_same_input(lease.model, tasks)
-            for task, kind in tasks:
-                done, count = await self._run_on_examples(lease, task.model_spec, kind, request.input, several=True)
+        with self.manager.get(ref.name, ref.version, ref.label) as lease:
+            for signature, kind in examples.check_tasks(lease.model, request.tasks):
+                done, count = await self._run_on_examples(lease, signature, kind, request.input)
                 result = response.results.add()
                 _fill_spec(result.model_spec, done)
                 if kind is examples.CLASSIFICATION:
@@ -165,6 +168,8 @@ class Handlers:
 
     async def get_model_metadata(self, request: Any) -> Any:
         """Answers a `GetModelMetadataRequest` for `signature_def`, the one field that there is."""
+        if not request.HasField("model_spec"):
+            raise invalid_argument("Missing ModelSpec")
         if not request.metadata_field:
             raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
         for field in request.metadata_field:
@@ -173,8 +178,8 @@ class Handlers:
         response = messages.GetModelMetadataResponse()
         signatures = messages.SignatureDefMap()
         with self._lease(request) as lease:
-            for name, signature in lease.model.signatures.items():
-                signatures.signature_def[name].MergeFromString(signature.definition)
+            for name, definition in lease.model.definitions.items():
+                signatures.signature_def[name].MergeFromString(definition)
             response.model_spec.name = lease.name
             response.model_spec.version.value = lease.version
         response.metadata["signature_def"].Pack(signatures)
@@ -219,9 +224,8 @@ class Handlers:
         return Inference(found, lease.name, lease.version, signature)
 
     async def _run_on_examples(
-        self, lease: Lease, spec: Any, kind: examples.Kind, given: Any, *, several: bool = False
+        self, lease: Lease, signature: Signature, kind: examples.Kind, given: Any
     ) -> tuple[Inference, int]:
-        signature = examples.find(lease.model, spec.signature_name or DEFAULT_SIGNATURE, kind, several=several)
         serialized = examples.serialize(given)
         inputs = signature.check_inputs({"inputs": serialized})
         done = await self._run(lease, signature, inputs, kind.outputs_of(signature))

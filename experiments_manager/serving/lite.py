@@ -41,6 +41,7 @@ class LiteModel:
             self._free.put(None)  # one that is not made yet
         self._free.put(interpreter)
         self.signatures: Mapping[str, Signature] = _signatures(interpreter)
+        self.definitions = {name: _definition(signature) for name, signature in self.signatures.items()}
 
     @classmethod
     def load(cls, path: Path | str, *, copies: int | None = None) -> LiteModel:
@@ -146,14 +147,18 @@ def _signature(
     if _takes_any_number(interpreter, name, given, computed):
         given = {key: _with_open_batch(spec) for key, spec in given.items()}
         computed = {key: _with_open_batch(spec) for key, spec in computed.items()}
+    return Signature(name, PREDICT, given, computed)
+
+
+def _definition(signature: Signature) -> bytes:
     definition = messages.SignatureDef(method_name=PREDICT)
-    for specs, infos in ((given, definition.inputs), (computed, definition.outputs)):
+    for specs, infos in ((signature.inputs, definition.inputs), (signature.outputs, definition.outputs)):
         for key, spec in specs.items():
             infos[key].name, infos[key].dtype = spec.name, spec.number
             infos[key].tensor_shape.SetInParent()
             for size in spec.shape or ():
                 infos[key].tensor_shape.dim.add(size=-1 if size is None else size)
-    return Signature(name, PREDICT, given, computed, definition=definition.SerializeToString(deterministic=True))
+    return definition.SerializeToString(deterministic=True)
 
 
 def _takes_any_number(

@@ -45,6 +45,7 @@ class _Graph:
     graph: tf.Graph
     meta_graph: meta_graph_pb2.MetaGraphDef
     signatures: dict[str, Signature]
+    definitions: dict[str, bytes]
     runtime: str
 
 
@@ -58,6 +59,7 @@ class LoadedModel:
     def __init__(self, path: Path, graph: _Graph, session: tf.compat.v1.Session) -> None:
         self.path = path
         self.signatures: Mapping[str, Signature] = graph.signatures
+        self.definitions: Mapping[str, bytes] = graph.definitions
         self.runtime = graph.runtime
         self._graph, self._session = graph, session
         self._callables: dict[tuple[str, tuple[str, ...]], _Callable] = {}
@@ -233,9 +235,13 @@ def _import_graph(content: bytes, path: Path) -> _Graph:
         for name, definition in sorted(meta_graph.signature_def.items())
         if name not in (INIT_SIGNATURE, TRAIN_SIGNATURE)
     }
+    definitions = {
+        name: definition.SerializeToString(deterministic=True)
+        for name, definition in sorted(meta_graph.signature_def.items())
+    }
     functional = meta_graph.HasField("object_graph_def") and len(meta_graph.object_graph_def.nodes) > 0
     meta_graph.object_graph_def.Clear()
-    return _Graph(graph, meta_graph, signatures, "TF2" if functional else "TF1")
+    return _Graph(graph, meta_graph, signatures, definitions, "TF2" if functional else "TF1")
 
 
 def _signature(name: str, definition: meta_graph_pb2.SignatureDef) -> Signature:
@@ -245,7 +251,6 @@ def _signature(name: str, definition: meta_graph_pb2.SignatureDef) -> Signature:
         inputs={key: _spec(info) for key, info in sorted(definition.inputs.items())},
         outputs={key: _spec(info) for key, info in sorted(definition.outputs.items())},
         defaults={key: tf.make_ndarray(value) for key, value in definition.defaults.items()},
-        definition=definition.SerializeToString(deterministic=True),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from experiments_manager.serving.dtypes import kind_of_dtype
 from experiments_manager.serving.errors import failed_precondition, invalid_argument
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -61,7 +62,6 @@ class Signature:
         inputs: Inputs by name.
         outputs: Outputs by name.
         defaults: Values of inputs that a request may leave out.
-        definition: The serialised `SignatureDef`.
     """
 
     name: str
@@ -69,7 +69,6 @@ class Signature:
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
     defaults: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    definition: bytes = b""
 
     @functools.cached_property
     def batchable(self) -> bool:
@@ -135,12 +134,13 @@ class Signature:
             spec = self.inputs[name]
             if array.dtype != spec.numpy_dtype:
                 raise invalid_argument(
-                    f"Expects input {name} ({spec.name}) to be {spec.dtype} but {array.dtype.name} is provided"
+                    f"Expects arg[{list(self.inputs).index(name)}] to be {spec.dtype} but "
+                    f"{kind_of_dtype(array.dtype).text} is provided: input {name} ({spec.name})"
                 )
             if spec.shape is not None and not spec.accepts(array.shape):
                 raise invalid_argument(
                     f"Shape of input {name} ({spec.name}) does not fit the signature: "
-                    f"expected {_shape(spec.shape)}, got {_shape(array.shape)}"
+                    f"expected {shape_text(spec.shape)}, got {shape_text(array.shape)}"
                 )
         if len(given) == len(self.inputs):
             return given
@@ -151,6 +151,8 @@ class Model(Protocol):
     """One loaded version, whatever engine runs it. All methods may be called from several threads at once."""
 
     signatures: Mapping[str, Signature]
+    definitions: Mapping[str, bytes]
+    """Every serialised `SignatureDef` by its key, of those too that cannot be asked, such as the initialiser's."""
     runtime: str
     """`TF1`, `TF2` or `TFLite`, for the metrics."""
 
@@ -190,5 +192,6 @@ def _names(names: Mapping[str, object] | set[str]) -> str:
     return ",".join(sorted(names))
 
 
-def _shape(shape: Sequence[int | None]) -> str:
+def shape_text(shape: Sequence[int | None]) -> str:
+    """Writes a shape as TensorFlow does: `[2,3]`, with `?` where any size will do."""
     return "[" + ",".join("?" if size is None else str(size) for size in shape) + "]"

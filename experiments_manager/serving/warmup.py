@@ -17,13 +17,7 @@ from google.protobuf.message import DecodeError
 
 from experiments_manager.serving import examples, messages, tensors
 from experiments_manager.serving.errors import Code, ServingError, invalid_argument
-from experiments_manager.serving.signatures import (
-    DEFAULT_SIGNATURE,
-    Model,
-    Signature,
-    TensorSpec,
-    find_signature,
-)
+from experiments_manager.serving.signatures import Model, Signature, TensorSpec, find_signature
 
 logger = logging.getLogger(__name__)
 
@@ -93,20 +87,21 @@ def _replay(model: Model, log: Any) -> None:
         model.run(signature, signature.check_inputs(inputs), outputs)
     elif kind == "classify_log":
         request = log.classify_log.request
-        _replay_examples(model, request.model_spec, examples.CLASSIFICATION, request.input)
+        signature = examples.find(model, request.model_spec, examples.CLASSIFICATION)
+        _replay_examples(model, signature, examples.CLASSIFICATION, request.input)
     elif kind == "regress_log":
         request = log.regress_log.request
-        _replay_examples(model, request.model_spec, examples.REGRESSION, request.input)
+        signature = examples.find(model, request.model_spec, examples.REGRESSION)
+        _replay_examples(model, signature, examples.REGRESSION, request.input)
     elif kind == "multi_inference_log":
         request = log.multi_inference_log.request
-        for task, of in examples.check_tasks(request):
-            _replay_examples(model, task.model_spec, of, request.input)
-    else:
+        for signature, of in examples.check_tasks(model, request.tasks):
+            _replay_examples(model, signature, of, request.input)
+    elif kind is not None:
         raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
 
 
-def _replay_examples(model: Model, spec: Any, kind: Any, given: Any) -> None:
-    signature = examples.find(model, spec.signature_name or DEFAULT_SIGNATURE, kind)
+def _replay_examples(model: Model, signature: Signature, kind: examples.Kind, given: Any) -> None:
     inputs = signature.check_inputs({"inputs": examples.serialize(given)})
     model.run(signature, inputs, kind.outputs_of(signature))
 

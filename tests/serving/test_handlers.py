@@ -177,7 +177,7 @@ def test_predict_takes_strings_bytes_and_flags(ask, saved_models):
         (
             lambda: predict_request(x=X.astype(np.int32)),
             Code.INVALID_ARGUMENT,
-            "Expects input x (serving_default_x:0) to be float but int32 is provided",
+            "Expects arg[0] to be float but int32 is provided: input x (serving_default_x:0)",
         ),
     ],
 )
@@ -287,6 +287,18 @@ def test_several_inferences_share_one_request(ask):
             "^No regression inputs found in SignatureDef: ",
         ),
         ("multi_inference", lambda: several("predict"), Code.UNIMPLEMENTED, "^Unsupported signature method_name: "),
+        (
+            "multi_inference",
+            lambda: several(signature="no"),
+            Code.INVALID_ARGUMENT,
+            "^Requested signature not found in model graph: no$",
+        ),
+        (
+            "multi_inference",
+            lambda: several("regress"),  # two outputs and no input of the name that it must have
+            Code.INVALID_ARGUMENT,
+            "^Expected one output Tensor.$",
+        ),
         ("multi_inference", lambda: several(other="linear"), Code.INVALID_ARGUMENT, "must access the same model name"),
         (
             "multi_inference",
@@ -298,7 +310,7 @@ def test_several_inferences_share_one_request(ask):
             "multi_inference",
             messages.MultiInferenceRequest,
             Code.INVALID_ARGUMENT,
-            "^Inference request must have at least one task.$",
+            "^ModelSpec has no name specified.$",
         ),
         (
             "get_model_metadata",
@@ -308,10 +320,11 @@ def test_several_inferences_share_one_request(ask):
         ),
         (
             "get_model_metadata",
-            lambda: text_format.Parse('metadata_field: "all"', messages.GetModelMetadataRequest()),
+            lambda: text_format.Parse('model_spec {} metadata_field: "all"', messages.GetModelMetadataRequest()),
             Code.INVALID_ARGUMENT,
             "^Metadata field all is not supported$",
         ),
+        ("get_model_metadata", messages.GetModelMetadataRequest, Code.INVALID_ARGUMENT, "^Missing ModelSpec$"),
         (
             "get_model_status",
             lambda: text_format.Parse('model_spec { name: "no" }', messages.GetModelStatusRequest()),
@@ -339,7 +352,7 @@ def test_metadata_holds_the_signatures_as_they_were_saved(ask, saved_models):
     found = messages.SignatureDefMap()
     assert response.metadata["signature_def"].Unpack(found)
     graph = saved_model_pb2.SavedModel.FromString((saved_models.linear / "saved_model.pb").read_bytes()).meta_graphs[0]
-    assert sorted(found.signature_def) == ["serving_default", "twice"]
+    assert sorted(found.signature_def) == ["__saved_model_init_op", "serving_default", "twice"]
     for name, signature in found.signature_def.items():
         assert type(graph.signature_def[name]).FromString(signature.SerializeToString()) == graph.signature_def[name]
 

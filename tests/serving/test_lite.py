@@ -87,7 +87,7 @@ def test_inputs_that_do_not_fit_are_refused(lite_file):
     model = LiteModel.load(lite_file)
     with pytest.raises(ServingError, match="Shape of input x"):
         run(model, x=X[:, :2])
-    with pytest.raises(ServingError, match="to be float but float64"):
+    with pytest.raises(ServingError, match="to be float but double"):
         run(model, x=X.astype(np.float64))
 
 

@@ -178,7 +178,10 @@ def test_closing_waits_for_the_calls_that_are_running(load, saved_models):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"x": X.astype(np.float64)}, r"Expects input x \(serving_default_x:0\) to be float but float64 is provided"),
+        (
+            {"x": X.astype(np.float64)},
+            r"Expects arg\[0\] to be float but double is provided: input x \(serving_default_x:0\)",
+        ),
         ({"x": X[0]}, r"Shape of input x .* expected \[\?,3\], got \[3\]"),
         ({"x": X[:, :2]}, r"expected \[\?,3\], got \[2,2\]"),
         ({}, r"input size does not match signature: 0!=1 len\(\{\}\) != len\(\{x\}\)\. .*Missing but required: \{x\}"),

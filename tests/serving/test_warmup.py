@@ -53,6 +53,12 @@ def predict_log(signature="", **inputs):
     return log
 
 
+def unsupported_log():
+    log = messages.PredictionLog()
+    log.session_run_log.SetInParent()
+    return log
+
+
 def test_what_the_export_writes_is_replayed(watched, tmp_path):
     x = np.float32([[1, 2, 3], [4, 5, 6]])
     write_warmup_requests(tmp_path, [{"x": tf.constant(x[:1])}, {"x": tf.constant(x)}], "any name")
@@ -103,13 +109,20 @@ def test_zeros_that_a_model_does_not_understand_do_no_harm(watched, tmp_path):
         (predict_log(z=np.float32([[1, 2, 3]])), "z"),
         (predict_log("none", x=np.float32([[1, 2, 3]])), '"none" not found'),
         (b"\xff\xff\xff", "Failed to parse warmup record: 0"),
-        (messages.PredictionLog(), "Unsupported log_type for warmup: None"),
+        (unsupported_log(), "Unsupported log_type for warmup: session_run_log"),
     ],
 )
 def test_a_request_that_fails_keeps_the_version_from_being_served(watched, tmp_path, log, message):
     write(tmp_path, log)
     with pytest.raises(ServingError, match=message):
         warm_up(watched("linear"), tmp_path)
+
+
+def test_a_record_without_a_request_is_passed_over(watched, tmp_path):
+    write(tmp_path, messages.PredictionLog(), predict_log(x=np.float32([[1, 2, 3]])))
+    model = watched("linear")
+    assert warm_up(model, tmp_path) == 2
+    assert [name for name, _, _ in model.asked] == ["serving_default"]
 
 
 def test_a_file_that_is_cut_off_says_so(tmp_path, watched):
