@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from experiments_manager.serving import messages
+from experiments_manager.serving import batching, gathering, messages
 from experiments_manager.serving.batches import LONG_SECONDS, Call, Queue, Task
 from experiments_manager.serving.batching import BatchingOptions, Scheduler
 from experiments_manager.serving.errors import Code, ServingError
-from experiments_manager.serving.gathering import QUIET_SECONDS, Arrival, Gathering
+from experiments_manager.serving.gathering import QUIET_SECONDS, QUIET_TURNS, Arrival, Gathering
 from experiments_manager.serving.signatures import Signature, TensorSpec
 
 FLOAT = np.dtype(np.float32)
@@ -42,6 +42,12 @@ class Doubling:
 
 def rows(*values, width=1):
     return np.repeat(np.array(values, np.float32)[:, None], width, axis=1)
+
+
+@pytest.fixture
+def calls_are_short(monkeypatch):
+    """Every call that was measured counts as short, however slow the machine is; no other one does."""
+    monkeypatch.setattr(batching, "SHORT_SECONDS", 3600.0)
 
 
 @pytest.fixture
@@ -80,6 +86,8 @@ async def turns():
     """Turns the loop until what has arrived was looked at."""
     end = time.perf_counter() + 10 * QUIET_SECONDS
     while time.perf_counter() < end:
+        await asyncio.sleep(0)
+    for _ in range(2 * QUIET_TURNS):  # whatever time the turns before have taken
         await asyncio.sleep(0)
 
 
@@ -184,7 +192,9 @@ def test_requests_that_keep_coming_do_not_keep_those_before_them_waiting(run_asy
     assert run_async(go()) == 1
 
 
-def test_a_loop_that_was_busy_does_not_tear_requests_apart(batched):
+def test_a_loop_that_was_busy_does_not_tear_requests_apart(batched, monkeypatch):
+    monkeypatch.setattr(gathering, "LONGEST_SECONDS", 3600.0)  # it is not this limit that hands them over
+
     async def steps(ask, model):
         loop = asyncio.get_running_loop()
         first = ask(rows(1))
@@ -198,7 +208,11 @@ def test_a_loop_that_was_busy_does_not_tear_requests_apart(batched):
     assert batched(steps) == [(2, 1)]
 
 
-def test_requests_wait_unread_for_the_end_of_a_call_only_if_calls_are_known_to_be_short(run_async):
+def test_requests_wait_unread_for_the_end_of_a_call_only_if_calls_are_known_to_be_short(
+    run_async, calls_are_short, monkeypatch
+):
+    monkeypatch.setattr(gathering, "PATIENCE_SECONDS", 3600.0)  # so that nothing but the call's end can end the waiting
+
     async def go():
         model, scheduler = Doubling(), Scheduler(BatchingOptions(num_batch_threads=4))
         read = []
@@ -228,7 +242,9 @@ def test_requests_wait_unread_for_the_end_of_a_call_only_if_calls_are_known_to_b
     assert batches == [(1, 1), (2, 1), (1, 1)] * 2
 
 
-def test_a_call_that_takes_longer_than_it_should_does_not_keep_other_requests_from_being_read(run_async):
+def test_a_call_that_takes_longer_than_it_should_does_not_keep_other_requests_from_being_read(
+    run_async, calls_are_short
+):
     async def go():
         model, other, scheduler = Doubling(), Doubling(), Scheduler(BatchingOptions(num_batch_threads=2))
 
@@ -250,7 +266,7 @@ def test_a_call_that_takes_longer_than_it_should_does_not_keep_other_requests_fr
 
 @pytest.mark.parametrize("new_version", [False, True])
 @pytest.mark.parametrize("options", [None, BatchingOptions(num_batch_threads=1)])
-def test_a_quick_model_does_not_stand_behind_a_slow_one(run_async, options, new_version):
+def test_a_quick_model_does_not_stand_behind_a_slow_one(run_async, calls_are_short, options, new_version):
     async def go():
         models, scheduler = {"quick": Doubling(), "slow": Doubling()}, Scheduler(options, threads=1)
 
