@@ -12,7 +12,7 @@ from pathlib import Path
 
 from experiments_manager.serving.errors import Code, ServingError, failed_precondition, invalid_argument, not_found
 from experiments_manager.serving.signatures import Model
-from experiments_manager.serving.versions import ModelConfig, State, VersionStatus
+from experiments_manager.serving.versions import LabelRule, ModelConfig, State, VersionStatus
 
 REMEMBERED = 100
 """Ended versions whose last state is still told, for each model."""
@@ -105,7 +105,7 @@ class Books:
 
     def ready(self) -> bool:
         """Whether every model has a version that answers."""
-        return bool(self.configs) and all(name in self.newest for name in self.configs)
+        return all(name in self.newest for name in self.configs)
 
     def hopeless(self) -> bool:
         """Whether some model has versions, and all of them failed for good."""
@@ -163,17 +163,23 @@ class Books:
         if reasons:
             raise ServingError(Code.UNKNOWN, f"Some models did not become available: {{{'; '.join(reasons)}}}")
 
-    def assign_labels(self) -> None:
-        """Puts the configuration's labels in force, or raises FAILED_PRECONDITION for one that names no version."""
+    def refused_label(self, rule: LabelRule) -> ServingError | None:
+        """Gives FAILED_PRECONDITION where one of the configuration's labels names a version that it may not name."""
         for config in self.configs.values():
             for label, version in config.labels.items():
                 entry = self.versions.get(config.name, {}).get(version)
-                if entry is None or entry.state != State.AVAILABLE:
-                    raise failed_precondition(
-                        f"Request to assign label {label} to version {version} of model {config.name} which isn't "
-                        "currently available"
+                answers = entry is not None and entry.state == State.AVAILABLE
+                unused = self.labels.get(config.name, {}).get(label, version) == version
+                if not (answers or rule is LabelRule.ANY or (rule is LabelRule.UNUSED and unused)):
+                    return failed_precondition(
+                        f"Request to assign label to version {version} of model {config.name}, which is not currently "
+                        f"available for inference: label {label}"
                     )
-            self.labels[config.name] = dict(config.labels)
+        return None
+
+    def assign_labels(self) -> None:
+        """Puts the configuration's labels in force."""
+        self.labels = {config.name: dict(config.labels) for config in self.configs.values()}
 
     def failed(self, name: str, numbers: Iterable[int]) -> list[Path]:
         """Gives the folders of those versions that failed for good; `want` has to know what they look like."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from experiments_manager.serving.errors import ServerStartError, ServingError
 from experiments_manager.serving.manager import LoadingOptions
 from experiments_manager.serving.server import ServerOptions
+from experiments_manager.serving.versions import LabelRule
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ def server_options(values: Mapping[str, Any]) -> ServerOptions:
         prefer_tflite=values["prefer_tflite_model"],
         read_configs=(lambda: _models(values)) if values["model_config_file"] else None,
         config_poll_seconds=values["model_config_file_poll_wait_seconds"],
+        label_rule=_label_rule(values),
         rest=_rest(values, tls, tokens),
     )
 
@@ -64,16 +65,26 @@ def _check_ports(values: Mapping[str, Any]) -> None:
 def _models(values: Mapping[str, Any]) -> list[Any]:
     from experiments_manager.serving import messages
     from experiments_manager.serving.text_configs import parse_text_proto
-    from experiments_manager.serving.versions import ModelConfig, configs_from_proto
+    from experiments_manager.serving.versions import ModelConfig, configs_from_proto, local_folder
 
     if not values["model_config_file"]:
         if not values["model_name"]:
             raise ServerStartError("--model_name is empty. Expected a name for the model. Give one.")
-        return [ModelConfig(values["model_name"], Path(values["model_base_path"]).expanduser().absolute())]
+        try:
+            base_path = local_folder(values["model_base_path"]).expanduser().absolute()
+        except ServingError as error:
+            raise ServerStartError(f"--model_base_path: {error.message}.") from error
+        return [ModelConfig(values["model_name"], base_path)]
     try:
         return configs_from_proto(parse_text_proto(values["model_config_file"], messages.ModelServerConfig()))
     except ServingError as error:
         raise ServerStartError(f"{values['model_config_file']}: {error.message}") from error
+
+
+def _label_rule(values: Mapping[str, Any]) -> LabelRule:
+    if values["force_allow_any_version_labels_for_unavailable_models"]:
+        return LabelRule.ANY
+    return LabelRule.UNUSED if values["allow_version_labels_for_unavailable_models"] else LabelRule.AVAILABLE
 
 
 def _batching(values: Mapping[str, Any]) -> Any:

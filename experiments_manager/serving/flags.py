@@ -62,6 +62,10 @@ FLAGS: dict[str, Flag] = {
     "auth_token_file": Flag("", "Tokens, one a line; who has none is refused, by gRPC and REST. Ours alone."),
     "max_message_bytes": Flag(2**31 - 1, "Largest message, in bytes. Ours alone."),
     "max_in_flight": Flag(0, "Requests that are answered at once, 0 for any number. Ours alone."),
+    "allow_version_labels_for_unavailable_models": Flag(
+        False, "A label may name a version that does not answer yet, unless it named another one before."
+    ),
+    "force_allow_any_version_labels_for_unavailable_models": Flag(False, "A label may name any version."),
     "prefer_tflite_model": Flag(False, "Take model.tflite where a version has one (extra `lite`)."),
     "enable_model_warmup": Flag(True, "Warm a version up before it takes over."),
     "max_num_load_retries": Flag(5, "Further attempts to load a version that failed."),
@@ -83,7 +87,6 @@ FLAGS: dict[str, Flag] = {
     "num_tflite_interpreters_per_pool": _no(0, "there are as many interpreters as processors"),
     "num_request_iterations_for_warmup": _no(0, "each warm-up request is sent once"),
     "enable_signature_method_name_check": _no(False, "names of methods are not checked"),
-    "allow_version_labels_for_unavailable_models": _no(False, "labels are for versions that are available"),
     "enable_per_model_batching_parameters": _no(False, "one file of batching parameters counts for all models"),
     "enable_grpc_healthcheck_service": _no(True, "health is served always"),
     "xla_cpu_compilation_enabled": _no(False, "the model itself says whether XLA compiles it"),

@@ -20,7 +20,7 @@ from types import TracebackType
 from experiments_manager.serving.books import Books, Version, look
 from experiments_manager.serving.errors import Code, ServingError, invalid_argument
 from experiments_manager.serving.signatures import Model
-from experiments_manager.serving.versions import ModelConfig, State, VersionStatus, list_versions
+from experiments_manager.serving.versions import LabelRule, ModelConfig, State, VersionStatus, list_versions
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,7 @@ class ModelManager:
         configs: The models.
         load: Loads a version from its folder; whatever it raises is the reason that is reported.
         options: How to look for versions and load them.
+        label_rule: Which versions a label may name.
         warm_up: Called with the loaded model and its folder before the version takes over; if it raises, the version
             counts as one that failed to load.
         on_change: Called with (model name, status) in a loading thread whenever a version changes its state.
@@ -87,11 +88,12 @@ class ModelManager:
         load: Callable[[Path], Model],
         *,
         options: LoadingOptions | None = None,
+        label_rule: LabelRule = LabelRule.AVAILABLE,
         warm_up: Callable[[Model, Path], None] | None = None,
         on_change: Callable[[str, VersionStatus], None] | None = None,
         on_load: Callable[[Path, float, bool], None] | None = None,
     ) -> None:
-        self._options = options or LoadingOptions()
+        self._options, self._label_rule = options or LoadingOptions(), label_rule
         self._load_model, self._warm_up = load, warm_up
         self._on_change, self._on_load = on_change, on_load
         self._books = Books(configs)
@@ -179,7 +181,8 @@ class ModelManager:
     def reload(self, configs: Sequence[ModelConfig], timeout: float | None = None) -> None:
         """Puts another configuration in force; versions that both name stay as they are.
 
-        Waits until the models that are new have a version that answers, as TensorFlow Serving does.
+        Waits until the models that are new have a version that answers, as TensorFlow Serving does, and for versions
+        that get a label.
 
         Args:
             configs: All models to serve from now on.
@@ -193,10 +196,18 @@ class ModelManager:
             new = self._books.adopt(configs)
             self._poll_at_once = True
             self._changed.notify_all()
-            awaited = {*new, *(config.name for config in configs if config.labels)}
+            awaited = set(new)
+            labels_wait = self._books.refused_label(self._label_rule) is not None
+            if labels_wait:  # perhaps for versions that this configuration brings
+                awaited |= {config.name for config in configs if config.labels}
+            else:
+                self._books.assign_labels()
             self._changed.wait_for(lambda: self._closed or self._books.settled(sorted(awaited)), timeout)
             self._books.check_available(new)
-            self._books.assign_labels()
+            if labels_wait:
+                if refusal := self._books.refused_label(self._label_rule):
+                    raise refusal
+                self._books.assign_labels()
 
     def close(self) -> None:
         """Stops looking, waits for what is being loaded, and closes every version that nobody uses.

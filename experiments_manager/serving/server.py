@@ -23,7 +23,7 @@ from experiments_manager.serving.manager import LoadingOptions, ModelManager
 from experiments_manager.serving.metrics import Metrics
 from experiments_manager.serving.signatures import Model
 from experiments_manager.serving.threads import Threads, lower_priority
-from experiments_manager.serving.versions import ModelConfig, State, VersionStatus
+from experiments_manager.serving.versions import LabelRule, ModelConfig, State, VersionStatus
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ class ServerOptions:
         prefer_tflite: Whether `model.tflite` is taken where a version has one.
         read_configs: Reads the models anew, for a configuration file that is looked at again and again.
         config_poll_seconds: Seconds between two such readings; 0 for none.
+        label_rule: Which versions a label may name.
         rest: Makes the REST server from (handlers, metrics); see `rest.RestServer`.
         grace_seconds: How long requests in flight may go on after a signal to end.
     """
@@ -61,6 +62,7 @@ class ServerOptions:
     prefer_tflite: bool = False
     read_configs: Callable[[], Sequence[ModelConfig]] | None = None
     config_poll_seconds: float = 0.0
+    label_rule: LabelRule = LabelRule.AVAILABLE
     rest: Callable[[Handlers, Metrics], Any] | None = None
     grace_seconds: float = 10.0
 
@@ -80,8 +82,8 @@ class Server:
             options.models,
             self._loader(),
             options=options.loading,
+            label_rule=options.label_rule,
             warm_up=self._warm_up if options.warm_up else None,
-            on_change=self._version_changed,
             on_load=self._loaded,
         )
         self.scheduler = Scheduler(
@@ -94,25 +96,21 @@ class Server:
         self.rest = options.rest(self.handlers, self.metrics) if options.rest else None
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self, *, wait: bool = True) -> None:
-        """Loads the models and begins to listen.
-
-        Args:
-            wait: Listens only when every model has a version that answers, as TensorFlow Serving does; else at once.
+    async def start(self) -> None:
+        """Loads the models, and listens when every one of them has a version that answers.
 
         Raises:
             ServerStartError: A port cannot be had, or every version of a model failed to load.
         """
         self.manager.start()
-        if wait:
-            ready = await self._loop.run_in_executor(None, self.manager.wait_until_ready)
-            if not ready:
-                reasons = "; ".join(f"{name}: {reason}" for name, reason in self.manager.problems().items())
-                raise ServerStartError(f"Some models did not become available: {{{reasons}}}")
+        ready = await self._loop.run_in_executor(None, self.manager.wait_until_ready)
+        if not ready:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.manager.problems().items())
+            raise ServerStartError(f"Some models did not become available: {{{reasons}}}")
         await self._assign_labels()
         if self.grpc is not None:
             await self.grpc.start()
-            await self.grpc.set_serving(self.manager.ready)
+            await self.grpc.set_serving(True)  # to its end, whatever becomes of a model: the others go on
         if self.rest is not None:
             await self.rest.start(self._options.grace_seconds)
         if self._options.read_configs and self._options.config_poll_seconds > 0:
@@ -181,17 +179,6 @@ class Server:
         from experiments_manager.serving.warmup import warm_up
 
         warm_up(model, path)
-
-    def _version_changed(self, name: str, status: VersionStatus) -> None:
-        if status.state in (State.AVAILABLE, State.UNLOADING, State.END) and self.grpc is not None:
-            update = self._update_health()
-            try:
-                asyncio.run_coroutine_threadsafe(update, self._loop)
-            except RuntimeError:  # the loop has ended
-                update.close()
-
-    async def _update_health(self) -> None:
-        await self.grpc.set_serving(self.manager.ready)
 
     def _loaded(self, path: Path, seconds: float, worked: bool) -> None:
         self.metrics.observe_load(str(path), "success" if worked else "fail", seconds)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import enum
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments_manager.serving.errors import Code, invalid_argument
 
 logger = logging.getLogger(__name__)
+
+_TENSORFLOW = 1  # `ModelType`, the field that `model_platform` has replaced
 
 
 class State(enum.IntEnum):
@@ -64,6 +67,17 @@ class VersionPolicy:
         return set(sorted(found)[-self.count :])
 
 
+class LabelRule(enum.Enum):
+    """Which versions a label may name."""
+
+    AVAILABLE = "available"
+    """Versions that answer."""
+    UNUSED = "unused"
+    """Any version, where the label names no other one so far; else one that answers."""
+    ANY = "any"
+    """Any version."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """One model to serve.
@@ -92,7 +106,7 @@ def list_versions(base_path: Path) -> dict[int, Path]:
         if path.name.isascii() and path.name.isdigit() and len(path.name) < 20 and path.is_dir():
             number = int(path.name)
             if number < 2**63:
-                found.setdefault(number, path)
+                found[number] = path  # of 01 and 1 the last one counts, as in TensorFlow Serving
     return found
 
 
@@ -121,10 +135,31 @@ def configs_from_proto(server_config: object) -> list[ModelConfig]:
             raise invalid_argument(f"Illegal to list model {entry.name} multiple times in config list")
         if entry.model_platform not in ("", "tensorflow", "tflite"):
             raise invalid_argument(f"Model {entry.name} requests unsupported platform {entry.model_platform}")
-        if not entry.base_path:
-            raise invalid_argument(f"Invalid base path: model {entry.name} has none")
-        configs[entry.name] = ModelConfig(entry.name, Path(entry.base_path), _policy(entry), dict(entry.version_labels))
+        if entry.model_type and entry.model_platform:
+            raise invalid_argument(
+                "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform."
+            )
+        if entry.model_type not in (0, _TENSORFLOW):
+            raise invalid_argument(f"ModelServerConfig::model_type choice {entry.model_type} not supported.")
+        base_path = local_folder(entry.base_path)
+        if not base_path.is_absolute():
+            raise invalid_argument(
+                f"Expected model {entry.name} to have an absolute path or URI; got base_path()={entry.base_path}"
+            )
+        configs[entry.name] = ModelConfig(entry.name, base_path, _policy(entry), dict(entry.version_labels))
     return list(configs.values())
+
+
+def local_folder(path: str) -> Path:
+    """Reads a path or a URI `file:///…`.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT for a URI of another kind, such as `gs://…`.
+    """
+    path = path.removeprefix("file://")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
+        raise invalid_argument(f"Expected a folder of this machine, got {path}. Mount it, or copy the versions here")
+    return Path(path)
 
 
 def _policy(entry: object) -> VersionPolicy:

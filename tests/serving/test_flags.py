@@ -9,6 +9,7 @@ import pytest
 
 from experiments_manager.serving import flags
 from experiments_manager.serving.errors import ServerStartError
+from experiments_manager.serving.versions import LabelRule
 
 ASKED_FOR = [
     "port",
@@ -150,6 +151,29 @@ def test_a_configuration_of_several_models_is_read(tmp_path):
     assert [model.name for model in options.models] == ["a", "b"]
     assert (options.models[1].policy.count, options.config_poll_seconds) == (2, 5)
     assert [model.name for model in options.read_configs()] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ((), LabelRule.AVAILABLE),
+        (("--allow_version_labels_for_unavailable_models",), LabelRule.UNUSED),
+        (("--force_allow_any_version_labels_for_unavailable_models",), LabelRule.ANY),
+    ],
+)
+def test_flags_say_which_versions_a_label_may_name(tmp_path, arguments, rule):
+    from experiments_manager.serving.configuration import server_options
+
+    assert server_options(flags.parse([f"--model_base_path={tmp_path}", *arguments])).label_rule is rule
+
+
+def test_a_base_path_may_be_a_uri_of_a_file_and_no_other(tmp_path):
+    from experiments_manager.serving.configuration import server_options
+
+    [model] = server_options(flags.parse([f"--model_base_path=file://{tmp_path}"])).models
+    assert model.base_path == tmp_path
+    with pytest.raises(ServerStartError, match="Expected a folder of this machine, got gs://bucket/m"):
+        server_options(flags.parse(["--model_base_path=gs://bucket/m"]))
 
 
 def test_help_names_every_flag_and_version_both_libraries(capsys):

@@ -248,6 +248,11 @@ def several(first="classify", other="examples", signature="value"):
     return example_request(messages.MultiInferenceRequest, text)
 
 
+def reload_request(*models):
+    listed = " ".join(f"config {{ {model} }}" for model in models)
+    return text_format.Parse(f"config {{ model_config_list {{ {listed} }} }}", messages.ReloadConfigRequest())
+
+
 def test_several_inferences_share_one_request(ask):
     classes, values = ask("multi_inference", several()).results
     assert classes.classification_result.classifications[0].classes[1].score == 4
@@ -330,6 +335,36 @@ def test_several_inferences_share_one_request(ask):
             lambda: text_format.Parse('model_spec { name: "no" }', messages.GetModelStatusRequest()),
             Code.NOT_FOUND,
             "^Could not find any versions of model no$",
+        ),
+        (
+            "reload_config",
+            lambda: reload_request('name: "m" base_path: "models/m" model_platform: "tensorflow"'),
+            Code.INVALID_ARGUMENT,
+            r"^Expected model m to have an absolute path or URI; got base_path\(\)=models/m$",
+        ),
+        (
+            "reload_config",
+            lambda: reload_request('name: "m" base_path: "/m" model_platform: "caffe"'),
+            Code.INVALID_ARGUMENT,
+            "^Model m requests unsupported platform caffe$",
+        ),
+        (
+            "reload_config",
+            lambda: reload_request('name: "m" base_path: "/m" model_platform: "tensorflow" model_type: TENSORFLOW'),
+            Code.INVALID_ARGUMENT,
+            "^Illegal setting both ModelServerConfig::model_type",
+        ),
+        (
+            "reload_config",
+            lambda: reload_request('name: "m" base_path: "/m" model_type: OTHER'),
+            Code.INVALID_ARGUMENT,
+            "^ModelServerConfig::model_type choice 2 not supported.$",
+        ),
+        (
+            "reload_config",
+            lambda: reload_request('name: "m" base_path: "/m"', 'name: "m" base_path: "/n"'),
+            Code.INVALID_ARGUMENT,
+            "^Illegal to list model m multiple times in config list$",
         ),
         ("reload_config", messages.ReloadConfigRequest, Code.INVALID_ARGUMENT, "^ServerModelConfig type not supported"),
     ],

@@ -6,7 +6,7 @@ import pytest
 
 from experiments_manager.serving.errors import Code, ServingError
 from experiments_manager.serving.manager import LoadingOptions, ModelManager
-from experiments_manager.serving.versions import ModelConfig, State, VersionPolicy, list_versions
+from experiments_manager.serving.versions import LabelRule, ModelConfig, State, VersionPolicy, list_versions
 
 
 class FakeModel:
@@ -76,7 +76,7 @@ def serve(base_path):
 
     def start(policy=None, labels=None, configs=None, **options):
         config = ModelConfig("model", base_path, policy or VersionPolicy(), labels or {})
-        opened.append(Books(configs or [config], **options))
+        opened.append(Books([config] if configs is None else configs, **options))
         return opened[-1]
 
     yield start
@@ -323,10 +323,55 @@ def test_a_label_cannot_name_a_version_that_is_not_available(serve, base_path):
     add(base_path, 1)
     books = serve(labels={"stable": 1})
     books.wait_for(1, State.AVAILABLE)
-    with pytest.raises(ServingError, match="isn't currently available") as refused:
+    with pytest.raises(ServingError, match="to version 5 of model model, which is not currently available") as refused:
         books.manager.reload([ModelConfig("model", base_path, labels={"stable": 5})], 10)
     assert refused.value.code == Code.FAILED_PRECONDITION
     assert books.manager.get("model", label="stable").version == 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "label", "allowed"),
+    [
+        (LabelRule.UNUSED, "canary", True),
+        (LabelRule.UNUSED, "stable", False),
+        (LabelRule.ANY, "stable", True),
+    ],
+)
+def test_a_label_can_name_a_version_that_is_still_to_come_where_that_is_allowed(serve, base_path, rule, label, allowed):
+    add(base_path, 1)
+    books = serve(labels={"stable": 1}, label_rule=rule)
+    books.wait_for(1, State.AVAILABLE)
+    config = ModelConfig("model", base_path, VersionPolicy("all"), {"stable": 1, label: 5})
+    if not allowed:
+        with pytest.raises(ServingError, match="not currently available"):
+            books.manager.reload([config], 10)
+        return
+    books.manager.reload([config], 10)
+    with pytest.raises(ServingError, match=r"^Servable not found for request: Specific\(model, 5\)$"):
+        books.manager.get("model", label=label)
+    add(base_path, 5)
+    books.wait_for(5, State.AVAILABLE)
+    assert books.manager.get("model", label=label).version == 5
+
+
+def test_a_label_of_a_version_that_answers_counts_before_new_models_are_loaded(serve, base_path, tmp_path):
+    add(base_path, 1)
+    add(tmp_path / "others", 1, "broken")
+    books = serve()
+    books.wait_for(1, State.AVAILABLE)
+    with pytest.raises(ServingError, match="the content is broken"):
+        books.manager.reload(
+            [ModelConfig("model", base_path, labels={"stable": 1}), ModelConfig("other", tmp_path / "others")], 10
+        )
+    assert books.manager.get("model", label="stable").version == 1
+
+
+def test_a_server_without_models_is_ready_and_takes_them_later(serve, base_path):
+    add(base_path, 1)
+    books = serve(configs=())
+    assert books.manager.wait_until_ready(10)
+    books.manager.reload([ModelConfig("model", base_path)], 10)
+    assert books.manager.get("model").version == 1
 
 
 def test_a_reload_brings_models_and_takes_them(serve, base_path, tmp_path):
