@@ -1,11 +1,13 @@
 """A little experiment that any test can train: in this process, in well under two seconds."""
 
+import contextlib
 import dataclasses
 import gc
 import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import textwrap
 from pathlib import Path
@@ -168,6 +170,20 @@ def experiment(settings_file, tmp_path, recorder, tensorflow):
         return Trained(open_run(result.run_dir), settings, result, watcher.epochs, watcher.messages, watcher.versions)
 
     return train
+
+
+@pytest.fixture
+def free_port():
+    """Gives ports of 127.0.0.1 at which nobody listens. A server of the test may; nobody else gets them meanwhile."""
+    with contextlib.ExitStack() as keepers:
+
+        def find():
+            keeper = keepers.enter_context(socket.socket())
+            keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            keeper.bind(("127.0.0.1", 0))
+            return keeper.getsockname()[1]
+
+        yield find
 
 
 @pytest.fixture

@@ -41,13 +41,6 @@ OTHER_HOST = "127.0.0.2"
 """On Linux this computer too."""
 
 
-def free_ports():
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]
-
-
 def post(rest_port, body, name="mysettings_line", host="127.0.0.1"):
     """Sends a request to the model of `line_experiment`; gives status and answer, or `None` where nobody answers."""
     url = f"http://{host}:{rest_port}/v1/models/{name}:predict"
@@ -99,10 +92,10 @@ def alive(pid):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for children in /proc")
 def test_a_model_is_served_while_it_is_trained_and_resumed_and_afterwards_from_where_the_run_was_moved(
-    start_command, line_experiment, tmp_path
+    start_command, line_experiment, free_port, tmp_path
 ):
     line_experiment.write_text(line_experiment.read_text() + BREATHE)
-    grpc_port, rest_port = free_ports()
+    grpc_port, rest_port = free_port(), free_port()
     settings = [f"grpc_port={grpc_port}", f"rest_port={rest_port}", "epochs=1000000", "max_message_bytes=2000"]
     settings += ["learning_rate=0.0005", "early_stopping_patience=None"]
     overrides = [part for setting in settings for part in ("--set", setting)]
@@ -198,13 +191,13 @@ def test_train_serve_without_exports_is_refused(line_experiment, tmp_path, capsy
         (["--start_server", "--model_dir=models", "-psi=missing.sif"], "There is no image missing.sif"),
     ],
 )
-def test_what_cannot_be_served_is_bad_input(arguments, message, tmp_path, capsys, monkeypatch):
+def test_what_cannot_be_served_is_bad_input(arguments, message, free_port, tmp_path, capsys, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "models" / "1").mkdir(parents=True)
     (tmp_path / "image.sif").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    grpc_port, rest_port = free_ports()
+    grpc_port, rest_port = free_port(), free_port()
     if arguments[0] == "serve":
         arguments = [*arguments, "--grpc-port", str(grpc_port), "--rest-port", str(rest_port)]
     assert run(arguments) == 2
@@ -223,10 +216,10 @@ def test_a_limit_is_bad_input_for_the_program_that_has_no_flag_for_it(limit, tmp
     assert f"Expected no {limit}, got 7. Leave it away, or use `--engine embedded`." in said
 
 
-def test_a_finished_run_without_a_version_is_named_with_its_folder(tmp_path, capsys):
+def test_a_finished_run_without_a_version_is_named_with_its_folder(free_port, tmp_path, capsys):
     made = create_run(tmp_path, "line", run_name="line")
     made.update(state="finished")
-    grpc_port, rest_port = free_ports()
+    grpc_port, rest_port = free_port(), free_port()
     ports = ["--grpc-port", str(grpc_port), "--rest-port", str(rest_port)]
     assert run(["serve", str(made.path), "--engine", "embedded", *ports]) == 2
     said = capsys.readouterr().err

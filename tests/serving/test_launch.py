@@ -27,16 +27,6 @@ FAKE = Path(__file__).with_name("fake_tensorflow_model_server.py")
 
 
 @pytest.fixture
-def free_port():
-    def find():
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return probe.getsockname()[1]
-
-    return find
-
-
-@pytest.fixture
 def on_path(tmp_path, monkeypatch):
     """Puts programs on an otherwise empty path."""
     folder = tmp_path / "bin"
@@ -336,7 +326,7 @@ def alive(pid):
         return False
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happened"

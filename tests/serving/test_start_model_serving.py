@@ -19,11 +19,8 @@ TOOL = Path(__file__).resolve().parents[2] / "tools" / "start_model_serving.py"
 
 
 @pytest.fixture
-def ports():
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("", 0))
-        two.bind(("", 0))
-        return one.getsockname()[1], two.getsockname()[1]
+def ports(free_port):
+    return free_port(), free_port()
 
 
 @pytest.fixture
@@ -133,6 +130,7 @@ def test_a_run_without_a_version_is_told_with_the_folder(start, run_dir):
 
 def test_a_taken_port_is_told(start, run_dir, ports):
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("", ports[0]))
         taken.listen()
         done = start(f"--model_dir={run_dir}")
