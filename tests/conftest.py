@@ -173,6 +173,28 @@ def experiment(settings_file, tmp_path, recorder, tensorflow):
 
 
 @pytest.fixture
+def settle(monkeypatch):
+    """Waits until all checkpoints and versions that were handed in so far are done with; gives nothing.
+
+    As `should_stop` of a run it is called at every step boundary, so that none takes the place of one that waits.
+    """
+    from experiments_manager.runs.background import NewestOnly
+
+    workers, begin = [], NewestOnly.__init__
+
+    def noted(self, *arguments, **options):
+        begin(self, *arguments, **options)
+        workers.append(self)
+
+    def wait():
+        for worker in workers:
+            worker.wait()
+
+    monkeypatch.setattr(NewestOnly, "__init__", noted)
+    return wait
+
+
+@pytest.fixture
 def free_port():
     """Gives ports of 127.0.0.1 at which nobody listens. A server of the test may; nobody else gets them meanwhile."""
     with contextlib.ExitStack() as keepers:

@@ -27,8 +27,8 @@ def read(prediction_log):
     return requests
 
 
-def test_every_version_holds_validation_samples_as_requests(experiment, read):
-    trained = experiment("export = True\n", {"epochs": 2, "learning_rate": 0.01})
+def test_every_version_holds_validation_samples_as_requests(experiment, read, settle):
+    trained = experiment("export = True\n", {"epochs": 2, "learning_rate": 0.01}, should_stop=settle)
     x = np.random.default_rng(16).normal(size=(16, 3)).astype("float32")  # the validation data
     versions = [path for path in trained.run.exports_dir.iterdir() if path.name.isdigit()]
     assert len(versions) == 2

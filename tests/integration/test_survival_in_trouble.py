@@ -49,12 +49,18 @@ def model():
 
 
 class FillsTheDisk:
-    """Fills it at the end of one epoch and clears it at the end of another."""
+    """Fills it at the end of one epoch and clears it at the end of another, each time while nothing is being written.
 
-    def __init__(self, folder, filled_after, cleared_after):
+    What is being written when the disk fills up may free as much as the next one takes.
+    """
+
+    def __init__(self, folder, filled_after, cleared_after, settle):
         self.ballast, self.filled_after, self.cleared_after = folder / "ballast", filled_after, cleared_after
+        self.settle = settle
 
     def on_epoch(self, report):
+        if report.epoch in (self.filled_after, self.cleared_after):
+            self.settle()
         if report.epoch == self.filled_after:
             with self.ballast.open("ab", buffering=0) as stream:
                 try:
@@ -72,13 +78,13 @@ def epochs_in_metrics_csv(run_dir):
 
 
 def test_training_outlives_a_full_disk_and_writes_everything_when_there_is_room(
-    settings_file, mounted_disk, recorder, caplog
+    settings_file, mounted_disk, recorder, caplog, settle
 ):
     from experiments_manager import api
     from experiments_manager.training.checkpoints import read_latest
 
     disk = mounted_disk("3m")
-    ballast = FillsTheDisk(disk, filled_after=3, cleared_after=9)
+    ballast = FillsTheDisk(disk, filled_after=3, cleared_after=9, settle=settle)
     recorder.on_epoch = ballast.on_epoch
     file = settings_file("export = True\nepochs = 14\ncheckpoint_every_steps = 2\nlearning_rate = 0.001")
     with caplog.at_level(logging.WARNING):

@@ -172,8 +172,8 @@ def test_a_checkpoint_of_another_model_is_refused_by_name(experiment, resume):
     assert resume(trained.run.path, {"units": 1}).result.state == "finished"
 
 
-def test_a_run_resumes_from_the_checkpoint_before_a_damaged_one_and_says_so(experiment, resume, same_bits):
-    trained = experiment("", {"checkpoint_every_steps": 5})
+def test_a_run_resumes_from_the_checkpoint_before_a_damaged_one_and_says_so(experiment, resume, same_bits, settle):
+    trained = experiment("", {"checkpoint_every_steps": 5}, should_stop=settle)
     newest, before = checkpoints(trained.run.checkpoints_dir)
     assert before.name == "epoch-00001-step-00000005"
     tensors = trained.tensors

@@ -176,9 +176,9 @@ def test_of_many_runs_the_best_have_colours_and_figures(make_run, page, tmp_path
 def test_a_hundred_runs_make_a_page_of_a_few_megabytes_in_a_few_seconds(make_run, page, tmp_path):
     for number in range(100):
         make_run(f"run_{number:03d}", loss=1.0 + number, hparams={"n": number}, figures=["predictions"])
-    begun = time.monotonic()
+    begun = time.process_time()
     seen = page(tmp_path / "runs")
-    assert time.monotonic() - begun < 10
+    assert time.process_time() - begun < 5  # of the processor, so that a busy machine does not count
     assert len(seen.table()) == 100
     assert len(seen.source) < 3_000_000
 
