@@ -184,7 +184,7 @@ def test_a_version_that_failed_for_good_is_tried_anew_when_its_files_change(serv
     books = serve()
     books.wait_for(1, State.END)
     assert not books.manager.wait_until_ready(0)
-    (base_path / "1" / "content").write_text("mended")
+    (base_path / "1" / "content").write_text("mended now")  # of another size: it may be the same moment still
     books.wait_for(1, State.AVAILABLE)
 
 
@@ -280,6 +280,8 @@ def test_a_base_path_that_cannot_be_read_changes_nothing(serve, base_path):
 def test_a_missing_base_path_is_told_and_waited_for(serve, base_path):
     base_path.rmdir()
     books = serve()
+    with books.manager._changed:  # until it has looked
+        assert books.manager._changed.wait_for(lambda: books.manager._books.polled.get("model"), 20)
     assert not books.manager.wait_until_ready(0.1)
     assert "Could not find base path" in books.manager.problems()["model"]
     add(base_path, 1)

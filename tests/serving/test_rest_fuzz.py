@@ -51,7 +51,7 @@ PROPER = {200, 400, 404, 405, 413, 415, 417, 429, 501}
 
 @pytest.fixture(scope="module")
 def connection(model_server):
-    made = http.client.HTTPConnection("127.0.0.1", model_server.rest, timeout=10)
+    made = http.client.HTTPConnection("127.0.0.1", model_server.rest, timeout=30)
     yield made
     made.close()
 
@@ -105,7 +105,7 @@ def test_bad_requests_get_a_proper_status_and_the_server_goes_on(connection, ver
 def test_bytes_that_are_no_http_do_not_stop_the_server(model_server, raw):
     import socket
 
-    with socket.create_connection(("127.0.0.1", model_server.rest), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", model_server.rest), timeout=30) as client:
         try:
             client.sendall(raw)
             client.shutdown(socket.SHUT_WR)

@@ -172,7 +172,7 @@ def test_a_label_in_the_configuration_file_waits_for_its_version(saved_models, b
         await server.stop()
         return found
 
-    assert run_async(asyncio.wait_for(go(), 20)) == 9
+    assert run_async(go()) == 9
 
 
 def test_a_call_that_never_ends_does_not_keep_the_server_from_stopping(base_path, run_async, monkeypatch, caplog):
@@ -195,6 +195,15 @@ def test_a_call_that_never_ends_does_not_keep_the_server_from_stopping(base_path
 
     async def go():
         server = module.Server(options_for(base_path, warm_up=False, grace_seconds=0.2))
+        tell = server.tell_unfinished
+
+        def tell_when_it_is_closing():  # a slow machine may come to that only after all patience has ended
+            deadline = time.monotonic() + 20
+            while not server.manager.unfinished() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            tell()
+
+        monkeypatch.setattr(server, "tell_unfinished", tell_when_it_is_closing)
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc.port}") as channel:
             asking = asyncio.ensure_future(channel.unary_unary(PREDICT)(request_bytes()))
@@ -288,7 +297,7 @@ def test_a_signal_ends_a_server_process_whose_model_never_answers(endless, start
         for _ in range(quick_calls):
             ask(count_bytes(3), timeout=20)
         answer = ask.future(count_bytes(2**62))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not begun.exists():
             assert time.monotonic() < deadline
             time.sleep(0.01)
