@@ -40,8 +40,8 @@ class BatchingOptions:
         num_batch_threads: Batches that run at the same time; so many of quick models run besides.
         allowed_batch_sizes: Batches are filled up to the next of these, by repeating a sample; the last one must be
             `max_batch_size`. Empty for any size.
-        pad_variable_length_inputs: Puts samples of different shapes into one batch, padded with zeros at the end of
-            each dimension; else only samples of one shape share a batch.
+        pad_variable_length_inputs: Puts samples of different shapes into one batch, each request's padded at the end of
+            each dimension with its first value, as in TensorFlow Serving; else only samples of one shape share a batch.
         split_large_batches: Runs a request of more than `max_batch_size` samples in several batches.
     """
 
@@ -66,18 +66,28 @@ class BatchingOptions:
                 given[name] = getattr(parameters, name).value
         if parameters.HasField("enable_large_batch_splitting"):
             given["split_large_batches"] = parameters.enable_large_batch_splitting.value
+        largest = given.get("max_batch_size", cls.max_batch_size)
         if parameters.HasField("max_execution_batch_size") and given.get("split_large_batches"):
             given["max_batch_size"] = parameters.max_execution_batch_size.value
+        if given.get("max_enqueued_batches") == 0 and not given.get("split_large_batches"):
+            given["max_enqueued_batches"] = 1  # as in TensorFlow Serving, for old files
         options = cls(
             **given,
             allowed_batch_sizes=tuple(parameters.allowed_batch_sizes),
             pad_variable_length_inputs=parameters.pad_variable_length_inputs,
         )
-        options.check()
+        options.check(largest)
         return options
 
-    def check(self) -> None:
-        """Raises a `ServingError` (INVALID_ARGUMENT) where a value makes no sense."""
+    def check(self, largest: int) -> None:
+        """Looks whether the values make sense.
+
+        Args:
+            largest: Samples of the largest request, which `allowed_batch_sizes` may end with too.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT, for one that does not.
+        """
         for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):
             if getattr(self, name) < 1:
                 raise invalid_argument(f"{name} must be positive; was {getattr(self, name)}")
@@ -86,10 +96,10 @@ class BatchingOptions:
         sizes = self.allowed_batch_sizes
         if any(size <= 0 or size <= before for before, size in zip((0, *sizes), sizes, strict=False)):
             raise invalid_argument(f"allowed_batch_sizes entries must be monotonically increasing; were {list(sizes)}")
-        if sizes and sizes[-1] != self.max_batch_size:
+        if sizes and sizes[-1] not in (self.max_batch_size, largest):
             raise invalid_argument(
                 f"Last entry in allowed_batch_sizes must match max_batch_size; last entry was {sizes[-1]}; "
-                f"expected {self.max_batch_size}"
+                f"expected {largest}"
             )
 
     def padded(self, samples: int) -> int:
@@ -275,7 +285,8 @@ def _merge(arrays: list[np.ndarray], fill: int) -> np.ndarray:
 
 def _pad(array: np.ndarray, shape: np.ndarray) -> np.ndarray:
     widths = [(0, 0), *((0, int(size - own)) for size, own in zip(shape, array.shape[1:], strict=True))]
-    return np.pad(array, widths, constant_values=b"" if array.dtype == object else 0)
+    nothing = b"" if array.dtype == object else 0
+    return np.pad(array, widths, constant_values=array.flat[0] if array.size else nothing)
 
 
 def as_serving_error(error: BaseException) -> ServingError:

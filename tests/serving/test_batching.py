@@ -21,7 +21,6 @@ SIGNATURE = Signature("serving_default", "", {"x": X}, {"y": X})
 class Doubling:
     """`y = 2 x`; notes the size of each batch, fails where an x is negative, and can be held up."""
 
-    runtime = "TF2"
     signatures = {"serving_default": SIGNATURE}
 
     def __init__(self):
@@ -399,7 +398,7 @@ def test_samples_of_different_shapes_are_padded_where_that_is_asked_for(batched)
 
     options = BatchingOptions(num_batch_threads=1, pad_variable_length_inputs=True)
     answers, batches = batched(steps, options)
-    assert answers == [[[2]], [[4, 4, 0]], [[6, 6, 6]]]
+    assert answers == [[[2]], [[4, 4, 4]], [[6, 6, 6]]]  # each padded with its own first value
     assert batches == [(1, 1), (2, 3)]
 
 
@@ -572,9 +571,29 @@ def test_the_parameters_file_is_that_of_tensorflow_serving():
     assert options == BatchingOptions(128, 500, 7, 3, (32, 128), True, True)
 
 
+@pytest.mark.parametrize("last", [16, 64])
+def test_the_allowed_sizes_end_with_the_largest_batch_or_the_largest_request(last):
+    text = f"""
+        max_batch_size {{ value: 64 }} max_execution_batch_size {{ value: 16 }} allowed_batch_sizes: [8, {last}]
+        enable_large_batch_splitting {{ value: true }}
+    """
+    options = BatchingOptions.from_proto(text_format.Parse(text, messages.BatchingParameters()))
+    assert (options.max_batch_size, options.padded(3), options.padded(9)) == (16, 8, last)
+
+
+def test_a_queue_of_no_batches_has_one_as_in_tensorflow_serving():
+    text = "max_enqueued_batches { value: 0 }"
+    options = BatchingOptions.from_proto(text_format.Parse(text, messages.BatchingParameters()))
+    assert options.max_enqueued_batches == 1
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (
+            "max_enqueued_batches { value: 0 } enable_large_batch_splitting { value: true }",
+            "max_enqueued_batches must be positive; was 0",
+        ),
         ("max_batch_size { value: 0 }", "max_batch_size must be positive; was 0"),
         ("batch_timeout_micros { value: -1 }", "batch_timeout_micros must be non-negative; was -1"),
         ("allowed_batch_sizes: 4 allowed_batch_sizes: 2", "must be monotonically increasing"),
