@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,8 @@ from experiments_manager.serving.model_folders import versions_in
 
 PATIENCE = 15.0
 """Seconds that a server has to end after SIGTERM."""
+KILLED_PATIENCE = 10.0
+"""Seconds that it has to be gone after SIGKILL, which a busy machine may need."""
 _POLL = 0.1
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
@@ -91,12 +92,11 @@ def _behind_grpc(service: Service) -> list[int]:
 
 def _end(process: subprocess.Popen) -> None:
     """Ends the process with all that it started."""
-    deadline = time.monotonic() + PATIENCE
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number, patience in ((signal.SIGTERM, PATIENCE), (signal.SIGKILL, KILLED_PATIENCE)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.1, deadline - time.monotonic()))
+            process.wait(patience)
             return
 
 
