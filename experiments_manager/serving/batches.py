@@ -246,7 +246,7 @@ def _run_merged(batch: Batch, options: BatchingOptions) -> list[Outputs | BaseEx
     found, tasks = batch.queue, batch.tasks
     total = options.padded(batch.samples) if batch.samples else 0  # there is nothing that could be repeated
     inputs = {
-        name: _merge([task.inputs[name] for task in tasks], total - batch.samples) for name in found.signature.inputs
+        name: merge([task.inputs[name] for task in tasks], total - batch.samples) for name in found.signature.inputs
     }
     outputs = _call(batch, inputs)
     batch.samples = total
@@ -272,7 +272,7 @@ def _call(batch: Batch, inputs: Arrays) -> Outputs:
     return batch.model.run(batch.queue.signature, inputs, batch.queue.outputs)
 
 
-def _merge(arrays: list[np.ndarray], fill: int) -> np.ndarray:
+def merge(arrays: list[np.ndarray], fill: int) -> np.ndarray:
     """Puts arrays on top of each other, padded to one shape, and repeats the last row `fill` times."""
     if len({array.shape[1:] for array in arrays}) > 1:
         largest = np.max([array.shape[1:] for array in arrays], axis=0)
@@ -284,9 +284,11 @@ def _merge(arrays: list[np.ndarray], fill: int) -> np.ndarray:
 
 
 def _pad(array: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    widths = [(0, 0), *((0, int(size - own)) for size, own in zip(shape, array.shape[1:], strict=True))]
+    padded = np.empty((len(array), *shape), array.dtype)
     nothing = b"" if array.dtype == object else 0
-    return np.pad(array, widths, constant_values=array.flat[0] if array.size else nothing)
+    padded.fill(array.flat[0] if array.size else nothing)
+    padded[tuple(map(slice, array.shape))] = array
+    return padded
 
 
 def as_serving_error(error: BaseException) -> ServingError:

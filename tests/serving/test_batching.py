@@ -7,7 +7,7 @@ import pytest
 from google.protobuf import text_format
 
 from experiments_manager.serving import batching, gathering, messages
-from experiments_manager.serving.batches import LONG_SECONDS, Call, Queue, Task
+from experiments_manager.serving.batches import LONG_SECONDS, Call, Queue, Task, merge
 from experiments_manager.serving.batching import BatchingOptions, Scheduler
 from experiments_manager.serving.errors import Code, ServingError
 from experiments_manager.serving.gathering import QUIET_SECONDS, QUIET_TURNS, Arrival, Gathering
@@ -400,6 +400,15 @@ def test_samples_of_different_shapes_are_padded_where_that_is_asked_for(batched)
     answers, batches = batched(steps, options)
     assert answers == [[[2]], [[4, 4, 4]], [[6, 6, 6]]]  # each padded with its own first value
     assert batches == [(1, 1), (2, 3)]
+
+
+def test_strings_are_padded_as_they_are():
+    first, second = np.array([[b"a\0", b"b"]], object), np.array([[b"c", b"d", b"e"]], object)
+    assert merge([first, second, first[:, :0]], 0).tolist() == [
+        [b"a\0", b"b", b"a\0"],
+        [b"c", b"d", b"e"],
+        [b"", b"", b""],
+    ]
 
 
 def test_a_bad_request_does_not_spoil_those_that_it_travels_with(batched):
