@@ -33,7 +33,7 @@ from experiments_manager.serving.batches import (
 )
 from experiments_manager.serving.errors import Code, ServingError, invalid_argument
 from experiments_manager.serving.gathering import Arrival, Gathering
-from experiments_manager.serving.signatures import Model
+from experiments_manager.serving.signatures import Model, Signature
 from experiments_manager.serving.splitting import run_in_parts
 
 __all__ = ["BatchingOptions", "Call", "Scheduler"]
@@ -54,7 +54,7 @@ class Scheduler:
         threads: Calls that run at the same time where requests are not batched; so many short ones run besides.
         on_batch: Called on the loop after each batch with the model's name, its size, and each request's seconds in the
             queue and size.
-        on_run: Called on the loop after each call with the model's name, the seconds it took, and its `runtime`.
+        on_run: Called on the loop after each call with the model's name, the signature, and the seconds it took.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Scheduler:
         *,
         threads: int | None = None,
         on_batch: Callable[[str, int, Sequence[float], Sequence[int]], None] | None = None,
-        on_run: Callable[[str, float, str], None] | None = None,
+        on_run: Callable[[str, Signature, float], None] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._options = options
@@ -308,7 +308,7 @@ class Scheduler:
         if len(batch.tasks) == 1:
             found.note_seconds(batch.tasks[0], batch.seconds)
         if self._on_run is not None:
-            self._on_run(found.name, batch.seconds, batch.model.runtime)
+            self._on_run(found.name, found.signature, batch.seconds)
         if self._on_batch is not None and found.merges:
             waits = [max(0.0, batch.started - task.arrived) for task in batch.tasks]
             self._on_batch(found.name, batch.samples, waits, [task.samples for task in batch.tasks])

@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
+_HEALTH_NAMES = ("", PREDICTION_SERVICE, MODEL_SERVICE, "PredictionService", "ModelService")
+"""What the health service may be asked for: TensorFlow Serving knows the services by their short names."""
+_COUNTED = frozenset({"Predict", "Classify", "Regress", "MultiInference"})
+"""Methods that metrics count. Status and metadata are asked by watchers, and TensorFlow Serving leaves them out too."""
 _STATUS = {Code(status.value[0]): status for status in grpc.StatusCode}
 _DETAILS_LIMIT = 4000
 """Characters of an error's message; it travels in a header, and clients refuse headers of more than 8 KiB or so."""
@@ -158,9 +162,9 @@ class GrpcServer:
         return port
 
     async def set_serving(self, serving: bool) -> None:
-        """Says in the health service whether every model answers."""
+        """Says in the health service whether the server answers."""
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in ("", PREDICTION_SERVICE, MODEL_SERVICE):
+        for service in _HEALTH_NAMES:
             await self._health.set(service, status)
 
     async def stop(self, grace: float = 10.0) -> None:
@@ -220,7 +224,7 @@ class GrpcServer:
         return grpc.unary_unary_rpc_method_handler(answer)
 
     def _count(self, api: str, call: _Call, error: ServingError | None, seconds: float) -> None:
-        if self._metrics is not None:
+        if self._metrics is not None and api in _COUNTED:
             name = call.asked if call.asked in self._handlers.manager.names else ""  # others would pile up
             self._metrics.observe_request(name, api, "GRPC", error.code.name if error else "OK", seconds)
 

@@ -62,12 +62,12 @@ def _add_to_feature(value: Any, name: str, feature: Any) -> None:
         raise invalid_argument(f"Feature: {name} has element with unexpected JSON type: {json_type(value)}")
     if isinstance(value, str | dict):
         kind, item = "bytes_list", encoded(value) if isinstance(value, str) else decode_base64(value)
-    elif isinstance(value, float):
+    elif isinstance(value, float) or not -(2**63) <= value < 2**64:  # so large a number is no integer any more
         kind, item = "float_list", checked_decimal(value, "float", np.dtype("float32"))
     else:
         kind, item = "int64_list", int(value)
-        if item > 2**63 - 1 or item < -(2**63):
-            raise invalid_argument(f"Feature: {name} has uint64 element. Only int64 is supported.")
+        if item >= 2**63:
+            raise invalid_argument(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
     found = feature.WhichOneof("kind")
     if found not in (None, kind):
         expected = found.removesuffix("_list")

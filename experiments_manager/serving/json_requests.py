@@ -2,11 +2,11 @@
 
 The rules and the sentences of errors are those of TensorFlow Serving's `util/json_tensor.cc`. Numbers go through NumPy
 in one step; where something about a tensor looks odd, it is read again value by value, to find and name what is wrong.
+What is no JSON is read again too, by `json_text`.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.serving.errors import Code, ServingError, invalid_argument
+from experiments_manager.serving.json_text import parse
 from experiments_manager.serving.json_values import (
     FLOATS,
     INTEGERS,
@@ -38,7 +39,7 @@ class Document:
     """The body of a request, parsed.
 
     Args:
-        body: JSON, in which NaN, Infinity and -Infinity are numbers too.
+        body: JSON, in which NaN, Inf and Infinity are numbers too, with or without a sign.
 
     Raises:
         ServingError: INVALID_ARGUMENT for what is no JSON object.
@@ -47,16 +48,7 @@ class Document:
     def __init__(self, body: bytes) -> None:
         if not body:
             raise invalid_argument("JSON Parse error: The document is empty")
-        try:
-            self.content = json.loads(body.decode("utf-8-sig"))
-        except UnicodeDecodeError as error:
-            raise invalid_argument(f"JSON Parse error: Invalid encoding in string. at offset: {error.start}") from error
-        except json.JSONDecodeError as error:
-            raise invalid_argument(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
-        except RecursionError as error:
-            raise invalid_argument("JSON Parse error: The document is nested too deeply") from error
-        except ValueError as error:  # a number of thousands of digits
-            raise invalid_argument("JSON Parse error: Number too big to be stored in double") from error
+        self.content = parse(body)
         if not isinstance(self.content, dict):
             raise format_error(self.content, "Is not object")
         self.only_numbers = _WORDS.search(body) is None
@@ -93,7 +85,7 @@ def read_predict(document: Document, specs: Mapping[str, TensorSpec]) -> tuple[d
     if "instances" in content:
         instances = content["instances"]
         if not isinstance(instances, list):
-            raise format_error(content, "Excepting 'instances' to be an list/array")
+            raise format_error(content, "Expecting 'instances' to be an list/array")
         if not instances:
             raise format_error(content, "No values in 'instances' array")
         return _read_rows(instances, specs, document.only_numbers), ROW
@@ -103,7 +95,7 @@ def read_predict(document: Document, specs: Mapping[str, TensorSpec]) -> tuple[d
 
 
 def _read_rows(instances: list[Any], specs: Mapping[str, TensorSpec], only_numbers: bool) -> dict[str, np.ndarray]:
-    if not isinstance(instances[0], dict) and len(specs) > 1:
+    if not _is_named(instances[0]) and len(specs) > 1:
         raise invalid_argument(
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
             "tensorinfo_map"
@@ -118,6 +110,11 @@ def _read_rows(instances: list[Any], specs: Mapping[str, TensorSpec], only_numbe
         if not _is_named(instance):
             raise invalid_argument(f"Expecting object but got list at item {number} of input list")
         if instance.keys() != specs.keys():
+            for name in instance.keys() - specs.keys():
+                raise invalid_argument(
+                    f"Failed to process element: {number} key: {name} of 'instances' list. "
+                    f"Error: INVALID_ARGUMENT: JSON object: does not have named input: {name}"
+                )
             raise invalid_argument(
                 f"Failed to process element: {number} of 'instances' list. JSON object: {shown(instance)} keys must "
                 f"be equal to: {','.join(sorted(specs))}"
@@ -191,11 +188,10 @@ def _quickly(value: Any, spec: TensorSpec) -> np.ndarray | None:
         return array.astype(spec.numpy_dtype) if fits else None
     if array.dtype.kind not in "iuf":
         return None
-    with np.errstate(invalid="ignore", over="ignore"):
-        finite = np.isfinite(array)
-        smallest, largest = array.min(initial=0, where=finite), array.max(initial=0, where=finite)
-        plain = max(-int(smallest), int(largest)) <= FLOATS[spec.dtype]
-        return array.astype(spec.numpy_dtype) if plain else None
+    with np.errstate(over="ignore"):
+        found = array.astype(spec.numpy_dtype)
+    finite = np.isfinite(found)
+    return found if finite.all() or np.array_equal(finite, np.isfinite(array)) else None
 
 
 def _one_by_one(value: Any, spec: TensorSpec) -> np.ndarray:

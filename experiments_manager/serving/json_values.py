@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -12,22 +13,22 @@ import numpy as np
 from experiments_manager.serving.errors import ServingError, invalid_argument
 
 INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"})
-FLOATS = {"half": 2**11 - 1, "bfloat16": 2**8 - 1, "float": 2**24 - 1, "double": 2**53 - 1}
-"""Floating types, with the largest integer up to which each one is exact."""
+FLOATS = frozenset({"half", "bfloat16", "float", "double"})
 SHOWN = 200
 """Characters of a value that an error shows at most."""
 
 
 def checked_decimal(value: float, name: str, kind: np.dtype) -> float:
-    """Gives a number back that a floating type holds; one that it cannot hold is INVALID_ARGUMENT."""
-    if isinstance(value, int):
-        lossless = abs(value) <= FLOATS[name]
-    else:
+    """Gives a number as a float; one that is too large for a floating type is INVALID_ARGUMENT."""
+    try:
+        number = float(value)
         with np.errstate(over="ignore"):
-            lossless = not np.isfinite(value) or bool(np.isfinite(np.asarray(value).astype(kind)))
-    if not lossless:
+            fits = not math.isfinite(number) or bool(np.isfinite(np.asarray(number).astype(kind)))
+    except OverflowError:  # a whole number that not even double precision holds
+        fits = False
+    if not fits:
         raise invalid_argument(f"Cannot convert JSON value: {shown(value)} to {name} without loss of precision.")
-    return value
+    return number
 
 
 def is_base64(value: Any) -> bool:

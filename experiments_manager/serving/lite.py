@@ -32,8 +32,6 @@ class LiteModel:
     An interpreter answers one request at a time, so there are as many as processors; further ones are made when needed.
     """
 
-    runtime = "TFLite"
-
     def __init__(self, file: Path, interpreter: Any, copies: int) -> None:
         self._file, self._copies, self._closed = file, copies, False
         self._free: queue.LifoQueue[Any] = queue.LifoQueue()
@@ -203,5 +201,5 @@ def _plain(array: np.ndarray) -> np.ndarray:
 
 
 def _bare(name: str) -> str:
-    """A tensor's name without the prefix and the number that converters add."""
-    return name.removeprefix("serving_default_").removesuffix(":0")
+    """A tensor's name without the number that converters add, as TensorFlow Serving has it."""
+    return name.removesuffix(":0")

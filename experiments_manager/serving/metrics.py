@@ -23,6 +23,9 @@ def _exponential(scale: float, growth: float, count: int) -> list[float]:
 _LATENCY = _exponential(10, 1.8, 33)  # up to about 20 minutes
 _QUEUING = _exponential(100, 1.2, 52)  # up to about a second
 _BATCH = _exponential(1, 2, 15)  # up to 16,384 samples
+_GRAPH = _exponential(1000, 2, 20)  # up to about 9 minutes
+_SESSION = "TF1"
+"""What TensorFlow Serving calls the runtime of everything that runs in a session, models of TensorFlow 2 too."""
 
 
 @dataclasses.dataclass
@@ -80,7 +83,8 @@ class Family:
     def _histogram_lines(self, labels: str, found: _Histogram) -> list[str]:
         lines, so_far = [], 0
         before = f"{labels}," if labels else ""
-        for limit, count in zip([*map(_number, self._limits), "+Inf"], found.counts, strict=True):
+        limits = [*(f"{limit:g}" for limit in self._limits), "+Inf"]
+        for limit, count in zip(limits, found.counts, strict=True):
             so_far += count
             lines.append(f'{self.name}_bucket{{{before}le="{limit}"}} {so_far}')
         return [
@@ -94,7 +98,8 @@ class Family:
 
 
 def _number(value: float) -> str:
-    return f"{value:.6g}" if value != int(value) else str(int(value))
+    # TensorFlow Serving writes six digits, with which the sum of a busy day stands still; more are a number to all.
+    return f"{value:.15g}" if value != int(value) else str(int(value))
 
 
 def _escaped(value: str) -> str:
@@ -110,6 +115,10 @@ class Metrics:
         request_labels = ["model_name", "API", "entrypoint"]
         self._request_latency = Family(f"{serving}request_latency", "histogram", request_labels, _LATENCY)
         self._runtime = Family(f"{serving}runtime_latency", "histogram", ["model_name", "API", "runtime"], _LATENCY)
+        core = ":tensorflow:core:"
+        self._graph_runs = Family(f"{core}graph_runs", "counter", [])
+        self._graph_time = Family(f"{core}graph_run_time_usecs", "counter", [])
+        self._graph_times = Family(f"{core}graph_run_time_usecs_histogram", "histogram", [], _GRAPH)
         queue = f"{serving}batching_session:"
         self._queuing = Family(f"{queue}queuing_latency", "histogram", ["model_name"], _QUEUING)
         self._batch_size = Family(f"{queue}processed_batch_size", "histogram", ["model_name"], _BATCH)
@@ -119,21 +128,26 @@ class Metrics:
         self._load_latency = Family(f"{loads}load_latency", "counter", ["model_path"])
 
     def observe_request(self, model: str, api: str, entrypoint: str, status: str, seconds: float) -> None:
-        """Counts an answered request.
+        """Counts an answered request; the latencies are those of requests that went well, as there.
 
         Args:
             model: Name of the model, empty where the request named none that exists.
-            api: `Predict`, `Classify`, `Regress`, `MultiInference`, `GetModelMetadata` ….
+            api: `Predict`, `Classify`, … by gRPC; by REST what its path says: `predict`, …, or empty for a status.
             entrypoint: `GRPC` or `REST`.
             status: Name of the status code, e.g. `OK` or `INVALID_ARGUMENT`.
             seconds: From the request's arrival to its answer.
         """
         self._requests.add(model, status)
-        self._request_latency.observe(model, api, entrypoint, value=seconds * 1e6)
+        if status == "OK":
+            self._request_latency.observe(model, api, entrypoint, value=seconds * 1e6)
 
-    def observe_runtime(self, model: str, api: str, seconds: float, runtime: str = "TF2") -> None:
-        """Counts one call of a model; `runtime` is `TF1`, `TF2` or `TFLite`."""
-        self._runtime.observe(model, api, runtime, value=seconds * 1e6)
+    def observe_runtime(self, model: str, api: str, seconds: float) -> None:
+        """Counts one call of a model; `api` is `Predict`, `Classify` or `Regress`."""
+        microseconds = seconds * 1e6
+        self._runtime.observe(model, api, _SESSION, value=microseconds)
+        self._graph_runs.add()
+        self._graph_time.add(amount=round(microseconds))
+        self._graph_times.observe(value=microseconds)
 
     def observe_batch(self, model: str, size: int, waited: Sequence[float], sizes: Sequence[int] = ()) -> None:
         """Counts a batch that was run.

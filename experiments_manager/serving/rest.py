@@ -17,6 +17,7 @@ import asyncio
 import dataclasses
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,17 @@ from aiohttp import web
 from google.protobuf import json_format
 
 from experiments_manager.serving import json_responses, messages, metrics
-from experiments_manager.serving.errors import Code, ServerStartError, ServingError, invalid_argument
+from experiments_manager.serving.errors import (
+    Code,
+    ServerStartError,
+    ServingError,
+    failed_precondition,
+    invalid_argument,
+)
 from experiments_manager.serving.handlers import Handlers, ModelRef
 from experiments_manager.serving.json_examples import read_examples
 from experiments_manager.serving.json_requests import Document, read_predict
 from experiments_manager.serving.rest_requests import (
-    API_NAMES,
     HTTP_STATUS,
     BodyTooLargeError,
     Call,
@@ -153,18 +159,18 @@ class RestServer:
         path = request.rel_url.raw_path
         headers = dict(_CORS) if self._options.cors else {}
         try:
-            if request.method == "OPTIONS" and self._options.cors:
-                return web.Response(headers=headers)
+            if request.method == "OPTIONS" and path.lower().startswith("/v1/"):
+                return _preflight(request, headers)
             if self._tokens is not None and not self._tokens.accepts(request.headers.get("Authorization")):
                 raise ServingError(Code.UNAUTHENTICATED, UNAUTHENTICATED)
             body = await self._read(request)  # whatever is asked, so that the connection can be used again
             if path == self._options.metrics_path:
-                return web.Response(text=self._metrics.page(), content_type=metrics.CONTENT_TYPE, headers=headers)
+                return _response(self._metrics.page(), headers, kind=metrics.CONTENT_TYPE)
             if not path.lower().startswith("/v1/"):
                 raise ServingError(Code.NOT_FOUND, f"There is nothing at {path}. Expected /v1/models/NAME.")
             encoding = request.headers.get("Content-Encoding", "identity").lower()
             text = await self._called(parse_path(request.method, path), body, encoding)
-            return web.Response(text=text, content_type="application/json", headers=headers)
+            return _response(text, headers)
         except BodyTooLargeError as error:
             return _error(error, 413, headers)
         except ServingError as error:
@@ -197,8 +203,7 @@ class RestServer:
         finally:
             # A name that is no model of ours is not counted under itself: names are free, and counters are not.
             model = call.ref.name if call.ref.name in self._handlers.manager.names else ""
-            api = API_NAMES[call.method]
-            self._metrics.observe_request(model, api, "REST", status.name, time.perf_counter() - started)
+            self._metrics.observe_request(model, call.api, "REST", status.name, time.perf_counter() - started)
 
     async def _answered(self, call: Call, body: bytes, encoding: str) -> str:
         if body and encoding not in ("identity", ""):
@@ -283,5 +288,16 @@ def _as_json(message: Any) -> Any:
 def _error(error: ServingError, status: int, headers: dict[str, str]) -> web.Response:
     if error.code == Code.UNAUTHENTICATED:
         headers = {**headers, "WWW-Authenticate": "Bearer"}
-    text = json_responses.write_error(error)
-    return web.Response(text=text, status=status, content_type="application/json", headers=headers)
+    return _response(json_responses.write_error(error), headers, status)
+
+
+def _response(text: str, headers: dict[str, str], status: int = 200, kind: str = "application/json") -> web.Response:
+    # As bytes: with text, aiohttp would name an encoding in the header, where TensorFlow Serving names none.
+    return web.Response(body=text.encode(errors="replace"), status=status, content_type=kind, headers=headers)
+
+
+def _preflight(request: web.Request, headers: dict[str, str]) -> web.Response:
+    """Answers what a browser asks before a request to another origin; the headers say whether it may go on."""
+    if not re.search("https?://", request.headers.get("Origin", "")):
+        raise failed_precondition("Origin header is missing in CORS preflight")
+    return web.Response(headers=headers)

@@ -30,15 +30,7 @@ HTTP_STATUS = {
     Code.UNAUTHENTICATED: 401,
 }
 
-API_NAMES = {
-    "predict": "Predict",
-    "classify": "Classify",
-    "regress": "Regress",
-    "metadata": "GetModelMetadata",
-    "": "GetModelStatus",
-}
-"""What metrics call each method."""
-
+_METHODS = frozenset({"predict", "classify", "regress", "metadata", ""})
 _MODEL = r"/v1/models(?:/(?P<name>[^/:]+))?(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _POST = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII)
 _GET = re.compile(_MODEL + r"(?:/(?P<method>metadata))?", re.IGNORECASE | re.ASCII)
@@ -72,6 +64,11 @@ class Call:
     method: str
     """`predict`, `classify`, `regress`, `metadata`, or empty for the status."""
 
+    @property
+    def api(self) -> str:
+        """What metrics call it: its name in the path, and nothing for status and metadata."""
+        return "" if self.method == "metadata" else self.method
+
 
 def parse_path(method: str, path: str) -> Call:
     """Reads method and path of a request.
@@ -81,7 +78,10 @@ def parse_path(method: str, path: str) -> Call:
     """
     pattern = {"POST": _POST, "GET": _GET}.get(method)
     found = pattern.fullmatch(path) if pattern else None
-    if found is None or (found["method"] or "") not in API_NAMES:
+    asked = found["method"] or "" if found else None
+    if method == "GET" and asked and asked != "metadata":
+        asked = ""  # as there: METADATA is a way to ask for the status
+    if found is None or asked not in _METHODS:
         raise invalid_argument(f"Malformed request: {method} {path}")
     if not found["name"]:
         missing = "Missing model name in request." if method == "GET" else f"Malformed request: {method} {path}"
@@ -90,7 +90,7 @@ def parse_path(method: str, path: str) -> Call:
     if found["version"] and (version is None or version >= 2**63):
         raise invalid_argument(f"Failed to convert version: {found['version'][:40]} to numeric.")
     label = urllib.parse.unquote(found["label"]) if found["label"] else None
-    return Call(ModelRef(urllib.parse.unquote(found["name"]), version, label), found["method"] or "")
+    return Call(ModelRef(urllib.parse.unquote(found["name"]), version, label), asked)
 
 
 def unpacked_limit(packed: int, largest: int) -> int:

@@ -46,7 +46,6 @@ class _Graph:
     meta_graph: meta_graph_pb2.MetaGraphDef
     signatures: dict[str, Signature]
     definitions: dict[str, bytes]
-    runtime: str
 
 
 _graphs: weakref.WeakValueDictionary[bytes, _Graph] = weakref.WeakValueDictionary()
@@ -60,7 +59,6 @@ class LoadedModel:
         self.path = path
         self.signatures: Mapping[str, Signature] = graph.signatures
         self.definitions: Mapping[str, bytes] = graph.definitions
-        self.runtime = graph.runtime
         self._graph, self._session = graph, session
         self._callables: dict[tuple[str, tuple[str, ...]], _Callable] = {}
         self._preparing = threading.Lock()
@@ -239,9 +237,8 @@ def _import_graph(content: bytes, path: Path) -> _Graph:
         name: definition.SerializeToString(deterministic=True)
         for name, definition in sorted(meta_graph.signature_def.items())
     }
-    functional = meta_graph.HasField("object_graph_def") and len(meta_graph.object_graph_def.nodes) > 0
     meta_graph.object_graph_def.Clear()
-    return _Graph(graph, meta_graph, signatures, definitions, "TF2" if functional else "TF1")
+    return _Graph(graph, meta_graph, signatures, definitions)
 
 
 def _signature(name: str, definition: meta_graph_pb2.SignatureDef) -> Signature:

@@ -23,7 +23,7 @@ from experiments_manager.serving.manager import LoadingOptions, ModelManager
 from experiments_manager.serving.metrics import Metrics
 from experiments_manager.serving.signatures import Model
 from experiments_manager.serving.threads import Threads, lower_priority
-from experiments_manager.serving.versions import LabelRule, ModelConfig, State, VersionStatus
+from experiments_manager.serving.versions import LabelRule, ModelConfig
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Server:
         self.scheduler = Scheduler(
             options.batching,
             on_batch=self.metrics.observe_batch,
-            on_run=lambda name, seconds, runtime: self.metrics.observe_runtime(name, "Predict", seconds, runtime),
+            on_run=lambda name, signature, seconds: self.metrics.observe_runtime(name, signature.api, seconds),
         )
         self.handlers = Handlers(self.manager, self.scheduler, max_in_flight=options.max_in_flight)
         self.grpc = GrpcServer(self.handlers, options.grpc, self.metrics) if options.grpc else None

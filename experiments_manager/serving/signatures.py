@@ -76,6 +76,11 @@ class Signature:
         specs = [*self.inputs.values(), *self.outputs.values()]
         return bool(self.inputs) and all(spec.any_batch for spec in specs)
 
+    @property
+    def api(self) -> str:
+        """The method that the signature is made for, by its name in the metrics."""
+        return {CLASSIFY: "Classify", REGRESS: "Regress"}.get(self.method_name, "Predict")
+
     @functools.cached_property
     def all_outputs(self) -> tuple[str, ...]:
         """Names of all outputs."""
@@ -153,8 +158,6 @@ class Model(Protocol):
     signatures: Mapping[str, Signature]
     definitions: Mapping[str, bytes]
     """Every serialised `SignatureDef` by its key, of those too that cannot be asked, such as the initialiser's."""
-    runtime: str
-    """`TF1`, `TF2` or `TFLite`, for the metrics."""
 
     def run(self, signature: Signature, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """Computes outputs from checked inputs.

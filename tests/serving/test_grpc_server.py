@@ -159,13 +159,27 @@ def test_more_requests_in_flight_than_allowed_are_refused(talk):
     assert "y" in outputs
 
 
-def test_the_health_service_tells_whether_the_models_answer(talk):
+def test_the_health_service_knows_the_server_and_its_services_also_by_the_names_of_tensorflow_serving(talk):
     async def steps(server, channel):
         check = health_pb2_grpc.HealthStub(channel).Check
-        names = ["", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"]
+        names = ["", "PredictionService", "ModelService"]
+        names += [f"tensorflow.serving.{name}" for name in names[1:]]
         return [(await check(health_pb2.HealthCheckRequest(service=name))).status for name in names]
 
-    assert talk(steps) == [health_pb2.HealthCheckResponse.SERVING] * 3
+    assert talk(steps) == [health_pb2.HealthCheckResponse.SERVING] * 5
+
+
+def test_health_stays_good_when_a_model_that_is_added_cannot_be_had(talk, tmp_path):
+    async def steps(server, channel):
+        (tmp_path / "broken" / "1").mkdir(parents=True)
+        request = messages.ReloadConfigRequest()
+        request.config.model_config_list.config.add(name="broken", base_path=str(tmp_path / "broken"))
+        reload = channel.unary_unary("/tensorflow.serving.ModelService/HandleReloadConfigRequest")
+        refused = await refusal(reload(request.SerializeToString()))
+        check = health_pb2_grpc.HealthStub(channel).Check
+        return refused[0], (await check(health_pb2.HealthCheckRequest())).status
+
+    assert talk(steps) == (grpc.StatusCode.UNKNOWN, health_pb2.HealthCheckResponse.SERVING)
 
 
 def test_a_socket_in_the_file_system_answers_too(talk, tmp_path):
@@ -204,11 +218,13 @@ def test_a_port_that_is_in_use_is_named(talk):
     assert message.startswith(f"Cannot listen for gRPC at 127.0.0.1:{port}")
 
 
-def test_requests_are_counted_by_model_and_status(talk):
+def test_requests_are_counted_by_model_and_status_but_not_those_of_watchers(talk):
     async def steps(server, channel):
         ask = channel.unary_unary(PREDICT)
         await ask(predict_bytes())
         await refusal(ask(predict_bytes(model="other")))
+        status = messages.GetModelStatusRequest(model_spec=messages.ModelSpec(name="linear"))
+        await channel.unary_unary("/tensorflow.serving.ModelService/GetModelStatus")(status.SerializeToString())
         return server.metrics.page()
 
     page = talk(steps)

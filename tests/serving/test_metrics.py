@@ -39,7 +39,34 @@ def test_a_latency_is_counted_in_its_bucket_and_all_above(parsed):
     bucket = ":tensorflow:serving:runtime_latency_bucket"
     counts = {key[1]: value for key, value in values.items() if key[0] == bucket}
     assert (counts["10"], counts["18"], counts["+Inf"]) == (1, 3, 4)
-    assert values[(":tensorflow:serving:runtime_latency_count", "Predict", "TF2", "m")] == 4
+    assert values[(":tensorflow:serving:runtime_latency_count", "Predict", "TF1", "m")] == 4
+
+
+def test_calls_of_models_are_counted_as_runs_of_graphs_too():
+    metrics = Metrics()
+    for seconds in (0.0005, 0.003):
+        metrics.observe_runtime("m", "Predict", seconds)
+    lines = metrics.page().splitlines()
+    core = ":tensorflow:core:graph_run"
+    assert f"{core}s{{}} 2" in lines
+    assert f"{core}_time_usecs{{}} 3500" in lines
+    assert f'{core}_time_usecs_histogram_bucket{{le="1000"}} 1' in lines
+    assert f'{core}_time_usecs_histogram_bucket{{le="5.24288e+08"}} 2' in lines  # with the real server's digits
+
+
+def test_only_a_request_that_went_well_has_a_latency():
+    metrics = Metrics()
+    metrics.observe_request("m", "Predict", "GRPC", "NOT_FOUND", 0.002)
+    page = metrics.page()
+    assert ':tensorflow:serving:request_count{model_name="m",status="NOT_FOUND"} 1\n' in page
+    assert "request_latency" not in page
+
+
+def test_a_sum_that_has_grown_large_goes_on_growing():
+    metrics = Metrics()
+    metrics.observe_request("m", "Predict", "GRPC", "OK", 1e6)
+    metrics.observe_request("m", "Predict", "GRPC", "OK", 0.0000015)
+    assert 'request_latency_sum{model_name="m",API="Predict",entrypoint="GRPC"} 1000000000001.5\n' in metrics.page()
 
 
 def test_batches_are_counted_with_what_each_request_waited(parsed):

@@ -88,6 +88,19 @@ def test_numbers_that_json_does_not_have_are_taken_and_given(predict):
     assert "[NaN, Infinity, -Infinity]" in answer.text
 
 
+def test_numbers_that_json_does_not_have_may_be_spelled_in_other_ways_too(predict):
+    answer = predict("linear", '{"instances": [[-NaN, Inf, -Inf]]}')
+    assert "[NaN, Infinity, -Infinity]" in answer.text
+    assert predict("words", '{"instances": ["Inf -NaN"], "other": Inf}').json["predictions"][0]["loud"] == "Inf -NaN!"
+
+
+def test_a_whole_number_becomes_the_nearest_that_the_type_has(predict):
+    # 2 x + 1; a timestamp is no error, though single precision cannot hold it
+    asked = {"instances": [[1700000001, 16777217, 2**70]]}
+    assert predict("linear/versions/1", asked).json == {"predictions": [[3400000000.0, 33554432.0, 2.3611832e21]]}
+    assert predict("linear/versions/1", {"instances": [[1, True, 2]]}, 400)
+
+
 def test_single_precision_is_written_with_as_few_digits_as_give_it_back(predict):
     assert "[1.5, 2.0, 1.0000001]" in predict("linear/versions/1", {"instances": [[0.25, 0.5, 5e-8]]}).text
 
@@ -123,7 +136,7 @@ def test_regression_gives_values_and_the_context_counts_for_each_example(model_s
         ({"examples": [{"x": None}]}, "Feature: x has element with unexpected JSON type: Null"),
         ({"examples": [{"x": [[1.0]]}]}, "Feature: x has element with unexpected JSON type: Array"),
         ({"examples": [{"x": [1.0, "a"]}]}, "Unexpected element type in feature: x expecting type: float"),
-        ({"examples": [{"x": [2**63]}]}, "Feature: x has uint64 element. Only int64 is supported."),
+        ({"examples": [{"x": [2**63]}]}, "Feature: x has uint64_t element. Only int64_t is supported."),
         ({"examples": [{"x": 1e300}]}, "without loss of precision"),
         ({"examples": [{"x": {"b64": "*"}}]}, "Unable to base64 decode"),
         ({"examples": [{"x": [1.0, 2.0]}], "signature_name": "none"}, "none"),
@@ -163,6 +176,7 @@ def test_the_metadata_has_the_signatures(model_server):
 def test_names_in_the_path_are_decoded(model_server):
     assert model_server.get("/v1/models/%6cinear").status == 200
     assert model_server.get("/V1/Models/linear/Versions/1").status == 200
+    assert "model_version_status" in model_server.get(f"{LINEAR}/METADATA").json  # its case counts, as there
 
 
 # Errors
@@ -194,14 +208,24 @@ def test_names_in_the_path_are_decoded(model_server):
 def test_paths_that_lead_nowhere_say_so(model_server, method, path, status, message):
     answer = model_server.request(method, path, '{"instances": [[1, 2, 3]]}' if method == "POST" else None)
     assert (answer.status, message in answer.error) == (status, True), answer.text
-    assert answer.headers["Content-Type"].startswith("application/json")
+    assert answer.headers["Content-Type"] == "application/json"
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
         ("", "JSON Parse error: The document is empty"),
-        ("{", "JSON Parse error"),
+        (" \n", "JSON Parse error: The document is empty."),
+        ("{", "JSON Parse error: Missing a name for object member. at offset: 1"),
+        ("instances = [1]", "JSON Parse error: Invalid value. at offset: 0"),
+        ('{"instances" [1]}', "JSON Parse error: Missing a colon after a name of object member. at offset: 13"),
+        ('{"instances": [1 2]}', "JSON Parse error: Missing a comma or ] after an array element. at offset: 17"),
+        ('{"instances": [1]', "JSON Parse error: Missing a comma or } after an object member. at offset: 17"),
+        ('{"a]": "é{" 1}', "JSON Parse error: Missing a comma or } after an object member. at offset: 13"),
+        ('{"instances": "a', "JSON Parse error: Missing a closing quotation mark in string."),
+        ('{"instances": "\\q"}', "JSON Parse error: Invalid escape character in string."),
+        ("{} {}", "JSON Parse error: The document root must not be followed by other values. at offset: 3"),
+        ('{"instances": Inf' + '\\"' * 50_000, "JSON Parse error"),
         (b"\xff\xfe{", "JSON Parse error: Invalid encoding in string."),
         ("[1]", "Is not object"),
         ("3", "JSON Value: 3 Is not object"),
@@ -209,12 +233,16 @@ def test_paths_that_lead_nowhere_say_so(model_server, method, path, status, mess
         ('{"instances": ' + "9" * 5000 + "}", "Number too big"),
         ("{}", "Missing 'inputs' or 'instances' key"),
         ({"instances": [[1, 2, 3]], "inputs": [[1, 2, 3]]}, "only one of 'inputs' or 'instances'"),
-        ({"instances": 3}, "Excepting 'instances' to be an list/array"),
+        ({"instances": 3}, "Expecting 'instances' to be an list/array"),
         ({"instances": []}, "No values in 'instances' array"),
         ({"instances": [[1, 2, 3]], "signature_name": 3}, "'signature_name' key must be a string value."),
         ({"instances": [[1, 2, 3]], "signature_name": "none"}, 'Serving signature name: "none" not found'),
         ({"inputs": {"z": [[1, 2, 3]]}}, "Missing named input: x in 'inputs' object."),
-        ({"instances": [{"z": [1, 2, 3]}]}, "keys must be equal to: x"),
+        ({"instances": [{}]}, "JSON object: {} keys must be equal to: x"),
+        (
+            {"instances": [{"x": [1, 2, 3], "z": 0}]},
+            "element: 0 key: z of 'instances' list. Error: INVALID_ARGUMENT: JSON object: does not have named input: z",
+        ),
         ({"instances": [{"x": [1, 2, 3]}, [1, 2, 3]]}, "Expecting object but got list at item 1 of input list"),
         ({"instances": [[1, 2, 3], {"x": [1, 2, 3]}]}, "Expecting value/list but got object at item 1"),
         (
@@ -225,7 +253,8 @@ def test_paths_that_lead_nowhere_say_so(model_server, method, path, status, mess
         ({"instances": [[1, 2, True]]}, "JSON Value: true Type: True is not of expected type: float"),
         ({"instances": [[1, 2, None]]}, "JSON Value: null Type: Null is not of expected type: float"),
         ({"instances": [[1, 2, 1e300]]}, "Cannot convert JSON value: 1e+300 to float without loss of precision."),
-        ({"instances": [[1, 2, 16777217]]}, "Cannot convert JSON value: 16777217 to float without loss of precision."),
+        ({"inputs": [[1, 2, 10**39]]}, "to float without loss of precision."),
+        ({"inputs": [[1, 2, 10**400]]}, "to float without loss of precision."),
         ({"inputs": [[1, 2, 3], [1, 2]]}, "Encountered list at unexpected size: 2 at level: 1 expected size: 3"),
         ({"inputs": [[1, 2, 3], [1, [2], 3]]}, "Encountered list at unexpected level: 2 expected < 2"),
         ({"inputs": [[1, 2, 3], 4]}, "found at incorrect level: 2 in the JSON DOM. Expected at level: 2"),
@@ -247,6 +276,7 @@ def test_bodies_that_make_no_sense_are_refused_in_the_servers_words(predict, bod
         ({"inputs": {"small": [1, 0], "flag": [1, 0]}}, "not of expected type: bool"),
         ({"inputs": [1, 0]}, "expecting an object as multiple input tensors required"),
         ({"instances": [1, 0]}, "expecting list of objects as multiple input tensors required"),
+        ({"instances": [{"b64": "AA=="}]}, "expecting list of objects as multiple input tensors required"),
     ],
 )
 def test_types_are_not_mixed_up(predict, body, message):
@@ -311,7 +341,7 @@ def test_requests_are_counted_for_prometheus(model_server):
     assert counts[(("model_name", "mixed"), ("status", "OK"))] >= 1
     assert "never-heard-of" not in page
     latency = families[":tensorflow:serving:request_latency"].samples
-    labels = {"model_name": "mixed", "API": "Predict", "entrypoint": "REST"}
+    labels = {"model_name": "mixed", "API": "predict", "entrypoint": "REST"}
     buckets = [s for s in latency if s.name.endswith("_bucket") and labels.items() <= s.labels.items()]
     assert len(buckets) == 34
     assert buckets[-1].labels["le"] == "+Inf"
@@ -395,10 +425,20 @@ def test_metrics_stand_where_the_monitoring_file_says(strict_server):
     assert strict_server.get("/monitoring/prometheus/metrics").status == 404
 
 
+def test_headers_say_what_comes_as_those_of_tensorflow_serving_do(model_server):
+    assert model_server.get(LINEAR).headers["Content-Type"] == "application/json"
+    assert model_server.get("/monitoring/prometheus/metrics").headers["Content-Type"] == "text/plain"
+
+
 def test_pages_from_other_origins_may_ask_where_that_is_switched_on(strict_server, model_server):
-    assert strict_server.get(LINEAR).headers["Access-Control-Allow-Origin"] == "*"
-    assert strict_server.request("OPTIONS", LINEAR).status == 200
-    assert "Access-Control-Allow-Origin" not in model_server.get(LINEAR).headers
+    preflight = {"headers": {"Origin": "https://there", "Access-Control-Request-Method": "POST"}}
+    for answer in (strict_server.get(LINEAR), strict_server.request("OPTIONS", f"{LINEAR}:predict", **preflight)):
+        assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, "*")
+    for answer in (model_server.get(LINEAR), model_server.request("OPTIONS", f"{LINEAR}:predict", **preflight)):
+        assert answer.status == 200
+        assert "Access-Control-Allow-Origin" not in answer.headers
+    answer = strict_server.request("OPTIONS", f"{LINEAR}:predict")
+    assert (answer.status, answer.error) == (400, "Origin header is missing in CORS preflight")
 
 
 def test_more_requests_at_once_than_allowed_are_told_to_come_later(strict_server):
