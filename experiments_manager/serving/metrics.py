@@ -67,6 +67,12 @@ class Family:
             found.counts[bucket] += 1
             found.total += value
 
+    def sums(self) -> tuple[int, float]:
+        """How many values a histogram has, and what they add up to."""
+        with self._lock:
+            found = self._histograms.values()
+            return sum(sum(one.counts) for one in found), sum(one.total for one in found)
+
     def lines(self) -> list[str]:
         """The metric in Prometheus' text format; nothing where nothing was counted."""
         with self._lock:
@@ -115,10 +121,7 @@ class Metrics:
         request_labels = ["model_name", "API", "entrypoint"]
         self._request_latency = Family(f"{serving}request_latency", "histogram", request_labels, _LATENCY)
         self._runtime = Family(f"{serving}runtime_latency", "histogram", ["model_name", "API", "runtime"], _LATENCY)
-        core = ":tensorflow:core:"
-        self._graph_runs = Family(f"{core}graph_runs", "counter", [])
-        self._graph_time = Family(f"{core}graph_run_time_usecs", "counter", [])
-        self._graph_times = Family(f"{core}graph_run_time_usecs_histogram", "histogram", [], _GRAPH)
+        self._graph_times = Family(":tensorflow:core:graph_run_time_usecs_histogram", "histogram", [], _GRAPH)
         queue = f"{serving}batching_session:"
         self._queuing = Family(f"{queue}queuing_latency", "histogram", ["model_name"], _QUEUING)
         self._batch_size = Family(f"{queue}processed_batch_size", "histogram", ["model_name"], _BATCH)
@@ -145,8 +148,6 @@ class Metrics:
         """Counts one call of a model; `api` is `Predict`, `Classify` or `Regress`."""
         microseconds = seconds * 1e6
         self._runtime.observe(model, api, _SESSION, value=microseconds)
-        self._graph_runs.add()
-        self._graph_time.add(amount=round(microseconds))
         self._graph_times.observe(value=microseconds)
 
     def observe_batch(self, model: str, size: int, waited: Sequence[float], sizes: Sequence[int] = ()) -> None:
@@ -171,5 +172,15 @@ class Metrics:
 
     def page(self) -> str:
         """Everything in Prometheus' text format."""
-        families = [value for value in vars(self).values() if isinstance(value, Family)]
+        families = [*(value for value in vars(self).values() if isinstance(value, Family)), *self._graph_runs()]
         return "\n".join(line for family in families for line in family.lines()) + "\n"
+
+    def _graph_runs(self) -> list[Family]:
+        """The counters beside the histogram of runs, made of it when they are looked at."""
+        runs = Family(":tensorflow:core:graph_runs", "counter", [])
+        microseconds = Family(":tensorflow:core:graph_run_time_usecs", "counter", [])
+        count, total = self._graph_times.sums()
+        if count:
+            runs.add(amount=count)
+            microseconds.add(amount=round(total))
+        return [runs, microseconds]
