@@ -66,6 +66,17 @@ def test_a_file_without_signatures_has_a_default_one_that_takes_any_number_of_sa
     np.testing.assert_array_equal(output, np.maximum(x, 0) * 3)
 
 
+def test_without_signatures_inputs_have_the_names_of_their_tensors_as_in_tensorflow_serving(lite_file, tmp_path):
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    content = flatbuffer_utils.convert_bytearray_to_object(bytearray(lite_file.read_bytes()))
+    content.signatureDefs, content.subgraphs = [], content.subgraphs[:1]
+    (tmp_path / "model.tflite").write_bytes(flatbuffer_utils.convert_object_to_bytearray(content))
+    model = LiteModel.load(tmp_path)
+    [output] = run(model, serving_default_x=X).values()
+    np.testing.assert_allclose(output, 2 * X + 1, rtol=1e-6)
+
+
 def test_requests_at_the_same_time_do_not_mix(lite_file):
     model = LiteModel.load(lite_file, copies=3)
     wrong = []
