@@ -158,10 +158,14 @@ def evaluate_and_draw(run: Run | Path | str, split: str = "test") -> tuple[Evalu
     """As `evaluate`, but gives all that is known: the whole evaluation, and the picture where one was drawn."""
     run = run if isinstance(run, Run) else load_run(run)
 
+    from experiments_manager.monitoring.figures import draw_confusion
     from experiments_manager.training.evaluating import evaluate_run
 
     evaluation = evaluate_run(run, split)
-    return evaluation, _draw_confusion(evaluation, run.path / "figures" / f"confusion_{split}.png")
+    if evaluation.truth is None or evaluation.predicted is None:
+        return evaluation, None
+    name = f"confusion_{split}.png"
+    return evaluation, draw_confusion(run.path, name, evaluation.truth, evaluation.predicted, evaluation.class_names)
 
 
 def serve(
@@ -260,103 +264,10 @@ def _watchers(
     """Who is told of a run, made when the run has its folder."""
 
     def make(run: Run, settings: Settings) -> list[Watcher]:
-        from experiments_manager.monitoring.metrics_csv import MetricsCsv
-        from experiments_manager.monitoring.profile import StepProfile
-        from experiments_manager.monitoring.progress import terminal_progress
-        from experiments_manager.monitoring.tensorboard import TensorBoardLogs
-        from experiments_manager.monitoring.texts import run_texts
+        from experiments_manager.monitoring.watchers import watchers_of
 
         if on_run is not None:
             on_run(run)
-        chosen: list[Watcher] = [MetricsCsv(run.metrics_csv)]
-        if settings.tensorboard:
-            by_step = settings.log_every_steps is not None
-            every = settings.histogram_every
-            chosen.append(
-                TensorBoardLogs(
-                    run.logs_dir,
-                    run_texts(run),
-                    by_step=by_step,
-                    histogram_every=every,
-                    further_hparams=settings.hparams_ext,
-                )
-            )
-            if settings.embeddings != []:
-                chosen.append(_projector(run, settings))
-        if settings.profile:
-            chosen.append(StepProfile(run.logs_dir))
-        chosen += _pictures(run, settings)
-        if settings.mlflow:  # after those that write what it logs
-            chosen.append(_mlflow(run, settings))
-        chosen.append(_messages_only() if quiet else terminal_progress())
-        return [*chosen, *further]
+        return [*watchers_of(run, settings, quiet=quiet), *further]
 
     return make
-
-
-def _projector(run: Run, settings: Settings) -> Watcher:
-    from experiments_manager.monitoring.projector import Projector
-
-    return Projector(
-        run.logs_dir,
-        layers=settings.embeddings or (),
-        every=settings.embeddings_every,
-        samples=settings.embeddings_samples,
-        class_names=settings.class_names,
-    )
-
-
-def _pictures(run: Run, settings: Settings) -> list[Watcher]:
-    """Who draws what the model does, for TensorBoard and into `figures/`."""
-    from experiments_manager.monitoring.figures import Figures
-    from experiments_manager.monitoring.images import Images
-    from experiments_manager.monitoring.showing import Showing
-
-    showing = Showing(settings.class_names)
-    images = [Images(run.logs_dir, showing, settings.images_every)] if settings.tensorboard else []
-    return [*images, *([Figures(run.path, showing)] if settings.figures else [])]
-
-
-def _mlflow(run: Run, settings: Settings) -> Watcher:
-    from experiments_manager.monitoring.mlflow import MlflowLog
-    from experiments_manager.settings.schema import SETTINGS
-
-    return MlflowLog(run, settings.values(), {name: entry.default for name, entry in SETTINGS.items()})
-
-
-def _messages_only() -> Watcher:
-    from experiments_manager.training.events import Watcher
-
-    class MessagesOnly(Watcher):
-        """Shows no progress, but what should be read all the same, such as an export that failed."""
-
-        def on_message(self, text: str) -> None:
-            logger.warning("%s", text)
-
-    return MessagesOnly()
-
-
-def _draw_confusion(evaluation: Evaluation, path: Path) -> Path | None:
-    """Draws the confusion matrix of a classification; `None` where it is none, or the disk refuses."""
-    truth, predicted = evaluation.truth, evaluation.predicted
-    if truth is None or predicted is None or not len(truth):
-        return None
-
-    from experiments_manager.monitoring.drawing.canvas import encode
-    from experiments_manager.monitoring.drawing.confusion import MOST_CLASSES, confusion_figure, confusion_matrix
-    from experiments_manager.runs.atomic import write_bytes
-
-    classes = int(max(truth.max(), predicted.max())) + 1
-    names = list(evaluation.class_names or [])
-    names += [str(number) for number in range(len(names), classes)]
-    if len(names) > MOST_CLASSES:
-        return None
-    figure = confusion_figure(confusion_matrix(truth, predicted, len(names)), names)
-    try:
-        path.parent.mkdir(exist_ok=True)
-        write_bytes(path, encode(figure, ".png"))
-    except OSError as error:
-        logger.warning("No confusion matrix is drawn: %s cannot be written: %s.", path, error.strerror)
-    else:
-        return path
-    return None

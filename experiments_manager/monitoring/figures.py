@@ -1,10 +1,12 @@
-"""`figures/`: what a finished run looks like, as PNG and SVG files that need no browser."""
+"""`figures/`: what a finished run looks like, or an evaluation of it, as files that need no browser."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from experiments_manager.monitoring.metrics_csv import read_rows
 from experiments_manager.monitoring.showing import Picture, Showing
@@ -48,6 +50,42 @@ class Figures(Watcher):
                 write_bytes(folder / f"{picture.name}.svg", picture.svg)
         except OSError as error:
             logger.warning("Figures cannot be written to %s: %s. The run is fine without.", folder, error.strerror)
+
+
+def draw_confusion(
+    run_dir: Path, name: str, truth: np.ndarray, predicted: np.ndarray, class_names: Sequence[str] | None
+) -> Path | None:
+    """Draws a confusion matrix into `figures/`.
+
+    Args:
+        run_dir: The run folder.
+        name: Of the file, with its ending.
+        truth: True classes, int `[samples]`.
+        predicted: Predicted classes, int `[samples]`.
+        class_names: Name of each class; classes without one bear their number.
+
+    Returns:
+        The picture; `None` where there are no samples, too many classes, or the disk refuses.
+    """
+    from experiments_manager.monitoring.drawing.canvas import encode
+    from experiments_manager.monitoring.drawing.confusion import MOST_CLASSES, confusion_figure, confusion_matrix
+
+    if not len(truth):
+        return None
+    classes = int(max(truth.max(), predicted.max())) + 1
+    names = list(class_names or [])
+    names += [str(number) for number in range(len(names), classes)]
+    if len(names) > MOST_CLASSES:
+        return None
+    figure = confusion_figure(confusion_matrix(truth, predicted, len(names)), names)
+    path = run_dir / FOLDER / name
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_bytes(path, encode(figure, path.suffix))
+    except OSError as error:
+        logger.warning("No confusion matrix is drawn: %s cannot be written: %s.", path, error.strerror)
+        return None
+    return path
 
 
 def _curves(run_dir: Path, best_epoch: int | None) -> Iterator[Picture]:

@@ -55,7 +55,7 @@ class Stopper:
 @pytest.fixture(scope="module")
 def story(workspace, request):
     """Trains, interrupts, resumes; gives the run and MLflow's states on the way."""
-    from experiments_manager import api
+    from experiments_manager.monitoring.watchers import watchers_of
     from experiments_manager.runs import open_run
     from experiments_manager.settings import load_settings
     from experiments_manager.training import runner
@@ -72,7 +72,7 @@ def story(workspace, request):
         working_dir=workspace,
         run_name="logged",
         command=["em", "train"],
-        make_watchers=lambda run, settings: [*api._watchers([], True, None)(run, settings), stopper],
+        make_watchers=lambda run, settings: [*watchers_of(run, settings, quiet=True), stopper],
         should_stop=lambda: stopper.stop,
     )
     run = open_run(result.run_dir)
