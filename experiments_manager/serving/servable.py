@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf import text_format
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 
 from experiments_manager.serving.errors import Code, ServingError, invalid_argument
@@ -28,6 +29,8 @@ from experiments_manager.serving.signatures import Arrays, Signature, TensorSpec
 from experiments_manager.serving.threads import Threads
 
 TAG = "serve"
+BINARY, TEXT = "saved_model.pb", "saved_model.pbtxt"
+"""A SavedModel is one of these files; the first counts."""
 INIT_SIGNATURE = "__saved_model_init_op"
 TRAIN_SIGNATURE = "__saved_model_train_op"
 MAX_CALLABLES = 64
@@ -72,7 +75,7 @@ class LoadedModel:
         """Loads a SavedModel.
 
         Args:
-            path: The version's folder, with `saved_model.pb` in it.
+            path: The version's folder, with `saved_model.pb` or `saved_model.pbtxt` in it.
             threads: How TensorFlow shares out its work.
 
         Raises:
@@ -195,26 +198,35 @@ def _session_config(threads: Threads) -> config_pb2.ConfigProto:
 
 
 def _read_graph(path: Path) -> _Graph:
+    file = path / BINARY
+    if not file.exists() and (path / TEXT).exists():
+        file = path / TEXT
     try:
-        content = (path / "saved_model.pb").read_bytes()
+        content = file.read_bytes()
     except OSError as error:
         raise LoadError(
-            f"Could not find SavedModel .pb at supplied export directory path: {path}: {error.strerror}"
+            f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}: {error.strerror}"
         ) from error
     # The graph is by far the slower part of a load, and holds the interpreter's lock; versions of one run share it.
     digest = hashlib.sha256(content).digest()
     with _graphs_lock:
         known = _graphs.get(digest)
         if known is None:
-            known = _graphs[digest] = _import_graph(content, path)
+            known = _graphs[digest] = _import_graph(_parsed(content, file), path)
         return known
 
 
-def _import_graph(content: bytes, path: Path) -> _Graph:
+def _parsed(content: bytes, file: Path) -> saved_model_pb2.SavedModel:
     try:
-        saved_model = saved_model_pb2.SavedModel.FromString(content)
+        if file.name == TEXT:
+            return text_format.Parse(content, saved_model_pb2.SavedModel())
+        return saved_model_pb2.SavedModel.FromString(content)
     except Exception as error:
-        raise LoadError(f"Can't parse {path / 'saved_model.pb'} as binary proto: it is damaged or not whole") from error
+        form = "text" if file.name == TEXT else "binary"
+        raise LoadError(f"Can't parse {file} as {form} proto: it is damaged or not whole") from error
+
+
+def _import_graph(saved_model: saved_model_pb2.SavedModel, path: Path) -> _Graph:
     tags = [sorted(meta_graph.meta_info_def.tags) for meta_graph in saved_model.meta_graphs]
     found = [meta_graph for meta_graph in saved_model.meta_graphs if list(meta_graph.meta_info_def.tags) == [TAG]]
     if not found:

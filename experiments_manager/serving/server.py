@@ -48,6 +48,7 @@ class ServerOptions:
         read_configs: Reads the models anew, for a configuration file that is looked at again and again.
         config_poll_seconds: Seconds between two such readings; 0 for none.
         label_rule: Which versions a label may name.
+        tensor_content: Whether replies to Predict hold numbers in `tensor_content`, and not in the field of their type.
         rest: Makes the REST server from (handlers, metrics); see `rest.RestServer`.
         grace_seconds: How long requests in flight may go on after a signal to end.
     """
@@ -63,6 +64,7 @@ class ServerOptions:
     read_configs: Callable[[], Sequence[ModelConfig]] | None = None
     config_poll_seconds: float = 0.0
     label_rule: LabelRule = LabelRule.AVAILABLE
+    tensor_content: bool = False
     rest: Callable[[Handlers, Metrics], Any] | None = None
     grace_seconds: float = 10.0
 
@@ -91,7 +93,9 @@ class Server:
             on_batch=self.metrics.observe_batch,
             on_run=lambda name, signature, seconds: self.metrics.observe_runtime(name, signature.api, seconds),
         )
-        self.handlers = Handlers(self.manager, self.scheduler, max_in_flight=options.max_in_flight)
+        self.handlers = Handlers(
+            self.manager, self.scheduler, max_in_flight=options.max_in_flight, tensor_content=options.tensor_content
+        )
         self.grpc = GrpcServer(self.handlers, options.grpc, self.metrics) if options.grpc else None
         self.rest = options.rest(self.handlers, self.metrics) if options.rest else None
         self._tasks: list[asyncio.Task[None]] = []
@@ -190,7 +194,7 @@ def make_loader(options: ServerOptions) -> Callable[[Path], Model]:
 
     def load(path: Path) -> Model:
         lite = path / "model.tflite"
-        if lite.exists() and (options.prefer_tflite or not (path / "saved_model.pb").exists()):
+        if lite.exists() and (options.prefer_tflite or not any(path.glob("saved_model.pb*"))):
             from experiments_manager.serving.lite import LiteModel
 
             return LiteModel.load(path)

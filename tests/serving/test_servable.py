@@ -71,6 +71,18 @@ def test_a_model_of_tensorflow_1_with_reference_variables_runs(load, saved_model
     np.testing.assert_array_equal(run(model, x=np.array([[3, 4]], np.float32))["scores"], [[3, 8]])
 
 
+def test_a_model_saved_as_text_runs_too(load, saved_models, tmp_path):
+    from google.protobuf import text_format
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    shutil.copytree(saved_models.linear, tmp_path / "1")
+    binary = tmp_path / "1" / "saved_model.pb"
+    text = text_format.MessageToString(saved_model_pb2.SavedModel.FromString(binary.read_bytes()))
+    (tmp_path / "1" / "saved_model.pbtxt").write_text(text)
+    binary.unlink()
+    np.testing.assert_array_equal(run(load(tmp_path / "1"), x=X)["y"], 2 * X + 1)
+
+
 def test_signatures_tell_types_shapes_and_methods(load, saved_models):
     signature = load(saved_models.mixed).signatures["serving_default"]
     assert signature.method_name == "tensorflow/serving/predict"
