@@ -169,7 +169,7 @@ def test_a_version_that_is_removed_while_it_is_being_loaded_is_not_tried_again(s
 def test_what_a_model_waits_for_is_told(serve, base_path):
     go_on = threading.Event()
     books = serve(warm_up=lambda model, path: go_on.wait(10))
-    while "there is no version in" not in books.manager.problems().get("model", ""):
+    while "No versions of servable model found" not in books.manager.problems().get("model", ""):
         time.sleep(0.01)
     add(base_path, 3)
     books.wait_for(3, State.LOADING)
