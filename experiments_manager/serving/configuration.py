@@ -44,6 +44,7 @@ def server_options(values: Mapping[str, Any]) -> ServerOptions:
         read_configs=(lambda: _models(values)) if values["model_config_file"] else None,
         config_poll_seconds=values["model_config_file_poll_wait_seconds"],
         label_rule=_label_rule(values),
+        tensor_content=values["enable_serialization_as_tensor_content"],
         rest=_rest(values, tls, tokens),
     )
 
@@ -107,8 +108,14 @@ def _batching(values: Mapping[str, Any]) -> Any:
 
 def _threads(values: Mapping[str, Any]) -> Any:
     both = values["tensorflow_session_parallelism"]
-    intra = values["tensorflow_intra_op_parallelism"] or both
-    inter = values["tensorflow_inter_op_parallelism"] or both
+    intra, inter = values["tensorflow_intra_op_parallelism"], values["tensorflow_inter_op_parallelism"]
+    if both > 0 and intra > 0 and inter > 0:
+        raise ServerStartError(
+            "Either configure --tensorflow_session_parallelism, or --tensorflow_intra_op_parallelism and "
+            "--tensorflow_inter_op_parallelism. You cannot configure all."
+        )
+    if not (intra or inter):
+        intra = inter = both
     if not (intra or inter):
         return None
     from experiments_manager.serving.threads import Threads
@@ -149,8 +156,9 @@ def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
         name, equals, value = argument.partition("=")
         if not equals or not name:
             raise ServerStartError(f"--grpc_channel_arguments: Expected NAME=VALUE, got {argument!r}. Change it.")
-        number = value.removeprefix("-")
-        found.append((name, int(value) if number.isascii() and number.isdigit() else value))
+        digits = value.strip().removeprefix("-")
+        whole = digits.isascii() and digits.isdigit() and -(2**31) <= int(value) < 2**31  # gRPC has no larger ones
+        found.append((name, int(value) if whole else value))
     return tuple(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import os
 import sys
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BAD_INPUT = 2
+_REACHED_AS_LOCALHOST = frozenset({"127.0.0.1", "0.0.0.0", "localhost", "::", "::1"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,9 @@ FLAGS: dict[str, Flag] = {
         False, "A label may name a version that does not answer yet, unless it named another one before."
     ),
     "force_allow_any_version_labels_for_unavailable_models": Flag(False, "A label may name any version."),
+    "enable_serialization_as_tensor_content": Flag(
+        False, "Write numbers of Predict's replies to tensor_content, not to the field of their type."
+    ),
     "prefer_tflite_model": Flag(False, "Take model.tflite where a version has one (extra `lite`)."),
     "enable_model_warmup": Flag(True, "Warm a version up before it takes over."),
     "max_num_load_retries": Flag(5, "Further attempts to load a version that failed."),
@@ -74,6 +79,8 @@ FLAGS: dict[str, Flag] = {
     "tensorflow_intra_op_parallelism": Flag(0, "Threads that share one operation; 0 chooses by the model's size."),
     "tensorflow_inter_op_parallelism": Flag(0, "Threads that share the operations of a call; 0 chooses."),
     "tensorflow_session_parallelism": Flag(0, "Both of them."),
+    "use_alts_credentials": Flag(False, "No other value is accepted."),
+    "saved_model_tags": Flag("serve", "No other value is accepted."),
     "version": Flag(False, "Print the version and end."),
     "rest_api_num_threads": _no(0, "REST is answered by the event loop"),
     "grpc_max_threads": _no(0, "gRPC is answered by the event loop"),
@@ -90,15 +97,17 @@ FLAGS: dict[str, Flag] = {
     "enable_per_model_batching_parameters": _no(False, "one file of batching parameters counts for all models"),
     "enable_grpc_healthcheck_service": _no(True, "health is served always"),
     "xla_cpu_compilation_enabled": _no(False, "the model itself says whether XLA compiles it"),
+    "xla_gpu_compilation_enabled": _no(False, "the model itself says whether XLA compiles it"),
     "enable_profiler": _no(False, "there is no profiler service"),
     "thread_pool_factory_config_file": _no("", "TensorFlow's threads are set by the flags tensorflow_*_parallelism"),
     "mixed_precision": _no("", "the model itself says in which precision it computes"),
     "skip_initialize_tpu": _no(False, "there is no TPU"),
 }
-_REFUSED = {
+_FIXED = {
     "use_alts_credentials": "Without them the server would be open to all. Expected none. Use --ssl_config_file.",
     "saved_model_tags": "Graphs with the tag `serve` are served, and no others. Leave the flag away.",
 }
+"""Flags that take their default alone, because to ignore another value would serve something else; and why."""
 
 
 def parse(arguments: Sequence[str]) -> dict[str, Any]:
@@ -119,8 +128,6 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
         argument = waiting.pop(0)
         name, equals, text = argument.removeprefix("--").partition("=")
         name = name.replace("-", "_")
-        if name in _REFUSED and argument.startswith("--"):
-            raise ServerStartError(f"--{name} is not supported. {_REFUSED[name]}")
         if not argument.startswith("--") or name not in FLAGS:
             raise _unknown(argument)
         flag = FLAGS[name]
@@ -132,6 +139,8 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
             else:
                 raise ServerStartError(f"--{name} has no value. Expected --{name}={_kind(flag.default)}.")
         values[name] = _value(name, flag.default, text)
+        if name in _FIXED and values[name] != flag.default:
+            raise ServerStartError(f"--{name}={text} is not supported. {_FIXED[name]}")
         if flag.ignored:
             logger.warning("--%s has no meaning here: %s.", name, flag.ignored)
     return values
@@ -209,18 +218,23 @@ def run(arguments: Sequence[str]) -> int:
         for name in ("port", "rest_api_port"):  # now, and not when all models are loaded
             if values[name]:
                 check_port(values["host"], values[name], f"--{name}")
-        run_server(options, on_ready=_announce, on_waiting=_tell_waiting)
+        run_server(options, on_ready=functools.partial(_announce, values), on_waiting=_tell_waiting)
     except ServerStartError as error:
         logger.error("Failed to start server. %s", error)
         return BAD_INPUT
     return 0
 
 
-def _announce(server: Server) -> None:
-    if server.grpc is not None:
-        logger.info("Running gRPC ModelServer at port %s", server.grpc.port)
+def _announce(values: Mapping[str, Any], server: Server) -> None:
+    """Says that the server answers, in the words of `tensorflow_model_server`, which scripts wait for."""
+    if server.grpc is not None and server.grpc.port is not None:
+        logger.info("Running gRPC ModelServer at %s:%s ...", values["host"], server.grpc.port)
+    if values["grpc_socket_path"]:
+        logger.info("Running gRPC ModelServer at UNIX socket %s ...", values["grpc_socket_path"])
     if server.rest is not None:
-        logger.info("Exporting HTTP/REST API at port %s", server.rest.port)
+        host = "localhost" if values["host"] in _REACHED_AS_LOCALHOST else values["host"]
+        logger.info("Exporting HTTP/REST API at:%s:%s ...", host, server.rest.port)
+        logger.info("Entering the event loop ...")
 
 
 def _tell_waiting(problems: Mapping[str, str]) -> None:

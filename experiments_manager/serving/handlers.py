@@ -75,6 +75,7 @@ class Handlers:
         manager: Has the models.
         scheduler: Runs them.
         max_in_flight: Requests that are answered at the same time, 0 for any number; beyond, RESOURCE_EXHAUSTED.
+        tensor_content: Whether replies to Predict hold numbers in `tensor_content`, and not in the field of their type.
         on_reload: Called after a reload request was carried out.
     """
 
@@ -84,9 +85,10 @@ class Handlers:
         scheduler: Scheduler,
         *,
         max_in_flight: int = 0,
+        tensor_content: bool = False,
         on_reload: Callable[[], None] | None = None,
     ) -> None:
-        self.manager, self.scheduler = manager, scheduler
+        self.manager, self.scheduler, self.tensor_content = manager, scheduler, tensor_content
         self._max_in_flight, self._on_reload = max_in_flight, on_reload
         self.in_flight = 0
 

@@ -41,7 +41,7 @@ class PredictCall:
         self.asked = ""
 
     async def answer(self) -> bytes:
-        """Gives the response, with typed value fields.
+        """Gives the response.
 
         Raises:
             ServingError: As TensorFlow Serving answers.
@@ -73,7 +73,7 @@ class PredictCall:
     def _write(self, outputs: Outputs) -> bytes:
         spec = wire.answering_spec(self._lease.name, self._lease.version, self._signature.name)
         try:
-            return wire.write_predict_response(spec, outputs)
+            return wire.write_predict_response(spec, outputs, content=self._handlers.tensor_content)
         except tensors.TensorError as error:
             raise ServingError(Code.INTERNAL, f"the outputs cannot be sent: {error}") from error
 

@@ -61,12 +61,13 @@ def read_predict_request(data: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     return kind.FromString(data), {}
 
 
-def write_predict_response(spec: bytes, outputs: Mapping[str, np.ndarray]) -> bytes:
-    """Serialises a `PredictResponse`, with values in the fields of their types.
+def write_predict_response(spec: bytes, outputs: Mapping[str, np.ndarray], *, content: bool = False) -> bytes:
+    """Serialises a `PredictResponse`.
 
     Args:
         spec: Who answers; see `answering_spec`.
         outputs: Arrays by name.
+        content: Whether numbers go to `tensor_content`, and not to the fields of their types.
 
     Raises:
         tensors.TensorError: An output cannot be sent.
@@ -75,10 +76,10 @@ def write_predict_response(spec: bytes, outputs: Mapping[str, np.ndarray]) -> by
     for name, array in outputs.items():
         if array.dtype in _PLAIN and array.nbytes:
             array = np.ascontiguousarray(array) if array.ndim else array
-            pieces += [_head(name, array.dtype == np.float32, array.shape), array.data]
+            pieces += [_head(name, array.dtype == np.float32, array.shape, content), array.data]
         else:
             response = messages.raw.PredictResponse()
-            tensors.to_proto(array, response.outputs[name], typed=True)
+            tensors.to_proto(array, response.outputs[name], typed=not content)
             pieces.append(response.SerializeToString())
     return b"".join(pieces)
 
@@ -94,9 +95,10 @@ def answering_spec(model: str, version: int, signature: str) -> bytes:
 
 
 @functools.lru_cache(maxsize=1024)
-def _head(name: str, single: bool, shape: tuple[int, ...]) -> bytes:
+def _head(name: str, single: bool, shape: tuple[int, ...], content: bool) -> bytes:
     """All that comes before the values of an output of floats; those of one model have few shapes."""
     number, field, size = (1, _FLOAT, 4) if single else (2, _DOUBLE, 8)
+    field = _CONTENT if content else field
     size *= math.prod(shape)
     tensor = messages.TensorProto(dtype=number)
     tensor.tensor_shape.SetInParent()

@@ -4,6 +4,7 @@ import logging
 import socket
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -60,6 +61,9 @@ def test_defaults_are_those_of_tensorflow_model_server():
         (["--auth-token-file=t"], "auth_token_file", "t"),
         (["--model_name=a=b"], "model_name", "a=b"),
         (["--load_retry_interval_micros=-1"], "load_retry_interval_micros", -1),
+        (["--use_alts_credentials=false"], "use_alts_credentials", False),
+        (["--saved_model_tags=serve"], "saved_model_tags", "serve"),
+        (["--enable_serialization_as_tensor_content"], "enable_serialization_as_tensor_content", True),
     ],
 )
 def test_values_are_read(arguments, name, value):
@@ -110,6 +114,13 @@ def test_flags_without_meaning_are_accepted_and_said_so_in_the_log(caplog):
         (["--model_base_path=x", "--ssl_config_file=none"], "Cannot read none"),
         (["--model_base_path=x", "--auth_token_file=none"], "Cannot read the token file none"),
         (["--model_base_path=x", "--grpc_channel_arguments=a"], "Expected NAME=VALUE, got 'a'"),
+        (
+            [
+                "--model_base_path=x",
+                *(f"--tensorflow_{kind}_parallelism=2" for kind in ("session", "intra_op", "inter_op")),
+            ],
+            "You cannot configure all",
+        ),
     ],
 )
 def test_flags_that_make_no_sense_end_with_code_2_and_one_sentence(arguments, message, caplog):
@@ -127,16 +138,40 @@ def test_flags_and_files_become_options(tmp_path):
         "--enable_batching",
         f"--batching_parameters_file={tmp_path}/batching",
     ]
-    arguments += ["--grpc_channel_arguments=grpc.max_connection_age_ms=2000,grpc.lb=x", "--num_load_threads=3"]
+    channel = "grpc.max_connection_age_ms=2000,grpc.lb=x,grpc.max_concurrent_streams=4294967295"
+    arguments += [f"--grpc_channel_arguments={channel}", "--num_load_threads=3"]
     arguments += ["--max_num_load_retries=1", "--load_retry_interval_micros=250000", "--grpc_socket_path=/tmp/s"]
     options = server_options(flags.parse(arguments))
     assert (options.batching.max_batch_size, options.batching.batch_timeout_micros) == (32, 500)
-    assert options.grpc.channel_arguments == (("grpc.max_connection_age_ms", 2000), ("grpc.lb", "x"))
+    assert options.grpc.channel_arguments == (
+        ("grpc.max_connection_age_ms", 2000),
+        ("grpc.lb", "x"),
+        ("grpc.max_concurrent_streams", "4294967295"),  # as there: what is no 32-bit number is a string
+    )
     assert (options.grpc.socket_path, options.grpc.port) == ("/tmp/s", 8500)
     loading = options.loading
     assert (loading.threads, loading.max_load_retries, loading.retry_seconds) == (3, 1, 0.25)
     [model] = options.models
     assert (model.name, model.base_path) == ("default", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flags_of_threads", "threads"),
+    [
+        ({}, None),
+        ({"session": 4}, (4, 4)),
+        ({"intra_op": 2}, (2, -1)),
+        ({"intra_op": 2, "session": 4}, (2, -1)),  # the session's number counts where there is no other
+        ({"inter_op": 3, "session": 4}, (1, 3)),
+        ({"intra_op": 2, "inter_op": 3}, (2, 3)),
+    ],
+)
+def test_threads_of_tensorflow_are_chosen_by_flags(flags_of_threads, threads):
+    from experiments_manager.serving.configuration import server_options
+
+    given = [f"--tensorflow_{name}_parallelism={count}" for name, count in flags_of_threads.items()]
+    found = server_options(flags.parse(["--model_base_path=/m", *given])).threads
+    assert (found and (found.intra_op, found.inter_op)) == threads
 
 
 def test_a_configuration_of_several_models_is_read(tmp_path):
@@ -174,6 +209,33 @@ def test_a_base_path_may_be_a_uri_of_a_file_and_no_other(tmp_path):
     assert model.base_path == tmp_path
     with pytest.raises(ServerStartError, match="Expected a folder of this machine, got gs://bucket/m"):
         server_options(flags.parse(["--model_base_path=gs://bucket/m"]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (
+            ["--port=8500", "--rest_api_port=8501"],
+            [
+                "Running gRPC ModelServer at 127.0.0.1:8500 ...",
+                "Exporting HTTP/REST API at:localhost:8501 ...",
+                "Entering the event loop ...",
+            ],
+        ),
+        (["--port=0", "--grpc_socket_path=/run/s"], ["Running gRPC ModelServer at UNIX socket /run/s ..."]),
+        (["--host=10.0.0.7"], ["Running gRPC ModelServer at 10.0.0.7:8500 ..."]),
+    ],
+)
+def test_a_server_that_answers_says_so_in_the_words_that_scripts_wait_for(arguments, lines, caplog, monkeypatch):
+    def run_server(options, *, on_ready, on_waiting):
+        rest = options.rest and types.SimpleNamespace(port=8501)
+        on_ready(types.SimpleNamespace(grpc=options.grpc, rest=rest))
+
+    monkeypatch.setattr("experiments_manager.serving.server.run_server", run_server)
+    monkeypatch.setattr(flags, "check_port", lambda *arguments: None)
+    with caplog.at_level(logging.INFO):
+        assert flags.run(["--model_base_path=/m", *arguments]) == 0
+    assert [record.message for record in caplog.records] == lines
 
 
 def test_help_names_every_flag_and_version_both_libraries(capsys):

@@ -31,13 +31,13 @@ def talk(base_path, run_async):
 
     def talk(steps, *, address=None, **options):
         async def go():
-            max_in_flight = options.pop("max_in_flight", 0)
+            told = {name: options.pop(name) for name in ("max_in_flight", "tensor_content") if name in options}
             server = Server(
                 ServerOptions(
                     [ModelConfig("linear", base_path)],
                     GrpcOptions(**{"port": 0, **options}),
                     batching=BatchingOptions(),
-                    max_in_flight=max_in_flight,
+                    **told,
                 )
             )
             try:
@@ -157,6 +157,16 @@ def test_more_requests_in_flight_than_allowed_are_refused(talk):
     refused, outputs = talk(steps, max_in_flight=1)
     assert refused[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "y" in outputs
+
+
+def test_replies_hold_bytes_where_that_is_asked_for(talk):
+    async def steps(server, channel):
+        answer = await channel.unary_unary(PREDICT)(predict_bytes())
+        return messages.PredictResponse.FromString(answer).outputs["y"]
+
+    typed, content = talk(steps), talk(steps, tensor_content=True)
+    assert (list(typed.float_val), typed.tensor_content) == ([3, 5, 7], b"")
+    assert (list(content.float_val), content.tensor_content) == ([], np.float32([3, 5, 7]).tobytes())
 
 
 def test_the_health_service_knows_the_server_and_its_services_also_by_the_names_of_tensorflow_serving(talk):

@@ -88,15 +88,16 @@ OUTPUTS = [
 ]
 
 
+@pytest.mark.parametrize("content", [False, True], ids=["fields", "content"])
 @pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: f"{output.dtype}{list(output.shape)}")
-def test_outputs_are_written_as_the_serialiser_writes_them(output):
+def test_outputs_are_written_as_the_serialiser_writes_them(output, content):
     expected = messages.PredictResponse()
     expected.model_spec.name, expected.model_spec.signature_name = "model", "serving_default"
     expected.model_spec.version.value = 7
-    tensors.to_proto(output, expected.outputs["output"], typed=True)
-    tensors.to_proto(np.arange(3), expected.outputs["other"], typed=True)
+    tensors.to_proto(output, expected.outputs["output"], typed=not content)
+    tensors.to_proto(np.arange(3), expected.outputs["other"], typed=not content)
     spec = answering_spec("model", 7, "serving_default")
-    data = write_predict_response(spec, {"output": output, "other": np.arange(3)})
+    data = write_predict_response(spec, {"output": output, "other": np.arange(3)}, content=content)
     assert messages.PredictResponse.FromString(data) == expected
 
 
