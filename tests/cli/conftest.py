@@ -46,7 +46,7 @@ def run_command(tmp_path):
 
     def run(*arguments, cwd=tmp_path):
         command = [*PROGRAM, *map(str, arguments)]
-        return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600)
 
     return run
 
@@ -62,7 +62,7 @@ def line_experiment(tmp_path):
 class Running(subprocess.Popen):
     """A command that is running."""
 
-    def wait_for_first_row(self, runs_dir: Path, seconds: float = 60.0) -> Path:
+    def wait_for_first_row(self, runs_dir: Path, seconds: float = 300.0) -> Path:
         """Waits until the one run in a folder of runs has finished an epoch; returns the run's folder."""
         deadline = time.monotonic() + seconds
         while not (tables := list(runs_dir.glob("*/metrics.csv"))) or len(tables[0].read_text().splitlines()) < 2:

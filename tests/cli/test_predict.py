@@ -87,7 +87,7 @@ def make_run(tmp_path: Path, server: Any) -> Any:
         file = tmp_path / "mysettings_double.py"
         file.write_text(SETTINGS + source.replace("OUT", repr(str(tmp_path / "told.txt"))))
         made = create_run(tmp_path / "runs", "double")
-        made.start(settings_file=file, settings={"wait_for_server": 0.5, "request_timeout": 5.0} | settings)
+        made.start(settings_file=file, settings={"wait_for_server": 0.5, "request_timeout": 60.0} | settings)
         host, port = server.address.split(":")
         write_serving_setup(made.path, ServingSetup(host, int(port), 8501, "double"))
         return made.path
@@ -102,7 +102,7 @@ def told(tmp_path: Path) -> list[str]:
 def predict_in_process(*arguments: Any, cwd: Path, stdin: bytes = b"") -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "experiments_manager", "predict", *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return subprocess.run(command, cwd=cwd, input=stdin, env=environment, capture_output=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, input=stdin, env=environment, capture_output=True, timeout=600)
 
 
 def test_the_client_of_the_settings_asks_and_is_told(make_run: Any, tmp_path: Path, server: Any, capfd: Any) -> None:
@@ -298,6 +298,6 @@ def test_programs_find_the_model_of_a_run(make_run: Any) -> None:
     folder = make_run(request_timeout=3.5, max_message_bytes=12345)
     target = find_target(folder)
     assert (target.model, target.timeout, target.patience, target.max_message_bytes) == ("double", 3.5, 0.5, 12345)
-    with Client.for_run(folder, timeout=2.0) as client:
+    with Client.for_run(folder, timeout=60.0) as client:
         assert client.predict([[1, 2]])["y"].tolist() == [[2, 4]]
         assert client.model == "double"

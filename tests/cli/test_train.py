@@ -86,7 +86,7 @@ def test_sigterm_interrupts_a_run_started_by_the_earlier_command_line_and_resume
     try:
         run_dir = process.wait_for_first_row(line_experiment.parent / "experiments")
         process.send_signal(signal.SIGTERM)
-        errors = process.communicate(timeout=60)[1]
+        errors = process.communicate(timeout=300)[1]
     finally:
         process.kill()
     assert process.returncode == 75, errors

@@ -41,7 +41,7 @@ def server() -> Iterator[Any]:
 
 def on_a_board(program: str, cwd: Path) -> str:
     command = [sys.executable, "-c", ONLY + program]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -42,7 +42,7 @@ def connect() -> Iterator[Any]:
     clients = []
 
     def make(address: str, **options: Any) -> Client:
-        clients.append(Client(address, "double", **{"patience": 20.0} | options))
+        clients.append(Client(address, "double", **{"patience": 120.0, "timeout": 120.0} | options))
         return clients[-1]
 
     yield make

@@ -73,7 +73,7 @@ def test_a_model_server_that_is_killed_and_restarted_loses_and_repeats_no_sample
 
     server, answers = start(), []
     try:
-        with Client(f"127.0.0.1:{port}", "linear", patience=300) as client:
+        with Client(f"127.0.0.1:{port}", "linear", patience=300, timeout=60) as client:
             for request, outputs in client.stream(requests(600)):
                 answers.append((request["x"][0, 0], outputs["y"][0, 0]))
                 if len(answers) == 200:

@@ -256,7 +256,7 @@ def test_help_names_every_flag_and_version_both_libraries(capsys):
 )
 def test_a_server_ends_before_python_takes_itself_down_while_grpcs_thread_is_at_work(program):
     program = f"import atexit; atexit.register(print, 'Python takes itself down'); print('done'); {program}"
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
     assert (ended.returncode, ended.stdout) == (7, "done\n"), ended.stderr
 
 

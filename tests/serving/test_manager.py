@@ -42,7 +42,7 @@ class Books:
             return any(event[:3] == (name, version, state) for event in self.events)
 
         with self.changed:
-            assert self.changed.wait_for(happened, 10), self.events
+            assert self.changed.wait_for(happened, 60), self.events
 
     def states(self, name="model"):
         return {status.version: status.state for status in self.manager.statuses(name)}

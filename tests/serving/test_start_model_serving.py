@@ -44,7 +44,7 @@ def start(tmp_path):
             file.chmod(file.stat().st_mode | stat.S_IXUSR)
         command = [sys.executable, "-I", "-S", str(TOOL), *map(str, arguments)]
         environment = {**os.environ, "PATH": str(programs)}
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
 
     return run
 
