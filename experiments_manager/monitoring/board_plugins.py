@@ -111,7 +111,7 @@ class ProjectorPage(projector_plugin.ProjectorPlugin):
 
     def __init__(self, context: Any) -> None:
         super().__init__(context)
-        self._seen: dict[Path, int] = {}
+        self._seen: dict[Path, tuple[int, int]] = {}
 
     def is_active(self) -> bool:
         """Whether any run has embeddings; told at once, so that the page does not open without its tab."""
@@ -120,7 +120,7 @@ class ProjectorPage(projector_plugin.ProjectorPlugin):
 
     def _update_configs(self) -> None:
         """Reads the configurations again where one of them changed."""
-        seen = {path: _modified(path) for path in self._config_paths()}
+        seen = {path: _identity(path) for path in self._config_paths()}
         if seen != self._seen:
             self._seen, self._run_paths = seen, None
             self.tensor_cache = projector_plugin.LRUCache(1)
@@ -144,6 +144,15 @@ class ProjectorPage(projector_plugin.ProjectorPlugin):
 
         runs = self.data_provider.list_runs(RequestContext(), experiment_id="")
         return [Path(self.logdir, run.run_name, projector_metadata.PROJECTOR_FILENAME) for run in runs]
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Tells one content from another: each is a file of its own, even where the disk's clock ticks too seldom."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns
 
 
 def _modified(path: Path | str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import sys
 import sysconfig
 import threading
@@ -57,6 +58,8 @@ class LocalModules:
         self._further = [folder for folder in further_folders if folder not in self._folders]
         self._modules: dict[str, ModuleType] = {}
         self._names = _importable_names(self._folders)
+        # Python lists a folder anew when its time changed: a file that came up within a tick of that clock is missed.
+        importlib.invalidate_caches()
 
     def add_folder(self, folder: Path) -> None:
         """Adds a folder whose modules belong to this experiment, for instance that of the model file."""

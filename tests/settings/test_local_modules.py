@@ -1,3 +1,4 @@
+import os
 import sys
 import threading
 
@@ -30,6 +31,17 @@ def test_a_changed_helper_is_read_anew_by_the_next_load(write):
     write("value = 'two'\n", "helpers.py", complete=False)
     assert load_settings(path).call("dataset") == "two"
     assert first.call("dataset") == 1
+
+
+def test_a_helper_that_came_up_within_a_tick_of_the_disks_clock_is_found(write, tmp_path):
+    write("value = 1\n", "helpers.py", complete=False)
+    path = write(REST + "import helpers\ndef dataset(): return helpers.value\n", complete=False)
+    assert load_settings(path).call("dataset") == 1
+    listed = tmp_path.stat()  # when Python listed the folder, by whose time it tells whether to do so again
+    write("value = 2\n", "new_helpers.py", complete=False)
+    write(REST + "import new_helpers\ndef dataset(): return new_helpers.value\n", complete=False)
+    os.utime(tmp_path, ns=(listed.st_atime_ns, listed.st_mtime_ns))
+    assert load_settings(path).call("dataset") == 2
 
 
 def test_a_module_that_others_imported_before_comes_back(write, tmp_path, monkeypatch):
