@@ -41,7 +41,7 @@ def server_options(values: Mapping[str, Any]) -> ServerOptions:
         max_in_flight=values["max_in_flight"],
         warm_up=values["enable_model_warmup"],
         prefer_tflite=values["prefer_tflite_model"],
-        read_configs=(lambda: _models(values)) if values["model_config_file"] else None,
+        read_configs=(lambda: _models(values, again=True)) if values["model_config_file"] else None,
         config_poll_seconds=values["model_config_file_poll_wait_seconds"],
         label_rule=_label_rule(values),
         tensor_content=values["enable_serialization_as_tensor_content"],
@@ -63,7 +63,7 @@ def _check_ports(values: Mapping[str, Any]) -> None:
         )
 
 
-def _models(values: Mapping[str, Any]) -> list[Any]:
+def _models(values: Mapping[str, Any], *, again: bool = False) -> list[Any]:
     from experiments_manager.serving import messages
     from experiments_manager.serving.text_configs import parse_text_proto
     from experiments_manager.serving.versions import ModelConfig, configs_from_proto, local_folder
@@ -76,8 +76,11 @@ def _models(values: Mapping[str, Any]) -> list[Any]:
         except ServingError as error:
             raise ServerStartError(f"--model_base_path: {error.message}.") from error
         return [ModelConfig(values["model_name"], base_path)]
+    found = parse_text_proto(values["model_config_file"], messages.ModelServerConfig())
+    if again and found.WhichOneof("config") is None:  # perhaps somebody is about to write it
+        raise ServerStartError(f"{values['model_config_file']}: Taking no action for empty config.")
     try:
-        return configs_from_proto(parse_text_proto(values["model_config_file"], messages.ModelServerConfig()))
+        return configs_from_proto(found)
     except ServingError as error:
         raise ServerStartError(f"{values['model_config_file']}: {error.message}") from error
 

@@ -60,6 +60,7 @@ class Document:
         name = self.content.get("signature_name", "")
         if not isinstance(name, str):
             raise format_error(self.content, "not formatted correctly. 'signature_name' key must be a string value.")
+        encoded(name)  # which text of half a surrogate pair cannot be
         return name
 
 

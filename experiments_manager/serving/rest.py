@@ -58,6 +58,8 @@ _LARGE = 1 << 18
 """Bytes of JSON, or values, from which they are read and written in a thread, so that other requests go on."""
 _LARGE_PACKED = 1 << 12
 """The same for bytes that are compressed, which may become a thousand times as many."""
+_HEADER_LIMIT = 1 << 16
+"""Bytes of one header at most; some proxies put more than aiohttp's 8 KiB into one."""
 _CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, GET",
@@ -134,6 +136,8 @@ class RestServer:
             access_log=None,
             logger=_http_logger,
             auto_decompress=False,
+            max_line_size=_HEADER_LIMIT,
+            max_field_size=_HEADER_LIMIT,
             shutdown_timeout=grace / 2,  # it waits for a request twice
         )
         await self._runner.setup()

@@ -186,6 +186,19 @@ def test_a_configuration_of_several_models_is_read(tmp_path):
     assert [model.name for model in options.models] == ["a", "b"]
     assert (options.models[1].policy.count, options.config_poll_seconds) == (2, 5)
     assert [model.name for model in options.read_configs()] == ["a", "b"]
+    file.write_text("model_config_list { }")
+    assert options.read_configs() == []
+
+
+def test_a_configuration_file_that_is_empty_for_a_moment_changes_nothing(tmp_path):
+    from experiments_manager.serving.configuration import server_options
+
+    file = tmp_path / "models"
+    file.write_text("")
+    options = server_options(flags.parse([f"--model_config_file={file}", "--model_config_file_poll_wait_seconds=5"]))
+    assert options.models == []
+    with pytest.raises(ServerStartError, match="Taking no action for empty config"):
+        options.read_configs()
 
 
 @pytest.mark.parametrize(

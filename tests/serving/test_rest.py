@@ -140,6 +140,7 @@ def test_regression_gives_values_and_the_context_counts_for_each_example(model_s
         ({"examples": [{"x": 1e300}]}, "without loss of precision"),
         ({"examples": [{"x": {"b64": "*"}}]}, "Unable to base64 decode"),
         ({"examples": [{"x": [1.0, 2.0]}], "signature_name": "none"}, "none"),
+        ({"examples": [{"x": [1.0, 2.0]}], "signature_name": "\ud800"}, "The surrogate pair in string is invalid."),
     ],
 )
 def test_examples_that_are_none_are_refused(model_server, body, message):
@@ -423,6 +424,10 @@ def test_a_compressed_body_is_not_unpacked_for_a_request_that_is_too_many(strict
 def test_metrics_stand_where_the_monitoring_file_says(strict_server):
     assert "load_attempt_count" in strict_server.get("/counted").text
     assert strict_server.get("/monitoring/prometheus/metrics").status == 404
+
+
+def test_a_proxy_may_send_long_headers(model_server):
+    assert model_server.get(LINEAR, headers={"X-Token": "a" * 30_000}).status == 200
 
 
 def test_headers_say_what_comes_as_those_of_tensorflow_serving_do(model_server):
