@@ -37,8 +37,11 @@ MAX_CALLABLES = 64
 """Combinations of outputs that are prepared for one signature; others compute all and leave out."""
 
 
-class LoadError(Exception):
-    """A version cannot be loaded; the message says why."""
+class LoadError(ServingError):
+    """A version cannot be loaded; the message says why, and the code is the one that TensorFlow's own loader has."""
+
+    def __init__(self, message: str, code: Code = Code.INTERNAL) -> None:
+        super().__init__(code, message)
 
 
 @dataclasses.dataclass(eq=False)
@@ -93,7 +96,7 @@ class LoadedModel:
         except LoadError:
             raise
         except tf.errors.OpError as error:
-            raise LoadError(f"Loading {path} failed: {_first_line(error.message)}") from error
+            raise LoadError(f"Loading {path} failed: {_first_line(error.message)}", Code(error.error_code)) from error
         except Exception as error:
             raise LoadError(f"Loading {path} failed: {type(error).__name__}: {_first_line(str(error))}") from error
         return cls(path, graph, session)
@@ -205,10 +208,11 @@ def _read_graph(path: Path) -> _Graph:
         content = file.read_bytes()
     except OSError as error:
         raise LoadError(
-            f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}: {error.strerror}"
+            f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}: {error.strerror}",
+            Code.NOT_FOUND,
         ) from error
     # The graph is by far the slower part of a load, and holds the interpreter's lock; versions of one run share it.
-    digest = hashlib.sha256(content).digest()
+    digest = hashlib.sha256(file.name.encode() + b"/" + hashlib.sha256(content).digest()).digest()
     with _graphs_lock:
         known = _graphs.get(digest)
         if known is None:
@@ -223,7 +227,8 @@ def _parsed(content: bytes, file: Path) -> saved_model_pb2.SavedModel:
         return saved_model_pb2.SavedModel.FromString(content)
     except Exception as error:
         form = "text" if file.name == TEXT else "binary"
-        raise LoadError(f"Can't parse {file} as {form} proto: it is damaged or not whole") from error
+        text = f"Can't parse {file} as {form} proto: it is damaged or not whole"
+        raise LoadError(text, Code.DATA_LOSS) from error
 
 
 def _import_graph(saved_model: saved_model_pb2.SavedModel, path: Path) -> _Graph:
@@ -232,7 +237,8 @@ def _import_graph(saved_model: saved_model_pb2.SavedModel, path: Path) -> _Graph
     if not found:
         raise LoadError(
             f"Could not find meta graph def matching supplied tags: {{ {TAG} }} in {path}. "
-            f"Expected a graph exported for serving, got the tags {tags}"
+            f"Expected a graph exported for serving, got the tags {tags}",
+            Code.NOT_FOUND,
         )
     meta_graph = found[0]
     graph = tf.Graph()
@@ -284,7 +290,8 @@ def _restore(session: tf.compat.v1.Session, meta_graph: meta_graph_pb2.MetaGraph
     if saver.restore_op_name and prefix.with_suffix(".index").exists():
         session.run(saver.restore_op_name, {saver.filename_tensor_name: str(prefix), **assets})
     elif saver.restore_op_name and _has_variables(session.graph):
-        raise LoadError(f"The variables of {path} are missing: there is no {prefix.name}.index in {prefix.parent}")
+        text = f"The variables of {path} are missing: there is no {prefix.name}.index in {prefix.parent}"
+        raise LoadError(text, Code.NOT_FOUND)
     initialiser = _initialiser(meta_graph)
     if initialiser:
         session.run(initialiser, assets)

@@ -215,26 +215,42 @@ def test_outputs_that_do_not_exist_or_come_twice_are_refused(load, saved_models,
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("damage", "code", "message"),
     [
-        (lambda path: (path / "saved_model.pb").unlink(), "Could not find SavedModel .pb"),
-        (lambda path: (path / "saved_model.pb").write_bytes(b"\xff" * 100), "Can't parse .*saved_model.pb"),
-        (lambda path: (path / "saved_model.pb").write_bytes(b""), "matching supplied tags: { serve }"),
-        (lambda path: shutil.rmtree(path / "variables"), "The variables of .* are missing"),
+        (lambda path: (path / "saved_model.pb").unlink(), Code.NOT_FOUND, "Could not find SavedModel .pb or .pbtxt"),
+        (
+            lambda path: (path / "saved_model.pb").write_bytes(b"\xff" * 100),
+            Code.DATA_LOSS,
+            "Can't parse .*saved_model.pb as binary proto",
+        ),
+        (
+            lambda path: (path / "saved_model.pb").rename(path / "saved_model.pbtxt"),
+            Code.DATA_LOSS,
+            "Can't parse .*saved_model.pbtxt as text proto",
+        ),
+        (
+            lambda path: (path / "saved_model.pb").write_bytes(b""),
+            Code.NOT_FOUND,
+            "matching supplied tags: { serve }",
+        ),
+        (lambda path: shutil.rmtree(path / "variables"), Code.NOT_FOUND, "The variables of .* are missing"),
         (
             lambda path: next(path.glob("variables/*.data*")).write_bytes(b""),
+            Code.OUT_OF_RANGE,
             "Loading .* failed",
         ),
         (
             lambda path: next(path.glob("variables/*.data*")).unlink(),
+            Code.NOT_FOUND,
             r"Loading .* failed: .*variables\.data-00000-of-00001; No such file or directory",
         ),
     ],
 )
-def test_a_version_that_is_damaged_or_not_whole_is_not_loaded(load, saved_models, tmp_path, damage, message):
+def test_a_version_that_is_damaged_or_not_whole_is_not_loaded(load, saved_models, tmp_path, damage, code, message):
     from experiments_manager.serving.servable import LoadError
 
     path = saved_models.publish(saved_models.linear, tmp_path, 1)
     damage(path)
-    with pytest.raises(LoadError, match=message):
+    with pytest.raises(LoadError, match=message) as failed:
         load(path)
+    assert failed.value.code == code
