@@ -78,7 +78,7 @@ def test_in_another_thread_nothing_is_handled():
 
 def test_two_interrupts_end_a_program_by_the_signal_without_a_traceback():
     code = (
-        "import signal\n"
+        "import signal, time\n"
         "from experiments_manager.cluster import stop_signals\n"
         "signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the command line does\n"
         "with stop_signals() as should_stop:\n"
@@ -86,7 +86,8 @@ def test_two_interrupts_end_a_program_by_the_signal_without_a_traceback():
         "    while True:\n"
         "        if should_stop():\n"
         "            print('asked', flush=True)\n"
-        "            signal.pause()\n"
+        "            while True:\n"
+        "                time.sleep(0.01)  # and not `signal.pause`, which a signal just before it does not end\n"
     )
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code], text=True, env=os.environ, **pipes) as process:
