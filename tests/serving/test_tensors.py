@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import ml_dtypes
@@ -33,6 +34,12 @@ NUMBERS = [
     ["bfloat16", "float8_e5m2", "float8_e4m3fn", "int4", "uint4"],
 ]
 CLASSES = {"standard": messages.standard, "raw": messages.raw}
+
+
+drawn = functools.partial(
+    settings, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+"""The same examples in each run, however slow the machine is."""
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +226,7 @@ def test_arrays_that_are_no_tensors_are_refused(value: np.ndarray) -> None:
         tensors.to_proto(value)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@drawn(max_examples=300)
 @given(st.binary(max_size=60))
 def test_no_bytes_do_more_than_raise_a_tensor_error(data: bytes) -> None:
     for classes in CLASSES.values():
@@ -234,7 +241,7 @@ def test_no_bytes_do_more_than_raise_a_tensor_error(data: bytes) -> None:
             assert str(error).endswith(".")
 
 
-@settings(max_examples=300, deadline=None)
+@drawn(max_examples=300)
 @given(
     st.integers(0, 35),
     st.lists(st.one_of(st.integers(-2, 4), st.integers(-(1 << 63), (1 << 63) - 1)), max_size=4),
@@ -254,7 +261,7 @@ def test_no_tensor_does_more_than_raise_a_tensor_error(
             assert list(read.shape) == shape
 
 
-@settings(max_examples=200, deadline=None)
+@drawn(max_examples=200)
 @given(st.lists(st.integers(-(1 << 63), (1 << 63) - 1)))
 def test_varints_are_those_of_protobuf(values: list[int]) -> None:
     written = varints.encode(np.array(values, np.int64))
