@@ -108,6 +108,7 @@ class FakeServer:
         if self.default_input:
             signature.inputs[self.default_input].dtype = 1
             tensors.to_proto(np.float32(0.5), signature.defaults[self.default_input])
+        signatures.signature_def["__saved_model_init_op"].SetInParent()  # as every SavedModel of TensorFlow 2 has it
         reply = messages.GetModelMetadataResponse()
         reply.model_spec.version.value = self.version
         reply.metadata["signature_def"].Pack(signatures)

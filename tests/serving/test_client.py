@@ -120,7 +120,7 @@ def test_a_model_or_signature_that_is_not_there_is_named(server: Any, connect: A
         pytest.raises(ClientError, match=r"NOT_FOUND: .*: Latest\(other\)\. Expected the name of a model"),
     ):
         client.predict([[1, 2]])
-    with pytest.raises(ClientError, match="has no signature 'classify'. Expected one of serving_default"):
+    with pytest.raises(ClientError, match=r"has no signature 'classify'\. Expected one of serving_default\.$"):
         connect(server.address, signature="classify").predict([[1, 2]])
 
 
