@@ -173,7 +173,7 @@ class RestServer:
             if not path.lower().startswith("/v1/"):
                 raise ServingError(Code.NOT_FOUND, f"There is nothing at {path}. Expected /v1/models/NAME.")
             encoding = request.headers.get("Content-Encoding", "identity").lower()
-            text = await self._called(parse_path(request.method, path), body, encoding)
+            text = await self._called(self._parsed(request.method, path), body, encoding)
             return _response(text, headers)
         except BodyTooLargeError as error:
             return _error(error, 413, headers)
@@ -185,6 +185,14 @@ class RestServer:
             return await request.read()
         except web.HTTPRequestEntityTooLarge as error:
             raise BodyTooLargeError(self._options.max_body_bytes) from error
+
+    def _parsed(self, method: str, path: str) -> Call:
+        """Reads a path; one that means nothing is counted, too."""
+        try:
+            return parse_path(method, path)
+        except ServingError as error:
+            self._metrics.observe_request("", "", "REST", error.code.name, 0.0)
+            raise
 
     async def _called(self, call: Call, body: bytes, encoding: str) -> str:
         """Does what a path asks for, in time, and counts it."""

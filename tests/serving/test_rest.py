@@ -335,12 +335,15 @@ def test_a_refused_request_is_not_kept_until_the_garbage_collector_comes(model_s
 def test_requests_are_counted_for_prometheus(model_server):
     parser = pytest.importorskip("prometheus_client.parser")
     model_server.post("/v1/models/mixed:predict", {"inputs": {"small": [1, 2], "flag": [True, True]}})
-    model_server.post("/v1/models/never-heard-of:predict", {})
+    model_server.post("/v1/models/never-heard-of:predict", {"instances": [1]})
+    model_server.post("/v1/models/mixed:none", {})
     page = model_server.get("/monitoring/prometheus/metrics").text
     families = {family.name: family for family in parser.text_string_to_metric_families(page)}
     counts = {tuple(sorted(s.labels.items())): s.value for s in families[":tensorflow:serving:request_count"].samples}
     assert counts[(("model_name", "mixed"), ("status", "OK"))] >= 1
     assert "never-heard-of" not in page
+    assert counts[(("model_name", ""), ("status", "NOT_FOUND"))] >= 1
+    assert counts[(("model_name", ""), ("status", "INVALID_ARGUMENT"))] >= 1
     latency = families[":tensorflow:serving:request_latency"].samples
     labels = {"model_name": "mixed", "API": "predict", "entrypoint": "REST"}
     buckets = [s for s in latency if s.name.endswith("_bucket") and labels.items() <= s.labels.items()]
