@@ -1,11 +1,13 @@
 """Three runs of an example, and what a researcher sees of them in TensorBoard."""
 
 import io
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 
 import numpy as np
@@ -38,10 +40,36 @@ def board(watched_runs, opened):
     with process:
         line = process.stdout.readline()
         try:
-            yield process, re.search(r"http://127\.0\.0\.1:\d+/", line)[0]
+            address = re.search(r"http://127\.0\.0\.1:\d+/", line)[0]
+            wait_until(lambda: has_read_all(address))
+            yield process, address
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
+
+
+def wait_until(condition, seconds=120):
+    """Waits until the condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.05)
+
+
+def has_read_all(address):
+    """Whether TensorBoard has read all runs to their end: pages that are open show what comes later much later."""
+
+    def tags(page):
+        with urllib.request.urlopen(f"{address}data/plugin/{page}/tags", timeout=60) as answer:
+            return json.load(answer)
+
+    scalars, texts = tags("scalars"), tags("text")
+    return all(
+        "loss" in scalars.get(f"{name}/logs/train", ())
+        and "best/loss" in scalars.get(f"{name}/logs/validation", ())
+        and f"{name}/logs" in texts
+        for name in NAMES
+    )
 
 
 @pytest.fixture
@@ -95,6 +123,19 @@ class Page:
 
         return self.wait(find)
 
+    def click(self, selector, text=""):
+        """Clicks on an element, once nothing lies over it any more, as while a menu unfolds."""
+        from selenium.common.exceptions import ElementClickInterceptedException, ElementNotInteractableException
+
+        def clicked():
+            try:
+                self.element(selector, text).click()
+            except (ElementClickInterceptedException, ElementNotInteractableException):
+                return False
+            return True
+
+        self.wait(clicked)
+
     def enter_frame(self):
         self.browser.switch_to.frame(self.element("iframe"))
 
@@ -116,15 +157,20 @@ def test_scalars_of_all_runs_share_a_chart(page):
 
 def test_hparams_of_all_runs_stand_in_one_table(page):
     page.open("hparams")
-    page.element("tr", "marked")
-    header, *rows = [row.text.splitlines() for row in page.elements("tr") if row.text]
-    assert {"decay", "hidden_units", "warmup", "validation.loss", "validation.best/loss"} <= {*header}
+    columns = {"decay", "hidden_units", "warmup", "validation.loss", "validation.best/loss"}
+
+    def table():
+        rows = [row.text.splitlines() for row in page.elements("tr")]
+        rows = [row for row in rows if row]
+        return rows if len(rows) > len(NAMES) and columns <= {*rows[0]} else None
+
+    _, *rows = page.wait(table)
     assert sorted(row[0] for row in rows) == sorted(NAMES)
     cells = {row[0]: row for row in rows}
     assert "None" in cells["wide"]
     assert "0.1" in cells["narrow"]  # as text, since the same hyperparameter is None in another run
     assert "cosine" in cells["marked"]
-    assert "Number of matching session groups: 3" in page.element("tf-hparams-query-pane").text
+    assert page.element("tf-hparams-query-pane", "Number of matching session groups: 3")
 
 
 def test_the_projector_shows_coloured_points(page):
@@ -132,24 +178,25 @@ def test_the_projector_shows_coloured_points(page):
     page.enter_frame()
     page.enter_frame()
     page.element("body", "Points: 180")
-    data = page.element("vz-projector-data-panel")
-    assert "3 runs found" in data.text
-    assert "1. digit, epoch 2, best" in data.text
-    assert "Dimension: 10" in page.element("body").text
+    assert page.element("vz-projector-data-panel", "3 runs found")
+    assert page.element("vz-projector-data-panel", "1. digit, epoch 2, best")
+    assert page.element("body", "Dimension: 10")
     canvas = page.element("vz-projector canvas, canvas")
     plain = hues(canvas)  # those of the axes
-    page.element("#colorby").click()
-    page.element("#colorby paper-item, paper-item", "10 colors").click()
+    page.click("#colorby")
+    page.click("#colorby paper-item, paper-item", "10 colors")
     page.wait(lambda: hues(canvas) >= max(6, plain + 3))  # ten digits have ten colours
 
 
 def test_the_board_opens_the_browser_that_the_user_has_chosen(board, opened):
-    assert (opened / "address").read_text().strip() == board[1]
+    noted = opened / "address"
+    wait_until(lambda: noted.exists() and noted.read_text())  # it is opened once the address is printed
+    assert noted.read_text().strip() == board[1]
 
 
 def test_ctrl_c_ends_the_board_and_nothing_is_left(board):
     process, address = board
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(address, timeout=5)
