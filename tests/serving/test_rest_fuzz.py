@@ -1,5 +1,6 @@
 """Two thousand bad requests by REST: each gets a proper status, and the server goes on."""
 
+import contextlib
 import http.client
 import json
 
@@ -97,7 +98,7 @@ def test_bad_requests_get_a_proper_status_and_the_server_goes_on(connection, ver
         b"POST /v1/models/linear:predict HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
         b"POST /v1/models/linear:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{",
         b"POST /v1/models/linear:predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 50_000 + b"\r\n",
         bytes(range(256)) * 10,
     ],
@@ -108,7 +109,8 @@ def test_bytes_that_are_no_http_do_not_stop_the_server(model_server, raw):
     with socket.create_connection(("127.0.0.1", model_server.rest), timeout=30) as client:
         try:
             client.sendall(raw)
-            client.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # it may have hung up already
+                client.shutdown(socket.SHUT_WR)
             answer = client.recv(100)
         except ConnectionError:
             answer = b""
