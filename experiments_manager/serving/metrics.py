@@ -126,6 +126,8 @@ class Metrics:
         self._queuing = Family(f"{queue}queuing_latency", "histogram", ["model_name"], _QUEUING)
         self._batch_size = Family(f"{queue}processed_batch_size", "histogram", ["model_name"], _BATCH)
         self._input_size = Family(f"{queue}input_batch_size", "histogram", ["model_name"], _BATCH)
+        warm_up_labels = ["model_path", "status"]
+        self._warm_up = Family(f"{serving}model_warmup_latency", "histogram", warm_up_labels, _LATENCY)
         loads = ":tensorflow:cc:saved_model:"
         self._loads = Family(f"{loads}load_attempt_count", "counter", ["model_path", "status"])
         self._load_latency = Family(f"{loads}load_latency", "counter", ["model_path"])
@@ -169,6 +171,10 @@ class Metrics:
         """Counts an attempt to load a version; `status` is `success` or `fail`."""
         self._loads.add(path, status)
         self._load_latency.add(path, amount=round(seconds * 1e6))
+
+    def observe_warm_up(self, path: str, seconds: float) -> None:
+        """Counts a version that was warmed up."""
+        self._warm_up.observe(path, "OK", value=seconds * 1e6)
 
     def page(self) -> str:
         """Everything in Prometheus' text format."""

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -182,7 +183,9 @@ class Server:
     def _warm_up(self, model: Model, path: Path) -> None:
         from experiments_manager.serving.warmup import warm_up
 
+        started = time.perf_counter()
         warm_up(model, path)
+        self.metrics.observe_warm_up(str(path), time.perf_counter() - started)
 
     def _loaded(self, path: Path, seconds: float, worked: bool) -> None:
         self.metrics.observe_load(str(path), "success" if worked else "fail", seconds)

@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import re
 
 import grpc
 import numpy as np
@@ -240,6 +241,7 @@ def test_requests_are_counted_by_model_and_status_but_not_those_of_watchers(talk
     page = talk(steps)
     assert ':tensorflow:serving:request_count{model_name="linear",status="OK"} 1\n' in page
     assert ':tensorflow:serving:request_count{model_name="",status="NOT_FOUND"} 1\n' in page
+    assert re.search(r':model_warmup_latency_count{model_path=".*/linear/1",status="OK"} 1\n', page)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ def test_names_are_those_of_tensorflow_serving():
     metrics = Metrics()
     metrics.observe_request("m", "Predict", "GRPC", "OK", 0.002)
     metrics.observe_load("/models/m/1", "success", 0.5)
+    metrics.observe_warm_up("/models/m/1", 0.25)
     page = metrics.page()
+    assert ':tensorflow:serving:model_warmup_latency_sum{model_path="/models/m/1",status="OK"} 250000\n' in page
     assert "# TYPE :tensorflow:serving:request_count counter\n" in page
     assert ':tensorflow:serving:request_count{model_name="m",status="OK"} 1\n' in page
     assert ':tensorflow:cc:saved_model:load_latency{model_path="/models/m/1"} 500000\n' in page
