@@ -194,8 +194,9 @@ class Scheduler:
         if found.samples + samples > batches * (self._options.max_batch_size if found.merges else 1):
             raise ServingError(
                 Code.RESOURCE_EXHAUSTED,
-                f"The batch scheduling queue to which this task was submitted is full: {len(found.waiting)} requests "
-                f"wait for {found.name}; max_enqueued_batches is {self._options.max_enqueued_batches}",
+                f"The batch scheduling queue to which this task was submitted is full; currently "
+                f"{len(found.waiting)} requests for {found.name} are enqueued and max_enqueued_batches is "
+                f"{self._options.max_enqueued_batches}",
             )
 
     def _send_ready(self) -> None:
