@@ -107,6 +107,7 @@ def list_versions(base_path: Path) -> dict[int, Path]:
             number = int(path.name)
             if number < 2**63:
                 found[number] = path  # of 01 and 1 the last one counts, as in TensorFlow Serving
+    base_path.stat()  # where the folder itself has gone away meanwhile, its versions only seem to be removed
     return found
 
 

@@ -1,6 +1,7 @@
 import contextlib
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -287,6 +288,23 @@ def test_a_missing_base_path_is_told_and_waited_for(serve, base_path):
     add(base_path, 1)
     assert books.manager.wait_until_ready(10)
     assert books.manager.problems() == {}
+
+
+def test_a_base_path_that_goes_away_while_it_is_looked_at_cannot_be_read(base_path, monkeypatch):
+    for version in (1, 2):
+        add(base_path, version)
+    is_dir, away = Path.is_dir, base_path.with_name("away")
+
+    def look_late(path):
+        if path.name == "2":
+            base_path.rename(away)
+        return is_dir(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "is_dir", look_late)
+        with pytest.raises(FileNotFoundError):
+            list_versions(base_path)
+    assert sorted(list_versions(away)) == [1, 2]
 
 
 def test_folders_that_are_no_versions_are_passed_over(base_path):
