@@ -236,7 +236,8 @@ def test_a_model_that_gives_another_output_each_time_is_not_published_and_says_s
                 return x + {draw}
 
         def model(hparams):
-            return keras.Sequential([keras.Input([3]), keras.layers.Dense(1), Draw()])
+            # A hundred numbers: one alone is the same twice by chance, now and then.
+            return keras.Sequential([keras.Input([3]), keras.layers.Dense(100), Draw()])
     """
     trained = exported(source, {"epochs": 4})
     assert (trained.result.state, trained.result.exported_model) == ("finished", None)

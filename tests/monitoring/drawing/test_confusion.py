@@ -89,9 +89,9 @@ def test_a_thousand_classes_are_drawn_in_colours_alone_and_no_larger_than_a_shee
     assert len(numbers(drawn(range(MOST_NUMBERS), range(MOST_NUMBERS), ["n"] * MOST_NUMBERS))) == MOST_NUMBERS
 
 
-def test_a_class_without_samples_is_drawn_without_warnings(recwarn):
+def test_a_class_without_samples_is_drawn_without_warnings(warned):
     canvas.encode(drawn([0], [0], ["cat", "dog"]), ".png")
-    assert not recwarn.list
+    assert warned() == []
 
 
 def test_importing_the_module_does_not_import_matplotlib():

@@ -98,10 +98,10 @@ def test_values_of_several_inputs_are_drawn_in_pairs():
         (random.random((6, 12)), random.random((6, 12))),
     ],
 )
-def test_every_kind_of_answer_is_drawn(y, outputs, recwarn):
+def test_every_kind_of_answer_is_drawn(y, outputs, warned):
     for x in (random.random((6, 8, 8, 1)), random.random((6, 3))):
         assert canvas.encode(prediction_figure(x, answer(y, outputs)), ".png")
-    assert not recwarn.list
+    assert warned() == []
 
 
 def test_residuals_tell_fit_and_errors():
@@ -113,10 +113,10 @@ def test_residuals_tell_fit_and_errors():
 
 
 @pytest.mark.parametrize("shape", [(1,), (3, 2), (4, 5, 6)])
-def test_residuals_of_any_shape_are_drawn(shape, recwarn):
+def test_residuals_of_any_shape_are_drawn(shape, warned):
     canvas.encode(residual_figure(np.ones(shape), np.zeros(shape)), ".png")
     canvas.encode(residual_figure(np.full(shape, np.nan), np.zeros(shape)), ".png")
-    assert not recwarn.list
+    assert warned() == []
 
 
 @pytest.mark.parametrize(
