@@ -42,7 +42,7 @@ class RunningServer:
             body = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection
         options = {"context": tls} if tls else {}
-        connection = kind("127.0.0.1", self.rest, timeout=30, **options)
+        connection = kind("127.0.0.1", self.rest, timeout=120, **options)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
@@ -56,7 +56,7 @@ class RunningServer:
 
     def on_loop(self, coroutine):
         """Runs a coroutine where the server runs."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(120)
 
 
 @contextlib.contextmanager
@@ -81,7 +81,7 @@ def running_server(flags):
     thread.start()
 
     def on_loop(coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(120)
 
     async def make():
         return Server(options)

@@ -76,8 +76,8 @@ def test_a_pem_file_says_whom_to_trust(secure: Any, pem: Path) -> None:
 def test_a_certificate_that_is_not_trusted_is_an_error_at_once(tls: Any, secure: Any, pem: Path) -> None:
     start = time.monotonic()
     with pytest.raises(ClientError, match=r"TLS with the model server at 127.0.0.1:\d+ failed: .* --ssl-config-file"):
-        ask(secure(), tls=pem / tls if isinstance(tls, str) else tls, patience=30.0)
-    assert time.monotonic() - start < 10
+        ask(secure(), tls=pem / tls if isinstance(tls, str) else tls, patience=300.0)
+    assert time.monotonic() - start < 100
 
 
 def test_a_client_without_tls_gets_no_answer(secure: Any) -> None:

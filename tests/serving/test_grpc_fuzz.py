@@ -48,7 +48,7 @@ def server(saved_models, tmp_path_factory):
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    assert started.wait(60)
+    assert started.wait(120)
     with grpc.insecure_channel(f"127.0.0.1:{found['server'].grpc.port}") as channel:
         yield found["server"], channel
     found["loop"].call_soon_threadsafe(ended.set)
@@ -180,9 +180,9 @@ def test_two_thousand_bad_requests_get_a_proper_status_each_and_their_neighbours
     @given(st.one_of(predict_requests(), damaged_requests(), example_requests(), several_requests(), other_requests()))
     def ask(request):
         method, data = request
-        neighbours = [predict.future(good, timeout=20)]  # on both sides, so that they are read together
-        asked = channel.unary_unary(f"/tensorflow.serving.{method}").future(data, timeout=20)
-        neighbours.append(predict.future(good, timeout=20))
+        neighbours = [predict.future(good, timeout=120)]  # on both sides, so that they are read together
+        asked = channel.unary_unary(f"/tensorflow.serving.{method}").future(data, timeout=120)
+        neighbours.append(predict.future(good, timeout=120))
         for neighbour in neighbours:
             np.testing.assert_array_equal(tensors.to_array(neighbour.result().outputs["y"]), 2 * X + 1)
         try:
@@ -210,6 +210,6 @@ def test_a_client_that_sends_no_http_at_all_disturbs_nobody(server):
     request = messages.GetModelStatusRequest()
     request.model_spec.name = "linear"
     answer = channel.unary_unary("/tensorflow.serving.ModelService/GetModelStatus")(
-        request.SerializeToString(), timeout=20
+        request.SerializeToString(), timeout=120
     )
     assert messages.GetModelStatusResponse.FromString(answer).model_version_status[0].state == 30

@@ -34,8 +34,8 @@ def manager(base_paths):
     ]
     manager = ModelManager(configs, LoadedModel.load, options=LoadingOptions(poll_seconds=0))
     manager.start()
-    assert manager.wait_until_ready(30)
-    manager.reload(configs, 30)
+    assert manager.wait_until_ready(120)
+    manager.reload(configs, 120)
     yield manager
     manager.close()
 
