@@ -7,6 +7,7 @@ a small claim to the processor, so that no other test waits for it or sees what 
 """
 
 import concurrent.futures
+import contextlib
 import importlib.util
 import json
 import os
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = Path(__file__).parent / "survival"
 NAMES = ("augmented_arrays", "random_map", "half_precision", "short_epochs", "generator")
 KILLS_EACH = 4
+LEAST_KILLS = 2
 STOP_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT")
 NICENESS = 5
 
@@ -139,11 +141,18 @@ class Stories:
         return self.bench.train_undisturbed(self.cases[name], self.folder / "undisturbed")
 
     def _kill(self, name):
-        """How often it was killed, what came out, and what was said on the way."""
-        folder, undisturbed = self.folder / "killed", self._undisturbed[name].result()
-        kills = self.bench.kill_until_finished(
-            self.cases[name], folder, KILLS_EACH, undisturbed, random.Random(name), haste=0.4
-        )
+        """How often it was killed, what came out, and what was said on the way.
+
+        A run that was quick enough, since the machine was busier when nobody disturbed it, is made again in more haste.
+        """
+        undisturbed = self._undisturbed[name].result()
+        for haste in (0.4, 0.2, 0.1, 0.05):
+            folder = self.folder / f"killed_in_haste_{haste}"
+            kills = self.bench.kill_until_finished(
+                self.cases[name], folder, KILLS_EACH, undisturbed, random.Random(name), haste=haste
+            )
+            if kills.total() >= LEAST_KILLS:
+                break
         return kills.total(), self.bench.outcome_of(folder / name), (folder / f"{name}.log").read_text()
 
     def _signal(self, name="short_epochs"):
@@ -207,9 +216,16 @@ class Stories:
         return folder
 
     @staticmethod
-    def _wait_for_progress(training):
-        begun = training.step
-        assert training.wait_for(lambda: training.step > begun + 50), training.output
+    def _wait_for_progress(training, epochs=4):
+        """Waits for rows of metrics.csv, which come as training does; checkpoints may be late on a slow disk."""
+
+        def rows():
+            with contextlib.suppress(FileNotFoundError):
+                return (training.run_dir / "metrics.csv").read_bytes().count(b"\n")
+            return 0
+
+        begun = rows()
+        assert training.wait_for(lambda: rows() > begun + epochs), training.output
 
 
 GROUPS = {
