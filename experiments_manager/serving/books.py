@@ -52,6 +52,7 @@ class Books:
         newest: The newest version that answers, by model.
         wanted: Numbers of the versions that should be served, by model.
         polled: What was wrong with a model's base path when it was last looked at, `None` where all was well.
+        look_again: Whether base paths should be looked at without delay.
     """
 
     def __init__(self, configs: Sequence[ModelConfig]) -> None:
@@ -62,6 +63,7 @@ class Books:
         self.newest: dict[str, Version] = {}
         self.wanted: dict[str, set[int]] = {}
         self.polled: dict[str, str | None] = {}
+        self.look_again = False
 
     def version_of(self, name: str, label: str) -> int:
         """Finds the version that a label names, or raises INVALID_ARGUMENT."""

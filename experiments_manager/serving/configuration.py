@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments_manager.serving.errors import ServerStartError, ServingError
-from experiments_manager.serving.manager import LoadingOptions
+from experiments_manager.serving.loader import LoadingOptions
 from experiments_manager.serving.server import ServerOptions
 from experiments_manager.serving.versions import LabelRule
 

@@ -1,45 +1,26 @@
 """Which versions are served: watching folders, loading before unloading, retrying, and lending versions to requests.
 
-One thread looks at the base paths and decides; loading and unloading happen in threads of their own, so that requests
-hardly notice. A request borrows a version with `get`, and a version that has been replaced is closed when its last
-borrower gives it back.
+One thread looks at the base paths and decides; loading and unloading happen in other threads (`loader`), so that
+requests hardly notice. A request borrows a version with `get`, and a version that has been replaced is closed when its
+last borrower gives it back.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
 from experiments_manager.serving.books import Books, Version, look
-from experiments_manager.serving.errors import Code, ServingError, invalid_argument
+from experiments_manager.serving.errors import invalid_argument
+from experiments_manager.serving.loader import Loader, LoadingOptions
 from experiments_manager.serving.signatures import Model
 from experiments_manager.serving.versions import LabelRule, ModelConfig, State, VersionStatus, list_versions
 
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class LoadingOptions:
-    """How versions are looked for and loaded; the names are those of tensorflow_model_server's flags.
-
-    Attributes:
-        poll_seconds: Seconds between two looks at the base paths; 0 looks once, at the start, and never again.
-        max_load_retries: Further attempts to load a version that failed.
-        retry_seconds: Seconds between them.
-        threads: Versions that are loaded at the same time.
-    """
-
-    poll_seconds: float = 1.0
-    max_load_retries: int = 5
-    retry_seconds: float = 60.0
-    threads: int = 1
 
 
 class Lease:
@@ -94,13 +75,10 @@ class ModelManager:
         on_load: Callable[[Path, float, bool], None] | None = None,
     ) -> None:
         self._options, self._label_rule = options or LoadingOptions(), label_rule
-        self._load_model, self._warm_up = load, warm_up
-        self._on_change, self._on_load = on_change, on_load
         self._books = Books(configs)
         self._changed = self._books.changed
-        self._poll_at_once = False
+        self._loader = Loader(self._books, load, self._options, warm_up, on_change, on_load)
         self._closed = False
-        self._loaders = ThreadPoolExecutor(max(1, self._options.threads), "load")
         self._watcher = threading.Thread(target=self._watch, name="versions", daemon=True)
 
     # For requests
@@ -157,7 +135,7 @@ class ModelManager:
         with self._changed:
             entry.users -= 1
             if entry.users == 0 and entry.state == State.UNLOADING:
-                self._begin_to_unload(entry)
+                self._loader.unload(entry)
 
     # For the server
 
@@ -194,7 +172,7 @@ class ModelManager:
         """
         with self._changed:
             new = self._books.adopt(configs)
-            self._poll_at_once = True
+            self._books.look_again = True
             self._changed.notify_all()
             awaited = set(new)
             labels_wait = self._books.refused_label(self._label_rule) is not None
@@ -219,12 +197,7 @@ class ModelManager:
             self._changed.notify_all()
         if self._watcher.is_alive():
             self._watcher.join()
-        self._loaders.shutdown(wait=True, cancel_futures=True)
-        with self._changed:
-            for entry in self._books.entries():
-                if entry.state == State.AVAILABLE:
-                    self._retire(entry)
-            self._changed.wait_for(lambda: not any(entry.unloading for entry in self._books.entries()))
+        self._loader.close()
 
     def unfinished(self) -> list[str]:
         """Tells which versions are being loaded, and which still answer requests or run calls."""
@@ -239,8 +212,8 @@ class ModelManager:
             with self._changed:
                 if self._closed:
                     return
-                due = self._poll_at_once or time.monotonic() >= next_poll
-                self._poll_at_once = False
+                due = self._books.look_again or time.monotonic() >= next_poll
+                self._books.look_again = False
             if due:
                 try:
                     self._poll()
@@ -251,7 +224,7 @@ class ModelManager:
             with self._changed:
                 self._reconcile()
                 wake = min([next_poll, *self._retry_times()])
-                if not self._poll_at_once and not self._closed:
+                if not self._books.look_again and not self._closed:
                     self._changed.wait(None if wake == float("inf") else max(0.0, wake - time.monotonic()))
 
     def _retry_times(self) -> Iterator[float]:
@@ -287,7 +260,7 @@ class ModelManager:
                 self._books.polled[name] = problem
                 if paths is not None:
                     for entry in self._books.want(name, {number: paths[number] for number in chosen}, looks):
-                        self._tell(entry)
+                        self._loader.tell(entry)
                 self._changed.notify_all()
         with self._changed:
             for name in self._books.wanted.keys() - self._books.configs.keys():
@@ -300,102 +273,11 @@ class ModelManager:
             wanted = self._books.is_wanted(entry)
             if entry.state == State.START or (entry.state == State.LOADING and 0 < entry.next_attempt <= now):
                 if wanted:
-                    entry.state, entry.next_attempt = State.LOADING, 0.0
-                    self._tell(entry)
-                    self._loaders.submit(self._load, entry)
+                    self._loader.load(entry)
                 else:
-                    self._end(entry)
+                    self._loader.end(entry)
             elif entry.state == State.LOADING and entry.next_attempt > 0 and not wanted:
-                self._end(entry)
+                self._loader.end(entry)
             elif entry.state == State.AVAILABLE and not wanted and self._books.replaceable(entry.name):
-                self._retire(entry)
+                self._loader.retire(entry)
         self._books.forget()
-
-    def _retire(self, entry: Version) -> None:
-        entry.state = State.UNLOADING
-        self._books.choose_newest(entry.name)
-        self._tell(entry)
-        if entry.users == 0:
-            self._begin_to_unload(entry)
-
-    def _end(self, entry: Version) -> None:
-        entry.state, entry.next_attempt = State.END, 0.0
-        self._tell(entry)
-
-    # The loading threads
-
-    def _load(self, entry: Version) -> None:
-        with self._changed:
-            if self._closed or not self._books.is_wanted(entry):
-                self._end(entry)
-                self._changed.notify_all()
-                return
-        started = time.monotonic()
-        model: Model | None = None
-        try:
-            files = look(entry.path)
-            model = self._load_model(entry.path)
-            if self._warm_up is not None:
-                self._warm_up(model, entry.path)
-        except Exception as error:
-            logger.debug("loading %s failed", entry.path, exc_info=True)
-            if model is not None:
-                with contextlib.suppress(Exception):  # the first problem is the one to tell
-                    model.close()
-            self._note_load(entry.path, time.monotonic() - started, False)
-            self._failed(entry, error, files)
-            return
-        self._note_load(entry.path, time.monotonic() - started, True)
-        with self._changed:
-            entry.model, entry.error, entry.state = model, None, State.AVAILABLE
-            self._books.choose_newest(entry.name)
-            self._tell(entry)
-            self._changed.notify_all()
-        logger.info("Loaded version %d of %s from %s", entry.number, entry.name, entry.path)
-
-    def _failed(self, entry: Version, error: Exception, files: object) -> None:
-        code = error.code if isinstance(error, ServingError) else Code.INTERNAL
-        gone = not entry.path.exists()  # training keeps a few versions only
-        with self._changed:
-            entry.attempts += 1
-            entry.error = ServingError(code, str(error) or type(error).__name__)
-            again = entry.attempts <= self._options.max_load_retries and not self._closed and not gone
-            if again:
-                entry.next_attempt = time.monotonic() + max(self._options.retry_seconds, 1e-3)
-            else:
-                entry.state, entry.files = State.END, None if gone else files
-            self._tell(entry)
-            self._changed.notify_all()
-        if gone:
-            logger.info("Version %d of %s was removed before it could be loaded", entry.number, entry.name)
-            return
-        hint = f"trying again in {self._options.retry_seconds:g} s" if again else "giving up on it"
-        logger.error("Loading version %d of %s failed, %s: %s", entry.number, entry.name, hint, entry.error)
-
-    def _begin_to_unload(self, entry: Version) -> None:
-        # A thread for each: one that waits for a call that never ends must not keep the others in memory.
-        entry.unloading = True
-        threading.Thread(target=self._unload, args=(entry,), name="unload", daemon=True).start()
-
-    def _unload(self, entry: Version) -> None:
-        model, entry.model = entry.model, None
-        try:
-            if model is not None:
-                model.close()
-        except Exception:
-            logger.warning("closing version %d of %s failed", entry.number, entry.name, exc_info=True)
-        with self._changed:
-            entry.unloading = False
-            self._end(entry)
-            if self._books.is_wanted(entry):  # again: the configuration has changed meanwhile
-                self._poll_at_once = True
-            self._changed.notify_all()
-        logger.info("Unloaded version %d of %s", entry.number, entry.name)
-
-    def _tell(self, entry: Version) -> None:
-        if self._on_change is not None:
-            self._on_change(entry.name, entry.status)
-
-    def _note_load(self, path: Path, seconds: float, worked: bool) -> None:
-        if self._on_load is not None:
-            self._on_load(path, seconds, worked)

@@ -20,7 +20,8 @@ from experiments_manager.serving.ending import end_process, on_signal
 from experiments_manager.serving.errors import ServerStartError, ServingError
 from experiments_manager.serving.grpc_server import GrpcOptions, GrpcServer
 from experiments_manager.serving.handlers import Handlers
-from experiments_manager.serving.manager import LoadingOptions, ModelManager
+from experiments_manager.serving.loader import LoadingOptions
+from experiments_manager.serving.manager import ModelManager
 from experiments_manager.serving.metrics import Metrics
 from experiments_manager.serving.signatures import Model
 from experiments_manager.serving.threads import Threads, lower_priority

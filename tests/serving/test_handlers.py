@@ -24,7 +24,8 @@ def base_paths(saved_models, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def manager(base_paths):
-    from experiments_manager.serving.manager import LoadingOptions, ModelManager
+    from experiments_manager.serving.loader import LoadingOptions
+    from experiments_manager.serving.manager import ModelManager
     from experiments_manager.serving.servable import LoadedModel
     from experiments_manager.serving.versions import ModelConfig, VersionPolicy
 
@@ -424,7 +425,8 @@ def test_no_more_requests_are_answered_at_once_than_allowed(manager, run_async):
 def test_a_reload_request_takes_the_policy_and_the_labels(base_paths, run_async):
     from experiments_manager.serving.batching import Scheduler
     from experiments_manager.serving.handlers import Handlers
-    from experiments_manager.serving.manager import LoadingOptions, ModelManager
+    from experiments_manager.serving.loader import LoadingOptions
+    from experiments_manager.serving.manager import ModelManager
     from experiments_manager.serving.predict_call import PredictCall
     from experiments_manager.serving.servable import LoadedModel
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from experiments_manager.serving.errors import Code, ServingError
-from experiments_manager.serving.manager import LoadingOptions, ModelManager
+from experiments_manager.serving.loader import LoadingOptions
+from experiments_manager.serving.manager import ModelManager
 from experiments_manager.serving.versions import LabelRule, ModelConfig, State, VersionPolicy, list_versions
 
 

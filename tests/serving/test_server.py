@@ -33,7 +33,7 @@ def base_path(saved_models, tmp_path):
 def options_for(base_path, **more):
     from experiments_manager.serving.batching import BatchingOptions
     from experiments_manager.serving.grpc_server import GrpcOptions
-    from experiments_manager.serving.manager import LoadingOptions
+    from experiments_manager.serving.loader import LoadingOptions
     from experiments_manager.serving.server import ServerOptions
     from experiments_manager.serving.versions import ModelConfig
 

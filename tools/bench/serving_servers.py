@@ -19,7 +19,7 @@ def embedded(base_path: Path, port: int, *, batching: bool, poll_seconds: float 
     """The engine of this package."""
     from experiments_manager.serving.batching import BatchingOptions
     from experiments_manager.serving.grpc_server import GrpcOptions
-    from experiments_manager.serving.manager import LoadingOptions
+    from experiments_manager.serving.loader import LoadingOptions
     from experiments_manager.serving.server import ServerOptions, run_server
     from experiments_manager.serving.versions import ModelConfig
 
