@@ -74,7 +74,7 @@ class FillsTheDisk:
 
 @pytest.fixture
 def checkpoints_by_steps_alone(monkeypatch):
-    """No checkpoint at the end of an epoch because the last one is seconds old, as it is on a slow machine."""
+    """No checkpoint at the end of an epoch because the last one is seconds old, which a slow machine would make."""
     from experiments_manager.training import loop
 
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_EPOCH_CHECKPOINTS", float("inf"))
