@@ -24,7 +24,7 @@ _NOT_IN_NAMES = re.compile(r"[-_.]+")  # what the names of packages are equal wi
 
 LARGEST_DIFF = 10 * 1024 * 1024
 """Bytes of git.diff; what goes beyond is cut, and the last line of the file says so."""
-_TIMEOUT = 3.0  # seconds for each call of git
+_TIMEOUT = 10.0  # seconds for each call of git
 # A repository is data, it must not make git run programs of its own (file system monitor, external diff).
 # Nor may the user's taste in diffs make one that `git apply` does not understand.
 _CONFIGURATION = (
@@ -153,6 +153,9 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
             timeout=_TIMEOUT,
             check=False,
         )
+    except subprocess.TimeoutExpired:
+        logger.warning("git %s took more than %g s; the run is recorded without what it tells.", arguments[0], _TIMEOUT)
+        return None
     except (OSError, subprocess.SubprocessError) as error:
         logger.debug("git could not be asked: %s", error)
         return None

@@ -119,7 +119,7 @@ def test_without_git_there_is_nothing_to_say(repository, monkeypatch):
     assert describe_git(repository / "mysettings.py") is None
 
 
-def test_a_git_that_does_not_answer_is_given_up(repository, tmp_path, monkeypatch):
+def test_a_git_that_does_not_answer_is_given_up_and_told(repository, tmp_path, monkeypatch, caplog):
     program = tmp_path / "bin" / "git"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\nexec sleep 60\n")
@@ -129,6 +129,7 @@ def test_a_git_that_does_not_answer_is_given_up(repository, tmp_path, monkeypatc
     began = time.monotonic()
     assert describe_git(repository / "mysettings.py") is None
     assert time.monotonic() - began < 30  # the sixty of that program are not waited for
+    assert caplog.messages == ["git status took more than 0.05 s; the run is recorded without what it tells."]
 
 
 def test_packages_are_those_that_the_installers_noted():
