@@ -7,8 +7,8 @@ What is no JSON is read again too, by `json_text`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,8 +32,6 @@ ROW, COLUMN = "row", "column"
 MAX_RANK = 64
 """Dimensions of a NumPy array at most; TensorFlow itself takes 254."""
 
-_WORDS = re.compile(rb"true|false|null")
-
 
 class Document:
     """The body of a request, parsed.
@@ -51,8 +49,6 @@ class Document:
         self.content = parse(body)
         if not isinstance(self.content, dict):
             raise format_error(self.content, "Is not object")
-        self.only_numbers = _WORDS.search(body) is None
-        """Whether no `true`, `false` or `null` can stand among the numbers."""
 
     @property
     def signature_name(self) -> str:
@@ -89,13 +85,13 @@ def read_predict(document: Document, specs: Mapping[str, TensorSpec]) -> tuple[d
             raise format_error(content, "Expecting 'instances' to be an list/array")
         if not instances:
             raise format_error(content, "No values in 'instances' array")
-        return _read_rows(instances, specs, document.only_numbers), ROW
+        return _read_rows(instances, specs), ROW
     if "inputs" in content:
-        return _read_columns(content["inputs"], specs, document.only_numbers), COLUMN
+        return _read_columns(content["inputs"], specs), COLUMN
     raise invalid_argument("Missing 'inputs' or 'instances' key")
 
 
-def _read_rows(instances: list[Any], specs: Mapping[str, TensorSpec], only_numbers: bool) -> dict[str, np.ndarray]:
+def _read_rows(instances: list[Any], specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray]:
     if not _is_named(instances[0]) and len(specs) > 1:
         raise invalid_argument(
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
@@ -106,7 +102,7 @@ def _read_rows(instances: list[Any], specs: Mapping[str, TensorSpec], only_numbe
             if _is_named(instance):
                 raise invalid_argument(f"Expecting value/list but got object at item {number} of input list")
         [(name, spec)] = specs.items()
-        return {name: _read_instances(instances, name, spec, only_numbers, keyed=False)}
+        return {name: _read_instances(instances, name, spec, keyed=False)}
     for number, instance in enumerate(instances):
         if not _is_named(instance):
             raise invalid_argument(f"Expecting object but got list at item {number} of input list")
@@ -121,14 +117,14 @@ def _read_rows(instances: list[Any], specs: Mapping[str, TensorSpec], only_numbe
                 f"be equal to: {','.join(sorted(specs))}"
             )
     return {
-        name: _read_instances([instance[name] for instance in instances], name, spec, only_numbers, keyed=True)
+        name: _read_instances([instance[name] for instance in instances], name, spec, keyed=True)
         for name, spec in specs.items()
     }
 
 
-def _read_instances(values: list[Any], name: str, spec: TensorSpec, only_numbers: bool, *, keyed: bool) -> np.ndarray:
+def _read_instances(values: list[Any], name: str, spec: TensorSpec, *, keyed: bool) -> np.ndarray:
     """Reads one input of all instances; they must agree in shape."""
-    array = _quickly(values, spec) if only_numbers else None
+    array = _quickly(values, spec)
     if array is not None:
         return array
     rows: list[np.ndarray] = []
@@ -149,7 +145,7 @@ def _read_instances(values: list[Any], name: str, spec: TensorSpec, only_numbers
     return np.stack(rows)
 
 
-def _read_columns(inputs: Any, specs: Mapping[str, TensorSpec], only_numbers: bool) -> dict[str, np.ndarray]:
+def _read_columns(inputs: Any, specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray]:
     if not _is_named(inputs):
         if len(specs) > 1:
             raise invalid_argument(
@@ -157,17 +153,17 @@ def _read_columns(inputs: Any, specs: Mapping[str, TensorSpec], only_numbers: bo
                 "tensorinfo_map"
             )
         [(name, spec)] = specs.items()
-        return {name: _read_tensor(inputs, spec, only_numbers)}
+        return {name: _read_tensor(inputs, spec)}
     arrays = {}
     for name, spec in specs.items():
         if name not in inputs:
             raise invalid_argument(f"Missing named input: {name} in 'inputs' object.")
-        arrays[name] = _read_tensor(inputs[name], spec, only_numbers)
+        arrays[name] = _read_tensor(inputs[name], spec)
     return arrays
 
 
-def _read_tensor(value: Any, spec: TensorSpec, only_numbers: bool) -> np.ndarray:
-    array = _quickly(value, spec) if only_numbers else None
+def _read_tensor(value: Any, spec: TensorSpec) -> np.ndarray:
+    array = _quickly(value, spec)
     return _one_by_one(value, spec) if array is None else array
 
 
@@ -175,12 +171,11 @@ def _quickly(value: Any, spec: TensorSpec) -> np.ndarray | None:
     """Reads plain numbers; `None` where they are not plain enough to be sure of them."""
     if spec.dtype not in INTEGERS and spec.dtype not in FLOATS:
         return None
-    try:
-        array = np.array(value)
-    except (ValueError, OverflowError, RecursionError, TypeError):
+    array = _plain_numbers(value)
+    if array is None:
         return None
     if array.size == 0:
-        return array.astype(spec.numpy_dtype) if array.dtype.kind in "iuf" else None
+        return array.astype(spec.numpy_dtype)
     if spec.dtype in INTEGERS:
         if array.dtype.kind not in "iu":
             return None
@@ -193,6 +188,28 @@ def _quickly(value: Any, spec: TensorSpec) -> np.ndarray | None:
         found = array.astype(spec.numpy_dtype)
     finite = np.isfinite(found)
     return found if finite.all() or np.array_equal(finite, np.isfinite(array)) else None
+
+
+def _plain_numbers(value: Any) -> np.ndarray | None:
+    """Puts nested lists of nothing but numbers into an array; `None` where they are anything else.
+
+    NumPy alone would take text too, and give each value of an array as much room as the longest one: gigabytes for a
+    short request.
+    """
+    shape: list[int] = []
+    flat = [value]
+    while (kinds := set(map(type, flat))) == {list}:
+        sizes = set(map(len, flat))
+        shape += sizes
+        if len(sizes) > 1 or len(shape) > MAX_RANK:
+            return None
+        flat = list(chain.from_iterable(flat))
+    if not kinds <= {int, float}:
+        return None
+    try:
+        return np.array(flat, None if kinds == {int} else float).reshape(shape)
+    except OverflowError:
+        return None
 
 
 def _one_by_one(value: Any, spec: TensorSpec) -> np.ndarray:

@@ -8,9 +8,9 @@ from typing import Any
 
 from experiments_manager.serving.errors import ServingError, invalid_argument
 
-_STRING = r'"(?:[^"\\]|\\.)*"?'  # to the end of the text where it is never closed, lest that be tried at each quote
-_OTHER_NUMBERS = re.compile(rf"{_STRING}|(?P<infinite>Inf)(?!inity)|-(?P<none>NaN)", re.DOTALL)
-_BRACKETS = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
+# No pattern is for a whole string: it would note where each repetition began, a hundred bytes for each character.
+_OTHER_NUMBERS = re.compile(r'\\[\\"]|"|Inf(?!inity)|-NaN')
+_BRACKETS = re.compile(r'\\[\\"]|["\[\]{}]')
 
 _SENTENCES = {
     "Expecting value": "Invalid value.",
@@ -46,7 +46,7 @@ def parse(body: bytes) -> Any:
         except json.JSONDecodeError as error:
             if not text[error.pos :].startswith(("Inf", "-Inf", "-NaN")):
                 raise
-            return json.loads(_OTHER_NUMBERS.sub(_respelled, text))
+            return json.loads(_respelled(text))
     except json.JSONDecodeError as error:
         raise _error(_sentence(error), len(error.doc[: error.pos].encode(errors="replace"))) from error
     except RecursionError as error:
@@ -55,11 +55,20 @@ def parse(body: bytes) -> Any:
         raise invalid_argument("JSON Parse error: Number too big to be stored in double.") from error
 
 
-def _respelled(found: re.Match[str]) -> str:
-    """Gives the spelling that Python knows of a number that it does not; strings stay as they are."""
-    if found["infinite"]:
-        return "Infinity"
-    return "NaN" if found["none"] else found[0]
+def _respelled(text: str) -> str:
+    """Gives numbers that Python does not know the spelling that it does; strings stay as they are."""
+    quoted = False
+
+    def spell(found: re.Match[str]) -> str:
+        nonlocal quoted
+        token = found[0]
+        if token == '"':
+            quoted = not quoted
+        if quoted or token[0] in '"\\':
+            return token
+        return "Infinity" if token == "Inf" else "NaN"
+
+    return _OTHER_NUMBERS.sub(spell, text)
 
 
 def _sentence(error: json.JSONDecodeError) -> str:
@@ -74,10 +83,16 @@ def _sentence(error: json.JSONDecodeError) -> str:
 def _inside_object(text: str) -> bool:
     """Whether the innermost bracket that is open at the end of a text is that of an object."""
     opened: list[str] = []
+    quoted = False
     for found in _BRACKETS.finditer(text):
-        if found[0] in "[{":
-            opened.append(found[0])
-        elif found[0] in "]}" and opened:
+        token = found[0]
+        if token == '"':
+            quoted = not quoted
+        elif quoted:
+            continue
+        elif token in "[{":
+            opened.append(token)
+        elif token in "]}" and opened:
             opened.pop()
     return bool(opened) and opened[-1] == "{"
 

@@ -6,12 +6,17 @@ import gzip
 import json
 import math
 import random
+import re
 import time
+import tracemalloc
 import zlib
 
+import numpy as np
 import pytest
 
-from experiments_manager.serving.json_requests import Document
+from experiments_manager.serving.errors import ServingError
+from experiments_manager.serving.json_requests import Document, read_predict
+from experiments_manager.serving.signatures import TensorSpec
 
 LINEAR = "/v1/models/linear"  # version 2 is `y = 5 x + 1`, version 1 `y = 2 x + 1`
 WORDS = "/v1/models/words"
@@ -92,6 +97,27 @@ def test_numbers_that_json_does_not_have_may_be_spelled_in_other_ways_too(predic
     answer = predict("linear", '{"instances": [[-NaN, Inf, -Inf]]}')
     assert "[NaN, Infinity, -Infinity]" in answer.text
     assert predict("words", '{"instances": ["Inf -NaN"], "other": Inf}').json["predictions"][0]["loud"] == "Inf -NaN!"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"other": Inf, "inputs": "' + b'x\\\\\\"' * 75_000 + b'"}', "is not of expected type: float"),
+        (b'{"inputs": "' + b'x\\\\\\"' * 75_000 + b'" 1}', "Missing a comma or } after an object member."),
+        (b'{"inputs": [["' + b"x" * 300_000 + b'"' + b", 1" * 300 + b"]]}", "is not of expected type: float"),
+    ],
+    ids=["infinity", "error", "text among numbers"],
+)
+def test_a_long_text_takes_no_more_memory_than_a_few_times_its_length(body, message):
+    specs = {"x": TensorSpec("x:0", "float", np.dtype("float32"), None)}
+    tracemalloc.start()
+    try:
+        with pytest.raises(ServingError, match=re.escape(message)):
+            read_predict(Document(body), specs)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 40 * len(body)
 
 
 def test_a_whole_number_becomes_the_nearest_that_the_type_has(predict):
