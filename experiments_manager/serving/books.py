@@ -53,6 +53,7 @@ class Books:
         wanted: Numbers of the versions that should be served, by model.
         polled: What was wrong with a model's base path when it was last looked at, `None` where all was well.
         look_again: Whether base paths should be looked at without delay.
+        closed: Whether everything ends, so that nothing is begun any more.
     """
 
     def __init__(self, configs: Sequence[ModelConfig]) -> None:
@@ -64,6 +65,7 @@ class Books:
         self.wanted: dict[str, set[int]] = {}
         self.polled: dict[str, str | None] = {}
         self.look_again = False
+        self.closed = False
 
     def version_of(self, name: str, label: str) -> int:
         """Finds the version that a label names, or raises INVALID_ARGUMENT."""

@@ -65,7 +65,6 @@ class Loader:
         self._load_model, self._warm_up = load, warm_up
         self._on_change, self._on_load = on_change, on_load
         self._threads = ThreadPoolExecutor(max(1, options.threads), "load")
-        self._closed = False
 
     def load(self, entry: Version) -> None:
         """Begins to load a version."""
@@ -98,9 +97,10 @@ class Loader:
             self._on_change(entry.name, entry.status)
 
     def close(self) -> None:
-        """Waits for what is being loaded and unloads all, without end where a call never ends. Not under the lock."""
-        with self._changed:
-            self._closed = True
+        """Waits for what is being loaded and unloads all, without end where a call never ends.
+
+        Called when the books are closed and nobody loads any more, and not under their lock.
+        """
         self._threads.shutdown(wait=True, cancel_futures=True)
         with self._changed:
             for entry in self._books.entries():
@@ -110,7 +110,7 @@ class Loader:
 
     def _load(self, entry: Version) -> None:
         with self._changed:
-            if self._closed or not self._books.is_wanted(entry):
+            if self._books.closed or not self._books.is_wanted(entry):
                 self.end(entry)
                 self._changed.notify_all()
                 return
@@ -143,7 +143,7 @@ class Loader:
         with self._changed:
             entry.attempts += 1
             entry.error = ServingError(code, str(error) or type(error).__name__)
-            again = entry.attempts <= self._options.max_load_retries and not self._closed and not gone
+            again = entry.attempts <= self._options.max_load_retries and not self._books.closed and not gone
             if again:
                 entry.next_attempt = time.monotonic() + max(self._options.retry_seconds, 1e-3)
             else:

@@ -78,7 +78,6 @@ class ModelManager:
         self._books = Books(configs)
         self._changed = self._books.changed
         self._loader = Loader(self._books, load, self._options, warm_up, on_change, on_load)
-        self._closed = False
         self._watcher = threading.Thread(target=self._watch, name="versions", daemon=True)
 
     # For requests
@@ -153,7 +152,7 @@ class ModelManager:
             Whether that is so; `False` also where every version on the disk has failed for good, or after `close`.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self.ready or self._books.hopeless(), timeout)
+            self._changed.wait_for(lambda: self._books.closed or self.ready or self._books.hopeless(), timeout)
             return self.ready
 
     def reload(self, configs: Sequence[ModelConfig], timeout: float | None = None) -> None:
@@ -180,7 +179,7 @@ class ModelManager:
                 awaited |= {config.name for config in configs if config.labels}
             else:
                 self._books.assign_labels()
-            self._changed.wait_for(lambda: self._closed or self._books.settled(sorted(awaited)), timeout)
+            self._changed.wait_for(lambda: self._books.closed or self._books.settled(sorted(awaited)), timeout)
             self._books.check_available(new)
             if labels_wait:
                 if refusal := self._books.refused_label(self._label_rule):
@@ -193,7 +192,7 @@ class ModelManager:
         A call that never ends is waited for without end; `unfinished` tells of it meanwhile.
         """
         with self._changed:
-            self._closed = True
+            self._books.closed = True
             self._changed.notify_all()
         if self._watcher.is_alive():
             self._watcher.join()
@@ -210,7 +209,7 @@ class ModelManager:
         next_poll = 0.0
         while True:
             with self._changed:
-                if self._closed:
+                if self._books.closed:
                     return
                 due = self._books.look_again or time.monotonic() >= next_poll
                 self._books.look_again = False
@@ -224,7 +223,7 @@ class ModelManager:
             with self._changed:
                 self._reconcile()
                 wake = min([next_poll, *self._retry_times()])
-                if not self._books.look_again and not self._closed:
+                if not self._books.look_again and not self._books.closed:
                     self._changed.wait(None if wake == float("inf") else max(0.0, wake - time.monotonic()))
 
     def _retry_times(self) -> Iterator[float]:
@@ -253,6 +252,8 @@ class ModelManager:
                 failed = self._books.failed(name, chosen)
             looks = {path: look(path) for path in failed}  # not under the lock: a file system may take its time
             with self._changed:
+                if self._books.closed:
+                    return
                 if self._books.configs.get(name) is not config:
                     continue
                 if problem and self._books.polled.get(name) != problem:

@@ -482,6 +482,35 @@ def test_closing_waits_for_nobody_and_closes_what_is_idle(serve, base_path):
         pytest.fail("a closed manager gave out a version")
 
 
+def test_closing_begins_to_load_nothing_more_even_while_a_slow_disk_is_looked_at(serve, base_path, monkeypatch):
+    began, looking, go_on, seen = [], threading.Event(), threading.Event(), threading.Event()
+
+    def load(path):
+        began.append(path.name)
+        assert go_on.wait(60)
+        return FakeModel(path)
+
+    def look_slowly(path):
+        looking.set()
+        assert seen.wait(60)
+        return list_versions(path)
+
+    add(base_path, 1)
+    add(base_path, 2)
+    books = serve(VersionPolicy("all"), load=load)
+    books.wait_for(1, State.LOADING)  # in the queue behind version 2
+    monkeypatch.setattr("experiments_manager.serving.manager.list_versions", look_slowly)
+    assert looking.wait(60)
+    closing = threading.Thread(target=books.manager.close)
+    closing.start()
+    assert not books.manager.wait_until_ready(60)  # it is being closed
+    go_on.set()
+    books.wait_for(1, State.END)
+    seen.set()
+    closing.join(60)
+    assert (began, closing.is_alive()) == (["2"], False)
+
+
 def test_a_version_that_cannot_be_closed_keeps_no_other_in_memory(serve, base_path):
     go_on = threading.Event()
 
