@@ -241,11 +241,15 @@ class RestServer:
             return dict(signature.inputs)
 
     async def _classify(self, ref: ModelRef, body: bytes) -> str:
-        response = await self._handlers.classify(_example_request(messages.ClassificationRequest(), ref, body))
+        large = len(body) > _LARGE
+        request = await _maybe_in_thread(large, _example_request, messages.ClassificationRequest(), ref, body)
+        response = await self._handlers.classify(request)
         return json_responses.write_classifications(response.result)
 
     async def _regress(self, ref: ModelRef, body: bytes) -> str:
-        response = await self._handlers.regress(_example_request(messages.RegressionRequest(), ref, body))
+        large = len(body) > _LARGE
+        request = await _maybe_in_thread(large, _example_request, messages.RegressionRequest(), ref, body)
+        response = await self._handlers.regress(request)
         return json_responses.write_regressions(response.result)
 
     async def _status(self, ref: ModelRef, body: bytes) -> str:

@@ -7,6 +7,7 @@ import json
 import math
 import random
 import re
+import threading
 import time
 import tracemalloc
 import zlib
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.serving.errors import ServingError
+from experiments_manager.serving.json_examples import read_examples
 from experiments_manager.serving.json_requests import Document, read_predict
 from experiments_manager.serving.signatures import TensorSpec
 
@@ -150,6 +152,24 @@ def test_classification_gives_labels_and_scores(model_server):
 def test_regression_gives_values_and_the_context_counts_for_each_example(model_server):
     asked = {"signature_name": "value", "context": {"x": [1.0, 2.0]}, "examples": [{}, {}]}
     assert model_server.post("/v1/models/examples:regress", asked).json == {"results": [5.0, 5.0]}
+
+
+@pytest.mark.parametrize("method", ["classify", "regress"])
+def test_many_examples_are_read_while_other_requests_go_on(model_server, monkeypatch, method):
+    from experiments_manager.serving import rest
+
+    readers = []
+
+    def read(document):
+        readers.append(threading.current_thread())
+        return read_examples(document)
+
+    monkeypatch.setattr(rest, "read_examples", read)
+    name = {"classify": "classes", "regress": "value"}[method]
+    for count in (1, 20_000):
+        asked = {"signature_name": name, "examples": [{"x": [1.0, 2.0]}] * count}
+        assert len(model_server.post(f"/v1/models/examples:{method}", asked).json["results"]) == count
+    assert readers[0] is not readers[1]
 
 
 @pytest.mark.parametrize(
