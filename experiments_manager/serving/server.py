@@ -205,7 +205,8 @@ def make_loader(options: ServerOptions) -> Callable[[Path], Model]:
         from experiments_manager.serving.servable import LoadedModel
 
         if state["threads"] is None:  # the first version, which everybody waits for
-            state["threads"] = options.threads or Threads.for_models([config.base_path for config in options.models])
+            base_paths = [path.parent, *(config.base_path for config in options.models)]  # a reload may bring others
+            state["threads"] = options.threads or Threads.for_models(base_paths)
         else:
             lower_priority()
         return LoadedModel.load(path, threads=state["threads"])

@@ -305,3 +305,16 @@ def test_a_signal_ends_a_server_process_whose_model_never_answers(endless, start
         assert process.wait(15) == 0  # 0.5 s of grace, and less than 5 s in which it would have liked to end tidily
         assert isinstance(answer.exception(10), grpc.RpcError)
     assert "version 1 of endless still runs a call" in process.stderr.read()
+
+
+def test_a_large_model_that_comes_by_a_reload_has_all_threads_too(tmp_path, monkeypatch):
+    from experiments_manager.serving.servable import LoadedModel
+    from experiments_manager.serving.server import ServerOptions, make_loader
+    from experiments_manager.serving.threads import SMALL_MODEL_BYTES
+
+    version = tmp_path / "large" / "1"
+    (version / "variables").mkdir(parents=True)
+    with (version / "variables" / "variables.data-00000-of-00001").open("wb") as file:
+        file.truncate(SMALL_MODEL_BYTES)
+    monkeypatch.setattr(LoadedModel, "load", lambda path, threads: threads)
+    assert make_loader(ServerOptions([]))(version).intra_op == 0
