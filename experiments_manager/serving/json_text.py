@@ -44,7 +44,7 @@ def parse(body: bytes) -> Any:
         try:
             return json.loads(text)
         except json.JSONDecodeError as error:
-            if not text[error.pos :].startswith(("Inf", "-Inf", "-NaN")):
+            if not text.startswith(("Inf", "-Inf", "-NaN"), error.pos):
                 raise
             return json.loads(_respelled(text))
     except json.JSONDecodeError as error:

@@ -116,6 +116,7 @@ class Loader:
                 return
         started = time.monotonic()
         model: Model | None = None
+        files: object = None
         try:
             files = look(entry.path)
             model = self._load_model(entry.path)

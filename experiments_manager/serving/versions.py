@@ -159,7 +159,9 @@ def local_folder(path: str) -> Path:
     """
     path = path.removeprefix("file://")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
-        raise invalid_argument(f"Expected a folder of this machine, got {path}. Mount it, or copy the versions here")
+        raise invalid_argument(
+            f"The base path is not local. Expected a folder of this machine, got {path}. Mount it, or copy it to here"
+        )
     return Path(path)
 
 

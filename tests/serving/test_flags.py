@@ -220,7 +220,7 @@ def test_a_base_path_may_be_a_uri_of_a_file_and_no_other(tmp_path):
 
     [model] = server_options(flags.parse([f"--model_base_path=file://{tmp_path}"])).models
     assert model.base_path == tmp_path
-    with pytest.raises(ServerStartError, match="Expected a folder of this machine, got gs://bucket/m"):
+    with pytest.raises(ServerStartError, match="not local. Expected a folder of this machine, got gs://bucket/m."):
         server_options(flags.parse(["--model_base_path=gs://bucket/m"]))
 
 
