@@ -33,6 +33,8 @@ class Version:
     """Whether it is being closed at this moment, which waits for the calls that it runs."""
     attempts: int = 0
     next_attempt: float = 0.0
+    gone: bool = False
+    """Whether its folder was removed before it could be loaded, as a training removes old versions."""
     files: object = None
     """What the folder looked like when loading failed for good; when it changes, loading is tried anew."""
 
@@ -111,10 +113,14 @@ class Books:
         """Whether every model has a version that answers."""
         return all(name in self.newest for name in self.configs)
 
-    def hopeless(self) -> bool:
-        """Whether some model has versions, and all of them failed for good."""
+    def hopeless(self, *, looking: bool) -> bool:
+        """Whether some model has versions, and all of them failed for good.
+
+        Args:
+            looking: Whether base paths are looked at again, so that others may come for those that are gone.
+        """
         for name in self.configs:
-            entries = self.versions.get(name, {}).values()
+            entries = [entry for entry in self.versions.get(name, {}).values() if not (looking and entry.gone)]
             if entries and all(entry.state == State.END and entry.error for entry in entries):
                 return True
         return False

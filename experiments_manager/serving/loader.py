@@ -148,7 +148,9 @@ class Loader:
             if again:
                 entry.next_attempt = time.monotonic() + max(self._options.retry_seconds, 1e-3)
             else:
-                entry.state, entry.files = State.END, None if gone else files
+                entry.state, entry.files, entry.gone = State.END, None if gone else files, gone
+            if gone and self._options.poll_seconds > 0:  # most likely there is a newer one
+                self._books.look_again = True
             self.tell(entry)
             self._changed.notify_all()
         if gone:

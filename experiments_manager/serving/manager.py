@@ -152,8 +152,11 @@ class ModelManager:
             Whether that is so; `False` also where every version on the disk has failed for good, or after `close`.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._books.closed or self.ready or self._books.hopeless(), timeout)
-            return self.ready
+            looking = self._options.poll_seconds > 0
+            self._changed.wait_for(
+                lambda: self._books.closed or self._books.ready() or self._books.hopeless(looking=looking), timeout
+            )
+            return self._books.ready()
 
     def reload(self, configs: Sequence[ModelConfig], timeout: float | None = None) -> None:
         """Puts another configuration in force; versions that both name stay as they are.

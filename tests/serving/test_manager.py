@@ -168,6 +168,43 @@ def test_a_version_that_is_removed_while_it_is_being_loaded_is_not_tried_again(s
     assert "failed" not in caplog.text
 
 
+@pytest.fixture
+def removing(base_path):
+    """Loads versions, but finds that version 2 is being removed meanwhile."""
+
+    def load(path):
+        if path.name == "2":
+            remove(base_path, 2)
+            raise OSError("no such file")
+        return FakeModel(path)
+
+    add(base_path, 2)
+    return load
+
+
+def test_a_version_that_is_removed_while_it_is_being_loaded_leaves_hope_for_the_next_one(serve, base_path, removing):
+    books = serve(load=removing)
+    books.wait_for(2, State.END)
+    threading.Timer(0.1, add, [base_path, 3]).start()
+    assert books.manager.wait_until_ready(60)
+
+
+def test_after_a_version_that_was_removed_newer_ones_are_looked_for_at_once(serve, base_path, removing):
+    def load(path):
+        if path.name == "2":
+            add(base_path, 3)
+        return removing(path)
+
+    books = serve(load=load, loading={"poll_seconds": 1000})
+    books.wait_for(3, State.AVAILABLE)
+
+
+def test_where_nobody_looks_again_a_version_that_was_removed_leaves_no_hope(serve, removing):
+    books = serve(load=removing, loading={"poll_seconds": 0})
+    assert not books.manager.wait_until_ready(60)
+    assert "no such file" in books.manager.problems()["model"]
+
+
 def test_what_a_model_waits_for_is_told(serve, base_path):
     go_on = threading.Event()
     books = serve(warm_up=lambda model, path: go_on.wait(10))
