@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,8 +26,10 @@ logger = logging.getLogger(__name__)
 
 NICENESS = 5
 """Training comes first: where both want the processor, the server waits."""
-STARTING_NICENESS = 19
-"""While it imports TensorFlow, which takes seconds, and nobody asks it yet, it takes only what is left over."""
+STARTING_NICENESS = 10
+"""While it imports TensorFlow, which takes seconds, and nobody asks it yet, it takes what is left over, or a tenth."""
+AUTOGROUP = Path("/proc/self/autogroup")
+"""Where Linux shares the processor out by sessions, as on most desktops, this file has the niceness that counts."""
 POLL_SECONDS = 3
 """Between two looks for new versions: early epochs may bring several a second, and each would be loaded."""
 
@@ -92,8 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     die_with_parent()
     if os.getppid() != int(parent):  # it died before the kernel was asked to tell
         return 0
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+    _take_second_place()
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
 
     from experiments_manager.serving import flags as server
@@ -102,6 +104,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server.parse(flags)
         _import_in_the_background()
     return server.run(flags)
+
+
+def _take_second_place() -> None:
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    for _ in range(10):  # the kernel takes one such change in a tenth of a second
+        try:
+            AUTOGROUP.write_text(str(NICENESS))
+        except BlockingIOError:
+            time.sleep(0.1)
+        except OSError:  # another system, or another kind of scheduling
+            return
+        else:
+            return
 
 
 def _import_in_the_background() -> None:

@@ -86,6 +86,14 @@ def children(pid):
     return found
 
 
+def session_niceness(pid):
+    """What Linux weighs the process's session with; `None` where it does not share the processor out by sessions."""
+    try:
+        return int(Path(f"/proc/{pid}/autogroup").read_text().rpartition(" ")[2])
+    except OSError:
+        return None
+
+
 def alive(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
@@ -107,6 +115,8 @@ def test_a_model_is_served_while_it_is_trained_and_resumed_and_afterwards_from_w
     better = wait_for(lambda: next(filter(lambda now: now not in (None, first), [predict(rest_port)]), None), training)
     assert abs(better - 3.0) < abs(first - 3.0)  # it learns `y = 3 x`
     [server] = children(training.pid)
+    assert os.getpriority(os.PRIO_PROCESS, server) > os.getpriority(os.PRIO_PROCESS, training.pid)
+    assert session_niceness(server) in (None, 5)
     assert status_of_a_large_request(rest_port) == 413
 
     training.kill()  # nobody can clean up now
