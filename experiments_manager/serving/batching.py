@@ -17,6 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from experiments_manager.serving.batches import (
@@ -124,8 +125,12 @@ class Scheduler:
         return await future
 
     async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls a function that takes long, in a thread that no model needs."""
-        return await self._loop.run_in_executor(None, function, *arguments)
+        """Calls a function that may wait without end, in a thread of its own, lest nothing else get one."""
+        thread = ThreadPoolExecutor(1, "waiting")
+        try:
+            return await self._loop.run_in_executor(thread, function, *arguments)
+        finally:
+            thread.shutdown(wait=False)
 
     def close(self) -> None:
         """Ends the threads, after what they are running."""

@@ -615,3 +615,17 @@ def test_a_queue_of_no_batches_has_one_as_in_tensorflow_serving():
 def test_parameters_that_make_no_sense_are_refused(text, message):
     with pytest.raises(ServingError, match=message):
         BatchingOptions.from_proto(text_format.Parse(text, messages.BatchingParameters()))
+
+
+def test_calls_that_wait_take_no_thread_from_others(run_async):
+    async def go():
+        scheduler, go_on = Scheduler(), threading.Event()
+        waiting = [asyncio.ensure_future(scheduler.in_thread(go_on.wait, 60)) for _ in range(40)]
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(lambda: "read"), 30)
+        finally:
+            go_on.set()
+            await asyncio.gather(*waiting)
+            scheduler.close()
+
+    assert run_async(go()) == "read"
