@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import math
 import threading
 from collections.abc import Sequence
 
@@ -27,6 +28,9 @@ _GRAPH = _exponential(1000, 2, 20)  # up to about 9 minutes
 _SESSION = "TF1"
 """What TensorFlow Serving calls the runtime of everything that runs in a session, models of TensorFlow 2 too."""
 
+_MOST_PATHS = 1000
+"""Folders of versions that are told of: a server that watches a training would tell of ever more."""
+
 
 @dataclasses.dataclass
 class _Histogram:
@@ -44,10 +48,14 @@ class Family:
         kind: `counter` or `histogram`.
         labels: Names of the labels.
         limits: Upper limits of a histogram's buckets.
+        most: Combinations that are kept; beyond, the oldest ones are forgotten.
     """
 
-    def __init__(self, name: str, kind: str, labels: Sequence[str], limits: Sequence[float] = ()) -> None:
+    def __init__(
+        self, name: str, kind: str, labels: Sequence[str], limits: Sequence[float] = (), most: float = math.inf
+    ) -> None:
         self.name, self.kind, self._labels, self._limits = name, kind, tuple(labels), list(limits)
+        self._most = most
         self._values: dict[tuple[str, ...], float] = {}
         self._histograms: dict[tuple[str, ...], _Histogram] = {}
         self._lock = threading.Lock()
@@ -56,6 +64,8 @@ class Family:
         """Increases a counter."""
         with self._lock:
             self._values[labels] = self._values.get(labels, 0) + amount
+            if len(self._values) > self._most:
+                del self._values[next(iter(self._values))]
 
     def observe(self, *labels: str, value: float) -> None:
         """Puts a value into its bucket."""
@@ -64,6 +74,8 @@ class Family:
             found = self._histograms.get(labels)
             if found is None:
                 found = self._histograms[labels] = _Histogram([0] * (len(self._limits) + 1))
+                if len(self._histograms) > self._most:
+                    del self._histograms[next(iter(self._histograms))]
             found.counts[bucket] += 1
             found.total += value
 
@@ -127,10 +139,10 @@ class Metrics:
         self._batch_size = Family(f"{queue}processed_batch_size", "histogram", ["model_name"], _BATCH)
         self._input_size = Family(f"{queue}input_batch_size", "histogram", ["model_name"], _BATCH)
         warm_up_labels = ["model_path", "status"]
-        self._warm_up = Family(f"{serving}model_warmup_latency", "histogram", warm_up_labels, _LATENCY)
+        self._warm_up = Family(f"{serving}model_warmup_latency", "histogram", warm_up_labels, _LATENCY, _MOST_PATHS)
         loads = ":tensorflow:cc:saved_model:"
-        self._loads = Family(f"{loads}load_attempt_count", "counter", ["model_path", "status"])
-        self._load_latency = Family(f"{loads}load_latency", "counter", ["model_path"])
+        self._loads = Family(f"{loads}load_attempt_count", "counter", ["model_path", "status"], most=_MOST_PATHS)
+        self._load_latency = Family(f"{loads}load_latency", "counter", ["model_path"], most=_MOST_PATHS)
 
     def observe_request(self, model: str, api: str, entrypoint: str, status: str, seconds: float) -> None:
         """Counts an answered request; the latencies are those of requests that went well, as there.

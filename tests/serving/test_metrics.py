@@ -100,3 +100,13 @@ def test_threads_lose_no_count(parsed):
     for thread in threads:
         thread.join()
     assert ':tensorflow:serving:request_count{model_name="m",status="OK"} 4000' in metrics.page()
+
+
+def test_of_very_many_versions_the_latest_are_told():
+    metrics = Metrics()
+    for number in range(1200):
+        metrics.observe_load(f"/models/m/{number}", "success", 1.0)
+        metrics.observe_warm_up(f"/models/m/{number}", 1.0)
+    page = metrics.page()
+    assert [page.count(f'"/models/m/{number}",status="') for number in (199, 200, 1199)] == [0, 37, 37]
+    assert page.count("load_latency{") == 1000
