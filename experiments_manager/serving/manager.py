@@ -114,12 +114,6 @@ class ModelManager:
                 version = self._books.version_of(name, label)
             return self._books.statuses(name, version)
 
-    @property
-    def ready(self) -> bool:
-        """Whether every model has a version that answers."""
-        with self._changed:
-            return self._books.ready()
-
     def problems(self) -> dict[str, str]:
         """Tells for each model that does not answer why not."""
         with self._changed:
