@@ -48,7 +48,7 @@ class Loader:
         load: Loads a version from its folder; whatever it raises is the reason that is reported.
         options: How often to try, and how many versions at a time.
         warm_up: Called with the loaded model and its folder before the version counts as loaded.
-        on_change: Called with (model name, status) whenever a version changes its state.
+        on_change: Called with (model name, status) under the lock of the books whenever a version changes its state.
         on_load: Called with (path, seconds, whether it worked) after each attempt to load.
     """
 

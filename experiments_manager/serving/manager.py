@@ -59,7 +59,7 @@ class ModelManager:
         label_rule: Which versions a label may name.
         warm_up: Called with the loaded model and its folder before the version takes over; if it raises, the version
             counts as one that failed to load.
-        on_change: Called with (model name, status) in a loading thread whenever a version changes its state.
+        on_change: Called with (model name, status) under the lock of the books whenever a version changes its state.
         on_load: Called with (path, seconds, whether it worked) after each attempt to load.
     """
 

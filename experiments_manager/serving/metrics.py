@@ -145,7 +145,7 @@ class Metrics:
         self._load_latency = Family(f"{loads}load_latency", "counter", ["model_path"], most=_MOST_PATHS)
 
     def observe_request(self, model: str, api: str, entrypoint: str, status: str, seconds: float) -> None:
-        """Counts an answered request; the latencies are those of requests that went well, as there.
+        """Counts an answered request; latencies are those of requests that went well, as in TensorFlow Serving.
 
         Args:
             model: Name of the model, empty where the request named none that exists.

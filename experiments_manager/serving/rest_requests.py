@@ -78,9 +78,9 @@ def parse_path(method: str, path: str) -> Call:
     """
     pattern = {"POST": _POST, "GET": _GET}.get(method)
     found = pattern.fullmatch(path) if pattern else None
-    asked = found["method"] or "" if found else None
+    asked = (found["method"] or "") if found else None
     if method == "GET" and asked and asked != "metadata":
-        asked = ""  # as there: METADATA is a way to ask for the status
+        asked = ""  # as in TensorFlow Serving: `/METADATA` asks for the status
     if found is None or asked not in _METHODS:
         raise invalid_argument(f"Malformed request: {method} {path}")
     if not found["name"]:
