@@ -1,7 +1,7 @@
 """The books of the model manager: which versions there are, which are wanted, and what became of each.
 
-Nothing happens here but looking up and writing down; `manager` and `loader` act on it. All of it is used under one lock,
-`changed`.
+Nothing happens here but looking up and writing down; `manager` and `loader` act on it. All of it is used under one
+lock, `changed`.
 """
 
 from __future__ import annotations
