@@ -101,7 +101,7 @@ class Loader:
 
         Called when the books are closed and nobody loads any more, and not under their lock.
         """
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=True)  # what has not begun ends at once
         with self._changed:
             for entry in self._books.entries():
                 if entry.state == State.AVAILABLE:

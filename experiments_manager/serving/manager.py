@@ -168,6 +168,7 @@ class ModelManager:
         """
         with self._changed:
             new = self._books.adopt(configs)
+            adopted = self._books.configs
             self._books.look_again = True
             self._changed.notify_all()
             awaited = set(new)
@@ -178,7 +179,8 @@ class ModelManager:
                 self._books.assign_labels()
             self._changed.wait_for(lambda: self._books.closed or self._books.settled(sorted(awaited)), timeout)
             self._books.check_available(new)
-            if labels_wait:
+            replaced = self._books.configs is not adopted  # by another reload, which answers for its own labels
+            if labels_wait and not replaced:
                 if refusal := self._books.refused_label(self._label_rule):
                     raise refusal
                 self._books.assign_labels()

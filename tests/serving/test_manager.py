@@ -486,6 +486,38 @@ def test_a_reload_does_not_wait_for_a_model_that_another_one_has_taken_away(serv
     assert not waiting.is_alive()
 
 
+def test_a_reload_does_not_answer_for_the_labels_of_another_one(serve, base_path, tmp_path):
+    add(base_path, 1)
+    add(tmp_path / "others", 1)
+    first, go_on, answers = threading.Event(), threading.Event(), {}
+
+    def load(path):
+        if path.parent.name == "others":
+            first.set()
+            assert go_on.wait(60)
+        return FakeModel(path)
+
+    def reload(name, label, version):
+        other = ModelConfig("other", tmp_path / "others", labels={label: version})
+        try:
+            books.manager.reload([ModelConfig("model", base_path), other])
+        except ServingError as error:
+            answers[name] = error.message
+
+    books = serve(load=load)
+    books.wait_for(1, State.AVAILABLE)
+    waiting = [threading.Thread(target=reload, args=asked) for asked in [("one", "a", 1), ("two", "b", 7)]]
+    waiting[0].start()
+    assert first.wait(60)
+    waiting[1].start()
+    with books.manager._changed:  # until the second one is in force
+        assert books.manager._changed.wait_for(lambda: "b" in books.manager._books.configs["other"].labels, 60)
+    go_on.set()
+    for thread in waiting:
+        thread.join(60)
+    assert list(answers) == ["two"]
+
+
 def test_a_reload_with_a_model_that_does_not_load_says_why_and_keeps_the_others(serve, base_path, tmp_path):
     add(base_path, 1)
     add(tmp_path / "others", 1, "broken")
@@ -546,6 +578,26 @@ def test_closing_begins_to_load_nothing_more_even_while_a_slow_disk_is_looked_at
     seen.set()
     closing.join(60)
     assert (began, closing.is_alive()) == (["2"], False)
+
+
+def test_once_closed_nothing_is_said_to_be_loaded(serve, base_path):
+    go_on = threading.Event()
+
+    def load(path):
+        assert go_on.wait(60)
+        return FakeModel(path)
+
+    for version in range(5):
+        add(base_path, version)
+    books = serve(VersionPolicy("all"), load=load)
+    books.wait_for(0, State.LOADING)
+    closing = threading.Thread(target=books.manager.close)
+    closing.start()
+    books.manager._watcher.join(60)
+    go_on.set()
+    closing.join(60)
+    assert books.manager.unfinished() == []
+    assert set(books.states().values()) == {State.END}
 
 
 def test_a_version_that_cannot_be_closed_keeps_no_other_in_memory(serve, base_path):
