@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 PATIENCE = 3.0
 """Seconds after the grace time in which models may end the calls whose clients were given up."""
+_SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
 _BAD_INPUT = 2
 
 
@@ -198,7 +199,7 @@ def make_loader(options: ServerOptions) -> Callable[[Path], Model]:
 
     def load(path: Path) -> Model:
         lite = path / "model.tflite"
-        if lite.exists() and (options.prefer_tflite or not any(path.glob("saved_model.pb*"))):
+        if lite.exists() and (options.prefer_tflite or not any((path / name).exists() for name in _SAVED_MODELS)):
             from experiments_manager.serving.lite import LiteModel
 
             return LiteModel.load(path)

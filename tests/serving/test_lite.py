@@ -115,6 +115,7 @@ def test_the_server_takes_it_where_it_is_preferred_or_alone(lite_file, saved_mod
     (base / "1" / "model.tflite").write_bytes(lite_file.read_bytes())
     (tmp_path / "alone" / "7").mkdir(parents=True)
     (tmp_path / "alone" / "7" / "model.tflite").write_bytes(lite_file.read_bytes())
+    (tmp_path / "alone" / "7" / "saved_model.pb.before").touch()
     config = tmp_path / "models"
     models = [f'config {{ name: "{name}" base_path: "{tmp_path / name}" }}' for name in ("both", "alone")]
     config.write_text(f"model_config_list {{ {' '.join(models)} }}")
