@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -59,7 +60,8 @@ class ServerBeside:
             self._process = subprocess.Popen(
                 start, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment(service), start_new_session=True
             )
-        threading.Thread(target=self._watch, args=(log_file,), name="server beside", daemon=True).start()
+        watch = (log_file, service.base_path)
+        threading.Thread(target=self._watch, args=watch, name="server beside", daemon=True).start()
 
     def stop(self) -> None:
         """Ends the server; nothing happens where none runs."""
@@ -81,12 +83,15 @@ class ServerBeside:
     def __exit__(self, *error: object) -> None:
         self.stop()
 
-    def _watch(self, log_file: Path) -> None:
+    def _watch(self, log_file: Path, base_path: Path) -> None:
         code = self._process.wait()
-        if not self._stopping:
-            self._tell(
-                f"The model server ended by itself with exit code {code}; training goes on. It says why in {log_file}"
-            )
+        if self._stopping:
+            return
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with exit code {code}"
+        again = shlex.join(["experiments_manager", "serve", str(base_path)])
+        self._tell(
+            f"The model server {how}; training goes on. What it said is in {log_file}. To start another: {again}"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -204,6 +204,8 @@ def example(service: Service, target: Target | None) -> str:
     """Gives a command to try."""
     if target is not None and target.run is not None:
         words = ["experiments_manager", "predict", str(target.run.path), "--address", service.grpc_address]
+        if service.model_name != find_target(target.run.path).model_name:
+            words += ["--model-name", service.model_name]
         given = dict(flag.removeprefix("--").split("=", 1) for flag in service.flags)
         if "ssl_config_file" in given:
             words += ["--ssl-config-file", given["ssl_config_file"]]

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from experiments_manager.serving.batching import BatchingOptions, Scheduler
 from experiments_manager.serving.ending import end_process, on_signal
-from experiments_manager.serving.errors import ServerStartError, ServingError
+from experiments_manager.serving.errors import Code, ServerStartError, ServingError
 from experiments_manager.serving.grpc_server import GrpcOptions, GrpcServer
 from experiments_manager.serving.handlers import Handlers
 from experiments_manager.serving.loader import LoadingOptions
@@ -167,7 +167,7 @@ class Server:
 
     async def _follow_configs(self) -> None:
         """Reads the configuration file again and again, and puts it in force when it says something new."""
-        current = list(self._options.models)
+        current, told = list(self._options.models), ""
         while True:
             await asyncio.sleep(self._options.config_poll_seconds)
             try:
@@ -176,8 +176,17 @@ class Server:
                     await self._loop.run_in_executor(None, self.manager.reload, configs)
                     current = configs  # not before: a label may be for a version that is still to come
                     logger.info("Put the new model configuration in force")
+                told = ""
             except (ServerStartError, ServingError, OSError) as error:
-                logger.error("The model configuration was not taken over: %s", error)
+                if isinstance(error, ServingError) and error.code is Code.UNKNOWN:
+                    problem = f"The new model configuration is in force, but not all of it answers: {error}"
+                    if not any(config.labels for config in configs):  # those are assigned when their versions answer
+                        current = configs
+                else:
+                    problem = f"The model configuration was not taken over: {error}"
+                if problem != told:
+                    logger.error("%s", problem)
+                told = problem
 
     def _loader(self) -> Callable[[Path], Model]:
         return make_loader(self._options)

@@ -251,7 +251,8 @@ def test_a_server_beside_a_training_that_ends_by_itself_is_told(tmp_path):
         while not said and time.monotonic() < deadline:
             time.sleep(0.02)
     assert said == [
-        f"The model server ended by itself with exit code 2; training goes on. It says why in {tmp_path}/server.log"
+        "The model server ended by itself with exit code 2; training goes on. What it said is in "
+        f"{tmp_path}/server.log. To start another: experiments_manager serve {tmp_path}"
     ]
     assert "unknown argument: --nonsense" in (tmp_path / "server.log").read_text()
 

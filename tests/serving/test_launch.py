@@ -199,6 +199,14 @@ def test_the_command_to_try_names_certificates_and_tokens(run, tmp_path):
     assert told.endswith(f" --ssl-config-file {tmp_path}/tls --auth-token-file {tmp_path}/tokens")
 
 
+def test_the_command_to_try_names_the_model_where_the_run_does_not(run):
+    (run.exports_dir / "20").mkdir(parents=True)
+    for options, ending in ((ServeOptions(model_name="my digits"), " --model-name 'my digits'"), (ServeOptions(), "")):
+        target = find_target(run.path, options.model_name)
+        told = example(service_of(target, options), target)
+        assert told == f"experiments_manager predict {run.path} --address 127.0.0.1:9000{ending}"
+
+
 def test_a_host_of_another_machine_is_not_taken_for_a_port_in_use():
     with pytest.raises(ServerStartError, match=r"^192\.0\.2\.1 is no address of this machine.* Change --host"):
         check_ports(Service(Path("/models"), "m", host="192.0.2.1"))

@@ -1,4 +1,5 @@
 import asyncio
+import re
 import signal
 import subprocess
 import sys
@@ -144,6 +145,42 @@ def test_a_new_configuration_file_is_taken_over(saved_models, base_path, tmp_pat
         return found
 
     assert run_async(go()) == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "told"),
+    [
+        ("empty", "The new model configuration is in force, but not all of it answers: .*second: No versions of"),
+        (None, "The model configuration was not taken over: it is broken"),
+    ],
+    ids=["a model without versions", "a broken file"],
+)
+def test_what_is_wrong_with_a_new_configuration_file_is_told_once(base_path, tmp_path, run_async, caplog, folder, told):
+    from experiments_manager.serving.errors import ServerStartError
+    from experiments_manager.serving.server import Server
+    from experiments_manager.serving.versions import ModelConfig
+
+    (tmp_path / "empty").mkdir()
+    reads = []
+
+    def read():
+        reads.append(None)
+        if folder is None:
+            raise ServerStartError("it is broken")
+        return [ModelConfig("linear", base_path), ModelConfig("second", tmp_path / folder)]
+
+    async def go():
+        server = Server(options_for(base_path, read_configs=read, config_poll_seconds=0.01))
+        await server.start()
+        while len(reads) < 5:
+            await asyncio.sleep(0.01)
+        await server.stop()
+
+    with caplog.at_level("INFO", "experiments_manager.serving.server"):
+        run_async(go())
+    messages = [message for message in caplog.messages if "configuration" in message]
+    assert len(messages) == 1
+    assert re.match(told, messages[0])
 
 
 def test_a_label_in_the_configuration_file_waits_for_its_version(saved_models, base_path, run_async):
