@@ -97,7 +97,7 @@ def _hint(given: Path) -> str:
     try:
         open_run(given)
     except RunError as error:
-        return f"Expected a run folder, or a folder whose subfolders have numbers for names. {error}"
+        return f"{error} A folder whose subfolders have numbers for names will do, too."
     return "Expected a run folder, its `exported_models`, or a folder whose subfolders have numbers for names."
 
 
