@@ -16,7 +16,8 @@ from typing import Any
 import grpc
 
 from experiments_manager.serving.credentials import ClientTls
-from experiments_manager.serving.errors import ClientError, Code, ServerGoneError
+from experiments_manager.serving.errors import ClientError, Code
+from experiments_manager.serving.unreachable import Causes, gone, lasts, short
 
 logger = logging.getLogger(__name__)
 
@@ -126,30 +127,22 @@ class Connection:
         if outage is None:
             outage = self._outage = Outage(time.monotonic())
             if self.patience > 0:
-                logger.warning("%s (%s). Trying again for %g s.", self._gone(), _details(error), self.patience)
+                where = f"The model server at {self.address}"
+                logger.warning("%s cannot be reached (%s). Trying again for %g s.", where, short(error), self.patience)
+        outage.causes.add(error)
         if time.monotonic() - outage.began > self.patience:
             self._outage = None  # who asks again later has the whole patience again
-            raise ServerGoneError(
-                f"{self._gone()}, for {self.patience:g} s ({_details(error)}). "
-                f"Expected a model server at that address. {_hint(error, self._tls)}",
-                Code.UNAVAILABLE,
-            ) from error
+            cause = outage.causes.most_telling()
+            raise gone(cause, self.address, waited=self.patience, with_tls=self._tls is not None) from cause
         time.sleep(outage.next_pause())
 
-    def _gone(self) -> str:
-        return f"The model server at {self.address} cannot be reached"
-
     def _explained(self, error: grpc.RpcError) -> ClientError:
-        code, details = Code[error.code().name], _details(error)
+        code, details = Code[error.code().name], short(error)
         where = f"The model server at {self.address}"
         if code == Code.DEADLINE_EXCEEDED:
             return ClientError(f"{where} did not answer within {self.timeout:g} s. Allow for a longer timeout.", code)
         if code == Code.UNAVAILABLE:
-            return ServerGoneError(
-                f"TLS with the model server at {self.address} failed: {_details(error)}. "
-                "Expected a certificate that this client trusts: --ssl-config-file names the file that says which.",
-                code,
-            )
+            return gone(error, self.address)
         if code == Code.UNAUTHENTICATED:
             return ClientError(f"{where} refused: {details} A token is given with --auth-token-file.", code)
         if code == Code.RESOURCE_EXHAUSTED and _is_too_large(details):
@@ -203,10 +196,12 @@ class Outage:
     Attributes:
         began: When, on `time.monotonic`'s clock.
         pause: Seconds before the next attempt.
+        causes: Why it does not answer.
     """
 
     began: float
     pause: float = FIRST_PAUSE
+    causes: Causes = dataclasses.field(default_factory=Causes)
 
     def next_pause(self) -> float:
         """Seconds to wait now: a random half of the pause keeps many clients from coming back at the same moment."""
@@ -219,38 +214,14 @@ def _may_pass(error: grpc.RpcError, was_lost: bool) -> bool:
     """Whether the same request may succeed later: the server is gone, full, or just back and still loading models."""
     code = error.code()
     if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return not _is_too_large(_details(error))
+        return not _is_too_large(short(error))
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):  # a server that stops cancels what it is at
-        return not _is_tls_failure(error)
+        return not lasts(error)
     return was_lost and code == grpc.StatusCode.NOT_FOUND
-
-
-def _details(error: grpc.RpcError) -> str:
-    details = " ".join((error.details() or error.code().name.lower()).split())
-    # "failed to connect to all addresses; last error: UNKNOWN: ipv4:…: Failed to connect to …: Connection refused",
-    # and of TLS "…: CERTIFICATE_VERIFY_FAILED: self signed certificate: OK"
-    if details.startswith("failed to connect to all addresses"):
-        return details.removesuffix(": OK").rpartition(": ")[2]
-    return details
-
-
-def _hint(error: grpc.RpcError, tls: ClientTls | None) -> str:
-    """What may help where a server cannot be reached."""
-    text = error.details() or ""
-    if "http1.x server" in text:
-        return "This is a port for REST: name the one for gRPC."
-    if "Socket closed" in text:
-        what = "a certificate of yours" if tls else "TLS"
-        return f"Something listens there and hangs up: if it asks for {what}, give --ssl-config-file (`tls`)."
-    return "Start one: experiments_manager serve RUN"
 
 
 def _is_too_large(details: str) -> bool:
     return "larger than max" in details
-
-
-def _is_tls_failure(error: grpc.RpcError) -> bool:
-    return any(word in (error.details() or "") for word in ("SSL_ERROR", "CERTIFICATE_VERIFY_FAILED", "Peer name"))
 
 
 def _check_address(address: str) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import http.server
 import importlib.util
 import ipaddress
+import re
+import ssl
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +19,7 @@ import pytest
 
 from experiments_manager import Client
 from experiments_manager.serving.credentials import read_client_tls
-from experiments_manager.serving.errors import ClientError
+from experiments_manager.serving.errors import ClientError, ServerGoneError
 
 _spec = importlib.util.spec_from_file_location("fake_model_server", Path(__file__).with_name("fake_model_server.py"))
 fake_model_server = importlib.util.module_from_spec(_spec)
@@ -80,9 +84,48 @@ def test_a_certificate_that_is_not_trusted_is_an_error_at_once(tls: Any, secure:
     assert time.monotonic() - start < 100
 
 
-def test_a_client_without_tls_gets_no_answer(secure: Any) -> None:
-    with pytest.raises(ClientError, match="The model server at 127.0.0.1:"):
-        ask(secure())
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_client_without_tls_is_told_that_the_server_may_ask_for_it(host: str, secure: Any) -> None:
+    address = secure().address.replace("127.0.0.1", host)
+    with (
+        Client(address, "double", patience=1.0) as client,
+        pytest.raises(ServerGoneError, match=r"hangs up: if it asks for TLS, give --ssl-config-file \(`tls`\)\.$"),
+    ):
+        client.predict([[1, 2]])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_server_without_tls_is_not_said_to_have_a_bad_certificate(host: str, pem: Path) -> None:
+    server = fake_model_server.FakeServer()
+    address = server.address.replace("127.0.0.1", host)
+    expected = f"The model server at {address} does not speak TLS. Leave --ssl-config-file (`tls`) out."
+    try:
+        with (
+            Client(address, "double", patience=300.0, tls=pem / "server.pem") as client,
+            pytest.raises(ServerGoneError, match=f"^{re.escape(expected)}$"),
+        ):
+            client.predict([[1, 2]])
+    finally:
+        server.stop()
+
+
+def test_a_port_for_rest_with_tls_is_told_from_one_for_grpc(pem: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem / "server.pem", pem / "server.key")
+    rest = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    rest.socket = context.wrap_socket(rest.socket, server_side=True)
+    serving = threading.Thread(target=rest.serve_forever)
+    serving.start()
+    try:
+        with (
+            Client(f"127.0.0.1:{rest.server_port}", "double", patience=300.0, tls=pem / "server.pem") as client,
+            pytest.raises(ServerGoneError, match="This is a port for REST: name the one for gRPC.$"),
+        ):
+            client.predict([[1, 2]])
+    finally:
+        rest.shutdown()
+        serving.join()
+        rest.server_close()
 
 
 def test_the_servers_own_file_will_do(secure: Any, pem: Path, tmp_path: Path) -> None:
