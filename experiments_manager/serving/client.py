@@ -21,7 +21,7 @@ import numpy as np
 
 from experiments_manager.serving import connection, messages, tensors
 from experiments_manager.serving.connection import Connection, Sent
-from experiments_manager.serving.credentials import ClientTls, read_client_tls, read_token
+from experiments_manager.serving.credentials import ClientTls, checked_token, read_client_tls, read_token
 from experiments_manager.serving.errors import ClientError, Code
 from experiments_manager.serving.model_info import ModelInfo, fitted, listed, named, tensor_info
 
@@ -62,12 +62,12 @@ class Client:
             are sent again.
         max_message_bytes: Largest message, in bytes, either way.
         tls: `True`, a file that `credentials.read_client_tls` reads, or its result: talk TLS.
-        token: Bearer token.
+        token: Bearer token, the text itself; white space around it counts for nothing.
         token_file: File whose first line is the bearer token.
         keep_messages: Whether each answer keeps the message that it came in.
 
     Raises:
-        ClientError: A file cannot be read.
+        ClientError: A file cannot be read, or holds nothing of the kind; or the token cannot be sent.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Client:
             patience=patience,
             max_message_bytes=max_message_bytes,
             tls=_tls(tls),
-            token=read_token(token_file) if token_file is not None else token,
+            token=_token(token, token_file),
         )
         self._info: ModelInfo | None = None
         self._lock = threading.Lock()
@@ -270,3 +270,9 @@ def _tls(given: bool | ClientTls | Path | str) -> ClientTls | None:
     if isinstance(given, bool):
         return ClientTls() if given else None
     return given if isinstance(given, ClientTls) else read_client_tls(given)
+
+
+def _token(token: str | None, file: Path | str | None) -> str | None:
+    if file is not None:
+        return read_token(file)
+    return None if token is None else checked_token(token)

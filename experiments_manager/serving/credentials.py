@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import ssl
 from pathlib import Path
 
-from experiments_manager.serving.errors import ClientError
+from experiments_manager.serving.errors import ClientError, ServerStartError
 
 _PEM = b"-----BEGIN"
 
@@ -36,13 +37,13 @@ def read_client_tls(file: Path | str) -> ClientTls:
             with a certificate of its own making will do.
 
     Raises:
-        ClientError: The file cannot be read, or is neither.
+        ClientError: The file cannot be read, is neither, or holds no certificate.
     """
     file = Path(file)
     content = _read(file, "a PEM file or an SSLConfig in text format")
     if content.lstrip().startswith(_PEM):
+        _check_certificates(content, str(file), "PEM certificates or an SSLConfig")
         return ClientTls(authority=content)
-    from experiments_manager.serving.errors import ServerStartError
     from experiments_manager.serving.text_configs import read_text_config
 
     try:
@@ -52,9 +53,31 @@ def read_client_tls(file: Path | str) -> ClientTls:
     authority, certificate, key = (
         _pem(file, field, getattr(config, field)) for field in ("custom_ca", "server_cert", "server_key")
     )
+    for field, pem in (("custom_ca", authority), ("server_cert", certificate)):
+        if pem is not None:
+            _check_certificates(pem, f"{file}: {field}", "PEM text or the path of a PEM file, with certificates")
     if key is None or certificate is None:
         return ClientTls(authority or certificate)
+    _check_pair(file, key, certificate)
     return ClientTls(authority or certificate, certificate, key)
+
+
+def _check_certificates(pem: bytes, where: str, expected: str) -> None:
+    """Refuses what gRPC could not use, for it would only say that it cannot connect."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii", "ignore"))
+    except (ssl.SSLError, ValueError) as error:
+        what = "a damaged certificate" if b"-----BEGIN CERTIFICATE-----" in pem else "no certificate"
+        raise ClientError(f"{where} holds {what}. Expected {expected}.") from error
+
+
+def _check_pair(file: Path, key: bytes, certificate: bytes) -> None:
+    from experiments_manager.serving.security import Tls
+
+    try:
+        Tls(key, certificate, None, client_verify=False).ssl_context()
+    except ServerStartError as error:
+        raise ClientError(f"{file}: {error}") from error
 
 
 def _pem(file: Path, field: str, value: str) -> bytes | None:
@@ -69,13 +92,32 @@ def read_token(file: Path | str) -> str:
     """Reads the first token of a token file, in which empty lines and lines that begin with `#` count for nothing.
 
     Raises:
-        ClientError: The file cannot be read, or holds no token.
+        ClientError: The file cannot be read, holds no token, or one that cannot be sent.
     """
     text = _read(Path(file), "a file with one token a line").decode("utf-8", "replace")
     tokens = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
     if not tokens:
         raise ClientError(f"{file} holds no token. Expected one a line. Write the one that the server knows into it.")
-    return tokens[0]
+    return checked_token(tokens[0], f"The first token in {file}")
+
+
+def checked_token(token: str, where: str = "The token") -> str:
+    """Gives a token without the white space around it, such as the end of the line that it was read with.
+
+    Raises:
+        ClientError: It cannot be sent in a header: it has several lines, or other than printable ASCII characters.
+    """
+    if not isinstance(token, str):
+        raise ClientError(f"{where} is no text. Expected a string, got {type(token).__name__}. Decode it.")
+    token = token.strip()
+    for place, character in enumerate(token, 1):
+        if not " " <= character <= "~":
+            kind = "a control character, such as the end of a line," if character.isascii() else "what is not ASCII"
+            raise ClientError(
+                f"{where} has {kind} at place {place}. Expected one line of printable ASCII characters. "
+                "Give a file with several lines by its name: --auth-token-file (`token_file`)."
+            )
+    return token
 
 
 def _read(file: Path, expected: str) -> bytes:

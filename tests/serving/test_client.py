@@ -398,6 +398,8 @@ def test_large_messages_go_both_ways(server: Any, connect: Any) -> None:
 def test_a_token_is_sent(server: Any, connect: Any, tmp_path: Path) -> None:
     connect(server.address, token="secret").predict([[1, 2]])
     assert server.metadata["authorization"] == "Bearer secret"
+    connect(server.address, token=" read-whole \n").predict([[1, 2]])
+    assert server.metadata["authorization"] == "Bearer read-whole"
     file = tmp_path / "tokens"
     file.write_text("# tokens of this month\n\nfrom-a-file\nanother\n")
     connect(server.address, token_file=file).predict([[1, 2]])

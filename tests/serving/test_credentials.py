@@ -18,7 +18,7 @@ import grpc
 import pytest
 
 from experiments_manager import Client
-from experiments_manager.serving.credentials import read_client_tls
+from experiments_manager.serving.credentials import read_client_tls, read_token
 from experiments_manager.serving.errors import ClientError, ServerGoneError
 
 _spec = importlib.util.spec_from_file_location("fake_model_server", Path(__file__).with_name("fake_model_server.py"))
@@ -157,3 +157,54 @@ def test_a_file_that_cannot_be_used_is_named(text: str | None, message: str, tmp
         (tmp_path / "ssl.config").write_text(text)
     with pytest.raises(ClientError, match=message):
         read_client_tls(tmp_path / "ssl.config")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("server.key", None, r"server.key holds no certificate\. Expected PEM certificates or an SSLConfig\.$"),
+        (
+            "cut.pem",
+            "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+            "cut.pem holds a damaged certificate",
+        ),
+        ("ssl.config", 'custom_ca: "server.key"', "ssl.config: custom_ca holds no certificate. Expected PEM text or"),
+        ("ssl.config", 'server_cert: "server.key"', "ssl.config: server_cert holds no certificate."),
+        ("ssl.config", 'server_cert: "client.pem" server_key: "server.key"', "ssl.config: The TLS .* cannot be used"),
+    ],
+)
+def test_a_file_without_a_certificate_is_refused_at_once(
+    file: str, text: str | None, message: str, pem: Path, tmp_path: Path
+) -> None:
+    for name in ("server.key", "client.pem"):
+        (tmp_path / name).write_bytes((pem / name).read_bytes())
+    if text is not None:
+        (tmp_path / file).write_text(text)
+    with pytest.raises(ClientError, match=message):
+        Client("127.0.0.1:1", "double", tls=tmp_path / file)
+
+
+def test_a_key_beside_the_certificate_does_no_harm(secure: Any, pem: Path, tmp_path: Path) -> None:
+    both = (pem / "server.key").read_bytes() + "# für uns\n".encode() + (pem / "server.pem").read_bytes()
+    (tmp_path / "both.pem").write_bytes(both)
+    assert ask(secure(), tls=tmp_path / "both.pem") == [[2, 4]]
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [
+        ("# for us\nsesame\n", r"The token has a control character, such as the end of a line, at place 9\."),
+        ("sésame", r"The token has what is not ASCII at place 2\."),
+        (b"sesame", "The token is no text. Expected a string, got bytes."),
+    ],
+)
+def test_a_token_that_cannot_be_sent_is_refused_without_showing_it(token: Any, message: str) -> None:
+    with pytest.raises(ClientError, match=message) as raised:
+        Client("127.0.0.1:1", "double", token=token)
+    assert "same" not in str(raised.value)
+
+
+def test_a_token_file_with_what_cannot_be_sent_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("sésame", encoding="utf-8")
+    with pytest.raises(ClientError, match="The first token in .*tokens has what is not ASCII"):
+        read_token(tmp_path / "tokens")
