@@ -144,7 +144,8 @@ class Connection:
         if code == Code.UNAVAILABLE:
             return gone(error, self.address)
         if code == Code.UNAUTHENTICATED:
-            return ClientError(f"{where} refused: {details} A token is given with --auth-token-file.", code)
+            advice = "Check what is given with" if self._metadata else "A token is given with"
+            return ClientError(f"{where} refused: {details} {advice} --auth-token-file (`token`).", code)
         if code == Code.RESOURCE_EXHAUSTED and _is_too_large(details):
             return ClientError(f"{details}. Raise max_message_bytes, here or at the server.", code)
         if code == Code.NOT_FOUND:

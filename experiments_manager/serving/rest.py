@@ -44,7 +44,7 @@ from experiments_manager.serving.rest_requests import (
     parse_path,
     unpacked_limit,
 )
-from experiments_manager.serving.security import UNAUTHENTICATED, Tls, Tokens
+from experiments_manager.serving.security import Tls, Tokens
 from experiments_manager.serving.signatures import DEFAULT_SIGNATURE
 
 if TYPE_CHECKING:
@@ -165,8 +165,9 @@ class RestServer:
         try:
             if request.method == "OPTIONS" and path.lower().startswith("/v1/"):
                 return _preflight(request, headers)
-            if self._tokens is not None and not self._tokens.accepts(request.headers.get("Authorization")):
-                raise ServingError(Code.UNAUTHENTICATED, UNAUTHENTICATED)
+            refusal = self._tokens.refusal(request.headers.get("Authorization")) if self._tokens else None
+            if refusal:
+                raise ServingError(Code.UNAUTHENTICATED, refusal)
             body = await self._read(request)  # whatever is asked, so that the connection can be used again
             if path == self._options.metrics_path:
                 return _response(self._metrics.page(), headers, kind=metrics.CONTENT_TYPE)

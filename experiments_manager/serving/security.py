@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 UNAUTHENTICATED = "This server asks for a token. Send `authorization: Bearer TOKEN` with one that it knows."
+UNKNOWN_TOKEN = (
+    "This server does not know the token that was shown. Send `authorization: Bearer TOKEN` with one that it knows."
+)
 _SCHEME = "bearer "
 
 
@@ -60,7 +63,7 @@ class Tls:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
             with _as_file(self.server_cert + b"\n" + self.server_key) as file:
-                context.load_cert_chain(file)
+                context.load_cert_chain(file, password="")  # without, OpenSSL would ask at the terminal for one
             if self.client_verify:
                 context.verify_mode = ssl.CERT_REQUIRED
                 context.load_verify_locations(cadata=(self.custom_ca or b"").decode("ascii"))
@@ -175,11 +178,20 @@ class Tokens:
 
         It takes the same time for each wrong token: digests are compared, all of them, in constant time.
         """
+        return self.refusal(authorization) is None
+
+    def refusal(self, authorization: str | bytes | None) -> str | None:
+        """Says why the value of an `authorization` header is refused; `None` where it names one of the tokens."""
         if isinstance(authorization, bytes):
             authorization = authorization.decode("latin-1")
-        if not authorization or authorization[: len(_SCHEME)].lower() != _SCHEME:
-            return False
-        digest = _digest(authorization[len(_SCHEME) :].strip())
+        authorization = authorization or ""
+        token = authorization[len(_SCHEME) :].strip()
+        if authorization[: len(_SCHEME)].lower() != _SCHEME or not token:
+            return UNAUTHENTICATED
+        return None if self._knows(token) else UNKNOWN_TOKEN
+
+    def _knows(self, token: str) -> bool:
+        digest = _digest(token)
         found = False
         for known in self._current():
             found |= hmac.compare_digest(digest, known)
@@ -209,21 +221,21 @@ def grpc_token_interceptor(tokens: Tokens) -> Any:
     """An interceptor for `grpc.aio.server(interceptors=[…])` that answers UNAUTHENTICATED without a known token."""
     import grpc
 
-    async def refuse(request: Any, context: grpc.aio.ServicerContext) -> Any:
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, UNAUTHENTICATED)
+    def refusing(message: str) -> Any:
+        async def refuse(request: Any, context: grpc.aio.ServicerContext) -> Any:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, message)
 
-    refusal = grpc.unary_unary_rpc_method_handler(refuse)
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+    handlers = {message: refusing(message) for message in (UNAUTHENTICATED, UNKNOWN_TOKEN)}
 
     class TokenInterceptor(grpc.aio.ServerInterceptor):
         """Looks at the metadata of each call before anything of it is read."""
 
         async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
-            for key, value in handler_call_details.invocation_metadata:
-                if key == "authorization":
-                    if tokens.accepts(value):
-                        return await continuation(handler_call_details)
-                    break
-            return refusal
+            metadata = handler_call_details.invocation_metadata
+            refusal = tokens.refusal(next((value for key, value in metadata if key == "authorization"), None))
+            return handlers[refusal] if refusal else await continuation(handler_call_details)
 
     return TokenInterceptor()
 

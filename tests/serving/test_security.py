@@ -124,16 +124,48 @@ def test_who_shows_certificate_and_token_is_answered_by_grpc(grpc_predict):
     assert grpc_predict() == [[3.0, 3.0, 3.0]]
 
 
-@pytest.mark.parametrize("token", [None, "", "sesam", "sesame2", "# for tests"])
-def test_without_a_known_token_nothing_is_answered(rest, grpc_predict, token):
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [(token, "This server asks for a token.") for token in (None, "", " ")]
+    + [(token, "does not know the token that was shown.") for token in ("sesam", "sesame2", "# for tests")],
+)
+def test_without_a_known_token_nothing_is_answered(rest, grpc_predict, token, reason):
     import grpc
 
     answer = rest(token)
-    assert (answer.status, "This server asks for a token" in answer.error) == (401, True)
+    assert (answer.status, reason in answer.error, "sesame" in answer.error) == (401, True, False)
     assert answer.headers["WWW-Authenticate"] == "Bearer"
     with pytest.raises(grpc.RpcError) as error:
         grpc_predict(token)
-    assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    assert (error.value.code(), error.value.details()) == (grpc.StatusCode.UNAUTHENTICATED, answer.error)
+
+
+def test_our_client_tells_a_wrong_token_from_none(secure_server, certificates, tmp_path):
+    from experiments_manager import Client
+    from experiments_manager.serving.errors import ClientError
+
+    config = tmp_path / "ssl.config"
+    fields = {"custom_ca": "authority.pem", "server_cert": "client.pem", "server_key": "client.key"}
+    config.write_text(" ".join(f'{name}: "{certificates / file}"' for name, file in fields.items()))
+    for token, message in (
+        (None, r"This server asks for a token\. .* A token is given with --auth-token-file \(`token`\)\.$"),
+        ("sesam", r"the token that was shown\. .* Check what is given with --auth-token-file \(`token`\)\.$"),
+    ):
+        with (
+            Client(f"localhost:{secure_server.grpc}", "linear", tls=config, token=token) as client,
+            pytest.raises(ClientError, match=message),
+        ):
+            client.predict([[1, 1, 1]])
+
+
+def test_a_key_with_a_passphrase_is_refused_and_not_asked_for_at_the_terminal(certificates, tmp_path):
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_pem_private_key((certificates / "server.key").read_bytes(), None)
+    private = (serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret"))
+    (tmp_path / "locked.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *private))
+    with pytest.raises(ServerStartError, match="Expected a private key without passphrase in server_key"):
+        read_tls(tls_config(certificates, tmp_path, server_key=str(tmp_path / "locked.key")))
 
 
 @pytest.mark.parametrize("name", [None, "intruder"])
