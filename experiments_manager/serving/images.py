@@ -107,15 +107,36 @@ def _opencv(missing: str) -> Any:
     return cv2
 
 
+def takes_images(tensor: TensorInfo) -> bool:
+    """Whether an input has the dimensions of images: with channels, or without for grey ones, or any at all."""
+    shape = tensor.shape
+    return shape is None or len(shape) == 3 or (len(shape) == 4 and shape[3] in (None, *_MODES))
+
+
+def scaled_array(array: np.ndarray, tensor: TensorInfo, scale: float) -> np.ndarray:
+    """Multiplies an array's values by a number, in the input's type, if the input is one for images."""
+    if not takes_images(tensor) or array.dtype.kind not in "biuf":
+        return array
+    values = array * scale
+    return (np.rint(values) if tensor.dtype.kind in "iu" else values).astype(tensor.dtype)
+
+
+def holds_raw_pixels(array: np.ndarray, tensor: TensorInfo) -> bool:
+    """Whether whole numbers of 0 to 255 go to an input of floating point, `[batch, height, width, 1 | 3 | 4]`."""
+    if tensor.shape is None or len(tensor.shape) != 4 or tensor.shape[3] not in _MODES or tensor.dtype.kind in "iubO":
+        return False
+    if array.size == 0 or array.dtype.kind not in "iuf" or not 1 < array.max() <= 255 or array.min() < 0:
+        return False
+    return array.dtype.kind in "iu" or bool(np.all(array == np.rint(array)))
+
+
 def _size(tensor: TensorInfo, where: str) -> tuple[int | None, int | None, int | None]:
     """Height, width and channels that an input asks for; one channel where it has no dimension for them."""
     shape = tensor.shape
     if shape is None:
         return None, None, None
-    if len(shape) == 4 and shape[3] in (None, 1, 3, 4):
-        return shape[1], shape[2], shape[3]
-    if len(shape) == 3:
-        return shape[1], shape[2], 1
+    if takes_images(tensor):
+        return (*shape[1:3], 1) if len(shape) == 3 else shape[1:]
     raise SourceError(
         f"{where}: the model does not take images. Expected an input [batch, height, width, channels], got {tensor}. "
         "A `client` hook can make of an image what the model takes."

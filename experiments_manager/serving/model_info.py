@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -77,11 +77,9 @@ def named(inputs: Any, info: ModelInfo) -> Mapping[str, Any]:
             )
         return {next(iter(info.required)): inputs}
     if wrong := [name for name in inputs if name not in info.inputs]:
-        near = difflib.get_close_matches(str(wrong[0]), info.inputs, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ClientError(
             f"The model has no input {wrong[0]!r}. Expected {listed(info.inputs)}; "
-            f"got {', '.join(map(str, inputs))}.{hint}"
+            f"got {', '.join(map(str, inputs))}.{did_you_mean(str(wrong[0]), info.inputs)}"
         )
     if missing := [name for name in info.required if name not in inputs]:
         raise ClientError(
@@ -89,6 +87,13 @@ def named(inputs: Any, info: ModelInfo) -> Mapping[str, Any]:
             f"got {', '.join(map(str, inputs)) or 'none'}."
         )
     return inputs
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The question whether the nearest of the known names was meant, with a space before it; empty if none is near."""
+    by_small = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), by_small, n=1)
+    return f" Did you mean {by_small[near[0]]!r}?" if near else ""
 
 
 def listed(inputs: Mapping[str, TensorInfo]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.serving.errors import ClientError
-from experiments_manager.serving.model_info import ModelInfo, TensorInfo
+from experiments_manager.serving.model_info import ModelInfo, TensorInfo, did_you_mean, plain_name
 
 
 class Sample(dict[str, Any]):
@@ -56,6 +56,10 @@ def as_request(name: str, array: np.ndarray, tensor: TensorInfo, where: str) -> 
     Raises:
         SourceError: The sample does not fit the input.
     """
+    if tensor.dtype != object and array.dtype.kind in "SUO":
+        raise SourceError(
+            f"{where}: the array holds {plain_name(array.dtype)}. Expected {tensor} for the input {name}."
+        )
     if tensor.shape is None or array.ndim == len(tensor.shape):
         batched = array
     elif array.ndim == len(tensor.shape) - 1:
@@ -89,6 +93,7 @@ def samples_of_arrays(arrays: Mapping[str, np.ndarray], info: ModelInfo, where: 
         raise SourceError(
             f"{where} holds {', '.join(arrays)}, which does not fit the model at {unknown[0]!r}. Expected "
             f"{', '.join(f'{name} ({tensor})' for name, tensor in info.inputs.items())}."
+            f"{did_you_mean(unknown[0], [name for name in info.inputs if name not in arrays])}"
         )
     if all(_lacks_batch(array, info.inputs[name]) for name, array in arrays.items()):
         yield Sample("0", {name: as_request(name, array, info.inputs[name], where) for name, array in arrays.items()})

@@ -5,9 +5,9 @@ Everything is read as it is asked for, so a source may be larger than the memory
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
+import logging
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -17,13 +17,18 @@ from typing import IO, Any
 import numpy as np
 
 from experiments_manager.serving import images
-from experiments_manager.serving.model_info import ModelInfo, TensorInfo
+from experiments_manager.serving.errors import ClientError
+from experiments_manager.serving.model_info import ModelInfo, listed, named
 from experiments_manager.serving.samples import Sample, SourceError, as_request, only_input, samples_of_arrays
+from experiments_manager.serving.tables import read_table
+
+_logger = logging.getLogger(__name__)
 
 STANDARD_INPUT = "-"
 _ARRAYS = frozenset([".npy", ".npz"])
 _TABLES = frozenset([".csv", ".tsv"])
 _NPY_MAGIC = b"\x93NUMPY"
+_QUOTED = 60  # characters of a line that cannot be read, in messages
 _CAMERA = re.compile(r"camera:(\d+)")
 _EXPECTED = (
     "Expected an image, an .npy, .npz or .csv file, a video, a folder of these, `camera:0`, "
@@ -37,17 +42,29 @@ def open_source(source: str, info: ModelInfo, *, scale: float | None = None) -> 
     Args:
         source: A path, `-` or `camera:NUMBER`.
         info: The model that the samples are for.
-        scale: What pixel values of images are multiplied by.
+        scale: What pixel values are multiplied by. By default 1/255 where images go to inputs of floating point; arrays
+            and tables are sent as they are.
 
     Returns:
         The samples, read as they are asked for.
 
     Raises:
-        SourceError: There is no such source, or it cannot be read. Also while the samples are read.
+        SourceError: There is no such source, it cannot be read, or there is a scale and the model does not take
+            images. Also while the samples are read.
     """
     check_source(source)
+    if scale is not None and not any(map(images.takes_images, info.inputs.values())):
+        raise SourceError(
+            f"{scale:g} is given to multiply pixel values by, and the model does not take images. Expected an input "
+            f"[batch, height, width, channels], got {listed(info.inputs)}. Leave --scale out."
+        )
+    samples = _open(source, info, scale)
+    return samples if scale is not None else _telling_of_pixels(samples, info)
+
+
+def _open(source: str, info: ModelInfo, scale: float | None) -> Iterator[Sample]:
     if source == STANDARD_INPUT:
-        return _standard_input(_with_own_buffer(sys.stdin.buffer), info)
+        return _scaled(_standard_input(_with_own_buffer(sys.stdin.buffer), info), info, scale)
     if camera := _CAMERA.fullmatch(source):
         return _frames(int(camera[1]), info, scale)
     path = Path(source).expanduser()
@@ -67,17 +84,24 @@ def check_source(source: str) -> None:
         raise SourceError(f"There is no {path}. {_EXPECTED}.")
 
 
-def _file(path: Path, label: str, info: ModelInfo, scale: float | None) -> Iterator[Sample]:
+def _file(
+    path: Path, label: str, info: ModelInfo, scale: float | None, told: set[str] | None = None
+) -> Iterator[Sample]:
+    """The samples of a file; `told` are the columns of tables that were told to have no input."""
     suffix = path.suffix.lower()
     if suffix in images.IMAGES:
         return _image(path, label, info, scale)
     if suffix in images.VIDEOS:
         return _frames(path, info, scale)
     if suffix in _ARRAYS:
-        return _arrays(path, info)
+        return _scaled(_arrays(path, info), info, scale)
     if suffix in _TABLES:
-        return _csv_file(path, info)
-    raise SourceError(f"{path} cannot be read: nobody knows its ending. {_EXPECTED}.")
+        return _scaled(_table(path, info, told), info, scale)
+    raise SourceError(f"{path} cannot be read: {_ending(path)}. {_EXPECTED}.")
+
+
+def _ending(path: Path) -> str:
+    return f"its ending {path.suffix} is none that is known" if path.suffix else "its name has no ending"
 
 
 def _folder(path: Path, info: ModelInfo, scale: float | None) -> Iterator[Sample]:
@@ -94,9 +118,10 @@ def _folder(path: Path, info: ModelInfo, scale: float | None) -> Iterator[Sample
         raise SourceError(f"{path} holds nothing that can be read. {_EXPECTED}.")
 
     def samples() -> Iterator[Sample]:
+        told: set[str] = set()
         for file in files:
             label = str(file.relative_to(path))
-            for sample in _file(file, label, info, scale):
+            for sample in _file(file, label, info, scale, told):
                 name = label if sample.label == label else f"{label}[{sample.label}]"
                 yield Sample(name, sample)
 
@@ -106,6 +131,33 @@ def _folder(path: Path, info: ModelInfo, scale: float | None) -> Iterator[Sample
 def _image(path: Path, label: str, info: ModelInfo, scale: float | None) -> Iterator[Sample]:
     name, tensor = only_input(info, f"The image {path}")
     yield Sample(label, {name: as_request(name, images.read_image(path, tensor, scale), tensor, str(path))})
+
+
+def _scaled(samples: Iterator[Sample], info: ModelInfo, scale: float | None) -> Iterator[Sample]:
+    """Multiplies what goes to inputs for images, where the user says by what."""
+    if scale is None:
+        return samples
+    return (
+        Sample(
+            sample.label, {name: images.scaled_array(array, info.inputs[name], scale) for name, array in sample.items()}
+        )
+        for sample in samples
+    )
+
+
+def _telling_of_pixels(samples: Iterator[Sample], info: ModelInfo) -> Iterator[Sample]:
+    """Says once where arrays or tables hold pixels as image files do, which are scaled, while these are not."""
+    told = False
+    for sample in samples:
+        if not told and any(images.holds_raw_pixels(array, info.inputs[name]) for name, array in sample.items()):
+            told = True
+            _logger.warning(
+                "Sample %s holds whole numbers from 0 to 255, which are sent as they are; image files are scaled to 0 "
+                "to 1. Give --scale 0.00392156862745 (1/255) to scale these too, or --scale 1 if the model expects 0 "
+                "to 255.",
+                sample.label,
+            )
+        yield sample
 
 
 def _frames(source: int | Path, info: ModelInfo, scale: float | None) -> Iterator[Sample]:
@@ -133,101 +185,13 @@ def _arrays(path: Path, info: ModelInfo) -> Iterator[Sample]:
     yield from samples_of_arrays(arrays, info, str(path))
 
 
-def _csv_file(path: Path, info: ModelInfo) -> Iterator[Sample]:
+def _table(path: Path, info: ModelInfo, told: set[str] | None) -> Iterator[Sample]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            yield from _csv(file, info, str(path), "\t" if path.suffix.lower() == ".tsv" else ",")
+            delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+            yield from read_table(file, info, str(path), delimiter=delimiter, told=told)
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{path} cannot be read: {error}. Expected a table in UTF-8.") from error
-
-
-def _csv(lines: Iterable[str], info: ModelInfo, where: str, delimiter: str = ",") -> Iterator[Sample]:
-    """Rows of a table. A header names the inputs; without one, the cells are the numbers of the one input, in order."""
-    rows = csv.reader(lines, delimiter=delimiter)
-    first = next((row for row in rows if row), None)
-    if first is None:
-        raise SourceError(f"{where} is empty. Expected a line for each sample.")
-    has_header = not all(_is_number(cell) for cell in first) and _names_inputs(first, info)
-    columns = _columns(first, info, where) if has_header else None
-    if columns is None:
-        name, _ = only_input(info, f"{where}: a table without a header that names the inputs")
-        has_header = not all(_is_number(cell) for cell in first) and info.inputs[name].dtype != object
-        columns = {name: list(range(len(first)))}
-    start = [] if has_header else [first]
-    number = -1
-    for number, row in enumerate(row for row in itertools.chain(start, rows) if row):
-        place = f"{where}, row {number + 1}"
-        inputs = {}
-        for name, indices in columns.items():
-            inputs[name] = _cells(row, indices, name, info.inputs[name], place)
-        yield Sample(str(number), inputs)
-    if number < 0:
-        raise SourceError(
-            f"{where} has a header ({', '.join(first)[:100]}) and nothing else. Expected a line for each sample."
-        )
-
-
-def _names_inputs(header: list[str], info: ModelInfo) -> bool:
-    return all(any(_belongs(cell, name) for cell in header) for name in info.required)
-
-
-def _belongs(cell: str, name: str) -> bool:
-    return re.fullmatch(rf"{re.escape(name)}(_\d+)?", cell.strip()) is not None
-
-
-def _columns(header: list[str], info: ModelInfo, where: str) -> dict[str, list[int]]:
-    """The columns of each input: the one of its name, or `name_0`, `name_1`, … in the order of their numbers."""
-    columns = {}
-    for name in info.inputs:
-        numbered = {
-            int(cell.strip()[len(name) + 1 :] or -1): index for index, cell in enumerate(header) if _belongs(cell, name)
-        }
-        if numbered:
-            columns[name] = [numbered[number] for number in sorted(numbered)]
-    return columns
-
-
-def _cells(row: list[str], indices: list[int], name: str, tensor: TensorInfo, place: str) -> np.ndarray:
-    if max(indices) >= len(row):
-        raise SourceError(f"{place}: there are {len(row)} cells. Expected {max(indices) + 1}, as in the rows before.")
-    cells = [row[index] for index in indices]
-    try:
-        values = np.array([_value(cell, tensor.dtype) for cell in cells], tensor.dtype)
-    except (ValueError, OverflowError) as error:
-        raise SourceError(f"{place}: {error}. Expected values for the input {name} ({tensor}).") from error
-    return as_request(name, _shaped(values, tensor), tensor, place)
-
-
-def _value(cell: str, dtype: np.dtype) -> Any:
-    if dtype.kind == "O":
-        return cell
-    if dtype.kind not in "iu":
-        return float(cell)
-    try:
-        return int(cell)
-    except ValueError:
-        value = float(cell)
-    if not value.is_integer():
-        raise ValueError(f"{cell} is no whole number")
-    return int(value)
-
-
-def _shaped(values: np.ndarray, tensor: TensorInfo) -> np.ndarray:
-    """Gives a row of cells the shape of one sample, where their number fits."""
-    if tensor.shape is None or len(tensor.shape) == 2:
-        return values
-    sample = tensor.shape[1:]
-    if None not in sample and int(np.prod(sample)) == values.size:
-        return values.reshape(sample)
-    return values
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _with_own_buffer(stream: IO[bytes]) -> IO[bytes]:
@@ -250,7 +214,7 @@ def _standard_input(stream: IO[bytes], info: ModelInfo) -> Iterator[Sample]:
     if start in (b"{", b"["):
         yield from _json_lines(lines, info)
     else:
-        yield from _csv(lines, info, "standard input")
+        yield from read_table(lines, info, "standard input")
 
 
 def _lines(start: bytes, stream: IO[bytes]) -> Iterator[bytes]:
@@ -290,20 +254,22 @@ def _npy_stream(stream: _Prefixed, info: ModelInfo) -> Iterator[Sample]:
 
 
 def _json_lines(lines: Iterable[str], info: ModelInfo) -> Iterator[Sample]:
-    for number, line in enumerate(line for line in lines if line.strip()):
+    for number, line in enumerate(line.rstrip() for line in lines if line.strip()):
         place = f"standard input, line {number + 1}"
         try:
-            value = json.loads(line)
+            inputs = named(json.loads(line), info)
         except json.JSONDecodeError as error:
-            raise SourceError(f"{place}: {error}. Expected a JSON value on each line.") from error
-        named = value if isinstance(value, dict) else {only_input(info, "A JSON value without names")[0]: value}
-        if not set(info.required) <= set(named) <= set(info.inputs):
-            raise SourceError(f"{place}: got {', '.join(named)}. Expected {', '.join(info.inputs)}.")
+            begin = line if len(line) <= _QUOTED else f"{line[: _QUOTED - 1]}…"
+            raise SourceError(
+                f"{place}, column {error.colno}: {error.msg}, in {begin!r}. Expected a JSON value on each line."
+            ) from error
+        except ClientError as error:
+            raise SourceError(f"{place}: {error}") from error
         yield Sample(
             str(number),
             {
                 name: as_request(name, _json_array(item, name, info, place), info.inputs[name], place)
-                for name, item in named.items()
+                for name, item in inputs.items()
             },
         )
 

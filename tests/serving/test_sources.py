@@ -119,6 +119,50 @@ def test_images_fit_the_input(tmp_path: Path) -> None:
     assert flat["image"].shape == (1, 8, 6)
 
 
+def warnings_of(caplog: Any) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_pixels_in_arrays_are_sent_as_they_are_with_one_warning(tmp_path: Path, caplog: Any) -> None:
+    pixels = np.arange(3 * 8 * 6, dtype=np.uint8).reshape(3, 8, 6, 1)
+    for name in ("a.npy", "b.npy"):
+        np.save(tmp_path / name, pixels)
+    samples = read(tmp_path, GREY)
+    np.testing.assert_array_equal(np.concatenate([sample["image"] for sample in samples[:3]]), pixels)
+    (warning,) = warnings_of(caplog)
+    assert warning.startswith("Sample a.npy[0] holds whole numbers from 0 to 255, which are sent as they are")
+    assert "--scale 0.00392156862745 (1/255)" in warning
+
+
+@pytest.mark.parametrize("values", [np.uint8([0, 1]), np.float32([0, 0.5]), np.float32([-3, 200]), np.int32([0, 256])])
+def test_what_is_no_raw_picture_needs_no_warning(values: np.ndarray, tmp_path: Path, caplog: Any) -> None:
+    np.save(tmp_path / "a.npy", np.tile(values, 24).reshape(1, 8, 6, 1))
+    read(tmp_path / "a.npy", GREY)
+    np.save(tmp_path / "b.npy", np.full((1, 8, 6, 1), 200, np.uint8))
+    read(tmp_path / "b.npy", model(image=("uint8", (None, 8, 6, 1))))
+    read(tmp_path / "b.npy", GREY, scale=1.0)
+    assert warnings_of(caplog) == []
+
+
+def test_a_given_scale_holds_for_arrays_and_tables_too(tmp_path: Path, monkeypatch: Any) -> None:
+    np.save(tmp_path / "a.npy", np.full((1, 2, 2, 1), 51, np.uint8))
+    (tmp_path / "a.csv").write_text("51,51,51,51\n")
+    small = model(image=("float32", (None, 2, 2, 1)), other=("float32", (None, 2)))
+    small = ModelInfo("model", 1, small.inputs, {}, frozenset(["other"]))
+    feed(monkeypatch, b'{"image": [[[51], [51]], [[51], [51]]], "other": [51, 51]}\n')
+    for source in (tmp_path / "a.npy", tmp_path / "a.csv", "-"):
+        (sample,) = read(source, small, scale=1 / 255)
+        assert (sample["image"].dtype, sample["image"].shape) == (np.float32, (1, 2, 2, 1))
+        np.testing.assert_allclose(sample["image"], 0.2, rtol=1e-6)
+    assert sample["other"].tolist() == [[51, 51]]  # no picture
+
+
+def test_a_scale_without_images_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((1, 2)))
+    with pytest.raises(SourceError, match="the model does not take images. Expected an input .* Leave --scale out"):
+        read(tmp_path / "a.npy", POINT, scale=2.0)
+
+
 def test_opencv_reads_the_same_image_where_pillow_is_missing(tmp_path: Path, monkeypatch: Any) -> None:
     pytest.importorskip("cv2")
     pixels = np.random.default_rng(0).integers(0, 256, (8, 6, 3), np.uint8)
@@ -193,13 +237,19 @@ def test_standard_input_may_be_csv_json_or_arrays(monkeypatch: Any) -> None:
     ("content", "message"),
     [
         (b"", "standard input is empty"),
-        (b'{"x": [1, 2]\n', "standard input, line 1: .* Expected a JSON value on each line"),
-        (b'{"y": [1, 2]}\n', "line 1: got y. Expected x"),
+        (
+            b'{"x": [1, 2]\n',
+            r"standard input, line 1, column 13: .*, in '{\"x\": \[1, 2\]'. Expected a JSON value on each line",
+        ),
+        (b'{"y": [1, 2]}\n', r"line 1: The model has no input 'y'. Expected x \(float32 \[any, 2\]\); got y\.$"),
+        (b'{"X": [1, 2]}\n', "Did you mean 'x'"),
+        (b'{"x": ' + b"1" * 99 + b"\n", r"column 106: .*, in '\{\"x\": 1{53}…'"),
         (b'["a", "b"]\n', "x is no array of numbers"),
         (b"\x93NUMPYrubbish", "standard input, array 0"),
         (b"1,2\nthree,4\n", "row 2: could not convert string to float: 'three'. Expected values for the input x"),
         (b"1,2,3\n", r"\[3\] does not fit the input x. Expected float32 \[any, 2\]"),
-        (b"1,2\n1\n", "row 2: there are 1 cells. Expected 2"),
+        (b"1,2\n1,2,3\n", "row 2: there are 3 cells. Expected 2"),
+        (b"1,2\n1\n", "row 2: there is 1 cell. Expected 2"),
         (b"rubbish, and more\n", r"has a header \(rubbish, .*\) and nothing else. Expected a line for each sample"),
     ],
 )
@@ -225,7 +275,8 @@ def test_lines_are_sent_as_they_come(monkeypatch: Any) -> None:
     ("name", "content", "info", "message"),
     [
         ("none.npy", None, POINT, "There is no .*none.npy. Expected an image, an .npy"),
-        ("a.txt", b"", POINT, "nobody knows its ending"),
+        ("a.txt", b"", POINT, "its ending .txt is none that is known"),
+        ("a", b"", POINT, "its name has no ending"),
         ("a.npy", b"rubbish", POINT, "a.npy cannot be read"),
         ("a.npz", b"rubbish", POINT, "a.npz cannot be read"),
         ("a.png", b"rubbish", GREY, "a.png cannot be read as an image"),
@@ -253,6 +304,11 @@ def test_arrays_that_do_not_fit_the_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="holds a, c, which does not fit the model at 'c'"):
         read(tmp_path / "a.npz", TWO)
     np.savez(tmp_path / "b.npz", a=np.zeros(2), b=np.zeros((3, 2)))
+    np.save(tmp_path / "words.npy", np.array(["a", "b"]))
+    with pytest.raises(
+        SourceError, match=r"words.npy: the array holds text. Expected float32 \[any, 2\] for the input"
+    ):
+        read(tmp_path / "words.npy", POINT)
     with pytest.raises(SourceError, match="different numbers of samples: a 2, b 3"):
         read(tmp_path / "b.npz", TWO)
     np.save(tmp_path / "none.npy", np.zeros((0, 2)))
