@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,7 +54,10 @@ Source = Annotated[
 ]
 Scale = Annotated[
     float | None,
-    typer.Option(help="What pixel values are multiplied by. By default 1/255 for inputs of floating point."),
+    typer.Option(
+        help="What pixel values of --from are multiplied by. By default 1/255 where images go to inputs of floating "
+        "point; arrays and tables are sent as they are."
+    ),
 ]
 ModelVersion = Annotated[
     str | None, typer.Option(metavar="V", help="Number or label of the version. By default the newest.")
@@ -103,10 +108,13 @@ def predict(
     restarted meanwhile costs no sample.
     """
     _check(count=count, stream=stream, rate=rate, output=output, json=json)
+    if scale is not None and source is None:
+        raise CommandLineError("--scale is for what --from reads. Expected --from PATH beside it.")
     _check_places(source, output)
 
     from experiments_manager.cli.results import ResultLine
     from experiments_manager.serving.client import Client
+    from experiments_manager.serving.errors import ReaderGoneError
     from experiments_manager.serving.live import terminal_line
     from experiments_manager.serving.prediction import predict_all
 
@@ -119,15 +127,19 @@ def predict(
         client = stack.enter_context(Client(**chosen))
         plan = _Plan(client, target, output, stack, debug=debug)
         plan.prepare(source, scale)
-        summary = predict_all(
-            client,
-            plan.requests,
-            plan.on_answer,
-            count=count,
-            in_flight=in_flight or plan.in_flight,
-            rate=rate,
-            make_line=lambda: terminal_line(quiet=quiet),
-        )
+        try:
+            summary = predict_all(
+                client,
+                plan.requests,
+                plan.on_answer,
+                count=count,
+                in_flight=in_flight or plan.in_flight,
+                rate=rate,
+                make_line=lambda: terminal_line(quiet=quiet),
+            )
+        except ReaderGoneError:  # `head` has its lines: the user has what was asked for
+            _leave_standard_output()
+            return
     if not quiet:
         warn("\n".join([str(summary), *(f"Predictions in {file}" for file in plan.files)]))
     if line:
@@ -142,6 +154,11 @@ def _check(*, count: int | None, stream: bool, rate: float | None, output: str |
         raise CommandLineError(f"--rate is {rate:g}. Expected more than 0 requests a second.")
     if json and output == "-":
         raise CommandLineError("--json and --output - both want standard output. Expected one of them.")
+
+
+def _leave_standard_output() -> None:
+    """Lets what could not be written to standard output vanish; Python would complain when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _check_places(source: str | None, output: str | None) -> None:

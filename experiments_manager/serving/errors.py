@@ -76,5 +76,9 @@ class ClientError(Exception):
         self.code = code
 
 
+class ReaderGoneError(ClientError):
+    """Whoever read the predictions on standard output wants no more of them, as `head` after its last line."""
+
+
 class ServerGoneError(ClientError):
     """The server cannot be reached, or not any more."""

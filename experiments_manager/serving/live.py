@@ -39,7 +39,7 @@ class Summary:
     retries: int
 
     def __str__(self) -> str:
-        parts = [f"{self.answers:,} answers", f"{self.rate:,.4g}/s"]
+        parts = [f"{self.answers:,} answer{'s' * (self.answers != 1)}", f"{self.rate:,.4g}/s"]
         if self.p50 is not None:
             parts.append(f"p50 {self.p50:.3g} ms  p99 {self.p99:.3g} ms")
         parts.append(f"version{'s' * (len(self.versions) > 1)} {', '.join(map(str, self.versions)) or 'none'}")

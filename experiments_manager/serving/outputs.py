@@ -21,7 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from experiments_manager.runs.folder import make_new_folder
-from experiments_manager.serving.errors import ClientError
+from experiments_manager.serving.errors import ClientError, ReaderGoneError
 
 TABLE_LIMIT = 100
 """Numbers of one output of one sample that a table shows at most."""
@@ -89,6 +89,7 @@ class PredictionWriter:
 
         Raises:
             ClientError: It cannot be written, or has other outputs than those before.
+            ReaderGoneError: Nobody reads standard output any more.
         """
         kinds = {name: value.dtype for name, value in outputs.items()}
         if self._kinds is None:
@@ -107,6 +108,8 @@ class PredictionWriter:
             for part in (self._table, self._archive):
                 if part is not None:
                     part.write(labels, version, batched)
+        except BrokenPipeError as error:
+            raise ReaderGoneError("Nobody reads the predictions any more: the pipe is closed.") from error
         except OSError as error:
             raise _cannot_write(error) from error
 

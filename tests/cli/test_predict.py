@@ -191,6 +191,20 @@ def test_standard_input_goes_in_and_a_table_comes_out(server: Any, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_reader_that_has_enough_ends_a_stream_silently(server: Any, tmp_path: Path) -> None:
+    given = ["--address", server.address, "--model-name", "double", "--from", "a.npy", "--output", "-"]
+    np.save(tmp_path / "a.npy", np.ones((1000, 2), np.float32))
+    command = [sys.executable, "-m", "experiments_manager", "predict", *given, "--rate", "200"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:
+        assert process.stdout.readline() == b"sample,version,name,y_0,y_1\n"
+        process.stdout.close()
+        error = process.stderr.read()
+        process.wait(timeout=60)
+    assert (process.returncode, error) == (0, b"")
+    assert server.count < 1000
+
+
 def test_ctrl_c_ends_a_stream_and_keeps_what_there_is(server: Any, tmp_path: Path) -> None:
     given = ["--address", server.address, "--model-name", "double", "--from", "-", "--output", "a.csv", "--json"]
     command = [sys.executable, "-m", "experiments_manager", "predict", *given]
@@ -214,6 +228,7 @@ def test_ctrl_c_ends_a_stream_and_keeps_what_there_is(server: Any, tmp_path: Pat
     ("arguments", "message"),
     [
         (["--count", "1", "--stream"], "--count and --stream exclude each other"),
+        (["--scale", "2"], "--scale is for what --from reads. Expected --from PATH beside it"),
         (["--rate", "0"], "--rate is 0. Expected more than 0"),
         (["--from", "none.npy"], "There is no none.npy"),
         (["--output", "a.txt", "--from", "-"], "Expected a file that ends in .csv or .npz"),

@@ -164,4 +164,7 @@ def test_the_summary_counts_versions_and_retries() -> None:
     assert summary.seconds == pytest.approx(10)
     assert str(summary).startswith("100 answers  10/s  p50 ")
     assert str(summary).endswith("versions 1, 2  3 sent again")
+    one = LiveLine(None, lambda: clock[0])
+    answer(one, clock, 1, 0.1, 1)
+    assert str(one.summary()).startswith("1 answer  ")
     assert str(LiveLine(None).summary()) == "0 answers  0/s  version none"
