@@ -23,6 +23,7 @@ from experiments_manager.serving import connection, messages, tensors
 from experiments_manager.serving.connection import Connection, Sent
 from experiments_manager.serving.credentials import ClientTls, checked_token, read_client_tls, read_token
 from experiments_manager.serving.errors import ClientError, Code
+from experiments_manager.serving.known_versions import is_not_there, with_versions
 from experiments_manager.serving.model_info import ModelInfo, fitted, listed, named, tensor_info
 
 DEFAULT_ADDRESS = "localhost:9000"
@@ -216,7 +217,7 @@ class Client:
         try:
             message = self._connection.answer(sent, others)
         except ClientError as error:
-            raise self._with_expected_inputs(error, sent) from error.__cause__
+            raise self._explained(error) from error.__cause__
         response = messages.raw.PredictResponse.FromString(message)
         try:
             arrays = {name: tensors.to_array(tensor, copy=True) for name, tensor in sorted(response.outputs.items())}
@@ -225,8 +226,10 @@ class Client:
         version = response.model_spec.version.value
         return Outputs(arrays, version, sent.seconds, message if self.keep_messages else b"")
 
-    def _with_expected_inputs(self, error: ClientError, sent: Sent) -> ClientError:
-        """Says what the model expects now where it refused: another version may have other inputs."""
+    def _explained(self, error: ClientError) -> ClientError:
+        """Says what there is and what the model expects now where the server refused: versions come and go."""
+        if is_not_there(error):
+            return with_versions(error, self._connection, self.model)
         if error.code != Code.INVALID_ARGUMENT:
             return error
         info = self.info(refresh=True)
@@ -237,7 +240,12 @@ class Client:
     def _ask_info(self) -> ModelInfo:
         request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
         self._fill_spec(request.model_spec)
-        response = self._connection.call(connection.METADATA, request, messages.GetModelMetadataResponse)
+        try:
+            response = self._connection.call(connection.METADATA, request, messages.GetModelMetadataResponse)
+        except ClientError as error:
+            if is_not_there(error):
+                raise with_versions(error, self._connection, self.model) from error.__cause__
+            raise
         signatures = messages.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
         if self.signature not in signatures.signature_def:

@@ -117,6 +117,14 @@ class Connection:
         """Sends a message and waits for its answer, parsed."""
         return response_class.FromString(self.answer(self.send(path, request.SerializeToString())))
 
+    def call_once(self, path: str, request: Any, response_class: Any) -> Any | None:
+        """Sends a message and gives its answer, parsed, or `None` where there is none, for whatever reason."""
+        sent = self.send(path, request.SerializeToString())
+        try:
+            return response_class.FromString(sent.future.result())
+        except (grpc.RpcError, grpc.FutureCancelledError):
+            return None
+
     def close(self) -> None:
         """Closes the channel; requests that are on their way are given up."""
         self._closed = True
@@ -148,12 +156,6 @@ class Connection:
             return ClientError(f"{where} refused: {details} {advice} --auth-token-file (`token`).", code)
         if code == Code.RESOURCE_EXHAUSTED and _is_too_large(details):
             return ClientError(f"{details}. Raise max_message_bytes, here or at the server.", code)
-        if code == Code.NOT_FOUND:
-            return ClientError(
-                f"{where} answered {code.name}: {details}. Expected the name of a model that it serves (--model-name, "
-                "`model`) and a version of it.",
-                code,
-            )
         return ClientError(f"{where} answered {code.name}: {details}", code)
 
 

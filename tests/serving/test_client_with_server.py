@@ -37,8 +37,33 @@ def test_versions_labels_and_signatures_can_be_asked_for(model_server: Any) -> N
     ):
         with Client(address, "linear", **options) as client:
             assert client.predict([[1, 1, 1]])["y"][0, :1].tolist() == expected
-    with Client(address, "linear", version=9) as client, pytest.raises(ClientError, match="NOT_FOUND: .*linear"):
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "message"),
+    [
+        ("linear", 9, r"NOT_FOUND: .*\(linear, 9\)\. Versions that answer: 1, 2\.$"),
+        ("linear", "nope", r"version label: nope\. The model has no such label\. Versions that answer: 1, 2\.$"),
+        ("other", 9, r"NOT_FOUND: .*\(other, 9\)\. Expected the name of a model that it serves .* a version of it\.$"),
+        ("other", "nope", r"version label: nope\. Expected the name of a model that it serves .* a version of it\.$"),
+    ],
+)
+def test_who_asks_for_what_is_not_there_is_told_what_is(
+    model: str, version: int | str, message: str, model_server: Any
+) -> None:
+    with (
+        Client(f"127.0.0.1:{model_server.grpc}", model, version=version) as client,
+        pytest.raises(ClientError, match=message),
+    ):
         client.predict([[1, 1, 1]])
+
+
+def test_a_version_that_is_gone_in_between_is_told_with_those_that_are_left(model_server: Any) -> None:
+    with Client(f"127.0.0.1:{model_server.grpc}", "linear", version=1) as client:
+        client.predict([[1, 1, 1]])
+        client.version = 7  # as if it had been asked for version 7, which the server has let go of since
+        with pytest.raises(ClientError, match=r"\(linear, 7\)\. Versions that answer: 1, 2\.$"):
+            client.predict([[1, 1, 1]])
 
 
 def test_types_of_all_sorts_arrive(model_server: Any) -> None:
