@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments_manager import Client
-from experiments_manager.serving.errors import ClientError
+from experiments_manager.serving.errors import ClientError, ServerGoneError
 
 
 def requests(count: int) -> Iterator[dict[str, np.ndarray]]:
@@ -64,6 +64,17 @@ def test_a_version_that_is_gone_in_between_is_told_with_those_that_are_left(mode
         client.version = 7  # as if it had been asked for version 7, which the server has let go of since
         with pytest.raises(ClientError, match=r"\(linear, 7\)\. Versions that answer: 1, 2\.$"):
             client.predict([[1, 1, 1]])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_the_port_for_rest_is_no_server_to_wait_for(host: str, model_server: Any) -> None:
+    with (
+        Client(f"{host}:{model_server.rest}", "linear", patience=300) as client,
+        pytest.raises(
+            ServerGoneError, match=r"cannot be reached \(.* This is a port for REST: name the one for gRPC\.$"
+        ),
+    ):
+        client.predict([[1, 1, 1]])
 
 
 def test_types_of_all_sorts_arrive(model_server: Any) -> None:
