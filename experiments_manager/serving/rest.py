@@ -165,8 +165,7 @@ class RestServer:
         try:
             if request.method == "OPTIONS" and path.lower().startswith("/v1/"):
                 return _preflight(request, headers)
-            refusal = self._tokens.refusal(request.headers.get("Authorization")) if self._tokens else None
-            if refusal:
+            if self._tokens is not None and (refusal := self._tokens.refusal(request.headers.get("Authorization"))):
                 raise ServingError(Code.UNAUTHENTICATED, refusal)
             body = await self._read(request)  # whatever is asked, so that the connection can be used again
             if path == self._options.metrics_path:

@@ -22,7 +22,7 @@ from experiments_manager.serving.model_info import ModelInfo, listed, named
 from experiments_manager.serving.samples import Sample, SourceError, as_request, only_input, samples_of_arrays
 from experiments_manager.serving.tables import read_table
 
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 STANDARD_INPUT = "-"
 _ARRAYS = frozenset([".npy", ".npz"])
@@ -151,7 +151,7 @@ def _telling_of_pixels(samples: Iterator[Sample], info: ModelInfo) -> Iterator[S
     for sample in samples:
         if not told and any(images.holds_raw_pixels(array, info.inputs[name]) for name, array in sample.items()):
             told = True
-            _logger.warning(
+            logger.warning(
                 "Sample %s holds whole numbers from 0 to 255, which are sent as they are; image files are scaled to 0 "
                 "to 1. Give --scale 0.00392156862745 (1/255) to scale these too, or --scale 1 if the model expects 0 "
                 "to 255.",

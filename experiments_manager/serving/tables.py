@@ -21,7 +21,7 @@ import numpy as np
 from experiments_manager.serving.model_info import ModelInfo, TensorInfo, did_you_mean, listed
 from experiments_manager.serving.samples import Sample, SourceError, as_request, only_input
 
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _LISTED = 6  # names that a message lists before it leaves the middle out
 
 
@@ -166,7 +166,7 @@ def _tell_unused(header: list[str], columns: dict[str, list[int]], where: str, t
     used = {index for indices in columns.values() for index in indices}
     unused = [cell or f"number {index + 1}" for index, cell in enumerate(header) if index not in used]
     if not set(unused) <= told:
-        _logger.warning(
+        logger.warning(
             "%s: the column%s %s belong%s to no input and %s left out.",
             where,
             *(("", _short(unused), "s", "is") if len(unused) == 1 else ("s", _short(unused), "", "are")),

@@ -197,6 +197,7 @@ def test_after_a_version_that_was_removed_newer_ones_are_looked_for_at_once(serv
 
     books = serve(load=load, loading={"poll_seconds": 1000})
     books.wait_for(3, State.AVAILABLE)
+    assert books.states() == {2: State.END, 3: State.AVAILABLE}
 
 
 def test_where_nobody_looks_again_a_version_that_was_removed_leaves_no_hope(serve, removing):
