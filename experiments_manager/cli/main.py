@@ -81,13 +81,14 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code; see `exit_codes`.
     """
-    debug = "--debug" in arguments
-    logging.basicConfig(
-        handlers=[_StandardError()], level=logging.INFO if debug else logging.WARNING, format="%(message)s"
-    )
+    todays, debug = list(arguments), "--debug" in arguments
     try:
-        todays = earlier.translate(arguments)
-        app(list(arguments) if todays is None else todays, prog_name=NAME)
+        todays = earlier.translate(arguments) or todays
+        debug = "--debug" in todays
+        logging.basicConfig(
+            handlers=[_StandardError()], level=logging.INFO if debug else logging.WARNING, format="%(message)s"
+        )
+        app(todays, prog_name=NAME)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.DONE if end.code is None else ExitCode.BUG
     except Exception as error:

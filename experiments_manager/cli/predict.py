@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from experiments_manager.settings import Settings
 
 
+LEGACY_FIRST_TIMEOUT = 5
+"""How many times as long as others the first answer to a legacy client may take."""
+
 RunFolder = Annotated[
     Path | None,
     typer.Argument(metavar="RUN", help="A run folder. Not needed where --address and --model-name are given."),
@@ -180,7 +183,8 @@ class _Plan:
         self, client: Client, target: Target, output: str | None, stack: contextlib.ExitStack, *, debug: bool
     ) -> None:
         self._client, self._target, self._stack, self._debug = client, target, stack, debug
-        self._output = str(Path.cwd() / output) if output not in (None, "-") else output
+        self._started_in = Path.cwd()
+        self._output = str(self._started_in / output) if output not in (None, "-") else output
         self.in_flight = 16
         self.files: list[str] = []
         self.requests: Iterator[Any] = iter(())
@@ -214,21 +218,39 @@ class _Plan:
         from experiments_manager.cli.engine import start_engine
         from experiments_manager.runs import open_run
         from experiments_manager.runs.run_settings import load_run_settings
-        from experiments_manager.settings.working_directory import working_directory
 
         start_engine(debug=self._debug)
-        settings = load_run_settings(open_run(self._target.path))
-        self._stack.enter_context(working_directory(settings, self._target.path))
-        return settings
+        return load_run_settings(open_run(self._target.path))
+
+    def _enter_folder(self, settings: Settings) -> None:
+        """Gives a client in a legacy file a working directory of its own, so that it overwrites nothing."""
+        if not settings.is_earlier:
+            return
+        from experiments_manager.serving.outputs import make_output_folder
+        from experiments_manager.settings.working_directory import working_directory
+
+        folder = make_output_folder(self._default_folder())
+        self._stack.callback(self._leave_folder, folder)
+        self._stack.enter_context(working_directory(settings, folder))
+
+    def _leave_folder(self, folder: Path) -> None:
+        """Notes the folder if there is something in it, else removes it."""
+        try:
+            folder.rmdir()
+        except OSError:
+            self.files.append(str(folder))
 
     def _use_client_hook(self, settings: Settings) -> None:
         from experiments_manager.serving.client_hooks import make_client_hook
 
         started_with = {"run": str(self._target.path), "address": self._client.address, "model": self._client.model}
-        hook = make_client_hook(settings, started_with)
-        self._stack.callback(hook.close)
+        self._enter_folder(settings)
+        hook = make_client_hook(settings, started_with, debug=self._debug)
+        self._stack.push(lambda kind, *_: hook.close() if kind is None or not hook.is_legacy else None)
         self.requests, self.in_flight = hook.requests, hook.in_flight
-        self._client.keep_messages = hook.needs_messages
+        if hook.is_legacy:
+            self._client.keep_messages = True
+            self._client.first_timeout = LEGACY_FIRST_TIMEOUT * self._client.timeout
         if self._output is not None:
             self._write_outputs()
         self._handlers.append(hook.on_response)
@@ -236,19 +258,19 @@ class _Plan:
     def _use_validation_data(self, settings: Settings) -> None:
         inputs = list(self._client.info().inputs)
 
+        from experiments_manager.settings.working_directory import working_directory
         from experiments_manager.training.samples import split_samples
 
+        self._stack.enter_context(working_directory(settings, self._target.path))
         self.requests = split_samples(settings, inputs)
         self._write_outputs()
 
     def _write_outputs(self) -> None:
         from experiments_manager.serving.outputs import PredictionWriter
 
-        time = datetime.datetime.now().strftime("%Y-%m-%d--%H-%M-%S")
-        folder = (self._target.path if self._target.run else Path.cwd()) / f"predictions_{time}"
-        writer = PredictionWriter.for_output(self._output, folder)
+        writer = PredictionWriter.for_output(self._output, self._default_folder())
         self._stack.callback(writer.close)
-        self.files = writer.files
+        self.files += writer.files
         numbers = iter(range(1 << 62))
 
         def write(request: Any, outputs: Outputs) -> None:
@@ -256,6 +278,10 @@ class _Plan:
             writer.write(getattr(request, "label", str(number)), outputs.version, outputs)
 
         self._handlers.append(write)
+
+    def _default_folder(self) -> Path:
+        time = datetime.datetime.now().strftime("%Y-%m-%d--%H-%M-%S")
+        return (self._target.path if self._target.run else self._started_in) / f"predictions_{time}"
 
 
 def _target(run: Path | None, address: str | None, model_name: str | None) -> Target:

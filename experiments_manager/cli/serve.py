@@ -45,6 +45,10 @@ def serve(
     model_name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name in requests. By default the run's, or the folder's.")
     ] = None,
+    model_version: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Serve this version alone. By default the newest, and what comes."),
+    ] = None,
     batching: Annotated[bool, typer.Option(help="Let requests that come together share a call.")] = True,
     batching_parameters_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="TensorFlow Serving's batching parameters.")
@@ -89,6 +93,7 @@ def serve(
         engine=engine.value,
         image=image,
         model_name=model_name,
+        model_version=model_version,
         host=host,
         grpc_port=grpc_port,
         rest_port=rest_port,

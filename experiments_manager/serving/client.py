@@ -67,6 +67,10 @@ class Client:
         token_file: File whose first line is the bearer token.
         keep_messages: Whether each answer keeps the message that it came in.
 
+    Attributes:
+        first_timeout: Seconds that the server may take for the first prediction, for which it may still have to set up
+            the model; `None`: as for all others.
+
     Raises:
         ClientError: A file cannot be read, or holds nothing of the kind; or the token cannot be sent.
     """
@@ -88,6 +92,7 @@ class Client:
     ) -> None:
         self.model, self.version, self.signature = model, version, signature
         self.keep_messages = keep_messages
+        self.first_timeout: float | None = None
         self._connection = Connection(
             address,
             timeout=timeout,
@@ -119,6 +124,11 @@ class Client:
     def address(self) -> str:
         """The server's address."""
         return self._connection.address
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that the server may take for one answer."""
+        return self._connection.timeout
 
     @property
     def retries(self) -> int:
@@ -202,7 +212,8 @@ class Client:
             except tensors.TensorError as error:
                 raise ClientError(f"Input {name}: {error}") from error
         request.output_filter.extend(outputs)
-        return self._connection.send(connection.PREDICT, request.SerializeToString())
+        timeout, self.first_timeout = self.first_timeout, None
+        return self._connection.send(connection.PREDICT, request.SerializeToString(), timeout)
 
     def receive(self, sent: Sent, others: Callable[[], Sequence[Sent]] = tuple) -> Outputs:
         """Waits for the answer to a request.

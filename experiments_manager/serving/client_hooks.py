@@ -23,36 +23,41 @@ class ClientHook:
     Attributes:
         requests: The requests, read one after the other.
         on_response: Called with each request and its outputs, in order.
-        close: Called once at the end, whatever happened.
+        close: Called once at the end.
         in_flight: How many requests may be without an answer at a time, unless somebody says otherwise.
-        needs_messages: Whether `on_response` looks at the messages that the answers came in.
+        is_legacy: Whether it has the legacy methods. Its `on_response` looks at the messages that the answers came in,
+            its first answer may take five times as long as others, and it is closed only where nothing failed: a
+            `finalize` that sums up answers would fail itself then, and hide why.
     """
 
     requests: Iterator[Any]
     on_response: Callable[[Any, Outputs], None]
     close: Callable[[], None]
     in_flight: int
-    needs_messages: bool = False
+    is_legacy: bool = False
 
 
-def make_client_hook(settings: Settings, options: Mapping[str, Any]) -> ClientHook:
+def make_client_hook(settings: Settings, options: Mapping[str, Any], *, debug: bool = False) -> ClientHook:
     """Makes an instance of the settings' client.
 
     Args:
         settings: Settings that have the hook.
-        options: What the class is offered as `options`.
+        options: What the class is offered as `options`; one with the legacy methods gets an empty dictionary, as ever.
+        debug: Whether the command is to show more, which a legacy class is told as `debugMode`.
 
     Raises:
         UserCodeError: Its constructor raised. Its methods do so when they are called.
         SettingsError: It has neither today's methods nor the earlier ones.
     """
-    instance = settings.call("client", options=dict(options))
+    is_legacy = all(callable(getattr(settings.client, name, None)) for name in EARLIER)
+    offered = {"options": {}, "debug": debug} if is_legacy else {"options": dict(options)}
+    instance = settings.call("client", **offered)
     calls = _Calls(settings, instance)
     if all(callable(getattr(instance, name, None)) for name in TODAYS):
         return ClientHook(calls.todays_requests(), calls.on_response, calls.close, IN_FLIGHT)
     if all(callable(getattr(instance, name, None)) for name in EARLIER):
         in_flight = IN_FLIGHT if settings.client_async else 1
-        return ClientHook(calls.earlier_requests(), calls.decode, calls.finalize, in_flight, needs_messages=True)
+        return ClientHook(calls.earlier_requests(), calls.decode, calls.finalize, in_flight, is_legacy=True)
     methods = ", ".join(name for name in dir(instance) if not name.startswith("_")) or "none"
     place, _, line = settings.location("client").rpartition(":")
     text = (
@@ -67,6 +72,7 @@ class _Calls:
 
     def __init__(self, settings: Settings, instance: Any) -> None:
         self._settings, self._instance = settings, instance
+        self._has_enough = False
 
     def _run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         return self._settings.run_user_code(name, function, *arguments)
@@ -85,8 +91,10 @@ class _Calls:
             self._run("close", self._instance.close)
 
     def earlier_requests(self) -> Iterator[Any]:
-        """Asks for sample 0, 1, … until the client raises `StopIteration`, or gives none."""
-        for index in itertools.count():
+        """Asks for sample 1, 2, … until the client raises `StopIteration`, be it here or on an answer, or gives none."""
+        for index in itertools.count(1):
+            if self._has_enough:
+                return
             try:
                 request = self._run("getInputData", self._instance.getInputData, index)
             except StopIteration:
@@ -97,8 +105,13 @@ class _Calls:
 
     def decode(self, request: Any, outputs: Outputs) -> None:
         """Hands over the whole message, whose `outputs[name].float_val` is a list of numbers."""
+        if self._has_enough:  # what was sent before it had
+            return
         response = messages.PredictResponse.FromString(outputs.message)
-        self._run("decodeResponse", self._instance.decodeResponse, response)
+        try:
+            self._run("decodeResponse", self._instance.decodeResponse, response)
+        except StopIteration:
+            self._has_enough = True
 
     def finalize(self) -> None:
         if callable(getattr(self._instance, "finalize", None)):

@@ -64,9 +64,15 @@ class Connection:
         self._outage: Outage | None = None
         self._closed = False
 
-    def send(self, path: str, message: bytes) -> Sent:
-        """Sends a message and does not wait for its answer."""
-        sent = Sent(path, message)
+    def send(self, path: str, message: bytes, timeout: float | None = None) -> Sent:
+        """Sends a message and does not wait for its answer.
+
+        Args:
+            path: The method.
+            message: The request, serialised.
+            timeout: Seconds that the answer may take, where that is not the connection's.
+        """
+        sent = Sent(path, message, self.timeout if timeout is None else timeout)
         self._send(sent)
         return sent
 
@@ -77,7 +83,7 @@ class Connection:
         if call is None:
             call = self._calls[sent.path] = self._channel.unary_unary(sent.path)
         sent.started, sent.seconds = time.perf_counter(), 0.0
-        sent.future = call.future(sent.message, timeout=self.timeout, metadata=self._metadata)
+        sent.future = call.future(sent.message, timeout=sent.timeout, metadata=self._metadata)
         sent.future.add_done_callback(sent.note_time)
 
     def answer(self, sent: Sent, others: Callable[[], Sequence[Sent]] = tuple) -> bytes:
@@ -99,7 +105,7 @@ class Connection:
                     raise ClientError("The client was closed while a request was on its way.") from error
                 if not _may_pass(error, sent.was_lost):
                     self._outage = None
-                    raise self._explained(error) from error
+                    raise self._explained(error, sent) from error
                 self._pause(error)
                 for one in (sent, *others()):
                     if one.is_lost():
@@ -144,11 +150,11 @@ class Connection:
             raise gone(cause, self.address, waited=self.patience, with_tls=self._tls is not None) from cause
         time.sleep(outage.next_pause())
 
-    def _explained(self, error: grpc.RpcError) -> ClientError:
+    def _explained(self, error: grpc.RpcError, sent: Sent) -> ClientError:
         code, details = Code[error.code().name], short(error)
         where = f"The model server at {self.address}"
         if code == Code.DEADLINE_EXCEEDED:
-            return ClientError(f"{where} did not answer within {self.timeout:g} s. Allow for a longer timeout.", code)
+            return ClientError(f"{where} did not answer within {sent.timeout:g} s. Allow for a longer timeout.", code)
         if code == Code.UNAVAILABLE:
             return gone(error, self.address)
         if code == Code.UNAUTHENTICATED:
@@ -166,6 +172,7 @@ class Sent:
     Attributes:
         path: The method.
         message: The request, serialised.
+        timeout: Seconds that the answer may take.
         future: gRPC's, of the newest attempt.
         started: When the newest attempt was sent, on `time.perf_counter`'s clock.
         seconds: How long that attempt took, once it is done.
@@ -174,6 +181,7 @@ class Sent:
 
     path: str
     message: bytes
+    timeout: float
     future: Any = None
     started: float = 0.0
     seconds: float = 0.0

@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import errno
 import importlib.util
+import json
 import os
 import shutil
 import socket
@@ -47,6 +48,7 @@ class Service:
         rest_port: Port for REST; 0 for none.
         flags: Further flags, as tensorflow_model_server has them.
         gpu: Whether the server may use a GPU.
+        config_file: A file that `write_config` made, where one version is to be served and no other.
     """
 
     base_path: Path
@@ -56,6 +58,7 @@ class Service:
     rest_port: int = 8501
     flags: Sequence[str] = ()
     gpu: bool = False
+    config_file: Path | None = None
 
     @property
     def grpc_address(self) -> str:
@@ -162,17 +165,25 @@ def command(engine: Engine, service: Service, image: Path | str | None = None) -
     for file in (flag.partition("=")[2] for flag in service.flags):
         if file.startswith("/") and Path(file).is_file():
             mounts += ["--bind", f"{file}:{file}:ro"]
+    if service.config_file:
+        mounts += ["--bind", f"{service.config_file}:{service.config_file}:ro"]
     return [apptainer(), "exec", *gpu, *mounts, str(Path(image).expanduser()), BINARY, *_flags(service, IN_CONTAINER)]
 
 
 def _flags(service: Service, base_path: str) -> list[str]:
-    return [
-        f"--port={service.grpc_port}",
-        f"--rest_api_port={service.rest_port}",
-        f"--model_name={service.model_name}",
-        f"--model_base_path={base_path}",
-        *service.flags,
-    ]
+    model = [f"--model_name={service.model_name}", f"--model_base_path={base_path}"]
+    if service.config_file:
+        model = [f"--model_config_file={service.config_file}"]
+    return [f"--port={service.grpc_port}", f"--rest_api_port={service.rest_port}", *model, *service.flags]
+
+
+def write_config(file: Path, engine: Engine, service: Service, version: int) -> None:
+    """Writes the configuration of a server that is to serve one version and no other, as the engine reads it."""
+    base_path = IN_CONTAINER if engine == Engine.APPTAINER else str(service.base_path)
+    quoted = {"name": service.model_name, "base_path": base_path, "model_platform": "tensorflow"}
+    lines = [f"    {name}: {json.dumps(text, ensure_ascii=False)}" for name, text in quoted.items()]
+    policy = f"    model_version_policy {{ specific {{ versions: {version} }} }}"
+    file.write_text("\n".join(["model_config_list {", "  config {", *lines, policy, "  }", "}", ""]), encoding="utf-8")
 
 
 def environment(service: Service) -> dict[str, str]:

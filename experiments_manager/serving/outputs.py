@@ -38,6 +38,18 @@ def check_output(output: str) -> None:
         raise ClientError(f"Cannot write predictions to {output}. Expected a file that ends in .csv or .npz, or `-`.")
 
 
+def make_output_folder(folder: Path) -> Path:
+    """Makes a folder, under a name with a number behind it where it is there already.
+
+    Raises:
+        ClientError: It cannot be made.
+    """
+    try:
+        return make_new_folder(folder)
+    except OSError as error:
+        raise _cannot_write(error) from error
+
+
 class PredictionWriter:
     """Writes predictions as they come.
 
@@ -73,10 +85,7 @@ class PredictionWriter:
             ClientError: It ends otherwise, or the folder cannot be made.
         """
         if output is None:
-            try:
-                folder = make_new_folder(default_folder)
-            except OSError as error:
-                raise _cannot_write(error) from error
+            folder = make_output_folder(default_folder)
             return cls(folder / "predictions.csv", folder / "predictions.npz")
         if output == "-":
             return cls("-", None)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
 import shlex
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments_manager.serving.errors import ServerStartError
-from experiments_manager.serving.launch import BINARY, Engine, Service, check_ports, choose_engine, command
-from experiments_manager.serving.model_folders import Target, find_target, wait_for_version
+from experiments_manager.serving.launch import (
+    BINARY,
+    Engine,
+    Service,
+    check_ports,
+    choose_engine,
+    command,
+    write_config,
+)
+from experiments_manager.serving.model_folders import Target, find_target, versions_in, wait_for_version
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +55,7 @@ class ServeOptions:
         max_in_flight: Requests that are answered at once, 0 for any number; by default the run's setting, else 0. The
             embedded engine alone can be told.
         prefer_tflite_model: Whether `model.tflite` is served where a version has one beside its SavedModel.
+        model_version: The one version to serve; by default the newest, and what training adds.
     """
 
     engine: Engine = Engine.AUTO
@@ -61,6 +72,7 @@ class ServeOptions:
     max_message_bytes: int | None = None
     max_in_flight: int | None = None
     prefer_tflite_model: bool = False
+    model_version: int | None = None
 
 
 def serve(path: Path | str, options: ServeOptions | None = None, tell: Callable[[str], None] = logger.info) -> None:
@@ -82,6 +94,27 @@ def serve(path: Path | str, options: ServeOptions | None = None, tell: Callable[
     check_ports(service, host=None if engine == Engine.EMBEDDED else "")
     if wait_for_version(target, tell) is None:
         return
+    with contextlib.ExitStack() as stack:
+        if options.model_version is not None:
+            service = _of_one_version(service, engine, options.model_version, stack)
+        _run(service, target, engine, options.image, tell)
+
+
+def _of_one_version(service: Service, engine: Engine, version: int, stack: contextlib.ExitStack) -> Service:
+    """The same service, of one version alone; the stack removes its configuration."""
+    there = versions_in(service.base_path)
+    if version not in there:
+        raise ServerStartError(
+            f"There is no version {version} in {service.base_path}. Expected {', '.join(map(str, there))}. Name one of "
+            "these, or none for the newest."
+        )
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="experiments_manager_"))
+    file = Path(folder) / "models.config"
+    write_config(file, engine, service, version)
+    return dataclasses.replace(service, config_file=file)
+
+
+def _run(service: Service, target: Target, engine: Engine, image: Path | None, tell: Callable[[str], None]) -> None:
     if engine == Engine.EMBEDDED:
         _run_embedded(service, target, tell)
         return
@@ -90,7 +123,7 @@ def serve(path: Path | str, options: ServeOptions | None = None, tell: Callable[
 
     if _setting(target, "max_in_flight"):
         tell(f"{BINARY} takes any number of requests at once; the run's setting max_in_flight does not count.")
-    line = command(engine, service, options.image)
+    line = command(engine, service, image)
     tell(f"Starting {shlex.join(line)}")
     tell("It listens on every network interface of this machine; `--engine embedded` on the loopback address alone.")
     run_external(line, service, lambda versions: tell(announcement(service, target, versions[-1], engine)))

@@ -128,15 +128,114 @@ def test_the_earlier_client_is_honoured(
     folder = make_run(EARLIER_CLIENT + f"\nclient_async = {client_async}\n")
     assert run(["--predict_stream=-1", f"--model_dir={folder}"]) == 0
     lines = told(tmp_path)
-    assert [line.split(" ", 1)[1] for line in lines] == [f"[{2.0 * n}, {2.0 * n}]" for n in range(5)]
+    assert [line.split(" ", 1)[1] for line in lines] == [f"[{2.0 * n}, {2.0 * n}]" for n in range(1, 5)]
     if not client_async:
-        assert [line.split(" ", 1)[0] for line in lines] == list("01234")  # an answer comes before the next request
+        assert [line.split(" ", 1)[0] for line in lines] == list("1234")  # an answer comes before the next request
         assert server.most_at_once == 1
 
 
 def test_earlier_predict_asks_once(make_run: Any, tmp_path: Path) -> None:
     assert run(["--predict", f"--model_dir={make_run(EARLIER_CLIENT)}"]) == 0
-    assert told(tmp_path) == ["0 [0.0, 0.0]"]
+    assert told(tmp_path) == ["1 [2.0, 2.0]"]
+
+
+LEGACY_DIARY = """
+served_input_names, served_head_names = ["x"], ["y"]
+class Client_IO:
+    def __init__(self, clientInitSpecs={}, debugMode=False):
+        self.note("init", clientInitSpecs, debugMode)
+    def note(self, *words):
+        with open("diary.txt", "a") as file:
+            print(*words, file=file)
+    def getInputData(self, idx):
+        self.note("get", idx)
+        if idx > 3: raise StopIteration
+        return {"x": np.full((1, 2), idx, "float32")}
+    def decodeResponse(self, result):
+        self.note("decode", result.outputs["y"].float_val[0])
+        AFTER_ANSWER
+    def finalize(self):
+        self.note("finalize")
+"""
+
+
+def diary_of(folder: Path) -> list[str]:
+    """What the one client run of a run folder noted."""
+    [diary] = folder.glob("predictions_*/diary.txt")
+    return diary.read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("options", "asked", "is_told_to_end"),
+    [
+        (["--predict"], 1, False),
+        (["-p"], 1, False),
+        (["--predict", "--predict_stream=0"], 1, False),
+        (["--predict_stream=2"], 2, False),
+        (["-l", "3"], 3, False),
+        (["-p", "-l", "7"], 3, True),
+        (["-l", "-1"], 3, True),
+    ],
+)
+def test_a_legacy_client_is_called_as_it_was(
+    options: list[str], asked: int, is_told_to_end: bool, make_run: Any, server: Any
+) -> None:
+    folder = make_run(LEGACY_DIARY.replace("AFTER_ANSWER", ""))
+    assert run([*options, "-m", str(folder)]) == 0
+    pairs = [line for idx in range(1, asked + 1) for line in (f"get {idx}", f"decode {2.0 * idx}")]
+    end = ["get 4", "finalize"] if is_told_to_end else ["finalize"]
+    assert diary_of(folder) == ["init {} False", *pairs, *end]
+    assert server.count == asked
+
+
+def test_the_legacy_debug_option_reaches_the_client(make_run: Any) -> None:
+    folder = make_run(LEGACY_DIARY.replace("AFTER_ANSWER", ""))
+    assert run(["-p", "-d", "-m", str(folder)]) == 0
+    assert diary_of(folder)[0] == "init {} True"
+
+
+def test_a_legacy_client_may_end_the_stream_on_an_answer(make_run: Any, server: Any) -> None:
+    folder = make_run(LEGACY_DIARY.replace("AFTER_ANSWER", "raise StopIteration"))
+    assert run(["-l", "-1", "-m", str(folder)]) == 0
+    assert diary_of(folder) == ["init {} False", "get 1", "decode 2.0", "finalize"]
+
+
+def test_what_a_legacy_client_writes_is_never_overwritten(make_run: Any, tmp_path: Path, capfd: Any) -> None:
+    folder = make_run(LEGACY_DIARY.replace("AFTER_ANSWER", ""))
+    before = Path.cwd()
+    assert run(["-p", "-m", str(folder)]) == 0
+    assert run(["-p", "-m", str(folder)]) == 0
+    assert run(["predict", str(folder), "--count", "1"]) == 0
+    diaries = sorted(folder.glob("predictions_*/diary.txt"))
+    assert len(diaries) == 3
+    assert [diary.read_text().count("get") for diary in diaries] == [1, 1, 1]
+    error = capfd.readouterr().err
+    assert all(f"Predictions in {diary.parent}\n" in error for diary in diaries)
+    assert Path.cwd() == before
+
+
+def test_a_legacy_client_that_writes_nothing_leaves_no_folder(make_run: Any, tmp_path: Path) -> None:
+    folder = make_run(EARLIER_CLIENT)
+    assert run(["-p", "-m", str(folder)]) == 0
+    assert list(folder.glob("predictions_*")) == []
+
+
+def test_finalize_does_not_hide_why_a_legacy_client_failed(make_run: Any, capfd: Any) -> None:
+    source = LEGACY_DIARY.replace("AFTER_ANSWER", "raise ValueError('no such class')")
+    folder = make_run(source.replace('self.note("finalize")', "1 / 0"))
+    assert run(["-p", "-m", str(folder)]) == 3
+    error = capfd.readouterr().err
+    assert "no such class" in error
+    assert "division" not in error
+
+
+def test_the_first_answer_to_a_legacy_client_may_take_longer(make_run: Any, server: Any) -> None:
+    folder = make_run(LEGACY_DIARY.replace("AFTER_ANSWER", ""), request_timeout=60.0)
+    allowed = []
+    server.misbehave = lambda number, context: allowed.append(context.time_remaining())
+    assert run(["-l", "2", "-m", str(folder)]) == 0
+    first, second = allowed
+    assert first > 240 > 100 > second
 
 
 def test_earlier_code_may_use_tensorflows_functions_on_the_answer(server: Any, tensorflow: Any) -> None:

@@ -17,11 +17,12 @@ import pytest
 from experiments_manager.runs.folder import create_run
 from experiments_manager.runs.locking import lock
 from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
-from experiments_manager.serving import external, launch, model_folders
+from experiments_manager.serving import external, launch, messages, model_folders
 from experiments_manager.serving.errors import ServerStartError
-from experiments_manager.serving.launch import Engine, Service, check_ports, choose_engine, command
+from experiments_manager.serving.launch import Engine, Service, check_ports, choose_engine, command, write_config
 from experiments_manager.serving.model_folders import find_target, wait_for_version
 from experiments_manager.serving.serve import ServeOptions, announcement, example, serve, service_of
+from experiments_manager.serving.text_configs import parse_text_proto
 
 FAKE = Path(__file__).with_name("fake_tensorflow_model_server.py")
 
@@ -226,6 +227,33 @@ def test_all_engines_take_the_same_flags(models, on_path, tmp_path):
         *(str(program), "exec", "--nv", "--bind", f"{models}:/models/served:ro"),
         *("--bind", f"{tmp_path}/ssl:{tmp_path}/ssl:ro", "tf.sif", "tensorflow_model_server", *flags),
     ]
+
+
+def test_one_version_alone_is_served_by_all_engines_from_a_file_of_their_own_flag(models, on_path, tmp_path):
+    on_path("apptainer")
+    (tmp_path / "tf.sif").touch()
+    file = tmp_path / 'models "of mine".config'
+    service = Service(models, "digits", config_file=file)
+    for engine, base_path in (
+        (Engine.EMBEDDED, str(models)),
+        (Engine.TENSORFLOW_MODEL_SERVER, str(models)),
+        (Engine.APPTAINER, "/models/served"),
+    ):
+        write_config(file, engine, service, 7)
+        line = command(engine, service, tmp_path / "tf.sif")
+        assert f"--model_config_file={file}" in line
+        assert not [word for word in line if word.startswith(("--model_name", "--model_base_path"))]
+        assert (engine == Engine.APPTAINER) == (f"{file}:{file}:ro" in line)
+        [config] = parse_text_proto(file, messages.ModelServerConfig()).model_config_list.config
+        assert (config.name, config.base_path, config.model_platform) == ("digits", base_path, "tensorflow")
+        assert list(config.model_version_policy.specific.versions) == [7]
+
+
+def test_a_version_that_is_not_there_is_told_with_those_that_are(models, free_port):
+    (models / "12").mkdir()
+    options = ServeOptions(Engine.EMBEDDED, grpc_port=free_port(), rest_port=free_port(), model_version=8)
+    with pytest.raises(ServerStartError, match=r"There is no version 8 in .*digits. Expected 7, 12\."):
+        serve(models, options)
 
 
 def test_a_folder_that_cannot_be_mounted_is_told(on_path, tmp_path):

@@ -1,0 +1,131 @@
+"""The options of the legacy scripts: one table, from which the parser, its messages and the docs' checks follow."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any, NoReturn
+
+from experiments_manager.cli.errors import CommandLineError
+
+
+@dataclasses.dataclass(frozen=True)
+class LegacyOption:
+    """One option of the legacy command line that works.
+
+    Attributes:
+        flags: All its spellings.
+        dest: Where argparse puts it.
+        today: What it is in today's form.
+        begins: Whether its presence tells that a command line has the legacy form.
+        argparse_options: What else `add_argument` is given.
+    """
+
+    flags: tuple[str, ...]
+    dest: str
+    today: str
+    begins: bool = True
+    argparse_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+_SWITCH: dict[str, Any] = {"action": "store_true"}
+
+LEGACY_OPTIONS = (
+    LegacyOption(("-u", "--usersettings"), "usersettings", "train FILE"),
+    LegacyOption(("-m", "--model_dir"), "model_dir", "the run that a command is given"),
+    LegacyOption(("-r", "--restart_interrupted"), "restart_interrupted", "resume RUN", True, _SWITCH),
+    LegacyOption(("-pid", "--procID"), "procID", "--set procID=N"),
+    LegacyOption(("-s", "--start_server"), "start_server", "serve RUN", True, _SWITCH),
+    LegacyOption(
+        ("-psi", "--singularity_tf_server_container_path", "--tf_server_container_path"),
+        "singularity_tf_server_container_path",
+        "serve RUN --engine apptainer --image FILE",
+        True,
+        {"default": ""},
+    ),
+    LegacyOption(("-v", "--version"), "version", "serve RUN --model-version N", False, {"default": 0}),
+    LegacyOption(("-p", "--predict"), "predict", "predict RUN --count 1", True, _SWITCH),
+    LegacyOption(
+        ("-l", "--predict_stream"),
+        "predict_stream",
+        "predict RUN --count N",
+        True,
+        {"nargs": "?", "const": "-1", "default": 0},
+    ),
+    LegacyOption(("-c", "--commands"), "commands", "--help", True, _SWITCH),
+    LegacyOption(("-d", "--debug"), "debug", "--debug", False, _SWITCH),
+    LegacyOption(("-dist", "--distributed"), "distributed", "refused", True, _SWITCH),
+)
+"""The options of `experiments_manager.py` and of `start_model_serving.py`."""
+
+NO_DISTRIBUTION = (
+    "-dist (--distributed) has no meaning here: a run trains on one machine. Leave it away. Several GPUs of the machine "
+    "are the settings `gpus` (`used_gpu_IDs`) and `strategy` (`distribution_strategy`); a settings file that reads "
+    'hparams["distributed"] gets it by `"distributed": True` in its hparams.'
+)
+
+_NO_FEDERATION = (
+    "This version trains no federation, so {} has no meaning here. Leave it away to train one model alone: "
+    "experiments_manager --usersettings FILE, with enable_federated_learning = False in the file."
+)
+
+FEDERATED_OPTIONS = {
+    "-w": "--pretrainedmodelcheckpointpath",
+    "-rounds": "--num_rounds",
+    "-agr": "--agregation",
+    "-minCl": "--min_available_clients",
+    "-minFit": "--min_fit_clients",
+    "-minEval": "--min_eval_clients",
+    "-locEpoch": "--local_epochs",
+    "-sim": "--simulation",
+    "-log": "--log_dir",
+    "-layerSim": "--layer_similarity",
+    "-saveC": "--save_clients",
+    "-mulmt": "--multi_metric",
+}
+"""What the legacy script `start_federated_server.py` took besides; its one thing is not there yet."""
+
+_LONG_FLAGS = [flag for option in LEGACY_OPTIONS if option.begins for flag in option.flags if flag.startswith("--")]
+_SHORT_FLAGS = tuple(flag for option in LEGACY_OPTIONS if option.begins for flag in option.flags if len(flag) == 2)
+_FEDERATED = {flag for pair in FEDERATED_OPTIONS.items() for flag in pair}
+_ALSO_SHORT = ("-dist",)
+
+
+def tells_of_legacy(word: str) -> bool:
+    """Whether a word of a command line is a legacy option: whole, abbreviated, or with its value behind it."""
+    flag = word.partition("=")[0]
+    if flag in _FEDERATED:
+        return True
+    if flag.startswith("--"):
+        return len(flag) > 3 and any(long.startswith(flag) for long in _LONG_FLAGS)
+    return word.startswith((*_SHORT_FLAGS, *_ALSO_SHORT))
+
+
+def refuse_federation(words: list[str]) -> None:
+    """Refuses the options of the script that started a federation's server.
+
+    Raises:
+        CommandLineError: There is one.
+    """
+    found = [word for word in words if word.partition("=")[0] in _FEDERATED]
+    if found:
+        raise CommandLineError(_NO_FEDERATION.format(found[0].partition("=")[0]))
+
+
+class LegacyParser(argparse.ArgumentParser):
+    """Raises instead of ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what argparse would print."""
+        raise CommandLineError(
+            f"{message[0].upper()}{message[1:]}. `experiments_manager --help` lists today's commands; the page "
+            "docs/from-deeplearningtools.md has all legacy options."
+        )
+
+
+def legacy_parser() -> argparse.ArgumentParser:
+    """Makes the parser; like the legacy one it takes long options by their beginnings, too."""
+    parser = LegacyParser(prog="experiments_manager", add_help=False)
+    for option in LEGACY_OPTIONS:
+        parser.add_argument(*option.flags, dest=option.dest, help=option.today, **option.argparse_options)
+    return parser
