@@ -11,15 +11,18 @@ and more.
 
 import argparse
 import configparser
+import json
 import os
 import shlex
 import shutil
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 BINARY = "tensorflow_model_server"
 SETUP_FILE = "model_serving_setup.ini"
+INSIDE = "/models/served"  # what the folder of versions is called in a container
 EXAMPLES = """examples:
   with tensorflow_model_server on the path:
     python3 tools/start_model_serving.py --model_dir=experiments/my_run
@@ -53,7 +56,16 @@ def parse(arguments):
     )
     parser.add_argument("-m", "--model_dir", type=Path, help="the run folder, or a folder of versions")
     parser.add_argument(
-        "-psi", "--singularity_tf_server_container_path", metavar="IMAGE", default="", help="Apptainer image to start"
+        "-psi",
+        "--tf_server_container_path",
+        "--singularity_tf_server_container_path",
+        dest="image",
+        metavar="IMAGE",
+        default="",
+        help="Apptainer image to start",
+    )
+    parser.add_argument(
+        "-v", "--version", metavar="N", default="0", help="serve this version alone; 0 for the newest, and what comes"
     )
     parser.add_argument("-p", "--port", help="port for gRPC, instead of the one in model_serving_setup.ini")
     parser.add_argument("-r", "--rest_port", help="port for REST, likewise; 0 for none")
@@ -133,17 +145,54 @@ def server_command(base, setup, given):
     check_port(port, "--port")
     if rest_port:
         check_port(rest_port, "--rest_port")
-    image = given.singularity_tf_server_container_path
-    prefix, inside = container_prefix(image, base) if image else ([], base)
+    version = read_version(given.version, base)
+    image = given.image
+    inside = INSIDE if image else base
     if not image and not shutil.which(BINARY):
         raise Problem(NO_BINARY)
-    flags = [f"--port={port}", f"--rest_api_port={rest_port}", f"--model_name={name}", f"--model_base_path={inside}"]
-    return [*prefix, BINARY, *flags]
+    model, files = [f"--model_name={name}", f"--model_base_path={inside}"], []
+    prefix = container_prefix(image, base) if image else []
+    if version:
+        files = [write_config(name, inside, version)]
+        model = [f"--model_config_file={files[0]}"]
+    if image:
+        prefix += [*(part for file in files for part in ("--bind", f"{file}:{file}:ro")), image_file(image)]
+    return [*prefix, BINARY, f"--port={port}", f"--rest_api_port={rest_port}", *model]
+
+
+def read_version(text, base):
+    """Gives the one version that is asked for; 0 for none in particular."""
+    there = versions_in(base)
+    if not is_number(text) or (int(text) and int(text) not in there):
+        listed = ", ".join(map(str, there))
+        raise Problem(
+            f"There is no version {text} in {base}. Expected {listed}, or 0 for the newest. Change --version."
+        )
+    return int(text)
+
+
+def write_config(name, base, version):
+    """Writes a configuration of one version alone, and leaves it where the server will look for it."""
+    lines = (
+        f"    name: {json.dumps(name)}",
+        f"    base_path: {json.dumps(str(base), ensure_ascii=False)}",
+        '    model_platform: "tensorflow"',
+        f"    model_version_policy {{ specific {{ versions: {version} }} }}",
+    )
+    descriptor, file = tempfile.mkstemp(prefix="model_server_", suffix=".config")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        print("model_config_list {", "  config {", *lines, "  }", "}", sep="\n", file=stream)
+    return file
+
+
+def image_file(image):
+    """Gives the image as Apptainer is to be told of it."""
+    return str(Path(image).expanduser())
 
 
 def container_prefix(image, base):
-    """Gives the beginning of a command that runs in the image, and the folder of versions as it is called there."""
-    if not Path(image).expanduser().exists():
+    """Gives the beginning of a command that runs in an image, up to the image, with the folder of versions mounted."""
+    if not Path(image_file(image)).exists():
         raise Problem(
             f"There is no image {image}. Make one: apptainer build {shlex.quote(image)} docker://tensorflow/serving"
         )
@@ -153,8 +202,7 @@ def container_prefix(image, base):
     if set(str(base)) & set(":,"):
         raise Problem(f"{base} has `:` or `,` in its name, which cannot be mounted in a container. Rename the folder.")
     gpu = ["--nv"] if Path("/proc/driver/nvidia/version").exists() else []
-    inside = "/models/served"
-    return [program, "exec", *gpu, "--bind", f"{base}:{inside}:ro", str(Path(image).expanduser())], inside
+    return [program, "exec", *gpu, "--bind", f"{base}:{INSIDE}:ro"]
 
 
 def main(arguments=None):
@@ -169,7 +217,10 @@ def main(arguments=None):
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 2
-    print(f"Serving version {versions_in(base)[-1]} of {base}, and what training will add there.")
+    if int(given.version):
+        print(f"Serving version {int(given.version)} of {base}, and no other.")
+    else:
+        print(f"Serving version {versions_in(base)[-1]} of {base}, and what training will add there.")
     print(f"TensorFlow Serving listens on every network interface of this machine. {shlex.join(command)}", flush=True)
     os.execvp(command[0], command)  # signals and the exit code are the server's own from here on
     return 0

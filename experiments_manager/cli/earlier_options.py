@@ -59,7 +59,7 @@ LEGACY_OPTIONS = (
 """The options of `experiments_manager.py` and of `start_model_serving.py`."""
 
 NO_DISTRIBUTION = (
-    "-dist (--distributed) has no meaning here: a run trains on one machine. Leave it away. Several GPUs of the machine "
+    "-dist (--distributed) has no meaning here: a run trains on one machine. Leave it away. Several of its GPUs "
     "are the settings `gpus` (`used_gpu_IDs`) and `strategy` (`distribution_strategy`); a settings file that reads "
     'hparams["distributed"] gets it by `"distributed": True` in its hparams.'
 )

@@ -91,7 +91,7 @@ class _Calls:
             self._run("close", self._instance.close)
 
     def earlier_requests(self) -> Iterator[Any]:
-        """Asks for sample 1, 2, … until the client raises `StopIteration`, be it here or on an answer, or gives none."""
+        """Asks for sample 1, 2, … until the client raises `StopIteration`, here or on an answer, or gives none."""
         for index in itertools.count(1):
             if self._has_enough:
                 return

@@ -98,7 +98,7 @@ def test_todays_command_line_is_left_alone(todays, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([*"-u a.py -r".split()], "does not say which run to go on with. Expected --model_dir DIR"),
+        (["-u", "a.py", "-r"], "does not say which run to go on with. Expected --model_dir DIR"),
         (["-u", "a.py", "-dist"], "a run trains on one machine.*the settings `gpus`"),
         (["-u", "a.py", "--distributed"], "Leave it away"),
         (["-u", "a.py", "-sim", "-rounds", "5"], "trains no federation, so -sim has no meaning here"),

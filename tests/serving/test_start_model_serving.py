@@ -76,7 +76,10 @@ def test_it_starts_the_binary_with_what_the_run_folder_says(start, run_dir, port
     ]
 
 
-@pytest.mark.parametrize("form", [["-psi={}"], ["-psi", "{}"], ["--singularity_tf_server_container_path={}"]])
+@pytest.mark.parametrize(
+    "form",
+    [["-psi={}"], ["-psi", "{}"], ["--tf_server_container_path={}"], ["--singularity_tf_server_container_path={}"]],
+)
 @pytest.mark.parametrize("program", ["apptainer", "singularity"])
 def test_it_starts_a_container_with_the_image(start, run_dir, tmp_path, form, program):
     image = tmp_path / "tf_server.sif"
@@ -87,6 +90,31 @@ def test_it_starts_a_container_with_the_image(start, run_dir, tmp_path, form, pr
     assert (Path(name).name, word) == (program, "exec")
     assert rest[:4] == ["--bind", f"{run_dir}/exported_models:/models/served:ro", str(image), "tensorflow_model_server"]
     assert "--model_base_path=/models/served" in rest
+
+
+@pytest.mark.parametrize("form", [["-v", "12"], ["--version=12"]])
+@pytest.mark.parametrize("program", ["tensorflow_model_server", "apptainer"])
+def test_one_version_alone_is_served(start, run_dir, tmp_path, form, program):
+    image = tmp_path / "tf_server.sif"
+    image.touch()
+    (run_dir / "exported_models" / "13").mkdir()
+    container = ["-psi", image] if program == "apptainer" else []
+    line = started(start(f"--model_dir={run_dir}", *form, *container, path=[program]))
+    [config] = [word.partition("=")[2] for word in line if word.startswith("--model_config_file=")]
+    text = Path(config).read_text()
+    Path(config).unlink()
+    base_path = "/models/served" if container else f"{run_dir}/exported_models"
+    assert f'base_path: "{base_path}"' in text
+    assert 'name: "mysettings_line"' in text
+    assert "model_version_policy { specific { versions: 12 } }" in text
+    assert (f"{config}:{config}:ro" in line) == bool(container)
+
+
+@pytest.mark.parametrize("version", ["13", "newest", "-1"])
+def test_a_version_that_is_not_there_is_told(start, run_dir, version):
+    done = start(f"--model_dir={run_dir}", f"--version={version}")
+    assert done.returncode == 2
+    assert f"There is no version {version} in {run_dir}/exported_models. Expected 12, or 0" in done.stderr
 
 
 def test_ports_and_further_flags_are_handed_on(start, run_dir):
