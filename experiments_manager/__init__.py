@@ -14,9 +14,10 @@ The verbs of the command line, for notebooks and scripts:
     em.report("experiments")                     # one HTML page about all runs
     em.Client.for_run(result.run_dir).predict({"x": x})     # asks the server of its model
 
-`em.load_settings` and `em.check` load a settings module without training. Each verb says in its own help what it takes,
-gives and raises. They are imported when they are first used, so that importing the package costs next to nothing; in
-particular it does not import TensorFlow.
+`em.load_settings` and `em.check` load a settings module without training. `em.run`, `em.loadExperimentsSettings`,
+`em.get_commands` and `em.get_default_args` are those of DeepLearningTools, for scripts that were written for it. Each
+verb says in its own help what it takes, gives and raises. They are imported when they are first used, so that importing
+the package costs next to nothing; in particular it does not import TensorFlow.
 """
 
 from __future__ import annotations
@@ -31,12 +32,16 @@ __all__ = [
     "check",
     "compare_runs",
     "evaluate",
+    "get_commands",
+    "get_default_args",
     "list_runs",
+    "loadExperimentsSettings",
     "load_run",
     "load_settings",
     "plot_runs",
     "report",
     "resume",
+    "run",
     "serve",
     "train",
 ]
@@ -55,17 +60,36 @@ if TYPE_CHECKING:
         serve,
         train,
     )
+    from experiments_manager.cli.earlier_run import get_commands, get_default_args, loadExperimentsSettings, run
     from experiments_manager.serving.client import Client
 
 
-_ELSEWHERE = {"Client": "experiments_manager.serving.client"}
-"""Names that do not come from `api`, which needs more packages than a client has to have."""
+_LEGACY = "experiments_manager.cli.earlier_run"
+_ELSEWHERE = {
+    "Client": "experiments_manager.serving.client",
+    "run": _LEGACY,
+    "loadExperimentsSettings": _LEGACY,
+    "get_commands": _LEGACY,
+    "get_default_args": _LEGACY,
+}
+"""Names that do not come from `api`: it needs more packages than a client has to have."""
+
+_GONE = {
+    "build_run_training_session": "Use `run` or `train`.",
+    "run_experiment": "Use `run` or `train`.",
+    "do_inference": "Use `Client`, or the command `experiments_manager predict RUN`.",
+    "loadModel_def_file": 'Use `load_settings(FILE).call("model")`.',
+    "define_callbacks": "The engine has its own; yours are the hook `callbacks` (`addon_callbacks`).",
+    "insert_additionnal_hparams": "Use `load_settings(FILE, hparams={…})`; no file is written.",
+}
+"""Names that scripts of the framework before this one may look for, and what to use instead."""
 
 
 def __getattr__(name: str) -> Any:
     """Imports a verb when it is first asked for (PEP 562)."""
     if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        text = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(f"{text}. {_GONE[name]}" if name in _GONE else text)
     verb = getattr(importlib.import_module(_ELSEWHERE.get(name, "experiments_manager.api")), name)
     globals()[name] = verb
     return verb

@@ -64,10 +64,14 @@ NO_DISTRIBUTION = (
     'hparams["distributed"] gets it by `"distributed": True` in its hparams.'
 )
 
-_NO_FEDERATION = (
-    "This version trains no federation, so {} has no meaning here. Leave it away to train one model alone: "
-    "experiments_manager --usersettings FILE, with enable_federated_learning = False in the file."
-)
+
+def no_federation(name: str) -> str:
+    """Says why an option of a federation's server or clients is refused, and what to do."""
+    return (
+        f"This version trains no federation, so {name} has no meaning here. Leave it away to train one model alone: "
+        "experiments_manager --usersettings FILE, with enable_federated_learning = False in the file."
+    )
+
 
 FEDERATED_OPTIONS = {
     "-w": "--pretrainedmodelcheckpointpath",
@@ -109,7 +113,7 @@ def refuse_federation(words: list[str]) -> None:
     """
     found = [word for word in words if word.partition("=")[0] in _FEDERATED]
     if found:
-        raise CommandLineError(_NO_FEDERATION.format(found[0].partition("=")[0]))
+        raise CommandLineError(no_federation(found[0].partition("=")[0]))
 
 
 class LegacyParser(argparse.ArgumentParser):

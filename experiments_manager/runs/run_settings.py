@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments_manager.runs.run import Run
 from experiments_manager.settings import Settings, load_settings
+from experiments_manager.settings.overrides import HPARAMS
 
 
 def load_run_settings(run: Run, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Settings:
@@ -20,7 +21,15 @@ def load_run_settings(run: Run, overrides: Mapping[str, Any] | Sequence[str] = (
         RunError: The run never started, or its manifest cannot be read.
         SettingsError: The settings cannot be used.
     """
-    merged = dict(run.manifest.get("overrides") or {})
+    place = {"model_file_search": run.settings_dir}
+    known = dict(run.manifest.get("overrides") or {})
+    merged = known
     if overrides:  # loaded once more for their types
-        merged |= load_settings(run.settings_file, overrides, model_file_search=run.settings_dir).overrides
-    return load_settings(run.settings_file, merged, model_file_search=run.settings_dir)
+        merged = known | load_settings(run.settings_file, overrides, hparams=_entries(known), **place).overrides
+    values = {name: value for name, value in merged.items() if not name.startswith(HPARAMS)}
+    return load_settings(run.settings_file, values, hparams=_entries(merged), **place)
+
+
+def _entries(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of `hparams` among overrides: the run began with them, so their keys and types are right."""
+    return {name.removeprefix(HPARAMS): value for name, value in overrides.items() if name.startswith(HPARAMS)}

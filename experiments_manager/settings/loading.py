@@ -13,7 +13,7 @@ from experiments_manager.settings.hook import Hook, make_hook
 from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS
 from experiments_manager.settings.local_modules import LocalModules
 from experiments_manager.settings.namespace import Namespace
-from experiments_manager.settings.overrides import HPARAMS, Override, late_overrides, read_overrides
+from experiments_manager.settings.overrides import HPARAMS, Override, add_updates, late_overrides, read_overrides
 from experiments_manager.settings.paths import find_model_file
 from experiments_manager.settings.problems import Problem, SettingsError
 from experiments_manager.settings.reading import Reader
@@ -32,6 +32,7 @@ def load_settings(
     path: str | Path,
     overrides: Mapping[str, Any] | Sequence[str] = (),
     *,
+    hparams: Mapping[str, Any] | None = None,
     model_file_search: str | Path | None = None,
 ) -> Settings:
     """Loads a settings module and its model file.
@@ -41,6 +42,8 @@ def load_settings(
         overrides: Values that take the place of those in the file, at their assignment: a mapping, or texts
             `NAME=VALUE` whose type follows from the value overridden. `hparams.KEY`, or `KEY` alone where no setting is
             called so, reaches into `hparams`.
+        hparams: Entries that update the module's `hparams` where it assigns them: unlike overrides they may have new
+            keys and other types than the entries that they replace. Where an override has the same name, it counts.
         model_file_search: A folder that the model file is looked for in, and outside of which no module of the user's
             is read; for a run folder, its `settings/`.
 
@@ -54,6 +57,7 @@ def load_settings(
     source = read_source(Path(path).absolute())
     search = Path(model_file_search).absolute() if model_file_search else None
     table, problems = read_overrides(overrides)
+    add_updates(table, hparams or {})
     found = _check_source(source, table, search)
     if found:
         raise SettingsError([*problems, *found])

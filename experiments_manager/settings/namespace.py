@@ -95,8 +95,8 @@ class Namespace(MutableMapping[str, Any]):
             return hparams
         pinned = PinnedDict(self._entry_value, entries)
         pinned.update(hparams)
-        for key in ADDED_BY_LAUNCHERS:
-            if key in entries and key not in pinned:
+        for key, override in entries.items():
+            if (override.is_update or key in ADDED_BY_LAUNCHERS) and key not in pinned:
                 pinned[key] = None
         return pinned
 

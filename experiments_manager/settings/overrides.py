@@ -38,12 +38,14 @@ class Override:
         given_name: The name as it was given.
         value: The value as it was given; a text where it comes from a command line.
         is_text: Whether it comes from a command line, so that its type must still be found.
+        is_update: Whether it updates `hparams` as `dict.update` does: the key may be new, and the type another.
     """
 
     name: str
     given_name: str
     value: Any
     is_text: bool
+    is_update: bool = False
 
 
 def read_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> tuple[dict[str, Override], list[Problem]]:
@@ -65,6 +67,18 @@ def read_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> tuple[dict[s
         name = _todays_name(given)
         table[name] = Override(name, given, value, is_text)
     return table, problems
+
+
+def add_updates(table: dict[str, Override], hparams: Mapping[str, Any]) -> None:
+    """Adds overrides that update `hparams`, whatever is in it, to a table of overrides, which count for more.
+
+    Args:
+        table: Overrides by today's name.
+        hparams: Values by key, without `hparams.` before it.
+    """
+    for key, value in hparams.items():
+        name = HPARAMS + key
+        table.setdefault(name, Override(name, name, value, is_text=False)).is_update = True
 
 
 _NO_VALUE = object()
@@ -164,6 +178,8 @@ def like(override: Override, current: Any) -> Any:
         literal = _literal(value.strip()) if override.is_text else value
         return value if literal is _NO_VALUE else literal
     converted = _CONVERTERS.get(type(current), _any_value)(value, current)
+    if converted is _NO_VALUE and override.is_update:
+        return value
     if converted is _NO_VALUE:
         raise UnsuitableValueError(
             f"the value does not fit. Expected {type(current).__name__} as {shown(current)}, got {shown(value)}."
