@@ -1,7 +1,6 @@
 """`experiments_manager.run` and what else scripts for the framework before this one call."""
 
 import argparse
-import os
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from experiments_manager.settings import SettingsError
 HPARAMS = """
         hparams = {"rate": 0.05, "width": 4, "shape": (2, 3)}
         learning_rate = hparams["rate"]
-        export = True
+        figures = tensorboard = False
 """
 
 
@@ -34,8 +33,8 @@ def manifest(result):
 
 
 def test_a_run_gives_loss_model_folder_and_steps(file):
-    flags = em.get_default_args()
-    flags.usersettings = str(file)
+    file.write_text(file.read_text() + "export = True\n")
+    flags = em.get_commands().parse_args(["-u", str(file), "--procID", "7"])
     result = em.run(flags)
     run = em.load_run(result["sessionFolder"])
     assert result == {
@@ -45,6 +44,7 @@ def test_a_run_gives_loss_model_folder_and_steps(file):
         "global_step": 10,
     }
     assert run.manifest["state"] == "finished"
+    assert run.manifest["hparams"]["procID"] == "7"
 
 
 def test_hparams_update_those_of_the_file_whatever_they_were(file):
@@ -55,11 +55,11 @@ def test_hparams_update_those_of_the_file_whatever_they_were(file):
     assert all(text in Path(result["sessionFolder"]).name for text in ("rate0.5", "width8.0", "addednew"))
     settings = load_run_settings(em.load_run(result["sessionFolder"]))
     assert settings.hparams == hparams | {"shape": (1,)}
-    assert settings.call("learning_rate") if settings.is_function("learning_rate") else settings.learning_rate == 0.5
+    assert settings.resolve("learning_rate") == 0.5
     assert file.read_text().count("hparams = ") == 1
 
 
-def test_what_was_added_to_hparams_is_there_after_a_resume_and_can_be_overridden(file):
+def test_what_was_added_to_hparams_is_there_after_a_resume_and_in_the_settings_of_the_run(file):
     result = em.run(file, {"added": 1})
     flags = argparse.Namespace(model_dir=result["sessionFolder"])
     again = em.run(flags, external_hparams={"added": 2})
@@ -68,25 +68,26 @@ def test_what_was_added_to_hparams_is_there_after_a_resume_and_can_be_overridden
     with pytest.raises(SettingsError, match="there is no key of `hparams` of this name"):
         em.run(flags, external_hparams={"another": 2})
 
+    file.write_text("raise RuntimeError('not read')")
+    run_dir = Path(result["sessionFolder"])
+    for arguments in (
+        {"filename": None, "restart_from_sessionFolder": run_dir},
+        {"filename": run_dir / "experiment_settings.py", "isServingModel": True},
+    ):
+        settings, folder = em.loadExperimentsSettings(**arguments)
+        assert settings.hparams["added"] == 2
+        assert folder == str(run_dir)
 
-def test_a_file_without_hparams_gets_them(settings_file, tmp_path, monkeypatch, tensorflow):
-    monkeypatch.chdir(tmp_path)
-    assert manifest(em.run(settings_file(), {"added": 1}))["hparams"] == {"added": 1}
 
-
-def test_the_process_id_is_among_the_hparams(file):
-    flags = em.get_commands().parse_args(["-u", str(file), "--procID", "7"])
-    assert manifest(em.run(flags))["hparams"]["procID"] == "7"
+def test_a_file_without_hparams_gets_them(settings_file):
+    settings = em.load_settings(settings_file(), hparams={"added": 1})
+    assert settings.hparams == {"added": 1}
 
 
 def test_a_session_folder_takes_numbered_runs(file, tmp_path):
-    folders = [
-        em.run(file, external_hparams={"session_folder": str(tmp_path / "mine"), "session_number": number})[
-            "sessionFolder"
-        ]
-        for number in (0, 3)
-    ]
-    assert folders == [str(tmp_path / "mine" / "expe_0"), str(tmp_path / "mine" / "expe_3")]
+    result = em.run(file, external_hparams={"session_folder": str(tmp_path / "mine"), "session_number": 3})
+    assert result["sessionFolder"] == str(tmp_path / "mine" / "expe_3")
+    assert "session_folder" not in manifest(result)["hparams"]
 
 
 def test_an_interruption_ends_a_loop_of_runs(settings_file, tmp_path, monkeypatch, tensorflow):
@@ -150,18 +151,6 @@ def test_settings_are_loaded_with_the_folder_that_a_run_would_have(file, tmp_pat
     assert (settings.nbEpoch, settings.batch_size) == (2, 8)
     assert folder.startswith("experiments/curve_rate0.05_width4_shape2-3_")
     assert not Path(folder).exists()
-
-
-def test_settings_of_a_run_are_loaded_from_its_own_copy(file):
-    result = em.run(file, {"rate": 0.25})
-    file.write_text("raise RuntimeError('not read')")
-    for arguments in (
-        {"filename": None, "restart_from_sessionFolder": result["sessionFolder"]},
-        {"filename": os.path.join(result["sessionFolder"], "experiment_settings.py"), "isServingModel": True},  # noqa: PTH118
-    ):
-        settings, folder = em.loadExperimentsSettings(**arguments)
-        assert settings.hparams["rate"] == 0.25
-        assert folder == result["sessionFolder"]
 
 
 def test_a_function_that_is_gone_names_what_to_use():
