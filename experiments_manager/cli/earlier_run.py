@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from experiments_manager.settings import Settings
     from experiments_manager.training.outcome import RunResult
 
-LEGACY_SETTINGS_COPY = "experiment_settings.py"
-"""What the copy of the settings in a run folder was called."""
-
 
 def get_commands() -> argparse.ArgumentParser:
     """Gives the parser of the legacy command line."""
@@ -162,11 +159,12 @@ def loadExperimentsSettings(  # noqa: N802  (its legacy name)
         SettingsError: The settings cannot be used; all problems are named.
         RunError: There is no run in that folder.
     """
+    from experiments_manager.runs.folder import LEGACY_SETTINGS
     from experiments_manager.runs.naming import run_name
     from experiments_manager.runs.run_settings import load_run_settings
 
     folder = restart_from_sessionFolder
-    if folder is None and Path(filename).name == LEGACY_SETTINGS_COPY and not Path(filename).exists():
+    if folder is None and Path(filename).name == LEGACY_SETTINGS and not Path(filename).exists():
         folder = Path(filename).parent
     if folder is not None:
         run = api.load_run(folder)

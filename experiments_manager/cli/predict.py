@@ -210,7 +210,7 @@ class _Plan:
             handler(request, outputs)
 
     def _settings(self) -> Settings:
-        if not self._target.run:
+        if not self._target.has_settings:
             raise CommandLineError(
                 "There is no run whose data could be sent. Expected --from PATH, or a run folder whose settings have a "
                 "`client` or validation data."
@@ -218,8 +218,11 @@ class _Plan:
         from experiments_manager.cli.engine import start_engine
         from experiments_manager.runs import open_run
         from experiments_manager.runs.run_settings import load_run_settings
+        from experiments_manager.settings import load_settings
 
         start_engine(debug=self._debug)
+        if file := self._target.legacy_settings:
+            return load_settings(file, model_file_search=self._target.path)
         return load_run_settings(open_run(self._target.path))
 
     def _enter_folder(self, settings: Settings) -> None:
@@ -281,7 +284,7 @@ class _Plan:
 
     def _default_folder(self) -> Path:
         time = datetime.datetime.now().strftime("%Y-%m-%d--%H-%M-%S")
-        return (self._target.path if self._target.run else self._started_in) / f"predictions_{time}"
+        return (self._target.path if self._target.has_settings else self._started_in) / f"predictions_{time}"
 
 
 def _target(run: Path | None, address: str | None, model_name: str | None) -> Target:

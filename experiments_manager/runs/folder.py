@@ -7,6 +7,7 @@ import datetime
 import difflib
 import errno
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from experiments_manager.runs.jsonable import to_jsonable
 from experiments_manager.runs.manifest import first_manifest, read_manifest
 from experiments_manager.runs.run import MANIFEST, Run
 
+LEGACY_SETTINGS = "experiment_settings.py"
+"""What the copy of the settings is called in a run folder of the framework before this one."""
 _LEFT_BY_A_KILLED_PROCESS = 3600.0  # seconds after which a folder in the making is taken for abandoned
 
 
@@ -108,6 +111,12 @@ def open_run(path: Path | str) -> Run:
         if (folder / MANIFEST).is_file():
             read_manifest(folder / MANIFEST)
             return Run(folder)
+    if (place / LEGACY_SETTINGS).is_file():
+        raise RunError(
+            f"{given} is a run of DeepLearningTools: it has no {MANIFEST}. No checkpoints of DeepLearningTools can be "
+            "resumed or evaluated. Its models can be served and asked by `experiments_manager serve` and `predict`. To "
+            f"train anew: experiments_manager train {shlex.quote(str(place / LEGACY_SETTINGS))}"
+        )
     raise RunError(f"{given} is no run folder: it has no {MANIFEST}. {_runs_below(place)}")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from experiments_manager.runs import Run, RunError, open_run
 from experiments_manager.runs.locking import LOCK_FILE, is_held
-from experiments_manager.runs.serving_setup import ServingSetup, read_serving_setup
+from experiments_manager.runs.serving_setup import SETUP_FILE, ServingSetup, read_serving_setup
 from experiments_manager.serving.errors import ServerStartError
 from experiments_manager.serving.versions import list_versions
 
@@ -56,6 +56,9 @@ def find_target(path: Path | str, model_name: str | None = None) -> Target:
         setup = read_serving_setup(run.path) or _setup_to_come(run)
         base_path = run.path / setup.model_base_path if setup else run.exports_dir
         return Target(base_path, model_name or _name_of(run, setup), run, setup)
+    if folder := _legacy_run_of(place):
+        setup = read_serving_setup(folder)
+        return Target(folder / setup.model_base_path, model_name or setup.model_name, None, setup)
     if (place / "saved_model.pb").is_file():
         raise ServerStartError(
             f"{given} is a SavedModel itself. Expected a folder of versions: folders with numbers for names, each a "
@@ -72,6 +75,12 @@ def _run_of(place: Path) -> Run | None:
         if (folder / "run.json").is_file() and (place == folder or folder / "exported_models" in (place, place.parent)):
             return open_run(folder)
     return None
+
+
+def _legacy_run_of(place: Path) -> Path | None:
+    """The folder of a run of the legacy framework whose folder, or whose folder of versions, this is."""
+    folder = place.parent if place.name == "exported_models" else place
+    return folder if (folder / SETUP_FILE).is_file() and versions_in(folder / "exported_models") else None
 
 
 def _setup_to_come(run: Run) -> ServingSetup | None:

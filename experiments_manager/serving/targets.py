@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.runs.folder import LEGACY_SETTINGS
 from experiments_manager.serving import model_folders
 
 _FROM_SETTINGS = {"timeout": "request_timeout", "patience": "wait_for_server", "max_message_bytes": "max_message_bytes"}
@@ -24,6 +25,7 @@ class Target:
         timeout: The setting `request_timeout`, in seconds.
         patience: The setting `wait_for_server`, in seconds.
         max_message_bytes: The setting of that name.
+        legacy_settings: The settings file in a run folder of the legacy framework, whose path `path` is then.
     """
 
     path: Path
@@ -33,11 +35,17 @@ class Target:
     timeout: float = 10.0
     patience: float = 60.0
     max_message_bytes: int = 512 * 2**20
+    legacy_settings: Path | None = None
+
+    @property
+    def has_settings(self) -> bool:
+        """Whether `path` is a folder of a run, whose settings say what to ask."""
+        return self.run or self.legacy_settings is not None
 
     def client_options(self) -> dict[str, Any]:
         """What `Client` takes."""
         options = dataclasses.asdict(self)
-        del options["path"], options["run"]
+        del options["path"], options["run"], options["legacy_settings"]
         return options
 
 
@@ -54,6 +62,9 @@ def find_target(path: Path | str) -> Target:
     found = model_folders.find_target(path)
     host, port = (found.setup.host, found.setup.port) if found.setup else (_DEFAULT_HOST, _DEFAULT_PORT)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if found.run is None and (found.base_path.parent / LEGACY_SETTINGS).is_file():
+        folder = found.base_path.parent
+        return Target(folder, False, address, found.model_name, legacy_settings=folder / LEGACY_SETTINGS)
     if found.run is None:
         return Target(found.base_path, False, address, found.model_name)
     settings = found.run.manifest.get("settings") or {}

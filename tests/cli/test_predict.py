@@ -214,6 +214,24 @@ def test_what_a_legacy_client_writes_is_never_overwritten(make_run: Any, tmp_pat
     assert Path.cwd() == before
 
 
+def test_a_run_that_the_legacy_framework_trained_is_asked_by_its_own_client(
+    tmp_path: Path, server: Any, capfd: Any
+) -> None:
+    folder = tmp_path / "old" / "expe_0"
+    (folder / "exported_models" / "1").mkdir(parents=True)
+    source = SETTINGS.replace("def model()", "def unused()") + LEGACY_DIARY.replace("AFTER_ANSWER", "")
+    (folder / "experiment_settings.py").write_text(source + "\nmodel_file = 'somewhere/model_double.py'\n")
+    (folder / "model_double.py").write_text("def model(usersettings):\n    return None\n")
+    host, port = server.address.split(":")
+    setup = f"[SERVER]\nhost = {host}\nport = {port}\nmodel_name = double\n"
+    (folder / "model_serving_setup.ini").write_text(setup)
+    assert run(["-l", "2", "-m", str(folder)]) == 0, capfd.readouterr().err
+    assert diary_of(folder)[-1] == "finalize"
+
+    assert run(["-r", "-m", str(folder)]) == 2
+    assert "checkpoints of DeepLearningTools" in capfd.readouterr().err
+
+
 def test_a_legacy_client_that_writes_nothing_leaves_no_folder(make_run: Any, tmp_path: Path) -> None:
     folder = make_run(EARLIER_CLIENT)
     assert run(["-p", "-m", str(folder)]) == 0

@@ -85,6 +85,17 @@ def test_a_run_that_has_just_begun_is_found_by_its_settings(run):
     assert target.base_path == run.exports_dir
 
 
+def test_a_run_of_the_legacy_framework_is_served_as_its_setup_file_says(tmp_path):
+    folder = tmp_path / "my_test_2023-03-26--20:07:36" / "expe_0"
+    (folder / "exported_models" / "1").mkdir(parents=True)
+    (folder / "exported_models" / "modelserving.signatures").touch()
+    (folder / "model_serving_setup.ini").write_text("[SERVER]\nhost = robot\nport = 9100\nmodel_name = model_cnn\n")
+    for path in (folder, folder / "exported_models"):
+        target = find_target(path)
+        assert (target.base_path, target.model_name, target.run) == (folder / "exported_models", "model_cnn", None)
+        assert (target.setup.host, target.setup.port) == ("robot", 9100)
+
+
 def test_a_run_that_was_moved_is_served_from_where_it_stands_now(run, tmp_path):
     (run.exports_dir / "20").mkdir(parents=True)
     write_serving_setup(run.path, ServingSetup("localhost", 9100, 9101, "m"))
