@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from experiments_manager.cli.earlier_options import (
     LEGACY_OPTIONS,
@@ -85,7 +86,7 @@ def _serve(given: argparse.Namespace) -> list[str]:
         raise CommandLineError("--start_server does not say what to serve. Expected --model_dir DIR with it. Add it.")
     image = given.singularity_tf_server_container_path
     engine = ["--engine", "apptainer", "--image", image] if image else []
-    return ["serve", given.model_dir, *engine, *_version(given)]
+    return ["serve", run_of(given.model_dir), *engine, *_version(given)]
 
 
 def _predict(given: argparse.Namespace, number: int) -> list[str]:
@@ -93,7 +94,7 @@ def _predict(given: argparse.Namespace, number: int) -> list[str]:
     if not given.model_dir:
         raise CommandLineError("--predict does not say which model to ask. Expected --model_dir DIR with it. Add it.")
     amount = ["--stream"] if number < 0 else ["--count", str(max(number, 1))]
-    return ["predict", given.model_dir, *amount, *_version(given)]
+    return ["predict", run_of(given.model_dir), *amount, *_version(given)]
 
 
 def _train(given: argparse.Namespace) -> list[str]:
@@ -104,7 +105,7 @@ def _train(given: argparse.Namespace) -> list[str]:
             "-v (--version) says which version to serve. Expected it beside --start_server. Leave it away to train."
         )
     if given.model_dir:
-        return ["resume", given.model_dir, *process]
+        return ["resume", run_of(given.model_dir), *process]
     if given.restart_interrupted:
         raise CommandLineError(
             "--restart_interrupted does not say which run to go on with. Expected --model_dir DIR with it. Add it, or "
@@ -116,6 +117,13 @@ def _train(given: argparse.Namespace) -> list[str]:
         "This command line says too little. Expected --usersettings=FILE to train, or --model_dir DIR "
         "--restart_interrupted to go on with a run. `experiments_manager --help` lists today's commands."
     )
+
+
+def run_of(folder: str) -> str:
+    """The run folder; legacy command lines named the folder `expe_0` in it, where all the rest was."""
+    path = Path(folder)
+    is_session = path.name.startswith("expe_") and not (path / "run.json").exists()
+    return str(path.parent) if is_session and (path.parent / "run.json").exists() else folder
 
 
 def _version(given: argparse.Namespace) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments_manager import api
-from experiments_manager.cli.earlier import todays_form
+from experiments_manager.cli.earlier import run_of, todays_form
 from experiments_manager.cli.earlier_options import legacy_parser, no_federation
 from experiments_manager.cli.errors import CommandLineError, warn
 
@@ -81,9 +81,8 @@ def _flags(given: argparse.Namespace | Path | str | None, settings_file: Path | 
             setattr(flags, name, getattr(given, name, getattr(flags, name)))
     if settings_file is not None:
         flags.usersettings = settings_file
-    for name in ("usersettings", "model_dir"):
-        if getattr(flags, name) is not None:
-            setattr(flags, name, str(getattr(flags, name)))
+    flags.usersettings = flags.usersettings and str(flags.usersettings)
+    flags.model_dir = flags.model_dir and run_of(str(flags.model_dir))
     return flags
 
 

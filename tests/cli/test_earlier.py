@@ -119,6 +119,17 @@ def test_what_cannot_be_translated_is_refused(arguments, message):
         translate(arguments)
 
 
+@pytest.mark.parametrize("options", [["-r"], ["-s"], ["-p"]])
+def test_the_folder_of_a_session_stands_for_its_run(options, tmp_path):
+    session = tmp_path / "run" / "expe_0"
+    session.mkdir(parents=True)
+    assert translate([*options, "-m", str(session)])[1] == str(session)
+    (session.parent / "run.json").touch()
+    assert translate([*options, "-m", f"{session}/"])[1] == str(session.parent)
+    (session / "run.json").touch()
+    assert translate([*options, "-m", str(session)])[1] == str(session)
+
+
 def test_all_commands_are_printed(capsys):
     assert run(["--commands"]) == 0
     assert "Commands:" in capsys.readouterr().out
