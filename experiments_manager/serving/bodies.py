@@ -46,7 +46,8 @@ class BodyTimeoutError(RefusedBodyError):
 class Stream(Protocol):
     """Where a body comes from."""
 
-    async def readany(self) -> bytes: ...
+    async def readany(self) -> bytes:
+        """Waits for some bytes; none at the end."""
 
 
 class ByteBudget:
@@ -54,13 +55,25 @@ class ByteBudget:
 
     Args:
         limit: How many there may be at once.
+
+    Attributes:
+        freed: Bytes of requests and answers that were let go of since somebody looked, so that memory may be tidied.
     """
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.held = limit, 0
+        self.limit, self.held, self.freed = limit, 0, 0
 
     def take(self, count: int) -> None:
         """Counts bytes in.
+
+        Raises:
+            RefusedBodyError: RESOURCE_EXHAUSTED where there would be too many.
+        """
+        self.check(count)
+        self.held += count
+
+    def check(self, count: int) -> None:
+        """Looks whether so many bytes may come in.
 
         Raises:
             RefusedBodyError: RESOURCE_EXHAUSTED where there would be too many.
@@ -69,14 +82,14 @@ class ByteBudget:
             raise RefusedBodyError(
                 Code.RESOURCE_EXHAUSTED,
                 503,
-                f"Requests of {self.held} bytes are being read or answered, and this server takes {self.limit} at once. "
-                "Try again later.",
+                f"Requests of {self.held} bytes are being read or answered, and this server takes {self.limit} at "
+                "once. Try again later.",
             )
-        self.held += count
 
     def give_back(self, count: int) -> None:
         """Counts bytes out."""
         self.held -= count
+        self.freed += count
 
 
 class Body:
@@ -108,8 +121,7 @@ class Body:
         if size is not None and size > self._largest:
             raise BodyTooLargeError(self._largest)
         if size is not None and size > UNCOUNTED:
-            self._budget.take(size)
-            self._budget.give_back(size)  # it is counted as it comes: what was only told takes no memory
+            self._budget.check(size)  # it is counted as it comes: what was only told takes no memory
 
     async def read(self, stream: Stream) -> None:
         """Reads it to its end.

@@ -25,6 +25,7 @@ def server_options(values: Mapping[str, Any]) -> ServerOptions:
             "There is nothing to serve. Expected --model_base_path=DIR or --model_config_file=FILE, got neither."
         )
     _check_ports(values)
+    _check_limits(values)
     loading = LoadingOptions(
         poll_seconds=values["file_system_poll_wait_seconds"],
         max_load_retries=values["max_num_load_retries"],
@@ -39,6 +40,7 @@ def server_options(values: Mapping[str, Any]) -> ServerOptions:
         loading=loading,
         threads=_threads(values),
         max_in_flight=values["max_in_flight"],
+        max_bytes_in_flight=values["max_bytes_in_flight"],
         warm_up=values["enable_model_warmup"],
         prefer_tflite=values["prefer_tflite_model"],
         read_configs=(lambda: _models(values, again=True)) if values["model_config_file"] else None,
@@ -61,6 +63,15 @@ def _check_ports(values: Mapping[str, Any]) -> None:
         raise ServerStartError(
             "The server would listen nowhere. Expected --port, --rest_api_port or --grpc_socket_path."
         )
+
+
+def _check_limits(values: Mapping[str, Any]) -> None:
+    for name in ("max_message_bytes", "max_bytes_in_flight", "max_connections"):
+        if values[name] < 1:
+            raise ServerStartError(f"--{name}: Expected a number of 1 or more, got {values[name]}. Change it.")
+    for name in ("header_timeout_seconds", "body_timeout_seconds", "idle_timeout_seconds"):
+        if not 0 <= values[name] < float("inf"):
+            raise ServerStartError(f"--{name}: Expected seconds, or 0 for any time, got {values[name]}. Change it.")
 
 
 def _models(values: Mapping[str, Any], *, again: bool = False) -> list[Any]:
@@ -147,6 +158,9 @@ def _grpc(values: Mapping[str, Any], tls: Any, tokens: Any) -> Any:
         port=values["port"] or None,
         socket_path=values["grpc_socket_path"] or None,
         max_message_bytes=values["max_message_bytes"],
+        handshake_seconds=values["header_timeout_seconds"],
+        idle_seconds=values["idle_timeout_seconds"],
+        max_connections=values["max_connections"],
         channel_arguments=_channel_arguments(values["grpc_channel_arguments"]),
         credentials=tls.grpc_credentials() if tls else None,
         interceptors=(grpc_token_interceptor(tokens),) if tokens else (),
@@ -169,6 +183,7 @@ def _rest(values: Mapping[str, Any], tls: Any, tokens: Any) -> Any:
     if not values["rest_api_port"]:
         return None
     try:
+        from experiments_manager.serving.crowd import ConnectionLimits
         from experiments_manager.serving.rest import RestOptions, RestServer
     except ImportError as error:
         raise ServerStartError(
@@ -182,8 +197,14 @@ def _rest(values: Mapping[str, Any], tls: Any, tokens: Any) -> Any:
         max_body_bytes=values["max_message_bytes"],
         cors=values["rest_api_enable_cors_support"],
         metrics_path=_metrics_path(values["monitoring_config_file"]),
+        connections=ConnectionLimits(
+            header_seconds=values["header_timeout_seconds"],
+            body_seconds=values["body_timeout_seconds"],
+            idle_seconds=values["idle_timeout_seconds"],
+            most=values["max_connections"],
+        ),
     )
-    return lambda handlers, metrics: RestServer(handlers, options, metrics, tokens)
+    return lambda handlers, metrics, budget: RestServer(handlers, options, metrics, tokens, budget)
 
 
 def _metrics_path(file: str) -> str | None:

@@ -17,27 +17,27 @@ import asyncio
 import dataclasses
 import json
 import logging
-import re
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
-from aiohttp.http import HttpVersion10
 from google.protobuf import json_format
 
+from experiments_manager.serving import http_answers as answers
 from experiments_manager.serving import json_responses, messages, metrics
 from experiments_manager.serving.bodies import Body, ByteBudget, RefusedBodyError
-from experiments_manager.serving.connections import ConnectionLimits, HttpServer
+from experiments_manager.serving.crowd import ConnectionLimits
 from experiments_manager.serving.errors import (
     Code,
     ServerStartError,
     ServingError,
-    failed_precondition,
     invalid_argument,
 )
 from experiments_manager.serving.handlers import Handlers, ModelRef
+from experiments_manager.serving.http_server import HttpServer
 from experiments_manager.serving.json_examples import read_examples
 from experiments_manager.serving.json_requests import Document, read_predict
 from experiments_manager.serving.rest_requests import (
@@ -152,27 +152,27 @@ class RestServer:
             return await self._answer_to(request, body, headers)
         except ServingError as error:
             status = error.http_status if isinstance(error, RefusedBodyError) else HTTP_STATUS[error.code]
-            return _error(error.without_frames(), status, headers)
+            return answers.error(error.without_frames(), status, headers)
         finally:
             body.release()
 
     async def _answer_to(self, request: web.BaseRequest, body: Body, headers: dict[str, str]) -> web.Response:
         path = request.rel_url.raw_path
         if request.method == "OPTIONS" and path.lower().startswith("/v1/"):
-            return _preflight(request, headers)
+            return answers.preflight(request, headers)
         if self._tokens is not None and (refusal := self._tokens.refusal(request.headers.get("Authorization"))):
             raise ServingError(Code.UNAUTHENTICATED, refusal)
         body.expect(request.content_length)
         if expected := request.headers.get("Expect"):
-            await _go_on(request, expected)
+            await answers.go_on(request, expected)
         await body.read(request.content)  # whatever is asked, so that the connection can be used again
         if path == self._options.metrics_path:
-            return _response(self._metrics.page(), headers, kind=metrics.CONTENT_TYPE)
+            return answers.text(self._metrics.page(), headers, kind=metrics.CONTENT_TYPE)
         if not path.lower().startswith("/v1/"):
             raise ServingError(Code.NOT_FOUND, f"There is nothing at {path}. Expected /v1/models/NAME.")
         encoding = request.headers.get("Content-Encoding", "identity").lower()
         text = await self._called(self._parsed(request.method, path), body, encoding)
-        return _response(text, headers)
+        return answers.text(text, headers)
 
     def _parsed(self, method: str, path: str) -> Call:
         """Reads a path; one that means nothing is counted, too."""
@@ -268,8 +268,14 @@ class RestServer:
     }
 
 
+_threads = ThreadPoolExecutor(2, "json")
+"""For large bodies. As JSON they take many times their bytes, and the interpreter's lock lets one be read at a time."""
+
+
 async def _maybe_in_thread(large: bool, function: Callable[..., Any], *arguments: Any) -> Any:
-    return await asyncio.to_thread(function, *arguments) if large else function(*arguments)
+    if not large:
+        return function(*arguments)
+    return await asyncio.get_running_loop().run_in_executor(_threads, function, *arguments)
 
 
 def _example_request(request: Any, ref: ModelRef, body: bytes) -> Any:
@@ -293,42 +299,3 @@ def _as_json(message: Any) -> Any:
     return json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-
-
-def _error(error: ServingError, status: int, headers: dict[str, str]) -> web.Response:
-    if error.code == Code.UNAUTHENTICATED:
-        headers = {**headers, "WWW-Authenticate": "Bearer"}
-    return _response(json_responses.write_error(error), headers, status)
-
-
-def _response(text: str, headers: dict[str, str], status: int = 200, kind: str = "application/json") -> web.Response:
-    # As bytes: with text, aiohttp would name an encoding in the header, where TensorFlow Serving names none.
-    return _Answer(body=text.encode(errors="replace"), status=status, content_type=kind, headers=headers)
-
-
-class _Answer(web.Response):
-    """An answer that is forgotten once it is sent; a connection keeps its last one until the next."""
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Sends the body."""
-        try:
-            await super().write_eof(data)
-        finally:
-            self.body = None
-
-
-async def _go_on(request: web.BaseRequest, expected: str) -> None:
-    """Lets a client send its body that has asked whether it may (`Expect: 100-continue`)."""
-    if expected.lower() != "100-continue":
-        text = f"Expect: {expected[:40]} is not known. Expected 100-continue, or none."
-        raise RefusedBodyError(Code.INVALID_ARGUMENT, 417, text)
-    if request.version > HttpVersion10:
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # which counts what was sent of the answer
-
-
-def _preflight(request: web.BaseRequest, headers: dict[str, str]) -> web.Response:
-    """Answers what a browser asks before a request to another origin; the headers say whether it may go on."""
-    if not re.search("https?://", request.headers.get("Origin", "")):
-        raise failed_precondition("Origin header is missing in CORS preflight")
-    return web.Response(headers=headers)
