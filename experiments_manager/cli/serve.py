@@ -82,8 +82,7 @@ def serve(
         typer.Option(
             metavar="N",
             min=1,
-            help="Connections at once. "
-            "By default the run's `max_connections`.",
+            help="Connections at once. By default the run's `max_connections`.",
         ),
     ] = None,
     header_timeout_seconds: Annotated[
@@ -97,7 +96,7 @@ def serve(
         typer.Option(
             metavar="SECONDS",
             min=0,
-            help="Time for a body to come, besides a second for each 16 KiB. By default the run's `body_timeout_seconds`.",
+            help="Time for a body, besides a second for each 16 KiB. By default the run's `body_timeout_seconds`.",
         ),
     ] = None,
     idle_timeout_seconds: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from experiments_manager.serving.errors import ServerStartError, ServingError
@@ -86,14 +87,31 @@ def _models(values: Mapping[str, Any], *, again: bool = False) -> list[Any]:
             base_path = local_folder(values["model_base_path"]).expanduser().absolute()
         except ServingError as error:
             raise ServerStartError(f"--model_base_path: {error.message}.") from error
+        except RuntimeError as error:  # there is no such user
+            given = values["model_base_path"]
+            raise ServerStartError(f"--model_base_path: {error} Expected a folder, got {given}.") from error
+        _check_paths("--model_base_path", {values["model_name"]: base_path})
         return [ModelConfig(values["model_name"], base_path)]
     found = parse_text_proto(values["model_config_file"], messages.ModelServerConfig())
     if again and found.WhichOneof("config") is None:  # perhaps somebody is about to write it
         raise ServerStartError(f"{values['model_config_file']}: Taking no action for empty config.")
     try:
-        return configs_from_proto(found)
+        configs = configs_from_proto(found)
     except ServingError as error:
         raise ServerStartError(f"{values['model_config_file']}: {error.message}") from error
+    if not again:
+        _check_paths(values["model_config_file"], {config.name: config.base_path for config in configs})
+    return configs
+
+
+def _check_paths(where: str, base_paths: Mapping[str, Path]) -> None:
+    """Refuses at the start what can never become a folder; nobody need wait for that."""
+    for name, path in base_paths.items():
+        if "\0" in str(path):
+            raise ServerStartError(
+                f"{where}: the base path of {name} has a NUL character. Expected a folder, got {str(path)!r}. "
+                "Change it."
+            )
 
 
 def _label_rule(values: Mapping[str, Any]) -> LabelRule:

@@ -1,9 +1,9 @@
-"""HTTP connections of strangers, on aiohttp: how many, for how long, and what they get that send no proper HTTP.
+"""An HTTP connection of a stranger, on aiohttp: how long it may take, and what it gets where it sends no proper HTTP.
 
-aiohttp sets no time limit on the head or the body of a request, answers what is no HTTP in plain text, and hangs up where a
-client has said all that it has to say (`shutdown(SHUT_WR)`). This module adds what is missing, and nothing of any request's
-meaning; it is the only one that uses a name of aiohttp that is not public: `_messages`, requests that came and wait for
-their turn.
+aiohttp sets no time limit on the headers or the body of a request, answers what is no HTTP in plain text, and hangs up
+where a client has said all that it has to say (`shutdown(SHUT_WR)`). This module adds what is missing, and nothing of
+any request's meaning. It alone uses a name of aiohttp that is not public: `_messages`, requests that came
+and wait for their turn.
 """
 
 from __future__ import annotations

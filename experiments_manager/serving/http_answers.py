@@ -13,12 +13,14 @@ from experiments_manager.serving.errors import Code, ServingError, failed_precon
 
 
 def error(problem: ServingError, status: int, headers: dict[str, str]) -> web.Response:
+    """Makes the answer to a request that failed."""
     if problem.code == Code.UNAUTHENTICATED:
         headers = {**headers, "WWW-Authenticate": "Bearer"}
     return text(json_responses.write_error(problem), headers, status)
 
 
 def text(content: str, headers: dict[str, str], status: int = 200, kind: str = "application/json") -> web.Response:
+    """Makes an answer of text."""
     # As bytes: with text, aiohttp would name an encoding in the header, where TensorFlow Serving names none.
     return _Answer(body=content.encode(errors="replace"), status=status, content_type=kind, headers=headers)
 

@@ -34,6 +34,7 @@ class HttpServer(web.Server):
         self._listener: asyncio.Server | None = None
 
     def __call__(self) -> Connection:
+        """Makes a connection, for the event loop."""
         return Connection(self, self._crowd, self._limits)
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:

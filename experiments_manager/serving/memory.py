@@ -20,8 +20,8 @@ _MOST_FILES = 1 << 20
 def tidy() -> Callable[[], object]:
     """Frees what requests left behind.
 
-    The collector's thresholds are high, so that it seldom holds requests up; a call of it also empties the free lists, whose
-    few objects keep whole arenas in memory.
+    The collector's thresholds are high, so that it seldom holds requests up. A call of it empties the free lists too,
+    whose few objects keep whole arenas in memory.
 
     Returns:
         What to call in a thread: it gives pages that are free in the middle of the heap back to the system. glibc keeps
