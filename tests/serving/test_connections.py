@@ -5,6 +5,7 @@ import json
 import re
 import socket
 import threading
+import time
 
 import pytest
 
@@ -55,6 +56,15 @@ def looked_at_often(monkeypatch):
 
 def connect(server):
     return socket.create_connection(("127.0.0.1", server.rest), timeout=60)
+
+
+def until(condition):
+    """Waits for what another thread does."""
+    for _ in range(6000):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("it did not happen within a minute")
 
 
 def rest_of(client):
@@ -214,8 +224,7 @@ def test_work_for_a_client_that_went_away_is_given_up(held_up, server, reset):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     client.close()
     assert held_up.given_up.wait(60)
-    assert server.server.budget.held == 0
-    assert server.server.handlers.in_flight == 0
+    until(lambda: server.server.budget.held == server.server.handlers.in_flight == 0)
 
 
 # Clients that are slow
@@ -267,8 +276,7 @@ class TestSlowClients:
             client.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(large) + large)
             begin = client.recv(1000, socket.MSG_WAITALL)
             size = int(re.search(rb"Content-Length: (\d+)", begin)[1])
-            while impatient.server.rest._http.connections:
-                pass
+            until(lambda: not impatient.server.rest._http.connections)
             assert len(rest_of(client)) < size // 2
 
 
@@ -318,14 +326,12 @@ def test_bodies_that_are_too_much_together_get_503_and_little_ones_go_on(served)
         half.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 2000000\r\n\r\n")
         assert b" 100 Continue" in half.recv(100)
         half.sendall(b" " * 1_900_000)
-        while server.server.budget.held < 1_800_000:
-            pass
+        until(lambda: server.server.budget.held > 1_800_000)
         other.sendall(HEAD + b"Content-Length: 2000000\r\n\r\n" + b" " * 2_000_000)
         assert other.recv(10_000).startswith(b"HTTP/1.1 503 ")
         assert server.post("/v1/models/linear:predict", {"instances": [[1, 1, 1]]}).json == ANSWER
         half.close()
-        while server.server.budget.held:
-            pass
+        until(lambda: not server.server.budget.held)
         rows = {"instances": [[1, 1, 1]] * 100_000}
         assert server.post("/v1/models/linear:predict", rows).status == 200
         answer = server.post("/v1/models/linear:predict", b" " * 3_000_001)
