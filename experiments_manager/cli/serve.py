@@ -73,6 +73,44 @@ def serve(
             help="Requests answered at once, 0 for any number. By default the run's `max_in_flight`.",
         ),
     ] = None,
+    max_bytes_in_flight: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Bytes of requests read or answered at once. By default the run's `max_bytes_in_flight`.",
+        ),
+    ] = None,
+    max_connections: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Connections at once. By default the run's `max_connections`.",
+        ),
+    ] = None,
+    header_timeout_seconds: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=0, help="Time for headers to come. By default the run's `header_timeout_seconds`."
+        ),
+    ] = None,
+    body_timeout_seconds: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="Time for a body, besides a second for each 16 KiB. By default the run's `body_timeout_seconds`.",
+        ),
+    ] = None,
+    idle_timeout_seconds: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="Time from one request of a connection to the next. By default the run's `idle_timeout_seconds`.",
+        ),
+    ] = None,
     prefer_tflite_model: Annotated[
         bool, typer.Option("--prefer-tflite-model", help="Serve model.tflite where a version has one.")
     ] = False,
@@ -104,6 +142,11 @@ def serve(
         gpu=gpu,
         max_message_bytes=max_message_bytes,
         max_in_flight=max_in_flight,
+        max_bytes_in_flight=max_bytes_in_flight,
+        max_connections=max_connections,
+        header_timeout_seconds=header_timeout_seconds,
+        body_timeout_seconds=body_timeout_seconds,
+        idle_timeout_seconds=idle_timeout_seconds,
         prefer_tflite_model=prefer_tflite_model,
         tell=warn,
     )

@@ -294,6 +294,6 @@ def _pad(array: np.ndarray, shape: np.ndarray) -> np.ndarray:
 def as_serving_error(error: BaseException) -> ServingError:
     """Gives what a client is told of an error; one that is not meant for clients is logged, and becomes INTERNAL."""
     if isinstance(error, ServingError):
-        return error
+        return error.without_frames()  # one of them is that of the batch, which keeps its results
     logger.error("a request failed in an unexpected way", exc_info=error)
     return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from experiments_manager.serving.errors import ServerStartError, ServingError
@@ -25,6 +26,7 @@ def server_options(values: Mapping[str, Any]) -> ServerOptions:
             "There is nothing to serve. Expected --model_base_path=DIR or --model_config_file=FILE, got neither."
         )
     _check_ports(values)
+    _check_limits(values)
     loading = LoadingOptions(
         poll_seconds=values["file_system_poll_wait_seconds"],
         max_load_retries=values["max_num_load_retries"],
@@ -39,6 +41,7 @@ def server_options(values: Mapping[str, Any]) -> ServerOptions:
         loading=loading,
         threads=_threads(values),
         max_in_flight=values["max_in_flight"],
+        max_bytes_in_flight=values["max_bytes_in_flight"],
         warm_up=values["enable_model_warmup"],
         prefer_tflite=values["prefer_tflite_model"],
         read_configs=(lambda: _models(values, again=True)) if values["model_config_file"] else None,
@@ -63,6 +66,15 @@ def _check_ports(values: Mapping[str, Any]) -> None:
         )
 
 
+def _check_limits(values: Mapping[str, Any]) -> None:
+    for name in ("max_message_bytes", "max_bytes_in_flight", "max_connections"):
+        if values[name] < 1:
+            raise ServerStartError(f"--{name}: Expected a number of 1 or more, got {values[name]}. Change it.")
+    for name in ("header_timeout_seconds", "body_timeout_seconds", "idle_timeout_seconds"):
+        if not 0 <= values[name] < float("inf"):
+            raise ServerStartError(f"--{name}: Expected seconds, or 0 for any time, got {values[name]}. Change it.")
+
+
 def _models(values: Mapping[str, Any], *, again: bool = False) -> list[Any]:
     from experiments_manager.serving import messages
     from experiments_manager.serving.text_configs import parse_text_proto
@@ -75,14 +87,31 @@ def _models(values: Mapping[str, Any], *, again: bool = False) -> list[Any]:
             base_path = local_folder(values["model_base_path"]).expanduser().absolute()
         except ServingError as error:
             raise ServerStartError(f"--model_base_path: {error.message}.") from error
+        except RuntimeError as error:  # there is no such user
+            given = values["model_base_path"]
+            raise ServerStartError(f"--model_base_path: {error} Expected a folder, got {given}.") from error
+        _check_paths("--model_base_path", {values["model_name"]: base_path})
         return [ModelConfig(values["model_name"], base_path)]
     found = parse_text_proto(values["model_config_file"], messages.ModelServerConfig())
     if again and found.WhichOneof("config") is None:  # perhaps somebody is about to write it
         raise ServerStartError(f"{values['model_config_file']}: Taking no action for empty config.")
     try:
-        return configs_from_proto(found)
+        configs = configs_from_proto(found)
     except ServingError as error:
         raise ServerStartError(f"{values['model_config_file']}: {error.message}") from error
+    if not again:
+        _check_paths(values["model_config_file"], {config.name: config.base_path for config in configs})
+    return configs
+
+
+def _check_paths(where: str, base_paths: Mapping[str, Path]) -> None:
+    """Refuses at the start what can never become a folder; nobody need wait for that."""
+    for name, path in base_paths.items():
+        if "\0" in str(path):
+            raise ServerStartError(
+                f"{where}: the base path of {name} has a NUL character. Expected a folder, got {str(path)!r}. "
+                "Change it."
+            )
 
 
 def _label_rule(values: Mapping[str, Any]) -> LabelRule:
@@ -147,6 +176,9 @@ def _grpc(values: Mapping[str, Any], tls: Any, tokens: Any) -> Any:
         port=values["port"] or None,
         socket_path=values["grpc_socket_path"] or None,
         max_message_bytes=values["max_message_bytes"],
+        handshake_seconds=values["header_timeout_seconds"],
+        idle_seconds=values["idle_timeout_seconds"],
+        max_connections=values["max_connections"],
         channel_arguments=_channel_arguments(values["grpc_channel_arguments"]),
         credentials=tls.grpc_credentials() if tls else None,
         interceptors=(grpc_token_interceptor(tokens),) if tokens else (),
@@ -169,6 +201,7 @@ def _rest(values: Mapping[str, Any], tls: Any, tokens: Any) -> Any:
     if not values["rest_api_port"]:
         return None
     try:
+        from experiments_manager.serving.crowd import ConnectionLimits
         from experiments_manager.serving.rest import RestOptions, RestServer
     except ImportError as error:
         raise ServerStartError(
@@ -182,8 +215,14 @@ def _rest(values: Mapping[str, Any], tls: Any, tokens: Any) -> Any:
         max_body_bytes=values["max_message_bytes"],
         cors=values["rest_api_enable_cors_support"],
         metrics_path=_metrics_path(values["monitoring_config_file"]),
+        connections=ConnectionLimits(
+            header_seconds=values["header_timeout_seconds"],
+            body_seconds=values["body_timeout_seconds"],
+            idle_seconds=values["idle_timeout_seconds"],
+            most=values["max_connections"],
+        ),
     )
-    return lambda handlers, metrics: RestServer(handlers, options, metrics, tokens)
+    return lambda handlers, metrics, budget: RestServer(handlers, options, metrics, tokens, budget)
 
 
 def _metrics_path(file: str) -> str | None:

@@ -44,8 +44,16 @@ class ServingError(Exception):
         self.code, self.message = code, message
 
     def without_frames(self) -> ServingError:
-        """Lets go of the frames it came through, which would hold the request until the garbage collector comes."""
-        self.__traceback__ = self.__cause__ = self.__context__ = None
+        """Lets go of the frames it came through, which would hold the request until the garbage collector comes.
+
+        Those of its causes hold it as well: futures and tasks keep their exceptions, and frames keep futures and tasks.
+        """
+        found: list[BaseException | None] = [self]
+        while found:
+            error = found.pop()
+            if error is not None:
+                found += [error.__cause__, error.__context__]
+                error.__traceback__ = error.__cause__ = error.__context__ = None
         return self
 
 

@@ -64,6 +64,15 @@ FLAGS: dict[str, Flag] = {
     "auth_token_file": Flag("", "Tokens, one a line; who has none is refused, by gRPC and REST. Ours alone."),
     "max_message_bytes": Flag(2**31 - 1, "Largest message, in bytes. Ours alone."),
     "max_in_flight": Flag(0, "Requests that are answered at once, 0 for any number. Ours alone."),
+    "max_bytes_in_flight": Flag(
+        2**31 - 1, "Bytes of requests that are read or answered at once; beyond, 503 or RESOURCE_EXHAUSTED. Ours alone."
+    ),
+    "max_connections": Flag(10_000, "Connections by REST, and as many by gRPC. Ours alone."),
+    "header_timeout_seconds": Flag(10.0, "Longest time for the headers of a request to come; 0 for any. Ours alone."),
+    "body_timeout_seconds": Flag(
+        30.0, "Longest time for a body to come, or to leave, and a second for each 16 KiB; 0 for any. Ours alone."
+    ),
+    "idle_timeout_seconds": Flag(60.0, "Longest time between two requests of a connection; 0 for any. Ours alone."),
     "allow_version_labels_for_unavailable_models": Flag(
         False, "A label may name a version that does not answer yet, unless it named another one before."
     ),

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import functools
 import logging
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,8 +20,10 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from experiments_manager.serving import messages
+from experiments_manager.serving.bodies import UNCOUNTED, ByteBudget
 from experiments_manager.serving.errors import Code, ServerStartError, ServingError, invalid_argument
 from experiments_manager.serving.handlers import Handlers
+from experiments_manager.serving.memory import connections_possible
 from experiments_manager.serving.predict_call import PredictCall
 
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ _HEALTH_NAMES = ("", PREDICTION_SERVICE, MODEL_SERVICE, "PredictionService", "Mo
 _COUNTED = frozenset({"Predict", "Classify", "Regress", "MultiInference"})
 """Methods that metrics count. Status and metadata are asked by watchers, and TensorFlow Serving leaves them out too."""
 _STATUS = {Code(status.value[0]): status for status in grpc.StatusCode}
+_MOST_STREAMS = 1024
+"""Calls of one connection at once; a client that begins more keeps them back itself."""
 _DETAILS_LIMIT = 4000
 """Characters of an error's message; it travels in a header, and clients refuse headers of more than 8 KiB or so."""
 
@@ -48,6 +53,10 @@ class GrpcOptions:
         port: TCP port, 0 for any that is free, `None` for none.
         socket_path: Path of a UNIX socket to listen at besides.
         max_message_bytes: Largest request and reply.
+        handshake_seconds: Longest time for TLS and HTTP/2 to begin, 0 for gRPC's own.
+        idle_seconds: Longest time of a connection without a call, 0 for any; after as long without a sign of life, a
+            client with a call is asked whether it is still there.
+        max_connections: Connections at once.
         channel_arguments: Further arguments of gRPC's core, such as `grpc.max_connection_age_ms`.
         credentials: TLS.
         interceptors: Interceptors for every call, such as one that checks tokens.
@@ -57,6 +66,9 @@ class GrpcOptions:
     port: int | None = 8500
     socket_path: str | None = None
     max_message_bytes: int = (1 << 31) - 1
+    handshake_seconds: float = 10.0
+    idle_seconds: float = 60.0
+    max_connections: int = 10_000
     channel_arguments: Sequence[tuple[str, int | str]] = ()
     credentials: grpc.ServerCredentials | None = None
     interceptors: Sequence[Any] = ()
@@ -113,19 +125,22 @@ class GrpcServer:
         handlers: The services.
         options: Where and how to listen.
         metrics: Counts requests.
+        budget: Counts their bytes; without, they may have any number.
     """
 
-    def __init__(self, handlers: Handlers, options: GrpcOptions, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        handlers: Handlers,
+        options: GrpcOptions,
+        metrics: Metrics | None = None,
+        budget: ByteBudget | None = None,
+    ) -> None:
         self._handlers, self._options, self._metrics = handlers, options, metrics
+        self._budget = budget or ByteBudget(sys.maxsize)
         self._health = health.aio.HealthServicer()
         self.port: int | None = None
         """The TCP port that it listens at, once it was started."""
-        arguments = [
-            ("grpc.max_receive_message_length", options.max_message_bytes),
-            ("grpc.max_send_message_length", options.max_message_bytes),
-            ("grpc.so_reuseport", 0),
-            *options.channel_arguments,
-        ]
+        arguments = list(_channel_arguments(options).items())
         self._server = grpc.aio.server(options=arguments, interceptors=list(options.interceptors))
         self._server.add_generic_rpc_handlers((_Services(self._methods()),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -200,10 +215,14 @@ class GrpcServer:
 
         async def answer(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
             started = time.perf_counter()
+            counted = len(data) - UNCOUNTED
             call, error = begin(data), None
+            del data  # the call has it
             try:
                 handlers.admit()
                 try:
+                    if counted > 0:
+                        return await self._answer_large(call, counted)
                     return await call.answer()
                 finally:
                     handlers.in_flight -= 1
@@ -217,11 +236,18 @@ class GrpcServer:
                 error = ServingError(Code.INTERNAL, f"{type(problem).__name__}: {problem}")
             finally:
                 self._count(api, call, error, time.perf_counter() - started)
-            del data, call  # gRPC keeps this frame alive until the garbage collector comes
+            del call  # gRPC keeps this frame alive until the garbage collector comes
             await context.abort(_STATUS[error.code], error.message[:_DETAILS_LIMIT])
             raise AssertionError  # `abort` always raises
 
         return grpc.unary_unary_rpc_method_handler(answer)
+
+    async def _answer_large(self, call: _Call, counted: int) -> bytes:
+        self._budget.take(counted)
+        try:
+            return await call.answer()
+        finally:
+            self._budget.give_back(counted)
 
     def _count(self, api: str, call: _Call, error: ServingError | None, seconds: float) -> None:
         if self._metrics is not None and api in _COUNTED:
@@ -238,6 +264,28 @@ class _Services(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         """Gives the handler; none for an unknown method, which gRPC answers with UNIMPLEMENTED."""
         return self._handlers.get(handler_call_details.method)
+
+
+def _channel_arguments(options: GrpcOptions) -> dict[str, int | str]:
+    """What gRPC's core can be told; the user's own arguments count for more."""
+    arguments: dict[str, int | str] = {
+        "grpc.max_receive_message_length": options.max_message_bytes,
+        "grpc.max_send_message_length": options.max_message_bytes,
+        "grpc.so_reuseport": 0,
+        "grpc.max_allowed_incoming_connections": connections_possible(options.max_connections),
+        "grpc.max_concurrent_streams": _MOST_STREAMS,
+    }
+    if options.handshake_seconds:
+        milliseconds = _milliseconds(options.handshake_seconds)
+        arguments |= {"grpc.server_handshake_timeout_ms": milliseconds, "grpc.http2.settings_timeout": milliseconds}
+    if options.idle_seconds:
+        milliseconds = _milliseconds(options.idle_seconds)
+        arguments |= {"grpc.max_connection_idle_ms": milliseconds, "grpc.keepalive_time_ms": milliseconds}
+    return {**arguments, **dict(options.channel_arguments)}
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(max(1, round(seconds * 1000)), (1 << 31) - 1)
 
 
 def _model_name(request: Any) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from experiments_manager.serving.books import Books, Version, look
 from experiments_manager.serving.errors import Code, ServingError
 from experiments_manager.serving.signatures import Model
-from experiments_manager.serving.versions import State, VersionStatus
+from experiments_manager.serving.versions import State, VersionStatus, check_files
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +119,7 @@ class Loader:
         files: object = None
         try:
             files = look(entry.path)
+            check_files(entry.path)
             model = self._load_model(entry.path)
             if self._warm_up is not None:
                 self._warm_up(model, entry.path)

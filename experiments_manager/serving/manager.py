@@ -238,8 +238,8 @@ class ModelManager:
             problem, paths, chosen = None, None, set()
             try:
                 paths = list_versions(config.base_path)
-            except OSError as error:
-                problem = f"Could not find base path {config.base_path} for servable {name} ({error.strerror})"
+            except Exception as error:  # whatever it is, the models that follow are looked at
+                problem = _unreadable(name, config.base_path, error)
             if paths is not None:
                 chosen = config.policy.choose(list(paths))
                 if not chosen:
@@ -281,3 +281,8 @@ class ModelManager:
             elif entry.state == State.AVAILABLE and not wanted and self._books.replaceable(entry.name):
                 self._loader.retire(entry)
         self._books.forget()
+
+
+def _unreadable(name: str, base_path: Path, error: Exception) -> str:
+    shown = str(base_path) if str(base_path).isprintable() else repr(str(base_path))
+    return f"Could not find base path {shown} for servable {name} ({getattr(error, 'strerror', None) or error})"

@@ -17,28 +17,31 @@ import asyncio
 import dataclasses
 import json
 import logging
-import re
+import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from google.protobuf import json_format
 
+from experiments_manager.serving import http_answers as answers
 from experiments_manager.serving import json_responses, messages, metrics
+from experiments_manager.serving.bodies import Body, ByteBudget, RefusedBodyError
+from experiments_manager.serving.crowd import ConnectionLimits
 from experiments_manager.serving.errors import (
     Code,
     ServerStartError,
     ServingError,
-    failed_precondition,
     invalid_argument,
 )
 from experiments_manager.serving.handlers import Handlers, ModelRef
+from experiments_manager.serving.http_server import HttpServer
 from experiments_manager.serving.json_examples import read_examples
 from experiments_manager.serving.json_requests import Document, read_predict
 from experiments_manager.serving.rest_requests import (
     HTTP_STATUS,
-    BodyTooLargeError,
     Call,
     decompressed,
     parse_path,
@@ -51,15 +54,11 @@ if TYPE_CHECKING:
     from experiments_manager.serving.signatures import TensorSpec
 
 logger = logging.getLogger(__name__)
-_http_logger = logging.getLogger(f"{__name__}.http")
-_http_logger.setLevel(logging.CRITICAL)  # it would tell of every client that sends what is no HTTP, with a traceback
 
 _LARGE = 1 << 18
 """Bytes of JSON, or values, from which they are read and written in a thread, so that other requests go on."""
 _LARGE_PACKED = 1 << 12
 """The same for bytes that are compressed, which may become a thousand times as many."""
-_HEADER_LIMIT = 1 << 16
-"""Bytes of one header at most; some proxies put more than aiohttp's 8 KiB into one."""
 _CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, GET",
@@ -79,6 +78,7 @@ class RestOptions:
         max_body_bytes: Largest body of a request; `rest_requests.unpacked_limit` says more of compressed ones.
         cors: Whether pages from other origins may read the answers.
         metrics_path: Where Prometheus finds the metrics; `None` for nowhere.
+        connections: How many there may be, and how long each may take.
     """
 
     host: str = "127.0.0.1"
@@ -88,6 +88,7 @@ class RestOptions:
     max_body_bytes: int = 512 * 2**20
     cors: bool = False
     metrics_path: str | None = metrics.DEFAULT_PATH
+    connections: ConnectionLimits = ConnectionLimits()
 
 
 class RestServer:
@@ -98,6 +99,7 @@ class RestServer:
         options: Where to listen, and how to behave.
         counted: Where requests are counted.
         tokens: Who may ask; `None` for everybody.
+        budget: Counts the bytes of requests; without, they may have any number.
     """
 
     def __init__(
@@ -106,19 +108,16 @@ class RestServer:
         options: RestOptions | None = None,
         counted: metrics.Metrics | None = None,
         tokens: Tokens | None = None,
+        budget: ByteBudget | None = None,
     ) -> None:
         self._handlers, self._tokens = handlers, tokens
         self._metrics = counted or metrics.Metrics()
         self._options = options or RestOptions()
-        self._runner: web.AppRunner | None = None
+        self._budget = budget or ByteBudget(sys.maxsize)
+        self._http: HttpServer | None = None
+        self._grace = 0.0
         self.port: int | None = None
         """The port that it listens at, once it was started."""
-
-    def application(self) -> web.Application:
-        """Gives the aiohttp application."""
-        application = web.Application(client_max_size=self._options.max_body_bytes)
-        application.router.add_route("*", "/{path:.*}", self._answer)
-        return application
 
     async def start(self, grace: float = 10.0) -> None:
         """Begins to listen.
@@ -130,61 +129,50 @@ class RestServer:
             ServerStartError: The port cannot be had.
         """
         options = self._options
-        # aiohttp waits for ever for the end of a compressed body that is cut short, so we decompress bodies ourselves.
-        self._runner = web.AppRunner(
-            self.application(),
-            access_log=None,
-            logger=_http_logger,
-            auto_decompress=False,
-            max_line_size=_HEADER_LIMIT,
-            max_field_size=_HEADER_LIMIT,
-            shutdown_timeout=grace / 2,  # it waits for a request twice
-        )
-        await self._runner.setup()
         tls = options.tls.ssl_context() if options.tls else None
-        site = web.TCPSite(self._runner, options.host, options.port, ssl_context=tls)
+        self._http, self._grace = HttpServer(self._answer, options.connections), grace
         try:
-            await site.start()
+            self.port = await self._http.listen(options.host, options.port, tls)
         except OSError as error:
-            await self._runner.cleanup()
             raise ServerStartError(
                 f"Cannot listen for REST at {options.host}:{options.port}: {error.strerror}. Expected a free port of "
                 "this machine. Choose another one, or end the server that has it."
             ) from error
-        self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         """Stops listening, and lets requests in flight be answered."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._http is not None:
+            await self._http.end(self._grace)
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
         """Answers anything that comes; whatever goes wrong becomes a status."""
-        path = request.rel_url.raw_path
         headers = dict(_CORS) if self._options.cors else {}
+        body = Body(self._budget, self._options.max_body_bytes)
         try:
-            if request.method == "OPTIONS" and path.lower().startswith("/v1/"):
-                return _preflight(request, headers)
-            if self._tokens is not None and (refusal := self._tokens.refusal(request.headers.get("Authorization"))):
-                raise ServingError(Code.UNAUTHENTICATED, refusal)
-            body = await self._read(request)  # whatever is asked, so that the connection can be used again
-            if path == self._options.metrics_path:
-                return _response(self._metrics.page(), headers, kind=metrics.CONTENT_TYPE)
-            if not path.lower().startswith("/v1/"):
-                raise ServingError(Code.NOT_FOUND, f"There is nothing at {path}. Expected /v1/models/NAME.")
-            encoding = request.headers.get("Content-Encoding", "identity").lower()
-            text = await self._called(self._parsed(request.method, path), body, encoding)
-            return _response(text, headers)
-        except BodyTooLargeError as error:
-            return _error(error, 413, headers)
+            return await self._answer_to(request, body, headers)
         except ServingError as error:
-            return _error(error.without_frames(), HTTP_STATUS[error.code], headers)
+            status = error.http_status if isinstance(error, RefusedBodyError) else HTTP_STATUS[error.code]
+            return answers.error(error.without_frames(), status, headers)
+        finally:
+            body.release()
 
-    async def _read(self, request: web.Request) -> bytes:
-        try:
-            return await request.read()
-        except web.HTTPRequestEntityTooLarge as error:
-            raise BodyTooLargeError(self._options.max_body_bytes) from error
+    async def _answer_to(self, request: web.BaseRequest, body: Body, headers: dict[str, str]) -> web.Response:
+        path = request.rel_url.raw_path
+        if request.method == "OPTIONS" and path.lower().startswith("/v1/"):
+            return answers.preflight(request, headers)
+        if self._tokens is not None and (refusal := self._tokens.refusal(request.headers.get("Authorization"))):
+            raise ServingError(Code.UNAUTHENTICATED, refusal)
+        body.expect(request.content_length)
+        if expected := request.headers.get("Expect"):
+            await answers.go_on(request, expected)
+        await body.read(request.content)  # whatever is asked, so that the connection can be used again
+        if path == self._options.metrics_path:
+            return answers.text(self._metrics.page(), headers, kind=metrics.CONTENT_TYPE)
+        if not path.lower().startswith("/v1/"):
+            raise ServingError(Code.NOT_FOUND, f"There is nothing at {path}. Expected /v1/models/NAME.")
+        encoding = request.headers.get("Content-Encoding", "identity").lower()
+        text = await self._called(self._parsed(request.method, path), body, encoding)
+        return answers.text(text, headers)
 
     def _parsed(self, method: str, path: str) -> Call:
         """Reads a path; one that means nothing is counted, too."""
@@ -194,7 +182,7 @@ class RestServer:
             self._metrics.observe_request("", "", "REST", error.code.name, 0.0)
             raise
 
-    async def _called(self, call: Call, body: bytes, encoding: str) -> str:
+    async def _called(self, call: Call, body: Body, encoding: str) -> str:
         """Does what a path asks for, in time, and counts it."""
         started = time.perf_counter()
         status = Code.OK
@@ -208,6 +196,9 @@ class RestServer:
         except asyncio.TimeoutError as error:
             status = Code.DEADLINE_EXCEEDED
             raise ServingError(status, f"No answer within {self._options.timeout_seconds:g} s") from error
+        except asyncio.CancelledError:  # the client went away
+            status = Code.CANCELLED
+            raise
         except Exception as error:
             logger.exception("answering %s of %s failed", call.method, call.ref)
             status = Code.INTERNAL
@@ -217,11 +208,14 @@ class RestServer:
             model = call.ref.name if call.ref.name in self._handlers.manager.names else ""
             self._metrics.observe_request(model, call.api, "REST", status.name, time.perf_counter() - started)
 
-    async def _answered(self, call: Call, body: bytes, encoding: str) -> str:
-        if body and encoding not in ("identity", ""):
-            limit = unpacked_limit(len(body), self._options.max_body_bytes)
-            body = await _maybe_in_thread(len(body) > _LARGE_PACKED, decompressed, body, encoding, limit)
-        return await self._services[call.method](self, call.ref, body)
+    async def _answered(self, call: Call, body: Body, encoding: str) -> str:
+        size = len(body)
+        if size and encoding not in ("identity", ""):
+            limit = unpacked_limit(size, self._options.max_body_bytes)
+            plain = await _maybe_in_thread(size > _LARGE_PACKED, decompressed, body.take(), encoding, limit)
+            body.put(plain)
+            del plain
+        return await self._services[call.method](self, call.ref, body.take())
 
     async def _predict(self, ref: ModelRef, body: bytes) -> str:
         large = len(body) > _LARGE
@@ -274,8 +268,14 @@ class RestServer:
     }
 
 
+_threads = ThreadPoolExecutor(2, "json")
+"""For large bodies. As JSON they take many times their bytes, and the interpreter's lock lets one be read at a time."""
+
+
 async def _maybe_in_thread(large: bool, function: Callable[..., Any], *arguments: Any) -> Any:
-    return await asyncio.to_thread(function, *arguments) if large else function(*arguments)
+    if not large:
+        return function(*arguments)
+    return await asyncio.get_running_loop().run_in_executor(_threads, function, *arguments)
 
 
 def _example_request(request: Any, ref: ModelRef, body: bytes) -> Any:
@@ -299,21 +299,3 @@ def _as_json(message: Any) -> Any:
     return json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-
-
-def _error(error: ServingError, status: int, headers: dict[str, str]) -> web.Response:
-    if error.code == Code.UNAUTHENTICATED:
-        headers = {**headers, "WWW-Authenticate": "Bearer"}
-    return _response(json_responses.write_error(error), headers, status)
-
-
-def _response(text: str, headers: dict[str, str], status: int = 200, kind: str = "application/json") -> web.Response:
-    # As bytes: with text, aiohttp would name an encoding in the header, where TensorFlow Serving names none.
-    return web.Response(body=text.encode(errors="replace"), status=status, content_type=kind, headers=headers)
-
-
-def _preflight(request: web.Request, headers: dict[str, str]) -> web.Response:
-    """Answers what a browser asks before a request to another origin; the headers say whether it may go on."""
-    if not re.search("https?://", request.headers.get("Origin", "")):
-        raise failed_precondition("Origin header is missing in CORS preflight")
-    return web.Response(headers=headers)

@@ -7,7 +7,8 @@ import re
 import urllib.parse
 import zlib
 
-from experiments_manager.serving.errors import Code, ServingError, invalid_argument
+from experiments_manager.serving.bodies import BodyTooLargeError
+from experiments_manager.serving.errors import Code, invalid_argument
 from experiments_manager.serving.handlers import ModelRef
 
 HTTP_STATUS = {
@@ -41,19 +42,6 @@ ALWAYS_UNPACKED = 32 * 2**20
 UNPACKED_RATIO = 16
 """Beyond these, how many times as large as it came it may become; JSON of numbers grows three to ten times."""
 _SLICE = 1 << 16
-
-
-class BodyTooLargeError(ServingError):
-    """A body has, or would have, more bytes than are taken."""
-
-    def __init__(self, limit: int, *, unpacked: bool = False) -> None:
-        text = f"The body is too large. Expected at most {limit} bytes."
-        if unpacked:
-            text = (
-                f"The body is too large once it is unpacked. Expected at most {limit} bytes. "
-                "Send fewer samples at once, or send it without Content-Encoding."
-            )
-        super().__init__(Code.RESOURCE_EXHAUSTED, text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,11 +111,13 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
         for start in range(0, len(body), _SLICE):
             plain += decompressor.decompress(packed[start : start + _SLICE], limit + 1 - len(plain))
             if len(plain) > limit:
+                plain.clear()  # an exception keeps this frame for a while
                 raise BodyTooLargeError(limit, unpacked=True)
             if decompressor.eof:
                 break
     except zlib.error as error:
-        raise invalid_argument(f"The body is not what its Content-Encoding says: {error}") from error
+        plain.clear()
+        raise invalid_argument(f"The body is not what its Content-Encoding says: {error}") from None
     if not decompressor.eof:
         raise invalid_argument(f"The body is not what its Content-Encoding says: {encoding} that is cut short")
     return bytes(plain)

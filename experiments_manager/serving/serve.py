@@ -30,6 +30,11 @@ GRPC_PORT, REST_PORT = 9000, 8501
 LIMITS = {
     "max_message_bytes": "it takes messages of up to 2 GiB",
     "max_in_flight": "it queues what it cannot answer yet, up to max_enqueued_batches of --batching-parameters-file",
+    "max_bytes_in_flight": "it reads and queues any number of bytes",
+    "max_connections": "it takes as many connections as the system lets it",
+    "header_timeout_seconds": "it waits for headers for any time",
+    "body_timeout_seconds": "it waits for bodies for any time",
+    "idle_timeout_seconds": "it keeps connections that are silent",
 }
 """Limits of the embedded engine, named as its flags and as settings; and what TensorFlow Serving does instead."""
 
@@ -54,6 +59,14 @@ class ServeOptions:
             embedded engine alone can be told.
         max_in_flight: Requests that are answered at once, 0 for any number; by default the run's setting, else 0. The
             embedded engine alone can be told.
+        max_bytes_in_flight: Bytes of requests that are read or answered at once; by default the run's setting, else
+            2 GiB. This and the following are for the embedded engine alone, too.
+        max_connections: Connections by REST, and as many by gRPC; by default the run's setting, else 10,000.
+        header_timeout_seconds: Longest time for the headers of a request to come, 0 for any; by default the run's
+            setting, else 10.
+        body_timeout_seconds: Longest time for a body to come or to leave, and a second for each 16 KiB; by default the
+            run's setting, else 30.
+        idle_timeout_seconds: Longest time between two requests of a connection; by default the run's setting, else 60.
         prefer_tflite_model: Whether `model.tflite` is served where a version has one beside its SavedModel.
         model_version: The one version to serve; by default the newest, and what training adds.
     """
@@ -71,6 +84,11 @@ class ServeOptions:
     gpu: bool = False
     max_message_bytes: int | None = None
     max_in_flight: int | None = None
+    max_bytes_in_flight: int | None = None
+    max_connections: int | None = None
+    header_timeout_seconds: float | None = None
+    body_timeout_seconds: float | None = None
+    idle_timeout_seconds: float | None = None
     prefer_tflite_model: bool = False
     model_version: int | None = None
 
@@ -182,12 +200,12 @@ def _refuse_what_only_ours_can(options: ServeOptions) -> None:
             )
 
 
-def _limit(name: str, options: ServeOptions, target: Target) -> int | None:
+def _limit(name: str, options: ServeOptions, target: Target) -> float | None:
     chosen = getattr(options, name)
     return _setting(target, name) if chosen is None else chosen
 
 
-def limit_flags(limits: Mapping[str, int | None]) -> list[str]:
+def limit_flags(limits: Mapping[str, float | None]) -> list[str]:
     """The embedded engine's flags for its limits, by the names in `LIMITS`; `None` leaves one at its default."""
     return [f"--{name}={value}" for name, value in limits.items() if value is not None]
 

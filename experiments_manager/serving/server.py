@@ -15,7 +15,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from experiments_manager.serving import memory
 from experiments_manager.serving.batching import BatchingOptions, Scheduler
+from experiments_manager.serving.bodies import ByteBudget
 from experiments_manager.serving.ending import end_process, on_signal
 from experiments_manager.serving.errors import Code, ServerStartError, ServingError
 from experiments_manager.serving.grpc_server import GrpcOptions, GrpcServer
@@ -52,7 +54,8 @@ class ServerOptions:
         config_poll_seconds: Seconds between two such readings; 0 for none.
         label_rule: Which versions a label may name.
         tensor_content: Whether replies to Predict hold numbers in `tensor_content`, and not in the field of their type.
-        rest: Makes the REST server from (handlers, metrics); see `rest.RestServer`.
+        max_bytes_in_flight: Bytes of requests that are read or answered at the same time.
+        rest: Makes the REST server from (handlers, metrics, budget of bytes); see `rest.RestServer`.
         grace_seconds: How long requests in flight may go on after a signal to end.
     """
 
@@ -68,7 +71,8 @@ class ServerOptions:
     config_poll_seconds: float = 0.0
     label_rule: LabelRule = LabelRule.AVAILABLE
     tensor_content: bool = False
-    rest: Callable[[Handlers, Metrics], Any] | None = None
+    max_bytes_in_flight: int = (1 << 31) - 1
+    rest: Callable[[Handlers, Metrics, ByteBudget], Any] | None = None
     grace_seconds: float = 10.0
 
 
@@ -99,8 +103,9 @@ class Server:
         self.handlers = Handlers(
             self.manager, self.scheduler, max_in_flight=options.max_in_flight, tensor_content=options.tensor_content
         )
-        self.grpc = GrpcServer(self.handlers, options.grpc, self.metrics) if options.grpc else None
-        self.rest = options.rest(self.handlers, self.metrics) if options.rest else None
+        self.budget = ByteBudget(options.max_bytes_in_flight)
+        self.grpc = GrpcServer(self.handlers, options.grpc, self.metrics, self.budget) if options.grpc else None
+        self.rest = options.rest(self.handlers, self.metrics, self.budget) if options.rest else None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -122,6 +127,7 @@ class Server:
             await self.rest.start(self._options.grace_seconds)
         if self._options.read_configs and self._options.config_poll_seconds > 0:
             self._tasks.append(self._loop.create_task(self._follow_configs()))
+        self._tasks.append(self._loop.create_task(self._tidy_memory()))
 
     async def stop(self) -> bool:
         """Lets requests in flight finish and ends everything.
@@ -157,6 +163,14 @@ class Server:
         """Says in the log what keeps the server from ending."""
         what = ", ".join(self.manager.unfinished()) or "a model still runs a call"
         logger.error("The server ends without waiting any longer: %s", what)
+
+    async def _tidy_memory(self) -> None:
+        """Frees again and again what large requests left behind."""
+        while True:
+            await asyncio.sleep(memory.TIDY_SECONDS)
+            if self.budget.freed >= memory.TIDY_BYTES:
+                self.budget.freed = 0
+                await self._loop.run_in_executor(None, memory.tidy())
 
     async def _assign_labels(self) -> None:
         if any(config.labels for config in self._options.models):
@@ -243,6 +257,7 @@ def run_server(
         ServerStartError: It cannot be started.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    memory.allow_many_files()
     returned = threading.Event()
     try:
         _run_in_loop(_run(options, on_ready, on_waiting, returned))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 import logging
+import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +15,12 @@ from experiments_manager.serving.errors import Code, invalid_argument
 
 logger = logging.getLogger(__name__)
 
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
 _TENSORFLOW = 1  # `ModelType`, the field that `model_platform` has replaced
 
 
@@ -109,6 +117,29 @@ def list_versions(base_path: Path) -> dict[int, Path]:
                 found[number] = path  # of 01 and 1 the last one counts, as in TensorFlow Serving
     base_path.stat()  # where the folder itself has gone away meanwhile, its versions only seem to be removed
     return found
+
+
+def check_files(folder: Path) -> None:
+    """Looks whether a version holds nothing but files and folders: to open a FIFO waits for ever, and a device may too.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT for a FIFO, a socket, or a device.
+    """
+    seen = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        found = Path(here).stat()
+        if (found.st_dev, found.st_ino) in seen:  # a link to a folder above
+            folders.clear()
+        seen.add((found.st_dev, found.st_ino))
+        for name in files:
+            path = Path(here, name)
+            try:
+                mode = path.stat().st_mode
+            except OSError:  # removed meanwhile, or a link to nowhere
+                continue
+            if not stat.S_ISREG(mode):
+                kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
+                raise invalid_argument(f"{path} is {kind}. Expected a regular file. Export the model again")
 
 
 def configs_from_proto(server_config: object) -> list[ModelConfig]:

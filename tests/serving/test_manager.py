@@ -1,4 +1,5 @@
 import contextlib
+import os
 import threading
 import time
 from pathlib import Path
@@ -527,6 +528,41 @@ def test_a_reload_with_a_model_that_does_not_load_says_why_and_keeps_the_others(
     with pytest.raises(ServingError, match="Some models did not become available: .*the content is broken"):
         books.manager.reload([ModelConfig("model", base_path), ModelConfig("other", tmp_path / "others")], 10)
     assert books.manager.get("model").version == 1
+
+
+def test_a_base_path_that_is_no_path_is_told_and_holds_up_no_other_model(serve, base_path, tmp_path):
+    add(base_path, 1)
+    books = serve(configs=[])
+    with pytest.raises(ServingError, match=r"Could not find base path '/no\\x00where' for servable bad") as caught:
+        books.manager.reload([ModelConfig("bad", Path("/no\0where")), ModelConfig("model", base_path)], 60)
+    assert caught.value.code is Code.UNKNOWN
+    assert "model:" not in str(caught.value)
+    assert books.manager.get("model").version == 1
+
+
+@pytest.mark.parametrize("place", ["content", "variables/variables.index"])
+def test_a_version_with_a_fifo_is_refused_and_keeps_no_other_from_being_loaded(serve, base_path, tmp_path, place):
+    add(tmp_path / "good", 1)
+    add(base_path, 1)
+    file = base_path / "1" / place
+    file.parent.mkdir(exist_ok=True)
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+    books = serve(configs=[ModelConfig("model", base_path), ModelConfig("good", tmp_path / "good")])
+    try:
+        books.wait_for(1, State.AVAILABLE, "good")
+        books.wait_for(1, State.END)
+    finally:
+        with contextlib.suppress(OSError):  # whoever waits for it goes on
+            os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))
+    assert f"{place} is a FIFO. Expected a regular file." in books.manager.problems()["model"]
+
+
+def test_a_version_may_hold_links_also_in_circles(serve, base_path):
+    add(base_path, 1)
+    (base_path / "1" / "again").symlink_to(base_path / "1")
+    (base_path / "1" / "nowhere").symlink_to(base_path / "nowhere")
+    serve().wait_for(1, State.AVAILABLE)
 
 
 def test_states_of_models_and_versions_that_do_not_exist_are_not_found(serve, base_path):
