@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Any
 from experiments_manager.runs import atomic
 from experiments_manager.runs.errors import RunError, explain
 from experiments_manager.runs.manifest import read_manifest, update_manifest
+from experiments_manager.runs.reserve import use_reserve
 
 if TYPE_CHECKING:
     from experiments_manager.runs.snapshot import Snapshot
 
 MANIFEST = "run.json"
 SETTINGS = "settings"
+RESUMED_FIELDS = ("state", "error", "end", "resumed")
+"""What `Run.mark_resumed` changes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,7 +212,13 @@ class Run:
         end = _now()
         if "seconds" not in fields:
             fields["seconds"] = _seconds_since_start(self.manifest, end)
-        self.update(**{"state": state, "end": end, **fields})
+        fields = {"state": state, "end": end, **fields}
+        try:
+            self.update(**fields)
+        except RunError:
+            if not use_reserve(self.path):
+                raise
+            self.update(**fields)
 
 
 def _snapshot_fields(snapshot: Snapshot) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from experiments_manager.training.checkpoints import extras_for
+from experiments_manager.training.checkpoints import checkpoint_name, extras_for
 from experiments_manager.training.events import VersionPublished
 from experiments_manager.training.job import Interrupted, Job
 
@@ -27,8 +27,10 @@ def publish(job: Job) -> None:
 
 
 def checkpoint(job: Job) -> None:
-    """Copies the state and lets it be written in the background."""
+    """Copies the state and lets it be written in the background, unless it is what was read from there."""
     experiment = job.experiment
+    if checkpoint_name(experiment.state.progress) == job.restored:
+        return
     try:
         stage = job.checkpoints.stage()
         feeds = {"train": experiment.train} | ({"validation": experiment.validation} if experiment.validation else {})

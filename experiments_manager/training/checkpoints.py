@@ -103,7 +103,8 @@ def checkpoints(folder: Path) -> list[Path]:
         return []
     found = sorted((path for path in folder.iterdir() if path.name.startswith("epoch-")), reverse=True)
     latest = folder / LATEST
-    named = latest.read_text(encoding="utf-8").strip() if latest.is_file() else ""
+    # Bytes that are no UTF-8 name no checkpoint; `read_latest` says so.
+    named = latest.read_text(encoding="utf-8", errors="replace").strip() if latest.is_file() else ""
     return sorted(found, key=lambda path: path.name != named)
 
 
@@ -147,6 +148,8 @@ class CheckpointWriter:
     def __init__(self, folder: Path, keep: int, bring_logs_to_disk: Callable[[], None] = lambda: None) -> None:
         self._folder, self._keep, self._bring_logs_to_disk = folder, max(1, keep), bring_logs_to_disk
         self._failing = False
+        self.last_error: BaseException | None = None
+        """Why the last checkpoint could not be written; `None` if it was."""
         self._messages: collections.deque[str] = collections.deque()
         self.last_written = time.monotonic()
         self._worker: NewestOnly[tuple[Path, Snapshot]] = NewestOnly(self._write, self._failed, name="checkpoints")
@@ -187,6 +190,7 @@ class CheckpointWriter:
 
     def failed(self, error: BaseException) -> None:
         """Notes that a checkpoint could not be written; training goes on."""
+        self.last_error = error
         if not self._failing:
             self._messages.append(
                 f"A checkpoint could not be written: {reason(error)}. Training goes on and tries again at the next "
@@ -204,7 +208,7 @@ class CheckpointWriter:
         write_checkpoint(stage, self._folder, snapshot)
         if self._failing:
             self._messages.append("Checkpoints are written again.")
-        self._failing = False
+        self._failing, self.last_error = False, None
         for old in checkpoints(self._folder)[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
