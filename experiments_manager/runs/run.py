@@ -169,6 +169,7 @@ class Run:
             settings=settings or {},
             seed=seed,
             **_snapshot_fields(snapshot),
+            origin=_origin(settings_file, model_file),
             git=None if git is None else git.as_fields(),
             packages=installed_packages(),
             host=describe_host(),
@@ -228,6 +229,12 @@ def _snapshot_fields(snapshot: Snapshot) -> dict[str, Any]:
         "model_file": None if snapshot.model_file is None else f"{SETTINGS}/{snapshot.model_file}",
         "files": [f"{SETTINGS}/{file}" for file in snapshot.files],
     }
+
+
+def _origin(settings_file: Path | str, model_file: Path | str | None) -> dict[str, str | None]:
+    """Where the files were copied from, to tell a resume on the same machine that they have changed."""
+    places = {"settings_file": settings_file, "model_file": model_file}
+    return {name: None if file is None else str(Path(file).absolute()) for name, file in places.items()}
 
 
 def _seconds_since_start(manifest: dict[str, Any], end: str) -> float | None:

@@ -12,17 +12,16 @@ from typing import Any
 import tensorflow as tf
 
 from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERANCE, Publisher
-from experiments_manager.export.versions import versions
 from experiments_manager.export.warmup import warmup_requests
 from experiments_manager.runs import Run, create_run, find_run, lock
 from experiments_manager.runs.atomic import remove_leftovers, sync_files
 from experiments_manager.runs.interruption import interruption_noted
 from experiments_manager.runs.reserve import reserved_space
-from experiments_manager.runs.run_settings import load_run_settings
+from experiments_manager.runs.run_settings import load_run_settings, tell_changed_files
 from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
 from experiments_manager.settings import Settings
 from experiments_manager.settings.working_directory import working_directory
-from experiments_manager.training.boundaries import checkpoint, publish, tell_news
+from experiments_manager.training.boundaries import checkpoint, publish_at_the_end, show_best, tell_news
 from experiments_manager.training.building import Experiment, build_experiment
 from experiments_manager.training.checkpoints import CheckpointWriter
 from experiments_manager.training.description import describe_model
@@ -113,7 +112,8 @@ def start_or_resume(
             _start(run, settings, command)
             return _execute(run, settings, **options)
     options.pop("command", None)
-    return resume_run(run, settings.overrides, **options)
+    origin = {"settings_file": settings.file, "model_file": settings.model_file}
+    return resume_run(run, settings.overrides, origin=origin, **options)
 
 
 def resume_run(
@@ -123,6 +123,7 @@ def resume_run(
     make_watchers: MakeWatchers = lambda run, settings: (),
     should_stop: Callable[[], bool] = lambda: False,
     interruptible: Interruptible = contextlib.nullcontext,
+    origin: Mapping[str, Path | str | None] | None = None,
 ) -> RunResult:
     """Goes on with a run from its newest whole checkpoint, with the code that it was started with.
 
@@ -133,6 +134,8 @@ def resume_run(
         make_watchers: As for `start_run`.
         should_stop: As for `start_run`.
         interruptible: As for `start_run`.
+        origin: The user's own `settings_file` and `model_file`, by default those that the run was started from. Where
+            they were changed since then, that is told.
 
     Returns:
         How it ended. A run that is finished already is not trained further, and its folder stays as it is.
@@ -142,6 +145,7 @@ def resume_run(
     """
     with interruption_noted(run), interruptible():
         settings = load_run_settings(run, overrides)
+        tell_changed_files(run, origin)
     if is_done(run, settings):
         result = result_of(run, "finished")
         logger.warning("%s", how_to_train_on(result.epochs, result.stop_reason))
@@ -188,9 +192,9 @@ def _execute(
                 try:
                     train_epochs(job)
                     ended = "finished"
-                    _publish_at_the_end(job)
+                    publish_at_the_end(job)
                     checkpoint(job)
-                    _show_best(job)
+                    show_best(job)
                 except Interrupted:
                     ended = "interrupted"
             tell_news(job)
@@ -315,29 +319,3 @@ def _announce(job: Job, devices: Devices) -> None:
             model_graph=job.viewer.graph,
         ),
     )
-
-
-def _publish_at_the_end(job: Job) -> None:
-    """Sees to it that the best weights are published, and that something is where no epoch was the best."""
-    state, publisher = job.experiment.state, job.publisher
-    if publisher is None:
-        return
-    best = state.progress.best
-    if best is None:
-        with state.averages.in_place() if state.averages else contextlib.nullcontext():
-            publish(job)
-        return
-    publisher.wait()
-    if best.step not in versions(job.run.exports_dir):  # killed, or without space, just when it was due
-        with state.best_in_place():
-            publisher.submit(best.step)
-        publisher.wait()
-
-
-def _show_best(job: Job) -> None:
-    """Lets the watchers look at the model with its best weights."""
-    state = job.experiment.state
-    best = state.progress.best
-    if best is not None:
-        with state.best_in_place():
-            job.tell("on_best", job.viewer.view(best.epoch, best.step, {}, validated=False))
