@@ -86,7 +86,7 @@ class EventFile:
         self._waiting.clear()
         if self._lost:
             logger.warning(
-                "TensorBoard logs in %s lack %d events, which could not be written.", self._folder, self._lost
+                "TensorBoard logs in %s lack %s, which could not be written.", self._folder, _events(self._lost)
             )
         self._lost = 0
         self._close()
@@ -169,8 +169,8 @@ class EventFile:
 
     def _tell_recovery(self) -> None:
         if self._has_warned:
-            lost = f"{self._lost} events were lost" if self._lost else "no event was lost"
-            logger.warning("TensorBoard logs are written to %s again; %s.", self._folder, lost)
+            lost = _events(self._lost) if self._lost else "nothing"
+            logger.warning("TensorBoard logs are written to %s again; lost: %s.", self._folder, lost)
         self._has_warned, self._lost = False, 0
 
     def _close(self) -> None:
@@ -185,6 +185,10 @@ class EventFile:
         with contextlib.suppress(OSError):
             if self._path is not None and self._path.stat().st_size == 0:
                 self._path.unlink()
+
+
+def _events(number: int) -> str:
+    return f"{number} event{'' if number == 1 else 's'}"
 
 
 def scalars_summary(values: Mapping[str, float]) -> Any:

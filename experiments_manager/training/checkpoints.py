@@ -79,7 +79,10 @@ def read_checkpoint(path: Path) -> Snapshot:
         TrainingError: If a newer release wrote it.
     """
     verify_checksums(path)
-    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # its checksums do not know it
+        raise DamagedError(path / "state.json", "is missing or damaged") from error
     if state["schema_version"] > SCHEMA_VERSION:
         raise TrainingError(
             f"{path} was written by a newer release (format {state['schema_version']}, this one reads up to "
@@ -102,10 +105,18 @@ def checkpoints(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     found = sorted((path for path in folder.iterdir() if path.name.startswith("epoch-")), reverse=True)
-    latest = folder / LATEST
-    # Bytes that are no UTF-8 name no checkpoint; `read_latest` says so.
-    named = latest.read_text(encoding="utf-8", errors="replace").strip() if latest.is_file() else ""
+    named = _named_by_latest(folder)
     return sorted(found, key=lambda path: path.name != named)
+
+
+def _named_by_latest(folder: Path) -> str | None:
+    """What `latest` holds: nothing where there is none, `None` where it cannot be read or is no text."""
+    try:
+        return (folder / LATEST).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def read_latest(folder: Path, report: Callable[[str], None] = logger.warning) -> tuple[Path, Snapshot] | None:
@@ -122,6 +133,8 @@ def read_latest(folder: Path, report: Callable[[str], None] = logger.warning) ->
         TrainingError: If there are checkpoints and all are damaged.
     """
     damaged: list[str] = []
+    if folder.is_dir() and _named_by_latest(folder) is None:
+        report(f"{folder / LATEST} is damaged and passed over; the newest whole checkpoint is taken.")
     for path in checkpoints(folder):
         try:
             return path, read_checkpoint(path)
