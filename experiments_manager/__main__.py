@@ -1,6 +1,6 @@
 """`python -m experiments_manager` is the command line."""
 
-from experiments_manager.cli.main import main
+from experiments_manager.cli.entry import main
 
 if __name__ == "__main__":
     main()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from experiments_manager.cluster.signals import stop_signals
 from experiments_manager.runs import Run, RunError, compare_runs, list_runs
 from experiments_manager.runs import open_run as load_run
+from experiments_manager.runs.interruption import interruption_noted
 from experiments_manager.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def train(
     """Trains an experiment in a run folder.
 
     The run can be stopped by Ctrl-C (in a notebook: by interrupting the kernel) or by SIGTERM; it then ends as
-    `interrupted` at the next step, and `resume` goes on with it.
+    `interrupted` at the next step, or at once while there is no step yet, and `resume` goes on with it.
 
     Args:
         settings: The settings module's file, or what `load_settings` gave.
@@ -77,21 +78,23 @@ def train(
         UserCodeError: A hook raised.
         TrainingError: Data, devices or numbers do not allow to train.
         RunError: The run folder cannot be made or written, is in use, or `resume="auto"` lacks a `run_name`.
+        KeyboardInterrupt: A signal asked to stop before there was a run folder.
     """
     if resume == "auto" and run_name is None:
         raise RunError(
             "Resume auto does not know which run. Expected a run name with it, got none. Add --run-name NAME."
         )
-    if not isinstance(settings, Settings):
-        settings = load_settings(settings, overrides)
-    elif overrides:
+    if isinstance(settings, Settings) and overrides:
         raise TypeError("Overrides take effect while a settings module is executed. Give them to `load_settings`.")
-
-    from experiments_manager.training import runner
-
     make_watchers = _watchers(watchers, quiet, on_run)
-    with stop_signals() as should_stop:
-        options = {"command": command, "make_watchers": make_watchers, "should_stop": should_stop}
+    with stop_signals() as stop:
+        with stop.interruptible():
+            if not isinstance(settings, Settings):
+                settings = load_settings(settings, overrides)
+            from experiments_manager.training import runner
+
+        options = {"command": command, "make_watchers": make_watchers}
+        options |= {"should_stop": stop, "interruptible": stop.interruptible}
         if resume == "auto":
             return runner.start_or_resume(settings, run_name, working_dir, **options)
         return runner.start_run(settings, working_dir=working_dir, run_name=run_name, **options)
@@ -122,15 +125,15 @@ def resume(
         SettingsError: As for `train`.
         UserCodeError: As for `train`.
         TrainingError: As for `train`.
+        KeyboardInterrupt: A signal asked to stop before the settings were loaded.
     """
     run = run if isinstance(run, Run) else load_run(run)
+    options = {"make_watchers": _watchers(watchers, quiet, on_run)}
+    with stop_signals() as stop:
+        with interruption_noted(run), stop.interruptible():
+            from experiments_manager.training import runner
 
-    from experiments_manager.training import runner
-
-    with stop_signals() as should_stop:
-        return runner.resume_run(
-            run, overrides, make_watchers=_watchers(watchers, quiet, on_run), should_stop=should_stop
-        )
+        return runner.resume_run(run, overrides, should_stop=stop, interruptible=stop.interruptible, **options)
 
 
 def evaluate(run: Run | Path | str, split: str = "test") -> dict[str, float]:

@@ -86,6 +86,9 @@ def test_resume_auto_starts_a_run_and_goes_on_with_it_by_the_same_words(settings
     again = em.train(file, **words)
     assert first.run_dir == again.run_dir
     assert (first.epochs, again.epochs) == (2, 2)
+    assert em.load_run(again.run_dir).manifest["resumed"] == []  # all was done
+    more = em.train(file, overrides={"epochs": 3}, **words)
+    assert (more.run_dir, more.epochs) == (first.run_dir, 3)
     assert len(em.load_run(again.run_dir).manifest["resumed"]) == 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -43,6 +43,7 @@ def run_to_its_end(
     *,
     quiet: bool,
     serve: Settings | None = None,
+    overrides: Sequence[str] = (),
 ) -> None:
     """Trains, with a model server beside it where that is wanted, then tells how it ended.
 
@@ -51,6 +52,7 @@ def run_to_its_end(
         output: Where to print the result as JSON, also that of a run that failed or was interrupted.
         quiet: Whether to say nothing as long as all goes well.
         serve: Settings of the experiment whose model is to be served meanwhile; `None` for no server.
+        overrides: What a resume changes, which the run may not have kept yet when it is interrupted.
 
     Raises:
         typer.Exit: The run was interrupted.
@@ -58,7 +60,11 @@ def run_to_its_end(
         ServerStartError: A port of the server's is taken.
     """
     with server_beside(serve, quiet=quiet) if serve else contextlib.nullcontext(lambda run: None) as start_server:
-        _run_to_its_end(action, output, start_server, quiet=quiet)
+        result = _run_to_its_end(action, output, start_server, quiet=quiet)
+    if result.state == "interrupted":
+        changes = [word for override in overrides for word in ("--set", override)]
+        warn(f"To go on: {shlex.join(['experiments_manager', 'resume', str(result.run_dir), *changes])}")
+        raise typer.Exit(ExitCode.INTERRUPTED)
 
 
 def _run_to_its_end(
@@ -67,7 +73,7 @@ def _run_to_its_end(
     start_server: Callable[[Run], None],
     *,
     quiet: bool,
-) -> None:
+) -> RunResult:
     runs: list[Run] = []
 
     def announce(run: Run) -> None:
@@ -84,7 +90,5 @@ def _run_to_its_end(
                 output.write(run_summary(runs[0]) | {"state": "failed"})  # a full disk may keep run.json from saying so
         raise
     if output:
-        output.write(run_summary(runs[0]))
-    if result.state == "interrupted":
-        warn(f"To go on: experiments_manager resume {shlex.quote(str(result.run_dir))}")
-        raise typer.Exit(ExitCode.INTERRUPTED)
+        output.write(run_summary(Run(result.run_dir)))
+    return result

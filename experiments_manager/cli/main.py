@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -16,6 +14,7 @@ from experiments_manager.cli import earlier
 from experiments_manager.cli.board import board
 from experiments_manager.cli.check import check
 from experiments_manager.cli.compare import compare
+from experiments_manager.cli.entry import TRAINING, main
 from experiments_manager.cli.errors import report
 from experiments_manager.cli.evaluate import evaluate
 from experiments_manager.cli.exit_codes import ExitCode, table
@@ -27,6 +26,9 @@ from experiments_manager.cli.runs import runs
 from experiments_manager.cli.serve import serve
 from experiments_manager.cli.settings import settings
 from experiments_manager.cli.train import train
+from experiments_manager.cluster.signals import has_been_stopped, stop_listening
+
+__all__ = ["NAME", "app", "main", "run"]
 
 NAME = "experiments_manager"
 
@@ -59,19 +61,6 @@ def _common(
     """Carries the options that stand before a command."""
 
 
-def main() -> None:
-    """The console scripts `experiments_manager` and `em`."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # outside of training, Ctrl-C just ends the process
-    code = run(sys.argv[1:])
-    if "experiments_manager.serving.server" in sys.modules:
-        from experiments_manager.serving.ending import end_process
-
-        end_process(code)  # gRPC's thread may abort the process while Python takes itself down
-    gc.freeze()  # otherwise Python looks for cycles among all that TensorFlow made before it ends: a second lost
-    sys.exit(code)
-
-
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line.
 
@@ -84,6 +73,8 @@ def run(arguments: Sequence[str]) -> int:
     todays, debug = list(arguments), "--debug" in arguments
     try:
         todays = earlier.translate(arguments) or todays
+        if todays[:1] and todays[0] not in TRAINING:
+            stop_listening()
         debug = "--debug" in todays
         logging.basicConfig(
             handlers=[_StandardError()], level=logging.INFO if debug else logging.WARNING, format="%(message)s"
@@ -92,6 +83,8 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.DONE if end.code is None else ExitCode.BUG
     except Exception as error:
+        if has_been_stopped():
+            return ExitCode.INTERRUPTED
         return report(error, debug=debug)
     return ExitCode.DONE
 

@@ -23,13 +23,15 @@ def resume(
     """Go on with a run that was interrupted or killed."""
     from experiments_manager import api
     from experiments_manager.cli.engine import run_to_its_end, start_engine
+    from experiments_manager.runs.interruption import interruption_noted
     from experiments_manager.runs.run_settings import load_run_settings
 
     opened = api.load_run(run)
-    output = start_engine(json=json, debug=debug)
-    settings = load_run_settings(opened, overrides) if serve else None
 
     def action(announce: Callable[[Run], None]) -> RunResult:
         return api.resume(opened, overrides=overrides, quiet=quiet, on_run=announce)
 
-    run_to_its_end(action, output, quiet=quiet, serve=settings)
+    with interruption_noted(opened):
+        output = start_engine(json=json, debug=debug)
+        settings = load_run_settings(opened, overrides) if serve else None
+        run_to_its_end(action, output, quiet=quiet, serve=settings, overrides=overrides)

@@ -65,4 +65,5 @@ def train(
             on_run=announce,
         )
 
-    run_to_its_end(action, output, quiet=quiet, serve=loaded if serve else None)
+    changes = overrides if resume is Resume.AUTO else ()  # a new run keeps them from its start on
+    run_to_its_end(action, output, quiet=quiet, serve=loaded if serve else None, overrides=changes)

@@ -1,16 +1,25 @@
 """Signals that ask a run to stop: Ctrl-C, and what clusters send before they kill a job.
 
-They only set a flag. The training loop asks for it at every step boundary it reaches, so that it stops where it can go
-on later, never in the midst of something.
+While a run trains they only set a flag. The training loop asks for it at every step boundary it reaches, so that it
+stops where it can go on later, never in the midst of something.
+
+Before there is a step nobody asks for a flag: TensorFlow is imported, the settings module is executed, hooks read their
+data. There, in blocks marked as `interruptible`, a signal raises `StopRequested` wherever the main thread is, as Ctrl-C
+does in any Python program; a call into C ends first. Nothing heavy is imported here, for the command line listens
+before it imports anything else.
 """
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import contextlib
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -18,63 +27,122 @@ NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 """SIGUSR1 and SIGUSR2 are what SLURM and others can be told to send ahead of a time limit."""
 
 _SHOW_CURSOR = "\x1b[?25h"
+_AGAIN_AFTER = 0.02
+"""Seconds after which `StopRequested` is raised again where Python had to discard it."""
 
 
-@contextlib.contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turns SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 into a flag for the length of a `with` block.
+class StopRequested(KeyboardInterrupt):
+    """The process was asked to stop before there was a step to stop at.
 
-    A second SIGINT does at once what it would have done outside of the block: end the process, or raise
-    `KeyboardInterrupt` in a notebook. A signal that is ignored already (as SIGINT is for what a script runs in the
-    background) stays ignored. Python handles signals in the main thread only; in another one nothing happens.
-
-    Yields:
-        A function that tells whether the process was asked to stop.
+    A `KeyboardInterrupt`, whichever signal it was: code that handles errors does not take it for one, and notebooks
+    know it.
     """
-    asked = _Asked()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.should_stop
-        return
-    try:
-        for name in NAMES:
-            asked.listen(getattr(signal, name, None))
-        yield asked.should_stop
-    finally:
-        asked.restore()
 
 
-class _Asked:
-    """The flag, and the handlers that were there before."""
+class StopSignals:
+    """Whether the process was asked to stop; called, it tells. Listens from `listen` to `restore`."""
 
     def __init__(self) -> None:
         self._former: dict[signal.Signals, Any] = {}
-        self._is_asked = False
+        self._asked_by: str | None = None
         self._is_interrupted = False
         """Whether one of the signals was a SIGINT, so that the next one is the second."""
+        self._is_interruptible = False
+        self._raises_again = False
+        self.has_raised = False
+        """Whether `StopRequested` was raised into what ran at that moment."""
 
-    def should_stop(self) -> bool:
-        return self._is_asked
+    def __call__(self) -> bool:
+        """Whether the process was asked to stop."""
+        return self._asked_by is not None
 
-    def listen(self, number: signal.Signals | None) -> None:
-        """Handles a signal, unless this system does not have it or somebody else has a say in it."""
-        if number is None or signal.getsignal(number) in (signal.SIG_IGN, None):
-            return
-        self._former[number] = signal.signal(number, self._handle)
+    def listen(self) -> None:
+        """Handles the signals, unless this system does not have them or somebody else has a say in them."""
+        for number in (getattr(signal, name, None) for name in NAMES):
+            if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
+                self._former[number] = signal.signal(number, self._handle)
+        _listening.append(self)
 
     def restore(self) -> None:
+        """Brings back the handlers that were there before."""
+        if self in _listening:
+            _listening.remove(self)
         for number, handler in self._former.items():
             signal.signal(number, handler)
         self._former.clear()
 
+    def ignore(self) -> None:
+        """Ignores the signals from here on: what there was to do is done, and only Python's own end is left."""
+        for number in self._former:
+            signal.signal(number, signal.SIG_IGN)
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Inside, a request to stop raises `StopRequested`, once, wherever the main thread is.
+
+        A request that came before raises at the beginning. Whatever becomes of the exception inside (code may swallow
+        it, or turn it into an error of its own), the block ends by it.
+        """
+        if self():
+            raise self._stop()
+        former, hook = self._is_interruptible, sys.unraisablehook
+        sys.unraisablehook = self._heed_discarded(hook)
+        self._is_interruptible = True
+        try:
+            yield
+        except StopRequested:
+            raise
+        except BaseException as error:
+            if self.has_raised:
+                raise self._stop() from error
+            raise
+        finally:
+            self._is_interruptible, sys.unraisablehook = former, hook
+        if self.has_raised:
+            raise self._stop()
+
+    def only_note(self) -> None:
+        """From here on a request to stop only sets the flag, but in blocks inside that are `interruptible`."""
+        self._is_interruptible = False
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        by_keyboard = number == signal.SIGINT
+        if self._raises_again:
+            self._raises_again = False
+            if self._is_interruptible:
+                raise self._stop()
+            return
+        by_keyboard, name = number == signal.SIGINT, signal.Signals(number).name
         if by_keyboard and self._is_interrupted:
             self._leave()
-        elif by_keyboard or not self._is_asked:
+        elif by_keyboard or not self():
+            place = "before the first step" if self._is_interruptible else "at the next step"
             hint = " Press Ctrl-C again to leave at once." if by_keyboard else ""
-            _write(f"\n{signal.Signals(number).name}: stopping at the next step.{hint}\n")
-        self._is_asked = True
+            _write(f"\n{name}: stopping {place}.{hint}\n")
+        self._asked_by = self._asked_by or name
         self._is_interrupted |= by_keyboard
+        if self._is_interruptible and not self.has_raised:
+            self.has_raised = True
+            raise self._stop()
+
+    def _stop(self) -> StopRequested:
+        return StopRequested(f"{self._asked_by}: asked to stop before the first step")
+
+    def _heed_discarded(self, hook: Any) -> Any:
+        """Python discards what is raised in finalizers and in callbacks of weak references, and tells this hook."""
+
+        def heed(discarded: Any) -> None:
+            if not issubclass(discarded.exc_type, StopRequested):
+                hook(discarded)
+                return
+            self._raises_again = True
+            _thread.start_new_thread(self._send_again, ())  # it takes no lock, which the main thread may hold just now
+
+        return heed
+
+    def _send_again(self) -> None:
+        time.sleep(_AGAIN_AFTER)
+        if self._raises_again and self._former:
+            os.kill(os.getpid(), next(iter(self._former)))
 
     def _leave(self) -> None:
         """Does what a SIGINT did before; what was written as a checkpoint so far stays."""
@@ -83,6 +151,74 @@ class _Asked:
                 _write(_SHOW_CURSOR)  # a progress bar hides it, and has no more time to bring it back
         self.restore()
         signal.raise_signal(signal.SIGINT)
+
+
+_listening: list[StopSignals] = []
+_of_the_process: StopSignals | None = None
+"""Who listens for the whole life of the process, where that is a command line that trains."""
+
+
+def _leave_children_alone() -> None:
+    """A forked child (a worker of `multiprocessing`, say) does not train: signals do to it what they did before."""
+    for signals in list(_listening):
+        signals.restore()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_children_alone)
+
+
+def listen_from_here() -> StopSignals:
+    """Listens from here to the end of the process, for a command line that is about to train.
+
+    Between its last words and its death the signals are ignored.
+    """
+    global _of_the_process
+    signals = _of_the_process = StopSignals()
+    signals.listen()
+    atexit.register(signals.ignore)  # registered first, so it is called last
+    return signals
+
+
+def stop_listening() -> None:
+    """Takes `listen_from_here` back."""
+    global _of_the_process
+    signals, _of_the_process = _of_the_process, None
+    if signals is not None:
+        atexit.unregister(signals.ignore)
+        signals.restore()
+
+
+def has_been_stopped() -> bool:
+    """Whether `StopRequested` was raised since `listen_from_here`; errors from then on are what became of it."""
+    return _of_the_process is not None and _of_the_process.has_raised
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[StopSignals]:
+    """Turns SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 into a flag for the length of a `with` block.
+
+    A second SIGINT does at once what it would have done outside of the block: end the process, or raise
+    `KeyboardInterrupt` in a notebook. A signal that is ignored already (as SIGINT is for what a script runs in the
+    background) stays ignored. Python handles signals in the main thread only; in another one nothing happens.
+
+    Yields:
+        A function that tells whether the process was asked to stop; its `interruptible` marks blocks in which a signal
+        raises instead.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield StopSignals()
+        return
+    if _of_the_process is not None:
+        _of_the_process.only_note()
+        yield _of_the_process
+        return
+    signals = StopSignals()
+    try:
+        signals.listen()
+        yield signals
+    finally:
+        signals.restore()
 
 
 def _write(text: str) -> None:

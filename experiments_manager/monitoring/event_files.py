@@ -6,6 +6,7 @@ Events are written as TFRecords, which is what an event file is: some 10 us an e
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import os
@@ -18,10 +19,15 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 30.0
+MOST_BYTES_WAITING = 8 * 1024 * 1024
+"""What one file keeps in memory while its disk is full; the oldest events go first."""
 
 
 class EventFile:
-    """One event file, made when the first event comes. A full disk stops the logs but not the run."""
+    """One event file, made when the first event comes.
+
+    A full disk stops neither the run nor the logs: events wait until there is room.
+    """
 
     def __init__(self, folder: Path, first_step: int, suffix: str = "") -> None:
         """Remember where to write.
@@ -36,6 +42,11 @@ class EventFile:
         self._suffix = suffix
         self._path: Path | None = None
         self._writer: Any = None
+        self._waiting: collections.deque[tuple[int, bytes]] = collections.deque()
+        self._lost = 0
+        self._is_wanted = False
+        """Whether there has to be a file, if only to supersede earlier ones."""
+        self._replaces_files = False
         self._retry_at = 0.0
         self._has_warned = False
 
@@ -50,27 +61,53 @@ class EventFile:
     def restart(self, step: int) -> None:
         """Supersede what was written from `step` on, in this session too."""
         self._first_step = step
+        self._waiting = collections.deque(event for event in self._waiting if event[0] < step)
         if self._writer is not None:
             self._guarded(self._mark_restart)
 
     def supersede_earlier(self) -> None:
         """Supersede what earlier sessions wrote from `first_step` on even if this one writes nothing more."""
-        if self._writer is None and self._folder.is_dir():
-            self._guarded(self._open)
+        if self._folder.is_dir():
+            self._is_wanted = True
+            self._guarded(self._write_waiting)
 
     def remove_earlier(self) -> None:
         """Remove the files of earlier sessions that have the same suffix, once this session has its own."""
-        if self._writer is None or not self._suffix:
-            return
-        for path in self._folder.glob(f"events.out.tfevents.*{self._suffix}"):
-            if path != self._path:
-                path.unlink(missing_ok=True)
+        self._replaces_files = bool(self._suffix)
+        if self._writer is not None:
+            self._guarded(self._remove_earlier)
 
     def close(self) -> None:
-        """Close the file."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        """Write what waits, or say how much is lost, and close the file."""
+        self._retry_at = 0.0
+        if self._waiting or self._is_wanted:
+            self._guarded(self._write_waiting)
+        self._lost += len(self._waiting)
+        self._waiting.clear()
+        if self._lost:
+            logger.warning(
+                "TensorBoard logs in %s lack %s, which could not be written.", self._folder, _events(self._lost)
+            )
+        self._lost = 0
+        self._close()
+
+    def _write(self, step: int, **content: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._waiting.append((step, Event(wall_time=time.time(), step=step, **content).SerializeToString()))
+        while sum(len(event) for _, event in self._waiting) > MOST_BYTES_WAITING:
+            self._waiting.popleft()
+            self._lost += 1
+        self._guarded(self._write_waiting)
+
+    def _write_waiting(self) -> None:
+        if self._writer is None:
+            self._open()
+        while self._waiting:
+            step, event = self._waiting[0]
+            self._append(event)
+            self._waiting.popleft()
+            self._first_step = step + 1  # Should this file fail, the next one supersedes nothing of what it holds.
 
     def _open(self) -> None:
         import tensorflow as tf
@@ -82,26 +119,27 @@ class EventFile:
         began = f"{seconds:010d}.{nanoseconds:09d}"
         self._path = self._folder / f"events.out.tfevents.{began}.{socket.gethostname()}.{os.getpid()}{self._suffix}"
         self._writer = tf.io.TFRecordWriter(str(self._path))
-        self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._append(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
         self._mark_restart()
+        self._is_wanted = False
+        if self._replaces_files:
+            self._remove_earlier()
 
     def _mark_restart(self) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         # From the second such mark on, TensorBoard drops all events before it whose step is this one or higher.
         restart = SessionLog(status=SessionLog.START)
-        self._append(Event(wall_time=time.time(), step=self._first_step, session_log=restart))
+        self._append(Event(wall_time=time.time(), step=self._first_step, session_log=restart).SerializeToString())
 
-    def _write(self, step: int, **content: Any) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
+    def _remove_earlier(self) -> None:
+        for path in self._folder.glob(f"events.out.tfevents.*{self._suffix}"):
+            if path != self._path:
+                path.unlink(missing_ok=True)
 
-        def append() -> None:
-            if self._writer is None:
-                self._open()
-            self._append(Event(wall_time=time.time(), step=step, **content))
-            self._first_step = step + 1  # Should this file fail, the next one supersedes nothing of what it holds.
-
-        self._guarded(append)
+    def _append(self, event: bytes) -> None:
+        self._writer.write(event)
+        self._writer.flush()
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """Do what writes, or say once that it could not be done; after a failure, only some time later."""
@@ -113,22 +151,44 @@ class EventFile:
             work()
         except (OSError, tf.errors.OpError) as error:
             self._give_up_for_now(error)
-
-    def _append(self, event: Any) -> None:
-        self._writer.write(event.SerializeToString())
-        self._writer.flush()
+        else:
+            self._tell_recovery()
 
     def _give_up_for_now(self, error: Exception) -> None:
         """Leave the file, whose last record may be torn; a later event begins a new one."""
-        import tensorflow as tf
-
-        with contextlib.suppress(OSError, tf.errors.OpError):
-            self.close()
-        self._writer = None
+        self._close()
+        self._remove_if_empty()
         self._retry_at = time.monotonic() + RETRY_SECONDS
         if not self._has_warned:
-            logger.warning("TensorBoard logs cannot be written to %s: %s. Training goes on.", self._folder, error)
+            logger.warning(
+                "TensorBoard logs cannot be written to %s: %s. Training goes on; the events are kept.",
+                self._folder,
+                error,
+            )
             self._has_warned = True
+
+    def _tell_recovery(self) -> None:
+        if self._has_warned:
+            lost = _events(self._lost) if self._lost else "nothing"
+            logger.warning("TensorBoard logs are written to %s again; lost: %s.", self._folder, lost)
+        self._has_warned, self._lost = False, 0
+
+    def _close(self) -> None:
+        import tensorflow as tf
+
+        if self._writer is not None:
+            with contextlib.suppress(OSError, tf.errors.OpError):
+                self._writer.close()
+            self._writer = None
+
+    def _remove_if_empty(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._path is not None and self._path.stat().st_size == 0:
+                self._path.unlink()
+
+
+def _events(number: int) -> str:
+    return f"{number} event{'' if number == 1 else 's'}"
 
 
 def scalars_summary(values: Mapping[str, float]) -> Any:

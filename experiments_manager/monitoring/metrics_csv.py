@@ -40,7 +40,9 @@ class MetricsCsv(Watcher):
     def on_start(self, start: RunStart) -> None:
         """Drop the rows of epochs that will be trained again, and a last line that was cut off."""
         try:
-            self._rewrite(first_new_epoch=start.first_epoch)
+            missing = start.first_epoch - 1 - len(self._rewrite(first_new_epoch=start.first_epoch))
+            if missing > 0:
+                logger.warning("%s lacks the rows of %d epochs: it was damaged or removed.", self.path, missing)
             self._last_epoch = start.first_epoch - 1
         except OSError as error:
             self._warn(error)
@@ -95,8 +97,12 @@ class MetricsCsv(Watcher):
             raise
         self._size += len(content)
 
-    def _rewrite(self, first_new_epoch: int) -> None:
-        """Put the rows before `first_new_epoch` and the unwritten ones under a header that names all their columns."""
+    def _rewrite(self, first_new_epoch: int) -> list[Row]:
+        """Put the rows before `first_new_epoch` and the unwritten ones under a header that names all their columns.
+
+        Returns:
+            All these rows.
+        """
         columns, rows = read_rows(self.path)
         kept = [row for row in rows if int(row["epoch"]) < first_new_epoch]
         rows = [*kept, *self._unwritten]
@@ -104,13 +110,14 @@ class MetricsCsv(Watcher):
         self._close()
         if not rows:
             self.path.unlink(missing_ok=True)
-            return
+            return rows
         content = _table(columns, rows)
         if not self.path.exists() or self.path.read_bytes() != content.encode():
             write_text(self.path, content)
         self._columns = columns
         self._size = len(content.encode())
         self._stream = self.path.open("ab", buffering=0)
+        return rows
 
     def _close(self) -> None:
         if self._stream is not None:
@@ -134,12 +141,15 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     except FileNotFoundError:
         return [], []
     whole_lines = text[: text.rfind("\n") + 1]
-    columns, *records = [*csv.reader(io.StringIO(whole_lines))] or [[]]
+    try:
+        columns, *records = [*csv.reader(io.StringIO(whole_lines))] or [[]]
+    except csv.Error:  # bytes that no row holds
+        return [], []
     if columns[:1] != ["epoch"]:
         return [], []
     rows = []
     for cells in records:
-        if len(cells) != len(columns) or not cells[0].isdigit():
+        if len(cells) != len(columns) or not cells[0].isdecimal():
             break
         rows.append({name: cell for name, cell in zip(columns, cells, strict=True) if cell})
     return columns, rows

@@ -8,6 +8,7 @@
 | `error` | `{"type", "text", "place"}` of what made the run fail, or null |
 | `command`, `overrides`, `hparams`, `settings`, `seed` | what was asked for |
 | `settings_file`, `model_file` | paths relative to the run folder, the latter may be null |
+| `origin` | `{"settings_file", "model_file"}`: where these were copied from |
 | `files` | every file of the snapshot, relative to the run folder |
 | `git` | `{"commit", "dirty", "branch", "untracked"}`, or null outside a repository |
 | `packages`, `host`, `devices` | where it ran: versions by name; `{"name", "system", "python", "cpus"}`; a list |
@@ -54,6 +55,7 @@ def first_manifest() -> dict[str, Any]:
         "seed": None,
         "settings_file": None,
         "model_file": None,
+        "origin": {},
         "files": [],
         "git": None,
         "packages": {},

@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Any
 from experiments_manager.runs import atomic
 from experiments_manager.runs.errors import RunError, explain
 from experiments_manager.runs.manifest import read_manifest, update_manifest
+from experiments_manager.runs.reserve import use_reserve
 
 if TYPE_CHECKING:
     from experiments_manager.runs.snapshot import Snapshot
 
 MANIFEST = "run.json"
 SETTINGS = "settings"
+RESUMED_FIELDS = ("state", "error", "end", "resumed")
+"""What `Run.mark_resumed` changes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +169,7 @@ class Run:
             settings=settings or {},
             seed=seed,
             **_snapshot_fields(snapshot),
+            origin=_origin(settings_file, model_file),
             git=None if git is None else git.as_fields(),
             packages=installed_packages(),
             host=describe_host(),
@@ -209,7 +213,13 @@ class Run:
         end = _now()
         if "seconds" not in fields:
             fields["seconds"] = _seconds_since_start(self.manifest, end)
-        self.update(**{"state": state, "end": end, **fields})
+        fields = {"state": state, "end": end, **fields}
+        try:
+            self.update(**fields)
+        except RunError:
+            if not use_reserve(self.path):
+                raise
+            self.update(**fields)
 
 
 def _snapshot_fields(snapshot: Snapshot) -> dict[str, Any]:
@@ -219,6 +229,12 @@ def _snapshot_fields(snapshot: Snapshot) -> dict[str, Any]:
         "model_file": None if snapshot.model_file is None else f"{SETTINGS}/{snapshot.model_file}",
         "files": [f"{SETTINGS}/{file}" for file in snapshot.files],
     }
+
+
+def _origin(settings_file: Path | str, model_file: Path | str | None) -> dict[str, str | None]:
+    """Where the files were copied from, to tell a resume on the same machine that they have changed."""
+    places = {"settings_file": settings_file, "model_file": model_file}
+    return {name: None if file is None else str(Path(file).absolute()) for name, file in places.items()}
 
 
 def _seconds_since_start(manifest: dict[str, Any], end: str) -> float | None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from experiments_manager.runs.run import Run
+from experiments_manager.runs.snapshot import changed_files
 from experiments_manager.settings import Settings, load_settings
 from experiments_manager.settings.overrides import HPARAMS
+
+logger = logging.getLogger(__name__)
 
 
 def load_run_settings(run: Run, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Settings:
@@ -33,3 +39,27 @@ def load_run_settings(run: Run, overrides: Mapping[str, Any] | Sequence[str] = (
 def _entries(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of `hparams` among overrides: the run began with them, so their keys and types are right."""
     return {name.removeprefix(HPARAMS): value for name, value in overrides.items() if name.startswith(HPARAMS)}
+
+
+def tell_changed_files(run: Run, origin: Mapping[str, Path | str | None] | None = None) -> None:
+    """Warns of files of the user's that have changed since the run was started, for the run goes on with its copies.
+
+    Args:
+        run: The run.
+        origin: `settings_file` and `model_file`; by default those that the run was started from.
+    """
+    origin = origin or run.manifest.get("origin") or {}
+    settings_file = origin.get("settings_file")
+    if not settings_file:
+        return
+    changed = changed_files(run.settings_dir, settings_file, origin.get("model_file"))
+    if changed:
+        verb = "has" if len(changed) == 1 else "have"
+        logger.warning(
+            "%s %s changed since the run was started, which goes on with its copies in %s. To use the files as they "
+            "are now, start a new run (or one of another --run-name): experiments_manager train %s",
+            ", ".join(map(str, changed)),
+            verb,
+            run.settings_dir,
+            shlex.quote(str(settings_file)),
+        )

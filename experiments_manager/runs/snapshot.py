@@ -84,6 +84,29 @@ def take_snapshot(
     )
 
 
+def changed_files(snapshot: Path, settings_file: Path | str, model_file: Path | str | None = None) -> list[Path]:
+    """Tell which files of the user's differ from their copies.
+
+    Args:
+        snapshot: The snapshot's folder.
+        settings_file: The settings module as it is now.
+        model_file: The model file as it is now, where the experiment has one.
+
+    Returns:
+        The files that were changed since; none where they cannot be read, as on another machine.
+    """
+    try:
+        found = _Collector(Path(settings_file), None if model_file is None else Path(model_file), ()).collect()
+        return [file.source for place, file in found.items() if _differs(snapshot / place, file.content)]
+    except (RunError, OSError):
+        return []
+
+
+def _differs(copy: Path, content: bytes) -> bool:
+    # What has no copy is imported by a file that has changed, or lies in another working directory.
+    return copy.is_file() and copy.read_bytes() != content
+
+
 @dataclasses.dataclass(frozen=True)
 class _File:
     """A file, read once: what is searched for imports is what is copied."""

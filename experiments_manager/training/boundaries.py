@@ -1,4 +1,4 @@
-"""What happens at step boundaries, between two calls of the compiled loop: signals, checkpoints, versions, news."""
+"""What happens between two calls of the compiled loop, and after the last: signals, checkpoints, versions, news."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from experiments_manager.training.checkpoints import extras_for
+from experiments_manager.export.reasons import reason
+from experiments_manager.export.versions import versions
+from experiments_manager.training.checkpoints import checkpoint_name, extras_for
 from experiments_manager.training.events import VersionPublished
 from experiments_manager.training.job import Interrupted, Job
 
@@ -21,14 +23,16 @@ def publish(job: Job) -> None:
     try:
         job.publisher.submit(step)
     except (tf.errors.OpError, ValueError) as error:
-        job.tell("on_message", f"Version {step} was not published: {error}")
+        job.tell("on_message", f"Version {step} was not published: {reason(error)}.")
         return
     job.experiment.state.progress.last_version = step
 
 
 def checkpoint(job: Job) -> None:
-    """Copies the state and lets it be written in the background."""
+    """Copies the state and lets it be written in the background, unless it is what was read from there."""
     experiment = job.experiment
+    if checkpoint_name(experiment.state.progress) == job.restored:
+        return
     try:
         stage = job.checkpoints.stage()
         feeds = {"train": experiment.train} | ({"validation": experiment.validation} if experiment.validation else {})
@@ -86,3 +90,29 @@ def tell_news(job: Job) -> None:
             job.tell("on_version", VersionPublished(version, job.run.exports_dir / str(version)))
         else:
             job.tell("on_message", f"Version {version} was not published: {problem}")
+
+
+def publish_at_the_end(job: Job) -> None:
+    """Sees to it that the best weights are published, and that something is where no epoch was the best."""
+    state, publisher = job.experiment.state, job.publisher
+    if publisher is None:
+        return
+    best = state.progress.best
+    if best is None:
+        with state.averages.in_place() if state.averages else contextlib.nullcontext():
+            publish(job)
+        return
+    publisher.wait()
+    if best.step not in versions(job.run.exports_dir):  # killed, or without space, just when it was due
+        with state.best_in_place():
+            publisher.submit(best.step)
+        publisher.wait()
+
+
+def show_best(job: Job) -> None:
+    """Lets the watchers look at the model with its best weights."""
+    state = job.experiment.state
+    best = state.progress.best
+    if best is not None:
+        with state.best_in_place():
+            job.tell("on_best", job.viewer.view(best.epoch, best.step, {}, validated=False))

@@ -79,7 +79,10 @@ def read_checkpoint(path: Path) -> Snapshot:
         TrainingError: If a newer release wrote it.
     """
     verify_checksums(path)
-    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # its checksums do not know it
+        raise DamagedError(path / "state.json", "is missing or damaged") from error
     if state["schema_version"] > SCHEMA_VERSION:
         raise TrainingError(
             f"{path} was written by a newer release (format {state['schema_version']}, this one reads up to "
@@ -102,9 +105,18 @@ def checkpoints(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     found = sorted((path for path in folder.iterdir() if path.name.startswith("epoch-")), reverse=True)
-    latest = folder / LATEST
-    named = latest.read_text(encoding="utf-8").strip() if latest.is_file() else ""
+    named = _named_by_latest(folder)
     return sorted(found, key=lambda path: path.name != named)
+
+
+def _named_by_latest(folder: Path) -> str | None:
+    """What `latest` holds: nothing where there is none, `None` where it cannot be read or is no text."""
+    try:
+        return (folder / LATEST).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def read_latest(folder: Path, report: Callable[[str], None] = logger.warning) -> tuple[Path, Snapshot] | None:
@@ -121,6 +133,8 @@ def read_latest(folder: Path, report: Callable[[str], None] = logger.warning) ->
         TrainingError: If there are checkpoints and all are damaged.
     """
     damaged: list[str] = []
+    if folder.is_dir() and _named_by_latest(folder) is None:
+        report(f"{folder / LATEST} is damaged and passed over; the newest whole checkpoint is taken.")
     for path in checkpoints(folder):
         try:
             return path, read_checkpoint(path)
@@ -147,6 +161,8 @@ class CheckpointWriter:
     def __init__(self, folder: Path, keep: int, bring_logs_to_disk: Callable[[], None] = lambda: None) -> None:
         self._folder, self._keep, self._bring_logs_to_disk = folder, max(1, keep), bring_logs_to_disk
         self._failing = False
+        self.last_error: BaseException | None = None
+        """Why the last checkpoint could not be written; `None` if it was."""
         self._messages: collections.deque[str] = collections.deque()
         self.last_written = time.monotonic()
         self._worker: NewestOnly[tuple[Path, Snapshot]] = NewestOnly(self._write, self._failed, name="checkpoints")
@@ -187,6 +203,7 @@ class CheckpointWriter:
 
     def failed(self, error: BaseException) -> None:
         """Notes that a checkpoint could not be written; training goes on."""
+        self.last_error = error
         if not self._failing:
             self._messages.append(
                 f"A checkpoint could not be written: {reason(error)}. Training goes on and tries again at the next "
@@ -204,7 +221,7 @@ class CheckpointWriter:
         write_checkpoint(stage, self._folder, snapshot)
         if self._failing:
             self._messages.append("Checkpoints are written again.")
-        self._failing = False
+        self._failing, self.last_error = False, None
         for old in checkpoints(self._folder)[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
 

@@ -49,6 +49,8 @@ class Job:
     pace: Pace = dataclasses.field(default_factory=Pace)
     validation_pace: Pace = dataclasses.field(default_factory=Pace)
     last_checkpoint_step: int = -1
+    restored: str | None = None
+    """Name of the checkpoint that was read last; to write it again would only risk it."""
     reloaded: Path | None = None
     """Checkpoint that training went back to last because the loss was no longer finite."""
 

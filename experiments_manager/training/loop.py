@@ -31,6 +31,7 @@ from experiments_manager.training.boundaries import (
     tell_news,
 )
 from experiments_manager.training.building import Experiment
+from experiments_manager.training.done import STOPPED_BY_CALLBACK
 from experiments_manager.training.errors import DataError, DivergedError
 from experiments_manager.training.events import EpochReport, Progress, StepReport
 from experiments_manager.training.failures import explained
@@ -42,7 +43,6 @@ from experiments_manager.training.stopping import judge_epoch
 from experiments_manager.training.validation import run_test_steps
 
 SECONDS_BETWEEN_EPOCH_CHECKPOINTS = 2.0
-STOPPED_BY_CALLBACK = "a callback stopped training"
 
 
 def train_epochs(job: Job) -> None:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.export.reasons import reason
 from experiments_manager.export.versions import versions
 from experiments_manager.runs import Run, RunError
+from experiments_manager.runs.run import RESUMED_FIELDS
 from experiments_manager.settings import Settings, SettingsError, UserCodeError
+from experiments_manager.training.checkpoints import checkpoints
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.events import RunEnd, Watcher
-from experiments_manager.training.job import Job
+from experiments_manager.training.job import Interrupted, Job
+from experiments_manager.training.manifest_updates import ManifestUpdates
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +43,11 @@ class RunResult:
 
 
 def finish(job: Job, state: str, seconds: float) -> RunResult:
-    """Writes into the manifest how the run ended, and sums it up."""
+    """Writes into the manifest how the run ended, and sums it up.
+
+    Raises:
+        RunError: The run came to its end, but what it trained could not be saved.
+    """
     progress = job.experiment.state.progress
     published = versions(job.run.exports_dir)
     best = progress.best
@@ -47,6 +57,8 @@ def finish(job: Job, state: str, seconds: float) -> RunResult:
         "metrics": progress.last_logs,
     }
     exported = job.run.exports_dir / str(published[-1]) if published else None
+    if state == "finished" and job.checkpoints.last_error is not None:
+        raise RunError(_unsaved(job, job.checkpoints.last_error))
     try:
         job.run.finish(
             state,
@@ -57,14 +69,59 @@ def finish(job: Job, state: str, seconds: float) -> RunResult:
             last_version=published[-1] if published else None,
             **fields,
         )
-    except RunError as error:  # a full disk: what was trained is there all the same
+    except RunError as error:
+        if state == "finished":
+            raise
         job.tell("on_message", f"The run is {state}, but its run.json could not say so: {error}")
     return RunResult(job.run.path, state, exported_model=exported, stop_reason=progress.stop_reason, **fields)
 
 
-def say_goodbye(run: Run, watchers: Sequence[Watcher], state: str, seconds: float) -> None:
-    """Tells every watcher that the run is over."""
+def _unsaved(job: Job, error: BaseException) -> str:
+    kept = [path.name for path in checkpoints(job.run.checkpoints_dir)]
+    place = f"from its checkpoint {kept[0]}" if kept else "from its beginning, for there is no checkpoint"
+    return (
+        f"The last state of the run could not be saved: {reason(error)}. It trained "
+        f"{job.experiment.state.progress.epoch} epochs, and what came after its last checkpoint is lost. Free some "
+        f"space on the disk that holds {job.run.path}, then go on {place}: "
+        f"experiments_manager resume {shlex.quote(str(job.run.path))}"
+    )
+
+
+def result_of(run: Run, state: str) -> RunResult:
+    """Sums a run up that was not trained (on) in this process, from its manifest.
+
+    Raises:
+        RunError: The manifest cannot be read.
+    """
     manifest = run.manifest
+    exported = manifest.get("exported_model")
+    return RunResult(
+        run.path,
+        state,
+        epochs=manifest.get("epochs") or 0,
+        best=manifest.get("best"),
+        metrics=manifest.get("metrics") or {},
+        exported_model=run.path / exported if exported else None,
+        stop_reason=manifest.get("stop_reason"),
+    )
+
+
+def say_goodbye(
+    run: Run, watchers: Sequence[Watcher], state: str, seconds: float, reached: Mapping[str, Any] | None = None
+) -> None:
+    """Tells every watcher that the run is over.
+
+    Args:
+        run: The run.
+        watchers: Who is told.
+        state: How it ended.
+        seconds: How long it took.
+        reached: Epochs, best and metrics where the manifest may not have them.
+    """
+    manifest: dict[str, Any] = {}
+    with contextlib.suppress(RunError):  # the folder is gone, which must not hide why the run ended
+        manifest = run.manifest
+    manifest |= reached or {}
     exported = manifest.get("exported_model")
     end = RunEnd(
         state=state,
@@ -82,14 +139,32 @@ def say_goodbye(run: Run, watchers: Sequence[Watcher], state: str, seconds: floa
 
 
 @contextlib.contextmanager
-def recorded_failure(run: Run) -> Iterator[None]:
-    """Writes into the manifest what made the run fail, and where."""
+def recorded_end(run: Run, updates: ManifestUpdates, former: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Writes into the manifest what made the run fail, and where, or that it was interrupted.
+
+    Args:
+        run: The run.
+        updates: Knows how far training came.
+        former: The manifest before the run was resumed. One that was finished is that again, unless steps were trained:
+            it has lost nothing.
+    """
+    started = time.monotonic()
+
+    def record(state: str, **fields: Any) -> None:
+        with contextlib.suppress(RunError):
+            if former and former.get("state") == "finished" and not updates.has_begun:
+                run.update(**{name: former.get(name) for name in RESUMED_FIELDS})
+            else:
+                run.finish(state, seconds=time.monotonic() - started, **updates.reached, **fields)
+
     try:
         yield
+    except (Interrupted, KeyboardInterrupt):
+        record("interrupted")
+        raise
     except BaseException as error:
         cause = error.cause if isinstance(error, UserCodeError) else error
-        with contextlib.suppress(RunError):
-            run.finish("failed", error={"type": type(cause).__name__, "text": str(error), "place": _place(error)})
+        record("failed", error={"type": type(cause).__name__, "text": str(error), "place": _place(error)})
         raise
 
 
@@ -98,7 +173,7 @@ def attributed(settings: Settings) -> Iterator[None]:
     """Says of an error in the user's layers, losses, metrics or callbacks that it is theirs, and where."""
     try:
         yield
-    except (SettingsError, UserCodeError, TrainingError, RunError):
+    except (SettingsError, UserCodeError, TrainingError, RunError, Interrupted):
         raise
     except Exception as error:
         place = settings.place_of(error)

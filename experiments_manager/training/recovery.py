@@ -34,6 +34,7 @@ def restore_latest(job: Job) -> bool:
     if not any(restored):  # building a pipeline again has seeded Python and NumPy
         restore_host_random_state(snapshot.extras["random"])
     job.callbacks.restore(snapshot.extras["callbacks"], snapshot.tensors)
+    job.restored = path.name
     return True
 
 

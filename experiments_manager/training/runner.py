@@ -12,26 +12,28 @@ from typing import Any
 import tensorflow as tf
 
 from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERANCE, Publisher
-from experiments_manager.export.versions import versions
 from experiments_manager.export.warmup import warmup_requests
 from experiments_manager.runs import Run, create_run, find_run, lock
 from experiments_manager.runs.atomic import remove_leftovers, sync_files
-from experiments_manager.runs.run_settings import load_run_settings
+from experiments_manager.runs.interruption import interruption_noted
+from experiments_manager.runs.reserve import reserved_space
+from experiments_manager.runs.run_settings import load_run_settings, tell_changed_files
 from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
 from experiments_manager.settings import Settings
 from experiments_manager.settings.working_directory import working_directory
-from experiments_manager.training.boundaries import checkpoint, publish, tell_news
+from experiments_manager.training.boundaries import checkpoint, publish_at_the_end, show_best, tell_news
 from experiments_manager.training.building import Experiment, build_experiment
 from experiments_manager.training.checkpoints import CheckpointWriter
 from experiments_manager.training.description import describe_model
 from experiments_manager.training.devices import Devices, prepared_devices
+from experiments_manager.training.done import how_to_train_on, is_done, is_reconsidered
 from experiments_manager.training.events import RunStart, Watcher
 from experiments_manager.training.feed import POSITIONS
 from experiments_manager.training.feeds import peek
 from experiments_manager.training.job import Interrupted, Job
-from experiments_manager.training.loop import STOPPED_BY_CALLBACK, train_epochs
+from experiments_manager.training.loop import train_epochs
 from experiments_manager.training.manifest_updates import ManifestUpdates
-from experiments_manager.training.outcome import RunResult, attributed, finish, recorded_failure, say_goodbye
+from experiments_manager.training.outcome import RunResult, attributed, finish, recorded_end, result_of, say_goodbye
 from experiments_manager.training.recovery import restore_latest
 from experiments_manager.training.user_callbacks import UserCallbacks
 
@@ -43,6 +45,7 @@ PROBE_SAMPLES = 1
 
 
 MakeWatchers = Callable[[Run, Settings], Sequence[Watcher]]
+Interruptible = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 def start_run(
@@ -53,6 +56,7 @@ def start_run(
     command: Sequence[str] = (),
     make_watchers: MakeWatchers = lambda run, settings: (),
     should_stop: Callable[[], bool] = lambda: False,
+    interruptible: Interruptible = contextlib.nullcontext,
 ) -> RunResult:
     """Makes a run folder and trains in it.
 
@@ -63,6 +67,8 @@ def start_run(
         command: The command line, for the manifest.
         make_watchers: Gives those who are told of the run, once it has its folder.
         should_stop: Asked at step boundaries; a true answer ends the run as `interrupted`.
+        interruptible: Gives a context for what comes before the first step, in which a request to stop raises
+            `KeyboardInterrupt`; the run ends as `interrupted` then. By default nothing interrupts it.
 
     Returns:
         How it ended.
@@ -75,7 +81,7 @@ def start_run(
     run = create_run(working_dir or settings.working_dir, settings.session_name, settings.hparams, run_name=run_name)
     with lock(run):
         _start(run, settings, command)
-        return _execute(run, settings, make_watchers, should_stop)
+        return _execute(run, settings, make_watchers, should_stop, interruptible)
 
 
 def _start(run: Run, settings: Settings, command: Sequence[str]) -> None:
@@ -106,7 +112,8 @@ def start_or_resume(
             _start(run, settings, command)
             return _execute(run, settings, **options)
     options.pop("command", None)
-    return resume_run(run, settings.overrides, **options)
+    origin = {"settings_file": settings.file, "model_file": settings.model_file}
+    return resume_run(run, settings.overrides, origin=origin, **options)
 
 
 def resume_run(
@@ -115,22 +122,38 @@ def resume_run(
     *,
     make_watchers: MakeWatchers = lambda run, settings: (),
     should_stop: Callable[[], bool] = lambda: False,
+    interruptible: Interruptible = contextlib.nullcontext,
+    origin: Mapping[str, Path | str | None] | None = None,
 ) -> RunResult:
     """Goes on with a run from its newest whole checkpoint, with the code that it was started with.
 
     Args:
         run: The run.
-        overrides: Settings to change from here on, e.g. more `epochs`.
+        overrides: Settings to change from here on, e.g. more `epochs`. They are kept for later resumes once steps were
+            trained with them.
         make_watchers: As for `start_run`.
         should_stop: As for `start_run`.
+        interruptible: As for `start_run`.
+        origin: The user's own `settings_file` and `model_file`, by default those that the run was started from. Where
+            they were changed since then, that is told.
 
     Returns:
-        How it ended. A run that is finished already is not trained further.
+        How it ended. A run that is finished already is not trained further, and its folder stays as it is.
+
+    Raises:
+        KeyboardInterrupt: It was asked to stop while the settings were loaded.
     """
-    settings = load_run_settings(run, overrides)
+    with interruption_noted(run), interruptible():
+        settings = load_run_settings(run, overrides)
+        tell_changed_files(run, origin)
+    if is_done(run, settings):
+        result = result_of(run, "finished")
+        logger.warning("%s", how_to_train_on(result.epochs, result.stop_reason))
+        return result
     with lock(run):
-        run.mark_resumed(overrides=settings.overrides, hparams=settings.hparams, settings=settings.values())
-        return _execute(run, settings, make_watchers, should_stop, resuming=True)
+        former = run.manifest
+        run.mark_resumed()
+        return _execute(run, settings, make_watchers, should_stop, interruptible, former=former)
 
 
 def _execute(
@@ -138,44 +161,76 @@ def _execute(
     settings: Settings,
     make_watchers: MakeWatchers = lambda run, settings: (),
     should_stop: Callable[[], bool] = lambda: False,
+    interruptible: Interruptible = contextlib.nullcontext,
     *,
-    resuming: bool = False,
+    former: Mapping[str, Any] | None = None,
 ) -> RunResult:
-    """Builds, trains and finishes; whatever happens, the manifest says so."""
+    """Builds, trains and finishes; whatever happens, the manifest says so. `former` is that of a run to go on with."""
     started = time.monotonic()
-    watchers: list[Watcher] = [ManifestUpdates(run)]
-    state, started_in = "failed", Path.cwd()
+    overrides = settings.overrides | _found_data_dirs(settings, Path.cwd())
+    changed = {"overrides": overrides, "hparams": settings.hparams, "settings": settings.values()}
+    updates = ManifestUpdates(run, when_begun=changed if former else {})
+    watchers: list[Watcher] = [updates]
+    state = "failed"
     try:
         with (
-            recorded_failure(run),
+            reserved_space(run.path),
+            recorded_end(run, updates, former),
             attributed(settings),
             settings.active(),
             prepared_devices(settings) as devices,
             working_directory(settings, run.path),
         ):
             watchers += make_watchers(run, settings)
-            experiment = build_experiment(settings, devices, run)
-            run.update(overrides=settings.overrides | _found_data_dirs(settings, started_in))
-            describe_model(experiment.model, run.path)
-            write_serving_setup(run.path, _serving_setup(settings))
-            job = _make_job(experiment, run, watchers, should_stop)
+            if former is None:
+                run.update(overrides=overrides)
+            with _start_up(interruptible):
+                job = _make_job(build_experiment(settings, devices, run), run, watchers, should_stop)
             with contextlib.closing(job.checkpoints), _closing_publisher(job):
-                if resuming and restore_latest(job):
-                    _reconsider_stop(job)
-                _announce(job, devices)
-                _say_if_done(job)
+                with _start_up(interruptible):
+                    _begin(job, devices, resuming=former is not None)
                 try:
                     train_epochs(job)
-                    state = "finished"
-                    _publish_at_the_end(job)
+                    ended = "finished"
+                    publish_at_the_end(job)
                     checkpoint(job)
-                    _show_best(job)
+                    show_best(job)
                 except Interrupted:
-                    state = "interrupted"
+                    ended = "interrupted"
             tell_news(job)
-            return finish(job, state, time.monotonic() - started)
+            result = finish(job, ended, time.monotonic() - started)
+            state = ended
+            return result
+    except Interrupted:
+        state = "interrupted"
+        return result_of(run, state)
+    except KeyboardInterrupt:
+        state = "interrupted"
+        raise
     finally:
-        say_goodbye(run, watchers, state, time.monotonic() - started)
+        say_goodbye(run, watchers, state, time.monotonic() - started, updates.reached)
+
+
+@contextlib.contextmanager
+def _start_up(interruptible: Interruptible) -> Iterator[None]:
+    """What comes before the first step, which does not wait for a step boundary when it is asked to stop."""
+    try:
+        with interruptible():
+            yield
+    except KeyboardInterrupt as request:
+        raise Interrupted from request
+
+
+def _begin(job: Job, devices: Devices, *, resuming: bool) -> None:
+    """Puts the state back, and writes and tells what the run is."""
+    if resuming and restore_latest(job):
+        progress, patience = job.experiment.state.progress, job.experiment.judge.patience
+        if is_reconsidered(progress, patience):  # more patience goes on where early stopping had ended the run
+            progress.stop_reason = None
+    describe_model(job.experiment.model, job.run.path)
+    write_serving_setup(job.run.path, _serving_setup(job.experiment.settings))
+    _announce(job, devices)
+    _say_if_done(job)
 
 
 def _serving_setup(settings: Settings) -> ServingSetup:
@@ -236,22 +291,10 @@ def _closing_publisher(job: Job) -> Iterator[None]:
             job.publisher.close()
 
 
-def _reconsider_stop(job: Job) -> None:
-    """A resume with more patience goes on where early stopping had ended the run."""
-    progress, patience = job.experiment.state.progress, job.experiment.judge.patience
-    by_patience = progress.stop_reason not in (None, STOPPED_BY_CALLBACK)
-    if by_patience and (patience is None or progress.epochs_without_improvement < patience):
-        progress.stop_reason = None
-
-
 def _say_if_done(job: Job) -> None:
     progress, epochs = job.experiment.state.progress, job.experiment.settings.epochs
     if progress.epoch >= epochs or progress.stop_reason:
-        reason = f": {progress.stop_reason}" if progress.stop_reason else ""
-        text = (
-            f"All is done already, in {progress.epoch} epochs{reason}. To train on, resume with more epochs or patience"
-        )
-        job.tell("on_message", f"{text}, e.g. `--set epochs={2 * progress.epoch}`.")
+        job.tell("on_message", how_to_train_on(progress.epoch, progress.stop_reason))
 
 
 def _announce(job: Job, devices: Devices) -> None:
@@ -276,29 +319,3 @@ def _announce(job: Job, devices: Devices) -> None:
             model_graph=job.viewer.graph,
         ),
     )
-
-
-def _publish_at_the_end(job: Job) -> None:
-    """Sees to it that the best weights are published, and that something is where no epoch was the best."""
-    state, publisher = job.experiment.state, job.publisher
-    if publisher is None:
-        return
-    best = state.progress.best
-    if best is None:
-        with state.averages.in_place() if state.averages else contextlib.nullcontext():
-            publish(job)
-        return
-    publisher.wait()
-    if best.step not in versions(job.run.exports_dir):  # killed, or without space, just when it was due
-        with state.best_in_place():
-            publisher.submit(best.step)
-        publisher.wait()
-
-
-def _show_best(job: Job) -> None:
-    """Lets the watchers look at the model with its best weights."""
-    state = job.experiment.state
-    best = state.progress.best
-    if best is not None:
-        with state.best_in_place():
-            job.tell("on_best", job.viewer.view(best.epoch, best.step, {}, validated=False))

@@ -112,6 +112,33 @@ def test_training_outlives_a_full_disk_and_writes_everything_when_there_is_room(
     assert not list(result.run_dir.rglob("*.partial"))
 
 
+@pytest.mark.parametrize("export", [True, False])
+def test_a_disk_that_is_full_to_the_very_end_ends_the_run_as_failed_and_says_so_everywhere(
+    settings_file, mounted_disk, recorder, settle, capsys, export
+):
+    from experiments_manager import api
+    from experiments_manager.cli.errors import report
+    from experiments_manager.runs import RunError, list_runs
+
+    disk = mounted_disk("3m")
+    recorder.on_epoch = FillsTheDisk(disk, filled_after=3, cleared_after=None, settle=settle).on_epoch
+    file = settings_file(f"export = {export}\nepochs = 8\ncheckpoint_every_steps = 2\nlearning_rate = 0.001")
+    with pytest.raises(RunError, match="could not be saved: .*No space left") as raised:
+        api.train(file, working_dir=disk, quiet=True, watchers=[recorder])
+    assert report(raised.value) == BAD_INPUT
+    assert "Free some space on the disk that holds" in capsys.readouterr().err
+    [row] = list_runs(disk)
+    assert (row.state, row.epochs) == ("failed", 8)
+    assert "No space left" in json.loads((row.path / "run.json").read_text())["error"]["text"]
+    [end] = recorder.ends
+    assert (end.state, end.epochs) == ("failed", 8)
+
+    (disk / "ballast").unlink()
+    result = api.resume(row.path, quiet=True)
+    assert (result.state, result.epochs) == ("finished", 8)
+    assert epochs_in_metrics_csv(row.path) == list(range(1, 9))
+
+
 @pytest.mark.usefixtures("checkpoints_by_steps_alone")
 def test_after_a_learning_rate_that_blows_up_training_goes_back_with_a_lower_one_and_learns(experiment, settle):
     trained = experiment(BLOWS_UP, should_stop=settle)

@@ -1,5 +1,6 @@
 """TensorBoard logs, read again with TensorBoard's own readers."""
 
+import contextlib
 import dataclasses
 import logging
 import shutil
@@ -241,7 +242,56 @@ def test_after_a_failed_write_a_new_file_is_begun_and_nothing_earlier_is_dropped
     file.write(scalars_summary({"loss": 2.0}), 2)
     file.write(scalars_summary({"loss": 3.0}), 3)
     file.close()
-    assert [step for step, _ in scalars(tmp_path, "loss")] == [1, 3]
+    assert [step for step, _ in scalars(tmp_path, "loss")] == [1, 2, 3]
+
+
+def fill(folder):
+    with (folder / "ballast").open("ab", buffering=0) as stream, contextlib.suppress(OSError):
+        while True:
+            stream.write(bytes(4096))
+
+
+def test_a_disk_that_is_full_when_the_files_are_opened_loses_no_event_once_there_is_space(mounted_disk, caplog):
+    disk = mounted_disk("1m")
+    logs_dir = disk / "logs"
+    fill(disk)
+    logs = TensorBoardLogs(logs_dir, {"settings": "text"})
+    logs.on_start(start(logs_dir, units=10))
+    logs.on_epoch(report(1))
+    (disk / "ballast").unlink()
+    logs.on_epoch(report(2))
+    with caplog.at_level(logging.WARNING):
+        logs.on_end(end())
+    assert [step for step, _ in scalars(logs_dir / "train", "loss")] == [1, 2]
+    assert [step for step, _ in scalars(logs_dir / "validation", "loss")] == [1, 2]
+    assert {"hparams", "settings"} <= set(read(logs_dir).Tags()["tensors"])
+    assert sum(text.endswith("again; lost: nothing.") for text in caplog.messages) == 3
+    assert all(path.stat().st_size for path in logs_dir.rglob("events*"))
+
+
+def test_events_that_never_found_space_are_counted(mounted_disk, caplog):
+    disk = mounted_disk("1m")
+    fill(disk)
+    file = EventFile(disk / "logs", first_step=1)
+    for step in (1, 2, 3):
+        file.write(scalars_summary({"loss": 1.0}), step)
+    file.close()
+    assert caplog.messages[-1] == f"TensorBoard logs in {disk / 'logs'} lack 3 events, which could not be written."
+
+
+def test_of_events_that_wait_too_long_the_oldest_are_lost_and_counted(mounted_disk, caplog, monkeypatch):
+    disk = mounted_disk("1m")
+    fill(disk)
+    monkeypatch.setattr(event_files, "MOST_BYTES_WAITING", 100)
+    file = EventFile(disk / "logs", first_step=1)
+    for step in range(1, 11):
+        file.write(scalars_summary({"loss": 1.0}), step)
+    (disk / "ballast").unlink()
+    file.close()
+    steps = [step for step, _ in scalars(disk / "logs", "loss")]
+    assert steps == list(range(11 - len(steps), 11))
+    assert 1 <= len(steps) < 10
+    assert caplog.messages[-1].endswith(f"again; lost: {10 - len(steps)} events.")
 
 
 def test_logs_that_never_started_can_end(logs_dir):

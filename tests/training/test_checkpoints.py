@@ -203,3 +203,12 @@ def test_what_was_logged_is_on_the_disk_before_a_checkpoint_counts(tmp_path, mon
         "train",
         "validation",
     }
+
+
+def test_bytes_that_are_no_text_in_latest_are_told_and_the_newest_checkpoint_is_taken(folder, written):
+    written(1, 2)
+    (folder / "latest").write_bytes(b"\xff\xfe\x00epoch")
+    told = []
+    path, read = read_latest(folder, told.append)
+    assert (path.name, read.progress.epoch) == ("epoch-00002-step-00000020", 2)
+    assert told == [f"{folder / 'latest'} is damaged and passed over; the newest whole checkpoint is taken."]

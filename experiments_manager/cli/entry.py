@@ -1,0 +1,48 @@
+"""Where the process begins: signals are listened to before anything else is imported."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+
+from experiments_manager.cli.exit_codes import ExitCode
+from experiments_manager.cluster.signals import StopRequested, listen_from_here
+
+TRAINING = ("train", "resume")
+"""Commands that end as `interrupted` when a signal comes; those of the other commands end by it."""
+
+
+def main() -> None:
+    """The console scripts `experiments_manager` and `em`."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # outside of training, Ctrl-C just ends the process
+    code: int | None = None
+    try:
+        with _listening(sys.argv[1:]):
+            from experiments_manager.cli import main as commands
+
+            code = commands.run(sys.argv[1:])
+    except StopRequested:
+        if code != ExitCode.INTERRUPTED:
+            print("Stopped before training began. To go on, run the same command again.", file=sys.stderr, flush=True)
+        code = ExitCode.INTERRUPTED
+    if "experiments_manager.serving.server" in sys.modules:
+        from experiments_manager.serving.ending import end_process
+
+        end_process(code)  # gRPC's thread may abort the process while Python takes itself down
+    gc.freeze()  # otherwise Python looks for cycles among all that TensorFlow made before it ends: a second lost
+    sys.exit(code)
+
+
+@contextlib.contextmanager
+def _listening(arguments: Sequence[str]) -> Iterator[None]:
+    """Inside, a signal stops a command that trains, wherever it is until its training takes the signals over."""
+    first = arguments[0] if arguments else ""
+    if first in TRAINING or first.startswith("-"):  # a command line of the earlier form begins with an option
+        with listen_from_here().interruptible():
+            yield
+    else:
+        yield

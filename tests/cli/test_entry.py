@@ -1,0 +1,108 @@
+"""Signals before training: real processes, stopped at moments from their first on until they train."""
+
+import contextlib
+import json
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments_manager.cli import entry
+
+MOMENTS = 18
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+INTERRUPTED = 75
+
+
+@pytest.fixture
+def handlers():
+    """Gives the handlers of the signals, and brings them back after the test."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    yield lambda: [signal.getsignal(number) for number in SIGNALS]
+    for number, handler in zip(SIGNALS, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("words", [["runs", "experiments"], ["check", "file.py"], ["serve", "run"], []])
+def test_commands_that_do_not_train_leave_the_signals_alone(words, handlers):
+    before = handlers()
+    with entry._listening(words):
+        assert handlers() == before
+
+
+@pytest.mark.parametrize("words", [["train", "file.py"], ["resume", "run"], ["--usersettings=file.py"]])
+def test_commands_that_train_listen_from_the_beginning(words, handlers):
+    from experiments_manager.cluster.signals import stop_listening
+
+    before = handlers()
+    with entry._listening(words):
+        assert not set(map(id, handlers())) & set(map(id, before))
+        stop_listening()
+        assert handlers() == before
+
+
+def is_listening(process):
+    """Whether the process has a handler for SIGTERM; Python itself must have started for that."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+    return False
+
+
+def wait_until(condition, process):
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return time.monotonic()
+
+
+def stop(process, number):
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == INTERRUPTED, errors
+    assert "Traceback" not in errors
+    assert "fault of experiments_manager" not in errors
+    return errors
+
+
+@pytest.mark.slow
+def test_a_signal_at_any_moment_of_the_start_ends_as_interrupted_and_the_same_command_goes_on(
+    line_experiment, start_command, run_command
+):
+    line_experiment.write_text(
+        line_experiment.read_text().replace("epochs = 2", "epochs = 10_000_000\nearly_stopping_patience = None")
+    )
+    runs = line_experiment.parent / "experiments"
+
+    def start(name):
+        process = start_command("train", line_experiment.name, "--run-name", name, "--resume", "auto")
+        return process, wait_until(lambda: is_listening(process), process)
+
+    process, began = start("measured")
+    span = wait_until((runs / "measured" / "metrics.csv").exists, process) - began
+    assert "To go on: experiments_manager resume" in stop(process, signal.SIGTERM)
+
+    moments = random.Random("start-up")
+    run_json = runs / "mine" / "run.json"
+    for moment in range(MOMENTS):
+        process, _ = start("mine")
+        time.sleep(span * (moment + moments.random()) / MOMENTS)
+        had_run = run_json.exists()
+        errors = stop(process, SIGNALS[moment % len(SIGNALS)])
+        if had_run:
+            assert json.loads(run_json.read_text())["state"] == "interrupted"
+        assert errors.splitlines()[-1].startswith(("To go on: ", "Stopped before training began. To go on, "))
+
+    reached = json.loads(run_json.read_text())["epochs"] if run_json.exists() else 0
+    words = ["--run-name", "mine", "--resume", "auto", "--set", f"epochs={reached + 2}"]
+    done = run_command("train", line_experiment.name, *words)
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads(run_json.read_text())
+    assert (manifest["state"], manifest["epochs"]) == ("finished", reached + 2)
+    rows = (runs / "mine" / "metrics.csv").read_text().splitlines()[1:]
+    assert [int(row.split(",")[0]) for row in rows] == list(range(1, reached + 3))
