@@ -168,7 +168,7 @@ def test_an_error_that_follows_from_a_wrong_value_is_not_told(found, follows):
         ),
         (
             "import tensorflow_addons as tfa\nloss = tfa.losses.X()\nx = loss.y\n",
-            [("1", "tensorflow_addons"), ("2", "tensorflow_addons.losses.X")],
+            [("1", "tensorflow_addons"), ("2", "tfa.losses.X")],
         ),
         ("import no_such_package as n\nepochs = n.three\nloss = n.loss\n", [("1", "ModuleNotFoundError")]),
         ("from no_such_package import *\nepochs = three\n", [("1", "ModuleNotFoundError")]),
