@@ -12,6 +12,7 @@ import operator
 from collections.abc import Collection, Mapping
 from types import MappingProxyType, ModuleType
 
+from experiments_manager.settings.explaining import explain
 from experiments_manager.settings.heavy_imports import NotImportedError
 from experiments_manager.settings.interpreting import Interpreter
 from experiments_manager.settings.local_modules import LocalModules
@@ -184,18 +185,9 @@ def _changed_names(statement: ast.stmt) -> set[str]:
 
 
 def _failure(source: Source, error: BaseException, local_modules: LocalModules) -> Problem:
-    file, line = local_modules.deepest_place(error.__traceback__) or (source.file, 1)
+    place = local_modules.deepest_place(error.__traceback__) or (str(source.file), 1)
     if isinstance(error, SyntaxError) and error.filename:
-        file, line = error.filename, error.lineno or 1
-    kind = type(error).__name__
-    what = f"{kind}: {error}" if str(error) else kind
-    text = f"executing this raised {what}. Expected a module that can be imported. {_remedy(error)}"
-    return problem_at(file, line, kind, text)
-
-
-def _remedy(error: BaseException) -> str:
-    if not isinstance(error, ModuleNotFoundError):
-        return "Correct the line."
-    if (error.name or "").partition(".")[0] == "deeplearningtools":
-        return "Install that package, or copy the helpers that you use beside the settings file."
-    return f"Install {error.name!r}, or put it beside the settings file."
+        place = error.filename, error.lineno or 1
+    what, remedy = explain(error, place)
+    text = f"executing this raised {what}. Expected a module that can be imported. {remedy}"
+    return problem_at(*place, type(error).__name__, text)

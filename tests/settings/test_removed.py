@@ -40,7 +40,11 @@ def removed(tmp_path, monkeypatch):
         ("import keras.backend as B\nB.learning_phase()", "B.learning_phase", "`training=`"),
         ("import tensorflow as tf\nm = tf.keras.metrics.mean_squared_error", "", "`tf.keras.metrics.MSE`"),
         ("import tensorflow as tf\ntf.Session()", "tf.Session", "`tf.function`"),
-        ("import tensorflow as tf\ntf.keras.optimizers.Adam(lr=0.1)", "tf.keras.optimizers.Adam(lr=…)", "`learning_rate=`"),
+        (
+            "import tensorflow as tf\ntf.keras.optimizers.Adam(lr=0.1)",
+            "tf.keras.optimizers.Adam(lr=…)",
+            "`learning_rate=`",
+        ),
         ("def f():\n    import tensorflow as tf\n    return tf.estimator.Estimator", "", "`keras.Model`"),
     ],
 )
