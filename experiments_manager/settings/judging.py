@@ -92,7 +92,7 @@ def _overrides_in(
 
 
 def _may_be_key(source: Source, key: str) -> bool:
-    """Whether `hparams`, of which nothing is known, may have a key; unreadable lines have it only where it is a word."""
+    """Whether `hparams`, of which nothing is known, may have a key: unreadable lines only where they name it."""
     return "hparams" not in source.readable.lost_names or key in source.readable.lost_words
 
 
