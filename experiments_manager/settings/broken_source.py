@@ -23,11 +23,13 @@ class Readable:
         text: The source, these statements replaced by empty lines.
         lost: Their source.
         error: What Python says of the first one, or `None` where it can read all.
+        nothing: Whether no part of the module can be read.
     """
 
     text: str
     lost: str = ""
     error: SyntaxError | None = None
+    nothing: bool = False
 
     @property
     def lost_words(self) -> frozenset[str]:
@@ -53,13 +55,15 @@ def readable_part(text: str, file: str) -> Readable:
     first = error = _syntax_error(text, file)
     lines, lost = [line + "\n" for line in text.split("\n")], []  # `splitlines` would part them at form feeds, too
     for _ in range(_MOST_STATEMENTS):
+        if error is not None and not error.lineno:  # it is no text at all
+            break
         if error is None:
             return Readable("".join(lines) if first else text, "".join(lost), first)
         begin, end = _statement_at(lines, error)
         lost += lines[begin:end]
         lines[begin:end] = ["\n"] * (end - begin)
         error = _syntax_error("".join(lines), file)
-    return Readable("", text, first)
+    return Readable("", text, first, nothing=True)
 
 
 def _syntax_error(text: str, file: str) -> SyntaxError | None:

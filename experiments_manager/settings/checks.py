@@ -143,7 +143,7 @@ def _hparams_are_plain(values: Values, hooks: Mapping[str, Any]) -> Complaints:
             yield (
                 "hparams",
                 f"the entry {key!r} cannot be written to a table. Expected None, bool, int, float, str, or a list, "
-                f"tuple or dict of these, got {type(value).__name__}. Put its name here and make it in a hook.",
+                f"tuple or dict with str keys of these, got {shown(value)}. Put its name here and make it in a hook.",
             )
 
 
@@ -183,7 +183,10 @@ def fits(hook: str, value: Any) -> bool:
 def _values_of_hooks_fit(values: Values, hooks: Mapping[str, Any]) -> Complaints:
     for name, value in hooks.items():
         if not fits(name, value):
-            yield name, f"the value does not fit. Expected {_FITTING[name][1]}, got {shown(value)}. Correct it."
+            remedy = "Correct it."
+            with contextlib.suppress(TypeError, ValueError):
+                remedy = f"Write {float(value)}." if name == "learning_rate" and not isinstance(value, bool) else remedy
+            yield name, f"the value does not fit. Expected {_FITTING[name][1]}, got {shown(value)}. {remedy}"
 
 
 @check

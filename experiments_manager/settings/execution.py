@@ -9,6 +9,7 @@ import functools
 import importlib.machinery
 import importlib.util
 import operator
+import traceback
 from collections.abc import Collection, Mapping
 from types import MappingProxyType, ModuleType
 
@@ -57,8 +58,9 @@ def execute(
 ) -> Execution:
     """Executes a module of the user's, and goes on after what fails as far as that is safe.
 
-    An import that fails binds nothing, and what comes after it is executed. After any other exception nothing is: of
-    the statements that are left, only what their source shows is bound. A statement that reads a name which is unknown
+    Where an import fails, or what an assignment computes by itself, what comes after it is executed without the names
+    that it would have bound. After any other exception nothing is: of the statements that are left, only what their
+    source shows is bound. A statement that reads a name which is unknown
     because of an earlier problem, or which needs a heavy package that must not be imported, is passed over silently.
 
     Args:
@@ -121,9 +123,7 @@ class _Run:
             if self._follows_from_another(error):
                 return self._passed_over(statement)
             self._report(statement, error)
-            if isinstance(error, (ImportError, SyntaxError)) and isinstance(statement, _IMPORTS):
-                return self._passed_over(statement)
-            return False
+            return _left_nothing(error, statement) and self._passed_over(statement)
 
     def _passed_over(self, statement: ast.stmt) -> bool:
         """Forgets what a statement binds; says whether what comes after it can be executed without it."""
@@ -163,6 +163,18 @@ class _Run:
 _IMPORTS = (ast.Import, ast.ImportFrom)
 
 
+_OF_EXPRESSIONS = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
+
+
+def _left_nothing(error: BaseException, statement: ast.stmt) -> bool:
+    """Whether a statement that failed has surely done nothing that what comes after it could suffer from."""
+    if isinstance(statement, _IMPORTS):
+        return isinstance(error, (ImportError, SyntaxError))
+    frames = list(traceback.walk_tb(error.__traceback__))
+    within_itself = len(frames) == 2  # ours, which executes it, and its own
+    return within_itself and isinstance(error, _OF_EXPRESSIONS)
+
+
 def _only_binds(statement: ast.stmt) -> bool:
     """Whether nothing but the names that it binds is lost where a statement is not executed."""
     if isinstance(statement, (ast.If, ast.Try)):
@@ -189,5 +201,5 @@ def _failure(source: Source, error: BaseException, local_modules: LocalModules) 
     if isinstance(error, SyntaxError) and error.filename:
         place = error.filename, error.lineno or 1
     what, remedy = explain(error, place)
-    text = f"executing this raised {what}. Expected a module that can be imported. {remedy}"
+    text = f"executing this raised {what}. Expected code that runs. {remedy}"
     return problem_at(*place, type(error).__name__, text)

@@ -6,6 +6,7 @@ import ast
 import builtins
 import linecache
 from collections.abc import Iterable
+from pathlib import Path
 from types import FrameType, ModuleType, TracebackType
 
 from experiments_manager.settings.nearest import nearest_name
@@ -44,7 +45,9 @@ def explain(error: BaseException, place: tuple[str, int] | None) -> tuple[str, s
     elif isinstance(error, KeyError) and frame is not None:
         found = _missing_key(error, lines, frame)
     elif isinstance(error, NameError) and frame is not None:
-        found = str(error), _undefined(getattr(error, "name", None) or "", frame)
+        found = str(error), _undefined(getattr(error, "name", None) or "", lines, frame)
+    elif isinstance(error, FileNotFoundError) and error.filename:
+        found = f"there is no {error.filename!r}", _missing_file(str(error.filename))
     what, remedy = found or (str(error), "Correct the line.")
     kind = type(error).__name__
     return f"{kind}: {what}" if what else kind, remedy
@@ -98,7 +101,16 @@ def _missing_key(error: KeyError, expressions: Iterable[ast.expr], frame: FrameT
     return None
 
 
-def _undefined(name: str, frame: FrameType) -> str:
+def _missing_file(path: str) -> str:
+    if Path(path).is_absolute():
+        return "Check the path."
+    return f"Check the path: it is looked for from the working directory, {Path.cwd()}."
+
+
+def _undefined(name: str, expressions: Iterable[ast.expr], frame: FrameType) -> str:
+    for node in expressions:
+        if isinstance(node, ast.Compare) and ast.unparse(node.left) == name and isinstance(node.ops[0], ast.Eq):
+            return f"Did you mean `{ast.unparse(node).replace('==', '=', 1)}`?"
     if name in _USUAL_IMPORTS:
         return f"Add `{_USUAL_IMPORTS[name]}` above."
     near = nearest_name(name, {*frame.f_locals, *frame.f_globals, *dir(builtins)})

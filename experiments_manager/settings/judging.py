@@ -36,8 +36,8 @@ class Judgement:
 
     @property
     def wrong(self) -> frozenset[str]:
-        """Names of the module whose values are wrong."""
-        return frozenset(problem.name for problem in self.problems if problem.file != OVERRIDE)
+        """Names of the module whose values are wrong, `hparams` aside, whose other entries are of use all the same."""
+        return frozenset(problem.name for problem in self.problems if problem.file != OVERRIDE) - {"hparams"}
 
     def problem(self, name: str, text: str) -> Problem:
         """A problem with a setting or hook, at the place that gives it."""

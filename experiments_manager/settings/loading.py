@@ -152,6 +152,7 @@ class _Loading:
     def _namespace(self, names: dict[str, Any]) -> Namespace:
         namespace = Namespace(names, self._overrides, _own_names(self._source))
         namespace.unknown |= self._in_question
+        namespace.all_unknown = self._source.readable.nothing
         return namespace
 
     def _model_source(self, judgement: Judgement) -> tuple[Source | None, list[Problem]]:

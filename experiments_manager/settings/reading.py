@@ -15,6 +15,7 @@ from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS, HookEntry
 from experiments_manager.settings.namespace import Namespace
 from experiments_manager.settings.overrides import Override
 from experiments_manager.settings.problems import OVERRIDE, Problem, shown
+from experiments_manager.settings.remedies import remedy
 from experiments_manager.settings.schema import EARLIER_SETTINGS, SETTINGS, Entry, Values
 from experiments_manager.settings.source import Source
 
@@ -78,8 +79,8 @@ class Reader:
                 if self._is_files_own(name):
                     continue
                 self.unknown.add(name)
-                text = f"the value does not fit. Expected {SETTINGS[name].type_text}, got {shown(value)}. Correct it."
-                self.problems.append(self.problem(name, text))
+                text = f"the value does not fit. Expected {SETTINGS[name].type_text}, got {shown(value)}."
+                self.problems.append(self.problem(name, f"{text} {remedy(value, SETTINGS[name])}"))
             return _validated(given)
 
     def _given_values(self) -> Iterator[tuple[str, Any]]:

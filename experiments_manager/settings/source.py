@@ -72,7 +72,8 @@ class Source:
 
     def may_bind(self, *names: str | None) -> bool:
         """Whether one of these names may be bound by what the source does not show."""
-        return self.has_star_import or not self.readable.lost_words.isdisjoint(names)
+        lost = self.readable
+        return self.has_star_import or lost.nothing or not lost.lost_words.isdisjoint(names)
 
     def problem(self, line: int, name: str, text: str) -> Problem:
         """A problem in this file."""
@@ -126,6 +127,8 @@ def _missing_text(file: Path) -> str:
 
 
 def _syntax_text(error: SyntaxError) -> str:
+    if not error.lineno:
+        return f"this is not a Python file: {error.msg}. Expected the source of a Python module. Check the path."
     shown = f" in `{error.text.strip()}`" if error.text and error.text.strip() else ""
     return f"Python cannot read this: {error.msg}{shown}. Correct the line, or the one before it."
 

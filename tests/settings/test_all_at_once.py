@@ -181,6 +181,25 @@ def test_an_error_that_follows_from_another_is_not_told(found, text, told):
     assert found(text, complete="def dataset" not in text) == told
 
 
+def test_assignments_that_fail_by_themselves_are_all_told(found):
+    text = "import math\nx = np.zeros(3)\ny = x + 1\nz = math.sqroot(3)\nhparams = {'a': {1: 2}}\nb = hparams['b']\n"
+    assert found(text + "w = int('many')\nv = open('none.csv')\nu = 1 / 0\n") == [
+        ("2", "NameError"),
+        ("4", "AttributeError"),
+        ("5", "hparams"),
+        ("6", "KeyError"),
+        ("7", "ValueError"),
+        ("8", "FileNotFoundError"),
+    ]
+
+
+def test_of_a_file_that_is_not_python_at_all_only_that_is_said(found, write):
+    write("", "mysettings_case.py", complete=False).write_bytes(b"PK\x03\x04\x00\x00")
+    with pytest.raises(SettingsError) as caught:
+        load_settings("mysettings_case.py", ["nosuch=3", "epochs=x"])
+    assert [problem.name for problem in caught.value.problems] == ["syntax", "epochs"]
+
+
 def test_values_after_an_exception_are_still_read(found):
     text = "raise ValueError('x')\nepochs = 'many'\nhparams = {'a': 1}\nhparams['b'] = 2\n"
     assert found(text, ["a=x", "b=3", "c=3"]) == [
