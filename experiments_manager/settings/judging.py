@@ -6,14 +6,15 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from experiments_manager.settings.checks import complaints
+from experiments_manager.settings.checks import complaints, fits
 from experiments_manager.settings.hook import Hook
-from experiments_manager.settings.hooks import HOOKS
+from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
 from experiments_manager.settings.namespace import Namespace
 from experiments_manager.settings.overrides import HPARAMS, Override, late_overrides
-from experiments_manager.settings.problems import OVERRIDE, Problem
+from experiments_manager.settings.problems import OVERRIDE, Problem, shown
 from experiments_manager.settings.reading import Reader
-from experiments_manager.settings.schema import SETTINGS, Values
+from experiments_manager.settings.remedies import remedy, suits
+from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS, Values
 from experiments_manager.settings.source import Source
 
 
@@ -61,6 +62,37 @@ def judge(source: Source, namespace: Namespace, overrides: Mapping[str, Override
     problems += reader.problems
     problems += [reader.problem(name, text) for name, text in complaints(values, given, reader.unknown)]
     return Judgement(values, hooks, effective, problems, reader)
+
+
+def with_values(problems: Iterable[Problem], namespace: Namespace, meant: Mapping[str, str]) -> list[Problem]:
+    """Says of misspelt names, in the same breath, that their values will not do either.
+
+    Args:
+        problems: Among others those that ask "Did you mean …?".
+        namespace: Names of the module.
+        meant: Settings and hooks by the names that are misspelt for them.
+    """
+    notes: dict[str, str] = {}
+    for name, right in meant.items():
+        if name in namespace:
+            notes[name] = notes[right] = _unsuitable(namespace[name], right)
+    ask = " Did you mean"
+    return [
+        dataclasses.replace(problem, text=problem.text.replace(ask, notes.get(problem.name, "") + ask, 1))
+        for problem in problems
+    ]
+
+
+def _unsuitable(value: Any, right: str) -> str:
+    """What is wrong with a value under the name that is meant; empty where nothing is."""
+    setting, hook = BY_ANY_NAME.get(right), HOOKS_BY_ANY_NAME.get(right)
+    if setting is not None and not suits(value, setting):
+        text = f"Expected {setting.type_text}, got {shown(value)}. {remedy(value, setting)}"
+    elif hook is not None and not fits(hook.name, value):
+        text = f"Got {shown(value)}."
+    else:
+        return ""
+    return f" Its value does not fit, either. {text}"
 
 
 def problems_of_overrides(overrides: Mapping[str, Override]) -> list[Problem]:

@@ -13,7 +13,7 @@ from experiments_manager.settings.heavy_imports import without_heavy_imports
 from experiments_manager.settings.hook import make_hook
 from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS
 from experiments_manager.settings.interpreting import Interpreter
-from experiments_manager.settings.judging import Judgement, judge, problems_of_overrides
+from experiments_manager.settings.judging import Judgement, judge, problems_of_overrides, with_values
 from experiments_manager.settings.local_modules import LocalModules
 from experiments_manager.settings.namespace import Namespace
 from experiments_manager.settings.overrides import Override, read_overrides
@@ -25,6 +25,7 @@ from experiments_manager.settings.source import Source, read_source
 from experiments_manager.settings.source_checks import (
     check_model_source,
     check_settings_source,
+    meant_names,
     model_missing,
     names_in_question,
     uses_earlier_hooks,
@@ -102,6 +103,7 @@ class _Loading:
         self._search = search
         self._is_earlier = uses_earlier_hooks(source)
         self._in_question = names_in_question(source, overrides)
+        self._meant = meant_names(source, overrides)
         self._wrong: frozenset[str] = frozenset()
         self._module: ModuleType
         self._judgement: Judgement
@@ -116,7 +118,8 @@ class _Loading:
         judgement = judge(self._source, namespace, self._overrides, self._is_earlier)
         self._wrong = judgement.wrong
         _, found = self._model_source(judgement)
-        return [*check_settings_source(self._source, set(self._overrides)), *judgement.problems, *found]
+        shown = with_values(check_settings_source(self._source, set(self._overrides)), namespace, self._meant)
+        return [*shown, *judgement.problems, *found]
 
     def execute(self) -> list[Problem]:
         """Executes module and model file; gives what that shows to be wrong."""

@@ -29,15 +29,21 @@ def remedy(value: Any, entry: Entry) -> str:
     Returns:
         A sentence: the value that may be meant, where one that fits is near.
     """
-    check = pydantic.TypeAdapter(entry.annotation, config=Values.model_config).validate_python
     for candidate in _candidates(value, entry):
-        try:
-            check(candidate)
-        except pydantic.ValidationError:
-            continue
-        text = shown(candidate)
-        return f"Write {text}." if len(text) <= _LONGEST else "Correct it."
+        if suits(candidate, entry):
+            text = shown(candidate)
+            return f"Write {text}." if len(text) <= _LONGEST else "Correct it."
     return "Correct it."
+
+
+def suits(value: Any, entry: Entry) -> bool:
+    """Whether a setting may have a value, as far as its type tells."""
+    adapter = pydantic.TypeAdapter(entry.annotation, config=Values.model_config)
+    try:
+        adapter.validate_python(value)
+    except pydantic.ValidationError:
+        return False
+    return True
 
 
 def _candidates(value: Any, entry: Entry) -> Iterator[Any]:

@@ -25,8 +25,14 @@ def names_in_question(source: Source, overridden: Collection[str] = ()) -> froze
     An error that comes of such a name is not worth a message of its own.
     """
     missing = [problem.name for problem in _missing_names(source, overridden)]
-    meant = [meant for _, meant in _typos(source, overridden)]
-    return source.readable.lost_words.union(missing, meant)
+    return source.readable.lost_words.union(missing, meant_names(source, overridden).values())
+
+
+def meant_names(source: Source, overridden: Collection[str] = ()) -> dict[str, str]:
+    """Misspelt names, and the setting or hook that each is probably meant for."""
+    missing = [problem.name for problem in _missing_names(source, overridden)]
+    near = [(_near(source, name), name) for name in missing if name != "model"]
+    return dict(_typos(source, overridden)) | {given: name for given, name in near if given}
 
 
 def check_settings_source(source: Source, overridden: Collection[str] = ()) -> list[Problem]:
@@ -86,13 +92,18 @@ def _missing_names(source: Source, overridden: Collection[str]) -> Iterator[Prob
 
 
 def _hint(source: Source, *names: str) -> str:
-    given = [name for name in source.names if name not in BY_ANY_NAME and name not in HOOKS_BY_ANY_NAME]
-    wanted = [*names, *(HOOKS[name].earlier for name in names if name in HOOKS and HOOKS[name].earlier)]
-    for name in wanted:
-        near = nearest_name(name, given)
+    for name in names:
+        near = _near(source, name)
         if near:
             return f"Did you mean `{name}` by `{near}` (line {source.line(near)})?"
     return "Add it."
+
+
+def _near(source: Source, name: str) -> str | None:
+    """The name in a file that is probably meant for that of a setting or hook which is missing."""
+    given = [word for word in source.names if word not in BY_ANY_NAME and word not in HOOKS_BY_ANY_NAME]
+    earlier = HOOKS[name].earlier if name in HOOKS else None
+    return nearest_name(name, given) or (nearest_name(earlier, given) if earlier else None)
 
 
 def _misspelt_names(source: Source, overridden: Collection[str]) -> Iterator[Problem]:

@@ -65,6 +65,22 @@ def test_problems_of_every_kind_come_together(found):
     ]
 
 
+def test_of_a_misspelt_name_it_is_said_that_its_value_will_not_do_either(write):
+    text = "batchsize = '32'\nepoch = 3\nlerning_rate = 'fast'\n" + REQUIRED.replace("learning_rate = 0.1\n", "")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(write(text, complete=False))
+    batch_size, learning_rate, epochs = caught.value.problems
+    either = (
+        "nothing here uses it. Its value does not fit, either. Expected int of 1 or more, got '32'. Write 32. Did you"
+    )
+    assert either in batch_size.text
+    assert (
+        "Its value does not fit, either. Got 'fast'. Did you mean `learning_rate` by `lerning_rate`"
+        in learning_rate.text
+    )
+    assert epochs.text.endswith("nothing here uses it. Did you mean `epochs`?")
+
+
 def test_literals_are_checked_although_the_file_imports_tensorflow_which_is_not_waited_for(write):
     text = """
 import keras
