@@ -31,14 +31,22 @@ class Embeddings:
     """Outputs and targets that do not come up in the two above, and why."""
 
 
-def embeddings_of(samples: Samples, class_names: Sequence[str] | None = None) -> Embeddings:
+def embeddings_of(
+    samples: Samples, class_names: Sequence[str] | None = None, *, with_outputs: bool = False
+) -> Embeddings:
     """Makes points of the layers that were read, or of the model's outputs where there are none.
 
     Args:
-        samples: Inputs, targets and outputs.
+        samples: Inputs, targets, outputs and layers.
         class_names: Names of the classes, in their order.
+        with_outputs: Whether to make points of the model's outputs beside those of layers, too.
     """
     outputs = dict(samples.layers or samples.outputs)
+    if with_outputs:
+        outputs = {
+            f"layer {name}" if name in samples.outputs else name: layer for name, layer in samples.layers.items()
+        }
+        outputs = {**samples.outputs, **outputs}
     vectors, left_out = {}, {}
     for name, output in _leaves(outputs):
         array = _as_known_type(output)

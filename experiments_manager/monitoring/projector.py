@@ -47,7 +47,7 @@ class Projector(Watcher):
         self,
         logs_dir: Path | str,
         *,
-        layers: Sequence[str] = (),
+        layers: Sequence[str] | None = None,
         every: int | None = None,
         samples: int = 5000,
         class_names: Sequence[str] | None = None,
@@ -56,13 +56,13 @@ class Projector(Watcher):
 
         Args:
             logs_dir: The folder `logs/` of a run.
-            layers: Layers whose outputs are shown, instead of the model's own.
+            layers: Layers whose outputs are shown; `None` for the model's own, and those of the layers before its last.
             every: Epochs from one set to the next; `None` for the best weights alone.
             samples: Most samples in a set.
             class_names: Names of the classes.
         """
         self._logs_dir = Path(logs_dir)
-        self._layers = tuple(layers)
+        self._layers = layers if layers is None else tuple(layers)
         self._every = every
         self._samples = samples
         self._class_names = class_names
@@ -101,7 +101,7 @@ class Projector(Watcher):
             if samples is None:
                 self._say("There are no embeddings: the data cannot be read a second time.")
                 return
-            points = embeddings_of(samples, self._class_names)
+            points = embeddings_of(samples, self._class_names, with_outputs=self._layers is None)
         except Exception as error:  # a model that is never called as a whole, for instance an adversarial one
             self._say(f"There are no embeddings: {in_one_line(error)}")
             logger.debug("traceback", exc_info=True)

@@ -61,7 +61,7 @@ def _tensorboard(run: Run, settings: Settings) -> list[Watcher]:
         return [logs]
     projector = Projector(
         run.logs_dir,
-        layers=settings.embeddings or (),
+        layers=settings.embeddings,
         every=settings.embeddings_every,
         samples=settings.embeddings_samples,
         class_names=settings.class_names,

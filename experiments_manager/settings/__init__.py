@@ -1,9 +1,8 @@
 """The settings module: its schema, loading, overrides and messages."""
 
 from experiments_manager.settings.hook import Lazy
-from experiments_manager.settings.loading import load_settings
+from experiments_manager.settings.loading import check_source, load_settings
 from experiments_manager.settings.problems import Problem, SettingsError, UserCodeError
 from experiments_manager.settings.settings import Settings
-from experiments_manager.settings.source_checks import check_source
 
 __all__ = ["Lazy", "Problem", "Settings", "SettingsError", "UserCodeError", "check_source", "load_settings"]

@@ -6,8 +6,9 @@ it and decorate it with `check`; nothing else needs to know of it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 from experiments_manager.settings.problems import shown
@@ -29,33 +30,61 @@ def check(function: Check) -> Check:
     return function
 
 
-def complaints(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+def complaints(values: Values, hooks: Mapping[str, Any], unknown: Container[str] = ()) -> Complaints:
     """Runs all checks.
 
     Args:
         values: All values, their types checked.
         hooks: What stands under the names of the hooks, as far as it is given.
+        unknown: Names of settings whose values are not those of the module; a check ends where it comes to one.
 
     Yields:
         The name of a setting and what is wrong with it.
     """
+    known = _Known(values, unknown)
     for function in CHECKS:
-        yield from function(values, hooks)
+        with contextlib.suppress(_UnknownValueError):
+            yield from function(known, hooks)
+
+
+class _UnknownValueError(Exception):
+    """A check looks at a value that is not known."""
+
+
+class _Known:
+    """Those of the values that are known."""
+
+    def __init__(self, values: Values, unknown: Container[str]) -> None:
+        self._values = values
+        self._unknown = unknown
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._unknown:
+            raise _UnknownValueError(name)
+        return getattr(self._values, name)
 
 
 @check
-def _what_this_version_cannot_do(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+def _no_simulated_quantisation(values: Values, hooks: Mapping[str, Any]) -> Complaints:
     if values.quantization_aware_training:
         yield (
             "quantization_aware_training",
             "Keras 3 has no quantisation-aware training. Expected False. Quantise after training instead, when the "
             "exported model is converted to TensorFlow Lite.",
         )
+
+
+@check
+def _no_federation(values: Values, hooks: Mapping[str, Any]) -> Complaints:
     if values.enable_federated_learning:
         yield (
             "enable_federated_learning",
             "this version trains no federation. Expected False. Set it to False to train alone, on this machine.",
         )
+
+
+@check
+def _no_kafka(values: Values, hooks: Mapping[str, Any]) -> Complaints:
     if values.consume_data_from_kafka:
         yield (
             "consume_data_from_kafka",
@@ -74,27 +103,37 @@ def _what_is_asked_for_is_installed(values: Values, hooks: Mapping[str, Any]) ->
 
 
 @check
-def _names_are_usable(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+def _the_session_can_name_a_folder(values: Values, hooks: Mapping[str, Any]) -> Complaints:
     if values.session_name is not None and any(sign in values.session_name for sign in "/\\:\0"):
         got = shown(values.session_name)
         yield "session_name", f"it names a folder. Expected no slash, backslash or colon, got {got}. Leave them out."
+
+
+@check
+def _something_is_watched(values: Values, hooks: Mapping[str, Any]) -> Complaints:
     if not values.monitor:
         yield (
             "monitor",
             "it is empty. Expected the name of a logged value, e.g. 'val_loss'. Name one, or remove the line.",
         )
-    for name in ("class_names", "input_names", "output_names"):
+
+
+def _check_of_names(name: str) -> None:
+    @check
+    def _names_are_usable(values: Values, hooks: Mapping[str, Any]) -> Complaints:
         names = getattr(values, name)
         if names is None:
-            continue
+            return
         repeated = sorted({item for item in names if names.count(item) > 1})
         if not names:
             yield name, "it is empty. Expected at least one name, or None. Add the names, or remove the line."
         elif repeated:
-            yield (
-                name,
-                f"{', '.join(map(repr, repeated))} is there more than once. Expected each name once. Rename one.",
-            )
+            text = f"{', '.join(map(repr, repeated))} is there more than once. Expected each name once. Rename one."
+            yield name, text
+
+
+for _name in ("class_names", "input_names", "output_names"):
+    _check_of_names(_name)
 
 
 @check
@@ -104,7 +143,7 @@ def _hparams_are_plain(values: Values, hooks: Mapping[str, Any]) -> Complaints:
             yield (
                 "hparams",
                 f"the entry {key!r} cannot be written to a table. Expected None, bool, int, float, str, or a list, "
-                f"tuple or dict of these, got {type(value).__name__}. Put its name here and make it in a hook.",
+                f"tuple or dict with str keys of these, got {shown(value)}. Put its name here and make it in a hook.",
             )
 
 
@@ -144,7 +183,10 @@ def fits(hook: str, value: Any) -> bool:
 def _values_of_hooks_fit(values: Values, hooks: Mapping[str, Any]) -> Complaints:
     for name, value in hooks.items():
         if not fits(name, value):
-            yield name, f"the value does not fit. Expected {_FITTING[name][1]}, got {shown(value)}. Correct it."
+            remedy = "Correct it."
+            with contextlib.suppress(TypeError, ValueError):
+                remedy = f"Write {float(value)}." if name == "learning_rate" and not isinstance(value, bool) else remedy
+            yield name, f"the value does not fit. Expected {_FITTING[name][1]}, got {shown(value)}. {remedy}"
 
 
 @check

@@ -1,29 +1,33 @@
-"""Loading a settings module: check the source, execute it with overrides, read and check what it gives."""
+"""Loading a settings module: what its source shows, then executing it with overrides; all problems in one list."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from experiments_manager.settings.checks import complaints
-from experiments_manager.settings.execution import execute, new_module
-from experiments_manager.settings.hook import Hook, make_hook
+from experiments_manager.settings.execution import Execution, execute, new_module
+from experiments_manager.settings.heavy_imports import without_heavy_imports
+from experiments_manager.settings.hook import make_hook
 from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS
+from experiments_manager.settings.interpreting import Interpreter
+from experiments_manager.settings.judging import Judgement, judge, problems_of_overrides, with_values
 from experiments_manager.settings.local_modules import LocalModules
 from experiments_manager.settings.namespace import Namespace
-from experiments_manager.settings.overrides import HPARAMS, Override, add_updates, late_overrides, read_overrides
+from experiments_manager.settings.overrides import Override, add_updates, read_overrides
 from experiments_manager.settings.paths import find_model_file
 from experiments_manager.settings.problems import Problem, SettingsError
-from experiments_manager.settings.reading import Reader
 from experiments_manager.settings.schema import EARLIER_SETTINGS, Values
 from experiments_manager.settings.settings import Settings
 from experiments_manager.settings.source import Source, read_source
 from experiments_manager.settings.source_checks import (
-    check_model_file_of,
     check_model_source,
     check_settings_source,
+    meant_names,
+    model_missing,
+    names_in_question,
     uses_earlier_hooks,
 )
 
@@ -36,6 +40,9 @@ def load_settings(
     model_file_search: str | Path | None = None,
 ) -> Settings:
     """Loads a settings module and its model file.
+
+    Where the source shows something to be wrong, the module is executed all the same, to find out what else is; but
+    without importing TensorFlow or Keras, so what depends on these is not looked at then.
 
     Args:
         path: The settings module.
@@ -51,84 +58,142 @@ def load_settings(
         The loaded settings.
 
     Raises:
-        SettingsError: With all problems that were found: those which the source shows, else those of its execution,
-            else those of the values.
+        SettingsError: With all problems that were found, in the source, in the values, in the overrides, in the model
+            file, and by executing them; each once.
     """
-    source = read_source(Path(path).absolute())
-    search = Path(model_file_search).absolute() if model_file_search else None
     table, problems = read_overrides(overrides)
     add_updates(table, hparams or {})
-    found = _check_source(source, table, search)
-    if found:
-        raise SettingsError([*problems, *found])
     try:
-        return _load(source, table, search, problems)
+        source = read_source(Path(path).absolute())
     except SettingsError as error:
-        raise SettingsError([*problems, *error.problems]) from error.__cause__
-
-
-def _check_source(source: Source, overrides: Mapping[str, Override], search: Path | None) -> list[Problem]:
-    model_file = overrides["model_file"].value if "model_file" in overrides else None
-    named = str(model_file) if isinstance(model_file, (str, Path)) else None
-    return [*check_settings_source(source, set(overrides)), *check_model_file_of(source, named, search)]
-
-
-def _load(source: Source, overrides: dict[str, Override], search: Path | None, problems: list[Problem]) -> Settings:
-    """Executes and reads a module whose source is right; adds to the problems what it finds on the way."""
-    folders = [source.file.parent, search] if search else [source.file.parent]
-    local_modules = LocalModules(folders, [] if search else [Path.cwd()])
-    is_earlier = uses_earlier_hooks(source)
-    module = new_module(source)
-    effective = _execute(source, module, local_modules, overrides, problems)
-
-    reader = Reader(source, module, overrides, effective, is_earlier)
-    values = reader.values()
-    hooks = reader.hooks(needs_model=values.model_file is None)
-    problems += reader.problems
-    model_file = None
-    if values.model_file is not None:
-        model_file = _find_model_file(values.model_file, source, search, reader)
-        hooks["model"] = _load_model(model_file, local_modules, is_earlier)
-
-    faulty = {problem.name for problem in problems}
-    wrong = complaints(values, {name: hook.value for name, hook in hooks.items()})
-    problems += [reader.problem(name, text) for name, text in wrong if name not in faulty]
-    if problems:
+        raise SettingsError([*problems, *error.problems, *problems_of_overrides(table)]) from None
+    loading = _Loading(source, table, Path(model_file_search).absolute() if model_file_search else None)
+    problems += loading.read()
+    if source.syntax_problems:
         raise SettingsError(problems)
-    _fill_in(values, source)
-    return Settings(source, module, values, hooks, effective, model_file, local_modules, is_earlier)
+    with without_heavy_imports() if problems else contextlib.nullcontext():
+        found = loading.execute()
+    if problems or found:
+        raise SettingsError([*problems, *found]) from loading.error
+    return loading.settings()
 
 
-def _execute(
-    source: Source,
-    module: ModuleType,
-    local_modules: LocalModules,
-    overrides: dict[str, Override],
-    problems: list[Problem],
-) -> dict[str, Any]:
-    """Executes the settings module and tells what the overrides came to."""
-    namespace = Namespace(vars(module), overrides, _own_names(source))
-    execute(source, module, local_modules, namespace)
-    if "hparams" not in namespace and any(name.startswith(HPARAMS) for name in overrides):
-        namespace["hparams"] = {}
-    for name in namespace.broken_overrides():
-        text = (
-            "the module changes this after it was assigned, so the override does not hold. Expected an assignment at "
-            "the top level. Derive the changed value under another name."
+def check_source(path: str | Path) -> list[Problem]:
+    """Reports what the source of a settings module, and of its model file, shows to be wrong. Executes nothing.
+
+    Args:
+        path: The settings module.
+
+    Returns:
+        The problems, in the order of files and lines; none where the source looks right.
+    """
+    try:
+        return sorted(set(_Loading(read_source(Path(path).absolute()), {}, None).read()))
+    except SettingsError as error:
+        return error.problems
+
+
+class _Loading:
+    """One settings module on its way in: first read, then executed.
+
+    Attributes:
+        error: The first exception that executing it raised.
+    """
+
+    def __init__(self, source: Source, overrides: dict[str, Override], search: Path | None) -> None:
+        self.error: BaseException | None = None
+        self._source = source
+        self._overrides = overrides
+        self._search = search
+        self._is_earlier = uses_earlier_hooks(source)
+        self._in_question = names_in_question(source, overrides)
+        self._meant = meant_names(source, overrides)
+        self._wrong: frozenset[str] = frozenset()
+        self._module: ModuleType
+        self._judgement: Judgement
+        self._local_modules: LocalModules
+        self._model_file: Path | None = None
+
+    def read(self) -> list[Problem]:
+        """What the sources of module and model file show to be wrong."""
+        namespace = self._namespace({})
+        namespace.withhold(self._source.readable.lost_names)
+        Interpreter(self._source, namespace).follow(self._source.tree.body)
+        judgement = judge(self._source, namespace, self._overrides, self._is_earlier)
+        self._wrong = judgement.wrong
+        _, found = self._model_source(judgement)
+        shown = with_values(check_settings_source(self._source, set(self._overrides)), namespace, self._meant)
+        return [*shown, *judgement.problems, *found]
+
+    def execute(self) -> list[Problem]:
+        """Executes module and model file; gives what that shows to be wrong."""
+        folders = [self._source.file.parent, *([self._search] if self._search else [])]
+        self._local_modules = LocalModules(folders, [] if self._search else [Path.cwd()])
+        self._module = new_module(self._source)
+        namespace = self._namespace(vars(self._module))
+        namespace.withhold(self._wrong)  # so that no error follows from a value that is reported already
+        ended = execute(self._source, namespace, self._module, self._local_modules)
+        self._judgement = judge(self._source, namespace, self._overrides, self._is_earlier)
+        model_source, found = self._model_source(self._judgement)
+        if model_source is not None:
+            self._model_file = model_source.file
+            found += self._execute_model(model_source, namespace, ended)
+        self.error = ended.error
+        return [*ended.problems, *self._judgement.problems, *found]
+
+    def settings(self) -> Settings:
+        """What was loaded; only where nothing was wrong."""
+        values, hooks = self._judgement.values, self._judgement.hooks
+        _fill_in(values, self._source)
+        return Settings(
+            self._source,
+            self._module,
+            values,
+            hooks,
+            self._judgement.effective,
+            self._model_file,
+            self._local_modules,
+            self._is_earlier,
         )
-        problems.append(source.problem(source.line(name.partition(".")[0]) or 1, name, text))
-    problems += namespace.problems
-    namespace.release()
-    failed = {problem.name for problem in namespace.problems}
-    late = {
-        name: override
-        for name, override in overrides.items()
-        if name not in namespace.effective and override.given_name not in failed
-    }
-    hparams = vars(module).get("hparams", {})
-    effective, found = late_overrides(late, hparams if isinstance(hparams, dict) else {})
-    problems += found
-    return namespace.effective | effective
+
+    def _namespace(self, names: dict[str, Any]) -> Namespace:
+        namespace = Namespace(names, self._overrides, _own_names(self._source))
+        namespace.unknown |= self._in_question
+        namespace.all_unknown = self._source.readable.nothing
+        return namespace
+
+    def _model_source(self, judgement: Judgement) -> tuple[Source | None, list[Problem]]:
+        """The source of the model file, where one is named that can be read, and what is wrong with it."""
+        if judgement.values.model_file is None:
+            return None, []
+        found = find_model_file(judgement.values.model_file, self._source.file, self._search)
+        if isinstance(found, str):
+            return None, [judgement.problem("model_file", found)]
+        try:
+            source = read_source(found)
+        except SettingsError as error:
+            return None, error.problems
+        return source, check_model_source(source, self._is_earlier)
+
+    def _execute_model(self, source: Source, settings_names: Namespace, ended: Execution) -> list[Problem]:
+        """Executes the model file and takes the function `model` that it defines; adds to how the execution ended."""
+        if source.syntax_problems:
+            return []
+        self._local_modules.add_folder(source.file.parent)
+        module = new_module(source)
+        names = Namespace(vars(module), {})
+        unknown = {self._module.__name__: settings_names.unknown}
+        run = execute(source, names, module, self._local_modules, unknown_elsewhere=unknown)
+        ended.problems += run.problems
+        ended.error = ended.error or run.error
+        if names.is_unknown("model"):
+            return []
+        if "model" not in names:
+            return [model_missing(source)]
+        line = source.line("model")
+        hook, wrong = make_hook(HOOKS["model"], "model", names["model"], source.file, line, self._is_earlier)
+        self._judgement.hooks["model"] = hook
+        return [source.problem(hook.line or 1, "model", text) for text in wrong]
 
 
 def _own_names(source: Source) -> frozenset[str]:
@@ -137,29 +202,6 @@ def _own_names(source: Source) -> frozenset[str]:
         return frozenset()
     pairs = (EARLIER_SETTINGS | EARLIER_HOOKS).items()
     return frozenset(entry.name for earlier, entry in pairs if earlier in source.names)
-
-
-def _find_model_file(named: str, source: Source, search: Path | None, reader: Reader) -> Path:
-    found = find_model_file(named, source.file, search)
-    if isinstance(found, str):
-        raise SettingsError([reader.problem("model_file", found)])
-    return found
-
-
-def _load_model(file: Path, local_modules: LocalModules, is_earlier: bool) -> Hook:
-    """Executes the model file and gives the function `model` that it defines."""
-    source = read_source(file)
-    problems = check_model_source(source, is_earlier)
-    if problems:
-        raise SettingsError(problems)
-    local_modules.add_folder(file.parent)
-    module = new_module(source)
-    execute(source, module, local_modules)
-    model = vars(module).get("model")
-    hook, wrong = make_hook(HOOKS["model"], "model", model, file, source.line("model"), by_position=is_earlier)
-    if wrong:
-        raise SettingsError([source.problem(hook.line or 1, "model", text) for text in wrong])
-    return hook
 
 
 def _fill_in(values: Values, source: Source) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, MutableMapping
 from typing import Any
 
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
@@ -30,6 +30,9 @@ class Namespace(MutableMapping[str, Any]):
     Attributes:
         effective: What the overrides came to, by today's name.
         problems: Overrides that do not fit what they replace.
+        unknown: Names that the module binds to what nobody knows, because the statement that does so failed, or was
+            not executed.
+        all_unknown: Whether any further name may be bound, as by a star import that was not executed.
     """
 
     def __init__(self, names: dict[str, Any], overrides: dict[str, Override], own_names: Collection[str] = ()) -> None:
@@ -46,12 +49,18 @@ class Namespace(MutableMapping[str, Any]):
         self._placed: dict[str, Any] = {}
         self.effective: dict[str, Any] = {}
         self.problems: list[Problem] = []
+        self.unknown: set[str] = set()
+        self.all_unknown = False
+        self._withheld: set[str] = set()
 
     def __getitem__(self, name: str) -> Any:
         return self._names[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._names[name] = value if name in self._own_names else self._replaced(name, value)
+        self.unknown.discard(name)
+        if name in self._withheld:
+            self.forget([name])
 
     def __delitem__(self, name: str) -> None:
         del self._names[name]
@@ -61,6 +70,25 @@ class Namespace(MutableMapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Says that nobody knows what these names are bound to."""
+        for name in names:
+            self._names.pop(name, None)
+            self.unknown.add(name)
+
+    def forget_all(self) -> None:
+        """Says that any name may be bound to what nobody knows."""
+        self.all_unknown = True
+        self.forget([name for name in self._names if not name.startswith("__")])
+
+    def withhold(self, names: Iterable[str]) -> None:
+        """Lets names be unknown whatever is assigned to them from now on, so that nothing is made of their values."""
+        self._withheld.update(names)
+
+    def is_unknown(self, name: str) -> bool:
+        """Whether a name may be bound although there is no value for it."""
+        return name in self.unknown or (self.all_unknown and name not in self._names)
 
     def _replaced(self, name: str, value: Any) -> Any:
         if name == "hparams" and isinstance(value, dict) and "hparams" not in self._overrides:
@@ -111,8 +139,11 @@ class Namespace(MutableMapping[str, Any]):
 
     def broken_overrides(self) -> list[str]:
         """Names that the module bound anew behind Python's back, so that an override no longer holds."""
-        broken = [name for name, value in self._placed.items() if not _same(self._names.get(name), value)]
+        placed = {name: value for name, value in self._placed.items() if not self.is_unknown(name)}
+        broken = [name for name, value in placed.items() if not _same(self._names.get(name), value)]
         broken += [name for name in self._names if self._is_overridden(name) and name not in (*self._placed, "hparams")]
+        if self.is_unknown("hparams"):
+            return broken
         hparams = self._names.get("hparams")
         for name, value in self.effective.items():
             key = name[len(HPARAMS) :]

@@ -12,8 +12,10 @@ import pydantic
 from experiments_manager.settings.checks import fits
 from experiments_manager.settings.hook import Hook, make_hook
 from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS, HookEntry
+from experiments_manager.settings.namespace import Namespace
 from experiments_manager.settings.overrides import Override
 from experiments_manager.settings.problems import OVERRIDE, Problem, shown
+from experiments_manager.settings.remedies import remedy
 from experiments_manager.settings.schema import EARLIER_SETTINGS, SETTINGS, Entry, Values
 from experiments_manager.settings.source import Source
 
@@ -31,12 +33,13 @@ class Reader:
 
     Attributes:
         problems: What is wrong with the values and hooks read so far.
+        unknown: Settings, by today's name, whose values are not those of the module: they are wrong, or unknown.
     """
 
     def __init__(
         self,
         source: Source,
-        module: ModuleType,
+        names: Namespace,
         overrides: Mapping[str, Override],
         effective: Mapping[str, Any],
         is_earlier: bool,
@@ -45,17 +48,18 @@ class Reader:
 
         Args:
             source: Source of the settings module.
-            module: The module, executed.
+            names: The names that it binds.
             overrides: The overrides by today's name.
             effective: What they came to.
             is_earlier: Whether the file was written for the earlier framework.
         """
         self._source = source
-        self._names = vars(module)
+        self._names = names
         self._overrides = overrides
         self._effective = effective
         self._is_earlier = is_earlier
         self.problems: list[Problem] = []
+        self.unknown: set[str] = set()
 
     def problem(self, name: str, text: str) -> Problem:
         """A problem with a setting or hook, at the place that gives it."""
@@ -74,8 +78,9 @@ class Reader:
                 value = given.pop(name)
                 if self._is_files_own(name):
                     continue
-                text = f"the value does not fit. Expected {SETTINGS[name].type_text}, got {shown(value)}. Correct it."
-                self.problems.append(self.problem(name, text))
+                self.unknown.add(name)
+                text = f"the value does not fit. Expected {SETTINGS[name].type_text}, got {shown(value)}."
+                self.problems.append(self.problem(name, f"{text} {remedy(value, SETTINGS[name])}"))
             return _validated(given)
 
     def _given_values(self) -> Iterator[tuple[str, Any]]:
@@ -83,6 +88,8 @@ class Reader:
             bound = self._bound_name(entry)
             if name in self._effective and not (name == "hparams" and bound in self._names):
                 yield name, self._effective[name]
+            elif self._names.is_unknown(bound):
+                self.unknown.add(name)
             elif self._is_given(bound):
                 value = self._names[bound]
                 yield name, entry.earlier.to_new(value) if bound != name else value
@@ -98,11 +105,16 @@ class Reader:
             if name == "model" and not needs_model:
                 continue
             bound = self._bound_name(entry)
+            if name not in self._effective and self._names.is_unknown(bound):
+                continue
             value = self._effective.get(name, self._names.get(bound))
             if name in self._effective or self._is_given(bound):
                 hook = self._hook(entry, bound, value)
                 if hook is not None:
                     found[name] = hook
+                elif value is None and name in ("dataset", "model"):
+                    text = f"it is None. Expected {entry.expected}. Give it a value."
+                    self.problems.append(self.problem(name, text))
             elif entry.required or name == "model":
                 text = f"it is missing. Expected {entry.expected}. Add it."
                 self.problems.append(self._source.problem(1, name, text))
@@ -125,7 +137,8 @@ class Reader:
     def _bound_name(self, entry: Entry | HookEntry) -> str:
         """The name under which the module gives a setting or hook: the earlier one, where that is bound."""
         earlier = getattr(entry.earlier, "name", entry.earlier)
-        return earlier if earlier and earlier in self._names else entry.name
+        bound = earlier and (earlier in self._names or earlier in self._names.unknown)
+        return earlier if bound else entry.name
 
     def _is_files_own(self, name: str) -> bool:
         """Whether what does not fit is no mistake, but an earlier file's own name; says so in the log."""

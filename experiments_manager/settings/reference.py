@@ -26,6 +26,22 @@ Required are `dataset`, a model (`model` in the same file, or `model_file` namin
 
 A name in the column *earlier* is what the framework before this one called the same thing. It still works; see
 [how such a project moves](from-deeplearningtools.md).
+
+## What is checked, and when
+
+`experiments_manager check FILE`, and every command that loads the file, says all that is wrong in one list, sorted
+by file and line, each thing once: `file:line: name: what is wrong. Expected …, got …. How to mend it.`
+
+1. The source is read. Misspelt and missing names, parameters of hooks, names that Keras 3 no longer has, and all
+   values that the source shows (literals, arithmetic on them, `hparams` and what is read from it) are checked,
+   together with `--set` and the model file. Beside a syntax error this goes for the statements that Python can
+   read; then nothing is executed.
+2. The file is executed, and what it computes is checked in the same way. An exception is one more problem. After an
+   import or an assignment that failed the rest is executed without its names; after any other exception the rest is
+   only read. What merely follows from another problem, such as the use of a value that is wrong, is not reported.
+3. **Where step 1 found something, TensorFlow and Keras are not imported in step 2**, since that takes seconds:
+   statements that need them are passed over, so what they come to is looked at once the rest is mended. Everything
+   else is executed as ever, so a broken file can still read data or write files at its top level.
 """
 
 _HOOKS_TEXT = """\

@@ -154,11 +154,11 @@ _TABLE: dict[str, str] = {
 def removed_names(source: Source) -> list[Problem]:
     """Finds the uses of names that are gone, each with what to write instead."""
     found: dict[tuple[int, str], str] = {}
-    for line, dotted in _dotted_uses(source.tree):
+    for line, dotted, written in _dotted_uses(source.tree):
         gone = _longest_match(dotted)
         if gone is not None:
-            found.setdefault((line, gone), dotted)
-    problems = [_problem(source, line, dotted, _TABLE[gone]) for (line, gone), dotted in found.items()]
+            found.setdefault((line, gone), written)
+    problems = [_problem(source, line, written, _TABLE[gone]) for (line, gone), written in found.items()]
     return problems + list(_removed_arguments(source))
 
 
@@ -173,8 +173,8 @@ def _longest_match(dotted: str) -> str | None:
     return next((prefix for prefix in prefixes if prefix in _TABLE), None)
 
 
-def _dotted_uses(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Every import and every dotted expression, by the full name that the imports of the file give it."""
+def _dotted_uses(tree: ast.Module) -> Iterator[tuple[int, str, str]]:
+    """Every import and every dotted expression: its line, the full name by the file's imports, and what is written."""
     guarded = _guarded_imports(tree)
     aliases = dict(_aliases(tree, guarded))
     inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -182,13 +182,14 @@ def _dotted_uses(tree: ast.Module) -> Iterator[tuple[int, str]]:
         if id(node) in guarded:
             continue
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
+            yield from ((node.lineno, alias.name, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+            imported = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from ((node.lineno, name, name) for name in imported)
         elif isinstance(node, (ast.Attribute, ast.Name)) and id(node) not in inner:
             dotted = _full_name(node, aliases)
             if dotted:
-                yield node.lineno, dotted
+                yield node.lineno, dotted, ast.unparse(node)
 
 
 def _guarded_imports(tree: ast.Module) -> set[int]:
@@ -241,4 +242,4 @@ def _removed_arguments(source: Source) -> Iterator[Problem]:
         for (below, argument), instead in REMOVED_ARGUMENTS.items():
             within = root and dotted.startswith((f"{root}.{below}.", f"{root}.{below}"))
             if within and any(keyword.arg == argument for keyword in node.keywords):
-                yield _problem(source, node.lineno, f"{dotted}({argument}=…)", instead)
+                yield _problem(source, node.lineno, f"{ast.unparse(node.func)}({argument}=…)", instead)

@@ -141,7 +141,7 @@ class Values(pydantic.BaseModel):
     tensorboard: Flag = setting(True, "Monitoring", "Write logs for TensorBoard.")
     log_every_steps: PositiveCount | None = setting(None, "Monitoring", "Write scalars for TensorBoard after this many steps too. `None`: by epoch alone.")
     histogram_every: PositiveCount | None = setting(None, "Monitoring", "Epochs from one histogram of the weights to the next. `None`: none.")
-    embeddings: Names | None = setting(None, "Monitoring", "Layers whose outputs TensorBoard's Projector shows. `None`: the model's outputs; `[]`: none.")
+    embeddings: Names | None = setting(None, "Monitoring", "Layers whose outputs TensorBoard's Projector shows. `None`: the model's outputs, and what the layer before the last gives; `[]`: none.")
     embeddings_every: PositiveCount | None = setting(None, "Monitoring", "Epochs from one set of embeddings to the next. `None`: the best weights' alone, at the end.")
     embeddings_samples: PositiveCount = setting(5000, "Monitoring", "Samples that are embedded at most.")
     images_every: PositiveCount | None = setting(None, "Monitoring", "Epochs from one set of pictures (confusion matrix, predictions) in TensorBoard to the next. `None`: the best weights' alone, at the end.")

@@ -112,6 +112,20 @@ class Settings:
         line = (self._source.line(alias) if alias else 0) or self._source.line(entry.name)
         return problem_at(self.file, line, name, "").place
 
+    def given_name(self, name: str) -> str:
+        """The name under which the file gives a setting or hook; today's where it does not, or an override does.
+
+        Args:
+            name: Today's or an earlier name.
+        """
+        entry = BY_ANY_NAME.get(name) or HOOKS_BY_ANY_NAME.get(name)
+        if entry is None or entry.name in self.overrides:
+            return entry.name if entry else name
+        if entry.name in self._hooks:
+            return self._hooks[entry.name].given_name
+        earlier = getattr(entry.earlier, "name", entry.earlier)
+        return earlier if earlier and hasattr(self.module, earlier) else entry.name
+
     def has(self, hook: str) -> bool:
         """Whether a hook is given, as a function or as a value other than `None`."""
         found = self._hooks.get(HOOKS[hook].name)

@@ -9,6 +9,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
+from experiments_manager.settings.broken_source import Readable, readable_part
 from experiments_manager.settings.nearest import nearest_name
 from experiments_manager.settings.problems import Problem, SettingsError, problem_at, shown_path
 
@@ -39,10 +40,11 @@ class Source:
     Attributes:
         file: Absolute path.
         text: The source.
-        tree: Its syntax tree.
+        tree: Its syntax tree, without the statements that Python cannot read.
         names: For each name bound at the top level its bindings, in the order of the lines.
         used: Names of the top level that are read anywhere in the module.
         has_star_import: Whether `from x import *` may bind names that the source does not show.
+        readable: What Python can read of it, and what it cannot.
     """
 
     file: Path
@@ -51,6 +53,7 @@ class Source:
     names: dict[str, list[TopLevelName]]
     used: frozenset[str]
     has_star_import: bool
+    readable: Readable
 
     def last(self, name: str) -> TopLevelName | None:
         """The last binding of a name, which is the one that counts, or `None`."""
@@ -61,30 +64,41 @@ class Source:
         binding = self.last(name)
         return binding.line if binding else 0
 
+    @property
+    def syntax_problems(self) -> list[Problem]:
+        """The first statement that Python cannot read, if there is one; others may only follow from it."""
+        error = self.readable.error
+        return [self.problem(error.lineno or 0, "syntax", _syntax_text(error))] if error else []
+
+    def may_bind(self, *names: str | None) -> bool:
+        """Whether one of these names may be bound by what the source does not show."""
+        lost = self.readable
+        return self.has_star_import or lost.nothing or not lost.lost_words.isdisjoint(names)
+
     def problem(self, line: int, name: str, text: str) -> Problem:
         """A problem in this file."""
         return problem_at(self.file, line, name, text)
 
 
 def read_source(file: Path) -> Source:
-    """Reads and parses a module.
+    """Reads and parses a module; where it is not Python throughout, those of its statements that are.
 
     Raises:
-        SettingsError: The file is missing, cannot be read, or is not Python.
+        SettingsError: The file is missing, cannot be read, or is not text.
     """
     text = _read_text(file)
     try:
-        tree = ast.parse(text, filename=str(file))
-        table = symtable.symtable(text, str(file), "exec")
-    except SyntaxError as error:
-        raise SettingsError([problem_at(file, error.lineno or 0, "syntax", _syntax_text(error))]) from None
+        readable = readable_part(text, str(file))
+        tree = ast.parse(readable.text, filename=str(file))
+        table = symtable.symtable(readable.text, str(file), "exec")
     except ValueError as error:  # null bytes, on the older Pythons
         raise SettingsError([problem_at(file, 0, "syntax", f"this is not a Python file: {error}.")]) from None
     names: dict[str, list[TopLevelName]] = {}
     for binding in sorted(_bindings(tree), key=lambda binding: binding.line):
         names.setdefault(binding.name, []).append(binding)
     star = any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in ast.walk(tree))
-    return Source(file, text, tree, names, frozenset(_used_names(table)), star)
+    used = readable.lost_words.union(_used_names(table))
+    return Source(file, text, tree, names, used, star, readable)
 
 
 def _read_text(file: Path) -> str:
@@ -113,6 +127,8 @@ def _missing_text(file: Path) -> str:
 
 
 def _syntax_text(error: SyntaxError) -> str:
+    if not error.lineno:
+        return f"this is not a Python file: {error.msg}. Expected the source of a Python module. Check the path."
     shown = f" in `{error.text.strip()}`" if error.text and error.text.strip() else ""
     return f"Python cannot read this: {error.msg}{shown}. Correct the line, or the one before it."
 
@@ -124,6 +140,19 @@ def _used_names(table: symtable.SymbolTable) -> Iterator[str]:
             yield symbol.get_name()
     for child in table.get_children():
         yield from _used_names(child)
+
+
+def bound_names(statement: ast.stmt) -> Iterator[str]:
+    """Names that a statement of the top level may bind or unbind; `*` for a star import."""
+    for binding in _bindings(ast.Module(body=[statement], type_ignores=[])):
+        yield binding.name
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Del):
+            yield node.id
+        elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
+            yield node.name
+        elif isinstance(node, ast.MatchMapping) and node.rest:
+            yield node.rest
 
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS, HOOKS_BY_ANY_NAME, HookEntry
 from experiments_manager.settings.nearest import nearest_name, probable_typo
-from experiments_manager.settings.paths import find_model_file
-from experiments_manager.settings.problems import Problem, SettingsError
+from experiments_manager.settings.problems import Problem
 from experiments_manager.settings.removed import removed_names
 from experiments_manager.settings.schema import BY_ANY_NAME, EARLIER_SETTINGS
 from experiments_manager.settings.signatures import bind, is_keras_function, parameters_from_source
-from experiments_manager.settings.source import Source, read_source
+from experiments_manager.settings.source import Source
 
 
 def uses_earlier_hooks(source: Source) -> bool:
     """Whether the file was written for the framework before this one."""
-    return any(name in source.names for name in EARLIER_HOOKS)
+    return any(name in source.names or name in source.readable.lost_names for name in EARLIER_HOOKS)
+
+
+def names_in_question(source: Source, overridden: Collection[str] = ()) -> frozenset[str]:
+    """Names that are not what they should be for a reason that the source shows: missing, misspelt, or unreadable.
+
+    An error that comes of such a name is not worth a message of its own.
+    """
+    missing = [problem.name for problem in _missing_names(source, overridden)]
+    return source.readable.lost_words.union(missing, meant_names(source, overridden).values())
+
+
+def meant_names(source: Source, overridden: Collection[str] = ()) -> dict[str, str]:
+    """Misspelt names, and the setting or hook that each is probably meant for."""
+    missing = [problem.name for problem in _missing_names(source, overridden)]
+    near = [(_near(source, name), name) for name in missing if name != "model"]
+    return dict(_typos(source, overridden)) | {given: name for given, name in near if given}
 
 
 def check_settings_source(source: Source, overridden: Collection[str] = ()) -> list[Problem]:
@@ -29,6 +43,7 @@ def check_settings_source(source: Source, overridden: Collection[str] = ()) -> l
         overridden: Names (today's) that an override gives, so that the file need not.
     """
     return [
+        *source.syntax_problems,
         *_missing_names(source, overridden),
         *_misspelt_names(source, overridden),
         *_names_given_twice(source),
@@ -39,63 +54,19 @@ def check_settings_source(source: Source, overridden: Collection[str] = ()) -> l
 
 def check_model_source(source: Source, is_earlier: bool) -> list[Problem]:
     """Checks a model file alone."""
-    problems = removed_names(source)
+    problems = [*source.syntax_problems, *removed_names(source)]
     binding = source.last("model")
     if binding is None:
-        return problems if source.has_star_import else [_model_missing(source), *problems]
+        return problems if source.may_bind("model") else [model_missing(source), *problems]
     return [*_parameters_of_hook(source, HOOKS["model"], "model", by_position=is_earlier), *problems]
 
 
-def _model_missing(source: Source) -> Problem:
+def model_missing(source: Source) -> Problem:
+    """Says that a model file does not define its function."""
     near = nearest_name("model", [name for name in source.names if not source.names[name][-1].imported])
     hint = f"Did you mean `{near}` for it (line {source.line(near)})?" if near else "Define it."
     text = f"the model file does not define it. Expected a function that returns a Keras model. {hint}"
     return source.problem(1, "model", text)
-
-
-def check_source(path: str | Path) -> list[Problem]:
-    """Reports what the source of a settings module, and of its model file, shows to be wrong. Executes nothing.
-
-    Args:
-        path: The settings module.
-
-    Returns:
-        The problems, in the order of files and lines; none where the source looks right.
-    """
-    file = Path(path).absolute()
-    try:
-        source = read_source(file)
-    except SettingsError as error:
-        return error.problems
-    return sorted({*check_settings_source(source), *check_model_file_of(source)})
-
-
-def check_model_file_of(source: Source, given: str | None = None, search: Path | None = None) -> list[Problem]:
-    """Checks the model file that a settings module names, as far as the source names one.
-
-    Args:
-        source: The settings module.
-        given: A model file that an override names.
-        search: Folder in which it is looked for first.
-    """
-    named = given or _literal(source, "model_file")
-    if not isinstance(named, str):
-        return []
-    line = 0 if given else source.line("model_file")
-    found = find_model_file(named, source.file, search)
-    if isinstance(found, str):
-        return [source.problem(line, "model_file", found)]
-    try:
-        return check_model_source(read_source(found), uses_earlier_hooks(source))
-    except SettingsError as error:
-        return error.problems
-
-
-def _literal(source: Source, name: str) -> object:
-    binding = source.last(name)
-    if binding is None or len(source.names[name]) > 1:
-        return None
-    return binding.node.value if isinstance(binding.node, ast.Constant) else None
 
 
 def given_hook(source: Source, hook: HookEntry) -> str | None:
@@ -104,13 +75,12 @@ def given_hook(source: Source, hook: HookEntry) -> str | None:
 
 
 def _missing_names(source: Source, overridden: Collection[str]) -> Iterator[Problem]:
-    if source.has_star_import:
-        return
     for hook in HOOKS.values():
-        if hook.required and hook.name not in overridden and given_hook(source, hook) is None:
+        given = hook.name in overridden or given_hook(source, hook) or source.may_bind(hook.name, hook.earlier)
+        if hook.required and not given:
             yield source.problem(1, hook.name, f"it is missing. Expected {hook.expected}. {_hint(source, hook.name)}")
     in_file, in_module = "model_file" in source.names or "model_file" in overridden, "model" in source.names
-    if not in_file and not in_module:
+    if not in_file and not in_module and not source.may_bind("model", "model_file"):
         text = (
             "it is missing. Expected a function `model` here, or `model_file` naming a file that defines it. "
             f"{_hint(source, 'model', 'model_file')}"
@@ -122,16 +92,28 @@ def _missing_names(source: Source, overridden: Collection[str]) -> Iterator[Prob
 
 
 def _hint(source: Source, *names: str) -> str:
-    given = [name for name in source.names if name not in BY_ANY_NAME and name not in HOOKS_BY_ANY_NAME]
-    wanted = [*names, *(HOOKS[name].earlier for name in names if name in HOOKS and HOOKS[name].earlier)]
-    for name in wanted:
-        near = nearest_name(name, given)
+    for name in names:
+        near = _near(source, name)
         if near:
             return f"Did you mean `{name}` by `{near}` (line {source.line(near)})?"
     return "Add it."
 
 
+def _near(source: Source, name: str) -> str | None:
+    """The name in a file that is probably meant for that of a setting or hook which is missing."""
+    given = [word for word in source.names if word not in BY_ANY_NAME and word not in HOOKS_BY_ANY_NAME]
+    earlier = HOOKS[name].earlier if name in HOOKS else None
+    return nearest_name(name, given) or (nearest_name(earlier, given) if earlier else None)
+
+
 def _misspelt_names(source: Source, overridden: Collection[str]) -> Iterator[Problem]:
+    for name, meant in _typos(source, overridden):
+        text = f"there is no setting or hook of this name, and nothing here uses it. Did you mean `{meant}`?"
+        yield source.problem(source.line(name), name, text)
+
+
+def _typos(source: Source, overridden: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Names that nothing uses and that are almost those of settings or hooks which are not given, with these."""
     given = {*overridden, *_todays_names(source)}
     if not source.has_star_import:
         given |= {hook.name for hook in HOOKS.values() if hook.required}  # what is missing is reported as that
@@ -141,8 +123,7 @@ def _misspelt_names(source: Source, overridden: Collection[str]) -> Iterator[Pro
             continue
         meant = probable_typo(name, [*BY_ANY_NAME, *HOOKS_BY_ANY_NAME])
         if meant and _today(meant) not in given and not name.startswith("_"):
-            text = f"there is no setting or hook of this name, and nothing here uses it. Did you mean `{meant}`?"
-            yield source.problem(bindings[-1].line, name, text)
+            yield name, meant
 
 
 def _todays_names(source: Source) -> set[str]:

@@ -105,3 +105,12 @@ def _bounded(inner: Any, *extra: Any) -> list[str]:
 def allows_none(annotation: Any) -> bool:
     """Whether `None` is a value of this type."""
     return "None" in _alternatives(annotation) or annotation is Any
+
+
+def choices(annotation: Any) -> list[Any]:
+    """The values that a type allows by name, as `Literal` does; empty for other types."""
+    if typing.get_origin(annotation) is Literal:
+        return list(typing.get_args(annotation))
+    members = typing.get_args(annotation) if typing.get_origin(annotation) is not None else ()
+    members = members or (annotation.__args__ if isinstance(annotation, types.UnionType) else ())
+    return [choice for member in members for choice in choices(member)]

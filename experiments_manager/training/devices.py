@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from experiments_manager.settings import Settings
-from experiments_manager.training.errors import TrainingError
+from experiments_manager.training.hook_calls import wrong
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +40,9 @@ def prepared_devices(settings: Settings) -> Iterator[Devices]:
     """Chooses devices, memory growth, precision and determinism; inside, models are made for these.
 
     Raises:
-        TrainingError: If a GPU is asked for that is not there, or the batch cannot be shared among the devices.
+        SettingsError: If a GPU is asked for that is not there, or the batch cannot be shared among the devices.
     """
-    gpus = _visible_gpus(settings.gpus)
+    gpus = _visible_gpus(settings)
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = _strategy(settings, gpus)
@@ -65,15 +65,11 @@ def prepared_devices(settings: Settings) -> Iterator[Devices]:
         keras.config.set_dtype_policy(policy)
 
 
-def _visible_gpus(wanted: list[int] | None) -> list[Any]:
-    present = tf.config.list_physical_devices("GPU")
+def _visible_gpus(settings: Settings) -> list[Any]:
+    wanted, present = settings.gpus, tf.config.list_physical_devices("GPU")
     chosen = present[:1] if wanted is None else [gpu for number, gpu in enumerate(present) if number in wanted]
     if wanted and len(chosen) < len(set(wanted)):
-        missing = sorted(set(wanted) - set(range(len(present))))
-        raise TrainingError(
-            f"gpus: GPU {missing} is not there. Expected indices below {len(present)}, got {wanted}. "
-            "Set `gpus` to devices of this machine (`[]` for the CPU)."
-        )
+        raise wrong(settings, "gpus", _missing_gpus(wanted, len(present)))
     try:
         tf.config.set_visible_devices(chosen, "GPU")
         for gpu in chosen:
@@ -81,6 +77,18 @@ def _visible_gpus(wanted: list[int] | None) -> list[Any]:
     except RuntimeError as error:  # TensorFlow runs already, for instance in a notebook
         logger.info("the GPUs cannot be chosen any more in this process: %s", error)
     return chosen
+
+
+def _missing_gpus(wanted: list[int], present: int) -> str:
+    remedy = f"got {wanted}. Change it, or remove the line."
+    if not present:
+        return (
+            "this machine has no GPU that TensorFlow can use. "
+            f"Expected `[]` for the CPU, or None for whatever is there, {remedy}"
+        )
+    missing = ", ".join(str(number) for number in sorted(set(wanted)) if number >= present)
+    expected = "`[0]`" if present == 1 else f"indices of its {present} GPUs, 0 to {present - 1}"
+    return f"this machine has no GPU {missing}. Expected {expected}, {remedy}"
 
 
 def _strategy(settings: Settings, gpus: list[Any]) -> tf.distribute.Strategy | None:
@@ -91,8 +99,9 @@ def _strategy(settings: Settings, gpus: list[Any]) -> tf.distribute.Strategy | N
     else:
         return None
     if settings.batch_size % len(devices):
-        raise TrainingError(
-            f"batch_size: {settings.batch_size} samples cannot be shared by {len(devices)} devices. "
-            f"Expected a multiple of {len(devices)}. Set `batch_size` to one."
+        text = (
+            f"a batch cannot be shared by {len(devices)} devices. "
+            f"Expected a multiple of {len(devices)}, got {settings.batch_size}. Set it to one."
         )
+        raise wrong(settings, "batch_size", text)
     return tf.distribute.MirroredStrategy(devices)

@@ -96,17 +96,18 @@ class Samples:
     outputs: Mapping[str, np.ndarray]
     """The model's outputs by head."""
     layers: Mapping[str, np.ndarray]
-    """Outputs of the layers that were asked for, by layer."""
+    """Outputs of inner layers that were asked for, by layer."""
 
 
 class ReadSamples(Protocol):
     """Gives some samples with the model's outputs."""
 
     def __call__(
-        self, count: int, layers: Sequence[str] = (), reduce: Callable[[Any], Any] = lambda batch: batch
+        self, count: int, layers: Sequence[str] | None = (), reduce: Callable[[Any], Any] = lambda batch: batch
     ) -> Samples | None:
         """Reads at most `count` samples from the beginning of the split; `None` where the data cannot be read again.
 
+        `layers` names those whose outputs come with them; `None` stands for the layers before the model's last ones.
         `reduce` makes less of each batch before it is kept, where all together would not fit into memory: it is given
         the inputs, a list that holds the targets if there are any, the outputs and the layers, and gives the same four.
         """

@@ -31,4 +31,5 @@ def located(settings: Settings, hook: str) -> Iterator[None]:
 def wrong(settings: Settings, name: str, text: str) -> SettingsError:
     """Makes the error that something is wrong with a setting or with what a hook gave, at its place in the file."""
     file, _, line = settings.location(name).rpartition(":")
-    return SettingsError([Problem(file, int(line), name, text) if file else Problem(line, 0, name, text)])
+    given = settings.given_name(name)
+    return SettingsError([Problem(file, int(line), given, text) if file else Problem(line, 0, given, text)])

@@ -18,6 +18,7 @@ import tensorflow as tf
 from experiments_manager.export.servable import output_names_of
 from experiments_manager.training.building import Experiment
 from experiments_manager.training.events import ModelView, Samples
+from experiments_manager.training.inner_layers import features_before_outputs
 from experiments_manager.training.seeds import host_random_state, restore_host_random_state
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class Viewer:
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
-        self._functions: dict[tuple[str, ...], Callable[[Any], tuple[dict, dict]]] = {}
+        self._functions: dict[tuple[str, ...] | None, Callable[[Any], tuple[dict, dict]]] = {}
 
     def view(self, epoch: int, global_step: int, logs: Mapping[str, float], *, validated: bool) -> ModelView:
         """Describes the model as it is at this moment.
@@ -67,7 +68,7 @@ class Viewer:
         return {weight.path: np.asarray(weight) for weight in self._experiment.model.weights}
 
     def _samples(
-        self, count: int, layers: Sequence[str] = (), reduce: Callable[[Any], Any] = lambda batch: batch
+        self, count: int, layers: Sequence[str] | None = (), reduce: Callable[[Any], Any] = lambda batch: batch
     ) -> Samples | None:
         experiment = self._experiment
         feed = experiment.validation or experiment.train
@@ -76,7 +77,7 @@ class Viewer:
         with self._untouched():
             batches, found, dataset = [], 0, feed.as_dataset()
             dataset = dataset if feed.steps is None else dataset.take(feed.steps)  # it may never end
-            function = self._function(tuple(layers), _x_and_y(dataset.element_spec)[0])
+            function = self._function(layers if layers is None else tuple(layers), _x_and_y(dataset.element_spec)[0])
             for batch in dataset:
                 x, y = _x_and_y(batch)
                 outputs, inner = function(x)
@@ -99,7 +100,7 @@ class Viewer:
             outputs = {named[head]: output for head, output in outputs.items()}
         return Samples(feed.split, x, y, outputs, inner)
 
-    def _function(self, layers: tuple[str, ...], spec: Any) -> Callable[[Any], tuple[dict, dict]]:
+    def _function(self, layers: tuple[str, ...] | None, spec: Any) -> Callable[[Any], tuple[dict, dict]]:
         if layers not in self._functions:
             self._functions[layers] = _forward(self._experiment, layers, spec)
         return self._functions[layers]
@@ -167,18 +168,21 @@ def _x_and_y(batch: Any) -> tuple[Any, Any]:
     return batch[0], batch[1] if len(batch) > 1 else None
 
 
-def _forward(experiment: Experiment, layers: tuple[str, ...], spec: Any) -> Callable[[Any], tuple[dict, dict]]:
+def _forward(experiment: Experiment, layers: tuple[str, ...] | None, spec: Any) -> Callable[[Any], tuple[dict, dict]]:
     """Compiles the model together with the outputs of some of its layers, once for batches of any size."""
     model = experiment.model
-    observed = [model.get_layer(name).output for name in layers]
-    whole = keras.Model(model.inputs, [model.outputs, observed]) if layers else None
+    if layers is None:
+        observed = features_before_outputs(model)
+    else:
+        observed = {name: model.get_layer(name).output for name in layers}
+    whole = keras.Model(model.inputs, [model.outputs, list(observed.values())]) if observed else None
 
     def forward(x: Any) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         outputs, inner = whole(x, training=False) if whole else (model(x, training=False), [])
         flat = tf.nest.flatten(outputs)
         names = output_names_of(model, outputs)  # the model's own, by which targets are named
         names = names if len(names) == len(flat) else [f"output_{number}" for number in range(len(flat))]
-        return dict(zip(names, flat, strict=True)), dict(zip(layers, inner, strict=True))
+        return dict(zip(names, flat, strict=True)), dict(zip(observed, inner, strict=True))
 
     # With the data's own signature a last, smaller batch does not compile it anew; other kinds of tensors have none.
     dense = all(type(part) is tf.TensorSpec for part in tf.nest.flatten(spec))

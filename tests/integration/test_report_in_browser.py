@@ -108,3 +108,60 @@ def test_the_report_follows_a_dark_screen(darkness, opened):
     paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     ink = browser.execute_script("return getComputedStyle(document.querySelector('.charts svg text')).fill")
     assert (paper, ink) == ("rgb(20, 23, 28)", "rgb(230, 233, 239)")
+
+
+LONG = "/data/projects/" + "a_folder_of_measurements_with_a_long_name/" * 4 + "file_without_any_blank_in_it.tfrecord"
+
+
+@pytest.fixture
+def run_with_long_values(tmp_path):
+    """A run whose settings, hparams and metrics have long names and values."""
+    from experiments_manager.runs import create_run
+    from experiments_manager.settings.schema import SETTINGS
+
+    hparams = {"a_hyperparameter_with_quite_a_long_name": LONG, "units": 3}
+    run = create_run(tmp_path / "runs", "demo", hparams, run_name="demo_with_" + "a_long_name_" * 8)
+    settings = {name: entry.default for name, entry in SETTINGS.items()} | {"session_name": "demo", "hparams": hparams}
+    settings |= {"train_data_dir": LONG, "working_dir": LONG, "class_names": [f"class_{n}" for n in range(40)]}
+    settings |= {
+        "federated_learning_server_address": LONG,
+        "early_stopping_min_delta": 0.25,
+        "kafka_bootstrap_servers": [],
+    }
+    host = {"name": "a-machine-with-a-long-name." * 4, "system": "Linux", "processor": LONG}
+    run.update(state="finished", hparams=hparams, settings=settings, host=host, packages={}, command=["em", LONG])
+    names = ["loss", "val_loss", "a_metric_with_quite_a_long_name_of_its_own"]
+    run.metrics_csv.write_text(f"epoch,step,learning_rate,{','.join(names)}\n1,10,0.1,0.123456789,1e-12,3\n")
+    return run
+
+
+OVERFLOWING = """
+    const wide = [...document.querySelectorAll(".card, .tile, .path, pre.command, td, th, details, main")];
+    return wide.filter(box => box.offsetParent && box.scrollWidth > box.clientWidth + 1).map(box => box.outerHTML);
+"""
+"""Boxes of the page whose content is wider than they are."""
+
+OUTSIDE = """
+    const cells = [...document.querySelectorAll(".card td, .card th")].filter(cell => cell.offsetParent);
+    const right = cell => cell.closest(".card").getBoundingClientRect().right;
+    return cells.filter(cell => cell.getBoundingClientRect().right > right(cell)).map(cell => cell.innerText);
+"""
+"""Cells that are not within their card."""
+
+
+@pytest.mark.parametrize("width", [1300, 700, 400])
+def test_long_settings_stay_within_their_card_in_the_report(window, browser, screenshots, run_with_long_values, width):
+    from experiments_manager import api
+
+    window(width, 1000)
+    browser.get(api.report(run_with_long_values).as_uri())
+    browser.execute_script("document.querySelectorAll('details').forEach(part => part.open = true)")
+    (table,) = (part for part in browser.find_elements("css selector", "section") if "default" in part.text)
+    browser.execute_script("arguments[0].scrollIntoView()", table)
+    browser.save_screenshot(str(screenshots / f"long_settings_at_{width}.png"))
+    assert browser.execute_script(OVERFLOWING) == []
+    assert browser.execute_script(OUTSIDE) == []
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    heads = [head for head in table.find_elements("css selector", "thead th") if head.text in ("value", "default")]
+    assert [head.text for head in heads] == ["value", "default"]
+    assert all(head.size["width"] > 0.15 * table.size["width"] for head in heads)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from tensorboard.plugins import base_plugin
 from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
 from werkzeug.test import Client
 
+from experiments_manager import api
 from experiments_manager.monitoring import projector
 from experiments_manager.monitoring.projector import KEPT_SETS, Projector, file_name, tensor_bytes
 from experiments_manager.monitoring.tensorboard import EventFile, scalars_summary
 from experiments_manager.training.events import ModelView, RunStart, Samples
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SCORES = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
 LABELS = np.arange(12) % 3
 
@@ -149,6 +152,58 @@ def test_all_heads_are_shown_or_the_layers_that_were_asked_for(logs_dir, page):
     assert shown(page) == ["1. animal, epoch 1, best", "1. colour__name, epoch 1, best"]
     Projector(logs_dir, layers=["features"]).on_best(view(2, heads, {"features": np.ones([12, 4, 4, 2])}))
     assert shown(page)[0] == "1. features, epoch 2, best"
+
+
+def test_without_layers_outputs_are_shown_together_with_what_lies_before_them(logs_dir, page):
+    asked = []
+
+    def samples(count, names=(), reduce=None):
+        asked.append(names)
+        layers = {"features": np.ones([12, 5], np.float32), "animal": np.ones([12, 4], np.float32)}
+        return Samples("validation", np.zeros([12, 2]), LABELS, {"animal": SCORES, "weight": SCORES[:, :1]}, layers)
+
+    Projector(logs_dir).on_best(ModelView(1, 10, {}, dict, samples))
+    assert asked == [None]
+    assert shown(page) == [f"1. {name}, epoch 1, best" for name in ("animal", "features", "layer_animal")]
+
+
+SUBCLASSED = """
+
+class Own(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.last = keras.layers.Dense(5), keras.layers.Dense(2)
+
+    def call(self, x):
+        return self.last(self.hidden(x))
+
+
+def model(hparams):
+    return Own()
+"""
+
+
+@pytest.mark.parametrize(
+    ("example", "further", "expected"),
+    [
+        ("regression/mysettings_curve_fitting.py", "", {"dense": 10}),
+        ("classification/mysettings_digits.py", "", {"digit": 10, "dense_1": 256}),
+        ("regression/mysettings_curve_fitting.py", SUBCLASSED, {"output_0": 2}),
+    ],
+    ids=["one number", "classes", "no graph of layers"],
+)
+def test_every_run_has_something_to_show(tmp_path, monkeypatch, caplog, example, further, expected):
+    path = EXAMPLES / example
+    if further:
+        path = tmp_path / path.name
+        path.write_text((EXAMPLES / example).read_text(encoding="utf-8") + further, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    overrides = {"epochs": 1, "export": False, "figures": False}
+    run_dir = api.train(path, overrides=overrides, working_dir=tmp_path, quiet=True).run_dir
+    [record] = (run_dir / "logs").glob("embeddings/*/set.json")
+    tensors = json.loads(record.read_text(encoding="utf-8"))["tensors"]
+    assert {tensor["name"]: tensor["shape"][1] for tensor in tensors} == expected
+    assert not [message for message in caplog.messages if "Projector" in message or "embeddings" in message]
 
 
 def test_vectors_are_saved_for_use_outside(logs_dir):

@@ -136,9 +136,9 @@ def test_the_cause_is_kept_for_a_traceback(write):
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
-def test_what_the_source_shows_is_reported_before_anything_is_executed(write, tmp_path):
-    path = write("open('trace', 'w').close()\nbatchsize = 3\n")
-    assert [problem.name for problem in problems_of(path)] == ["batchsize"]
+def test_a_file_that_is_not_python_throughout_is_not_executed(write, tmp_path):
+    path = write("open('trace', 'w').close()\nbatch_size = 3 3\n")
+    assert [problem.name for problem in problems_of(path)] == ["syntax"]
     assert not (tmp_path / "trace").exists()
 
 

@@ -29,18 +29,22 @@ def removed(tmp_path, monkeypatch):
         ("import tensorflow_model_optimization", "tensorflow_model_optimization", "TensorFlow Lite"),
         (
             "import tensorflow as tf\ntf.keras.optimizers.legacy.Adam()",
-            "tensorflow.keras.optimizers.legacy.Adam",
+            "tf.keras.optimizers.legacy.Adam",
             "`keras.optimizers.`",
         ),
         (
             "from tensorflow import keras as K\nK.layers.experimental.preprocessing.Rescaling(2)",
-            "tensorflow.keras.layers.experimental.preprocessing.Rescaling",
+            "K.layers.experimental.preprocessing.Rescaling",
             "`keras.layers.`",
         ),
-        ("import keras.backend as B\nB.learning_phase()", "keras.backend.learning_phase", "`training=`"),
+        ("import keras.backend as B\nB.learning_phase()", "B.learning_phase", "`training=`"),
         ("import tensorflow as tf\nm = tf.keras.metrics.mean_squared_error", "", "`tf.keras.metrics.MSE`"),
-        ("import tensorflow as tf\ntf.Session()", "tensorflow.Session", "`tf.function`"),
-        ("import tensorflow as tf\ntf.keras.optimizers.Adam(lr=0.1)", "", "`learning_rate=`"),
+        ("import tensorflow as tf\ntf.Session()", "tf.Session", "`tf.function`"),
+        (
+            "import tensorflow as tf\ntf.keras.optimizers.Adam(lr=0.1)",
+            "tf.keras.optimizers.Adam(lr=…)",
+            "`learning_rate=`",
+        ),
         ("def f():\n    import tensorflow as tf\n    return tf.estimator.Estimator", "", "`keras.Model`"),
     ],
 )

@@ -1,0 +1,54 @@
+"""Exceptions of the user's code are told by the names that the code writes."""
+
+import pytest
+
+from experiments_manager.settings import SettingsError, load_settings
+
+
+@pytest.fixture
+def said(write):
+    def said_of(text):
+        with pytest.raises(SettingsError) as caught:
+            load_settings(write(text))
+        (problem,) = caught.value.problems
+        return problem.text
+
+    return said_of
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "remedy"),
+    [
+        ("import os.path as p\np.jion('a')", "AttributeError: `p` has no `jion`", "Did you mean `p.join`?"),
+        ("import os\nx = os.path.zzzzzz", "AttributeError: `os.path` has no `zzzzzz`", "Correct the name."),
+        (
+            "hparams = {'units': 3}\nx = hparams['unit']",
+            "KeyError: `hparams` has no key 'unit'",
+            "Did you mean 'units'?",
+        ),
+        ("table = {'a': 3}\nx = table['other']", "KeyError: `table` has no key 'other'", "It has 'a'."),
+        ("table = {}\nx = table['other']", "KeyError: `table` has no key 'other'", "It is empty."),
+        ("def f(t): return t['b']\nf({'a': 1})", "KeyError: `t` has no key 'b'", "Did you mean 'a'?"),
+        ("x = {1: 2}[3]", "KeyError: 3", "Correct the line."),
+        ("x = np.zeros(3)", "NameError: name 'np' is not defined", "Add `import numpy as np` above."),
+        ("width = 3\nx = widht", "NameError: name 'widht' is not defined", "Did you mean `width`?"),
+        ("x = epochs * 3", "NameError: name 'epochs' is not defined", "Assign it above this line: the settings"),
+        ("x = rtzlpfr", "NameError: name 'rtzlpfr' is not defined", "Define it above this line."),
+        ("from json import lods", "ImportError: cannot import name 'lods' from 'json'.", "Correct the name."),
+        ("epochs == 10", "NameError: name 'epochs' is not defined", "Did you mean `epochs = 10`?"),
+        ("x = open('/nowhere.csv')", "FileNotFoundError: there is no '/nowhere.csv'", "Check the path."),
+        ("x = open('a.csv')", "FileNotFoundError: there is no 'a.csv'", "is looked for from the working directory, /"),
+        ("x = int('many')", "ValueError: invalid literal for int() with base 10: 'many'", "Correct the line."),
+        ("raise ValueError", "ValueError. Expected", "Correct the line."),
+    ],
+)
+def test_it_is_said_what_is_missing_and_what_may_be_meant(said, text, what, remedy):
+    told = said(text + "\n")
+    assert told.startswith(f"executing this raised {what}")
+    assert remedy in told
+
+
+def test_a_name_of_keras_is_repeated_as_the_file_writes_it(said):
+    told = said("import tensorflow as tf\nmetrics = [tf.keras.metrics.Acuracy()]\n")
+    assert told.startswith("executing this raised AttributeError: `tf.keras.metrics` has no `Acuracy`. ")
+    assert told.endswith("Did you mean `tf.keras.metrics.Accuracy`?")
