@@ -36,6 +36,11 @@ class Judgement:
     _reader: Reader
 
     @property
+    def remarks(self) -> list[str]:
+        """What the user should know although it is no problem."""
+        return self._reader.remarks
+
+    @property
     def wrong(self) -> frozenset[str]:
         """Names of the module whose values are wrong, `hparams` aside, whose other entries are of use all the same."""
         return frozenset(problem.name for problem in self.problems if problem.file != OVERRIDE) - {"hparams"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +31,8 @@ from experiments_manager.settings.source_checks import (
     names_in_question,
     uses_earlier_hooks,
 )
+
+_log = logging.getLogger(__name__)
 
 
 def load_settings(
@@ -143,6 +146,8 @@ class _Loading:
 
     def settings(self) -> Settings:
         """What was loaded; only where nothing was wrong."""
+        for remark in self._judgement.remarks:
+            _log.warning("%s", remark)
         values, hooks = self._judgement.values, self._judgement.hooks
         _fill_in(values, self._source)
         return Settings(

@@ -26,7 +26,8 @@ def probable_typo(word: str, known: Iterable[str]) -> str | None:
 
 def _closest(word: str, known: Iterable[str], limit: int) -> str | None:
     plain = _plain(word)
-    ranked = sorted((edit_distance(plain, _plain(name)), name) for name in known if name != word)
+    others = [name for name in known if name != word and abs(len(_plain(name)) - len(plain)) <= limit]
+    ranked = sorted((edit_distance(plain, _plain(name)), name) for name in others)
     return ranked[0][1] if ranked and ranked[0][0] <= limit else None
 
 

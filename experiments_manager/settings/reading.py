@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
@@ -22,8 +21,6 @@ from experiments_manager.settings.source import Source
 _ALSO_BEFORE = {"hparams", "batch_size", "random_seed", "session_name", "model_file"}
 """Settings that had the same name in the framework before this one, and that every file of its kind gives."""
 
-_log = logging.getLogger(__name__)
-
 
 class Reader:
     """Reads one executed module.
@@ -34,6 +31,7 @@ class Reader:
     Attributes:
         problems: What is wrong with the values and hooks read so far.
         unknown: Settings, by today's name, whose values are not those of the module: they are wrong, or unknown.
+        remarks: What the user should know although it is no problem.
     """
 
     def __init__(
@@ -60,6 +58,7 @@ class Reader:
         self._is_earlier = is_earlier
         self.problems: list[Problem] = []
         self.unknown: set[str] = set()
+        self.remarks: list[str] = []
 
     def problem(self, name: str, text: str) -> Problem:
         """A problem with a setting or hook, at the place that gives it."""
@@ -141,13 +140,15 @@ class Reader:
         return earlier if bound else entry.name
 
     def _is_files_own(self, name: str) -> bool:
-        """Whether what does not fit is no mistake, but an earlier file's own name; says so in the log."""
+        """Whether what does not fit is no mistake, but an earlier file's own name; remarks on it."""
         bound = self._bound_name(SETTINGS.get(name) or HOOKS[name])
         known_before = name in _ALSO_BEFORE or bound in EARLIER_SETTINGS or bound in EARLIER_HOOKS or name == "model"
         if not self._is_earlier or known_before or name in self._overrides:
             return False
         place = self.problem(name, "").place
-        _log.warning("%s: %s is taken for a name of the file's own, since it does not fit the setting.", place, bound)
+        self.remarks.append(
+            f"{place}: {bound} is taken for a name of the file's own, since it does not fit the setting."
+        )
         return True
 
 
