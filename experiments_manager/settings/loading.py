@@ -11,6 +11,7 @@ from experiments_manager.settings.checks import complaints
 from experiments_manager.settings.execution import execute, new_module
 from experiments_manager.settings.hook import Hook, make_hook
 from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS
+from experiments_manager.settings.legacy.renamed import with_renamed
 from experiments_manager.settings.local_modules import LocalModules
 from experiments_manager.settings.namespace import Namespace
 from experiments_manager.settings.overrides import HPARAMS, Override, late_overrides, read_overrides
@@ -104,7 +105,7 @@ def _execute(
 ) -> dict[str, Any]:
     """Executes the settings module and tells what the overrides came to."""
     namespace = Namespace(vars(module), overrides, _own_names(source))
-    execute(source, module, local_modules, namespace)
+    execute(with_renamed(source) if uses_earlier_hooks(source) else source, module, local_modules, namespace)
     if "hparams" not in namespace and any(name.startswith(HPARAMS) for name in overrides):
         namespace["hparams"] = {}
     for name in namespace.broken_overrides():
@@ -150,7 +151,7 @@ def _load_model(file: Path, local_modules: LocalModules, is_earlier: bool) -> Ho
         raise SettingsError(problems)
     local_modules.add_folder(file.parent)
     module = new_module(source)
-    execute(source, module, local_modules)
+    execute(with_renamed(source) if is_earlier else source, module, local_modules)
     model = vars(module).get("model")
     hook, wrong = make_hook(HOOKS["model"], "model", model, file, source.line("model"), by_position=is_earlier)
     if wrong:
