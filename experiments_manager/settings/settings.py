@@ -14,6 +14,7 @@ from experiments_manager.settings.local_modules import LocalModules
 from experiments_manager.settings.problems import SettingsError, UserCodeError, problem_at, shown_path
 from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS, Values
 from experiments_manager.settings.source import Source
+from experiments_manager.settings.symbolic_tensors import explain_symbolic_tensor
 
 _DATA_DIRS = {"train": "train_data_dir", "validation": "validation_data_dir", "test": "test_data_dir"}
 
@@ -198,7 +199,9 @@ class Settings:
             except (StopIteration, UserCodeError):
                 raise
             except (Exception, SystemExit) as error:
-                raise UserCodeError(name, self.place_of(error) or self.location(name), error) from error
+                place = self.place_of(error) or self.location(name)
+                text = explain_symbolic_tensor(error, self._local_modules.deepest_frame(error.__traceback__))
+                raise UserCodeError(name, place, error, text) from error
 
     def place_of(self, error: BaseException) -> str | None:
         """`file:line` of the deepest frame of an exception in the user's own files, or `None` where none is in them."""
