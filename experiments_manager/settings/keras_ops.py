@@ -130,6 +130,7 @@ TARGETS = frozenset(
 )
 """Everything that `keras_operation` may name."""
 
+
 def keras_operation(function: str) -> str | None:
     """The full name of what Keras 3 offers in the place of a function, `None` where there is no single one.
 

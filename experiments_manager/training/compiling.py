@@ -17,6 +17,7 @@ from experiments_manager.training.metrics import (
     OF_COMPILE,
     failed_metric,
     known_name,
+    make_known_to_keras,
     metric_by_name,
     metrics_for_compile,
 )
@@ -48,6 +49,8 @@ def compiled_model(settings: Settings, train: Feed) -> keras.Model:
         _refuse_unknown_names(settings, "metrics", metrics, keras.metrics)
         weights = settings.resolve("loss_weights", model=model) if settings.has("loss_weights") else None
     if not (loss is None and model.compiled):
+        if settings.is_earlier:
+            make_known_to_keras(loss, metrics)
         loss = _by_todays_names(settings, loss)
         metrics = metrics_for_compile(settings, model, metrics)
         _compile(settings, model, optimizer=optimizer, loss=loss, metrics=metrics, loss_weights=weights or None)
@@ -117,9 +120,17 @@ def _configure(settings: Settings, optimizer: Any, learning_rate: Any) -> None:
     if (settings.gradient_accumulation_steps or 1) > 1:
         optimizer.gradient_accumulation_steps = settings.gradient_accumulation_steps
     scheduled = isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule)
-    if settings.reduce_lr_patience is not None and scheduled:
+    if settings.reduce_lr_patience is not None and scheduled and settings.is_given("reduce_lr_patience"):
         text = f"A schedule cannot be lowered on a plateau. Expected a number, got {type(learning_rate).__name__}."
         raise wrong(settings, "learning_rate", f"{text} Take away the schedule or `reduce_lr_patience`.")
+
+
+def lowers_learning_rate(settings: Settings, optimizer: Any) -> bool:
+    """Whether a plateau lowers the learning rate: not where a schedule rules it, or there is no optimizer."""
+    if settings.reduce_lr_patience is None or optimizer is None:
+        return False
+    rule = getattr(optimizer, "inner_optimizer", optimizer).get_config().get("learning_rate")
+    return not isinstance(rule, dict)  # the configuration of a schedule
 
 
 def _build(settings: Settings, model: keras.Model, train: Feed) -> None:

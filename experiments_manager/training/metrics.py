@@ -166,6 +166,21 @@ def _is_integer(dtype: str) -> bool:
     return "int" in dtype
 
 
+def make_known_to_keras(*given: Any) -> None:
+    """Lets Keras find the user's own losses and metrics by their names when it copies a compiled model.
+
+    `clone_model` of Keras 2 left out what a model was compiled with; that of Keras 3 makes it again from the names, and
+    does not find classes and functions that are defined within a hook.
+    """
+    known = keras.saving.get_custom_objects()
+    for item in keras.tree.flatten(given):
+        if item is None or isinstance(item, str):
+            continue
+        own = item if inspect.isfunction(item) else type(item)
+        if own.__module__.partition(".")[0] != "keras" and own.__name__.isidentifier():
+            known[own.__name__] = own
+
+
 def failed_metric(error: BaseException) -> keras.metrics.Metric | None:
     """The metric during whose update an exception was raised, `None` where it was not raised there.
 

@@ -19,7 +19,8 @@ from experiments_manager.runs.atomic import remove_leftovers, sync_files
 from experiments_manager.runs.run_settings import load_run_settings
 from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
 from experiments_manager.settings import Settings
-from experiments_manager.settings.working_directory import working_directory
+from experiments_manager.settings.legacy.attributes import Session
+from experiments_manager.settings.working_directory import session_folder, working_directory
 from experiments_manager.training.boundaries import checkpoint, publish, tell_news
 from experiments_manager.training.building import Experiment, build_experiment
 from experiments_manager.training.checkpoints import CheckpointWriter
@@ -144,18 +145,18 @@ def _execute(
     """Builds, trains and finishes; whatever happens, the manifest says so."""
     started = time.monotonic()
     watchers: list[Watcher] = [ManifestUpdates(run)]
-    state, started_in = "failed", Path.cwd()
+    state = "failed"
     try:
         with (
             recorded_failure(run),
             attributed(settings),
             settings.active(),
             prepared_devices(settings) as devices,
-            working_directory(settings, run.path),
+            working_directory(settings, session_folder(settings, run.path), _session(settings, run, resuming)),
         ):
             watchers += make_watchers(run, settings)
             experiment = build_experiment(settings, devices, run)
-            run.update(overrides=settings.overrides | _found_data_dirs(settings, started_in))
+            run.update(overrides=settings.overrides | _found_data_dirs(settings))
             describe_model(experiment.model, run.path)
             write_serving_setup(run.path, _serving_setup(settings))
             job = _make_job(experiment, run, watchers, should_stop)
@@ -182,8 +183,13 @@ def _serving_setup(settings: Settings) -> ServingSetup:
     return ServingSetup(settings.server_host, settings.grpc_port, settings.rest_port, settings.model_name)
 
 
-def _found_data_dirs(settings: Settings, started_in: Path) -> dict[str, str]:
+def _session(settings: Settings, run: Run, resuming: bool) -> Session:
+    return Session(str(session_folder(settings, run.path)), str(run.exports_dir), resuming)
+
+
+def _found_data_dirs(settings: Settings) -> dict[str, str]:
     """Absolute paths of the data folders, so that a resume from another directory finds the same data."""
+    started_in = Path.cwd()  # in a run of an earlier settings file, the folder that its hooks see
     given = {name: getattr(settings, name) for name in DATA_DIRS}
     return {
         name: str((started_in / path).resolve())

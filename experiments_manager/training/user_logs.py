@@ -47,7 +47,8 @@ class UserLogs:
         """Calls the hook, with the weights as they are validated and exported.
 
         Args:
-            epoch: Number of the epoch that ended, counted from 1; the step of summaries that name none.
+            epoch: Number of the epoch that ended, counted from 1. What the hook gets is the step of summaries that
+                name none.
             logs: Its loss and metrics.
 
         Raises:
@@ -57,11 +58,13 @@ class UserLogs:
             return
         experiment = self._experiment
         validation = experiment.validation
-        with self._default_writer(epoch):
+        # Under its earlier name the hook counts from 0, as Keras' callbacks do.
+        number = epoch - experiment.settings.has_earlier_name("tensorboard_logs")
+        with self._default_writer(epoch, step=number):
             experiment.settings.call(
                 "tensorboard_logs",
                 model=experiment.model,
-                epoch=epoch,
+                epoch=number,
                 logs=dict(logs),
                 train_data=Lazy(experiment.train.as_dataset),
                 validation_data=Lazy(lambda: validation.as_dataset() if validation else None),
@@ -69,12 +72,12 @@ class UserLogs:
             )
 
     @contextlib.contextmanager
-    def _default_writer(self, epoch: int) -> Any:
+    def _default_writer(self, epoch: int, step: int) -> Any:
         """A disk that cannot be written to costs these logs and nothing else."""
         if self._writer is None or epoch <= self._last_epoch:  # training went back to an earlier epoch
             self._open(epoch)
         self._last_epoch = epoch
-        with self._writer.as_default(step=epoch):
+        with self._writer.as_default(step=step):
             yield
         with contextlib.suppress(tf.errors.OpError):
             if self._is_writing:
