@@ -70,7 +70,9 @@ def _calls(frame: TracebackType) -> Iterator[_Call]:
     running = [
         node
         for node in ast.walk(tree)
-        if isinstance(node, (ast.FunctionDef, ast.Lambda)) and node.lineno <= frame.tb_lineno <= (node.end_lineno or 0)
+        if isinstance(node, (ast.FunctionDef, ast.Lambda))
+        and getattr(node, "name", "<lambda>") == code.co_name
+        and node.lineno <= frame.tb_lineno <= (node.end_lineno or 0)
     ]
     scope = min(running, key=lambda node: (node.end_lineno or 0) - node.lineno, default=tree)
     for node in ast.walk(scope):
