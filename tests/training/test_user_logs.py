@@ -109,3 +109,31 @@ def test_a_folder_that_cannot_be_made_costs_the_logs_and_not_the_run(experiment,
     """
     assert experiment([HOOK, source]).result.state == "finished"
     assert "Summaries cannot be written" in caplog.text
+
+
+def test_under_its_earlier_name_the_hook_counts_epochs_from_0(experiment):
+    source = """
+        seen = []
+        def custom_tensorboard_logs(model, epoch, logs):
+            seen.append(epoch)
+            tf.summary.scalar("unnamed", 1.0)
+            tf.summary.scalar("named", 1.0, step=epoch)
+    """
+    trained = experiment(source)
+    assert trained.settings.module.seen == [0, 1]
+    assert [(tag, step) for tag, step, _ in events(trained.run)] == [
+        ("unnamed", 0),
+        ("named", 0),
+        ("unnamed", 1),
+        ("named", 1),
+    ]
+
+
+def test_under_its_earlier_name_a_resumed_run_shows_each_epoch_once(experiment, resume):
+    source = """
+        def custom_tensorboard_logs(model, epoch, logs):
+            tf.summary.scalar("named", 1.0, step=epoch)
+    """
+    trained = experiment(source)
+    resume(trained.run.path, {"epochs": 4})
+    assert [step for _, step, _ in events(trained.run)] == [0, 1, 2, 3]
