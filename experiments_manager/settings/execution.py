@@ -73,13 +73,15 @@ def _failure(source: Source, error: BaseException, local_modules: LocalModules) 
         file, line = error.filename, error.lineno or 1
     kind = type(error).__name__
     what = f"{kind}: {error}" if str(error) else kind
-    text = f"executing this raised {what}. Expected a module that can be imported. {_remedy(error)}"
+    remedy = import_remedy(error) or "Correct the line."
+    text = f"executing this raised {what}. Expected a module that can be imported. {remedy}"
     return problem_at(file, line, kind, text)
 
 
-def _remedy(error: BaseException) -> str:
+def import_remedy(error: BaseException) -> str | None:
+    """What helps where a module is missing, `None` where none is."""
     if not isinstance(error, ModuleNotFoundError):
-        return "Correct the line."
+        return None
     if (error.name or "").partition(".")[0] == "deeplearningtools":
         return "Install that package, or copy the helpers that you use beside the settings file."
     return f"Install {error.name!r}, or put it beside the settings file."

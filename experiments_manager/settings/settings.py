@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from experiments_manager.settings.execution import import_remedy
 from experiments_manager.settings.hook import Hook
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
 from experiments_manager.settings.legacy.attributes import NAMES as LEGACY_ATTRIBUTES
@@ -247,8 +248,14 @@ class Settings(LegacyChecks):
                 raise
             except (Exception, SystemExit) as error:
                 place = self.place_of(error) or self.location(name)
-                text = explain_symbolic_tensor(error, self._local_modules.deepest_frame(error.__traceback__))
-                raise UserCodeError(name, place, error, text) from error
+                raise UserCodeError(name, place, error, self._explained(error)) from error
+
+    def _explained(self, error: BaseException) -> str | None:
+        """What to say of an error in the user's code where its own words do not help, else `None`."""
+        remedy = import_remedy(error)
+        if remedy:
+            return f"{type(error).__name__}: {error}. {remedy}"
+        return explain_symbolic_tensor(error, self._local_modules.deepest_frame(error.__traceback__))
 
     def place_of(self, error: BaseException) -> str | None:
         """`file:line` of the deepest frame of an exception in the user's own files, or `None` where none is in them."""
