@@ -12,6 +12,7 @@ from typing import Any
 from experiments_manager.settings.execution import import_remedy
 from experiments_manager.settings.hook import Hook
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
+from experiments_manager.settings.keras_remedies import keras_remedy
 from experiments_manager.settings.legacy.attributes import NAMES as LEGACY_ATTRIBUTES
 from experiments_manager.settings.legacy.attributes import LegacyChecks, Session, legacy_attribute
 from experiments_manager.settings.legacy.defaults import apply_legacy_defaults
@@ -252,9 +253,9 @@ class Settings(LegacyChecks):
 
     def _explained(self, error: BaseException) -> str | None:
         """What to say of an error in the user's code where its own words do not help, else `None`."""
-        remedy = import_remedy(error)
+        remedy = import_remedy(error) or keras_remedy(error)
         if remedy:
-            return f"{type(error).__name__}: {error}. {remedy}"
+            return f"{type(error).__name__}: {str(error).rstrip('.')}. {remedy}"
         return explain_symbolic_tensor(error, self._local_modules.deepest_frame(error.__traceback__))
 
     def place_of(self, error: BaseException) -> str | None:
