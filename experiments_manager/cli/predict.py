@@ -214,11 +214,12 @@ class _Plan:
         from experiments_manager.cli.engine import start_engine
         from experiments_manager.runs import open_run
         from experiments_manager.runs.run_settings import load_run_settings
-        from experiments_manager.settings.working_directory import working_directory
+        from experiments_manager.settings.working_directory import session_folder, working_directory
 
         start_engine(debug=self._debug)
         settings = load_run_settings(open_run(self._target.path))
-        self._stack.enter_context(working_directory(settings, self._target.path))
+        folder = session_folder(settings, self._target.path)
+        self._stack.enter_context(working_directory(settings, folder))
         return settings
 
     def _use_client_hook(self, settings: Settings) -> None:

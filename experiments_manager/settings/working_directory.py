@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments_manager.settings.problems import SettingsError, problem_at
+from experiments_manager.settings.problems import Problem, SettingsError
 from experiments_manager.settings.settings import Session, Settings
 
 SESSION_FOLDER = "expe_0"
@@ -60,7 +60,7 @@ def as_in_a_run(settings: Settings) -> Iterator[None]:
         run_folder = Path(tempfile.mkdtemp(prefix=".check_", dir=parent))
     except OSError as error:
         text = f"no folder can be made there: {error.strerror}. Expected a folder that can be written to. Name another."
-        raise SettingsError([problem_at(settings.file, 0, "working_dir", text)]) from error
+        raise SettingsError([Problem(settings.location("working_dir"), 0, "working_dir", text)]) from error
     try:
         with working_directory(settings, session_folder(settings, run_folder)):
             yield

@@ -49,6 +49,8 @@ def metrics_for_compile(settings: Settings, model: keras.Model, given: Any) -> A
     metrics = [given] if alone else given
     flat_list = not isinstance(metrics, Mapping) and not any(map(_is_nested, metrics))
     outputs = _number_of_outputs(model)
+    if outputs == 1:  # for which Keras heeds no names, but stumbles over `None`
+        metrics = [item for item in keras.tree.flatten(metrics) if item is not None]
     if outputs > 1 and flat_list and (alone or settings.is_earlier):
         metrics = [[_copy(settings, metric) for metric in metrics] for _ in range(outputs)]
     return _map(_as_keras_2_did, metrics) if settings.is_earlier else metrics
@@ -77,11 +79,11 @@ def _refuse_what_is_no_metric(settings: Settings, item: Any) -> None:
 
 
 def _number_of_outputs(model: keras.Model) -> int:
-    """1 where the model does not tell before it is called."""
+    """0 where the model does not tell before it is called."""
     try:
         return len(keras.tree.flatten(model.outputs))
     except (AttributeError, ValueError):
-        return 1
+        return 0
 
 
 def _copy(settings: Settings, metric: Any) -> Any:
@@ -181,16 +183,22 @@ def make_known_to_keras(*given: Any) -> None:
             known[own.__name__] = own
 
 
+_UPDATES = frozenset({"update_state", "result", "get_metrics_result"})
+"""Functions of Keras' trainer in which one metric after the other has its turn."""
+
+
 def failed_metric(error: BaseException) -> keras.metrics.Metric | None:
-    """The metric during whose update an exception was raised, `None` where it was not raised there.
+    """The metric that was being updated or read when an exception was raised, `None` where it was raised elsewhere.
 
     Keras' own message does not name it, so it is looked for among the calls that led to the exception.
     """
+    found = None
     traceback = error.__traceback__
     while traceback is not None:
-        names = traceback.tb_frame.f_locals
-        if type(names.get("self")).__name__ == "MetricsList":
-            others = (value for value in names.values() if isinstance(value, keras.metrics.Metric))
-            return next((value for value in others if value is not names["self"]), None)
+        frame = traceback.tb_frame
+        if frame.f_code.co_name in _UPDATES and frame.f_globals.get("__name__", "").startswith("keras.src.trainers."):
+            values = (value for name, value in frame.f_locals.items() if name != "self")
+            metrics = [value for value in values if isinstance(value, keras.metrics.Metric)]
+            found = next((metric for metric in metrics if "trainers" not in type(metric).__module__), found)
         traceback = traceback.tb_next
-    return None
+    return found

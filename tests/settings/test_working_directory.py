@@ -53,7 +53,10 @@ def test_a_dry_run_that_fails_leaves_nothing_either(earlier, tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_named(earlier, tmp_path):
     (tmp_path / "experiments").write_text("a file in the way")
-    with pytest.raises(SettingsError, match="working_dir: no folder can be made there"), as_in_a_run(earlier):
+    with (
+        pytest.raises(SettingsError, match="mysettings_case.py:2: working_dir: no folder can be made there"),
+        as_in_a_run(earlier),
+    ):
         pass
 
 

@@ -55,6 +55,7 @@ def measured(settings_file, tensorflow):
         ("worst", {"worst"}),
         ("['mae', ['mse']]", {"mae", "mse"}),
         ("{'height': 'mae'}", {"mae"}),
+        ("{'height': 'mae', 'width': None}", {"mae"}),
         ("('mae',)", {"mae"}),
         ("None", set()),
         ("[]", set()),
@@ -85,6 +86,22 @@ def both(name):
 )
 def test_in_an_earlier_file_a_flat_list_is_meant_for_each_of_several_outputs(measured, given, names):
     assert measured(TWO_OUTPUTS, f"def get_metrics(model, loss):\n    return {given}\n") == names
+
+
+def test_a_model_that_does_not_tell_its_outputs_keeps_their_names(measured):
+    model = """
+        def model(hparams):
+            class Two(keras.Model):
+                def __init__(self):
+                    super().__init__()
+                    self.sum, self.first = keras.layers.Dense(1), keras.layers.Dense(1)
+                def call(self, x):
+                    return {"sum": self.sum(x), "first": self.first(x)}
+            return Two()
+        def get_metrics(model, loss):
+            return {"sum": "mae", "first": ["mse"]}
+    """
+    assert measured(TWO_OUTPUTS, model) == {"sum_mae", "first_mse"}
 
 
 def test_in_a_file_of_today_a_list_has_one_entry_an_output_as_in_keras(measured):
@@ -162,6 +179,20 @@ def test_a_metric_of_the_users_is_named_at_the_line_that_raised(measured, settin
     [problem] = caught.value.problems
     lines = settings_file(source).read_text().splitlines()
     assert 'raise KeyError("no such column")' in lines[problem.line - 1]
+
+
+def test_a_metric_whose_result_fails_is_named(measured):
+    source = """
+        class Own(keras.metrics.Metric):
+            def update_state(self, y_true, y_pred, sample_weight=None):
+                pass
+            def result(self):
+                raise RuntimeError("nothing was counted")
+        def get_metrics(model, loss):
+            return ["mae", Own(name="own")]
+    """
+    with pytest.raises(SettingsError, match="the metric 'own' cannot be computed: nothing was counted"):
+        measured(source)
 
 
 def test_metrics_for_an_output_that_there_is_not_are_named(measured):
