@@ -261,10 +261,12 @@ class _Plan:
     def _use_validation_data(self, settings: Settings) -> None:
         inputs = list(self._client.info().inputs)
 
-        from experiments_manager.settings.working_directory import working_directory
+        from experiments_manager.settings.working_directory import session_folder, working_directory
         from experiments_manager.training.samples import split_samples
 
-        self._stack.enter_context(working_directory(settings, self._target.path))
+        # The folder of a run of the legacy framework is itself what the functions of its file ran in.
+        folder = self._target.path if self._target.legacy_settings else session_folder(settings, self._target.path)
+        self._stack.enter_context(working_directory(settings, folder))
         self.requests = split_samples(settings, inputs)
         self._write_outputs()
 

@@ -37,7 +37,7 @@ def explain(error: BaseException, place: tuple[str, int] | None) -> tuple[str, s
     lines = _expressions_at(place) if place else []
     found = None
     if isinstance(error, ModuleNotFoundError):
-        found = str(error), _missing_module(error.name or "")
+        found = str(error), import_remedy(error)
     elif isinstance(error, ImportError) and error.path and error.name:
         found = str(error).replace(f" ({error.path})", ""), "Correct the name."
     elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
@@ -72,10 +72,13 @@ def _expressions_at(place: tuple[str, int]) -> list[ast.expr]:
     return [node for node in ast.walk(tree) if isinstance(node, ast.expr) and node.lineno <= line <= node.end_lineno]
 
 
-def _missing_module(name: str) -> str:
-    if name.partition(".")[0] == "deeplearningtools":
+def import_remedy(error: BaseException) -> str | None:
+    """What helps where a module is missing, `None` where none is."""
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    if (error.name or "").partition(".")[0] == "deeplearningtools":
         return "Install that package, or copy the helpers that you use beside the settings file."
-    return f"Install {name!r}, or put it beside the settings file."
+    return f"Install {error.name!r}, or put it beside the settings file."
 
 
 def _missing_attribute(error: AttributeError, expressions: Iterable[ast.expr]) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from experiments_manager.settings.hook import make_hook
 from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS
 from experiments_manager.settings.interpreting import Interpreter
 from experiments_manager.settings.judging import Judgement, judge, problems_of_overrides, with_values
+from experiments_manager.settings.legacy.renamed import with_renamed
 from experiments_manager.settings.local_modules import LocalModules
 from experiments_manager.settings.namespace import Namespace
 from experiments_manager.settings.overrides import Override, add_updates, read_overrides
@@ -135,7 +136,7 @@ class _Loading:
         self._module = new_module(self._source)
         namespace = self._namespace(vars(self._module))
         namespace.withhold(self._wrong)  # so that no error follows from a value that is reported already
-        ended = execute(self._source, namespace, self._module, self._local_modules)
+        ended = execute(self._executed(self._source), namespace, self._module, self._local_modules)
         self._judgement = judge(self._source, namespace, self._overrides, self._is_earlier)
         model_source, found = self._model_source(self._judgement)
         if model_source is not None:
@@ -188,7 +189,7 @@ class _Loading:
         module = new_module(source)
         names = Namespace(vars(module), {})
         unknown = {self._module.__name__: settings_names.unknown}
-        run = execute(source, names, module, self._local_modules, unknown_elsewhere=unknown)
+        run = execute(self._executed(source), names, module, self._local_modules, unknown_elsewhere=unknown)
         ended.problems += run.problems
         ended.error = ended.error or run.error
         if names.is_unknown("model"):
@@ -199,6 +200,10 @@ class _Loading:
         hook, wrong = make_hook(HOOKS["model"], "model", names["model"], source.file, line, self._is_earlier)
         self._judgement.hooks["model"] = hook
         return [source.problem(hook.line or 1, "model", text) for text in wrong]
+
+    def _executed(self, source: Source) -> Source:
+        """What is executed of a source: names that Keras has only renamed keep their old one in legacy files."""
+        return with_renamed(source) if self._is_earlier else source
 
 
 def _own_names(source: Source) -> frozenset[str]:

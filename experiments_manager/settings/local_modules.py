@@ -124,14 +124,19 @@ class LocalModules:
 
     def deepest_place(self, traceback: TracebackType | None) -> tuple[str, int] | None:
         """File and line of the deepest frame that runs in the user's own files, not in an installed package."""
+        found = self.deepest_frame(traceback)
+        return (found.tb_frame.f_code.co_filename, found.tb_lineno) if found else None
+
+    def deepest_frame(self, traceback: TracebackType | None) -> TracebackType | None:
+        """The entry of a traceback for that frame."""
         folders = [*self._folders, *self._further]
-        place = None
+        found = None
         while traceback is not None:
             file = traceback.tb_frame.f_code.co_filename
             if not file.startswith(_NOT_THE_USERS) and any(Path(file).is_relative_to(folder) for folder in folders):
-                place = file, traceback.tb_lineno
+                found = traceback
             traceback = traceback.tb_next
-        return place
+        return found
 
 
 def _importable_names(folders: Sequence[Path]) -> frozenset[str]:

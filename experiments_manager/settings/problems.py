@@ -65,11 +65,19 @@ class UserCodeError(Exception):
         cause: The exception that the user's code raised.
     """
 
-    def __init__(self, hook: str, location: str, cause: BaseException) -> None:
+    def __init__(self, hook: str, location: str, cause: BaseException, text: str | None = None) -> None:
+        """Makes the error.
+
+        Args:
+            hook: The hook's name.
+            location: Where it raised.
+            cause: What it raised.
+            text: What to say of it; by default what the cause says.
+        """
         self.hook = hook
         self.location = location
         self.cause = cause
-        super().__init__(f"{location}: {hook}: {type(cause).__name__}: {cause}")
+        super().__init__(f"{location}: {hook}: {text or f'{type(cause).__name__}: {cause}'}")
         self.__cause__ = cause
 
 

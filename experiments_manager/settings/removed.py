@@ -9,6 +9,15 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from experiments_manager.settings.dotted_names import (
+    KERAS_IN_TENSORFLOW,
+    below_keras,
+    full_name,
+    guarded_imports,
+    import_aliases,
+    longest_prefix,
+)
+from experiments_manager.settings.legacy.renamed import RENAMED, RENAMED_ARGUMENTS
 from experiments_manager.settings.problems import Problem
 from experiments_manager.settings.source import Source
 
@@ -24,6 +33,8 @@ REMOVED_FROM_KERAS: dict[str, str] = {
     "optimizers.experimental": _SAME_NAME,
     "experimental": "write the name without `experimental`; schedules are in `keras.optimizers.schedules`",
     "layers.experimental.preprocessing": _LAYERS,
+    "layers.experimental.preprocessing.CategoryCrossing": "use `keras.layers.HashedCrossing`",
+    "layers.experimental.preprocessing.PreprocessingLayer": "derive the layer from `keras.layers.Layer`",
     "layers.experimental": _LAYERS,
     "layers.CuDNNLSTM": "write `keras.layers.LSTM`, which uses cuDNN by itself",
     "layers.CuDNNGRU": "write `keras.layers.GRU`, which uses cuDNN by itself",
@@ -143,23 +154,32 @@ REMOVED_ARGUMENTS: dict[tuple[str, str], str] = {
 }
 """Keyword arguments that classes below a name of Keras no longer take, and what to write instead."""
 
-_KERAS = ("tensorflow.keras", "tensorflow.python.keras", "tensorflow.compat.v1.keras", "tensorflow.compat.v2.keras")
 _TABLE: dict[str, str] = {
     **REMOVED_ELSEWHERE,
-    **{f"{root}.{name}": text for root in ("keras", *_KERAS) for name, text in REMOVED_FROM_KERAS.items()},
-    **{f"{root}.{name}": text for root in _KERAS for name, text in REMOVED_FROM_TF_KERAS.items()},
+    **{f"{root}.{name}": text for root in ("keras", *KERAS_IN_TENSORFLOW) for name, text in REMOVED_FROM_KERAS.items()},
+    **{f"{root}.{name}": text for root in KERAS_IN_TENSORFLOW for name, text in REMOVED_FROM_TF_KERAS.items()},
 }
 
 
-def removed_names(source: Source) -> list[Problem]:
-    """Finds the uses of names that are gone, each with what to write instead."""
+def removed_names(source: Source, is_earlier: bool = False) -> list[Problem]:
+    """Finds the uses of names that are gone, each with what to write instead.
+
+    Args:
+        source: The parsed file.
+        is_earlier: Whether it was written for the earlier framework; such files are offered what has only been renamed.
+    """
     found: dict[tuple[int, str], str] = {}
     for line, dotted, written in _dotted_uses(source.tree):
-        gone = _longest_match(dotted)
-        if gone is not None:
+        gone = longest_prefix(dotted, _TABLE)
+        if gone is not None and not (is_earlier and _is_offered(dotted, gone)):
             found.setdefault((line, gone), written)
     problems = [_problem(source, line, written, _TABLE[gone]) for (line, gone), written in found.items()]
-    return problems + list(_removed_arguments(source))
+    return problems + list(_removed_arguments(source, is_earlier))
+
+
+def _is_offered(dotted: str, gone: str) -> bool:
+    renamed = longest_prefix(dotted, RENAMED)
+    return renamed is not None and len(renamed) >= len(gone)
 
 
 def _problem(source: Source, line: int, name: str, instead: str) -> Problem:
@@ -167,16 +187,10 @@ def _problem(source: Source, line: int, name: str, instead: str) -> Problem:
     return source.problem(line, name, f"this is gone. Expected what Keras 3 and TensorFlow 2.21 have. {remedy}.")
 
 
-def _longest_match(dotted: str) -> str | None:
-    parts = dotted.split(".")
-    prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
-    return next((prefix for prefix in prefixes if prefix in _TABLE), None)
-
-
 def _dotted_uses(tree: ast.Module) -> Iterator[tuple[int, str, str]]:
     """Every import and every dotted expression: its line, the full name by the file's imports, and what is written."""
-    guarded = _guarded_imports(tree)
-    aliases = dict(_aliases(tree, guarded))
+    guarded = guarded_imports(tree)
+    aliases = dict(import_aliases(tree, guarded))
     inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     for node in ast.walk(tree):
         if id(node) in guarded:
@@ -187,59 +201,21 @@ def _dotted_uses(tree: ast.Module) -> Iterator[tuple[int, str, str]]:
             imported = (f"{node.module}.{alias.name}" for alias in node.names)
             yield from ((node.lineno, name, name) for name in imported)
         elif isinstance(node, (ast.Attribute, ast.Name)) and id(node) not in inner:
-            dotted = _full_name(node, aliases)
+            dotted = full_name(node, aliases)
             if dotted:
                 yield node.lineno, dotted, ast.unparse(node)
 
 
-def _guarded_imports(tree: ast.Module) -> set[int]:
-    """Imports that may fail, because the file catches the error."""
-    guarded = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Try) and any(_catches_import_errors(handler) for handler in node.handlers):
-            imports = (item for item in node.body if isinstance(item, (ast.Import, ast.ImportFrom)))
-            guarded |= {id(item) for item in imports}
-    return guarded
-
-
-def _catches_import_errors(handler: ast.ExceptHandler) -> bool:
-    if handler.type is None:
-        return True
-    caught = {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)}
-    return bool(caught & {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
-
-
-def _aliases(tree: ast.Module, guarded: set[int]) -> Iterator[tuple[str, str]]:
-    for node in ast.walk(tree):
-        if id(node) in guarded:
-            continue
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                first = alias.name.partition(".")[0]
-                yield (alias.asname, alias.name) if alias.asname else (first, first)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            for alias in node.names:
-                yield alias.asname or alias.name, f"{node.module}.{alias.name}"
-
-
-def _full_name(node: ast.AST, aliases: dict[str, str]) -> str | None:
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    if not isinstance(node, ast.Name) or node.id not in aliases:
-        return None
-    return ".".join([aliases[node.id], *reversed(parts)])
-
-
-def _removed_arguments(source: Source) -> Iterator[Problem]:
-    aliases = dict(_aliases(source.tree, set()))
+def _removed_arguments(source: Source, is_earlier: bool) -> Iterator[Problem]:
+    aliases = dict(import_aliases(source.tree))
     for node in ast.walk(source.tree):
         if not isinstance(node, ast.Call):
             continue
-        dotted = _full_name(node.func, aliases) or ""
-        root = next((root for root in ("keras", *_KERAS) if dotted.startswith(root + ".")), None)
+        dotted = full_name(node.func, aliases) or ""
+        _, name = below_keras(dotted) or ("", "")
         for (below, argument), instead in REMOVED_ARGUMENTS.items():
-            within = root and dotted.startswith((f"{root}.{below}.", f"{root}.{below}"))
+            if is_earlier and (below, argument) in RENAMED_ARGUMENTS:
+                continue
+            within = f"{name}.".startswith(f"{below}.")
             if within and any(keyword.arg == argument for keyword in node.keywords):
                 yield _problem(source, node.lineno, f"{ast.unparse(node.func)}({argument}=…)", instead)

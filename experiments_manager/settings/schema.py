@@ -116,6 +116,7 @@ class Values(pydantic.BaseModel):
     early_stopping_min_delta: NotNegative = setting(0.0, "Training", "Smallest change that counts as an improvement.")
     reduce_lr_patience: Count | None = setting(None, "Training", "Epochs without improvement before the learning rate is reduced. `None`: never.")
     reduce_lr_factor: Fraction = setting(0.5, "Training", "What the learning rate is multiplied by then.")
+    reduce_lr_min_delta: NotNegative | None = setting(None, "Training", "Smallest change that counts as an improvement for that. `None`: as `early_stopping_min_delta`.")
     min_learning_rate: NotNegative = setting(0.0, "Training", "Lower bound of such reductions.")
     gradient_clip_norm: Positive | None = setting(None, "Training", "Scale the gradient so that its norm over all weights is this at most.")
     gradient_clip_value: Positive | None = setting(None, "Training", "Clip each element of the gradient to plus or minus this.")

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from experiments_manager.settings.explaining import import_remedy
 from experiments_manager.settings.hook import Hook
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
+from experiments_manager.settings.keras_remedies import keras_remedy
+from experiments_manager.settings.legacy.attributes import NAMES as LEGACY_ATTRIBUTES
+from experiments_manager.settings.legacy.attributes import LegacyChecks, Session, legacy_attribute
+from experiments_manager.settings.legacy.defaults import apply_legacy_defaults
 from experiments_manager.settings.local_modules import LocalModules
 from experiments_manager.settings.problems import SettingsError, UserCodeError, problem_at, shown_path
 from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS, Values
 from experiments_manager.settings.source import Source
+from experiments_manager.settings.symbolic_tensors import explain_symbolic_tensor
 
+_log = logging.getLogger(__name__)
 _DATA_DIRS = {"train": "train_data_dir", "validation": "validation_data_dir", "test": "test_data_dir"}
 
 
-class Settings:
+class Settings(LegacyChecks):
     """One experiment, as its settings module declares it.
 
     Every setting is an attribute, by today's and by its earlier name; `hparams` is the module's own dictionary. Hooks
@@ -52,11 +60,18 @@ class Settings:
         self._hooks = dict(hooks)
         self._model_file = model_file
         self._local_modules = local_modules
+        self._session = Session()
+        self._given = frozenset(values.model_fields_set)
+        if is_earlier:
+            apply_legacy_defaults(values)
 
     @property
-    def model_file(self) -> Path | None:
-        """Absolute path of the model file, or `None` where the settings module defines the model itself."""
-        return self._model_file
+    def model_file(self) -> Path | str | None:
+        """Absolute path of the model file, or `None` where the settings module defines the model itself.
+
+        Code of the earlier framework gets it as a text, which it may cut and join.
+        """
+        return str(self._model_file) if self.is_earlier and self._model_file else self._model_file
 
     @property
     def model_name(self) -> str:
@@ -78,6 +93,8 @@ class Settings:
         if name in HOOKS_BY_ANY_NAME:
             hook = self._hooks.get(HOOKS_BY_ANY_NAME[name].name)
             return hook.value if hook else None
+        if name in LEGACY_ATTRIBUTES:
+            return legacy_attribute(self, self._session, name)
         raise AttributeError(f"There is no setting {name!r}. `experiments_manager settings` lists them.")
 
     def __dir__(self) -> list[str]:
@@ -89,6 +106,25 @@ class Settings:
     def values(self) -> dict[str, Any]:
         """All settings by today's name, those of default value included."""
         return {name: getattr(self._values, name) for name in SETTINGS}
+
+    def summary(self) -> str:
+        """Writes all settings to the log, one a line, and gives the same text."""
+        text = "\n".join(f"{name} = {value!r}" for name, value in self.values().items())
+        _log.info("%s", text)
+        return text
+
+    def is_given(self, name: str) -> bool:
+        """Whether the file, or an override, gives a setting; otherwise its value is a default."""
+        return name in self._given
+
+    @contextlib.contextmanager
+    def during(self, session: Session) -> Iterator[None]:
+        """Inside, code of the earlier framework reads from the settings what is said of the run here."""
+        before, self._session = self._session, session
+        try:
+            yield
+        finally:
+            self._session = before
 
     def location(self, name: str) -> str:
         """Where a setting or hook is given.
@@ -126,10 +162,24 @@ class Settings:
         earlier = getattr(entry.earlier, "name", entry.earlier)
         return earlier if earlier and hasattr(self.module, earlier) else entry.name
 
-    def has(self, hook: str) -> bool:
-        """Whether a hook is given, as a function or as a value other than `None`."""
+    def has(self, hook: str, error_message: str | None = None) -> Any:
+        """Whether a hook is given, as a function or as a value other than `None`.
+
+        Args:
+            hook: Today's name of the hook.
+            error_message: Given by code of the earlier framework alone, which asks for what the file binds to a name.
+
+        Raises:
+            ValueError: With `error_message`, if the file does not bind the name.
+        """
+        if error_message is not None:
+            return self._bound(hook, error_message)
         found = self._hooks.get(HOOKS[hook].name)
         return found is not None and found.value is not None
+
+    def has_earlier_name(self, hook: str) -> bool:
+        """Whether a hook is given under its earlier name, and so expects what it got there."""
+        return self.has(hook) and self._hooks[hook].given_name == HOOKS[hook].earlier
 
     def is_function(self, hook: str) -> bool:
         """Whether a hook is given as a function or class that is called, and not as a value."""
@@ -212,7 +262,15 @@ class Settings:
             except (StopIteration, UserCodeError):
                 raise
             except (Exception, SystemExit) as error:
-                raise UserCodeError(name, self.place_of(error) or self.location(name), error) from error
+                place = self.place_of(error) or self.location(name)
+                raise UserCodeError(name, place, error, self._explained(error)) from error
+
+    def _explained(self, error: BaseException) -> str | None:
+        """What to say of an error in the user's code where its own words do not help, else `None`."""
+        remedy = import_remedy(error) or keras_remedy(error)
+        if remedy:
+            return f"{type(error).__name__}: {str(error).rstrip('.')}. {remedy}"
+        return explain_symbolic_tensor(error, self._local_modules.deepest_frame(error.__traceback__))
 
     def place_of(self, error: BaseException) -> str | None:
         """`file:line` of the deepest frame of an exception in the user's own files, or `None` where none is in them."""

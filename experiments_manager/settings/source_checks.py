@@ -48,13 +48,13 @@ def check_settings_source(source: Source, overridden: Collection[str] = ()) -> l
         *_misspelt_names(source, overridden),
         *_names_given_twice(source),
         *_hook_parameters(source, uses_earlier_hooks(source)),
-        *removed_names(source),
+        *removed_names(source, uses_earlier_hooks(source)),
     ]
 
 
 def check_model_source(source: Source, is_earlier: bool) -> list[Problem]:
     """Checks a model file alone."""
-    problems = [*source.syntax_problems, *removed_names(source)]
+    problems = [*source.syntax_problems, *removed_names(source, is_earlier)]
     binding = source.last("model")
     if binding is None:
         return problems if source.may_bind("model") else [model_missing(source), *problems]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import keras
@@ -14,7 +14,7 @@ import tensorflow as tf
 from experiments_manager.export.servable import ExportError, Servable, servable_from_hook, servable_from_model
 from experiments_manager.settings import Lazy, Settings
 from experiments_manager.training.averaging import Averages
-from experiments_manager.training.compiling import compiled_model
+from experiments_manager.training.compiling import compiled_model, lowers_learning_rate
 from experiments_manager.training.devices import Devices
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feed import Feed, Shape
@@ -83,6 +83,7 @@ def _build_experiment(settings: Settings, devices: Devices, run: Any, with_expor
     averages = Averages(model.trainable_variables, settings.ema_momentum) if settings.ema_momentum else None
     step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step", aggregation=_FIRST)
     state = TrainingState(model, step, averages)
+    given = _given_callbacks(settings, model, train, validation, run)
     servable, problem = _servable(settings, model, train, run) if with_export and settings.export else (None, None)
     return Experiment(
         settings=settings,
@@ -91,11 +92,11 @@ def _build_experiment(settings: Settings, devices: Devices, run: Any, with_expor
         train=train,
         validation=validation,
         state=state,
-        judge=_judge(settings, model, validation),
+        judge=_judge(settings, model, validation, replaced=given if isinstance(given, dict) else ()),
         class_weight=_class_weight(settings, train),
         servable=servable,
         export_problem=problem,
-        callbacks=_callbacks(settings, model, train, validation, run),
+        callbacks=_checked_callbacks(settings, given),
     )
 
 
@@ -158,19 +159,20 @@ def _class_weight(settings: Settings, train: Feed) -> dict[int, float] | None:
     return {int(label): float(weight) for label, weight in weights.items()} if weights else None
 
 
-def _callbacks(
-    settings: Settings, model: keras.Model, train: Feed, validation: Feed | None, run: Any
-) -> list[keras.callbacks.Callback]:
+def _given_callbacks(settings: Settings, model: keras.Model, train: Feed, validation: Feed | None, run: Any) -> Any:
     if not settings.has("callbacks"):
         return []
-    found = settings.resolve(
+    return settings.resolve(
         "callbacks",
         model=model,
         train_data=Lazy(train.as_dataset),
         validation_data=Lazy(lambda: validation.as_dataset() if validation else None),
         run=run,
     )
-    found = list(found.values()) if isinstance(found, dict) else list(found or [])
+
+
+def _checked_callbacks(settings: Settings, given: Any) -> list[keras.callbacks.Callback]:
+    found = list(given.values()) if isinstance(given, dict) else list(given or [])
     for callback in found:
         if not isinstance(callback, keras.callbacks.Callback):
             text = f"Expected a list or dict of Keras callbacks, got a {type(callback).__name__} in it. Take it away."
@@ -199,7 +201,11 @@ def _check_embeddings(settings: Settings, model: keras.Model) -> None:
             raise wrong(settings, "embeddings", text) from error
 
 
-def _judge(settings: Settings, model: keras.Model, validation: Feed | None) -> Judge:
+_EARLY_STOPPING, _PLATEAU = "earlystopping_callback", "reduceLROnPlateau_callback"
+"""Keys under which callbacks of an earlier file took the place of what the framework did by itself."""
+
+
+def _judge(settings: Settings, model: keras.Model, validation: Feed | None, replaced: Collection[str] = ()) -> Judge:
     monitor = settings.monitor
     if validation is None and monitor == "val_loss":
         monitor = "loss"
@@ -211,12 +217,15 @@ def _judge(settings: Settings, model: keras.Model, validation: Feed | None) -> J
         remedy = f"Write {near[0]!r}." if near else "Add it to `metrics`, or watch another."
         text = f"Nothing of this name is measured. Expected one of {', '.join(known)}, got {monitor!r}. {remedy}"
         raise wrong(settings, "monitor", text)
+    replaced = replaced if settings.is_earlier else ()
+    lowered = lowers_learning_rate(settings, model.optimizer) and _PLATEAU not in replaced
     return Judge.make(
         monitor,
         settings.monitor_mode,
         min_delta=settings.early_stopping_min_delta,
-        patience=settings.early_stopping_patience,
-        plateau_patience=settings.reduce_lr_patience,
+        patience=None if _EARLY_STOPPING in replaced else settings.early_stopping_patience,
+        plateau_patience=settings.reduce_lr_patience if lowered else None,
+        plateau_min_delta=settings.reduce_lr_min_delta,
     )
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import tensorflow as tf
 
 from experiments_manager.settings import Settings
+from experiments_manager.settings.working_directory import as_in_a_run
 from experiments_manager.training.building import Experiment, build_experiment, feed_for
 from experiments_manager.training.devices import prepared_devices
 from experiments_manager.training.feed import Feed, Shape
@@ -40,7 +41,7 @@ def dry_run(settings: Settings) -> DryRun:
         TrainingError: If data, model and settings do not fit together.
         SettingsError: If a hook returns what it must not.
     """
-    with prepared_devices(settings) as devices:
+    with prepared_devices(settings) as devices, as_in_a_run(settings):
         experiment = build_experiment(settings, devices)
         lines = [f"devices     {', '.join(devices.names)}"]
         lines += [_split_line(split, feed) for split, feed in _feeds(settings, experiment)]

@@ -12,7 +12,7 @@ import tensorflow as tf
 from experiments_manager.runs import Run
 from experiments_manager.runs.run_settings import load_run_settings
 from experiments_manager.settings import Settings
-from experiments_manager.settings.working_directory import working_directory
+from experiments_manager.settings.working_directory import session_folder, working_directory
 from experiments_manager.training.building import Experiment, build_experiment, feed_for
 from experiments_manager.training.checkpoints import read_latest
 from experiments_manager.training.devices import prepared_devices
@@ -54,7 +54,7 @@ def evaluate_run(run: Run, split: str = "test") -> Evaluation:
         UserCodeError: If a hook raises.
     """
     settings = load_run_settings(run)
-    with prepared_devices(settings) as devices, working_directory(settings, run.path):
+    with prepared_devices(settings) as devices, working_directory(settings, session_folder(settings, run.path)):
         experiment = build_experiment(settings, devices, run, with_export=False)
         epoch = _use_best_weights(experiment, run)
         feed = feed_for(settings, split)

@@ -30,6 +30,15 @@ def located(settings: Settings, hook: str) -> Iterator[None]:
 
 def wrong(settings: Settings, name: str, text: str) -> SettingsError:
     """Makes the error that something is wrong with a setting or with what a hook gave, at its place in the file."""
-    file, _, line = settings.location(name).rpartition(":")
+    return _problem_at(settings, settings.location(name), name, text)
+
+
+def located_at(settings: Settings, name: str, text: str, error: BaseException) -> SettingsError:
+    """Makes the same error at the line of the user's own that raised; at the hook's where none did."""
+    return _problem_at(settings, settings.place_of(error) or settings.location(name), name, text)
+
+
+def _problem_at(settings: Settings, place: str, name: str, text: str) -> SettingsError:
+    file, _, line = place.rpartition(":")
     given = settings.given_name(name)
     return SettingsError([Problem(file, int(line), given, text) if file else Problem(line, 0, given, text)])

@@ -227,7 +227,8 @@ def _finish_epoch(job: Job, logs: dict[str, float], rate: float, seconds: float)
     experiment.train.close_epoch()
     job.meter.end_epoch()
     if job.callbacks:
-        job.callbacks.list.on_epoch_end(progress.epoch - 1, dict(logs))
+        with job.user_logs.around_callbacks(progress.epoch):
+            job.callbacks.list.on_epoch_end(progress.epoch - 1, dict(logs))
         if job.callbacks.stop_training and progress.stop_reason is None:
             progress.stop_reason = STOPPED_BY_CALLBACK
     progress.last_logs = logs

@@ -50,6 +50,8 @@ class TrainingProgress:
     """What early stopping counts."""
     epochs_on_plateau: int = 0
     """What the reduction of the learning rate counts; begins anew with each reduction."""
+    plateau_best: float | None = None
+    """The value from which it counts improvements."""
     stop_reason: str | None = None
     """Why training is over before its last epoch, or `None`."""
     last_logs: dict[str, float] = dataclasses.field(default_factory=dict)

@@ -20,7 +20,8 @@ from experiments_manager.runs.reserve import reserved_space
 from experiments_manager.runs.run_settings import load_run_settings, tell_changed_files
 from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
 from experiments_manager.settings import Settings
-from experiments_manager.settings.working_directory import working_directory
+from experiments_manager.settings.legacy.attributes import Session
+from experiments_manager.settings.working_directory import session_folder, working_directory
 from experiments_manager.training.boundaries import checkpoint, publish_at_the_end, show_best, tell_news
 from experiments_manager.training.building import Experiment, build_experiment
 from experiments_manager.training.checkpoints import CheckpointWriter
@@ -167,7 +168,8 @@ def _execute(
 ) -> RunResult:
     """Builds, trains and finishes; whatever happens, the manifest says so. `former` is that of a run to go on with."""
     started = time.monotonic()
-    overrides = settings.overrides | _found_data_dirs(settings, Path.cwd())
+    folder = session_folder(settings, run.path)
+    overrides = settings.overrides | _found_data_dirs(settings, folder if settings.is_earlier else Path.cwd())
     changed = {"overrides": overrides, "hparams": settings.hparams, "settings": settings.values()}
     updates = ManifestUpdates(run, when_begun=changed if former else {})
     watchers: list[Watcher] = [updates]
@@ -179,7 +181,7 @@ def _execute(
             attributed(settings),
             settings.active(),
             prepared_devices(settings) as devices,
-            working_directory(settings, run.path),
+            working_directory(settings, folder, Session(str(folder), str(run.exports_dir), former is not None)),
         ):
             watchers += make_watchers(run, settings)
             if former is None:
@@ -237,14 +239,18 @@ def _serving_setup(settings: Settings) -> ServingSetup:
     return ServingSetup(settings.server_host, settings.grpc_port, settings.rest_port, settings.model_name)
 
 
-def _found_data_dirs(settings: Settings, started_in: Path) -> dict[str, str]:
-    """Absolute paths of the data folders, so that a resume from another directory finds the same data."""
+def _found_data_dirs(settings: Settings, seen_from: Path) -> dict[str, str]:
+    """Absolute paths of the data folders, so that a resume from another directory finds the same data.
+
+    Args:
+        settings: The settings.
+        seen_from: The working directory of the hooks, which need not be there yet.
+    """
     given = {name: getattr(settings, name) for name in DATA_DIRS}
-    return {
-        name: str((started_in / path).resolve())
-        for name, path in given.items()
-        if isinstance(path, str | Path) and str(path) and (started_in / path).exists()
+    found = {
+        name: (seen_from / path).resolve() for name, path in given.items() if isinstance(path, str | Path) and str(path)
     }
+    return {name: str(path) for name, path in found.items() if path.exists()}
 
 
 def _make_job(experiment: Experiment, run: Run, watchers: list[Watcher], should_stop: Callable[[], bool]) -> Job:

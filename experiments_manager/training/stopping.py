@@ -21,6 +21,7 @@ class Judge:
         min_delta: How much better counts as better.
         patience: Epochs without improvement after which training stops; `None` never stops it.
         plateau_patience: Epochs without improvement after which the learning rate is lowered; `None` never.
+        plateau_min_delta: How much better counts as better for that; `None` as much as otherwise.
     """
 
     monitor: str
@@ -28,6 +29,7 @@ class Judge:
     min_delta: float = 0.0
     patience: int | None = None
     plateau_patience: int | None = None
+    plateau_min_delta: float | None = None
 
     @classmethod
     def make(cls, monitor: str, mode: str, **rules: float | int | None) -> Judge:
@@ -36,12 +38,19 @@ class Judge:
 
     def is_better(self, value: float, best: Best | None) -> bool:
         """Whether `value` improves on `best`; NaN never does."""
+        return self._gains(value, best.value if best else None, self.min_delta)
+
+    def leaves_plateau(self, value: float, best: float | None) -> bool:
+        """The same for what decides on the learning rate."""
+        return self._gains(value, best, self.min_delta if self.plateau_min_delta is None else self.plateau_min_delta)
+
+    def _gains(self, value: float, best: float | None, min_delta: float) -> bool:
         if not math.isfinite(value):
             return False
         if best is None:
             return True
-        gain = best.value - value if self.mode == "min" else value - best.value
-        return gain > self.min_delta
+        gain = best - value if self.mode == "min" else value - best
+        return gain > min_delta
 
     def watched(self, logs: Mapping[str, float]) -> float:
         """Returns the watched value.
@@ -78,17 +87,30 @@ def judge_epoch(judge: Judge, progress: TrainingProgress, logs: Mapping[str, flo
         The verdict.
     """
     value = judge.watched(logs)
+    lower = _plateau_is_long(judge, progress, value)
     if judge.is_better(value, progress.best):
         progress.best = Best(value, progress.epoch, progress.global_step)
-        progress.epochs_without_improvement = progress.epochs_on_plateau = 0
-        return Verdict(improved=True, lower_learning_rate=False, stop_reason=None)
+        progress.epochs_without_improvement = 0
+        return Verdict(improved=True, lower_learning_rate=lower, stop_reason=None)
     progress.epochs_without_improvement += 1
-    progress.epochs_on_plateau += 1
-    lower = judge.plateau_patience is not None and progress.epochs_on_plateau >= judge.plateau_patience
-    if lower:
-        progress.epochs_on_plateau = 0
     reason = None
     if judge.patience is not None and progress.epochs_without_improvement >= judge.patience:
         where = f"; best {progress.best.value:.6g} in epoch {progress.best.epoch}" if progress.best else ""
         reason = f"{judge.monitor} has not improved for {progress.epochs_without_improvement} epochs{where}"
     return Verdict(improved=False, lower_learning_rate=lower, stop_reason=reason)
+
+
+def _plateau_is_long(judge: Judge, progress: TrainingProgress, value: float) -> bool:
+    """Counts the epochs on the plateau, and says whether it is time to lower the learning rate."""
+    best = progress.plateau_best
+    if best is None and progress.best is not None:  # the checkpoint was written before there was a value of its own
+        best = progress.best.value
+    if judge.leaves_plateau(value, best):
+        progress.plateau_best, progress.epochs_on_plateau = value, 0
+        return False
+    progress.plateau_best = best
+    progress.epochs_on_plateau += 1
+    if judge.plateau_patience is None or progress.epochs_on_plateau < judge.plateau_patience:
+        return False
+    progress.epochs_on_plateau = 0
+    return True

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FOLDER = "custom"
-"""Folder in the run's `logs/`."""
+"""Folder in the run's `logs/` for what the hook writes."""
+CALLBACKS_FOLDER = "callbacks"
+"""Folder for what callbacks of an earlier settings file write."""
 
 
 class UserLogs:
     """Calls the hook with a summary writer as the default one, so that it just says `tf.summary.scalar(name, value)`.
+
+    Callbacks of earlier settings files find one, too, as they did there.
 
     Args:
         experiment: What is trained.
@@ -33,10 +37,11 @@ class UserLogs:
 
     def __init__(self, experiment: Experiment, run: Run) -> None:
         self._experiment, self._run = experiment, run
-        self._wanted = experiment.settings.tensorboard and experiment.settings.has("tensorboard_logs")
-        self._writer: tf.summary.SummaryWriter | None = None
-        self._is_writing = False
-        self._last_epoch = 0
+        settings = experiment.settings
+        self._wanted = settings.tensorboard and settings.has("tensorboard_logs")
+        self._wanted_by_callbacks = settings.tensorboard and settings.is_earlier and bool(experiment.callbacks)
+        self._writer = EpochWriter(self.folder)
+        self._writer_of_callbacks = EpochWriter(run.logs_dir / CALLBACKS_FOLDER)
 
     @property
     def folder(self) -> Path:
@@ -47,7 +52,8 @@ class UserLogs:
         """Calls the hook, with the weights as they are validated and exported.
 
         Args:
-            epoch: Number of the epoch that ended, counted from 1; the step of summaries that name none.
+            epoch: Number of the epoch that ended, counted from 1. What the hook gets is the step of summaries that
+                name none.
             logs: Its loss and metrics.
 
         Raises:
@@ -57,24 +63,51 @@ class UserLogs:
             return
         experiment = self._experiment
         validation = experiment.validation
-        with self._default_writer(epoch):
+        # Under its earlier name the hook counts from 0, as Keras' callbacks do.
+        number = epoch - experiment.settings.has_earlier_name("tensorboard_logs")
+        with self._writer.as_default(epoch, step=number):
             experiment.settings.call(
                 "tensorboard_logs",
                 model=experiment.model,
-                epoch=epoch,
+                epoch=number,
                 logs=dict(logs),
                 train_data=Lazy(experiment.train.as_dataset),
                 validation_data=Lazy(lambda: validation.as_dataset() if validation else None),
                 run=self._run,
             )
 
+    def around_callbacks(self, epoch: int) -> contextlib.AbstractContextManager[None]:
+        """What to be in while callbacks hear of the end of an epoch, counted from 1."""
+        if not self._wanted_by_callbacks:
+            return contextlib.nullcontext()
+        return self._writer_of_callbacks.as_default(epoch, step=epoch - 1)
+
+
+class EpochWriter:
+    """Writes summaries epoch by epoch, so that a resume replaces those of epochs that are trained again.
+
+    Args:
+        folder: Is made with the first epoch.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: tf.summary.SummaryWriter | None = None
+        self._is_writing = False
+        self._last_epoch = 0
+
     @contextlib.contextmanager
-    def _default_writer(self, epoch: int) -> Any:
-        """A disk that cannot be written to costs these logs and nothing else."""
+    def as_default(self, epoch: int, step: int) -> Iterator[None]:
+        """Inside, `tf.summary` writes here. A disk that cannot be written to costs these logs and nothing else.
+
+        Args:
+            epoch: The epoch that ended, counted from 1; entered once for each.
+            step: The step of summaries that name none.
+        """
         if self._writer is None or epoch <= self._last_epoch:  # training went back to an earlier epoch
             self._open(epoch)
         self._last_epoch = epoch
-        with self._writer.as_default(step=epoch):
+        with self._writer.as_default(step=step):
             yield
         with contextlib.suppress(tf.errors.OpError):
             if self._is_writing:
@@ -85,10 +118,10 @@ class UserLogs:
         """Opens a file for what is written from an epoch on, and drops what was written of it before."""
         if self._writer is not None:
             self._writer.close()
-        drop_from(self.folder, epoch)
+        drop_from(self._folder, epoch)
         try:
-            self._writer = tf.summary.create_file_writer(str(self.folder))
+            self._writer = tf.summary.create_file_writer(str(self._folder))
             self._is_writing = True
         except (OSError, tf.errors.OpError) as error:
-            logger.warning("Summaries cannot be written to %s: %s. Training goes on without.", self.folder, error)
+            logger.warning("Summaries cannot be written to %s: %s. Training goes on without.", self._folder, error)
             self._writer, self._is_writing = tf.summary.create_noop_writer(), False

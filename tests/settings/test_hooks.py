@@ -173,3 +173,11 @@ def test_the_tables_fit_together():
             assert HOOKS_BY_ANY_NAME[hook.earlier] is hook
     assert isinstance(parameter_names(HOOKS["dataset"]), dict)
     assert not isinstance(HOOKS, types.ModuleType)
+
+
+def test_a_module_that_a_hook_misses_is_named_with_what_helps(write):
+    settings = load_settings(write("def prepare_datasets():\n    import nosuchmodule\n"))
+    with pytest.raises(
+        UserCodeError, match=r"prepare_datasets: ModuleNotFoundError: .*Install 'nosuchmodule', or put it"
+    ):
+        settings.call("prepare_datasets")

@@ -8,6 +8,8 @@ import pytest
 import experiments_manager
 from experiments_manager.cli.earlier_options import FEDERATED_OPTIONS, LEGACY_OPTIONS
 from experiments_manager.settings.hooks import EARLIER_HOOKS
+from experiments_manager.settings.legacy.attributes import NAMES as ATTRIBUTES
+from experiments_manager.settings.legacy.attributes import LegacyChecks
 from experiments_manager.settings.overrides import ADDED_BY_LAUNCHERS
 from experiments_manager.settings.schema import EARLIER_SETTINGS
 
@@ -38,6 +40,8 @@ KNOWN = {
     "options of a federation": {flag for pair in FEDERATED_OPTIONS.items() for flag in pair},
     "functions": LEGACY_FUNCTIONS,
     "keys of hparams": set(ADDED_BY_LAUNCHERS),
+    "attributes": ATTRIBUTES,
+    "methods": {name for name in vars(LegacyChecks) if not name.startswith("_")} | {"has", "summary"},
 }
 
 

@@ -124,3 +124,17 @@ def test_a_metric_can_be_watched(experiment):
     source = 'metrics = ["mae"]\nmonitor = "val_mae"\n'
     trained = experiment(source)
     assert trained.result.best["value"] == min(trained.history["val_mae"])
+
+
+def test_a_plateau_may_ask_for_more_than_early_stopping():
+    values = [1.0, 0.99995, 0.9999, 0.5, 0.49999]
+    verdicts, progress = judged(values, plateau_patience=2, plateau_min_delta=1e-3)
+    assert [verdict.improved for verdict in verdicts] == [True] * 5
+    assert [number for number, verdict in enumerate(verdicts) if verdict.lower_learning_rate] == [2]
+    assert (progress.plateau_best, progress.epochs_on_plateau) == (0.5, 1)
+
+
+def test_a_checkpoint_without_a_value_of_the_plateaus_own_goes_on_from_the_best():
+    progress = TrainingProgress.from_json({"epoch": 3, "best": {"value": 1.0, "epoch": 3, "step": 30}})
+    judge = Judge.make("val_loss", "auto", plateau_patience=1)
+    assert judge_epoch(judge, progress, {"val_loss": 1.0}).lower_learning_rate

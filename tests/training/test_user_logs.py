@@ -25,9 +25,9 @@ def in_order_of_time(files):
     return sorted(files, key=lambda file: (len(file.name), file.name))
 
 
-def events(run):
+def events(run, folder="custom"):
     found = []
-    for file in in_order_of_time((run.logs_dir / "custom").glob("events*")):
+    for file in in_order_of_time((run.logs_dir / folder).glob("events*")):
         for record in tf.data.TFRecordDataset(str(file)):
             event = tf.compat.v1.Event.FromString(record.numpy())
             found += [(value.tag, event.step, float(tf.make_ndarray(value.tensor))) for value in event.summary.value]
@@ -109,3 +109,48 @@ def test_a_folder_that_cannot_be_made_costs_the_logs_and_not_the_run(experiment,
     """
     assert experiment([HOOK, source]).result.state == "finished"
     assert "Summaries cannot be written" in caplog.text
+
+
+def test_under_its_earlier_name_the_hook_counts_epochs_from_0(experiment):
+    source = """
+        seen = []
+        def custom_tensorboard_logs(model, epoch, logs):
+            seen.append(epoch)
+            tf.summary.scalar("unnamed", 1.0)
+            tf.summary.scalar("named", 1.0, step=epoch)
+    """
+    trained = experiment(source)
+    assert trained.settings.module.seen == [0, 1]
+    assert [(tag, step) for tag, step, _ in events(trained.run)] == [
+        ("unnamed", 0),
+        ("named", 0),
+        ("unnamed", 1),
+        ("named", 1),
+    ]
+
+
+def test_under_its_earlier_name_a_resumed_run_shows_each_epoch_once(experiment, resume):
+    source = """
+        def custom_tensorboard_logs(model, epoch, logs):
+            tf.summary.scalar("named", 1.0, step=epoch)
+    """
+    trained = experiment(source)
+    resume(trained.run.path, {"epochs": 4})
+    assert [step for _, step, _ in events(trained.run)] == [0, 1, 2, 3]
+
+
+def test_callbacks_of_an_earlier_file_find_a_writer_and_a_resume_shows_each_epoch_once(experiment, resume):
+    source = """
+        def addon_callbacks(model, train_samples, val_samples):
+            def note(epoch, logs):
+                tf.summary.scalar("noted", 1.0, step=epoch)
+            return {"note": keras.callbacks.LambdaCallback(on_epoch_end=note)}
+    """
+    trained = experiment(source)
+    resume(trained.run.path, {"epochs": 4})
+    assert [(tag, step) for tag, step, _ in events(trained.run, "callbacks")] == [("noted", step) for step in range(4)]
+
+
+def test_callbacks_of_a_file_of_today_open_their_own(experiment):
+    trained = experiment("callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)]\n")
+    assert not (trained.run.logs_dir / "callbacks").exists()
