@@ -100,7 +100,7 @@ def serve(
         typer.Option(
             metavar="SECONDS",
             min=0,
-            help="Time for a body, besides a second for each 16 KiB. By default the run's `body_timeout_seconds`.",
+            help="Time for a body at less than 16 KiB a second. By default the run's `body_timeout_seconds`.",
         ),
     ] = None,
     idle_timeout_seconds: Annotated[

@@ -39,7 +39,7 @@ class BodyTimeoutError(RefusedBodyError):
     """A body did not come in time."""
 
     def __init__(self, seconds: float) -> None:
-        text = f"The body did not come in time. Expected it within {seconds:g} s, and a little more where it is large."
+        text = f"The body did not come in time. Expected it within {seconds:g} s, or 16 KiB a second where it is large."
         super().__init__(Code.DEADLINE_EXCEEDED, 408, text)
 
 

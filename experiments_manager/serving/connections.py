@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.http import HttpVersion10, RawRequestMessage
 
 from experiments_manager.serving.bodies import BodyTimeoutError
-from experiments_manager.serving.crowd import LEAST_RATE, PERIOD, ConnectionLimits, Crowd
+from experiments_manager.serving.crowd import PERIOD, ConnectionLimits, Crowd, Pace
 from experiments_manager.serving.errors import invalid_argument
 from experiments_manager.serving.json_responses import write_error
 
@@ -43,6 +43,7 @@ class Connection(web.RequestHandler):
     __slots__ = (
         "_answering",
         "_began",
+        "_coming",
         "_ended",
         "_failed",
         "_head_bytes",
@@ -78,8 +79,8 @@ class Connection(web.RequestHandler):
         self._request: web.BaseRequest | None = None
         """The one that is being answered, or was the last."""
         self._answering = False
-        self._sending = (0.0, 0)
-        """Since when so many bytes of answers wait for the client to take them."""
+        self._coming = Pace(self._since)
+        self._sending: Pace | None = None
         self._ended = False
         """Whether the client will send no more."""
         self._failed = False
@@ -147,6 +148,7 @@ class Connection(web.RequestHandler):
         """Notes that a request is being answered, whose body may still be on its way."""
         self._request, self._answering, self._began, self._head_bytes = request, True, True, 0
         self._since = self._crowd.clock()
+        self._coming = Pace(self._since)
         self._crowd.busy(self)
 
     async def finish_response(
@@ -199,47 +201,38 @@ class Connection(web.RequestHandler):
     def check(self, now: float) -> None:
         """Looks whether its time is up."""
         limits = self._limits
-        if self._line.get_write_buffer_size():
-            if limits.body_seconds and self._stalls(now, limits.body_seconds):
-                self._line.abort()
+        if left := self._line.get_write_buffer_size():
+            self._check_sending(now, left)
             return
-        self._sending = (0.0, 0)
+        self._sending = None
         if self._ended:
             if self._answering or self._messages:
                 self._look_whether_anybody_listens(now)
             else:
                 self.hang_up()
         elif self._answering:
-            payload = self._request.content
-            if (
-                limits.body_seconds
-                and not payload.is_eof()
-                and self._late(now, limits.body_seconds, payload.total_bytes)
-            ):
-                payload.set_exception(BodyTimeoutError(limits.body_seconds))
+            body, patience = self._request.content, limits.body_seconds
+            if patience and not body.is_eof() and self._coming.is_too_slow(now, body.total_bytes, patience):
+                body.set_exception(BodyTimeoutError(patience))
         elif not self._messages:
             self._check_waiting(now, limits)
 
+    def _check_sending(self, now: float, left: int) -> None:
+        """Ends the connection where the client takes its answers too slowly."""
+        if self._sending is None:
+            self._sending = Pace(now)
+        patience = self._limits.body_seconds
+        if patience and self._sending.is_too_slow(now, -left, patience):
+            self._line.abort()
+
     def _check_waiting(self, now: float, limits: ConnectionLimits) -> None:
         patience = limits.idle_seconds if self._began and not self._head_bytes else limits.header_seconds
-        if not patience or not self._late(now, patience):
+        if not patience or now <= self._since + patience:
             return
         if self._head_bytes:
             self.refuse(408, f"The headers did not come in time. Expected them within {patience:g} s.")
         else:
             self.hang_up()
-
-    def _late(self, now: float, seconds: float, count: int = 0) -> bool:
-        return now > self._since + seconds + count / LEAST_RATE
-
-    def _stalls(self, now: float, seconds: float) -> bool:
-        """Whether the client takes its answer too slowly."""
-        left = self._line.get_write_buffer_size()
-        since, before = self._sending
-        if left > before:
-            self._sending = (now, left)
-            return False
-        return now > since + seconds + (before - left) / LEAST_RATE
 
     def _look_whether_anybody_listens(self, now: float) -> None:
         """Finds out whether a client that sends no more is still there to hear the answer.

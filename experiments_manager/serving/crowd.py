@@ -7,7 +7,7 @@ import dataclasses
 from typing import Protocol
 
 LEAST_RATE = 1 << 14
-"""Bytes a second at which a body must come, or leave, once its time is up."""
+"""Bytes a second at which a body that takes longer than its time must come, or leave."""
 PERIOD = 1.0
 """Seconds from one look at all connections to the next."""
 
@@ -18,7 +18,8 @@ class ConnectionLimits:
 
     Attributes:
         header_seconds: From the beginning of one, or of a further request, to the end of the headers; 0 for any.
-        body_seconds: For a body to come, or an answer to leave, beyond what it takes at `LEAST_RATE`; 0 for any.
+        body_seconds: For a body to come, or an answer to leave; 0 for any. One that takes longer must keep to
+            `LEAST_RATE` over each such time.
         idle_seconds: Between two requests; 0 for any.
         most: Connections at once. Beyond, the one that has waited longest for a request is closed.
     """
@@ -27,6 +28,35 @@ class ConnectionLimits:
     body_seconds: float = 30.0
     idle_seconds: float = 60.0
     most: int = 10_000
+
+
+class Pace:
+    """Whether bytes come, or leave, quickly enough.
+
+    Args:
+        now: When they begin.
+    """
+
+    __slots__ = ("_count", "_since")
+
+    def __init__(self, now: float) -> None:
+        self._since, self._count = now, 0
+
+    def is_too_slow(self, now: float, count: int, seconds: float) -> bool:
+        """Looks at them.
+
+        Args:
+            now: The time.
+            count: Bytes so far; fewer than the last time where others have begun.
+            seconds: Over which they must keep to the least rate.
+        """
+        if count < self._count:
+            self._since, self._count = now, count
+        if now <= self._since + seconds:
+            return False
+        slow = count - self._count < LEAST_RATE * seconds
+        self._since, self._count = now, count
+        return slow
 
 
 class Member(Protocol):

@@ -70,7 +70,7 @@ FLAGS: dict[str, Flag] = {
     "max_connections": Flag(10_000, "Connections by REST, and as many by gRPC. Ours alone."),
     "header_timeout_seconds": Flag(10.0, "Longest time for the headers of a request to come; 0 for any. Ours alone."),
     "body_timeout_seconds": Flag(
-        30.0, "Longest time for a body to come, or to leave, and a second for each 16 KiB; 0 for any. Ours alone."
+        30.0, "Longest time for a body to come, or to leave, at less than 16 KiB a second; 0 for any. Ours alone."
     ),
     "idle_timeout_seconds": Flag(60.0, "Longest time between two requests of a connection; 0 for any. Ours alone."),
     "allow_version_labels_for_unavailable_models": Flag(

@@ -5,30 +5,65 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
+import os
 import sys
-from collections.abc import Callable
+from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-TIDY_BYTES = 64 * 2**20
-"""Bytes of requests and answers after which memory is tidied."""
-TIDY_SECONDS = 2.0
-"""Seconds between two looks whether it should be."""
+LOOK_SECONDS = 2.0
+"""Seconds between two looks whether memory should be tidied."""
+_ENOUGH_BYTES = 32 * 2**20
+"""Bytes above the least that was ever seen after tidying, from which it is worth another attempt."""
+_LONGEST_SECONDS = 60.0
 _MOST_FILES = 1 << 20
 
 
-def tidy() -> Callable[[], object]:
-    """Frees what requests left behind.
+class Housekeeper:
+    """Gives memory that requests left behind back to the system. Belongs to the event loop.
 
-    The collector's thresholds are high, so that it seldom holds requests up. A call of it empties the free lists too,
-    whose few objects keep whole arenas in memory.
-
-    Returns:
-        What to call in a thread: it gives pages that are free in the middle of the heap back to the system. glibc keeps
-        them otherwise, for each thread that ever used them.
+    The collector's thresholds are high, so that it seldom holds requests up, and glibc keeps pages that are free in the
+    middle of the heap, for each thread that ever used them. Where the process has grown, both are asked to let go;
+    after attempts that brought nothing, ever less often.
     """
-    gc.collect()
-    return _trim
+
+    def __init__(self) -> None:
+        self._floor = resident_bytes()
+        self._wait, self._next = LOOK_SECONDS, 0.0
+
+    def is_due(self, now: float, freed: int) -> bool:
+        """Whether it is time to tidy.
+
+        Args:
+            now: Seconds, of a clock that never goes back.
+            freed: Bytes of requests that were let go of since the last time.
+        """
+        if resident_bytes() <= self._floor + _ENOUGH_BYTES:
+            return False
+        return now >= self._next or freed >= _ENOUGH_BYTES
+
+    def collect(self) -> None:
+        """Frees cycles, and empties the free lists, whose few objects keep whole arenas in memory; on the loop."""
+        gc.collect()
+
+    def trim(self, now: float) -> None:
+        """Gives free pages back; takes some milliseconds, in a thread."""
+        before = resident_bytes()
+        _trim()
+        after = resident_bytes()
+        self._floor = min(self._floor, after)
+        idle = before - after < _ENOUGH_BYTES // 4
+        self._wait = min(2 * self._wait, _LONGEST_SECONDS) if idle else LOOK_SECONDS
+        self._next = now + self._wait
+
+
+def resident_bytes() -> int:
+    """Gives how much memory this process takes; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _trim() -> None:

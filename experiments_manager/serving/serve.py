@@ -64,7 +64,7 @@ class ServeOptions:
         max_connections: Connections by REST, and as many by gRPC; by default the run's setting, else 10,000.
         header_timeout_seconds: Longest time for the headers of a request to come, 0 for any; by default the run's
             setting, else 10.
-        body_timeout_seconds: Longest time for a body to come or to leave, and a second for each 16 KiB; by default the
+        body_timeout_seconds: Longest time for a body to come or to leave at less than 16 KiB a second; by default the
             run's setting, else 30.
         idle_timeout_seconds: Longest time between two requests of a connection; by default the run's setting, else 60.
         prefer_tflite_model: Whether `model.tflite` is served where a version has one beside its SavedModel.

@@ -166,11 +166,13 @@ class Server:
 
     async def _tidy_memory(self) -> None:
         """Frees again and again what large requests left behind."""
+        housekeeper = memory.Housekeeper()
         while True:
-            await asyncio.sleep(memory.TIDY_SECONDS)
-            if self.budget.freed >= memory.TIDY_BYTES:
+            await asyncio.sleep(memory.LOOK_SECONDS)
+            if housekeeper.is_due(self._loop.time(), self.budget.freed):
                 self.budget.freed = 0
-                await self._loop.run_in_executor(None, memory.tidy())
+                housekeeper.collect()
+                await self._loop.run_in_executor(None, housekeeper.trim, self._loop.time())
 
     async def _assign_labels(self) -> None:
         if any(config.labels for config in self._options.models):

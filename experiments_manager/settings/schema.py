@@ -160,7 +160,7 @@ class Values(pydantic.BaseModel):
     max_bytes_in_flight: MessageSize = setting(2147483647, "Serving", "Bytes of requests that the model server reads or answers at once; it turns further ones away.")
     max_connections: PositiveCount = setting(10000, "Serving", "Connections to the model server by REST at once, and as many by gRPC.")
     header_timeout_seconds: NotNegative = setting(10.0, "Serving", "Seconds in which the headers of a request must come. 0: any time.")
-    body_timeout_seconds: NotNegative = setting(30.0, "Serving", "Seconds in which a body must come or leave, and one more for each 16 KiB. 0: any time.")
+    body_timeout_seconds: NotNegative = setting(30.0, "Serving", "Seconds for which a body may come, or leave, at less than 16 KiB a second. 0: any time.")
     idle_timeout_seconds: NotNegative = setting(60.0, "Serving", "Seconds from one request of a connection to the next. 0: any time.")
     client_async: Flag = setting(False, "Serving", "Send requests without waiting for the answer to the one before.")
     serve_on_gpu: Flag = setting(False, "Serving", "Let the model server use a GPU.")

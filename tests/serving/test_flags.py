@@ -108,6 +108,15 @@ def test_flags_without_meaning_are_accepted_and_said_so_in_the_log(caplog):
         (["--model_base_path=x", "--port=0"], "would listen nowhere"),
         (["--model_base_path=x", "--port=70000"], "from 0 to 65535"),
         (["--model_base_path=x", "--model_name="], "--model_name is empty"),
+        (["--model_base_path=x\0y"], "the base path of default has a NUL character"),
+        (["--model_base_path=~nobody-of-this-name/x"], "--model_base_path: Could not determine home directory"),
+        (["--model_base_path=x", "--max_connections=0"], "--max_connections: Expected a number of 1 or more, got 0"),
+        (["--model_base_path=x", "--max_bytes_in_flight=-1"], "--max_bytes_in_flight: Expected a number of 1 or more"),
+        (
+            ["--model_base_path=x", "--idle_timeout_seconds=-1"],
+            "--idle_timeout_seconds: Expected seconds, or 0",
+        ),
+        (["--model_base_path=x", "--body_timeout_seconds=nan"], "--body_timeout_seconds: Expected seconds"),
         (["--model_base_path=x", "--batching_parameters_file=b"], "without setting --enable_batching"),
         (["--model_base_path=x", "--enable_batching", "--batching_parameters_file=none"], "Cannot read none"),
         (["--model_config_file=none"], "Cannot read none: No such file or directory. Expected a ModelServerConfig"),
@@ -188,6 +197,19 @@ def test_a_configuration_of_several_models_is_read(tmp_path):
     assert [model.name for model in options.read_configs()] == ["a", "b"]
     file.write_text("model_config_list { }")
     assert options.read_configs() == []
+
+
+def test_a_configuration_with_a_path_that_is_none_ends_the_start_and_not_a_server_that_runs(tmp_path):
+    from experiments_manager.serving.configuration import server_options
+
+    config = tmp_path / "models.config"
+    config.write_text('model_config_list { config { name: "good" base_path: "/good" } }')
+    options = server_options(flags.parse([f"--model_config_file={config}"]))
+    models = [r'config { name: "bad" base_path: "/no\000where" }', 'config { name: "good" base_path: "/good" }']
+    config.write_text(f"model_config_list {{ {' '.join(models)} }}")
+    assert [model.name for model in options.read_configs()] == ["bad", "good"]
+    with pytest.raises(ServerStartError, match="the base path of bad has a NUL character"):
+        server_options(flags.parse([f"--model_config_file={config}"]))
 
 
 def test_a_configuration_file_that_is_empty_for_a_moment_changes_nothing(tmp_path):

@@ -12,6 +12,7 @@ from experiments_manager.serving.errors import ServerStartError
 from experiments_manager.serving.predict_call import PredictCall
 
 X = np.array([[1, 2, 3]], np.float32)
+_TOLD = ("max_in_flight", "max_bytes_in_flight", "tensor_content")
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 
@@ -32,7 +33,7 @@ def talk(base_path, run_async):
 
     def talk(steps, *, address=None, **options):
         async def go():
-            told = {name: options.pop(name) for name in ("max_in_flight", "tensor_content") if name in options}
+            told = {name: options.pop(name) for name in _TOLD if name in options}
             server = Server(
                 ServerOptions(
                     [ModelConfig("linear", base_path)],
@@ -286,3 +287,47 @@ def test_a_client_that_gives_up_leaves_nothing_behind(talk):
     in_flight, users, outputs = talk(steps)
     assert (in_flight, users) == (0, 0)
     assert "y" in outputs
+
+
+def test_requests_that_are_too_much_together_are_refused_and_little_ones_are_not(talk):
+    large = predict_bytes(np.zeros((20_000, 3), np.float32))
+
+    async def steps(server, channel):
+        ask = channel.unary_unary(PREDICT)
+        server.budget.take(150_000)
+        refused = await refusal(ask(large))
+        outputs = outputs_of(await ask(predict_bytes()))
+        server.budget.give_back(150_000)
+        looked_at, _ = await refusal(ask(large))
+        assert looked_at is grpc.StatusCode.INVALID_ARGUMENT  # it is larger than a batch
+        return refused, outputs, server.budget.held
+
+    (code, details), outputs, held = talk(steps, max_bytes_in_flight=300_000)
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "this server takes 300000 at once" in details
+    assert "y" in outputs
+    assert held == 0
+
+
+def test_a_connection_that_says_nothing_ends(talk):
+    async def steps(server, channel):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.grpc.port)
+        await reader.read()  # to its end
+        writer.close()
+        return outputs_of(await channel.unary_unary(PREDICT)(predict_bytes()))
+
+    assert "y" in talk(steps, handshake_seconds=0.2)
+
+
+def test_arguments_for_grpcs_core_follow_from_the_limits_and_the_users_count_for_more():
+    from experiments_manager.serving.grpc_server import GrpcOptions, _channel_arguments
+
+    limits = {"max_message_bytes": 9, "handshake_seconds": 2.0, "idle_seconds": 0.5, "max_connections": 7}
+    found = _channel_arguments(GrpcOptions(**limits, channel_arguments=(("grpc.max_connection_idle_ms", 4),)))
+    assert found["grpc.max_receive_message_length"] == found["grpc.max_send_message_length"] == 9
+    assert found["grpc.server_handshake_timeout_ms"] == found["grpc.http2.settings_timeout"] == 2000
+    assert found["grpc.max_connection_idle_ms"] == 4
+    assert found["grpc.keepalive_time_ms"] == 500
+    assert found["grpc.max_allowed_incoming_connections"] == 7
+    unlimited = _channel_arguments(GrpcOptions(handshake_seconds=0, idle_seconds=0))
+    assert not any("timeout" in name or "idle" in name for name in unlimited)
