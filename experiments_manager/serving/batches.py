@@ -205,20 +205,6 @@ def _bytes(array: np.ndarray) -> int:
     return array.nbytes + (sum(map(len, array.ravel().tolist())) if array.dtype == object else 0)
 
 
-def count_samples(inputs: Arrays) -> int:
-    """Counts the samples of a request.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT where inputs have no first dimension, or different ones.
-    """
-    counts = {array.shape[0] if array.ndim else None for array in inputs.values()}
-    if None in counts:
-        raise invalid_argument("Batching Run() input tensors must have at least one dimension.")
-    if len(counts) > 1:
-        raise invalid_argument("Batching Run() input tensors must have equal 0th-dimension size.")
-    return counts.pop()
-
-
 def run_batch(batch: Batch, options: BatchingOptions | None) -> None:
     """Runs a batch and notes each request's outputs or error; never raises."""
     batch.started = time.perf_counter()

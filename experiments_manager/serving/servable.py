@@ -247,7 +247,7 @@ def _import_graph(saved_model: saved_model_pb2.SavedModel, path: Path) -> _Graph
     graph.finalize()
     meta_graph.graph_def.Clear()  # it lives on in the graph
     signatures = {
-        name: _signature(name, definition)
+        name: _signature(name, definition, graph)
         for name, definition in sorted(meta_graph.signature_def.items())
         if name not in (INIT_SIGNATURE, TRAIN_SIGNATURE)
     }
@@ -259,18 +259,26 @@ def _import_graph(saved_model: saved_model_pb2.SavedModel, path: Path) -> _Graph
     return _Graph(graph, meta_graph, signatures, definitions)
 
 
-def _signature(name: str, definition: meta_graph_pb2.SignatureDef) -> Signature:
+def _signature(name: str, definition: meta_graph_pb2.SignatureDef, graph: tf.Graph) -> Signature:
     return Signature(
         name=name,
         method_name=definition.method_name,
-        inputs={key: _spec(info) for key, info in sorted(definition.inputs.items())},
+        inputs={key: _spec(info, _dtype_in(graph, info)) for key, info in sorted(definition.inputs.items())},
         outputs={key: _spec(info) for key, info in sorted(definition.outputs.items())},
         defaults={key: tf.make_ndarray(value) for key, value in definition.defaults.items()},
     )
 
 
-def _spec(info: meta_graph_pb2.TensorInfo) -> TensorSpec:
-    dtype = tf.dtypes.as_dtype(info.dtype)
+def _dtype_in(graph: tf.Graph, info: meta_graph_pb2.TensorInfo) -> tf.DType | None:
+    """The type of the tensor that is fed: signatures that were converted from older formats may name another one."""
+    try:
+        return graph.get_tensor_by_name(info.name).dtype.base_dtype
+    except (KeyError, ValueError):  # a signature of several tensors, or of one that there is not
+        return None
+
+
+def _spec(info: meta_graph_pb2.TensorInfo, fed: tf.DType | None = None) -> TensorSpec:
+    dtype = fed or tf.dtypes.as_dtype(info.dtype)
     shape = None
     if not info.tensor_shape.unknown_rank:
         shape = tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
@@ -279,7 +287,7 @@ def _spec(info: meta_graph_pb2.TensorInfo) -> TensorSpec:
     except (TypeError, KeyError):
         numpy_dtype = np.dtype(object)
     text = {"float32": "float", "float64": "double", "float16": "half"}.get(dtype.name, dtype.name)
-    return TensorSpec(info.name, text, numpy_dtype, shape, info.dtype)
+    return TensorSpec(info.name, text, numpy_dtype, shape, dtype.as_datatype_enum)
 
 
 def _restore(session: tf.compat.v1.Session, meta_graph: meta_graph_pb2.MetaGraphDef, path: Path) -> None:
