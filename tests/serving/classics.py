@@ -89,7 +89,9 @@ def save_counter(path):
             "reset_counter": v1.assign(counter, 0.0),
         }
         signatures = {
-            name: _signature({"delta": info(delta)} if name.endswith("_by") else {}, {"output": info(output)}, "predict")
+            name: _signature(
+                {"delta": info(delta)} if name.endswith("_by") else {}, {"output": info(output)}, "predict"
+            )
             for name, output in outputs.items()
         }
         _write(session, path, signatures)
@@ -113,9 +115,7 @@ def save_shares(path):
 
     module = tf.Module()
     spec = [tf.TensorSpec(None, tf.float32, name="x")]
-    module.share = tf.function(
-        lambda x: {"share": x / tf.reduce_sum(x, axis=-1, keepdims=True)}, input_signature=spec
-    )
+    module.share = tf.function(lambda x: {"share": x / tf.reduce_sum(x, axis=-1, keepdims=True)}, input_signature=spec)
     tf.saved_model.save(module, str(path), signatures=module.share)
     return path
 

@@ -54,7 +54,9 @@ def saved_models(tmp_path_factory, tensorflow):
 def classics(tmp_path_factory, tensorflow):
     """Folders of the SavedModels of `classics.py`, by name."""
     folder = tmp_path_factory.mktemp("classic_models")
-    makers_by_name = {name.removeprefix("save_"): make for name, make in vars(classic_makers).items() if name.startswith("save_")}
+    makers_by_name = {
+        name.removeprefix("save_"): make for name, make in vars(classic_makers).items() if name.startswith("save_")
+    }
     return {name: make(folder / name) for name, make in makers_by_name.items()}
 
 
