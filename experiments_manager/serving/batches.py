@@ -277,6 +277,17 @@ def _pad(array: np.ndarray, shape: np.ndarray) -> np.ndarray:
     return padded
 
 
+def answer(task: Task, result: Outputs | BaseException) -> None:
+    """Hands a request its outputs, or its error."""
+    if isinstance(result, BaseException):
+        task.future.set_exception(result)
+        return
+    try:
+        task.future.set_result(task.reply(result) if task.reply else result)
+    except BaseException as error:  # of whatever kind: the others of the batch must have their answers
+        task.future.set_exception(as_serving_error(error))
+
+
 def as_serving_error(error: BaseException) -> ServingError:
     """Gives what a client is told of an error; one that is not meant for clients is logged, and becomes INTERNAL."""
     if isinstance(error, ServingError):

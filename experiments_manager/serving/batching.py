@@ -27,6 +27,7 @@ from experiments_manager.serving.batches import (
     Outputs,
     Queue,
     Task,
+    answer,
     as_serving_error,
     follow,
     run_batch,
@@ -300,7 +301,7 @@ class Scheduler:
         found.running -= 1
         for task, result in zip(batch.tasks, batch.results, strict=True):
             if not task.future.done():
-                _answer(task, result)
+                answer(task, result)
         self._note(batch)
         if found.waiting:
             self._ready[found] = None
@@ -342,14 +343,4 @@ class Scheduler:
         except Exception as error:
             result = as_serving_error(error)
         if not task.future.done():
-            _answer(task, result)
-
-
-def _answer(task: Task, result: Outputs | BaseException) -> None:
-    if isinstance(result, BaseException):
-        task.future.set_exception(result)
-        return
-    try:
-        task.future.set_result(task.reply(result) if task.reply else result)
-    except BaseException as error:  # of whatever kind: the others of the batch must have their answers
-        task.future.set_exception(as_serving_error(error))
+            answer(task, result)

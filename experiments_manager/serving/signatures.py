@@ -62,6 +62,7 @@ class Signature:
         inputs: Inputs by name.
         outputs: Outputs by name.
         defaults: Values of inputs that a request may leave out.
+        fixed_ranks: Whether inputs must have as many dimensions as it says, lest the engine end the process.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Signature:
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
     defaults: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    fixed_ranks: bool = False
 
     @functools.cached_property
     def batchable(self) -> bool:
@@ -80,6 +82,10 @@ class Signature:
         inputs, outputs = [*self.inputs.values()], [*self.outputs.values()]
         known = any(all(spec.shape is not None for spec in side) for side in (inputs, outputs))
         return bool(inputs) and known and all(spec.any_batch for spec in inputs + outputs)
+
+    def fits(self, inputs: Arrays) -> bool:
+        """Whether checked inputs have the shapes that the signature says."""
+        return all(spec.accepts(inputs[name].shape) for name, spec in self.inputs.items())
 
     def count_samples(self, inputs: Arrays) -> int | None:
         """Counts the samples of a request, provided that they may be put together with those of others.
@@ -159,7 +165,7 @@ class Signature:
             Exactly the inputs of the signature.
 
         Raises:
-            ServingError: INVALID_ARGUMENT for a wrong name or type.
+            ServingError: INVALID_ARGUMENT for a wrong name or type, or for a rank that would end the process.
         """
         self.check_names(given)
         for name, array in given.items():
@@ -168,6 +174,11 @@ class Signature:
                 raise invalid_argument(
                     f"Expects arg[{list(self.inputs).index(name)}] to be {spec.dtype} but "
                     f"{kind_of_dtype(array.dtype).text} is provided: input {name} ({spec.name})"
+                )
+            if self.fixed_ranks and spec.shape is not None and array.ndim != len(spec.shape):
+                raise invalid_argument(
+                    f"Shape of input {name} ({spec.name}) does not fit the signature: "
+                    f"expected {shape_text(spec.shape)}, got {shape_text(array.shape)}"
                 )
         if len(given) == len(self.inputs):
             return given
