@@ -64,7 +64,7 @@ def _definitions(file: Path) -> Iterator[tuple[str, Any]]:
         return
     found = flexbuffers.GetRoot(packed).AsMap
     for key, value in zip(found.Keys, found.Values, strict=True):
-        content = value.AsBlob.Bytes if value.IsBlob else value.AsStringBytes
+        content = value.AsBlob if value.IsBlob else value.AsStringBytes
         yield key.AsKey, messages.SignatureDef.FromString(content)
 
 
