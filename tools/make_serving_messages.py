@@ -4,9 +4,9 @@
     python tools/make_serving_messages.py --check    # only says whether the file is what would be written
 
 It is taken from the installed packages `tensorflow-serving-api`, `tensorflow` and `grpcio-health-checking`; run it
-again when one of them brings new messages. The configuration of batching is not in the package
-`tensorflow-serving-api`, so its few fields are declared here, as in TensorFlow Serving's
-`session_bundle_config.proto`.
+again when one of them brings new messages. The configuration of batching and the profiler's service are in none of
+them, so the few fields that count here are declared below, as in TensorFlow Serving's `session_bundle_config.proto`,
+and in TensorFlow's `profiler_service.proto` and `xplane.proto`.
 """
 
 from __future__ import annotations
@@ -31,19 +31,50 @@ ROOTS = {
 }
 """The files whose messages are wanted, with all that they refer to: module that registers it, its name."""
 
-BATCHING_FIELDS = [
-    ("max_batch_size", "google.protobuf.Int64Value"),
-    ("batch_timeout_micros", "google.protobuf.Int64Value"),
-    ("max_enqueued_batches", "google.protobuf.Int64Value"),
-    ("num_batch_threads", "google.protobuf.Int64Value"),
-    ("thread_pool_name", "google.protobuf.StringValue"),
-    ("allowed_batch_sizes", "repeated int64"),
-    ("pad_variable_length_inputs", "bool"),
-    ("enable_large_batch_splitting", "google.protobuf.BoolValue"),
-    ("max_execution_batch_size", "google.protobuf.Int64Value"),
-]
-"""Fields of `BatchingParameters`, numbered from 1 in this order: name, type. It is read from text, where only names
-count."""
+BATCHING = {
+    "BatchingParameters": [
+        (1, "max_batch_size", ".google.protobuf.Int64Value"),
+        (2, "batch_timeout_micros", ".google.protobuf.Int64Value"),
+        (3, "max_enqueued_batches", ".google.protobuf.Int64Value"),
+        (4, "num_batch_threads", ".google.protobuf.Int64Value"),
+        (5, "thread_pool_name", ".google.protobuf.StringValue"),
+        (6, "allowed_batch_sizes", "repeated int64"),
+        (7, "pad_variable_length_inputs", "bool"),
+        (8, "enable_large_batch_splitting", ".google.protobuf.BoolValue"),
+        (9, "max_execution_batch_size", ".google.protobuf.Int64Value"),
+    ]
+}
+"""Fields of messages: number, name, type. These parameters are read from text, where only names count."""
+
+PROFILER = {
+    "ProfileOptions": [
+        (2, "host_tracer_level", "uint32"),
+        (3, "device_tracer_level", "uint32"),
+        (5, "version", "uint32"),
+        (8, "start_timestamp_ns", "uint64"),
+        (9, "duration_ms", "uint64"),
+    ],
+    "ProfileRequest": [
+        (1, "duration_ms", "uint64"),
+        (4, "opts", ".tensorflow.ProfileOptions"),
+        (6, "session_id", "string"),
+        (9, "emit_xspace", "bool"),
+    ],
+    "ProfileToolData": [(1, "name", "string"), (2, "data", "bytes")],
+    "ProfileResponse": [
+        (6, "tool_data", "repeated .tensorflow.ProfileToolData"),
+        (7, "empty_trace", "bool"),
+        (8, "xspace", "bytes"),
+    ],
+    "TerminateRequest": [(1, "session_id", "string")],
+    "TerminateResponse": [],
+    "MonitorRequest": [(1, "duration_ms", "uint64")],
+    "MonitorResponse": [(1, "data", "string")],
+    "XSpace": [(1, "planes", "repeated .tensorflow.XPlane")],
+    "XPlane": [(3, "lines", "repeated .tensorflow.XLine")],
+    "XLine": [(4, "events", "repeated bytes")],
+}
+"""The same of the profiler's service. A trace and its events are bytes, which nobody here looks into."""
 
 
 def collect() -> descriptor_pb2.FileDescriptorSet:
@@ -55,7 +86,10 @@ def collect() -> descriptor_pb2.FileDescriptorSet:
     for name in ROOTS.values():
         _add_with_imports(pool.FindFileByName(name), files)
     found = descriptor_pb2.FileDescriptorSet(file=files.values())
-    found.file.append(_batching_parameters())
+    folder = "tensorflow_serving/servables/tensorflow"
+    wrappers = "google/protobuf/wrappers.proto"
+    found.file.append(_declared(f"{folder}/session_bundle_config.proto", "tensorflow.serving", BATCHING, wrappers))
+    found.file.append(_declared("tsl/profiler/protobuf/profiler_service.proto", "tensorflow", PROFILER))
     return found
 
 
@@ -69,23 +103,21 @@ def _add_with_imports(file: FileDescriptor, files: dict[str, descriptor_pb2.File
     files[file.name] = description
 
 
-def _batching_parameters() -> descriptor_pb2.FileDescriptorProto:
+def _declared(
+    name: str, package: str, messages: dict[str, list[tuple[int, str, str]]], *dependencies: str
+) -> descriptor_pb2.FileDescriptorProto:
     field_type = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(
-        name="tensorflow_serving/servables/tensorflow/session_bundle_config.proto",
-        package="tensorflow.serving",
-        syntax="proto3",
-        dependency=["google/protobuf/wrappers.proto"],
-    )
-    message = file.message_type.add(name="BatchingParameters")
-    for number, (name, kind) in enumerate(BATCHING_FIELDS, start=1):
-        field = message.field.add(name=name, number=number, label=field_type.LABEL_OPTIONAL)
-        if kind == "repeated int64":
-            field.label, field.type = field_type.LABEL_REPEATED, field_type.TYPE_INT64
-        elif kind == "bool":
-            field.type = field_type.TYPE_BOOL
-        else:
-            field.type, field.type_name = field_type.TYPE_MESSAGE, f".{kind}"
+    file = descriptor_pb2.FileDescriptorProto(name=name, package=package, syntax="proto3", dependency=dependencies)
+    for message, fields in messages.items():
+        declared = file.message_type.add(name=message)
+        for number, field_name, kind in fields:
+            label = field_type.LABEL_REPEATED if kind.startswith("repeated ") else field_type.LABEL_OPTIONAL
+            field = declared.field.add(name=field_name, number=number, label=label)
+            kind = kind.removeprefix("repeated ")
+            if kind.startswith("."):
+                field.type, field.type_name = field_type.TYPE_MESSAGE, kind
+            else:
+                field.type = getattr(field_type, f"TYPE_{kind.upper()}")
     return file
 
 

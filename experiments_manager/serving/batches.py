@@ -205,20 +205,6 @@ def _bytes(array: np.ndarray) -> int:
     return array.nbytes + (sum(map(len, array.ravel().tolist())) if array.dtype == object else 0)
 
 
-def count_samples(inputs: Arrays) -> int:
-    """Counts the samples of a request.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT where inputs have no first dimension, or different ones.
-    """
-    counts = {array.shape[0] if array.ndim else None for array in inputs.values()}
-    if None in counts:
-        raise invalid_argument("Batching Run() input tensors must have at least one dimension.")
-    if len(counts) > 1:
-        raise invalid_argument("Batching Run() input tensors must have equal 0th-dimension size.")
-    return counts.pop()
-
-
 def run_batch(batch: Batch, options: BatchingOptions | None) -> None:
     """Runs a batch and notes each request's outputs or error; never raises."""
     batch.started = time.perf_counter()
@@ -289,6 +275,17 @@ def _pad(array: np.ndarray, shape: np.ndarray) -> np.ndarray:
     padded.fill(array.flat[0] if array.size else nothing)
     padded[tuple(map(slice, array.shape))] = array
     return padded
+
+
+def answer(task: Task, result: Outputs | BaseException) -> None:
+    """Hands a request its outputs, or its error."""
+    if isinstance(result, BaseException):
+        task.future.set_exception(result)
+        return
+    try:
+        task.future.set_result(task.reply(result) if task.reply else result)
+    except BaseException as error:  # of whatever kind: the others of the batch must have their answers
+        task.future.set_exception(as_serving_error(error))
 
 
 def as_serving_error(error: BaseException) -> ServingError:

@@ -27,8 +27,8 @@ from experiments_manager.serving.batches import (
     Outputs,
     Queue,
     Task,
+    answer,
     as_serving_error,
-    count_samples,
     follow,
     run_batch,
 )
@@ -106,8 +106,8 @@ class Scheduler:
             alone: Whether the server has no other request at this moment.
 
         Raises:
-            ServingError: INVALID_ARGUMENT for inputs that do not count the same samples or are too many;
-                RESOURCE_EXHAUSTED where too many requests wait; else what `call`, the model or `reply` answered.
+            ServingError: INVALID_ARGUMENT for too many samples; RESOURCE_EXHAUSTED where too many requests wait; else
+                what `call`, the model or `reply` answered.
         """
         future = self._loop.create_future()
         if not alone:
@@ -156,17 +156,18 @@ class Scheduler:
     def _task(
         self, call: Call, reply: Callable[[Outputs], Any] | None, future: asyncio.Future[Any], arrived: float
     ) -> tuple[Queue, Task]:
-        found = self._queue(call)
-        samples = count_samples(call.inputs) if found.merges else 1
-        return found, Task(call.inputs, samples, future, arrived, reply)
+        samples = call.signature.count_samples(call.inputs) if self._options else None
+        found = self._queue(call, merges=samples is not None)
+        return found, Task(call.inputs, samples if found.merges else 1, future, arrived, reply)
 
     # Queues
 
-    def _queue(self, call: Call) -> Queue:
-        key: Any = (call.signature.name, call.outputs)
-        merges = self._options is not None and call.signature.batchable
-        if merges and not self._options.pad_variable_length_inputs:
-            key = (*key, *[call.inputs[name].shape[1:] for name in call.signature.inputs])
+    def _queue(self, call: Call, *, merges: bool) -> Queue:
+        """Finds the queue of those that a request may share a batch with, or of those that run alone."""
+        key: Any = (call.signature.name, call.outputs, merges)
+        if merges:
+            shapes = [call.inputs[name].shape[1:] for name in call.signature.inputs]
+            key = (*key, *(map(len, shapes) if self._options.pad_variable_length_inputs else shapes))
         queues = self._queues.get(call.model)
         if queues is None:
             queues = self._queues[call.model] = {}
@@ -192,11 +193,14 @@ class Scheduler:
         return found.merges and task.samples > self._options.max_batch_size
 
     def _refuse_if_full(self, found: Queue, samples: int) -> None:
-        """Raises RESOURCE_EXHAUSTED where as many batches wait as may wait."""
+        """Raises RESOURCE_EXHAUSTED where as many batches wait as may wait.
+
+        A request that runs alone counts as one sample: it leaves no emptier batch behind for others.
+        """
         if self._options is None:
             return
         batches = self._options.max_enqueued_batches + self._limit - found.running  # some leave at once
-        if found.samples + samples > batches * (self._options.max_batch_size if found.merges else 1):
+        if found.samples + samples > batches * self._options.max_batch_size:
             raise ServingError(
                 Code.RESOURCE_EXHAUSTED,
                 f"The batch scheduling queue to which this task was submitted is full; currently "
@@ -297,7 +301,7 @@ class Scheduler:
         found.running -= 1
         for task, result in zip(batch.tasks, batch.results, strict=True):
             if not task.future.done():
-                _answer(task, result)
+                answer(task, result)
         self._note(batch)
         if found.waiting:
             self._ready[found] = None
@@ -339,14 +343,4 @@ class Scheduler:
         except Exception as error:
             result = as_serving_error(error)
         if not task.future.done():
-            _answer(task, result)
-
-
-def _answer(task: Task, result: Outputs | BaseException) -> None:
-    if isinstance(result, BaseException):
-        task.future.set_exception(result)
-        return
-    try:
-        task.future.set_result(task.reply(result) if task.reply else result)
-    except BaseException as error:  # of whatever kind: the others of the batch must have their answers
-        task.future.set_exception(as_serving_error(error))
+            answer(task, result)

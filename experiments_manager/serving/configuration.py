@@ -182,6 +182,7 @@ def _grpc(values: Mapping[str, Any], tls: Any, tokens: Any) -> Any:
         channel_arguments=_channel_arguments(values["grpc_channel_arguments"]),
         credentials=tls.grpc_credentials() if tls else None,
         interceptors=(grpc_token_interceptor(tokens),) if tokens else (),
+        profiler=values["enable_profiler"],
     )
 
 

@@ -195,7 +195,6 @@ def check_tasks(model: Model, tasks: Sequence[Any]) -> list[tuple[Signature, Kin
     """
     kinds = {kind.method_name: kind for kind in (CLASSIFICATION, REGRESSION)}
     found: dict[str, tuple[Signature, Kind]] = {}
-    tensors: set[str] = set()
     for task in tasks:
         spec = task.model_spec
         if not spec.name:
@@ -210,11 +209,7 @@ def check_tasks(model: Model, tasks: Sequence[Any]) -> list[tuple[Signature, Kin
         if task.method_name not in kinds:
             raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
         kind = kinds[task.method_name]
-        signature = find(model, spec, kind)
-        found[name] = (signature, kind)
-        tensors.add(signature.inputs["inputs"].name)
-        if len(tensors) > 1:
-            raise invalid_argument("Input tensor must be the same for all Signatures.")
+        found[name] = (find(model, spec, kind), kind)
     return list(found.values())
 
 

@@ -1,4 +1,4 @@
-"""The gRPC face of the server: `PredictionService`, `ModelService` and health.
+"""The gRPC face of the server: `PredictionService`, `ModelService`, `ProfilerService` and health.
 
 Requests come in as bytes and are parsed here, so that a malformed one gets a status with a reason, and tensors are read
 without making Python numbers of them.
@@ -25,6 +25,8 @@ from experiments_manager.serving.errors import Code, ServerStartError, ServingEr
 from experiments_manager.serving.handlers import Handlers
 from experiments_manager.serving.memory import connections_possible
 from experiments_manager.serving.predict_call import PredictCall
+from experiments_manager.serving.profiler import SERVICE as PROFILER_SERVICE
+from experiments_manager.serving.profiler import Profiler
 
 if TYPE_CHECKING:
     from experiments_manager.serving.metrics import Metrics
@@ -60,6 +62,7 @@ class GrpcOptions:
         channel_arguments: Further arguments of gRPC's core, such as `grpc.max_connection_age_ms`.
         credentials: TLS.
         interceptors: Interceptors for every call, such as one that checks tokens.
+        profiler: Whether traces of what the server computes may be asked for.
     """
 
     host: str = "127.0.0.1"
@@ -72,6 +75,7 @@ class GrpcOptions:
     channel_arguments: Sequence[tuple[str, int | str]] = ()
     credentials: grpc.ServerCredentials | None = None
     interceptors: Sequence[Any] = ()
+    profiler: bool = True
 
 
 class _Call(Protocol):
@@ -207,10 +211,29 @@ class GrpcServer:
                 for method in predictions
             },
             **{f"/{MODEL_SERVICE}/{method.api}": self._answering(method.api, method.begin) for method in models},
+            **(self._profiler_methods() if self._options.profiler else {}),
         }
 
-    def _answering(self, api: str, begin: Callable[[bytes], _Call]) -> grpc.RpcMethodHandler:
-        """Gives the handler of a method, which answers whatever the bytes are."""
+    def _profiler_methods(self) -> dict[str, grpc.RpcMethodHandler]:
+        profiler = Profiler(self._handlers.scheduler.in_thread)
+        methods = [
+            _Method("Profile", messages.ProfileRequest, profiler.profile),
+            _Method("Terminate", messages.TerminateRequest, profiler.terminate),
+            _Method("Monitor", messages.MonitorRequest, profiler.monitor),
+        ]
+        return {
+            f"/{PROFILER_SERVICE}/{method.api}": self._answering(method.api, method.begin, admitted=False)
+            for method in methods
+        }
+
+    def _answering(self, api: str, begin: Callable[[bytes], _Call], *, admitted: bool = True) -> grpc.RpcMethodHandler:
+        """Gives the handler of a method, which answers whatever the bytes are.
+
+        Args:
+            api: Its name.
+            begin: Begins a call.
+            admitted: Whether its calls count as requests in flight, which keep others out and from running at once.
+        """
         handlers = self._handlers
 
         async def answer(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
@@ -219,6 +242,8 @@ class GrpcServer:
             call, error = begin(data), None
             del data  # the call has it
             try:
+                if not admitted:
+                    return await call.answer()
                 handlers.admit()
                 try:
                     if counted > 0:

@@ -1,8 +1,8 @@
 """The services, whatever carries the requests: what gRPC and REST both call.
 
 Every method takes a message of `messages` and gives one, or raises a `ServingError` with TensorFlow Serving's code and
-the key parts of its wording. `infer` runs a signature on arrays; Predict by gRPC, from bytes to bytes, is in
-`predict_call`.
+the key parts of its wording. `predict` runs a signature on arrays; Predict by gRPC, from bytes to bytes, is in
+`predict_call`. Both run what `call_for` makes of a request and the version that was borrowed for all of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from experiments_manager.serving import examples, messages
 from experiments_manager.serving.batching import Call, Scheduler
 from experiments_manager.serving.errors import Code, ServingError, invalid_argument
 from experiments_manager.serving.manager import Lease, ModelManager
-from experiments_manager.serving.signatures import Arrays, Signature, find_signature
+from experiments_manager.serving.signatures import Arrays, Signature
 from experiments_manager.serving.versions import configs_from_proto
 
 logger = logging.getLogger(__name__)
@@ -115,21 +115,26 @@ class Handlers:
             )
         self.in_flight += 1
 
-    async def infer(self, ref: ModelRef, inputs: Arrays, output_filter: Sequence[str] = ()) -> Inference:
+    def borrow(self, ref: ModelRef) -> Lease:
+        """Borrows the version that a request asks for; a context manager, for as long as anything is done for it.
+
+        Raises:
+            ServingError: As for `ModelManager.get`.
+        """
+        return self.manager.get(ref.name, ref.version, ref.label)
+
+    async def predict(self, lease: Lease, signature: Signature, inputs: Arrays) -> Inference:
         """Runs a signature of any kind on arrays.
 
         Args:
-            ref: Model, version and signature.
+            lease: The version that was borrowed for the request.
+            signature: One of its signatures.
             inputs: Arrays by input name; strings as `bytes` in arrays of dtype `object`.
-            output_filter: Names of the outputs that are wanted, empty for all.
 
         Raises:
             ServingError: As TensorFlow Serving answers.
         """
-        with self.manager.get(ref.name, ref.version, ref.label) as lease:
-            signature = find_signature(lease.model, ref.signature)
-            outputs = signature.select_outputs(output_filter)
-            return await self._run(lease, signature, signature.check_inputs(inputs), outputs)
+        return await self._run(lease, signature, call_for(lease, signature, inputs))
 
     async def classify(self, request: Any) -> Any:
         """Answers a `ClassificationRequest`."""
@@ -157,7 +162,7 @@ class Handlers:
         """Answers a `MultiInferenceRequest`: several classifications and regressions of the same examples."""
         ref = ModelRef.from_proto(request.tasks[0].model_spec) if request.tasks else ModelRef("")
         response = messages.MultiInferenceResponse()
-        with self.manager.get(ref.name, ref.version, ref.label) as lease:
+        with self.borrow(ref) as lease:
             for signature, kind in examples.check_tasks(lease.model, request.tasks):
                 done, count = await self._run_on_examples(lease, signature, kind, request.input)
                 result = response.results.add()
@@ -217,11 +222,9 @@ class Handlers:
     def _lease(self, request: Any) -> Lease:
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
-        ref = ModelRef.from_proto(request.model_spec)
-        return self.manager.get(ref.name, ref.version, ref.label)
+        return self.borrow(ModelRef.from_proto(request.model_spec))
 
-    async def _run(self, lease: Lease, signature: Signature, inputs: Arrays, outputs: tuple[str, ...]) -> Inference:
-        call = Call(lease.name, lease.model, signature, inputs, outputs)
+    async def _run(self, lease: Lease, signature: Signature, call: Call) -> Inference:
         found = await self.scheduler.run(lambda: call, alone=self.in_flight <= 1)
         return Inference(found, lease.name, lease.version, signature)
 
@@ -229,9 +232,25 @@ class Handlers:
         self, lease: Lease, signature: Signature, kind: examples.Kind, given: Any
     ) -> tuple[Inference, int]:
         serialized = examples.serialize(given)
-        inputs = signature.check_inputs({"inputs": serialized})
-        done = await self._run(lease, signature, inputs, kind.outputs_of(signature))
+        call = call_for(lease, signature, {"inputs": serialized}, kind.outputs_of(signature))
+        done = await self._run(lease, signature, call)
         return done, len(serialized)
+
+
+def call_for(lease: Lease, signature: Signature, inputs: Arrays, output_filter: Sequence[str] = ()) -> Call:
+    """Checks a request against a signature of the version that it borrowed, and gives what is to be run.
+
+    Args:
+        lease: The version.
+        signature: One of its signatures.
+        inputs: Arrays by input name; strings as `bytes` in arrays of dtype `object`.
+        output_filter: Names of the outputs that are wanted, empty for all.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, as TensorFlow Serving answers.
+    """
+    outputs = signature.select_outputs(output_filter)
+    return Call(lease.name, lease.model, signature, signature.check_inputs(inputs), outputs)
 
 
 def _fill_spec(spec: Any, done: Inference) -> None:

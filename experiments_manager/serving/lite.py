@@ -6,6 +6,7 @@ The interpreter inside TensorFlow 2.21 computed wrong values here, so it is not 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import queue
@@ -17,6 +18,7 @@ import numpy as np
 
 from experiments_manager.serving import messages, tensors
 from experiments_manager.serving.errors import Code, ServingError
+from experiments_manager.serving.lite_metadata import bare_names, read_definitions
 from experiments_manager.serving.signatures import DEFAULT_SIGNATURE, PREDICT, Arrays, Signature, TensorSpec
 
 logger = logging.getLogger(__name__)
@@ -32,14 +34,16 @@ class LiteModel:
     An interpreter answers one request at a time, so there are as many as processors; further ones are made when needed.
     """
 
+    signatures: Mapping[str, Signature]
+    definitions: Mapping[str, bytes]
+
     def __init__(self, file: Path, interpreter: Any, copies: int) -> None:
         self._file, self._copies, self._closed = file, copies, False
         self._free: queue.LifoQueue[Any] = queue.LifoQueue()
         for _ in range(copies - 1):
             self._free.put(None)  # one that is not made yet
         self._free.put(interpreter)
-        self.signatures: Mapping[str, Signature] = _signatures(interpreter)
-        self.definitions = {name: _definition(signature) for name, signature in self.signatures.items()}
+        self.signatures, self.definitions = _signatures(interpreter, file)
 
     @classmethod
     def load(cls, path: Path | str, *, copies: int | None = None) -> LiteModel:
@@ -58,7 +62,7 @@ class LiteModel:
     def run(self, signature: Signature, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """Computes outputs; see `signatures.Model.run`."""
         with self._borrowed() as interpreter:
-            found = _call(interpreter, signature.name, inputs)
+            found = _call(interpreter, signature, inputs)
         return {name: _plain(found[name]) for name in outputs}
 
     def close(self) -> None:
@@ -98,54 +102,69 @@ def _interpreter(file: Path) -> Any:
     return interpreter
 
 
-def _call(interpreter: Any, signature: str, inputs: Arrays) -> dict[str, np.ndarray]:
+def _call(interpreter: Any, signature: Signature, inputs: Arrays) -> dict[str, np.ndarray]:
     try:
-        if signature in interpreter.get_signature_list():
-            return interpreter.get_signature_runner(signature)(**inputs)
-        return _call_without_signature(interpreter, inputs)
+        if isinstance(signature, _ConvertersSignature):
+            return interpreter.get_signature_runner(signature.name)(**inputs)
+        return _call_by_tensors(interpreter, signature, inputs)
     except (ValueError, RuntimeError, TypeError) as error:
         reason = str(error).strip() or type(error).__name__
         raise ServingError(Code.INVALID_ARGUMENT, f"The model cannot run on these inputs: {reason}") from error
 
 
-def _call_without_signature(interpreter: Any, inputs: Arrays) -> dict[str, np.ndarray]:
-    details = {_bare(detail["name"]): detail["index"] for detail in interpreter.get_input_details()}
-    for name, array in inputs.items():
-        interpreter.resize_tensor_input(details[name], array.shape)
+def _call_by_tensors(interpreter: Any, signature: Signature, inputs: Arrays) -> dict[str, np.ndarray]:
+    places = {detail["name"]: detail["index"] for detail in interpreter.get_input_details()}
+    given = {places[signature.inputs[key].name]: array for key, array in inputs.items()}
+    for place, array in given.items():
+        interpreter.resize_tensor_input(place, array.shape)
     interpreter.allocate_tensors()
-    for name, array in inputs.items():
-        interpreter.set_tensor(details[name], array)
+    for place, array in given.items():
+        interpreter.set_tensor(place, array)
     interpreter.invoke()
-    return {
-        _bare(detail["name"]): interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()
-    }
+    places = {detail["name"]: detail["index"] for detail in interpreter.get_output_details()}
+    return {key: interpreter.get_tensor(places[spec.name]) for key, spec in signature.outputs.items()}
 
 
-def _signatures(interpreter: Any) -> dict[str, Signature]:
-    """Reads the signatures; a file without any has one, whose inputs and outputs are named after their tensors."""
-    found = {}
-    for name in interpreter.get_signature_list():
-        runner = interpreter.get_signature_runner(name)
-        found[name] = _signature(interpreter, name, runner.get_input_details(), runner.get_output_details())
+class _ConvertersSignature(Signature):
+    """A signature that the converter wrote, by which the interpreter itself can be asked."""
+
+
+def _signatures(interpreter: Any, file: Path) -> tuple[dict[str, Signature], dict[str, bytes]]:
+    """Reads the signatures: those of the metadata, else those of the converter, else one of the tensors themselves."""
+    inputs = {detail["name"]: detail for detail in interpreter.get_input_details()}
+    outputs = {detail["name"]: detail for detail in interpreter.get_output_details()}
+    found: dict[str, Signature] = {}
+    if described := read_definitions(file, inputs, outputs):
+        for key, definition in described.items():
+            given = {alias: inputs[info.name] for alias, info in definition.inputs.items()}
+            computed = {alias: outputs[info.name] for alias, info in definition.outputs.items()}
+            found[key] = _signature(
+                interpreter, Signature(key, definition.method_name, _specs(given), _specs(computed))
+            )
+        return found, {key: one.SerializeToString(deterministic=True) for key, one in described.items()}
+    for key in interpreter.get_signature_list():
+        runner = interpreter.get_signature_runner(key)
+        given, computed = _specs(runner.get_input_details()), _specs(runner.get_output_details())
+        found[key] = _signature(interpreter, _ConvertersSignature(key, PREDICT, given, computed))
     if not found:
-        inputs = {_bare(detail["name"]): detail for detail in interpreter.get_input_details()}
-        outputs = {_bare(detail["name"]): detail for detail in interpreter.get_output_details()}
-        found[DEFAULT_SIGNATURE] = _signature(interpreter, DEFAULT_SIGNATURE, inputs, outputs)
+        given = {alias: inputs[name] for alias, name in bare_names(inputs).items()}
+        computed = {alias: outputs[name] for alias, name in bare_names(outputs).items()}
+        only = Signature(DEFAULT_SIGNATURE, PREDICT, _specs(given), _specs(computed))
+        found[DEFAULT_SIGNATURE] = _signature(interpreter, only)
     if DEFAULT_SIGNATURE not in found and len(found) == 1:
-        [only] = found.values()
-        found[DEFAULT_SIGNATURE] = only  # it keeps the name that the interpreter knows
-    return found
+        [found[DEFAULT_SIGNATURE]] = found.values()  # it keeps the name that the interpreter knows
+    return found, {key: _definition(one) for key, one in found.items()}
 
 
-def _signature(
-    interpreter: Any, name: str, inputs: Mapping[str, Mapping[str, Any]], outputs: Mapping[str, Mapping[str, Any]]
-) -> Signature:
-    given = {key: _spec(detail) for key, detail in inputs.items()}
-    computed = {key: _spec(detail) for key, detail in outputs.items()}
-    if _takes_any_number(interpreter, name, given, computed):
-        given = {key: _with_open_batch(spec) for key, spec in given.items()}
-        computed = {key: _with_open_batch(spec) for key, spec in computed.items()}
-    return Signature(name, PREDICT, given, computed)
+def _signature(interpreter: Any, signature: Signature) -> Signature:
+    """The signature with an open number of samples, where the model takes any."""
+    if not _takes_any_number(interpreter, signature):
+        return signature
+    sides = {
+        side: {key: _with_open_batch(spec) for key, spec in getattr(signature, side).items()}
+        for side in ("inputs", "outputs")
+    }
+    return dataclasses.replace(signature, **sides)
 
 
 def _definition(signature: Signature) -> bytes:
@@ -159,22 +178,21 @@ def _definition(signature: Signature) -> bytes:
     return definition.SerializeToString(deterministic=True)
 
 
-def _takes_any_number(
-    interpreter: Any, name: str, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
-) -> bool:
+def _takes_any_number(interpreter: Any, signature: Signature) -> bool:
     """Tries whether two samples go in and come out, also where the file says one: converters write that for any."""
+    inputs = signature.inputs
     if not inputs or not all(spec.shape and spec.shape[0] in (None, 1) for spec in inputs.values()):
         return False
     if any(spec.dtype == "string" for spec in inputs.values()):
         return False
     one = {key: _sample(spec, 1) for key, spec in inputs.items()}
     try:
-        found = _call(interpreter, name, {key: _sample(spec, 2) for key, spec in inputs.items()})
-        works = all(found[key].ndim > 0 and len(found[key]) == 2 for key in outputs)
+        found = _call(interpreter, signature, {key: _sample(spec, 2) for key, spec in inputs.items()})
+        works = all(found[key].ndim > 0 and len(found[key]) == 2 for key in signature.outputs)
     except ServingError:
         works = False
     with contextlib.suppress(ServingError):
-        _call(interpreter, name, one)  # back to the sizes of the file
+        _call(interpreter, signature, one)  # back to the sizes of the file
     return works
 
 
@@ -185,6 +203,10 @@ def _sample(spec: TensorSpec, size: int) -> np.ndarray:
 def _with_open_batch(spec: TensorSpec) -> TensorSpec:
     shape = (None, *spec.shape[1:]) if spec.shape else spec.shape
     return TensorSpec(spec.name, spec.dtype, spec.numpy_dtype, shape, spec.number)
+
+
+def _specs(details: Mapping[str, Mapping[str, Any]]) -> dict[str, TensorSpec]:
+    return {key: _spec(detail) for key, detail in details.items()}
 
 
 def _spec(detail: Mapping[str, Any]) -> TensorSpec:
@@ -198,8 +220,3 @@ def _spec(detail: Mapping[str, Any]) -> TensorSpec:
 
 def _plain(array: np.ndarray) -> np.ndarray:
     return array.astype(object) if array.dtype.kind in "SU" else array
-
-
-def _bare(name: str) -> str:
-    """A tensor's name without the number that converters add, as TensorFlow Serving has it."""
-    return name.removesuffix(":0")

@@ -14,10 +14,10 @@ from google.protobuf.message import DecodeError
 from experiments_manager.serving import tensors, wire
 from experiments_manager.serving.batches import Call, Outputs
 from experiments_manager.serving.errors import Code, ServingError, invalid_argument
+from experiments_manager.serving.handlers import Handlers, ModelRef, call_for
 from experiments_manager.serving.signatures import Signature, find_signature
 
 if TYPE_CHECKING:
-    from experiments_manager.serving.handlers import Handlers
     from experiments_manager.serving.manager import Lease
 
 
@@ -61,14 +61,13 @@ class PredictCall:
             raise invalid_argument("Missing ModelSpec")
         spec = request.model_spec
         self.asked = spec.name
-        lease = self._lease = _borrow(self._handlers, spec)
+        lease = self._lease = self._handlers.borrow(ModelRef.from_proto(spec))
         signature = self._signature = find_signature(lease.model, spec.signature_name)
         signature.check_names(request.inputs)
         inputs = {
             name: large[name] if name in large else _to_array(name, tensor) for name, tensor in request.inputs.items()
         }
-        outputs = signature.select_outputs(request.output_filter)
-        return Call(lease.name, lease.model, signature, signature.check_inputs(inputs), outputs)
+        return call_for(lease, signature, inputs, request.output_filter)
 
     def _write(self, outputs: Outputs) -> bytes:
         spec = wire.answering_spec(self._lease.name, self._lease.version, self._signature.name)
@@ -76,15 +75,6 @@ class PredictCall:
             return wire.write_predict_response(spec, outputs, content=self._handlers.tensor_content)
         except tensors.TensorError as error:
             raise ServingError(Code.INTERNAL, f"the outputs cannot be sent: {error}") from error
-
-
-def _borrow(handlers: Handlers, spec: Any) -> Lease:
-    choice = spec.WhichOneof("version_choice")
-    if choice is None:
-        return handlers.manager.get(spec.name)
-    if choice == "version":
-        return handlers.manager.get(spec.name, spec.version.value)
-    return handlers.manager.get(spec.name, None, spec.version_label)
 
 
 def _to_array(name: str, tensor: Any) -> np.ndarray:

@@ -51,7 +51,8 @@ from experiments_manager.serving.security import Tls, Tokens
 from experiments_manager.serving.signatures import DEFAULT_SIGNATURE
 
 if TYPE_CHECKING:
-    from experiments_manager.serving.signatures import TensorSpec
+    from experiments_manager.serving.manager import Lease
+    from experiments_manager.serving.signatures import Signature
 
 logger = logging.getLogger(__name__)
 
@@ -220,19 +221,12 @@ class RestServer:
     async def _predict(self, ref: ModelRef, body: bytes) -> str:
         large = len(body) > _LARGE
         document = await _maybe_in_thread(large, Document, body)
-        ref = dataclasses.replace(ref, signature=document.signature_name)
-        inputs, form = await _maybe_in_thread(large, read_predict, document, self._input_specs(ref))
-        outputs = (await self._handlers.infer(ref, inputs)).outputs
-        large = sum(array.size for array in outputs.values()) > _LARGE // 8
-        return await _maybe_in_thread(large, json_responses.write_predictions, outputs, form)
-
-    def _input_specs(self, ref: ModelRef) -> dict[str, TensorSpec]:
-        with self._handlers.manager.get(ref.name, ref.version, ref.label) as lease:
-            name = ref.signature or DEFAULT_SIGNATURE
-            signature = lease.model.signatures.get(name)
-            if signature is None:
-                raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
-            return dict(signature.inputs)
+        with self._handlers.borrow(ref) as lease:  # one version reads the request and answers it
+            signature = _signature(lease, document.signature_name)
+            inputs, form = await _maybe_in_thread(large, read_predict, document, signature.inputs)
+            outputs = (await self._handlers.predict(lease, signature, inputs)).outputs
+            large = sum(array.size for array in outputs.values()) > _LARGE // 8
+            return await _maybe_in_thread(large, json_responses.write_predictions, outputs, form)
 
     async def _classify(self, ref: ModelRef, body: bytes) -> str:
         large = len(body) > _LARGE
@@ -270,6 +264,14 @@ class RestServer:
 
 _threads = ThreadPoolExecutor(2, "json")
 """For large bodies. As JSON they take many times their bytes, and the interpreter's lock lets one be read at a time."""
+
+
+def _signature(lease: Lease, name: str) -> Signature:
+    name = name or DEFAULT_SIGNATURE
+    signature = lease.model.signatures.get(name)
+    if signature is None:
+        raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
+    return signature
 
 
 async def _maybe_in_thread(large: bool, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -5,63 +5,39 @@ that name tensors in it; TensorFlow Serving runs either through a session, and s
 the quicker road: a prepared callable takes NumPy arrays and gives NumPy arrays with one crossing into C++, which for a
 small net is five to fifteen times faster than calling the restored function.
 
-Versions that share their graph byte for byte, as those of one run do, share it here as well: the second costs a session
-and the reading of its variables, which happen outside the interpreter's lock.
+Versions that share their graph (`graphs`), as those of one run do, cost a session and the reading of their variables,
+which happen outside the interpreter's lock.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf import text_format
-from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
 from experiments_manager.serving.errors import Code, ServingError, invalid_argument
-from experiments_manager.serving.signatures import Arrays, Signature, TensorSpec
+from experiments_manager.serving.graphs import INIT_SIGNATURE, Graph, LoadError, read_graph
+from experiments_manager.serving.signatures import Arrays, Signature
 from experiments_manager.serving.threads import Threads
 
-TAG = "serve"
-BINARY, TEXT = "saved_model.pb", "saved_model.pbtxt"
-"""A SavedModel is one of these files; the first counts."""
-INIT_SIGNATURE = "__saved_model_init_op"
-TRAIN_SIGNATURE = "__saved_model_train_op"
+__all__ = ["LoadError", "LoadedModel"]
+
+_FAULTS_OF_SHAPE = frozenset({Code.ABORTED, Code.INTERNAL, Code.UNIMPLEMENTED, Code.UNKNOWN})
+"""What kernels answer besides INVALID_ARGUMENT where a shape makes no sense to them; oneDNN's are always ABORTED."""
 MAX_CALLABLES = 64
 """Combinations of outputs that are prepared for one signature; others compute all and leave out."""
-
-
-class LoadError(ServingError):
-    """A version cannot be loaded; the message says why, and the code is the one that TensorFlow's own loader has."""
-
-    def __init__(self, message: str, code: Code = Code.INTERNAL) -> None:
-        super().__init__(code, message)
-
-
-@dataclasses.dataclass(eq=False)
-class _Graph:
-    """What versions share: the graph, and what the SavedModel says of it."""
-
-    graph: tf.Graph
-    meta_graph: meta_graph_pb2.MetaGraphDef
-    signatures: dict[str, Signature]
-    definitions: dict[str, bytes]
-
-
-_graphs: weakref.WeakValueDictionary[bytes, _Graph] = weakref.WeakValueDictionary()
-_graphs_lock = threading.Lock()
 
 
 class LoadedModel:
     """A version of a SavedModel. See `signatures.Model`; make one with `load`."""
 
-    def __init__(self, path: Path, graph: _Graph, session: tf.compat.v1.Session) -> None:
+    def __init__(self, path: Path, graph: Graph, session: tf.compat.v1.Session) -> None:
         self.path = path
         self.signatures: Mapping[str, Signature] = graph.signatures
         self.definitions: Mapping[str, bytes] = graph.definitions
@@ -86,7 +62,7 @@ class LoadedModel:
         """
         path = Path(path)
         try:
-            graph = _read_graph(path)
+            graph = read_graph(path)
             session = tf.compat.v1.Session(graph=graph.graph, config=_session_config(threads or Threads()))
             try:
                 _restore(session, graph.meta_graph, path)
@@ -112,7 +88,10 @@ class LoadedModel:
             call = self._callables.get((signature.name, outputs)) or self._prepare(signature, outputs)
             values = call.function(*[inputs[name] for name in call.inputs])
         except tf.errors.OpError as error:
-            raise ServingError(Code(error.error_code), _readable(error.message)) from error
+            code = Code(error.error_code)
+            if code in _FAULTS_OF_SHAPE and not signature.fits(inputs):
+                code = Code.INVALID_ARGUMENT
+            raise ServingError(code, _readable(error.message)) from error
         except UnicodeDecodeError as error:  # TensorFlow's message quotes strings of the request, and its code is lost
             raise invalid_argument(_readable(error.object.decode(errors="replace"))) from error
         finally:
@@ -198,88 +177,6 @@ def _session_config(threads: Threads) -> config_pb2.ConfigProto:
     )
     config.gpu_options.allow_growth = True
     return config
-
-
-def _read_graph(path: Path) -> _Graph:
-    file = path / BINARY
-    if not file.exists() and (path / TEXT).exists():
-        file = path / TEXT
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise LoadError(
-            f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}: {error.strerror}",
-            Code.NOT_FOUND,
-        ) from error
-    # The graph is by far the slower part of a load, and holds the interpreter's lock; versions of one run share it.
-    digest = hashlib.sha256(file.name.encode() + b"/" + hashlib.sha256(content).digest()).digest()
-    with _graphs_lock:
-        known = _graphs.get(digest)
-        if known is None:
-            known = _graphs[digest] = _import_graph(_parsed(content, file), path)
-        return known
-
-
-def _parsed(content: bytes, file: Path) -> saved_model_pb2.SavedModel:
-    try:
-        if file.name == TEXT:
-            return text_format.Parse(content, saved_model_pb2.SavedModel())
-        return saved_model_pb2.SavedModel.FromString(content)
-    except Exception as error:
-        form = "text" if file.name == TEXT else "binary"
-        text = f"Can't parse {file} as {form} proto: it is damaged or not whole"
-        raise LoadError(text, Code.DATA_LOSS) from error
-
-
-def _import_graph(saved_model: saved_model_pb2.SavedModel, path: Path) -> _Graph:
-    tags = [sorted(meta_graph.meta_info_def.tags) for meta_graph in saved_model.meta_graphs]
-    found = [meta_graph for meta_graph in saved_model.meta_graphs if list(meta_graph.meta_info_def.tags) == [TAG]]
-    if not found:
-        raise LoadError(
-            f"Could not find meta graph def matching supplied tags: {{ {TAG} }} in {path}. "
-            f"Expected a graph exported for serving, got the tags {tags}",
-            Code.NOT_FOUND,
-        )
-    meta_graph = found[0]
-    graph = tf.Graph()
-    with graph.as_default():
-        tf.import_graph_def(meta_graph.graph_def, name="")
-    graph.finalize()
-    meta_graph.graph_def.Clear()  # it lives on in the graph
-    signatures = {
-        name: _signature(name, definition)
-        for name, definition in sorted(meta_graph.signature_def.items())
-        if name not in (INIT_SIGNATURE, TRAIN_SIGNATURE)
-    }
-    definitions = {
-        name: definition.SerializeToString(deterministic=True)
-        for name, definition in sorted(meta_graph.signature_def.items())
-    }
-    meta_graph.object_graph_def.Clear()
-    return _Graph(graph, meta_graph, signatures, definitions)
-
-
-def _signature(name: str, definition: meta_graph_pb2.SignatureDef) -> Signature:
-    return Signature(
-        name=name,
-        method_name=definition.method_name,
-        inputs={key: _spec(info) for key, info in sorted(definition.inputs.items())},
-        outputs={key: _spec(info) for key, info in sorted(definition.outputs.items())},
-        defaults={key: tf.make_ndarray(value) for key, value in definition.defaults.items()},
-    )
-
-
-def _spec(info: meta_graph_pb2.TensorInfo) -> TensorSpec:
-    dtype = tf.dtypes.as_dtype(info.dtype)
-    shape = None
-    if not info.tensor_shape.unknown_rank:
-        shape = tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
-    try:
-        numpy_dtype = np.dtype(dtype.as_numpy_dtype)
-    except (TypeError, KeyError):
-        numpy_dtype = np.dtype(object)
-    text = {"float32": "float", "float64": "double", "float16": "half"}.get(dtype.name, dtype.name)
-    return TensorSpec(info.name, text, numpy_dtype, shape, info.dtype)
 
 
 def _restore(session: tf.compat.v1.Session, meta_graph: meta_graph_pb2.MetaGraphDef, path: Path) -> None:

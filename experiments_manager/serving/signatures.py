@@ -39,7 +39,7 @@ class TensorSpec:
     number: int = 0
 
     def accepts(self, shape: Sequence[int]) -> bool:
-        """Whether an array of this shape may be fed."""
+        """Whether an array of this shape is what the signature says."""
         if self.shape is None:
             return True
         if len(shape) != len(self.shape):
@@ -62,6 +62,7 @@ class Signature:
         inputs: Inputs by name.
         outputs: Outputs by name.
         defaults: Values of inputs that a request may leave out.
+        fixed_ranks: Whether inputs must have as many dimensions as it says, lest the engine end the process.
     """
 
     name: str
@@ -69,12 +70,42 @@ class Signature:
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
     defaults: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    fixed_ranks: bool = False
 
     @functools.cached_property
     def batchable(self) -> bool:
-        """Whether samples of several requests may be put together along the first dimension."""
-        specs = [*self.inputs.values(), *self.outputs.values()]
-        return bool(self.inputs) and all(spec.any_batch for spec in specs)
+        """Whether samples of several requests may be put together along the first dimension.
+
+        Where ranks of inputs are open, `[3]` may be three samples, or one of three numbers; only outputs of a known
+        rank show that it is the former.
+        """
+        inputs, outputs = [*self.inputs.values()], [*self.outputs.values()]
+        known = any(all(spec.shape is not None for spec in side) for side in (inputs, outputs))
+        return bool(inputs) and known and all(spec.any_batch for spec in inputs + outputs)
+
+    def fits(self, inputs: Arrays) -> bool:
+        """Whether checked inputs have the shapes that the signature says."""
+        return all(spec.accepts(inputs[name].shape) for name, spec in self.inputs.items())
+
+    def count_samples(self, inputs: Arrays) -> int | None:
+        """Counts the samples of a request, provided that they may be put together with those of others.
+
+        Args:
+            inputs: Checked inputs.
+
+        Returns:
+            The size of the first dimension. `None` for a request that has to run alone: shapes that the signature does
+            not have, or inputs of different lengths. Whether these make sense is for TensorFlow to say.
+        """
+        if not self.batchable:
+            return None
+        count: int | None = None
+        for name, spec in self.inputs.items():
+            shape = inputs[name].shape
+            if not shape or not spec.accepts(shape) or (count is not None and shape[0] != count):
+                return None
+            count = shape[0]
+        return count
 
     @property
     def api(self) -> str:
@@ -126,13 +157,15 @@ class Signature:
             )
 
     def check_inputs(self, given: Arrays) -> Arrays:
-        """Checks types and shapes of the inputs, and adds the defaults of those that are missing.
+        """Checks names and types of the inputs, and adds the defaults of those that are missing.
+
+        Shapes are left to TensorFlow, which computes many that the signature does not have.
 
         Returns:
             Exactly the inputs of the signature.
 
         Raises:
-            ServingError: INVALID_ARGUMENT for a wrong name, type or shape.
+            ServingError: INVALID_ARGUMENT for a wrong name or type, or for a rank that would end the process.
         """
         self.check_names(given)
         for name, array in given.items():
@@ -142,7 +175,7 @@ class Signature:
                     f"Expects arg[{list(self.inputs).index(name)}] to be {spec.dtype} but "
                     f"{kind_of_dtype(array.dtype).text} is provided: input {name} ({spec.name})"
                 )
-            if spec.shape is not None and not spec.accepts(array.shape):
+            if self.fixed_ranks and spec.shape is not None and array.ndim != len(spec.shape):
                 raise invalid_argument(
                     f"Shape of input {name} ({spec.name}) does not fit the signature: "
                     f"expected {shape_text(spec.shape)}, got {shape_text(array.shape)}"

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 
-from experiments_manager.serving.batches import Call, Outputs, count_samples
+from experiments_manager.serving.batches import Call, Outputs
 from experiments_manager.serving.errors import Code, ServingError
 
 
@@ -17,7 +17,7 @@ async def run_in_parts(
     """Runs a request in parts.
 
     Args:
-        call: The request.
+        call: The request; its signature counts its samples.
         most: Most samples of a part.
         at_once: Parts that are on their way at the same time: a request must not fill the queue by itself.
         run: Runs what the function gives that it is called with.
@@ -28,7 +28,7 @@ async def run_in_parts(
     """
     parts = [
         call._replace(inputs={name: array[at : at + most] for name, array in call.inputs.items()})
-        for at in range(0, count_samples(call.inputs), most)
+        for at in range(0, call.signature.count_samples(call.inputs), most)
     ]
     places = asyncio.Semaphore(at_once)
 
@@ -44,7 +44,7 @@ def _joined(parts: Sequence[Call], answers: Sequence[Outputs | BaseException]) -
     for answer in answers:
         if isinstance(answer, BaseException):
             raise answer
-    counts = [count_samples(part.inputs) for part in parts]
+    counts = [part.signature.count_samples(part.inputs) for part in parts]
     joined = {}
     for name in parts[0].outputs:
         arrays = [answer[name] for answer in answers]

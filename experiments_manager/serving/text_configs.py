@@ -56,16 +56,23 @@ def parse_text_proto(file: Path | str, message: Any) -> Any:
     try:
         text = Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-        raise ServerStartError(f"Cannot read {file}: {reason}. Expected a {kind} in protobuf's text format.") from error
+        if isinstance(error, UnicodeDecodeError):
+            raise _unparsable(file, message, "it is not text in UTF-8") from error
+        reason = f"Cannot read {file}: {error.strerror}"
+        raise ServerStartError(f"{reason}. Expected a {kind} in protobuf's text format.") from error
     try:
         return text_format.Parse(text, message)
     except text_format.ParseError as error:
-        known = ", ".join(field.name for field in message.DESCRIPTOR.fields)
-        reason = str(error).rstrip(".")
-        raise ServerStartError(
-            f"Invalid protobuf file: '{file}': {reason}. Expected a {kind} in text format, with the fields {known}."
-        ) from error
+        raise _unparsable(file, message, str(error).rstrip(".")) from error
+
+
+def _unparsable(file: Path | str, message: Any, reason: str) -> ServerStartError:
+    """Says it in the words of TensorFlow Serving, which scripts look for on stderr."""
+    known = ", ".join(field.name for field in message.DESCRIPTOR.fields)
+    return ServerStartError(
+        f"Error parsing text-format {message.DESCRIPTOR.full_name}: {reason}. Invalid protobuf file: '{file}'. "
+        f"Expected a {message.DESCRIPTOR.name} in text format, with the fields {known}."
+    )
 
 
 def _declare() -> descriptor_pool.DescriptorPool:

@@ -17,6 +17,7 @@ def _beside(name):
 
 
 makers = _beside("models")
+classic_makers = _beside("classics")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,16 @@ def saved_models(tmp_path_factory, tensorflow):
         makers.save_mixed(folder / "mixed"),
         makers.save_examples(folder / "examples"),
     )
+
+
+@pytest.fixture(scope="session")
+def classics(tmp_path_factory, tensorflow):
+    """Folders of the SavedModels of `classics.py`, by name."""
+    folder = tmp_path_factory.mktemp("classic_models")
+    makers_by_name = {
+        name.removeprefix("save_"): make for name, make in vars(classic_makers).items() if name.startswith("save_")
+    }
+    return {name: make(folder / name) for name, make in makers_by_name.items()}
 
 
 @pytest.fixture

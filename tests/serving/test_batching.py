@@ -364,6 +364,34 @@ def test_samples_of_different_shapes_share_no_batch(batched):
     assert batched(steps) == [(1, 1), (1, 3), (2, 2)]
 
 
+def test_shapes_that_the_signature_does_not_have_run_beside_the_batch(batched):
+    async def steps(ask, model):
+        first = await held(ask, model, rows(1))
+        vector, scalar = np.float32([2, 3]), np.float32(4)
+        others = [ask(x) for x in (vector, rows(5), scalar, rows(6), vector)]
+        await turns()
+        model.free.set()
+        return [(await future)["y"].tolist() for future in (first, *others)], model.batches
+
+    answers, batches = batched(steps)
+    assert answers == [[[2]], [4, 6], [[10]], 8, [[12]], [4, 6]]
+    assert sorted(batches) == [(), (1, 1), (2,), (2,), (2, 1)]
+
+
+def test_requests_that_run_alone_may_wait_where_their_samples_could(batched):
+    async def steps(ask, model):
+        first = await held(ask, model, np.float32([1, 2]))
+        others = [ask(np.float32([number])) for number in range(9)]
+        await turns()
+        model.free.set()
+        answers = await asyncio.gather(first, *others, return_exceptions=True)
+        return [getattr(answer, "code", None) for answer in answers], model.batches
+
+    codes, batches = batched(steps, BatchingOptions(num_batch_threads=1, max_batch_size=4, max_enqueued_batches=2))
+    assert codes == [None] * 9 + [Code.RESOURCE_EXHAUSTED]
+    assert len(batches) == 9
+
+
 def test_the_order_in_which_a_request_names_its_inputs_does_not_matter(run_async):
     signature = Signature("serving_default", "", {"a": X, "b": X}, {"y": TensorSpec("y:0", "float", FLOAT, (None,), 1)})
 

@@ -212,6 +212,24 @@ def test_a_configuration_with_a_path_that_is_none_ends_the_start_and_not_a_serve
         server_options(flags.parse([f"--model_config_file={config}"]))
 
 
+@pytest.mark.parametrize("content", [b"improperly formatted file", b"model_config_list { config {", b"\xff\xfe"])
+def test_a_configuration_file_that_cannot_be_parsed_is_told_in_the_words_of_tensorflow_serving(
+    tmp_path, caplog, content
+):
+    from experiments_manager.serving.configuration import server_options
+
+    file, told = tmp_path / "models", "Error parsing text-format tensorflow.serving.ModelServerConfig: "
+    file.write_bytes(content)
+    assert flags.run([f"--model_config_file={file}"]) == 2
+    assert told in caplog.text
+    assert str(file) in caplog.text
+    file.write_text("model_config_list {}")
+    options = server_options(flags.parse([f"--model_config_file={file}"]))
+    file.write_bytes(content)
+    with pytest.raises(ServerStartError, match=told):
+        options.read_configs()
+
+
 def test_a_configuration_file_that_is_empty_for_a_moment_changes_nothing(tmp_path):
     from experiments_manager.serving.configuration import server_options
 

@@ -55,9 +55,9 @@ def talk(base_path, run_async):
     return talk
 
 
-def predict_bytes(x=X, model="linear", typed=False):
+def predict_bytes(x=X, model="linear", typed=False, signature=""):
     request = messages.raw.PredictRequest()
-    request.model_spec.name = model
+    request.model_spec.name, request.model_spec.signature_name = model, signature
     tensors.to_proto(x, request.inputs["x"], typed=typed)
     return request.SerializeToString()
 
@@ -247,7 +247,7 @@ def test_requests_are_counted_by_model_and_status_but_not_those_of_watchers(talk
 
 @pytest.mark.parametrize(
     "data",
-    [predict_bytes(model="other"), predict_bytes(np.zeros((1, 4), np.float32)), b"\xff" * 9],
+    [predict_bytes(model="other"), predict_bytes(np.zeros(3, np.float32), signature="twice"), b"\xff" * 9],
     ids=["model", "shape", "bytes"],
 )
 def test_a_refused_request_is_not_kept_until_the_garbage_collector_comes(talk, data):

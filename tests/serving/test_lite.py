@@ -5,9 +5,13 @@ from concurrent.futures import ThreadPoolExecutor, TimeoutError
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
 
-from experiments_manager.serving.errors import ServingError
+from experiments_manager.serving import messages
+from experiments_manager.serving.errors import Code, ServingError
 from experiments_manager.serving.lite import LiteModel
+from experiments_manager.serving.lite_metadata import bare_names
+from experiments_manager.serving.signatures import PREDICT
 
 pytest.importorskip("ai_edge_litert")
 
@@ -77,6 +81,95 @@ def test_without_signatures_inputs_have_the_names_of_their_tensors_as_in_tensorf
     np.testing.assert_allclose(output, 2 * X + 1, rtol=1e-6)
 
 
+@pytest.fixture
+def described(lite_file, tmp_path):
+    """Writes the linear model as older converters do: named tensors, and signatures in the metadata, if any."""
+    from flatbuffers import flexbuffers
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    def describe(signatures=None, packed=None, names=("a", "b")):
+        content = flatbuffer_utils.convert_bytearray_to_object(bytearray(lite_file.read_bytes()))
+        content.signatureDefs, content.subgraphs = [], content.subgraphs[:1]
+        [graph] = content.subgraphs
+        for index, name in zip([*graph.inputs, *graph.outputs], names, strict=True):
+            graph.tensors[index].name = name
+        if signatures is not None:
+            builder = flexbuffers.Builder()
+            with builder.Map():
+                for key, text in signatures.items():
+                    definition = text_format.Parse(text, messages.SignatureDef())
+                    builder.Key(key)
+                    builder.Blob(definition.SerializeToString())
+            packed = bytes(builder.Finish())
+        if packed is not None:
+            entry, buffer = schema.MetadataT(), schema.BufferT()
+            entry.name, entry.buffer = "signature_defs_metadata", len(content.buffers)
+            buffer.data = np.frombuffer(packed, np.uint8)
+            content.buffers.append(buffer)
+            content.metadata = [*(content.metadata or []), entry]
+        (tmp_path / "model.tflite").write_bytes(flatbuffer_utils.convert_object_to_bytearray(content))
+        return tmp_path / "model.tflite"
+
+    return describe
+
+
+DESCRIBED = """
+    inputs {{ key: "x" value {{ name: "{}" dtype: DT_FLOAT }} }}
+    outputs {{ key: "y" value {{ name: "b" dtype: DT_FLOAT }} }}
+    method_name: "tensorflow/serving/predict"
+"""
+
+
+def test_signatures_in_the_metadata_say_how_inputs_and_outputs_are_called(described):
+    model = LiteModel.load(described({"serving_default": DESCRIBED.format("a:0"), "other": DESCRIBED.format("a")}))
+    assert sorted(model.signatures) == ["other", "serving_default"]
+    for name in model.signatures:
+        np.testing.assert_allclose(run(model, name, x=X)["y"], 2 * X + 1, rtol=1e-6)
+    told = messages.SignatureDef.FromString(model.definitions["serving_default"])
+    assert (told.inputs["x"].name, told.outputs["y"].name, told.method_name) == ("a", "b", PREDICT)
+
+
+def test_metadata_counts_for_more_than_what_the_converter_wrote(lite_file, described):
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    content = flatbuffer_utils.read_model(str(described({"serving_default": DESCRIBED.format("a")})))
+    converted = flatbuffer_utils.read_model(str(lite_file))
+    content.signatureDefs = [one for one in converted.signatureDefs if one.subgraphIndex == 0]
+    content.signatureDefs[0].inputs[0].name = b"z"
+    flatbuffer_utils.write_model(content, str(lite_file.with_name("both.tflite")))
+    assert list(LiteModel.load(lite_file.with_name("both.tflite")).signatures["serving_default"].inputs) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"signatures": {"serving_default": DESCRIBED.format("c:0")}},
+            "Signature input x references an unknown tensor: Unknown tensor 'c:0'",
+        ),
+        ({"packed": b"nonsense"}, "Invalid SignatureDefs found in TfLite model"),
+    ],
+)
+def test_metadata_that_makes_no_sense_keeps_a_file_from_being_loaded(described, arguments, message):
+    with pytest.raises(ServingError, match=message):
+        LiteModel.load(described(**arguments))
+
+
+@pytest.mark.parametrize(("names", "given"), [(("x:0", "y:0"), "x"), (("x", "y"), "x"), (("n/x:3", "y"), "n/x")])
+def test_without_any_signature_names_are_those_of_the_tensors_without_their_number(described, names, given):
+    model = LiteModel.load(described(names=names))
+    [output] = run(model, **{given: X}).values()
+    np.testing.assert_allclose(output, 2 * X + 1, rtol=1e-6)
+    assert list(model.signatures["serving_default"].outputs) == ["y"]
+    told = messages.SignatureDef.FromString(model.definitions["serving_default"])
+    assert told.inputs[given].name == names[0]
+
+
+def test_tensors_whose_names_differ_by_their_number_alone_keep_it():
+    assert bare_names(["a:0", "a:1", "b:0"]) == {"a:0": "a:0", "a:1": "a:1", "b": "b:0"}
+
+
 def test_requests_at_the_same_time_do_not_mix(lite_file):
     model = LiteModel.load(lite_file, copies=3)
     wrong = []
@@ -94,12 +187,25 @@ def test_requests_at_the_same_time_do_not_mix(lite_file):
     assert wrong == []
 
 
-def test_inputs_that_do_not_fit_are_refused(lite_file):
-    model = LiteModel.load(lite_file)
-    with pytest.raises(ServingError, match="Shape of input x"):
-        run(model, x=X[:, :2])
+def test_inputs_of_another_type_are_refused(lite_file):
     with pytest.raises(ServingError, match="to be float but double"):
-        run(model, x=X.astype(np.float64))
+        run(LiteModel.load(lite_file), x=X.astype(np.float64))
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (15,), (5, 3, 1), (0, 3), (15, 1)])
+def test_shapes_that_the_signature_does_not_have_are_computed_where_litert_can(lite_file, shape):
+    model = LiteModel.load(lite_file, copies=1)
+    x = np.resize(X, shape)
+    np.testing.assert_allclose(run(model, x=x)["y"], 2 * x + 1, rtol=1e-6)
+    np.testing.assert_allclose(run(model, x=X)["y"], 2 * X + 1, rtol=1e-6)
+
+
+def test_a_shape_that_litert_refuses_leaves_the_interpreter_as_it_was(lite_file):
+    model = LiteModel.load(lite_file, copies=1)
+    with pytest.raises(ServingError, match="The model cannot run on these inputs") as refused:
+        run(model, "twice", x=np.zeros((2, 3, 4, 5, 6, 7, 8, 9, 2), np.float32))
+    assert refused.value.code == Code.INVALID_ARGUMENT
+    np.testing.assert_allclose(run(model, "twice", x=X)["total"], X.sum(axis=1), rtol=1e-5)
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"TFL3" * 100])

@@ -192,17 +192,67 @@ def test_closing_waits_for_the_calls_that_are_running(load, saved_models):
             {"x": X.astype(np.float64)},
             r"Expects arg\[0\] to be float but double is provided: input x \(serving_default_x:0\)",
         ),
-        ({"x": X[0]}, r"Shape of input x .* expected \[\?,3\], got \[3\]"),
-        ({"x": X[:, :2]}, r"expected \[\?,3\], got \[2,2\]"),
         ({}, r"input size does not match signature: 0!=1 len\(\{\}\) != len\(\{x\}\)\. .*Missing but required: \{x\}"),
         ({"x": X, "z": X}, r"input size does not match signature: 2!=1 .*Sent extra: \{z\}"),
         ({"z": X}, r"input tensor alias not found in signature: z\. Inputs expected to be in the set \{x\}\."),
     ],
 )
-def test_inputs_that_do_not_fit_the_signature_are_refused(load, saved_models, inputs, message):
+def test_inputs_of_other_names_or_types_are_refused(load, saved_models, inputs, message):
     with pytest.raises(ServingError, match=message) as refused:
         load(saved_models.linear).signatures["serving_default"].check_inputs(inputs)
     assert refused.value.code == Code.INVALID_ARGUMENT
+
+
+@pytest.fixture
+def images(load, tmp_path):
+    """A convolution of images [?,8,8,1], inside a function of the graph."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    kernel = tf.ones([3, 3, 1, 2])
+    module.serve = tf.function(
+        lambda image: {"y": tf.nn.conv2d(image, kernel, 1, "VALID")},
+        input_signature=[tf.TensorSpec([None, 8, 8, 1], tf.float32, name="image")],
+    )
+    tf.saved_model.save(module, str(tmp_path / "images"), signatures=module.serve)
+    return load(tmp_path / "images")
+
+
+@pytest.mark.parametrize("shape", [(), (8,), (8, 8), (8, 8, 1), (1, 1, 8, 8, 1)])
+def test_a_rank_for_which_a_convolution_would_end_the_process_is_refused(images, shape):
+    signature = images.signatures["serving_default"]
+    with pytest.raises(ServingError, match=r"does not fit the signature: expected \[\?,8,8,1\], got") as refused:
+        signature.check_inputs({"image": np.zeros(shape, np.float32)})
+    assert refused.value.code == Code.INVALID_ARGUMENT
+
+
+def test_images_of_another_size_are_computed_where_the_convolution_can(images):
+    signature = images.signatures["serving_default"]
+    given = signature.check_inputs({"image": np.ones((2, 5, 9, 1), np.float32)})
+    assert images.run(signature, given, ("y",))["y"].shape == (2, 3, 7, 2)
+    given = signature.check_inputs({"image": np.ones((2, 8, 8, 3), np.float32)})
+    with pytest.raises(ServingError) as refused:
+        images.run(signature, given, ("y",))
+    assert refused.value.code == Code.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(("x", "code"), [(X[0], Code.INVALID_ARGUMENT), (X, Code.ABORTED)])
+def test_what_a_kernel_says_of_a_shape_that_the_signature_does_not_have_is_the_requests_fault(
+    load, saved_models, monkeypatch, x, code
+):
+    import tensorflow as tf
+
+    from experiments_manager.serving import servable
+
+    def abort(*inputs):
+        raise tf.errors.AbortedError(None, None, "oneDNN could not create a primitive descriptor")
+
+    model = load(saved_models.linear)
+    signature = model.signatures["serving_default"]
+    monkeypatch.setattr(servable._Callable, "make", lambda *made: servable._Callable(abort, ("x",), ()))
+    with pytest.raises(ServingError, match="could not create") as refused:
+        model.run(signature, signature.check_inputs({"x": x}), ("y",))
+    assert refused.value.code == code
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ import pytest
 
 from experiments_manager.serving.batches import Call
 from experiments_manager.serving.errors import Code, ServingError
-from experiments_manager.serving.signatures import Signature
+from experiments_manager.serving.signatures import Signature, TensorSpec
 from experiments_manager.serving.splitting import run_in_parts
 
-SIGNATURE = Signature("serving_default", "", {}, {})
+X = TensorSpec("x:0", "float", np.dtype(np.float32), (None,), 1)
+SIGNATURE = Signature("serving_default", "", {"x": X}, {"y": X})
 
 
 def split(run_async, function, samples=5, most=2, at_once=2):

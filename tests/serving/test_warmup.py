@@ -105,7 +105,7 @@ def test_zeros_that_a_model_does_not_understand_do_no_harm(watched, tmp_path):
 @pytest.mark.parametrize(
     ("log", "message"),
     [
-        (predict_log(x=np.float32([[1, 2]])), "Shape of input x"),
+        (predict_log("twice", x=np.float32([1, 2, 3])), "Invalid reduction dimension"),
         (predict_log(z=np.float32([[1, 2, 3]])), "z"),
         (predict_log("none", x=np.float32([[1, 2, 3]])), '"none" not found'),
         (b"\xff\xff\xff", "Failed to parse warmup record: 0"),
@@ -139,7 +139,7 @@ def test_a_version_that_cannot_be_warmed_up_never_replaces_a_good_one(saved_mode
     flags = [f"--model_base_path={tmp_path / 'linear'}", "--model_name=m", "--max_num_load_retries=0"]
     with running.running_server([*flags, "--file_system_poll_wait_seconds=1"]) as server:
         bad = saved_models.publish(saved_models.steeper, tmp_path, 2)
-        write(bad, predict_log(x=np.float32([[1, 2]])))
+        write(bad, predict_log("twice", x=np.float32([1, 2, 3])))
         bad.rename(tmp_path / "linear" / "2")
         manager = server.server.manager
         with manager._changed:
@@ -149,5 +149,5 @@ def test_a_version_that_cannot_be_warmed_up_never_replaces_a_good_one(saved_mode
         answer = server.post("/v1/models/m:predict", {"instances": [[1, 1, 1]]})
         status = {entry["version"]: entry for entry in server.get("/v1/models/m").json["model_version_status"]}
     assert answer.json == {"predictions": [[3.0, 3.0, 3.0]]}
-    assert "Shape of input x" in status["2"]["status"]["error_message"]
+    assert "Invalid reduction dimension" in status["2"]["status"]["error_message"]
     assert status["1"]["state"] == "AVAILABLE"
