@@ -81,8 +81,8 @@ def _unsaved(job: Job, error: BaseException) -> str:
     place = f"from its checkpoint {kept[0]}" if kept else "from its beginning, for there is no checkpoint"
     return (
         f"The last state of the run could not be saved: {reason(error)}. It trained "
-        f"{job.experiment.state.progress.epoch} epochs, and what came after its last checkpoint is lost. Free some "
-        f"space on the disk that holds {job.run.path}, then go on {place}: "
+        f"{job.experiment.state.progress.epoch} epochs, and what came after its last checkpoint is lost. Mend that (if "
+        f"the disk that holds {job.run.path} is full, free some space), then go on {place}: "
         f"experiments_manager resume {shlex.quote(str(job.run.path))}"
     )
 
