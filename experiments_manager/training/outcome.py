@@ -46,8 +46,10 @@ def finish(job: Job, state: str, seconds: float) -> RunResult:
     """Writes into the manifest how the run ended, and sums it up.
 
     Raises:
-        RunError: The run came to its end, but what it trained could not be saved.
+        RunError: The run came to its end, but what it trained could not be saved; or its folder is gone.
     """
+    if not job.run.manifest_file.exists():
+        raise RunError(f"{job.run.path} is gone, and with it what was trained. Train anew where the folder stays.")
     progress = job.experiment.state.progress
     published = versions(job.run.exports_dir)
     best = progress.best
