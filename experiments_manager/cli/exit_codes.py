@@ -18,7 +18,7 @@ class ExitCode(enum.IntEnum):
 MEANINGS = {
     ExitCode.DONE: "done",
     ExitCode.BUG: "a fault of experiments_manager itself",
-    ExitCode.BAD_INPUT: "bad input: command line, settings, data, devices or run folder",
+    ExitCode.BAD_INPUT: "bad input: command line, settings, data, devices or run folder; a disk that stays full",
     ExitCode.USER_CODE_FAILED: "the experiment failed: its code raised, or its loss became NaN or infinite",
     ExitCode.INTERRUPTED: "interrupted by a signal; the run can be resumed",
 }

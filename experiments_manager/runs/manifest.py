@@ -34,6 +34,23 @@ from experiments_manager.runs.jsonable import to_jsonable
 SCHEMA_VERSION = 1
 STATES = ("created", "running", "finished", "failed", "interrupted")
 
+_KINDS: dict[str, tuple[type, ...]] = {
+    "state": (str,),
+    "command": (list,),
+    "overrides": (dict,),
+    "hparams": (dict,),
+    "settings": (dict,),
+    "settings_file": (str, type(None)),
+    "model_file": (str, type(None)),
+    "origin": (dict,),
+    "files": (list,),
+    "resumed": (list,),
+    "epochs": (int,),
+    "best": (dict, type(None)),
+    "metrics": (dict,),
+}
+"""What must be of these kinds where it is there at all: others rely on it."""
+
 # One lock for all manifests of the process: an update takes a millisecond or two, and two `Run` objects may well stand
 # for the same folder. Other processes are kept away by the run's own lock.
 _updating = threading.Lock()
@@ -87,10 +104,8 @@ def read_manifest(file: Path) -> dict[str, Any]:
         raise RunError(f"{file.parent} is no run folder: it has no {file.name}. Name a folder that has one.") from error
     except OSError as error:
         raise RunError(f"Cannot read {file}: {error.strerror}. Check its permissions and its disk.") from error
-    except ValueError as error:
-        raise RunError(
-            f"{file} is damaged. Expected valid JSON, got: {error}. Restore the file from a copy of the run."
-        ) from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(file, f"Expected valid JSON, got: {error}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("schema_version"), int):
         raise RunError(
             f"{file} is not the manifest of a run. Expected a schema_version in it, got none. "
@@ -98,6 +113,10 @@ def read_manifest(file: Path) -> dict[str, Any]:
         )
     if manifest["schema_version"] > SCHEMA_VERSION:
         raise RunError(_too_new(file, manifest))
+    for name, kinds in _KINDS.items():
+        if name in manifest and not isinstance(manifest[name], kinds):
+            expected = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+            raise _damaged(file, f"Expected `{name}` to be {expected}, got {manifest[name]!r}")
     return manifest
 
 
@@ -121,6 +140,10 @@ def update_manifest(file: Path, fields: dict[str, Any]) -> dict[str, Any]:
         except OSError as error:
             raise explain(error, "write", file) from error
     return manifest
+
+
+def _damaged(file: Path, what: str) -> RunError:
+    return RunError(f"{file} is damaged. {what}. Restore the file from a copy of the run.")
 
 
 def _too_new(file: Path, manifest: dict[str, Any]) -> str:

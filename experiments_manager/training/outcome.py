@@ -46,8 +46,10 @@ def finish(job: Job, state: str, seconds: float) -> RunResult:
     """Writes into the manifest how the run ended, and sums it up.
 
     Raises:
-        RunError: The run came to its end, but what it trained could not be saved.
+        RunError: The run came to its end, but what it trained could not be saved; or its folder is gone.
     """
+    if not job.run.manifest_file.exists():
+        raise RunError(f"{job.run.path} is gone, and with it what was trained. Train anew where the folder stays.")
     progress = job.experiment.state.progress
     published = versions(job.run.exports_dir)
     best = progress.best
@@ -81,8 +83,8 @@ def _unsaved(job: Job, error: BaseException) -> str:
     place = f"from its checkpoint {kept[0]}" if kept else "from its beginning, for there is no checkpoint"
     return (
         f"The last state of the run could not be saved: {reason(error)}. It trained "
-        f"{job.experiment.state.progress.epoch} epochs, and what came after its last checkpoint is lost. Free some "
-        f"space on the disk that holds {job.run.path}, then go on {place}: "
+        f"{job.experiment.state.progress.epoch} epochs, and what came after its last checkpoint is lost. Mend that (if "
+        f"the disk that holds {job.run.path} is full, free some space), then go on {place}: "
         f"experiments_manager resume {shlex.quote(str(job.run.path))}"
     )
 

@@ -126,7 +126,7 @@ def test_a_disk_that_is_full_to_the_very_end_ends_the_run_as_failed_and_says_so_
     with pytest.raises(RunError, match="could not be saved: .*No space left") as raised:
         api.train(file, working_dir=disk, quiet=True, watchers=[recorder])
     assert report(raised.value) == BAD_INPUT
-    assert "Free some space on the disk that holds" in capsys.readouterr().err
+    assert "is full, free some space), then go on from its checkpoint epoch-0000" in capsys.readouterr().err
     [row] = list_runs(disk)
     assert (row.state, row.epochs) == ("failed", 8)
     assert "No space left" in json.loads((row.path / "run.json").read_text())["error"]["text"]

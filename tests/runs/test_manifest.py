@@ -92,3 +92,21 @@ def test_a_full_disk_leaves_the_manifest_as_it_was(small_disk, full_disk):
         update_manifest(file, {"epochs": 4, "text": "x" * 8192})
     assert read_manifest(file)["epochs"] == 3
     assert sorted(entry.name for entry in small_disk.iterdir()) == ["ballast", "run.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "Expected valid JSON"),
+        (b'{"schema_version": 1, "sta', "Expected valid JSON"),
+        (b"\xff\xfe{}", "Expected valid JSON"),
+        (b"[" * 100_000, "Expected valid JSON"),
+        (b'{"schema_version": 1, "overrides": [1]}', r"Expected `overrides` to be dict, got \[1\]"),
+        (b'{"schema_version": 1, "settings_file": 5}', "Expected `settings_file` to be str or null, got 5"),
+        (b'{"schema_version": 1, "resumed": null}', "Expected `resumed` to be list, got None"),
+    ],
+)
+def test_a_damaged_manifest_is_named_with_its_remedy(run, content, said):
+    run.manifest_file.write_bytes(content)
+    with pytest.raises(RunError, match=f"run.json is damaged. {said}.* Restore the file from a copy of the run"):
+        open_run(run.path)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments_manager.runs import RunError
-from experiments_manager.runs.snapshot import take_snapshot
+from experiments_manager.runs.snapshot import changed_files, take_snapshot
 
 LOAD = """
 import importlib.util, json, sys
@@ -189,3 +189,18 @@ def test_a_full_disk_leaves_no_half_snapshot(experiment, small_disk, full_disk):
     with pytest.raises(RunError, match=r"Cannot copy the settings to .*: the disk is full"):
         take_snapshot(small_disk / "copy", experiment / "mysettings.py")
     assert names(small_disk) == ["ballast"]
+
+
+def test_files_that_differ_from_their_copies_are_told(experiment, tmp_path, write_file):
+    files = experiment / "mysettings.py", experiment / "model_mlp.py"
+    take_snapshot(tmp_path / "copy", *files)
+    assert changed_files(tmp_path / "copy", *files) == []
+    write_file(experiment / "helper.py", "VALUE = 42\n")
+    write_file(experiment / "model_mlp.py", "def model(hparams):\n    return None\n")
+    assert changed_files(tmp_path / "copy", *files) == [experiment / "helper.py", experiment / "model_mlp.py"]
+
+
+def test_of_files_that_are_gone_nothing_is_told(experiment, tmp_path):
+    take_snapshot(tmp_path / "copy", experiment / "mysettings.py")
+    shutil.rmtree(experiment)
+    assert changed_files(tmp_path / "copy", experiment / "mysettings.py") == []

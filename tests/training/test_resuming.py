@@ -192,3 +192,13 @@ def test_a_resume_that_is_stopped_before_it_began_leaves_interrupted_where_a_kil
     done = subprocess.run(words, env=os.environ | {"STOP_HERE": "1"}, capture_output=True, text=True, timeout=300)
     assert "KeyboardInterrupt" in done.stderr or "StopRequested" in done.stderr
     assert json.loads(trained.run.manifest_file.read_text())["state"] == "interrupted"
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_run_whose_folder_is_gone_at_its_end_says_so(experiment, tmp_path, stopped):
+    def lose_the_folder():
+        shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+        return stopped
+
+    with pytest.raises(RunError, match="is gone, and with it what was trained"):
+        experiment(should_stop=lose_the_folder)
