@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
 
@@ -124,14 +124,26 @@ class LocalModules:
 
     def deepest_place(self, traceback: TracebackType | None) -> tuple[str, int] | None:
         """File and line of the deepest frame that runs in the user's own files, not in an installed package."""
+        frames = []
+        while traceback is not None:
+            frames.append((traceback.tb_frame.f_code.co_filename, traceback.tb_lineno))
+            traceback = traceback.tb_next
+        return self.deepest_of(frames)
+
+    def deepest_of(self, frames: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
+        """The same of frames that are given as file and line, the outermost first."""
         folders = [*self._folders, *self._further]
         place = None
-        while traceback is not None:
-            file = traceback.tb_frame.f_code.co_filename
+        for file, line in frames:
             if not file.startswith(_NOT_THE_USERS) and any(Path(file).is_relative_to(folder) for folder in folders):
-                place = file, traceback.tb_lineno
-            traceback = traceback.tb_next
+                place = file, line
         return place
+
+    @property
+    def loaded(self) -> list[ModuleType]:
+        """The experiment's modules that were imported so far, in the order of their names."""
+        found = self._modules | {name: sys.modules[name] for name in self._own_loaded()}
+        return [found[name] for name in sorted(found)]
 
 
 def _importable_names(folders: Sequence[Path]) -> frozenset[str]:

@@ -31,6 +31,8 @@ class Operation:
     is_random: bool
     """Whether it draws from a generator in its own kernel."""
     is_stateful: bool
+    keeps_order: bool = True
+    """Whether a parallel step of a pipeline gives its results in the order of its inputs."""
     files: tuple[tuple[str, int], ...] = ()
     """File and line of the frames in which it was made, the outermost first; none where nobody knows."""
 
@@ -56,7 +58,14 @@ def operations(graph: Any) -> Iterator[Operation]:
     yield from _with_places(graph, seen)
     for function in graph.as_graph_def().library.function:
         if function.signature.name not in seen:
-            yield from (_from_definition(node) for node in function.node_def)
+            yield from map(_from_definition, function.node_def)
+
+
+def definitions(graph: Any) -> Iterator[Operation]:
+    """Gives the same of a serialised graph (`GraphDef`)."""
+    yield from map(_from_definition, graph.node)
+    for function in graph.library.function:
+        yield from map(_from_definition, function.node_def)
 
 
 def _with_places(graph: Any, seen: set[str]) -> Iterator[Operation]:
@@ -66,6 +75,7 @@ def _with_places(graph: Any, seen: set[str]) -> Iterator[Operation]:
             operation.type,
             {"seed", "seed2"} <= attributes and operation.op_def.is_stateful and not _draws_nothing(operation.node_def),
             operation.op_def.is_stateful,
+            _keeps_order(operation.node_def),
             tuple((frame.filename, frame.lineno) for frame in operation.traceback or ()),
         )
     inner = getattr(graph, "_functions", {})
@@ -83,13 +93,17 @@ def _text(name: Any) -> str:
 def _from_definition(node: Any) -> Operation:
     definition = getattr(tf.raw_ops, node.op, None)
     is_random = {"seed", "seed2"} <= set(node.attr) and not _draws_nothing(node)
-    return Operation(node.op, is_random, is_random or definition is None)
+    return Operation(node.op, is_random, is_random or definition is None, _keeps_order(node))
+
+
+def _keeps_order(node: Any) -> bool:
+    return "deterministic" not in node.attr or node.attr["deterministic"].s != b"false"
 
 
 def _draws_nothing(node: Any) -> bool:
     """Whether an operation that could draw random numbers, as cuDNN's recurrence for its dropout, does not."""
     dropout = node.attr["dropout"].f if "dropout" in node.attr else None
-    return node.attr["deterministic"].b if "deterministic" in node.attr else dropout == 0.0
+    return node.attr["deterministic"].b or dropout == 0.0
 
 
 def captured_variables(functions: Iterable[Any], known: Iterable[Any] = ()) -> list[tf.Variable]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,12 @@ def generator_state(generator: HostGenerator) -> tuple[str, Any]:
     if isinstance(generator, np.random.RandomState):
         return "RandomState", generator.get_state(legacy=False)
     return type(generator.bit_generator).__name__, generator.bit_generator.state
+
+
+def states_of(generators: Mapping[str, HostGenerator]) -> dict[str, str]:
+    """Gives the states as texts, to be compared."""
+    with np.printoptions(threshold=sys.maxsize):
+        return {name: repr(generator_state(generator)) for name, generator in generators.items()}
 
 
 def set_generator_state(generator: Any, kind: str, state: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from experiments_manager.export.versions import versions
 from experiments_manager.runs import Run, RunError
 from experiments_manager.settings import Settings, SettingsError, UserCodeError
+from experiments_manager.training.checkpoints import checkpoints
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.events import RunEnd, Watcher
 from experiments_manager.training.job import Job
@@ -47,6 +48,10 @@ def finish(job: Job, state: str, seconds: float) -> RunResult:
         "metrics": progress.last_logs,
     }
     exported = job.run.exports_dir / str(published[-1]) if published else None
+    newest = next(iter(checkpoints(job.run.checkpoints_dir)), None)
+    lost = _lost_steps(newest, progress.global_step, state, job.checkpoints.problem)
+    if lost is not None:
+        job.tell("on_message", lost)
     try:
         job.run.finish(
             state,
@@ -55,11 +60,24 @@ def finish(job: Job, state: str, seconds: float) -> RunResult:
             stop_reason=progress.stop_reason,
             exported_model=exported and exported.relative_to(job.run.path).as_posix(),
             last_version=published[-1] if published else None,
+            checkpoint=newest and newest.name,
+            checkpoint_problem=job.checkpoints.problem,
             **fields,
         )
     except RunError as error:  # a full disk: what was trained is there all the same
         job.tell("on_message", f"The run is {state}, but its run.json could not say so: {error}")
     return RunResult(job.run.path, state, exported_model=exported, stop_reason=progress.stop_reason, **fields)
+
+
+def _lost_steps(newest: Path | None, step: int, state: str, problem: str | None) -> str | None:
+    """What there is to say at the end where the newest checkpoint is not of the last step."""
+    reached = int(newest.name.rpartition("-")[2]) if newest else 0
+    if newest is not None and reached >= step:
+        return None
+    kept = f"the newest checkpoint is of step {reached}" if newest else "NO CHECKPOINT COULD BE KEPT"
+    why = f" ({problem})" if problem else ""
+    after = f"a resume goes on from step {reached}" if newest else "a resume begins anew"
+    return f"The run is {state} at step {step}, but {kept}{why}: {after}."
 
 
 def say_goodbye(run: Run, watchers: Sequence[Watcher], state: str, seconds: float) -> None:

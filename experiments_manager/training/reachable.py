@@ -7,7 +7,6 @@ attribute like any other to it, and decides all the same how training goes on.
 from __future__ import annotations
 
 import dataclasses
-import random
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -16,7 +15,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-HostGenerator = random.Random | np.random.Generator | np.random.RandomState
+from experiments_manager.training.host_generators import HostGenerator
+from experiments_manager.training.plain_restore import Unpacker
+from experiments_manager.training.plain_state import Packer
+
 _DEEPEST = 12
 _MOST_ITEMS = 10_000
 """Items up to which a list or a dictionary is looked through; a longer one is data."""
@@ -80,3 +82,25 @@ def _is_looked_into(value: Any) -> bool:
     if isinstance(value, keras.layers.Layer | tf.Module | keras.metrics.Metric | keras.losses.Loss):
         return True
     return hasattr(value, "__dict__") and type(value).__module__.partition(".")[0] not in _FOREIGN
+
+
+def packed_generators(experiment: Any) -> tuple[dict[str, Any], dict[str, tf.Tensor]]:
+    """Gives the states of the random generators that the user's modules and model hold, as plain data and tensors."""
+    packer = Packer(PREFIX)
+    found = _generators(experiment)
+    return {name: packer.attribute(generator) for name, generator in found.items()}, packer.tensors
+
+
+def restore_generators(experiment: Any, packed: Mapping[str, Any], tensors: Mapping[str, tf.Tensor]) -> None:
+    """Puts back what `packed_generators` gave, in place."""
+    unpacker, found = Unpacker(tensors), _generators(experiment)
+    for name, state in packed.items():
+        unpacker.unpack(state, found.get(name))
+
+
+def _generators(experiment: Any) -> dict[str, HostGenerator]:
+    return generators_of(experiment.settings.user_modules) | experiment.state.reachable.generators
+
+
+PREFIX = "generators/"
+"""Begins the names of tensors in a checkpoint that belong to random generators."""

@@ -97,6 +97,12 @@ class UserCallbacks:
         """Attributes that the last `state` had to leave out, and why: `{"Noise.source": "is an iterator …"}`."""
         return dict(self._lost)
 
+    @property
+    def user_made(self) -> list[keras.callbacks.Callback]:
+        """Those whose code, or functions, are the user's."""
+        is_lambda = keras.callbacks.LambdaCallback
+        return [one for one in self._callbacks if is_users(type(one)) or isinstance(one, is_lambda)]
+
     def restore(self, states: Sequence[Mapping[str, Any]], tensors: Mapping[str, tf.Tensor]) -> None:
         """Puts back what `state` gave; before training, `begin` does it.
 
