@@ -53,9 +53,7 @@ class IndexedFeed(Feed):
         # What it does to itself there, a new process cannot know.
         changes_itself = type(source).on_epoch_end is not keras.utils.PyDataset.on_epoch_end
         if changes_itself:
-            self.inexact_because = [
-                f"the {split} data: its `on_epoch_end` changes it in a way that is in no checkpoint"
-            ]
+            self.inexact_because = [f"the {split} data: what its `on_epoch_end` changes is in no checkpoint"]
         elif self.draws_from_host or differ([self._first], [_as_tuple(source[0])]):
             self.inexact_because = [
                 f"the {split} data: `__getitem__` gives another batch for the same index each time. Draw from a "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import tempfile
@@ -83,3 +84,16 @@ def draws_from_host(action: Callable[[], Any]) -> tuple[Any, bool]:
     before = host_random_state()
     found = action()
     return found, host_random_state() != before
+
+
+def read_watching_host(dataset: tf.data.Dataset) -> tuple[list[Any], list[Any], bool, bool]:
+    """Reads the first batches, and leaves no iterator behind that might read ahead and draw numbers meanwhile.
+
+    Returns:
+        The first batch, and those after it; whether any was drawn for from Python's or NumPy's global generators, and
+        whether those after the first one were.
+    """
+    iterator = iter(dataset)
+    first, at_first = draws_from_host(functools.partial(read, iterator, 1))
+    more, later = draws_from_host(functools.partial(read, iterator, BATCHES - 1))
+    return first, more, at_first or later, later

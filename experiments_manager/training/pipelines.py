@@ -15,6 +15,7 @@ from experiments_manager.training.graph_state import Operation, definitions, ope
 _RANDOM_NODES = ("Shuffle", "Random", "Generator", "Sample", "Directed")
 _IGNORE = 1
 """TensorFlow's number for: write the graph of a pipeline also where it has a state that a graph cannot have."""
+_MOST_BYTES_IN_GRAPH = 2**26
 _PARALLEL_NODES = ("ParallelMap", "ParallelInterleave", "MapAndBatch", "DataService")
 _SAVED_EXACTLY = (
     "Batch", "Cache", "Concatenate", "DenseToRagged", "Filter", "FixedLengthRecord", "FlatMap", "GroupByWindow",
@@ -73,7 +74,7 @@ def irreproducible_operation(dataset: tf.data.Dataset) -> str | None:
         name = _name(node)
         if "DataService" in name:
             return "tf.data service"
-        if _is_parallel(node) and not (ordered and getattr(node, "_deterministic", "default") != "false"):
+        if _is_parallel(node) and not (ordered and _keeps_order(node)):
             return f"{name} with deterministic=False"
         for operation in _operations(node):
             unordered = not operation.keeps_order or (not ordered and operation.kind.startswith("Parallel"))
@@ -99,6 +100,18 @@ def unsaved_node(dataset: tf.data.Dataset) -> str | None:
             if operation.is_random or operation.runs_python or operation.uses_variables or "Shuffle" in operation.kind:
                 return operation.kind
     return None
+
+
+def _keeps_order(node: tf.data.Dataset) -> bool:
+    if _name(node) != "ParallelInterleave" or held_bytes(node) > _MOST_BYTES_IN_GRAPH:
+        return getattr(node, "_deterministic", "default") != "false"
+    return all(operation.keeps_order for operation in _in_graph(node))  # it tells nobody but its operation
+
+
+def _in_graph(node: tf.data.Dataset) -> Iterator[Operation]:
+    """All operations of a node and of what is below it, from its serialised graph."""
+    text = tf.raw_ops.DatasetToGraphV2(input_dataset=node._variant_tensor, external_state_policy=_IGNORE)
+    yield from definitions(tf.compat.v1.GraphDef.FromString(text.numpy()))
 
 
 def _is_random_node(kind: str) -> bool:
@@ -177,7 +190,6 @@ def _inputs(node: tf.data.Dataset) -> list[tf.data.Dataset]:
 def _operations(node: tf.data.Dataset) -> Iterator[Operation]:
     """All operations of the functions that a pipeline's node runs, those of functions inside them included."""
     if _name(node) == "Variant":  # such as `enumerate` makes; what is below it shows in its graph alone
-        text = tf.raw_ops.DatasetToGraphV2(input_dataset=node._variant_tensor, external_state_policy=_IGNORE)
-        yield from definitions(tf.compat.v1.GraphDef.FromString(text.numpy()))
+        yield from _in_graph(node)
     for wrapper in getattr(node, "_functions", list)():
         yield from operations(wrapper.function.graph)

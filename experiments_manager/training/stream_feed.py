@@ -18,6 +18,7 @@ from experiments_manager.training.pipeline_probe import (
     differ,
     draws_from_host,
     read,
+    read_watching_host,
     save_iterator,
 )
 from experiments_manager.training.pipelines import (
@@ -111,10 +112,7 @@ class StreamFeed(Feed):
     def _look_twice(self) -> None:
         """Reads the beginning of two passes from the same seed, which differ where a state is not set anew with it."""
         dataset = self._prepared(self._dataset, 0)
-        iterator = iter(dataset)
-        first, draws = draws_from_host(lambda: read(iterator, 1))
-        more, self._keeps_drawing = draws_from_host(lambda: read(iterator, BATCHES - 1))
-        self.draws_from_host = draws or self._keeps_drawing
+        first, more, self.draws_from_host, self._keeps_drawing = read_watching_host(dataset)
         if self.irreproducible is None and self.draws_from_host and runs_python_in_parallel(dataset):
             self.irreproducible = "Python that draws random numbers in several threads"
         self._hidden = differ(first + more, self.beginning())
@@ -152,18 +150,20 @@ class StreamFeed(Feed):
     @property
     def inexact_because(self) -> list[str]:
         """Why a resume does not find exactly the same data; nothing where it does."""
-        reasons = []
         if self.irreproducible is not None:
-            reasons.append(f"it has {self.irreproducible}, which gives no two runs the same")
+            return [f"the {self.split} data: it has {self.irreproducible}, which gives no two runs the same"]
+        in_parallel = runs_python_in_parallel(self._prepared(self._dataset, 0))
+        reasons = []
         if self._hidden:
-            reasons.append("two passes from the same seed differ: it uses what building it does not set anew")
+            why = " from several threads (`num_parallel_calls`)" if in_parallel else ""
+            reasons.append(f"two passes from the same seed differ: it calls Python{why} that keeps a state")
         reasons += [
             f"`dataset` draws from {name}, which goes on from pass to pass: make the generator in it, from its `seed`"
             for name in self._generators
         ]
         if self._random and not self._rebuild:
             reasons.append("it shuffles or draws random numbers, and `rebuild_dataset = False`")
-        if not reasons and runs_python_in_parallel(self._prepared(self._dataset, 0)):
+        if not reasons and in_parallel:
             reasons.append(
                 "it calls Python from several threads (`num_parallel_calls`), which is exact only if that keeps no "
                 "state; `tf.numpy_function(…, stateful=False)` says that it keeps none"
@@ -208,7 +208,8 @@ class StreamFeed(Feed):
         passes = self._passes_per_build if self._random else None
         dataset = self._dataset.repeat(passes) if self._lasts else self._prepared(self._dataset, self._pass)
         iterator = iter(dataset)
-        read(iterator, min(skip, 1))
+        for _ in range(min(skip, 1)):
+            next(iterator, None)
         _, self._drew = draws_from_host(lambda: [next(iterator, None) for _ in range(skip - 1)])
         return iterator
 

@@ -52,7 +52,7 @@ Point = collections.namedtuple("Point", "x y")
 
 VALUES = {
     "numbers": [1, 2.5, True, None, 10**30, float("inf"), 3 + 4j],
-    "keys that are no strings": {1: "a", (1, 2): "b", 2.5: {"c": 1}, None: 0, True: 1},
+    "keys that are no strings": {1: "a", (1, 2): "b", 2.5: {"c": 1}, None: 0, False: 1},
     "keys like tags": {"__tuple__": [1], "plain": 2},
     "deque": collections.deque([1, (2, 3)], maxlen=5),
     "sets": [{1, 2, "x"}, frozenset({(1, 2)})],
