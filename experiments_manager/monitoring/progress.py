@@ -231,7 +231,8 @@ def headline(start: RunStart) -> str:
     """What runs where, and how a resume would find its place in the data."""
     resumed = f", from epoch {start.first_epoch} on" if start.first_epoch > 1 else ""
     what = f"{start.session_name}: {start.parameters:,} parameters on {', '.join(start.devices)}{resumed}"
-    return f"{what}\nposition in the data: {start.data_position}" if start.data_position else what
+    lines = [what, *([f"position in the data: {start.data_position}"] if start.data_position else [])]
+    return "\n".join([*lines, *(f"a resume is not exact: {reason}" for reason in start.inexact_because)])
 
 
 def place_of(progress: events.Progress, start: RunStart) -> str:

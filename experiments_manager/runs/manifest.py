@@ -15,7 +15,9 @@
 | `start`, `end`, `resumed` | ISO 8601 with zone; `resumed` is a list of times |
 | `seconds`, `epochs`, `global_step`, `metrics` | how far it came; last values of the metrics by name |
 | `best` | `{"epoch", "step", "value", "name"}` of the watched value, or null |
-| `data_position`, `exported_model`, `last_version`, `mlflow` | see the rooms that write them |
+| `data_position`, `exactness` | how a resume finds the place in the data; `{"exact", "reasons"}` of resuming at all |
+| `checkpoint`, `checkpoint_problem` | the newest checkpoint at the end, or null; why the last one was not written |
+| `exported_model`, `last_version`, `mlflow` | see the rooms that write them |
 
 JSON has no NaN and no infinities: these stand in the file as the strings `"NaN"`, `"Infinity"` and `"-Infinity"`.
 """
@@ -79,6 +81,7 @@ def first_manifest() -> dict[str, Any]:
         "host": {},
         "devices": [],
         "data_position": None,
+        "exactness": None,
         "start": None,
         "resumed": [],
         "end": None,

@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
 
@@ -129,14 +129,27 @@ class LocalModules:
 
     def deepest_frame(self, traceback: TracebackType | None) -> TracebackType | None:
         """The entry of a traceback for that frame."""
-        folders = [*self._folders, *self._further]
         found = None
         while traceback is not None:
-            file = traceback.tb_frame.f_code.co_filename
-            if not file.startswith(_NOT_THE_USERS) and any(Path(file).is_relative_to(folder) for folder in folders):
+            if self._is_own(traceback.tb_frame.f_code.co_filename):
                 found = traceback
             traceback = traceback.tb_next
         return found
+
+    def deepest_of(self, frames: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
+        """The same of frames that are given as file and line, the outermost first."""
+        own = [(file, line) for file, line in frames if self._is_own(file)]
+        return own[-1] if own else None
+
+    def _is_own(self, file: str) -> bool:
+        folders = [*self._folders, *self._further]
+        return not file.startswith(_NOT_THE_USERS) and any(Path(file).is_relative_to(folder) for folder in folders)
+
+    @property
+    def loaded(self) -> list[ModuleType]:
+        """The experiment's modules that were imported so far, in the order of their names."""
+        found = self._modules | {name: sys.modules[name] for name in self._own_loaded()}
+        return [found[name] for name in sorted(found)]
 
 
 def _importable_names(folders: Sequence[Path]) -> frozenset[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -276,6 +276,16 @@ class Settings(LegacyChecks):
         """`file:line` of the deepest frame of an exception in the user's own files, or `None` where none is in them."""
         place = self._local_modules.deepest_place(error.__traceback__)
         return problem_at(*place, "", "").place if place else None
+
+    def place_among(self, frames: Iterable[tuple[str, int]]) -> str | None:
+        """The same of frames that are given as file and line, the outermost first."""
+        place = self._local_modules.deepest_of(frames)
+        return problem_at(*place, "", "").place if place else None
+
+    @property
+    def user_modules(self) -> list[ModuleType]:
+        """The settings module and the modules beside it that it imported."""
+        return list({id(module): module for module in (self.module, *self._local_modules.loaded)}.values())
 
     def _everything_offered(self, offered: dict[str, Any]) -> dict[str, Any]:
         from_settings = {

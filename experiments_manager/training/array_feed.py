@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feed import HOST_BYTES, Feed, epoch_order, require_batches
+from experiments_manager.training.pipeline_probe import differ, draws_from_host, read
+from experiments_manager.training.pipelines import irreproducible_operation, runs_python_in_parallel
 from experiments_manager.training.seeds import derive
 
 
@@ -220,7 +222,23 @@ class AugmentedFeed(Feed):
         self._augment, self._seed, self._batch_size, self._shuffle = augment, seed, batch_size, shuffle
         self._iterator: Any = None
         self._next: tuple[int, int] | None = None
-        self.spec = self._pipeline(0, 0).element_spec
+        dataset = self._pipeline(0, 0)
+        self.spec = dataset.element_spec
+        self.inexact_because = self._what_draws(dataset)
+        self.kind = "irreproducible" if self.inexact_because else "arrays"
+
+    def _what_draws(self, dataset: tf.data.Dataset) -> list[str]:
+        """Why a hook that does not keep to its seed makes no two runs equal; nothing where it does."""
+        found = irreproducible_operation(dataset)
+        if found is None and runs_python_in_parallel(dataset):
+            first, self.draws_from_host = draws_from_host(lambda: read(iter(dataset), 1))
+            if self.draws_from_host or differ(first, read(iter(dataset), 1)):
+                found = "Python that draws random numbers or keeps a state"
+        if found is None:
+            return []
+        return [
+            f"`augment` has {found}, which gives no two runs the same: draw from its `seed` (`tf.random.stateless_*`)"
+        ]
 
     def _pipeline(self, first_epoch: int, first_step: int) -> tf.data.Dataset:
         plain, samples = self._plain, self._plain.samples

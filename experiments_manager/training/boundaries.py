@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import tensorflow as tf
 
 from experiments_manager.export.reasons import reason
 from experiments_manager.export.versions import versions
+from experiments_manager.runs import RunError
 from experiments_manager.training.checkpoints import checkpoint_name, extras_for
 from experiments_manager.training.events import VersionPublished
-from experiments_manager.training.job import Interrupted, Job
+from experiments_manager.training.exactness import exactness
+from experiments_manager.training.job import Interrupted, Job, new_reasons
+from experiments_manager.training.reachable import packed_generators
+from experiments_manager.training.state import Snapshot
 
 
 def publish(job: Job) -> None:
@@ -30,20 +36,40 @@ def publish(job: Job) -> None:
 
 def checkpoint(job: Job) -> None:
     """Copies the state and lets it be written in the background, unless it is what was read from there."""
-    experiment = job.experiment
-    if checkpoint_name(experiment.state.progress) == job.restored:
+    if checkpoint_name(job.experiment.state.progress) == job.restored:
         return
+    stage = None
     try:
         stage = job.checkpoints.stage()
-        feeds = {"train": experiment.train} | ({"validation": experiment.validation} if experiment.validation else {})
-        positions = extras_for(feeds, stage)
-    except (OSError, tf.errors.OpError) as error:
+        snapshot = _snapshot(job, stage)
+    except Exception as error:  # whatever it is: training is worth more than one checkpoint
+        if stage is not None:
+            shutil.rmtree(stage, ignore_errors=True)
         job.checkpoints.failed(error)
         return
-    callbacks, tensors = job.callbacks.state()
-    snapshot = experiment.state.snapshot(tensors, positions=positions, callbacks=callbacks)
     job.checkpoints.submit(snapshot, stage)
     job.last_checkpoint_step = snapshot.progress.global_step
+
+
+def _snapshot(job: Job, stage: Path) -> Snapshot:
+    experiment = job.experiment
+    feeds = {"train": experiment.train} | ({"validation": experiment.validation} if experiment.validation else {})
+    positions, said = extras_for(feeds, stage)
+    callbacks, tensors = job.callbacks.state(experiment.state.holds)
+    generators, further = packed_generators(experiment)
+    if said or new_reasons(job):
+        _tell_of_position(job, said)
+    return experiment.state.snapshot(tensors | further, positions=positions, callbacks=callbacks, generators=generators)
+
+
+def _tell_of_position(job: Job, said: Sequence[str]) -> None:
+    """Says, and writes into run.json, what is less exact than it had seemed."""
+    new = new_reasons(job)
+    for text in [*said, *(f"A resume of this run is not exact: {cause}." for cause in new)]:
+        job.tell("on_message", text)
+    job.inexact_because += new
+    with contextlib.suppress(RunError):
+        job.run.update(data_position=job.experiment.train.kind, exactness=exactness(job.inexact_because))
 
 
 @contextlib.contextmanager

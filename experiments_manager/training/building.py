@@ -20,10 +20,13 @@ from experiments_manager.training.errors import DataError
 from experiments_manager.training.feed import Feed, Shape
 from experiments_manager.training.feeds import make_feed
 from experiments_manager.training.hook_calls import located, seeded, wrong
+from experiments_manager.training.host_generators import states_of
+from experiments_manager.training.reachable import generators_of
 from experiments_manager.training.seeds import derive, reseed_for_pipeline
 from experiments_manager.training.state import TrainingState
 from experiments_manager.training.steps import as_numbers
 from experiments_manager.training.stopping import Judge
+from experiments_manager.training.stream_feed import StreamFeed
 
 logger = logging.getLogger(__name__)
 
@@ -111,10 +114,18 @@ def feed_for(settings: Settings, split: str) -> Feed | None:
         # Validation comes in the same order each time: its sums then have the same last bits.
         reseed_for_pipeline(derive(settings.random_seed, "dataset", split, number if training else 0))
         hook = "test_data" if split == "test" and settings.has("test_data") else "dataset"
-        return settings.call(hook, split=split, epoch=number)
+        before = states_of(generators_of(settings.user_modules))
+        data = settings.call(hook, split=split, epoch=number)
+        drawn.update(
+            name
+            for name, state in states_of(generators_of(settings.user_modules)).items()
+            if state != before.get(name, state)
+        )
+        return data
 
+    drawn: set[str] = set()
     with located(settings, "dataset"):
-        return make_feed(
+        feed = make_feed(
             build,
             split=split,
             batch_size=settings.batch_size,
@@ -127,6 +138,9 @@ def feed_for(settings: Settings, split: str) -> Feed | None:
             varies=settings.asks_for("dataset", "epoch"),
             allow_nan=settings.allow_nan,
         )
+    if isinstance(feed, StreamFeed):
+        feed.built_with(sorted(drawn))
+    return feed
 
 
 def _epoch_steps(settings: Settings, training: bool) -> int | None:

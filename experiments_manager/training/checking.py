@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
@@ -10,8 +11,12 @@ from experiments_manager.settings import Settings
 from experiments_manager.settings.working_directory import as_in_a_run
 from experiments_manager.training.building import Experiment, build_experiment, feed_for
 from experiments_manager.training.devices import prepared_devices
+from experiments_manager.training.exactness import inexact_because
 from experiments_manager.training.feed import Feed, Shape
+from experiments_manager.training.pipeline_probe import differ
 from experiments_manager.training.steps import CompiledLoop, as_numbers, test_one, train_one
+from experiments_manager.training.stream_feed import StreamFeed
+from experiments_manager.training.user_callbacks import UserCallbacks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +51,10 @@ def dry_run(settings: Settings) -> DryRun:
         lines = [f"devices     {', '.join(devices.names)}"]
         lines += [_split_line(split, feed) for split, feed in _feeds(settings, experiment)]
         lines += _model_lines(experiment)
-        lines += _one_batch(experiment)
+        batch_lines, steps = _one_batch(experiment)
+        lines += batch_lines
         lines += _serving_lines(experiment)
+        lines += _exactness_lines(settings, experiment, steps)
     return DryRun(lines, _trainable(experiment))
 
 
@@ -83,23 +90,39 @@ def _model_lines(experiment: Experiment) -> list[str]:
     ]
 
 
-def _one_batch(experiment: Experiment) -> list[str]:
-    """One training step and one validation step, compiled as they will be."""
+def _exactness_lines(settings: Settings, experiment: Experiment, steps: dict[str, Any]) -> list[str]:
+    """Whether a resume would be exact; pipelines are read twice from the same seed for it."""
+    callbacks = UserCallbacks(experiment.callbacks, experiment.model, settings.epochs, experiment.train.steps)
+    callbacks.state(experiment.state.holds)
+    feeds = (experiment.train, experiment.validation)
+    reasons = inexact_because(settings, feeds, steps, callbacks)
+    reasons += [
+        f"the {feed.split} data: two passes from the same seed differ"
+        for feed in feeds
+        if isinstance(feed, StreamFeed) and not feed.inexact_because and differ(feed.beginning(), feed.beginning())
+    ]
+    return [f"resume      not exact: {reason}" for reason in reasons] or ["resume      exact"]
+
+
+def _one_batch(experiment: Experiment) -> tuple[list[str], dict[str, Any]]:
+    """One training step and one validation step, compiled as they will be: lines, and the traced steps."""
     model, state, jit = experiment.model, experiment.state, experiment.settings.jit_compile
     train = CompiledLoop(
         model, train_one(model, state.step, state.averages, experiment.class_weight), experiment.train, jit_compile=jit
     )
-    lines = []
+    lines, traced = [], {"training": train.trace()}
     model.reset_metrics()
     steps = train(experiment.train.open(0), 0, 1)
     lines.append(f"one step    {_values(steps.logs)}")
     if experiment.validation is not None:
         model.reset_metrics()
         test = CompiledLoop(model, test_one(model), experiment.validation, jit_compile=jit)
+        traced["validation"] = test.trace()
         lines.append(f"validation  {_values(test(experiment.validation.open(0), 0, 1).logs)}")
     if not steps.finite:
         lines.append("warning     the loss of the first batch is NaN or infinite")
-    return lines
+    experiment.state.include(list(traced.values()))
+    return lines, traced
 
 
 def _values(logs: dict[str, tf.Tensor]) -> str:

@@ -18,6 +18,7 @@ from experiments_manager.export.reasons import reason
 from experiments_manager.runs import atomic
 from experiments_manager.runs.background import NewestOnly
 from experiments_manager.runs.checksums import DamagedError, verify_checksums, write_checksums
+from experiments_manager.training import disk_space
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.progress import TrainingProgress
 from experiments_manager.training.state import Snapshot
@@ -161,8 +162,8 @@ class CheckpointWriter:
     def __init__(self, folder: Path, keep: int, bring_logs_to_disk: Callable[[], None] = lambda: None) -> None:
         self._folder, self._keep, self._bring_logs_to_disk = folder, max(1, keep), bring_logs_to_disk
         self._failing = False
-        self.last_error: BaseException | None = None
-        """Why the last checkpoint could not be written; `None` if it was."""
+        self.problem: str | None = None
+        """Why the last one could not be written; `None` where it could."""
         self._messages: collections.deque[str] = collections.deque()
         self.last_written = time.monotonic()
         self._worker: NewestOnly[tuple[Path, Snapshot]] = NewestOnly(self._write, self._failed, name="checkpoints")
@@ -203,11 +204,12 @@ class CheckpointWriter:
 
     def failed(self, error: BaseException) -> None:
         """Notes that a checkpoint could not be written; training goes on."""
-        self.last_error = error
+        self.problem = reason(error)
         if not self._failing:
+            remedy = f"; free some space on the disk that holds {self._folder}" if disk_space.is_full(error) else ""
             self._messages.append(
-                f"A checkpoint could not be written: {reason(error)}. Training goes on and tries again at the next "
-                f"occasion; free some space on the disk that holds {self._folder}."
+                f"A checkpoint could not be written: {self.problem}. Training goes on and tries again at the next "
+                f"occasion{remedy}."
             )
         self._failing = True
 
@@ -215,13 +217,14 @@ class CheckpointWriter:
         stage, snapshot = job
         if not _is_finite(snapshot):  # it must not take the place of the last good one
             shutil.rmtree(stage, ignore_errors=True)
+            self.problem = "the weights are not finite"
             logger.warning("Step %d: not saved, its weights are not finite.", snapshot.progress.global_step)
             return
         self._bring_logs_to_disk()
         write_checkpoint(stage, self._folder, snapshot)
         if self._failing:
             self._messages.append("Checkpoints are written again.")
-        self._failing, self.last_error = False, None
+        self._failing, self.problem = False, None
         for old in checkpoints(self._folder)[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -237,10 +240,8 @@ def _is_finite(snapshot: Snapshot) -> bool:
     return all(bool(np.isfinite(value.numpy()).all()) for value in weights if value.dtype.is_floating)
 
 
-def extras_for(feeds: dict[str, Any], stage: Path) -> dict[str, Any]:
-    """Writes the feeds' iterators into `stage` and returns their positions."""
-    positions: dict[str, Any] = {}
-    for name, feed in feeds.items():
-        positions[name] = feed.position()
-        feed.save(stage / f"iterator-{name}")
-    return positions
+def extras_for(feeds: dict[str, Any], stage: Path) -> tuple[dict[str, Any], list[str]]:
+    """Writes the feeds' iterators into `stage`; returns their positions, and what there is to say."""
+    positions = {name: feed.position() for name, feed in feeds.items()}
+    said = [feed.save(stage / f"iterator-{name}") for name, feed in feeds.items()]
+    return positions, [text for text in said if text is not None]

@@ -40,6 +40,8 @@ class RunStart:
     """Steps that were trained before."""
     first_step: int = 0
     """Steps of the first epoch that were trained before: more than 0 after a resume inside an epoch."""
+    inexact_because: tuple[str, ...] = ()
+    """Why a resume of this run would not be exact; nothing where it is."""
     model_graph: Callable[[], bytes | None] = lambda: None
     """Gives the model's graph as a serialised `GraphDef`; `None` where it cannot be traced."""
 

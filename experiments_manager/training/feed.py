@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ class Feed(abc.ABC):
     """Nested `tf.TensorSpec` of one batch."""
     goes_on: bool = False
     """Whether an epoch continues with `next_pass` where the data ends."""
+
+    inexact_because: Sequence[str] = ()
+    """Why a resume does not find exactly the same data; nothing where it does."""
+    draws_from_host: bool = False
+    """Whether reading draws from Python's or NumPy's global generators."""
 
     @abc.abstractmethod
     def open(self, epoch: int, step: int = 0) -> Any:
@@ -63,8 +69,12 @@ class Feed(abc.ABC):
         """Plain numbers that `restore` takes."""
         return {}
 
-    def save(self, prefix: Path) -> None:
-        """Writes what does not fit in plain numbers (an iterator's buffers) to files that begin with `prefix`."""
+    def save(self, prefix: Path) -> str | None:
+        """Writes what does not fit in plain numbers (an iterator's buffers) to files that begin with `prefix`.
+
+        Returns:
+            What is to be said, if anything.
+        """
 
     def restore(self, position: dict[str, Any], prefix: Path) -> bool:
         """Goes back to a saved position; the next `open` continues there.
@@ -77,12 +87,12 @@ class Feed(abc.ABC):
 
 
 POSITIONS = {
-    "arrays": "two numbers, epoch and step: a resume is exact and replays nothing",
-    "indexed": "two numbers, epoch and step: a resume is exact and replays nothing",
-    "saved iterator": "the pipeline's iterator is saved: a resume is exact and replays nothing",
-    "replayed": "the pipeline is built again from the seed: a resume is exact and skips what was seen",
-    "inexact": "the data shuffles itself in a way that cannot be put back: after a resume the order differs",
-    "irreproducible": "the pipeline draws random numbers in a parallel map: no two runs are equal",
+    "arrays": "two numbers, epoch and step: a resume finds it exactly and replays nothing",
+    "indexed": "two numbers, epoch and step: a resume finds it exactly and replays nothing",
+    "saved iterator": "the pipeline's iterator is saved: a resume finds it exactly and replays nothing",
+    "replayed": "batches are counted: a resume builds the pipeline again from the seed and skips what was seen",
+    "inexact": "the data changes in a way that cannot be put back: after a resume it differs",
+    "irreproducible": "the order or the numbers of the data are a matter of chance: no two runs are equal",
 }
 """Kinds of position in the data, and what a resume makes of them."""
 

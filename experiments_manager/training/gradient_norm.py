@@ -55,6 +55,11 @@ class GradientNorm:
             for optimizer in optimizers:
                 del optimizer._clip_gradients  # the method of the class is seen again
 
+    @property
+    def variable(self) -> tf.Variable:
+        """What the step writes to; no state."""
+        return self._squares
+
     def read(self) -> tf.Tensor:
         """In the graph, after the step: the norm, float32 scalar; NaN where nothing was applied."""
         return tf.sqrt(self._squares)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feed import Feed, require_batches
+from experiments_manager.training.pipeline_probe import differ, draws_from_host
 from experiments_manager.training.seeds import derive
 
 
@@ -43,14 +44,22 @@ class IndexedFeed(Feed):
             self._batches = steps_per_epoch
         require_batches(self._batches, split)
         self.steps = min(steps_per_epoch or self._batches, self._batches)
-        self._first = tf.nest.map_structure(np.asarray, _as_tuple(source[0]))
+        first, self.draws_from_host = draws_from_host(lambda: _as_tuple(source[0]))
+        self._first = tf.nest.map_structure(np.asarray, first)
         self.spec = tf.nest.map_structure(
             lambda leaf: tf.TensorSpec([None, *leaf.shape[1:]], _dtype_of(leaf)), self._first
         )
         self._trained_epoch: int | None = None
         # What it does to itself there, a new process cannot know.
         changes_itself = type(source).on_epoch_end is not keras.utils.PyDataset.on_epoch_end
-        self.kind = "inexact" if changes_itself else "indexed"
+        if changes_itself:
+            self.inexact_because = [f"the {split} data: what its `on_epoch_end` changes is in no checkpoint"]
+        elif self.draws_from_host or differ([self._first], [_as_tuple(source[0])]):
+            self.inexact_because = [
+                f"the {split} data: `__getitem__` gives another batch for the same index each time. Draw from a "
+                "generator that is made in it from the index"
+            ]
+        self.kind = "inexact" if self.inexact_because else "indexed"
 
     def open(self, epoch: int, step: int = 0) -> Any:
         """Gives an iterator over the batches from `step` on; the PyDataset's `workers` threads fetch them."""

@@ -15,6 +15,7 @@ from experiments_manager.runs import Run
 from experiments_manager.training.building import Experiment
 from experiments_manager.training.checkpoints import CheckpointWriter
 from experiments_manager.training.events import Watcher
+from experiments_manager.training.exactness import of_callbacks
 from experiments_manager.training.measuring import Meter
 from experiments_manager.training.pace import Pace
 from experiments_manager.training.steps import CompiledLoop, test_one, train_one
@@ -42,6 +43,8 @@ class Job:
     should_stop: Callable[[], bool]
     train_steps: CompiledLoop
     test_steps: CompiledLoop | None
+    traced: dict[str, Any]
+    """The concrete functions of a `training` and a `validation` step."""
     user_logs: UserLogs
     viewer: Viewer
     meter: Meter
@@ -51,6 +54,8 @@ class Job:
     last_checkpoint_step: int = -1
     restored: str | None = None
     """Name of the checkpoint that was read last; to write it again would only risk it."""
+    inexact_because: list[str] = dataclasses.field(default_factory=list)
+    """Why a resume would not be exact, as far as it was said."""
     reloaded: Path | None = None
     """Checkpoint that training went back to last because the loss was no longer finite."""
 
@@ -62,7 +67,10 @@ class Job:
         norm = meter.gradient_norm
         one = train_one(model, state.step, state.averages, experiment.class_weight, norm)
         train_steps = CompiledLoop(model, one, experiment.train, jit_compile=jit, gradient_norm=norm)
-        train_steps.trace()  # before the state is copied or put back, which needs every variable
+        test_steps = CompiledLoop(model, test_one(model), validation, jit_compile=jit) if validation else None
+        # Before the state is copied or put back, which needs every variable that they use.
+        traced = {"training": train_steps.trace()} | ({"validation": test_steps.trace()} if test_steps else {})
+        state.include(list(traced.values()), [norm.variable] if norm else [])
         return cls(
             experiment=experiment,
             run=run,
@@ -70,7 +78,8 @@ class Job:
             viewer=Viewer(experiment),
             meter=meter,
             train_steps=train_steps,
-            test_steps=CompiledLoop(model, test_one(model), validation, jit_compile=jit) if validation else None,
+            test_steps=test_steps,
+            traced=traced,
             reset_metrics=tf.function(model.reset_metrics, autograph=False),
             **parts,
         )
@@ -84,3 +93,8 @@ class Job:
                 self.watchers.remove(watcher)
                 logger.warning("%s failed and is left out from here on: %s", type(watcher).__name__, error)
                 logger.debug("traceback", exc_info=True)
+
+
+def new_reasons(job: Job) -> list[str]:
+    """Why a resume would not be exact, as far as it came up since the run began: what callbacks have got meanwhile."""
+    return [reason for reason in of_callbacks(job.callbacks) if reason not in job.inexact_because]

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.export.reasons import reason
 from experiments_manager.export.versions import versions
 from experiments_manager.runs import Run, RunError
 from experiments_manager.runs.run import RESUMED_FIELDS
@@ -59,8 +58,12 @@ def finish(job: Job, state: str, seconds: float) -> RunResult:
         "metrics": progress.last_logs,
     }
     exported = job.run.exports_dir / str(published[-1]) if published else None
-    if state == "finished" and job.checkpoints.last_error is not None:
-        raise RunError(_unsaved(job, job.checkpoints.last_error))
+    newest = next(iter(checkpoints(job.run.checkpoints_dir)), None)
+    if state == "finished" and job.checkpoints.problem is not None:
+        raise RunError(_unsaved(job, newest))
+    lost = _lost_steps(newest, progress.global_step, state, job.checkpoints.problem)
+    if lost is not None:
+        job.tell("on_message", lost)
     try:
         job.run.finish(
             state,
@@ -69,6 +72,8 @@ def finish(job: Job, state: str, seconds: float) -> RunResult:
             stop_reason=progress.stop_reason,
             exported_model=exported and exported.relative_to(job.run.path).as_posix(),
             last_version=published[-1] if published else None,
+            checkpoint=newest and newest.name,
+            checkpoint_problem=job.checkpoints.problem,
             **fields,
         )
     except RunError as error:
@@ -78,15 +83,25 @@ def finish(job: Job, state: str, seconds: float) -> RunResult:
     return RunResult(job.run.path, state, exported_model=exported, stop_reason=progress.stop_reason, **fields)
 
 
-def _unsaved(job: Job, error: BaseException) -> str:
-    kept = [path.name for path in checkpoints(job.run.checkpoints_dir)]
-    place = f"from its checkpoint {kept[0]}" if kept else "from its beginning, for there is no checkpoint"
+def _unsaved(job: Job, newest: Path | None) -> str:
+    place = f"from its checkpoint {newest.name}" if newest else "from its beginning, for NO CHECKPOINT COULD BE KEPT"
     return (
-        f"The last state of the run could not be saved: {reason(error)}. It trained "
+        f"The last state of the run could not be saved: {job.checkpoints.problem}. It trained "
         f"{job.experiment.state.progress.epoch} epochs, and what came after its last checkpoint is lost. Mend that (if "
         f"the disk that holds {job.run.path} is full, free some space), then go on {place}: "
         f"experiments_manager resume {shlex.quote(str(job.run.path))}"
     )
+
+
+def _lost_steps(newest: Path | None, step: int, state: str, problem: str | None) -> str | None:
+    """What there is to say at the end where the newest checkpoint is not of the last step."""
+    reached = int(newest.name.rpartition("-")[2]) if newest else 0
+    if newest is not None and reached >= step:
+        return None
+    kept = f"the newest checkpoint is of step {reached}" if newest else "NO CHECKPOINT COULD BE KEPT"
+    why = f" ({problem})" if problem else ""
+    after = f"a resume goes on from step {reached}" if newest else "a resume begins anew"
+    return f"The run is {state} at step {step}, but {kept}{why}: {after}."
 
 
 def result_of(run: Run, state: str) -> RunResult:

@@ -8,6 +8,7 @@ from experiments_manager.training.checkpoints import checkpoints, read_latest
 from experiments_manager.training.errors import DivergedError
 from experiments_manager.training.events import Return
 from experiments_manager.training.job import Job
+from experiments_manager.training.reachable import restore_generators
 from experiments_manager.training.seeds import restore_host_random_state
 
 MOST_RELOADS = 3
@@ -33,6 +34,7 @@ def restore_latest(job: Job) -> bool:
     ]
     if not any(restored):  # building a pipeline again has seeded Python and NumPy
         restore_host_random_state(snapshot.extras["random"])
+    restore_generators(job.experiment, snapshot.extras.get("generators", {}), snapshot.tensors)
     job.callbacks.restore(snapshot.extras["callbacks"], snapshot.tensors)
     job.restored = path.name
     return True

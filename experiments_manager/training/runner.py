@@ -29,6 +29,7 @@ from experiments_manager.training.description import describe_model
 from experiments_manager.training.devices import Devices, prepared_devices
 from experiments_manager.training.done import how_to_train_on, is_done, is_reconsidered
 from experiments_manager.training.events import RunStart, Watcher
+from experiments_manager.training.exactness import exactness, inexact_because
 from experiments_manager.training.feed import POSITIONS
 from experiments_manager.training.feeds import peek
 from experiments_manager.training.job import Interrupted, Job
@@ -305,7 +306,14 @@ def _say_if_done(job: Job) -> None:
 
 def _announce(job: Job, devices: Devices) -> None:
     experiment, progress = job.experiment, job.experiment.state.progress
-    job.run.update(devices=list(devices.names), data_position=experiment.train.kind)
+    job.callbacks.state(experiment.state.holds)  # which finds what of them cannot be kept
+    feeds = (experiment.train, experiment.validation)
+    job.inexact_because = inexact_because(experiment.settings, feeds, job.traced, job.callbacks)
+    job.run.update(
+        devices=list(devices.names),
+        data_position=experiment.train.kind,
+        exactness=exactness(job.inexact_because),
+    )
     weights = experiment.model.trainable_weights
     job.tell(
         "on_start",
@@ -323,5 +331,6 @@ def _announce(job: Job, devices: Devices) -> None:
             global_step=progress.global_step,
             first_step=progress.step,
             model_graph=job.viewer.graph,
+            inexact_because=tuple(job.inexact_because),
         ),
     )

@@ -15,7 +15,9 @@ import tensorflow as tf
 
 from experiments_manager.training.averaging import Averages
 from experiments_manager.training.errors import TrainingError
+from experiments_manager.training.graph_state import captured_variables
 from experiments_manager.training.progress import TrainingProgress
+from experiments_manager.training.reachable import Reachable, reachable
 from experiments_manager.training.seeds import host_random_state
 
 
@@ -30,8 +32,10 @@ class Snapshot:
     """Positions in the data, host random state, callbacks: plain data (JSON)."""
 
 
-FURTHER = ("best/", "callbacks/")
+FURTHER = ("best/", "callbacks/", "generators/")
 """Beginnings of names of tensors in a snapshot that are no variables."""
+USERS = ("reached/", "captured/")
+"""Beginnings of names of variables that the user made and Keras does not list."""
 
 
 class TrainingState:
@@ -47,6 +51,8 @@ class TrainingState:
         self.model, self.step, self.averages = model, step, averages
         self.progress = TrainingProgress()
         self.best_weights: list[tf.Tensor] | None = None
+        self._traced: list[Any] = []
+        self._ignored: list[tf.Variable] = []
         self._transient = [
             *(variable.value for variable in model.metrics_variables),
             *(variable.value for name, variable in _seed_states(model)),
@@ -61,10 +67,35 @@ class TrainingState:
         # Through a tensor, since on several devices the variable is several.
         return float("nan") if optimizer is None else float(tf.convert_to_tensor(optimizer.learning_rate))
 
+    def include(self, traced: Sequence[Any], ignored: Sequence[tf.Variable] = ()) -> None:
+        """Takes every variable that traced steps use into the state, wherever the user keeps it.
+
+        Args:
+            traced: Concrete functions.
+            ignored: Variables of the engine's own, which each step sets anew.
+        """
+        self._traced, self._ignored = list(traced), list(ignored)
+
+    @functools.cached_property
+    def reachable(self) -> Reachable:
+        """What the model holds and Keras does not list; looked up once the training step was traced."""
+        return reachable(self.model)
+
     @functools.cached_property
     def variables(self) -> dict[str, tf.Variable]:
         """All variables of the state by name; looked up once the training step was traced."""
-        return _named_variables(self.model, self.step, self.averages)
+        named = _named_variables(self.model, self.step, self.averages)
+        known = {id(variable) for variable in [*named.values(), *self._ignored]}
+        for path, variable in self.reachable.variables.items():
+            if id(variable) not in known:
+                known.add(id(variable))
+                named[f"reached/{path}"] = variable
+        captured = captured_variables(self._traced, [*named.values(), *self._ignored])
+        return named | {f"captured/{number:04d}": variable for number, variable in enumerate(captured)}
+
+    def holds(self, variable: Any) -> bool:
+        """Whether a variable is part of the state."""
+        return any(variable is held for held in self.variables.values())
 
     @functools.cached_property
     def _copy_all(self) -> Any:
@@ -91,6 +122,8 @@ class TrainingState:
             TrainingError: If the model or optimiser is another one than the snapshot's.
         """
         missing = sorted(self.variables.keys() - snapshot.tensors.keys())
+        if not any(name.startswith(USERS) for name in snapshot.tensors):  # an earlier release did not write these
+            missing = [name for name in missing if not name.startswith(USERS)]
         surplus = sorted(
             name for name in snapshot.tensors.keys() - self.variables.keys() if not name.startswith(FURTHER)
         )
@@ -103,7 +136,9 @@ class TrainingState:
                 + ". Resume with the settings that the run was started with."
             )
         for name, variable in self.variables.items():
-            value = snapshot.tensors[name]
+            value = snapshot.tensors.get(name)
+            if value is None:
+                continue
             if tuple(variable.shape) != tuple(value.shape):
                 raise TrainingError(
                     f"The checkpoint belongs to another model: {name} has shape {tuple(value.shape)}, "

@@ -122,9 +122,9 @@ class CompiledLoop:
         self._one = tf.function(step_function, autograph=False, reduce_retracing=True, jit_compile=jit_compile or None)
         self._loop = tf.function(self._steps, autograph=False)
 
-    def trace(self) -> None:
-        """Traces the step, in which a `train_step` of the user's may make variables."""
-        self._one.get_concrete_function(self._feed.spec)
+    def trace(self) -> Any:
+        """Traces the step, in which a `train_step` of the user's may make variables; gives the concrete function."""
+        return self._one.get_concrete_function(self._feed.spec)
 
     def __call__(self, source: Any, first: int, last: int, tally: Tally | tuple[()] = ()) -> Steps:
         """Runs steps `first` to `last - 1` of the epoch, fewer where the data ends or the loss is not finite.

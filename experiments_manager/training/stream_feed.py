@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from experiments_manager.export.reasons import reason
 from experiments_manager.training.array_feed import augmented
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feed import Feed, require_batches
-from experiments_manager.training.pipelines import (
+from experiments_manager.training.pipeline_probe import (
+    BATCHES,
     can_be_saved,
+    differ,
+    draws_from_host,
+    read,
+    read_watching_host,
+    save_iterator,
+)
+from experiments_manager.training.pipelines import (
+    has_state_outside,
     held_bytes,
     irreproducible_operation,
     is_random,
-    reshuffles_inside,
-    runs_python,
+    runs_python_in_parallel,
     without_endless_repeat,
 )
 from experiments_manager.training.seeds import derive, host_random_state, restore_host_random_state
@@ -36,12 +45,14 @@ class StreamFeed(Feed):
     The pipeline is built again for each pass through it, after reseeding with `(seed, pass)`: so the order of a pass
     follows from these two numbers, however the process came there. (Reusing one dataset object alone would not do: the
     state from which it reshuffles cannot be put back.) Inside a pass the iterator itself is saved where TensorFlow
-    can save it; otherwise a resume skips the batches of the current pass that were seen. Where building would take long
-    against reading, several passes share one build; a resume then runs through those of them that came before, which
-    `REPLAYED_BATCHES` and `REPLAYED_BATCHES_FROM_MEMORY` bound.
+    can save it exactly; otherwise, and where saving fails in the course of a run, a resume skips the batches of the
+    current pass that were seen. Where building would take long against reading, several passes share one build; a
+    resume then runs through those of them that came before, which `REPLAYED_BATCHES` and `REPLAYED_BATCHES_FROM_MEMORY`
+    bound.
 
     Without `steps_per_epoch` an epoch is a pass. With it, the pass goes on over the epochs' ends, and a new one begins
-    where the data ends; only a pipeline that never ends and cannot be saved begins anew with each epoch.
+    where the data ends; only a pipeline of which nobody knows that it ends, and which cannot be saved, begins anew with
+    each epoch.
     """
 
     def __init__(
@@ -67,19 +78,26 @@ class StreamFeed(Feed):
         self._strip = steps_per_epoch is not None
         self._dataset, self._build, self._passes_begun = self._one_pass(dataset), 0, 0
         self.spec = self._prepared(self._dataset, 0).element_spec
-        self.irreproducible = irreproducible_operation(dataset)
-        """A random operation in a parallel map, which makes no two runs equal; or `None`."""
         self._random = varies or is_random(self._dataset)
-        self._host_state = host_random_state() if runs_python(self._dataset) else None
-        self._reshuffles = reshuffles_inside(self._dataset)
-        self._saveable = can_be_saved(self._prepared(self._dataset, 0))
+        self._first: list[Any] = []
+        self._generators: list[str] = []
+        self._shown: tf.data.Dataset | None = self._dataset
+        self.irreproducible, self._hidden = irreproducible_operation(self._prepared(dataset, 0)), False
+        """What makes that no two runs are equal, in words; or `None`."""
+        self.draws_from_host = self._keeps_drawing = False
+        """Whether reading it draws from Python's or NumPy's global generators."""
+        if has_state_outside(self._prepared(self._dataset, 0)):
+            self._look_twice()
+        self._saveable, self._saving_failed = can_be_saved(self._prepared(self._dataset, 0)), False
+        self._is_fresh = False  # it was looked at: training begins with one that nobody has read from
 
         length = int(self._dataset.cardinality())
         never_ends = tf.data.INFINITE_CARDINALITY in (length, int(dataset.cardinality()))
         self._refuse(length, never_ends, steps_per_epoch)
         length = length if length > 0 else None
         self.steps = steps_per_epoch if never_ends or length is None else min(steps_per_epoch or length, length)
-        findable = self._saveable or length is not None  # a place in a pass that neither is begins anew with the epoch
+        # A place in a pass that is not saved is found by counting, if the pass ends; else each epoch begins anew.
+        findable = self._saveable or length is not None or self._dataset is not dataset
         self.goes_on = split == "train" and self.steps not in (None, length) and findable
         self._counted = length is not None and not self.goes_on
         plain = self._counted and augment is None
@@ -89,7 +107,27 @@ class StreamFeed(Feed):
         self._passes_per_build = max(1, replayed // self.steps) if share else 1
         # Making and clearing away an iterator may take longer than a short pass: one runs through many, if it may.
         self._lasts = plain and (self._passes_per_build > 1 or not self._random)
-        self._pass, self._taken, self._iterator, self._is_open = -1, 0, None, False
+        self._pass, self._taken, self._iterator, self._is_open, self._drew = -1, 0, None, False, False
+
+    def _look_twice(self) -> None:
+        """Reads the beginning of two passes from the same seed, which differ where a state is not set anew with it."""
+        dataset = self._prepared(self._dataset, 0)
+        first, more, self.draws_from_host, self._keeps_drawing = read_watching_host(dataset)
+        if self.irreproducible is None and self.draws_from_host and runs_python_in_parallel(dataset):
+            self.irreproducible = "Python that draws random numbers in several threads"
+        self._hidden = differ(first + more, self.beginning())
+        if self._augment is None:
+            self._first = first
+
+    def built_with(self, generators: Sequence[str]) -> None:
+        """Is told which random generators of the user's modules the hook draws from, which reseeding leaves alone."""
+        if self._random and self._rebuild:
+            self._generators = list(generators)
+
+    def beginning(self) -> list[Any]:
+        """Reads some batches of the first pass, as if the run began."""
+        dataset = self._one_pass(self._hook(0)) if self._rebuild else self._dataset
+        return read(iter(self._prepared(dataset, 0)), BATCHES)
 
     def _refuse(self, length: int, never_ends: bool, steps_per_epoch: int | None) -> None:
         require_batches(length if length == 0 else None, self.split)
@@ -105,13 +143,36 @@ class StreamFeed(Feed):
         """What a resume makes of the position; a key of `POSITIONS`."""
         if self.irreproducible is not None:
             return "irreproducible"
-        if (self._random and not self._rebuild) or (self.goes_on and self._reshuffles):
+        if self._hidden or self._generators or (self._random and not self._rebuild):
             return "inexact"
         return "saved iterator" if self._saves_iterator else "replayed"
 
     @property
+    def inexact_because(self) -> list[str]:
+        """Why a resume does not find exactly the same data; nothing where it does."""
+        if self.irreproducible is not None:
+            return [f"the {self.split} data: it has {self.irreproducible}, which gives no two runs the same"]
+        in_parallel = runs_python_in_parallel(self._prepared(self._dataset, 0))
+        reasons = []
+        if self._hidden:
+            why = " from several threads (`num_parallel_calls`)" if in_parallel else ""
+            reasons.append(f"two passes from the same seed differ: it calls Python{why} that keeps a state")
+        reasons += [
+            f"`dataset` draws from {name}, which goes on from pass to pass: make the generator in it, from its `seed`"
+            for name in self._generators
+        ]
+        if self._random and not self._rebuild:
+            reasons.append("it shuffles or draws random numbers, and `rebuild_dataset = False`")
+        if not reasons and in_parallel:
+            reasons.append(
+                "it calls Python from several threads (`num_parallel_calls`), which is exact only if that keeps no "
+                "state; `tf.numpy_function(…, stateful=False)` says that it keeps none"
+            )
+        return [f"the {self.split} data: {reason}" for reason in reasons]
+
+    @property
     def _saves_iterator(self) -> bool:
-        return self._saveable and self._passes_per_build == 1
+        return self._saveable and self._passes_per_build == 1 and not self._saving_failed
 
     def open(self, epoch: int, step: int = 0) -> Any:
         """Gives the iterator of the epoch: a new pass, or the one that goes on."""
@@ -131,10 +192,10 @@ class StreamFeed(Feed):
         if self._lasts and comes_next:
             self._passes_begun += 1
             return
-        if self._random and self._rebuild and (build != self._build or self._passes_begun > before):
+        is_fresh = self._is_fresh and build == self._build and self._passes_begun <= before
+        if self._random and self._rebuild and not is_fresh:
             self._dataset, self._build, self._passes_begun = self._one_pass(self._hook(build)), build, 0
-        elif self._host_state is not None and self._passes_begun == 0:  # as right after the hook
-            restore_host_random_state(self._host_state)
+            self._is_fresh, self._shown = True, None
         if self._passes_per_build > 1:
             skip += before * self.steps  # shuffles draw from where the pass before left them
         self._iterator = self._new_iterator(skip)
@@ -147,8 +208,9 @@ class StreamFeed(Feed):
         passes = self._passes_per_build if self._random else None
         dataset = self._dataset.repeat(passes) if self._lasts else self._prepared(self._dataset, self._pass)
         iterator = iter(dataset)
-        for _ in range(skip):
+        for _ in range(min(skip, 1)):
             next(iterator, None)
+        _, self._drew = draws_from_host(lambda: [next(iterator, None) for _ in range(skip - 1)])
         return iterator
 
     def close_epoch(self) -> None:
@@ -160,14 +222,21 @@ class StreamFeed(Feed):
         self._taken, self._is_open = 0, False
 
     def as_dataset(self) -> tf.data.Dataset:
-        """The pipeline as the hook returned it."""
-        return self._dataset
+        """The pipeline as the hook returned it; not that of the training, whose next order reading would change."""
+        if not self._random or not self._rebuild:
+            return self._dataset
+        if self._shown is None:
+            state = host_random_state()
+            self._shown = self._one_pass(self._hook(0))
+            restore_host_random_state(state)
+        return self._shown
 
     def _prepared(self, dataset: Any, number: int) -> tf.data.Dataset:
         if self._augment is None:
             return dataset
         key = tf.constant(derive(self._seed, "augment", number), tf.int64)
-        prepared = dataset.enumerate().map(
+        numbers = tf.data.Dataset.range(tf.int64.max)  # not `enumerate`, which hides what is below it
+        prepared = tf.data.Dataset.zip((numbers, dataset)).map(
             lambda index, batch: self._augmented(key, index, batch),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
@@ -189,22 +258,36 @@ class StreamFeed(Feed):
         return source.get_next() if self._counted else source.get_next_as_optional()
 
     def sample_batch(self) -> Any:
-        """A first batch, for building the model and for looking at shapes."""
-        for batch in self._dataset.take(1):
-            return batch
-        raise DataError(
-            f"dataset: the {self.split} pipeline gives no batch. Expected at least one, got none. "
-            f'Look at what `dataset("{self.split}")` returns.'
-        )
+        """A first batch, for building the model and for looking at shapes; read once."""
+        if not self._first:
+            self._first = list(self.as_dataset().take(1))
+        if not self._first:
+            raise DataError(
+                f"dataset: the {self.split} pipeline gives no batch. Expected at least one, got none. "
+                f'Look at what `dataset("{self.split}")` returns.'
+            )
+        return self._first[0]
 
     def position(self) -> dict[str, Any]:
         """The pass, and the batches of it that were trained on."""
         return {"pass": self._pass, "taken": self._taken}
 
-    def save(self, prefix: Path) -> None:
-        """Writes the iterator, with its shuffle buffer, where TensorFlow can."""
-        if self._saves_iterator and self._taken:
-            tf.train.Checkpoint(iterator=self._iterator).write(str(prefix))
+    def save(self, prefix: Path) -> str | None:
+        """Writes the iterator, with its shuffle buffer, where TensorFlow can; where it cannot, the count has to do.
+
+        Returns:
+            What is to be said where it could not although it had seemed so.
+        """
+        if not self._saves_iterator or not self._taken:
+            return None
+        error = save_iterator(self._iterator, prefix)
+        if error is None:
+            return None
+        self._saving_failed = True
+        return (
+            f"The iterator of the {self.split} data cannot be saved: {reason(error)}. From here on its position is "
+            "counted, and a resume builds the pipeline again from its seed and skips what was seen."
+        )
 
     def restore(self, position: dict[str, Any], prefix: Path) -> bool:
         """Goes back to a saved position, without replaying the data where the iterator was saved."""
@@ -212,8 +295,9 @@ class StreamFeed(Feed):
         self._iterator, self._is_open = None, False
         if not self.goes_on and not taken:
             return False  # between two epochs: the next one opens a new pass
-        self._begin(number, skip=0 if self._saves_iterator else taken)
-        if self._saves_iterator and taken:
+        is_saved = Path(f"{prefix}.index").exists()
+        self._begin(number, skip=0 if is_saved else taken)
+        if is_saved:
             tf.train.Checkpoint(iterator=self._iterator).read(str(prefix)).assert_consumed()
         self._taken = taken
-        return self._host_state is not None and taken > 0
+        return taken > 0 and not is_saved and (self._keeps_drawing or self._drew)

@@ -1,14 +1,18 @@
-"""Keras callbacks of the user's, called as `fit` calls them, and their plain state kept in checkpoints."""
+"""Keras callbacks of the user's, called as `fit` calls them, and their attributes kept in checkpoints."""
 
 from __future__ import annotations
 
-import numbers
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
+
+from experiments_manager.training.plain_restore import Unpacker
+from experiments_manager.training.plain_state import NotKeptError, Packer, is_users
+
+logger = logging.getLogger(__name__)
 
 _TEST_BATCH_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
 _BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
@@ -28,7 +32,8 @@ class UserCallbacks:
         self, callbacks: Sequence[keras.callbacks.Callback], model: keras.Model, epochs: int, steps: int | None
     ) -> None:
         self._callbacks = list(callbacks)
-        self._restored: Sequence[Mapping[str, Any]] = ()
+        self._restored: tuple[Sequence[Mapping[str, Any]], Mapping[str, tf.Tensor]] = (), {}
+        self._lost: dict[str, str] = {}
         self._has_begun = False
         self._model = model
         model.stop_training = False
@@ -62,25 +67,48 @@ class UserCallbacks:
         """Whether a callback set `model.stop_training`."""
         return bool(self._model.stop_training)
 
-    def state(self) -> tuple[list[dict[str, Any]], dict[str, tf.Tensor]]:
-        """Each callback's attributes that are numbers, texts, arrays, or lists and dictionaries of these.
+    def state(
+        self, in_state: Callable[[Any], bool] = lambda variable: False
+    ) -> tuple[list[dict[str, Any]], dict[str, tf.Tensor]]:
+        """The attributes of each callback, as far as they can be written; `lost` names the others.
+
+        Args:
+            in_state: Says of a variable whether it is part of the state of the run anyway.
 
         Returns:
             Plain data (JSON), and the larger arrays that it refers to by name, such as weights that a callback keeps.
         """
-        large: dict[str, tf.Tensor] = {}
-        states = [
-            {name: _pack(value, large) for name, value in vars(callback).items() if _is_plain(name, value)}
-            for callback in self._callbacks
-        ]
-        return states, large
+        packer, self._lost = Packer(PREFIX, in_state), {}
+        states = [dict(self._packed(number, callback, packer)) for number, callback in enumerate(self._callbacks)]
+        return states, packer.tensors
+
+    def _packed(self, number: int, callback: keras.callbacks.Callback, packer: Packer) -> Iterator[tuple[str, Any]]:
+        for name, value in vars(callback).items():
+            if name in _NOT_STATE:
+                continue
+            try:
+                yield name, packer.attribute(value)
+            except NotKeptError as error:
+                if is_users(type(callback)):  # Keras' own begin anew as they always did
+                    self._lost[f"{type(callback).__name__}.{name}"] = str(error)
+
+    @property
+    def lost(self) -> dict[str, str]:
+        """Attributes that the last `state` had to leave out, and why: `{"Noise.source": "is an iterator …"}`."""
+        return dict(self._lost)
+
+    @property
+    def user_made(self) -> list[keras.callbacks.Callback]:
+        """Those whose code, or functions, are the user's."""
+        is_lambda = keras.callbacks.LambdaCallback
+        return [one for one in self._callbacks if is_users(type(one)) or isinstance(one, is_lambda)]
 
     def restore(self, states: Sequence[Mapping[str, Any]], tensors: Mapping[str, tf.Tensor]) -> None:
         """Puts back what `state` gave; before training, `begin` does it.
 
         Callbacks that were added or taken away since are left alone.
         """
-        self._restored = [{name: _unpack(value, tensors) for name, value in state.items()} for state in states]
+        self._restored = states, tensors
         if self._has_begun:
             self._put_back()
 
@@ -91,61 +119,18 @@ class UserCallbacks:
         self._put_back()
 
     def _put_back(self) -> None:
-        for callback, state in zip(self._callbacks, self._restored, strict=False):
+        states, tensors = self._restored
+        unpacker = Unpacker(tensors)
+        for callback, state in zip(self._callbacks, states, strict=False):
             for name, value in state.items():
-                setattr(callback, name, value)
+                try:
+                    setattr(callback, name, unpacker.unpack(value, getattr(callback, name, None)))
+                except (NotKeptError, KeyError, TypeError, ValueError, AttributeError) as error:
+                    logger.warning("%s.%s is not as it was: %s.", type(callback).__name__, name, error)
 
 
 PREFIX = "callbacks/"
 """Begins the names of tensors in a checkpoint that belong to callbacks."""
-_SMALL = 64
-"""Elements up to which an array is written as text."""
 
 # Keras' callbacks turn the sign of their `min_delta` when they first look at an epoch, so it must be as it was given.
 _NOT_STATE = ("params", "model", "_model", "validation_data", "min_delta")
-
-
-def _is_plain(name: str, value: Any) -> bool:
-    return name not in _NOT_STATE and _plain_value(value)
-
-
-def _plain_value(value: Any) -> bool:
-    if value is None or isinstance(value, bool | str | numbers.Real | np.generic):
-        return not isinstance(value, np.generic) or value.dtype.kind in "fiub"
-    if isinstance(value, np.ndarray):
-        return value.dtype.kind in "fiub"
-    if isinstance(value, dict):
-        return all(isinstance(key, str) for key in value) and all(map(_plain_value, value.values()))
-    return isinstance(value, list | tuple) and all(map(_plain_value, value))
-
-
-def _pack(value: Any, large: dict[str, tf.Tensor]) -> Any:
-    """Turns a plain value into JSON that `_unpack` turns back; larger arrays go into `large`."""
-    if isinstance(value, np.ndarray) and value.size > _SMALL:
-        name = f"{PREFIX}{len(large):04d}"
-        large[name] = tf.constant(value)
-        return {"__tensor__": name}
-    if isinstance(value, np.ndarray | np.generic):
-        return {"__array__": value.tolist(), "dtype": value.dtype.name, "scalar": isinstance(value, np.generic)}
-    if isinstance(value, dict):
-        return {key: _pack(item, large) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return {"__tuple__": [_pack(item, large) for item in value]}
-    if isinstance(value, list):
-        return [_pack(item, large) for item in value]
-    return value if not isinstance(value, numbers.Real) or isinstance(value, bool | int | float) else float(value)
-
-
-def _unpack(value: Any, tensors: Mapping[str, tf.Tensor]) -> Any:
-    if isinstance(value, dict) and "__tensor__" in value:
-        return tensors[value["__tensor__"]].numpy()
-    if isinstance(value, dict) and "__array__" in value:
-        array = np.asarray(value["__array__"], value["dtype"])
-        return array[()] if value["scalar"] else array
-    if isinstance(value, dict) and "__tuple__" in value:
-        return tuple(_unpack(item, tensors) for item in value["__tuple__"])
-    if isinstance(value, dict):
-        return {key: _unpack(item, tensors) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_unpack(item, tensors) for item in value]
-    return value

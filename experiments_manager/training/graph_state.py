@@ -1,0 +1,131 @@
+"""Looking into traced graphs: what in them holds a state that no checkpoint can have?
+
+TensorFlow keeps the state of `tf.random.uniform`, `tf.nn.dropout` and the like inside the operation's kernel, where
+nobody can read it; Python that a graph calls holds whatever it likes. Variables are another matter: they can be read,
+wherever they are kept.
+
+Functions within functions have no public name in TensorFlow; where a release lacks the one used here, the graph's
+serialised library, which has no places in files, is read alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+PYTHON_OPERATIONS = ("PyFunc", "EagerPyFunc", "PyFuncStateless", "GeneratorDataset")
+_MUTABLE = ("MutableHashTable", "MutableDenseHashTable", "LookupTableInsert", "LookupTableRemove", "Queue", "Barrier",
+            "StackPush", "StackPop", "IteratorGetNext")  # fmt: skip
+_VARIABLES = ("ReadVariable", "Assign", "Resource", "VarHandle", "Rng", "Stateful", "Variable")
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """An operation of a graph, or of a function that it calls."""
+
+    kind: str
+    """Its type, e.g. `RandomUniform`."""
+    is_random: bool
+    """Whether it draws from a generator in its own kernel."""
+    is_stateful: bool
+    keeps_order: bool = True
+    """Whether a parallel step of a pipeline gives its results in the order of its inputs."""
+    files: tuple[tuple[str, int], ...] = ()
+    """File and line of the frames in which it was made, the outermost first; none where nobody knows."""
+
+    @property
+    def runs_python(self) -> bool:
+        """Whether it calls Python."""
+        return self.kind in PYTHON_OPERATIONS
+
+    @property
+    def uses_variables(self) -> bool:
+        """Whether it reads or writes a variable, a `tf.random.Generator`'s included."""
+        return self.is_stateful and self.kind.startswith(_VARIABLES) and "PartitionedCall" not in self.kind
+
+    @property
+    def changes_structures(self) -> bool:
+        """Whether it changes a table, a queue or an iterator that lives outside the graph."""
+        return self.kind.startswith(_MUTABLE)
+
+
+def operations(graph: Any) -> Iterator[Operation]:
+    """Gives all operations of a graph and of the functions in it."""
+    seen: set[str] = set()
+    yield from _with_places(graph, seen)
+    for function in graph.as_graph_def().library.function:
+        if function.signature.name not in seen:
+            yield from map(_from_definition, function.node_def)
+
+
+def definitions(graph: Any) -> Iterator[Operation]:
+    """Gives the same of a serialised graph (`GraphDef`)."""
+    yield from map(_from_definition, graph.node)
+    for function in graph.library.function:
+        yield from map(_from_definition, function.node_def)
+
+
+def _with_places(graph: Any, seen: set[str]) -> Iterator[Operation]:
+    for operation in graph.get_operations():
+        attributes = {attribute.name for attribute in operation.op_def.attr}
+        yield Operation(
+            operation.type,
+            {"seed", "seed2"} <= attributes and operation.op_def.is_stateful and not _draws_nothing(operation.node_def),
+            operation.op_def.is_stateful,
+            _keeps_order(operation.node_def),
+            tuple((frame.filename, frame.lineno) for frame in operation.traceback or ()),
+        )
+    inner = getattr(graph, "_functions", {})
+    for name, function in inner.items() if isinstance(inner, dict) else ():
+        below = getattr(function, "graph", None)
+        if below is not None and _text(name) not in seen:
+            seen.add(_text(name))
+            yield from _with_places(below, seen)
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _from_definition(node: Any) -> Operation:
+    definition = getattr(tf.raw_ops, node.op, None)
+    is_random = {"seed", "seed2"} <= set(node.attr) and not _draws_nothing(node)
+    return Operation(node.op, is_random, is_random or definition is None, _keeps_order(node))
+
+
+def _keeps_order(node: Any) -> bool:
+    return "deterministic" not in node.attr or node.attr["deterministic"].s != b"false"
+
+
+def _draws_nothing(node: Any) -> bool:
+    """Whether an operation that could draw random numbers, as cuDNN's recurrence for its dropout, does not."""
+    dropout = node.attr["dropout"].f if "dropout" in node.attr else None
+    return node.attr["deterministic"].b or dropout == 0.0
+
+
+def captured_variables(functions: Iterable[Any], known: Iterable[Any] = ()) -> list[tf.Variable]:
+    """Lists the variables that traced functions read or write, in the order in which they came to them.
+
+    Args:
+        functions: Concrete functions.
+        known: Variables to leave out, the parts of those that are spread over several devices included.
+    """
+    seen = {id(part.handle) for variable in known for part in _parts(variable)}
+    found: list[tf.Variable] = []
+    for function in functions:
+        by_handle = {id(variable.handle): variable for variable in function.graph.variables}
+        for handle, _ in function.graph.captures:
+            variable = by_handle.get(id(handle))
+            if variable is not None and id(handle) not in seen:
+                seen.add(id(handle))
+                found.append(variable)
+    return found
+
+
+def _parts(variable: Any) -> list[Any]:
+    values = getattr(variable, "values", None)  # of a variable of a distribution strategy
+    parts = list(values) if isinstance(values, list | tuple) else [variable]
+    return [part for part in parts if hasattr(part, "handle")]
