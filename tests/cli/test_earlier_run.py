@@ -60,6 +60,7 @@ def test_hparams_update_those_of_the_file_whatever_they_were(file):
 
 
 def test_what_was_added_to_hparams_is_there_after_a_resume_and_in_the_settings_of_the_run(file):
+    file.write_text(file.read_text() + 'epochs = hparams["added"]\n')  # so that the resume has steps to train
     result = em.run(file, {"added": 1})
     flags = argparse.Namespace(model_dir=result["sessionFolder"])
     again = em.run(flags, external_hparams={"added": 2})
