@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 
 from experiments_manager.settings import load_settings
-from experiments_manager.training.checkpoints import checkpoints
 from experiments_manager.training.checking import dry_run
+from experiments_manager.training.checkpoints import checkpoints
 
 STOP = 7
 MODEL = """
