@@ -16,7 +16,7 @@ _RANDOM_NODES = ("Shuffle", "Random", "Generator", "Sample", "Directed")
 _IGNORE = 1
 """TensorFlow's number for: write the graph of a pipeline also where it has a state that a graph cannot have."""
 _MOST_BYTES_IN_GRAPH = 2**26
-_PARALLEL_NODES = ("ParallelMap", "ParallelInterleave", "MapAndBatch", "DataService")
+_PARALLEL_NODES = ("Parallel", "MapAndBatch", "DataService")
 _SAVED_EXACTLY = (
     "Batch", "Cache", "Concatenate", "DenseToRagged", "Filter", "FixedLengthRecord", "FlatMap", "GroupByWindow",
     "IgnoreErrors", "Interleave", "Map", "Options", "PaddedBatch", "ParallelBatch", "ParallelInterleave", "ParallelMap",
@@ -74,14 +74,15 @@ def irreproducible_operation(dataset: tf.data.Dataset) -> str | None:
         name = _name(node)
         if "DataService" in name:
             return "tf.data service"
-        if _is_parallel(node) and not (ordered and _keeps_order(node)):
+        is_parallel = _is_parallel(node)
+        if is_parallel and not (ordered and _keeps_order(node)):
             return f"{name} with deterministic=False"
         for operation in _operations(node):
             unordered = not operation.keeps_order or (not ordered and operation.kind.startswith("Parallel"))
             if unordered and operation.kind.startswith(_PARALLEL_NODES):
                 return f"{operation.kind} with deterministic=False"
             draws = operation.is_random or (operation.uses_variables and operation.kind.startswith(("Rng", "Assign")))
-            if draws and _is_parallel(node):
+            if draws and is_parallel:
                 return f"{operation.kind} in {name}"
     return None
 
@@ -129,9 +130,10 @@ def _is_cached_in_file(node: tf.data.Dataset) -> bool:
 
 
 def _is_parallel(node: tf.data.Dataset) -> bool:
-    if _name(node) == "Variant":
-        return any(operation.kind.startswith(_PARALLEL_NODES) for operation in _operations(node))
-    return any(word in type(node).__name__ for word in _PARALLEL_NODES)
+    """Whether a node works on several elements at a time, or a pipeline that it makes for each of its own does."""
+    if any(word in type(node).__name__ for word in _PARALLEL_NODES):
+        return True
+    return any(operation.kind.startswith(_PARALLEL_NODES) for operation in _operations(node))
 
 
 def reshuffles_inside(dataset: tf.data.Dataset) -> bool:
