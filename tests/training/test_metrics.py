@@ -117,7 +117,7 @@ def test_in_a_file_of_today_a_list_has_one_entry_an_output_as_in_keras(measured)
     ],
 )
 def test_what_is_no_metric_is_refused_at_its_line(measured, given, message):
-    with pytest.raises(SettingsError, match=rf"mysettings_curve.py:\d+: metrics: .*{message}"):
+    with pytest.raises(SettingsError, match=rf"mysettings_curve.py:\d+: get_metrics: .*{message}"):
         measured(f"def get_metrics(model, loss):\n    return {given}\n")
 
 
