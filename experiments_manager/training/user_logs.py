@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
+from experiments_manager.export.reasons import reason
 from experiments_manager.settings import Lazy
 from experiments_manager.training.event_marks import drop_from, mark_epoch
 
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "custom"
 """Folder in the run's `logs/`."""
+_MOST_EVENTS = 1_000_000
+_NEVER = 2**31 - 1
+"""Milliseconds."""
 
 
 class UserLogs:
@@ -35,8 +39,8 @@ class UserLogs:
         self._experiment, self._run = experiment, run
         self._wanted = experiment.settings.tensorboard and experiment.settings.has("tensorboard_logs")
         self._writer: tf.summary.SummaryWriter | None = None
-        self._is_writing = False
         self._last_epoch = 0
+        self._lost_epochs = 0
 
     @property
     def folder(self) -> Path:
@@ -69,26 +73,48 @@ class UserLogs:
             )
 
     @contextlib.contextmanager
-    def _default_writer(self, epoch: int) -> Any:
-        """A disk that cannot be written to costs these logs and nothing else."""
+    def _default_writer(self, epoch: int) -> Iterator[None]:
+        """A disk that cannot be written to costs the logs of these epochs and nothing else."""
         if self._writer is None or epoch <= self._last_epoch:  # training went back to an earlier epoch
-            self._open(epoch)
+            self._guarded(lambda: self._open(epoch))
         self._last_epoch = epoch
-        with self._writer.as_default(step=epoch):
-            yield
-        with contextlib.suppress(tf.errors.OpError):
-            if self._is_writing:
-                mark_epoch(self._writer, epoch)
-            self._writer.flush()
+        writer = self._writer or tf.summary.create_noop_writer()
+        with writer.as_default(step=epoch):
+            try:
+                yield
+            finally:
+                # The end of the `with` block does it again, unless the writer was closed meanwhile. Had it to raise
+                # there, this would be taken for an error of the training, and the writer would stay the default one.
+                if self._writer is not None:
+                    self._guarded(lambda: self._bring_out(epoch))
+        if self._writer is None:
+            self._lost_epochs += 1
+        elif self._lost_epochs:
+            logger.warning("Summaries are written to %s again; lost: %d epochs.", self.folder, self._lost_epochs)
+            self._lost_epochs = 0
 
     def _open(self, epoch: int) -> None:
         """Opens a file for what is written from an epoch on, and drops what was written of it before."""
-        if self._writer is not None:
-            self._writer.close()
+        self._close()
         drop_from(self.folder, epoch)
+        # The epoch's end brings all to the disk. Were that to happen before, its failure would look like the hook's.
+        self._writer = tf.summary.create_file_writer(str(self.folder), max_queue=_MOST_EVENTS, flush_millis=_NEVER)
+
+    def _bring_out(self, epoch: int) -> None:
+        mark_epoch(self._writer, epoch)
+        self._writer.flush()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Does what writes, or says once that it could not be done; the next epoch tries again with a new file."""
         try:
-            self._writer = tf.summary.create_file_writer(str(self.folder))
-            self._is_writing = True
+            work()
         except (OSError, tf.errors.OpError) as error:
-            logger.warning("Summaries cannot be written to %s: %s. Training goes on without.", self.folder, error)
-            self._writer, self._is_writing = tf.summary.create_noop_writer(), False
+            self._close()
+            if not self._lost_epochs:
+                logger.warning("Summaries cannot be written to %s: %s. Training goes on.", self.folder, reason(error))
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(OSError, tf.errors.OpError):
+                writer.close()
