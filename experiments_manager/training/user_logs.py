@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
+from experiments_manager.export.reasons import reason
 from experiments_manager.settings import Lazy
 from experiments_manager.training.event_marks import drop_from, mark_epoch
 
@@ -23,6 +24,9 @@ FOLDER = "custom"
 """Folder in the run's `logs/` for what the hook writes."""
 CALLBACKS_FOLDER = "callbacks"
 """Folder for what callbacks of an earlier settings file write."""
+_MOST_EVENTS = 1_000_000
+_NEVER = 2**31 - 1
+"""Milliseconds."""
 
 
 class UserLogs:
@@ -93,8 +97,8 @@ class EpochWriter:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._writer: tf.summary.SummaryWriter | None = None
-        self._is_writing = False
         self._last_epoch = 0
+        self._lost_epochs = 0
 
     @contextlib.contextmanager
     def as_default(self, epoch: int, step: int) -> Iterator[None]:
@@ -105,23 +109,45 @@ class EpochWriter:
             step: The step of summaries that name none.
         """
         if self._writer is None or epoch <= self._last_epoch:  # training went back to an earlier epoch
-            self._open(epoch)
+            self._guarded(lambda: self._open(epoch))
         self._last_epoch = epoch
-        with self._writer.as_default(step=step):
-            yield
-        with contextlib.suppress(tf.errors.OpError):
-            if self._is_writing:
-                mark_epoch(self._writer, epoch)
-            self._writer.flush()
+        writer = self._writer or tf.summary.create_noop_writer()
+        with writer.as_default(step=step):
+            try:
+                yield
+            finally:
+                # The end of the `with` block does it again, unless the writer was closed meanwhile. Had it to raise
+                # there, this would be taken for an error of the training, and the writer would stay the default one.
+                if self._writer is not None:
+                    self._guarded(lambda: self._bring_out(epoch))
+        if self._writer is None:
+            self._lost_epochs += 1
+        elif self._lost_epochs:
+            logger.warning("Summaries are written to %s again; lost: %d epochs.", self._folder, self._lost_epochs)
+            self._lost_epochs = 0
 
     def _open(self, epoch: int) -> None:
         """Opens a file for what is written from an epoch on, and drops what was written of it before."""
-        if self._writer is not None:
-            self._writer.close()
+        self._close()
         drop_from(self._folder, epoch)
+        # The epoch's end brings all to the disk. Were that to happen before, its failure would look like the hook's.
+        self._writer = tf.summary.create_file_writer(str(self._folder), max_queue=_MOST_EVENTS, flush_millis=_NEVER)
+
+    def _bring_out(self, epoch: int) -> None:
+        mark_epoch(self._writer, epoch)
+        self._writer.flush()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Does what writes, or says once that it could not be done; the next epoch tries again with a new file."""
         try:
-            self._writer = tf.summary.create_file_writer(str(self._folder))
-            self._is_writing = True
+            work()
         except (OSError, tf.errors.OpError) as error:
-            logger.warning("Summaries cannot be written to %s: %s. Training goes on without.", self._folder, error)
-            self._writer, self._is_writing = tf.summary.create_noop_writer(), False
+            self._close()
+            if not self._lost_epochs:
+                logger.warning("Summaries cannot be written to %s: %s. Training goes on.", self._folder, reason(error))
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(OSError, tf.errors.OpError):
+                writer.close()

@@ -156,7 +156,9 @@ def test_variables_and_generators_of_tensorflow_are_put_back_in_place():
     assert found[1].normal([]).numpy() == generator.normal([]).numpy()
 
 
-@pytest.mark.parametrize("value", [itertools.count(), iter([1]), (number for number in [1])], ids=["count", "list_iterator", "generator"])
+@pytest.mark.parametrize(
+    "value", [itertools.count(), iter([1]), (number for number in [1])], ids=["count", "list_iterator", "generator"]
+)
 def test_what_cannot_be_written_is_named_by_its_type(value):
     with pytest.raises(NotKeptError, match=f"iterator.*{type(value).__name__}"):
         Packer("callbacks/").attribute({"deep": [value]})

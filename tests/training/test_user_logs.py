@@ -155,3 +155,45 @@ def test_callbacks_of_an_earlier_file_find_a_writer_and_a_resume_shows_each_epoc
 def test_callbacks_of_a_file_of_today_open_their_own(experiment):
     trained = experiment("callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)]\n")
     assert not (trained.run.logs_dir / "callbacks").exists()
+
+
+MANY_SUMMARIES_ON_A_FULL_DISK = """
+def tensorboard_logs(run, epoch):
+    if FIRST <= epoch < FIRST + 2:
+        with (run.path / "ballast").open("ab", buffering=0) as stream:
+            try:
+                while stream.write(bytes(4096)):
+                    pass
+            except OSError:
+                pass
+    for number in range(30):  # more than what is left of the file's last page
+        tf.summary.text(f"value_{number}", "x" * 1000)
+
+
+class FreesTheDisk(keras.callbacks.Callback):
+    def __init__(self, ballast):
+        super().__init__()
+        self.ballast = ballast
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == FIRST + 1:
+            self.ballast.unlink()
+
+
+def callbacks(run):
+    return [FreesTheDisk(run.path / "ballast")]
+"""
+
+
+@pytest.mark.parametrize(("first", "written"), [(1, [3, 4, 5]), (2, [1, 4, 5])])
+def test_a_disk_that_is_full_for_a_while_costs_the_epochs_in_between_and_says_so(
+    experiment, mounted_disk, caplog, first, written
+):
+    source = MANY_SUMMARIES_ON_A_FULL_DISK.replace("FIRST", str(first))
+    trained = experiment(source, {"epochs": 5}, working_dir=mounted_disk("3m"))
+    assert trained.result.state == "finished"
+    files = in_order_of_time((trained.run.logs_dir / "custom").glob("events*"))
+    found = [tf.compat.v1.Event.FromString(r.numpy()) for file in files for r in tf.data.TFRecordDataset(str(file))]
+    assert [event.step for event in found for value in event.summary.value if value.tag == "value_29"] == written
+    assert sum(text.startswith("Summaries cannot be written") for text in caplog.messages) == 1
+    assert any(text.endswith("again; lost: 2 epochs.") for text in caplog.messages)
