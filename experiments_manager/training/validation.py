@@ -37,23 +37,25 @@ def run_test_steps(
         DataError: If the split gives no batch.
     """
     source, step, logs = feed.open(epoch), 0, {}
-    while feed.steps is None or step < feed.steps:
-        between_calls()
-        last = step + pace.steps(None)
-        first, last = step, last if feed.steps is None else min(last, feed.steps)
-        if batch_callbacks is not None:
-            last = first + 1
-            batch_callbacks.on_test_batch_begin(first)
-        with pace.measured(last - first):
-            steps = loop(source, first, last)
-        if batch_callbacks is not None and steps.done > first:
-            batch_callbacks.on_test_batch_end(first, as_numbers(steps.logs))
-        step = steps.done
-        feed.took(step - first)
-        logs = steps.logs if step > first else logs
-        if steps.exhausted:
-            break
-    feed.close_epoch()
+    try:
+        while feed.steps is None or step < feed.steps:
+            between_calls()
+            last = step + pace.steps(None)
+            first, last = step, last if feed.steps is None else min(last, feed.steps)
+            if batch_callbacks is not None:
+                last = first + 1
+                batch_callbacks.on_test_batch_begin(first)
+            with pace.measured(last - first):
+                steps = loop(source, first, last)
+            if batch_callbacks is not None and steps.done > first:
+                batch_callbacks.on_test_batch_end(first, as_numbers(steps.logs))
+            step = steps.done
+            feed.took(step - first)
+            logs = steps.logs if step > first else logs
+            if steps.exhausted:
+                break
+    finally:
+        feed.close_epoch()  # also of one that was interrupted: it begins anew
     if step == 0:
         raise DataError(
             f"dataset: the {feed.split} split gave no batch. Expected at least one. Look at what `dataset` returns."

@@ -141,13 +141,17 @@ def test_a_run_interrupted_between_epochs_ends_as_if_it_had_not_been(
     assert same_bits(rest.tensors, whole.tensors) == []
 
 
+@pytest.mark.parametrize(
+    ("source", "calls"), [(NOISY, 6), (NOISY + RANDOM_IN_PYTHON, 7)], ids=["arrays", "random_in_python"]
+)
 def test_a_run_interrupted_in_a_validation_ends_as_if_it_had_not_been(
-    experiment, resume, uninterrupted, same_bits, pace
+    experiment, resume, uninterrupted, same_bits, pace, source, calls
 ):
-    whole = uninterrupted(NOISY)
+    whole = uninterrupted(source)
     pace(1)
-    answers = iter([False] * 6 + [True])  # five training steps and the first of the validation
-    part = experiment(NOISY, should_stop=lambda: next(answers))
+    # Five training steps, the end of the data where nobody knows it before, and the first step of the validation.
+    answers = iter([False] * calls + [True])
+    part = experiment(source, should_stop=lambda: next(answers))
     assert (part.snapshot.progress.epoch, part.snapshot.progress.step) == (0, 5)
     rest = resume(part.run.path)
     assert same_bits(rest.tensors, whole.tensors) == []
