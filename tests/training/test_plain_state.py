@@ -156,7 +156,10 @@ def test_variables_and_generators_of_tensorflow_are_put_back_in_place():
     assert found[1].normal([]).numpy() == generator.normal([]).numpy()
 
 
-@pytest.mark.parametrize(
+UNWRITABLE = {"count": itertools.count(), "list_iterator": iter([1]), "generator": (number for number in [1])}
+
+
+@pytest.mark.parametrize("value", UNWRITABLE.values(), ids=UNWRITABLE)
     "value", [itertools.count(), iter([1]), (number for number in [1])], ids=["count", "list_iterator", "generator"]
 )
 def test_what_cannot_be_written_is_named_by_its_type(value):
