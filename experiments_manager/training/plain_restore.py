@@ -24,9 +24,8 @@ from experiments_manager.training.plain_state import (
     FACTORIES,
     MAPPINGS,
     NotKeptError,
+    can_be_made,
     class_name,
-    is_plain_object,
-    is_users,
     variables_of,
 )
 
@@ -134,7 +133,7 @@ class Unpacker:
 
     def _object(self, value: dict, live: Any) -> Any:
         kind = _class_named(value["__object__"], live)
-        if not is_users(kind) or not is_plain_object(kind):
+        if not can_be_made(kind):
             raise NotKeptError(f"{value['__object__']} is no plain class any more")
         found = self._remember(live if type(live) is kind else object.__new__(kind))
         for name, item in value["state"].items():
@@ -142,7 +141,9 @@ class Unpacker:
         return found
 
     def _live(self, value: dict, live: Any) -> Any:
-        return self._remember(live)
+        if live is None:
+            raise NotKeptError("something in it is not there any more")
+        return live
 
     def _same(self, value: dict, live: Any) -> Any:
         return self._seen[value["__same__"]]

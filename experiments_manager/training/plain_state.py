@@ -16,6 +16,7 @@ import enum
 import fractions
 import numbers
 import pathlib
+import random
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +31,11 @@ from experiments_manager.training.host_generators import HostGenerator, generato
 SMALL = 64
 """Elements up to which an array is written as text."""
 _DEEPEST = 100
-_LIVE = "__live__"
+LIVE = {"__live__": 1}
+"""Stands for what is in that place anyway."""
+# Keras' callbacks turn the sign of their `min_delta` when they first look at an epoch, so it must be as it was given.
+NOT_STATE = ("params", "model", "_model", "validation_data", "min_delta")
+"""Attributes of callbacks that are no state."""
 MAPPINGS = {kind.__name__: kind for kind in (dict, collections.OrderedDict, collections.Counter)}
 FACTORIES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict, set, tuple, collections.deque)}
 BY_TEXT: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
@@ -51,6 +56,22 @@ BY_TEXT: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
 _BUILT_IN = (*sys.stdlib_module_names, "keras", "tensorflow", "numpy", "experiments_manager")
 _LIBRARIES = ("keras", "tensorflow", "experiments_manager", "logging", "threading", "_thread", "_io", "re", "functools")
 """Rooms whose objects do not change by themselves in the course of a training, as far as they hold no variables."""
+
+
+_STATE_OF_THEIR_OWN = (
+    collections.abc.Iterator,
+    keras.callbacks.Callback,
+    random.Random,
+    np.random.Generator,
+    np.random.RandomState,
+    tf.RaggedTensor,
+    tf.SparseTensor,
+    tf.TensorArray,
+    tf.queue.QueueBase,
+    tf.lookup.experimental.MutableHashTable,
+    tf.lookup.experimental.DenseHashTable,
+)
+"""Objects that hold what no variable shows."""
 
 
 class NotKeptError(Exception):
@@ -85,7 +106,8 @@ class Packer:
             for key in list(self._numbers)[number:]:
                 del self._numbers[key]
             raise
-        return {"__at__": number, "value": packed} if isinstance(packed, dict | list) else packed
+        has_parts = isinstance(packed, dict | list) and packed != LIVE
+        return {"__at__": number, "value": packed} if has_parts else packed
 
     def pack(self, value: Any, depth: int = 0) -> Any:
         """Gives JSON that an `Unpacker` turns back.
@@ -102,6 +124,8 @@ class Packer:
             return self._array(value)
         if isinstance(value, tf.Tensor):
             return {"__eager__": self._tensor(value)}
+        if self._stays(value):
+            return dict(LIVE)
         if id(value) in self._numbers:
             return {"__same__": self._numbers[id(value)]}
         if not isinstance(value, tuple | frozenset) or hasattr(value, "_fields"):
@@ -128,9 +152,20 @@ class Packer:
             return {"__random__": name, "state": self.pack(state, depth)}
         variables = variables_of(value)
         if variables:
-            known = all(map(self._in_state, variables))
-            return {_LIVE: 1} if known else {"__variables__": [self._tensor(tf.identity(part)) for part in variables]}
+            return {"__variables__": [self._tensor(tf.identity(part)) for part in variables]}
         return self._object(value, depth)
+
+    def _stays(self, value: Any) -> bool:
+        """Whether it is no state: what is in its place in another process is just as good."""
+        kind = type(value)
+        if kind is object or isinstance(value, type(sys) | type):
+            return True
+        if isinstance(value, _STATE_OF_THEIR_OWN):
+            return hasattr(value, "fileno")
+        variables = variables_of(value)
+        if variables:
+            return all(map(self._in_state, variables))
+        return (callable(value) and not is_users(kind)) or kind.__module__.partition(".")[0] in _LIBRARIES
 
     def _mapping(self, value: Mapping, depth: int) -> Any:
         kind = type(value)
@@ -149,11 +184,7 @@ class Packer:
         kind = type(value)
         if isinstance(value, collections.abc.Iterator) and not hasattr(value, "fileno"):
             raise NotKeptError(f"is an iterator ({kind.__name__}), whose place nobody can read")
-        if callable(value) and not hasattr(kind, "__dataclass_fields__") and not is_users(kind):
-            return {_LIVE: 1}
-        if kind is object or kind.__module__.partition(".")[0] in _LIBRARIES or isinstance(value, type(sys)):
-            return {_LIVE: 1}
-        if not is_users(kind) or not is_plain_object(kind):
+        if not can_be_made(kind):
             raise NotKeptError(f"is a {kind.__module__}.{kind.__qualname__}")
         return {"__object__": class_name(kind), "state": {k: self.pack(v, depth) for k, v in attributes(value)}}
 
@@ -231,7 +262,13 @@ def attributes(value: Any) -> Iterator[tuple[str, Any]]:
     """Gives the attributes of an object, those in slots included."""
     slots = [slot for kind in type(value).__mro__ for slot in _as_tuple(getattr(kind, "__slots__", ()))]
     names = [*getattr(value, "__dict__", {}), *(name for name in slots if name not in ("__dict__", "__weakref__"))]
-    yield from ((name, getattr(value, name)) for name in names if hasattr(value, name))
+    left_out = NOT_STATE if isinstance(value, keras.callbacks.Callback) else ()
+    yield from ((name, getattr(value, name)) for name in names if name not in left_out and hasattr(value, name))
+
+
+def can_be_made(kind: type) -> bool:
+    """Whether its objects are their attributes: of plain classes of the user's, and callbacks within callbacks."""
+    return (is_users(kind) and is_plain_object(kind)) or issubclass(kind, keras.callbacks.Callback)
 
 
 def _as_tuple(slots: Any) -> tuple[str, ...]:

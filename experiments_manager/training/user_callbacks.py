@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from experiments_manager.training.plain_restore import Unpacker
-from experiments_manager.training.plain_state import NotKeptError, Packer, is_users
+from experiments_manager.training.plain_state import LIVE, NotKeptError, Packer, attributes, is_users
 
 logger = logging.getLogger(__name__)
 
@@ -79,15 +79,15 @@ class UserCallbacks:
             Plain data (JSON), and the larger arrays that it refers to by name, such as weights that a callback keeps.
         """
         packer, self._lost = Packer(PREFIX, in_state), {}
-        states = [dict(self._packed(number, callback, packer)) for number, callback in enumerate(self._callbacks)]
+        states = [dict(self._packed(callback, packer)) for callback in self._callbacks]
         return states, packer.tensors
 
-    def _packed(self, number: int, callback: keras.callbacks.Callback, packer: Packer) -> Iterator[tuple[str, Any]]:
-        for name, value in vars(callback).items():
-            if name in _NOT_STATE:
-                continue
+    def _packed(self, callback: keras.callbacks.Callback, packer: Packer) -> Iterator[tuple[str, Any]]:
+        for name, value in attributes(callback):
             try:
-                yield name, packer.attribute(value)
+                packed = packer.attribute(value)
+                if packed != LIVE:
+                    yield name, packed
             except NotKeptError as error:
                 if is_users(type(callback)):  # Keras' own begin anew as they always did
                     self._lost[f"{type(callback).__name__}.{name}"] = str(error)
@@ -131,6 +131,3 @@ class UserCallbacks:
 
 PREFIX = "callbacks/"
 """Begins the names of tensors in a checkpoint that belong to callbacks."""
-
-# Keras' callbacks turn the sign of their `min_delta` when they first look at an epoch, so it must be as it was given.
-_NOT_STATE = ("params", "model", "_model", "validation_data", "min_delta")

@@ -11,6 +11,7 @@ import json
 import pathlib
 import random
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -170,6 +171,36 @@ def test_what_cannot_be_written_is_named_by_its_type(value):
 def test_functions_and_classes_are_no_state():
     live = [len, Record, 5]
     assert there_and_back([print, Node, 6], live) == [len, Record, 6]
+
+
+def test_what_is_no_state_and_not_there_any_more_is_an_error():
+    with pytest.raises(NotKeptError, match="not there any more"):
+        there_and_back([print], [])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [tf.ragged.constant([[1], []]), tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, 0)],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_tensorflow_keeps_elsewhere_is_named(value):
+    with pytest.raises(NotKeptError, match=type(value).__name__):
+        Packer("callbacks/").attribute(value)
+
+
+def test_a_callback_within_a_callback_is_written_with_its_attributes():
+    inner, live = keras.callbacks.EarlyStopping(min_delta=0.1), keras.callbacks.EarlyStopping(min_delta=0.1)
+    inner.wait, inner.best, inner.min_delta = 3, 0.5, -0.1
+    assert there_and_back([inner], [live]) == [live]
+    assert (live.wait, live.best, live.min_delta) == (3, 0.5, 0.1)
+
+
+def test_variables_that_are_written_elsewhere_are_not_written_twice():
+    layer = keras.layers.Dense(1)
+    layer.build([None, 2])
+    packer = Packer("callbacks/", in_state=lambda variable: True)
+    assert packer.attribute([layer])["value"] == [{"__live__": 1}]
+    assert packer.tensors == {}
 
 
 def test_what_could_not_be_written_does_not_disturb_what_comes_after_it():
