@@ -60,6 +60,8 @@ def finish(job: Job, state: str, seconds: float) -> RunResult:
     exported = job.run.exports_dir / str(published[-1]) if published else None
     newest = next(iter(checkpoints(job.run.checkpoints_dir)), None)
     if state == "finished" and job.checkpoints.problem is not None:
+        with contextlib.suppress(RunError):
+            job.run.update(checkpoint=newest and newest.name, checkpoint_problem=job.checkpoints.problem)
         raise RunError(_unsaved(job, newest))
     lost = _lost_steps(newest, progress.global_step, state, job.checkpoints.problem)
     if lost is not None:

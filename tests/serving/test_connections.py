@@ -187,9 +187,9 @@ def held_up(server, monkeypatch):
     class HeldUp:
         began, given_up, go = threading.Event(), threading.Event(), threading.Event()
 
-    infer = server.server.handlers.infer
+    predict = server.server.handlers.predict
 
-    async def held_up_infer(ref, inputs):
+    async def held_up(lease, signature, inputs):
         HeldUp.began.set()
         try:
             while not HeldUp.go.is_set():
@@ -197,9 +197,9 @@ def held_up(server, monkeypatch):
         except asyncio.CancelledError:
             HeldUp.given_up.set()
             raise
-        return await infer(ref, inputs)
+        return await predict(lease, signature, inputs)
 
-    monkeypatch.setattr(server.server.handlers, "infer", held_up_infer)
+    monkeypatch.setattr(server.server.handlers, "predict", held_up)
     yield HeldUp
     HeldUp.go.set()
 

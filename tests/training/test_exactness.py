@@ -3,6 +3,7 @@
 import pytest
 import tensorflow as tf
 
+from experiments_manager.runs import RunError
 from experiments_manager.settings import load_settings
 from experiments_manager.training.checking import dry_run
 from experiments_manager.training.checkpoints import checkpoints
@@ -244,27 +245,29 @@ def test_a_dry_run_says_whether_a_resume_would_be_exact(settings_file):
     assert any("resume      not exact: the train data: it has RandomUniform in ParallelMap" in line for line in lines)
 
 
-def test_a_checkpoint_that_fails_says_its_true_cause_and_the_run_says_that_it_kept_none(experiment, monkeypatch):
+def test_a_checkpoint_that_fails_says_its_true_cause_and_the_run_says_that_it_kept_none(
+    experiment, monkeypatch, recorder, only_run
+):
     from experiments_manager.training import checkpoints as writing
 
     def refuse(*arguments):
         raise tf.errors.FailedPreconditionError(None, None, "Something is stateful.")
 
     monkeypatch.setattr(writing, "write_checkpoint", refuse)
-    trained = experiment()
-    assert trained.messages[0] == (
+    with pytest.raises(RunError, match="NO CHECKPOINT COULD BE KEPT") as failure:
+        experiment(make_watchers=lambda run, settings: [recorder])
+    assert "could not be saved: Something is stateful. It trained 2 epochs" in str(failure.value)
+    assert recorder.messages[0] == (
         "A checkpoint could not be written: Something is stateful. "
         "Training goes on and tries again at the next occasion."
     )
-    assert trained.messages[-1] == (
-        "The run is finished at step 10, but NO CHECKPOINT COULD BE KEPT (Something is stateful): a resume begins anew."
-    )
-    manifest = trained.run.manifest
+    manifest = only_run().manifest
+    assert (manifest["state"], manifest["error"]["text"]) == ("failed", str(failure.value))
     assert (manifest["checkpoint"], manifest["checkpoint_problem"]) == (None, "Something is stateful")
-    assert list(trained.run.checkpoints_dir.iterdir()) == []
+    assert list(only_run().checkpoints_dir.iterdir()) == []
 
 
-def test_what_fails_while_the_state_is_copied_leaves_no_folder_behind(experiment, monkeypatch):
+def test_what_fails_while_the_state_is_copied_leaves_no_folder_behind(experiment, monkeypatch, recorder, only_run):
     from experiments_manager.training.user_callbacks import UserCallbacks
 
     def refuse(self, in_state):
@@ -273,6 +276,7 @@ def test_what_fails_while_the_state_is_copied_leaves_no_folder_behind(experiment
         return [], {}
 
     monkeypatch.setattr(UserCallbacks, "state", refuse)
-    trained = experiment()
-    assert trained.messages[0].startswith("A checkpoint could not be written: cannot be copied. Training goes on")
-    assert list(trained.run.checkpoints_dir.iterdir()) == []
+    with pytest.raises(RunError, match="could not be saved: cannot be copied"):
+        experiment(make_watchers=lambda run, settings: [recorder])
+    assert recorder.messages[0].startswith("A checkpoint could not be written: cannot be copied. Training goes on")
+    assert list(only_run().checkpoints_dir.iterdir()) == []

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments_manager.settings import load_settings
-from experiments_manager.training.errors import TrainingError
+from experiments_manager.settings import SettingsError, load_settings
 
 PIPELINE = """
     def dataset(split):
@@ -244,7 +243,7 @@ def test_clipping_reaches_the_optimizer_below_a_scaled_loss(experiment):
 
 
 def test_a_gpu_that_is_not_there_is_named(experiment, only_run):
-    with pytest.raises(TrainingError, match=r"gpus: GPU \[7\] is not there"):
+    with pytest.raises(SettingsError, match=r"gpus: this machine has no GPU .* got \[7\]"):
         experiment("", {"gpus": [7]})
     assert only_run().manifest["state"] == "failed"
 
