@@ -179,8 +179,11 @@ def test_the_projector_shows_coloured_points(page):
     page.enter_frame()
     page.element("body", "Points: 180")
     assert page.element("vz-projector-data-panel", "3 runs found")
-    assert page.element("vz-projector-data-panel", "1. digit, epoch 2, best")
-    assert page.element("body", "Dimension: 10")
+    assert page.element(
+        "vz-projector-data-panel", "4 tensors found"
+    )  # outputs and features, of the best and the newest
+    assert page.element("vz-projector-data-panel", "1. dense_1, epoch 2, best")  # the first one by name is shown
+    assert page.element("body", "Dimension: 64")
     canvas = page.element("vz-projector canvas, canvas")
     plain = hues(canvas)  # those of the axes
     page.click("#colorby")
