@@ -179,6 +179,7 @@ def test_the_projector_shows_coloured_points(page):
     page.enter_frame()
     page.element("body", "Points: 180")
     assert page.element("vz-projector-data-panel", "3 runs found")
+    # Outputs and features, of the best and of the newest epoch.
     assert page.element(
         "vz-projector-data-panel", "4 tensors found"
     )  # outputs and features, of the best and the newest
