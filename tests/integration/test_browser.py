@@ -180,9 +180,7 @@ def test_the_projector_shows_coloured_points(page):
     page.element("body", "Points: 180")
     assert page.element("vz-projector-data-panel", "3 runs found")
     # Outputs and features, of the best and of the newest epoch.
-    assert page.element(
-        "vz-projector-data-panel", "4 tensors found"
-    )  # outputs and features, of the best and the newest
+    assert page.element("vz-projector-data-panel", "4 tensors found")
     assert page.element("vz-projector-data-panel", "1. dense_1, epoch 2, best")  # the first one by name is shown
     assert page.element("body", "Dimension: 64")
     canvas = page.element("vz-projector canvas, canvas")
