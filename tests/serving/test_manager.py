@@ -562,7 +562,9 @@ def test_a_version_may_hold_links_also_in_circles(serve, base_path):
     add(base_path, 1)
     (base_path / "1" / "again").symlink_to(base_path / "1")
     (base_path / "1" / "nowhere").symlink_to(base_path / "nowhere")
-    serve().wait_for(1, State.AVAILABLE)
+    books = serve()
+    books.wait_for(1, State.AVAILABLE)
+    assert books.manager.problems() == {}
 
 
 def test_states_of_models_and_versions_that_do_not_exist_are_not_found(serve, base_path):

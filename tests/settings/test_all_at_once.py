@@ -345,4 +345,5 @@ def test_a_sound_file_is_never_refused_for_what_its_source_seems_to_say(write, t
 )
 def test_an_override_is_never_refused_for_what_the_source_seems_to_say(write, text, override):
     write("hparams = {'units': 3}\n", "my_values.py", complete=False)
-    load_settings(write(text), [override])
+    settings, (name, _, value) = load_settings(write(text), [override]), override.partition("=")
+    assert {**settings.hparams, "epochs": settings.epochs}[name] == int(value)
