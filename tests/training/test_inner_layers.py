@@ -80,8 +80,9 @@ def test_features_of_a_model_within_the_model_are_found():
 def test_a_layer_that_is_called_twice_does_no_harm():
     x = Input([4])
     twice = Dense(4)
-    features_before_outputs(keras.Model(x, Dense(1)(twice(twice(x)))))
-    features_before_outputs(keras.Model(x, twice(twice(x))))
+    [features] = features_before_outputs(keras.Model(x, Dense(1)(twice(twice(x))))).values()
+    assert features.shape == (None, 4)
+    assert names(keras.Model(x, twice(twice(x)))) == []
 
 
 def test_a_model_without_a_graph_of_layers_has_none():
