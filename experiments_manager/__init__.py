@@ -60,13 +60,13 @@ if TYPE_CHECKING:
         serve,
         train,
     )
-    from experiments_manager.cli.earlier_run import get_commands, get_default_args, loadExperimentsSettings, run
-    from experiments_manager.serving.client import Client
+    from experiments_manager.cli.legacy_run import get_commands, get_default_args, loadExperimentsSettings, run
+    from experiments_manager.client.client import Client
 
 
-_LEGACY = "experiments_manager.cli.earlier_run"
+_LEGACY = "experiments_manager.cli.legacy_run"
 _ELSEWHERE = {
-    "Client": "experiments_manager.serving.client",
+    "Client": "experiments_manager.client.client",
     "run": _LEGACY,
     "loadExperimentsSettings": _LEGACY,
     "get_commands": _LEGACY,

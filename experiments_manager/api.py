@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments_manager.cluster.signals import stop_signals
+from experiments_manager.common.signals import stop_signals
 from experiments_manager.runs import Run, RunError, compare_runs, list_runs
 from experiments_manager.runs import open_run as load_run
 from experiments_manager.runs.interruption import interruption_noted
 from experiments_manager.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from experiments_manager.training.checking import DryRun
-    from experiments_manager.training.evaluating import Evaluation
-    from experiments_manager.training.events import Watcher
-    from experiments_manager.training.outcome import RunResult
+    from experiments_manager.events import Watcher
+    from experiments_manager.training.engine.evaluation import Evaluation
+    from experiments_manager.training.engine.outcome import RunResult
+    from experiments_manager.training.setup.dry_run import DryRun
 
 __all__ = [
     "check",
@@ -91,7 +91,7 @@ def train(
         with stop.interruptible():
             if not isinstance(settings, Settings):
                 settings = load_settings(settings, overrides)
-            from experiments_manager.training import runner
+            from experiments_manager.training.engine import runner
 
         options = {"command": command, "make_watchers": make_watchers}
         options |= {"should_stop": stop, "interruptible": stop.interruptible}
@@ -131,7 +131,7 @@ def resume(
     options = {"make_watchers": _watchers(watchers, quiet, on_run)}
     with stop_signals() as stop:
         with interruption_noted(run), stop.interruptible():
-            from experiments_manager.training import runner
+            from experiments_manager.training.engine import runner
 
         return runner.resume_run(run, overrides, should_stop=stop, interruptible=stop.interruptible, **options)
 
@@ -161,8 +161,8 @@ def evaluate_and_draw(run: Run | Path | str, split: str = "test") -> tuple[Evalu
     """As `evaluate`, but gives all that is known: the whole evaluation, and the picture where one was drawn."""
     run = run if isinstance(run, Run) else load_run(run)
 
-    from experiments_manager.monitoring.figures import draw_confusion
-    from experiments_manager.training.evaluating import evaluate_run
+    from experiments_manager.monitoring.plots.figures import draw_confusion
+    from experiments_manager.training.engine.evaluation import evaluate_run
 
     evaluation = evaluate_run(run, split)
     if evaluation.truth is None or evaluation.predicted is None:
@@ -191,9 +191,9 @@ def serve(
         ServerStartError: There is nothing to serve and nothing coming, a port is taken, or the engine is missing.
         RunError: The run folder is damaged.
     """
-    from experiments_manager.serving.launch import Engine
-    from experiments_manager.serving.serve import ServeOptions
-    from experiments_manager.serving.serve import serve as serve_until_told
+    from experiments_manager.serving.launch.engines import Engine
+    from experiments_manager.serving.launch.serve import ServeOptions
+    from experiments_manager.serving.launch.serve import serve as serve_until_told
 
     path = path.path if isinstance(path, Run) else path
     serve_until_told(path, ServeOptions(engine=Engine(engine), **options), tell)
@@ -219,9 +219,9 @@ def check(settings_file: Path | str, overrides: Overrides = (), *, dry_run: bool
     if not dry_run:
         return None
 
-    from experiments_manager.training import checking
+    from experiments_manager.training.setup import dry_run
 
-    return checking.dry_run(settings)
+    return dry_run.dry_run(settings)
 
 
 def plot_runs(runs: Sequence[Run | Path | str], file: Path | str) -> Path:
@@ -238,9 +238,9 @@ def plot_runs(runs: Sequence[Run | Path | str], file: Path | str) -> Path:
         RunError: The ending is none of these, a run cannot be read, no run has finished an epoch, or the file cannot be
             written.
     """
-    from experiments_manager.monitoring import plots
+    from experiments_manager.monitoring.plots import comparison
 
-    return plots.plot_runs(runs, file)
+    return comparison.plot_runs(runs, file)
 
 
 def report(place: Run | Path | str, output: Path | str | None = None) -> Path:

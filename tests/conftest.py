@@ -60,7 +60,7 @@ class Trained:
     @property
     def snapshot(self):
         """The newest checkpoint."""
-        from experiments_manager.training.checkpoints import read_latest
+        from experiments_manager.training.state.checkpoints import read_latest
 
         return read_latest(self.run.checkpoints_dir)[1]
 
@@ -84,7 +84,7 @@ def pytest_configure():
 @pytest.fixture
 def recorder():
     """A watcher that notes all that it is told."""
-    from experiments_manager.training.events import Watcher
+    from experiments_manager.events import Watcher
 
     class Recorder(Watcher):
         def __init__(self):
@@ -159,7 +159,7 @@ def experiment(settings_file, tmp_path, recorder, tensorflow):
     """Writes a settings module, trains it, and gives the `Trained`."""
     from experiments_manager.runs import open_run
     from experiments_manager.settings import load_settings
-    from experiments_manager.training.runner import start_run
+    from experiments_manager.training.engine.runner import start_run
 
     def train(source="", overrides=(), *, working_dir=tmp_path / "runs", **options):
         sources = [source] if isinstance(source, str) else source
@@ -178,7 +178,7 @@ def settle(monkeypatch):
 
     As `should_stop` of a run it is called at every step boundary, so that none takes the place of one that waits.
     """
-    from experiments_manager.runs.background import NewestOnly
+    from experiments_manager.common.background import NewestOnly
 
     workers, begin = [], NewestOnly.__init__
 
@@ -213,7 +213,7 @@ def resume(recorder):
     """Resumes a run, and gives the `Trained`."""
     from experiments_manager.runs import open_run
     from experiments_manager.runs.run_settings import load_run_settings
-    from experiments_manager.training.runner import resume_run
+    from experiments_manager.training.engine.runner import resume_run
 
     def go_on(run_dir, overrides=(), **options):
         run, watcher = open_run(run_dir), type(recorder)()

@@ -1,6 +1,6 @@
 """Writes the description of TensorFlow Serving's messages that ships with the package.
 
-    python tools/make_serving_messages.py            # writes experiments_manager/serving/serving_messages.desc
+    python tools/make_serving_messages.py            # writes experiments_manager/protocol/serving_messages.desc
     python tools/make_serving_messages.py --check    # only says whether the file is what would be written
 
 It is taken from the installed packages `tensorflow-serving-api`, `tensorflow` and `grpcio-health-checking`; run it

@@ -8,8 +8,8 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 
-from experiments_manager.cli.exit_codes import ExitCode
-from experiments_manager.cluster.signals import StopRequested, listen_from_here
+from experiments_manager.common.exit_codes import ExitCode
+from experiments_manager.common.signals import StopRequested, listen_from_here
 
 TRAINING = ("train", "resume")
 """Commands that end as `interrupted` when a signal comes; those of the other commands end by it."""
@@ -29,8 +29,8 @@ def main() -> None:
         if code != ExitCode.INTERRUPTED:
             print("Stopped before training began. To go on, run the same command again.", file=sys.stderr, flush=True)
         code = ExitCode.INTERRUPTED
-    if "experiments_manager.serving.server" in sys.modules:
-        from experiments_manager.serving.ending import end_process
+    if "experiments_manager.serving.server.server" in sys.modules:
+        from experiments_manager.serving.server.shutdown import end_process
 
         end_process(code)  # gRPC's thread may abort the process while Python takes itself down
     gc.freeze()  # otherwise Python looks for cycles among all that TensorFlow made before it ends: a second lost

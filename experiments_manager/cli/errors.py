@@ -9,7 +9,7 @@ import traceback
 
 import typer
 
-from experiments_manager.cli.exit_codes import ExitCode
+from experiments_manager.common.exit_codes import ExitCode
 
 _OUTSIDE_CAUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE)
 """Errors of the operating system for which neither we nor the user's code can be blamed."""

@@ -10,23 +10,23 @@ from typing import Annotated
 import typer
 
 from experiments_manager import __version__
-from experiments_manager.cli import earlier
-from experiments_manager.cli.board import board
-from experiments_manager.cli.check import check
-from experiments_manager.cli.compare import compare
+from experiments_manager.cli.commands.board import board
+from experiments_manager.cli.commands.check import check
+from experiments_manager.cli.commands.compare import compare
+from experiments_manager.cli.commands.evaluate import evaluate
+from experiments_manager.cli.commands.new import new
+from experiments_manager.cli.commands.predict import predict
+from experiments_manager.cli.commands.report import report as report_page
+from experiments_manager.cli.commands.resume import resume
+from experiments_manager.cli.commands.runs import runs
+from experiments_manager.cli.commands.serve import serve
+from experiments_manager.cli.commands.settings import settings
+from experiments_manager.cli.commands.train import train
 from experiments_manager.cli.entry import TRAINING, main
 from experiments_manager.cli.errors import report
-from experiments_manager.cli.evaluate import evaluate
-from experiments_manager.cli.exit_codes import ExitCode, table
-from experiments_manager.cli.new import new
-from experiments_manager.cli.predict import predict
-from experiments_manager.cli.report import report as report_page
-from experiments_manager.cli.resume import resume
-from experiments_manager.cli.runs import runs
-from experiments_manager.cli.serve import serve
-from experiments_manager.cli.settings import settings
-from experiments_manager.cli.train import train
-from experiments_manager.cluster.signals import has_been_stopped, stop_listening
+from experiments_manager.common.exit_codes import ExitCode, table
+from experiments_manager.common.signals import has_been_stopped, stop_listening
+from experiments_manager.settings.legacy import command_line
 
 __all__ = ["NAME", "app", "main", "run"]
 
@@ -72,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     todays, debug = list(arguments), "--debug" in arguments
     try:
-        todays = earlier.translate(arguments) or todays
+        todays = command_line.translate(arguments) or todays
         if todays[:1] and todays[0] not in TRAINING:
             stop_listening()
         debug = "--debug" in todays

@@ -31,7 +31,7 @@ class ResultLine:
 
 def as_line(result: Any) -> str:
     """The result as one line of strict JSON; NaN and the infinities are strings, as in run.json."""
-    from experiments_manager.runs.jsonable import to_jsonable
+    from experiments_manager.common.jsonable import to_jsonable
 
     return json.dumps(to_jsonable(result), allow_nan=False) + "\n"
 

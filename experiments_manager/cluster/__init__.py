@@ -1,5 +1,5 @@
 """Living on a cluster: the signals that ask a job to stop."""
 
-from experiments_manager.cluster.signals import stop_signals
+from experiments_manager.common.signals import stop_signals
 
 __all__ = ["stop_signals"]

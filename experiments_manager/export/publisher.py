@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from experiments_manager.common.background import NewestOnly
+from experiments_manager.common.error_text import reason
 from experiments_manager.export import versions
-from experiments_manager.export.reasons import reason
 from experiments_manager.export.servable import ExportError, Servable
 from experiments_manager.export.warmup import write_warmup_requests
-from experiments_manager.runs.background import NewestOnly
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from experiments_manager.runs.atomic import write_text
-from experiments_manager.training.events import EpochReport, RunEnd, RunStart, Watcher
+from experiments_manager.common.atomic import write_text
+from experiments_manager.events import EpochReport, RunEnd, RunStart, Watcher
 
 logger = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments_manager.common.jsonable import to_jsonable
+from experiments_manager.events import EpochReport, RunEnd, RunStart, Watcher
 from experiments_manager.runs import Run, RunError
-from experiments_manager.runs.jsonable import to_jsonable
-from experiments_manager.training.events import EpochReport, RunEnd, RunStart, Watcher
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

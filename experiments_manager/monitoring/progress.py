@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
-from experiments_manager.monitoring.pace import Pace, format_duration
-from experiments_manager.training import events
-from experiments_manager.training.events import EpochReport, RunEnd, RunStart, VersionPublished, Watcher
+from experiments_manager import events
+from experiments_manager.events import EpochReport, RunEnd, RunStart, VersionPublished, Watcher
+from experiments_manager.monitoring.timing import Pace, format_duration
 
 REDRAW_SECONDS = 0.1
 LINE_SECONDS = 1.0

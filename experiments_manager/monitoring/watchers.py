@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 
-from experiments_manager.monitoring.figures import Figures
-from experiments_manager.monitoring.images import Images
+from experiments_manager.events import Watcher
 from experiments_manager.monitoring.metrics_csv import MetricsCsv
-from experiments_manager.monitoring.profile import StepProfile
+from experiments_manager.monitoring.plots.figures import Figures
+from experiments_manager.monitoring.prediction_views import Showing
 from experiments_manager.monitoring.progress import terminal_progress
-from experiments_manager.monitoring.projector import Projector
-from experiments_manager.monitoring.showing import Showing
-from experiments_manager.monitoring.tensorboard import TensorBoardLogs
-from experiments_manager.monitoring.texts import run_texts
+from experiments_manager.monitoring.tensorboard.images import Images
+from experiments_manager.monitoring.tensorboard.profile import StepProfile
+from experiments_manager.monitoring.tensorboard.projector import Projector
+from experiments_manager.monitoring.tensorboard.scalars import TensorBoardLogs
+from experiments_manager.monitoring.tensorboard.texts import run_texts
 from experiments_manager.runs import Run
 from experiments_manager.settings import Settings
 from experiments_manager.settings.schema import SETTINGS
-from experiments_manager.training.events import Watcher
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.runs import atomic, naming
+from experiments_manager.common import atomic
+from experiments_manager.common.jsonable import to_jsonable
+from experiments_manager.runs import naming
 from experiments_manager.runs.errors import RunError, explain
-from experiments_manager.runs.jsonable import to_jsonable
 from experiments_manager.runs.manifest import first_manifest, read_manifest
 from experiments_manager.runs.run import MANIFEST, Run
 

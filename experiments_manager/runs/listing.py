@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.runs.errors import RunError
-from experiments_manager.runs.jsonable import to_jsonable
 from experiments_manager.runs.locking import LOCK_FILE, is_held
 from experiments_manager.runs.run import MANIFEST, Run
 

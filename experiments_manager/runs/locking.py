@@ -28,7 +28,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments_manager.runs import atomic
+from experiments_manager.common import atomic
 from experiments_manager.runs.errors import RunError, explain
 from experiments_manager.runs.run import Run
 

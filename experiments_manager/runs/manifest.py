@@ -29,9 +29,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.runs import atomic
+from experiments_manager.common import atomic
+from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.runs.errors import RunError, explain
-from experiments_manager.runs.jsonable import to_jsonable
 
 SCHEMA_VERSION = 1
 STATES = ("created", "running", "finished", "failed", "interrupted")

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments_manager.runs import atomic
+from experiments_manager.common import atomic
+from experiments_manager.common.disk_reserve import use_reserve
 from experiments_manager.runs.errors import RunError, explain
 from experiments_manager.runs.manifest import read_manifest, update_manifest
-from experiments_manager.runs.reserve import use_reserve
 
 if TYPE_CHECKING:
     from experiments_manager.runs.snapshot import Snapshot

@@ -11,7 +11,7 @@ import dataclasses
 import io
 from pathlib import Path
 
-from experiments_manager.runs import atomic
+from experiments_manager.common import atomic
 from experiments_manager.runs.errors import RunError, explain
 
 SETUP_FILE = "model_serving_setup.ini"

@@ -21,9 +21,9 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from experiments_manager.runs import atomic
+from experiments_manager.common import atomic
 from experiments_manager.runs.errors import RunError, explain
-from experiments_manager.runs.imports import Import, imports_of
+from experiments_manager.runs.module_imports import Import, imports_of
 
 _THIS_PACKAGE = __name__.partition(".")[0]
 _SUFFIXES = (*importlib.machinery.EXTENSION_SUFFIXES, ".py")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments_manager.settings.hooks import HookEntry
-from experiments_manager.settings.signatures import Binding, bind, is_hook_function, parameters_of
+from experiments_manager.settings.source.signatures import Binding, bind, is_hook_function, parameters_of
 
 
 @dataclasses.dataclass(frozen=True)

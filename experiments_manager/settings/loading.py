@@ -9,22 +9,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from experiments_manager.settings.execution import Execution, execute, new_module
-from experiments_manager.settings.heavy_imports import without_heavy_imports
 from experiments_manager.settings.hook import make_hook
 from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS
-from experiments_manager.settings.interpreting import Interpreter
-from experiments_manager.settings.judging import Judgement, judge, problems_of_overrides, with_values
 from experiments_manager.settings.legacy.renamed import with_renamed
-from experiments_manager.settings.local_modules import LocalModules
-from experiments_manager.settings.namespace import Namespace
 from experiments_manager.settings.overrides import Override, add_updates, read_overrides
-from experiments_manager.settings.paths import find_model_file
 from experiments_manager.settings.problems import Problem, SettingsError
 from experiments_manager.settings.schema import EARLIER_SETTINGS, Values
 from experiments_manager.settings.settings import Settings
-from experiments_manager.settings.source import Source, read_source
-from experiments_manager.settings.source_checks import (
+from experiments_manager.settings.source.checks import (
     check_model_source,
     check_settings_source,
     meant_names,
@@ -32,6 +24,14 @@ from experiments_manager.settings.source_checks import (
     names_in_question,
     uses_earlier_hooks,
 )
+from experiments_manager.settings.source.execution import Execution, execute, new_module
+from experiments_manager.settings.source.heavy_imports import without_heavy_imports
+from experiments_manager.settings.source.interpreter import Interpreter
+from experiments_manager.settings.source.local_modules import LocalModules
+from experiments_manager.settings.source.model_file import find_model_file
+from experiments_manager.settings.source.module_source import Source, read_source
+from experiments_manager.settings.source.namespace import Namespace
+from experiments_manager.settings.validation import Judgement, judge, problems_of_overrides, with_values
 
 _log = logging.getLogger(__name__)
 

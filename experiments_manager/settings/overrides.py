@@ -12,8 +12,8 @@ from typing import Any
 
 import pydantic
 
+from experiments_manager.common.suggestions import nearest_name
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME, HookEntry
-from experiments_manager.settings.nearest import nearest_name
 from experiments_manager.settings.problems import OVERRIDE, Problem, shown
 from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS, Entry, Values
 from experiments_manager.settings.types import allows_none, plain_value

@@ -11,12 +11,12 @@ import pydantic
 from experiments_manager.settings.checks import fits
 from experiments_manager.settings.hook import Hook, make_hook
 from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS, HookEntry
-from experiments_manager.settings.namespace import Namespace
 from experiments_manager.settings.overrides import Override
 from experiments_manager.settings.problems import OVERRIDE, Problem, shown
 from experiments_manager.settings.remedies import remedy
 from experiments_manager.settings.schema import EARLIER_SETTINGS, SETTINGS, Entry, Values
-from experiments_manager.settings.source import Source
+from experiments_manager.settings.source.module_source import Source
+from experiments_manager.settings.source.namespace import Namespace
 
 _ALSO_BEFORE = {"hparams", "batch_size", "random_seed", "session_name", "model_file"}
 """Settings that had the same name in the framework before this one, and that every file of its kind gives."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pydantic
 
-from experiments_manager.settings.nearest import nearest_name
+from experiments_manager.common.suggestions import nearest_name
 from experiments_manager.settings.problems import shown
 from experiments_manager.settings.schema import Entry, Values
 from experiments_manager.settings.types import choices

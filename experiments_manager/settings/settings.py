@@ -9,18 +9,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from experiments_manager.settings.explaining import import_remedy
 from experiments_manager.settings.hook import Hook
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
-from experiments_manager.settings.keras_remedies import keras_remedy
+from experiments_manager.settings.keras.remedies import keras_remedy
+from experiments_manager.settings.keras.symbolic_tensors import explain_symbolic_tensor
 from experiments_manager.settings.legacy.attributes import NAMES as LEGACY_ATTRIBUTES
 from experiments_manager.settings.legacy.attributes import LegacyChecks, Session, legacy_attribute
 from experiments_manager.settings.legacy.defaults import apply_legacy_defaults
-from experiments_manager.settings.local_modules import LocalModules
 from experiments_manager.settings.problems import SettingsError, UserCodeError, problem_at, shown_path
 from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS, Values
-from experiments_manager.settings.source import Source
-from experiments_manager.settings.symbolic_tensors import explain_symbolic_tensor
+from experiments_manager.settings.source.explanations import import_remedy
+from experiments_manager.settings.source.local_modules import LocalModules
+from experiments_manager.settings.source.module_source import Source
 
 _log = logging.getLogger(__name__)
 _DATA_DIRS = {"train": "train_data_dir", "validation": "validation_data_dir", "test": "test_data_dir"}

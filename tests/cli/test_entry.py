@@ -34,7 +34,7 @@ def test_commands_that_do_not_train_leave_the_signals_alone(words, handlers):
 
 @pytest.mark.parametrize("words", [["train", "file.py"], ["resume", "run"], ["--usersettings=file.py"]])
 def test_commands_that_train_listen_from_the_beginning(words, handlers):
-    from experiments_manager.cluster.signals import stop_listening
+    from experiments_manager.common.signals import stop_listening
 
     before = handlers()
     with entry._listening(words):

@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from experiments_manager.cli.errors import CommandLineError, report
-from experiments_manager.cli.exit_codes import ExitCode
+from experiments_manager.common.exit_codes import ExitCode
 from experiments_manager.runs import RunError
 from experiments_manager.settings import Problem, SettingsError, UserCodeError
 from experiments_manager.training.errors import DataError, DivergedError, TrainingError

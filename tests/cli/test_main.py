@@ -5,8 +5,8 @@ import pytest
 from typer.testing import CliRunner
 
 import experiments_manager
-from experiments_manager.cli.exit_codes import MEANINGS
 from experiments_manager.cli.main import app, run
+from experiments_manager.common.exit_codes import MEANINGS
 
 COMMANDS = [
     "train",
@@ -62,7 +62,7 @@ def test_a_fault_of_our_own_asks_for_a_report_and_shows_no_traceback(monkeypatch
     def fail(arguments):
         raise ZeroDivisionError("halved nothing")
 
-    monkeypatch.setattr("experiments_manager.cli.earlier.translate", fail)
+    monkeypatch.setattr("experiments_manager.settings.legacy.command_line.translate", fail)
     assert run(["runs"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("ZeroDivisionError: halved nothing\n")
@@ -74,6 +74,6 @@ def test_debug_shows_the_traceback(monkeypatch, capsys):
     def fail(arguments):
         raise ZeroDivisionError("halved nothing")
 
-    monkeypatch.setattr("experiments_manager.cli.earlier.translate", fail)
+    monkeypatch.setattr("experiments_manager.settings.legacy.command_line.translate", fail)
     assert run(["runs", "--debug"]) == 1
     assert "Traceback (most recent call last)" in capsys.readouterr().err

@@ -75,7 +75,7 @@ class FillsTheDisk:
 @pytest.fixture
 def checkpoints_by_steps_alone(monkeypatch):
     """No checkpoint at the end of an epoch because the last one is seconds old, which a slow machine would make."""
-    from experiments_manager.training import loop
+    from experiments_manager.training.engine import loop
 
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_EPOCH_CHECKPOINTS", float("inf"))
 
@@ -89,7 +89,7 @@ def test_training_outlives_a_full_disk_and_writes_everything_when_there_is_room(
     settings_file, mounted_disk, recorder, caplog, settle
 ):
     from experiments_manager import api
-    from experiments_manager.training.checkpoints import read_latest
+    from experiments_manager.training.state.checkpoints import read_latest
 
     disk = mounted_disk("3m")
     ballast = FillsTheDisk(disk, filled_after=3, cleared_after=9, settle=settle)

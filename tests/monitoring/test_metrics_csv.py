@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments_manager.events import EpochReport, RunEnd, RunStart
 from experiments_manager.monitoring import metrics_csv
 from experiments_manager.monitoring.metrics_csv import MetricsCsv, read_rows
-from experiments_manager.training.events import EpochReport, RunEnd, RunStart
 
 END = RunEnd("finished", 3, 1.0, None, {}, None)
 

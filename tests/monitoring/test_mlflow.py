@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import experiments_manager as em
+from experiments_manager.events import EpochReport, RunEnd
 from experiments_manager.settings import SettingsError
-from experiments_manager.training.events import EpochReport, RunEnd
 
 pytest.importorskip("mlflow")
 
@@ -58,7 +58,7 @@ def story(workspace, request):
     from experiments_manager.monitoring.watchers import watchers_of
     from experiments_manager.runs import open_run
     from experiments_manager.settings import load_settings
-    from experiments_manager.training import runner
+    from experiments_manager.training.engine import runner
 
     conftest = importlib.util.spec_from_file_location("root_conftest", request.config.rootpath / "tests/conftest.py")
     module = importlib.util.module_from_spec(conftest)

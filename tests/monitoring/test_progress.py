@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from experiments_manager.events import EpochReport, Progress, RunEnd, RunStart, VersionPublished
 from experiments_manager.monitoring.progress import LastingStream, ProgressBar, ProgressLines, terminal_progress
-from experiments_manager.training.events import EpochReport, Progress, RunEnd, RunStart, VersionPublished
 
 RUN_DIR = Path("/runs/test_2026")
 

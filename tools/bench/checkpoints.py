@@ -25,9 +25,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 from training import COMPILING_EPOCHS, settings_for
 
-from experiments_manager.training import boundaries, loop
-from experiments_manager.training.events import Watcher
-from experiments_manager.training.runner import start_run
+from experiments_manager.events import Watcher
+from experiments_manager.training.engine import loop, step_hooks
+from experiments_manager.training.engine.runner import start_run
 
 EPOCHS_A_BLOCK = 3
 BAR = 1.05
@@ -61,14 +61,14 @@ def clocks() -> np.ndarray:
 def time_pauses() -> list[float]:
     """Notes, in the list that it gives, the seconds for which each checkpoint halts the loop."""
     pauses: list[float] = []
-    checkpoint = boundaries.checkpoint
+    checkpoint = step_hooks.checkpoint
 
     def timed(job) -> None:
         began = time.perf_counter()
         checkpoint(job)
         pauses.append(time.perf_counter() - began)
 
-    boundaries.checkpoint = timed
+    step_hooks.checkpoint = timed
     return pauses
 
 

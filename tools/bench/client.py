@@ -32,7 +32,7 @@ import numpy as np
 from serving import ROOT, expected_and_seconds, make_models, serving
 
 from experiments_manager import Client
-from experiments_manager.serving.client import IN_FLIGHT
+from experiments_manager.client.client import IN_FLIGHT
 
 
 def requests(name: str, samples: np.ndarray, count: int) -> Iterator[dict[str, np.ndarray]]:

@@ -27,11 +27,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from experiments_manager.export.publisher import Publisher
 from experiments_manager.settings import load_settings
-from experiments_manager.training.averaging import Averages
-from experiments_manager.training.building import build_experiment
-from experiments_manager.training.devices import prepared_devices
-from experiments_manager.training.runner import PROBE_SAMPLES
-from experiments_manager.training.steps import CompiledLoop, train_one
+from experiments_manager.training.engine.runner import PROBE_SAMPLES
+from experiments_manager.training.engine.steps import CompiledLoop, train_one
+from experiments_manager.training.setup.devices import prepared_devices
+from experiments_manager.training.setup.experiment import build_experiment
+from experiments_manager.training.state.averaging import Averages
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "examples" / "classification" / "mysettings_digits.py"

@@ -40,7 +40,7 @@ import grpc
 import numpy as np
 from http2_load import Load
 
-from experiments_manager.serving import messages, tensors
+from experiments_manager.protocol import messages, tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 PREDICT = "/tensorflow.serving.PredictionService/Predict"

@@ -17,11 +17,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 def embedded(base_path: Path, port: int, *, batching: bool, poll_seconds: float = 0.1) -> None:
     """The engine of this package."""
-    from experiments_manager.serving.batching import BatchingOptions
-    from experiments_manager.serving.grpc_server import GrpcOptions
-    from experiments_manager.serving.loader import LoadingOptions
-    from experiments_manager.serving.server import ServerOptions, run_server
-    from experiments_manager.serving.versions import ModelConfig
+    from experiments_manager.serving.api.grpc_server import GrpcOptions
+    from experiments_manager.serving.batching.scheduler import BatchingOptions
+    from experiments_manager.serving.models.loader import LoadingOptions
+    from experiments_manager.serving.models.version_policy import ModelConfig
+    from experiments_manager.serving.server.server import ServerOptions, run_server
 
     options = ServerOptions(
         [ModelConfig("model", base_path)],

@@ -190,7 +190,7 @@ def outcome_of(run_dir: Path) -> Outcome:
     import tensorflow as tf
 
     from experiments_manager.export.versions import versions
-    from experiments_manager.training.checkpoints import read_latest
+    from experiments_manager.training.state.checkpoints import read_latest
 
     found = read_latest(run_dir / "checkpoints")
     if found is None:

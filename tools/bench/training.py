@@ -27,12 +27,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
+from experiments_manager.events import Watcher
 from experiments_manager.monitoring.metrics_csv import MetricsCsv
-from experiments_manager.monitoring.tensorboard import TensorBoardLogs
+from experiments_manager.monitoring.tensorboard.scalars import TensorBoardLogs
 from experiments_manager.settings import load_settings
-from experiments_manager.training.events import Watcher
-from experiments_manager.training.runner import start_run
-from experiments_manager.training.seeds import derive, seed_everything
+from experiments_manager.training.engine.runner import start_run
+from experiments_manager.training.setup.seeds import derive, seed_everything
 
 REGRESSION = '''
 """The regression example, fed in two ways."""

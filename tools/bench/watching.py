@@ -28,14 +28,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 from training import COMPILING_EPOCHS, settings_for
 
-from experiments_manager.monitoring.tensorboard import TensorBoardLogs
+from experiments_manager.events import Watcher
+from experiments_manager.monitoring.tensorboard.scalars import TensorBoardLogs
 from experiments_manager.runs import open_run
-from experiments_manager.training import loop, runner
-from experiments_manager.training.checkpoints import read_latest
-from experiments_manager.training.events import Watcher
-from experiments_manager.training.job import Job
-from experiments_manager.training.measuring import Meter
-from experiments_manager.training.steps import CompiledLoop, train_one
+from experiments_manager.training.engine import loop, runner
+from experiments_manager.training.engine.context import Job
+from experiments_manager.training.engine.steps import CompiledLoop, train_one
+from experiments_manager.training.observe.step_statistics import Meter
+from experiments_manager.training.state.checkpoints import read_latest
 
 WARM_UP = 2 * COMPILING_EPOCHS
 BAR = 1.03

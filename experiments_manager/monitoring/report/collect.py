@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.monitoring.drawing.curves import Curves
-from experiments_manager.monitoring.figures import FOLDER
-from experiments_manager.monitoring.plots import labels, read_curves
+from experiments_manager.common.jsonable import to_jsonable
+from experiments_manager.monitoring.plots.comparison import labels, read_curves
+from experiments_manager.monitoring.plots.curves import Curves
+from experiments_manager.monitoring.plots.figures import FOLDER
 from experiments_manager.runs import Run, RunError, RunRow, list_runs, open_run
 from experiments_manager.runs.compare import run_letters
-from experiments_manager.runs.jsonable import to_jsonable
-from experiments_manager.settings.monitoring import resolved_mode
+from experiments_manager.settings.monitor import resolved_mode
 from experiments_manager.settings.schema import SETTINGS
 
 LONGEST_DIFF = 200_000

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments_manager.monitoring.drawing import canvas
-from experiments_manager.monitoring.drawing.curves import (
+from experiments_manager.monitoring.plots import canvas
+from experiments_manager.monitoring.plots.comparison import write_file
+from experiments_manager.monitoring.plots.curves import (
     TRAIN_COLOUR,
     VALIDATION_COLOUR,
     learning_curves,
@@ -21,7 +22,6 @@ from experiments_manager.monitoring.drawing.curves import (
     metric_names,
     overlaid_curves,
 )
-from experiments_manager.monitoring.plots import write_file
 from experiments_manager.monitoring.report.collect import ReportedRun, collect_runs, differing, is_default
 from experiments_manager.settings.schema import SETTINGS
 
@@ -140,7 +140,7 @@ def short(value: Any) -> str:
 
 def duration(seconds: float | None) -> str:
     """Write a duration."""
-    from experiments_manager.monitoring.pace import format_duration
+    from experiments_manager.monitoring.timing import format_duration
 
     return "—" if seconds is None else format_duration(seconds)
 

@@ -11,7 +11,8 @@ import copy
 import dataclasses
 import logging
 
-from experiments_manager.settings.dotted_names import (
+from experiments_manager.settings.problems import problem_at
+from experiments_manager.settings.source.dotted_names import (
     KERAS_IN_TENSORFLOW,
     below_keras,
     full_name,
@@ -19,8 +20,7 @@ from experiments_manager.settings.dotted_names import (
     import_aliases,
     longest_prefix,
 )
-from experiments_manager.settings.problems import problem_at
-from experiments_manager.settings.source import Source
+from experiments_manager.settings.source.module_source import Source
 
 _log = logging.getLogger(__name__)
 

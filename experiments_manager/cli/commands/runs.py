@@ -1,0 +1,82 @@
+"""`experiments_manager runs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments_manager.cli import options
+from experiments_manager.cli.errors import warn
+
+if TYPE_CHECKING:
+    from experiments_manager.runs import RunRow
+
+STATE_STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow", "failed": "red", "killed": "red"}
+
+
+def runs(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to look, up to four levels deep.")] = Path(),
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="name, state, best, epochs, seconds, start or a key of hparams; -NAME: downwards."
+        ),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """List runs with their states and best values.
+
+    Of the hparams, those that differ are shown.
+    """
+    from experiments_manager import api
+    from experiments_manager.cli.results import as_line
+
+    descending = bool(sort) and sort.startswith("-")
+    rows = api.list_runs(directory, sort and sort.removeprefix("-"), descending=descending)
+    if json:
+        typer.echo(as_line({"runs": [row.to_json() for row in rows]}), nl=False)
+    elif not rows:
+        typer.echo(f"No runs in {directory.absolute()}.")
+    else:
+        _print_table(rows)
+
+
+def _print_table(rows: list[RunRow]) -> None:
+    from rich.markup import escape
+
+    from experiments_manager.cli.tables import new_table, print_table, short
+    from experiments_manager.runs import differing_hparams
+    from experiments_manager.settings.problems import shown_path
+
+    hparams = differing_hparams(rows)
+    table = new_table("state", "best", "epochs", "time", *hparams, "run")
+    for row in rows:
+        table.add_row(
+            f"[{STATE_STYLES.get(row.state, 'red')}]{row.state}[/]",
+            _best(row),
+            short(row.epochs),
+            _duration(row.seconds),
+            *(short(row.hparams.get(name)) for name in hparams),
+            escape(shown_path(row.path)),
+        )
+    print_table(table)
+    for row in rows:
+        if row.problem:
+            warn(row.problem)
+
+
+def _best(row: RunRow) -> str:
+    if row.best is None:
+        return ""
+    at = f" at {row.best_epoch}" if row.best_epoch else ""
+    return f"{row.best_name} {row.best:.4g}{at}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    from experiments_manager.monitoring.timing import format_duration
+
+    return format_duration(seconds)

@@ -1,0 +1,94 @@
+"""What `train` and `resume` have in common: how a run is announced, and how its end is told."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from experiments_manager.cli.errors import warn
+from experiments_manager.cli.quiet_tensorflow import quieten
+from experiments_manager.cli.results import ResultLine, run_summary
+from experiments_manager.cli.sidecar import server_beside
+from experiments_manager.common.exit_codes import ExitCode
+from experiments_manager.runs import Run, RunError
+
+if TYPE_CHECKING:
+    from experiments_manager.settings import Settings
+    from experiments_manager.training.engine.outcome import RunResult
+
+
+def start_engine(*, debug: bool, json: bool = False) -> ResultLine | None:
+    """Prepares the process for commands that will import TensorFlow, before any code of the user's runs.
+
+    Args:
+        json: Whether standard output is for a result as JSON alone.
+        debug: Whether to let TensorFlow say all it has to say.
+
+    Returns:
+        Where the result goes, if it is JSON.
+    """
+    output = ResultLine() if json else None
+    if not debug:
+        quieten()
+    return output
+
+
+def run_to_its_end(
+    action: Callable[[Callable[[Run], None]], RunResult],
+    output: ResultLine | None,
+    *,
+    quiet: bool,
+    serve: Settings | None = None,
+    overrides: Sequence[str] = (),
+) -> None:
+    """Trains, with a model server beside it where that is wanted, then tells how it ended.
+
+    Args:
+        action: Trains; is given a function that it calls with the run once there is one.
+        output: Where to print the result as JSON, also that of a run that failed or was interrupted.
+        quiet: Whether to say nothing as long as all goes well.
+        serve: Settings of the experiment whose model is to be served meanwhile; `None` for no server.
+        overrides: What a resume changes, which the run may not have kept yet when it is interrupted.
+
+    Raises:
+        typer.Exit: The run was interrupted.
+        CommandLineError: There will be nothing to serve.
+        ServerStartError: A port of the server's is taken.
+    """
+    with server_beside(serve, quiet=quiet) if serve else contextlib.nullcontext(lambda run: None) as start_server:
+        result = _run_to_its_end(action, output, start_server, quiet=quiet)
+    if result.state == "interrupted":
+        changes = [word for override in overrides for word in ("--set", override)]
+        warn(f"To go on: {shlex.join(['experiments_manager', 'resume', str(result.run_dir), *changes])}")
+        raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+def _run_to_its_end(
+    action: Callable[[Callable[[Run], None]], RunResult],
+    output: ResultLine | None,
+    start_server: Callable[[Run], None],
+    *,
+    quiet: bool,
+) -> RunResult:
+    runs: list[Run] = []
+
+    def announce(run: Run) -> None:
+        runs.append(run)
+        if not quiet:
+            warn(f"Run folder {run.path}")
+        start_server(run)
+
+    try:
+        result = action(announce)
+    except BaseException:
+        if output and runs:
+            with contextlib.suppress(RunError):  # an unreadable run.json must not hide why the run failed
+                output.write(run_summary(runs[0]) | {"state": "failed"})  # a full disk may keep run.json from saying so
+        raise
+    if output:
+        output.write(run_summary(Run(result.run_dir)))
+    return result

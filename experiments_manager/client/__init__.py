@@ -1,0 +1,1 @@
+"""The streaming client of a model server; no TensorFlow."""

@@ -1,0 +1,272 @@
+"""A channel to a model server: sending one message, and what its errors mean.
+
+Only what is peculiar to gRPC is here; `client.py` knows models, `stream.py` many requests at a time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+
+from experiments_manager.client.credentials import ClientTls
+from experiments_manager.client.faults import Causes, gone, lasts, short
+from experiments_manager.serving.errors import ClientError, Code
+
+logger = logging.getLogger(__name__)
+
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
+STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+"""Seconds before a request is sent again; each pause is twice as long as the one before."""
+
+
+class Connection:
+    """A channel to one server, with the patience to find it gone for a while.
+
+    Args:
+        address: `host:port`, or `unix:/path` of a socket.
+        timeout: Seconds that a server may take for one answer.
+        patience: Seconds that a server may be out of reach before that is an error.
+        max_message_bytes: Largest message, in bytes, either way.
+        tls: TLS; without it the connection is not encrypted.
+        token: Bearer token.
+
+    Raises:
+        ClientError: The address is none.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float,
+        patience: float,
+        max_message_bytes: int,
+        tls: ClientTls | None = None,
+        token: str | None = None,
+    ) -> None:
+        _check_address(address)
+        self.address, self.timeout, self.patience = address, timeout, patience
+        self.retries = 0
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else None
+        self._channel = _channel(address, max_message_bytes, tls)
+        self._tls = tls
+        self._calls: dict[str, Any] = {}
+        self._outage: Outage | None = None
+        self._closed = False
+
+    def send(self, path: str, message: bytes, timeout: float | None = None) -> Sent:
+        """Sends a message and does not wait for its answer.
+
+        Args:
+            path: The method.
+            message: The request, serialised.
+            timeout: Seconds that the answer may take, where that is not the connection's.
+        """
+        sent = Sent(path, message, self.timeout if timeout is None else timeout)
+        self._send(sent)
+        return sent
+
+    def _send(self, sent: Sent) -> None:
+        call = self._calls.get(sent.path)
+        if self._closed:
+            raise ClientError("The client is closed. Make another one.")
+        if call is None:
+            call = self._calls[sent.path] = self._channel.unary_unary(sent.path)
+        sent.started, sent.seconds = time.perf_counter(), 0.0
+        sent.future = call.future(sent.message, timeout=sent.timeout, metadata=self._metadata)
+        sent.future.add_done_callback(sent.note_time)
+
+    def answer(self, sent: Sent, others: Callable[[], Sequence[Sent]] = tuple) -> bytes:
+        """Waits for an answer; where the server is out of reach, sends the message again until it is back.
+
+        Args:
+            sent: What to wait for.
+            others: Gives what else is on its way, which is sent again at the same time if it failed too.
+
+        Raises:
+            ServerGoneError: The server stayed out of reach for longer than our patience.
+            ClientError: The server refused, or took too long.
+        """
+        while True:
+            try:
+                content = sent.future.result()
+            except grpc.RpcError as error:
+                if self._closed:
+                    raise ClientError("The client was closed while a request was on its way.") from error
+                if not _may_pass(error, sent.was_lost):
+                    self._outage = None
+                    raise self._explained(error, sent) from error
+                self._pause(error)
+                for one in (sent, *others()):
+                    if one.is_lost():
+                        one.was_lost = True
+                        self.retries += 1
+                        self._send(one)
+            except grpc.FutureCancelledError as error:
+                raise ClientError("The client was closed while a request was on its way.") from error
+            else:
+                self._outage = None
+                sent.seconds = sent.seconds or time.perf_counter() - sent.started  # gRPC may call back a moment later
+                return content
+
+    def call(self, path: str, request: Any, response_class: Any) -> Any:
+        """Sends a message and waits for its answer, parsed."""
+        return response_class.FromString(self.answer(self.send(path, request.SerializeToString())))
+
+    def call_once(self, path: str, request: Any, response_class: Any) -> Any | None:
+        """Sends a message and gives its answer, parsed, or `None` where there is none, for whatever reason."""
+        sent = self.send(path, request.SerializeToString())
+        try:
+            return response_class.FromString(sent.future.result())
+        except (grpc.RpcError, grpc.FutureCancelledError):
+            return None
+
+    def close(self) -> None:
+        """Closes the channel; requests that are on their way are given up."""
+        self._closed = True
+        self._channel.close()
+
+    def _pause(self, error: grpc.RpcError) -> None:
+        outage = self._outage
+        if outage is None:
+            outage = self._outage = Outage(time.monotonic())
+            if self.patience > 0:
+                where = f"The model server at {self.address}"
+                logger.warning("%s cannot be reached (%s). Trying again for %g s.", where, short(error), self.patience)
+        outage.causes.add(error)
+        if time.monotonic() - outage.began > self.patience:
+            self._outage = None  # who asks again later has the whole patience again
+            cause = outage.causes.most_telling()
+            raise gone(cause, self.address, waited=self.patience, with_tls=self._tls is not None) from cause
+        time.sleep(outage.next_pause())
+
+    def _explained(self, error: grpc.RpcError, sent: Sent) -> ClientError:
+        code, details = Code[error.code().name], short(error)
+        where = f"The model server at {self.address}"
+        if code == Code.DEADLINE_EXCEEDED:
+            return ClientError(f"{where} did not answer within {sent.timeout:g} s. Allow for a longer timeout.", code)
+        if code == Code.UNAVAILABLE:
+            return gone(error, self.address)
+        if code == Code.UNAUTHENTICATED:
+            advice = "Check what is given with" if self._metadata else "A token is given with"
+            return ClientError(f"{where} refused: {details} {advice} --auth-token-file (`token`).", code)
+        if code == Code.RESOURCE_EXHAUSTED and _is_too_large(details):
+            return ClientError(f"{details}. Raise max_message_bytes, here or at the server.", code)
+        return ClientError(f"{where} answered {code.name}: {details}", code)
+
+
+@dataclasses.dataclass(eq=False)
+class Sent:
+    """A message on its way.
+
+    Attributes:
+        path: The method.
+        message: The request, serialised.
+        timeout: Seconds that the answer may take.
+        future: gRPC's, of the newest attempt.
+        started: When the newest attempt was sent, on `time.perf_counter`'s clock.
+        seconds: How long that attempt took, once it is done.
+        was_lost: Whether an attempt before found the server out of reach.
+    """
+
+    path: str
+    message: bytes
+    timeout: float
+    future: Any = None
+    started: float = 0.0
+    seconds: float = 0.0
+    was_lost: bool = False
+
+    def note_time(self, future: Any) -> None:
+        """Is called when the attempt is done, in gRPC's thread."""
+        if future is self.future:
+            self.seconds = time.perf_counter() - self.started
+
+    def is_lost(self) -> bool:
+        """Whether the attempt ended for a reason that may pass."""
+        if not self.future.done() or self.future.cancelled():
+            return False
+        error = self.future.exception()
+        return error is not None and _may_pass(error, self.was_lost)
+
+
+@dataclasses.dataclass
+class Outage:
+    """A time in which the server does not answer.
+
+    Attributes:
+        began: When, on `time.monotonic`'s clock.
+        pause: Seconds before the next attempt.
+        causes: Why it does not answer.
+    """
+
+    began: float
+    pause: float = FIRST_PAUSE
+    causes: Causes = dataclasses.field(default_factory=Causes)
+
+    def next_pause(self) -> float:
+        """Seconds to wait now: a random half of the pause keeps many clients from coming back at the same moment."""
+        seconds = self.pause * random.uniform(0.5, 1.0)
+        self.pause = min(2 * self.pause, LONGEST_PAUSE)
+        return seconds
+
+
+def _may_pass(error: grpc.RpcError, was_lost: bool) -> bool:
+    """Whether the same request may succeed later: the server is gone, full, or just back and still loading models."""
+    code = error.code()
+    if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return not _is_too_large(short(error))
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):  # a server that stops cancels what it is at
+        return not lasts(error)
+    return was_lost and code == grpc.StatusCode.NOT_FOUND
+
+
+def _is_too_large(details: str) -> bool:
+    return "larger than max" in details
+
+
+def _check_address(address: str) -> None:
+    """Refuses at once what could never be reached; gRPC takes 443 for a port that is missing."""
+    host, _, port = address.rpartition(":")
+    other_scheme = address.startswith("unix") or ":///" in address
+    if other_scheme or (host and "://" not in host and port.isascii() and port.isdigit()):
+        return
+    raise ClientError(
+        f"{address!r} is no address of a model server. Expected HOST:PORT, such as localhost:9000, or unix:PATH."
+    )
+
+
+def _channel(address: str, max_message_bytes: int, tls: ClientTls | None) -> grpc.Channel:
+    options = [
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        # gRPC's own pauses grow to two minutes, in which a server that is back would go unnoticed.
+        ("grpc.initial_reconnect_backoff_ms", 50),
+        ("grpc.max_reconnect_backoff_ms", 500),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_http_proxy", 0 if _is_local(address) else 1),
+    ]
+    if tls is None:
+        return grpc.insecure_channel(address, options)
+    credentials = grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)
+    return grpc.secure_channel(address, credentials, options)
+
+
+def _is_local(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    if address.startswith("unix:") or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

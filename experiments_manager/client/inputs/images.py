@@ -1,0 +1,154 @@
+"""Image files, cameras and videos, made to fit a model's input.
+
+Pixels are 0 to 1 where the input is of floating point, as `data.read_image_table` gives them, and 0 to 255 where it
+is of integers. They are resized to the input's height and width, and turned into grey, RGB or RGBA as its channels
+ask.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments_manager.client.inputs.samples import SourceError
+from experiments_manager.client.model_info import TensorInfo
+
+IMAGES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"])
+VIDEOS = frozenset([".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"])
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_INSTALL = 'Install it: pip install "experiments-manager[vision]"'
+
+
+def read_image(file: Path, tensor: TensorInfo, scale: float | None = None) -> np.ndarray:
+    """Reads an image file, with Pillow where it is installed, else with OpenCV.
+
+    Args:
+        file: The file.
+        tensor: The input that it is for.
+        scale: What pixel values of 0 to 255 are multiplied by; see the head of this module for the default.
+
+    Returns:
+        `[height, width, channels]`, or `[height, width]` for an input without channels, in the input's type.
+
+    Raises:
+        SourceError: It cannot be read, or the model does not take images.
+    """
+    try:
+        from PIL import Image
+    except ImportError:
+        return fit_frame(_read_with_opencv(file), tensor, scale, str(file))
+    height, width, channels = _size(tensor, str(file))
+    try:
+        with Image.open(file) as opened:
+            picture = opened.convert(_MODES.get(channels or 3, "RGB"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{file} cannot be read as an image: {error}.") from error
+    if height and width and picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)  # Pillow's is antialiased
+    return _as_input(np.asarray(picture), tensor, scale)
+
+
+def frames(source: int | Path, tensor: TensorInfo, scale: float | None = None) -> Iterator[np.ndarray]:
+    """Gives the frames of a camera, by its number, or of a video file; a camera's go on for ever.
+
+    Raises:
+        SourceError: OpenCV is not installed, or cannot open the source.
+    """
+    cv2 = _opencv("Cameras and videos are read by OpenCV, which is not installed")
+    what = f"camera {source}" if isinstance(source, int) else str(source)
+    capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+    try:
+        if not capture.isOpened():
+            hint = "Look at /dev/video* for what there is." if isinstance(source, int) else "Is it a video file?"
+            raise SourceError(f"{what} cannot be opened. {hint}")
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not one that waited
+        for number in itertools.count():
+            read, frame = capture.read()
+            if not read:
+                if number == 0:
+                    raise SourceError(f"{what} gives no frames.")
+                return
+            yield fit_frame(frame, tensor, scale, what)
+    finally:
+        capture.release()
+
+
+def fit_frame(frame: np.ndarray, tensor: TensorInfo, scale: float | None, where: str) -> np.ndarray:
+    """Makes OpenCV's image (blue, green, red) fit an input; as `read_image`."""
+    cv2 = _opencv("Images are read by Pillow or OpenCV, and neither is installed")
+    height, width, channels = _size(tensor, where)
+    if height and width and frame.shape[:2] != (height, width):
+        shrinks = height * width < frame.shape[0] * frame.shape[1]
+        frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    conversion = {1: cv2.COLOR_BGR2GRAY, 4: cv2.COLOR_BGR2RGBA}.get(channels, cv2.COLOR_BGR2RGB)
+    return _as_input(cv2.cvtColor(frame, conversion), tensor, scale)
+
+
+def _read_with_opencv(file: Path) -> np.ndarray:
+    cv2 = _opencv("Images are read by Pillow or OpenCV, and neither is installed")
+    try:
+        frame = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error) as error:
+        raise SourceError(f"{file} cannot be read as an image: {error}.") from error
+    if frame is None:
+        raise SourceError(f"{file} cannot be read as an image: OpenCV does not know its format.")
+    return frame
+
+
+def _opencv(missing: str) -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise SourceError(f"{missing}. {_INSTALL}") from error
+    return cv2
+
+
+def takes_images(tensor: TensorInfo) -> bool:
+    """Whether an input has the dimensions of images: with channels, or without for grey ones, or any at all."""
+    shape = tensor.shape
+    return shape is None or len(shape) == 3 or (len(shape) == 4 and shape[3] in (None, *_MODES))
+
+
+def scaled_array(array: np.ndarray, tensor: TensorInfo, scale: float) -> np.ndarray:
+    """Multiplies an array's values by a number, in the input's type, if the input is one for images."""
+    if not takes_images(tensor) or array.dtype.kind not in "biuf":
+        return array
+    values = array * scale
+    return (np.rint(values) if tensor.dtype.kind in "iu" else values).astype(tensor.dtype)
+
+
+def holds_raw_pixels(array: np.ndarray, tensor: TensorInfo) -> bool:
+    """Whether whole numbers of 0 to 255 go to an input of floating point, `[batch, height, width, 1 | 3 | 4]`."""
+    if tensor.shape is None or len(tensor.shape) != 4 or tensor.shape[3] not in _MODES or tensor.dtype.kind in "iubO":
+        return False
+    if array.size == 0 or array.dtype.kind not in "iuf" or not 1 < array.max() <= 255 or array.min() < 0:
+        return False
+    return array.dtype.kind in "iu" or bool(np.all(array == np.rint(array)))
+
+
+def _size(tensor: TensorInfo, where: str) -> tuple[int | None, int | None, int | None]:
+    """Height, width and channels that an input asks for; one channel where it has no dimension for them."""
+    shape = tensor.shape
+    if shape is None:
+        return None, None, None
+    if takes_images(tensor):
+        return (*shape[1:3], 1) if len(shape) == 3 else shape[1:]
+    raise SourceError(
+        f"{where}: the model does not take images. Expected an input [batch, height, width, channels], got {tensor}. "
+        "A `client` hook can make of an image what the model takes."
+    )
+
+
+def _as_input(pixels: np.ndarray, tensor: TensorInfo, scale: float | None) -> np.ndarray:
+    if pixels.ndim == 2 and tensor.shape is not None and len(tensor.shape) == 4:
+        pixels = pixels[:, :, None]
+    is_integer = tensor.dtype.kind in "iu"
+    factor = scale if scale is not None else None if is_integer else 1 / 255
+    if factor is None:
+        return pixels.astype(tensor.dtype)
+    values = pixels.astype(np.float32) * np.float32(factor)
+    return (np.rint(values) if is_integer else values).astype(tensor.dtype)

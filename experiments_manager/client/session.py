@@ -1,0 +1,90 @@
+"""A whole stream of predictions, from the first request to the summary."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
+from typing import Any
+
+from experiments_manager.client.client import IN_FLIGHT, Client, Outputs
+from experiments_manager.client.progress import LiveLine, Summary
+
+
+def predict_all(
+    client: Client,
+    requests: Iterable[Any],
+    on_answer: Callable[[Any, Outputs], None],
+    *,
+    count: int | None = None,
+    in_flight: int = IN_FLIGHT,
+    rate: float | None = None,
+    make_line: Callable[[], LiveLine] = LiveLine,
+) -> Summary:
+    """Streams requests until they end, or until Ctrl-C or SIGTERM.
+
+    Args:
+        client: Asks.
+        requests: What to ask.
+        on_answer: Called with each request and its outputs, in order.
+        count: How many requests to send at most.
+        in_flight: How many may be without an answer at a time.
+        rate: How many a second may be sent.
+        make_line: Makes what shows how it goes, when the server was found.
+
+    Returns:
+        How it went.
+
+    Raises:
+        ClientError: As for `Client.stream`.
+    """
+    client.info()  # waits for the server
+    line, retries_before = make_line(), client.retries
+    try:
+        with stopping_by_interrupt(), _closing(_limited(requests, count)) as limited:
+            for request, outputs in client.stream(limited, in_flight=in_flight, rate=rate):
+                line.answered(outputs.version, outputs.seconds, client.retries - retries_before)
+                on_answer(request, outputs)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        line.close()
+    return line.summary(client.retries - retries_before)
+
+
+@contextlib.contextmanager
+def _closing(requests: Iterator[Any]) -> Iterator[Iterator[Any]]:
+    try:
+        yield requests
+    finally:
+        with contextlib.suppress(ValueError):  # a thread still waits for the next one, say from a pipe
+            requests.close()
+
+
+def _limited(requests: Iterable[Any], count: int | None) -> Iterator[Any]:
+    try:
+        yield from itertools.islice(requests, count)
+    finally:
+        if hasattr(requests, "close"):
+            requests.close()
+
+
+@contextlib.contextmanager
+def stopping_by_interrupt() -> Iterator[None]:
+    """Inside, Ctrl-C and SIGTERM raise `KeyboardInterrupt`, so that what was predicted is kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,153 @@
+"""Many requests at a time, their answers in order.
+
+With several requests in flight two threads share the work. One reads the requests, no faster than the rate allows,
+and sends each as soon as there is a free slot. The other, which is the caller's, takes the oldest request, waits for
+its answer, hands both over, and frees the slot. A slow source therefore never keeps answers back, and a slow consumer
+never lets answers pile up.
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+import time
+import types
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from experiments_manager.client.connection import Sent
+
+if TYPE_CHECKING:
+    from experiments_manager.client.client import Client, Outputs
+
+_END = object()
+
+
+def stream(
+    client: Client, requests: Iterable[Any], *, in_flight: int, rate: float | None
+) -> Iterator[tuple[Any, Outputs]]:
+    """Sends requests and gives each with its answer, in order; see `Client.stream`."""
+    if in_flight < 1:
+        raise ValueError(f"in_flight is {in_flight}. Expected at least 1 request in flight.")
+    if rate is not None and rate <= 0:
+        raise ValueError(f"rate is {rate}. Expected more than 0 requests a second, or None.")
+    client.info()  # before any request is read: a server that is not there yet, or a wrong model, shows here
+    pacer = Pacer(rate)
+    if in_flight == 1:
+        return _one_by_one(client, requests, pacer)
+    return _Pipeline(client, requests, in_flight, pacer).run()
+
+
+class Pacer:
+    """Lets requests pass at a rate.
+
+    A request that is late is sent at once and those after it keep their distance, so that a pause is not followed by
+    a burst.
+
+    Args:
+        rate: Requests a second, or `None` for any number.
+    """
+
+    def __init__(self, rate: float | None) -> None:
+        self._distance = 1.0 / rate if rate else 0.0
+        self._next = float("-inf")
+        self._stopped = threading.Event()
+
+    def wait(self) -> None:
+        """Waits for the next request's time, or until `stop` is called."""
+        if not self._distance:
+            return
+        now = time.monotonic()
+        if now < self._next:
+            self._stopped.wait(self._next - now)
+        # Waking up late by less than one distance is made up for, so that the rate is kept on average.
+        self._next = max(self._next, now - self._distance) + self._distance
+
+    def stop(self) -> None:
+        """Ends all waiting."""
+        self._stopped.set()
+
+
+def _one_by_one(client: Client, requests: Iterable[Any], pacer: Pacer) -> Iterator[tuple[Any, Outputs]]:
+    iterator = iter(requests)
+    try:
+        while True:
+            pacer.wait()
+            request = next(iterator, _END)
+            if request is _END:
+                return
+            yield request, client.predict(request)
+    finally:
+        _close(iterator)
+
+
+class _Pipeline:
+    def __init__(self, client: Client, requests: Iterable[Any], in_flight: int, pacer: Pacer) -> None:
+        self._client, self._requests, self._pacer = client, requests, pacer
+        self._free = threading.Semaphore(in_flight)
+        self._changed = threading.Condition()
+        self._sent: collections.deque[tuple[Any, Sent]] = collections.deque()
+        self._finished = False
+        self._failure: BaseException | None = None
+        self._stopped = False
+
+    def run(self) -> Iterator[tuple[Any, Outputs]]:
+        reader = threading.Thread(target=self._read, name="requests", daemon=True)
+        reader.start()
+        try:
+            while (oldest := self._oldest()) is not None:
+                request, sent = oldest
+                outputs = self._client.receive(sent, self._others)
+                with self._changed:
+                    self._sent.popleft()
+                yield request, outputs
+                self._free.release()
+        finally:
+            self._stopped = True
+            self._pacer.stop()
+            self._free.release()
+            reader.join(timeout=1.0)  # it may be waiting for a camera, and is left alone then
+
+    def _read(self) -> None:
+        iterator = None
+        try:
+            iterator = iter(self._requests)
+            while True:
+                self._free.acquire()
+                self._pacer.wait()
+                if self._stopped:
+                    break
+                request = next(iterator, _END)
+                if request is _END or self._stopped:
+                    break
+                sent = self._client.send(request)
+                with self._changed:
+                    self._sent.append((request, sent))
+                    self._changed.notify()
+        except BaseException as error:  # the caller's thread raises it, after the answers to what was sent before
+            self._failure = error
+        finally:
+            with self._changed:
+                self._finished = True
+                self._changed.notify()
+            _close(iterator)
+
+    def _oldest(self) -> tuple[Any, Sent] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._sent or self._finished)
+            if self._sent:
+                return self._sent[0]
+        if self._failure is not None:
+            raise self._failure
+        return None
+
+    def _others(self) -> list[Sent]:
+        """What else is on its way."""
+        with self._changed:
+            return [sent for _, sent in self._sent][1:]
+
+
+def _close(iterator: Any) -> None:
+    """Lets a generator clean up after itself, in the thread that read it."""
+    if isinstance(iterator, types.GeneratorType):
+        iterator.close()

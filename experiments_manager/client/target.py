@@ -1,0 +1,72 @@
+"""Where a model is served, and with which patience to ask for it; read without loading any settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from experiments_manager.export import model_folders
+from experiments_manager.runs.folder import LEGACY_SETTINGS
+
+_FROM_SETTINGS = {"timeout": "request_timeout", "patience": "wait_for_server", "max_message_bytes": "max_message_bytes"}
+_DEFAULT_HOST, _DEFAULT_PORT = "localhost", 9000
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A model to ask, and how.
+
+    Attributes:
+        path: The run folder, or the folder of versions.
+        run: Whether it is a run folder.
+        address: `host:port` of the gRPC service.
+        model: Name of the model.
+        timeout: The setting `request_timeout`, in seconds.
+        patience: The setting `wait_for_server`, in seconds.
+        max_message_bytes: The setting of that name.
+        legacy_settings: The settings file in a run folder of the legacy framework, whose path `path` is then.
+    """
+
+    path: Path
+    run: bool
+    address: str
+    model: str
+    timeout: float = 10.0
+    patience: float = 60.0
+    max_message_bytes: int = 512 * 2**20
+    legacy_settings: Path | None = None
+
+    @property
+    def has_settings(self) -> bool:
+        """Whether `path` is a folder of a run, whose settings say what to ask."""
+        return self.run or self.legacy_settings is not None
+
+    def client_options(self) -> dict[str, Any]:
+        """What `Client` takes."""
+        options = dataclasses.asdict(self)
+        del options["path"], options["run"], options["legacy_settings"]
+        return options
+
+
+def find_target(path: Path | str) -> Target:
+    """Reads where a run's model is served.
+
+    Args:
+        path: A run folder, its `exported_models`, or any folder whose subfolders are versions.
+
+    Raises:
+        ServerStartError: There is no such folder.
+        RunError: It is a run folder, but a damaged one.
+    """
+    found = model_folders.find_target(path)
+    host, port = (found.setup.host, found.setup.port) if found.setup else (_DEFAULT_HOST, _DEFAULT_PORT)
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if found.run is None and (found.base_path.parent / LEGACY_SETTINGS).is_file():
+        folder = found.base_path.parent
+        return Target(folder, False, address, found.model_name, legacy_settings=folder / LEGACY_SETTINGS)
+    if found.run is None:
+        return Target(found.base_path, False, address, found.model_name)
+    settings = found.run.manifest.get("settings") or {}
+    given = {field: settings[name] for field, name in _FROM_SETTINGS.items() if settings.get(name) is not None}
+    return Target(found.run.path, True, address, found.model_name, **given)

@@ -1,0 +1,1 @@
+"""What every room needs once: errors and exit codes, atomic files, background work, signals, suggestions."""

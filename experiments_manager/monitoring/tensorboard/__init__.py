@@ -1,0 +1,1 @@
+"""TensorBoard: what is written for it, and the board itself."""

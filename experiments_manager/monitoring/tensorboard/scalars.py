@@ -1,0 +1,210 @@
+"""TensorBoard logs: scalars of training and validation on one chart, hparams, and texts.
+
+    logs/                     hparams, the state that the run ended in, texts, the graph of the model
+    logs/train/               loss and metrics, learning rate, times, gradient norm, …; histograms of the weights
+    logs/validation/          loss and metrics, under the same names; best/… those of the best epoch so far
+    logs/train/by_step/       as `train`, under names that begin with `by_step/`
+    logs/validation/by_step/
+
+The step of every event is the epoch; in the folders `by_step`, it is the global step. They are folders of their own
+since after a resume TensorBoard drops what a folder holds from some step on, whatever the name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments_manager.events import (
+    EpochReport,
+    ModelView,
+    Return,
+    RunEnd,
+    RunStart,
+    StepReport,
+    Watcher,
+)
+from experiments_manager.monitoring.tensorboard.event_files import EventFile, scalars_summary
+from experiments_manager.monitoring.tensorboard.texts import as_table
+
+VALIDATION_PREFIX = "val_"
+BY_STEP = "by_step"
+TRAIN, VALIDATION = "train", "validation"
+TRAIN_BY_STEP, VALIDATION_BY_STEP = f"{TRAIN}/{BY_STEP}", f"{VALIDATION}/{BY_STEP}"
+LARGEST_EXACT = 2**53
+"""Up to this integer, floats hold every one."""
+
+
+class TensorBoardLogs(Watcher):
+    """Writes what TensorBoard shows of one run."""
+
+    def __init__(
+        self,
+        logs_dir: Path | str,
+        texts: Mapping[str, str] | None = None,
+        *,
+        by_step: bool = False,
+        histogram_every: int | None = None,
+        further_hparams: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Remember where to write; nothing is touched before the run starts.
+
+        Args:
+            logs_dir: The folder `logs/` of a run.
+            texts: Name and content of what the text page shows beside the hparams, in Markdown (see `code_block`).
+            by_step: Whether validation values are written by step too; those of training come when there are reports.
+            histogram_every: Epochs from one set of histograms to the next; `None` for none.
+            further_hparams: Shown beside the hparams that the run tells of.
+        """
+        self._logs_dir = Path(logs_dir)
+        self._texts = dict(texts or {})
+        self._by_step, self._histogram_every = by_step, histogram_every
+        self._further_hparams = dict(further_hparams or {})
+        self._files: dict[str, EventFile] = {}
+        self._monitor = ""
+
+    def on_start(self, start: RunStart) -> None:
+        """Open the files. After a resume, what was logged from the step reached on no longer counts."""
+        self._monitor = start.monitor
+        self._files = {"": EventFile(self._logs_dir, first_step=0, suffix=".run")}
+        for group, first in _first_steps(start.first_epoch, start.first_step, start.global_step).items():
+            self._files[group] = EventFile(self._logs_dir / group, first)
+        hparams = {name: hparam_value(value) for name, value in {**self._further_hparams, **start.hparams}.items()}
+        self._files[""].write(_hparams_summary(hparams or {"session_name": start.session_name}), step=0)
+        for name, text in {"hparams": as_table(hparams, "hparam"), **self._texts}.items():
+            self.write_text(name, text)
+        graph = start.model_graph()
+        if graph is not None:
+            self._files[""].write_graph(graph)
+        # TensorBoard keeps the first state that it finds, so the files of the sessions before a resume must go.
+        self._files[""].remove_earlier()
+        for group in (TRAIN_BY_STEP, VALIDATION_BY_STEP):
+            self._files[group].supersede_earlier()
+
+    def on_return(self, to: Return) -> None:
+        """Training went back: what was logged from there on no longer counts."""
+        for group, first in _first_steps(to.epoch, to.step, to.global_step).items():
+            self._files[group].restart(first)
+
+    def on_steps(self, report: StepReport) -> None:
+        """Write the values of the newest steps."""
+        values = {**report.logs, "learning_rate": report.learning_rate, **report.measures}
+        self.write_scalars(TRAIN_BY_STEP, _named_by_step(values), report.global_step)
+
+    def on_validated(self, view: ModelView) -> None:
+        """Write histograms of the weights, where these are due."""
+        if self._histogram_every and view.epoch % self._histogram_every == 0:
+            self.write_histograms({f"weights/{name}": value for name, value in view.weights().items()}, view.epoch)
+
+    def on_epoch(self, report: EpochReport) -> None:
+        """Write the values of one epoch."""
+        train = {name: value for name, value in report.logs.items() if not name.startswith(VALIDATION_PREFIX)}
+        validation = {
+            name.removeprefix(VALIDATION_PREFIX): value
+            for name, value in report.logs.items()
+            if name.startswith(VALIDATION_PREFIX)
+        }
+        train.update(learning_rate=report.learning_rate, epoch_seconds=report.seconds, **report.measures)
+        self.write_scalars(TRAIN, train, report.epoch)
+        if validation:
+            self.write_scalars(VALIDATION, validation, report.epoch)
+        if validation and self._by_step:
+            self.write_scalars(VALIDATION_BY_STEP, _named_by_step(validation), report.global_step)
+        if report.improved:
+            self._write_best(report)
+
+    def on_end(self, end: RunEnd) -> None:
+        """Write the state that the run ended in, and close the files."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.hparams import api_pb2
+        from tensorboard.plugins.hparams.summary import session_end_pb
+
+        statuses = {"finished": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
+        if self._files:
+            ended = session_end_pb(statuses.get(end.state, api_pb2.STATUS_UNKNOWN))  # TensorFlow's class of Summary.
+            self._files[""].write(Summary.FromString(ended.SerializeToString()), step=0)
+        for file in self._files.values():
+            file.close()
+        self._files = {}
+
+    def _write_best(self, report: EpochReport) -> None:
+        """Write what the best epoch so far reached, for the HParams page, whose other columns show the last epoch."""
+        validated = [name for name in report.logs if name.startswith(VALIDATION_PREFIX)]
+        names = validated or list(report.logs)
+        best = {f"best/{name.removeprefix(VALIDATION_PREFIX)}": report.logs[name] for name in names}
+        best["best/epoch"] = report.epoch
+        self.write_scalars(VALIDATION if validated else TRAIN, best, report.epoch)
+        if self._monitor in report.logs and self._monitor not in names:
+            self.write_scalars(TRAIN, {f"best/{self._monitor}": report.logs[self._monitor]}, report.epoch)
+
+    def write_scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
+        """Write scalars between `on_start` and `on_end`.
+
+        Args:
+            group: `train` or `validation`, or `by_step` under one of these; scalars of the same name share a chart.
+            values: Name and value of each.
+            step: The epoch, counted from 1; in the groups `by_step`, the global step.
+        """
+        self._files[group].write(scalars_summary(values), step)
+
+    def write_histograms(self, values: Mapping[str, np.ndarray], epoch: int) -> None:
+        """Write a histogram of each array of floating-point numbers, between `on_start` and `on_end`."""
+        from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+
+        for name, value in values.items():
+            finite = value[np.isfinite(value)] if np.issubdtype(value.dtype, np.floating) else value[:0]
+            if finite.size:
+                self._files[TRAIN].write(histogram_pb(name, finite), epoch)
+
+    def write_text(self, name: str, markdown: str, epoch: int = 0) -> None:
+        """Show a text in Markdown, between `on_start` and `on_end`."""
+        from tensorboard.plugins.text.summary_v2 import text_pb
+
+        self._files[""].write(text_pb(name, markdown), epoch)
+
+
+def _hparams_summary(hparams: Mapping[str, bool | int | float | str]) -> Any:
+    """Make the `Summary` that is a row of the HParams table.
+
+    It names no group, so that runs of the same name in different folders are rows of their own rather than an average.
+    """
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams.summary import session_start_pb
+
+    return Summary.FromString(session_start_pb(hparams).SerializeToString())  # it makes TensorFlow's class of Summary
+
+
+def hparam_value(value: Any) -> bool | int | float | str:
+    """Give what the HParams page can show: bool, number or text; `None`, lists and all else become text.
+
+    So do numbers that the page would drop (NaN, infinities) or round (integers that a float does not hold).
+    """
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, int) and abs(value) > LARGEST_EXACT or isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, default=str)
+    return str(value)
+
+
+def _first_steps(epoch: int, step_in_epoch: int, global_step: int) -> dict[str, int]:
+    """First steps, by folder, of a session that begins in an epoch (counted from 1) after so many of its steps."""
+    return {
+        TRAIN: epoch,
+        VALIDATION: epoch,
+        TRAIN_BY_STEP: global_step + 1,
+        # After an epoch's last step, its validation may or may not have been; it comes again.
+        VALIDATION_BY_STEP: global_step if step_in_epoch else global_step + 1,
+    }
+
+
+def _named_by_step(values: Mapping[str, float]) -> dict[str, float]:
+    return {f"{BY_STEP}/{name}": value for name, value in values.items()}

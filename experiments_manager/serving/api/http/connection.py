@@ -1,0 +1,251 @@
+"""An HTTP connection of a stranger, on aiohttp: how long it may take, and what it gets where it sends no proper HTTP.
+
+aiohttp sets no time limit on the headers or the body of a request, answers what is no HTTP in plain text, and hangs up
+where a client has said all that it has to say (`shutdown(SHUT_WR)`). This module adds what is missing, and nothing of
+any request's meaning. It alone uses a name of aiohttp that is not public: `_messages`, requests that came
+and wait for their turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import logging
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http import HttpVersion10, RawRequestMessage
+
+from experiments_manager.serving.api.http.bodies import BodyTimeoutError
+from experiments_manager.serving.api.http.connection_limits import PERIOD, ConnectionLimits, Crowd, Pace
+from experiments_manager.serving.api.json.responses import write_error
+from experiments_manager.serving.errors import invalid_argument
+
+_HEAD_LIMIT = 1 << 18
+"""Bytes that a request may have before its body."""
+_LINE_LIMIT = 1 << 16
+"""Bytes of one header at most; some proxies put more than aiohttp's 8 KiB into one."""
+_FOR_EVER = 10 * 365 * 86_400.0
+_logger = logging.getLogger(f"{__name__}.http")
+_logger.setLevel(logging.CRITICAL)  # it would tell of every client that sends what is no HTTP, with a traceback
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Connection(web.RequestHandler):
+    """One connection. See `web.RequestHandler`.
+
+    Args:
+        server: The server that it belongs to.
+        crowd: All connections of the server.
+        limits: What it may take.
+    """
+
+    __slots__ = (
+        "_answering",
+        "_began",
+        "_coming",
+        "_ended",
+        "_failed",
+        "_head_bytes",
+        "_line",
+        "_payload",
+        "_sending",
+        "_crowd",
+        "_limits",
+        "_request",
+        "_since",
+    )
+
+    def __init__(self, server: web.Server, crowd: Crowd, limits: ConnectionLimits) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(
+            server,
+            loop=loop,
+            access_log=None,
+            logger=_logger,
+            auto_decompress=False,  # aiohttp waits for ever for the end of a compressed body that is cut short
+            max_line_size=_LINE_LIMIT,
+            max_field_size=_LINE_LIMIT,
+            keepalive_timeout=_FOR_EVER,  # `check` looks after that
+        )
+        self._crowd, self._limits = crowd, limits
+        self._line: asyncio.Transport | None = None
+        """The transport to its very end; aiohttp's own is forgotten as soon as it is told to close."""
+        self._since = crowd.clock()
+        """When what it does now began: waiting, sending a head, or being answered."""
+        self._began = False
+        """Whether it ever sent a whole head."""
+        self._head_bytes = 0
+        self._request: web.BaseRequest | None = None
+        """The one that is being answered, or was the last."""
+        self._answering = False
+        self._coming = Pace(self._since)
+        self._sending: Pace | None = None
+        self._ended = False
+        """Whether the client will send no more."""
+        self._failed = False
+
+    # Calls of the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Takes a connection, or turns it away where there are too many."""
+        self._line = transport
+        if self._crowd.admit(self):
+            super().connection_made(transport)
+        else:
+            self.refuse(503, "This server has as many connections as it takes. Try again later.")
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        """Gives up whatever is done for it."""
+        self._crowd.forget(self)
+        super().connection_lost(error)
+        self._request = None
+
+    def data_received(self, data: bytes) -> None:
+        """Takes bytes, and looks whether they are HTTP."""
+        if self._failed:
+            return
+        super().data_received(data)
+        waiting = self._messages
+        if waiting and not isinstance(waiting[-1][0], RawRequestMessage):
+            self._failed = True
+            self._tell_broken_bodies()
+        elif data and not waiting and not self._answering and (self._request is None or self._request.content.is_eof()):
+            if not self._head_bytes:
+                self._since = self._crowd.clock()
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEAD_LIMIT:
+                self.refuse(431, f"The headers are too large. Expected at most {_HEAD_LIMIT} bytes.")
+
+    def _tell_broken_bodies(self) -> None:
+        """Tells requests whose bodies break off; aiohttp would let them wait, with the error queued behind them."""
+        broken = self._unfinished()
+        for payload in broken:
+            payload.set_exception(invalid_argument("The body is not what the headers say, or its framing is broken."))
+        if broken:
+            self._messages.pop()  # they tell it themselves
+
+    def _unfinished(self) -> list[Any]:
+        payloads = [self._request.content] if self._answering else []
+        payloads += [payload for _, payload in self._messages]
+        return [payload for payload in payloads if not payload.is_eof()]
+
+    def eof_received(self) -> bool | None:
+        """Notes that the client sends no more, and stays open while it has answers to come."""
+        if not (self._answering or self._messages) or self.ssl_context is not None:  # TLS has no half of a connection
+            return None
+        unfinished = self._unfinished()
+        for payload in unfinished:
+            payload.set_exception(ConnectionResetError("The client went away"))
+        if len(unfinished) == self._answering + len(self._messages):
+            return None
+        self._ended, self._since = True, self._crowd.clock()
+        return True
+
+    # Calls of aiohttp
+
+    def begin(self, request: web.BaseRequest) -> None:
+        """Notes that a request is being answered, whose body may still be on its way."""
+        self._request, self._answering, self._began, self._head_bytes = request, True, True, 0
+        self._since = self._crowd.clock()
+        self._coming = Pace(self._since)
+        self._crowd.busy(self)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Sends an answer; after the last one to a client that sends no more, the connection ends."""
+        if request.content.exception() is not None or self._is_over():
+            resp.force_close()
+        done = await super().finish_response(request, resp, start_time)
+        self._answering, self._since = False, self._crowd.clock()
+        if self._is_over():
+            self.close()
+        self._crowd.waiting(self)
+        return done
+
+    def _is_over(self) -> bool:
+        return (self._failed or self._ended) and not self._messages
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answers what is no HTTP, in JSON as everything else."""
+        text = " ".join((message or http.HTTPStatus(status).phrase).split())
+        response = web.Response(body=_error_body(text), status=status, content_type="application/json")
+        response.force_close()
+        return response
+
+    # Calls of the server
+
+    def refuse(self, status: int, text: str) -> None:
+        """Answers something that is not, or not yet, a request, and hangs up."""
+        body = _error_body(text)
+        head = (
+            f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        self._line.write(head.encode() + body)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Closes the connection, after what is still to be sent."""
+        self._crowd.busy(self)
+        self.force_close()
+        self._line.close()
+
+    def check(self, now: float) -> None:
+        """Looks whether its time is up."""
+        limits = self._limits
+        if left := self._line.get_write_buffer_size():
+            self._check_sending(now, left)
+            return
+        self._sending = None
+        if self._ended:
+            if self._answering or self._messages:
+                self._look_whether_anybody_listens(now)
+            else:
+                self.hang_up()
+        elif self._answering:
+            body, patience = self._request.content, limits.body_seconds
+            if patience and not body.is_eof() and self._coming.is_too_slow(now, body.total_bytes, patience):
+                body.set_exception(BodyTimeoutError(patience))
+        elif not self._messages:
+            self._check_waiting(now, limits)
+
+    def _check_sending(self, now: float, left: int) -> None:
+        """Ends the connection where the client takes its answers too slowly."""
+        if self._sending is None:
+            self._sending = Pace(now)
+        patience = self._limits.body_seconds
+        if patience and self._sending.is_too_slow(now, -left, patience):
+            self._line.abort()
+
+    def _check_waiting(self, now: float, limits: ConnectionLimits) -> None:
+        patience = limits.idle_seconds if self._began and not self._head_bytes else limits.header_seconds
+        if not patience or now <= self._since + patience:
+            return
+        if self._head_bytes:
+            self.refuse(408, f"The headers did not come in time. Expected them within {patience:g} s.")
+        else:
+            self.hang_up()
+
+    def _look_whether_anybody_listens(self, now: float) -> None:
+        """Finds out whether a client that sends no more is still there to hear the answer.
+
+        One that has said everything and one that has gone look the same until something is sent to them. Any number of
+        these may come before an answer in HTTP 1.1; clients skip them.
+        """
+        request = self._request
+        if not self._answering or request.version <= HttpVersion10 or request.writer.output_size:
+            return
+        if now > self._since + PERIOD:
+            self._line.write(_CONTINUE)
+
+
+def _error_body(text: str) -> bytes:
+    return write_error(text).encode(errors="replace")

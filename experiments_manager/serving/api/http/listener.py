@@ -1,0 +1,70 @@
+"""Listening for HTTP: makes `Connection`s, and hands their requests to whoever answers."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from experiments_manager.serving.api.http.connection import Connection
+from experiments_manager.serving.api.http.connection_limits import ConnectionLimits, Crowd
+from experiments_manager.serving.api.http.memory import connections_possible
+
+_BACKLOG = 65_535
+"""Connections that the system holds until we take them; it has a limit of its own, usually 4,096."""
+_HANDSHAKE_SECONDS = 60.0
+
+
+class HttpServer(web.Server):
+    """Makes connections. See `web.Server`; belongs to the running event loop.
+
+    Args:
+        answer: Answers a request; it is cancelled where the client goes away.
+        limits: What connections may take.
+    """
+
+    def __init__(
+        self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], limits: ConnectionLimits
+    ) -> None:
+        super().__init__(answer, request_factory=self._request, handler_cancellation=True)
+        self._limits, self._crowd = limits, Crowd(connections_possible(limits.most))
+        self._listener: asyncio.Server | None = None
+
+    def __call__(self) -> Connection:
+        """Makes a connection, for the event loop."""
+        return Connection(self, self._crowd, self._limits)
+
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
+        """Begins to listen.
+
+        Returns:
+            The port, which is chosen where 0 was given.
+
+        Raises:
+            OSError: It cannot be had.
+        """
+        options: dict[str, Any] = {}
+        if tls is not None:
+            options = {"ssl": tls, "ssl_handshake_timeout": self._limits.header_seconds or _HANDSHAKE_SECONDS}
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self, host, port, backlog=_BACKLOG, **options)
+        self._crowd.watch()
+        return self._listener.sockets[0].getsockname()[1]
+
+    async def end(self, grace: float) -> None:
+        """Listens no more, and gives requests in flight so many seconds."""
+        if self._listener is None:
+            return
+        self._listener.close()
+        await asyncio.sleep(0)  # connections that the system has taken already come first
+        self.pre_shutdown()
+        await self.shutdown(grace / 2)  # it waits for a request twice
+        self._crowd.end()
+
+    def _request(self, message: Any, payload: Any, connection: Connection, writer: Any, task: Any) -> web.BaseRequest:
+        request = web.BaseRequest(message, payload, connection, writer, task, asyncio.get_running_loop())
+        connection.begin(request)
+        return request

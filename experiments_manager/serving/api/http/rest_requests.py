@@ -1,0 +1,123 @@
+"""What an HTTP request asks for: paths, statuses and encodings of TensorFlow Serving's REST API."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import urllib.parse
+import zlib
+
+from experiments_manager.serving.api.http.bodies import BodyTooLargeError
+from experiments_manager.serving.api.services import ModelRef
+from experiments_manager.serving.errors import Code, invalid_argument
+
+HTTP_STATUS = {
+    Code.OK: 200,
+    Code.CANCELLED: 499,
+    Code.UNKNOWN: 500,
+    Code.INVALID_ARGUMENT: 400,
+    Code.DEADLINE_EXCEEDED: 504,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.PERMISSION_DENIED: 403,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.FAILED_PRECONDITION: 400,
+    Code.ABORTED: 409,
+    Code.OUT_OF_RANGE: 400,
+    Code.UNIMPLEMENTED: 501,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+    Code.DATA_LOSS: 500,
+    Code.UNAUTHENTICATED: 401,
+}
+
+_METHODS = frozenset({"predict", "classify", "regress", "metadata", ""})
+_MODEL = r"/v1/models(?:/(?P<name>[^/:]+))?(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_POST = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII)
+_GET = re.compile(_MODEL + r"(?:/(?P<method>metadata))?", re.IGNORECASE | re.ASCII)
+
+
+ALWAYS_UNPACKED = 32 * 2**20
+"""Bytes that a compressed body may have once it is unpacked, however small it came."""
+UNPACKED_RATIO = 16
+"""Beyond these, how many times as large as it came it may become; JSON of numbers grows three to ten times."""
+_SLICE = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """What a path asks for."""
+
+    ref: ModelRef
+    method: str
+    """`predict`, `classify`, `regress`, `metadata`, or empty for the status."""
+
+    @property
+    def api(self) -> str:
+        """What metrics call it: its name in the path, and nothing for status and metadata."""
+        return "" if self.method == "metadata" else self.method
+
+
+def parse_path(method: str, path: str) -> Call:
+    """Reads method and path of a request.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, in TensorFlow Serving's words.
+    """
+    pattern = {"POST": _POST, "GET": _GET}.get(method)
+    found = pattern.fullmatch(path) if pattern else None
+    asked = (found["method"] or "") if found else None
+    if method == "GET" and asked and asked != "metadata":
+        asked = ""  # as in TensorFlow Serving: `/METADATA` asks for the status
+    if found is None or asked not in _METHODS:
+        raise invalid_argument(f"Malformed request: {method} {path}")
+    if not found["name"]:
+        missing = "Missing model name in request." if method == "GET" else f"Malformed request: {method} {path}"
+        raise invalid_argument(missing)
+    version = int(found["version"]) if found["version"] and len(found["version"]) < 20 else None
+    if found["version"] and (version is None or version >= 2**63):
+        raise invalid_argument(f"Failed to convert version: {found['version'][:40]} to numeric.")
+    label = urllib.parse.unquote(found["label"]) if found["label"] else None
+    return Call(ModelRef(urllib.parse.unquote(found["name"]), version, label), asked)
+
+
+def unpacked_limit(packed: int, largest: int) -> int:
+    """Gives the bytes that a body of so many bytes may unpack to.
+
+    A kilobyte of zeros is a megabyte unpacked, which as JSON takes some twenty times as much again; so what a small
+    request can take is bounded by its own size, and `largest`, the limit for any body, counts as well.
+    """
+    return min(largest, max(ALWAYS_UNPACKED, UNPACKED_RATIO * packed))
+
+
+def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+    """Undoes a `Content-Encoding`, and stops where more comes out than is allowed.
+
+    Args:
+        body: What came.
+        encoding: `gzip` or `deflate`.
+        limit: Bytes that may come out.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT for what is no such encoding; `BodyTooLargeError`.
+    """
+    window = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}.get(encoding)
+    if window is None:
+        raise invalid_argument(f"Content-Encoding {encoding[:40]} is not known. Expected gzip, deflate, or none.")
+    decompressor = zlib.decompressobj(window)
+    plain = bytearray()
+    packed = memoryview(body)
+    try:
+        for start in range(0, len(body), _SLICE):
+            plain += decompressor.decompress(packed[start : start + _SLICE], limit + 1 - len(plain))
+            if len(plain) > limit:
+                plain.clear()  # an exception keeps this frame for a while
+                raise BodyTooLargeError(limit, unpacked=True)
+            if decompressor.eof:
+                break
+    except zlib.error as error:
+        plain.clear()
+        raise invalid_argument(f"The body is not what its Content-Encoding says: {error}") from None
+    if not decompressor.eof:
+        raise invalid_argument(f"The body is not what its Content-Encoding says: {encoding} that is cut short")
+    return bytes(plain)

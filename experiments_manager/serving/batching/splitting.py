@@ -1,0 +1,58 @@
+"""Requests of more samples than a batch may have: they run in parts, whose outputs are put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import numpy as np
+
+from experiments_manager.serving.batching.batch import Call, Outputs
+from experiments_manager.serving.errors import Code, ServingError
+
+
+async def run_in_parts(
+    call: Call, most: int, at_once: int, run: Callable[[Callable[[], Call]], Awaitable[Outputs]]
+) -> Outputs:
+    """Runs a request in parts.
+
+    Args:
+        call: The request; its signature counts its samples.
+        most: Most samples of a part.
+        at_once: Parts that are on their way at the same time: a request must not fill the queue by itself.
+        run: Runs what the function gives that it is called with.
+
+    Raises:
+        ServingError: FAILED_PRECONDITION where the outputs are not by sample, or differ in size; else what a part
+            answered.
+    """
+    parts = [
+        call._replace(inputs={name: array[at : at + most] for name, array in call.inputs.items()})
+        for at in range(0, call.signature.count_samples(call.inputs), most)
+    ]
+    places = asyncio.Semaphore(at_once)
+
+    async def answer(part: Call) -> Outputs:
+        async with places:
+            return await run(lambda: part)
+
+    # All are waited for, whatever one answers: with the request's own answer the model's lease ends.
+    return _joined(parts, await asyncio.gather(*map(answer, parts), return_exceptions=True))
+
+
+def _joined(parts: Sequence[Call], answers: Sequence[Outputs | BaseException]) -> Outputs:
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    counts = [part.signature.count_samples(part.inputs) for part in parts]
+    joined = {}
+    for name in parts[0].outputs:
+        arrays = [answer[name] for answer in answers]
+        if [array.shape for array in arrays] != [(count, *arrays[0].shape[1:]) for count in counts]:
+            raise ServingError(
+                Code.FAILED_PRECONDITION,
+                f"Output {name} of a request that was split has the shapes {[list(array.shape) for array in arrays]} "
+                f"for {counts} samples, which cannot be put together",
+            )
+        joined[name] = np.concatenate(arrays)
+    return joined

@@ -1,0 +1,1 @@
+"""Starting a model server: engines, processes, and the sidecar of a training."""

@@ -1,0 +1,115 @@
+"""TensorFlow Serving itself, as a child process that ends with us."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+
+from experiments_manager.export.model_folders import versions_in
+from experiments_manager.serving.errors import ServerStartError
+from experiments_manager.serving.launch.engines import Service, environment
+
+PATIENCE = 15.0
+"""Seconds that a server has to end after SIGTERM."""
+KILLED_PATIENCE = 10.0
+"""Seconds that it has to be gone after SIGKILL, which a busy machine may need."""
+_POLL = 0.1
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+def die_with_parent() -> None:
+    """On Linux, lets the kernel end this process when its parent dies, even by SIGKILL."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None, use_errno=True).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
+def run_external(command: Sequence[str], service: Service, on_ready: Callable[[list[int]], None]) -> None:
+    """Runs a server until it or we are told to end.
+
+    Args:
+        command: Its command line.
+        service: Where it answers.
+        on_ready: Called once with the versions that it serves, as soon as it does.
+
+    Raises:
+        ServerStartError: It ended by itself; what it said stands on standard error already.
+    """
+    stopping = threading.Event()
+    with _signals(stopping):
+        # No thread of ours exists yet, so that running Python between fork and exec is safe.
+        process = subprocess.Popen(
+            command, env=environment(service), start_new_session=True, preexec_fn=die_with_parent
+        )
+        try:
+            ready = False
+            while process.poll() is None and not stopping.is_set():
+                if not ready and (versions := _available(service)):
+                    ready = True
+                    on_ready(versions)
+                stopping.wait(_POLL if not ready else 1.0)
+        finally:
+            _end(process)
+    if not stopping.is_set():
+        raise ServerStartError(
+            f"{command[0]} ended by itself with exit code {process.returncode}. Expected it to serve "
+            f"{service.base_path}. What it said stands above."
+        )
+
+
+def _available(service: Service) -> list[int]:
+    """The versions that a server says it serves, newest last; none while it does not answer."""
+    if not service.rest_port:
+        return _behind_grpc(service)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{service.url}", timeout=2) as answer:
+            found = json.load(answer)["model_version_status"]
+        return sorted(int(version["version"]) for version in found if version["state"] == "AVAILABLE")
+    except (OSError, ValueError, KeyError, urllib.error.URLError):
+        return []
+
+
+def _behind_grpc(service: Service) -> list[int]:
+    """Without REST all that can be told is whether it listens, which it does as soon as it has loaded the newest."""
+    try:
+        with socket.create_connection(("127.0.0.1", service.grpc_port), timeout=2):
+            return versions_in(service.base_path)[-1:]
+    except OSError:
+        return []
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Ends the process with all that it started."""
+    for number, patience in ((signal.SIGTERM, PATIENCE), (signal.SIGKILL, KILLED_PATIENCE)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+            return
+
+
+@contextlib.contextmanager
+def _signals(stopping: threading.Event) -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM ask for the end instead of bringing it about."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,151 @@
+"""The embedded engine beside a training: a process of its own that ends with the training, however that ends.
+
+The parent calls `ServerBeside.start`; the child is this module run as a program. The child is told by the kernel when
+its parent dies (Linux), and notices everywhere that its standard input has ended, which only the parent holds open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from experiments_manager.serving.errors import ServerStartError
+from experiments_manager.serving.launch.engines import Engine, Service, command, environment
+from experiments_manager.serving.launch.external_process import PATIENCE, die_with_parent
+from experiments_manager.serving.server.shutdown import end_process
+
+logger = logging.getLogger(__name__)
+
+NICENESS = 5
+"""Training comes first: where both want the processor, the server waits."""
+STARTING_NICENESS = 10
+"""While it imports TensorFlow, which takes seconds, and nobody asks it yet, it takes what is left over, or a tenth."""
+AUTOGROUP = Path("/proc/self/autogroup")
+"""Where Linux shares the processor out by sessions, as on most desktops, this file has the niceness that counts."""
+POLL_SECONDS = 3
+"""Between two looks for new versions: early epochs may bring several a second, and each would be loaded."""
+
+
+class ServerBeside:
+    """A server process that lives as long as this one at most.
+
+    Args:
+        tell: Called with one sentence if the server ends by itself.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._process: subprocess.Popen | None = None
+        self._stopping = False
+
+    def start(self, service: Service, log_file: Path) -> None:
+        """Starts the server; it waits by itself for the first version.
+
+        Args:
+            service: What to serve, and where.
+            log_file: Takes what the server says; an earlier one is continued.
+        """
+        flags = [f"--file_system_poll_wait_seconds={POLL_SECONDS}", *command(Engine.EMBEDDED, service)[3:]]
+        start = [sys.executable, "-m", __name__, str(os.getpid()), *flags]
+        with log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                start, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment(service), start_new_session=True
+            )
+        watch = (log_file, service.base_path)
+        threading.Thread(target=self._watch, args=watch, name="server beside", daemon=True).start()
+
+    def stop(self) -> None:
+        """Ends the server; nothing happens where none runs."""
+        self._stopping = True
+        process = self._process
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdin.close()
+
+    def __enter__(self) -> ServerBeside:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def _watch(self, log_file: Path, base_path: Path) -> None:
+        code = self._process.wait()
+        if self._stopping:
+            return
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with exit code {code}"
+        again = shlex.join(["experiments_manager", "serve", str(base_path)])
+        self._tell(
+            f"The model server {how}; training goes on. What it said is in {log_file}. To start another: {again}"
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The child: `PARENT_PID FLAG …`."""
+    parent, *flags = sys.argv[1:] if arguments is None else arguments
+    die_with_parent()
+    if os.getppid() != int(parent):  # it died before the kernel was asked to tell
+        return 0
+    _take_second_place()
+    threading.Thread(target=_end_with_standard_input, daemon=True).start()
+
+    from experiments_manager.serving.server import flags as server
+
+    with contextlib.suppress(ServerStartError):  # which `run` tells
+        server.parse(flags)
+        _import_in_the_background()
+    return server.run(flags)
+
+
+def _take_second_place() -> None:
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    for _ in range(10):  # the kernel takes one such change in a tenth of a second
+        try:
+            AUTOGROUP.write_text(str(NICENESS))
+        except BlockingIOError:
+            time.sleep(0.1)
+        except OSError:  # another system, or another kind of scheduling
+            return
+        else:
+            return
+
+
+def _import_in_the_background() -> None:
+    """Imports TensorFlow in a thread of low priority, which on Linux each thread has for itself, and waits for it."""
+    importing = threading.Thread(target=_import_tensorflow)
+    importing.start()
+    importing.join()
+
+
+def _import_tensorflow() -> None:
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), STARTING_NICENESS)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow  # noqa: F401
+
+
+def _end_with_standard_input() -> None:
+    with contextlib.suppress(OSError):
+        while os.read(0, 1024):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    end_process(main())  # as in `flags.main`

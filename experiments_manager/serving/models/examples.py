@@ -1,0 +1,217 @@
+"""Classification and regression: signatures that take serialised `Example`s, and replies of classes or values."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments_manager.protocol.dtypes import kind_of_dtype
+from experiments_manager.serving.errors import Code, ServingError, failed_precondition, invalid_argument
+from experiments_manager.serving.models.signatures import (
+    CLASSIFY,
+    DEFAULT_SIGNATURE,
+    REGRESS,
+    Arrays,
+    Model,
+    Signature,
+    shape_text,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One of the two kinds of signature.
+
+    Attributes:
+        word: `classification` or `regression`.
+        method_name: The signature's `method_name`.
+        check: Raises a `ServingError` where a signature lacks what its kind must have.
+        wanted: The outputs that the reply is made of.
+    """
+
+    word: str
+    method_name: str
+    check: Callable[[Signature], None]
+    wanted: tuple[str, ...]
+
+    def outputs_of(self, signature: Signature) -> tuple[str, ...]:
+        """The outputs to compute."""
+        return tuple(name for name in self.wanted if name in signature.outputs)
+
+
+def _check_classification(signature: Signature) -> None:
+    _check_one_input(signature)
+    if len(signature.outputs) not in (1, 2):
+        raise invalid_argument(f"Expected one or two output Tensors, found {len(signature.outputs)}")
+    _check_name_of_input(signature, "classification")
+    if not {"classes", "scores"} & signature.outputs.keys():
+        raise failed_precondition(
+            'Expected classification signature outputs to contain at least one of "classes" or "scores". '
+            f"Signature was: {signature.name} with the outputs {sorted(signature.outputs)}"
+        )
+
+
+def _check_regression(signature: Signature) -> None:
+    _check_one_input(signature)
+    if len(signature.outputs) != 1:
+        raise invalid_argument("Expected one output Tensor.")
+    _check_name_of_input(signature, "regression")
+    if "outputs" not in signature.outputs:
+        raise failed_precondition(
+            f"No regression outputs found in SignatureDef: {signature.name} has the outputs {sorted(signature.outputs)}"
+        )
+
+
+def _check_one_input(signature: Signature) -> None:
+    if len(signature.inputs) != 1:
+        raise invalid_argument("Expected one input Tensor.")
+
+
+def _check_name_of_input(signature: Signature, word: str) -> None:
+    if "inputs" not in signature.inputs:
+        raise failed_precondition(
+            f"No {word} inputs found in SignatureDef: {signature.name} has the inputs {sorted(signature.inputs)}"
+        )
+
+
+CLASSIFICATION = Kind("classification", CLASSIFY, _check_classification, ("classes", "scores"))
+REGRESSION = Kind("regression", REGRESS, _check_regression, ("outputs",))
+
+
+def find(model: Model, spec: Any, kind: Kind) -> Signature:
+    """Finds a signature and checks that it is of a kind.
+
+    Args:
+        model: The model.
+        spec: The request's `ModelSpec`, which names it.
+        kind: What it must be.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT where there is none; INVALID_ARGUMENT or FAILED_PRECONDITION where it is not as
+            its kind must be. Its `method_name` counts for nothing, as in TensorFlow Serving by default: TensorFlow 2
+            writes that of Predict for every signature.
+    """
+    name = spec.signature_name or DEFAULT_SIGNATURE
+    signature = model.signatures.get(name)
+    if signature is None:
+        raise invalid_argument(f"No signature was found with the name: {name}")
+    kind.check(signature)
+    return signature
+
+
+def serialize(given: Any) -> np.ndarray:
+    """Makes the array of serialised examples of an `Input`, each merged with the context if there is one.
+
+    Returns:
+        `bytes` objects, shape [examples].
+
+    Raises:
+        ServingError: INVALID_ARGUMENT for no examples.
+    """
+    choice = given.WhichOneof("kind")
+    context = b""
+    if choice == "example_list":
+        found = given.example_list.examples
+    elif choice == "example_list_with_context":
+        found = given.example_list_with_context.examples
+        context = given.example_list_with_context.context.SerializeToString()
+    else:
+        found = ()
+    if not found:
+        raise invalid_argument("Input is empty.")
+    array = np.empty(len(found), object)
+    array[:] = [context + example.SerializeToString() for example in found]
+    return array
+
+
+def fill_classifications(result: Any, outputs: Arrays, count: int) -> None:
+    """Writes a `ClassificationResult`.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT where the outputs are not as they must be.
+    """
+    classes, scores = outputs.get("classes"), outputs.get("scores")
+    for array, name, dtype, text in (
+        (classes, "classes", object, "DT_STRING"),
+        (scores, "scores", np.float32, "DT_FLOAT"),
+    ):
+        if array is None:
+            continue
+        if array.ndim != 2:
+            raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {shape_text(array.shape)}")
+        if array.dtype != dtype:
+            got = kind_of_dtype(array.dtype).enum_name
+            raise invalid_argument(f"Expected {name} Tensor of {text}. Got: {got}")
+        if array.shape[0] != count:
+            raise invalid_argument(f"Expected {name} output batch size of {count}. Got: {array.shape[0]}")
+    if classes is not None and scores is not None and classes.shape[1] != scores.shape[1]:
+        raise invalid_argument(
+            f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs. {scores.shape[1]}"
+        )
+    width = (scores if classes is None else classes).shape[1]
+    for row in range(count):
+        found = result.classifications.add()
+        for column in range(width):
+            entry = found.classes.add()
+            if classes is not None:
+                entry.label = _text(classes[row, column])
+            if scores is not None:
+                entry.score = scores[row, column]
+
+
+def fill_regressions(result: Any, outputs: Arrays, count: int) -> None:
+    """Writes a `RegressionResult`.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT where the output is not as it must be.
+    """
+    values = outputs["outputs"]
+    if not (values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)):
+        raise invalid_argument(
+            "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
+            f"{shape_text(values.shape)}"
+        )
+    if values.shape[0] != count:
+        raise invalid_argument(f"Input batch size did not match output batch size: {count} vs. {values.shape[0]}")
+    if values.dtype != np.float32:
+        raise invalid_argument(f"Expected output Tensor of DT_FLOAT.  Got: {kind_of_dtype(values.dtype).enum_name}")
+    for value in values.ravel().tolist():
+        result.regressions.add(value=value)
+
+
+def check_tasks(model: Model, tasks: Sequence[Any]) -> list[tuple[Signature, Kind]]:
+    """Finds what each task of a `MultiInferenceRequest` asks for.
+
+    Args:
+        model: The model of the first task.
+        tasks: Its `InferenceTask` messages.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT for tasks that cannot be answered together; UNIMPLEMENTED for another method;
+            as for `find`.
+    """
+    kinds = {kind.method_name: kind for kind in (CLASSIFICATION, REGRESSION)}
+    found: dict[str, tuple[Signature, Kind]] = {}
+    for task in tasks:
+        spec = task.model_spec
+        if not spec.name:
+            raise invalid_argument("Found ModelSpec with an empty model name.")
+        if spec.name != tasks[0].model_spec.name:
+            raise invalid_argument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+        name = spec.signature_name or DEFAULT_SIGNATURE
+        if name in found:
+            raise invalid_argument(f"Duplicate evaluation of signature: {name}")
+        if name not in model.signatures:
+            raise invalid_argument(f"Requested signature not found in model graph: {name}")
+        if task.method_name not in kinds:
+            raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
+        kind = kinds[task.method_name]
+        found[name] = (find(model, spec, kind), kind)
+    return list(found.values())
+
+
+def _text(label: Any) -> str:
+    return label.decode("utf-8", errors="replace") if isinstance(label, bytes) else str(label)

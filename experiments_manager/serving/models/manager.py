@@ -1,0 +1,294 @@
+"""Which versions are served: watching folders, loading before unloading, retrying, and lending versions to requests.
+
+One thread looks at the base paths and decides; loading and unloading happen in other threads (`loader`), so that
+requests hardly notice. A request borrows a version with `get`, and a version that has been replaced is closed when its
+last borrower gives it back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from experiments_manager.serving.errors import invalid_argument
+from experiments_manager.serving.models.loader import Loader, LoadingOptions
+from experiments_manager.serving.models.registry import Books, Version, look
+from experiments_manager.serving.models.signatures import Model
+from experiments_manager.serving.models.version_policy import (
+    LabelRule,
+    ModelConfig,
+    State,
+    VersionStatus,
+    list_versions,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Lease:
+    """A version that a request has borrowed; a context manager that gives it back. Made by `ModelManager.get`.
+
+    Attributes:
+        name: Name of the model.
+        version: Its version.
+        model: What answers.
+    """
+
+    __slots__ = ("_entry", "_manager", "model", "name", "version")
+
+    def __init__(self, manager: ModelManager, entry: Version) -> None:
+        self._manager, self._entry = manager, entry
+        self.name, self.version, self.model = entry.name, entry.number, entry.model
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Ends the lease."""
+        self._manager._give_back(self._entry)
+
+
+class ModelManager:
+    """Serves versions of several models and keeps them up to date.
+
+    Args:
+        configs: The models.
+        load: Loads a version from its folder; whatever it raises is the reason that is reported.
+        options: How to look for versions and load them.
+        label_rule: Which versions a label may name.
+        warm_up: Called with the loaded model and its folder before the version takes over; if it raises, the version
+            counts as one that failed to load.
+        on_change: Called with (model name, status) under the lock of the books whenever a version changes its state.
+        on_load: Called with (path, seconds, whether it worked) after each attempt to load.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[ModelConfig],
+        load: Callable[[Path], Model],
+        *,
+        options: LoadingOptions | None = None,
+        label_rule: LabelRule = LabelRule.AVAILABLE,
+        warm_up: Callable[[Model, Path], None] | None = None,
+        on_change: Callable[[str, VersionStatus], None] | None = None,
+        on_load: Callable[[Path, float, bool], None] | None = None,
+    ) -> None:
+        self._options, self._label_rule = options or LoadingOptions(), label_rule
+        self._books = Books(configs)
+        self._changed = self._books.changed
+        self._loader = Loader(self._books, load, self._options, warm_up, on_change, on_load)
+        self._watcher = threading.Thread(target=self._watch, name="versions", daemon=True)
+
+    # For requests
+
+    def get(self, name: str, version: int | None = None, label: str | None = None) -> Lease:
+        """Borrows a version; use as `with manager.get("digits") as lease:`.
+
+        Args:
+            name: Name of the model.
+            version: Its version; `None` for the newest that is available.
+            label: A label instead of a version.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT without a name or for an unknown label; NOT_FOUND where no such version is
+                available.
+        """
+        if not name:
+            raise invalid_argument("ModelSpec has no name specified.")
+        with self._changed:
+            if label is not None:
+                version = self._books.version_of(name, label)
+            entry = self._books.find(name, version)
+            entry.users += 1
+        return Lease(self, entry)
+
+    def statuses(self, name: str, version: int | None = None, label: str | None = None) -> list[VersionStatus]:
+        """Gives the states of a model's versions, newest first, or of one.
+
+        Raises:
+            ServingError: NOT_FOUND where there is no such version or none at all.
+        """
+        with self._changed:
+            if label is not None:
+                version = self._books.version_of(name, label)
+            return self._books.statuses(name, version)
+
+    def problems(self) -> dict[str, str]:
+        """Tells for each model that does not answer why not."""
+        with self._changed:
+            return self._books.problems()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the models that are configured."""
+        return list(self._books.configs)
+
+    def _give_back(self, entry: Version) -> None:
+        with self._changed:
+            entry.users -= 1
+            if entry.users == 0 and entry.state == State.UNLOADING:
+                self._loader.unload(entry)
+
+    # For the server
+
+    def start(self) -> None:
+        """Begins to look for versions and to load them, in threads of its own."""
+        self._watcher.start()
+
+    def wait_until_ready(self, timeout: float | None = None) -> bool:
+        """Waits until every model has a version that answers.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Returns:
+            Whether that is so; `False` also where every version on the disk has failed for good, or after `close`.
+        """
+        with self._changed:
+            looking = self._options.poll_seconds > 0
+            self._changed.wait_for(
+                lambda: self._books.closed or self._books.ready() or self._books.hopeless(looking=looking), timeout
+            )
+            return self._books.ready()
+
+    def reload(self, configs: Sequence[ModelConfig], timeout: float | None = None) -> None:
+        """Puts another configuration in force; versions that both name stay as they are.
+
+        Waits until the models that are new have a version that answers, as TensorFlow Serving does, and for versions
+        that get a label.
+
+        Args:
+            configs: All models to serve from now on.
+            timeout: Seconds to wait at most.
+
+        Raises:
+            ServingError: UNKNOWN where a new model did not become available, with the reason (the configuration stays
+                in force); FAILED_PRECONDITION for a label on a version that is not available.
+        """
+        with self._changed:
+            new = self._books.adopt(configs)
+            adopted = self._books.configs
+            self._books.look_again = True
+            self._changed.notify_all()
+            awaited = set(new)
+            labels_wait = self._books.refused_label(self._label_rule) is not None
+            if labels_wait:  # perhaps for versions that this configuration brings
+                awaited |= {config.name for config in configs if config.labels}
+            else:
+                self._books.assign_labels()
+            self._changed.wait_for(lambda: self._books.closed or self._books.settled(sorted(awaited)), timeout)
+            self._books.check_available(new)
+            replaced = self._books.configs is not adopted  # by another reload, which answers for its own labels
+            if labels_wait and not replaced:
+                if refusal := self._books.refused_label(self._label_rule):
+                    raise refusal
+                self._books.assign_labels()
+
+    def close(self) -> None:
+        """Stops looking, waits for what is being loaded, and closes every version that nobody uses.
+
+        A call that never ends is waited for without end; `unfinished` tells of it meanwhile.
+        """
+        with self._changed:
+            self._books.closed = True
+            self._changed.notify_all()
+        if self._watcher.is_alive():
+            self._watcher.join()
+        self._loader.close()
+
+    def unfinished(self) -> list[str]:
+        """Tells which versions are being loaded, and which still answer requests or run calls."""
+        with self._changed:
+            return self._books.unfinished()
+
+    # The watching thread
+
+    def _watch(self) -> None:
+        next_poll = 0.0
+        while True:
+            with self._changed:
+                if self._books.closed:
+                    return
+                due = self._books.look_again or time.monotonic() >= next_poll
+                self._books.look_again = False
+            if due:
+                try:
+                    self._poll()
+                except Exception:  # whatever a file system comes up with: what is served stays
+                    logger.exception("looking for versions failed")
+                seconds = self._options.poll_seconds
+                next_poll = time.monotonic() + seconds if seconds > 0 else float("inf")
+            with self._changed:
+                self._reconcile()
+                wake = min([next_poll, *self._retry_times()])
+                if not self._books.look_again and not self._books.closed:
+                    self._changed.wait(None if wake == float("inf") else max(0.0, wake - time.monotonic()))
+
+    def _retry_times(self) -> Iterator[float]:
+        for entry in self._books.entries():
+            if entry.state == State.LOADING and entry.next_attempt > 0:
+                yield entry.next_attempt
+
+    def _poll(self) -> None:
+        """Looks at every base path. One that cannot be read changes nothing: what is served stays."""
+        with self._changed:
+            configs = dict(self._books.configs)
+        for name, config in configs.items():
+            problem, paths, chosen = None, None, set()
+            try:
+                paths = list_versions(config.base_path)
+            except Exception as error:  # whatever it is, the models that follow are looked at
+                problem = _unreadable(name, config.base_path, error)
+            if paths is not None:
+                chosen = config.policy.choose(list(paths))
+                if not chosen:
+                    problem = (
+                        f"No versions of servable {name} found under base path {config.base_path}. Did you forget to "
+                        "name your leaf directory as a number (eg. '/1/')?"
+                    )
+            with self._changed:
+                failed = self._books.failed(name, chosen)
+            looks = {path: look(path) for path in failed}  # not under the lock: a file system may take its time
+            with self._changed:
+                if self._books.closed:
+                    return
+                if self._books.configs.get(name) is not config:
+                    continue
+                if problem and self._books.polled.get(name) != problem:
+                    logger.warning("%s", problem)
+                self._books.polled[name] = problem
+                if paths is not None:
+                    for entry in self._books.want(name, {number: paths[number] for number in chosen}, looks):
+                        self._loader.tell(entry)
+                self._changed.notify_all()
+        with self._changed:
+            for name in self._books.wanted.keys() - self._books.configs.keys():
+                self._books.wanted[name] = set()
+
+    def _reconcile(self) -> None:
+        """Starts what is due: newest versions first, and nothing is unloaded before a wanted version answers."""
+        now = time.monotonic()
+        for entry in sorted(self._books.entries(), key=lambda entry: -entry.number):
+            wanted = self._books.is_wanted(entry)
+            if entry.state == State.START or (entry.state == State.LOADING and 0 < entry.next_attempt <= now):
+                if wanted:
+                    self._loader.load(entry)
+                else:
+                    self._loader.end(entry)
+            elif entry.state == State.LOADING and entry.next_attempt > 0 and not wanted:
+                self._loader.end(entry)
+            elif entry.state == State.AVAILABLE and not wanted and self._books.replaceable(entry.name):
+                self._loader.retire(entry)
+        self._books.forget()
+
+
+def _unreadable(name: str, base_path: Path, error: Exception) -> str:
+    shown = str(base_path) if str(base_path).isprintable() else repr(str(base_path))
+    return f"Could not find base path {shown} for servable {name} ({getattr(error, 'strerror', None) or error})"

@@ -1,0 +1,257 @@
+"""The books of the model manager: which versions there are, which are wanted, and what became of each.
+
+Nothing happens here but looking up and writing down; `manager` and `loader` act on it. All of it is used under one
+lock, `changed`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from experiments_manager.serving.errors import Code, ServingError, failed_precondition, invalid_argument, not_found
+from experiments_manager.serving.models.signatures import Model
+from experiments_manager.serving.models.version_policy import LabelRule, ModelConfig, State, VersionStatus
+
+REMEMBERED = 100
+"""Ended versions whose last state is still told, for each model."""
+
+
+@dataclasses.dataclass(eq=False)
+class Version:
+    """One version in the books; changed under their lock only."""
+
+    name: str
+    number: int
+    path: Path
+    state: State = State.START
+    error: ServingError | None = None
+    model: Model | None = None
+    users: int = 0
+    unloading: bool = False
+    """Whether it is being closed at this moment, which waits for the calls that it runs."""
+    attempts: int = 0
+    next_attempt: float = 0.0
+    gone: bool = False
+    """Whether its folder was removed before it could be loaded, as a training removes old versions."""
+    files: object = None
+    """What the folder looked like when loading failed for good; when it changes, loading is tried anew."""
+
+    @property
+    def status(self) -> VersionStatus:
+        """Its state, to be told to others."""
+        code, message = (self.error.code, self.error.message) if self.error else (Code.OK, "")
+        return VersionStatus(self.number, self.state, code, message)
+
+
+class Books:
+    """What is known of models and versions.
+
+    Attributes:
+        changed: The lock for everything here; it is notified of every change.
+        configs: The models in force, by name.
+        newest: The newest version that answers, by model.
+        wanted: Numbers of the versions that should be served, by model.
+        polled: What was wrong with a model's base path when it was last looked at, `None` where all was well.
+        look_again: Whether base paths should be looked at without delay.
+        closed: Whether everything ends, so that nothing is begun any more.
+    """
+
+    def __init__(self, configs: Sequence[ModelConfig]) -> None:
+        self.changed = threading.Condition(threading.RLock())
+        self.configs = {config.name: config for config in configs}
+        self.labels = {config.name: dict(config.labels) for config in configs}
+        self.versions: dict[str, dict[int, Version]] = {}
+        self.newest: dict[str, Version] = {}
+        self.wanted: dict[str, set[int]] = {}
+        self.polled: dict[str, str | None] = {}
+        self.look_again = False
+        self.closed = False
+
+    def version_of(self, name: str, label: str) -> int:
+        """Finds the version that a label names, or raises INVALID_ARGUMENT."""
+        version = self.labels.get(name, {}).get(label)
+        if version is None:
+            raise invalid_argument(f"Unrecognized servable version label: {label}")
+        return version
+
+    def find(self, name: str, version: int | None) -> Version:
+        """Finds a version that answers, the newest for `None`, or raises NOT_FOUND."""
+        entry = self.newest.get(name) if version is None else self.versions.get(name, {}).get(version)
+        if entry is None or entry.state != State.AVAILABLE:
+            wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+            raise not_found(f"Servable not found for request: {wanted}")
+        return entry
+
+    def statuses(self, name: str, version: int | None) -> list[VersionStatus]:
+        """Gives the states of all versions, newest first, or of one, or raises NOT_FOUND."""
+        entries = self.versions.get(name, {})
+        if version is not None:
+            if version not in entries:
+                raise not_found(f"Could not find version {version} of model {name}")
+            return [entries[version].status]
+        if not entries:
+            raise not_found(f"Could not find any versions of model {name}")
+        return [entries[number].status for number in sorted(entries, reverse=True)]
+
+    def entries(self) -> list[Version]:
+        """All versions of all models."""
+        return [entry for versions in self.versions.values() for entry in versions.values()]
+
+    def unfinished(self) -> list[str]:
+        """Tells which versions are being loaded, and which still answer requests or run calls."""
+        found = []
+        for entry in self.entries():
+            if entry.state == State.LOADING and not entry.next_attempt:
+                found.append(f"version {entry.number} of {entry.name} is being loaded")
+            elif entry.users or entry.unloading:
+                found.append(f"version {entry.number} of {entry.name} still runs a call")
+        return found
+
+    def ready(self) -> bool:
+        """Whether every model has a version that answers."""
+        return all(name in self.newest for name in self.configs)
+
+    def hopeless(self, *, looking: bool) -> bool:
+        """Whether some model has versions, and all of them failed for good.
+
+        Args:
+            looking: Whether base paths are looked at again, so that others may come for those that are gone.
+        """
+        for name in self.configs:
+            entries = [entry for entry in self.versions.get(name, {}).values() if not (looking and entry.gone)]
+            if entries and all(entry.state == State.END and entry.error for entry in entries):
+                return True
+        return False
+
+    def problems(self) -> dict[str, str]:
+        """Tells for each model that does not answer why not."""
+        found = {}
+        for name, config in self.configs.items():
+            if name in self.newest:
+                continue
+            errors = [entry for entry in self.versions.get(name, {}).values() if entry.error]
+            found[name] = (
+                self.polled.get(name)
+                or next((f"version {entry.number}: {entry.error}" for entry in errors), None)
+                or self._being_loaded(name)
+                or f"there is no version in {config.base_path} yet"
+            )
+        return found
+
+    def _being_loaded(self, name: str) -> str | None:
+        loading = [entry.number for entry in self.versions.get(name, {}).values() if entry.state != State.END]
+        return f"version {max(loading)} is being loaded" if loading else None
+
+    def settled(self, names: Sequence[str]) -> bool:
+        """Whether all versions that these models should have answer, or failed at least once."""
+        for name in names:
+            if name not in self.configs:  # another configuration came meanwhile
+                continue
+            if name not in self.polled:
+                return False
+            if self.polled[name]:
+                continue
+            for number in self.wanted.get(name, ()):
+                entry = self.versions.get(name, {}).get(number)
+                if entry is None or (entry.state != State.AVAILABLE and entry.error is None):
+                    return False
+        return True
+
+    def adopt(self, configs: Sequence[ModelConfig]) -> list[str]:
+        """Puts another configuration in force, but for its labels; gives the names of the models that are new."""
+        new = [config.name for config in configs if config.name not in self.configs]
+        self.configs = {config.name: config for config in configs}
+        self.labels = {name: labels for name, labels in self.labels.items() if name in self.configs}
+        self.polled.clear()
+        return new
+
+    def check_available(self, names: Sequence[str]) -> None:
+        """Raises UNKNOWN where a model has no version that answers, with the reasons."""
+        reasons = [f"{name}: {reason}" for name, reason in self.problems().items() if name in names]
+        if reasons:
+            raise ServingError(Code.UNKNOWN, f"Some models did not become available: {{{'; '.join(reasons)}}}")
+
+    def refused_label(self, rule: LabelRule) -> ServingError | None:
+        """Gives FAILED_PRECONDITION where one of the configuration's labels names a version that it may not name."""
+        for config in self.configs.values():
+            for label, version in config.labels.items():
+                entry = self.versions.get(config.name, {}).get(version)
+                answers = entry is not None and entry.state == State.AVAILABLE
+                unused = self.labels.get(config.name, {}).get(label, version) == version
+                if not (answers or rule is LabelRule.ANY or (rule is LabelRule.UNUSED and unused)):
+                    return failed_precondition(
+                        f"Request to assign label to version {version} of model {config.name}, which is not currently "
+                        f"available for inference: label {label}"
+                    )
+        return None
+
+    def assign_labels(self) -> None:
+        """Puts the configuration's labels in force."""
+        self.labels = {config.name: dict(config.labels) for config in self.configs.values()}
+
+    def failed(self, name: str, numbers: Iterable[int]) -> list[Path]:
+        """Gives the folders of those versions that failed for good; `want` has to know what they look like."""
+        found = [self.versions.get(name, {}).get(number) for number in numbers]
+        return [entry.path for entry in found if entry is not None and entry.state == State.END and entry.error]
+
+    def want(self, name: str, paths: Mapping[int, Path], looks: Mapping[Path, object]) -> list[Version]:
+        """Notes which versions of a model should be served.
+
+        Args:
+            name: The model.
+            paths: Folders of these versions, by number.
+            looks: What those look like that `failed` named a moment ago.
+
+        Returns:
+            The versions that are new, or worth another attempt.
+        """
+        self.wanted[name] = set(paths)
+        entries = self.versions.setdefault(name, {})
+        new = []
+        for number, path in paths.items():
+            entry = entries.get(number)
+            if entry is not None and entry.state != State.END:
+                continue
+            if entry is not None and entry.error and entry.path == path and looks.get(path, entry.files) == entry.files:
+                continue  # it failed for good just now, or is still as it was when it did
+            entries[number] = Version(name, number, path)
+            new.append(entries[number])
+        return new
+
+    def is_wanted(self, entry: Version) -> bool:
+        """Whether a version should be served."""
+        return entry.number in self.wanted.get(entry.name, ())
+
+    def replaceable(self, name: str) -> bool:
+        """Whether a version of this model may go: another one that is wanted answers, or none is wanted."""
+        wanted = self.wanted.get(name, set())
+        entries = self.versions.get(name, {})
+        return not wanted or any(entries[number].state == State.AVAILABLE for number in wanted if number in entries)
+
+    def choose_newest(self, name: str) -> None:
+        """Chooses which version answers where a request names none."""
+        available = [entry for entry in self.versions.get(name, {}).values() if entry.state == State.AVAILABLE]
+        if available:
+            self.newest[name] = max(available, key=lambda entry: entry.number)
+        else:
+            self.newest.pop(name, None)
+
+    def forget(self) -> None:
+        """Keeps the books short: of versions that ended, the newest are remembered."""
+        for entries in self.versions.values():
+            ended = sorted(number for number, entry in entries.items() if entry.state == State.END)
+            for number in ended[:-REMEMBERED]:
+                if not self.is_wanted(entries[number]):
+                    del entries[number]
+
+
+def look(path: Path) -> object:
+    """What a version's folder looks like: names, sizes and times of its files."""
+    try:
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    except OSError:
+        return None

@@ -1,0 +1,1 @@
+"""The model server: options, flags, and its life from start to shutdown."""

@@ -1,0 +1,340 @@
+"""The model server: versions, batching, gRPC and REST, put together in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import gc
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from experiments_manager.serving.api.grpc_server import GrpcOptions, GrpcServer
+from experiments_manager.serving.api.http import memory
+from experiments_manager.serving.api.http.bodies import ByteBudget
+from experiments_manager.serving.api.metrics import Metrics
+from experiments_manager.serving.api.services import Handlers
+from experiments_manager.serving.batching.scheduler import BatchingOptions, Scheduler
+from experiments_manager.serving.errors import Code, ServerStartError, ServingError
+from experiments_manager.serving.models.loader import LoadingOptions
+from experiments_manager.serving.models.manager import ModelManager
+from experiments_manager.serving.models.signatures import Model
+from experiments_manager.serving.models.threads import Threads, lower_priority
+from experiments_manager.serving.models.version_policy import LabelRule, ModelConfig
+from experiments_manager.serving.server.shutdown import end_process, on_signal
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 3.0
+"""Seconds after the grace time in which models may end the calls whose clients were given up."""
+_SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
+_BAD_INPUT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerOptions:
+    """Everything that a server can be told.
+
+    Attributes:
+        models: What to serve.
+        grpc: Where to listen for gRPC; `None` for nowhere.
+        batching: How to batch; `None` runs each request by itself.
+        loading: How to look for versions and load them.
+        threads: TensorFlow's threads; `None` chooses by the size of the models.
+        max_in_flight: Requests that are answered at the same time, 0 for any number.
+        warm_up: Whether a version is warmed up before it takes over.
+        prefer_tflite: Whether `model.tflite` is taken where a version has one.
+        read_configs: Reads the models anew, for a configuration file that is looked at again and again.
+        config_poll_seconds: Seconds between two such readings; 0 for none.
+        label_rule: Which versions a label may name.
+        tensor_content: Whether replies to Predict hold numbers in `tensor_content`, and not in the field of their type.
+        max_bytes_in_flight: Bytes of requests that are read or answered at the same time.
+        rest: Makes the REST server from (handlers, metrics, budget of bytes); see `rest.RestServer`.
+        grace_seconds: How long requests in flight may go on after a signal to end.
+    """
+
+    models: Sequence[ModelConfig]
+    grpc: GrpcOptions | None = GrpcOptions()
+    batching: BatchingOptions | None = None
+    loading: LoadingOptions = LoadingOptions()
+    threads: Threads | None = None
+    max_in_flight: int = 0
+    warm_up: bool = True
+    prefer_tflite: bool = False
+    read_configs: Callable[[], Sequence[ModelConfig]] | None = None
+    config_poll_seconds: float = 0.0
+    label_rule: LabelRule = LabelRule.AVAILABLE
+    tensor_content: bool = False
+    max_bytes_in_flight: int = (1 << 31) - 1
+    rest: Callable[[Handlers, Metrics, ByteBudget], Any] | None = None
+    grace_seconds: float = 10.0
+
+
+class Server:
+    """One model server in the running event loop.
+
+    Args:
+        options: What it serves, and where.
+    """
+
+    def __init__(self, options: ServerOptions) -> None:
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        self.metrics = Metrics()
+        self.manager = ModelManager(
+            options.models,
+            self._loader(),
+            options=options.loading,
+            label_rule=options.label_rule,
+            warm_up=self._warm_up if options.warm_up else None,
+            on_load=self._loaded,
+        )
+        self.scheduler = Scheduler(
+            options.batching,
+            on_batch=self.metrics.observe_batch,
+            on_run=lambda name, signature, seconds: self.metrics.observe_runtime(name, signature.api, seconds),
+        )
+        self.handlers = Handlers(
+            self.manager, self.scheduler, max_in_flight=options.max_in_flight, tensor_content=options.tensor_content
+        )
+        self.budget = ByteBudget(options.max_bytes_in_flight)
+        self.grpc = GrpcServer(self.handlers, options.grpc, self.metrics, self.budget) if options.grpc else None
+        self.rest = options.rest(self.handlers, self.metrics, self.budget) if options.rest else None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Loads the models, and listens when every one of them has a version that answers.
+
+        Raises:
+            ServerStartError: A port cannot be had, or every version of a model failed to load.
+        """
+        self.manager.start()
+        ready = await self._loop.run_in_executor(None, self.manager.wait_until_ready)
+        if not ready:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.manager.problems().items())
+            raise ServerStartError(f"Some models did not become available: {{{reasons}}}")
+        await self._assign_labels()
+        if self.grpc is not None:
+            await self.grpc.start()
+            await self.grpc.set_serving(True)  # to its end, whatever becomes of a model: the others go on
+        if self.rest is not None:
+            await self.rest.start(self._options.grace_seconds)
+        if self._options.read_configs and self._options.config_poll_seconds > 0:
+            self._tasks.append(self._loop.create_task(self._follow_configs()))
+        self._tasks.append(self._loop.create_task(self._tidy_memory()))
+
+    async def stop(self) -> bool:
+        """Lets requests in flight finish and ends everything.
+
+        Returns:
+            Whether all has ended. `False` where a version still runs a call, or is still being loaded, some seconds
+            after the grace time; the log says which. It goes on then, in threads that nobody waits for.
+        """
+        deadline = self._loop.time() + self._options.grace_seconds + PATIENCE
+        for task in self._tasks:
+            task.cancel()
+        listening = [self.grpc.stop(self._options.grace_seconds)] if self.grpc is not None else []
+        listening += [self.rest.stop()] if self.rest is not None else []
+        await asyncio.gather(*listening)
+        closed = asyncio.Event()
+        threading.Thread(target=self._close, args=(closed,), name="closing", daemon=True).start()
+        try:
+            await asyncio.wait_for(closed.wait(), deadline - self._loop.time())
+        except asyncio.TimeoutError:
+            self.tell_unfinished()
+            return False
+        return True
+
+    def _close(self, closed: asyncio.Event) -> None:
+        try:
+            self.manager.close()
+            self.scheduler.close()
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(closed.set)
+
+    def tell_unfinished(self) -> None:
+        """Says in the log what keeps the server from ending."""
+        what = ", ".join(self.manager.unfinished()) or "a model still runs a call"
+        logger.error("The server ends without waiting any longer: %s", what)
+
+    async def _tidy_memory(self) -> None:
+        """Frees again and again what large requests left behind."""
+        housekeeper = memory.Housekeeper()
+        while True:
+            await asyncio.sleep(memory.LOOK_SECONDS)
+            if housekeeper.is_due(self._loop.time(), self.budget.freed):
+                self.budget.freed = 0
+                housekeeper.collect()
+                await self._loop.run_in_executor(None, housekeeper.trim, self._loop.time())
+
+    async def _assign_labels(self) -> None:
+        if any(config.labels for config in self._options.models):
+            try:
+                await self._loop.run_in_executor(None, self.manager.reload, self._options.models)
+            except ServingError as error:
+                raise ServerStartError(error.message) from error
+
+    async def _follow_configs(self) -> None:
+        """Reads the configuration file again and again, and puts it in force when it says something new."""
+        current, told = list(self._options.models), ""
+        while True:
+            await asyncio.sleep(self._options.config_poll_seconds)
+            try:
+                configs = list(await self._loop.run_in_executor(None, self._options.read_configs))
+                if configs != current:
+                    await self._loop.run_in_executor(None, self.manager.reload, configs)
+                    current = configs  # not before: a label may be for a version that is still to come
+                    logger.info("Put the new model configuration in force")
+                told = ""
+            except (ServerStartError, ServingError, OSError) as error:
+                if isinstance(error, ServingError) and error.code is Code.UNKNOWN:
+                    problem = f"The new model configuration is in force, but not all of it answers: {error}"
+                    if not any(config.labels for config in configs):  # those are assigned when their versions answer
+                        current = configs
+                else:
+                    problem = f"The model configuration was not taken over: {error}"
+                if problem != told:
+                    logger.error("%s", problem)
+                told = problem
+
+    def _loader(self) -> Callable[[Path], Model]:
+        return make_loader(self._options)
+
+    def _warm_up(self, model: Model, path: Path) -> None:
+        from experiments_manager.serving.models.warmup import warm_up
+
+        started = time.perf_counter()
+        warm_up(model, path)
+        self.metrics.observe_warm_up(str(path), time.perf_counter() - started)
+
+    def _loaded(self, path: Path, seconds: float, worked: bool) -> None:
+        self.metrics.observe_load(str(path), "success" if worked else "fail", seconds)
+
+
+def make_loader(options: ServerOptions) -> Callable[[Path], Model]:
+    """Makes the function that loads a version, in a thread at low priority, with the engine that it needs."""
+    state: dict[str, Any] = {"threads": None}
+
+    def load(path: Path) -> Model:
+        lite = path / "model.tflite"
+        if lite.exists() and (options.prefer_tflite or not any((path / name).exists() for name in _SAVED_MODELS)):
+            from experiments_manager.serving.models.lite import LiteModel
+
+            return LiteModel.load(path)
+        from experiments_manager.serving.models.saved_model import LoadedModel
+
+        if state["threads"] is None:  # the first version, which everybody waits for
+            base_paths = [path.parent, *(config.base_path for config in options.models)]  # a reload may bring others
+            state["threads"] = options.threads or Threads.for_models(base_paths)
+        else:
+            lower_priority()
+        return LoadedModel.load(path, threads=state["threads"])
+
+    return load
+
+
+def run_server(
+    options: ServerOptions,
+    *,
+    on_ready: Callable[[Server], None] | None = None,
+    on_waiting: Callable[[dict[str, str]], None] | None = None,
+) -> None:
+    """Runs a server until SIGINT or SIGTERM, then lets requests in flight finish.
+
+    Where a model call goes on after the grace time and some seconds, it ends the process all the same.
+
+    Args:
+        options: What it serves, and where.
+        on_ready: Called when it listens.
+        on_waiting: Called with the reasons, by model, if models are not there after a second.
+
+    Raises:
+        ServerStartError: It cannot be started.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    memory.allow_many_files()
+    returned = threading.Event()
+    try:
+        _run_in_loop(_run(options, on_ready, on_waiting, returned))
+    finally:
+        returned.set()
+
+
+def _run_in_loop(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Runs a coroutine in uvloop's event loop where that is installed: it answers a tenth to a fifth more requests."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(coroutine)
+    else:
+        uvloop.run(coroutine)
+
+
+async def _run(
+    options: ServerOptions,
+    on_ready: Callable[[Server], None] | None,
+    on_waiting: Callable[[dict[str, str]], None] | None,
+    returned: threading.Event,
+) -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    server = Server(options)
+
+    def end() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(ended.set)
+        if not returned.wait(options.grace_seconds + PATIENCE + 1):  # the loop itself may be inside a model call
+            server.tell_unfinished()
+            end_process(0)
+
+    with on_signal(end):
+        await _serve(server, ended, on_ready, on_waiting)
+
+
+async def _serve(
+    server: Server,
+    ended: asyncio.Event,
+    on_ready: Callable[[Server], None] | None,
+    on_waiting: Callable[[dict[str, str]], None] | None,
+) -> None:
+    starting = asyncio.ensure_future(server.start())
+    ending = asyncio.ensure_future(ended.wait())
+    try:
+        done, _ = await asyncio.wait({starting, ending}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+        if not done and on_waiting is not None:
+            on_waiting(server.manager.problems())
+        await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            _settle_interpreter()
+            if on_ready is not None and not ended.is_set():
+                on_ready(server)
+            await ending
+    finally:
+        for task in (starting, ending):
+            task.cancel()
+        if not await server.stop():
+            _end_all_the_same(sys.exc_info()[1])
+
+
+def _end_all_the_same(problem: BaseException | None) -> NoReturn:
+    if problem is not None:  # which nobody will come to tell
+        logger.error("Failed to start server. %s", problem)
+    end_process(0 if problem is None else _BAD_INPUT)
+
+
+def _settle_interpreter() -> None:
+    """Keeps halts of the interpreter short, which requests would feel."""
+    # The many objects of TensorFlow's modules live for ever: no need to look at them at each collection.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    # A thread that loads a version gives way to the event loop after this time; 5 ms is the default.
+    sys.setswitchinterval(0.0005)

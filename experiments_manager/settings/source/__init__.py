@@ -1,0 +1,1 @@
+"""The user's file: read, checked and executed."""

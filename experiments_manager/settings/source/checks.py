@@ -1,0 +1,167 @@
+"""What is wrong with a settings module as far as its source shows, before anything is executed."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterator
+
+from experiments_manager.common.suggestions import nearest_name, probable_typo
+from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS, HOOKS_BY_ANY_NAME, HookEntry
+from experiments_manager.settings.legacy.removed_symbols import removed_names
+from experiments_manager.settings.problems import Problem
+from experiments_manager.settings.schema import BY_ANY_NAME, EARLIER_SETTINGS
+from experiments_manager.settings.source.module_source import Source
+from experiments_manager.settings.source.signatures import bind, is_keras_function, parameters_from_source
+
+
+def uses_earlier_hooks(source: Source) -> bool:
+    """Whether the file was written for the framework before this one."""
+    return any(name in source.names or name in source.readable.lost_names for name in EARLIER_HOOKS)
+
+
+def names_in_question(source: Source, overridden: Collection[str] = ()) -> frozenset[str]:
+    """Names that are not what they should be for a reason that the source shows: missing, misspelt, or unreadable.
+
+    An error that comes of such a name is not worth a message of its own.
+    """
+    missing = [problem.name for problem in _missing_names(source, overridden)]
+    return source.readable.lost_words.union(missing, meant_names(source, overridden).values())
+
+
+def meant_names(source: Source, overridden: Collection[str] = ()) -> dict[str, str]:
+    """Misspelt names, and the setting or hook that each is probably meant for."""
+    missing = [problem.name for problem in _missing_names(source, overridden)]
+    near = [(_near(source, name), name) for name in missing if name != "model"]
+    return dict(_typos(source, overridden)) | {given: name for given, name in near if given}
+
+
+def check_settings_source(source: Source, overridden: Collection[str] = ()) -> list[Problem]:
+    """Checks the settings module alone.
+
+    Args:
+        source: The parsed file.
+        overridden: Names (today's) that an override gives, so that the file need not.
+    """
+    return [
+        *source.syntax_problems,
+        *_missing_names(source, overridden),
+        *_misspelt_names(source, overridden),
+        *_names_given_twice(source),
+        *_hook_parameters(source, uses_earlier_hooks(source)),
+        *removed_names(source, uses_earlier_hooks(source)),
+    ]
+
+
+def check_model_source(source: Source, is_earlier: bool) -> list[Problem]:
+    """Checks a model file alone."""
+    problems = [*source.syntax_problems, *removed_names(source, is_earlier)]
+    binding = source.last("model")
+    if binding is None:
+        return problems if source.may_bind("model") else [model_missing(source), *problems]
+    return [*_parameters_of_hook(source, HOOKS["model"], "model", by_position=is_earlier), *problems]
+
+
+def model_missing(source: Source) -> Problem:
+    """Says that a model file does not define its function."""
+    near = nearest_name("model", [name for name in source.names if not source.names[name][-1].imported])
+    hint = f"Did you mean `{near}` for it (line {source.line(near)})?" if near else "Define it."
+    text = f"the model file does not define it. Expected a function that returns a Keras model. {hint}"
+    return source.problem(1, "model", text)
+
+
+def given_hook(source: Source, hook: HookEntry) -> str | None:
+    """The name under which a file gives a hook: the earlier one where both are there."""
+    return next((name for name in (hook.earlier, hook.name) if name in source.names), None)
+
+
+def _missing_names(source: Source, overridden: Collection[str]) -> Iterator[Problem]:
+    for hook in HOOKS.values():
+        given = hook.name in overridden or given_hook(source, hook) or source.may_bind(hook.name, hook.earlier)
+        if hook.required and not given:
+            yield source.problem(1, hook.name, f"it is missing. Expected {hook.expected}. {_hint(source, hook.name)}")
+    in_file, in_module = "model_file" in source.names or "model_file" in overridden, "model" in source.names
+    if not in_file and not in_module and not source.may_bind("model", "model_file"):
+        text = (
+            "it is missing. Expected a function `model` here, or `model_file` naming a file that defines it. "
+            f"{_hint(source, 'model', 'model_file')}"
+        )
+        yield source.problem(1, "model", text)
+    if "model_file" in source.names and in_module and not uses_earlier_hooks(source):
+        text = f"there is a `model` here (line {source.line('model')}), too. Expected one of the two. Remove the other."
+        yield source.problem(source.line("model_file"), "model_file", text)
+
+
+def _hint(source: Source, *names: str) -> str:
+    for name in names:
+        near = _near(source, name)
+        if near:
+            return f"Did you mean `{name}` by `{near}` (line {source.line(near)})?"
+    return "Add it."
+
+
+def _near(source: Source, name: str) -> str | None:
+    """The name in a file that is probably meant for that of a setting or hook which is missing."""
+    given = [word for word in source.names if word not in BY_ANY_NAME and word not in HOOKS_BY_ANY_NAME]
+    earlier = HOOKS[name].earlier if name in HOOKS else None
+    return nearest_name(name, given) or (nearest_name(earlier, given) if earlier else None)
+
+
+def _misspelt_names(source: Source, overridden: Collection[str]) -> Iterator[Problem]:
+    for name, meant in _typos(source, overridden):
+        text = f"there is no setting or hook of this name, and nothing here uses it. Did you mean `{meant}`?"
+        yield source.problem(source.line(name), name, text)
+
+
+def _typos(source: Source, overridden: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Names that nothing uses and that are almost those of settings or hooks which are not given, with these."""
+    given = {*overridden, *_todays_names(source)}
+    if not source.has_star_import:
+        given |= {hook.name for hook in HOOKS.values() if hook.required}  # what is missing is reported as that
+        given |= set() if "model" in given else {"model", "model_file"}
+    for name, bindings in source.names.items():
+        if name in BY_ANY_NAME or name in HOOKS_BY_ANY_NAME or name in source.used or bindings[-1].imported:
+            continue
+        meant = probable_typo(name, [*BY_ANY_NAME, *HOOKS_BY_ANY_NAME])
+        if meant and _today(meant) not in given and not name.startswith("_"):
+            yield name, meant
+
+
+def _todays_names(source: Source) -> set[str]:
+    given = {_today(name) for name in source.names}
+    return given | ({"model"} if "model_file" in given else set())
+
+
+def _today(name: str) -> str:
+    entry = BY_ANY_NAME.get(name) or HOOKS_BY_ANY_NAME.get(name)
+    return entry.name if entry else name
+
+
+def _names_given_twice(source: Source) -> Iterator[Problem]:
+    if uses_earlier_hooks(source):
+        return  # in such a file a name of today's may be one of its own, so the earlier one counts
+    for earlier, entry in EARLIER_SETTINGS.items():
+        if earlier in source.names and entry.name in source.names:
+            line = source.line(entry.name)
+            text = f"this is the earlier name of `{entry.name}`, given in line {line}. Expected one. Remove the other."
+            yield source.problem(source.line(earlier), earlier, text)
+
+
+def _hook_parameters(source: Source, is_earlier: bool) -> Iterator[Problem]:
+    for hook in HOOKS.values():
+        name = given_hook(source, hook)
+        if name is not None:
+            by_position = name in EARLIER_HOOKS or (is_earlier and hook.name == "model")
+            yield from _parameters_of_hook(source, hook, name, by_position)
+
+
+def _parameters_of_hook(source: Source, hook: HookEntry, name: str, by_position: bool) -> Iterator[Problem]:
+    node = source.names[name][-1].node
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
+        return
+    if getattr(node, "decorator_list", []) or (isinstance(node, ast.ClassDef) and (hook.value or node.bases)):
+        return  # only the finished object tells what it takes
+    asked = parameters_from_source(node)
+    if not by_position and is_keras_function(hook, asked):
+        return
+    _, complaints = bind(hook, asked, by_position)
+    yield from (source.problem(node.lineno, name, complaint) for complaint in complaints)

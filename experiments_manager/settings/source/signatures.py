@@ -1,0 +1,133 @@
+"""What a hook asks for, read from its source or from the function itself, and how each parameter is understood."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from experiments_manager.common.suggestions import nearest_name
+from experiments_manager.settings.hooks import HookEntry, parameter_names
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """One parameter that a hook's author wrote.
+
+    Attributes:
+        name: Its name.
+        optional: Whether it has a default.
+        positional_only: Whether it can only be given by position.
+    """
+
+    name: str
+    optional: bool = False
+    positional_only: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Binding:
+    """A hook's parameter together with what it means.
+
+    Attributes:
+        asked: The parameter as it was written.
+        meaning: Today's name of what it asks for, or `None` where nothing bears its name and its default is used.
+    """
+
+    asked: Asked
+    meaning: str | None
+
+
+def parameters_from_source(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda) -> list[Asked]:
+    """Reads the parameters of a function, or of a class's `__init__`, from the syntax tree."""
+    if isinstance(node, ast.ClassDef):
+        constructors = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
+        return parameters_from_source(constructors[-1])[1:] if constructors else []
+    arguments = node.args
+    by_position = [*arguments.posonlyargs, *arguments.args]
+    first_optional = len(by_position) - len(arguments.defaults)
+    asked = [
+        Asked(argument.arg, index >= first_optional, index < len(arguments.posonlyargs))
+        for index, argument in enumerate(by_position)
+    ]
+    keyword_only = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    return asked + [Asked(argument.arg, default is not None) for argument, default in keyword_only]
+
+
+def parameters_of(function: Callable[..., Any]) -> list[Asked]:
+    """Reads the parameters of a callable; of a class those of its constructor.
+
+    Returns:
+        An empty list for callables of which Python cannot tell them.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return []
+    kinds = inspect.Parameter
+    return [
+        Asked(parameter.name, parameter.default is not kinds.empty, parameter.kind is kinds.POSITIONAL_ONLY)
+        for parameter in signature.parameters.values()
+        if parameter.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)
+    ]
+
+
+def bind(hook: HookEntry, asked: Sequence[Asked], by_position: bool) -> tuple[list[Binding], list[str]]:
+    """Finds out what each parameter of a hook means.
+
+    Args:
+        hook: The row of the hook table.
+        asked: The parameters as they were written.
+        by_position: Whether parameters of unknown names are understood by the order that the earlier framework passed
+            them in.
+
+    Returns:
+        The bindings, and one sentence for each parameter that cannot be given.
+    """
+    known = parameter_names(hook)
+    named = {known.get(parameter.name) for parameter in asked}
+    bindings, complaints = [], []
+    for index, parameter in enumerate(asked):
+        meaning = known.get(parameter.name)
+        if meaning is None and by_position and index < len(hook.positions) and hook.positions[index] not in named:
+            meaning = hook.positions[index]
+        if meaning is None and not parameter.optional:
+            complaints.append(_unknown_parameter(hook, parameter, known))
+        bindings.append(Binding(parameter, meaning))
+    return bindings, complaints
+
+
+def _unknown_parameter(hook: HookEntry, parameter: Asked, known: dict[str, str]) -> str:
+    near = nearest_name(parameter.name, known)
+    offered = ", ".join(sorted(set(known.values())))
+    hint = f"Did you mean `{near}`?" if near else "Rename it, or give it a default."
+    return f"no parameter `{parameter.name}` is offered to this hook. Expected some of {offered}. {hint}"
+
+
+def is_keras_function(hook: HookEntry, asked: Sequence[Asked]) -> bool:
+    """Whether a function is itself the value, such as a loss `(y_true, y_pred)`, and not a hook to call."""
+    required = [parameter for parameter in asked if not parameter.optional]
+    known = parameter_names(hook)
+    return hook.keras_function and len(required) == 2 and not any(parameter.name in known for parameter in required)
+
+
+def is_hook_function(hook: HookEntry, value: Any, by_position: bool) -> bool:
+    """Whether what stands under a hook's name is to be called.
+
+    Functions are called: also methods, lambdas, `functools.partial` and what a decorator made of a function. A Keras
+    loss, a schedule, an optimizer and a layer are callable, too, but are values. Classes are called where no value may
+    stand.
+
+    Args:
+        hook: The row of the hook table.
+        value: What stands there.
+        by_position: Whether it stands there by the hook's earlier name, where a function never was a value.
+    """
+    if isinstance(value, type):
+        return not hook.value
+    if not (inspect.isroutine(value) or isinstance(value, functools.partial) or hasattr(value, "__wrapped__")):
+        return False
+    return by_position or not is_keras_function(hook, parameters_of(value))

@@ -1,0 +1,1 @@
+"""The loop and its steps: one run from start to end."""

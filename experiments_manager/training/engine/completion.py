@@ -1,0 +1,77 @@
+"""Whether a finished run has anything left to do, told from its folder before anything is built or written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from experiments_manager.common.checksums import verify_checksums
+from experiments_manager.common.jsonable import to_jsonable
+from experiments_manager.export.versions import versions
+from experiments_manager.runs import Run, RunError
+from experiments_manager.settings import Settings
+from experiments_manager.training.state.checkpoints import checkpoints
+from experiments_manager.training.state.progress import TrainingProgress
+
+STOPPED_BY_CALLBACK = "a callback stopped training"
+HOW_LONG = ("epochs", "early_stopping_patience")
+"""Settings that move the end of training."""
+
+
+def is_over(progress: TrainingProgress, epochs: int, patience: int | None) -> bool:
+    """Whether training has reached its end under these settings; more epochs or patience move the end."""
+    return progress.epoch >= epochs or (progress.stop_reason is not None and not is_reconsidered(progress, patience))
+
+
+def is_reconsidered(progress: TrainingProgress, patience: int | None) -> bool:
+    """Whether early stopping ended training, and would not with this patience."""
+    by_patience = progress.stop_reason not in (None, STOPPED_BY_CALLBACK)
+    return by_patience and (patience is None or progress.epochs_without_improvement < patience)
+
+
+def is_done(run: Run, settings: Settings) -> bool:
+    """Whether a resume of a finished run with these settings would do nothing.
+
+    A run whose best weights still have to be exported, for instance because the disk was full, is not done; nor is one
+    whose newest checkpoint is damaged. Other settings than those that say how long to train may not suit the run, which
+    is found out by building it.
+
+    Raises:
+        RunError: There is more to train, but no checkpoint to go on from.
+    """
+    manifest = run.manifest
+    if manifest.get("state") != "finished" or _further_changes(manifest, settings):
+        return False
+    found = checkpoints(run.checkpoints_dir)
+    if not found:
+        if (manifest.get("epochs") or 0) >= settings.epochs or manifest.get("stop_reason"):
+            return True
+        raise RunError(
+            f"{run.path} is finished and has no checkpoint to go on from. Restore {run.checkpoints_dir} from a backup, "
+            "or train anew."
+        )
+    try:
+        verify_checksums(found[0])
+        state = json.loads((found[0] / "state.json").read_text(encoding="utf-8"))
+        progress = TrainingProgress.from_json(state["progress"])
+    except (RunError, OSError, ValueError, LookupError, TypeError):
+        return False  # the resume finds the newest that is whole, and names those that are not
+    if not is_over(progress, settings.epochs, settings.early_stopping_patience):
+        return False
+    wanted = progress.best.step if progress.best else progress.last_version
+    return not settings.export or wanted is None or wanted in versions(run.exports_dir)
+
+
+def _further_changes(manifest: Mapping[str, Any], settings: Settings) -> bool:
+    kept, wanted = manifest.get("overrides") or {}, to_jsonable(settings.overrides)
+    return any(kept.get(name) != value for name, value in wanted.items() if name not in HOW_LONG)
+
+
+def how_to_train_on(epochs: int, stop_reason: str | None) -> str:
+    """The sentences for a run that has nothing left to do."""
+    reason = f": {stop_reason}" if stop_reason else ""
+    return (
+        f"All is done already, in {epochs} epochs{reason}. To train on, resume with more epochs or patience, "
+        f"e.g. `--set epochs={2 * max(epochs, 1)}`."
+    )

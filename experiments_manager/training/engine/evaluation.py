@@ -1,0 +1,119 @@
+"""Evaluating a finished run on any split, with the best weights that it kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from experiments_manager.runs import Run
+from experiments_manager.runs.run_settings import load_run_settings
+from experiments_manager.settings import Settings
+from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
+from experiments_manager.training.engine.chunk_size import Pace
+from experiments_manager.training.engine.steps import CompiledLoop, test_one
+from experiments_manager.training.engine.validation import run_test_steps
+from experiments_manager.training.errors import TrainingError
+from experiments_manager.training.feeds.feed import Feed
+from experiments_manager.training.setup.devices import prepared_devices
+from experiments_manager.training.setup.experiment import Experiment, build_experiment, feed_for
+from experiments_manager.training.state.checkpoints import read_latest
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """How good a run's best weights are on a split."""
+
+    metrics: dict[str, float]
+    """Loss and metrics."""
+    samples: int
+    epoch: int
+    """The epoch whose weights these are, counted from 1."""
+    truth: np.ndarray | None = None
+    """True classes, int `[samples]`, where the model tells one class a sample."""
+    predicted: np.ndarray | None = None
+    """Predicted classes, int `[samples]`."""
+    class_names: list[str] | None = None
+
+
+def evaluate_run(run: Run, split: str = "test") -> Evaluation:
+    """Evaluates the best weights of a run.
+
+    Args:
+        run: A run with at least one checkpoint.
+        split: `train`, `validation` or `test`.
+
+    Returns:
+        Metrics and, for a classification, true and predicted classes.
+
+    Raises:
+        TrainingError: If the run has no checkpoint, or the `dataset` hook gives nothing for the split.
+        UserCodeError: If a hook raises.
+    """
+    settings = load_run_settings(run)
+    with prepared_devices(settings) as devices, working_directory(settings, session_folder(settings, run.path)):
+        experiment = build_experiment(settings, devices, run, with_export=False)
+        epoch = _use_best_weights(experiment, run)
+        feed = feed_for(settings, split)
+        if feed is None:
+            raise TrainingError(
+                f"{settings.location('dataset')}: dataset: there is no {split} split. "
+                f'Expected data for `dataset("{split}")`, got None. Return the data, or name another split.'
+            )
+        model = experiment.model
+        model.reset_metrics()
+        metrics = run_test_steps(CompiledLoop(model, test_one(model), feed), feed, 0, Pace())
+        truth, predicted, samples = _classes(model, feed)
+    return Evaluation(metrics, samples, epoch, truth, predicted, _names(settings, predicted))
+
+
+def _use_best_weights(experiment: Experiment, run: Run) -> int:
+    found = read_latest(run.checkpoints_dir)
+    if found is None:
+        raise TrainingError(
+            f"{run.path} holds no checkpoint. Expected a run that was trained for a while. Resume it, or train anew."
+        )
+    state = experiment.state
+    state.restore(found[1])
+    if state.best_weights is not None:
+        state.assign_weights(state.best_weights)
+        return state.progress.best.epoch
+    if state.averages is not None:  # no epoch ended yet
+        for weight, average in zip(state.averages.weights, state.averages.averages, strict=True):
+            weight.assign(average)
+    return state.progress.epoch
+
+
+def _classes(model: keras.Model, feed: Feed) -> tuple[np.ndarray | None, np.ndarray | None, int]:
+    """True and predicted classes over the split, where x goes to one row of class scores and y is one class."""
+    predict = tf.function(lambda x: model(x, training=False), autograph=False, reduce_retracing=True)
+    truths, predictions, samples, told = [], [], 0, isinstance(feed.spec, tuple) and len(feed.spec) > 1
+    dataset = feed.as_dataset()
+    for batch in dataset if feed.steps is None else dataset.take(feed.steps):
+        x, y = (batch[0], batch[1]) if told else (batch, None)
+        samples += int(tf.shape(tf.nest.flatten(x)[0])[0])
+        if not told:
+            continue
+        scores = predict(x)
+        told = _is_class(y, scores)
+        if told:
+            truths.append(np.argmax(y, -1) if y.shape.rank == 2 and y.shape[-1] > 1 else np.reshape(y, [-1]))
+            predictions.append(np.argmax(scores, -1))
+    if not told or not truths:
+        return None, None, samples
+    return np.concatenate(truths).astype(np.int64), np.concatenate(predictions).astype(np.int64), samples
+
+
+def _is_class(y: Any, scores: Any) -> bool:
+    if tf.nest.is_nested(scores) or tf.nest.is_nested(y) or y is None or scores.shape.rank != 2 or scores.shape[-1] < 2:
+        return False
+    if y.shape.rank == 2 and y.shape[-1] == scores.shape[-1]:
+        return bool(tf.reduce_all(tf.reduce_sum(tf.cast(y, tf.float32), -1) == 1.0))
+    return y.dtype.is_integer and (y.shape.rank == 1 or y.shape[-1] == 1)
+
+
+def _names(settings: Settings, predicted: np.ndarray | None) -> list[str] | None:
+    return list(settings.class_names) if predicted is not None and settings.class_names else None

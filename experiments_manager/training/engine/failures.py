@@ -1,0 +1,75 @@
+"""What TensorFlow's errors in the midst of training mean to the user."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from experiments_manager.training.errors import DataError, TrainingError
+from experiments_manager.training.feeds.feed import Shape
+from experiments_manager.training.setup.experiment import Experiment
+
+_FROM_PYTHON = ("PyFunc", "generator", "numpy_function", "py_function", "Traceback (most recent call last)")
+
+
+@contextlib.contextmanager
+def explained(experiment: Experiment) -> Iterator[None]:
+    """Inside, an error of TensorFlow's becomes one that says where training stood and what helps.
+
+    Raises:
+        DataError: If the user's pipeline failed.
+        TrainingError: If memory ran out, or an operation failed.
+    """
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise TrainingError(_out_of_memory(experiment)) from error
+    except tf.errors.OutOfRangeError as error:
+        raise DataError(
+            "dataset: the pipeline ended before the number of batches that it announces "
+            f"({experiment.train.steps}). Correct its `assert_cardinality`, or set `steps_per_epoch`.",
+            place=experiment.settings.location("dataset"),
+        ) from error
+    except tf.errors.OpError as error:
+        text = str(error.message)
+        where = f"{_place(experiment)} (batch: {Shape.of(experiment.train.spec).text})"
+        if any(word in text for word in _FROM_PYTHON):
+            reason = _last_python_error(text)
+            raise DataError(
+                f"dataset: the pipeline failed {where}: {reason}. Mend the function or generator that raises it.",
+                experiment.settings.location("dataset"),
+            ) from error
+        raise TrainingError(
+            f"An operation failed {where}: {_reason(text)}. "
+            "Look whether the shapes and labels of the data suit the model and the loss."
+        ) from error
+
+
+def _place(experiment: Experiment) -> str:
+    progress = experiment.state.progress
+    return f"in epoch {progress.epoch + 1} after step {progress.global_step}"
+
+
+def _out_of_memory(experiment: Experiment) -> str:
+    size, parts = experiment.settings.batch_size, 2
+    return (
+        f"Memory ran out {_place(experiment)} with batch_size = {size} "
+        f"(batch: {Shape.of(experiment.train.spec).text}). "
+        f"Set `batch_size = {max(1, size // parts)}` and `gradient_accumulation_steps = {parts}`, which trains alike "
+        "with half the memory, or use `mixed_precision`."
+    )
+
+
+def _reason(text: str) -> str:
+    """The line that matters among the hundred that TensorFlow gives."""
+    chaff = ("Graph execution error", "Detected at node", "File ", "<stack traces", "[[{{node")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next((line for line in lines if not line.startswith(chaff)), lines[0]).rstrip(".")
+
+
+def _last_python_error(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if line.split(":")[0].endswith(("Error", "Exception", "Warning", "Interrupt"))]
+    return (errors or lines)[0].rstrip(".")

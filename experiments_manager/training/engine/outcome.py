@@ -1,0 +1,210 @@
+"""How a run ended, told to its manifest, to its watchers and to the caller, whatever happened."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments_manager.events import RunEnd, Watcher
+from experiments_manager.export.versions import versions
+from experiments_manager.runs import Run, RunError
+from experiments_manager.runs.run import RESUMED_FIELDS
+from experiments_manager.settings import Settings, SettingsError, UserCodeError
+from experiments_manager.training.engine.context import Interrupted, Job
+from experiments_manager.training.errors import TrainingError
+from experiments_manager.training.observe.manifest import ManifestUpdates
+from experiments_manager.training.state.checkpoints import checkpoints
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """What a run came to."""
+
+    run_dir: Path
+    state: str
+    """`finished` or `interrupted`."""
+    epochs: int
+    best: dict[str, Any] | None
+    """`{"epoch": …, "step": …, "value": …, "name": …}`."""
+    metrics: dict[str, float]
+    """Values of the last epoch."""
+    exported_model: Path | None
+    """Newest published version."""
+    stop_reason: str | None = None
+
+
+def finish(job: Job, state: str, seconds: float) -> RunResult:
+    """Writes into the manifest how the run ended, and sums it up.
+
+    Raises:
+        RunError: The run came to its end, but what it trained could not be saved; or its folder is gone.
+    """
+    if not job.run.manifest_file.exists():
+        raise RunError(f"{job.run.path} is gone, and with it what was trained. Train anew where the folder stays.")
+    progress = job.experiment.state.progress
+    published = versions(job.run.exports_dir)
+    best = progress.best
+    fields = {
+        "epochs": progress.epoch,
+        "best": best and dataclasses.asdict(best) | {"name": job.experiment.judge.monitor},
+        "metrics": progress.last_logs,
+    }
+    exported = job.run.exports_dir / str(published[-1]) if published else None
+    newest = next(iter(checkpoints(job.run.checkpoints_dir)), None)
+    if state == "finished" and job.checkpoints.problem is not None:
+        with contextlib.suppress(RunError):
+            job.run.update(checkpoint=newest and newest.name, checkpoint_problem=job.checkpoints.problem)
+        raise RunError(_unsaved(job, newest))
+    lost = _lost_steps(newest, progress.global_step, state, job.checkpoints.problem)
+    if lost is not None:
+        job.tell("on_message", lost)
+    try:
+        job.run.finish(
+            state,
+            seconds=seconds,
+            global_step=progress.global_step,
+            stop_reason=progress.stop_reason,
+            exported_model=exported and exported.relative_to(job.run.path).as_posix(),
+            last_version=published[-1] if published else None,
+            checkpoint=newest and newest.name,
+            checkpoint_problem=job.checkpoints.problem,
+            **fields,
+        )
+    except RunError as error:
+        if state == "finished":
+            raise
+        job.tell("on_message", f"The run is {state}, but its run.json could not say so: {error}")
+    return RunResult(job.run.path, state, exported_model=exported, stop_reason=progress.stop_reason, **fields)
+
+
+def _unsaved(job: Job, newest: Path | None) -> str:
+    place = f"from its checkpoint {newest.name}" if newest else "from its beginning, for NO CHECKPOINT COULD BE KEPT"
+    return (
+        f"The last state of the run could not be saved: {job.checkpoints.problem}. It trained "
+        f"{job.experiment.state.progress.epoch} epochs, and what came after its last checkpoint is lost. Mend that (if "
+        f"the disk that holds {job.run.path} is full, free some space), then go on {place}: "
+        f"experiments_manager resume {shlex.quote(str(job.run.path))}"
+    )
+
+
+def _lost_steps(newest: Path | None, step: int, state: str, problem: str | None) -> str | None:
+    """What there is to say at the end where the newest checkpoint is not of the last step."""
+    reached = int(newest.name.rpartition("-")[2]) if newest else 0
+    if newest is not None and reached >= step:
+        return None
+    kept = f"the newest checkpoint is of step {reached}" if newest else "NO CHECKPOINT COULD BE KEPT"
+    why = f" ({problem})" if problem else ""
+    after = f"a resume goes on from step {reached}" if newest else "a resume begins anew"
+    return f"The run is {state} at step {step}, but {kept}{why}: {after}."
+
+
+def result_of(run: Run, state: str) -> RunResult:
+    """Sums a run up that was not trained (on) in this process, from its manifest.
+
+    Raises:
+        RunError: The manifest cannot be read.
+    """
+    manifest = run.manifest
+    exported = manifest.get("exported_model")
+    return RunResult(
+        run.path,
+        state,
+        epochs=manifest.get("epochs") or 0,
+        best=manifest.get("best"),
+        metrics=manifest.get("metrics") or {},
+        exported_model=run.path / exported if exported else None,
+        stop_reason=manifest.get("stop_reason"),
+    )
+
+
+def say_goodbye(
+    run: Run, watchers: Sequence[Watcher], state: str, seconds: float, reached: Mapping[str, Any] | None = None
+) -> None:
+    """Tells every watcher that the run is over.
+
+    Args:
+        run: The run.
+        watchers: Who is told.
+        state: How it ended.
+        seconds: How long it took.
+        reached: Epochs, best and metrics where the manifest may not have them.
+    """
+    manifest: dict[str, Any] = {}
+    with contextlib.suppress(RunError):  # the folder is gone, which must not hide why the run ended
+        manifest = run.manifest
+    manifest |= reached or {}
+    exported = manifest.get("exported_model")
+    end = RunEnd(
+        state=state,
+        epochs=manifest.get("epochs") or 0,
+        seconds=seconds,
+        best=manifest.get("best"),
+        metrics=manifest.get("metrics") or {},
+        exported_model=run.path / exported if exported else None,
+    )
+    for watcher in watchers:
+        try:
+            watcher.on_end(end)
+        except Exception as error:
+            logger.warning("%s failed at the end of the run: %s", type(watcher).__name__, error)
+
+
+@contextlib.contextmanager
+def recorded_end(run: Run, updates: ManifestUpdates, former: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Writes into the manifest what made the run fail, and where, or that it was interrupted.
+
+    Args:
+        run: The run.
+        updates: Knows how far training came.
+        former: The manifest before the run was resumed. One that was finished is that again, unless steps were trained:
+            it has lost nothing.
+    """
+    started = time.monotonic()
+
+    def record(state: str, **fields: Any) -> None:
+        with contextlib.suppress(RunError):
+            if former and former.get("state") == "finished" and not updates.has_begun:
+                run.update(**{name: former.get(name) for name in RESUMED_FIELDS})
+            else:
+                run.finish(state, seconds=time.monotonic() - started, **updates.reached, **fields)
+
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        record("interrupted")
+        raise
+    except BaseException as error:
+        cause = error.cause if isinstance(error, UserCodeError) else error
+        record("failed", error={"type": type(cause).__name__, "text": str(error), "place": _place(error)})
+        raise
+
+
+@contextlib.contextmanager
+def attributed(settings: Settings) -> Iterator[None]:
+    """Says of an error in the user's layers, losses, metrics or callbacks that it is theirs, and where."""
+    try:
+        yield
+    except (SettingsError, UserCodeError, TrainingError, RunError, Interrupted):
+        raise
+    except Exception as error:
+        place = settings.place_of(error)
+        if place is None:
+            raise
+        raise UserCodeError("training", place, error) from error
+
+
+def _place(error: BaseException) -> str | None:
+    """`file:line` in the user's files, where the error knows it."""
+    if isinstance(error, UserCodeError):
+        return error.location
+    if isinstance(error, SettingsError):
+        return error.problems[0].place
+    return getattr(error, "place", None)

@@ -1,0 +1,343 @@
+"""A run from start to end: its folder, its state, the loop, and how it ended, in `run.json` whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from experiments_manager.common.atomic import remove_leftovers, sync_files
+from experiments_manager.common.disk_reserve import reserved_space
+from experiments_manager.events import RunStart, Watcher
+from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERANCE, Publisher
+from experiments_manager.export.warmup import warmup_requests
+from experiments_manager.runs import Run, create_run, find_run, lock
+from experiments_manager.runs.interruption import interruption_noted
+from experiments_manager.runs.run_settings import load_run_settings, tell_changed_files
+from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
+from experiments_manager.settings import Settings
+from experiments_manager.settings.legacy.attributes import Session
+from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
+from experiments_manager.training.engine.callbacks import UserCallbacks
+from experiments_manager.training.engine.completion import how_to_train_on, is_done, is_reconsidered
+from experiments_manager.training.engine.context import Interrupted, Job
+from experiments_manager.training.engine.exactness import exactness, inexact_because
+from experiments_manager.training.engine.loop import train_epochs
+from experiments_manager.training.engine.outcome import (
+    RunResult,
+    attributed,
+    finish,
+    recorded_end,
+    result_of,
+    say_goodbye,
+)
+from experiments_manager.training.engine.recovery import restore_latest
+from experiments_manager.training.engine.step_hooks import checkpoint, publish_at_the_end, show_best, tell_news
+from experiments_manager.training.feeds.feed import POSITIONS
+from experiments_manager.training.feeds.selection import peek
+from experiments_manager.training.observe.manifest import ManifestUpdates
+from experiments_manager.training.setup.devices import Devices, prepared_devices
+from experiments_manager.training.setup.experiment import Experiment, build_experiment
+from experiments_manager.training.setup.model_summary import describe_model
+from experiments_manager.training.state.checkpoints import CheckpointWriter
+
+logger = logging.getLogger(__name__)
+
+DATA_DIRS = ("train_data_dir", "validation_data_dir", "test_data_dir")
+PROBE_SAMPLES = 1
+"""Samples on which each exported version is compared with the live model; training waits for their way through it."""
+
+
+MakeWatchers = Callable[[Run, Settings], Sequence[Watcher]]
+Interruptible = Callable[[], contextlib.AbstractContextManager[None]]
+
+
+def start_run(
+    settings: Settings,
+    *,
+    working_dir: Path | str | None = None,
+    run_name: str | None = None,
+    command: Sequence[str] = (),
+    make_watchers: MakeWatchers = lambda run, settings: (),
+    should_stop: Callable[[], bool] = lambda: False,
+    interruptible: Interruptible = contextlib.nullcontext,
+) -> RunResult:
+    """Makes a run folder and trains in it.
+
+    Args:
+        settings: The experiment.
+        working_dir: Parent of the run folder; `settings.working_dir` by default.
+        run_name: Exact name of the folder, instead of one made from session name, hparams and time.
+        command: The command line, for the manifest.
+        make_watchers: Gives those who are told of the run, once it has its folder.
+        should_stop: Asked at step boundaries; a true answer ends the run as `interrupted`.
+        interruptible: Gives a context for what comes before the first step, in which a request to stop raises
+            `KeyboardInterrupt`; the run ends as `interrupted` then. By default nothing interrupts it.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        RunError: If the folder cannot be made or written.
+        UserCodeError: If a hook raises; `run.json` says `failed` then, and where.
+        TrainingError: If the data, the devices or the numbers do not allow to train; `run.json` says `failed`.
+    """
+    run = create_run(working_dir or settings.working_dir, settings.session_name, settings.hparams, run_name=run_name)
+    with lock(run):
+        _start(run, settings, command)
+        return _execute(run, settings, make_watchers, should_stop, interruptible)
+
+
+def _start(run: Run, settings: Settings, command: Sequence[str]) -> None:
+    run.start(
+        settings_file=settings.file,
+        model_file=settings.model_file,
+        command=command,
+        overrides=settings.overrides,
+        hparams=settings.hparams,
+        settings=settings.values(),
+        seed=settings.random_seed,
+    )
+
+
+def start_or_resume(
+    settings: Settings, run_name: str, working_dir: Path | str | None = None, **options: Any
+) -> RunResult:
+    """Continues the run of this name where there is one, and starts it where there is none.
+
+    So a job that a cluster kills and queues again has one command line. See `start_run` for the options.
+    """
+    run = find_run(working_dir or settings.working_dir, run_name)
+    if run is None:
+        return start_run(settings, working_dir=working_dir, run_name=run_name, **options)
+    if not run.is_started:  # killed between the making of the folder and the first word in it
+        command = options.pop("command", ())
+        with lock(run):
+            _start(run, settings, command)
+            return _execute(run, settings, **options)
+    options.pop("command", None)
+    origin = {"settings_file": settings.file, "model_file": settings.model_file}
+    return resume_run(run, settings.overrides, origin=origin, **options)
+
+
+def resume_run(
+    run: Run,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    *,
+    make_watchers: MakeWatchers = lambda run, settings: (),
+    should_stop: Callable[[], bool] = lambda: False,
+    interruptible: Interruptible = contextlib.nullcontext,
+    origin: Mapping[str, Path | str | None] | None = None,
+) -> RunResult:
+    """Goes on with a run from its newest whole checkpoint, with the code that it was started with.
+
+    Args:
+        run: The run.
+        overrides: Settings to change from here on, e.g. more `epochs`. They are kept for later resumes once steps were
+            trained with them.
+        make_watchers: As for `start_run`.
+        should_stop: As for `start_run`.
+        interruptible: As for `start_run`.
+        origin: The user's own `settings_file` and `model_file`, by default those that the run was started from. Where
+            they were changed since then, that is told.
+
+    Returns:
+        How it ended. A run that is finished already is not trained further, and its folder stays as it is.
+
+    Raises:
+        KeyboardInterrupt: It was asked to stop while the settings were loaded.
+    """
+    with interruption_noted(run), interruptible():
+        settings = load_run_settings(run, overrides)
+        tell_changed_files(run, origin)
+    if is_done(run, settings):
+        result = result_of(run, "finished")
+        logger.warning("%s", how_to_train_on(result.epochs, result.stop_reason))
+        return result
+    with lock(run):
+        former = run.manifest
+        run.mark_resumed()
+        return _execute(run, settings, make_watchers, should_stop, interruptible, former=former)
+
+
+def _execute(
+    run: Run,
+    settings: Settings,
+    make_watchers: MakeWatchers = lambda run, settings: (),
+    should_stop: Callable[[], bool] = lambda: False,
+    interruptible: Interruptible = contextlib.nullcontext,
+    *,
+    former: Mapping[str, Any] | None = None,
+) -> RunResult:
+    """Builds, trains and finishes; whatever happens, the manifest says so. `former` is that of a run to go on with."""
+    started = time.monotonic()
+    folder = session_folder(settings, run.path)
+    overrides = settings.overrides | _found_data_dirs(settings, folder if settings.is_earlier else Path.cwd())
+    changed = {"overrides": overrides, "hparams": settings.hparams, "settings": settings.values()}
+    updates = ManifestUpdates(run, when_begun=changed if former else {})
+    watchers: list[Watcher] = [updates]
+    state = "failed"
+    try:
+        with (
+            reserved_space(run.path),
+            recorded_end(run, updates, former),
+            attributed(settings),
+            settings.active(),
+            prepared_devices(settings) as devices,
+            working_directory(settings, folder, Session(str(folder), str(run.exports_dir), former is not None)),
+        ):
+            watchers += make_watchers(run, settings)
+            if former is None:
+                run.update(overrides=overrides)
+            with _start_up(interruptible):
+                job = _make_job(build_experiment(settings, devices, run), run, watchers, should_stop)
+            with contextlib.closing(job.checkpoints), _closing_publisher(job):
+                with _start_up(interruptible):
+                    _begin(job, devices, resuming=former is not None)
+                try:
+                    train_epochs(job)
+                    ended = "finished"
+                    publish_at_the_end(job)
+                    checkpoint(job)
+                    show_best(job)
+                except Interrupted:
+                    ended = "interrupted"
+            tell_news(job)
+            result = finish(job, ended, time.monotonic() - started)
+            state = ended
+            return result
+    except Interrupted:
+        state = "interrupted"
+        return result_of(run, state)
+    except KeyboardInterrupt:
+        state = "interrupted"
+        raise
+    finally:
+        say_goodbye(run, watchers, state, time.monotonic() - started, updates.reached)
+
+
+@contextlib.contextmanager
+def _start_up(interruptible: Interruptible) -> Iterator[None]:
+    """What comes before the first step, which does not wait for a step boundary when it is asked to stop."""
+    try:
+        with interruptible():
+            yield
+    except KeyboardInterrupt as request:
+        raise Interrupted from request
+
+
+def _begin(job: Job, devices: Devices, *, resuming: bool) -> None:
+    """Puts the state back, and writes and tells what the run is."""
+    if resuming and restore_latest(job):
+        progress, patience = job.experiment.state.progress, job.experiment.judge.patience
+        if is_reconsidered(progress, patience):  # more patience goes on where early stopping had ended the run
+            progress.stop_reason = None
+    describe_model(job.experiment.model, job.run.path)
+    write_serving_setup(job.run.path, _serving_setup(job.experiment.settings))
+    _announce(job, devices)
+    _say_if_done(job)
+
+
+def _serving_setup(settings: Settings) -> ServingSetup:
+    return ServingSetup(settings.server_host, settings.grpc_port, settings.rest_port, settings.model_name)
+
+
+def _found_data_dirs(settings: Settings, seen_from: Path) -> dict[str, str]:
+    """Absolute paths of the data folders, so that a resume from another directory finds the same data.
+
+    Args:
+        settings: The settings.
+        seen_from: The working directory of the hooks, which need not be there yet.
+    """
+    given = {name: getattr(settings, name) for name in DATA_DIRS}
+    found = {
+        name: (seen_from / path).resolve() for name, path in given.items() if isinstance(path, str | Path) and str(path)
+    }
+    return {name: str(path) for name, path in found.items() if path.exists()}
+
+
+def _make_job(experiment: Experiment, run: Run, watchers: list[Watcher], should_stop: Callable[[], bool]) -> Job:
+    settings, model = experiment.settings, experiment.model
+    callbacks = UserCallbacks(experiment.callbacks, model, settings.epochs, experiment.train.steps)
+    run.checkpoints_dir.mkdir(exist_ok=True)
+    remove_leftovers(run.checkpoints_dir)
+    job = Job.make(
+        experiment,
+        run=run,
+        callbacks=callbacks,
+        checkpoints=CheckpointWriter(run.checkpoints_dir, settings.keep_checkpoints, lambda: sync_files(_logs(run))),
+        publisher=_publisher(experiment, run),
+        watchers=watchers,
+        should_stop=should_stop,
+    )
+    if experiment.export_problem:
+        job.tell("on_message", experiment.export_problem)
+    return job
+
+
+def _logs(run: Run) -> list[Path]:
+    """Files that grow line by line."""
+    return [run.metrics_csv, *run.logs_dir.rglob("events.out.tfevents.*")]
+
+
+def _publisher(experiment: Experiment, run: Run) -> Publisher | None:
+    servable, settings = experiment.servable, experiment.settings
+    if servable is None:
+        return None
+    exact = experiment.devices.names == ("CPU",) and settings.mixed_precision is None and not settings.jit_compile
+    tolerance = TOLERANCE if exact else LOW_PRECISION_TOLERANCE
+    probe = servable.probe(experiment.train.sample_batch(), PROBE_SAMPLES)
+    warmup = warmup_requests(servable, peek(experiment.validation, experiment.train))
+    return Publisher(servable, run.exports_dir, probe, keep=settings.keep_versions, tolerance=tolerance, warmup=warmup)
+
+
+@contextlib.contextmanager
+def _closing_publisher(job: Job) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if job.publisher is not None:
+            job.publisher.close()
+
+
+def _say_if_done(job: Job) -> None:
+    progress, epochs = job.experiment.state.progress, job.experiment.settings.epochs
+    if progress.epoch >= epochs or progress.stop_reason:
+        job.tell("on_message", how_to_train_on(progress.epoch, progress.stop_reason))
+
+
+def _announce(job: Job, devices: Devices) -> None:
+    experiment, progress = job.experiment, job.experiment.state.progress
+    job.callbacks.state(experiment.state.holds)  # which finds what of them cannot be kept
+    feeds = (experiment.train, experiment.validation)
+    job.inexact_because = inexact_because(experiment.settings, feeds, job.traced, job.callbacks)
+    job.run.update(
+        devices=list(devices.names),
+        data_position=experiment.train.kind,
+        exactness=exactness(job.inexact_because),
+    )
+    weights = experiment.model.trainable_weights
+    job.tell(
+        "on_start",
+        RunStart(
+            run_dir=job.run.path,
+            session_name=experiment.settings.session_name,
+            hparams=experiment.settings.hparams,
+            epochs=experiment.settings.epochs,
+            first_epoch=progress.epoch + 1,
+            steps_per_epoch=experiment.train.steps,
+            parameters=sum(int(tf.size(weight)) for weight in weights),
+            devices=devices.names,
+            monitor=experiment.judge.monitor,
+            data_position=POSITIONS[experiment.train.kind],
+            global_step=progress.global_step,
+            first_step=progress.step,
+            model_graph=job.viewer.graph,
+            inexact_because=tuple(job.inexact_because),
+        ),
+    )

@@ -1,0 +1,255 @@
+"""The compiled part of training: many steps in one call.
+
+`keras.Model.fit` goes back to Python for each batch; for small models that is nearly all of its time. Here the model's
+own `train_step` or `test_step` runs in a `tf.while_loop`, with the batches taken, the averages moved and the counters
+advanced inside the graph. How many steps a call makes is an argument, so nothing is compiled twice and no result
+depends on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from experiments_manager.training.feeds.feed import Feed
+from experiments_manager.training.observe.gradient_norm import GradientNorm
+from experiments_manager.training.state.averaging import Averages
+
+StepFunction = Callable[[Any], dict[str, tf.Tensor]]
+
+
+class Tally(NamedTuple):
+    """What the compiled loop adds up on the way, in float64 so that it does not matter where a call ends."""
+
+    norms: tf.Tensor
+    """Of the gradient's norm, `[4]`: its sum over the epoch and over the steps since scalars were last written, and how
+    many norms are in each. Steps that apply nothing, or what is not finite, are not counted."""
+    waited: tf.Tensor
+    """Seconds for which the steps of this call waited for their batches."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """What a call of the compiled loop came to."""
+
+    done: int
+    """Number of the step that would come next in the epoch."""
+    exhausted: bool
+    """Whether the source had no further batch."""
+    finite: bool
+    """Whether the loss is still a finite number; if not, `done - 1` is the step that spoilt it."""
+    logs: Mapping[str, tf.Tensor]
+    """Loss and metrics over the epoch so far; scalars on the device."""
+    tally: Tally | tuple[()] = ()
+    """What was added up, where the loop measures."""
+
+
+def as_numbers(logs: Mapping[str, tf.Tensor]) -> dict[str, float]:
+    """Reads logs off the device; a metric of several values, one a class for instance, becomes `name_0`, `name_1`, …"""
+    numbers: dict[str, float] = {}
+    for name, tensor in flat(logs).items():
+        value = np.asarray(tensor)
+        several = {f"{name}_{number}": float(item) for number, item in enumerate(value.flat)}
+        numbers |= several if value.ndim else {name: float(value)}
+    return numbers
+
+
+def flat(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """Puts what a metric gives as a dictionary under the names in it, as Keras does."""
+    values: dict[str, Any] = {}
+    for name, value in logs.items():
+        values |= flat(value) if isinstance(value, Mapping) else {name: value}
+    return values
+
+
+def train_one(
+    model: keras.Model,
+    step: tf.Variable,
+    averages: Averages | None,
+    class_weight: Mapping[int, float] | None = None,
+    gradient_norm: GradientNorm | None = None,
+) -> StepFunction:
+    """Returns a function that trains on one batch, in the graph: optimiser, averages and step counter."""
+    weigh = _class_weighting(class_weight)
+
+    def one(data: Any) -> dict[str, tf.Tensor]:
+        with gradient_norm.recorded() if gradient_norm else contextlib.nullcontext():
+            logs = _on_replicas(model.train_step, weigh(data))
+        if averages is not None:
+            averages.update(step)
+        step.assign_add(1)
+        return logs
+
+    return one
+
+
+def test_one(model: keras.Model) -> StepFunction:
+    """Returns a function that evaluates one batch, in the graph."""
+
+    def one(data: Any) -> dict[str, tf.Tensor]:
+        return _on_replicas(model.test_step, data)
+
+    return one
+
+
+class CompiledLoop:
+    """`step_function` over the batches of `feed`, any number of steps a call.
+
+    Args:
+        model: For its metrics; its `train_step` or `test_step` is inside `step_function`.
+        step_function: Works on one batch, see `train_one` and `test_one`.
+        feed: Gives the batches.
+        jit_compile: Whether XLA compiles the step.
+        gradient_norm: What `step_function` records gradients with; the loop measures only where it is given.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        step_function: StepFunction,
+        feed: Feed,
+        *,
+        jit_compile: bool = False,
+        gradient_norm: GradientNorm | None = None,
+    ) -> None:
+        self._model, self._feed, self._gradient_norm = model, feed, gradient_norm
+        self._one = tf.function(step_function, autograph=False, reduce_retracing=True, jit_compile=jit_compile or None)
+        self._loop = tf.function(self._steps, autograph=False)
+
+    def trace(self) -> Any:
+        """Traces the step, in which a `train_step` of the user's may make variables; gives the concrete function."""
+        return self._one.get_concrete_function(self._feed.spec)
+
+    def __call__(self, source: Any, first: int, last: int, tally: Tally | tuple[()] = ()) -> Steps:
+        """Runs steps `first` to `last - 1` of the epoch, fewer where the data ends or the loss is not finite.
+
+        Args:
+            source: From the feed's `open`.
+            first: Number of the first step in its epoch.
+            last: Number of the step after the last one.
+            tally: What was added up so far, where the loop measures.
+        """
+        done, more, finite, logs, tally = self._loop(source, tf.constant(first), tf.constant(last), tally)
+        return Steps(int(done), not bool(more), bool(finite), logs, tally)
+
+    def _steps(self, source: Any, first: tf.Tensor, last: tf.Tensor, tally: Any) -> tuple:
+        feed, one = self._feed, self._one
+        shapes = one.get_concrete_function(feed.spec).structured_outputs
+        empty = tf.nest.map_structure(lambda out: tf.zeros(out.shape, out.dtype), shapes)
+
+        def goes_on(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, *_: Any) -> tf.Tensor:
+            return (step < last) & more & finite
+
+        def advance(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, logs: Any, tally: Any) -> tuple:
+            batch, tally = self._take(source, step, finite, tally)
+            if not isinstance(batch, tf.experimental.Optional):
+                logs = one(batch)
+                return step + 1, more, _loss_is_finite(logs), logs, self._with_norm(tally)
+            more = batch.has_value()
+            logs, tally = tf.cond(more, lambda: (one(batch.get_value()), self._with_norm(tally)), lambda: (logs, tally))
+            return step + tf.cast(more, step.dtype), more, _loss_is_finite(logs), logs, tally
+
+        start = (first, tf.constant(True), tf.constant(True), empty, tally)
+        done, more, finite, logs, tally = tf.while_loop(goes_on, advance, start)
+        return done, more, finite, self._results_or(logs), tally
+
+    def _take(self, source: Any, step: tf.Tensor, after: tf.Tensor, tally: Any) -> tuple[Any, Any]:
+        """In the graph: the next batch, and the tally with the time that it took to come, once `after` is known."""
+        if not tally:
+            return self._feed.take(source, step), tally
+        with tf.control_dependencies([after]):
+            asked = tf.timestamp()
+        with tf.control_dependencies([asked]):
+            batch = self._feed.take(source, step)
+        is_optional = isinstance(batch, tf.experimental.Optional)
+        came = [batch.has_value()] if is_optional else [leaf for leaf in tf.nest.flatten(batch) if leaf is not None]
+        with tf.control_dependencies(came):
+            return batch, tally._replace(waited=tally.waited + tf.timestamp() - asked)
+
+    def _with_norm(self, tally: Any) -> Any:
+        """In the graph, after a step: the tally with the norm of its gradient."""
+        if not tally:
+            return tally
+        norm, one, none = (
+            tf.cast(self._gradient_norm.read(), tf.float64),
+            tf.ones([], tf.float64),
+            tf.zeros([4], tf.float64),
+        )
+        return tally._replace(norms=tally.norms + tf.where(tf.math.is_finite(norm), [norm, norm, one, one], none))
+
+    def _results_or(self, logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """What the last step returned; over several replicas the metrics' results, where it returned just these."""
+        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return logs
+        results = flat(self._model.get_metrics_result())
+        if isinstance(logs, dict) and set(results) == set(logs):
+            return {name: tf.convert_to_tensor(value) for name, value in results.items()}
+        return logs
+
+
+def _on_replicas(step: StepFunction, data: Any) -> dict[str, tf.Tensor]:
+    strategy = tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return _plain(step(data))
+
+    def replica_step() -> dict[str, tf.Tensor]:
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return _plain(step(tf.nest.map_structure(lambda part: _share(part, number, replicas), data)))
+
+    logs = strategy.run(replica_step)
+    return {name: _mean(strategy.experimental_local_results(value)) for name, value in logs.items()}
+
+
+def _mean(parts: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    """Over the replicas; counts are the same on each."""
+    return tf.reduce_mean(tf.stack(parts), axis=0) if parts[0].dtype.is_floating else parts[0]
+
+
+def _plain(logs: Any) -> dict[str, tf.Tensor]:
+    values = flat(logs) if isinstance(logs, Mapping) else {}
+    return {name: tf.convert_to_tensor(value) for name, value in values.items()}
+
+
+def _share(part: tf.Tensor | None, number: tf.Tensor, replicas: int) -> tf.Tensor | None:
+    """Rows of a batch for one replica: an even split, or the whole of a batch too small to split."""
+    if part is None:
+        return None
+    with tf.device("CPU:0"):
+        rows = tf.shape(part)[0]
+        number = tf.cast(number, rows.dtype)
+        first, last = rows * number // replicas, rows * (number + 1) // replicas
+        first, last = tf.cond(rows < replicas, lambda: (tf.zeros_like(rows), rows), lambda: (first, last))
+        share = part[first:last]
+        if part.shape[0] is not None and part.shape[0] % replicas == 0:
+            share = tf.ensure_shape(share, [part.shape[0] // replicas, *part.shape[1:]])
+        return share
+
+
+def _loss_is_finite(logs: Any) -> tf.Tensor:
+    loss = logs.get("loss") if isinstance(logs, dict) else None
+    return tf.constant(True) if loss is None else tf.reduce_all(tf.math.is_finite(loss))
+
+
+def _class_weighting(class_weight: Mapping[int, float] | None) -> Callable[[Any], Any]:
+    if not class_weight:
+        return lambda data: data
+    table = tf.constant([class_weight.get(label, 1.0) for label in range(max(class_weight) + 1)], tf.float32)
+
+    def weigh(data: Any) -> Any:
+        x, y, *weights = data
+        labels = (
+            tf.argmax(y, axis=-1) if y.shape.rank and y.shape.rank > 1 and y.shape[-1] != 1 else tf.reshape(y, [-1])
+        )
+        labels = tf.cast(labels, tf.int32)
+        known = labels < len(table)
+        weight = tf.where(known, tf.gather(table, tf.minimum(labels, len(table) - 1)), 1.0)
+        return (x, y, weight * tf.cast(weights[0], tf.float32)) if weights else (x, y, weight)
+
+    return weigh

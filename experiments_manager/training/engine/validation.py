@@ -1,0 +1,63 @@
+"""Evaluating a whole split by the compiled loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+
+from experiments_manager.training.engine.chunk_size import Pace
+from experiments_manager.training.engine.steps import CompiledLoop, as_numbers
+from experiments_manager.training.errors import DataError
+from experiments_manager.training.feeds.feed import Feed
+
+
+def run_test_steps(
+    loop: CompiledLoop,
+    feed: Feed,
+    epoch: int,
+    pace: Pace,
+    between_calls: Callable[[], None] = lambda: None,
+    batch_callbacks: keras.callbacks.CallbackList | None = None,
+) -> dict[str, float]:
+    """Evaluates a whole split; the metrics must have been reset.
+
+    Args:
+        loop: Over `test_one`.
+        feed: The split.
+        epoch: Which validation this is, for pipelines that are built again.
+        pace: How many steps a call makes.
+        between_calls: Called before each call of the compiled loop.
+        batch_callbacks: Told of each batch, which then makes a call of its own.
+
+    Returns:
+        Loss and metrics.
+
+    Raises:
+        DataError: If the split gives no batch.
+    """
+    source, step, logs = feed.open(epoch), 0, {}
+    try:
+        while feed.steps is None or step < feed.steps:
+            between_calls()
+            last = step + pace.steps(None)
+            first, last = step, last if feed.steps is None else min(last, feed.steps)
+            if batch_callbacks is not None:
+                last = first + 1
+                batch_callbacks.on_test_batch_begin(first)
+            with pace.measured(last - first):
+                steps = loop(source, first, last)
+            if batch_callbacks is not None and steps.done > first:
+                batch_callbacks.on_test_batch_end(first, as_numbers(steps.logs))
+            step = steps.done
+            feed.took(step - first)
+            logs = steps.logs if step > first else logs
+            if steps.exhausted:
+                break
+    finally:
+        feed.close_epoch()  # also of one that was interrupted: it begins anew
+    if step == 0:
+        raise DataError(
+            f"dataset: the {feed.split} split gave no batch. Expected at least one. Look at what `dataset` returns."
+        )
+    return as_numbers(logs)

@@ -1,0 +1,1 @@
+"""Where batches come from, and how their place in the data is found again."""

@@ -1,0 +1,294 @@
+"""Arrays as a feed: batched and shuffled inside the graph, in an order that follows from `(seed, epoch)` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from experiments_manager.training.errors import DataError
+from experiments_manager.training.feeds.feed import HOST_BYTES, Feed, epoch_order, require_batches
+from experiments_manager.training.feeds.pipeline_probe import differ, draws_from_host, read
+from experiments_manager.training.feeds.pipelines import irreproducible_operation, runs_python_in_parallel
+from experiments_manager.training.setup.seeds import derive
+
+
+def as_arrays(data: Any, split: str, *, allow_nan: bool = False) -> Any:
+    """Turns what a `dataset` hook returned into nested tensors that share their first dimension.
+
+    Floating-point arrays become float32 (Keras' `floatx`), as in `keras.Model.fit`.
+
+    Args:
+        data: `x`, `(x, y)` or `(x, y, sample_weight)`, each an array or a nest of arrays (tuple, list, dict).
+        split: For messages.
+        allow_nan: Whether values may be NaN.
+
+    Returns:
+        The same nest with tensors in the place of arrays.
+
+    Raises:
+        DataError: If a leaf is no array, lengths differ, there is no sample, or a value is NaN.
+    """
+    if isinstance(data, tuple) and len(data) > 3:
+        raise DataError(
+            f"dataset: the {split} split is a tuple of {len(data)} parts. Expected `x`, `(x, y)` or "
+            f"`(x, y, sample_weight)`. Put several inputs into a dictionary or a list: `({{'a': …, 'b': …}}, y)`."
+        )
+    leaves = tf.nest.flatten(data)
+    paths = _leaf_names(data)
+    tensors = [_as_tensor(leaf, name, split) for leaf, name in zip(leaves, paths, strict=True)]
+    lengths = [None if tensor is None else int(tensor.shape[0]) for tensor in tensors]
+    known = [length for length in lengths if length is not None]
+    if len(set(known)) > 1:
+        listed = ", ".join(f"{name} {length}" for name, length in zip(paths, lengths, strict=True))
+        raise DataError(
+            f"dataset: the arrays of the {split} split differ in length. Expected the same number of samples in each, "
+            f"got {listed}. Return arrays whose first dimension is the sample."
+        )
+    require_batches(known[0] if known else 0, split)
+    if not allow_nan:
+        for tensor, name in zip(tensors, paths, strict=True):
+            _refuse_nan(tensor, name, split)
+    return tf.nest.pack_sequence_as(data, tensors)
+
+
+def _as_tensor(leaf: Any, name: str, split: str) -> tf.Tensor | None:
+    if leaf is None:
+        return None
+    if isinstance(leaf, tf.RaggedTensor | tf.SparseTensor):
+        raise DataError(
+            f"dataset: {name} of the {split} split is a {type(leaf).__name__}. Expected a dense array. "
+            "Pad it (`.to_tensor()`, `tf.sparse.to_dense`), or return a `tf.data.Dataset`."
+        )
+    if hasattr(leaf, "to_numpy"):  # pandas
+        leaf = leaf.to_numpy()
+    with tf.device("CPU:0"):
+        try:
+            array = leaf if tf.is_tensor(leaf) else np.asarray(leaf)
+            if array.dtype == np.float64 or array.dtype == tf.float64:
+                array = (
+                    tf.cast(array, keras.config.floatx())
+                    if tf.is_tensor(array)
+                    else array.astype(keras.config.floatx())
+                )
+            tensor = tf.convert_to_tensor(array)
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"dataset: {name} of the {split} split is no array. Expected NumPy arrays, tensors, a "
+                f"`tf.data.Dataset` or a `keras.utils.PyDataset`, got {type(leaf).__name__} ({error}). "
+                "Return one of these from `dataset`."
+            ) from error
+    if tensor.shape.rank == 0:
+        raise DataError(
+            f"dataset: {name} of the {split} split is a single value. Expected an array with one row a sample, "
+            f"got {leaf!r}. Return arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`."
+        )
+    return tensor
+
+
+def _refuse_nan(tensor: tf.Tensor | None, name: str, split: str) -> None:
+    if tensor is None or not tensor.dtype.is_floating:
+        return
+    if bool(tf.math.is_finite(tf.reduce_sum(tensor))):  # one cheap pass; NaN and Inf both survive a sum
+        return
+    values = tensor.numpy()
+    bad = np.argwhere(~np.isfinite(values.astype(np.float32)))
+    if len(bad) == 0:  # the sum overflowed
+        return
+    raise DataError(
+        f"dataset: {name} of the {split} split holds {len(bad)} values that are NaN or infinite, the first in sample "
+        f"{bad[0][0]}. Expected finite numbers. Clean the data, or set `allow_nan = True` where your loss masks them."
+    )
+
+
+def _leaf_names(data: Any) -> list[str]:
+    """Names such as `x[left]` for messages, in the order of `tf.nest.flatten`, which sorts dictionaries by key."""
+    parts = data if isinstance(data, tuple) else (data,)
+    labelled = zip(("x", "y", "sample_weight"), parts, strict=False)
+    return [name for label, part in labelled for name in _names_below(part, label)]
+
+
+def _names_below(part: Any, name: str) -> list[str]:
+    if isinstance(part, Mapping):
+        inner = [(key, part[key]) for key in sorted(part)]
+    elif isinstance(part, list | tuple):
+        inner = list(enumerate(part))
+    else:
+        return [name]
+    return [path for key, value in inner for path in _names_below(value, f"{name}[{key}]")]
+
+
+class ArrayFeed(Feed):
+    """Nested arrays, the fast and exact path: the position is the epoch and the step in it."""
+
+    kind = "arrays"
+
+    def __init__(
+        self,
+        arrays: Any,
+        *,
+        split: str,
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+        steps_per_epoch: int | None = None,
+    ) -> None:
+        self.split, self.batch_size, self.shuffle = split, batch_size, shuffle
+        leaves = [leaf for leaf in tf.nest.flatten(arrays) if leaf is not None]
+        self.samples = int(leaves[0].shape[0])
+        all_steps = -(-self.samples // batch_size)
+        self.steps = min(steps_per_epoch or all_steps, all_steps)
+        self.arrays = self._place(arrays, leaves)
+        # A static batch dimension lets XLA and shape-dependent models see the whole shape.
+        divides = self.samples % batch_size == 0 or self.steps * batch_size <= self.samples
+        self._static = batch_size if divides else None
+        self.spec = tf.nest.map_structure(
+            lambda leaf: None if leaf is None else tf.TensorSpec([self._static, *leaf.shape[1:]], leaf.dtype),
+            self.arrays,
+        )
+        self._seed = seed
+        self._order = tf.function(self._make_order, input_signature=[tf.TensorSpec([], tf.int64)], autograph=False)
+
+    @staticmethod
+    def _place(arrays: Any, leaves: list[tf.Tensor]) -> Any:
+        small = sum(leaf.dtype.size * leaf.shape.num_elements() for leaf in leaves if tf.is_tensor(leaf)) < HOST_BYTES
+        if small and tf.config.list_logical_devices("GPU"):
+            return tf.nest.map_structure(lambda leaf: None if leaf is None else tf.identity(leaf), arrays)
+        return arrays
+
+    def _make_order(self, epoch: tf.Tensor) -> tf.Tensor:
+        return epoch_order(self.samples, self._seed, epoch)
+
+    def open(self, epoch: int, step: int = 0) -> tf.Tensor:
+        """Gives the order of the samples in `epoch`, int `[samples]` (empty where nothing is shuffled)."""
+        return self._order(tf.constant(epoch, tf.int64)) if self.shuffle else tf.zeros([0], tf.int32)
+
+    def take(self, source: tf.Tensor, step: tf.Tensor) -> Any:
+        """In the graph: batch number `step` of the epoch."""
+        first = step * self.batch_size
+        rows = source[first : first + self.batch_size] if self.shuffle else None
+
+        def batch(leaf: tf.Tensor | None) -> tf.Tensor | None:
+            if leaf is None:
+                return None
+            part = tf.gather(leaf, rows) if self.shuffle else leaf[first : first + self.batch_size]
+            return part if self._static is None else tf.ensure_shape(part, [self._static, *part.shape[1:]])
+
+        return tf.nest.map_structure(batch, self.arrays)
+
+    def sample_batch(self) -> Any:
+        """A first batch, unshuffled, for building the model and for looking at shapes."""
+        return tf.nest.map_structure(lambda leaf: None if leaf is None else leaf[: self.batch_size], self.arrays)
+
+    def as_dataset(self) -> tf.data.Dataset:
+        """The data as a hook may want to see it: in batches, not shuffled and not augmented."""
+        return tf.data.Dataset.from_tensor_slices(_without_lists(self.arrays)).batch(self.batch_size)
+
+
+def _without_lists(nest: Any) -> Any:
+    """The same with tuples in the place of lists, which `tf.data` would make one tensor of."""
+    if type(nest) is dict:
+        return {key: _without_lists(part) for key, part in nest.items()}
+    return tuple(map(_without_lists, nest)) if type(nest) in (list, tuple) else nest
+
+
+class AugmentedFeed(Feed):
+    """Arrays with an `augment(x, y, seed)` hook, run in parallel with a seed for each `(seed, epoch, sample)`.
+
+    One pipeline of stateless operations: its place is again two integers, since any epoch can be begun at any step.
+    """
+
+    kind = "arrays"
+
+    def __init__(
+        self,
+        arrays: Any,
+        *,
+        split: str,
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+        augment: Callable[..., Any],
+        steps_per_epoch: int | None = None,
+    ) -> None:
+        self.split = split
+        self._plain = ArrayFeed(
+            arrays, split=split, batch_size=batch_size, shuffle=shuffle, seed=seed, steps_per_epoch=steps_per_epoch
+        )
+        self.steps = self._plain.steps
+        self._augment, self._seed, self._batch_size, self._shuffle = augment, seed, batch_size, shuffle
+        self._iterator: Any = None
+        self._next: tuple[int, int] | None = None
+        dataset = self._pipeline(0, 0)
+        self.spec = dataset.element_spec
+        self.inexact_because = self._what_draws(dataset)
+        self.kind = "irreproducible" if self.inexact_because else "arrays"
+
+    def _what_draws(self, dataset: tf.data.Dataset) -> list[str]:
+        """Why a hook that does not keep to its seed makes no two runs equal; nothing where it does."""
+        found = irreproducible_operation(dataset)
+        if found is None and runs_python_in_parallel(dataset):
+            first, self.draws_from_host = draws_from_host(lambda: read(iter(dataset), 1))
+            if self.draws_from_host or differ(first, read(iter(dataset), 1)):
+                found = "Python that draws random numbers or keeps a state"
+        if found is None:
+            return []
+        return [
+            f"`augment` has {found}, which gives no two runs the same: draw from its `seed` (`tf.random.stateless_*`)"
+        ]
+
+    def _pipeline(self, first_epoch: int, first_step: int) -> tf.data.Dataset:
+        plain, samples = self._plain, self._plain.samples
+        limit = min(samples, self.steps * self._batch_size)
+        key = derive(self._seed, "augment")
+
+        def sample(epoch: tf.Tensor, row: tf.Tensor) -> Any:
+            parts = tf.nest.map_structure(lambda leaf: None if leaf is None else tf.gather(leaf, row), plain.arrays)
+            number = tf.cast(epoch, tf.int64) * samples + tf.cast(row, tf.int64)
+            return _without_lists(augmented(self._augment, parts, tf.stack([tf.constant(key, tf.int64), number])))
+
+        def epoch_samples(epoch: tf.Tensor) -> tf.data.Dataset:
+            order = epoch_order(samples, self._seed, epoch) if self._shuffle else tf.range(samples)
+            skipped = tf.where(tf.equal(epoch, first_epoch), first_step, 0) * self._batch_size
+            rows = tf.data.Dataset.from_tensor_slices(order[skipped:limit])
+            rows = rows.map(lambda row: sample(epoch, row), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            return rows.batch(self._batch_size, drop_remainder=limit % self._batch_size == 0)
+
+        epochs = tf.data.Dataset.counter(start=first_epoch)
+        return epochs.flat_map(epoch_samples).prefetch(2)
+
+    def open(self, epoch: int, step: int = 0) -> Any:
+        """Gives the iterator; it simply goes on where the epoch asked for is the one that follows."""
+        if self._next != (epoch, step):
+            self._iterator = iter(self._pipeline(epoch, step))
+        self._next = (epoch + 1, 0)
+        return self._iterator
+
+    def take(self, source: Any, step: tf.Tensor) -> Any:
+        """In the graph: the next batch."""
+        return source.get_next()
+
+    def sample_batch(self) -> Any:
+        """A first batch, not augmented."""
+        return self._plain.sample_batch()
+
+    def as_dataset(self) -> tf.data.Dataset:
+        """The data as a hook may want to see it: in batches, not shuffled and not augmented."""
+        return self._plain.as_dataset()
+
+
+def augmented(augment: Callable[..., Any], parts: Any, seed: tf.Tensor) -> Any:
+    """Applies `augment(x, y, seed)` to one sample; weights pass through.
+
+    Args:
+        augment: The hook; returns `(x, y)`, or `x` alone where `y` stays.
+        parts: `(x, y)` or `(x, y, sample_weight)` of one sample.
+        seed: int64 `[2]`, for `tf.random.stateless_*` and `tf.image.stateless_random_*`.
+    """
+    x, y, *rest = parts if isinstance(parts, tuple) else (parts, None)
+    changed = augment(x, y, seed)
+    x, y = changed if isinstance(changed, tuple) else (changed, y)
+    return (x, y, *rest)

@@ -1,0 +1,138 @@
+"""A source of batches as the loop sees it, and what every kind of source shares."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from experiments_manager.training.errors import DataError
+from experiments_manager.training.setup.seeds import derive
+
+HOST_BYTES = 256 * 2**20
+"""Arrays larger than this stay in the host's memory where there is a GPU, and are copied batch by batch."""
+
+
+class Feed(abc.ABC):
+    """A source of batches, as the loop sees it."""
+
+    split: str
+    kind: str
+    """What the manifest says of the position in the data, a key of `POSITIONS`."""
+    steps: int | None
+    """Batches in an epoch; `None` where that shows only at its end."""
+    spec: Any
+    """Nested `tf.TensorSpec` of one batch."""
+    goes_on: bool = False
+    """Whether an epoch continues with `next_pass` where the data ends."""
+
+    inexact_because: Sequence[str] = ()
+    """Why a resume does not find exactly the same data; nothing where it does."""
+    draws_from_host: bool = False
+    """Whether reading draws from Python's or NumPy's global generators."""
+
+    @abc.abstractmethod
+    def open(self, epoch: int, step: int = 0) -> Any:
+        """Gives the source for `epoch` (counted from 0), placed before its batch `step`."""
+
+    @abc.abstractmethod
+    def take(self, source: Any, step: tf.Tensor) -> Any:
+        """In the graph: the next batch, or a `tf.experimental.Optional` that is empty where the data ends."""
+
+    @abc.abstractmethod
+    def sample_batch(self) -> Any:
+        """A first batch, for building the model and for looking at shapes."""
+
+    @abc.abstractmethod
+    def as_dataset(self) -> tf.data.Dataset:
+        """The data in batches, not augmented, for hooks that want to look at it."""
+
+    def next_pass(self) -> Any:
+        """Begins the data anew in the midst of an epoch, and gives the source."""
+        raise DataError(f"dataset: the {self.split} split ended within an epoch and cannot begin anew.")
+
+    def took(self, batches: int) -> None:
+        """Is told that so many batches were trained on."""
+
+    def close_epoch(self) -> None:
+        """Is told that the epoch is over."""
+
+    # The epoch and the step in it are in the state of the run anyway. A feed for which these two numbers are the whole
+    # position has nothing to add.
+
+    def position(self) -> dict[str, Any]:
+        """Plain numbers that `restore` takes."""
+        return {}
+
+    def save(self, prefix: Path) -> str | None:
+        """Writes what does not fit in plain numbers (an iterator's buffers) to files that begin with `prefix`.
+
+        Returns:
+            What is to be said, if anything.
+        """
+
+    def restore(self, position: dict[str, Any], prefix: Path) -> bool:
+        """Goes back to a saved position; the next `open` continues there.
+
+        Returns:
+            Whether Python code read the data up to there again, which leaves Python's and NumPy's generators as they
+            were then. It may be reading ahead already, so they must not be touched any more.
+        """
+        return False
+
+
+POSITIONS = {
+    "arrays": "two numbers, epoch and step: a resume finds it exactly and replays nothing",
+    "indexed": "two numbers, epoch and step: a resume finds it exactly and replays nothing",
+    "saved iterator": "the pipeline's iterator is saved: a resume finds it exactly and replays nothing",
+    "replayed": "batches are counted: a resume builds the pipeline again from the seed and skips what was seen",
+    "inexact": "the data changes in a way that cannot be put back: after a resume it differs",
+    "irreproducible": "the order or the numbers of the data are a matter of chance: no two runs are equal",
+}
+"""Kinds of position in the data, and what a resume makes of them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """How a batch looks, for messages."""
+
+    text: str
+
+    @classmethod
+    def of(cls, batch: Any) -> Shape:
+        """Describes a batch or its spec, e.g. `x (32, 28, 28, 1) float32, y (32,) int64`."""
+        parts = batch if isinstance(batch, tuple) else (batch,)
+        names = ("x", "y", "sample_weight")
+        return cls(", ".join(f"{name} {_describe(part)}" for name, part in zip(names, parts, strict=False)))
+
+
+def _describe(part: Any) -> str:
+    if isinstance(part, dict):
+        return "{" + ", ".join(f"{key}: {_describe(value)}" for key, value in part.items()) + "}"
+    if isinstance(part, list | tuple):
+        return "[" + ", ".join(map(_describe, part)) + "]"
+    if part is None:
+        return "none"
+    shape = tuple(part.shape) if part.shape.rank is not None else "of unknown rank"
+    return f"{shape} {part.dtype.name}"
+
+
+def epoch_order(samples: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    """In the graph: a permutation of `range(samples)` that follows from `(seed, epoch)` alone; int32 or int64 `[n]`."""
+    kind = tf.int32 if samples < np.iinfo(np.int32).max else tf.int64
+    key = tf.stack([tf.constant(derive(seed, "order"), tf.int32), tf.cast(epoch, tf.int32)])
+    return tf.random.experimental.stateless_shuffle(tf.range(samples, dtype=kind), seed=key)
+
+
+def require_batches(steps: int | None, split: str) -> None:
+    """Raises `DataError` where there is nothing to feed."""
+    if steps == 0:
+        raise DataError(
+            f"dataset: the {split} split is empty. Expected at least one sample, got none. "
+            f'Look at what `dataset("{split}")` returns.'
+        )

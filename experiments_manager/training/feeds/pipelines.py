@@ -1,0 +1,197 @@
+"""Looking into a `tf.data` pipeline: can its place be found again, and how?
+
+What is asked here of a dataset (its inputs, its functions) has no public name in TensorFlow. Where a release lacks it,
+the answers fall back on the careful side. What can only be seen by reading is in `pipeline_probe.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from experiments_manager.training.state.graph_state import Operation, definitions, operations
+
+_RANDOM_NODES = ("Shuffle", "Random", "Generator", "Sample", "Directed")
+_IGNORE = 1
+"""TensorFlow's number for: write the graph of a pipeline also where it has a state that a graph cannot have."""
+_MOST_BYTES_IN_GRAPH = 2**26
+_PARALLEL_NODES = ("Parallel", "MapAndBatch", "DataService")
+_SAVED_EXACTLY = (
+    "Batch", "Cache", "Concatenate", "DenseToRagged", "Filter", "FixedLengthRecord", "FlatMap", "GroupByWindow",
+    "IgnoreErrors", "Interleave", "Map", "Options", "PaddedBatch", "ParallelBatch", "ParallelInterleave", "ParallelMap",
+    "Prefetch", "Range", "Rebatch", "Repeat", "Restructured", "Scan", "Shard", "Shuffle", "Skip", "SparseTensorSlice",
+    "Take", "TakeWhile", "Tensor", "TensorSlice", "TextLine", "TFRecord", "Unbatch", "Unique", "Window", "Zip",
+)  # fmt: skip
+"""Nodes whose iterators are exactly what they were once they are restored; each is in a table of tests."""
+
+
+def is_random(dataset: tf.data.Dataset) -> bool:
+    """Whether two passes through a pipeline may differ: it shuffles, draws random numbers, or runs Python."""
+    for node in _nodes(dataset):
+        if _is_random_node(type(node).__name__):
+            return True
+        if any(operation.is_stateful or _is_random_node(operation.kind) for operation in _operations(node)):
+            return True
+    return False
+
+
+def runs_python(dataset: tf.data.Dataset) -> bool:
+    """Whether a pipeline calls Python while it is read: a generator, `tf.py_function` or `tf.numpy_function`."""
+    return any(operation.runs_python for node in _nodes(dataset) for operation in _operations(node))
+
+
+def runs_python_in_parallel(dataset: tf.data.Dataset) -> bool:
+    """Whether it may call Python that keeps a state from several threads at a time.
+
+    A `tf.numpy_function(…, stateful=False)` was declared not to.
+    """
+    return any(
+        operation.runs_python and operation.kind != "PyFuncStateless"
+        for node in _nodes(dataset)
+        if _is_parallel(node)
+        for operation in _operations(node)
+    )
+
+
+def has_state_outside(dataset: tf.data.Dataset) -> bool:
+    """Whether it runs Python, or uses variables or tables: what building it again may not bring back."""
+    return any(
+        operation.runs_python or operation.uses_variables or operation.changes_structures
+        for node in _nodes(dataset)
+        for operation in _operations(node)
+    )
+
+
+def irreproducible_operation(dataset: tf.data.Dataset) -> str | None:
+    """Names what makes that no two passes from the same seeds are equal, e.g. `RandomUniform in a parallel map`.
+
+    That is a random operation in a parallel map, whose numbers go to the samples in an order of chance, and a parallel
+    step that gives results as they come.
+    """
+    ordered = dataset.options().deterministic is not False
+    for node in _nodes(dataset):
+        name = _name(node)
+        if "DataService" in name:
+            return "tf.data service"
+        is_parallel = _is_parallel(node)
+        if is_parallel and not (ordered and _keeps_order(node)):
+            return f"{name} with deterministic=False"
+        for operation in _operations(node):
+            unordered = not operation.keeps_order or (not ordered and operation.kind.startswith("Parallel"))
+            if unordered and operation.kind.startswith(_PARALLEL_NODES):
+                return f"{operation.kind} with deterministic=False"
+            draws = operation.is_random or (operation.uses_variables and operation.kind.startswith(("Rng", "Assign")))
+            if draws and is_parallel:
+                return f"{operation.kind} in {name}"
+    return None
+
+
+def unsaved_node(dataset: tf.data.Dataset) -> str | None:
+    """Names what in a pipeline has a state that is not in its iterator, or not exactly; `None` if there is no such.
+
+    TensorFlow may save the iterator all the same, for as long as that part of the pipeline was not begun or has ended.
+    """
+    if reshuffles_inside(dataset):
+        return "repeat over shuffle"
+    for node in _nodes(dataset):
+        if _name(node) not in _SAVED_EXACTLY or _is_cached_in_file(node):
+            return _name(node)
+        for operation in _operations(node):
+            if operation.is_random or operation.runs_python or operation.uses_variables or "Shuffle" in operation.kind:
+                return operation.kind
+    return None
+
+
+def _keeps_order(node: tf.data.Dataset) -> bool:
+    if _name(node) != "ParallelInterleave" or held_bytes(node) > _MOST_BYTES_IN_GRAPH:
+        return getattr(node, "_deterministic", "default") != "false"
+    return all(operation.keeps_order for operation in _in_graph(node))  # it tells nobody but its operation
+
+
+def _in_graph(node: tf.data.Dataset) -> Iterator[Operation]:
+    """All operations of a node and of what is below it, from its serialised graph."""
+    text = tf.raw_ops.DatasetToGraphV2(input_dataset=node._variant_tensor, external_state_policy=_IGNORE)
+    yield from definitions(tf.compat.v1.GraphDef.FromString(text.numpy()))
+
+
+def _is_random_node(kind: str) -> bool:
+    return "Dataset" in kind and any(word in kind for word in _RANDOM_NODES)
+
+
+def _name(node: tf.data.Dataset) -> str:
+    """What a node does, e.g. `ParallelMap`."""
+    return type(node).__name__.strip("_").removesuffix("V2").removesuffix("Dataset")
+
+
+def _is_cached_in_file(node: tf.data.Dataset) -> bool:
+    """Whether a node keeps what it read in files, which an earlier process may have written in part."""
+    return _name(node) == "Cache" and tf.get_static_value(getattr(node, "_filename", b"")) not in (b"", "")
+
+
+def _is_parallel(node: tf.data.Dataset) -> bool:
+    """Whether a node works on several elements at a time, or a pipeline that it makes for each of its own does."""
+    if any(word in type(node).__name__ for word in _PARALLEL_NODES):
+        return True
+    return any(operation.kind.startswith(_PARALLEL_NODES) for operation in _operations(node))
+
+
+def reshuffles_inside(dataset: tf.data.Dataset) -> bool:
+    """Whether a repetition stands over a shuffle and not right upon it.
+
+    TensorFlow saves such iterators, but their later repetitions come in another order after being restored. (Shuffle
+    and repetition next to each other are fused into one operation, which is exact.)
+    """
+    for node in _nodes(dataset):
+        if "Repeat" not in type(node).__name__:
+            continue
+        (below,) = _inputs(node) or (None,)
+        if below is None or "Shuffle" in type(below).__name__:
+            continue
+        if any("Shuffle" in type(deeper).__name__ for deeper in _nodes(below)):
+            return True
+    return False
+
+
+def without_endless_repeat(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Takes an endless `.repeat()` away from the end of a pipeline; a `.prefetch()` after it stays.
+
+    Returns:
+        One pass, or the dataset as it is where it does not end in an endless repetition.
+    """
+    prefetched, node = False, dataset
+    while "Prefetch" in type(node).__name__ and _inputs(node):
+        prefetched, node = True, _inputs(node)[0]
+    endless = "Repeat" in type(node).__name__ and int(node.cardinality()) == tf.data.INFINITE_CARDINALITY
+    if not endless or not _inputs(node):
+        return dataset
+    one_pass = _inputs(node)[0]
+    if int(one_pass.cardinality()) == tf.data.INFINITE_CARDINALITY:
+        return dataset
+    return one_pass.prefetch(tf.data.AUTOTUNE) if prefetched else one_pass
+
+
+def held_bytes(dataset: tf.data.Dataset) -> int:
+    """Bytes of the arrays that a pipeline reads from memory."""
+    tensors = (tensor for node in _nodes(dataset) for tensor in getattr(node, "_tensors", ()))
+    return sum(tensor.dtype.size * int(tf.size(tensor)) for tensor in tensors if isinstance(tensor, tf.Tensor))
+
+
+def _nodes(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
+    pending = [dataset]
+    while pending:
+        node = pending.pop()
+        yield node
+        pending.extend(_inputs(node))
+
+
+def _inputs(node: tf.data.Dataset) -> list[tf.data.Dataset]:
+    return list(getattr(node, "_inputs", list)())
+
+
+def _operations(node: tf.data.Dataset) -> Iterator[Operation]:
+    """All operations of the functions that a pipeline's node runs, those of functions inside them included."""
+    if _name(node) == "Variant":  # such as `enumerate` makes; what is below it shows in its graph alone
+        yield from _in_graph(node)
+    for wrapper in getattr(node, "_functions", list)():
+        yield from operations(wrapper.function.graph)

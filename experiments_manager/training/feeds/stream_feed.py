@@ -1,0 +1,308 @@
+"""A `tf.data` pipeline as a feed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from experiments_manager.common.error_text import reason
+from experiments_manager.training.errors import DataError
+from experiments_manager.training.feeds.array_feed import augmented
+from experiments_manager.training.feeds.feed import Feed, require_batches
+from experiments_manager.training.feeds.pipeline_probe import (
+    BATCHES,
+    can_be_saved,
+    differ,
+    draws_from_host,
+    read,
+    read_watching_host,
+    save_iterator,
+)
+from experiments_manager.training.feeds.pipelines import (
+    has_state_outside,
+    held_bytes,
+    irreproducible_operation,
+    is_random,
+    runs_python_in_parallel,
+    unsaved_node,
+    without_endless_repeat,
+)
+from experiments_manager.training.setup.seeds import derive, host_random_state, restore_host_random_state
+
+REPLAYED_BATCHES = 64
+"""Batches that a resume may run through again where passes are so short that building costs more than reading."""
+REPLAYED_BATCHES_FROM_MEMORY = 4096
+"""The same for pipelines over arrays in memory, which are quick to read and, as the hook loads them, slow to build."""
+ARRAYS_IN_MEMORY = 2**20
+"""Bytes from which a pipeline's source is taken for data; below, it is a list of files or the like."""
+
+
+class StreamFeed(Feed):
+    """A `tf.data.Dataset` that comes in batches.
+
+    The pipeline is built again for each pass through it, after reseeding with `(seed, pass)`: so the order of a pass
+    follows from these two numbers, however the process came there. (Reusing one dataset object alone would not do: the
+    state from which it reshuffles cannot be put back.) Inside a pass the iterator itself is saved where TensorFlow
+    can save it exactly; otherwise, and where saving fails in the course of a run, a resume skips the batches of the
+    current pass that were seen. Where building would take long against reading, several passes share one build; a
+    resume then runs through those of them that came before, which `REPLAYED_BATCHES` and `REPLAYED_BATCHES_FROM_MEMORY`
+    bound.
+
+    Without `steps_per_epoch` an epoch is a pass. With it, the pass goes on over the epochs' ends, and a new one begins
+    where the data ends; only a pipeline of which nobody knows that it ends, and which cannot be saved, begins anew with
+    each epoch.
+    """
+
+    def __init__(
+        self,
+        dataset: tf.data.Dataset,
+        build: Callable[[int], Any],
+        *,
+        split: str,
+        seed: int,
+        steps_per_epoch: int | None = None,
+        likely_steps: int | None = None,
+        augment: Callable[..., Any] | None = None,
+        rebuild: bool = True,
+        varies: bool = False,
+    ) -> None:
+        self.split = split
+        self._hook, self._rebuild = build, rebuild
+        self._seed, self._augment = seed, augment
+        self._augmented = tf.function(self._augmented_batch, autograph=False)  # traced for all passes once
+        if int(dataset.cardinality()) < 0:
+            steps_per_epoch = steps_per_epoch or likely_steps
+        # An endless repetition at the end is made here, pass by pass, since the beginning of a pass can be found again.
+        self._strip = steps_per_epoch is not None
+        self._dataset, self._build, self._passes_begun = self._one_pass(dataset), 0, 0
+        self.spec = self._prepared(self._dataset, 0).element_spec
+        self._random = varies or is_random(self._dataset)
+        self._first: list[Any] = []
+        self._generators: list[str] = []
+        self._shown: tf.data.Dataset | None = self._dataset
+        self.irreproducible, self._hidden = irreproducible_operation(self._prepared(dataset, 0)), False
+        """What makes that no two runs are equal, in words; or `None`."""
+        self.draws_from_host = self._keeps_drawing = False
+        """Whether reading it draws from Python's or NumPy's global generators."""
+        if has_state_outside(self._prepared(self._dataset, 0)):
+            self._look_twice()
+        self._saveable, self._saving_failed = self._can_be_saved(self._prepared(self._dataset, 0)), False
+        self._is_fresh = False  # it was looked at: training begins with one that nobody has read from
+
+        length = int(self._dataset.cardinality())
+        never_ends = tf.data.INFINITE_CARDINALITY in (length, int(dataset.cardinality()))
+        self._refuse(length, never_ends, steps_per_epoch)
+        length = length if length > 0 else None
+        self.steps = steps_per_epoch if never_ends or length is None else min(steps_per_epoch or length, length)
+        # A place in a pass that is not saved is found by counting, if the pass ends; else each epoch begins anew.
+        findable = self._saveable or length is not None or self._dataset is not dataset
+        self.goes_on = split == "train" and self.steps not in (None, length) and findable
+        self._counted = length is not None and not self.goes_on
+        plain = self._counted and augment is None
+        share = plain and self._random and rebuild and not varies and self._saveable
+        in_memory = held_bytes(self._dataset) >= ARRAYS_IN_MEMORY
+        replayed = REPLAYED_BATCHES_FROM_MEMORY if in_memory else REPLAYED_BATCHES
+        self._passes_per_build = max(1, replayed // self.steps) if share else 1
+        # Making and clearing away an iterator may take longer than a short pass: one runs through many, if it may.
+        self._lasts = plain and (self._passes_per_build > 1 or not self._random)
+        self._pass, self._taken, self._iterator, self._is_open, self._drew = -1, 0, None, False, False
+
+    def _look_twice(self) -> None:
+        """Reads the beginning of two passes from the same seed, which differ where a state is not set anew with it."""
+        dataset = self._prepared(self._dataset, 0)
+        first, more, self.draws_from_host, self._keeps_drawing = read_watching_host(dataset)
+        if self.irreproducible is None and self.draws_from_host and runs_python_in_parallel(dataset):
+            self.irreproducible = "Python that draws random numbers in several threads"
+        self._hidden = differ(first + more, self.beginning())
+        if self._augment is None:
+            self._first = first
+
+    def _can_be_saved(self, dataset: tf.data.Dataset) -> bool:
+        """Whether the place is in the iterator; a validation begins anew after each interruption, so none is tried."""
+        return can_be_saved(dataset) if self.split == "train" else unsaved_node(dataset) is None
+
+    def built_with(self, generators: Sequence[str]) -> None:
+        """Is told which random generators of the user's modules the hook draws from, which reseeding leaves alone."""
+        if self._random and self._rebuild:
+            self._generators = list(generators)
+
+    def beginning(self) -> list[Any]:
+        """Reads some batches of the first pass, as if the run began."""
+        dataset = self._one_pass(self._hook(0)) if self._rebuild else self._dataset
+        return read(iter(self._prepared(dataset, 0)), BATCHES)
+
+    def _refuse(self, length: int, never_ends: bool, steps_per_epoch: int | None) -> None:
+        require_batches(length if length == 0 else None, self.split)
+        if never_ends and steps_per_epoch is None:
+            setting = "steps_per_epoch" if self.split == "train" else "validation_steps"
+            raise DataError(
+                f"dataset: the {self.split} pipeline never ends. Expected a number of batches for an epoch, got none. "
+                f"Set `{setting}`, or take the `.repeat()` away."
+            )
+
+    @property
+    def kind(self) -> str:
+        """What a resume makes of the position; a key of `POSITIONS`."""
+        if self.irreproducible is not None:
+            return "irreproducible"
+        if self._hidden or self._generators or (self._random and not self._rebuild):
+            return "inexact"
+        return "saved iterator" if self._saves_iterator else "replayed"
+
+    @property
+    def inexact_because(self) -> list[str]:
+        """Why a resume does not find exactly the same data; nothing where it does."""
+        if self.irreproducible is not None:
+            return [f"the {self.split} data: it has {self.irreproducible}, which gives no two runs the same"]
+        in_parallel = runs_python_in_parallel(self._prepared(self._dataset, 0))
+        reasons = []
+        if self._hidden:
+            why = " from several threads (`num_parallel_calls`)" if in_parallel else ""
+            reasons.append(f"two passes from the same seed differ: it calls Python{why} that keeps a state")
+        reasons += [
+            f"`dataset` draws from {name}, which goes on from pass to pass: make the generator in it, from its `seed`"
+            for name in self._generators
+        ]
+        if self._random and not self._rebuild:
+            reasons.append("it shuffles or draws random numbers, and `rebuild_dataset = False`")
+        if not reasons and in_parallel:
+            reasons.append(
+                "it calls Python from several threads (`num_parallel_calls`), which is exact only if that keeps no "
+                "state; `tf.numpy_function(…, stateful=False)` says that it keeps none"
+            )
+        return [f"the {self.split} data: {reason}" for reason in reasons]
+
+    @property
+    def _saves_iterator(self) -> bool:
+        return self._saveable and self._passes_per_build == 1 and not self._saving_failed
+
+    def open(self, epoch: int, step: int = 0) -> Any:
+        """Gives the iterator of the epoch: a new pass, or the one that goes on."""
+        if not self._is_open:
+            self.next_pass(None if self.goes_on else epoch)
+        return self._iterator
+
+    def next_pass(self, number: int | None = None) -> Any:
+        """Begins a new pass and gives its iterator."""
+        self._begin(self._pass + 1 if number is None else number)
+        return self._iterator
+
+    def _begin(self, number: int, skip: int = 0) -> None:
+        build, before = divmod(number, self._passes_per_build)
+        comes_next = self._iterator is not None and number == self._pass + 1 and (before > 0 or not self._random)
+        self._pass, self._taken, self._is_open = number, skip, True
+        if self._lasts and comes_next:
+            self._passes_begun += 1
+            return
+        is_fresh = self._is_fresh and build == self._build and self._passes_begun <= before
+        if self._random and self._rebuild and not is_fresh:
+            self._dataset, self._build, self._passes_begun = self._one_pass(self._hook(build)), build, 0
+            self._is_fresh, self._shown = True, None
+        if self._passes_per_build > 1:
+            skip += before * self.steps  # shuffles draw from where the pass before left them
+        self._iterator = self._new_iterator(skip)
+        self._passes_begun = before + 1
+
+    def _one_pass(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        return without_endless_repeat(dataset) if self._strip else dataset
+
+    def _new_iterator(self, skip: int) -> Any:
+        passes = self._passes_per_build if self._random else None
+        dataset = self._dataset.repeat(passes) if self._lasts else self._prepared(self._dataset, self._pass)
+        iterator = iter(dataset)
+        for _ in range(min(skip, 1)):
+            next(iterator, None)
+        _, self._drew = draws_from_host(lambda: [next(iterator, None) for _ in range(skip - 1)])
+        return iterator
+
+    def close_epoch(self) -> None:
+        """Ends the pass too, where epochs and passes are the same."""
+        if self.goes_on:
+            return
+        if not self._lasts or self._taken != self.steps:
+            self._iterator = None
+        self._taken, self._is_open = 0, False
+
+    def as_dataset(self) -> tf.data.Dataset:
+        """The pipeline as the hook returned it; not that of the training, whose next order reading would change."""
+        if not self._random or not self._rebuild:
+            return self._dataset
+        if self._shown is None:
+            state = host_random_state()
+            self._shown = self._one_pass(self._hook(0))
+            restore_host_random_state(state)
+        return self._shown
+
+    def _prepared(self, dataset: Any, number: int) -> tf.data.Dataset:
+        if self._augment is None:
+            return dataset
+        key = tf.constant(derive(self._seed, "augment", number), tf.int64)
+        numbers = tf.data.Dataset.range(tf.int64.max)  # not `enumerate`, which hides what is below it
+        prepared = tf.data.Dataset.zip((numbers, dataset)).map(
+            lambda index, batch: self._augmented(key, index, batch),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        return prepared.prefetch(2)
+
+    def _augmented_batch(self, key: tf.Tensor, index: tf.Tensor, batch: Any) -> Any:
+        """In the graph: the hook on each sample of batch number `index` of a pass, which has its own `key`."""
+        rows = tf.shape(tf.nest.flatten(batch)[0], out_type=tf.int64)[0]
+        seeds = tf.stack([tf.fill([rows], key), index * 2**24 + tf.range(rows)], axis=1)
+        return tf.vectorized_map(lambda sample: augmented(self._augment, sample[0], sample[1]), (batch, seeds))
+
+    def took(self, batches: int) -> None:
+        """Notes that so many batches of the pass were trained on."""
+        self._taken += batches
+
+    def take(self, source: Any, step: tf.Tensor) -> Any:
+        """In the graph: the next batch; where nobody knows how many there are, an optional that is empty at the end."""
+        return source.get_next() if self._counted else source.get_next_as_optional()
+
+    def sample_batch(self) -> Any:
+        """A first batch, for building the model and for looking at shapes; read once."""
+        if not self._first:
+            self._first = list(self.as_dataset().take(1))
+        if not self._first:
+            raise DataError(
+                f"dataset: the {self.split} pipeline gives no batch. Expected at least one, got none. "
+                f'Look at what `dataset("{self.split}")` returns.'
+            )
+        return self._first[0]
+
+    def position(self) -> dict[str, Any]:
+        """The pass, and the batches of it that were trained on."""
+        return {"pass": self._pass, "taken": self._taken}
+
+    def save(self, prefix: Path) -> str | None:
+        """Writes the iterator, with its shuffle buffer, where TensorFlow can; where it cannot, the count has to do.
+
+        Returns:
+            What is to be said where it could not although it had seemed so.
+        """
+        if not self._saves_iterator or not self._taken:
+            return None
+        error = save_iterator(self._iterator, prefix)
+        if error is None:
+            return None
+        self._saving_failed = True
+        return (
+            f"The iterator of the {self.split} data cannot be saved: {reason(error)}. From here on its position is "
+            "counted, and a resume builds the pipeline again from its seed and skips what was seen."
+        )
+
+    def restore(self, position: dict[str, Any], prefix: Path) -> bool:
+        """Goes back to a saved position, without replaying the data where the iterator was saved."""
+        number, taken = position["pass"], position["taken"]
+        self._iterator, self._is_open = None, False
+        if not self.goes_on and not taken:
+            return False  # between two epochs: the next one opens a new pass
+        is_saved = Path(f"{prefix}.index").exists()
+        self._begin(number, skip=0 if is_saved else taken)
+        if is_saved:
+            tf.train.Checkpoint(iterator=self._iterator).read(str(prefix)).assert_consumed()
+        self._taken = taken
+        return taken > 0 and not is_saved and (self._keeps_drawing or self._drew)

@@ -1,0 +1,153 @@
+"""The hook `tensorboard_logs`: summaries of the user's own, after each epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from experiments_manager.common.error_text import reason
+from experiments_manager.settings import Lazy
+from experiments_manager.training.observe.event_marks import drop_from, mark_epoch
+
+if TYPE_CHECKING:
+    from experiments_manager.runs import Run
+    from experiments_manager.training.setup.experiment import Experiment
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "custom"
+"""Folder in the run's `logs/` for what the hook writes."""
+CALLBACKS_FOLDER = "callbacks"
+"""Folder for what callbacks of an earlier settings file write."""
+_MOST_EVENTS = 1_000_000
+_NEVER = 2**31 - 1
+"""Milliseconds."""
+
+
+class UserLogs:
+    """Calls the hook with a summary writer as the default one, so that it just says `tf.summary.scalar(name, value)`.
+
+    Callbacks of earlier settings files find one, too, as they did there.
+
+    Args:
+        experiment: What is trained.
+        run: The run.
+    """
+
+    def __init__(self, experiment: Experiment, run: Run) -> None:
+        self._experiment, self._run = experiment, run
+        settings = experiment.settings
+        self._wanted = settings.tensorboard and settings.has("tensorboard_logs")
+        self._wanted_by_callbacks = settings.tensorboard and settings.is_earlier and bool(experiment.callbacks)
+        self._writer = EpochWriter(self.folder)
+        self._writer_of_callbacks = EpochWriter(run.logs_dir / CALLBACKS_FOLDER)
+
+    @property
+    def folder(self) -> Path:
+        """Where the event files are."""
+        return self._run.logs_dir / FOLDER
+
+    def write(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Calls the hook, with the weights as they are validated and exported.
+
+        Args:
+            epoch: Number of the epoch that ended, counted from 1. What the hook gets is the step of summaries that
+                name none.
+            logs: Its loss and metrics.
+
+        Raises:
+            UserCodeError: If the hook raises.
+        """
+        if not self._wanted:
+            return
+        experiment = self._experiment
+        validation = experiment.validation
+        # Under its earlier name the hook counts from 0, as Keras' callbacks do.
+        number = epoch - experiment.settings.has_earlier_name("tensorboard_logs")
+        with self._writer.as_default(epoch, step=number):
+            experiment.settings.call(
+                "tensorboard_logs",
+                model=experiment.model,
+                epoch=number,
+                logs=dict(logs),
+                train_data=Lazy(experiment.train.as_dataset),
+                validation_data=Lazy(lambda: validation.as_dataset() if validation else None),
+                run=self._run,
+            )
+
+    def around_callbacks(self, epoch: int) -> contextlib.AbstractContextManager[None]:
+        """What to be in while callbacks hear of the end of an epoch, counted from 1."""
+        if not self._wanted_by_callbacks:
+            return contextlib.nullcontext()
+        return self._writer_of_callbacks.as_default(epoch, step=epoch - 1)
+
+
+class EpochWriter:
+    """Writes summaries epoch by epoch, so that a resume replaces those of epochs that are trained again.
+
+    Args:
+        folder: Is made with the first epoch.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: tf.summary.SummaryWriter | None = None
+        self._last_epoch = 0
+        self._lost_epochs = 0
+
+    @contextlib.contextmanager
+    def as_default(self, epoch: int, step: int) -> Iterator[None]:
+        """Inside, `tf.summary` writes here. A disk that cannot be written to costs these logs and nothing else.
+
+        Args:
+            epoch: The epoch that ended, counted from 1; entered once for each.
+            step: The step of summaries that name none.
+        """
+        if self._writer is None or epoch <= self._last_epoch:  # training went back to an earlier epoch
+            self._guarded(lambda: self._open(epoch))
+        self._last_epoch = epoch
+        writer = self._writer or tf.summary.create_noop_writer()
+        with writer.as_default(step=step):
+            try:
+                yield
+            finally:
+                # The end of the `with` block does it again, unless the writer was closed meanwhile. Had it to raise
+                # there, this would be taken for an error of the training, and the writer would stay the default one.
+                if self._writer is not None:
+                    self._guarded(lambda: self._bring_out(epoch))
+        if self._writer is None:
+            self._lost_epochs += 1
+        elif self._lost_epochs:
+            logger.warning("Summaries are written to %s again; lost: %d epochs.", self._folder, self._lost_epochs)
+            self._lost_epochs = 0
+
+    def _open(self, epoch: int) -> None:
+        """Opens a file for what is written from an epoch on, and drops what was written of it before."""
+        self._close()
+        drop_from(self._folder, epoch)
+        # The epoch's end brings all to the disk. Were that to happen before, its failure would look like the hook's.
+        self._writer = tf.summary.create_file_writer(str(self._folder), max_queue=_MOST_EVENTS, flush_millis=_NEVER)
+
+    def _bring_out(self, epoch: int) -> None:
+        mark_epoch(self._writer, epoch)
+        self._writer.flush()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Does what writes, or says once that it could not be done; the next epoch tries again with a new file."""
+        try:
+            work()
+        except (OSError, tf.errors.OpError) as error:
+            self._close()
+            if not self._lost_epochs:
+                logger.warning("Summaries cannot be written to %s: %s. Training goes on.", self._folder, reason(error))
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(OSError, tf.errors.OpError):
+                writer.close()

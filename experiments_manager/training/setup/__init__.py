@@ -1,0 +1,1 @@
+"""From checked settings to everything that trains."""

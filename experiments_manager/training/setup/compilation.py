@@ -1,0 +1,176 @@
+"""The model and what trains it: optimiser, loss and metrics from the hooks, compiled and built."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from experiments_manager.settings import Settings
+from experiments_manager.training.errors import DataError
+from experiments_manager.training.feeds.feed import Feed, Shape
+from experiments_manager.training.setup.hooks import located_at, seeded, wrong
+from experiments_manager.training.setup.metrics import (
+    OF_COMPILE,
+    failed_metric,
+    known_name,
+    make_known_to_keras,
+    metric_by_name,
+    metrics_for_compile,
+)
+
+
+def compiled_model(settings: Settings, train: Feed) -> keras.Model:
+    """Calls the hooks that make the model and what trains it, compiles and builds.
+
+    Args:
+        settings: Checked settings.
+        train: The training data; its first batch gives the shapes.
+
+    Raises:
+        UserCodeError: If a hook raises.
+        SettingsError: If a hook gives something that Keras cannot use.
+        DataError: If model, loss and data do not fit together.
+    """
+    with seeded(settings, "model"):
+        model = settings.call("model")
+    if not isinstance(model, keras.Model):
+        raise wrong(settings, "model", f"Expected a `keras.Model`, got {type(model).__name__}. Return one.")
+    with seeded(settings, "optimizer"):
+        learning_rate = settings.resolve("learning_rate", model=model, steps_per_epoch=train.steps)
+        loss = settings.resolve("loss", model=model)
+        optimizer = _optimizer(settings, model, loss, learning_rate, train.steps)
+        _configure(settings, optimizer, learning_rate)
+        metrics = settings.resolve("metrics", model=model, loss=loss) if settings.has("metrics") else None
+        _refuse_unknown_names(settings, "loss", loss, keras.losses)
+        _refuse_unknown_names(settings, "metrics", metrics, keras.metrics)
+        weights = settings.resolve("loss_weights", model=model) if settings.has("loss_weights") else None
+    if not (loss is None and model.compiled):
+        if settings.is_earlier:
+            make_known_to_keras(loss, metrics)
+        loss = _by_todays_names(settings, loss)
+        metrics = metrics_for_compile(settings, model, metrics)
+        _compile(settings, model, optimizer=optimizer, loss=loss, metrics=metrics, loss_weights=weights or None)
+    _build(settings, model, train)
+    return model
+
+
+def _compile(settings: Settings, model: keras.Model, **parts: Any) -> None:
+    try:
+        model.compile(**parts, jit_compile=False)
+    except (ValueError, TypeError, KeyError) as error:
+        noun = next((noun for noun in ("metrics", "loss_weights") if f"`{noun}`" in str(error)), "loss")
+        raise wrong(settings, noun, f"Keras does not take it: {_reason(error)} Correct it.") from error
+
+
+def _by_todays_names(settings: Settings, loss: Any) -> Any:
+    """Losses that an earlier file names as Keras 2 did, by the names that Keras 3 has for them."""
+    if not settings.is_earlier:
+        return loss
+    return tf.nest.map_structure(
+        lambda item: known_name(keras.losses, item, True) or item if isinstance(item, str) else item, loss
+    )
+
+
+def _refuse_unknown_names(settings: Settings, noun: str, given: Any, room: Any) -> None:
+    """Finds losses or metrics that Keras does not know, before it says so in its own, less helpful, words."""
+    for name in tf.nest.flatten(given):
+        if not isinstance(name, str) or (noun == "metrics" and name in OF_COMPILE):
+            continue
+        is_earlier = settings.is_earlier
+        if noun == "metrics":
+            known = metric_by_name(name, is_earlier) is not None
+        else:
+            known = known_name(room, name, is_earlier) is not None
+        if not known:
+            names = [known for known in dir(room) if not known.startswith("_")]
+            near = difflib.get_close_matches(name, [*names, *(OF_COMPILE if noun == "metrics" else ())], n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"`dir(keras.{noun})` lists those of Keras."
+            what = "loss" if noun == "loss" else "metric"
+            raise wrong(settings, noun, f"Keras knows no {what} named {name!r}. {hint}")
+
+
+def _optimizer(settings: Settings, model: keras.Model, loss: Any, rate: Any, steps: int | None) -> Any:
+    if not settings.has("optimizer"):
+        return keras.optimizers.Adam(rate)
+    optimizer = settings.resolve("optimizer", model=model, loss=loss, learning_rate=rate, steps_per_epoch=steps)
+    if isinstance(optimizer, str):
+        try:
+            optimizer = keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": rate}})
+        except ValueError as error:
+            text = f"Keras knows no optimizer of this name. Expected e.g. 'adam' or 'sgd', got {optimizer!r}."
+            raise wrong(settings, "optimizer", f"{text} Correct it, or make the optimizer yourself.") from error
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        kind = type(optimizer).__name__
+        raise wrong(settings, "optimizer", f"Expected a Keras optimizer or its name, got {kind}. Give one.")
+    return optimizer
+
+
+def _configure(settings: Settings, optimizer: Any, learning_rate: Any) -> None:
+    """Applies clipping and accumulation, which Keras keeps as attributes of an optimizer that is not built yet."""
+    if settings.gradient_clip_norm is not None:
+        optimizer.clipnorm = optimizer.clipvalue = None
+        optimizer.global_clipnorm = settings.gradient_clip_norm
+    if settings.gradient_clip_value is not None:
+        optimizer.clipnorm = optimizer.global_clipnorm = None
+        optimizer.clipvalue = settings.gradient_clip_value
+    if (settings.gradient_accumulation_steps or 1) > 1:
+        optimizer.gradient_accumulation_steps = settings.gradient_accumulation_steps
+    scheduled = isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule)
+    if settings.reduce_lr_patience is not None and scheduled and settings.is_given("reduce_lr_patience"):
+        text = f"A schedule cannot be lowered on a plateau. Expected a number, got {type(learning_rate).__name__}."
+        raise wrong(settings, "learning_rate", f"{text} Take away the schedule or `reduce_lr_patience`.")
+
+
+def lowers_learning_rate(settings: Settings, optimizer: Any) -> bool:
+    """Whether a plateau lowers the learning rate: not where a schedule rules it, or there is no optimizer."""
+    if settings.reduce_lr_patience is None or optimizer is None:
+        return False
+    rule = getattr(optimizer, "inner_optimizer", optimizer).get_config().get("learning_rate")
+    return not isinstance(rule, dict)  # the configuration of a schedule
+
+
+def _build(settings: Settings, model: keras.Model, train: Feed) -> None:
+    """Makes all variables, on one batch's shapes, before anything is compiled or restored."""
+    batch = train.sample_batch()
+    try:
+        # What `fit` itself does first; Keras has no public name for it.
+        model._symbolic_build(data_batch=batch)
+    except Exception as error:
+        own_step = type(model).train_step is not keras.Model.train_step
+        if not (own_step and model.variables):
+            raise _misfit(settings, error, batch) from error
+    if model.optimizer is not None and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+
+
+def _misfit(settings: Settings, error: Exception, batch: Any) -> Exception:
+    """What to say of an exception during the build: it is the metric that failed, or the data do not suit the model."""
+    holds = f"A batch holds {Shape.of(batch).text}."
+    metric = failed_metric(error)
+    if metric is not None:
+        text = (
+            f"the metric {metric.name!r} cannot be computed: {_reason(error)} Expected one that takes the targets and "
+            f"the predictions. {holds} Correct it, take another, or give the targets the shape that it needs."
+        )
+        return located_at(settings, "metrics", text, error)
+    if "Invalid `metrics`" in str(error):
+        return wrong(settings, "metrics", f"They do not fit the model's outputs: {_reason(error)} Correct them.")
+    return DataError(
+        f"dataset: model and data do not fit together: {_reason(error)} {holds} Change `dataset`, `loss` or the model."
+    )
+
+
+_BOILERPLATE = ("Arguments received", "Exception encountered when calling", "•", "'")
+
+
+def _reason(error: Exception) -> str:
+    """The line of one of Keras' messages that says what is wrong."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    useful = [line for line in lines if not line.startswith(_BOILERPLATE)]
+    text = (useful or lines or [type(error).__name__])[0]
+    return text if text.endswith((".", ":")) else text + "."

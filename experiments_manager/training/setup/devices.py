@@ -1,0 +1,107 @@
+"""Which devices a run uses, and how numbers are computed on them; all by TensorFlow's and Keras' own switches."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from experiments_manager.settings import Settings
+from experiments_manager.training.setup.hooks import wrong
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """The devices of a run.
+
+    Attributes:
+        names: For the manifest, e.g. `("GPU:0", "GPU:1")` or `("CPU",)`.
+        strategy: How replicas share the work, or `None` on one device.
+    """
+
+    names: tuple[str, ...]
+    strategy: tf.distribute.Strategy | None
+
+    @property
+    def replicas(self) -> int:
+        """How many copies of the model train together."""
+        return self.strategy.num_replicas_in_sync if self.strategy else 1
+
+
+@contextlib.contextmanager
+def prepared_devices(settings: Settings) -> Iterator[Devices]:
+    """Chooses devices, memory growth, precision and determinism; inside, models are made for these.
+
+    Raises:
+        SettingsError: If a GPU is asked for that is not there, or the batch cannot be shared among the devices.
+    """
+    gpus = _visible_gpus(settings)
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    strategy = _strategy(settings, gpus)
+    names = tuple(device.name.replace("/physical_device:", "") for device in gpus) or ("CPU",)
+    if strategy is not None and not gpus:
+        names = tuple(device.name.removeprefix("/device:") for device in tf.config.list_logical_devices("CPU"))
+    policy = keras.config.dtype_policy()
+    # Names of layers begin anew, so inputs and outputs are called the same in each run. Before all else, since Keras
+    # forgets the precision, too, and the strategy whose scope is open.
+    keras.utils.clear_session()
+    keras.config.set_dtype_policy(f"mixed_{settings.mixed_precision}" if settings.mixed_precision else policy)
+    try:
+        with contextlib.ExitStack() as stack:
+            if strategy is not None:
+                stack.enter_context(strategy.scope())
+            elif settings.gpus == [] and tf.config.list_logical_devices("GPU"):
+                stack.enter_context(tf.device("CPU:0"))  # TensorFlow was started with a GPU before
+            yield Devices(names, strategy)
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def _visible_gpus(settings: Settings) -> list[Any]:
+    wanted, present = settings.gpus, tf.config.list_physical_devices("GPU")
+    chosen = present[:1] if wanted is None else [gpu for number, gpu in enumerate(present) if number in wanted]
+    if wanted and len(chosen) < len(set(wanted)):
+        raise wrong(settings, "gpus", _missing_gpus(wanted, len(present)))
+    try:
+        tf.config.set_visible_devices(chosen, "GPU")
+        for gpu in chosen:
+            tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError as error:  # TensorFlow runs already, for instance in a notebook
+        logger.info("the GPUs cannot be chosen any more in this process: %s", error)
+    return chosen
+
+
+def _missing_gpus(wanted: list[int], present: int) -> str:
+    remedy = f"got {wanted}. Change it, or remove the line."
+    if not present:
+        return (
+            "this machine has no GPU that TensorFlow can use. "
+            f"Expected `[]` for the CPU, or None for whatever is there, {remedy}"
+        )
+    missing = ", ".join(str(number) for number in sorted(set(wanted)) if number >= present)
+    expected = "`[0]`" if present == 1 else f"indices of its {present} GPUs, 0 to {present - 1}"
+    return f"this machine has no GPU {missing}. Expected {expected}, {remedy}"
+
+
+def _strategy(settings: Settings, gpus: list[Any]) -> tf.distribute.Strategy | None:
+    if len(gpus) > 1:
+        devices = [f"/GPU:{number}" for number in range(len(gpus))]
+    elif settings.strategy and not gpus and len(tf.config.list_logical_devices("CPU")) > 1:
+        devices = [device.name for device in tf.config.list_logical_devices("CPU")]
+    else:
+        return None
+    if settings.batch_size % len(devices):
+        text = (
+            f"a batch cannot be shared by {len(devices)} devices. "
+            f"Expected a multiple of {len(devices)}, got {settings.batch_size}. Set it to one."
+        )
+        raise wrong(settings, "batch_size", text)
+    return tf.distribute.MirroredStrategy(devices)

@@ -1,0 +1,246 @@
+"""Complete training states on disk: written in the background, proved by checksums, found again newest first."""
+
+from __future__ import annotations
+
+import collections
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from experiments_manager.common import atomic, disk_space
+from experiments_manager.common.background import NewestOnly
+from experiments_manager.common.checksums import DamagedError, verify_checksums, write_checksums
+from experiments_manager.common.error_text import reason
+from experiments_manager.training.errors import TrainingError
+from experiments_manager.training.state.progress import TrainingProgress
+from experiments_manager.training.state.state import Snapshot
+
+logger = logging.getLogger(__name__)
+
+LATEST = "latest"
+"""File in `checkpoints/` that names the newest whole checkpoint."""
+SCHEMA_VERSION = 1
+
+
+def checkpoint_name(progress: TrainingProgress) -> str:
+    """Gives the folder's name, e.g. `epoch-00003-step-00000120`: completed epochs, global step."""
+    return f"epoch-{progress.epoch:05d}-step-{progress.global_step:08d}"
+
+
+def write_checkpoint(stage: Path, folder: Path, snapshot: Snapshot) -> Path:
+    """Writes a snapshot into `stage`, moves it into `folder` and lets `latest` point at it.
+
+    Args:
+        stage: An existing folder beside the place, which may hold files of iterators already.
+        folder: The run's `checkpoints/`.
+        snapshot: The state.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        OSError: Or `tf.errors.OpError`, if it cannot be written; `folder` is as it was then.
+    """
+    names = list(snapshot.tensors)
+    tf.raw_ops.SaveV2(
+        prefix=str(stage / "variables"),
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=[snapshot.tensors[name] for name in names],
+    )
+    state = {
+        "schema_version": SCHEMA_VERSION,
+        "progress": snapshot.progress.to_json(),
+        "tensors": {name: snapshot.tensors[name].dtype.name for name in names},
+        "extras": snapshot.extras,
+    }
+    # Metrics may be NaN, which Python's JSON reads and writes; nobody else reads this file. It is brought to the disk
+    # with all others of the stage, when that moves into its place.
+    (stage / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    write_checksums(stage)
+    target = folder / checkpoint_name(snapshot.progress)
+    atomic.replace_directory(stage, target)
+    atomic.write_text(folder / LATEST, target.name + "\n")
+    return target
+
+
+def read_checkpoint(path: Path) -> Snapshot:
+    """Reads a checkpoint after proving it whole.
+
+    Raises:
+        DamagedError: If a file is missing, truncated or altered.
+        TrainingError: If a newer release wrote it.
+    """
+    verify_checksums(path)
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # its checksums do not know it
+        raise DamagedError(path / "state.json", "is missing or damaged") from error
+    if state["schema_version"] > SCHEMA_VERSION:
+        raise TrainingError(
+            f"{path} was written by a newer release (format {state['schema_version']}, this one reads up to "
+            f"{SCHEMA_VERSION}). Update experiments_manager."
+        )
+    names = list(state["tensors"])
+    with tf.device("CPU:0"):
+        values = tf.raw_ops.RestoreV2(
+            prefix=str(path / "variables"),
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            dtypes=[tf.as_dtype(state["tensors"][name]) for name in names],
+        )
+    progress = TrainingProgress.from_json(state["progress"])
+    return Snapshot(progress, dict(zip(names, values, strict=True)), state["extras"])
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Lists checkpoints, the one that `latest` names first, then by age, newest first."""
+    if not folder.is_dir():
+        return []
+    found = sorted((path for path in folder.iterdir() if path.name.startswith("epoch-")), reverse=True)
+    named = _named_by_latest(folder)
+    return sorted(found, key=lambda path: path.name != named)
+
+
+def _named_by_latest(folder: Path) -> str | None:
+    """What `latest` holds: nothing where there is none, `None` where it cannot be read or is no text."""
+    try:
+        return (folder / LATEST).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def read_latest(folder: Path, report: Callable[[str], None] = logger.warning) -> tuple[Path, Snapshot] | None:
+    """Reads the newest checkpoint that is whole.
+
+    Args:
+        folder: The run's `checkpoints/`.
+        report: Told of each damaged checkpoint that was passed over.
+
+    Returns:
+        Its folder and the state, or `None` where there is no checkpoint.
+
+    Raises:
+        TrainingError: If there are checkpoints and all are damaged.
+    """
+    damaged: list[str] = []
+    if folder.is_dir() and _named_by_latest(folder) is None:
+        report(f"{folder / LATEST} is damaged and passed over; the newest whole checkpoint is taken.")
+    for path in checkpoints(folder):
+        try:
+            return path, read_checkpoint(path)
+        except DamagedError as error:
+            damaged.append(str(error))
+            report(f"A checkpoint is damaged and passed over: {error}")
+    if damaged:
+        raise TrainingError(
+            f"No checkpoint in {folder} is whole. {' '.join(damaged)} Restore the folder from a backup, or train anew."
+        )
+    return None
+
+
+class CheckpointWriter:
+    """Writes checkpoints in a thread of its own, and keeps the newest few.
+
+    Args:
+        folder: The run's `checkpoints/`.
+        keep: How many to keep.
+        bring_logs_to_disk: Called in that thread before a checkpoint counts. A run that goes on from it writes no line
+            of an earlier epoch again, so these must have outlived the machine too.
+    """
+
+    def __init__(self, folder: Path, keep: int, bring_logs_to_disk: Callable[[], None] = lambda: None) -> None:
+        self._folder, self._keep, self._bring_logs_to_disk = folder, max(1, keep), bring_logs_to_disk
+        self._failing = False
+        self.problem: str | None = None
+        """Why the last one could not be written; `None` where it could."""
+        self._messages: collections.deque[str] = collections.deque()
+        self.last_written = time.monotonic()
+        self._worker: NewestOnly[tuple[Path, Snapshot]] = NewestOnly(self._write, self._failed, name="checkpoints")
+
+    def messages(self) -> list[str]:
+        """Gives what there is to say since the last call: once that writing fails, and once that it works again."""
+        found = []
+        while self._messages:
+            found.append(self._messages.popleft())
+        return found
+
+    def stage(self) -> Path:
+        """Makes the folder into which a feed may write its iterator now, and the rest goes later."""
+        self._folder.mkdir(exist_ok=True)
+        stage = atomic.staging_path(self._folder / "checkpoint")
+        stage.mkdir()
+        return stage
+
+    def submit(self, snapshot: Snapshot, stage: Path) -> None:
+        """Hands a snapshot to the thread; an older one that still waits is dropped."""
+        self.last_written = time.monotonic()
+        displaced = self._worker.submit((stage, snapshot))
+        if displaced is not None:
+            shutil.rmtree(displaced[0], ignore_errors=True)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being written."""
+        return self._worker.idle
+
+    def wait(self) -> None:
+        """Waits until everything handed in is on disk."""
+        self._worker.wait()
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        self._worker.close()
+
+    def failed(self, error: BaseException) -> None:
+        """Notes that a checkpoint could not be written; training goes on."""
+        self.problem = reason(error)
+        if not self._failing:
+            remedy = f"; free some space on the disk that holds {self._folder}" if disk_space.is_full(error) else ""
+            self._messages.append(
+                f"A checkpoint could not be written: {self.problem}. Training goes on and tries again at the next "
+                f"occasion{remedy}."
+            )
+        self._failing = True
+
+    def _write(self, job: tuple[Path, Snapshot]) -> None:
+        stage, snapshot = job
+        if not _is_finite(snapshot):  # it must not take the place of the last good one
+            shutil.rmtree(stage, ignore_errors=True)
+            self.problem = "the weights are not finite"
+            logger.warning("Step %d: not saved, its weights are not finite.", snapshot.progress.global_step)
+            return
+        self._bring_logs_to_disk()
+        write_checkpoint(stage, self._folder, snapshot)
+        if self._failing:
+            self._messages.append("Checkpoints are written again.")
+        self._failing, self.problem = False, None
+        for old in checkpoints(self._folder)[self._keep :]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _failed(self, job: tuple[Path, Snapshot], error: BaseException) -> None:
+        shutil.rmtree(job[0], ignore_errors=True)
+        self.failed(error)
+
+
+def _is_finite(snapshot: Snapshot) -> bool:
+    """Whether the weights are numbers; told by their averages where there are any, which hold no mask."""
+    averages = [value for name, value in snapshot.tensors.items() if name.startswith("averages/")]
+    weights = averages or [value for name, value in snapshot.tensors.items() if name.startswith("model/")]
+    return all(bool(np.isfinite(value.numpy()).all()) for value in weights if value.dtype.is_floating)
+
+
+def extras_for(feeds: dict[str, Any], stage: Path) -> tuple[dict[str, Any], list[str]]:
+    """Writes the feeds' iterators into `stage`; returns their positions, and what there is to say."""
+    positions = {name: feed.position() for name, feed in feeds.items()}
+    said = [feed.save(stage / f"iterator-{name}") for name, feed in feeds.items()]
+    return positions, [text for text in said if text is not None]

@@ -1,0 +1,199 @@
+"""Puts back what `plain_state.py` wrote, without running anything that a file says.
+
+A file can name a class, but only one that is loaded already, and none of its code is called: its attributes are set.
+What is there already is changed rather than replaced: a list, a random generator or an object that others hold too
+stays the one that they hold.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import datetime
+import enum
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from experiments_manager.training.state.host_generators import HostGenerator, made_generator, set_generator_state
+from experiments_manager.training.state.plain_state import (
+    BY_TEXT,
+    FACTORIES,
+    MAPPINGS,
+    NotKeptError,
+    can_be_made,
+    class_name,
+    variables_of,
+)
+
+
+class Unpacker:
+    """Turns back what a `Packer` gave, in the same order."""
+
+    def __init__(self, tensors: Mapping[str, tf.Tensor]) -> None:
+        self._tensors = tensors
+        self._seen: list[Any] = []
+
+    def unpack(self, value: Any, live: Any = None) -> Any:
+        """Gives the value.
+
+        Args:
+            value: From `Packer.pack`.
+            live: What is in its place now; it is changed rather than replaced where that can be.
+
+        Raises:
+            NotKeptError: If a class is not there any more, or what can only be put back in place has no place.
+        """
+        if isinstance(value, list):
+            return self._list(value, live)
+        if not isinstance(value, dict):
+            return value
+        tag = next((key for key in value if key.startswith("__")), None)
+        if tag is None or tag == "__dict__":
+            return self._dict(value, live, tag)
+        return self._attribute(value, live) if tag == "__at__" else getattr(self, f"_{tag.strip('_')}")(value, live)
+
+    def _remember(self, found: Any) -> Any:
+        self._seen.append(found)
+        return found
+
+    def _attribute(self, value: dict, live: Any) -> Any:
+        self._seen[value["__at__"] :] = [None] * max(0, value["__at__"] - len(self._seen))  # after one that failed
+        return self.unpack(value["value"], live)
+
+    def _list(self, value: list, live: Any) -> list:
+        found = self._remember(live if type(live) is list else [])
+        before = list(found)
+        found[:] = [self.unpack(item, _at(before, number)) for number, item in enumerate(value)]
+        return found
+
+    def _dict(self, value: dict, live: Any, tag: str | None) -> Any:
+        kind = MAPPINGS.get(value.get("kind", "dict"), dict) if tag else dict
+        if tag and value["kind"] == "defaultdict":
+            factory = FACTORIES.get(value["factory"] or "", getattr(live, "default_factory", None))
+            found = live if type(live) is collections.defaultdict else collections.defaultdict(factory)
+        else:
+            found = live if type(live) is kind else kind()
+        self._remember(found)
+        before = dict(found)
+        found.clear()
+        for key, item in value["__dict__"] if tag else value.items():
+            key = self.unpack(key) if tag else key
+            found[key] = self.unpack(item, before.get(key))
+        return found
+
+    def _tuple(self, value: dict, live: Any) -> tuple:
+        return tuple(self.unpack(item, _at(live, number)) for number, item in enumerate(value["__tuple__"]))
+
+    def _named(self, value: dict, live: Any) -> tuple:
+        place = len(self._seen)
+        self._remember(None)
+        kind = _class_named(value["__named__"], live)
+        if not (issubclass(kind, tuple) and hasattr(kind, "_fields")):
+            raise NotKeptError(f"{value['__named__']} is no named tuple")
+        items = [self.unpack(item, _at(live, number)) for number, item in enumerate(value["items"])]
+        self._seen[place] = tuple.__new__(kind, items)
+        return self._seen[place]
+
+    def _set(self, value: dict, live: Any) -> set | frozenset:
+        if value["kind"] == "frozenset":
+            return frozenset(self.unpack(item) for item in value["__set__"])
+        found = self._remember(live if type(live) is set else set())
+        found.clear()
+        found.update(self.unpack(item) for item in value["__set__"])
+        return found
+
+    def _deque(self, value: dict, live: Any) -> collections.deque:
+        fits = type(live) is collections.deque and live.maxlen == value["most"]
+        found = self._remember(live if fits else collections.deque(maxlen=value["most"]))
+        before = list(found)
+        found.clear()
+        found.extend(self.unpack(item, _at(before, number)) for number, item in enumerate(value["__deque__"]))
+        return found
+
+    def _random(self, value: dict, live: Any) -> HostGenerator:
+        place = len(self._seen)
+        self._remember(None)
+        state = self.unpack(value["state"])
+        found = live if set_generator_state(live, value["__random__"], state) else None
+        self._seen[place] = made_generator(value["__random__"], state) if found is None else found
+        return self._seen[place]
+
+    def _variables(self, value: dict, live: Any) -> Any:
+        self._remember(live)
+        variables, names = variables_of(live), value["__variables__"]
+        if len(variables) != len(names):
+            raise NotKeptError("has other variables than before")
+        for variable, name in zip(variables, names, strict=True):
+            variable.assign(self._tensors[name])
+        return live
+
+    def _object(self, value: dict, live: Any) -> Any:
+        kind = _class_named(value["__object__"], live)
+        if not can_be_made(kind):
+            raise NotKeptError(f"{value['__object__']} is no plain class any more")
+        found = self._remember(live if type(live) is kind else object.__new__(kind))
+        for name, item in value["state"].items():
+            object.__setattr__(found, name, self.unpack(item, getattr(live, name, None)))
+        return found
+
+    def _live(self, value: dict, live: Any) -> Any:
+        if live is None:
+            raise NotKeptError("something in it is not there any more")
+        return live
+
+    def _same(self, value: dict, live: Any) -> Any:
+        return self._seen[value["__same__"]]
+
+    def _tensor(self, value: dict, live: Any) -> np.ndarray:
+        return self._tensors[value["__tensor__"]].numpy()
+
+    def _eager(self, value: dict, live: Any) -> tf.Tensor:
+        return tf.convert_to_tensor(self._tensors[value["__eager__"]])
+
+    def _array(self, value: dict, live: Any) -> Any:
+        array = np.asarray(value["__array__"], value["dtype"])
+        return array[()] if value["scalar"] else array
+
+    def _raw(self, value: dict, live: Any) -> Any:
+        dtype = [tuple(field) for field in value["dtype"]] if isinstance(value["dtype"], list) else value["dtype"]
+        array = np.frombuffer(base64.b64decode(value["__raw__"]), np.dtype(dtype)).reshape(value["shape"]).copy()
+        return array[()] if value["scalar"] else array
+
+    def _complex(self, value: dict, live: Any) -> complex:
+        return complex(*value["__complex__"])
+
+    def _timedelta(self, value: dict, live: Any) -> datetime.timedelta:
+        return datetime.timedelta(*value["__timedelta__"])
+
+    def _range(self, value: dict, live: Any) -> range | slice:
+        return (range if value["kind"] == "range" else slice)(*value["__range__"])
+
+    def _text(self, value: dict, live: Any) -> Any:
+        return BY_TEXT[value["__text__"]][2](value["value"])
+
+    def _enum(self, value: dict, live: Any) -> enum.Enum:
+        kind = _class_named(value["__enum__"], live)
+        if not issubclass(kind, enum.Enum):
+            raise NotKeptError(f"{value['__enum__']} is no enumeration")
+        return kind[value["name"]]
+
+
+def _at(live: Any, number: int) -> Any:
+    return live[number] if isinstance(live, list | tuple) and number < len(live) else None
+
+
+def _class_named(name: str, live: Any) -> type:
+    """Finds a class among the modules that are loaded; none is imported."""
+    if class_name(type(live)) == name:
+        return type(live)
+    module, _, path = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, type):
+        raise NotKeptError(f"there is no class {name}")
+    return found

@@ -1,0 +1,280 @@
+"""Values of the user's as plain data (JSON and tensors), which `plain_restore.py` turns back.
+
+This is no pickle: what is written are values, and of objects the name of their class and their attributes. What cannot
+be written in this way is named.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import collections.abc
+import dataclasses
+import datetime
+import decimal
+import enum
+import fractions
+import numbers
+import pathlib
+import random
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from experiments_manager.training.state.host_generators import HostGenerator, generator_state
+
+SMALL = 64
+"""Elements up to which an array is written as text."""
+_DEEPEST = 100
+LIVE = {"__live__": 1}
+"""Stands for what is in that place anyway."""
+# Keras' callbacks turn the sign of their `min_delta` when they first look at an epoch, so it must be as it was given.
+NOT_STATE = ("params", "model", "_model", "validation_data", "min_delta")
+"""Attributes of callbacks that are no state."""
+MAPPINGS = {kind.__name__: kind for kind in (dict, collections.OrderedDict, collections.Counter)}
+FACTORIES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict, set, tuple, collections.deque)}
+BY_TEXT: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
+    "datetime": (datetime.datetime, datetime.datetime.isoformat, datetime.datetime.fromisoformat),
+    "date": (datetime.date, datetime.date.isoformat, datetime.date.fromisoformat),
+    "time": (datetime.time, datetime.time.isoformat, datetime.time.fromisoformat),
+    "decimal": (decimal.Decimal, str, decimal.Decimal),
+    "fraction": (fractions.Fraction, str, fractions.Fraction),
+    "uuid": (uuid.UUID, str, uuid.UUID),
+    "path": (pathlib.PurePath, str, pathlib.Path),
+    "bytes": (bytes, lambda value: base64.b64encode(value).decode(), base64.b64decode),
+    "bytearray": (
+        bytearray,
+        lambda value: base64.b64encode(value).decode(),
+        lambda text: bytearray(base64.b64decode(text)),
+    ),
+}
+_BUILT_IN = (*sys.stdlib_module_names, "keras", "tensorflow", "numpy", "experiments_manager")
+_LIBRARIES = ("keras", "tensorflow", "experiments_manager", "logging", "threading", "_thread", "_io", "re", "functools")
+"""Rooms whose objects do not change by themselves in the course of a training, as far as they hold no variables."""
+
+
+_STATE_OF_THEIR_OWN = (
+    collections.abc.Iterator,
+    keras.callbacks.Callback,
+    random.Random,
+    np.random.Generator,
+    np.random.RandomState,
+    tf.RaggedTensor,
+    tf.SparseTensor,
+    tf.TensorArray,
+    tf.queue.QueueBase,
+    tf.lookup.experimental.MutableHashTable,
+    tf.lookup.experimental.DenseHashTable,
+)
+"""Objects that hold what no variable shows."""
+
+
+class NotKeptError(Exception):
+    """A value cannot be written; the text names its type."""
+
+
+class Packer:
+    """Turns values into JSON; one packer for all that belong together, so that what is shared stays shared."""
+
+    def __init__(self, prefix: str, in_state: Callable[[Any], bool] = lambda value: False) -> None:
+        """Begins.
+
+        Args:
+            prefix: Of the names of tensors.
+            in_state: Says of an object with variables whether these are written elsewhere.
+        """
+        self.tensors: dict[str, tf.Tensor] = {}
+        self._prefix, self._in_state = prefix, in_state
+        self._numbers: dict[int, int] = {}
+        self._kept: list[Any] = []  # so that no other object gets the id of one that was seen
+
+    def attribute(self, value: Any) -> Any:
+        """Packs a whole value, or leaves no trace of it.
+
+        Raises:
+            NotKeptError: As `pack`.
+        """
+        number = len(self._numbers)
+        try:
+            packed = self.pack(value)
+        except BaseException:
+            for key in list(self._numbers)[number:]:
+                del self._numbers[key]
+            raise
+        has_parts = isinstance(packed, dict | list) and packed != LIVE
+        return {"__at__": number, "value": packed} if has_parts else packed
+
+    def pack(self, value: Any, depth: int = 0) -> Any:
+        """Gives JSON that an `Unpacker` turns back.
+
+        Raises:
+            NotKeptError: If something in the value has a state that cannot be written.
+        """
+        if depth > _DEEPEST:
+            raise NotKeptError("is nested too deeply")
+        simple = _simple(value)
+        if simple is not NotImplemented:
+            return simple
+        if isinstance(value, np.ndarray | np.generic):
+            return self._array(value)
+        if isinstance(value, tf.Tensor):
+            return {"__eager__": self._tensor(value)}
+        if self._stays(value):
+            return dict(LIVE)
+        if id(value) in self._numbers:
+            return {"__same__": self._numbers[id(value)]}
+        if not isinstance(value, tuple | frozenset) or hasattr(value, "_fields"):
+            self._numbers[id(value)] = len(self._numbers)
+            self._kept.append(value)
+        return self._several(value, depth + 1)
+
+    def _several(self, value: Any, depth: int) -> Any:
+        if isinstance(value, Mapping):
+            return self._mapping(value, depth)
+        kind = type(value)
+        if kind is list:
+            return [self.pack(item, depth) for item in value]
+        if kind is tuple:
+            return {"__tuple__": [self.pack(item, depth) for item in value]}
+        if kind in (set, frozenset):
+            return {"__set__": [self.pack(item, depth) for item in value], "kind": kind.__name__}
+        if kind is collections.deque:
+            return {"__deque__": [self.pack(item, depth) for item in value], "most": value.maxlen}
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return {"__named__": class_name(kind), "items": [self.pack(item, depth) for item in value]}
+        if isinstance(value, HostGenerator):
+            name, state = generator_state(value)
+            return {"__random__": name, "state": self.pack(state, depth)}
+        variables = variables_of(value)
+        if variables:
+            return {"__variables__": [self._tensor(tf.identity(part)) for part in variables]}
+        return self._object(value, depth)
+
+    def _stays(self, value: Any) -> bool:
+        """Whether it is no state: what is in its place in another process is just as good."""
+        kind = type(value)
+        if kind is object or isinstance(value, type(sys) | type):
+            return True
+        if isinstance(value, _STATE_OF_THEIR_OWN):
+            return hasattr(value, "fileno")
+        variables = variables_of(value)
+        if variables:
+            return all(map(self._in_state, variables))
+        return (callable(value) and not is_users(kind)) or kind.__module__.partition(".")[0] in _LIBRARIES
+
+    def _mapping(self, value: Mapping, depth: int) -> Any:
+        kind = type(value)
+        plain = kind is dict and all(type(key) is str and not key.startswith("__") for key in value)
+        if plain:
+            return {key: self.pack(item, depth) for key, item in value.items()}
+        name, factory = kind.__name__, None
+        if kind is collections.defaultdict:
+            factory = value.default_factory.__name__ if value.default_factory in FACTORIES.values() else None
+        elif kind not in MAPPINGS.values():
+            raise NotKeptError(f"is a {name}")
+        items = [[self.pack(key, depth), self.pack(item, depth)] for key, item in value.items()]
+        return {"__dict__": items, "kind": name, "factory": factory}
+
+    def _object(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if isinstance(value, collections.abc.Iterator) and not hasattr(value, "fileno"):
+            raise NotKeptError(f"is an iterator ({kind.__name__}), whose place nobody can read")
+        if not can_be_made(kind):
+            raise NotKeptError(f"is a {kind.__module__}.{kind.__qualname__}")
+        return {"__object__": class_name(kind), "state": {k: self.pack(v, depth) for k, v in attributes(value)}}
+
+    def _array(self, value: np.ndarray | np.generic) -> Any:
+        array, scalar = np.asarray(value), isinstance(value, np.generic)
+        if array.dtype.kind in "fiub":
+            if array.size > SMALL:
+                return {"__tensor__": self._tensor(tf.constant(array))}
+            return {"__array__": array.tolist(), "dtype": array.dtype.name, "scalar": scalar}
+        if array.dtype.hasobject or (array.dtype.kind == "V" and array.dtype.names is None):
+            raise NotKeptError(f"is an array of {array.dtype.name}")
+        text = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+        dtype = array.dtype.descr if array.dtype.names else array.dtype.str
+        return {"__raw__": text, "dtype": dtype, "shape": list(array.shape), "scalar": scalar}
+
+    def _tensor(self, value: tf.Tensor) -> str:
+        name = f"{self._prefix}{len(self.tensors):04d}"
+        self.tensors[name] = value
+        return name
+
+
+def _simple(value: Any) -> Any:
+    """JSON of a value that holds no others; `NotImplemented` for all else."""
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
+        return value
+    if kind is complex:
+        return {"__complex__": [value.real, value.imag]}
+    if kind is datetime.timedelta:
+        return {"__timedelta__": [value.days, value.seconds, value.microseconds]}
+    if kind in (range, slice):
+        return {"__range__": [value.start, value.stop, value.step], "kind": kind.__name__}
+    if isinstance(value, enum.Enum):
+        return {"__enum__": class_name(kind), "name": value.name}
+    if isinstance(value, numbers.Real | str) and not isinstance(value, np.generic) and not is_users(kind):
+        for name in ("decimal", "fraction"):
+            if kind is BY_TEXT[name][0]:
+                return {"__text__": name, "value": str(value)}
+        return str(value) if isinstance(value, str) else float(value)
+    for name, (known, write, _) in BY_TEXT.items():
+        if kind is known or (known is pathlib.PurePath and isinstance(value, known)):
+            return {"__text__": name, "value": write(value)}
+    return NotImplemented
+
+
+def variables_of(value: Any) -> list[Any]:
+    """Variables in which an object of TensorFlow's or Keras' keeps its state."""
+    if isinstance(value, tf.Variable):
+        return [value]
+    if isinstance(value, keras.Variable):
+        return [value.value]
+    if isinstance(value, tf.random.Generator):
+        return [value.state]
+    if isinstance(value, keras.random.SeedGenerator):
+        return [value.state.value]
+    if isinstance(value, keras.layers.Layer | keras.metrics.Metric | keras.optimizers.Optimizer | tf.Module):
+        return [getattr(part, "value", part) if isinstance(part, keras.Variable) else part for part in value.variables]
+    return []
+
+
+def is_users(kind: type) -> bool:
+    """Whether a class is none of Python's, Keras', TensorFlow's or NumPy's."""
+    return kind.__module__.partition(".")[0] not in _BUILT_IN
+
+
+def is_plain_object(kind: type) -> bool:
+    """Whether its attributes are all of it: no base but `object` adds something that is not seen."""
+    ours = all(base is object or is_users(base) or base.__module__ in ("abc", "typing") for base in kind.__mro__)
+    usual = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
+    own = kind.__getstate__ is not object.__getstate__ and not dataclasses.is_dataclass(kind)  # theirs reads slots
+    return ours and usual and not own
+
+
+def attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    """Gives the attributes of an object, those in slots included."""
+    slots = [slot for kind in type(value).__mro__ for slot in _as_tuple(getattr(kind, "__slots__", ()))]
+    names = [*getattr(value, "__dict__", {}), *(name for name in slots if name not in ("__dict__", "__weakref__"))]
+    left_out = NOT_STATE if isinstance(value, keras.callbacks.Callback) else ()
+    yield from ((name, getattr(value, name)) for name in names if name not in left_out and hasattr(value, name))
+
+
+def can_be_made(kind: type) -> bool:
+    """Whether its objects are their attributes: of plain classes of the user's, and callbacks within callbacks."""
+    return (is_users(kind) and is_plain_object(kind)) or issubclass(kind, keras.callbacks.Callback)
+
+
+def _as_tuple(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def class_name(kind: type) -> str:
+    """Gives `module:Class.Inner`."""
+    return f"{kind.__module__}:{kind.__qualname__}"

@@ -1,0 +1,170 @@
+"""Predictions on disk, and the line that shows how they come."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from experiments_manager.client.outputs.writer import PredictionWriter
+from experiments_manager.client.progress import LiveLine
+from experiments_manager.serving.errors import ClientError
+
+
+def write(folder: Path, *answers: dict[str, np.ndarray], output: str | None = None) -> None:
+    writer = PredictionWriter.for_output(output, folder)
+    for number, outputs in enumerate(answers):
+        writer.write(str(number), 10 + number, outputs)
+    writer.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where predictions are written; it is not there yet."""
+    return tmp_path / "predictions"
+
+
+def rows(file: Path) -> list[list[str]]:
+    with file.open(newline="") as lines:
+        return list(csv.reader(lines))
+
+
+def test_predictions_are_a_table_and_an_archive(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((3, 1, 2), np.float32)
+    write(tmp_path / "new", *({"y": value, "name": np.array([b"caf\xc3\xa9"], object)} for value in values))
+    header, *table = rows(tmp_path / "new" / "predictions.csv")
+    assert header == ["sample", "version", "y_0", "y_1", "name"]
+    assert [row[:2] + row[4:] for row in table] == [["0", "10", "café"], ["1", "11", "café"], ["2", "12", "café"]]
+    np.testing.assert_array_equal(np.array([row[2:4] for row in table], np.float32), values[:, 0])  # every digit
+    archive = np.load(tmp_path / "new" / "predictions.npz")
+    np.testing.assert_array_equal(archive["y"], values[:, 0])
+    assert archive["sample"].tolist() == ["0", "1", "2"]
+    assert archive["version"].tolist() == [10, 11, 12]
+    assert archive["name"].tolist() == ["café"] * 3
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["predictions.csv", "predictions.npz"]
+
+
+@pytest.mark.parametrize("other", [{"y": np.ones((1, 2), np.float64)}, {"z": np.ones((1, 2), np.float32)}])
+def test_outputs_of_another_kind_are_refused_and_those_before_are_kept(folder: Path, other: Any) -> None:
+    writer = PredictionWriter.for_output(None, folder)
+    writer.write("0", 1, {"y": np.ones((1, 2), np.float32)})
+    with pytest.raises(ClientError, match=r"Version 2 gives other outputs.*Expected y \(float32\), got [yz] \("):
+        writer.write("1", 2, other)
+    writer.close()
+    assert np.load(folder / "predictions.npz")["y"].tolist() == [[1, 1]]
+    assert len(rows(folder / "predictions.csv")) == 2
+
+
+def test_a_batch_is_several_rows(folder: Path) -> None:
+    write(folder, {"y": np.array([1, 2]), "z": np.zeros((2, 3))})
+    assert [row[0] for row in rows(folder / "predictions.csv")] == ["sample", "0[0]", "0[1]"]
+    assert np.load(folder / "predictions.npz")["z"].shape == (2, 3)
+
+
+def test_outputs_without_a_batch_are_one_row(folder: Path) -> None:
+    write(folder, {"loss": np.float32(0.5), "y": np.zeros(3)}, {"loss": np.float32(0.25), "y": np.ones(3)})
+    assert [row[2] for row in rows(folder / "predictions.csv")] == ["loss", "0.5", "0.25"]
+    archive = np.load(folder / "predictions.npz")
+    assert archive["loss"].tolist() == [0.5, 0.25]
+    assert archive["y"].shape == (2, 3)
+
+
+def test_large_outputs_are_in_the_archive_alone(folder: Path) -> None:
+    write(folder, {"mask": np.ones((1, 20, 20)), "y": np.array([1])})
+    assert rows(folder / "predictions.csv")[0] == ["sample", "version", "y"]
+    assert np.load(folder / "predictions.npz")["mask"].shape == (1, 20, 20)
+
+
+def test_samples_of_different_shapes_keep_theirs(folder: Path) -> None:
+    write(folder, {"boxes": np.ones((1, 2, 4))}, {"boxes": np.zeros((1, 3, 4))})
+    archive = np.load(folder / "predictions.npz")
+    assert archive["boxes.shapes"].tolist() == [[2, 4], [3, 4]]
+    assert archive["boxes"].tolist() == [1] * 8 + [0] * 12
+
+
+def test_types_that_numpy_lacks_are_written_as_floats(folder: Path) -> None:
+    write(folder, {"y": np.array([1.5], ml_dtypes.bfloat16)})
+    assert np.load(folder / "predictions.npz")["y"].tolist() == [1.5]
+
+
+def test_a_folder_that_is_there_is_left_alone(folder: Path) -> None:
+    for number in range(3):  # at the same second, say
+        write(folder, {"y": np.array([number])})
+    places = [folder, folder.with_name("predictions-2"), folder.with_name("predictions-3")]
+    assert [np.load(place / "predictions.npz")["y"].tolist() for place in places] == [[0], [1], [2]]
+
+
+def test_the_output_may_be_one_file_or_the_terminal(tmp_path: Path, capsys: Any) -> None:
+    write(tmp_path / "unused", {"y": np.array([1])}, output=str(tmp_path / "a.csv"))
+    assert rows(tmp_path / "a.csv") == [["sample", "version", "y"], ["0", "10", "1"]]
+    write(tmp_path / "unused", {"y": np.array([1])}, output=str(tmp_path / "a.npz"))
+    assert np.load(tmp_path / "a.npz")["y"].tolist() == [1]
+    write(tmp_path / "unused", {"y": np.array([1])}, output="-")
+    assert capsys.readouterr().out == "sample,version,y\n0,10,1\n"
+    assert not (tmp_path / "unused").exists()
+
+
+def test_an_output_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ClientError, match=r"Expected a file that ends in .csv or .npz, or `-`"):
+        PredictionWriter.for_output("a.txt", tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ClientError, match="Cannot write predictions: .*file"):
+        PredictionWriter.for_output(str(tmp_path / "file" / "a.csv"), tmp_path)
+    with pytest.raises(ClientError, match="Cannot write predictions: .*file"):
+        PredictionWriter.for_output(None, tmp_path / "file" / "predictions")
+
+
+class Terminal(io.StringIO):
+    def __init__(self, is_terminal: bool) -> None:
+        super().__init__()
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+
+def answer(line: LiveLine, clock: list[float], count: int, step: float, version: int) -> None:
+    for number in range(count):
+        clock[0] += step
+        line.answered(version, 0.001 * (1 + number % 100))
+
+
+def test_the_live_line_shows_rate_latencies_and_version() -> None:
+    clock, terminal = [0.0], Terminal(True)
+    line = LiveLine(terminal, lambda: clock[0])
+    answer(line, clock, 1000, 1 / 64, 7)
+    shown = terminal.getvalue().split("\r")
+    assert shown[-1].endswith(" answers  64/s  p50 50 ms  p99 99 ms  version 7\x1b[K")
+    assert 65 <= len(shown) <= 80  # five times a second, for 1000 / 64 seconds
+    line.close()
+    assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+def test_where_there_is_no_terminal_a_line_is_written_now_and_then() -> None:
+    clock, file = [0.0], Terminal(False)
+    line = LiveLine(file, lambda: clock[0])
+    answer(line, clock, 1100, 0.01, 7)
+    assert len(file.getvalue().splitlines()) == 2
+    assert "\r" not in file.getvalue()
+
+
+def test_the_summary_counts_versions_and_retries() -> None:
+    clock = [0.0]
+    line = LiveLine(None, lambda: clock[0])
+    answer(line, clock, 30, 0.1, 1)
+    answer(line, clock, 70, 0.1, 2)
+    summary = line.summary(3)
+    assert (summary.answers, summary.versions, summary.retries) == (100, {1: 30, 2: 70}, 3)
+    assert summary.rate == pytest.approx(10)
+    assert summary.seconds == pytest.approx(10)
+    assert str(summary).startswith("100 answers  10/s  p50 ")
+    assert str(summary).endswith("versions 1, 2  3 sent again")
+    one = LiveLine(None, lambda: clock[0])
+    answer(one, clock, 1, 0.1, 1)
+    assert str(one.summary()).startswith("1 answer  ")
+    assert str(LiveLine(None).summary()) == "0 answers  0/s  version none"

@@ -1,0 +1,70 @@
+"""Curves of several runs in one file."""
+
+import subprocess
+import sys
+
+import pytest
+
+from experiments_manager.monitoring.plots.comparison import labels, plot_runs
+from experiments_manager.runs import RunError
+
+SIGNATURES = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF", ".PNG": b"\x89PNG"}
+
+
+@pytest.fixture
+def runs(make_run):
+    return [
+        make_run("first", hparams={"units": 10, "rate": 0.1}),
+        make_run("second", hparams={"units": 20, "rate": 0.1, "note": "<b>$x$"}, metrics=("loss", "accuracy")),
+        make_run("waiting", hparams={"units": 10, "rate": 0.1}, epochs=0, state="running"),
+    ]
+
+
+@pytest.mark.parametrize("ending", SIGNATURES)
+def test_the_ending_tells_the_format_and_folders_are_made(runs, tmp_path, ending):
+    file = tmp_path / "new" / "folder" / f"curves{ending}"
+    assert plot_runs(runs, file) == file
+    assert file.read_bytes().startswith(SIGNATURES[ending])
+
+
+def test_each_metric_has_a_panel_and_each_run_its_letter_and_what_makes_it_different(runs, tmp_path):
+    svg = plot_runs([str(run.path) for run in runs], tmp_path / "curves.svg").read_text()
+    for text in ("loss", "accuracy", "A  units=10", "B  units=20, note=&lt;b&gt;$x$", "C  units=10", "best epoch"):
+        assert f">{text}<" in svg
+    assert "rate=" not in svg
+
+
+def test_runs_that_differ_in_no_hparam_are_named_by_their_folders(make_run):
+    same = [make_run("one", hparams={"units": 1}), make_run("two", hparams={"units": 1})]
+    assert labels(same, [{"units": 1}, {"units": 1}]) == ["one", "two"]
+    assert labels(same, [{"units": 1.0}, {}]) == ["units=1", "(none of these hparams)"]
+
+
+@pytest.mark.parametrize(("name", "got"), [("curves.jpg", "'.jpg'"), ("curves", "none")])
+def test_an_unknown_ending_is_one_clear_error_before_anything_is_read(tmp_path, name, got):
+    with pytest.raises(RunError, match=rf"Expected .png, .svg, .pdf, got {got}. Write .*curves.png, for instance"):
+        plot_runs([tmp_path / "no run"], tmp_path / name)
+
+
+def test_runs_without_epochs_are_nothing_to_draw(runs, tmp_path):
+    with pytest.raises(RunError, match="Expected a run that has finished an epoch, got 2 without"):
+        plot_runs([runs[2], runs[2]], tmp_path / "curves.png")
+    assert not (tmp_path / "curves.png").exists()
+
+
+def test_a_place_that_cannot_be_written_is_an_error(runs, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="Cannot write .*curves.png"):
+        plot_runs(runs, tmp_path / "file" / "curves.png")
+
+
+def test_tensorflow_is_not_needed(runs, tmp_path):
+    code = (
+        "import sys, experiments_manager as em\n"
+        "em.plot_runs(sys.argv[2:], sys.argv[1])\n"
+        "em.report(sys.argv[2], sys.argv[1] + '.html')\n"
+        "sys.exit(bool({'tensorflow', 'keras', 'matplotlib.pyplot'} & set(sys.modules)))\n"
+    )
+    arguments = [tmp_path / "curves.png", *(run.path for run in runs)]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

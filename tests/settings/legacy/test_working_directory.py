@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+
+from experiments_manager.settings import SettingsError, load_settings
+from experiments_manager.settings.legacy.working_directory import as_in_a_run, session_folder, working_directory
+
+EARLIER = """
+workingFolder = 'experiments/examples/series'
+def get_input_pipeline(raw_data_files_folder, isTraining, batch_size, nbEpoch): pass
+def get_learningRate(): return 0.1
+def get_total_loss(model): return 'mse'
+def model(usersettings): pass
+"""
+
+
+@pytest.fixture
+def earlier(write):
+    return load_settings(write(EARLIER, complete=False))
+
+
+def test_in_a_run_hooks_of_earlier_files_are_a_folder_deeper_than_the_run(earlier, tmp_path):
+    run_folder = tmp_path / "experiments" / "examples" / "series" / "run"
+    with working_directory(earlier, session_folder(earlier, run_folder)):
+        assert Path.cwd() == run_folder / "expe_0"
+        assert Path("../../../../..").resolve() == tmp_path
+    assert Path.cwd() == tmp_path
+
+
+def test_a_dry_run_looks_for_data_from_as_deep_and_leaves_nothing(earlier, tmp_path):
+    (tmp_path / "data").mkdir()
+    with as_in_a_run(earlier):
+        assert Path("../../../../../data").resolve() == tmp_path / "data"
+        Path("written_by_a_hook.txt").write_text("something")
+    assert Path.cwd() == tmp_path
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_a_dry_run_leaves_what_was_there_before(earlier, tmp_path):
+    kept = tmp_path / "experiments" / "examples" / "other_run"
+    kept.mkdir(parents=True)
+    with as_in_a_run(earlier):
+        pass
+    assert [path.name for path in kept.parent.iterdir()] == ["other_run"]
+
+
+def test_a_dry_run_that_fails_leaves_nothing_either(earlier, tmp_path):
+    with pytest.raises(RuntimeError), as_in_a_run(earlier):
+        raise RuntimeError
+    assert Path.cwd() == tmp_path
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(earlier, tmp_path):
+    (tmp_path / "experiments").write_text("a file in the way")
+    with (
+        pytest.raises(SettingsError, match="mysettings_case.py:2: working_dir: no folder can be made there"),
+        as_in_a_run(earlier),
+    ):
+        pass
+
+
+def test_files_of_today_stay_where_the_command_was_given(write, tmp_path):
+    settings = load_settings(write(""))
+    assert session_folder(settings, tmp_path / "run") == tmp_path / "run"
+    with as_in_a_run(settings), working_directory(settings, tmp_path / "run"):
+        assert Path.cwd() == tmp_path
+    assert not (tmp_path / "run").exists()
