@@ -30,9 +30,9 @@ def main() -> None:
             print("Stopped before training began. To go on, run the same command again.", file=sys.stderr, flush=True)
         code = ExitCode.INTERRUPTED
     if "experiments_manager.serving.server.server" in sys.modules:
-        from experiments_manager.serving.server.shutdown import end_process
+        from experiments_manager.serving.server.shutdown import exit_process
 
-        end_process(code)  # gRPC's thread may abort the process while Python takes itself down
+        exit_process(code)  # gRPC's thread may abort the process while Python takes itself down
     gc.freeze()  # otherwise Python looks for cycles among all that TensorFlow made before it ends: a second lost
     sys.exit(code)
 

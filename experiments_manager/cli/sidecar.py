@@ -18,7 +18,7 @@ HOST = "127.0.0.1"
 
 
 @contextlib.contextmanager
-def server_beside(settings: Settings, *, quiet: bool) -> Iterator[Callable[[Run], None]]:
+def sidecar_server(settings: Settings, *, quiet: bool) -> Iterator[Callable[[Run], None]]:
     """Checks that a server can be started, and ends it with the `with` block.
 
     Args:
@@ -34,7 +34,7 @@ def server_beside(settings: Settings, *, quiet: bool) -> Iterator[Callable[[Run]
     """
     from experiments_manager.serving.launch.engines import Service, check_embedded, check_ports
     from experiments_manager.serving.launch.serve import LIMITS, addresses, limit_flags
-    from experiments_manager.serving.launch.sidecar import ServerBeside
+    from experiments_manager.serving.launch.sidecar import Sidecar
 
     if not settings.export:
         raise CommandLineError("--serve has nothing to serve. Expected `export = True`, got False. Change it.")
@@ -48,7 +48,7 @@ def server_beside(settings: Settings, *, quiet: bool) -> Iterator[Callable[[Run]
 
     check_ports(service(None), flags=("--set grpc_port=PORT", "--set rest_port=PORT"))
     started: list[Run] = []
-    with ServerBeside(warn) as server:
+    with Sidecar(warn) as server:
 
         def start(run: Run) -> None:
             started.append(run)

@@ -12,7 +12,7 @@ import typer
 from experiments_manager.cli.errors import warn
 from experiments_manager.cli.quiet_tensorflow import quieten
 from experiments_manager.cli.results import ResultLine, run_summary
-from experiments_manager.cli.sidecar import server_beside
+from experiments_manager.cli.sidecar import sidecar_server
 from experiments_manager.common.exit_codes import ExitCode
 from experiments_manager.runs import Run, RunError
 
@@ -59,7 +59,7 @@ def run_to_its_end(
         CommandLineError: There will be nothing to serve.
         ServerStartError: A port of the server's is taken.
     """
-    with server_beside(serve, quiet=quiet) if serve else contextlib.nullcontext(lambda run: None) as start_server:
+    with sidecar_server(serve, quiet=quiet) if serve else contextlib.nullcontext(lambda run: None) as start_server:
         result = _run_to_its_end(action, output, start_server, quiet=quiet)
     if result.state == "interrupted":
         changes = [word for override in overrides for word in ("--set", override)]

@@ -12,7 +12,7 @@ _LONGEST_LIST = 20
 _LABEL = "version label"  # TensorFlow Serving: "Unrecognized servable version label: …"
 
 
-def is_not_there(error: ClientError) -> bool:
+def is_not_found(error: ClientError) -> bool:
     """Whether the server has no such model, version or label."""
     return error.code == Code.NOT_FOUND or _is_about_label(error)
 
@@ -21,7 +21,7 @@ def with_versions(error: ClientError, connection: Connection, model: str) -> Cli
     """Adds to an error which versions there are; for that, the server is asked once more.
 
     Args:
-        error: One of which `is_not_there` is true.
+        error: One of which `is_not_found` is true.
         connection: To the server.
         model: Name of the model.
     """

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.client import connection
-from experiments_manager.client.alternatives import is_not_there, with_versions
+from experiments_manager.client.alternatives import is_not_found, with_versions
 from experiments_manager.client.connection import Connection, Sent
 from experiments_manager.client.credentials import ClientTls, checked_token, read_client_tls, read_token
 from experiments_manager.client.model_info import ModelInfo, fitted, listed, named, tensor_info
@@ -240,7 +240,7 @@ class Client:
 
     def _explained(self, error: ClientError) -> ClientError:
         """Says what there is and what the model expects now where the server refused: versions come and go."""
-        if is_not_there(error):
+        if is_not_found(error):
             return with_versions(error, self._connection, self.model)
         if error.code != Code.INVALID_ARGUMENT:
             return error
@@ -255,7 +255,7 @@ class Client:
         try:
             response = self._connection.call(connection.METADATA, request, messages.GetModelMetadataResponse)
         except ClientError as error:
-            if is_not_there(error):
+            if is_not_found(error):
                 raise with_versions(error, self._connection, self.model) from error.__cause__
             raise
         signatures = messages.SignatureDefMap()

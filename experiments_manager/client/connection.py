@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 
 from experiments_manager.client.credentials import ClientTls
-from experiments_manager.client.faults import Causes, gone, lasts, short
+from experiments_manager.client.faults import FaultHistory, gone, lasts, short
 from experiments_manager.serving.errors import ClientError, Code
 
 logger = logging.getLogger(__name__)
@@ -212,7 +212,7 @@ class Outage:
 
     began: float
     pause: float = FIRST_PAUSE
-    causes: Causes = dataclasses.field(default_factory=Causes)
+    causes: FaultHistory = dataclasses.field(default_factory=FaultHistory)
 
     def next_pause(self) -> float:
         """Seconds to wait now: a random half of the pause keeps many clients from coming back at the same moment."""

@@ -25,7 +25,7 @@ _LEAVE_TLS_OUT = "Leave --ssl-config-file (`tls`) out."
 
 
 @dataclasses.dataclass(frozen=True)
-class Obstacle:
+class ConnectionFault:
     """Something listens at the address, and no connection comes about.
 
     Attributes:
@@ -42,17 +42,19 @@ class Obstacle:
 
 
 _OBSTACLES = (  # the first whose sign is found counts
-    Obstacle("WRONG_VERSION_NUMBER", _NO_TLS, _LEAVE_TLS_OUT, True),
-    Obstacle("missing selected ALPN", _GONE, _REST, True),
-    Obstacle(r"http1\.x server \(HTTP status 50[234]", _GONE, _REST, False),  # so says a proxy without a server behind
-    Obstacle(r"http1\.x server", _GONE, _REST, True),
-    Obstacle("Expected SETTINGS frame", _GONE, _OTHER_PROTOCOL, False),
-    Obstacle("SSL_ERROR|CERTIFICATE_VERIFY_FAILED|Peer name|security handshaker", _TLS_FAILED, _NOT_TRUSTED, True),
-    Obstacle(f"{_NO_CONNECTION}.*Socket closed", _GONE, _HANGS_UP, False),  # and not in the middle of a request
+    ConnectionFault("WRONG_VERSION_NUMBER", _NO_TLS, _LEAVE_TLS_OUT, True),
+    ConnectionFault("missing selected ALPN", _GONE, _REST, True),
+    ConnectionFault(r"http1\.x server \(HTTP status 50[234]", _GONE, _REST, False),  # a proxy without a server
+    ConnectionFault(r"http1\.x server", _GONE, _REST, True),
+    ConnectionFault("Expected SETTINGS frame", _GONE, _OTHER_PROTOCOL, False),
+    ConnectionFault(
+        "SSL_ERROR|CERTIFICATE_VERIFY_FAILED|Peer name|security handshaker", _TLS_FAILED, _NOT_TRUSTED, True
+    ),
+    ConnectionFault(f"{_NO_CONNECTION}.*Socket closed", _GONE, _HANGS_UP, False),  # and not in the middle of a request
 )
 
 
-class Causes:
+class FaultHistory:
     """The newest error of each network address of a server.
 
     A name such as `localhost` may have several addresses, and gRPC tells the error of one of them, now this and now
@@ -77,7 +79,7 @@ class Causes:
         return next(filter(obstacle, errors), errors[0])
 
 
-def obstacle(error: grpc.RpcError) -> Obstacle | None:
+def obstacle(error: grpc.RpcError) -> ConnectionFault | None:
     """Tells what listens there, if the error does."""
     text = error.details() or ""
     return next((one for one in _OBSTACLES if re.search(one.sign, text)), None)

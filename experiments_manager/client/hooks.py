@@ -13,7 +13,7 @@ from experiments_manager.settings import Settings, SettingsError
 from experiments_manager.settings.problems import problem_at
 
 TODAYS = ("requests", "on_response")
-EARLIER = ("getInputData", "decodeResponse")
+LEGACY = ("getInputData", "decodeResponse")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +49,13 @@ def make_client_hook(settings: Settings, options: Mapping[str, Any], *, debug: b
         UserCodeError: Its constructor raised. Its methods do so when they are called.
         SettingsError: It has neither today's methods nor the earlier ones.
     """
-    is_legacy = all(callable(getattr(settings.client, name, None)) for name in EARLIER)
+    is_legacy = all(callable(getattr(settings.client, name, None)) for name in LEGACY)
     offered = {"options": {}, "debug": debug} if is_legacy else {"options": dict(options)}
     instance = settings.call("client", **offered)
     calls = _Calls(settings, instance)
     if all(callable(getattr(instance, name, None)) for name in TODAYS):
         return ClientHook(calls.todays_requests(), calls.on_response, calls.close, IN_FLIGHT)
-    if all(callable(getattr(instance, name, None)) for name in EARLIER):
+    if all(callable(getattr(instance, name, None)) for name in LEGACY):
         in_flight = IN_FLIGHT if settings.client_async else 1
         return ClientHook(calls.earlier_requests(), calls.decode, calls.finalize, in_flight, is_legacy=True)
     methods = ", ".join(name for name in dir(instance) if not name.startswith("_")) or "none"

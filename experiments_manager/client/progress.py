@@ -48,7 +48,7 @@ class Summary:
         return "  ".join(parts)
 
 
-class LiveLine:
+class ProgressLine:
     """Counts answers and shows how they come.
 
     Args:
@@ -118,6 +118,6 @@ def _percentiles(seconds: collections.abc.Collection[float]) -> tuple[float | No
     return tuple(1e3 * ordered[math.ceil(share * len(ordered)) - 1] for share in (0.5, 0.99))
 
 
-def terminal_line(*, quiet: bool = False) -> LiveLine:
+def terminal_line(*, quiet: bool = False) -> ProgressLine:
     """The live line on standard error."""
-    return LiveLine(None if quiet else sys.stderr)
+    return ProgressLine(None if quiet else sys.stderr)

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from experiments_manager.client.client import IN_FLIGHT, Client, Outputs
-from experiments_manager.client.progress import LiveLine, Summary
+from experiments_manager.client.progress import ProgressLine, Summary
 
 
 def predict_all(
@@ -22,7 +22,7 @@ def predict_all(
     count: int | None = None,
     in_flight: int = IN_FLIGHT,
     rate: float | None = None,
-    make_line: Callable[[], LiveLine] = LiveLine,
+    make_line: Callable[[], ProgressLine] = ProgressLine,
 ) -> Summary:
     """Streams requests until they end, or until Ctrl-C or SIGTERM.
 

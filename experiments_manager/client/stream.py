@@ -32,13 +32,13 @@ def stream(
     if rate is not None and rate <= 0:
         raise ValueError(f"rate is {rate}. Expected more than 0 requests a second, or None.")
     client.info()  # before any request is read: a server that is not there yet, or a wrong model, shows here
-    pacer = Pacer(rate)
+    pacer = RateLimiter(rate)
     if in_flight == 1:
         return _one_by_one(client, requests, pacer)
     return _Pipeline(client, requests, in_flight, pacer).run()
 
 
-class Pacer:
+class RateLimiter:
     """Lets requests pass at a rate.
 
     A request that is late is sent at once and those after it keep their distance, so that a pause is not followed by
@@ -68,7 +68,7 @@ class Pacer:
         self._stopped.set()
 
 
-def _one_by_one(client: Client, requests: Iterable[Any], pacer: Pacer) -> Iterator[tuple[Any, Outputs]]:
+def _one_by_one(client: Client, requests: Iterable[Any], pacer: RateLimiter) -> Iterator[tuple[Any, Outputs]]:
     iterator = iter(requests)
     try:
         while True:
@@ -82,7 +82,7 @@ def _one_by_one(client: Client, requests: Iterable[Any], pacer: Pacer) -> Iterat
 
 
 class _Pipeline:
-    def __init__(self, client: Client, requests: Iterable[Any], in_flight: int, pacer: Pacer) -> None:
+    def __init__(self, client: Client, requests: Iterable[Any], in_flight: int, pacer: RateLimiter) -> None:
         self._client, self._requests, self._pacer = client, requests, pacer
         self._free = threading.Semaphore(in_flight)
         self._changed = threading.Condition()

@@ -74,7 +74,7 @@ class Publisher:
         copy = tf.function(lambda: [tf.identity(variable) for variable in servable.variables], autograph=False)
         self._copy = copy.get_concrete_function()
         self._worker: NewestOnly[Candidate] = NewestOnly(self._publish, self._failed, name="exports")
-        versions.sweep(folder)
+        versions.remove_stages(folder)
 
     def submit(self, version: int) -> None:
         """Hands in the model as it is at this moment (with its averages in place); costs a copy and one small batch."""
@@ -103,7 +103,7 @@ class Publisher:
     def close(self) -> None:
         """Waits for what is being published and clears the staging folders."""
         self._worker.close()
-        versions.sweep(self._folder)
+        versions.remove_stages(self._folder)
 
     def _publish(self, candidate: Candidate) -> None:
         self._folder.mkdir(exist_ok=True)

@@ -34,7 +34,7 @@ def remove(folder: Path, version: int) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def sweep(folder: Path) -> None:
+def remove_stages(folder: Path) -> None:
     """Removes what an earlier process left half written."""
     if folder.is_dir():
         for path in folder.glob(f"{STAGE_PREFIX}*"):

@@ -13,18 +13,18 @@ import numpy as np
 
 from experiments_manager.events import Samples
 
-Kind = Literal["classes", "masks", "labels", "values", "series", "pictures"]
+OutputKind = Literal["classes", "masks", "labels", "values", "series", "pictures"]
 
 IGNORED = (-1, 255)
 """True classes of pixels that do not count, where there is no such class."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
+class ModelOutput:
     """Targets of one head, and what the model makes of them; the first axis counts samples."""
 
     head: str
-    kind: Kind
+    kind: OutputKind
     truth: np.ndarray
     """Integers for classes [n] and masks [n, …]; 0 or 1 for labels [n, labels]; floats for the others [n, …]."""
     predicted: np.ndarray
@@ -35,7 +35,7 @@ class Answer:
     """For classes, [n, classes], where the outputs are such."""
 
 
-def read_answers(samples: Samples, class_names: Sequence[str] | None = None) -> list[Answer]:
+def read_model_outputs(samples: Samples, class_names: Sequence[str] | None = None) -> list[ModelOutput]:
     """Find out what the heads of a model tell; a head whose outputs do not fit its targets is left out.
 
     Args:
@@ -62,7 +62,7 @@ def _pairs(y: Any, outputs: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndar
     return {head: (np.asarray(target), output) for (head, output), target in zip(outputs.items(), targets, strict=True)}
 
 
-def _answer(head: str, truth: np.ndarray, outputs: np.ndarray, names: tuple[str, ...]) -> Answer | None:
+def _answer(head: str, truth: np.ndarray, outputs: np.ndarray, names: tuple[str, ...]) -> ModelOutput | None:
     truth, outputs = (
         array.astype(np.float32) if array.dtype.name == "bfloat16" else array for array in (truth, outputs)
     )
@@ -76,7 +76,7 @@ def _answer(head: str, truth: np.ndarray, outputs: np.ndarray, names: tuple[str,
     )
 
 
-def _chosen(head: str, truth: np.ndarray, scores: np.ndarray, names: tuple[str, ...]) -> Answer | None:
+def _chosen(head: str, truth: np.ndarray, scores: np.ndarray, names: tuple[str, ...]) -> ModelOutput | None:
     """One of several classes, for a sample or for each of its places."""
     if scores.ndim < 2 or scores.shape[-1] < 2:
         return None
@@ -87,22 +87,22 @@ def _chosen(head: str, truth: np.ndarray, scores: np.ndarray, names: tuple[str, 
         if not np.all(truth.sum(-1) == 1):
             named = _named(names, classes)
             return (
-                Answer(head, "labels", truth.astype(int), _above(scores).astype(int), named)
+                ModelOutput(head, "labels", truth.astype(int), _above(scores).astype(int), named)
                 if truth.ndim == 2
                 else None
             )
         truth = truth.argmax(-1)
     elif truth.shape == (*scores.shape[:-1], 1):
         truth = truth[..., 0]
-    kind: Kind = "classes" if truth.ndim == 1 else "masks"
+    kind: OutputKind = "classes" if truth.ndim == 1 else "masks"
     if truth.shape != scores.shape[:-1] or not _are_classes(truth, classes, IGNORED if kind == "masks" else ()):
         return None
     probable = scores.min() >= 0 and np.allclose(scores.sum(-1), 1.0, atol=0.02)
     predicted, probabilities = scores.argmax(-1), scores if probable and kind == "classes" else None
-    return Answer(head, kind, truth.astype(int), predicted, _named(names, classes), probabilities)
+    return ModelOutput(head, kind, truth.astype(int), predicted, _named(names, classes), probabilities)
 
 
-def _two_sided(head: str, truth: np.ndarray, scores: np.ndarray, names: tuple[str, ...]) -> Answer | None:
+def _two_sided(head: str, truth: np.ndarray, scores: np.ndarray, names: tuple[str, ...]) -> ModelOutput | None:
     """Yes or no, told by one number, for a sample or for each of its pixels."""
     if scores.ndim >= 2 and scores.shape[-1] == 1:
         scores = scores[..., 0]
@@ -114,13 +114,13 @@ def _two_sided(head: str, truth: np.ndarray, scores: np.ndarray, names: tuple[st
         return None
     predicted, named = _above(scores).astype(int), _named(names, 2)
     if truth.ndim > 1:
-        return Answer(head, "masks", truth.astype(int), predicted, named)
+        return ModelOutput(head, "masks", truth.astype(int), predicted, named)
     probable = scores.min() >= 0 and scores.max() <= 1
     probabilities = np.stack([1 - scores, scores], -1) if probable else None
-    return Answer(head, "classes", truth.astype(int), predicted, named, probabilities)
+    return ModelOutput(head, "classes", truth.astype(int), predicted, named, probabilities)
 
 
-def _free(head: str, truth: np.ndarray, outputs: np.ndarray) -> Answer | None:
+def _free(head: str, truth: np.ndarray, outputs: np.ndarray) -> ModelOutput | None:
     """Numbers."""
     truth, outputs = (
         array[..., 0] if array.ndim > 1 and array.ndim == other.ndim + 1 and array.shape[-1] == 1 else array
@@ -128,8 +128,8 @@ def _free(head: str, truth: np.ndarray, outputs: np.ndarray) -> Answer | None:
     )
     if truth.shape != outputs.shape:
         return None
-    kind: Kind = {1: "values", 2: "values", 3: "series"}.get(truth.ndim, "pictures")
-    return Answer(head, kind, truth.astype(np.float64), outputs.astype(np.float64))
+    kind: OutputKind = {1: "values", 2: "values", 3: "series"}.get(truth.ndim, "pictures")
+    return ModelOutput(head, kind, truth.astype(np.float64), outputs.astype(np.float64))
 
 
 def _are_classes(truth: np.ndarray, classes: int, others: Sequence[int]) -> bool:

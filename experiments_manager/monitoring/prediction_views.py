@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments_manager.events import ModelView, Samples
-from experiments_manager.monitoring.model_outputs import Answer, read_answers
+from experiments_manager.monitoring.model_outputs import ModelOutput, read_model_outputs
 from experiments_manager.monitoring.tensorboard.texts import in_one_line
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Picture:
         return encode(self.figure, ".svg")
 
 
-class Showing:
+class PredictionViews:
     """Draws what a model makes of its samples: confusion matrices or residuals, predictions, and mistakes.
 
     Several watchers ask for the same view; it is drawn for the first of them.
@@ -69,7 +69,7 @@ class Showing:
     def _draw(self, view: ModelView) -> list[Picture]:
         try:
             samples = read_samples(view)
-            answers = [] if samples is None else read_answers(samples, self._class_names)
+            answers = [] if samples is None else read_model_outputs(samples, self._class_names)
         except Exception as error:  # a model that is never called as a whole, for instance an adversarial one
             if not self._has_warned:
                 self._has_warned = True
@@ -110,7 +110,7 @@ def _leaves(nested: Any) -> Iterator[Any]:
         yield nested
 
 
-def _figures_of(samples: Samples, answer: Answer) -> Iterator[tuple[str, Callable[[], Figure | None]]]:
+def _figures_of(samples: Samples, answer: ModelOutput) -> Iterator[tuple[str, Callable[[], Figure | None]]]:
     from experiments_manager.monitoring.plots.confusion import MOST_CLASSES, confusion_figure, confusion_matrix
     from experiments_manager.monitoring.plots.predictions import mistake_figure, prediction_figure
     from experiments_manager.monitoring.plots.residuals import residual_figure

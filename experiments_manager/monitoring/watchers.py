@@ -7,7 +7,7 @@ import logging
 from experiments_manager.events import Watcher
 from experiments_manager.monitoring.metrics_csv import MetricsCsv
 from experiments_manager.monitoring.plots.figures import Figures
-from experiments_manager.monitoring.prediction_views import Showing
+from experiments_manager.monitoring.prediction_views import PredictionViews
 from experiments_manager.monitoring.progress import terminal_progress
 from experiments_manager.monitoring.tensorboard.images import Images
 from experiments_manager.monitoring.tensorboard.profile import StepProfile
@@ -71,7 +71,7 @@ def _tensorboard(run: Run, settings: Settings) -> list[Watcher]:
 
 def _pictures(run: Run, settings: Settings) -> list[Watcher]:
     """Who draws what the model does, for TensorBoard and into `figures/`."""
-    showing = Showing(settings.class_names)
+    showing = PredictionViews(settings.class_names)
     images = [Images(run.logs_dir, showing, settings.images_every)] if settings.tensorboard else []
     return [*images, *([Figures(run.path, showing)] if settings.figures else [])]
 

@@ -13,7 +13,7 @@ class TensorError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # compared and hashed by identity: there is one of each
-class Kind:
+class DataType:
     """One of TensorFlow's data types.
 
     Attributes:
@@ -37,26 +37,26 @@ class Kind:
 
 
 _KINDS = (
-    Kind(1, "DT_FLOAT", "float32", "float_val", "<f4"),
-    Kind(2, "DT_DOUBLE", "float64", "double_val", "<f8"),
-    Kind(3, "DT_INT32", "int32", "int_val"),
-    Kind(4, "DT_UINT8", "uint8", "int_val"),
-    Kind(5, "DT_INT16", "int16", "int_val"),
-    Kind(6, "DT_INT8", "int8", "int_val"),
-    Kind(7, "DT_STRING", "object", "string_val"),
-    Kind(8, "DT_COMPLEX64", "complex64", "scomplex_val", "<c8"),
-    Kind(9, "DT_INT64", "int64", "int64_val"),
-    Kind(10, "DT_BOOL", "bool", "bool_val"),
-    Kind(14, "DT_BFLOAT16", "bfloat16", "half_val"),
-    Kind(17, "DT_UINT16", "uint16", "int_val"),
-    Kind(18, "DT_COMPLEX128", "complex128", "dcomplex_val", "<c16"),
-    Kind(19, "DT_HALF", "float16", "half_val"),
-    Kind(22, "DT_UINT32", "uint32", "uint32_val"),
-    Kind(23, "DT_UINT64", "uint64", "uint64_val"),
-    Kind(24, "DT_FLOAT8_E5M2", "float8_e5m2", "float8_val"),
-    Kind(25, "DT_FLOAT8_E4M3FN", "float8_e4m3fn", "float8_val"),
-    Kind(29, "DT_INT4", "int4", "int_val"),
-    Kind(30, "DT_UINT4", "uint4", "int_val"),
+    DataType(1, "DT_FLOAT", "float32", "float_val", "<f4"),
+    DataType(2, "DT_DOUBLE", "float64", "double_val", "<f8"),
+    DataType(3, "DT_INT32", "int32", "int_val"),
+    DataType(4, "DT_UINT8", "uint8", "int_val"),
+    DataType(5, "DT_INT16", "int16", "int_val"),
+    DataType(6, "DT_INT8", "int8", "int_val"),
+    DataType(7, "DT_STRING", "object", "string_val"),
+    DataType(8, "DT_COMPLEX64", "complex64", "scomplex_val", "<c8"),
+    DataType(9, "DT_INT64", "int64", "int64_val"),
+    DataType(10, "DT_BOOL", "bool", "bool_val"),
+    DataType(14, "DT_BFLOAT16", "bfloat16", "half_val"),
+    DataType(17, "DT_UINT16", "uint16", "int_val"),
+    DataType(18, "DT_COMPLEX128", "complex128", "dcomplex_val", "<c16"),
+    DataType(19, "DT_HALF", "float16", "half_val"),
+    DataType(22, "DT_UINT32", "uint32", "uint32_val"),
+    DataType(23, "DT_UINT64", "uint64", "uint64_val"),
+    DataType(24, "DT_FLOAT8_E5M2", "float8_e5m2", "float8_val"),
+    DataType(25, "DT_FLOAT8_E4M3FN", "float8_e4m3fn", "float8_val"),
+    DataType(29, "DT_INT4", "int4", "int_val"),
+    DataType(30, "DT_UINT4", "uint4", "int_val"),
 )
 _BY_NUMBER = {kind.number: kind for kind in _KINDS}
 _BY_NUMPY_NAME = {kind.numpy_name: kind for kind in _KINDS}
@@ -72,7 +72,7 @@ _REFUSED = {
 }
 
 
-def kind_of(number: int) -> Kind:
+def kind_of(number: int) -> DataType:
     """Gives the data type with a number of TensorFlow's enumeration `DataType`.
 
     Raises:
@@ -96,7 +96,7 @@ def numpy_dtype(number: int) -> np.dtype:
 
 
 @functools.cache
-def dtype_of(kind: Kind) -> np.dtype:
+def dtype_of(kind: DataType) -> np.dtype:
     """Gives the NumPy dtype of a data type; as `numpy_dtype`."""
     try:
         return np.dtype(kind.numpy_name)
@@ -121,7 +121,7 @@ def dtype_number(dtype: np.dtype | str | type) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def kind_of_dtype(dtype: np.dtype) -> Kind:
+def kind_of_dtype(dtype: np.dtype) -> DataType:
     """Gives the data type of arrays of a NumPy dtype; as `dtype_number`."""
     name = "object" if dtype.kind in "SUO" else dtype.name
     kind = _BY_NUMPY_NAME.get(name)

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 
 from experiments_manager.protocol import messages, varints
 from experiments_manager.protocol.dtypes import (
-    Kind,
+    DataType,
     TensorError,
     dtype_number,
     dtype_of,
@@ -89,7 +89,7 @@ def _text(shape: tuple[int, ...]) -> str:
     return f"[{','.join(listed)}]"
 
 
-def _content_numbers(content: bytes, kind: Kind, count: int) -> np.ndarray:
+def _content_numbers(content: bytes, kind: DataType, count: int) -> np.ndarray:
     dtype = dtype_of(kind)
     if len(content) != count * dtype.itemsize:
         raise TensorError(
@@ -126,7 +126,7 @@ def _strings(tensor: Any) -> np.ndarray:
     return values
 
 
-def _numbers(tensor: Any, kind: Kind, count: int) -> np.ndarray:
+def _numbers(tensor: Any, kind: DataType, count: int) -> np.ndarray:
     """Reads the values of a typed field, as many as there are."""
     field = getattr(tensor, kind.field)
     if kind.field == "float8_val":
@@ -147,7 +147,7 @@ def _is_raw(message_class: type) -> bool:
     return field.type == field.TYPE_BYTES
 
 
-def _unpacked_numbers(tensor: Any, kind: Kind) -> np.ndarray | None:
+def _unpacked_numbers(tensor: Any, kind: DataType) -> np.ndarray | None:
     """Reads values that stand alone, each with its tag, for which the raw class knows no field."""
     from google.protobuf.unknown_fields import UnknownFieldSet
 
@@ -160,7 +160,7 @@ def _unpacked_numbers(tensor: Any, kind: Kind) -> np.ndarray | None:
     return _from_python_numbers(getattr(again, kind.field), kind)
 
 
-def _from_python_numbers(field: Any, kind: Kind) -> np.ndarray:
+def _from_python_numbers(field: Any, kind: DataType) -> np.ndarray:
     if kind.packed_as is None:
         return _narrowed(np.fromiter(field, _wide(kind), len(field)), kind)
     dtype = np.dtype(kind.packed_as)
@@ -170,7 +170,7 @@ def _from_python_numbers(field: Any, kind: Kind) -> np.ndarray:
     return np.fromiter(field, dtype, len(field))
 
 
-def _from_packed(payload: bytes, kind: Kind) -> np.ndarray:
+def _from_packed(payload: bytes, kind: DataType) -> np.ndarray:
     if kind.packed_as is None:
         try:
             values = varints.decode(payload)
@@ -186,11 +186,11 @@ def _from_packed(payload: bytes, kind: Kind) -> np.ndarray:
     return np.frombuffer(payload, dtype)
 
 
-def _wide(kind: Kind) -> type:
+def _wide(kind: DataType) -> type:
     return np.uint64 if kind.field == "uint64_val" else np.int64
 
 
-def _narrowed(values: np.ndarray, kind: Kind) -> np.ndarray:
+def _narrowed(values: np.ndarray, kind: DataType) -> np.ndarray:
     """Turns wide integers into the type's own, refusing those that it does not hold."""
     if kind.field == "bool_val":
         return values != 0
@@ -273,7 +273,7 @@ def _as_bytes(item: Any) -> bytes:
     raise TensorError(f"A tensor of strings cannot hold {item!r}. Expected text or bytes, got {type(item).__name__}.")
 
 
-def _packed(array: np.ndarray, kind: Kind) -> bytes:
+def _packed(array: np.ndarray, kind: DataType) -> bytes:
     flat = array.ravel()
     if kind.packed_as is not None:
         return flat.astype(kind.packed_as, copy=False).tobytes()
@@ -284,7 +284,7 @@ def _packed(array: np.ndarray, kind: Kind) -> bytes:
     return varints.encode(flat.astype(np.uint8) if kind.field == "bool_val" else flat)
 
 
-def _add_packed(tensor: Any, kind: Kind, payload: bytes) -> None:
+def _add_packed(tensor: Any, kind: DataType, payload: bytes) -> None:
     if not payload:
         return
     if _is_raw(type(tensor)):

@@ -22,7 +22,7 @@ from experiments_manager.settings.source.checks import (
     meant_names,
     model_missing,
     names_in_question,
-    uses_earlier_hooks,
+    uses_legacy_hooks,
 )
 from experiments_manager.settings.source.execution import Execution, execute, new_module
 from experiments_manager.settings.source.heavy_imports import without_heavy_imports
@@ -31,7 +31,7 @@ from experiments_manager.settings.source.local_modules import LocalModules
 from experiments_manager.settings.source.model_file import find_model_file
 from experiments_manager.settings.source.module_source import Source, read_source
 from experiments_manager.settings.source.namespace import Namespace
-from experiments_manager.settings.validation import Judgement, judge, problems_of_overrides, with_values
+from experiments_manager.settings.validation import Validation, problems_of_overrides, validate, with_values
 
 _log = logging.getLogger(__name__)
 
@@ -109,12 +109,12 @@ class _Loading:
         self._source = source
         self._overrides = overrides
         self._search = search
-        self._is_earlier = uses_earlier_hooks(source)
+        self._is_earlier = uses_legacy_hooks(source)
         self._in_question = names_in_question(source, overrides)
         self._meant = meant_names(source, overrides)
         self._wrong: frozenset[str] = frozenset()
         self._module: ModuleType
-        self._judgement: Judgement
+        self._judgement: Validation
         self._local_modules: LocalModules
         self._model_file: Path | None = None
 
@@ -123,7 +123,7 @@ class _Loading:
         namespace = self._namespace({})
         namespace.withhold(self._source.readable.lost_names)
         Interpreter(self._source, namespace).follow(self._source.tree.body)
-        judgement = judge(self._source, namespace, self._overrides, self._is_earlier)
+        judgement = validate(self._source, namespace, self._overrides, self._is_earlier)
         self._wrong = judgement.wrong
         _, found = self._model_source(judgement)
         shown = with_values(check_settings_source(self._source, set(self._overrides)), namespace, self._meant)
@@ -137,7 +137,7 @@ class _Loading:
         namespace = self._namespace(vars(self._module))
         namespace.withhold(self._wrong)  # so that no error follows from a value that is reported already
         ended = execute(self._executed(self._source), namespace, self._module, self._local_modules)
-        self._judgement = judge(self._source, namespace, self._overrides, self._is_earlier)
+        self._judgement = validate(self._source, namespace, self._overrides, self._is_earlier)
         model_source, found = self._model_source(self._judgement)
         if model_source is not None:
             self._model_file = model_source.file
@@ -168,7 +168,7 @@ class _Loading:
         namespace.all_unknown = self._source.readable.nothing
         return namespace
 
-    def _model_source(self, judgement: Judgement) -> tuple[Source | None, list[Problem]]:
+    def _model_source(self, judgement: Validation) -> tuple[Source | None, list[Problem]]:
         """The source of the model file, where one is named that can be read, and what is wrong with it."""
         if judgement.values.model_file is None:
             return None, []
@@ -208,7 +208,7 @@ class _Loading:
 
 def _own_names(source: Source) -> frozenset[str]:
     """Names of today's that an earlier file gives besides the earlier ones, and so for itself."""
-    if not uses_earlier_hooks(source):
+    if not uses_legacy_hooks(source):
         return frozenset()
     pairs = (EARLIER_SETTINGS | EARLIER_HOOKS).items()
     return frozenset(entry.name for earlier, entry in pairs if earlier in source.names)

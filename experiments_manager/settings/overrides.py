@@ -64,7 +64,7 @@ def read_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> tuple[dict[s
         if value is _NO_VALUE:
             problems.append(Problem(OVERRIDE, 0, given, "this is no override. Expected NAME=VALUE, e.g. epochs=5."))
             continue
-        name = _todays_name(given)
+        name = _canonical_name(given)
         table[name] = Override(name, given, value, is_text)
     return table, problems
 
@@ -93,7 +93,7 @@ def _pairs(overrides: Mapping[str, Any] | Iterable[str]) -> Iterable[tuple[str, 
         yield name.strip(), (value if equals and name.strip() else _NO_VALUE), True
 
 
-def _todays_name(given: str) -> str:
+def _canonical_name(given: str) -> str:
     if given in BY_ANY_NAME:
         return BY_ANY_NAME[given].name
     hook = HOOKS_BY_ANY_NAME.get(given)

@@ -86,7 +86,7 @@ def text(width: int = 100) -> str:
     for group, entries in _groups():
         lines += [group, ""]
         for entry in entries:
-            lines += _paragraph(f"{entry.name} = {entry.default!r}", f"{entry.doc} {_type_and_earlier(entry)}", width)
+            lines += _paragraph(f"{entry.name} = {entry.default!r}", f"{entry.doc} {_type_and_legacy(entry)}", width)
         lines.append("")
     lines += ["Hooks", ""]
     for hook in HOOKS.values():
@@ -128,7 +128,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
-def _type_and_earlier(entry: Entry) -> str:
+def _type_and_legacy(entry: Entry) -> str:
     earlier = f" Earlier: {entry.earlier.name}." if entry.earlier else ""
     return f"[{entry.type_text}]{earlier}"
 

@@ -38,7 +38,7 @@ EARLIER_EMA_MOMENTUM = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
-class Earlier:
+class LegacyName:
     """A name that the framework before this one used, and how its values read here.
 
     Attributes:
@@ -52,27 +52,27 @@ class Earlier:
     to_earlier: Callable[[Any], Any] = lambda value: value
 
 
-def _switch(name: str, on: Any) -> Earlier:
+def _switch(name: str, on: Any) -> LegacyName:
     """An earlier boolean that is a value or `None` now."""
 
     def to_new(value: Any) -> Any:
         return (on if value else None) if isinstance(value, bool) else value
 
-    return Earlier(name, to_new, lambda value: value is not None)
+    return LegacyName(name, to_new, lambda value: value is not None)
 
 
-def _only_last(name: str) -> Earlier:
+def _only_last(name: str) -> LegacyName:
     """The earlier boolean `save_only_last_best_model`, which is a number of versions now (0 keeps all)."""
 
     def to_new(value: Any) -> Any:
         return int(value) if isinstance(value, bool) else value
 
-    return Earlier(name, to_new, lambda value: value == 1)
+    return LegacyName(name, to_new, lambda value: value == 1)
 
 
-def setting(default: Any, group: str, doc: str, earlier: str | Earlier | None = None) -> Any:
+def setting(default: Any, group: str, doc: str, earlier: str | LegacyName | None = None) -> Any:
     """One row of the table below."""
-    alias = Earlier(earlier) if isinstance(earlier, str) else earlier
+    alias = LegacyName(earlier) if isinstance(earlier, str) else earlier
     extra = {"group": group, "earlier": alias}
     return pydantic.Field(default=default, description=doc, json_schema_extra=extra)
 
@@ -191,7 +191,7 @@ class Entry:
     default: Any
     doc: str
     group: str
-    earlier: Earlier | None
+    earlier: LegacyName | None
 
     @property
     def type_text(self) -> str:

@@ -19,7 +19,7 @@ from experiments_manager.settings.source.namespace import Namespace
 
 
 @dataclasses.dataclass
-class Judgement:
+class Validation:
     """What a module gives.
 
     Attributes:
@@ -50,7 +50,7 @@ class Judgement:
         return self._reader.problem(name, text)
 
 
-def judge(source: Source, namespace: Namespace, overrides: Mapping[str, Override], is_earlier: bool) -> Judgement:
+def validate(source: Source, namespace: Namespace, overrides: Mapping[str, Override], is_earlier: bool) -> Validation:
     """Reads and checks what a module has bound; of names that are unknown nothing is said.
 
     Args:
@@ -66,7 +66,7 @@ def judge(source: Source, namespace: Namespace, overrides: Mapping[str, Override
     given = {name: hook.value for name, hook in hooks.items()}
     problems += reader.problems
     problems += [reader.problem(name, text) for name, text in complaints(values, given, reader.unknown)]
-    return Judgement(values, hooks, effective, problems, reader)
+    return Validation(values, hooks, effective, problems, reader)
 
 
 def with_values(problems: Iterable[Problem], namespace: Namespace, meant: Mapping[str, str]) -> list[Problem]:

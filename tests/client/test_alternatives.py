@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from experiments_manager.client.alternatives import is_not_there, with_versions
+from experiments_manager.client.alternatives import is_not_found, with_versions
 from experiments_manager.serving.errors import ClientError, Code
 
 AVAILABLE, LOADING, END = 30, 20, 50
@@ -43,7 +43,7 @@ def test_the_versions_that_there_are_follow_the_servers_words(statuses: Any, adv
 
 
 def test_only_what_is_not_there_is_asked_about() -> None:
-    assert is_not_there(ClientError("Servable not found", Code.NOT_FOUND))
-    assert is_not_there(ClientError("Unrecognized servable version label: new", Code.INVALID_ARGUMENT))
-    assert not is_not_there(ClientError("Expected float32", Code.INVALID_ARGUMENT))
-    assert not is_not_there(ClientError("It did not answer", Code.DEADLINE_EXCEEDED))
+    assert is_not_found(ClientError("Servable not found", Code.NOT_FOUND))
+    assert is_not_found(ClientError("Unrecognized servable version label: new", Code.INVALID_ARGUMENT))
+    assert not is_not_found(ClientError("Expected float32", Code.INVALID_ARGUMENT))
+    assert not is_not_found(ClientError("It did not answer", Code.DEADLINE_EXCEEDED))

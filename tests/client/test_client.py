@@ -218,7 +218,7 @@ def test_waiting_for_the_rate_takes_no_longer_than_it_must(lateness: float, monk
         now += seconds + lateness
 
     monkeypatch.setattr(stream, "time", types.SimpleNamespace(monotonic=lambda: now))
-    pacer = stream.Pacer(100)
+    pacer = stream.RateLimiter(100)
     monkeypatch.setattr(pacer, "_stopped", types.SimpleNamespace(wait=wait))
     for _ in range(41):
         pacer.wait()

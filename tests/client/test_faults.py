@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from experiments_manager.client.faults import Causes, gone, lasts, short
+from experiments_manager.client.faults import FaultHistory, gone, lasts, short
 
 
 class Failure(grpc.RpcError):
@@ -35,7 +35,7 @@ HTTP_1 = (
 
 
 def telling(*errors: Failure) -> str:
-    causes = Causes()
+    causes = FaultHistory()
     for error in errors:
         causes.add(error)
     return short(causes.most_telling())

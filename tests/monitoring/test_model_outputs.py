@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from experiments_manager.events import Samples
-from experiments_manager.monitoring.model_outputs import read_answers
+from experiments_manager.monitoring.model_outputs import read_model_outputs
 
 
 def read(y, outputs, names=None):
     outputs = outputs if isinstance(outputs, dict) else {"head": outputs}
-    return read_answers(Samples("validation", None, y, outputs, {}), names)
+    return read_model_outputs(Samples("validation", None, y, outputs, {}), names)
 
 
 def probabilities(*shape):

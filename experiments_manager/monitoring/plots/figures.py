@@ -11,7 +11,7 @@ import numpy as np
 from experiments_manager.common.atomic import write_bytes
 from experiments_manager.events import ModelView, RunEnd, Watcher
 from experiments_manager.monitoring.metrics_csv import read_rows
-from experiments_manager.monitoring.prediction_views import Picture, Showing
+from experiments_manager.monitoring.prediction_views import Picture, PredictionViews
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ FOLDER = "figures"
 class Figures(Watcher):
     """Draws curves, confusion matrix or residuals, and predictions, once the run is finished."""
 
-    def __init__(self, run_dir: Path | str, showing: Showing) -> None:
+    def __init__(self, run_dir: Path | str, showing: PredictionViews) -> None:
         """Remember where to write; nothing is touched before the run is finished.
 
         Args:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments_manager.monitoring.model_outputs import Answer
+from experiments_manager.monitoring.model_outputs import ModelOutput
 from experiments_manager.monitoring.plots import canvas, masks, sheets
 from experiments_manager.monitoring.plots.pictures import as_bytes, picture_input, scalar_input, series_input
 
@@ -21,7 +21,7 @@ _PAIRS = 40
 _BARS = 5
 
 
-def prediction_figure(x: Any, answer: Answer) -> Figure:
+def prediction_figure(x: Any, answer: ModelOutput) -> Figure:
     """Draw the first samples with truth and prediction, in the way that suits them.
 
     Args:
@@ -40,7 +40,7 @@ def prediction_figure(x: Any, answer: Answer) -> Figure:
         return draw(x, answer)
 
 
-def mistake_figure(x: Any, answer: Answer) -> Figure | None:
+def mistake_figure(x: Any, answer: ModelOutput) -> Figure | None:
     """Draw the mistakes that a classifier of pictures was surest of; `None` where there are none to draw."""
     images = picture_input(x)
     if answer.kind != "classes" or images is None or answer.probabilities is None:
@@ -53,7 +53,7 @@ def mistake_figure(x: Any, answer: Answer) -> Figure | None:
         return _picture_grid(images, answer, surest, f"{len(surest)} surest of {len(wrong):,} mistakes")
 
 
-def _classes(x: Any, answer: Answer) -> Figure:
+def _classes(x: Any, answer: ModelOutput) -> Figure:
     chosen = np.arange(min(CELLS, len(answer.truth)))
     images, series = picture_input(x), series_input(x)
     if images is not None:
@@ -63,7 +63,7 @@ def _classes(x: Any, answer: Answer) -> Figure:
     return sheets.grid(chosen, lambda axes, n: _draw_scores(axes, answer, n), cell=(1.2, 0.95), gap=0.85)
 
 
-def _picture_grid(images: np.ndarray, answer: Answer, chosen: np.ndarray, title: str) -> Figure:
+def _picture_grid(images: np.ndarray, answer: ModelOutput, chosen: np.ndarray, title: str) -> Figure:
     def draw(axes: Axes, sample: int) -> None:
         sheets.show(axes, images[sample])
         _title_with_classes(axes, answer, sample)
@@ -71,7 +71,7 @@ def _picture_grid(images: np.ndarray, answer: Answer, chosen: np.ndarray, title:
     return sheets.grid(chosen, draw, cell=sheets.fitted(images, 1.4), title=title)
 
 
-def _title_with_classes(axes: Axes, answer: Answer, sample: int) -> None:
+def _title_with_classes(axes: Axes, answer: ModelOutput, sample: int) -> None:
     true, said = int(answer.truth[sample]), int(answer.predicted[sample])
     sure = f" ({answer.probabilities[sample, said]:.0%})" if answer.probabilities is not None else ""
     text = f"{canvas.shortened(answer.class_names[said], 16)}{sure}"
@@ -81,7 +81,7 @@ def _title_with_classes(axes: Axes, answer: Answer, sample: int) -> None:
     axes.set_title(text, fontsize=8, fontweight="normal", color=colour, loc="center", pad=3)
 
 
-def _draw_series_of_class(axes: Axes, series: np.ndarray, answer: Answer, sample: int) -> None:
+def _draw_series_of_class(axes: Axes, series: np.ndarray, answer: ModelOutput, sample: int) -> None:
     for channel in range(min(series.shape[1], 4)):
         axes.plot(series[:, channel], color=canvas.colour(channel), linewidth=1)
     axes.set_xticks([])
@@ -89,7 +89,7 @@ def _draw_series_of_class(axes: Axes, series: np.ndarray, answer: Answer, sample
     _title_with_classes(axes, answer, sample)
 
 
-def _draw_scores(axes: Axes, answer: Answer, sample: int) -> None:
+def _draw_scores(axes: Axes, answer: ModelOutput, sample: int) -> None:
     """The likeliest classes as bars, the true one among them."""
     if answer.probabilities is None:
         axes.set_axis_off()
@@ -110,7 +110,7 @@ def _draw_scores(axes: Axes, answer: Answer, sample: int) -> None:
     axes.spines[["bottom", "left"]].set_visible(False)
 
 
-def _labels(x: Any, answer: Answer) -> Figure:
+def _labels(x: Any, answer: ModelOutput) -> Figure:
     """How often each label was found, missed and given by mistake."""
     truth, said = answer.truth.astype(bool), answer.predicted.astype(bool)
     parts = {"found": truth & said, "missed": truth & ~said, "given by mistake": ~truth & said}
@@ -131,7 +131,7 @@ def _labels(x: Any, answer: Answer) -> Figure:
     return figure
 
 
-def _masks(x: Any, answer: Answer) -> Figure:
+def _masks(x: Any, answer: ModelOutput) -> Figure:
     images = picture_input(x)
     rows = min(ROWS, len(answer.truth))
     truth, said = (
@@ -144,7 +144,7 @@ def _masks(x: Any, answer: Answer) -> Figure:
     return figure
 
 
-def _pictures(x: Any, answer: Answer) -> Figure:
+def _pictures(x: Any, answer: ModelOutput) -> Figure:
     images = picture_input(x)
     rows = min(ROWS, len(answer.truth))
     both = as_bytes(np.concatenate([answer.truth[:rows], answer.predicted[:rows]]))  # on one scale
@@ -155,7 +155,7 @@ def _pictures(x: Any, answer: Answer) -> Figure:
     return sheets.table(columns, rows)
 
 
-def _steps(x: Any, answer: Answer) -> Figure:
+def _steps(x: Any, answer: ModelOutput) -> Figure:
     """Classes step by step."""
 
     def draw(axes: Axes, sample: int) -> None:
@@ -167,7 +167,7 @@ def _steps(x: Any, answer: Answer) -> Figure:
     return sheets.grid(np.arange(min(ROWS, len(answer.truth))), draw, cell=(6.0, 0.9), across=1, legend=True)
 
 
-def _series(x: Any, answer: Answer) -> Figure:
+def _series(x: Any, answer: ModelOutput) -> Figure:
     def draw(axes: Axes, sample: int) -> None:
         for channel in range(min(answer.truth.shape[2], 3)):
             axes.plot(answer.truth[sample, :, channel], color=canvas.colour(0), linewidth=1.1)
@@ -176,7 +176,7 @@ def _series(x: Any, answer: Answer) -> Figure:
     return sheets.grid(np.arange(min(ROWS, len(answer.truth))), draw, cell=(6.0, 0.9), across=1, legend=True)
 
 
-def _values(x: Any, answer: Answer) -> Figure:
+def _values(x: Any, answer: ModelOutput) -> Figure:
     """Over the input where that is one number, else side by side."""
     truth, said = (values.reshape(len(values), -1) for values in (answer.truth, answer.predicted))
     scalar = scalar_input(x)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.events import Samples
-from experiments_manager.monitoring.model_outputs import Answer, read_answers
+from experiments_manager.monitoring.model_outputs import ModelOutput, read_model_outputs
 from experiments_manager.monitoring.tensorboard.sprites import shrink
 
 WIDEST_FLAT = 2048
@@ -106,7 +106,7 @@ def as_vectors(output: np.ndarray) -> np.ndarray:
 
 def _columns(samples: Samples, class_names: Sequence[str] | None) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """What is known of each sample: its number, its targets, and what was predicted where an output belongs to them."""
-    answers = read_answers(samples, class_names)
+    answers = read_model_outputs(samples, class_names)
     columns: dict[str, np.ndarray] = {}
     left_out: dict[str, str] = {}
     for answer in answers:
@@ -125,7 +125,7 @@ def _columns(samples: Samples, class_names: Sequence[str] | None) -> tuple[dict[
     return columns, left_out
 
 
-def _answer_columns(answer: Answer) -> dict[str, np.ndarray]:
+def _answer_columns(answer: ModelOutput) -> dict[str, np.ndarray]:
     """Classes by their names, with a mark on those that are wrong; labels as a list; numbers where they are few."""
     truth, predicted = answer.truth, answer.predicted
     if answer.kind == "classes":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments_manager.events import ModelView, Return, RunEnd, RunStart, Watcher
-from experiments_manager.monitoring.prediction_views import Showing
+from experiments_manager.monitoring.prediction_views import PredictionViews
 from experiments_manager.monitoring.tensorboard.event_files import EventFile
 from experiments_manager.monitoring.tensorboard.summary_images import images_of, png_size
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 class Images(Watcher):
     """Writes image summaries."""
 
-    def __init__(self, logs_dir: Path | str, showing: Showing, every: int | None = None) -> None:
+    def __init__(self, logs_dir: Path | str, showing: PredictionViews, every: int | None = None) -> None:
         """Remember where to write; nothing is touched before there is a picture.
 
         Args:

@@ -230,7 +230,7 @@ class Handlers:
         return Inference(found, lease.name, lease.version, signature)
 
     async def _run_on_examples(
-        self, lease: Lease, signature: Signature, kind: examples.Kind, given: Any
+        self, lease: Lease, signature: Signature, kind: examples.ExampleTask, given: Any
     ) -> tuple[Inference, int]:
         serialized = examples.serialize(given)
         call = call_for(lease, signature, {"inputs": serialized}, kind.outputs_of(signature))

@@ -24,7 +24,7 @@ LONGEST_SECONDS = 50e-3
 """Longest time to wait for further requests, where they keep coming one by one."""
 
 
-class Arrival(NamedTuple):
+class PendingRequest(NamedTuple):
     """A request that nobody has looked at yet.
 
     Attributes:
@@ -40,7 +40,7 @@ class Arrival(NamedTuple):
     seconds: float
 
 
-class Gathering:
+class RequestQueue:
     """Collects arrivals and hands them over together. Belongs to the event loop in which it is made.
 
     Args:
@@ -52,7 +52,7 @@ class Gathering:
 
     def __init__(
         self,
-        hand_over: Callable[[list[Arrival]], None],
+        hand_over: Callable[[list[PendingRequest]], None],
         read_before: Callable[[], int],
         *,
         most: int,
@@ -61,13 +61,13 @@ class Gathering:
         self._loop = asyncio.get_running_loop()
         self._hand_over, self._read_before = hand_over, read_before
         self._most, self._wait_for_calls = most, wait_for_calls
-        self._arrived: list[Arrival] = []
+        self._arrived: list[PendingRequest] = []
         self._begun = False
         self._short_calls = 0
         self._patience: asyncio.TimerHandle | None = None
         self._expected = 1.0
 
-    def add(self, arrival: Arrival) -> None:
+    def add(self, arrival: PendingRequest) -> None:
         """Takes a request that has arrived."""
         self._arrived.append(arrival)
         if self._begun:

@@ -32,7 +32,7 @@ from experiments_manager.serving.batching.batch import (
     follow,
     run_batch,
 )
-from experiments_manager.serving.batching.request_queue import Arrival, Gathering
+from experiments_manager.serving.batching.request_queue import PendingRequest, RequestQueue
 from experiments_manager.serving.batching.splitting import run_in_parts
 from experiments_manager.serving.errors import Code, ServingError, invalid_argument
 from experiments_manager.serving.models.signatures import Model, Signature
@@ -70,8 +70,8 @@ class Scheduler:
         self._options = options
         self._on_batch, self._on_run = on_batch, on_run
         self._queues: weakref.WeakKeyDictionary[Model, dict[Any, Queue]] = weakref.WeakKeyDictionary()
-        self._gathering = Gathering(
-            self._let_in,
+        self._request_queue = RequestQueue(
+            self._admit,
             lambda: sum(len(found.waiting) for found in self._ready),
             most=options.max_batch_size if options else 1,
             wait_for_calls=options is not None and not options.batch_timeout_micros,
@@ -111,7 +111,7 @@ class Scheduler:
         """
         future = self._loop.create_future()
         if not alone:
-            self._gathering.add(Arrival(call, reply, future, time.perf_counter()))
+            self._request_queue.add(PendingRequest(call, reply, future, time.perf_counter()))
             return await future
         found, task = self._task(call(), reply, future, time.perf_counter())
         quick = found.is_quick(task)
@@ -119,7 +119,7 @@ class Scheduler:
             return self._run_here(found, task)
         self._enqueue(found, task)
         if quick and found.merges:
-            self._gathering.begin()
+            self._request_queue.begin()
         else:
             self._send_ready()
         return await future
@@ -142,7 +142,7 @@ class Scheduler:
 
     # Arrivals
 
-    def _let_in(self, arrived: list[Arrival]) -> None:
+    def _admit(self, arrived: list[PendingRequest]) -> None:
         """Reads requests and puts them into their queues."""
         for arrival in arrived:
             if arrival.future.done():  # the client gave up
@@ -254,7 +254,7 @@ class Scheduler:
         here = found.merges and len(tasks) == 1 and found.expected == 1 and found.is_quick(tasks[0])
         short = found.batch_seconds < SHORT_SECONDS
         batch.short = short and found.merges
-        self._gathering.note_sent(len(tasks), short=batch.short)
+        self._request_queue.note_sent(len(tasks), short=batch.short)
         if here:
             run_batch(batch, self._options)
             self._finish(batch)
@@ -305,9 +305,9 @@ class Scheduler:
         self._note(batch)
         if found.waiting:
             self._ready[found] = None
-        self._gathering.note_answered(short=batch.short)
+        self._request_queue.note_answered(short=batch.short)
         if found.waiting and found.merges:
-            self._gathering.begin()
+            self._request_queue.begin()
         elif found.waiting:
             self._send_ready()
 

@@ -1,6 +1,6 @@
 """The embedded engine beside a training: a process of its own that ends with the training, however that ends.
 
-The parent calls `ServerBeside.start`; the child is this module run as a program. The child is told by the kernel when
+The parent calls `Sidecar.start`; the child is this module run as a program. The child is told by the kernel when
 its parent dies (Linux), and notices everywhere that its standard input has ended, which only the parent holds open.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from experiments_manager.serving.errors import ServerStartError
 from experiments_manager.serving.launch.engines import Engine, Service, command, environment
 from experiments_manager.serving.launch.external_process import PATIENCE, die_with_parent
-from experiments_manager.serving.server.shutdown import end_process
+from experiments_manager.serving.server.shutdown import exit_process
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ POLL_SECONDS = 3
 """Between two looks for new versions: early epochs may bring several a second, and each would be loaded."""
 
 
-class ServerBeside:
+class Sidecar:
     """A server process that lives as long as this one at most.
 
     Args:
@@ -77,7 +77,7 @@ class ServerBeside:
             process.wait()
         process.stdin.close()
 
-    def __enter__(self) -> ServerBeside:
+    def __enter__(self) -> Sidecar:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -148,4 +148,4 @@ def _end_with_standard_input() -> None:
 
 
 if __name__ == "__main__":
-    end_process(main())  # as in `flags.main`
+    exit_process(main())  # as in `flags.main`

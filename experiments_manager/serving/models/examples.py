@@ -22,7 +22,7 @@ from experiments_manager.serving.models.signatures import (
 
 
 @dataclasses.dataclass(frozen=True)
-class Kind:
+class ExampleTask:
     """One of the two kinds of signature.
 
     Attributes:
@@ -77,11 +77,11 @@ def _check_name_of_input(signature: Signature, word: str) -> None:
         )
 
 
-CLASSIFICATION = Kind("classification", CLASSIFY, _check_classification, ("classes", "scores"))
-REGRESSION = Kind("regression", REGRESS, _check_regression, ("outputs",))
+CLASSIFICATION = ExampleTask("classification", CLASSIFY, _check_classification, ("classes", "scores"))
+REGRESSION = ExampleTask("regression", REGRESS, _check_regression, ("outputs",))
 
 
-def find(model: Model, spec: Any, kind: Kind) -> Signature:
+def find(model: Model, spec: Any, kind: ExampleTask) -> Signature:
     """Finds a signature and checks that it is of a kind.
 
     Args:
@@ -182,7 +182,7 @@ def fill_regressions(result: Any, outputs: Arrays, count: int) -> None:
         result.regressions.add(value=value)
 
 
-def check_tasks(model: Model, tasks: Sequence[Any]) -> list[tuple[Signature, Kind]]:
+def check_tasks(model: Model, tasks: Sequence[Any]) -> list[tuple[Signature, ExampleTask]]:
     """Finds what each task of a `MultiInferenceRequest` asks for.
 
     Args:
@@ -194,7 +194,7 @@ def check_tasks(model: Model, tasks: Sequence[Any]) -> list[tuple[Signature, Kin
             as for `find`.
     """
     kinds = {kind.method_name: kind for kind in (CLASSIFICATION, REGRESSION)}
-    found: dict[str, tuple[Signature, Kind]] = {}
+    found: dict[str, tuple[Signature, ExampleTask]] = {}
     for task in tasks:
         spec = task.model_spec
         if not spec.name:

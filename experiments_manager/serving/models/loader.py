@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from experiments_manager.serving.errors import Code, ServingError
-from experiments_manager.serving.models.registry import Books, Version, look
+from experiments_manager.serving.models.registry import ModelRegistry, Version, look
 from experiments_manager.serving.models.signatures import Model
 from experiments_manager.serving.models.version_policy import State, VersionStatus, check_files
 
@@ -54,14 +54,14 @@ class Loader:
 
     def __init__(
         self,
-        books: Books,
+        books: ModelRegistry,
         load: Callable[[Path], Model],
         options: LoadingOptions,
         warm_up: Callable[[Model, Path], None] | None,
         on_change: Callable[[str, VersionStatus], None] | None,
         on_load: Callable[[Path, float, bool], None] | None,
     ) -> None:
-        self._books, self._changed, self._options = books, books.changed, options
+        self._registry, self._changed, self._options = books, books.changed, options
         self._load_model, self._warm_up = load, warm_up
         self._on_change, self._on_load = on_change, on_load
         self._threads = ThreadPoolExecutor(max(1, options.threads), "load")
@@ -75,7 +75,7 @@ class Loader:
     def retire(self, entry: Version) -> None:
         """Takes no new requests for a version, and unloads it when the last one is answered."""
         entry.state = State.UNLOADING
-        self._books.choose_newest(entry.name)
+        self._registry.choose_newest(entry.name)
         self.tell(entry)
         if entry.users == 0:
             self.unload(entry)
@@ -103,14 +103,14 @@ class Loader:
         """
         self._threads.shutdown(wait=True)  # what has not begun ends at once
         with self._changed:
-            for entry in self._books.entries():
+            for entry in self._registry.entries():
                 if entry.state == State.AVAILABLE:
                     self.retire(entry)
-            self._changed.wait_for(lambda: not any(entry.unloading for entry in self._books.entries()))
+            self._changed.wait_for(lambda: not any(entry.unloading for entry in self._registry.entries()))
 
     def _load(self, entry: Version) -> None:
         with self._changed:
-            if self._books.closed or not self._books.is_wanted(entry):
+            if self._registry.closed or not self._registry.is_wanted(entry):
                 self.end(entry)
                 self._changed.notify_all()
                 return
@@ -134,7 +134,7 @@ class Loader:
         self._note_load(entry.path, time.monotonic() - started, True)
         with self._changed:
             entry.model, entry.error, entry.state = model, None, State.AVAILABLE
-            self._books.choose_newest(entry.name)
+            self._registry.choose_newest(entry.name)
             self.tell(entry)
             self._changed.notify_all()
         logger.info("Loaded version %d of %s from %s", entry.number, entry.name, entry.path)
@@ -145,13 +145,13 @@ class Loader:
         with self._changed:
             entry.attempts += 1
             entry.error = ServingError(code, str(error) or type(error).__name__)
-            again = entry.attempts <= self._options.max_load_retries and not self._books.closed and not gone
+            again = entry.attempts <= self._options.max_load_retries and not self._registry.closed and not gone
             if again:
                 entry.next_attempt = time.monotonic() + max(self._options.retry_seconds, 1e-3)
             else:
                 entry.state, entry.files, entry.gone = State.END, None if gone else files, gone
             if gone and self._options.poll_seconds > 0:  # most likely there is a newer one
-                self._books.look_again = True
+                self._registry.look_again = True
             self.tell(entry)
             self._changed.notify_all()
         if gone:
@@ -170,8 +170,8 @@ class Loader:
         with self._changed:
             entry.unloading = False
             self.end(entry)
-            if self._books.is_wanted(entry):  # again: the configuration has changed meanwhile
-                self._books.look_again = True
+            if self._registry.is_wanted(entry):  # again: the configuration has changed meanwhile
+                self._registry.look_again = True
             self._changed.notify_all()
         logger.info("Unloaded version %d of %s", entry.number, entry.name)
 

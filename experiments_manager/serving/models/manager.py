@@ -16,7 +16,7 @@ from types import TracebackType
 
 from experiments_manager.serving.errors import invalid_argument
 from experiments_manager.serving.models.loader import Loader, LoadingOptions
-from experiments_manager.serving.models.registry import Books, Version, look
+from experiments_manager.serving.models.registry import ModelRegistry, Version, look
 from experiments_manager.serving.models.signatures import Model
 from experiments_manager.serving.models.version_policy import (
     LabelRule,
@@ -81,9 +81,9 @@ class ModelManager:
         on_load: Callable[[Path, float, bool], None] | None = None,
     ) -> None:
         self._options, self._label_rule = options or LoadingOptions(), label_rule
-        self._books = Books(configs)
-        self._changed = self._books.changed
-        self._loader = Loader(self._books, load, self._options, warm_up, on_change, on_load)
+        self._registry = ModelRegistry(configs)
+        self._changed = self._registry.changed
+        self._loader = Loader(self._registry, load, self._options, warm_up, on_change, on_load)
         self._watcher = threading.Thread(target=self._watch, name="versions", daemon=True)
 
     # For requests
@@ -104,8 +104,8 @@ class ModelManager:
             raise invalid_argument("ModelSpec has no name specified.")
         with self._changed:
             if label is not None:
-                version = self._books.version_of(name, label)
-            entry = self._books.find(name, version)
+                version = self._registry.version_of(name, label)
+            entry = self._registry.find(name, version)
             entry.users += 1
         return Lease(self, entry)
 
@@ -117,18 +117,18 @@ class ModelManager:
         """
         with self._changed:
             if label is not None:
-                version = self._books.version_of(name, label)
-            return self._books.statuses(name, version)
+                version = self._registry.version_of(name, label)
+            return self._registry.statuses(name, version)
 
     def problems(self) -> dict[str, str]:
         """Tells for each model that does not answer why not."""
         with self._changed:
-            return self._books.problems()
+            return self._registry.problems()
 
     @property
     def names(self) -> list[str]:
         """Names of the models that are configured."""
-        return list(self._books.configs)
+        return list(self._registry.configs)
 
     def _give_back(self, entry: Version) -> None:
         with self._changed:
@@ -154,9 +154,14 @@ class ModelManager:
         with self._changed:
             looking = self._options.poll_seconds > 0
             self._changed.wait_for(
-                lambda: self._books.closed or self._books.ready() or self._books.hopeless(looking=looking), timeout
+                lambda: (
+                    self._registry.closed
+                    or self._registry.ready()
+                    or self._registry.cannot_become_ready(looking=looking)
+                ),
+                timeout,
             )
-            return self._books.ready()
+            return self._registry.ready()
 
     def reload(self, configs: Sequence[ModelConfig], timeout: float | None = None) -> None:
         """Puts another configuration in force; versions that both name stay as they are.
@@ -173,23 +178,25 @@ class ModelManager:
                 in force); FAILED_PRECONDITION for a label on a version that is not available.
         """
         with self._changed:
-            new = self._books.adopt(configs)
-            adopted = self._books.configs
-            self._books.look_again = True
+            new = self._registry.adopt(configs)
+            adopted = self._registry.configs
+            self._registry.look_again = True
             self._changed.notify_all()
             awaited = set(new)
-            labels_wait = self._books.refused_label(self._label_rule) is not None
+            labels_wait = self._registry.refused_label(self._label_rule) is not None
             if labels_wait:  # perhaps for versions that this configuration brings
                 awaited |= {config.name for config in configs if config.labels}
             else:
-                self._books.assign_labels()
-            self._changed.wait_for(lambda: self._books.closed or self._books.settled(sorted(awaited)), timeout)
-            self._books.check_available(new)
-            replaced = self._books.configs is not adopted  # by another reload, which answers for its own labels
+                self._registry.assign_labels()
+            self._changed.wait_for(
+                lambda: self._registry.closed or self._registry.all_ready_or_failed(sorted(awaited)), timeout
+            )
+            self._registry.check_available(new)
+            replaced = self._registry.configs is not adopted  # by another reload, which answers for its own labels
             if labels_wait and not replaced:
-                if refusal := self._books.refused_label(self._label_rule):
+                if refusal := self._registry.refused_label(self._label_rule):
                     raise refusal
-                self._books.assign_labels()
+                self._registry.assign_labels()
 
     def close(self) -> None:
         """Stops looking, waits for what is being loaded, and closes every version that nobody uses.
@@ -197,7 +204,7 @@ class ModelManager:
         A call that never ends is waited for without end; `unfinished` tells of it meanwhile.
         """
         with self._changed:
-            self._books.closed = True
+            self._registry.closed = True
             self._changed.notify_all()
         if self._watcher.is_alive():
             self._watcher.join()
@@ -206,7 +213,7 @@ class ModelManager:
     def unfinished(self) -> list[str]:
         """Tells which versions are being loaded, and which still answer requests or run calls."""
         with self._changed:
-            return self._books.unfinished()
+            return self._registry.unfinished()
 
     # The watching thread
 
@@ -214,10 +221,10 @@ class ModelManager:
         next_poll = 0.0
         while True:
             with self._changed:
-                if self._books.closed:
+                if self._registry.closed:
                     return
-                due = self._books.look_again or time.monotonic() >= next_poll
-                self._books.look_again = False
+                due = self._registry.look_again or time.monotonic() >= next_poll
+                self._registry.look_again = False
             if due:
                 try:
                     self._poll()
@@ -228,18 +235,18 @@ class ModelManager:
             with self._changed:
                 self._reconcile()
                 wake = min([next_poll, *self._retry_times()])
-                if not self._books.look_again and not self._books.closed:
+                if not self._registry.look_again and not self._registry.closed:
                     self._changed.wait(None if wake == float("inf") else max(0.0, wake - time.monotonic()))
 
     def _retry_times(self) -> Iterator[float]:
-        for entry in self._books.entries():
+        for entry in self._registry.entries():
             if entry.state == State.LOADING and entry.next_attempt > 0:
                 yield entry.next_attempt
 
     def _poll(self) -> None:
         """Looks at every base path. One that cannot be read changes nothing: what is served stays."""
         with self._changed:
-            configs = dict(self._books.configs)
+            configs = dict(self._registry.configs)
         for name, config in configs.items():
             problem, paths, chosen = None, None, set()
             try:
@@ -254,29 +261,29 @@ class ModelManager:
                         "name your leaf directory as a number (eg. '/1/')?"
                     )
             with self._changed:
-                failed = self._books.failed(name, chosen)
+                failed = self._registry.failed(name, chosen)
             looks = {path: look(path) for path in failed}  # not under the lock: a file system may take its time
             with self._changed:
-                if self._books.closed:
+                if self._registry.closed:
                     return
-                if self._books.configs.get(name) is not config:
+                if self._registry.configs.get(name) is not config:
                     continue
-                if problem and self._books.polled.get(name) != problem:
+                if problem and self._registry.polled.get(name) != problem:
                     logger.warning("%s", problem)
-                self._books.polled[name] = problem
+                self._registry.polled[name] = problem
                 if paths is not None:
-                    for entry in self._books.want(name, {number: paths[number] for number in chosen}, looks):
+                    for entry in self._registry.want(name, {number: paths[number] for number in chosen}, looks):
                         self._loader.tell(entry)
                 self._changed.notify_all()
         with self._changed:
-            for name in self._books.wanted.keys() - self._books.configs.keys():
-                self._books.wanted[name] = set()
+            for name in self._registry.wanted.keys() - self._registry.configs.keys():
+                self._registry.wanted[name] = set()
 
     def _reconcile(self) -> None:
         """Starts what is due: newest versions first, and nothing is unloaded before a wanted version answers."""
         now = time.monotonic()
-        for entry in sorted(self._books.entries(), key=lambda entry: -entry.number):
-            wanted = self._books.is_wanted(entry)
+        for entry in sorted(self._registry.entries(), key=lambda entry: -entry.number):
+            wanted = self._registry.is_wanted(entry)
             if entry.state == State.START or (entry.state == State.LOADING and 0 < entry.next_attempt <= now):
                 if wanted:
                     self._loader.load(entry)
@@ -284,9 +291,9 @@ class ModelManager:
                     self._loader.end(entry)
             elif entry.state == State.LOADING and entry.next_attempt > 0 and not wanted:
                 self._loader.end(entry)
-            elif entry.state == State.AVAILABLE and not wanted and self._books.replaceable(entry.name):
+            elif entry.state == State.AVAILABLE and not wanted and self._registry.replaceable(entry.name):
                 self._loader.retire(entry)
-        self._books.forget()
+        self._registry.forget()
 
 
 def _unreadable(name: str, base_path: Path, error: Exception) -> str:

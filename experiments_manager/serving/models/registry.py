@@ -46,7 +46,7 @@ class Version:
         return VersionStatus(self.number, self.state, code, message)
 
 
-class Books:
+class ModelRegistry:
     """What is known of models and versions.
 
     Attributes:
@@ -114,7 +114,7 @@ class Books:
         """Whether every model has a version that answers."""
         return all(name in self.newest for name in self.configs)
 
-    def hopeless(self, *, looking: bool) -> bool:
+    def cannot_become_ready(self, *, looking: bool) -> bool:
         """Whether some model has versions, and all of them failed for good.
 
         Args:
@@ -145,7 +145,7 @@ class Books:
         loading = [entry.number for entry in self.versions.get(name, {}).values() if entry.state != State.END]
         return f"version {max(loading)} is being loaded" if loading else None
 
-    def settled(self, names: Sequence[str]) -> bool:
+    def all_ready_or_failed(self, names: Sequence[str]) -> bool:
         """Whether all versions that these models should have answer, or failed at least once."""
         for name in names:
             if name not in self.configs:  # another configuration came meanwhile

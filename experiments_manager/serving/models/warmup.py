@@ -102,7 +102,7 @@ def _replay(model: Model, log: Any) -> None:
         raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
 
 
-def _replay_examples(model: Model, signature: Signature, kind: examples.Kind, given: Any) -> None:
+def _replay_examples(model: Model, signature: Signature, kind: examples.ExampleTask, given: Any) -> None:
     inputs = signature.check_inputs({"inputs": examples.serialize(given)})
     model.run(signature, inputs, kind.outputs_of(signature))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from experiments_manager.common.suggestions import nearest_name
 from experiments_manager.serving.errors import ServerStartError
 from experiments_manager.serving.launch.engines import check_embedded, check_port
-from experiments_manager.serving.server.shutdown import end_process
+from experiments_manager.serving.server.shutdown import exit_process
 
 if TYPE_CHECKING:
     from experiments_manager.serving.server.server import Server
@@ -254,7 +254,7 @@ def _tell_waiting(problems: Mapping[str, str]) -> None:
 def main() -> None:
     """The console script."""
     code = run(sys.argv[1:])
-    end_process(code)  # gRPC's thread lives to the end, and may abort the process while Python takes itself down
+    exit_process(code)  # gRPC's thread lives to the end, and may abort the process while Python takes itself down
 
 
 if __name__ == "__main__":

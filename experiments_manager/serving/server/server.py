@@ -27,7 +27,7 @@ from experiments_manager.serving.models.manager import ModelManager
 from experiments_manager.serving.models.signatures import Model
 from experiments_manager.serving.models.threads import Threads, lower_priority
 from experiments_manager.serving.models.version_policy import LabelRule, ModelConfig
-from experiments_manager.serving.server.shutdown import end_process, on_signal
+from experiments_manager.serving.server.shutdown import exit_process, on_shutdown_signal
 
 logger = logging.getLogger(__name__)
 
@@ -292,9 +292,9 @@ async def _run(
             loop.call_soon_threadsafe(ended.set)
         if not returned.wait(options.grace_seconds + PATIENCE + 1):  # the loop itself may be inside a model call
             server.tell_unfinished()
-            end_process(0)
+            exit_process(0)
 
-    with on_signal(end):
+    with on_shutdown_signal(end):
         await _serve(server, ended, on_ready, on_waiting)
 
 
@@ -327,7 +327,7 @@ async def _serve(
 def _end_all_the_same(problem: BaseException | None) -> NoReturn:
     if problem is not None:  # which nobody will come to tell
         logger.error("Failed to start server. %s", problem)
-    end_process(0 if problem is None else _BAD_INPUT)
+    exit_process(0 if problem is None else _BAD_INPUT)
 
 
 def _settle_interpreter() -> None:

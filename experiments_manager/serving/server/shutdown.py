@@ -17,7 +17,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def on_signal(act: Callable[[], None]) -> Iterator[None]:
+def on_shutdown_signal(act: Callable[[], None]) -> Iterator[None]:
     """Inside, the first SIGINT or SIGTERM calls a function in a thread of its own, and later ones do nothing.
 
     An event loop's own handlers, and Python's, run between two steps of the main thread; one that is inside a model
@@ -53,7 +53,7 @@ def _listen(reader: socket.socket, act: Callable[[], None]) -> None:
                 act()
 
 
-def end_process(code: int) -> NoReturn:
+def exit_process(code: int) -> NoReturn:
     """Ends the process here and now: its usual end would wait for threads that are inside TensorFlow.
 
     Args:

@@ -14,7 +14,7 @@ from experiments_manager.settings.source.module_source import Source
 from experiments_manager.settings.source.signatures import bind, is_keras_function, parameters_from_source
 
 
-def uses_earlier_hooks(source: Source) -> bool:
+def uses_legacy_hooks(source: Source) -> bool:
     """Whether the file was written for the framework before this one."""
     return any(name in source.names or name in source.readable.lost_names for name in EARLIER_HOOKS)
 
@@ -47,8 +47,8 @@ def check_settings_source(source: Source, overridden: Collection[str] = ()) -> l
         *_missing_names(source, overridden),
         *_misspelt_names(source, overridden),
         *_names_given_twice(source),
-        *_hook_parameters(source, uses_earlier_hooks(source)),
-        *removed_names(source, uses_earlier_hooks(source)),
+        *_hook_parameters(source, uses_legacy_hooks(source)),
+        *removed_names(source, uses_legacy_hooks(source)),
     ]
 
 
@@ -86,7 +86,7 @@ def _missing_names(source: Source, overridden: Collection[str]) -> Iterator[Prob
             f"{_hint(source, 'model', 'model_file')}"
         )
         yield source.problem(1, "model", text)
-    if "model_file" in source.names and in_module and not uses_earlier_hooks(source):
+    if "model_file" in source.names and in_module and not uses_legacy_hooks(source):
         text = f"there is a `model` here (line {source.line('model')}), too. Expected one of the two. Remove the other."
         yield source.problem(source.line("model_file"), "model_file", text)
 
@@ -114,7 +114,7 @@ def _misspelt_names(source: Source, overridden: Collection[str]) -> Iterator[Pro
 
 def _typos(source: Source, overridden: Collection[str]) -> Iterator[tuple[str, str]]:
     """Names that nothing uses and that are almost those of settings or hooks which are not given, with these."""
-    given = {*overridden, *_todays_names(source)}
+    given = {*overridden, *_canonical_names(source)}
     if not source.has_star_import:
         given |= {hook.name for hook in HOOKS.values() if hook.required}  # what is missing is reported as that
         given |= set() if "model" in given else {"model", "model_file"}
@@ -122,22 +122,22 @@ def _typos(source: Source, overridden: Collection[str]) -> Iterator[tuple[str, s
         if name in BY_ANY_NAME or name in HOOKS_BY_ANY_NAME or name in source.used or bindings[-1].imported:
             continue
         meant = probable_typo(name, [*BY_ANY_NAME, *HOOKS_BY_ANY_NAME])
-        if meant and _today(meant) not in given and not name.startswith("_"):
+        if meant and _canonical(meant) not in given and not name.startswith("_"):
             yield name, meant
 
 
-def _todays_names(source: Source) -> set[str]:
-    given = {_today(name) for name in source.names}
+def _canonical_names(source: Source) -> set[str]:
+    given = {_canonical(name) for name in source.names}
     return given | ({"model"} if "model_file" in given else set())
 
 
-def _today(name: str) -> str:
+def _canonical(name: str) -> str:
     entry = BY_ANY_NAME.get(name) or HOOKS_BY_ANY_NAME.get(name)
     return entry.name if entry else name
 
 
 def _names_given_twice(source: Source) -> Iterator[Problem]:
-    if uses_earlier_hooks(source):
+    if uses_legacy_hooks(source):
         return  # in such a file a name of today's may be one of its own, so the earlier one counts
     for earlier, entry in EARLIER_SETTINGS.items():
         if earlier in source.names and entry.name in source.names:

@@ -93,7 +93,7 @@ class Namespace(MutableMapping[str, Any]):
     def _replaced(self, name: str, value: Any) -> Any:
         if name == "hparams" and isinstance(value, dict) and "hparams" not in self._overrides:
             return self._with_entries(value)
-        today = _todays_name(name)
+        today = _canonical_name(name)
         if today is None or today not in self._overrides:
             return value
         override = self._overrides[today]
@@ -121,7 +121,7 @@ class Namespace(MutableMapping[str, Any]):
         entries = {name[len(HPARAMS) :]: item for name, item in self._overrides.items() if name.startswith(HPARAMS)}
         if not entries:
             return hparams
-        pinned = PinnedDict(self._entry_value, entries)
+        pinned = OverriddenDict(self._entry_value, entries)
         pinned.update(hparams)
         for key, override in entries.items():
             if (override.is_update or key in ADDED_BY_LAUNCHERS) and key not in pinned:
@@ -152,17 +152,17 @@ class Namespace(MutableMapping[str, Any]):
         return broken
 
     def _is_overridden(self, name: str) -> bool:
-        override = self._overrides.get(_todays_name(name) or "")
+        override = self._overrides.get(_canonical_name(name) or "")
         failed = {problem.name for problem in self.problems}
         return override is not None and name not in self._own_names and override.given_name not in failed
 
     def release(self) -> None:
         """Makes `hparams` an ordinary dictionary again, once the module is executed."""
-        if isinstance(self._names.get("hparams"), PinnedDict):
+        if isinstance(self._names.get("hparams"), OverriddenDict):
             self._names["hparams"] = dict(self._names["hparams"])
 
 
-class PinnedDict(dict):
+class OverriddenDict(dict):
     """A dictionary in which some keys keep the values that overrides give them, whatever is assigned to them."""
 
     def __init__(self, value_of: Any, pinned: Collection[str]) -> None:
@@ -178,7 +178,7 @@ class PinnedDict(dict):
         for key, value in dict(*args, **kwargs).items():
             self[key] = value
 
-    def __ior__(self, other: Any) -> PinnedDict:
+    def __ior__(self, other: Any) -> OverriddenDict:
         self.update(other)
         return self
 
@@ -196,7 +196,7 @@ class PinnedDict(dict):
         return dict, (dict(self),)
 
 
-def _todays_name(name: str) -> str | None:
+def _canonical_name(name: str) -> str | None:
     entry = BY_ANY_NAME.get(name) or HOOKS_BY_ANY_NAME.get(name)
     return entry.name if entry else None
 

@@ -31,7 +31,7 @@ class Interrupted(Exception):
 
 
 @dataclasses.dataclass
-class Job:
+class TrainingContext:
     """Everything that the loop works with."""
 
     experiment: Experiment
@@ -60,7 +60,7 @@ class Job:
     """Checkpoint that training went back to last because the loss was no longer finite."""
 
     @classmethod
-    def make(cls, experiment: Experiment, run: Run, **parts: Any) -> Job:
+    def make(cls, experiment: Experiment, run: Run, **parts: Any) -> TrainingContext:
         """Compiles the loops for an experiment."""
         model, state, jit = experiment.model, experiment.state, experiment.settings.jit_compile
         meter, validation = Meter(experiment), experiment.validation
@@ -84,7 +84,7 @@ class Job:
             **parts,
         )
 
-    def tell(self, event: str, *content: Any) -> None:
+    def dispatch(self, event: str, *content: Any) -> None:
         """Tells every watcher; one that fails is told nothing more, and the run goes on."""
         for watcher in list(self.watchers):
             try:
@@ -95,6 +95,6 @@ class Job:
                 logger.debug("traceback", exc_info=True)
 
 
-def new_reasons(job: Job) -> list[str]:
+def new_reasons(context: TrainingContext) -> list[str]:
     """Why a resume would not be exact, as far as it came up since the run began: what callbacks have got meanwhile."""
-    return [reason for reason in of_callbacks(job.callbacks) if reason not in job.inexact_because]
+    return [reason for reason in of_callbacks(context.callbacks) if reason not in context.inexact_because]

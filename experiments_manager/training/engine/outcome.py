@@ -16,7 +16,7 @@ from experiments_manager.export.versions import versions
 from experiments_manager.runs import Run, RunError
 from experiments_manager.runs.run import RESUMED_FIELDS
 from experiments_manager.settings import Settings, SettingsError, UserCodeError
-from experiments_manager.training.engine.context import Interrupted, Job
+from experiments_manager.training.engine.context import Interrupted, TrainingContext
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.observe.manifest import ManifestUpdates
 from experiments_manager.training.state.checkpoints import checkpoints
@@ -41,57 +41,57 @@ class RunResult:
     stop_reason: str | None = None
 
 
-def finish(job: Job, state: str, seconds: float) -> RunResult:
+def finish(context: TrainingContext, state: str, seconds: float) -> RunResult:
     """Writes into the manifest how the run ended, and sums it up.
 
     Raises:
         RunError: The run came to its end, but what it trained could not be saved; or its folder is gone.
     """
-    if not job.run.manifest_file.exists():
-        raise RunError(f"{job.run.path} is gone, and with it what was trained. Train anew where the folder stays.")
-    progress = job.experiment.state.progress
-    published = versions(job.run.exports_dir)
+    if not context.run.manifest_file.exists():
+        raise RunError(f"{context.run.path} is gone, and with it what was trained. Train anew where the folder stays.")
+    progress = context.experiment.state.progress
+    published = versions(context.run.exports_dir)
     best = progress.best
     fields = {
         "epochs": progress.epoch,
-        "best": best and dataclasses.asdict(best) | {"name": job.experiment.judge.monitor},
+        "best": best and dataclasses.asdict(best) | {"name": context.experiment.judge.monitor},
         "metrics": progress.last_logs,
     }
-    exported = job.run.exports_dir / str(published[-1]) if published else None
-    newest = next(iter(checkpoints(job.run.checkpoints_dir)), None)
-    if state == "finished" and job.checkpoints.problem is not None:
+    exported = context.run.exports_dir / str(published[-1]) if published else None
+    newest = next(iter(checkpoints(context.run.checkpoints_dir)), None)
+    if state == "finished" and context.checkpoints.problem is not None:
         with contextlib.suppress(RunError):
-            job.run.update(checkpoint=newest and newest.name, checkpoint_problem=job.checkpoints.problem)
-        raise RunError(_unsaved(job, newest))
-    lost = _lost_steps(newest, progress.global_step, state, job.checkpoints.problem)
+            context.run.update(checkpoint=newest and newest.name, checkpoint_problem=context.checkpoints.problem)
+        raise RunError(_unsaved(context, newest))
+    lost = _lost_steps(newest, progress.global_step, state, context.checkpoints.problem)
     if lost is not None:
-        job.tell("on_message", lost)
+        context.dispatch("on_message", lost)
     try:
-        job.run.finish(
+        context.run.finish(
             state,
             seconds=seconds,
             global_step=progress.global_step,
             stop_reason=progress.stop_reason,
-            exported_model=exported and exported.relative_to(job.run.path).as_posix(),
+            exported_model=exported and exported.relative_to(context.run.path).as_posix(),
             last_version=published[-1] if published else None,
             checkpoint=newest and newest.name,
-            checkpoint_problem=job.checkpoints.problem,
+            checkpoint_problem=context.checkpoints.problem,
             **fields,
         )
     except RunError as error:
         if state == "finished":
             raise
-        job.tell("on_message", f"The run is {state}, but its run.json could not say so: {error}")
-    return RunResult(job.run.path, state, exported_model=exported, stop_reason=progress.stop_reason, **fields)
+        context.dispatch("on_message", f"The run is {state}, but its run.json could not say so: {error}")
+    return RunResult(context.run.path, state, exported_model=exported, stop_reason=progress.stop_reason, **fields)
 
 
-def _unsaved(job: Job, newest: Path | None) -> str:
+def _unsaved(context: TrainingContext, newest: Path | None) -> str:
     place = f"from its checkpoint {newest.name}" if newest else "from its beginning, for NO CHECKPOINT COULD BE KEPT"
     return (
-        f"The last state of the run could not be saved: {job.checkpoints.problem}. It trained "
-        f"{job.experiment.state.progress.epoch} epochs, and what came after its last checkpoint is lost. Mend that (if "
-        f"the disk that holds {job.run.path} is full, free some space), then go on {place}: "
-        f"experiments_manager resume {shlex.quote(str(job.run.path))}"
+        f"The last state of the run could not be saved: {context.checkpoints.problem}. It trained "
+        f"{context.experiment.state.progress.epoch} epochs, and what came after its last checkpoint is lost. "
+        f"Fix that (if the disk that holds {context.run.path} is full, free some space), then go on {place}: "
+        f"experiments_manager resume {shlex.quote(str(context.run.path))}"
     )
 
 
@@ -125,7 +125,7 @@ def result_of(run: Run, state: str) -> RunResult:
     )
 
 
-def say_goodbye(
+def report_end(
     run: Run, watchers: Sequence[Watcher], state: str, seconds: float, reached: Mapping[str, Any] | None = None
 ) -> None:
     """Tells every watcher that the run is over.
@@ -188,7 +188,7 @@ def recorded_end(run: Run, updates: ManifestUpdates, former: Mapping[str, Any] |
 
 
 @contextlib.contextmanager
-def attributed(settings: Settings) -> Iterator[None]:
+def attributed_to_hooks(settings: Settings) -> Iterator[None]:
     """Says of an error in the user's layers, losses, metrics or callbacks that it is theirs, and where."""
     try:
         yield

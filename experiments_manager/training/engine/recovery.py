@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from experiments_manager.events import Return
-from experiments_manager.training.engine.context import Job
+from experiments_manager.training.engine.context import TrainingContext
 from experiments_manager.training.errors import DivergedError
 from experiments_manager.training.setup.seeds import restore_host_random_state
 from experiments_manager.training.state.checkpoints import checkpoints, read_latest
@@ -15,18 +15,18 @@ MOST_RELOADS = 3
 """After so many, the trouble is not one unlucky batch."""
 
 
-def restore_latest(job: Job) -> bool:
+def restore_latest(context: TrainingContext) -> bool:
     """Puts the newest whole checkpoint's state back.
 
     Returns:
         Whether there was one; a run that was killed before its first one begins anew.
     """
-    found = read_latest(job.run.checkpoints_dir, lambda text: job.tell("on_message", text))
+    found = read_latest(context.run.checkpoints_dir, lambda text: context.dispatch("on_message", text))
     if found is None:
         return False
     path, snapshot = found
-    job.experiment.state.restore(snapshot)
-    feeds = {"train": job.experiment.train, "validation": job.experiment.validation}
+    context.experiment.state.restore(snapshot)
+    feeds = {"train": context.experiment.train, "validation": context.experiment.validation}
     restored = [
         feeds[name].restore(position, path / f"iterator-{name}")
         for name, position in snapshot.extras["positions"].items()
@@ -34,29 +34,29 @@ def restore_latest(job: Job) -> bool:
     ]
     if not any(restored):  # building a pipeline again has seeded Python and NumPy
         restore_host_random_state(snapshot.extras["random"])
-    restore_generators(job.experiment, snapshot.extras.get("generators", {}), snapshot.tensors)
-    job.callbacks.restore(snapshot.extras["callbacks"], snapshot.tensors)
-    job.restored = path.name
+    restore_generators(context.experiment, snapshot.extras.get("generators", {}), snapshot.tensors)
+    context.callbacks.restore(snapshot.extras["callbacks"], snapshot.tensors)
+    context.restored = path.name
     return True
 
 
-def reload_after_divergence(job: Job, error: DivergedError) -> None:
+def reload_after_divergence(context: TrainingContext, error: DivergedError) -> None:
     """With `on_nan = "reload"`, goes back to the last good state and lowers the learning rate.
 
     Raises:
         DivergedError: If the settings say to stop, there is no checkpoint, the rate cannot be lowered, or it happened
             too often.
     """
-    settings, model, state = job.experiment.settings, job.experiment.model, job.experiment.state
+    settings, model, state = context.experiment.settings, context.experiment.model, context.experiment.state
     reloads = state.progress.reloads + 1
     if settings.on_nan != "reload":
         raise error
     if reloads > MOST_RELOADS:
         text = f"{error} It went back to a checkpoint {MOST_RELOADS} times, in vain."
         raise DivergedError(text, error.step) from error
-    job.checkpoints.wait()
-    _pass_over_bad_state(job)
-    if not restore_latest(job):
+    context.checkpoints.wait()
+    _pass_over_bad_state(context)
+    if not restore_latest(context):
         raise DivergedError(f"{error} There is no checkpoint yet to go back to.", error.step) from error
     rate = state.learning_rate
     for _ in range(reloads - state.progress.reloads):  # the checkpoint's rate is from before later reloads
@@ -67,18 +67,18 @@ def reload_after_divergence(job: Job, error: DivergedError) -> None:
         raise DivergedError(f"{error} `on_nan` cannot lower a schedule.", error.step) from error
     state.progress.reloads = reloads
     progress = state.progress
-    job.tell("on_return", Return(progress.epoch + 1, progress.step, progress.global_step))
-    job.tell(
+    context.dispatch("on_return", Return(progress.epoch + 1, progress.step, progress.global_step))
+    context.dispatch(
         "on_message",
         f"The loss was not finite after step {error.step}; back to step {state.progress.global_step} with learning "
         f"rate {rate:g} ({reloads} of at most {MOST_RELOADS} times).",
     )
 
 
-def _pass_over_bad_state(job: Job) -> None:
+def _pass_over_bad_state(context: TrainingContext) -> None:
     """Removes the newest checkpoint if training went back to it before and came no further, and there is another."""
-    newest, *older = checkpoints(job.run.checkpoints_dir) or [None]
-    if older and newest == job.reloaded:
+    newest, *older = checkpoints(context.run.checkpoints_dir) or [None]
+    if older and newest == context.reloaded:
         shutil.rmtree(newest, ignore_errors=True)
         newest = older[0]
-    job.reloaded = newest
+    context.reloaded = newest

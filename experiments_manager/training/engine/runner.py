@@ -25,21 +25,21 @@ from experiments_manager.settings.legacy.attributes import Session
 from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
 from experiments_manager.training.engine.callbacks import UserCallbacks
 from experiments_manager.training.engine.completion import how_to_train_on, is_done, is_reconsidered
-from experiments_manager.training.engine.context import Interrupted, Job
+from experiments_manager.training.engine.context import Interrupted, TrainingContext
 from experiments_manager.training.engine.exactness import exactness, inexact_because
 from experiments_manager.training.engine.loop import train_epochs
 from experiments_manager.training.engine.outcome import (
     RunResult,
-    attributed,
+    attributed_to_hooks,
     finish,
     recorded_end,
+    report_end,
     result_of,
-    say_goodbye,
 )
 from experiments_manager.training.engine.recovery import restore_latest
-from experiments_manager.training.engine.step_hooks import checkpoint, publish_at_the_end, show_best, tell_news
+from experiments_manager.training.engine.step_hooks import checkpoint, flush_events, publish_at_the_end, show_best
 from experiments_manager.training.feeds.feed import POSITIONS
-from experiments_manager.training.feeds.selection import peek
+from experiments_manager.training.feeds.selection import first_batch
 from experiments_manager.training.observe.manifest import ManifestUpdates
 from experiments_manager.training.setup.devices import Devices, prepared_devices
 from experiments_manager.training.setup.experiment import Experiment, build_experiment
@@ -186,7 +186,7 @@ def _execute(
         with (
             reserved_space(run.path),
             recorded_end(run, updates, former),
-            attributed(settings),
+            attributed_to_hooks(settings),
             settings.active(),
             prepared_devices(settings) as devices,
             working_directory(settings, folder, Session(str(folder), str(run.exports_dir), former is not None)),
@@ -195,20 +195,20 @@ def _execute(
             if former is None:
                 run.update(overrides=overrides)
             with _start_up(interruptible):
-                job = _make_job(build_experiment(settings, devices, run), run, watchers, should_stop)
-            with contextlib.closing(job.checkpoints), _closing_publisher(job):
+                context = _make_context(build_experiment(settings, devices, run), run, watchers, should_stop)
+            with contextlib.closing(context.checkpoints), _closing_publisher(context):
                 with _start_up(interruptible):
-                    _begin(job, devices, resuming=former is not None)
+                    _begin(context, devices, resuming=former is not None)
                 try:
-                    train_epochs(job)
+                    train_epochs(context)
                     ended = "finished"
-                    publish_at_the_end(job)
-                    checkpoint(job)
-                    show_best(job)
+                    publish_at_the_end(context)
+                    checkpoint(context)
+                    show_best(context)
                 except Interrupted:
                     ended = "interrupted"
-            tell_news(job)
-            result = finish(job, ended, time.monotonic() - started)
+            flush_events(context)
+            result = finish(context, ended, time.monotonic() - started)
             state = ended
             return result
     except Interrupted:
@@ -218,7 +218,7 @@ def _execute(
         state = "interrupted"
         raise
     finally:
-        say_goodbye(run, watchers, state, time.monotonic() - started, updates.reached)
+        report_end(run, watchers, state, time.monotonic() - started, updates.reached)
 
 
 @contextlib.contextmanager
@@ -231,16 +231,16 @@ def _start_up(interruptible: Interruptible) -> Iterator[None]:
         raise Interrupted from request
 
 
-def _begin(job: Job, devices: Devices, *, resuming: bool) -> None:
+def _begin(context: TrainingContext, devices: Devices, *, resuming: bool) -> None:
     """Puts the state back, and writes and tells what the run is."""
-    if resuming and restore_latest(job):
-        progress, patience = job.experiment.state.progress, job.experiment.judge.patience
+    if resuming and restore_latest(context):
+        progress, patience = context.experiment.state.progress, context.experiment.judge.patience
         if is_reconsidered(progress, patience):  # more patience goes on where early stopping had ended the run
             progress.stop_reason = None
-    describe_model(job.experiment.model, job.run.path)
-    write_serving_setup(job.run.path, _serving_setup(job.experiment.settings))
-    _announce(job, devices)
-    _say_if_done(job)
+    describe_model(context.experiment.model, context.run.path)
+    write_serving_setup(context.run.path, _serving_setup(context.experiment.settings))
+    _announce(context, devices)
+    _say_if_done(context)
 
 
 def _serving_setup(settings: Settings) -> ServingSetup:
@@ -261,12 +261,14 @@ def _found_data_dirs(settings: Settings, seen_from: Path) -> dict[str, str]:
     return {name: str(path) for name, path in found.items() if path.exists()}
 
 
-def _make_job(experiment: Experiment, run: Run, watchers: list[Watcher], should_stop: Callable[[], bool]) -> Job:
+def _make_context(
+    experiment: Experiment, run: Run, watchers: list[Watcher], should_stop: Callable[[], bool]
+) -> TrainingContext:
     settings, model = experiment.settings, experiment.model
     callbacks = UserCallbacks(experiment.callbacks, model, settings.epochs, experiment.train.steps)
     run.checkpoints_dir.mkdir(exist_ok=True)
     remove_leftovers(run.checkpoints_dir)
-    job = Job.make(
+    context = TrainingContext.make(
         experiment,
         run=run,
         callbacks=callbacks,
@@ -276,8 +278,8 @@ def _make_job(experiment: Experiment, run: Run, watchers: list[Watcher], should_
         should_stop=should_stop,
     )
     if experiment.export_problem:
-        job.tell("on_message", experiment.export_problem)
-    return job
+        context.dispatch("on_message", experiment.export_problem)
+    return context
 
 
 def _logs(run: Run) -> list[Path]:
@@ -292,40 +294,40 @@ def _publisher(experiment: Experiment, run: Run) -> Publisher | None:
     exact = experiment.devices.names == ("CPU",) and settings.mixed_precision is None and not settings.jit_compile
     tolerance = TOLERANCE if exact else LOW_PRECISION_TOLERANCE
     probe = servable.probe(experiment.train.sample_batch(), PROBE_SAMPLES)
-    warmup = warmup_requests(servable, peek(experiment.validation, experiment.train))
+    warmup = warmup_requests(servable, first_batch(experiment.validation, experiment.train))
     return Publisher(servable, run.exports_dir, probe, keep=settings.keep_versions, tolerance=tolerance, warmup=warmup)
 
 
 @contextlib.contextmanager
-def _closing_publisher(job: Job) -> Iterator[None]:
+def _closing_publisher(context: TrainingContext) -> Iterator[None]:
     try:
         yield
     finally:
-        if job.publisher is not None:
-            job.publisher.close()
+        if context.publisher is not None:
+            context.publisher.close()
 
 
-def _say_if_done(job: Job) -> None:
-    progress, epochs = job.experiment.state.progress, job.experiment.settings.epochs
+def _say_if_done(context: TrainingContext) -> None:
+    progress, epochs = context.experiment.state.progress, context.experiment.settings.epochs
     if progress.epoch >= epochs or progress.stop_reason:
-        job.tell("on_message", how_to_train_on(progress.epoch, progress.stop_reason))
+        context.dispatch("on_message", how_to_train_on(progress.epoch, progress.stop_reason))
 
 
-def _announce(job: Job, devices: Devices) -> None:
-    experiment, progress = job.experiment, job.experiment.state.progress
-    job.callbacks.state(experiment.state.holds)  # which finds what of them cannot be kept
+def _announce(context: TrainingContext, devices: Devices) -> None:
+    experiment, progress = context.experiment, context.experiment.state.progress
+    context.callbacks.state(experiment.state.holds)  # which finds what of them cannot be kept
     feeds = (experiment.train, experiment.validation)
-    job.inexact_because = inexact_because(experiment.settings, feeds, job.traced, job.callbacks)
-    job.run.update(
+    context.inexact_because = inexact_because(experiment.settings, feeds, context.traced, context.callbacks)
+    context.run.update(
         devices=list(devices.names),
         data_position=experiment.train.kind,
-        exactness=exactness(job.inexact_because),
+        exactness=exactness(context.inexact_because),
     )
     weights = experiment.model.trainable_weights
-    job.tell(
+    context.dispatch(
         "on_start",
         RunStart(
-            run_dir=job.run.path,
+            run_dir=context.run.path,
             session_name=experiment.settings.session_name,
             hparams=experiment.settings.hparams,
             epochs=experiment.settings.epochs,
@@ -337,7 +339,7 @@ def _announce(job: Job, devices: Devices) -> None:
             data_position=POSITIONS[experiment.train.kind],
             global_step=progress.global_step,
             first_step=progress.step,
-            model_graph=job.viewer.graph,
-            inexact_because=tuple(job.inexact_because),
+            model_graph=context.viewer.graph,
+            inexact_because=tuple(context.inexact_because),
         ),
     )

@@ -14,131 +14,131 @@ from experiments_manager.common.error_text import reason
 from experiments_manager.events import VersionPublished
 from experiments_manager.export.versions import versions
 from experiments_manager.runs import RunError
-from experiments_manager.training.engine.context import Interrupted, Job, new_reasons
+from experiments_manager.training.engine.context import Interrupted, TrainingContext, new_reasons
 from experiments_manager.training.engine.exactness import exactness
 from experiments_manager.training.state.checkpoints import checkpoint_name, extras_for
 from experiments_manager.training.state.reachable import packed_generators
 from experiments_manager.training.state.state import Snapshot
 
 
-def publish(job: Job) -> None:
+def publish(context: TrainingContext) -> None:
     """Hands the weights in place to the publisher, under the global step that they belong to."""
-    if job.publisher is None:
+    if context.publisher is None:
         return
-    step = job.experiment.state.progress.global_step
+    step = context.experiment.state.progress.global_step
     try:
-        job.publisher.submit(step)
+        context.publisher.submit(step)
     except (tf.errors.OpError, ValueError) as error:
-        job.tell("on_message", f"Version {step} was not published: {reason(error)}.")
+        context.dispatch("on_message", f"Version {step} was not published: {reason(error)}.")
         return
-    job.experiment.state.progress.last_version = step
+    context.experiment.state.progress.last_version = step
 
 
-def checkpoint(job: Job) -> None:
+def checkpoint(context: TrainingContext) -> None:
     """Copies the state and lets it be written in the background, unless it is what was read from there."""
-    if checkpoint_name(job.experiment.state.progress) == job.restored:
+    if checkpoint_name(context.experiment.state.progress) == context.restored:
         return
     stage = None
     try:
-        stage = job.checkpoints.stage()
-        snapshot = _snapshot(job, stage)
+        stage = context.checkpoints.stage()
+        snapshot = _snapshot(context, stage)
     except Exception as error:  # whatever it is: training is worth more than one checkpoint
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
-        job.checkpoints.failed(error)
+        context.checkpoints.failed(error)
         return
-    job.checkpoints.submit(snapshot, stage)
-    job.last_checkpoint_step = snapshot.progress.global_step
+    context.checkpoints.submit(snapshot, stage)
+    context.last_checkpoint_step = snapshot.progress.global_step
 
 
-def _snapshot(job: Job, stage: Path) -> Snapshot:
-    experiment = job.experiment
+def _snapshot(context: TrainingContext, stage: Path) -> Snapshot:
+    experiment = context.experiment
     feeds = {"train": experiment.train} | ({"validation": experiment.validation} if experiment.validation else {})
     positions, said = extras_for(feeds, stage)
-    callbacks, tensors = job.callbacks.state(experiment.state.holds)
+    callbacks, tensors = context.callbacks.state(experiment.state.holds)
     generators, further = packed_generators(experiment)
-    if said or new_reasons(job):
-        _tell_of_position(job, said)
+    if said or new_reasons(context):
+        _tell_of_position(context, said)
     return experiment.state.snapshot(tensors | further, positions=positions, callbacks=callbacks, generators=generators)
 
 
-def _tell_of_position(job: Job, said: Sequence[str]) -> None:
+def _tell_of_position(context: TrainingContext, said: Sequence[str]) -> None:
     """Says, and writes into run.json, what is less exact than it had seemed."""
-    new = new_reasons(job)
+    new = new_reasons(context)
     for text in [*said, *(f"A resume of this run is not exact: {cause}." for cause in new)]:
-        job.tell("on_message", text)
-    job.inexact_because += new
+        context.dispatch("on_message", text)
+    context.inexact_because += new
     with contextlib.suppress(RunError):
-        job.run.update(data_position=job.experiment.train.kind, exactness=exactness(job.inexact_because))
+        context.run.update(data_position=context.experiment.train.kind, exactness=exactness(context.inexact_because))
 
 
 @contextlib.contextmanager
-def checkpoint_on_interrupt(job: Job) -> Iterator[None]:
+def checkpoint_on_interrupt(context: TrainingContext) -> Iterator[None]:
     """Saves the state of the very step at which training was asked to stop."""
     try:
         yield
     except Interrupted:
-        checkpoint(job)
+        checkpoint(context)
         raise
 
 
-def between_calls(job: Job) -> None:
+def after_chunk(context: TrainingContext) -> None:
     """What happens between two calls of the compiled training loop: news, signals, checkpoints that are due."""
-    heed_signals(job)
-    settings, step = job.experiment.settings, job.experiment.state.progress.global_step
+    poll_signals(context)
+    settings, step = context.experiment.settings, context.experiment.state.progress.global_step
     every, minutes = settings.checkpoint_every_steps, settings.checkpoint_every_minutes
     by_steps = every is not None and step > 0 and step % every == 0
-    by_time = minutes is not None and time.monotonic() - job.checkpoints.last_written > 60 * minutes
-    if (by_steps or by_time) and job.last_checkpoint_step != step:
-        checkpoint(job)
+    by_time = minutes is not None and time.monotonic() - context.checkpoints.last_written > 60 * minutes
+    if (by_steps or by_time) and context.last_checkpoint_step != step:
+        checkpoint(context)
 
 
-def heed_signals(job: Job) -> None:
+def poll_signals(context: TrainingContext) -> None:
     """News and signals alone, for when the state is not one to be saved: in a validation, the averages are in place."""
-    tell_news(job)
-    if job.should_stop():
+    flush_events(context)
+    if context.should_stop():
         raise Interrupted
 
 
-def steps_to_next_stop(job: Job) -> int | None:
+def steps_to_next_stop(context: TrainingContext) -> int | None:
     """Steps until a checkpoint or scalars by step are due, which calls must not run past."""
-    step = job.experiment.state.progress.global_step
-    intervals = (job.experiment.settings.checkpoint_every_steps, job.meter.log_every_steps)
+    step = context.experiment.state.progress.global_step
+    intervals = (context.experiment.settings.checkpoint_every_steps, context.meter.log_every_steps)
     return min((every - step % every for every in intervals if every), default=None)
 
 
-def tell_news(job: Job) -> None:
+def flush_events(context: TrainingContext) -> None:
     """Tells the watchers what became of checkpoints and versions, which are written in the background."""
-    for text in job.checkpoints.messages():
-        job.tell("on_message", text)
-    for version, problem in job.publisher.outcomes() if job.publisher else ():
+    for text in context.checkpoints.messages():
+        context.dispatch("on_message", text)
+    for version, problem in context.publisher.outcomes() if context.publisher else ():
         if problem is None:
-            job.tell("on_version", VersionPublished(version, job.run.exports_dir / str(version)))
+            context.dispatch("on_version", VersionPublished(version, context.run.exports_dir / str(version)))
         else:
-            job.tell("on_message", f"Version {version} was not published: {problem}")
+            context.dispatch("on_message", f"Version {version} was not published: {problem}")
 
 
-def publish_at_the_end(job: Job) -> None:
+def publish_at_the_end(context: TrainingContext) -> None:
     """Sees to it that the best weights are published, and that something is where no epoch was the best."""
-    state, publisher = job.experiment.state, job.publisher
+    state, publisher = context.experiment.state, context.publisher
     if publisher is None:
         return
     best = state.progress.best
     if best is None:
         with state.averages.in_place() if state.averages else contextlib.nullcontext():
-            publish(job)
+            publish(context)
         return
     publisher.wait()
-    if best.step not in versions(job.run.exports_dir):  # killed, or without space, just when it was due
+    if best.step not in versions(context.run.exports_dir):  # killed, or without space, just when it was due
         with state.best_in_place():
             publisher.submit(best.step)
         publisher.wait()
 
 
-def show_best(job: Job) -> None:
+def show_best(context: TrainingContext) -> None:
     """Lets the watchers look at the model with its best weights."""
-    state = job.experiment.state
+    state = context.experiment.state
     best = state.progress.best
     if best is not None:
         with state.best_in_place():
-            job.tell("on_best", job.viewer.view(best.epoch, best.step, {}, validated=False))
+            context.dispatch("on_best", context.viewer.view(best.epoch, best.step, {}, validated=False))

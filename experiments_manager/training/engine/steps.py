@@ -24,7 +24,7 @@ from experiments_manager.training.state.averaging import Averages
 StepFunction = Callable[[Any], dict[str, tf.Tensor]]
 
 
-class Tally(NamedTuple):
+class StepStatistics(NamedTuple):
     """What the compiled loop adds up on the way, in float64 so that it does not matter where a call ends."""
 
     norms: tf.Tensor
@@ -46,7 +46,7 @@ class Steps:
     """Whether the loss is still a finite number; if not, `done - 1` is the step that spoilt it."""
     logs: Mapping[str, tf.Tensor]
     """Loss and metrics over the epoch so far; scalars on the device."""
-    tally: Tally | tuple[()] = ()
+    tally: StepStatistics | tuple[()] = ()
     """What was added up, where the loop measures."""
 
 
@@ -126,7 +126,7 @@ class CompiledLoop:
         """Traces the step, in which a `train_step` of the user's may make variables; gives the concrete function."""
         return self._one.get_concrete_function(self._feed.spec)
 
-    def __call__(self, source: Any, first: int, last: int, tally: Tally | tuple[()] = ()) -> Steps:
+    def __call__(self, source: Any, first: int, last: int, tally: StepStatistics | tuple[()] = ()) -> Steps:
         """Runs steps `first` to `last - 1` of the epoch, fewer where the data ends or the loss is not finite.
 
         Args:

@@ -17,7 +17,7 @@ def run_test_steps(
     feed: Feed,
     epoch: int,
     pace: Pace,
-    between_calls: Callable[[], None] = lambda: None,
+    after_chunk: Callable[[], None] = lambda: None,
     batch_callbacks: keras.callbacks.CallbackList | None = None,
 ) -> dict[str, float]:
     """Evaluates a whole split; the metrics must have been reset.
@@ -27,7 +27,7 @@ def run_test_steps(
         feed: The split.
         epoch: Which validation this is, for pipelines that are built again.
         pace: How many steps a call makes.
-        between_calls: Called before each call of the compiled loop.
+        after_chunk: Called before each call of the compiled loop.
         batch_callbacks: Told of each batch, which then makes a call of its own.
 
     Returns:
@@ -39,7 +39,7 @@ def run_test_steps(
     source, step, logs = feed.open(epoch), 0, {}
     try:
         while feed.steps is None or step < feed.steps:
-            between_calls()
+            after_chunk()
             last = step + pace.steps(None)
             first, last = step, last if feed.steps is None else min(last, feed.steps)
             if batch_callbacks is not None:

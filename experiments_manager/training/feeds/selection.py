@@ -78,7 +78,7 @@ def _array_feed(arrays: Any, *, augment: Callable[..., Any] | None, **options: A
     return array_feed.AugmentedFeed(arrays, augment=augment, **options)
 
 
-def peek(validation: Feed | None, train: Feed) -> Any:
+def first_batch(validation: Feed | None, train: Feed) -> Any:
     """Reads a batch of the validation data, or of the training data where there is none that can be read in between.
 
     The random generators of Python and NumPy are left as they were.

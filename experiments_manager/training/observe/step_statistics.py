@@ -15,7 +15,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from experiments_manager.training.engine.steps import Tally
+from experiments_manager.training.engine.steps import StepStatistics
 from experiments_manager.training.observe.gradient_norm import GradientNorm
 from experiments_manager.training.setup.experiment import Experiment
 from experiments_manager.training.state.progress import Sum
@@ -26,7 +26,7 @@ UPDATES_BETWEEN_NORMS = 10
 
 
 @dataclasses.dataclass
-class Spent:
+class StepTiming:
     """Time that some steps took."""
 
     steps: int = 0
@@ -67,19 +67,19 @@ class Meter:
             every = min(UPDATES_BETWEEN_NORMS, *updates)
             self.gradient_norm = GradientNorm(experiment.model, every=every, jit_compile=settings.jit_compile)
         self._has_compiled = False
-        self._epoch, self._recent, self._seen = Spent(), Spent(), Sum()
+        self._epoch, self._recent, self._seen = StepTiming(), StepTiming(), Sum()
 
     @property
-    def tally(self) -> Tally | tuple[()]:
+    def tally(self) -> StepStatistics | tuple[()]:
         """What the next call goes on from."""
         if self.gradient_norm is None:
             return ()
         progress = self._experiment.state.progress
         epoch, recent = progress.epoch_gradient_norm, progress.recent_gradient_norm
         norms = tf.constant([epoch.total, recent.total, epoch.count, recent.count], tf.float64)
-        return Tally(norms, tf.constant(0.0, tf.float64))
+        return StepStatistics(norms, tf.constant(0.0, tf.float64))
 
-    def took(self, steps: int, seconds: float, tally: Tally | tuple[()]) -> None:
+    def took(self, steps: int, seconds: float, tally: StepStatistics | tuple[()]) -> None:
         """Takes note of a call of so many steps."""
         if not tally:
             return
@@ -100,7 +100,7 @@ class Meter:
 
     def begin_epoch(self) -> None:
         """Forgets the epoch before, when a new one is begun at its first step."""
-        self._epoch = Spent()
+        self._epoch = StepTiming()
         self._experiment.state.progress.epoch_gradient_norm = Sum()
 
     def end_steps(self) -> None:
@@ -135,10 +135,10 @@ class Meter:
             told["loss"] = loss.mean
         values = self._values(progress.recent_gradient_norm, self._recent)
         progress.recent_loss = Sum(-seen.total, -seen.count)
-        progress.recent_gradient_norm, self._recent = Sum(), Spent()
+        progress.recent_gradient_norm, self._recent = Sum(), StepTiming()
         return told, values
 
-    def _values(self, gradient_norm: Sum, spent: Spent) -> dict[str, float]:
+    def _values(self, gradient_norm: Sum, spent: StepTiming) -> dict[str, float]:
         averages = self._experiment.state.averages
         values = {"gradient_norm": gradient_norm.mean} if gradient_norm.count else {}
         values |= spent.values()

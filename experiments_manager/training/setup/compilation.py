@@ -12,7 +12,7 @@ import tensorflow as tf
 from experiments_manager.settings import Settings
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.feed import Feed, Shape
-from experiments_manager.training.setup.hooks import located_at, seeded, wrong
+from experiments_manager.training.setup.hooks import hook_error, located_at, seeded
 from experiments_manager.training.setup.metrics import (
     OF_COMPILE,
     failed_metric,
@@ -38,7 +38,7 @@ def compiled_model(settings: Settings, train: Feed) -> keras.Model:
     with seeded(settings, "model"):
         model = settings.call("model")
     if not isinstance(model, keras.Model):
-        raise wrong(settings, "model", f"Expected a `keras.Model`, got {type(model).__name__}. Return one.")
+        raise hook_error(settings, "model", f"Expected a `keras.Model`, got {type(model).__name__}. Return one.")
     with seeded(settings, "optimizer"):
         learning_rate = settings.resolve("learning_rate", model=model, steps_per_epoch=train.steps)
         loss = settings.resolve("loss", model=model)
@@ -63,7 +63,7 @@ def _compile(settings: Settings, model: keras.Model, **parts: Any) -> None:
         model.compile(**parts, jit_compile=False)
     except (ValueError, TypeError, KeyError) as error:
         noun = next((noun for noun in ("metrics", "loss_weights") if f"`{noun}`" in str(error)), "loss")
-        raise wrong(settings, noun, f"Keras does not take it: {_reason(error)} Correct it.") from error
+        raise hook_error(settings, noun, f"Keras does not take it: {_reason(error)} Correct it.") from error
 
 
 def _by_todays_names(settings: Settings, loss: Any) -> Any:
@@ -90,7 +90,7 @@ def _refuse_unknown_names(settings: Settings, noun: str, given: Any, room: Any) 
             near = difflib.get_close_matches(name, [*names, *(OF_COMPILE if noun == "metrics" else ())], n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"`dir(keras.{noun})` lists those of Keras."
             what = "loss" if noun == "loss" else "metric"
-            raise wrong(settings, noun, f"Keras knows no {what} named {name!r}. {hint}")
+            raise hook_error(settings, noun, f"Keras knows no {what} named {name!r}. {hint}")
 
 
 def _optimizer(settings: Settings, model: keras.Model, loss: Any, rate: Any, steps: int | None) -> Any:
@@ -102,10 +102,10 @@ def _optimizer(settings: Settings, model: keras.Model, loss: Any, rate: Any, ste
             optimizer = keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": rate}})
         except ValueError as error:
             text = f"Keras knows no optimizer of this name. Expected e.g. 'adam' or 'sgd', got {optimizer!r}."
-            raise wrong(settings, "optimizer", f"{text} Correct it, or make the optimizer yourself.") from error
+            raise hook_error(settings, "optimizer", f"{text} Correct it, or make the optimizer yourself.") from error
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         kind = type(optimizer).__name__
-        raise wrong(settings, "optimizer", f"Expected a Keras optimizer or its name, got {kind}. Give one.")
+        raise hook_error(settings, "optimizer", f"Expected a Keras optimizer or its name, got {kind}. Give one.")
     return optimizer
 
 
@@ -122,7 +122,7 @@ def _configure(settings: Settings, optimizer: Any, learning_rate: Any) -> None:
     scheduled = isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule)
     if settings.reduce_lr_patience is not None and scheduled and settings.is_given("reduce_lr_patience"):
         text = f"A schedule cannot be lowered on a plateau. Expected a number, got {type(learning_rate).__name__}."
-        raise wrong(settings, "learning_rate", f"{text} Take away the schedule or `reduce_lr_patience`.")
+        raise hook_error(settings, "learning_rate", f"{text} Take away the schedule or `reduce_lr_patience`.")
 
 
 def lowers_learning_rate(settings: Settings, optimizer: Any) -> bool:
@@ -158,7 +158,7 @@ def _misfit(settings: Settings, error: Exception, batch: Any) -> Exception:
         )
         return located_at(settings, "metrics", text, error)
     if "Invalid `metrics`" in str(error):
-        return wrong(settings, "metrics", f"They do not fit the model's outputs: {_reason(error)} Correct them.")
+        return hook_error(settings, "metrics", f"They do not fit the model's outputs: {_reason(error)} Correct them.")
     return DataError(
         f"dataset: model and data do not fit together: {_reason(error)} {holds} Change `dataset`, `loss` or the model."
     )

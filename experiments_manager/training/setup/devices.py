@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from experiments_manager.settings import Settings
-from experiments_manager.training.setup.hooks import wrong
+from experiments_manager.training.setup.hooks import hook_error
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def _visible_gpus(settings: Settings) -> list[Any]:
     wanted, present = settings.gpus, tf.config.list_physical_devices("GPU")
     chosen = present[:1] if wanted is None else [gpu for number, gpu in enumerate(present) if number in wanted]
     if wanted and len(chosen) < len(set(wanted)):
-        raise wrong(settings, "gpus", _missing_gpus(wanted, len(present)))
+        raise hook_error(settings, "gpus", _missing_gpus(wanted, len(present)))
     try:
         tf.config.set_visible_devices(chosen, "GPU")
         for gpu in chosen:
@@ -103,5 +103,5 @@ def _strategy(settings: Settings, gpus: list[Any]) -> tf.distribute.Strategy | N
             f"a batch cannot be shared by {len(devices)} devices. "
             f"Expected a multiple of {len(devices)}, got {settings.batch_size}. Set it to one."
         )
-        raise wrong(settings, "batch_size", text)
+        raise hook_error(settings, "batch_size", text)
     return tf.distribute.MirroredStrategy(devices)

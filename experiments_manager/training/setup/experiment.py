@@ -20,11 +20,11 @@ from experiments_manager.training.feeds.selection import make_feed
 from experiments_manager.training.feeds.stream_feed import StreamFeed
 from experiments_manager.training.setup.compilation import compiled_model, lowers_learning_rate
 from experiments_manager.training.setup.devices import Devices
-from experiments_manager.training.setup.hooks import located, seeded, wrong
+from experiments_manager.training.setup.hooks import hook_error, located_at_hook, seeded
 from experiments_manager.training.setup.seeds import derive, reseed_for_pipeline
 from experiments_manager.training.state.averaging import Averages
 from experiments_manager.training.state.host_generators import states_of
-from experiments_manager.training.state.monitor import Judge
+from experiments_manager.training.state.monitor import Monitor
 from experiments_manager.training.state.reachable import generators_of
 from experiments_manager.training.state.state import TrainingState
 
@@ -41,7 +41,7 @@ class Experiment:
     train: Feed
     validation: Feed | None
     state: TrainingState
-    judge: Judge
+    judge: Monitor
     class_weight: dict[int, float] | None
     servable: Servable | None
     export_problem: str | None
@@ -66,7 +66,7 @@ def build_experiment(settings: Settings, devices: Devices, run: Any = None, *, w
         DataError: If the data cannot be trained on.
         TrainingError: If model, data and settings do not fit together.
     """
-    with located(settings, "dataset"):
+    with located_at_hook(settings, "dataset"):
         return _build_experiment(settings, devices, run, with_export)
 
 
@@ -124,7 +124,7 @@ def feed_for(settings: Settings, split: str) -> Feed | None:
         return data
 
     drawn: set[str] = set()
-    with located(settings, "dataset"):
+    with located_at_hook(settings, "dataset"):
         feed = make_feed(
             build,
             split=split,
@@ -169,7 +169,7 @@ def _class_weight(settings: Settings, train: Feed) -> dict[int, float] | None:
     weights = settings.resolve("class_weight", train_data=Lazy(train.as_dataset))
     if not isinstance(train.spec, tuple) or len(train.spec) < 2 or tf.nest.is_nested(train.spec[1]):
         text = f"Expected data of the form (x, y) with one array y, got {Shape.of(train.spec).text}."
-        raise wrong(settings, "class_weight", f"{text} Give sample weights as the third part of the data instead.")
+        raise hook_error(settings, "class_weight", f"{text} Give sample weights as the third part of the data instead.")
     return {int(label): float(weight) for label, weight in weights.items()} if weights else None
 
 
@@ -190,7 +190,7 @@ def _checked_callbacks(settings: Settings, given: Any) -> list[keras.callbacks.C
     for callback in found:
         if not isinstance(callback, keras.callbacks.Callback):
             text = f"Expected a list or dict of Keras callbacks, got a {type(callback).__name__} in it. Take it away."
-            raise wrong(settings, "callbacks", text)
+            raise hook_error(settings, "callbacks", text)
     return found
 
 
@@ -204,7 +204,7 @@ def _check_embeddings(settings: Settings, model: keras.Model) -> None:
             near = difflib.get_close_matches(name, names, n=1)
             remedy = f"Write {near[0]!r}." if near else "Name one of these."
             text = f"The model has no such layer. Expected some of {', '.join(names)}, got {name!r}. {remedy}"
-            raise wrong(settings, "embeddings", text)
+            raise hook_error(settings, "embeddings", text)
         try:
             keras.Model(model.inputs, model.get_layer(name).output)
         except (AttributeError, ValueError, KeyError) as error:
@@ -212,14 +212,14 @@ def _check_embeddings(settings: Settings, model: keras.Model) -> None:
                 f"The output of layer {name!r} cannot be reached. Expected a layer that is called once, directly in a "
                 "functional or sequential model. Name another layer, or leave `embeddings` out for the model's outputs."
             )
-            raise wrong(settings, "embeddings", text) from error
+            raise hook_error(settings, "embeddings", text) from error
 
 
 _EARLY_STOPPING, _PLATEAU = "earlystopping_callback", "reduceLROnPlateau_callback"
 """Keys under which callbacks of an earlier file took the place of what the framework did by itself."""
 
 
-def _judge(settings: Settings, model: keras.Model, validation: Feed | None, replaced: Collection[str] = ()) -> Judge:
+def _judge(settings: Settings, model: keras.Model, validation: Feed | None, replaced: Collection[str] = ()) -> Monitor:
     monitor = settings.monitor
     if validation is None and monitor == "val_loss":
         monitor = "loss"
@@ -230,10 +230,10 @@ def _judge(settings: Settings, model: keras.Model, validation: Feed | None, repl
         near = difflib.get_close_matches(monitor, known, n=1)
         remedy = f"Write {near[0]!r}." if near else "Add it to `metrics`, or watch another."
         text = f"Nothing of this name is measured. Expected one of {', '.join(known)}, got {monitor!r}. {remedy}"
-        raise wrong(settings, "monitor", text)
+        raise hook_error(settings, "monitor", text)
     replaced = replaced if settings.is_earlier else ()
     lowered = lowers_learning_rate(settings, model.optimizer) and _PLATEAU not in replaced
-    return Judge.make(
+    return Monitor.make(
         monitor,
         settings.monitor_mode,
         min_delta=settings.early_stopping_min_delta,

@@ -18,7 +18,7 @@ def seeded(settings: Settings, *labels: str | int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def located(settings: Settings, hook: str) -> Iterator[None]:
+def located_at_hook(settings: Settings, hook: str) -> Iterator[None]:
     """Puts `file:line` of the hook before what is wrong with its result."""
     try:
         yield
@@ -28,7 +28,7 @@ def located(settings: Settings, hook: str) -> Iterator[None]:
         raise DataError(str(error), settings.location(hook)) from error
 
 
-def wrong(settings: Settings, name: str, text: str) -> SettingsError:
+def hook_error(settings: Settings, name: str, text: str) -> SettingsError:
     """Makes the error that something is wrong with a setting or with what a hook gave, at its place in the file."""
     return _problem_at(settings, settings.location(name), name, text)
 

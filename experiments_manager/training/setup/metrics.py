@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from experiments_manager.settings import Settings
-from experiments_manager.training.setup.hooks import wrong
+from experiments_manager.training.setup.hooks import hook_error
 
 OF_COMPILE = frozenset({"accuracy", "acc", "crossentropy", "ce"})
 """Metrics that `keras.Model.compile` makes out of the loss and the shapes."""
@@ -71,11 +71,11 @@ def _map(function: Any, metrics: Any) -> Any:
 def _refuse_what_is_no_metric(settings: Settings, item: Any) -> None:
     if inspect.isclass(item):
         text = f"Expected a metric, got the class {item.__name__}. Write `{item.__name__}()`, with its arguments."
-        raise wrong(settings, "metrics", text)
+        raise hook_error(settings, "metrics", text)
     if item is not None and not isinstance(item, (str, keras.metrics.Metric)) and not callable(item):
         kind = type(item).__name__
         text = f"Expected a name, a Keras metric or a function of `(y_true, y_pred)`, got {kind}. Give one of these."
-        raise wrong(settings, "metrics", text)
+        raise hook_error(settings, "metrics", text)
 
 
 def _number_of_outputs(model: keras.Model) -> int:
@@ -97,7 +97,7 @@ def _copy(settings: Settings, metric: Any) -> Any:
             f"The metric {metric.name!r} is meant for each of several outputs, but cannot be copied: {error}. Expected "
             "a `get_config` that fits its constructor. Write one, or give a dictionary with a metric for each output."
         )
-        raise wrong(settings, "metrics", text) from error
+        raise hook_error(settings, "metrics", text) from error
 
 
 def known_name(room: Any, name: str, is_earlier: bool) -> str | None:

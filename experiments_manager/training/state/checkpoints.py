@@ -212,8 +212,8 @@ class CheckpointWriter:
             )
         self._failing = True
 
-    def _write(self, job: tuple[Path, Snapshot]) -> None:
-        stage, snapshot = job
+    def _write(self, context: tuple[Path, Snapshot]) -> None:
+        stage, snapshot = context
         if not _is_finite(snapshot):  # it must not take the place of the last good one
             shutil.rmtree(stage, ignore_errors=True)
             self.problem = "the weights are not finite"
@@ -227,8 +227,8 @@ class CheckpointWriter:
         for old in checkpoints(self._folder)[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def _failed(self, job: tuple[Path, Snapshot], error: BaseException) -> None:
-        shutil.rmtree(job[0], ignore_errors=True)
+    def _failed(self, context: tuple[Path, Snapshot], error: BaseException) -> None:
+        shutil.rmtree(context[0], ignore_errors=True)
         self.failed(error)
 
 

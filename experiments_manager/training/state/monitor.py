@@ -12,7 +12,7 @@ from experiments_manager.training.state.progress import Best, TrainingProgress
 
 
 @dataclasses.dataclass(frozen=True)
-class Judge:
+class Monitor:
     """The rules by which epochs are compared.
 
     Attributes:
@@ -32,7 +32,7 @@ class Judge:
     plateau_min_delta: float | None = None
 
     @classmethod
-    def make(cls, monitor: str, mode: str, **rules: float | int | None) -> Judge:
+    def make(cls, monitor: str, mode: str, **rules: float | int | None) -> Monitor:
         """Resolves `mode = "auto"` by the name of what is watched."""
         return cls(monitor, resolved_mode(monitor, mode), **rules)
 
@@ -67,7 +67,7 @@ class Judge:
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class Decision:
     """What follows from an epoch."""
 
     improved: bool
@@ -75,7 +75,7 @@ class Verdict:
     stop_reason: str | None
 
 
-def judge_epoch(judge: Judge, progress: TrainingProgress, logs: Mapping[str, float]) -> Verdict:
+def decide(judge: Monitor, progress: TrainingProgress, logs: Mapping[str, float]) -> Decision:
     """Compares the epoch that ended with the best so far and counts on in `progress`.
 
     Args:
@@ -91,16 +91,16 @@ def judge_epoch(judge: Judge, progress: TrainingProgress, logs: Mapping[str, flo
     if judge.is_better(value, progress.best):
         progress.best = Best(value, progress.epoch, progress.global_step)
         progress.epochs_without_improvement = 0
-        return Verdict(improved=True, lower_learning_rate=lower, stop_reason=None)
+        return Decision(improved=True, lower_learning_rate=lower, stop_reason=None)
     progress.epochs_without_improvement += 1
     reason = None
     if judge.patience is not None and progress.epochs_without_improvement >= judge.patience:
         where = f"; best {progress.best.value:.6g} in epoch {progress.best.epoch}" if progress.best else ""
         reason = f"{judge.monitor} has not improved for {progress.epochs_without_improvement} epochs{where}"
-    return Verdict(improved=False, lower_learning_rate=lower, stop_reason=reason)
+    return Decision(improved=False, lower_learning_rate=lower, stop_reason=reason)
 
 
-def _plateau_is_long(judge: Judge, progress: TrainingProgress, value: float) -> bool:
+def _plateau_is_long(judge: Monitor, progress: TrainingProgress, value: float) -> bool:
     """Counts the epochs on the plateau, and says whether it is time to lower the learning rate."""
     best = progress.plateau_best
     if best is None and progress.best is not None:  # the checkpoint was written before there was a value of its own

@@ -21,7 +21,7 @@ from experiments_manager.runs import create_run
 from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
 
 SERVING_TESTS = Path(__file__).parents[2] / "serving"
-EARLIER = Path(__file__).parents[2] / "settings" / "earlier"
+LEGACY = Path(__file__).parents[2] / "settings" / "earlier"
 _spec = importlib.util.spec_from_file_location("fake_model_server", SERVING_TESTS / "fake_model_server.py")
 fake_model_server = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(fake_model_server)

@@ -241,10 +241,10 @@ def test_a_finished_run_without_a_version_is_named_with_its_folder(free_port, tm
 
 def test_a_server_beside_a_training_that_ends_by_itself_is_told(tmp_path):
     from experiments_manager.serving.launch.engines import Service
-    from experiments_manager.serving.launch.sidecar import ServerBeside
+    from experiments_manager.serving.launch.sidecar import Sidecar
 
     said = []
-    with ServerBeside(said.append) as server:
+    with Sidecar(said.append) as server:
         server.start(Service(tmp_path, "m", flags=("--nonsense",)), tmp_path / "server.log")
         server._process.wait(300)
         deadline = time.monotonic() + 20

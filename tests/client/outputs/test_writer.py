@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.client.outputs.writer import PredictionWriter
-from experiments_manager.client.progress import LiveLine
+from experiments_manager.client.progress import ProgressLine
 from experiments_manager.serving.errors import ClientError
 
 
@@ -128,7 +128,7 @@ class Terminal(io.StringIO):
         return self._is_terminal
 
 
-def answer(line: LiveLine, clock: list[float], count: int, step: float, version: int) -> None:
+def answer(line: ProgressLine, clock: list[float], count: int, step: float, version: int) -> None:
     for number in range(count):
         clock[0] += step
         line.answered(version, 0.001 * (1 + number % 100))
@@ -136,7 +136,7 @@ def answer(line: LiveLine, clock: list[float], count: int, step: float, version:
 
 def test_the_live_line_shows_rate_latencies_and_version() -> None:
     clock, terminal = [0.0], Terminal(True)
-    line = LiveLine(terminal, lambda: clock[0])
+    line = ProgressLine(terminal, lambda: clock[0])
     answer(line, clock, 1000, 1 / 64, 7)
     shown = terminal.getvalue().split("\r")
     assert shown[-1].endswith(" answers  64/s  p50 50 ms  p99 99 ms  version 7\x1b[K")
@@ -147,7 +147,7 @@ def test_the_live_line_shows_rate_latencies_and_version() -> None:
 
 def test_where_there_is_no_terminal_a_line_is_written_now_and_then() -> None:
     clock, file = [0.0], Terminal(False)
-    line = LiveLine(file, lambda: clock[0])
+    line = ProgressLine(file, lambda: clock[0])
     answer(line, clock, 1100, 0.01, 7)
     assert len(file.getvalue().splitlines()) == 2
     assert "\r" not in file.getvalue()
@@ -155,7 +155,7 @@ def test_where_there_is_no_terminal_a_line_is_written_now_and_then() -> None:
 
 def test_the_summary_counts_versions_and_retries() -> None:
     clock = [0.0]
-    line = LiveLine(None, lambda: clock[0])
+    line = ProgressLine(None, lambda: clock[0])
     answer(line, clock, 30, 0.1, 1)
     answer(line, clock, 70, 0.1, 2)
     summary = line.summary(3)
@@ -164,7 +164,7 @@ def test_the_summary_counts_versions_and_retries() -> None:
     assert summary.seconds == pytest.approx(10)
     assert str(summary).startswith("100 answers  10/s  p50 ")
     assert str(summary).endswith("versions 1, 2  3 sent again")
-    one = LiveLine(None, lambda: clock[0])
+    one = ProgressLine(None, lambda: clock[0])
     answer(one, clock, 1, 0.1, 1)
     assert str(one.summary()).startswith("1 answer  ")
-    assert str(LiveLine(None).summary()) == "0 answers  0/s  version none"
+    assert str(ProgressLine(None).summary()) == "0 answers  0/s  version none"

@@ -7,7 +7,7 @@ import pytest
 import experiments_manager as em
 from experiments_manager.events import ModelView, RunEnd
 from experiments_manager.monitoring.plots.figures import Figures
-from experiments_manager.monitoring.prediction_views import Showing
+from experiments_manager.monitoring.prediction_views import PredictionViews
 
 
 def names(folder):
@@ -92,14 +92,14 @@ def run_dir(tmp_path):
 def test_the_same_run_draws_the_same_bytes(run_dir):
     contents = []
     for _ in range(2):
-        Figures(run_dir, Showing()).on_best(view())
+        Figures(run_dir, PredictionViews()).on_best(view())
         contents.append({path.name: path.read_bytes() for path in (run_dir / "figures").iterdir()})
     assert contents[0] == contents[1]
     assert contents[0].keys() == set(both("learning_curves", "learning_rate"))
 
 
 def test_a_finished_run_without_a_best_epoch_has_its_curves(run_dir):
-    figures = Figures(run_dir, Showing())
+    figures = Figures(run_dir, PredictionViews())
     figures.on_end(RunEnd("interrupted", 1, 1.0, None, {}, None))
     assert not (run_dir / "figures").exists()
     figures.on_end(RunEnd("finished", 1, 1.0, None, {}, None))
@@ -109,7 +109,7 @@ def test_a_finished_run_without_a_best_epoch_has_its_curves(run_dir):
 def test_a_folder_that_cannot_be_made_is_told_once(run_dir, caplog):
     (run_dir / "figures").write_text("in the way")
     with caplog.at_level(logging.WARNING):
-        Figures(run_dir, Showing()).on_best(view())
+        Figures(run_dir, PredictionViews()).on_best(view())
     assert [record.message.split(" to ")[0] for record in caplog.records] == ["Figures cannot be written"]
 
 
@@ -118,7 +118,7 @@ def test_a_full_disk_leaves_no_half_of_a_figure_and_is_told_once(mounted_disk, c
     (disk / "metrics.csv").write_text("epoch,step,learning_rate,loss\n1,10,0.1,0.5\n")
     (disk / "ballast").write_bytes(b"x" * 30_000)
     with caplog.at_level(logging.WARNING):
-        Figures(disk, Showing()).on_best(view())
+        Figures(disk, PredictionViews()).on_best(view())
     assert len(caplog.records) == 1
     assert "No space left on device. The run is fine without." in caplog.text
     left = list((disk / "figures").iterdir())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.events import Samples
-from experiments_manager.monitoring.model_outputs import read_answers
+from experiments_manager.monitoring.model_outputs import read_model_outputs
 from experiments_manager.monitoring.plots import canvas
 from experiments_manager.monitoring.plots.masks import coloured
 from experiments_manager.monitoring.plots.pictures import as_bytes, picture_input, scalar_input, series_input
@@ -15,7 +15,7 @@ random = np.random.default_rng(0)
 
 
 def answer(y, outputs, names=None):
-    (found,) = read_answers(Samples("validation", None, y, {"head": outputs}, {}), names)
+    (found,) = read_model_outputs(Samples("validation", None, y, {"head": outputs}, {}), names)
     return found
 
 

@@ -147,8 +147,8 @@ def test_a_run_that_diverged_has_its_row(tmp_path):
 
 
 def test_runs_of_one_name_in_two_folders_are_two_rows(tmp_path):
-    for sweep in ("first", "second"):
-        log_run(tmp_path / sweep / "trial_1", {"units": 3}, "finished")
+    for remove_stages in ("first", "second"):
+        log_run(tmp_path / remove_stages / "trial_1", {"units": 3}, "finished")
     assert [row["name"] for row in Board(tmp_path, HParamsPage).rows()] == ["first/trial_1", "second/trial_1"]
 
 

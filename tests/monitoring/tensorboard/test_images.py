@@ -8,7 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments_manager.events import ModelView, Return, RunEnd, RunStart, Samples
-from experiments_manager.monitoring.prediction_views import Showing, read_samples
+from experiments_manager.monitoring.prediction_views import PredictionViews, read_samples
 from experiments_manager.monitoring.tensorboard.images import Images
 from experiments_manager.monitoring.tensorboard.summary_images import images_of, png_size
 
@@ -60,7 +60,7 @@ def images(tmp_path):
     """Starts to watch, with pictures after every second epoch."""
 
     def begin(first_epoch=1, every=2):
-        watcher = Images(tmp_path, Showing(["cat", "dog"]), every)
+        watcher = Images(tmp_path, PredictionViews(["cat", "dog"]), every)
         watcher.on_start(start(first_epoch))
         return watcher
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_drawn_is_told_and_everything_else_is_drawn(caplog, monke
     from experiments_manager.monitoring.plots import predictions
 
     monkeypatch.setattr(predictions, "prediction_figure", lambda x, answer: 1 / 0)
-    names = [picture.name for picture in Showing().pictures(view(samples=classify))]
+    names = [picture.name for picture in PredictionViews().pictures(view(samples=classify))]
     assert names == ["confusion_matrix", "confusion_matrix_normalised"]
     assert "predictions: it cannot be drawn: ZeroDivisionError" in caplog.text
 
@@ -151,11 +151,11 @@ def test_very_many_classes_have_no_confusion_matrix_but_all_else():
         scores[:, 3] = 1
         return Samples("validation", np.zeros((16, 8, 8, 1)), np.full(16, 29_999), {"word": scores}, {})
 
-    assert [picture.name for picture in Showing().pictures(view(samples=words))] == ["predictions", "mistakes"]
+    assert [picture.name for picture in PredictionViews().pictures(view(samples=words))] == ["predictions", "mistakes"]
 
 
 def test_a_view_is_drawn_once_for_all_who_ask():
-    showing, one, other = Showing(), view(samples=classify), view(samples=classify)
+    showing, one, other = PredictionViews(), view(samples=classify), view(samples=classify)
     assert showing.pictures(one) is showing.pictures(one)
     assert showing.pictures(other) is not showing.pictures(one)
 
@@ -176,7 +176,7 @@ def test_large_samples_are_read_in_smaller_numbers(monkeypatch):
 
 
 def test_data_that_cannot_be_read_again_gives_no_pictures():
-    assert Showing().pictures(view()) == []
+    assert PredictionViews().pictures(view()) == []
 
 
 def test_a_model_that_cannot_be_run_gives_no_pictures_and_is_told_once(caplog):
@@ -185,7 +185,7 @@ def test_a_model_that_cannot_be_run_gives_no_pictures_and_is_told_once(caplog):
             "\x1b[1mModel Gan does not have\na `call()` method.\x1b[0m\nArguments received by x: 1"
         )
 
-    showing = Showing()
+    showing = PredictionViews()
     assert [showing.pictures(view(samples=refuse)) for _ in range(2)] == [[], []]
     assert [record.message for record in caplog.records] == [
         "There are no pictures of what the model makes of its data: NotImplementedError: Model Gan does not have a "
@@ -256,7 +256,7 @@ def test_in_a_real_run_metrics_predictions_and_residuals_are_shown(experiment):
     trained = experiment(
         DRAWING_METRIC,
         {"epochs": 3},
-        make_watchers=lambda run, settings: [Images(run.logs_dir, Showing(), every=2)],
+        make_watchers=lambda run, settings: [Images(run.logs_dir, PredictionViews(), every=2)],
     )
     found = shown(trained.run.logs_dir / "images")
     assert [step for step, _, _ in found["drawing"]] == [1, 2, 3]

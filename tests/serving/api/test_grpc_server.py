@@ -281,7 +281,7 @@ def test_a_client_that_gives_up_leaves_nothing_behind(talk):
             if server.handlers.in_flight == 0:
                 break
             await asyncio.sleep(0.01)
-        users = server.manager._books.newest["linear"].users
+        users = server.manager._registry.newest["linear"].users
         return server.handlers.in_flight, users, outputs_of(await ask(predict_bytes()))
 
     in_flight, users, outputs = talk(steps)

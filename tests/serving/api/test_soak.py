@@ -64,7 +64,7 @@ class Process:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) * 1024
 
-    def settled(self, below=0):
+    def all_ready_or_failed(self, below=0):
         """The memory it comes to rest with, a few seconds after the last request."""
         for _ in range(8):
             time.sleep(1)
@@ -254,10 +254,10 @@ def test_however_requests_end_memory_stays(server, endings):
     for _ in range(WARM_UP):
         for ending in endings:
             ending(server)
-    before = server.settled()
+    before = server.all_ready_or_failed()
     for _ in range(ROUNDS):
         for ending in endings:
             ending(server)
-    after = server.settled(below=before + ROOM // 2)
+    after = server.all_ready_or_failed(below=before + ROOM // 2)
     assert after < before + ROOM, f"{(after - before) / MEGABYTE:.0f} MB more"
     assert server.post(b'{"instances": [[1, 2, 3]]}') == 200

@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from experiments_manager.protocol import messages
 from experiments_manager.serving.batching import request_queue, scheduler
 from experiments_manager.serving.batching.batch import LONG_SECONDS, Call, Queue, Task, merge
-from experiments_manager.serving.batching.request_queue import QUIET_SECONDS, QUIET_TURNS, Arrival, Gathering
+from experiments_manager.serving.batching.request_queue import QUIET_SECONDS, QUIET_TURNS, PendingRequest, RequestQueue
 from experiments_manager.serving.batching.scheduler import BatchingOptions, Scheduler
 from experiments_manager.serving.errors import Code, ServingError
 from experiments_manager.serving.models.signatures import Signature, TensorSpec
@@ -176,10 +176,10 @@ def test_an_error_of_any_kind_costs_no_other_request_its_answer(run_async, kind,
 def test_requests_that_keep_coming_do_not_keep_those_before_them_waiting(run_async):
     async def go():
         loop, handed = asyncio.get_running_loop(), []
-        request_queue = Gathering(handed.append, lambda: 0, most=10**6, wait_for_calls=False)
+        request_queue = RequestQueue(handed.append, lambda: 0, most=10**6, wait_for_calls=False)
 
         def come():  # at each turn of the loop, so that it is never quiet
-            request_queue.add(Arrival(None, None, None, 0.0))
+            request_queue.add(PendingRequest(None, None, None, 0.0))
             if not handed:
                 loop.call_soon(come)
 

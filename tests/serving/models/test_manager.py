@@ -31,7 +31,7 @@ class FakeModel:
         self.closed = True
 
 
-class Books:
+class ModelRegistry:
     """A manager with the changes that it told of, and ways to wait for them."""
 
     def __init__(self, configs, load=FakeModel, **options):
@@ -85,7 +85,7 @@ def serve(base_path):
 
     def start(policy=None, labels=None, configs=None, **options):
         config = ModelConfig("model", base_path, policy or VersionPolicy(), labels or {})
-        opened.append(Books([config] if configs is None else configs, **options))
+        opened.append(ModelRegistry([config] if configs is None else configs, **options))
         return opened[-1]
 
     yield start
@@ -319,7 +319,7 @@ def test_a_base_path_that_cannot_be_read_changes_nothing(serve, base_path):
     books.wait_for(1, State.AVAILABLE)
     base_path.rename(base_path.parent / "away")
     with books.manager._changed:  # until it has looked
-        assert books.manager._changed.wait_for(lambda: books.manager._books.polled["model"], 10)
+        assert books.manager._changed.wait_for(lambda: books.manager._registry.polled["model"], 10)
     with books.manager.get("model") as lease:
         assert lease.version == 1
 
@@ -328,7 +328,7 @@ def test_a_missing_base_path_is_told_and_waited_for(serve, base_path):
     base_path.rmdir()
     books = serve()
     with books.manager._changed:  # until it has looked
-        assert books.manager._changed.wait_for(lambda: books.manager._books.polled.get("model"), 20)
+        assert books.manager._changed.wait_for(lambda: books.manager._registry.polled.get("model"), 20)
     assert not books.manager.wait_until_ready(0.1)
     assert "Could not find base path" in books.manager.problems()["model"]
     add(base_path, 1)
@@ -463,7 +463,7 @@ def test_a_version_that_is_wanted_again_while_it_is_unloaded_is_loaded_again(ser
         books.wait_for(1, State.UNLOADING)
         books.manager.reload([ModelConfig("model", base_path, VersionPolicy("all"))], 10)
         with books.manager._changed:  # until it has looked
-            assert books.manager._changed.wait_for(lambda: books.manager._books.wanted["model"] == {1, 2}, 10)
+            assert books.manager._changed.wait_for(lambda: books.manager._registry.wanted["model"] == {1, 2}, 10)
     with books.manager._changed:
         assert books.manager._changed.wait_for(lambda: books.states()[1] == State.AVAILABLE, 10)
     assert lease.model.closed
@@ -519,7 +519,7 @@ def test_a_reload_does_not_answer_for_the_labels_of_another_one(serve, base_path
     assert first.wait(60)
     waiting[1].start()
     with books.manager._changed:  # until the second one is in force
-        assert books.manager._changed.wait_for(lambda: "b" in books.manager._books.configs["other"].labels, 60)
+        assert books.manager._changed.wait_for(lambda: "b" in books.manager._registry.configs["other"].labels, 60)
     go_on.set()
     for thread in waiting:
         thread.join(60)

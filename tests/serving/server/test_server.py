@@ -73,7 +73,7 @@ def test_no_request_fails_under_load_while_versions_come_and_go(saved_models, ba
             for version in range(2, 8):
                 source = saved_models.steeper if version % 2 == 0 else saved_models.linear
                 saved_models.publish(source, base_path, version)
-                while version not in server.manager._books.versions["linear"]:
+                while version not in server.manager._registry.versions["linear"]:
                     await asyncio.sleep(0.01)
                 await served(version)
                 while answers[-1][0] != version:
@@ -201,7 +201,7 @@ def test_a_label_in_the_configuration_file_waits_for_its_version(saved_models, b
         server = Server(options_for(base_path, read_configs=lambda: list(configs), config_poll_seconds=0.02))
         await server.start()
         configs[:] = [ModelConfig("linear", base_path, VersionPolicy("all"), {"new": 9})]
-        while server.manager.names and not server.manager._books.configs["linear"].labels:
+        while server.manager.names and not server.manager._registry.configs["linear"].labels:
             await asyncio.sleep(0.01)
         saved_models.publish(saved_models.steeper, base_path, 9)
         while (found := labelled(server)) is None:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from experiments_manager.serving.server.shutdown import SIGNALS, on_signal
+from experiments_manager.serving.server.shutdown import SIGNALS, on_shutdown_signal
 
 
 @pytest.mark.filterwarnings("error")
@@ -16,7 +16,7 @@ def test_the_first_signal_acts_in_a_thread_of_its_own_and_later_ones_do_nothing(
         threads.append(threading.current_thread())
         acted.set()
 
-    with on_signal(act):
+    with on_shutdown_signal(act):
         os.kill(os.getpid(), number)
         assert acted.wait(10)
         for other in SIGNALS:
@@ -28,7 +28,7 @@ def test_the_first_signal_acts_in_a_thread_of_its_own_and_later_ones_do_nothing(
 
 def test_the_handlers_from_before_are_in_force_again_afterwards():
     before = [signal.getsignal(number) for number in SIGNALS]
-    with on_signal(lambda: None):
+    with on_shutdown_signal(lambda: None):
         assert [signal.getsignal(number) for number in SIGNALS] != before
         names = [thread.name for thread in threading.enumerate()]
         assert "signals" in names
@@ -38,7 +38,7 @@ def test_the_handlers_from_before_are_in_force_again_afterwards():
 
 def test_without_a_signal_nothing_is_left_behind():
     before = set(threading.enumerate())
-    with on_signal(pytest.fail):
+    with on_shutdown_signal(pytest.fail):
         [thread] = [new for new in set(threading.enumerate()) - before if new.name == "signals"]
     thread.join(10)
     assert not thread.is_alive()

@@ -8,8 +8,8 @@ import pytest
 
 from experiments_manager.settings import SettingsError, check_source, load_settings
 
-EARLIER = Path(__file__).parent / "earlier"
-FILES = sorted(EARLIER.glob("mysettings_*.py"))
+LEGACY = Path(__file__).parent / "earlier"
+FILES = sorted(LEGACY.glob("mysettings_*.py"))
 
 HOOKS = """
 def get_input_pipeline(raw_data_files_folder, isTraining, batch_size, nbEpoch):

@@ -5,7 +5,7 @@ import pytest
 from experiments_manager.settings import SettingsError, load_settings
 from experiments_manager.settings.legacy.working_directory import as_in_a_run, session_folder, working_directory
 
-EARLIER = """
+LEGACY = """
 workingFolder = 'experiments/examples/series'
 def get_input_pipeline(raw_data_files_folder, isTraining, batch_size, nbEpoch): pass
 def get_learningRate(): return 0.1
@@ -16,7 +16,7 @@ def model(usersettings): pass
 
 @pytest.fixture
 def earlier(write):
-    return load_settings(write(EARLIER, complete=False))
+    return load_settings(write(LEGACY, complete=False))
 
 
 def test_in_a_run_hooks_of_earlier_files_are_a_folder_deeper_than_the_run(earlier, tmp_path):

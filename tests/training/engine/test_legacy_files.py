@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-EARLIER = Path(__file__).parents[2] / "settings" / "earlier"
+LEGACY = Path(__file__).parents[2] / "settings" / "earlier"
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """The folder that commands are given in, with a settings file and, beside it, the data that it reads."""
     for name in ("mysettings_two_series.py", "model_two_series.py"):
-        shutil.copy(EARLIER / name, tmp_path)
+        shutil.copy(LEGACY / name, tmp_path)
     (tmp_path / "measured").mkdir()
     rows = np.column_stack([np.sin(np.arange(40) / 3), np.arange(40) % 2])
     np.savetxt(tmp_path / "measured" / "house.csv", rows, delimiter=",", header="value,isfree", comments="")

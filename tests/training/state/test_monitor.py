@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from experiments_manager.training.errors import TrainingError
-from experiments_manager.training.state.monitor import Judge, judge_epoch
+from experiments_manager.training.state.monitor import Monitor, decide
 from experiments_manager.training.state.progress import TrainingProgress
 
 
 def judged(values, **rules):
     """Judges epochs of these values, ten steps each, until one stops training."""
-    judge, progress, verdicts = Judge.make("val_loss", "auto", **rules), TrainingProgress(), []
+    judge, progress, verdicts = Monitor.make("val_loss", "auto", **rules), TrainingProgress(), []
     for value in values:
         progress.epoch, progress.global_step = progress.epoch + 1, progress.global_step + 10
-        verdicts.append(judge_epoch(judge, progress, {"val_loss": value}))
+        verdicts.append(decide(judge, progress, {"val_loss": value}))
         if verdicts[-1].stop_reason:
             break
     return verdicts, progress
@@ -56,13 +56,13 @@ def test_the_rate_falls_again_and_again_while_nothing_improves():
     [("val_loss", "min"), ("val_accuracy", "max"), ("val_auc", "max"), ("val_mean_iou", "max"), ("mae", "min")],
 )
 def test_the_name_tells_whether_more_is_better(monitor, mode):
-    assert Judge.make(monitor, "auto").mode == mode
-    assert Judge.make(monitor, "max").mode == "max"
+    assert Monitor.make(monitor, "auto").mode == mode
+    assert Monitor.make(monitor, "max").mode == "max"
 
 
 def test_a_watched_value_that_is_not_there_is_named_with_those_that_are():
     with pytest.raises(TrainingError, match="monitor: `val_mae` is not among .* Expected one of loss, val_loss"):
-        judge_epoch(Judge.make("val_mae", "min"), TrainingProgress(), {"val_loss": 1.0, "loss": 2.0})
+        decide(Monitor.make("val_mae", "min"), TrainingProgress(), {"val_loss": 1.0, "loss": 2.0})
 
 
 RISING = """
@@ -136,5 +136,5 @@ def test_a_plateau_may_ask_for_more_than_early_stopping():
 
 def test_a_checkpoint_without_a_value_of_the_plateaus_own_goes_on_from_the_best():
     progress = TrainingProgress.from_json({"epoch": 3, "best": {"value": 1.0, "epoch": 3, "step": 30}})
-    judge = Judge.make("val_loss", "auto", plateau_patience=1)
-    assert judge_epoch(judge, progress, {"val_loss": 1.0}).lower_learning_rate
+    judge = Monitor.make("val_loss", "auto", plateau_patience=1)
+    assert decide(judge, progress, {"val_loss": 1.0}).lower_learning_rate

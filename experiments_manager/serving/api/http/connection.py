@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.http import HttpVersion10, RawRequestMessage
 
 from experiments_manager.serving.api.http.bodies import BodyTimeoutError
-from experiments_manager.serving.api.http.connection_limits import PERIOD, ConnectionLimits, Crowd, Pace
+from experiments_manager.serving.api.http.connection_limits import PERIOD, ConnectionLimits, ConnectionTable, Pace
 from experiments_manager.serving.api.json.responses import write_error
 from experiments_manager.serving.errors import invalid_argument
 
@@ -56,7 +56,7 @@ class Connection(web.RequestHandler):
         "_since",
     )
 
-    def __init__(self, server: web.Server, crowd: Crowd, limits: ConnectionLimits) -> None:
+    def __init__(self, server: web.Server, crowd: ConnectionTable, limits: ConnectionLimits) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(
             server,

@@ -59,7 +59,7 @@ class Pace:
         return slow
 
 
-class Member(Protocol):
+class OpenConnection(Protocol):
     """A connection."""
 
     def hang_up(self) -> None:
@@ -69,7 +69,7 @@ class Member(Protocol):
         """Closes it if its time is up."""
 
 
-class Crowd:
+class ConnectionTable:
     """Connections that are open. Belongs to the running event loop.
 
     Args:
@@ -80,14 +80,14 @@ class Crowd:
         self._loop = asyncio.get_running_loop()
         self.clock = self._loop.time
         self._most = most
-        self._open: dict[Member, None] = {}
-        self._strangers: dict[Member, None] = {}
+        self._open: dict[OpenConnection, None] = {}
+        self._strangers: dict[OpenConnection, None] = {}
         """Connections that have not sent the headers of any request, oldest first."""
-        self._idle: dict[Member, None] = {}
+        self._idle: dict[OpenConnection, None] = {}
         """Connections between two requests, oldest first."""
         self._timer: asyncio.TimerHandle | None = None
 
-    def admit(self, connection: Member) -> bool:
+    def admit(self, connection: OpenConnection) -> bool:
         """Takes a connection in, in the place of one that waits if need be; tells whether there was room."""
         if len(self._open) >= self._most:
             waiting = next(iter(self._strangers or self._idle), None)
@@ -98,17 +98,17 @@ class Crowd:
         self._open[connection] = self._strangers[connection] = None
         return True
 
-    def busy(self, connection: Member) -> None:
+    def busy(self, connection: OpenConnection) -> None:
         """Notes that a connection has a request, or is being closed."""
         self._strangers.pop(connection, None)
         self._idle.pop(connection, None)
 
-    def waiting(self, connection: Member) -> None:
+    def waiting(self, connection: OpenConnection) -> None:
         """Notes that a connection has no request any more."""
         if connection in self._open:
             self._idle[connection] = None
 
-    def forget(self, connection: Member) -> None:
+    def forget(self, connection: OpenConnection) -> None:
         """Notes that a connection has ended."""
         self.busy(connection)
         self._open.pop(connection, None)

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from experiments_manager.serving.api.http.connection import Connection
-from experiments_manager.serving.api.http.connection_limits import ConnectionLimits, Crowd
+from experiments_manager.serving.api.http.connection_limits import ConnectionLimits, ConnectionTable
 from experiments_manager.serving.api.http.memory import connections_possible
 
 _BACKLOG = 65_535
@@ -30,7 +30,7 @@ class HttpServer(web.Server):
         self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], limits: ConnectionLimits
     ) -> None:
         super().__init__(answer, request_factory=self._request, handler_cancellation=True)
-        self._limits, self._crowd = limits, Crowd(connections_possible(limits.most))
+        self._limits, self._crowd = limits, ConnectionTable(connections_possible(limits.most))
         self._listener: asyncio.Server | None = None
 
     def __call__(self) -> Connection:

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from experiments_manager.serving.api.http import connection_limits
-from experiments_manager.serving.api.http.connection_limits import LEAST_RATE, Crowd, Pace
+from experiments_manager.serving.api.http.connection_limits import LEAST_RATE, ConnectionTable, Pace
 
 
-class Member:
+class OpenConnection:
     def __init__(self):
         self.hung_up, self.checked = False, asyncio.Event()
 
@@ -21,8 +21,8 @@ class Member:
 
 def test_strangers_go_before_those_that_asked_and_the_busy_never(run_async):
     async def happen():
-        found = Crowd(3)
-        busy, asked, stranger, *others = (Member() for _ in range(6))
+        found = ConnectionTable(3)
+        busy, asked, stranger, *others = (OpenConnection() for _ in range(6))
         for member in (busy, asked, stranger):
             assert found.admit(member)
         found.busy(busy)
@@ -44,12 +44,12 @@ def test_strangers_go_before_those_that_asked_and_the_busy_never(run_async):
 
 def test_a_connection_that_was_closed_while_it_was_answered_is_not_waited_for(run_async):
     async def happen():
-        found, member = Crowd(1), Member()
+        found, member = ConnectionTable(1), OpenConnection()
         found.admit(member)
         found.busy(member)
         found.forget(member)
         found.waiting(member)
-        other = Member()
+        other = OpenConnection()
         assert found.admit(other)
         assert not found._idle
 
@@ -60,7 +60,7 @@ def test_every_connection_is_looked_at_again_and_again(run_async, monkeypatch):
     monkeypatch.setattr(connection_limits, "PERIOD", 0.01)
 
     async def happen():
-        found, member = Crowd(3), Member()
+        found, member = ConnectionTable(3), OpenConnection()
         found.admit(member)
         found.watch()
         for _ in range(3):

@@ -78,7 +78,7 @@ def test_a_request_is_answered_by_the_version_that_read_it(saved_models, running
         def read_while_the_version_changes(document, specs):
             saved_models.publish(saved_models.words, tmp_path / "m", 2)
             with manager._changed:
-                assert manager._changed.wait_for(lambda: manager._books.newest["m"].number == 2, 60)
+                assert manager._changed.wait_for(lambda: manager._registry.newest["m"].number == 2, 60)
             return read_predict(document, specs)
 
         monkeypatch.setattr(rest_server, "read_predict", read_while_the_version_changes)
