@@ -25,10 +25,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from experiments_manager.common.version import __version__
 
 __all__ = [
     "Client",
+    "__version__",
     "check",
     "compare_runs",
     "evaluate",

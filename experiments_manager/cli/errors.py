@@ -9,14 +9,11 @@ import traceback
 
 import typer
 
+from experiments_manager.common.errors import UserError
 from experiments_manager.common.exit_codes import ExitCode
 
 _OUTSIDE_CAUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE)
 """Errors of the operating system for which neither we nor the user's code can be blamed."""
-
-
-class CommandLineError(Exception):
-    """A command line that cannot be understood; the message says why."""
 
 
 def report(error: Exception, *, debug: bool = False) -> ExitCode:
@@ -37,17 +34,12 @@ def report(error: Exception, *, debug: bool = False) -> ExitCode:
 
 
 def _explain(error: Exception) -> tuple[ExitCode, str]:
-    from experiments_manager.runs import RunError
-    from experiments_manager.serving.errors import ClientError, ServerStartError
-    from experiments_manager.settings import SettingsError, UserCodeError
-    from experiments_manager.training.errors import DivergedError, TrainingError
+    from experiments_manager.settings import UserCodeError
 
     if isinstance(error, UserCodeError):
-        return ExitCode.USER_CODE_FAILED, "\n".join([str(error), *_source_line(error.location)])
-    if isinstance(error, DivergedError):
-        return ExitCode.USER_CODE_FAILED, str(error)
-    if isinstance(error, (CommandLineError, SettingsError, RunError, TrainingError, ServerStartError, ClientError)):
-        return ExitCode.BAD_INPUT, str(error)
+        return error.exit_code, "\n".join([str(error), *_source_line(error.location)])
+    if isinstance(error, UserError):
+        return error.exit_code, str(error)
     if isinstance(error, OSError) and error.errno in _OUTSIDE_CAUSES:
         return ExitCode.BAD_INPUT, f"{error}. Mend that, then run the command again."
     kind = type(error).__name__

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from experiments_manager import __version__
 from experiments_manager.cli.commands.board import board
 from experiments_manager.cli.commands.check import check
 from experiments_manager.cli.commands.compare import compare
@@ -26,6 +25,7 @@ from experiments_manager.cli.entry import TRAINING, main
 from experiments_manager.cli.errors import report
 from experiments_manager.common.exit_codes import ExitCode, table
 from experiments_manager.common.signals import has_been_stopped, stop_listening
+from experiments_manager.common.version import __version__
 from experiments_manager.settings.legacy import command_line
 
 __all__ = ["NAME", "app", "main", "run"]

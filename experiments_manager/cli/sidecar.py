@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from experiments_manager.cli.errors import CommandLineError, warn
+from experiments_manager.cli.errors import warn
+from experiments_manager.common.errors import CommandLineError
 
 if TYPE_CHECKING:
     from experiments_manager.runs import Run
@@ -32,9 +33,10 @@ def sidecar_server(settings: Settings, *, quiet: bool) -> Iterator[Callable[[Run
         CommandLineError: The experiment exports nothing that could be served.
         ServerStartError: A port is taken, or the extra `serving` is not installed.
     """
-    from experiments_manager.serving.launch.engines import Service, check_embedded, check_ports
+    from experiments_manager.serving.launch.engines import Service, check_ports
     from experiments_manager.serving.launch.serve import LIMITS, addresses, limit_flags
     from experiments_manager.serving.launch.sidecar import Sidecar
+    from experiments_manager.serving.server.preflight import check_embedded
 
     if not settings.export:
         raise CommandLineError("--serve has nothing to serve. Expected `export = True`, got False. Change it.")

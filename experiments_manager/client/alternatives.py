@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from experiments_manager.client.connection import STATUS, Connection
+from experiments_manager.client.errors import ClientError
 from experiments_manager.protocol import messages
-from experiments_manager.serving.errors import ClientError, Code
+from experiments_manager.protocol.status import Code
 
 _LONGEST_LIST = 20
 _LABEL = "version label"  # TensorFlow Serving: "Unrecognized servable version label: …"

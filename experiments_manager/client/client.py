@@ -23,9 +23,10 @@ from experiments_manager.client import connection
 from experiments_manager.client.alternatives import is_not_found, with_versions
 from experiments_manager.client.connection import Connection, Sent
 from experiments_manager.client.credentials import ClientTls, checked_token, read_client_tls, read_token
+from experiments_manager.client.errors import ClientError
 from experiments_manager.client.model_info import ModelInfo, fitted, listed, named, tensor_info
 from experiments_manager.protocol import messages, tensors
-from experiments_manager.serving.errors import ClientError, Code
+from experiments_manager.protocol.status import Code
 
 DEFAULT_ADDRESS = "localhost:9000"
 MAX_MESSAGE_BYTES = 512 * 2**20

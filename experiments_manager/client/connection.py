@@ -16,8 +16,9 @@ from typing import Any
 import grpc
 
 from experiments_manager.client.credentials import ClientTls
+from experiments_manager.client.errors import ClientError
 from experiments_manager.client.faults import FaultHistory, gone, lasts, short
-from experiments_manager.serving.errors import ClientError, Code
+from experiments_manager.protocol.status import Code
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,9 @@ import dataclasses
 import ssl
 from pathlib import Path
 
-from experiments_manager.serving.errors import ClientError, ServerStartError
+from experiments_manager.client.errors import ClientError
+from experiments_manager.protocol.errors import ServerStartError
+from experiments_manager.protocol.tls import load_key_pair
 
 _PEM = b"-----BEGIN"
 
@@ -72,12 +74,13 @@ def _check_certificates(pem: bytes, where: str, expected: str) -> None:
 
 
 def _check_pair(file: Path, key: bytes, certificate: bytes) -> None:
-    from experiments_manager.serving.api.security import Tls
-
     try:
-        Tls(key, certificate, None, client_verify=False).ssl_context()
-    except ServerStartError as error:
-        raise ClientError(f"{file}: {error}") from error
+        load_key_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), key, certificate)
+    except (ssl.SSLError, ValueError) as error:
+        raise ClientError(
+            f"{file}: the TLS configuration cannot be used: {error}. Expected a private key without passphrase in "
+            "server_key, and the certificate that belongs to it in server_cert, as PEM."
+        ) from error
 
 
 def _pem(file: Path, field: str, value: str) -> bytes | None:

@@ -7,7 +7,8 @@ import re
 
 import grpc
 
-from experiments_manager.serving.errors import Code, ServerGoneError
+from experiments_manager.client.errors import ServerGoneError
+from experiments_manager.protocol.status import Code
 
 _NO_CONNECTION = "failed to connect to all addresses"
 _ADDRESS = re.compile(r"last error: \w+: ((?:ipv4|ipv6|unix)\S*?): ")

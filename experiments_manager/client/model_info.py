@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments_manager.client.errors import ClientError
 from experiments_manager.protocol.dtypes import numpy_dtype
-from experiments_manager.serving.errors import ClientError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.runs.errors import RunError
+from experiments_manager.common.errors import UserError
 
 CHECKSUMS = "checksums.json"
 _CHUNK = 1024 * 1024
 
 
-class DamagedError(RunError):
+class DamagedError(UserError):
     """A file is missing, truncated or altered."""
 
     def __init__(self, file: Path, reason: str) -> None:

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from experiments_manager.export.versions import list_versions
+from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.runs import Run, RunError, open_run
 from experiments_manager.runs.locking import LOCK_FILE, is_held
 from experiments_manager.runs.serving_setup import SETUP_FILE, ServingSetup, read_serving_setup
-from experiments_manager.serving.errors import ServerStartError
-from experiments_manager.serving.models.version_policy import list_versions
 
 GRACE = 10.0
 """Seconds for which a run may be without the process that trains it, as while a job is started again."""

@@ -9,6 +9,22 @@ STAGE_PREFIX = ".stage-"
 """Model servers look at integer names alone, so what is being written is never served."""
 
 
+def list_versions(base_path: Path) -> dict[int, Path]:
+    """Finds the versions in a folder: subfolders whose names are numbers; the rest is nobody's business.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    found: dict[int, Path] = {}
+    for path in sorted(base_path.iterdir()):
+        if path.name.isascii() and path.name.isdigit() and len(path.name) < 20 and path.is_dir():
+            number = int(path.name)
+            if number < 2**63:
+                found[number] = path  # of 01 and 1 the last one counts, as in TensorFlow Serving
+    base_path.stat()  # where the folder itself has gone away meanwhile, its versions only seem to be removed
+    return found
+
+
 def versions(folder: Path) -> list[int]:
     """Lists the published versions, oldest first."""
     if not folder.is_dir():

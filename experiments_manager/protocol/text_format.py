@@ -11,7 +11,7 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-from experiments_manager.serving.errors import ServerStartError
+from experiments_manager.protocol.errors import ServerStartError
 
 _TYPES = {"string": 9, "bool": 8}  # numbers of `FieldDescriptorProto.Type`
 _MESSAGE = 11

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+from experiments_manager.common.errors import UserError
 
-class RunError(Exception):
+
+class RunError(UserError):
     """A run folder cannot be made, found, read, written or locked; the message is meant for the user."""
 
 

@@ -60,7 +60,7 @@ _updating = threading.Lock()
 
 def first_manifest() -> dict[str, Any]:
     """Give the content of the run.json of a run that has not started."""
-    from experiments_manager import __version__
+    from experiments_manager.common.version import __version__
 
     return {
         "schema_version": SCHEMA_VERSION,

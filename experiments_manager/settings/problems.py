@@ -10,6 +10,9 @@ import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
+from experiments_manager.common.errors import UserError
+from experiments_manager.common.exit_codes import ExitCode
+
 OVERRIDE = "override"
 """Stands in the place of a file where the problem lies in an override and not in a file."""
 
@@ -42,7 +45,7 @@ class Problem:
         return f"{self.place}: {self.name}: {self.text}"
 
 
-class SettingsError(Exception):
+class SettingsError(UserError):
     """A settings module cannot be used.
 
     Attributes:
@@ -54,7 +57,7 @@ class SettingsError(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-class UserCodeError(Exception):
+class UserCodeError(UserError):
     """The user's own code raised while the engine was calling it.
 
     The exception that it raised is the `__cause__`.
@@ -64,6 +67,8 @@ class UserCodeError(Exception):
         location: `file:line` of the deepest frame in the user's own files.
         cause: The exception that the user's code raised.
     """
+
+    exit_code = ExitCode.USER_CODE_FAILED
 
     def __init__(self, hook: str, location: str, cause: BaseException, text: str | None = None) -> None:
         """Makes the error.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from experiments_manager.common.errors import UserError
+from experiments_manager.common.exit_codes import ExitCode
 
-class TrainingError(Exception):
+
+class TrainingError(UserError):
     """The run cannot begin or go on; the message says why and what to do.
 
     Attributes:
@@ -25,6 +28,8 @@ class DivergedError(TrainingError):
     Attributes:
         step: Global step after which the loss was no longer finite.
     """
+
+    exit_code = ExitCode.USER_CODE_FAILED
 
     def __init__(self, message: str, step: int) -> None:
         super().__init__(message)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments_manager.cli.errors import CommandLineError
 from experiments_manager.cli.main import run
+from experiments_manager.common.errors import CommandLineError
 from experiments_manager.settings.legacy.command_line import translate
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import experiments_manager as em
-from experiments_manager.cli.errors import CommandLineError
+from experiments_manager.common.errors import CommandLineError
 from experiments_manager.runs.run_settings import load_run_settings
 from experiments_manager.settings import SettingsError
 

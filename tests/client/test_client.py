@@ -22,8 +22,9 @@ import pytest
 
 from experiments_manager import Client
 from experiments_manager.client import stream
+from experiments_manager.client.errors import ClientError, ServerGoneError
 from experiments_manager.protocol import messages
-from experiments_manager.serving.errors import ClientError, Code, ServerGoneError
+from experiments_manager.protocol.status import Code
 
 SCRIPT = Path(__file__).with_name("fake_model_server.py")
 _spec = importlib.util.spec_from_file_location("fake_model_server", SCRIPT)

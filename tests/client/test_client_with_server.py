@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments_manager import Client
-from experiments_manager.serving.errors import ClientError, ServerGoneError
+from experiments_manager.client.errors import ClientError, ServerGoneError
 
 
 def requests(count: int) -> Iterator[dict[str, np.ndarray]]:

@@ -19,7 +19,7 @@ import pytest
 
 from experiments_manager import Client
 from experiments_manager.client.credentials import read_client_tls, read_token
-from experiments_manager.serving.errors import ClientError, ServerGoneError
+from experiments_manager.client.errors import ClientError, ServerGoneError
 
 _spec = importlib.util.spec_from_file_location("fake_model_server", Path(__file__).with_name("fake_model_server.py"))
 fake_model_server = importlib.util.module_from_spec(_spec)

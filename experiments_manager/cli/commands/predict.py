@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from experiments_manager.cli import options
-from experiments_manager.cli.errors import CommandLineError, warn
+from experiments_manager.cli.errors import warn
+from experiments_manager.common.errors import CommandLineError
 
 if TYPE_CHECKING:
     from experiments_manager.client.client import Client, Outputs
@@ -117,9 +118,9 @@ def predict(
 
     from experiments_manager.cli.results import ResultLine
     from experiments_manager.client.client import Client
+    from experiments_manager.client.errors import ReaderGoneError
     from experiments_manager.client.progress import terminal_line
     from experiments_manager.client.session import predict_all
-    from experiments_manager.serving.errors import ReaderGoneError
 
     line = ResultLine() if json else None
     target = _target(run, address, model_name)

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments_manager.client.errors import ClientError
 from experiments_manager.client.model_info import ModelInfo, TensorInfo, did_you_mean, plain_name
-from experiments_manager.serving.errors import ClientError
 
 
 class Sample(dict[str, Any]):

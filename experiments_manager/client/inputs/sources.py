@@ -16,11 +16,11 @@ from typing import IO, Any
 
 import numpy as np
 
+from experiments_manager.client.errors import ClientError
 from experiments_manager.client.inputs import images
 from experiments_manager.client.inputs.samples import Sample, SourceError, as_request, only_input, samples_of_arrays
 from experiments_manager.client.inputs.tables import read_table
 from experiments_manager.client.model_info import ModelInfo, listed, named
-from experiments_manager.serving.errors import ClientError
 
 logger = logging.getLogger(__name__)
 

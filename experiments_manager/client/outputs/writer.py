@@ -20,8 +20,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from experiments_manager.client.errors import ClientError, ReaderGoneError
 from experiments_manager.runs.folder import make_new_folder
-from experiments_manager.serving.errors import ClientError, ReaderGoneError
 
 TABLE_LIMIT = 100
 """Numbers of one output of one sample that a table shows at most."""

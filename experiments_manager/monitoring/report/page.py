@@ -66,7 +66,7 @@ def render(folder: Path, runs: Sequence[ReportedRun]) -> str:
         folder: What the page is about.
         runs: Its runs, at least one.
     """
-    from experiments_manager import __version__
+    from experiments_manager.common.version import __version__
 
     single = len(runs) == 1
     colours = run_colours(runs)

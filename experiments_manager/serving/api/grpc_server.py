@@ -20,13 +20,14 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from experiments_manager.protocol import messages
+from experiments_manager.protocol.errors import ServerStartError
+from experiments_manager.protocol.status import Code, ServingError, invalid_argument
 from experiments_manager.serving.api.http.bodies import UNCOUNTED, ByteBudget
 from experiments_manager.serving.api.http.memory import connections_possible
 from experiments_manager.serving.api.predict import PredictCall
 from experiments_manager.serving.api.profiler import SERVICE as PROFILER_SERVICE
 from experiments_manager.serving.api.profiler import Profiler
 from experiments_manager.serving.api.services import Handlers
-from experiments_manager.serving.errors import Code, ServerStartError, ServingError, invalid_argument
 
 if TYPE_CHECKING:
     from experiments_manager.serving.api.metrics import Metrics

@@ -12,9 +12,9 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from experiments_manager.protocol import tensors, wire
+from experiments_manager.protocol.status import Code, ServingError, invalid_argument
 from experiments_manager.serving.api.services import Handlers, ModelRef, call_for
 from experiments_manager.serving.batching.batch import Call, Outputs
-from experiments_manager.serving.errors import Code, ServingError, invalid_argument
 from experiments_manager.serving.models.signatures import Signature, find_signature
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments_manager.protocol import messages
-from experiments_manager.serving.errors import Code, ServingError, invalid_argument
+from experiments_manager.protocol.status import Code, ServingError, invalid_argument
 
 SERVICE = "tensorflow.ProfilerService"
 MOST_SECONDS = 60.0

@@ -14,21 +14,19 @@ it changes, so a token is withdrawn without a restart.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import hmac
 import logging
 import os
 import ssl
-import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.protocol.text_format import read_text_config
-from experiments_manager.serving.errors import ServerStartError
+from experiments_manager.protocol.tls import load_key_pair
 
 if TYPE_CHECKING:
     import grpc
@@ -62,8 +60,7 @@ class Tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
-            with _as_file(self.server_cert + b"\n" + self.server_key) as file:
-                context.load_cert_chain(file, password="")  # without, OpenSSL would ask at the terminal for one
+            load_key_pair(context, self.server_key, self.server_cert)
             if self.client_verify:
                 context.verify_mode = ssl.CERT_REQUIRED
                 context.load_verify_locations(cadata=(self.custom_ca or b"").decode("ascii"))
@@ -130,18 +127,6 @@ def _pem(file: Path, field: str, value: str) -> bytes:
         raise ServerStartError(
             f"{file}: {field}: cannot read {path}: {error.strerror}. Expected PEM text or the path of a PEM file."
         ) from error
-
-
-@contextlib.contextmanager
-def _as_file(content: bytes) -> Iterator[str]:
-    """OpenSSL reads keys from files alone; this one is readable by its owner only, and gone a moment later."""
-    descriptor, name = tempfile.mkstemp(suffix=".pem")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-        yield name
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 class Tokens:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from experiments_manager.protocol import messages
+from experiments_manager.protocol.status import Code, ServingError, invalid_argument
 from experiments_manager.serving.batching.scheduler import Call, Scheduler
-from experiments_manager.serving.errors import Code, ServingError, invalid_argument
 from experiments_manager.serving.models import examples
 from experiments_manager.serving.models.manager import Lease, ModelManager
 from experiments_manager.serving.models.signatures import Arrays, Signature

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments_manager.serving.errors import Code, ServingError, invalid_argument
+from experiments_manager.protocol.status import Code, ServingError, invalid_argument
 from experiments_manager.serving.models.signatures import Arrays, Model, Signature
 
 logger = logging.getLogger(__name__)

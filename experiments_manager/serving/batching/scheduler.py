@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from experiments_manager.protocol.status import Code, ServingError, invalid_argument
 from experiments_manager.serving.batching.batch import (
     Batch,
     BatchingOptions,
@@ -34,7 +35,6 @@ from experiments_manager.serving.batching.batch import (
 )
 from experiments_manager.serving.batching.request_queue import PendingRequest, RequestQueue
 from experiments_manager.serving.batching.splitting import run_in_parts
-from experiments_manager.serving.errors import Code, ServingError, invalid_argument
 from experiments_manager.serving.models.signatures import Model, Signature
 
 __all__ = ["BatchingOptions", "Call", "Scheduler"]

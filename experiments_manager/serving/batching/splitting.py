@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 
+from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.batching.batch import Call, Outputs
-from experiments_manager.serving.errors import Code, ServingError
 
 
 async def run_in_parts(

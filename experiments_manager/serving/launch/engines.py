@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import errno
-import importlib.util
 import json
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments_manager.serving.errors import ServerStartError
+from experiments_manager.protocol.errors import ServerStartError
+from experiments_manager.serving.server.preflight import check_embedded, check_port
 
 BINARY = "tensorflow_model_server"
-EMBEDDED_NEEDS = ("grpc", "grpc_health", "aiohttp")
-"""Modules of the extra `serving` that the embedded engine cannot do without."""
 IN_CONTAINER = "/models/served"
 NO_APPTAINER = (
     "Neither apptainer nor singularity is on the path. Install Apptainer, which needs no root: "
@@ -105,20 +101,6 @@ def choose_engine(engine: Engine, image: Path | str | None = None) -> Engine:
     if engine == Engine.EMBEDDED:
         check_embedded()
     return engine
-
-
-def check_embedded() -> None:
-    """Checks that the embedded engine's libraries are installed; none is imported.
-
-    Raises:
-        ServerStartError: One is missing; the message says how to get it.
-    """
-    missing = [name for name in EMBEDDED_NEEDS if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ServerStartError(
-            f"The embedded engine needs {', '.join(missing)}, not installed here. Install the extra `serving`: "
-            "pip install 'experiments-manager[serving]', or in a copy of the source: pip install '.[serving]'"
-        )
 
 
 def _check_image(image: Path | str | None) -> None:
@@ -212,32 +194,3 @@ def check_ports(
     for port, flag in zip((service.grpc_port, service.rest_port), flags, strict=True):
         if port:
             check_port(service.host if host is None else host, port, flag)
-
-
-def check_port(host: str, port: int, flag: str) -> None:
-    """Refuses one port that cannot be listened at.
-
-    Raises:
-        ServerStartError: It is in use, may not be used, or the host is none of this machine's.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except socket.gaierror as error:
-        raise ServerStartError(
-            f"There is no host {host}: {error.strerror}. Expected an address of this machine."
-        ) from error
-    except OSError as error:
-        if error.errno == errno.EADDRNOTAVAIL:
-            raise ServerStartError(
-                f"{host} is no address of this machine, so nothing can listen there. Expected one that it has, such as "
-                "127.0.0.1, or 0.0.0.0 for all. Change --host."
-            ) from error
-        raise ServerStartError(
-            f"Port {port} on {host or 'this machine'} cannot be used: {error.strerror}. Choose another by {flag}, or "
-            "end the process that listens there."
-        ) from error

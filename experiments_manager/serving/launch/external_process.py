@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from experiments_manager.export.model_folders import versions_in
-from experiments_manager.serving.errors import ServerStartError
+from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.serving.launch.engines import Service, environment
 
 PATIENCE = 15.0

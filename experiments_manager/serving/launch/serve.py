@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments_manager.export.model_folders import Target, find_target, versions_in, wait_for_version
-from experiments_manager.serving.errors import ServerStartError
+from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.serving.launch.engines import (
     BINARY,
     Engine,

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments_manager.serving.errors import ServerStartError
+from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.serving.launch.engines import Engine, Service, command, environment
 from experiments_manager.serving.launch.external_process import PATIENCE, die_with_parent
 from experiments_manager.serving.server.shutdown import exit_process

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.protocol.dtypes import kind_of_dtype
-from experiments_manager.serving.errors import Code, ServingError, failed_precondition, invalid_argument
+from experiments_manager.protocol.status import Code, ServingError, failed_precondition, invalid_argument
 from experiments_manager.serving.models.signatures import (
     CLASSIFY,
     DEFAULT_SIGNATURE,

@@ -15,7 +15,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from experiments_manager.serving.errors import Code, ServingError
+from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.models.signatures import Signature, TensorSpec
 
 TAG = "serve"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.protocol import messages, tensors
-from experiments_manager.serving.errors import Code, ServingError
+from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.models.lite_metadata import bare_names, read_definitions
 from experiments_manager.serving.models.signatures import DEFAULT_SIGNATURE, PREDICT, Arrays, Signature, TensorSpec
 

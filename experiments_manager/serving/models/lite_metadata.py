@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments_manager.protocol import messages
-from experiments_manager.serving.errors import Code, ServingError, invalid_argument
+from experiments_manager.protocol.status import Code, ServingError, invalid_argument
 
 _ENTRY = b"signature_defs_metadata"
 

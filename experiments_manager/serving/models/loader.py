@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from experiments_manager.serving.errors import Code, ServingError
+from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.models.registry import ModelRegistry, Version, look
 from experiments_manager.serving.models.signatures import Model
 from experiments_manager.serving.models.version_policy import State, VersionStatus, check_files

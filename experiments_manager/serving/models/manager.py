@@ -14,17 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from experiments_manager.serving.errors import invalid_argument
+from experiments_manager.export.versions import list_versions
+from experiments_manager.protocol.status import invalid_argument
 from experiments_manager.serving.models.loader import Loader, LoadingOptions
 from experiments_manager.serving.models.registry import ModelRegistry, Version, look
 from experiments_manager.serving.models.signatures import Model
-from experiments_manager.serving.models.version_policy import (
-    LabelRule,
-    ModelConfig,
-    State,
-    VersionStatus,
-    list_versions,
-)
+from experiments_manager.serving.models.version_policy import LabelRule, ModelConfig, State, VersionStatus
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from experiments_manager.serving.errors import Code, ServingError, failed_precondition, invalid_argument, not_found
+from experiments_manager.protocol.status import Code, ServingError, failed_precondition, invalid_argument, not_found
 from experiments_manager.serving.models.signatures import Model
 from experiments_manager.serving.models.version_policy import LabelRule, ModelConfig, State, VersionStatus
 

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
-from experiments_manager.serving.errors import Code, ServingError, invalid_argument
+from experiments_manager.protocol.status import Code, ServingError, invalid_argument
 from experiments_manager.serving.models.graphs import INIT_SIGNATURE, Graph, LoadError, read_graph
 from experiments_manager.serving.models.signatures import Arrays, Signature
 from experiments_manager.serving.models.threads import Threads

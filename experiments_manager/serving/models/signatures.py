@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from experiments_manager.protocol.dtypes import kind_of_dtype
-from experiments_manager.serving.errors import failed_precondition, invalid_argument
+from experiments_manager.protocol.status import failed_precondition, invalid_argument
 
 DEFAULT_SIGNATURE = "serving_default"
 PREDICT = "tensorflow/serving/predict"

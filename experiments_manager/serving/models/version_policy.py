@@ -11,7 +11,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments_manager.serving.errors import Code, invalid_argument
+from experiments_manager.protocol.status import Code, invalid_argument
 
 logger = logging.getLogger(__name__)
 
@@ -101,22 +101,6 @@ class ModelConfig:
     base_path: Path
     policy: VersionPolicy = VersionPolicy()
     labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
-
-
-def list_versions(base_path: Path) -> dict[int, Path]:
-    """Finds the versions in a folder: subfolders whose names are numbers; the rest is nobody's business.
-
-    Raises:
-        OSError: The folder cannot be read.
-    """
-    found: dict[int, Path] = {}
-    for path in sorted(base_path.iterdir()):
-        if path.name.isascii() and path.name.isdigit() and len(path.name) < 20 and path.is_dir():
-            number = int(path.name)
-            if number < 2**63:
-                found[number] = path  # of 01 and 1 the last one counts, as in TensorFlow Serving
-    base_path.stat()  # where the folder itself has gone away meanwhile, its versions only seem to be removed
-    return found
 
 
 def check_files(folder: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from experiments_manager.protocol import messages, tensors
-from experiments_manager.serving.errors import Code, ServingError, invalid_argument
+from experiments_manager.protocol.status import Code, ServingError, invalid_argument
 from experiments_manager.serving.models import examples
 from experiments_manager.serving.models.signatures import Model, Signature, TensorSpec, find_signature
 

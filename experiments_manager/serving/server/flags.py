@@ -12,8 +12,8 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from experiments_manager.common.suggestions import nearest_name
-from experiments_manager.serving.errors import ServerStartError
-from experiments_manager.serving.launch.engines import check_embedded, check_port
+from experiments_manager.protocol.errors import ServerStartError
+from experiments_manager.serving.server.preflight import check_embedded, check_port
 from experiments_manager.serving.server.shutdown import exit_process
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def usage() -> str:
 
 def versions() -> str:
     """What `--version` prints; without importing TensorFlow."""
-    from experiments_manager import __version__
+    from experiments_manager.common.version import __version__
 
     tensorflow = metadata.version("tensorflow")
     return f"TensorFlow ModelServer: experiments-manager {__version__}\nTensorFlow Library: {tensorflow}"

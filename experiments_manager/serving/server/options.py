@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.serving.errors import ServerStartError, ServingError
+from experiments_manager.protocol.errors import ServerStartError
+from experiments_manager.protocol.status import ServingError
 from experiments_manager.serving.models.loader import LoadingOptions
 from experiments_manager.serving.models.version_policy import LabelRule
 from experiments_manager.serving.server.server import ServerOptions

@@ -15,13 +15,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from experiments_manager.protocol.errors import ServerStartError
+from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.api.grpc_server import GrpcOptions, GrpcServer
 from experiments_manager.serving.api.http import memory
 from experiments_manager.serving.api.http.bodies import ByteBudget
 from experiments_manager.serving.api.metrics import Metrics
 from experiments_manager.serving.api.services import Handlers
 from experiments_manager.serving.batching.scheduler import BatchingOptions, Scheduler
-from experiments_manager.serving.errors import Code, ServerStartError, ServingError
 from experiments_manager.serving.models.loader import LoadingOptions
 from experiments_manager.serving.models.manager import ModelManager
 from experiments_manager.serving.models.signatures import Model

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from typing import Any, NoReturn
 
-from experiments_manager.cli.errors import CommandLineError
+from experiments_manager.common.errors import CommandLineError
 
 
 @dataclasses.dataclass(frozen=True)

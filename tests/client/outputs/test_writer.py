@@ -11,9 +11,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from experiments_manager.client.errors import ClientError
 from experiments_manager.client.outputs.writer import PredictionWriter
 from experiments_manager.client.progress import ProgressLine
-from experiments_manager.serving.errors import ClientError
 
 
 def write(folder: Path, *answers: dict[str, np.ndarray], output: str | None = None) -> None:

@@ -8,8 +8,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from experiments_manager.protocol import messages, tensors
+from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.serving.api.predict import PredictCall
-from experiments_manager.serving.errors import ServerStartError
 
 X = np.array([[1, 2, 3]], np.float32)
 _TOLD = ("max_in_flight", "max_bytes_in_flight", "tensor_content")

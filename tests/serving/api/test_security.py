@@ -5,8 +5,8 @@ import ssl
 
 import pytest
 
+from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.serving.api.security import Tokens, read_tls
-from experiments_manager.serving.errors import ServerStartError
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_without_a_known_token_nothing_is_answered(rest, grpc_predict, token, re
 
 def test_our_client_tells_a_wrong_token_from_none(secure_server, certificates, tmp_path):
     from experiments_manager import Client
-    from experiments_manager.serving.errors import ClientError
+    from experiments_manager.client.errors import ClientError
 
     config = tmp_path / "ssl.config"
     fields = {"custom_ca": "authority.pem", "server_cert": "client.pem", "server_key": "client.key"}

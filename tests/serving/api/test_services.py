@@ -6,7 +6,7 @@ import pytest
 from google.protobuf import text_format
 
 from experiments_manager.protocol import messages, tensors
-from experiments_manager.serving.errors import Code, ServingError
+from experiments_manager.protocol.status import Code, ServingError
 
 X = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
 

@@ -7,11 +7,11 @@ import pytest
 from google.protobuf import text_format
 
 from experiments_manager.protocol import messages
+from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.batching import request_queue, scheduler
 from experiments_manager.serving.batching.batch import LONG_SECONDS, Call, Queue, Task, merge
 from experiments_manager.serving.batching.request_queue import QUIET_SECONDS, QUIET_TURNS, PendingRequest, RequestQueue
 from experiments_manager.serving.batching.scheduler import BatchingOptions, Scheduler
-from experiments_manager.serving.errors import Code, ServingError
 from experiments_manager.serving.models.signatures import Signature, TensorSpec
 
 FLOAT = np.dtype(np.float32)

@@ -3,9 +3,9 @@ import asyncio
 import numpy as np
 import pytest
 
+from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.batching.batch import Call
 from experiments_manager.serving.batching.splitting import run_in_parts
-from experiments_manager.serving.errors import Code, ServingError
 from experiments_manager.serving.models.signatures import Signature, TensorSpec
 
 X = TensorSpec("x:0", "float", np.dtype(np.float32), (None,), 1)

@@ -17,11 +17,11 @@ import pytest
 from experiments_manager.export import model_folders
 from experiments_manager.export.model_folders import find_target, wait_for_version
 from experiments_manager.protocol import messages
+from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.protocol.text_format import parse_text_proto
 from experiments_manager.runs.folder import create_run
 from experiments_manager.runs.locking import lock
 from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
-from experiments_manager.serving.errors import ServerStartError
 from experiments_manager.serving.launch import engines, external_process
 from experiments_manager.serving.launch.engines import (
     Engine,
@@ -208,7 +208,7 @@ def test_an_engine_that_is_missing_is_told_with_how_to_get_it(on_path, engine, i
 
 def test_libraries_that_the_embedded_engine_lacks_are_named(monkeypatch):
     monkeypatch.setattr(
-        "experiments_manager.serving.launch.engines.EMBEDDED_NEEDS", ("grpc", "there_is_no_such_module")
+        "experiments_manager.serving.server.preflight.EMBEDDED_NEEDS", ("grpc", "there_is_no_such_module")
     )
     with pytest.raises(ServerStartError, match=r"needs there_is_no_such_module, .*experiments-manager\[serving\]"):
         choose_engine(Engine.EMBEDDED)

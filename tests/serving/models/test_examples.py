@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.protocol import messages
-from experiments_manager.serving.errors import Code, ServingError
+from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.models import examples
 from experiments_manager.serving.models.signatures import Signature, TensorSpec
 

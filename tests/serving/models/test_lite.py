@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import text_format
 
 from experiments_manager.protocol import messages
-from experiments_manager.serving.errors import Code, ServingError
+from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.models.lite import LiteModel
 from experiments_manager.serving.models.lite_metadata import bare_names
 from experiments_manager.serving.models.signatures import PREDICT

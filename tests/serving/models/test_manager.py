@@ -6,16 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments_manager.serving.errors import Code, ServingError
+from experiments_manager.export.versions import list_versions
+from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.models.loader import LoadingOptions
 from experiments_manager.serving.models.manager import ModelManager
-from experiments_manager.serving.models.version_policy import (
-    LabelRule,
-    ModelConfig,
-    State,
-    VersionPolicy,
-    list_versions,
-)
+from experiments_manager.serving.models.version_policy import LabelRule, ModelConfig, State, VersionPolicy
 
 
 class FakeModel:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, TimeoutError
 import numpy as np
 import pytest
 
-from experiments_manager.serving.errors import Code, ServingError
+from experiments_manager.protocol.status import Code, ServingError
 
 
 @pytest.fixture

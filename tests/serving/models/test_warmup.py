@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from experiments_manager.export.warmup import write_warmup_requests
 from experiments_manager.protocol import messages, tensors
-from experiments_manager.serving.errors import ServingError
+from experiments_manager.protocol.status import ServingError
 from experiments_manager.serving.models.saved_model import LoadedModel
 from experiments_manager.serving.models.warmup import WARMUP_FILE, read_records, warm_up
 

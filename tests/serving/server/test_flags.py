@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from experiments_manager.serving.errors import ServerStartError
+from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.serving.models.version_policy import LabelRule
 from experiments_manager.serving.server import flags
 

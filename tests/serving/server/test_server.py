@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.protocol import messages, tensors
-from experiments_manager.serving.errors import ServerStartError
+from experiments_manager.protocol.errors import ServerStartError
 
 X = np.array([[1, 2, 3]], np.float32)
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -156,7 +156,7 @@ def test_a_new_configuration_file_is_taken_over(saved_models, base_path, tmp_pat
     ids=["a model without versions", "a broken file"],
 )
 def test_what_is_wrong_with_a_new_configuration_file_is_told_once(base_path, tmp_path, run_async, caplog, folder, told):
-    from experiments_manager.serving.errors import ServerStartError
+    from experiments_manager.protocol.errors import ServerStartError
     from experiments_manager.serving.models.version_policy import ModelConfig
     from experiments_manager.serving.server.server import Server
 
@@ -184,7 +184,7 @@ def test_what_is_wrong_with_a_new_configuration_file_is_told_once(base_path, tmp
 
 
 def test_a_label_in_the_configuration_file_waits_for_its_version(saved_models, base_path, run_async):
-    from experiments_manager.serving.errors import ServingError
+    from experiments_manager.protocol.status import ServingError
     from experiments_manager.serving.models.version_policy import ModelConfig, VersionPolicy
     from experiments_manager.serving.server.server import Server
 

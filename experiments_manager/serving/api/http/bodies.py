@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from experiments_manager.serving.errors import Code, ServingError, invalid_argument
+from experiments_manager.protocol.status import Code, ServingError, invalid_argument
 
 UNCOUNTED = 1 << 16
 """Bytes of each request that are not counted: little requests are answered, however many large ones are under way."""

@@ -16,10 +16,10 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http import HttpVersion10, RawRequestMessage
 
+from experiments_manager.protocol.status import invalid_argument
 from experiments_manager.serving.api.http.bodies import BodyTimeoutError
 from experiments_manager.serving.api.http.connection_limits import PERIOD, ConnectionLimits, ConnectionTable, Pace
 from experiments_manager.serving.api.json.responses import write_error
-from experiments_manager.serving.errors import invalid_argument
 
 _HEAD_LIMIT = 1 << 18
 """Bytes that a request may have before its body."""

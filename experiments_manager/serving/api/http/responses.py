@@ -7,9 +7,9 @@ import re
 from aiohttp import web
 from aiohttp.http import HttpVersion10
 
+from experiments_manager.protocol.status import Code, ServingError, failed_precondition
 from experiments_manager.serving.api.http.bodies import RefusedBodyError
 from experiments_manager.serving.api.json import responses
-from experiments_manager.serving.errors import Code, ServingError, failed_precondition
 
 
 def error(problem: ServingError, status: int, headers: dict[str, str]) -> web.Response:

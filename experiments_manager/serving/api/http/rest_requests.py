@@ -7,9 +7,9 @@ import re
 import urllib.parse
 import zlib
 
+from experiments_manager.protocol.status import Code, invalid_argument
 from experiments_manager.serving.api.http.bodies import BodyTooLargeError
 from experiments_manager.serving.api.services import ModelRef
-from experiments_manager.serving.errors import Code, invalid_argument
 
 HTTP_STATUS = {
     Code.OK: 200,

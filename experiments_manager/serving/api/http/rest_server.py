@@ -27,6 +27,8 @@ from aiohttp import web
 from google.protobuf import json_format
 
 from experiments_manager.protocol import messages
+from experiments_manager.protocol.errors import ServerStartError
+from experiments_manager.protocol.status import Code, ServingError, invalid_argument
 from experiments_manager.serving.api import metrics
 from experiments_manager.serving.api.http import responses as answers
 from experiments_manager.serving.api.http.bodies import Body, ByteBudget, RefusedBodyError
@@ -44,12 +46,6 @@ from experiments_manager.serving.api.json.examples import read_examples
 from experiments_manager.serving.api.json.requests import Document, read_predict
 from experiments_manager.serving.api.security import Tls, Tokens
 from experiments_manager.serving.api.services import Handlers, ModelRef
-from experiments_manager.serving.errors import (
-    Code,
-    ServerStartError,
-    ServingError,
-    invalid_argument,
-)
 from experiments_manager.serving.models.signatures import DEFAULT_SIGNATURE
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.protocol import messages
+from experiments_manager.protocol.status import invalid_argument
 from experiments_manager.serving.api.json.requests import Document
 from experiments_manager.serving.api.json.values import (
     checked_decimal,
@@ -16,7 +17,6 @@ from experiments_manager.serving.api.json.values import (
     is_base64,
     json_type,
 )
-from experiments_manager.serving.errors import invalid_argument
 
 
 def read_examples(document: Document) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments_manager.protocol.status import Code, ServingError, invalid_argument
 from experiments_manager.serving.api.json.text import parse
 from experiments_manager.serving.api.json.values import (
     FLOATS,
@@ -25,7 +26,6 @@ from experiments_manager.serving.api.json.values import (
     json_type,
     shown,
 )
-from experiments_manager.serving.errors import Code, ServingError, invalid_argument
 from experiments_manager.serving.models.signatures import TensorSpec
 
 ROW, COLUMN = "row", "column"

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments_manager.protocol.status import ServingError, invalid_argument
 from experiments_manager.serving.api.json.requests import ROW
-from experiments_manager.serving.errors import ServingError, invalid_argument
 
 _NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 

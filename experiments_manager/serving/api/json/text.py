@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from experiments_manager.serving.errors import ServingError, invalid_argument
+from experiments_manager.protocol.status import ServingError, invalid_argument
 
 # No pattern is for a whole string: it would note where each repetition began, a hundred bytes for each character.
 _OTHER_NUMBERS = re.compile(r'\\[\\"]|"|Inf(?!inity)|-NaN')

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.serving.errors import ServingError, invalid_argument
+from experiments_manager.protocol.status import ServingError, invalid_argument
 
 INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"})
 FLOATS = frozenset({"half", "bfloat16", "float", "double"})

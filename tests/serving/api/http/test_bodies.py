@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.api.http.bodies import UNCOUNTED, Body, ByteBudget, RefusedBodyError
-from experiments_manager.serving.errors import Code, ServingError
 
 
 class Stream:

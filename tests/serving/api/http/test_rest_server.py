@@ -15,10 +15,10 @@ import zlib
 import numpy as np
 import pytest
 
+from experiments_manager.protocol.status import ServingError
 from experiments_manager.serving.api.http import rest_server
 from experiments_manager.serving.api.json.examples import read_examples
 from experiments_manager.serving.api.json.requests import Document, read_predict
-from experiments_manager.serving.errors import ServingError
 from experiments_manager.serving.models.signatures import TensorSpec
 
 LINEAR = "/v1/models/linear"  # version 2 is `y = 5 x + 1`, version 1 `y = 2 x + 1`
@@ -540,8 +540,8 @@ def test_a_request_that_takes_too_long_is_given_up(saved_models, running, tmp_pa
 
 
 def test_a_port_that_is_taken_is_one_clear_error(model_server, run_async):
+    from experiments_manager.protocol.errors import ServerStartError
     from experiments_manager.serving.api.http.rest_server import RestOptions, RestServer
-    from experiments_manager.serving.errors import ServerStartError
 
     async def start():
         await RestServer(model_server.server.handlers, RestOptions(port=model_server.rest)).start()

@@ -1,12 +1,8 @@
-"""What goes wrong in serving."""
+"""Status codes of a request, and the error that carries one."""
 
 from __future__ import annotations
 
 import enum
-
-
-class ServerStartError(Exception):
-    """A server cannot be started as it was asked for; the message is meant for the user."""
 
 
 class Code(enum.IntEnum):
@@ -70,23 +66,3 @@ def not_found(message: str) -> ServingError:
 def failed_precondition(message: str) -> ServingError:
     """The server is not in the state that the request needs."""
     return ServingError(Code.FAILED_PRECONDITION, message)
-
-
-class ClientError(Exception):
-    """A client cannot have its answer; the message is meant for the user.
-
-    Attributes:
-        code: The server's status, `OK` where the request never left.
-    """
-
-    def __init__(self, message: str, code: Code = Code.OK) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class ReaderGoneError(ClientError):
-    """Whoever read the predictions on standard output wants no more of them, as `head` after its last line."""
-
-
-class ServerGoneError(ClientError):
-    """The server cannot be reached, or not any more."""

@@ -1,0 +1,55 @@
+"""What is checked before a server is started: its libraries, and its port."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import socket
+
+from experiments_manager.protocol.errors import ServerStartError
+
+EMBEDDED_NEEDS = ("grpc", "grpc_health", "aiohttp")
+"""Modules of the extra `serving` that the embedded engine cannot do without."""
+
+
+def check_embedded() -> None:
+    """Checks that the embedded engine's libraries are installed; none is imported.
+
+    Raises:
+        ServerStartError: One is missing; the message says how to get it.
+    """
+    missing = [name for name in EMBEDDED_NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ServerStartError(
+            f"The embedded engine needs {', '.join(missing)}, not installed here. Install the extra `serving`: "
+            "pip install 'experiments-manager[serving]', or in a copy of the source: pip install '.[serving]'"
+        )
+
+
+def check_port(host: str, port: int, flag: str) -> None:
+    """Refuses one port that cannot be listened at.
+
+    Raises:
+        ServerStartError: It is in use, may not be used, or the host is none of this machine's.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except socket.gaierror as error:
+        raise ServerStartError(
+            f"There is no host {host}: {error.strerror}. Expected an address of this machine."
+        ) from error
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise ServerStartError(
+                f"{host} is no address of this machine, so nothing can listen there. Expected one that it has, such as "
+                "127.0.0.1, or 0.0.0.0 for all. Change --host."
+            ) from error
+        raise ServerStartError(
+            f"Port {port} on {host or 'this machine'} cannot be used: {error.strerror}. Choose another by {flag}, or "
+            "end the process that listens there."
+        ) from error
