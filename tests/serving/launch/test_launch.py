@@ -33,7 +33,7 @@ from experiments_manager.serving.launch.engines import (
 )
 from experiments_manager.serving.launch.serve import ServeOptions, announcement, example, serve, service_of
 
-FAKE = Path(__file__).with_name("fake_tensorflow_model_server.py")
+FAKE = Path(__file__).parents[2] / "helpers" / "fake_tensorflow_model_server.py"
 
 
 @pytest.fixture
