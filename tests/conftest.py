@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.helpers.model_servers"]
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 CURVE = """

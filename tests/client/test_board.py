@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,10 +10,7 @@ from typing import Any
 
 import pytest
 
-HERE = Path(__file__).parent
-_spec = importlib.util.spec_from_file_location("fake_model_server", HERE / "fake_model_server.py")
-fake_model_server = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fake_model_server)
+from tests.helpers import fake_model_server
 
 ONLY = """
 import importlib.machinery, sys

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import itertools
 import signal
 import socket
@@ -25,11 +24,9 @@ from experiments_manager.client import stream
 from experiments_manager.client.errors import ClientError, ServerGoneError
 from experiments_manager.protocol import messages
 from experiments_manager.protocol.status import Code
+from tests.helpers import fake_model_server
 
-SCRIPT = Path(__file__).with_name("fake_model_server.py")
-_spec = importlib.util.spec_from_file_location("fake_model_server", SCRIPT)
-fake_model_server = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fake_model_server)
+SCRIPT = Path(fake_model_server.__file__)
 
 
 @pytest.fixture

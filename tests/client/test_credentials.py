@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import http.server
-import importlib.util
 import ipaddress
 import re
 import ssl
@@ -20,10 +19,7 @@ import pytest
 from experiments_manager import Client
 from experiments_manager.client.credentials import read_client_tls, read_token
 from experiments_manager.client.errors import ClientError, ServerGoneError
-
-_spec = importlib.util.spec_from_file_location("fake_model_server", Path(__file__).with_name("fake_model_server.py"))
-fake_model_server = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fake_model_server)
+from tests.helpers import fake_model_server
 
 
 @pytest.fixture(scope="module")

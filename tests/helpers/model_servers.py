@@ -1,28 +1,19 @@
-"""Saved models, made once for all tests of the server."""
+"""Fixtures: saved models, made once for all tests of server and client, and servers that serve them."""
 
 import asyncio
 import dataclasses
-import importlib.util
 from pathlib import Path
 
 import pytest
 
-
-def _beside(name):
-    """Imports a file of this folder, which is no package."""
-    spec = importlib.util.spec_from_file_location(f"serving_test_{name}", Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-makers = _beside("models")
-classic_makers = _beside("classics")
+from tests.helpers import classic_models as classic_makers
+from tests.helpers import running_servers
+from tests.helpers import saved_models as makers
 
 
 @dataclasses.dataclass(frozen=True)
 class SavedModels:
-    """Folders of SavedModels; see `models.py`. Copy them with `publish`, do not change them."""
+    """Folders of SavedModels; see `saved_models.py`. Copy them with `publish`, do not change them."""
 
     linear: Path
     """`y = 2 x + 1`."""
@@ -72,8 +63,8 @@ def run_async():
 
 @pytest.fixture(scope="session")
 def running():
-    """Starts whole servers by flags, in threads of this process; see `running.py`."""
-    return _beside("running")
+    """Starts whole servers by flags, in threads of this process; see `running_servers.py`."""
+    return running_servers
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import threading
 
 
 @dataclasses.dataclass
-class Answer:
+class HttpResponse:
     """What HTTP gave back."""
 
     status: int
@@ -46,7 +46,7 @@ class RunningServer:
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
-            return Answer(response.status, response.read().decode(), dict(response.getheaders()))
+            return HttpResponse(response.status, response.read().decode(), dict(response.getheaders()))
 
     def get(self, path, **options):
         return self.request("GET", path, **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -19,12 +18,9 @@ import pytest
 from experiments_manager.cli.main import run
 from experiments_manager.runs import create_run
 from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
+from tests.helpers import fake_model_server
 
-SERVING_TESTS = Path(__file__).parents[2] / "serving"
-LEGACY = Path(__file__).parents[2] / "settings" / "earlier"
-_spec = importlib.util.spec_from_file_location("fake_model_server", SERVING_TESTS / "fake_model_server.py")
-fake_model_server = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fake_model_server)
+LEGACY = Path(__file__).parents[2] / "settings" / "legacy" / "examples"
 
 SETTINGS = """
 import pathlib

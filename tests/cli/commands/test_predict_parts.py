@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +14,7 @@ from experiments_manager import api
 from experiments_manager.cli.main import run
 from experiments_manager.runs import create_run
 from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
-
-_spec = importlib.util.spec_from_file_location("running", Path(__file__).parents[2] / "serving" / "running.py")
-running = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(running)
+from tests.helpers import running_servers as running
 
 SETTINGS = """
 import keras

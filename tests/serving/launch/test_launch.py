@@ -32,8 +32,9 @@ from experiments_manager.serving.launch.engines import (
     write_config,
 )
 from experiments_manager.serving.launch.serve import ServeOptions, announcement, example, serve, service_of
+from tests.helpers import fake_tensorflow_model_server
 
-FAKE = Path(__file__).parents[2] / "helpers" / "fake_tensorflow_model_server.py"
+FAKE = Path(fake_tensorflow_model_server.__file__)
 
 
 @pytest.fixture

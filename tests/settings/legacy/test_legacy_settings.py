@@ -8,7 +8,7 @@ import pytest
 
 from experiments_manager.settings import SettingsError, check_source, load_settings
 
-LEGACY = Path(__file__).parent / "earlier"
+LEGACY = Path(__file__).parent / "examples"
 FILES = sorted(LEGACY.glob("mysettings_*.py"))
 
 HOOKS = """
