@@ -1,0 +1,55 @@
+"""The shape of the package: no circles between modules, no folder that is a drawer, a picture that is true."""
+
+import graphlib
+import subprocess
+import sys
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "experiments_manager"
+MOST_MODULES = 14
+MOST_LINES = 350
+
+
+@pytest.fixture(scope="module")
+def imports():
+    """Gives each module with those that it imports, also inside of functions; not those for type checkers alone."""
+    graph = grimp.build_graph(PACKAGE, exclude_type_checking_imports=True)
+    return {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+
+
+def test_modules_do_not_import_each_other_in_circles(imports):
+    sorter = graphlib.TopologicalSorter(imports)
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+    assert len(imports) > 100
+
+
+def test_no_folder_holds_more_modules_than_a_reader_can_keep_in_mind():
+    folders = {file.parent for file in (ROOT / PACKAGE).rglob("*.py")}
+    counts = {
+        str(folder.relative_to(ROOT)): len([file for file in folder.glob("*.py") if file.name != "__init__.py"])
+        for folder in folders
+    }
+    assert {folder: count for folder, count in counts.items() if count > MOST_MODULES} == {}
+
+
+def test_no_module_is_longer_than_a_reader_takes_in():
+    lengths = {str(file): len(file.read_text(encoding="utf-8").splitlines()) for file in (ROOT / PACKAGE).rglob("*.py")}
+    assert {file: length for file, length in lengths.items() if length > MOST_LINES} == {}
+
+
+def test_every_room_says_in_one_line_what_it_holds():
+    rooms = [folder for folder in (ROOT / PACKAGE).rglob("*") if list(folder.glob("*.py")) and folder.name != "starter"]
+    silent = [room for room in rooms if not (room / "__init__.py").read_text(encoding="utf-8").startswith('"""')]
+    assert silent == []
+
+
+def test_the_picture_of_the_rooms_is_up_to_date():
+    told = subprocess.run([sys.executable, "tools/draw_rooms.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
