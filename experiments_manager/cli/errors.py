@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import linecache
-import sys
 import traceback
 
 import typer
@@ -54,8 +53,3 @@ def _source_line(location: str) -> list[str]:
     file, _, line = location.rpartition(":")
     text = linecache.getline(file, int(line)).strip() if line.isdigit() else ""
     return [f"    {text}"] if text else []
-
-
-def warn(text: str) -> None:
-    """Writes a sentence to standard error."""
-    print(text, file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments_manager import api
-from experiments_manager.cli.errors import warn
+from experiments_manager.common.console import warn
 from experiments_manager.common.errors import CommandLineError
 from experiments_manager.settings.legacy.command_line import run_of, todays_form
 from experiments_manager.settings.legacy.options import legacy_parser, no_federation

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from experiments_manager.cli.errors import warn
+from experiments_manager.common.console import warn
 from experiments_manager.common.errors import CommandLineError
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from experiments_manager.cli.errors import warn
 from experiments_manager.cli.quiet_tensorflow import quieten
 from experiments_manager.cli.results import ResultLine, run_summary
 from experiments_manager.cli.sidecar import sidecar_server
+from experiments_manager.common.console import warn
 from experiments_manager.common.exit_codes import ExitCode
 from experiments_manager.runs import Run, RunError
 

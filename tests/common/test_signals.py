@@ -6,8 +6,7 @@ import threading
 
 import pytest
 
-from experiments_manager.cluster import stop_signals
-from experiments_manager.common.signals import StopRequested
+from experiments_manager.common.signals import StopRequested, stop_signals
 
 STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
 
@@ -80,7 +79,7 @@ def test_in_another_thread_nothing_is_handled():
 def test_two_interrupts_end_a_program_by_the_signal_without_a_traceback():
     code = (
         "import signal, time\n"
-        "from experiments_manager.cluster import stop_signals\n"
+        "from experiments_manager.common.signals import stop_signals\n"
         "signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the command line does\n"
         "with stop_signals() as should_stop:\n"
         "    print('ready', flush=True)\n"

@@ -29,8 +29,8 @@ def board(
     """
     import webbrowser
 
-    from experiments_manager.cli.errors import warn
     from experiments_manager.cli.training_session import start_engine
+    from experiments_manager.common.console import warn
     from experiments_manager.monitoring.tensorboard.board import logs_of, start_board
 
     folder = logs_of(directory)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from experiments_manager.cli import options
-from experiments_manager.cli.errors import warn
+from experiments_manager.common.console import warn
 from experiments_manager.common.errors import CommandLineError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from experiments_manager.cli import options
-from experiments_manager.cli.errors import warn
+from experiments_manager.common.console import warn
 
 if TYPE_CHECKING:
     from experiments_manager.runs import RunRow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from experiments_manager.cli import options, serve_options
-from experiments_manager.cli.errors import warn
+from experiments_manager.common.console import warn
 
 
 def serve(

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments_manager.cli.errors import warn
+from experiments_manager.common.console import warn
 from experiments_manager.common.errors import CommandLineError
 from experiments_manager.settings.legacy.options import (
     LEGACY_OPTIONS,

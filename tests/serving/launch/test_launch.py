@@ -32,9 +32,9 @@ from experiments_manager.serving.launch.engines import (
     write_config,
 )
 from experiments_manager.serving.launch.serve import ServeOptions, announcement, example, serve, service_of
-from tests.helpers import fake_tensorflow_model_server
+from tests import helpers
 
-FAKE = Path(fake_tensorflow_model_server.__file__)
+FAKE = Path(helpers.__file__).with_name("fake_tensorflow_model_server.py")
 
 
 @pytest.fixture
