@@ -8,11 +8,9 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 
+from experiments_manager.cli import TRAINING_COMMANDS
 from experiments_manager.common.exit_codes import ExitCode
 from experiments_manager.common.signals import StopRequested, listen_from_here
-
-TRAINING = ("train", "resume")
-"""Commands that end as `interrupted` when a signal comes; those of the other commands end by it."""
 
 
 def main() -> None:
@@ -41,7 +39,7 @@ def main() -> None:
 def _listening(arguments: Sequence[str]) -> Iterator[None]:
     """Inside, a signal stops a command that trains, wherever it is until its training takes the signals over."""
     first = arguments[0] if arguments else ""
-    if first in TRAINING or first.startswith("-"):  # a command line of the earlier form begins with an option
+    if first in TRAINING_COMMANDS or first.startswith("-"):  # a command line of the earlier form begins with an option
         with listen_from_here().interruptible():
             yield
     else:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from experiments_manager.cli import TRAINING_COMMANDS
 from experiments_manager.cli.commands.board import board
 from experiments_manager.cli.commands.check import check
 from experiments_manager.cli.commands.compare import compare
@@ -21,14 +22,11 @@ from experiments_manager.cli.commands.runs import runs
 from experiments_manager.cli.commands.serve import serve
 from experiments_manager.cli.commands.settings import settings
 from experiments_manager.cli.commands.train import train
-from experiments_manager.cli.entry import TRAINING, main
 from experiments_manager.cli.errors import report
 from experiments_manager.common.exit_codes import ExitCode, table
 from experiments_manager.common.signals import has_been_stopped, stop_listening
 from experiments_manager.common.version import __version__
 from experiments_manager.settings.legacy import command_line
-
-__all__ = ["NAME", "app", "main", "run"]
 
 NAME = "experiments_manager"
 
@@ -73,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
     todays, debug = list(arguments), "--debug" in arguments
     try:
         todays = command_line.translate(arguments) or todays
-        if todays[:1] and todays[0] not in TRAINING:
+        if todays[:1] and todays[0] not in TRAINING_COMMANDS:
             stop_listening()
         debug = "--debug" in todays
         logging.basicConfig(
