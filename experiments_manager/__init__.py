@@ -87,7 +87,7 @@ _GONE = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a verb when it is first asked for (PEP 562)."""
+    """Import a verb when it is first asked for (PEP 562)."""
     if name not in __all__:
         text = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(f"{text}. {_GONE[name]}" if name in _GONE else text)

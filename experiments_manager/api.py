@@ -54,7 +54,7 @@ def train(
     command: Sequence[str] = (),
     on_run: Callable[[Run], None] | None = None,
 ) -> RunResult:
-    """Trains an experiment in a run folder.
+    """Train an experiment in a run folder.
 
     The run can be stopped by Ctrl-C (in a notebook: by interrupting the kernel) or by SIGTERM; it then ends as
     `interrupted` at the next step, or at once while there is no step yet, and `resume` goes on with it.
@@ -108,7 +108,7 @@ def resume(
     quiet: bool = False,
     on_run: Callable[[Run], None] | None = None,
 ) -> RunResult:
-    """Goes on with a run from its newest whole checkpoint, with the code that it was started with.
+    """Go on with a run from its newest whole checkpoint, with the code that it was started with.
 
     Args:
         run: The run, or its folder.
@@ -137,7 +137,7 @@ def resume(
 
 
 def evaluate(run: Run | Path | str, split: str = "test") -> dict[str, float]:
-    """Evaluates the best weights of a run on one split.
+    """Evaluate the best weights of a run on one split.
 
     For a classification, the confusion matrix is drawn into `figures/confusion_<split>.png` in the run folder.
 
@@ -158,7 +158,7 @@ def evaluate(run: Run | Path | str, split: str = "test") -> dict[str, float]:
 
 
 def evaluate_and_draw(run: Run | Path | str, split: str = "test") -> tuple[Evaluation, Path | None]:
-    """As `evaluate`, but gives all that is known: the whole evaluation, and the picture where one was drawn."""
+    """Do as `evaluate`, and return all that is known: the whole evaluation, and the picture where one was drawn."""
     run = run if isinstance(run, Run) else load_run(run)
 
     from experiments_manager.monitoring.plots.figures import draw_confusion
@@ -178,7 +178,7 @@ def serve(
     tell: Callable[[str], None] = logger.info,
     **options: Any,
 ) -> None:
-    """Serves the exported models of a run until SIGINT or SIGTERM, also while it is being trained.
+    """Serve the exported models of a run until SIGINT or SIGTERM, also while it is being trained.
 
     Args:
         path: A run, its folder, its `exported_models`, or any folder whose subfolders are versions.
@@ -200,7 +200,7 @@ def serve(
 
 
 def check(settings_file: Path | str, overrides: Overrides = (), *, dry_run: bool = False) -> DryRun | None:
-    """Checks a settings module; with `dry_run` also data, model, loss, metrics and serving. Nothing is written.
+    """Check a settings module; with `dry_run` also data, model, loss, metrics and serving. Nothing is written.
 
     Args:
         settings_file: The settings module.
@@ -225,7 +225,7 @@ def check(settings_file: Path | str, overrides: Overrides = (), *, dry_run: bool
 
 
 def plot_runs(runs: Sequence[Run | Path | str], file: Path | str) -> Path:
-    """Draws the curves of runs over each other, one panel a metric, training dashed and validation solid.
+    """Draw the curves of runs over each other, one panel a metric, training dashed and validation solid.
 
     Args:
         runs: Runs, or their folders.
@@ -244,7 +244,7 @@ def plot_runs(runs: Sequence[Run | Path | str], file: Path | str) -> Path:
 
 
 def report(place: Run | Path | str, output: Path | str | None = None) -> Path:
-    """Writes one self-contained HTML page about a run, or about all runs below a folder.
+    """Write one self-contained HTML page about a run, or about all runs below a folder.
 
     Args:
         place: A run, its folder, or a folder of runs.

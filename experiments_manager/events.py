@@ -107,7 +107,7 @@ class ReadSamples(Protocol):
     def __call__(
         self, count: int, layers: Sequence[str] | None = (), reduce: Callable[[Any], Any] = lambda batch: batch
     ) -> Samples | None:
-        """Reads at most `count` samples from the beginning of the split; `None` where the data cannot be read again.
+        """Read at most `count` samples from the beginning of the split; `None` where the data cannot be read again.
 
         `layers` names those whose outputs come with them; `None` stands for the layers before the model's last ones.
         `reduce` makes less of each batch before it is kept, where all together would not fit into memory: it is given

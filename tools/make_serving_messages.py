@@ -78,7 +78,7 @@ PROFILER = {
 
 
 def collect() -> descriptor_pb2.FileDescriptorSet:
-    """The descriptions of all files, each after those that it imports."""
+    """Return the descriptions of all files, each after those that it imports."""
     for module in ROOTS:
         importlib.import_module(module)
     pool = descriptor_pool.Default()

@@ -25,7 +25,7 @@ DEFAULT_FOLDER = Path(__file__).resolve().parents[1] / "examples" / "classificat
 
 
 def prepare_digits(folder: Path = DEFAULT_FOLDER) -> Path:
-    """Makes sure that the folder holds the whole data set, and returns it.
+    """Make sure that the folder holds the whole data set, and return it.
 
     Args:
         folder: Where the images and `labels.csv` go. What is missing there is written; what is whole is left alone.
@@ -54,19 +54,19 @@ def prepare_digits(folder: Path = DEFAULT_FOLDER) -> Path:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the table and every image are there."""
+    """Return whether the table and every image are there."""
     return (folder / "labels.csv").is_file() and len(list(folder.glob("digit_*.png"))) == DIGITS
 
 
 def is_ours(path: Path) -> bool:
-    """Whether this script wrote the file, so that it may be replaced."""
+    """Return whether this script wrote the file, so that it may be replaced."""
     if path.name == "labels.csv":
         return path.read_bytes().startswith(b"file,label,split\ndigit_0000.png,")
     return re.fullmatch(r"digit_\d{4}\.png", path.name) is not None
 
 
 def write_images_and_table(folder: Path) -> None:
-    """Writes all images, then the table of their labels, into an existing folder."""
+    """Write all images, then the table of their labels, into an existing folder."""
     import numpy as np
     from PIL import Image
     from sklearn.datasets import load_digits
@@ -83,7 +83,7 @@ def write_images_and_table(folder: Path) -> None:
 
 
 def stratified_splits(labels: object) -> list[str]:
-    """Gives each row its split: 20 % test, 10 % validation, the rest train, in equal shares of each label.
+    """Return each row its split: 20 % test, 10 % validation, the rest train, in equal shares of each label.
 
     Args:
         labels: Integer array of shape [rows].
@@ -101,7 +101,7 @@ def stratified_splits(labels: object) -> list[str]:
 
 
 def main() -> int:
-    """Parses the command line and says what was written."""
+    """Parse the command line and say what was written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=DEFAULT_FOLDER, help="default: %(default)s")
     folder = parser.parse_args().folder

@@ -47,7 +47,7 @@ class Problem(Exception):
 
 
 def parse(arguments):
-    """Reads the command line; its names are those of the framework before this one."""
+    """Read the command line; its names are those of the framework before this one."""
     parser = argparse.ArgumentParser(
         description="Start TensorFlow Serving on a run.",
         epilog=EXAMPLES,
@@ -77,7 +77,7 @@ def parse(arguments):
 
 
 def find_versions(model_dir):
-    """Gives the folder that holds the versions, and the settings of the run."""
+    """Return the folder that holds the versions, and the settings of the run."""
     run = model_dir.expanduser()
     if not run.is_dir():
         raise Problem(f"There is no folder {run}. Was the run moved or renamed? Name it where it stands now.")
@@ -97,19 +97,19 @@ def find_versions(model_dir):
 
 
 def versions_in(folder):
-    """Lists the numbers of the versions in a folder, oldest first."""
+    """List the numbers of the versions in a folder, oldest first."""
     if not folder.is_dir():
         return []
     return sorted(int(path.name) for path in folder.iterdir() if is_number(path.name) and path.is_dir())
 
 
 def is_number(text):
-    """Whether a text is a whole number; `²` is a digit for Python, and none."""
+    """Return whether a text is a whole number; `²` is a digit for Python, and none."""
     return text.isascii() and text.isdigit()
 
 
 def read_setup(file):
-    """Reads the section SERVER of model_serving_setup.ini; nothing where there is no such file."""
+    """Read the section SERVER of model_serving_setup.ini; nothing where there is no such file."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read(file, encoding="utf-8")
@@ -119,7 +119,7 @@ def read_setup(file):
 
 
 def read_port(given, flag, setup, key, default):
-    """Gives the port that a flag names, or else the setup file."""
+    """Return the port that a flag names, or else the setup file."""
     text = setup.get(key, default) if given is None else given
     if not is_number(text) or len(text) > 5 or int(text) > 65535:
         place = f"{key} in {SETUP_FILE}" if given is None else flag
@@ -128,7 +128,7 @@ def read_port(given, flag, setup, key, default):
 
 
 def check_port(port, flag):
-    """Refuses a port that another process listens on."""
+    """Refuse a port that another process listens on."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -138,7 +138,7 @@ def check_port(port, flag):
 
 
 def server_command(base, setup, given):
-    """Puts the server's command line together."""
+    """Put the server's command line together."""
     port = read_port(given.port, "--port", setup, "port", "9000")
     rest_port = read_port(given.rest_port, "--rest_port", setup, "rest_port", "8501")
     name = setup.get("model_name", "default")
@@ -161,7 +161,7 @@ def server_command(base, setup, given):
 
 
 def read_version(text, base):
-    """Gives the one version that is asked for; 0 for none in particular."""
+    """Return the one version that is asked for; 0 for none in particular."""
     there = versions_in(base)
     if not is_number(text) or (int(text) and int(text) not in there):
         listed = ", ".join(map(str, there))
@@ -172,7 +172,7 @@ def read_version(text, base):
 
 
 def write_config(name, base, version):
-    """Writes a configuration of one version alone, and leaves it where the server will look for it."""
+    """Write a configuration of one version alone, and leave it where the server will look for it."""
     lines = (
         f"    name: {json.dumps(name)}",
         f"    base_path: {json.dumps(str(base), ensure_ascii=False)}",
@@ -186,12 +186,12 @@ def write_config(name, base, version):
 
 
 def image_file(image):
-    """Gives the image as Apptainer is to be told of it."""
+    """Return the image as Apptainer is to be told of it."""
     return str(Path(image).expanduser())
 
 
 def container_prefix(image, base):
-    """Gives the beginning of a command that runs in an image, up to the image, with the folder of versions mounted."""
+    """Return the beginning of a command that runs in an image, up to the image, with the folder of versions mounted."""
     if not Path(image_file(image)).exists():
         raise Problem(
             f"There is no image {image}. Make one: apptainer build {shlex.quote(image)} docker://tensorflow/serving"

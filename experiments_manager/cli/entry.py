@@ -14,7 +14,7 @@ from experiments_manager.common.signals import StopRequested, listen_from_here
 
 
 def main() -> None:
-    """The console scripts `experiments_manager` and `em`."""
+    """Return the console scripts `experiments_manager` and `em`."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # outside of training, Ctrl-C just ends the process
     code: int | None = None

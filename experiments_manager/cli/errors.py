@@ -16,7 +16,7 @@ _OUTSIDE_CAUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.
 
 
 def report(error: Exception, *, debug: bool = False) -> ExitCode:
-    """Says on standard error what went wrong.
+    """Say on standard error what went wrong.
 
     Args:
         error: What was raised.
@@ -49,7 +49,7 @@ def _explain(error: Exception) -> tuple[ExitCode, str]:
 
 
 def _source_line(location: str) -> list[str]:
-    """The line of the user's code at `file:line`, where it can be read."""
+    """Return the line of the user's code at `file:line`, where it can be read."""
     file, _, line = location.rpartition(":")
     text = linecache.getline(file, int(line)).strip() if line.isdigit() else ""
     return [f"    {text}"] if text else []

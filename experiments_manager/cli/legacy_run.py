@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def get_commands() -> argparse.ArgumentParser:
-    """Gives the parser of the legacy command line."""
+    """Return the parser of the legacy command line."""
     return legacy_parser()
 
 
 def get_default_args() -> argparse.Namespace:
-    """Gives the legacy command line's flags, none of them set."""
+    """Return the legacy command line's flags, none of them set."""
     return legacy_parser().parse_args([])
 
 
@@ -40,7 +40,7 @@ def run(
     train_config_script: Path | str | Mapping[str, Any] | None = None,
     external_hparams: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
-    """Does what the legacy command line with these flags does: trains, goes on with a run, serves, or asks.
+    """Do what the legacy command line with these flags does: trains, goes on with a run, serves, or asks.
 
     Args:
         FLAGS: What `get_default_args()` gives, with attributes changed; or a settings file to train.
@@ -73,7 +73,7 @@ def run(
 
 
 def _flags(given: argparse.Namespace | Path | str | None, settings_file: Path | str | None) -> argparse.Namespace:
-    """All flags, those of a caller who has fewer or others included."""
+    """Return all flags, those of a caller who has fewer or others included."""
     flags = get_default_args()
     if isinstance(given, (str, Path)):
         flags.usersettings = given
@@ -142,7 +142,7 @@ def loadExperimentsSettings(  # noqa: N802  (its legacy name)
     restart_from_sessionFolder: Path | str | None = None,  # noqa: N803
     isServingModel: bool = False,  # noqa: N803
 ) -> tuple[Settings, str]:
-    """Loads a settings file, or the settings of a run.
+    """Load a settings file, or the settings of a run.
 
     Args:
         filename: The settings file; or `experiment_settings.py` in a run folder, whose own copy is loaded then,

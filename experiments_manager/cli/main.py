@@ -56,11 +56,11 @@ def _common(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Carries the options that stand before a command."""
+    """Carry the options that stand before a command."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs one command line.
+    """Run one command line.
 
     Args:
         arguments: What follows the program's name.

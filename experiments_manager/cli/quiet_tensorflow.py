@@ -23,7 +23,7 @@ NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def quieten() -> None:
-    """Sees to it that the first import of TensorFlow, by whomever and whenever, is a quiet one."""
+    """See to it that the first import of TensorFlow, by whomever and whenever, is a quiet one."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "tensorflow" not in sys.modules and sys.stderr is not None:
         sys.meta_path.insert(0, _QuietImport())

@@ -24,20 +24,20 @@ class ResultLine:
         sys.stdout = sys.stderr
 
     def write(self, result: dict[str, Any]) -> None:
-        """Writes the object; called once."""
+        """Write the object; called once."""
         with self._output:
             self._output.write(as_line(result))
 
 
 def as_line(result: Any) -> str:
-    """The result as one line of strict JSON; NaN and the infinities are strings, as in run.json."""
+    """Return the result as one line of strict JSON; NaN and the infinities are strings, as in run.json."""
     from experiments_manager.common.jsonable import to_jsonable
 
     return json.dumps(to_jsonable(result), allow_nan=False) + "\n"
 
 
 def run_summary(run: Run) -> dict[str, Any]:
-    """What a run came to, from its run.json.
+    """Return what a run came to, from its run.json.
 
     Returns:
         `run_dir`, `state`, `epochs`, `best` (`{epoch, value, name}` or `None`), `metrics` (of the last epoch) and

@@ -20,7 +20,7 @@ HOST = "127.0.0.1"
 
 @contextlib.contextmanager
 def sidecar_server(settings: Settings, *, quiet: bool) -> Iterator[Callable[[Run], None]]:
-    """Checks that a server can be started, and ends it with the `with` block.
+    """Check that a server can be started, and end it with the `with` block.
 
     Args:
         settings: Of the experiment: ports, limits, name of the model, and whether the server may use a GPU.

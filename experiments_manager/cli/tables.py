@@ -16,7 +16,7 @@ _PADDING = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$", re.MULTILINE)
 
 
 def new_table(*columns: str) -> Table:
-    """A table without frames, whose cells can be copied, and cut out with the tools of the shell.
+    """Return a table without frames, whose cells can be copied, and cut out with the tools of the shell.
 
     Args:
         *columns: Headers of the columns.
@@ -30,7 +30,7 @@ def new_table(*columns: str) -> Table:
 
 
 def print_table(table: Table) -> None:
-    """Prints a table in its full width; a terminal wraps long lines, so that nothing is cut or torn apart."""
+    """Print a table in its full width; a terminal wraps long lines, so that nothing is cut or torn apart."""
     from rich.console import Console
 
     console = Console(highlight=False, width=WIDEST)
@@ -41,7 +41,7 @@ def print_table(table: Table) -> None:
 
 
 def short(value: Any) -> str:
-    """A value in a cell: numbers with four significant digits, nothing for `None`; never taken for markup."""
+    """Return a value in a cell: numbers with four significant digits, nothing for `None`; never taken for markup."""
     from rich.markup import escape
 
     if value is None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def start_engine(*, debug: bool, json: bool = False) -> ResultLine | None:
-    """Prepares the process for commands that will import TensorFlow, before any code of the user's runs.
+    """Prepare the process for commands that will import TensorFlow, before any code of the user's runs.
 
     Args:
         json: Whether standard output is for a result as JSON alone.
@@ -45,7 +45,7 @@ def run_to_its_end(
     serve: Settings | None = None,
     overrides: Sequence[str] = (),
 ) -> None:
-    """Trains, with a model server beside it where that is wanted, then tells how it ended.
+    """Train, with a model server beside it where that is wanted, then tell how it ended.
 
     Args:
         action: Trains; is given a function that it calls with the run once there is one.

@@ -14,12 +14,12 @@ _LABEL = "version label"  # TensorFlow Serving: "Unrecognized servable version l
 
 
 def is_not_found(error: ClientError) -> bool:
-    """Whether the server has no such model, version or label."""
+    """Return whether the server has no such model, version or label."""
     return error.code == Code.NOT_FOUND or _is_about_label(error)
 
 
 def with_versions(error: ClientError, connection: Connection, model: str) -> ClientError:
-    """Adds to an error which versions there are; for that, the server is asked once more.
+    """Add to an error which versions there are; for that, the server is asked once more.
 
     Args:
         error: One of which `is_not_found` is true.

@@ -108,7 +108,7 @@ class Client:
 
     @classmethod
     def for_run(cls, run: Path | str, **options: Any) -> Client:
-        """Makes the client of a run's model, at the address that its `model_serving_setup.ini` names.
+        """Make the client of a run's model, at the address that its `model_serving_setup.ini` names.
 
         Args:
             run: The run folder.
@@ -138,7 +138,7 @@ class Client:
         return self._connection.retries
 
     def predict(self, inputs: Inputs | Any, *, outputs: Sequence[str] = ()) -> Outputs:
-        """Asks for one prediction, of a batch as large as you like.
+        """Ask for one prediction, of a batch as large as you like.
 
         Args:
             inputs: Arrays by input name, with the batch as first dimension where the model has one; an array alone
@@ -157,7 +157,7 @@ class Client:
     def stream(
         self, requests: Iterable[Inputs | Any], *, in_flight: int = IN_FLIGHT, rate: float | None = None
     ) -> Iterator[tuple[Any, Outputs]]:
-        """Asks for many predictions, several at a time, and gives the answers in the order of the requests.
+        """Ask for many predictions, several at a time, and return the answers in the order of the requests.
 
         A server that is restarted meanwhile costs time, but no request and no answer: each comes once.
 
@@ -179,7 +179,7 @@ class Client:
         return stream(self, requests, in_flight=in_flight, rate=rate)
 
     def info(self, *, refresh: bool = False) -> ModelInfo:
-        """Asks for the model's inputs and outputs; the answer is kept.
+        """Ask for the model's inputs and outputs; the answer is kept.
 
         Args:
             refresh: Whether to ask again.
@@ -193,7 +193,7 @@ class Client:
             return self._info
 
     def close(self) -> None:
-        """Ends the connection."""
+        """End the connection."""
         self._connection.close()
 
     def __enter__(self) -> Client:
@@ -203,7 +203,7 @@ class Client:
         self.close()
 
     def send(self, inputs: Inputs | Any, *, outputs: Sequence[str] = ()) -> Sent:
-        """Sends a request as `predict` does, without waiting; `receive` takes what this gives."""
+        """Send a request as `predict` does, without waiting; `receive` takes what this gives."""
         request = messages.raw.PredictRequest()
         self._fill_spec(request.model_spec)
         request.model_spec.signature_name = self.signature
@@ -218,7 +218,7 @@ class Client:
         return self._connection.send(connection.PREDICT, request.SerializeToString(), timeout)
 
     def receive(self, sent: Sent, others: Callable[[], Sequence[Sent]] = tuple) -> Outputs:
-        """Waits for the answer to a request.
+        """Wait for the answer to a request.
 
         Args:
             sent: What `send` gave.
@@ -240,7 +240,7 @@ class Client:
         return Outputs(arrays, version, sent.seconds, message if self.keep_messages else b"")
 
     def _explained(self, error: ClientError) -> ClientError:
-        """Says what there is and what the model expects now where the server refused: versions come and go."""
+        """Say what there is and what the model expects now where the server refused: versions come and go."""
         if is_not_found(error):
             return with_versions(error, self._connection, self.model)
         if error.code != Code.INVALID_ARGUMENT:

@@ -66,7 +66,7 @@ class Connection:
         self._closed = False
 
     def send(self, path: str, message: bytes, timeout: float | None = None) -> Sent:
-        """Sends a message and does not wait for its answer.
+        """Send a message and do not wait for its answer.
 
         Args:
             path: The method.
@@ -88,7 +88,7 @@ class Connection:
         sent.future.add_done_callback(sent.note_time)
 
     def answer(self, sent: Sent, others: Callable[[], Sequence[Sent]] = tuple) -> bytes:
-        """Waits for an answer; where the server is out of reach, sends the message again until it is back.
+        """Wait for an answer; where the server is out of reach, sends the message again until it is back.
 
         Args:
             sent: What to wait for.
@@ -121,11 +121,11 @@ class Connection:
                 return content
 
     def call(self, path: str, request: Any, response_class: Any) -> Any:
-        """Sends a message and waits for its answer, parsed."""
+        """Send a message and wait for its answer, parsed."""
         return response_class.FromString(self.answer(self.send(path, request.SerializeToString())))
 
     def call_once(self, path: str, request: Any, response_class: Any) -> Any | None:
-        """Sends a message and gives its answer, parsed, or `None` where there is none, for whatever reason."""
+        """Send a message and return its answer, parsed, or `None` where there is none, for whatever reason."""
         sent = self.send(path, request.SerializeToString())
         try:
             return response_class.FromString(sent.future.result())
@@ -133,7 +133,7 @@ class Connection:
             return None
 
     def close(self) -> None:
-        """Closes the channel; requests that are on their way are given up."""
+        """Close the channel; requests that are on their way are given up."""
         self._closed = True
         self._channel.close()
 
@@ -194,7 +194,7 @@ class Sent:
             self.seconds = time.perf_counter() - self.started
 
     def is_lost(self) -> bool:
-        """Whether the attempt ended for a reason that may pass."""
+        """Return whether the attempt ended for a reason that may pass."""
         if not self.future.done() or self.future.cancelled():
             return False
         error = self.future.exception()
@@ -216,14 +216,14 @@ class Outage:
     causes: FaultHistory = dataclasses.field(default_factory=FaultHistory)
 
     def next_pause(self) -> float:
-        """Seconds to wait now: a random half of the pause keeps many clients from coming back at the same moment."""
+        """Return seconds to wait: a random half of the pause keeps many clients from returning at the same moment."""
         seconds = self.pause * random.uniform(0.5, 1.0)
         self.pause = min(2 * self.pause, LONGEST_PAUSE)
         return seconds
 
 
 def _may_pass(error: grpc.RpcError, was_lost: bool) -> bool:
-    """Whether the same request may succeed later: the server is gone, full, or just back and still loading models."""
+    """Return whether the same request may succeed later: the server is gone, full, or still loading models."""
     code = error.code()
     if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
         return not _is_too_large(short(error))
@@ -237,7 +237,7 @@ def _is_too_large(details: str) -> bool:
 
 
 def _check_address(address: str) -> None:
-    """Refuses at once what could never be reached; gRPC takes 443 for a port that is missing."""
+    """Refuse at once what could never be reached; gRPC takes 443 for a port that is missing."""
     host, _, port = address.rpartition(":")
     other_scheme = address.startswith("unix") or ":///" in address
     if other_scheme or (host and "://" not in host and port.isascii() and port.isdigit()):

@@ -29,7 +29,7 @@ class ClientTls:
 
 
 def read_client_tls(file: Path | str) -> ClientTls:
-    """Reads how to talk TLS with a server.
+    """Read how to talk TLS with a server.
 
     Args:
         file: Either certificates as PEM, which the server's own is checked against; or TensorFlow Serving's
@@ -65,7 +65,7 @@ def read_client_tls(file: Path | str) -> ClientTls:
 
 
 def _check_certificates(pem: bytes, where: str, expected: str) -> None:
-    """Refuses what gRPC could not use, for it would only say that it cannot connect."""
+    """Refuse what gRPC could not use, for it would only say that it cannot connect."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii", "ignore"))
     except (ssl.SSLError, ValueError) as error:
@@ -92,7 +92,7 @@ def _pem(file: Path, field: str, value: str) -> bytes | None:
 
 
 def read_token(file: Path | str) -> str:
-    """Reads the first token of a token file, in which empty lines and lines that begin with `#` count for nothing.
+    """Read the first token of a token file, in which empty lines and lines that begin with `#` count for nothing.
 
     Raises:
         ClientError: The file cannot be read, holds no token, or one that cannot be sent.
@@ -105,7 +105,7 @@ def read_token(file: Path | str) -> str:
 
 
 def checked_token(token: str, where: str = "The token") -> str:
-    """Gives a token without the white space around it, such as the end of the line that it was read with.
+    """Return a token without the white space around it, such as the end of the line that it was read with.
 
     Raises:
         ClientError: It cannot be sent in a header: it has several lines, or other than printable ASCII characters.

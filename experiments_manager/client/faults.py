@@ -66,7 +66,7 @@ class FaultHistory:
         self._newest: dict[str, grpc.RpcError] = {}
 
     def add(self, error: grpc.RpcError) -> None:
-        """Notes an error, which takes the place of what was known of its address."""
+        """Note an error, which takes the place of what was known of its address."""
         found = _ADDRESS.search(error.details() or "")
         address = found[1] if found else ""
         if not address or "" in self._newest:  # a connection was there, or is gone again: what was before is over
@@ -75,25 +75,25 @@ class FaultHistory:
         self._newest[address] = error
 
     def most_telling(self) -> grpc.RpcError:
-        """Gives the newest error that tells what listens there; where none does, the newest of all."""
+        """Return the newest error that tells what listens there; where none does, the newest of all."""
         errors = list(reversed(self._newest.values()))
         return next(filter(obstacle, errors), errors[0])
 
 
 def obstacle(error: grpc.RpcError) -> ConnectionFault | None:
-    """Tells what listens there, if the error does."""
+    """Tell what listens there, if the error does."""
     text = error.details() or ""
     return next((one for one in _OBSTACLES if re.search(one.sign, text)), None)
 
 
 def lasts(error: grpc.RpcError) -> bool:
-    """Whether waiting for the server surely does not help."""
+    """Return whether waiting for the server surely does not help."""
     found = obstacle(error)
     return found is not None and found.lasting
 
 
 def gone(error: grpc.RpcError, address: str, *, waited: float | None = None, with_tls: bool = False) -> ServerGoneError:
-    """Makes the error for the user.
+    """Make the error for the user.
 
     Args:
         error: What gRPC said.
@@ -113,7 +113,7 @@ def gone(error: grpc.RpcError, address: str, *, waited: float | None = None, wit
 
 
 def short(error: grpc.RpcError) -> str:
-    """Gives the end of gRPC's words, in one line, which says what happened."""
+    """Return the end of gRPC's words, in one line, which says what happened."""
     details = " ".join((error.details() or error.code().name.lower()).split())
     # "failed to connect to all addresses; last error: UNKNOWN: ipv4:…: Failed to connect to …: Connection refused",
     # and of TLS "…: CERTIFICATE_VERIFY_FAILED: self signed certificate: OK"

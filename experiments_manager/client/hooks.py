@@ -38,7 +38,7 @@ class ClientHook:
 
 
 def make_client_hook(settings: Settings, options: Mapping[str, Any], *, debug: bool = False) -> ClientHook:
-    """Makes an instance of the settings' client.
+    """Make an instance of the settings' client.
 
     Args:
         settings: Settings that have the hook.
@@ -91,7 +91,7 @@ class _Calls:
             self._run("close", self._instance.close)
 
     def earlier_requests(self) -> Iterator[Any]:
-        """Asks for sample 1, 2, … until the client raises `StopIteration`, here or on an answer, or gives none."""
+        """Ask for sample 1, 2, … until the client raises `StopIteration`, here or on an answer, or return none."""
         for index in itertools.count(1):
             if self._has_enough:
                 return
@@ -104,7 +104,7 @@ class _Calls:
             yield request
 
     def decode(self, request: Any, outputs: Outputs) -> None:
-        """Hands over the whole message, whose `outputs[name].float_val` is a list of numbers."""
+        """Hand over the whole message, whose `outputs[name].float_val` is a list of numbers."""
         if self._has_enough:  # what was sent before it had
             return
         response = messages.PredictResponse.FromString(outputs.message)

@@ -57,14 +57,14 @@ class ModelInfo:
 
 
 def tensor_info(described: Any) -> TensorInfo:
-    """Reads a `TensorInfo` message of a signature."""
+    """Read a `TensorInfo` message of a signature."""
     shape = described.tensor_shape
     sizes = None if shape.unknown_rank else tuple(dim.size if dim.size >= 0 else None for dim in shape.dim)
     return TensorInfo(numpy_dtype(described.dtype), sizes)
 
 
 def named(inputs: Any, info: ModelInfo) -> Mapping[str, Any]:
-    """Gives the inputs by name, having looked that all are there and no others.
+    """Return the inputs by name, having looked that all are there and no others.
 
     Raises:
         ClientError: They are not.
@@ -90,19 +90,19 @@ def named(inputs: Any, info: ModelInfo) -> Mapping[str, Any]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The question whether the nearest of the known names was meant, with a space before it; empty if none is near."""
+    """Return the question whether the nearest known name was meant, with a space before it; empty if none is near."""
     by_small = {one.lower(): one for one in known}
     near = difflib.get_close_matches(name.lower(), by_small, n=1)
     return f" Did you mean {by_small[near[0]]!r}?" if near else ""
 
 
 def listed(inputs: Mapping[str, TensorInfo]) -> str:
-    """The inputs as a message names them: `x (float32 [any, 2])`."""
+    """Return the inputs as a message names them: `x (float32 [any, 2])`."""
     return ", ".join(f"{name} ({info})" for name, info in inputs.items())
 
 
 def fitted(name: str, value: Any, info: ModelInfo) -> np.ndarray:
-    """Converts a value to its input's type: float64 to float32, integers to float32, but never 0.5 to an integer.
+    """Convert a value to its input's type: float64 to float32, integers to float32, but never 0.5 to an integer.
 
     Raises:
         ClientError: That would not keep its kind, or it is no array.
@@ -122,7 +122,7 @@ def fitted(name: str, value: Any, info: ModelInfo) -> np.ndarray:
 
 
 def plain_name(dtype: np.dtype) -> str:
-    """What messages call a type that a user gave: `float32`, `text`."""
+    """Return what messages call a type that a user gave: `float32`, `text`."""
     return {"U": "text", "S": "bytes", "O": "Python objects"}.get(dtype.kind, dtype.name)
 
 

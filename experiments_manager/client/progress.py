@@ -67,7 +67,7 @@ class ProgressLine:
         self._last = self._began
 
     def answered(self, version: int, seconds: float, retries: int = 0) -> None:
-        """Takes note of an answer.
+        """Take note of an answer.
 
         Args:
             version: The version that gave it.
@@ -84,13 +84,13 @@ class ProgressLine:
             self._write(str(self._newest(version, retries)))
 
     def summary(self, retries: int = 0) -> Summary:
-        """Looks back on the whole stream."""
+        """Look back on the whole stream."""
         seconds = self._last - self._began
         rate = self._answers / seconds if seconds > 0 else 0.0
         return Summary(self._answers, seconds, rate, *_percentiles(self._latencies), dict(self._versions), retries)
 
     def close(self) -> None:
-        """Leaves the terminal's line."""
+        """Leave the terminal's line."""
         if self._moves:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
@@ -119,5 +119,5 @@ def _percentiles(seconds: collections.abc.Collection[float]) -> tuple[float | No
 
 
 def terminal_line(*, quiet: bool = False) -> ProgressLine:
-    """The live line on standard error."""
+    """Return the live line on standard error."""
     return ProgressLine(None if quiet else sys.stderr)

@@ -26,7 +26,7 @@ _END = object()
 def stream(
     client: Client, requests: Iterable[Any], *, in_flight: int, rate: float | None
 ) -> Iterator[tuple[Any, Outputs]]:
-    """Sends requests and gives each with its answer, in order; see `Client.stream`."""
+    """Send requests and return each with its answer, in order; see `Client.stream`."""
     if in_flight < 1:
         raise ValueError(f"in_flight is {in_flight}. Expected at least 1 request in flight.")
     if rate is not None and rate <= 0:
@@ -54,7 +54,7 @@ class RateLimiter:
         self._stopped = threading.Event()
 
     def wait(self) -> None:
-        """Waits for the next request's time, or until `stop` is called."""
+        """Wait for the next request's time, or until `stop` is called."""
         if not self._distance:
             return
         now = time.monotonic()
@@ -64,7 +64,7 @@ class RateLimiter:
         self._next = max(self._next, now - self._distance) + self._distance
 
     def stop(self) -> None:
-        """Ends all waiting."""
+        """End all waiting."""
         self._stopped.set()
 
 
@@ -142,12 +142,12 @@ class _Pipeline:
         return None
 
     def _others(self) -> list[Sent]:
-        """What else is on its way."""
+        """Return what else is on its way."""
         with self._changed:
             return [sent for _, sent in self._sent][1:]
 
 
 def _close(iterator: Any) -> None:
-    """Lets a generator clean up after itself, in the thread that read it."""
+    """Let a generator clean up after itself, in the thread that read it."""
     if isinstance(iterator, types.GeneratorType):
         iterator.close()

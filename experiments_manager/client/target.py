@@ -43,14 +43,14 @@ class Target:
         return self.run or self.legacy_settings is not None
 
     def client_options(self) -> dict[str, Any]:
-        """What `Client` takes."""
+        """Return what `Client` takes."""
         options = dataclasses.asdict(self)
         del options["path"], options["run"], options["legacy_settings"]
         return options
 
 
 def find_target(path: Path | str) -> Target:
-    """Reads where a run's model is served.
+    """Read where a run's model is served.
 
     Args:
         path: A run folder, its `exported_models`, or any folder whose subfolders are versions.

@@ -32,7 +32,7 @@ class NewestOnly(Generic[Job]):
         self._thread.start()
 
     def submit(self, job: Job) -> Job | None:
-        """Hands in a job and returns at once, with the waiting job whose place it took, if any."""
+        """Hand in a job and return at once, with the waiting job whose place it took, if any."""
         with self._changed:
             if self._closed:
                 raise RuntimeError("this worker was closed; make a new one")
@@ -47,12 +47,12 @@ class NewestOnly(Generic[Job]):
             return not self._busy and self._waiting is None
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits until nothing runs and nothing waits; returns whether that came within `timeout` seconds."""
+        """Wait until nothing runs and nothing waits; return whether that came within `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._busy and self._waiting is None, timeout)
 
     def close(self) -> None:
-        """Finishes what runs and what waits, then ends the thread."""
+        """Finish what runs and what waits, then end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

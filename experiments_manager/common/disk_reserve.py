@@ -13,7 +13,7 @@ _LEAST = 16 * 1024
 
 @contextlib.contextmanager
 def reserved_space(folder: Path) -> Iterator[None]:
-    """Sets space aside for the length of a `with` block: enough for run.json and its successor.
+    """Set space aside for the length of a `with` block: enough for run.json and its successor.
 
     Where there is none left, nothing is set aside; what a killed process set aside is taken over.
     """
@@ -28,7 +28,7 @@ def reserved_space(folder: Path) -> Iterator[None]:
 
 
 def use_reserve(folder: Path) -> bool:
-    """Frees what was set aside; gives whether there was anything."""
+    """Free what was set aside; return whether there was anything."""
     try:
         (folder / _NAME).unlink()
     except OSError:

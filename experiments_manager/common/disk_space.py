@@ -9,7 +9,7 @@ _CODES = (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that there is no space left, or that a quota is used up."""
+    """Return whether an error says that there is no space left, or that a quota is used up."""
     if isinstance(error, OSError):
         return error.errno in _CODES
     return any(os.strerror(code) in str(error) for code in _CODES)

@@ -10,7 +10,7 @@ _NUMBER_OF_ERROR = re.compile(r"^\[Errno \d+\] ")
 
 
 def reason(error: BaseException) -> str:
-    """Gives the first line of an error's text without what TensorFlow adds around it, and without a full stop.
+    """Return the first line of an error's text without what TensorFlow adds around it, and without a full stop.
 
     Of the many errors that copying a folder may collect, it gives the first.
     """

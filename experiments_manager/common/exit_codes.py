@@ -25,5 +25,5 @@ MEANINGS = {
 
 
 def table() -> str:
-    """The exit codes as text for a terminal."""
+    """Return the exit codes as text for a terminal."""
     return "\n".join(f"{code.value:>4}  {meaning}" for code, meaning in MEANINGS.items())

@@ -53,18 +53,18 @@ class StopSignals:
         """Whether `StopRequested` was raised into what ran at that moment."""
 
     def __call__(self) -> bool:
-        """Whether the process was asked to stop."""
+        """Return whether the process was asked to stop."""
         return self._asked_by is not None
 
     def listen(self) -> None:
-        """Handles the signals, unless this system does not have them or somebody else has a say in them."""
+        """Handle the signals, unless this system does not have them or somebody else has a say in them."""
         for number in (getattr(signal, name, None) for name in NAMES):
             if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
                 self._former[number] = signal.signal(number, self._handle)
         _listening.append(self)
 
     def restore(self) -> None:
-        """Brings back the handlers that were there before."""
+        """Bring back the handlers that were there before."""
         if self in _listening:
             _listening.remove(self)
         for number, handler in self._former.items():
@@ -145,7 +145,7 @@ class StopSignals:
             os.kill(os.getpid(), next(iter(self._former)))
 
     def _leave(self) -> None:
-        """Does what a SIGINT did before; what was written as a checkpoint so far stays."""
+        """Do what a SIGINT did before; what was written as a checkpoint so far stays."""
         with contextlib.suppress(OSError):
             if os.isatty(2):
                 _write(_SHOW_CURSOR)  # a progress bar hides it, and has no more time to bring it back
@@ -159,7 +159,7 @@ _of_the_process: StopSignals | None = None
 
 
 def _leave_children_alone() -> None:
-    """A forked child (a worker of `multiprocessing`, say) does not train: signals do to it what they did before."""
+    """Give a forked child, which does not train (a worker of `multiprocessing`, say), the signals' earlier handlers."""
     for signals in list(_listening):
         signals.restore()
 
@@ -169,7 +169,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def listen_from_here() -> StopSignals:
-    """Listens from here to the end of the process, for a command line that is about to train.
+    """Listen from here to the end of the process, for a command line that is about to train.
 
     Between its last words and its death the signals are ignored.
     """
@@ -181,7 +181,7 @@ def listen_from_here() -> StopSignals:
 
 
 def stop_listening() -> None:
-    """Takes `listen_from_here` back."""
+    """Take `listen_from_here` back."""
     global _of_the_process
     signals, _of_the_process = _of_the_process, None
     if signals is not None:
@@ -190,13 +190,13 @@ def stop_listening() -> None:
 
 
 def has_been_stopped() -> bool:
-    """Whether `StopRequested` was raised since `listen_from_here`; errors from then on are what became of it."""
+    """Return whether `StopRequested` was raised since `listen_from_here`; errors from then on are what became of it."""
     return _of_the_process is not None and _of_the_process.has_raised
 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[StopSignals]:
-    """Turns SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 into a flag for the length of a `with` block.
+    """Turn SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 into a flag for the length of a `with` block.
 
     A second SIGINT does at once what it would have done outside of the block: end the process, or raise
     `KeyboardInterrupt` in a notebook. A signal that is ignored already (as SIGINT is for what a script runs in the
@@ -222,6 +222,6 @@ def stop_signals() -> Iterator[StopSignals]:
 
 
 def _write(text: str) -> None:
-    """Writes to standard error without Python's buffers, which the code that was interrupted may be filling."""
+    """Write to standard error without Python's buffers, which the code that was interrupted may be filling."""
     with contextlib.suppress(OSError):
         os.write(2, text.encode())

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def nearest_name(word: str, known: Iterable[str]) -> str | None:
-    """The known name that `word` most probably stands for, or `None` where none is near.
+    """Return the known name that `word` most probably stands for, or `None` where none is near.
 
     Used for hints, so it is generous: about one letter in three may be wrong.
     """
@@ -15,7 +15,7 @@ def nearest_name(word: str, known: Iterable[str]) -> str | None:
 
 
 def probable_typo(word: str, known: Iterable[str]) -> str | None:
-    """The known name of which `word` is almost certainly a slip of the fingers, or `None`.
+    """Return the known name of which `word` is almost certainly a slip of the fingers, or `None`.
 
     Used to refuse names, so it is strict: the same letters with other capitals or underscores, one wrong letter, or two
     in a name of ten letters or more.
@@ -36,7 +36,7 @@ def _plain(word: str) -> str:
 
 
 def edit_distance(first: str, second: str) -> int:
-    """Number of inserted, deleted, replaced or swapped neighbouring letters between two words.
+    """Return number of inserted, deleted, replaced or swapped neighbouring letters between two words.
 
     This is the optimal string alignment distance, the restricted form of Damerau's and Levenshtein's.
     """

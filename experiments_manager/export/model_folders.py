@@ -32,7 +32,7 @@ class Target:
 
 
 def find_target(path: Path | str, model_name: str | None = None) -> Target:
-    """Finds out what a path means.
+    """Find out what a path means.
 
     Args:
         path: A run folder, its `exported_models`, or any folder whose subfolders are versions.
@@ -70,7 +70,7 @@ def find_target(path: Path | str, model_name: str | None = None) -> Target:
 
 
 def _run_of(place: Path) -> Run | None:
-    """The run whose folder, or whose folder of versions, this is."""
+    """Return the run whose folder, or whose folder of versions, this is."""
     for folder in (place, place.parent, place.parent.parent):
         if (folder / "run.json").is_file() and (place == folder or folder / "exported_models" in (place, place.parent)):
             return open_run(folder)
@@ -78,13 +78,13 @@ def _run_of(place: Path) -> Run | None:
 
 
 def _legacy_run_of(place: Path) -> Path | None:
-    """The folder of a run of the legacy framework whose folder, or whose folder of versions, this is."""
+    """Return the folder of a run of the legacy framework whose folder, or whose folder of versions, this is."""
     folder = place.parent if place.name == "exported_models" else place
     return folder if (folder / SETUP_FILE).is_file() and versions_in(folder / "exported_models") else None
 
 
 def _setup_to_come(run: Run) -> ServingSetup | None:
-    """What a run that has just begun will say of its service, as far as its settings are known."""
+    """Return what a run that has just begun will say of its service, as far as its settings are known."""
     settings = run.manifest.get("settings")
     if not settings:
         return None
@@ -111,7 +111,7 @@ def _hint(given: Path) -> str:
 
 
 def versions_in(base_path: Path) -> list[int]:
-    """Lists the versions in a folder, oldest first."""
+    """List the versions in a folder, oldest first."""
     try:
         return sorted(list_versions(base_path))
     except OSError:
@@ -121,7 +121,7 @@ def versions_in(base_path: Path) -> list[int]:
 def wait_for_version(
     target: Target, tell: Callable[[str], None], should_stop: Callable[[], bool] = lambda: False
 ) -> int | None:
-    """Waits until there is a version to serve.
+    """Wait until there is a version to serve.
 
     Args:
         target: What is to be served.

@@ -77,12 +77,12 @@ class Publisher:
         versions.remove_stages(folder)
 
     def submit(self, version: int) -> None:
-        """Hands in the model as it is at this moment (with its averages in place); costs a copy and one small batch."""
+        """Hand in the model as it is at this moment (with its averages in place); costs a copy and one small batch."""
         expected = {name: value.numpy() for name, value in self._servable(self._probe).items()}
         self._worker.submit(Candidate(version, self._copy(), expected))
 
     def outcomes(self) -> list[tuple[int, str | None]]:
-        """Gives what came of versions since the last call: `(version, None)` if published, else the reason.
+        """Return what came of versions since the last call: `(version, None)` if published, else the reason.
 
         Of several failures in a row, only the first is told.
         """
@@ -97,11 +97,11 @@ class Publisher:
         return self._worker.idle
 
     def wait(self) -> None:
-        """Waits for what is being published."""
+        """Wait for what is being published."""
         self._worker.wait()
 
     def close(self) -> None:
-        """Waits for what is being published and clears the staging folders."""
+        """Wait for what is being published and clear the staging folders."""
         self._worker.close()
         versions.remove_stages(self._folder)
 
@@ -196,7 +196,7 @@ class _Template:
         return loaded
 
     def _reader(self) -> Callable[[tf.Tensor], None]:
-        """Makes a function that reads variables from a prefix into the loaded copy, in the graph.
+        """Make a function that reads variables from a prefix into the loaded copy, in the graph.
 
         One by one from Python, hundreds of variables would hold up training, which needs the interpreter too.
         """

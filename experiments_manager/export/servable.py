@@ -41,11 +41,11 @@ class Servable:
         return {name: specs[name] for name in self.order}
 
     def __call__(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Runs the function on named tensors."""
+        """Run the function on named tensors."""
         return self.function(**inputs)
 
     def probe(self, batch: Any, samples: int) -> dict[str, tf.Tensor]:
-        """Makes a small batch of inputs for this function: real samples where they fit its inputs, else ones.
+        """Make a small batch of inputs for this function: real samples where they fit its inputs, else ones.
 
         Args:
             batch: A training batch, `x` or a tuple that begins with it.
@@ -62,7 +62,7 @@ class Servable:
         return {name: _ones(spec, samples) for name, spec in specs.items()}
 
     def save(self, path: Path) -> None:
-        """Writes the SavedModel with the variables' present values."""
+        """Write the SavedModel with the variables' present values."""
         signatures = {"serving_default": self.function, self.model_name: self.function}
         tf.saved_model.save(self.root, str(path), signatures=signatures)
 
@@ -75,7 +75,7 @@ def servable_from_model(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
 ) -> Servable:
-    """Makes the serving function of a model: `model(x, training=False)` for any number of samples.
+    """Make the serving function of a model: `model(x, training=False)` for any number of samples.
 
     Args:
         model: Built model.
@@ -108,7 +108,7 @@ def servable_from_model(
 
 
 def servable_from_hook(served: Any, model: keras.Model, *, model_name: str, where: str) -> Servable:
-    """Makes the servable of what a `serving` hook returned.
+    """Make the servable of what a `serving` hook returned.
 
     Args:
         served: A `tf.Module` with a `tf.function` called `served_model`, or such a function itself; it must have an
@@ -159,7 +159,7 @@ def _trace(
 
 
 def _in_order(variables: Sequence[tf.Variable], model: keras.Model) -> list[tf.Variable]:
-    """The model's order, then by name: a function's own order changes from process to process, and with it versions."""
+    """Sort as the model does, then by name: a function's own order changes from process to process."""
     places = {id(variable.value): number for number, variable in enumerate(model.variables)}
     return sorted(variables, key=lambda variable: (places.get(id(variable), len(places)), variable.name))
 
@@ -182,7 +182,7 @@ def _with_named_outputs(concrete: Any) -> Any:
 
 
 def _resources(concrete: Any, *owners: Any) -> list[Any]:
-    """Finds lookup tables and the like behind the handles that the function captured, so that they are saved too."""
+    """Find lookup tables and the like behind the handles that the function captured, so that they are saved too."""
     variables = {id(variable.handle) for variable in concrete.variables}
     handles = {
         id(tensor)
@@ -206,7 +206,7 @@ def _ones(spec: tf.TensorSpec, samples: int) -> tf.Tensor:
 
 
 def input_names_of(model: keras.Model, batch_x: Any, wanted: Sequence[str] | None = None) -> list[str]:
-    """Names of a served model's inputs, in the order of the flattened `batch_x`.
+    """Return names of a served model's inputs, in the order of the flattened `batch_x`.
 
     Args:
         model: The model.
@@ -228,7 +228,7 @@ def _own_input_names(model: keras.Model, batch_x: Any) -> list[str]:
 
 
 def output_names_of(model: keras.Model, outputs: Any) -> list[str]:
-    """Names of a model's outputs, in the order of the flattened nest; none where the model does not tell."""
+    """Return names of a model's outputs, in the order of the flattened nest; none where the model does not tell."""
     if isinstance(outputs, dict):
         return [str(key) for key in sorted(outputs)]
     if isinstance(model, keras.Sequential):
@@ -239,7 +239,7 @@ def output_names_of(model: keras.Model, outputs: Any) -> list[str]:
 
 
 def _own_name(tensor: Any, number: int, count: int) -> str:
-    """The name that the user gave an input, or a plain one where Keras made it up (`keras_tensor_12`)."""
+    """Return the name that the user gave an input, or a plain one where Keras made it up (`keras_tensor_12`)."""
     name = tensor.name.split(":")[0].split("/")[0]
     if count == 1:
         return "input" if re.fullmatch(r"(keras_tensor|input_layer|input)(_\d+)?", name) else name

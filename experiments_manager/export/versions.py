@@ -10,7 +10,7 @@ STAGE_PREFIX = ".stage-"
 
 
 def list_versions(base_path: Path) -> dict[int, Path]:
-    """Finds the versions in a folder: subfolders whose names are numbers; the rest is nobody's business.
+    """Find the versions in a folder: subfolders whose names are numbers; the rest is nobody's business.
 
     Raises:
         OSError: The folder cannot be read.
@@ -26,7 +26,7 @@ def list_versions(base_path: Path) -> dict[int, Path]:
 
 
 def versions(folder: Path) -> list[int]:
-    """Lists the published versions, oldest first."""
+    """List the published versions, oldest first."""
     if not folder.is_dir():
         return []
     return sorted(int(path.name) for path in folder.iterdir() if _is_version(path.name) and path.is_dir())
@@ -37,13 +37,13 @@ def _is_version(name: str) -> bool:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Removes all but the newest `keep` versions; 0 keeps all."""
+    """Remove all but the newest `keep` versions; 0 keeps all."""
     for version in versions(folder)[: -keep or None] if keep else []:
         remove(folder, version)
 
 
 def remove(folder: Path, version: int) -> None:
-    """Removes a version; renamed first, so that a server never sees half of it."""
+    """Remove a version; renamed first, so that a server never sees half of it."""
     doomed = folder / f"{STAGE_PREFIX}old-{version}"
     shutil.rmtree(doomed, ignore_errors=True)
     (folder / str(version)).rename(doomed)
@@ -51,7 +51,7 @@ def remove(folder: Path, version: int) -> None:
 
 
 def remove_stages(folder: Path) -> None:
-    """Removes what an earlier process left half written."""
+    """Remove what an earlier process left half written."""
     if folder.is_dir():
         for path in folder.glob(f"{STAGE_PREFIX}*"):
             shutil.rmtree(path, ignore_errors=True)

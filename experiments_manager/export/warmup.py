@@ -26,7 +26,7 @@ MAX_BYTES = 4 * 2**20
 
 
 def warmup_requests(servable: Servable, batch: Any) -> list[dict[str, tf.Tensor]]:
-    """Makes the inputs of the requests: one sample, and several where the function takes any number.
+    """Make the inputs of the requests: one sample, and several where the function takes any number.
 
     Args:
         servable: What will be served.
@@ -47,7 +47,7 @@ def warmup_requests(servable: Servable, batch: Any) -> list[dict[str, tf.Tensor]
 def write_warmup_requests(
     saved_model: Path, requests: Sequence[Mapping[str, tf.Tensor]], model_name: str, signature: str = "serving_default"
 ) -> None:
-    """Writes the file into a SavedModel.
+    """Write the file into a SavedModel.
 
     Args:
         saved_model: Its folder.
@@ -80,7 +80,7 @@ def _prediction_log(inputs: Mapping[str, tf.Tensor], model_name: str, signature:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A length-delimited field."""
+    """Return a length-delimited field."""
     return bytes([number << 3 | 2]) + _varint(len(content)) + content
 
 

@@ -109,7 +109,7 @@ class MlflowLog(Watcher):
         self._client = client
 
     def _known_run(self, client: MlflowClient) -> str | None:
-        """The run of an earlier session, going again; `None` where this store does not know it."""
+        """Return the run of an earlier session, going again; `None` where this store does not know it."""
         from mlflow.exceptions import MlflowException
 
         known = self._run.manifest.get("mlflow") or {}

@@ -142,7 +142,7 @@ def _are_zero_or_one(values: np.ndarray) -> bool:
 
 
 def _above(scores: np.ndarray) -> np.ndarray:
-    """Whether probabilities are above a half, or logits above zero."""
+    """Return whether probabilities are above a half, or logits above zero."""
     return scores > (0.5 if scores.min() >= 0 and scores.max() <= 1 else 0.0)
 
 

@@ -206,11 +206,11 @@ class LastingStream:
         self._try(self._stream.flush)
 
     def isatty(self) -> bool:
-        """Whether the stream is a terminal."""
+        """Return whether the stream is a terminal."""
         return self._stream.isatty()
 
     def fileno(self) -> int:
-        """Number of the underlying file."""
+        """Return number of the underlying file."""
         return self._stream.fileno()
 
     @property
@@ -228,7 +228,7 @@ class LastingStream:
 
 
 def headline(start: RunStart) -> str:
-    """What runs where, and how a resume would find its place in the data."""
+    """Return what runs where, and how a resume would find its place in the data."""
     resumed = f", from epoch {start.first_epoch} on" if start.first_epoch > 1 else ""
     what = f"{start.session_name}: {start.parameters:,} parameters on {', '.join(start.devices)}{resumed}"
     lines = [what, *([f"position in the data: {start.data_position}"] if start.data_position else [])]
@@ -260,5 +260,5 @@ def _within(path: Path, start: RunStart) -> Path:
 
 
 def format_values(values: Mapping[str, float]) -> str:
-    """Names and values with four significant digits."""
+    """Name and values with four significant digits."""
     return "  ".join(f"{name} {value:.4g}" for name, value in values.items())

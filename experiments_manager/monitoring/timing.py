@@ -70,7 +70,7 @@ class Pace:
 
 
 def format_duration(seconds: float) -> str:
-    """A duration as one reads it: `3.2 s`, `4:05`, `1:02:03`."""
+    """Return a duration as one reads it: `3.2 s`, `4:05`, `1:02:03`."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def watchers_of(run: Run, settings: Settings, *, quiet: bool = False) -> list[Watcher]:
-    """Makes those who write what people watch: `metrics.csv`, TensorBoard, figures, MLflow and the terminal.
+    """Make those who write what people watch: `metrics.csv`, TensorBoard, figures, MLflow and the terminal.
 
     Args:
         run: The run, which has its folder already.

@@ -73,7 +73,7 @@ _REFUSED = {
 
 
 def kind_of(number: int) -> DataType:
-    """Gives the data type with a number of TensorFlow's enumeration `DataType`.
+    """Return the data type with a number of TensorFlow's enumeration `DataType`.
 
     Raises:
         TensorError: There is none, or its tensors cannot be sent (quantised types, resources, variants).
@@ -87,7 +87,7 @@ def kind_of(number: int) -> DataType:
 
 
 def numpy_dtype(number: int) -> np.dtype:
-    """Gives the NumPy dtype of a number of TensorFlow's enumeration `DataType`; `object` for strings.
+    """Return the NumPy dtype of a number of TensorFlow's enumeration `DataType`; `object` for strings.
 
     Raises:
         TensorError: As for `kind_of`; or the package `ml_dtypes`, which has the types that NumPy lacks, is missing.
@@ -97,7 +97,7 @@ def numpy_dtype(number: int) -> np.dtype:
 
 @functools.cache
 def dtype_of(kind: DataType) -> np.dtype:
-    """Gives the NumPy dtype of a data type; as `numpy_dtype`."""
+    """Return the NumPy dtype of a data type; as `numpy_dtype`."""
     try:
         return np.dtype(kind.numpy_name)
     except TypeError:
@@ -112,7 +112,7 @@ def dtype_of(kind: DataType) -> np.dtype:
 
 
 def dtype_number(dtype: np.dtype | str | type) -> int:
-    """Gives the number in TensorFlow's enumeration `DataType` of a NumPy dtype; text and bytes are `DT_STRING`.
+    """Return the number in TensorFlow's enumeration `DataType` of a NumPy dtype; text and bytes are `DT_STRING`.
 
     Raises:
         TensorError: TensorFlow has no such type.
@@ -122,7 +122,7 @@ def dtype_number(dtype: np.dtype | str | type) -> int:
 
 @functools.lru_cache(maxsize=256)
 def kind_of_dtype(dtype: np.dtype) -> DataType:
-    """Gives the data type of arrays of a NumPy dtype; as `dtype_number`."""
+    """Return the data type of arrays of a NumPy dtype; as `dtype_number`."""
     name = "object" if dtype.kind in "SUO" else dtype.name
     kind = _BY_NUMPY_NAME.get(name)
     if kind is None:

@@ -109,7 +109,7 @@ raw = MessageClasses(packed_as_bytes=True)
 
 
 def __getattr__(name: str) -> Any:
-    """Gives a message class by its bare name (PEP 562)."""
+    """Return a message class by its bare name (PEP 562)."""
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(standard, name)

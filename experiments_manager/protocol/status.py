@@ -40,7 +40,7 @@ class ServingError(Exception):
         self.code, self.message = code, message
 
     def without_frames(self) -> ServingError:
-        """Lets go of the frames it came through, which would hold the request until the garbage collector comes.
+        """Let go of the frames it came through, which would hold the request until the garbage collector comes.
 
         Those of its causes hold it as well: futures and tasks keep their exceptions, and frames keep futures and tasks.
         """
@@ -54,15 +54,15 @@ class ServingError(Exception):
 
 
 def invalid_argument(message: str) -> ServingError:
-    """The request itself is wrong, whatever the server's state."""
+    """Return the request itself is wrong, whatever the server's state."""
     return ServingError(Code.INVALID_ARGUMENT, message)
 
 
 def not_found(message: str) -> ServingError:
-    """What the request names does not exist."""
+    """Return what the request names does not exist."""
     return ServingError(Code.NOT_FOUND, message)
 
 
 def failed_precondition(message: str) -> ServingError:
-    """The server is not in the state that the request needs."""
+    """Return the server is not in the state that the request needs."""
     return ServingError(Code.FAILED_PRECONDITION, message)

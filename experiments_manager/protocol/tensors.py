@@ -38,7 +38,7 @@ _LENGTH_DELIMITED = 2  # protobuf's wire type
 
 
 def to_array(tensor: Any, *, copy: bool = False, fill_limit: int = FILL_LIMIT) -> np.ndarray:
-    """Reads a tensor.
+    """Read a tensor.
 
     As in TensorFlow, a message with fewer values than elements repeats the last one, and one without any values is
     full of zeros (or of empty strings).
@@ -102,7 +102,7 @@ def _content_numbers(content: bytes, kind: DataType, count: int) -> np.ndarray:
 
 
 def _content_strings(content: bytes, count: int) -> np.ndarray:
-    """Reads all lengths, as variable-length integers, and then all strings: `port::EncodeStringList` of TensorFlow."""
+    """Read all lengths, as variable-length integers, and then all strings: `port::EncodeStringList` of TensorFlow."""
     ends_of_lengths = np.flatnonzero(np.frombuffer(content, np.uint8) < 0x80)[:count]
     if count == 0 or ends_of_lengths.size < count:
         raise TensorError(f"The tensor's tensor_content does not hold the lengths of {count} strings.")
@@ -127,7 +127,7 @@ def _strings(tensor: Any) -> np.ndarray:
 
 
 def _numbers(tensor: Any, kind: DataType, count: int) -> np.ndarray:
-    """Reads the values of a typed field, as many as there are."""
+    """Read the values of a typed field, as many as there are."""
     field = getattr(tensor, kind.field)
     if kind.field == "float8_val":
         return np.frombuffer(field, dtype_of(kind))
@@ -148,7 +148,7 @@ def _is_raw(message_class: type) -> bool:
 
 
 def _unpacked_numbers(tensor: Any, kind: DataType) -> np.ndarray | None:
-    """Reads values that stand alone, each with its tag, for which the raw class knows no field."""
+    """Read values that stand alone, each with its tag, for which the raw class knows no field."""
     from google.protobuf.unknown_fields import UnknownFieldSet
 
     if not len(UnknownFieldSet(tensor)):
@@ -191,7 +191,7 @@ def _wide(kind: DataType) -> type:
 
 
 def _narrowed(values: np.ndarray, kind: DataType) -> np.ndarray:
-    """Turns wide integers into the type's own, refusing those that it does not hold."""
+    """Turn wide integers into the type's own, refusing those that it does not hold."""
     if kind.field == "bool_val":
         return values != 0
     if kind.numpy_name in ("int64", "uint64"):
@@ -229,7 +229,7 @@ def _filled(values: np.ndarray, count: int, shape: tuple[int, ...], limit: int) 
 
 
 def to_proto(array: Any, into: Any = None, *, typed: bool = False) -> Any:
-    """Writes a tensor.
+    """Write a tensor.
 
     Args:
         array: An array, or what NumPy makes one of; text is written as UTF-8.

@@ -12,7 +12,7 @@ _LONGEST = 10  # bytes
 
 
 def encode(values: np.ndarray) -> bytes:
-    """Writes integers one after the other.
+    """Write integers one after the other.
 
     Args:
         values: Integers of any width, shape (n,).
@@ -36,7 +36,7 @@ def encode(values: np.ndarray) -> bytes:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Reads all integers of a packed field.
+    """Read all integers of a packed field.
 
     Returns:
         uint64, shape (n,); `view(numpy.int64)` where they are signed.

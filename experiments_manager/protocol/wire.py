@@ -37,7 +37,7 @@ class _Unusual(Exception):
 
 
 def read_predict_request(data: bytes) -> tuple[Any, dict[str, np.ndarray]]:
-    """Parses a `PredictRequest`.
+    """Parse a `PredictRequest`.
 
     Args:
         data: The serialised message.
@@ -62,7 +62,7 @@ def read_predict_request(data: bytes) -> tuple[Any, dict[str, np.ndarray]]:
 
 
 def write_predict_response(spec: bytes, outputs: Mapping[str, np.ndarray], *, content: bool = False) -> bytes:
-    """Serialises a `PredictResponse`.
+    """Serialise a `PredictResponse`.
 
     Args:
         spec: Who answers; see `answering_spec`.
@@ -86,7 +86,7 @@ def write_predict_response(spec: bytes, outputs: Mapping[str, np.ndarray], *, co
 
 @functools.lru_cache(maxsize=1024)
 def answering_spec(model: str, version: int, signature: str) -> bytes:
-    """Gives the part of a serialised `PredictResponse` that says who answers: a response without outputs."""
+    """Return the part of a serialised `PredictResponse` that says who answers: a response without outputs."""
     response = messages.raw.PredictResponse()
     response.model_spec.name = model
     response.model_spec.version.value = version
@@ -96,7 +96,7 @@ def answering_spec(model: str, version: int, signature: str) -> bytes:
 
 @functools.lru_cache(maxsize=1024)
 def _head(name: str, single: bool, shape: tuple[int, ...], content: bool) -> bytes:
-    """All that comes before the values of an output of floats; those of one model have few shapes."""
+    """Return all that comes before the values of an output of floats; those of one model have few shapes."""
     number, field, size = (1, _FLOAT, 4) if single else (2, _DOUBLE, 8)
     field = _CONTENT if content else field
     size *= math.prod(shape)
@@ -111,7 +111,7 @@ def _head(name: str, single: bool, shape: tuple[int, ...], content: bool) -> byt
 
 
 def _cut(data: memoryview) -> tuple[bytes, dict[bytes, tuple[int, int, int]]]:
-    """Cuts large values out of a request; gives the rest, and (field, start, end) by input name."""
+    """Cut large values out of a request; return the rest, and (field, start, end) by input name."""
     pieces: list[Any] = []
     cuts: dict[bytes, tuple[int, int, int]] = {}
     names: set[bytes] = set()
@@ -173,7 +173,7 @@ def _view(data: bytes, tensor: Any, cut: tuple[int, int, int]) -> np.ndarray:
 
 
 def _fields(data: memoryview, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """Walks over fields: number, wire type, where the field begins, and where its value begins and ends."""
+    """Walk over fields: number, wire type, where the field begins, and where its value begins and ends."""
     at, count = start, 0
     while at < end:
         begin, count = at, count + 1

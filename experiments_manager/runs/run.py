@@ -223,7 +223,7 @@ class Run:
 
 
 def _snapshot_fields(snapshot: Snapshot) -> dict[str, Any]:
-    """What run.json says of the snapshot: its files, relative to the run folder."""
+    """Return what run.json says of the snapshot: its files, relative to the run folder."""
     return {
         "settings_file": f"{SETTINGS}/{snapshot.settings_file}",
         "model_file": None if snapshot.model_file is None else f"{SETTINGS}/{snapshot.model_file}",
@@ -232,7 +232,7 @@ def _snapshot_fields(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _origin(settings_file: Path | str, model_file: Path | str | None) -> dict[str, str | None]:
-    """Where the files were copied from, to tell a resume on the same machine that they have changed."""
+    """Return where the files were copied from, to tell a resume on the same machine that they have changed."""
     places = {"settings_file": settings_file, "model_file": model_file}
     return {name: None if file is None else str(Path(file).absolute()) for name, file in places.items()}
 

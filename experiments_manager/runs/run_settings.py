@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_run_settings(run: Run, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Settings:
-    """Loads the settings of a run from its own snapshot, with the overrides it was started with and further ones.
+    """Load the settings of a run from its own snapshot, with the overrides it was started with and further ones.
 
     Args:
         run: The run.
@@ -37,12 +37,12 @@ def load_run_settings(run: Run, overrides: Mapping[str, Any] | Sequence[str] = (
 
 
 def _entries(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of `hparams` among overrides: the run began with them, so their keys and types are right."""
+    """Return the entries of `hparams` among overrides: the run began with them, so their keys and types are right."""
     return {name.removeprefix(HPARAMS): value for name, value in overrides.items() if name.startswith(HPARAMS)}
 
 
 def tell_changed_files(run: Run, origin: Mapping[str, Path | str | None] | None = None) -> None:
-    """Warns of files of the user's that have changed since the run was started, for the run goes on with its copies.
+    """Warn of files of the user's that have changed since the run was started, for the run goes on with its copies.
 
     Args:
         run: The run.

@@ -32,7 +32,7 @@ class ServingSetup:
 
 
 def write_serving_setup(run_dir: Path, setup: ServingSetup) -> None:
-    """Writes the file, in one step.
+    """Write the file, in one step.
 
     Raises:
         RunError: It cannot be written.
@@ -48,7 +48,7 @@ def write_serving_setup(run_dir: Path, setup: ServingSetup) -> None:
 
 
 def read_serving_setup(run_dir: Path) -> ServingSetup | None:
-    """Reads the file of a run folder; `None` where there is none.
+    """Read the file of a run folder; `None` where there is none.
 
     Raises:
         RunError: It is damaged; the message says where.

@@ -22,7 +22,7 @@ CHECKS: list[Check] = []
 
 
 def check(function: Check) -> Check:
-    """Adds a function to the checks.
+    """Add a function to the checks.
 
     The function gets the values, and what stands under the names of the hooks; it yields pairs of a name and a text.
     """
@@ -31,7 +31,7 @@ def check(function: Check) -> Check:
 
 
 def complaints(values: Values, hooks: Mapping[str, Any], unknown: Container[str] = ()) -> Complaints:
-    """Runs all checks.
+    """Run all checks.
 
     Args:
         values: All values, their types checked.
@@ -175,7 +175,7 @@ _FITTING: dict[str, tuple[tuple[type, ...], str]] = {
 
 
 def fits(hook: str, value: Any) -> bool:
-    """Whether a value may stand under the name of a hook, as far as its Python type tells."""
+    """Return whether a value may stand under the name of a hook, as far as its Python type tells."""
     return hook not in _FITTING or not isinstance(value, _FITTING[hook][0])
 
 

@@ -41,7 +41,7 @@ class Hook:
     is_function: bool = False
 
     def arguments(self, offered: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """Picks what the hook asks for.
+        """Pick what the hook asks for.
 
         Args:
             offered: Values by today's names of the parameters; those that are `Lazy` are made when they are picked.
@@ -71,7 +71,7 @@ class Hook:
 def make_hook(
     entry: HookEntry, given_name: str, value: Any, file: Path, line: int, by_position: bool
 ) -> tuple[Hook, list[str]]:
-    """Makes a hook from what a module gives under its name.
+    """Make a hook from what a module gives under its name.
 
     Returns:
         The hook, and one sentence for each thing that is wrong with it.

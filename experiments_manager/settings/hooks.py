@@ -196,6 +196,6 @@ _PARAMETER_OF_NAME = {
 
 
 def parameter_names(hook: HookEntry) -> dict[str, str]:
-    """Names that parameters of this hook may bear, earlier ones included, each with today's name."""
+    """Return the names that parameters of this hook may bear, legacy ones included, each with the canonical one."""
     offered = {*COMMON, *hook.offers}
     return {name: today for name, today in _PARAMETER_OF_NAME.items() if today in offered}

@@ -43,7 +43,7 @@ def load_settings(
     hparams: Mapping[str, Any] | None = None,
     model_file_search: str | Path | None = None,
 ) -> Settings:
-    """Loads a settings module and its model file.
+    """Load a settings module and its model file.
 
     Where the source shows something to be wrong, the module is executed all the same, to find out what else is; but
     without importing TensorFlow or Keras, so what depends on these is not looked at then.
@@ -83,7 +83,7 @@ def load_settings(
 
 
 def check_source(path: str | Path) -> list[Problem]:
-    """Reports what the source of a settings module, and of its model file, shows to be wrong. Executes nothing.
+    """Report what the source of a settings module, and of its model file, shows to be wrong. Executes nothing.
 
     Args:
         path: The settings module.
@@ -119,7 +119,7 @@ class _Loading:
         self._model_file: Path | None = None
 
     def read(self) -> list[Problem]:
-        """What the sources of module and model file show to be wrong."""
+        """Return what the sources of module and model file show to be wrong."""
         namespace = self._namespace({})
         namespace.withhold(self._source.readable.lost_names)
         Interpreter(self._source, namespace).follow(self._source.tree.body)
@@ -130,7 +130,7 @@ class _Loading:
         return [*shown, *judgement.problems, *found]
 
     def execute(self) -> list[Problem]:
-        """Executes module and model file; gives what that shows to be wrong."""
+        """Execute module and model file; return what that shows to be wrong."""
         folders = [self._source.file.parent, *([self._search] if self._search else [])]
         self._local_modules = LocalModules(folders, [] if self._search else [Path.cwd()])
         self._module = new_module(self._source)
@@ -146,7 +146,7 @@ class _Loading:
         return [*ended.problems, *self._judgement.problems, *found]
 
     def settings(self) -> Settings:
-        """What was loaded; only where nothing was wrong."""
+        """Return what was loaded; only where nothing was wrong."""
         for remark in self._judgement.remarks:
             _log.warning("%s", remark)
         values, hooks = self._judgement.values, self._judgement.hooks
@@ -169,7 +169,7 @@ class _Loading:
         return namespace
 
     def _model_source(self, judgement: Validation) -> tuple[Source | None, list[Problem]]:
-        """The source of the model file, where one is named that can be read, and what is wrong with it."""
+        """Return the source of the model file, where one is named that can be read, and what is wrong with it."""
         if judgement.values.model_file is None:
             return None, []
         found = find_model_file(judgement.values.model_file, self._source.file, self._search)
@@ -182,7 +182,7 @@ class _Loading:
         return source, check_model_source(source, self._is_earlier)
 
     def _execute_model(self, source: Source, settings_names: Namespace, ended: Execution) -> list[Problem]:
-        """Executes the model file and takes the function `model` that it defines; adds to how the execution ended."""
+        """Execute the model file and take the function `model` that it defines; add to how the execution ended."""
         if source.syntax_problems:
             return []
         self._local_modules.add_folder(source.file.parent)
@@ -202,12 +202,12 @@ class _Loading:
         return [source.problem(hook.line or 1, "model", text) for text in wrong]
 
     def _executed(self, source: Source) -> Source:
-        """What is executed of a source: names that Keras has only renamed keep their old one in legacy files."""
+        """Return what is executed of a source: names that Keras has only renamed keep their old one in legacy files."""
         return with_renamed(source) if self._is_earlier else source
 
 
 def _own_names(source: Source) -> frozenset[str]:
-    """Names of today's that an earlier file gives besides the earlier ones, and so for itself."""
+    """Return names of today's that an earlier file gives besides the earlier ones, and so for itself."""
     if not uses_legacy_hooks(source):
         return frozenset()
     pairs = (EARLIER_SETTINGS | EARLIER_HOOKS).items()
@@ -215,7 +215,7 @@ def _own_names(source: Source) -> frozenset[str]:
 
 
 def _fill_in(values: Values, source: Source) -> None:
-    """Gives the values that follow from others where the module does not give them."""
+    """Return the values that follow from others where the module does not give them."""
     if values.session_name is None:
         values.session_name = source.file.stem.removeprefix("mysettings_")
     cid = values.hparams.get("cid")

@@ -7,7 +7,7 @@ _GROWS = ("acc", "auc", "precision", "recall", "f1", "iou", "dice", "psnr", "ssi
 
 
 def resolved_mode(monitor: str, mode: str) -> str:
-    """Tells what `monitor_mode = "auto"` means, by the name of what is watched.
+    """Tell what `monitor_mode = "auto"` means, by the name of what is watched.
 
     Args:
         monitor: Name of the watched value.

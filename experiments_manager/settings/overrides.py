@@ -49,7 +49,7 @@ class Override:
 
 
 def read_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> tuple[dict[str, Override], list[Problem]]:
-    """Reads overrides into a table by today's name.
+    """Read overrides into a table by today's name.
 
     Args:
         overrides: A mapping, or texts of the form `NAME=VALUE`.
@@ -70,7 +70,7 @@ def read_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> tuple[dict[s
 
 
 def add_updates(table: dict[str, Override], hparams: Mapping[str, Any]) -> None:
-    """Adds overrides that update `hparams`, whatever is in it, to a table of overrides, which count for more.
+    """Add overrides that update `hparams`, whatever is in it, to a table of overrides, which count for more.
 
     Args:
         table: Overrides by today's name.
@@ -103,7 +103,7 @@ def _canonical_name(given: str) -> str:
 
 
 def for_setting(override: Override, entry: Entry) -> Any:
-    """The value of a setting that an override gives.
+    """Return the value of a setting that an override gives.
 
     Raises:
         UnsuitableValueError: Its type or range does not fit.
@@ -121,7 +121,7 @@ def for_setting(override: Override, entry: Entry) -> Any:
 
 
 def _candidates(override: Override, none_allowed: bool) -> Iterable[Any]:
-    """The ways to understand a text, the narrowest first; the last is the text itself."""
+    """Yield the ways to understand a text, the narrowest first; the last is the text itself."""
     value = override.value
     if not isinstance(value, str):
         yield value
@@ -150,7 +150,7 @@ def _literal(text: str) -> Any:
 
 
 def for_hook(override: Override, hook: HookEntry, current: Any) -> Any:
-    """The value that an override puts in the place of a hook.
+    """Return the value that an override puts in the place of a hook.
 
     Raises:
         UnsuitableValueError: It is a text that does not read as what it replaces.
@@ -164,7 +164,7 @@ def for_hook(override: Override, hook: HookEntry, current: Any) -> Any:
 
 
 def like(override: Override, current: Any) -> Any:
-    """The value of an override, in the type of the one that it replaces.
+    """Return the value of an override, in the type of the one that it replaces.
 
     Raises:
         UnsuitableValueError: It cannot be had in that type, for instance 0.5 for an `int`.
@@ -242,7 +242,7 @@ _CONVERTERS = {
 def late_overrides(
     overrides: Mapping[str, Override], hparams: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """What overrides come to that no assignment in the module has met.
+    """Return what overrides come to that no assignment in the module has met.
 
     Args:
         overrides: These overrides, by today's name.
@@ -266,7 +266,7 @@ def late_overrides(
 
 
 def _unknown(override: Override, hparams: Iterable[str]) -> Problem:
-    """The problem of an override whose name is neither a setting nor in `hparams`."""
+    """Return the problem of an override whose name is neither a setting nor in `hparams`."""
     keys = sorted(map(str, hparams))
     key = override.name.removeprefix(HPARAMS)
     inside = override.given_name.startswith(HPARAMS)

@@ -71,7 +71,7 @@ class UserCodeError(UserError):
     exit_code = ExitCode.USER_CODE_FAILED
 
     def __init__(self, hook: str, location: str, cause: BaseException, text: str | None = None) -> None:
-        """Makes the error.
+        """Make the error.
 
         Args:
             hook: The hook's name.
@@ -87,12 +87,12 @@ class UserCodeError(UserError):
 
 
 def problem_at(file: Path | str, line: int, name: str, text: str) -> Problem:
-    """Makes a problem whose file is shown relative to the working directory where that is shorter."""
+    """Make a problem whose file is shown relative to the working directory where that is shorter."""
     return Problem(shown_path(file), line, name, text)
 
 
 def shown(value: object) -> str:
-    """A value as it is written in Python, cut where it is long."""
+    """Return a value as it is written in Python, cut where it is long."""
     try:
         text = repr(value)
     except Exception:  # the value's own `__repr__`; the message about it must not fail for that
@@ -101,7 +101,7 @@ def shown(value: object) -> str:
 
 
 def shown_path(file: Path | str) -> str:
-    """The path as a person would type it: relative where the file lies under the working directory."""
+    """Return the path as a person would type it: relative where the file lies under the working directory."""
     path = Path(file)
     try:
         return str(path.relative_to(Path.cwd()))

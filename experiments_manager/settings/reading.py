@@ -42,7 +42,7 @@ class Reader:
         effective: Mapping[str, Any],
         is_earlier: bool,
     ) -> None:
-        """Prepares the reading.
+        """Prepare the reading.
 
         Args:
             source: Source of the settings module.
@@ -61,14 +61,14 @@ class Reader:
         self.remarks: list[str] = []
 
     def problem(self, name: str, text: str) -> Problem:
-        """A problem with a setting or hook, at the place that gives it."""
+        """Return a problem with a setting or hook, at the place that gives it."""
         if name in self._overrides:
             return Problem(OVERRIDE, 0, self._overrides[name].given_name, text)
         bound = self._bound_name(SETTINGS.get(name) or HOOKS[name])
         return self._source.problem(self._source.line(bound) or 1, bound, text)
 
     def values(self) -> Values:
-        """All settings; one of a wrong type is a problem and keeps its default."""
+        """Return all settings; one of a wrong type is a problem and keeps its default."""
         given = dict(self._given_values())
         try:
             return _validated(given)
@@ -94,7 +94,7 @@ class Reader:
                 yield name, entry.earlier.to_new(value) if bound != name else value
 
     def hooks(self, needs_model: bool) -> dict[str, Hook]:
-        """The hooks that the settings module gives, by today's name.
+        """Return the hooks that the settings module gives, by today's name.
 
         Args:
             needs_model: Whether it must define `model`, since no model file does.
@@ -130,17 +130,17 @@ class Reader:
         return hook
 
     def _is_given(self, bound: str) -> bool:
-        """Whether a name is bound to more than a module, as by `from keras import callbacks`."""
+        """Return whether a name is bound to more than a module, as by `from keras import callbacks`."""
         return bound in self._names and not isinstance(self._names[bound], ModuleType)
 
     def _bound_name(self, entry: Entry | HookEntry) -> str:
-        """The name under which the module gives a setting or hook: the earlier one, where that is bound."""
+        """Return the name under which the module gives a setting or hook: the earlier one, where that is bound."""
         earlier = getattr(entry.earlier, "name", entry.earlier)
         bound = earlier and (earlier in self._names or earlier in self._names.unknown)
         return earlier if bound else entry.name
 
     def _is_files_own(self, name: str) -> bool:
-        """Whether what does not fit is no mistake, but an earlier file's own name; remarks on it."""
+        """Return whether what does not fit is no mistake, but an earlier file's own name; remarks on it."""
         bound = self._bound_name(SETTINGS.get(name) or HOOKS[name])
         known_before = name in _ALSO_BEFORE or bound in EARLIER_SETTINGS or bound in EARLIER_HOOKS or name == "model"
         if not self._is_earlier or known_before or name in self._overrides:

@@ -61,7 +61,7 @@ Those marked with ✓ are offered to every hook.
 
 
 def markdown() -> str:
-    """The whole reference as Markdown."""
+    """Return the whole reference as Markdown."""
     parts = [_INTRODUCTION, "## Settings\n"]
     for group, entries in _groups():
         rows = [_setting_row(entry) for entry in entries]
@@ -77,7 +77,7 @@ def markdown() -> str:
 
 
 def text(width: int = 100) -> str:
-    """The whole reference as plain text.
+    """Return the whole reference as plain text.
 
     Args:
         width: Columns of the terminal.

@@ -20,7 +20,7 @@ _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 
 
 def remedy(value: Any, entry: Entry) -> str:
-    """Says what to write instead of a value.
+    """Say what to write instead of a value.
 
     Args:
         value: One that does not fit.
@@ -37,7 +37,7 @@ def remedy(value: Any, entry: Entry) -> str:
 
 
 def suits(value: Any, entry: Entry) -> bool:
-    """Whether a setting may have a value, as far as its type tells."""
+    """Return whether a setting may have a value, as far as its type tells."""
     adapter = pydantic.TypeAdapter(entry.annotation, config=Values.model_config)
     try:
         adapter.validate_python(value)

@@ -53,7 +53,7 @@ class LegacyName:
 
 
 def _switch(name: str, on: Any) -> LegacyName:
-    """An earlier boolean that is a value or `None` now."""
+    """Return an earlier boolean that is a value or `None` now."""
 
     def to_new(value: Any) -> Any:
         return (on if value else None) if isinstance(value, bool) else value
@@ -62,7 +62,7 @@ def _switch(name: str, on: Any) -> LegacyName:
 
 
 def _only_last(name: str) -> LegacyName:
-    """The earlier boolean `save_only_last_best_model`, which is a number of versions now (0 keeps all)."""
+    """Return the earlier boolean `save_only_last_best_model`, which is a number of versions now (0 keeps all)."""
 
     def to_new(value: Any) -> Any:
         return int(value) if isinstance(value, bool) else value

@@ -104,17 +104,17 @@ class Settings(LegacyChecks):
         return f"Settings({shown_path(self.file)!r}, session_name={self.session_name!r})"
 
     def values(self) -> dict[str, Any]:
-        """All settings by today's name, those of default value included."""
+        """Return all settings by today's name, those of default value included."""
         return {name: getattr(self._values, name) for name in SETTINGS}
 
     def summary(self) -> str:
-        """Writes all settings to the log, one a line, and gives the same text."""
+        """Write all settings to the log, one a line, and return the same text."""
         text = "\n".join(f"{name} = {value!r}" for name, value in self.values().items())
         _log.info("%s", text)
         return text
 
     def is_given(self, name: str) -> bool:
-        """Whether the file, or an override, gives a setting; otherwise its value is a default."""
+        """Return whether the file, or an override, gives a setting; otherwise its value is a default."""
         return name in self._given
 
     @contextlib.contextmanager
@@ -127,7 +127,7 @@ class Settings(LegacyChecks):
             self._session = before
 
     def location(self, name: str) -> str:
-        """Where a setting or hook is given.
+        """Return where a setting or hook is given.
 
         Args:
             name: Today's or an earlier name.
@@ -149,7 +149,7 @@ class Settings(LegacyChecks):
         return problem_at(self.file, line, name, "").place
 
     def given_name(self, name: str) -> str:
-        """The name under which the file gives a setting or hook; today's where it does not, or an override does.
+        """Return the name under which the file gives a setting or hook; today's where it does not, or an override does.
 
         Args:
             name: Today's or an earlier name.
@@ -163,7 +163,7 @@ class Settings(LegacyChecks):
         return earlier if earlier and hasattr(self.module, earlier) else entry.name
 
     def has(self, hook: str, error_message: str | None = None) -> Any:
-        """Whether a hook is given, as a function or as a value other than `None`.
+        """Return whether a hook is given, as a function or as a value other than `None`.
 
         Args:
             hook: Today's name of the hook.
@@ -178,19 +178,19 @@ class Settings(LegacyChecks):
         return found is not None and found.value is not None
 
     def has_earlier_name(self, hook: str) -> bool:
-        """Whether a hook is given under its earlier name, and so expects what it got there."""
+        """Return whether a hook is given under its earlier name, and so expects what it got there."""
         return self.has(hook) and self._hooks[hook].given_name == HOOKS[hook].earlier
 
     def is_function(self, hook: str) -> bool:
-        """Whether a hook is given as a function or class that is called, and not as a value."""
+        """Return whether a hook is given as a function or class that is called, and not as a value."""
         return self.has(hook) and self._hooks[hook].is_function
 
     def asks_for(self, hook: str, parameter: str) -> bool:
-        """Whether a hook is a function with a parameter of this meaning, by today's name of both."""
+        """Return whether a hook is a function with a parameter of this meaning, by today's name of both."""
         return self.is_function(hook) and any(binding.meaning == parameter for binding in self._hooks[hook].bindings)
 
     def resolve(self, noun: str, **offered: Any) -> Any:
-        """The value that stands under a noun, or what the function of that name returns.
+        """Return the value that stands under a noun, or what the function of that name returns.
 
         Args:
             noun: Today's name of a hook.
@@ -207,7 +207,7 @@ class Settings(LegacyChecks):
         return self.call(noun, **offered) if self.is_function(noun) else self._hooks[noun].value
 
     def call(self, hook: str, **offered: Any) -> Any:
-        """Calls a hook with those of the offered values that its parameters name.
+        """Call a hook with those of the offered values that its parameters name.
 
         What follows from the settings (`hparams`, `batch_size`, `seed`, …) need not be offered, nor `data_dir` and
         `is_training` where `split` is.
@@ -241,7 +241,7 @@ class Settings(LegacyChecks):
         return self._local_modules.active()
 
     def run_user_code(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Calls something of the user's, such as a function that a hook returned, with local imports and error report.
+        """Call something of the user's, such as a function that a hook returned, with local imports and error report.
 
         Args:
             name: What to call it in the message.
@@ -266,7 +266,7 @@ class Settings(LegacyChecks):
                 raise UserCodeError(name, place, error, self._explained(error)) from error
 
     def _explained(self, error: BaseException) -> str | None:
-        """What to say of an error in the user's code where its own words do not help, else `None`."""
+        """Return what to say of an error in the user's code where its own words do not help, else `None`."""
         remedy = import_remedy(error) or keras_remedy(error)
         if remedy:
             return f"{type(error).__name__}: {str(error).rstrip('.')}. {remedy}"
@@ -278,7 +278,7 @@ class Settings(LegacyChecks):
         return problem_at(*place, "", "").place if place else None
 
     def place_among(self, frames: Iterable[tuple[str, int]]) -> str | None:
-        """The same of frames that are given as file and line, the outermost first."""
+        """Return the same of frames that are given as file and line, the outermost first."""
         place = self._local_modules.deepest_of(frames)
         return problem_at(*place, "", "").place if place else None
 

@@ -13,7 +13,7 @@ import pydantic
 
 
 def plain_value(value: Any) -> Any:
-    """Turns NumPy's scalars and one-dimensional arrays into Python's own, without importing NumPy."""
+    """Turn NumPy's scalars and one-dimensional arrays into Python's own, without importing NumPy."""
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         return value.tolist()
     return value
@@ -63,7 +63,7 @@ Anything = Any
 
 
 def describe(annotation: Any) -> str:
-    """Says a type in words, e.g. `int of 1 or more, or None`."""
+    """Say a type in words, e.g. `int of 1 or more, or None`."""
     parts = _alternatives(annotation)
     return ", or ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]
 
@@ -103,12 +103,12 @@ def _bounded(inner: Any, *extra: Any) -> list[str]:
 
 
 def allows_none(annotation: Any) -> bool:
-    """Whether `None` is a value of this type."""
+    """Return whether `None` is a value of this type."""
     return "None" in _alternatives(annotation) or annotation is Any
 
 
 def choices(annotation: Any) -> list[Any]:
-    """The values that a type allows by name, as `Literal` does; empty for other types."""
+    """Return the values that a type allows by name, as `Literal` does; empty for other types."""
     if typing.get_origin(annotation) is Literal:
         return list(typing.get_args(annotation))
     members = typing.get_args(annotation) if typing.get_origin(annotation) is not None else ()

@@ -46,12 +46,12 @@ class Validation:
         return frozenset(problem.name for problem in self.problems if problem.file != OVERRIDE) - {"hparams"}
 
     def problem(self, name: str, text: str) -> Problem:
-        """A problem with a setting or hook, at the place that gives it."""
+        """Return a problem with a setting or hook, at the place that gives it."""
         return self._reader.problem(name, text)
 
 
 def validate(source: Source, namespace: Namespace, overrides: Mapping[str, Override], is_earlier: bool) -> Validation:
-    """Reads and checks what a module has bound; of names that are unknown nothing is said.
+    """Read and check what a module has bound; of names that are unknown nothing is said.
 
     Args:
         source: The module.
@@ -70,7 +70,7 @@ def validate(source: Source, namespace: Namespace, overrides: Mapping[str, Overr
 
 
 def with_values(problems: Iterable[Problem], namespace: Namespace, meant: Mapping[str, str]) -> list[Problem]:
-    """Says of misspelt names, in the same breath, that their values will not do either.
+    """Say of misspelt names, in the same breath, that their values will not do either.
 
     Args:
         problems: Among others those that ask "Did you mean …?".
@@ -89,7 +89,7 @@ def with_values(problems: Iterable[Problem], namespace: Namespace, meant: Mappin
 
 
 def _unsuitable(value: Any, right: str) -> str:
-    """What is wrong with a value under the name that is meant; empty where nothing is."""
+    """Return what is wrong with a value under the name that is meant; empty where nothing is."""
     setting, hook = BY_ANY_NAME.get(right), HOOKS_BY_ANY_NAME.get(right)
     if setting is not None and not suits(value, setting):
         text = f"Expected {setting.type_text}, got {shown(value)}. {remedy(value, setting)}"
@@ -101,14 +101,14 @@ def _unsuitable(value: Any, right: str) -> str:
 
 
 def problems_of_overrides(overrides: Mapping[str, Override]) -> list[Problem]:
-    """What is wrong with overrides of settings whatever the file says."""
+    """Return what is wrong with overrides of settings whatever the file says."""
     return late_overrides({name: item for name, item in overrides.items() if name in SETTINGS}, {})[1]
 
 
 def _overrides_in(
     source: Source, namespace: Namespace, overrides: Mapping[str, Override]
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """What the overrides come to in a module, and what is wrong with them."""
+    """Return what the overrides come to in a module, and what is wrong with them."""
     unknown_hparams = namespace.is_unknown("hparams")
     if "hparams" not in namespace and not unknown_hparams and any(name.startswith(HPARAMS) for name in overrides):
         namespace["hparams"] = {}
@@ -129,7 +129,7 @@ def _overrides_in(
 
 
 def _may_be_key(source: Source, key: str) -> bool:
-    """Whether `hparams`, of which nothing is known, may have a key: unreadable lines only where they name it."""
+    """Return whether `hparams`, of which nothing is known, may have a key: unreadable lines only where they name it."""
     return "hparams" not in source.readable.lost_names or key in source.readable.lost_words
 
 

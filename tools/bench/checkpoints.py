@@ -54,12 +54,12 @@ class Alternation(Watcher):
 
 
 def clocks() -> np.ndarray:
-    """Seconds, and seconds that the processor worked for this process."""
+    """Return seconds, and seconds that the processor worked for this process."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 def time_pauses() -> list[float]:
-    """Notes, in the list that it gives, the seconds for which each checkpoint halts the loop."""
+    """Note, in the list that it gives, the seconds for which each checkpoint halts the loop."""
     pauses: list[float] = []
     checkpoint = step_hooks.checkpoint
 
@@ -73,7 +73,7 @@ def time_pauses() -> list[float]:
 
 
 def main() -> None:
-    """The command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=16)
     parser.add_argument("--every", type=int, default=20)

@@ -45,7 +45,7 @@ def requests(name: str, samples: np.ndarray, count: int) -> Iterator[dict[str, n
 def stream(
     client: Client, name: str, samples: np.ndarray, count: int, in_flight: int
 ) -> tuple[list[np.ndarray], float]:
-    """All answers, and answers a second."""
+    """Return all answers, and answers a second."""
     start = time.perf_counter()
     answers = [
         outputs["y"] if "y" in outputs else next(iter(outputs.values()))
@@ -57,7 +57,7 @@ def stream(
 def compare(
     title: str, client: Client, name: str, samples: np.ndarray, expected: np.ndarray, rounds: int, count: int
 ) -> None:
-    """Checks answers, then measures one by one and streaming in turn."""
+    """Check answers, then measure one by one and streaming in turn."""
     for in_flight in (1, IN_FLIGHT):
         answers, _ = stream(client, name, samples, len(samples), in_flight)
         np.testing.assert_allclose(np.concatenate(answers), expected, rtol=1e-4, atol=1e-5)
@@ -72,7 +72,7 @@ def compare(
 
 
 def start_up(address: str, model: str, folder: Path, starts: int) -> None:
-    """Measures whole commands with one sample."""
+    """Measure whole commands with one sample."""
     command = [
         sys.executable,
         "-m",
@@ -99,7 +99,7 @@ def start_up(address: str, model: str, folder: Path, starts: int) -> None:
 
 
 def main() -> None:
-    """Runs everything in a temporary folder."""
+    """Run everything in a temporary folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=2000)

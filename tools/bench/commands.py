@@ -23,7 +23,7 @@ BROKEN = "import keras\nbatchsize = 10\nloss = 3\ndef dataset(splitt):\n    retu
 
 
 def seconds(command: Sequence[str], expected: int = 0) -> float:
-    """Times a command, which must end with the expected exit code."""
+    """Time a command, which must end with the expected exit code."""
     begun = time.perf_counter()
     ended = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
     taken = time.perf_counter() - begun

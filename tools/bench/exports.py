@@ -83,7 +83,7 @@ class Training:
         self._next = 0
 
     def call(self) -> int:
-        """Trains for some steps and gives their number."""
+        """Train for some steps and return their number."""
         feed = self.experiment.train
         if self._next >= feed.steps:
             self._next = 0
@@ -92,7 +92,7 @@ class Training:
         return steps
 
     def block(self, goes_on) -> Block:
-        """Trains while `goes_on(seconds so far)`."""
+        """Train while `goes_on(seconds so far)`."""
         began, cpu, steps = time.perf_counter(), time.process_time(), 0
         while goes_on(time.perf_counter() - began):
             steps += self.call()
@@ -111,14 +111,14 @@ class Block:
         return Block(self.steps + other.steps, self.seconds + other.seconds, self.cpu + other.cpu)
 
     def surplus(self, *others: Block) -> tuple[float, float]:
-        """Seconds, and seconds of the processor, beyond what as many steps took in other blocks."""
+        """Return seconds, and seconds of the processor, beyond what as many steps took in other blocks."""
         steps = sum(other.steps for other in others)
         usual = self.steps * sum(other.seconds for other in others) / steps
         return self.seconds - usual, self.cpu - self.steps * sum(other.cpu for other in others) / steps
 
 
 def load(model: str, folder: Path, options: argparse.Namespace):
-    """Gives the settings of the model asked for."""
+    """Return the settings of the model asked for."""
     if model == "digits":
         return load_settings(DIGITS, {"model_file": "model_cnn.py"})
     file = folder / "mysettings_mobilenet.py"
@@ -127,7 +127,7 @@ def load(model: str, folder: Path, options: argparse.Namespace):
 
 
 def measure(experiment, folder: Path, blocks: int, size: Size) -> dict[str, list[float]]:
-    """Seconds lost to training for the first version, the further ones, and versions saved in the loop."""
+    """Return seconds lost to training for the first version, the further ones, and versions saved in the loop."""
     training = Training(experiment, size.steps_a_call)
     probe = experiment.servable.probe(experiment.train.sample_batch(), PROBE_SAMPLES)
     publisher = Publisher(experiment.servable, folder / "exported_models", probe)
@@ -160,7 +160,7 @@ def measure(experiment, folder: Path, blocks: int, size: Size) -> dict[str, list
 
 
 def submit(training: Training, publisher: Publisher, version: int) -> Block:
-    """Hands a version in, and gives the pause that this means for training."""
+    """Hand a version in, and return the pause that this means for training."""
     began, cpu = time.perf_counter(), time.process_time()
     with training.averages.in_place():
         publisher.submit(version)
@@ -168,7 +168,7 @@ def submit(training: Training, publisher: Publisher, version: int) -> Block:
 
 
 def main() -> None:
-    """The command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=list(BARS), action="append")
     parser.add_argument("--blocks", type=int, default=12)

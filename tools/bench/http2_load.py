@@ -23,12 +23,12 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def _literal(name: bytes, value: bytes) -> bytes:
-    """A header that is not entered into the table (RFC 7541, 6.2.2), without Huffman coding."""
+    """Return a header that is not entered into the table (RFC 7541, 6.2.2), without Huffman coding."""
     return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
 def header_block(path: str) -> bytes:
-    """The request headers of a unary call."""
+    """Return the request headers of a unary call."""
     headers = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path.encode()), (b":authority", b"localhost")]
     headers += [(b"content-type", b"application/grpc"), (b"te", b"trailers")]
     return b"".join(_literal(name, value) for name, value in headers)
@@ -50,7 +50,7 @@ class Connection:
         self.received = 0
 
     def send(self) -> None:
-        """Sends the next request."""
+        """Send the next request."""
         self._stream += 2
         self._answered = False
         parts = [frame(HEADERS, END_HEADERS, self._stream, self._headers)]
@@ -61,7 +61,7 @@ class Connection:
         self.socket.sendall(b"".join(parts))
 
     def read(self) -> bool | None:
-        """Reads what has come; tells whether the request was answered well, `None` for an answer that is not whole."""
+        """Read what has come; tell whether the request was answered well, `None` for an answer that is not whole."""
         chunk = self.socket.recv(1 << 18)
         if not chunk:
             raise ConnectionError("the server closed the connection")
@@ -109,7 +109,7 @@ class Load:
             self._selector.register(client.socket, selectors.EVENT_READ, client)
 
     def run(self, seconds: float) -> tuple[list[tuple[float, float]], int]:
-        """Asks for so many seconds.
+        """Ask for so many seconds.
 
         Returns:
             When each answer came (`time.perf_counter`) with its latency in seconds, and how many requests failed.
@@ -138,7 +138,7 @@ class Load:
         return answers, failed
 
     def close(self) -> None:
-        """Ends the connections."""
+        """End the connections."""
         for client in self._clients:
             client.socket.close()
         self._selector.close()

@@ -48,7 +48,7 @@ NO_LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_len
 
 
 def make_models(folder: Path) -> None:
-    """Writes the digits CNN (twice, with other weights) and a model that gives back what it gets."""
+    """Write the digits CNN (twice, with other weights) and a model that gives back what it gets."""
     script = f"""
 import importlib.util, keras, tensorflow as tf
 from pathlib import Path
@@ -68,7 +68,7 @@ tf.saved_model.save(module, {str(folder)!r} + "/identity/1", signatures=module.s
 
 
 def request_of(array: np.ndarray) -> bytes:
-    """A serialised PredictRequest."""
+    """Return a serialised PredictRequest."""
     request = messages.raw.PredictRequest()
     request.model_spec.name = "model"
     tensors.to_proto(array, request.inputs["image"])
@@ -76,7 +76,7 @@ def request_of(array: np.ndarray) -> bytes:
 
 
 def free_port() -> int:
-    """A port that nobody has at this moment."""
+    """Return a port that nobody has at this moment."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
@@ -84,7 +84,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def serving(kind: str, base_path: Path) -> Iterator[tuple[int, int]]:
-    """Runs a server; gives its port and process id."""
+    """Run a server; return its port and process id."""
     port = free_port()
     scripts = Path(__file__).parent
     command = [scripts / "serving_servers.py", kind, base_path, str(port)]
@@ -126,7 +126,7 @@ def _wait_for_http(port: int) -> None:
 
 
 def check(port: int, array: np.ndarray, expected: np.ndarray) -> None:
-    """Asks once with a real client and compares."""
+    """Ask once with a real client and compares."""
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=NO_LIMIT) as channel:
         answer = channel.unary_unary(PREDICT)(request_of(array), timeout=60)
     [(_, tensor)] = messages.raw.PredictResponse.FromString(answer).outputs.items()
@@ -134,7 +134,7 @@ def check(port: int, array: np.ndarray, expected: np.ndarray) -> None:
 
 
 def expected_and_seconds(model: Path, array: np.ndarray, calls: int = 2000) -> tuple[np.ndarray, float]:
-    """What the SavedModel gives in a process of its own, and p50 of its concrete function, NumPy in and out."""
+    """Return what the SavedModel gives in a process of its own, and p50 of its concrete function, NumPy in and out."""
     script = f"""
 import sys, time, numpy as np, tensorflow as tf
 model = tf.saved_model.load({str(model)!r}); f = model.signatures["serving_default"]
@@ -155,7 +155,7 @@ np.save({str(model / "y.npy")!r}, *y.values()); print(sorted(times)[len(times) /
 
 
 async def round_trip(port: int, body: bytes, seconds: float) -> float:
-    """The p50 of one client, in seconds."""
+    """Return the p50 of one client, in seconds."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=NO_LIMIT) as channel:
         ask = channel.unary_unary(PREDICT)
         times = []
@@ -244,7 +244,7 @@ def _grpc_load(port: int, body: bytes, clients: int, stack: contextlib.ExitStack
 
 
 def _http_load(port: int, x: np.ndarray, y: np.ndarray, clients: int) -> Callable[[float], int]:
-    """As `Load`, in HTTP/1.1."""
+    """Return as `Load`, in HTTP/1.1."""
     import selectors
 
     body = json.dumps({"instance": x.tolist()}).encode()
@@ -341,7 +341,7 @@ def swaps(folder: Path, rounds: int, seconds: float, changes: int = 50) -> None:
 
 
 def _change_versions(base: Path, port: int, changes: int, windows: list[tuple[float, float]]) -> None:
-    """Publishes version after version; a window is from the renaming to the end of the version before."""
+    """Publish version after version; a window is from the renaming to the end of the version before."""
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         ask = channel.unary_unary("/tensorflow.serving.ModelService/GetModelStatus")
         request = messages.GetModelStatusRequest()
@@ -369,7 +369,7 @@ PARTS = {"latency": latency, "throughput": throughput, "large": large, "swaps": 
 
 
 def main() -> None:
-    """Runs the parts that were asked for."""
+    """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--rounds", type=int, default=5)

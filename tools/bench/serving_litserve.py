@@ -15,7 +15,7 @@ class Api(litserve.LitAPI):
     """Calls the SavedModel's function on stacked rows."""
 
     def setup(self, device: str) -> None:
-        """Loads the model, in the worker."""
+        """Load the model, in the worker."""
         import tensorflow as tf
 
         self._tensor = tf.constant
@@ -32,15 +32,15 @@ class Api(litserve.LitAPI):
         return np.stack(inputs)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Runs a batch."""
+        """Run a batch."""
         return self._function(**{self._input: self._tensor(x)})[self._output].numpy()
 
     def unbatch(self, output: np.ndarray) -> list:
-        """A batch to rows."""
+        """Return a batch to rows."""
         return list(output)
 
     def encode_response(self, output: np.ndarray) -> dict:
-        """A row to JSON."""
+        """Return a row to JSON."""
         return {"outputs": output.tolist()}
 
 

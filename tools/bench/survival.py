@@ -55,7 +55,7 @@ class Case:
     overrides: tuple[str, ...] = ()
 
     def command(self, working_dir: Path) -> list[str]:
-        """The command line that starts the run and, given again, goes on with it."""
+        """Return the command line that starts the run and, given again, goes on with it."""
         options = [f"--set={override}" for override in self.overrides]
         names = ["--run-name", self.name, "--resume", "auto", "--working-dir", str(working_dir)]
         return [sys.executable, "-m", "experiments_manager", "train", str(self.settings), *names, *options]
@@ -130,11 +130,11 @@ class Training:
         return 0
 
     def writes(self, folder: str, pattern: str) -> bool:
-        """Whether something is being written in a folder of the run at this moment."""
+        """Return whether something is being written in a folder of the run at this moment."""
         return any((self.run_dir / folder).glob(pattern))
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = DEADLINE) -> bool:
-        """Waits until the condition holds; false where the process ended or time ran out before."""
+        """Wait until the condition holds; false where the process ended or time ran out before."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if condition():
@@ -145,7 +145,7 @@ class Training:
         return False
 
     def wait(self) -> int:
-        """Waits for the end and gives the exit code."""
+        """Wait for the end and return the exit code."""
         return self.process.wait(DEADLINE)
 
     def kill(self) -> None:
@@ -182,7 +182,7 @@ class Outcome:
 
 
 def outcome_of(run_dir: Path) -> Outcome:
-    """Reads what a run came to.
+    """Read what a run came to.
 
     Raises:
         FileNotFoundError: It has no checkpoint, or no version although one was exported.
@@ -214,7 +214,7 @@ def outcome_of(run_dir: Path) -> Outcome:
 
 
 def curves_of(logs_dir: Path) -> dict[str, list[tuple[int, float | None]]]:
-    """Reads the event files of a run as TensorBoard does."""
+    """Read the event files of a run as TensorBoard does."""
     from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 
@@ -236,7 +236,7 @@ def curves_of(logs_dir: Path) -> dict[str, list[tuple[int, float | None]]]:
 
 
 def differences(expected: Outcome, got: Outcome) -> list[str]:
-    """Names everything in which two outcomes differ."""
+    """Name everything in which two outcomes differ."""
     found = [
         f"{field}: {getattr(expected, field)} and {getattr(got, field)}"
         for field in ("state", "progress", "version")
@@ -253,7 +253,7 @@ def differences(expected: Outcome, got: Outcome) -> list[str]:
 
 
 def lost_and_doubled(expected: Outcome, got: Outcome) -> tuple[int, int]:
-    """Counts epochs that are missing in metrics.csv, and steps that were counted twice in it."""
+    """Count epochs that are missing in metrics.csv, and steps that were counted twice in it."""
     lost = len({epoch for epoch, _ in expected.rows} - {epoch for epoch, _ in got.rows})
     repeated = len(got.rows) - len({epoch for epoch, _ in got.rows})
     steps = expected.rows[0][1]
@@ -273,7 +273,7 @@ class Uninterrupted:
 
 
 def train_undisturbed(case: Case, working_dir: Path) -> Uninterrupted:
-    """Trains once.
+    """Train once.
 
     Raises:
         RuntimeError: It failed.
@@ -297,7 +297,7 @@ def kill_until_finished(
     *,
     haste: float = 0.6,
 ) -> collections.Counter[str]:
-    """Starts the same command again and again, killing it each time, until a process finishes.
+    """Start the same command again and again, killing it each time, until a process finishes.
 
     Args:
         case: What is trained.
@@ -332,7 +332,7 @@ def _choose_moment(chance: random.Random) -> str:
 
 
 def _reach(training: Training, moment: str, reference: Uninterrupted, haste: float, chance: random.Random) -> bool:
-    """Waits for a moment at which to kill; false where the process ended first."""
+    """Wait for a moment at which to kill; false where the process ended first."""
     steps = reference.outcome.progress["global_step"]
     remaining = haste * (reference.training * (1 - training.step / steps) + 0.5)
     if moment == "anywhere":
@@ -350,7 +350,7 @@ def _reach(training: Training, moment: str, reference: Uninterrupted, haste: flo
 
 
 def seconds_from_signal_to_exit(case: Case, folder: Path, times: int, chance: random.Random) -> list[float]:
-    """Asks a training process to stop by SIGTERM, at moments of chance, and measures how long it takes to end.
+    """Ask a training process to stop by SIGTERM, at moments of chance, and measure how long it takes to end.
 
     Raises:
         RuntimeError: It did not end as interrupted.
@@ -376,7 +376,7 @@ def _shares(kills: int, cases: list[Case]) -> Iterator[tuple[Case, int]]:
 
 
 def bench(case: Case, kills: int, folder: Path, chance: random.Random) -> tuple[int, int, int, collections.Counter]:
-    """Gives the kills survived, epochs lost, steps doubled, and the moments of the kills."""
+    """Return the kills survived, epochs lost, steps doubled, and the moments of the kills."""
     reference = train_undisturbed(case, folder / "undisturbed")
     epochs, steps = reference.outcome.progress["epoch"], reference.outcome.progress["global_step"]
     print(f"{case.name}: {epochs} epochs, {steps} steps; start-up {reference.start_up:.1f} s, "
@@ -401,7 +401,7 @@ def bench(case: Case, kills: int, folder: Path, chance: random.Random) -> tuple[
 
 
 def main() -> None:
-    """The command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--example", choices=list(CASES))

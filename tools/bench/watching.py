@@ -52,7 +52,7 @@ class Alternation(Watcher):
         """Seconds, and seconds of the processor; the first, third, … epoch runs without logging."""
 
     def take_over(self, job: Job) -> None:
-        """Makes the loop of a run without TensorBoard too, beside the one that the job has."""
+        """Make the loop of a run without TensorBoard too, beside the one that the job has."""
         self._job = job
         logs = [watcher for watcher in job.watchers if isinstance(watcher, TensorBoardLogs)]
         measured = (job.train_steps, job.meter, logs)
@@ -75,12 +75,12 @@ class Alternation(Watcher):
 
 
 def clocks() -> np.ndarray:
-    """Seconds, and seconds that the processor worked for this process."""
+    """Return seconds, and seconds that the processor worked for this process."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 def hand_over(alternation: Alternation) -> None:
-    """Lets the alternation see the job before the run starts."""
+    """Let the alternation see the job before the run starts."""
     make = runner._make_job
 
     def making(*arguments) -> Job:
@@ -92,12 +92,12 @@ def hand_over(alternation: Alternation) -> None:
 
 
 def tensorboard(run, settings) -> list[Watcher]:
-    """As `train` has it, histograms off."""
+    """Return as `train` has it, histograms off."""
     return [TensorBoardLogs(run.logs_dir, by_step=True)] if settings.tensorboard else []
 
 
 def check_equal(case: str, feed: str, folder: Path, every: int) -> int:
-    """Trains with and without logging, compares the final states bit by bit, and gives how many tensors they hold."""
+    """Train with and without logging, compares the final states bit by bit, and return how many tensors they hold."""
     states = []
     for logs in (True, False):
         settings = settings_for(case, feed, folder, epochs=3, export=False, tensorboard=logs, log_every_steps=every)
@@ -111,13 +111,13 @@ def check_equal(case: str, feed: str, folder: Path, every: int) -> int:
 
 
 def interval(ratios: np.ndarray) -> np.ndarray:
-    """Gives the range in which the median lies in 95 of 100 samples drawn from these, `[2, columns]`."""
+    """Return the range in which the median lies in 95 of 100 samples drawn from these, `[2, columns]`."""
     drawn = np.random.default_rng(0).integers(len(ratios), size=(2000, len(ratios)))
     return np.percentile(np.median(ratios[drawn], axis=1), [2.5, 97.5], axis=0)
 
 
 def main() -> None:
-    """The command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=121)
     parser.add_argument("--every", type=int, default=10)

@@ -44,7 +44,7 @@ def board(
 
 
 def _on_stop_signals() -> threading.Event:
-    """An event that SIGINT and SIGTERM set."""
+    """Return an event that SIGINT and SIGTERM set."""
     asked = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:

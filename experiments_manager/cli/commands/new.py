@@ -20,7 +20,7 @@ def new(
 
 
 def make_starter(directory: Path) -> Path:
-    """Writes the starter experiment.
+    """Write the starter experiment.
 
     Args:
         directory: The folder to write to; made where it is missing. It also names the experiment.

@@ -151,7 +151,7 @@ def predict(
 
 
 def _check(*, count: int | None, stream: bool, rate: float | None, output: str | None, json: bool) -> None:
-    """Refuses options that do not go together, before anything is imported or asked."""
+    """Refuse options that do not go together, before anything is imported or asked."""
     if count is not None and stream:
         raise CommandLineError("--count and --stream exclude each other. Expected one of them.")
     if rate is not None and rate <= 0:
@@ -161,12 +161,12 @@ def _check(*, count: int | None, stream: bool, rate: float | None, output: str |
 
 
 def _leave_standard_output() -> None:
-    """Lets what could not be written to standard output vanish; Python would complain when it ends."""
+    """Let what could not be written to standard output vanish; Python would complain when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _check_places(source: str | None, output: str | None) -> None:
-    """Refuses what could be neither read nor written, before a server is waited for."""
+    """Refuse what could be neither read nor written, before a server is waited for."""
     if source is not None:
         from experiments_manager.client.inputs.sources import check_source
 
@@ -192,7 +192,7 @@ class _Plan:
         self._handlers: list[Any] = []
 
     def prepare(self, source: str | None, scale: float | None) -> None:
-        """Finds the requests: from a source, else from the settings' client, else from the validation data."""
+        """Find the requests: from a source, else from the settings' client, else from the validation data."""
         if source is not None:
             from experiments_manager.client.inputs.sources import open_source
 
@@ -206,7 +206,7 @@ class _Plan:
             self._use_validation_data(settings)
 
     def on_answer(self, request: Any, outputs: Outputs) -> None:
-        """Hands an answer to all who want it."""
+        """Hand an answer to all who want it."""
         for handler in self._handlers:
             handler(request, outputs)
 
@@ -227,7 +227,7 @@ class _Plan:
         return load_run_settings(open_run(self._target.path))
 
     def _enter_folder(self, settings: Settings) -> None:
-        """Gives a client in a legacy file a working directory of its own, so that it overwrites nothing."""
+        """Return a client in a legacy file a working directory of its own, so that it overwrites nothing."""
         if not settings.is_earlier:
             return
         from experiments_manager.client.outputs.writer import make_output_folder
@@ -238,7 +238,7 @@ class _Plan:
         self._stack.enter_context(working_directory(settings, folder))
 
     def _leave_folder(self, folder: Path) -> None:
-        """Notes the folder if there is something in it, else removes it."""
+        """Note the folder if there is something in it, else removes it."""
         try:
             folder.rmdir()
         except OSError:

@@ -21,7 +21,7 @@ def settings(
 
 
 def _explain(name: str, width: int) -> str:
-    """What is known by this name, today's or earlier.
+    """Return what is known by this name, today's or earlier.
 
     Raises:
         typer.BadParameter: Nothing is; the nearest name is given.

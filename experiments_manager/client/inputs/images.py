@@ -24,7 +24,7 @@ _INSTALL = 'Install it: pip install "experiments-manager[vision]"'
 
 
 def read_image(file: Path, tensor: TensorInfo, scale: float | None = None) -> np.ndarray:
-    """Reads an image file, with Pillow where it is installed, else with OpenCV.
+    """Read an image file, with Pillow where it is installed, else with OpenCV.
 
     Args:
         file: The file.
@@ -53,7 +53,7 @@ def read_image(file: Path, tensor: TensorInfo, scale: float | None = None) -> np
 
 
 def frames(source: int | Path, tensor: TensorInfo, scale: float | None = None) -> Iterator[np.ndarray]:
-    """Gives the frames of a camera, by its number, or of a video file; a camera's go on for ever.
+    """Return the frames of a camera, by its number, or of a video file; a camera's go on for ever.
 
     Raises:
         SourceError: OpenCV is not installed, or cannot open the source.
@@ -78,7 +78,7 @@ def frames(source: int | Path, tensor: TensorInfo, scale: float | None = None) -
 
 
 def fit_frame(frame: np.ndarray, tensor: TensorInfo, scale: float | None, where: str) -> np.ndarray:
-    """Makes OpenCV's image (blue, green, red) fit an input; as `read_image`."""
+    """Make OpenCV's image (blue, green, red) fit an input; as `read_image`."""
     cv2 = _opencv("Images are read by Pillow or OpenCV, and neither is installed")
     height, width, channels = _size(tensor, where)
     if height and width and frame.shape[:2] != (height, width):
@@ -108,7 +108,7 @@ def _opencv(missing: str) -> Any:
 
 
 def takes_images(tensor: TensorInfo) -> bool:
-    """Whether an input has the dimensions of images: with channels, or without for grey ones, or any at all."""
+    """Return whether an input has the dimensions of images: with channels, or without for grey ones, or any at all."""
     shape = tensor.shape
     return shape is None or len(shape) == 3 or (len(shape) == 4 and shape[3] in (None, *_MODES))
 
@@ -122,7 +122,7 @@ def scaled_array(array: np.ndarray, tensor: TensorInfo, scale: float) -> np.ndar
 
 
 def holds_raw_pixels(array: np.ndarray, tensor: TensorInfo) -> bool:
-    """Whether whole numbers of 0 to 255 go to an input of floating point, `[batch, height, width, 1 | 3 | 4]`."""
+    """Return whether integers of 0 to 255 go to an input of floating point, `[batch, height, width, 1 | 3 | 4]`."""
     if tensor.shape is None or len(tensor.shape) != 4 or tensor.shape[3] not in _MODES or tensor.dtype.kind in "iubO":
         return False
     if array.size == 0 or array.dtype.kind not in "iuf" or not 1 < array.max() <= 255 or array.min() < 0:

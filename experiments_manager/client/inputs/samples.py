@@ -32,7 +32,7 @@ class SourceError(ClientError):
 
 
 def only_input(info: ModelInfo, what: str) -> tuple[str, TensorInfo]:
-    """Gives the one input of a model.
+    """Return the one input of a model.
 
     Args:
         info: The model.
@@ -51,7 +51,7 @@ def only_input(info: ModelInfo, what: str) -> tuple[str, TensorInfo]:
 
 
 def as_request(name: str, array: np.ndarray, tensor: TensorInfo, where: str) -> np.ndarray:
-    """Adds the batch to a sample that lacks it.
+    """Add the batch to a sample that lacks it.
 
     Raises:
         SourceError: The sample does not fit the input.
@@ -79,7 +79,7 @@ def as_request(name: str, array: np.ndarray, tensor: TensorInfo, where: str) -> 
 
 
 def samples_of_arrays(arrays: Mapping[str, np.ndarray], info: ModelInfo, where: str) -> Iterator[Sample]:
-    """Takes arrays apart into samples: along their first dimension, unless they are one sample that lacks the batch.
+    """Take arrays apart into samples: along their first dimension, unless they are one sample that lacks the batch.
 
     Args:
         arrays: Arrays by input name.

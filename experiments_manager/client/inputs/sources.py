@@ -37,7 +37,7 @@ _EXPECTED = (
 
 
 def open_source(source: str, info: ModelInfo, *, scale: float | None = None) -> Iterator[Sample]:
-    """Opens a source of samples.
+    """Open a source of samples.
 
     Args:
         source: A path, `-` or `camera:NUMBER`.
@@ -74,7 +74,7 @@ def _open(source: str, info: ModelInfo, scale: float | None) -> Iterator[Sample]
 
 
 def check_source(source: str) -> None:
-    """Says what can be said of a source before any server was asked.
+    """Say what can be said of a source before any server was asked.
 
     Raises:
         SourceError: There is no such file or folder.
@@ -87,7 +87,7 @@ def check_source(source: str) -> None:
 def _file(
     path: Path, label: str, info: ModelInfo, scale: float | None, told: set[str] | None = None
 ) -> Iterator[Sample]:
-    """The samples of a file; `told` are the columns of tables that were told to have no input."""
+    """Return the samples of a file; `told` are the columns of tables that were told to have no input."""
     suffix = path.suffix.lower()
     if suffix in images.IMAGES:
         return _image(path, label, info, scale)
@@ -105,7 +105,7 @@ def _ending(path: Path) -> str:
 
 
 def _folder(path: Path, info: ModelInfo, scale: float | None) -> Iterator[Sample]:
-    """All files of a folder and its subfolders that can be read, in the order of their names.
+    """Yield all files of a folder and its subfolders that can be read, in the order of their names.
 
     Tables beside pictures are left out: they hold labels.
     """
@@ -146,7 +146,7 @@ def _scaled(samples: Iterator[Sample], info: ModelInfo, scale: float | None) -> 
 
 
 def _telling_of_pixels(samples: Iterator[Sample], info: ModelInfo) -> Iterator[Sample]:
-    """Says once where arrays or tables hold pixels as image files do, which are scaled, while these are not."""
+    """Say once where arrays or tables hold pixels as image files do, which are scaled, while these are not."""
     told = False
     for sample in samples:
         if not told and any(images.holds_raw_pixels(array, info.inputs[name]) for name, array in sample.items()):
@@ -195,7 +195,7 @@ def _table(path: Path, info: ModelInfo, told: set[str] | None) -> Iterator[Sampl
 
 
 def _with_own_buffer(stream: IO[bytes]) -> IO[bytes]:
-    """Opens a stream once more: Python cannot end while a thread waits in the buffer of its own standard input."""
+    """Open a stream once more: Python cannot end while a thread waits in the buffer of its own standard input."""
     try:
         return open(stream.fileno(), "rb", closefd=False)
     except OSError:  # it is none of the system's
@@ -231,7 +231,7 @@ class _Prefixed:
         self._start, self._stream = start, stream
 
     def read(self, size: int = -1) -> bytes:
-        """Reads up to `size` bytes."""
+        """Read up to `size` bytes."""
         if size < 0:
             raise ValueError("Expected a number of bytes to read.")
         start, self._start = self._start[:size], self._start[size:]

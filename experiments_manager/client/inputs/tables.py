@@ -28,7 +28,7 @@ _LISTED = 6  # names that a message lists before it leaves the middle out
 def read_table(
     lines: Iterable[str], info: ModelInfo, where: str, *, delimiter: str = ",", told: set[str] | None = None
 ) -> Iterator[Sample]:
-    """Reads the rows of a table as they are asked for.
+    """Read the rows of a table as they are asked for.
 
     Args:
         lines: The table's lines.
@@ -69,7 +69,7 @@ def read_table(
 
 
 def _columns_by_header(header: list[str], info: ModelInfo, where: str) -> dict[str, list[int]] | None:
-    """The columns of each input by their names; `None` where no cell names an input, and there is but one."""
+    """Return the columns of each input by their names; `None` where no cell names an input, and there is but one."""
     found = {name: _cells_of(name, header, info) for name in info.inputs}
     stems = [re.sub(r"_[0-9]+$", "", cell) for cell in header]
     if not any(found.values()) and len(info.required) == 1:
@@ -99,7 +99,7 @@ def _columns_by_header(header: list[str], info: ModelInfo, where: str) -> dict[s
 
 
 def _cells_of(name: str, header: list[str], info: ModelInfo) -> list[tuple[int, int]]:
-    """Number and index of each column of an input; the number is -1 where the column has the input's very name."""
+    """Return number and index of each column of an input; -1 where the column has the input's very name."""
     cells = []
     for index, cell in enumerate(header):
         if cell == name:
@@ -110,7 +110,7 @@ def _cells_of(name: str, header: list[str], info: ModelInfo) -> list[tuple[int, 
 
 
 def _wrong_with(name: str, cells: list[tuple[int, int]], header: list[str], tensor: TensorInfo) -> str | None:
-    """What keeps an input's columns from being its numbers, each once."""
+    """Return what keeps an input's columns from being its numbers, each once."""
     ordered = sorted(cells)
     numbers = [number for number, _ in ordered]
     names = [header[index] for _, index in ordered]
@@ -137,7 +137,7 @@ def _wrong_with(name: str, cells: list[tuple[int, int]], header: list[str], tens
 
 
 def _size(tensor: TensorInfo) -> int | None:
-    """How many numbers a row has for an input; `None` where any number will do."""
+    """Return how many numbers a row has for an input; `None` where any number will do."""
     sizes = () if tensor.shape is None else tensor.shape[1:] if len(tensor.shape) > 1 else tensor.shape
     if tensor.shape is None or None in sizes:
         return None
@@ -162,7 +162,7 @@ def _short(names: Sequence[str]) -> str:
 
 
 def _tell_unused(header: list[str], columns: dict[str, list[int]], where: str, told: set[str]) -> None:
-    """Says once which columns nobody uses; labels beside inputs are common, so they are no error."""
+    """Say once which columns nobody uses; labels beside inputs are common, so they are no error."""
     used = {index for indices in columns.values() for index in indices}
     unused = [cell or f"number {index + 1}" for index, cell in enumerate(header) if index not in used]
     if not set(unused) <= told:
@@ -203,7 +203,7 @@ def _value(cell: str, dtype: np.dtype) -> Any:
 
 
 def _shaped(values: np.ndarray, tensor: TensorInfo) -> np.ndarray:
-    """Gives a row of cells the shape of one sample, where their number fits."""
+    """Return a row of cells the shape of one sample, where their number fits."""
     if tensor.shape is None or len(tensor.shape) == 2:
         return values
     sample = tensor.shape[1:]

@@ -29,7 +29,7 @@ _COPIED_AT_ONCE = 1 << 20  # bytes
 
 
 def check_output(output: str) -> None:
-    """Refuses an `--output` that no writer can be made for; nothing is written.
+    """Refuse an `--output` that no writer can be made for; nothing is written.
 
     Raises:
         ClientError: It is none of a file that ends in `.csv` or `.npz`, and `-`.
@@ -39,7 +39,7 @@ def check_output(output: str) -> None:
 
 
 def make_output_folder(folder: Path) -> Path:
-    """Makes a folder, under a name with a number behind it where it is there already.
+    """Make a folder, under a name with a number behind it where it is there already.
 
     Raises:
         ClientError: It cannot be made.
@@ -74,7 +74,7 @@ class PredictionWriter:
 
     @classmethod
     def for_output(cls, output: str | None, default_folder: Path) -> PredictionWriter:
-        """Makes the writer that the option `--output` means.
+        """Make the writer that the option `--output` means.
 
         Args:
             output: A file that ends in `.csv` or `.npz`; `-` for a table on standard output; `None` for both in a
@@ -94,7 +94,7 @@ class PredictionWriter:
         return cls(file, None) if file.suffix.lower() == ".csv" else cls(None, file)
 
     def write(self, label: str, version: int, outputs: Mapping[str, np.ndarray]) -> None:
-        """Adds the answer to one request, which may hold several samples.
+        """Add the answer to one request, which may hold several samples.
 
         Raises:
             ClientError: It cannot be written, or has other outputs than those before.
@@ -123,7 +123,7 @@ class PredictionWriter:
             raise _cannot_write(error) from error
 
     def close(self) -> None:
-        """Finishes the files.
+        """Finish the files.
 
         Raises:
             ClientError: They cannot be written.
@@ -145,7 +145,7 @@ def _listed(kinds: Mapping[str, np.dtype]) -> str:
 
 
 def _batch(outputs: Mapping[str, np.ndarray]) -> int:
-    """How many samples an answer holds: the first dimension where all outputs have the same; else the answer is one."""
+    """Return how many samples an answer holds: the first dimension where all outputs share it, else one."""
     counts = {len(value) if value.ndim else None for value in outputs.values()}
     count = counts.pop() if len(counts) == 1 else None
     return 1 if count is None else count
@@ -181,7 +181,7 @@ def _open(file: Path) -> IO[str]:
 
 
 def _temporary(folder: Path) -> IO[bytes]:
-    """A file without a name, which is gone when it is closed or the process ends."""
+    """Return a file without a name, which is gone when it is closed or the process ends."""
     return tempfile.TemporaryFile(dir=folder)
 
 
@@ -241,7 +241,7 @@ class _Archive:
 
 
 def _write_column(archive: zipfile.ZipFile, name: str, column: _Column) -> None:
-    """Writes `name`; where samples differ in shape, all numbers one after the other, and `name.shapes`."""
+    """Write `name`; where samples differ in shape, all numbers one after the other, and `name.shapes`."""
     shapes = set(column.shapes)
     shape = (len(column.shapes), *shapes.pop()) if len(shapes) == 1 else None
     if shape is None:

@@ -55,7 +55,7 @@ class Figures(Watcher):
 def draw_confusion(
     run_dir: Path, name: str, truth: np.ndarray, predicted: np.ndarray, class_names: Sequence[str] | None
 ) -> Path | None:
-    """Draws a confusion matrix into `figures/`.
+    """Draw a confusion matrix into `figures/`.
 
     Args:
         run_dir: The run folder.

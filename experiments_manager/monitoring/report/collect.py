@@ -104,7 +104,7 @@ def collect_runs(place: Path | str) -> tuple[Path, list[ReportedRun]]:
 
 
 def is_default(name: str, value: Any) -> bool:
-    """Whether a setting, as run.json holds it, has its default."""
+    """Return whether a setting, as run.json holds it, has its default."""
     return name in SETTINGS and to_jsonable(SETTINGS[name].default) == value
 
 

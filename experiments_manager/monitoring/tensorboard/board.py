@@ -20,7 +20,7 @@ _READ_SECONDS = 5.0
 
 
 def logs_of(directory: Path | str) -> Path:
-    """Finds what TensorBoard shall read.
+    """Find what TensorBoard shall read.
 
     Args:
         directory: A folder of runs, one run, or its `logs/`.
@@ -54,7 +54,7 @@ def logs_of(directory: Path | str) -> Path:
 
 
 def start_board(folder: Path, port: int | None = None) -> str:
-    """Starts TensorBoard in threads of this process, which end with it, and waits until it has something to show.
+    """Start TensorBoard in threads of this process, which end with it, and wait until it has something to show.
 
     Args:
         folder: From `logs_of`.
@@ -103,7 +103,7 @@ def _check_free(port: int) -> None:
 
 
 def _wait_for_pages(address: str) -> None:
-    """Waits until TensorBoard answers and, unless that takes long, until it has read something."""
+    """Wait until TensorBoard answers and, unless that takes long, until it has read something."""
     began = time.monotonic()
     while True:
         waited = time.monotonic() - began

@@ -43,12 +43,12 @@ class _Context(backend_context.Context):
 
 
 def _metric_rank(group: str, tag: str) -> tuple[bool, bool, str, str]:
-    """The validation's values before the training's, and those of the best epoch behind those of the last."""
+    """Return the validation's values before the training's, and those of the best epoch behind those of the last."""
     return group != "validation", "/" in tag, tag, group
 
 
 def with_one_type_a_column(contents: HParamsContents) -> HParamsContents:
-    """Makes text of hyperparameters whose values are not of one type in all runs.
+    """Make text of hyperparameters whose values are not of one type in all runs.
 
     Args:
         contents: What the HParams plugin stored, by run and tag.
@@ -72,7 +72,7 @@ def with_one_type_a_column(contents: HParamsContents) -> HParamsContents:
 
 
 def with_run_names(contents: HParamsContents, folder: str) -> HParamsContents:
-    """Calls rows by the folder of their run, which the path of its logs would be shown for otherwise.
+    """Call rows by the folder of their run, which the path of its logs would be shown for otherwise.
 
     Args:
         contents: What the HParams plugin stored, by run and tag.
@@ -114,12 +114,12 @@ class ProjectorPage(projector_plugin.ProjectorPlugin):
         self._seen: dict[Path, tuple[int, int]] = {}
 
     def is_active(self) -> bool:
-        """Whether any run has embeddings; told at once, so that the page does not open without its tab."""
+        """Return whether any run has embeddings; told at once, so that the page does not open without its tab."""
         self._update_configs()
         return bool(self._configs)
 
     def _update_configs(self) -> None:
-        """Reads the configurations again where one of them changed."""
+        """Read the configurations again where one of them changed."""
         seen = {path: _identity(path) for path in self._config_paths()}
         if seen != self._seen:
             self._seen, self._run_paths = seen, None
@@ -127,7 +127,7 @@ class ProjectorPage(projector_plugin.ProjectorPlugin):
         super()._update_configs()
 
     def _read_latest_config_files(self, run_path_pairs: list[tuple[str, str]]) -> tuple[dict, dict]:
-        """Gives the configurations, that which was written last first, without tensors that are gone."""
+        """Return the configurations, that which was written last first, without tensors that are gone."""
         configs, paths = super()._read_latest_config_files(run_path_pairs)
         for run, config in configs.items():
             folder = Path(paths[run]).parent
@@ -147,7 +147,7 @@ class ProjectorPage(projector_plugin.ProjectorPlugin):
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """Tells one content from another: each is a file of its own, even where the disk's clock ticks too seldom."""
+    """Tell one content from another: each is a file of its own, even where the disk's clock ticks too seldom."""
     try:
         status = path.stat()
     except OSError:

@@ -34,7 +34,7 @@ class Embeddings:
 def embeddings_of(
     samples: Samples, class_names: Sequence[str] | None = None, *, with_outputs: bool = False
 ) -> Embeddings:
-    """Makes points of the layers that were read, or of the model's outputs where there are none.
+    """Make points of the layers that were read, or of the model's outputs where there are none.
 
     Args:
         samples: Inputs, targets, outputs and layers.
@@ -59,7 +59,7 @@ def embeddings_of(
 
 
 def reduced(batch: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
-    """Makes of inputs, targets, outputs and layers of a batch what embeddings need, so that thousands fit into memory.
+    """Make of inputs, targets, outputs and layers of a batch what embeddings need, so that thousands fit into memory.
 
     Images are kept as thumbnails, and no other inputs; large outputs as the vectors that come of them; large targets,
     which no table can hold, not at all.
@@ -80,7 +80,7 @@ def reduced(batch: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
 
 
 def as_vectors(output: np.ndarray) -> np.ndarray:
-    """Gives one vector a sample.
+    """Return one vector a sample.
 
     Args:
         output: Numbers `[samples, …]`.
@@ -105,7 +105,7 @@ def as_vectors(output: np.ndarray) -> np.ndarray:
 
 
 def _columns(samples: Samples, class_names: Sequence[str] | None) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """What is known of each sample: its number, its targets, and what was predicted where an output belongs to them."""
+    """Return what is known of each sample: its number, its targets, and what was predicted for them."""
     answers = read_model_outputs(samples, class_names)
     columns: dict[str, np.ndarray] = {}
     left_out: dict[str, str] = {}
@@ -145,7 +145,7 @@ def _label_lists(chosen: np.ndarray, names: Sequence[str]) -> np.ndarray:
 
 
 def _plain_columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
-    """A few numbers, or one text, a sample."""
+    """Return a few numbers, or one text, a sample."""
     rows = values.reshape(len(values), -1) if values.ndim in (1, 2) else values
     if rows.ndim != 2 or rows.shape[1] > _MOST_TARGET_COLUMNS or rows.dtype.kind not in "fiubOSU":
         return {}
@@ -171,7 +171,7 @@ def _leaves(nested: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _map(function: Callable[[np.ndarray], np.ndarray], nested: Any) -> Any:
-    """Changes the arrays of a nested structure."""
+    """Change the arrays of a nested structure."""
     if isinstance(nested, Mapping):
         return {key: _map(function, value) for key, value in nested.items()}
     if isinstance(nested, list | tuple):
@@ -186,7 +186,7 @@ def _as_known_type(array: Any) -> np.ndarray:
 
 
 def first_images(x: Any) -> np.ndarray | None:
-    """Gives the first input that is images `[samples, height, width, 1, 3 or 4 channels]`, or `None`."""
+    """Return the first input that is images `[samples, height, width, 1, 3 or 4 channels]`, or `None`."""
     for _, leaf in _leaves(x):
         array = np.asarray(leaf)
         if array.ndim == 4 and array.shape[-1] in (1, 3, 4) and array.dtype.kind in "fiub" and min(array.shape) > 0:

@@ -23,22 +23,22 @@ class StepProfile(Watcher):
         self._running = False
 
     def on_start(self, start: RunStart) -> None:
-        """Chooses the epoch: the second of those that are trained here, or the only one."""
+        """Choose the epoch: the second of those that are trained here, or the only one."""
         self._begin_after = min(start.first_epoch, start.epochs - 1)
         if self._begin_after < start.first_epoch:
             self._start()
 
     def on_epoch(self, report: EpochReport) -> None:
-        """Begins after the first epoch."""
+        """Begin after the first epoch."""
         if report.epoch == self._begin_after:
             self._start()
 
     def on_progress(self, progress: Progress) -> None:
-        """Ends after one call."""
+        """End after one call."""
         self._stop()
 
     def on_end(self, end: RunEnd) -> None:
-        """Ends it where no further step came."""
+        """End it where no further step came."""
         self._stop()
 
     def _start(self) -> None:

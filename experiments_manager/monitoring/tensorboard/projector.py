@@ -52,7 +52,7 @@ class Projector(Watcher):
         samples: int = 5000,
         class_names: Sequence[str] | None = None,
     ) -> None:
-        """Remembers what to write; nothing is touched before the first set.
+        """Remember what to write; nothing is touched before the first set.
 
         Args:
             logs_dir: The folder `logs/` of a run.
@@ -79,13 +79,13 @@ class Projector(Watcher):
             self._say_unwritable(error)
 
     def on_validated(self, view: ModelView) -> None:
-        """Writes a set where this epoch's turn has come."""
+        """Write a set where this epoch's turn has come."""
         if self._every and view.epoch % self._every == 0:
             earlier = [found | {"best": False} for found in self._sets() if found["epoch"] < view.epoch]
             self._write(view, earlier, is_best=False)
 
     def on_best(self, view: ModelView) -> None:
-        """Writes the set of the best weights, or marks it where it stands already."""
+        """Write the set of the best weights, or marks it where it stands already."""
         sets = [found | {"best": found["epoch"] == view.epoch} for found in self._sets()]
         if not any(found["best"] for found in sets):
             self._write(view, sets, is_best=True)
@@ -144,7 +144,7 @@ class Projector(Watcher):
         shown: dict[str, np.ndarray],
         images: np.ndarray | None,
     ) -> dict[str, Any]:
-        """Makes the folder of one set beside its place, and renames it."""
+        """Make the folder of one set beside its place, and rename it."""
         folder = self._logs_dir / "embeddings" / f"epoch-{record['epoch']:04d}"
         stage = atomic.staging_path(folder)
         try:
@@ -173,7 +173,7 @@ class Projector(Watcher):
         return record
 
     def _sets(self) -> list[dict[str, Any]]:
-        """The sets that are there, in any order."""
+        """Return the sets that are there, in any order."""
         found = []
         for path in (self._logs_dir / "embeddings").glob("epoch-*/set.json"):
             with contextlib.suppress(OSError, ValueError):  # damaged: as if it were not there
@@ -183,7 +183,7 @@ class Projector(Watcher):
         return found
 
     def _keep(self, sets: list[dict[str, Any]]) -> None:
-        """Lets the Projector show these sets, the best and then the newest first, and removes the others."""
+        """Let the Projector show these sets, the best and then the newest first, and remove the others."""
         ordered = sorted(sets, key=lambda found: (found["best"], found["epoch"]), reverse=True)[:KEPT_SETS]
         for found in ordered:
             path = self._logs_dir / "embeddings" / found["folder"] / "set.json"
@@ -202,14 +202,14 @@ class Projector(Watcher):
         self._say(f"Embeddings cannot be written to {self._logs_dir}: {error.strerror}. Training goes on.", warn=True)
 
     def _say(self, text: str, *, warn: bool = False) -> None:
-        """Says a sentence once in a run; as a warning only where the user asked for embeddings, or it tells of harm."""
+        """Say a sentence once in a run; as a warning only where the user asked for embeddings, or it tells of harm."""
         if text not in self._said:
             self._said.add(text)
             logger.log(logging.WARNING if warn or self._asked_for else logging.INFO, "%s", text)
 
 
 def tensor_bytes(vectors: np.ndarray) -> bytes:
-    """Gives the content of a tensor file for the Projector.
+    """Return the content of a tensor file for the Projector.
 
     It takes a file for binary once it meets bytes that are no UTF-8, and gives up, for all runs, where the numbers
     happen to be text (zeros are). So the last bits of the first number are set to a byte that UTF-8 never has, which
@@ -224,12 +224,12 @@ def tensor_bytes(vectors: np.ndarray) -> bytes:
 
 
 def file_name(name: str) -> str:
-    """Gives a name that is safe in a file system and in the Projector's addresses, which it does not quote."""
+    """Return a name that is safe in a file system and in the Projector's addresses, which it does not quote."""
     return re.sub(r"[^\w.\-]", "_", name) or "output"
 
 
 def _metadata(columns: dict[str, np.ndarray]) -> str:
-    """A table with tabs between; a single column stands without a header, as the Projector wants it."""
+    """Return a table with tabs between; a single column stands without a header, as the Projector wants it."""
     texts = [[_cell(value) for value in values] for values in columns.values()]
     header = ["\t".join(columns)] if len(columns) > 1 else []
     return "\n".join([*header, *("\t".join(row) for row in zip(*texts, strict=True))]) + "\n"
@@ -242,7 +242,7 @@ def _cell(value: Any) -> str:
 
 
 def _configuration(sets: Sequence[dict[str, Any]]) -> str:
-    """What the Projector shows, in its order: it sorts tensors by name, so each begins with the rank of its set."""
+    """Return what the Projector shows, in its order: it sorts by name, so each name begins with the rank of its set."""
     from google.protobuf import text_format
     from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 

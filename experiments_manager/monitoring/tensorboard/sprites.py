@@ -15,7 +15,7 @@ SMALLEST_THUMBNAIL = 32
 
 
 def sprite(images: np.ndarray) -> tuple[bytes, tuple[int, int]]:
-    """Sets thumbnails into a grid, row by row.
+    """Set thumbnails into a grid, row by row.
 
     Args:
         images: Numbers `[samples, height, width, channels]` with 1, 3 or 4 channels, in 0..1, 0..255 or any other
@@ -60,7 +60,7 @@ def shrink(images: np.ndarray) -> np.ndarray:
 
 
 def as_bytes(images: np.ndarray) -> np.ndarray:
-    """Brings images to 0..255, uint8."""
+    """Bring images to 0..255, uint8."""
     if images.dtype == np.uint8:
         return images
     images = np.nan_to_num(np.asarray(images, np.float32))

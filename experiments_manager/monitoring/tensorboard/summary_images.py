@@ -63,7 +63,7 @@ def _figure_png(figure: Any) -> bytes:
 
 
 def _as_batch(given: Any) -> np.ndarray:
-    """Bytes [n, height, width, 3 or 4]."""
+    """Return bytes [n, height, width, 3 or 4]."""
     array = np.asarray(given)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"Expected {EXPECTED}, got {type(given).__name__} of {array.dtype}.")

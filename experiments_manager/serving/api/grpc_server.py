@@ -103,7 +103,7 @@ class _Method:
     handler: Callable[[Any], Awaitable[Any]]
 
     def begin(self, data: bytes) -> _Call:
-        """Begins a call."""
+        """Begin a call."""
         return _MethodCall(self, data)
 
 
@@ -151,7 +151,7 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
     async def start(self) -> None:
-        """Begins to listen.
+        """Begin to listen.
 
         Raises:
             ServerStartError: The port or the socket cannot be had.
@@ -182,13 +182,13 @@ class GrpcServer:
         return port
 
     async def set_serving(self, serving: bool) -> None:
-        """Says in the health service whether the server answers."""
+        """Say in the health service whether the server answers."""
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in _HEALTH_NAMES:
             await self._health.set(service, status)
 
     async def stop(self, grace: float = 10.0) -> None:
-        """Takes no more requests, and gives those in flight so many seconds to finish."""
+        """Take no more requests, and return those in flight so many seconds to finish."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
 
@@ -228,7 +228,7 @@ class GrpcServer:
         }
 
     def _answering(self, api: str, begin: Callable[[bytes], _Call], *, admitted: bool = True) -> grpc.RpcMethodHandler:
-        """Gives the handler of a method, which answers whatever the bytes are.
+        """Return the handler of a method, which answers whatever the bytes are.
 
         Args:
             api: Its name.
@@ -288,12 +288,12 @@ class _Services(grpc.GenericRpcHandler):
         self._handlers = handlers
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        """Gives the handler; none for an unknown method, which gRPC answers with UNIMPLEMENTED."""
+        """Return the handler; none for an unknown method, which gRPC answers with UNIMPLEMENTED."""
         return self._handlers.get(handler_call_details.method)
 
 
 def _channel_arguments(options: GrpcOptions) -> dict[str, int | str]:
-    """What gRPC's core can be told; the user's own arguments count for more."""
+    """Return what gRPC's core can be told; the user's own arguments count for more."""
     arguments: dict[str, int | str] = {
         "grpc.max_receive_message_length": options.max_message_bytes,
         "grpc.max_send_message_length": options.max_message_bytes,

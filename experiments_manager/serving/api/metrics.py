@@ -68,7 +68,7 @@ class Family:
                 del self._values[next(iter(self._values))]
 
     def observe(self, *labels: str, value: float) -> None:
-        """Puts a value into its bucket."""
+        """Put a value into its bucket."""
         bucket = bisect.bisect_right(self._limits, value)
         with self._lock:
             found = self._histograms.get(labels)
@@ -80,13 +80,13 @@ class Family:
             found.total += value
 
     def sums(self) -> tuple[int, float]:
-        """How many values a histogram has, and what they add up to."""
+        """Return how many values a histogram has, and what they add up to."""
         with self._lock:
             found = self._histograms.values()
             return sum(sum(one.counts) for one in found), sum(one.total for one in found)
 
     def lines(self) -> list[str]:
-        """The metric in Prometheus' text format; nothing where nothing was counted."""
+        """Return the metric in Prometheus' text format; nothing where nothing was counted."""
         with self._lock:
             values = dict(self._values)
             histograms = {key: _Histogram(list(found.counts), found.total) for key, found in self._histograms.items()}
@@ -145,7 +145,7 @@ class Metrics:
         self._load_latency = Family(f"{loads}load_latency", "counter", ["model_path"], most=_MOST_PATHS)
 
     def observe_request(self, model: str, api: str, entrypoint: str, status: str, seconds: float) -> None:
-        """Counts an answered request; latencies are those of requests that went well, as in TensorFlow Serving.
+        """Count an answered request; latencies are those of requests that went well, as in TensorFlow Serving.
 
         Args:
             model: Name of the model, empty where the request named none that exists.
@@ -159,13 +159,13 @@ class Metrics:
             self._request_latency.observe(model, api, entrypoint, value=seconds * 1e6)
 
     def observe_runtime(self, model: str, api: str, seconds: float) -> None:
-        """Counts one call of a model; `api` is `Predict`, `Classify` or `Regress`."""
+        """Count one call of a model; `api` is `Predict`, `Classify` or `Regress`."""
         microseconds = seconds * 1e6
         self._runtime.observe(model, api, _SESSION, value=microseconds)
         self._graph_times.observe(value=microseconds)
 
     def observe_batch(self, model: str, size: int, waited: Sequence[float], sizes: Sequence[int] = ()) -> None:
-        """Counts a batch that was run.
+        """Count a batch that was run.
 
         Args:
             model: Name of the model.
@@ -180,12 +180,12 @@ class Metrics:
             self._input_size.observe(model, value=samples)
 
     def observe_load(self, path: str, status: str, seconds: float) -> None:
-        """Counts an attempt to load a version; `status` is `success` or `fail`."""
+        """Count an attempt to load a version; `status` is `success` or `fail`."""
         self._loads.add(path, status)
         self._load_latency.add(path, amount=round(seconds * 1e6))
 
     def observe_warm_up(self, path: str, seconds: float) -> None:
-        """Counts a version that was warmed up."""
+        """Count a version that was warmed up."""
         self._warm_up.observe(path, "OK", value=seconds * 1e6)
 
     def page(self) -> str:
@@ -194,7 +194,7 @@ class Metrics:
         return "\n".join(line for family in families for line in family.lines()) + "\n"
 
     def _graph_runs(self) -> list[Family]:
-        """The counters beside the histogram of runs, made of it when they are looked at."""
+        """Return the counters beside the histogram of runs, made of it when they are looked at."""
         runs = Family(":tensorflow:core:graph_runs", "counter", [])
         microseconds = Family(":tensorflow:core:graph_run_time_usecs", "counter", [])
         count, total = self._graph_times.sums()

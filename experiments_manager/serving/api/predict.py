@@ -41,7 +41,7 @@ class PredictCall:
         self.asked = ""
 
     async def answer(self) -> bytes:
-        """Gives the response.
+        """Return the response.
 
         Raises:
             ServingError: As TensorFlow Serving answers.

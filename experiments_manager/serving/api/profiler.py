@@ -37,7 +37,7 @@ class Profiler:
         """What ends a trace before its time, by the name of its session."""
 
     async def profile(self, request: Any) -> Any:
-        """Answers a `ProfileRequest` with a trace of the next moments.
+        """Answer a `ProfileRequest` with a trace of the next moments.
 
         Raises:
             ServingError: INVALID_ARGUMENT for too long a time, ALREADY_EXISTS where there is another trace.
@@ -66,13 +66,13 @@ class Profiler:
         return response
 
     async def terminate(self, request: Any) -> Any:
-        """Answers a `TerminateRequest`: ends a trace that is running, which is answered with what there is."""
+        """Answer a `TerminateRequest`: ends a trace that is running, which is answered with what there is."""
         if (ended := self._running.get(request.session_id)) is not None:
             ended.set()
         return messages.TerminateResponse()
 
     async def monitor(self, request: Any) -> Any:
-        """Answers a `MonitorRequest` as TensorFlow does where there is no TPU.
+        """Answer a `MonitorRequest` as TensorFlow does where there is no TPU.
 
         Raises:
             ServingError: UNIMPLEMENTED, always.
@@ -81,7 +81,7 @@ class Profiler:
 
 
 def _levels(options: Any) -> dict[str, int]:
-    """What is to be traced; options without a version are none. Threads of Python are left alone: it slows them."""
+    """Return what is to be traced; options without a version count as none. Python's threads are not traced."""
     if not options.version:
         return {"host_tracer_level": _HOST_TRACER_LEVEL, "device_tracer_level": _DEVICE_TRACER_LEVEL}
     return {

@@ -86,7 +86,7 @@ class Tls:
 
 
 def read_tls(file: Path | str) -> Tls:
-    """Reads an `SSLConfig` file.
+    """Read an `SSLConfig` file.
 
     Args:
         file: Text proto; see the head of this module.
@@ -159,14 +159,14 @@ class Tokens:
             logger.warning("Others may read the token file %s. Run: chmod 600 %s", file, file)
 
     def accepts(self, authorization: str | bytes | None) -> bool:
-        """Tells whether the value of an `authorization` header names one of the tokens.
+        """Tell whether the value of an `authorization` header names one of the tokens.
 
         It takes the same time for each wrong token: digests are compared, all of them, in constant time.
         """
         return self.refusal(authorization) is None
 
     def refusal(self, authorization: str | bytes | None) -> str | None:
-        """Says why the value of an `authorization` header is refused; `None` where it names one of the tokens."""
+        """Say why the value of an `authorization` header is refused; `None` where it names one of the tokens."""
         if isinstance(authorization, bytes):
             authorization = authorization.decode("latin-1")
         authorization = authorization or ""
@@ -183,7 +183,7 @@ class Tokens:
         return found
 
     def _current(self) -> list[bytes]:
-        """The digests, read again where the file has changed; one that cannot be read any more accepts nobody new."""
+        """Return the digests, read again where the file has changed; an unreadable file accepts no new token."""
         with self._lock:
             try:
                 stamp = self._read_stamp()
@@ -203,7 +203,7 @@ class Tokens:
 
 
 def grpc_token_interceptor(tokens: Tokens) -> Any:
-    """An interceptor for `grpc.aio.server(interceptors=[…])` that answers UNAUTHENTICATED without a known token."""
+    """Return an interceptor for `grpc.aio.server` that answers UNAUTHENTICATED without a known token."""
     import grpc
 
     def refusing(message: str) -> Any:

@@ -42,7 +42,7 @@ class ModelRef:
 
     @classmethod
     def from_proto(cls, spec: Any) -> ModelRef:
-        """Reads a `ModelSpec`."""
+        """Read a `ModelSpec`."""
         choice = spec.WhichOneof("version_choice")
         return cls(
             spec.name,
@@ -95,7 +95,7 @@ class Handlers:
 
     @contextlib.contextmanager
     def admitted(self) -> Iterator[None]:
-        """Counts a request in for as long as it is being answered.
+        """Count a request in for as long as it is being answered.
 
         Raises:
             ServingError: RESOURCE_EXHAUSTED where as many as may be are being answered.
@@ -107,7 +107,7 @@ class Handlers:
             self.in_flight -= 1
 
     def admit(self) -> None:
-        """Counts a request in; the caller counts it out with `handlers.in_flight -= 1`."""
+        """Count a request in; the caller counts it out with `handlers.in_flight -= 1`."""
         if self._max_in_flight and self.in_flight >= self._max_in_flight:
             raise ServingError(
                 Code.RESOURCE_EXHAUSTED,
@@ -117,7 +117,7 @@ class Handlers:
         self.in_flight += 1
 
     def borrow(self, ref: ModelRef) -> Lease:
-        """Borrows the version that a request asks for; a context manager, for as long as anything is done for it.
+        """Borrow the version that a request asks for; a context manager, for as long as anything is done for it.
 
         Raises:
             ServingError: As for `ModelManager.get`.
@@ -125,7 +125,7 @@ class Handlers:
         return self.manager.get(ref.name, ref.version, ref.label)
 
     async def predict(self, lease: Lease, signature: Signature, inputs: Arrays) -> Inference:
-        """Runs a signature of any kind on arrays.
+        """Run a signature of any kind on arrays.
 
         Args:
             lease: The version that was borrowed for the request.
@@ -138,7 +138,7 @@ class Handlers:
         return await self._run(lease, signature, call_for(lease, signature, inputs))
 
     async def classify(self, request: Any) -> Any:
-        """Answers a `ClassificationRequest`."""
+        """Answer a `ClassificationRequest`."""
         with self._lease(request) as lease:
             kind = examples.CLASSIFICATION
             signature = examples.find(lease.model, request.model_spec, kind)
@@ -149,7 +149,7 @@ class Handlers:
         return response
 
     async def regress(self, request: Any) -> Any:
-        """Answers a `RegressionRequest`."""
+        """Answer a `RegressionRequest`."""
         with self._lease(request) as lease:
             kind = examples.REGRESSION
             signature = examples.find(lease.model, request.model_spec, kind)
@@ -160,7 +160,7 @@ class Handlers:
         return response
 
     async def multi_inference(self, request: Any) -> Any:
-        """Answers a `MultiInferenceRequest`: several classifications and regressions of the same examples."""
+        """Answer a `MultiInferenceRequest`: several classifications and regressions of the same examples."""
         ref = ModelRef.from_proto(request.tasks[0].model_spec) if request.tasks else ModelRef("")
         response = messages.MultiInferenceResponse()
         with self.borrow(ref) as lease:
@@ -175,7 +175,7 @@ class Handlers:
         return response
 
     async def get_model_metadata(self, request: Any) -> Any:
-        """Answers a `GetModelMetadataRequest` for `signature_def`, the one field that there is."""
+        """Answer a `GetModelMetadataRequest` for `signature_def`, the one field that there is."""
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
         if not request.metadata_field:
@@ -194,7 +194,7 @@ class Handlers:
         return response
 
     async def get_model_status(self, request: Any) -> Any:
-        """Answers a `GetModelStatusRequest`."""
+        """Answer a `GetModelStatusRequest`."""
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
         ref = ModelRef.from_proto(request.model_spec)
@@ -206,7 +206,7 @@ class Handlers:
         return response
 
     async def reload_config(self, request: Any) -> Any:
-        """Answers a `ReloadConfigRequest`: puts another list of models in force, and waits for those that are new."""
+        """Answer a `ReloadConfigRequest`: puts another list of models in force, and wait for those that are new."""
         if request.config.WhichOneof("config") is None:
             raise invalid_argument(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
@@ -239,7 +239,7 @@ class Handlers:
 
 
 def call_for(lease: Lease, signature: Signature, inputs: Arrays, output_filter: Sequence[str] = ()) -> Call:
-    """Checks a request against a signature of the version that it borrowed, and gives what is to be run.
+    """Check a request against a signature of the version that it borrowed, and return what is to be run.
 
     Args:
         lease: The version.

@@ -55,7 +55,7 @@ class BatchingOptions:
 
     @classmethod
     def from_proto(cls, parameters: Any) -> BatchingOptions:
-        """Reads a `BatchingParameters` message; fields that are not set keep their defaults.
+        """Read a `BatchingParameters` message; fields that are not set keep their defaults.
 
         Raises:
             ServingError: INVALID_ARGUMENT for values that make no sense together.
@@ -80,7 +80,7 @@ class BatchingOptions:
         return options
 
     def check(self, largest: int) -> None:
-        """Looks whether the values make sense.
+        """Look whether the values make sense.
 
         Args:
             largest: Samples of the largest request, which `allowed_batch_sizes` may end with too.
@@ -103,7 +103,7 @@ class BatchingOptions:
             )
 
     def padded(self, samples: int) -> int:
-        """Number of samples that a batch is filled up to."""
+        """Return number of samples that a batch is filled up to."""
         return next((size for size in self.allowed_batch_sizes if size >= samples), samples)
 
 
@@ -166,11 +166,11 @@ class Queue:
     timer: asyncio.TimerHandle | None = None
 
     def is_quick(self, task: Task) -> bool:
-        """Whether calls of this size are known to be so short that the event loop need not hand them to a thread."""
+        """Return whether calls of this size are known to be short enough to run on the event loop itself."""
         return self.seconds.get(task.size, float("inf")) < INLINE_SECONDS
 
     def note_seconds(self, task: Task, seconds: float) -> None:
-        """Notes what a call took; follows slowly upwards, for a call that the system interrupted means little.
+        """Note what a call took; follow slowly upwards, for a call that the system interrupted means little.
 
         A call that held up the loop for long counts in full, whatever the reason: the next ones go to a thread.
         """
@@ -195,18 +195,18 @@ class Batch:
 
 
 def follow(expected: float, count: int) -> float:
-    """Follows how many requests come together: upwards at once, and slowly down to one."""
+    """Follow how many requests come together: upwards at once, and slowly down to one."""
     expected = max(count, 0.75 * expected)
     return expected if expected >= 2 else 1.0
 
 
 def _bytes(array: np.ndarray) -> int:
-    """Bytes of the values, of strings too, of which the array itself holds no more than where they are."""
+    """Return bytes of the values, of strings too, of which the array itself holds no more than where they are."""
     return array.nbytes + (sum(map(len, array.ravel().tolist())) if array.dtype == object else 0)
 
 
 def run_batch(batch: Batch, options: BatchingOptions | None) -> None:
-    """Runs a batch and notes each request's outputs or error; never raises."""
+    """Run a batch and notes each request's outputs or error; never raises."""
     batch.started = time.perf_counter()
     found = batch.queue
     try:
@@ -259,7 +259,7 @@ def _call(batch: Batch, inputs: Arrays) -> Outputs:
 
 
 def merge(arrays: list[np.ndarray], fill: int) -> np.ndarray:
-    """Puts arrays on top of each other, padded to one shape, and repeats the last row `fill` times."""
+    """Put arrays on top of each other, padded to one shape, and repeat the last row `fill` times."""
     if len({array.shape[1:] for array in arrays}) > 1:
         largest = np.max([array.shape[1:] for array in arrays], axis=0)
         arrays = [_pad(array, largest) for array in arrays]
@@ -278,7 +278,7 @@ def _pad(array: np.ndarray, shape: np.ndarray) -> np.ndarray:
 
 
 def answer(task: Task, result: Outputs | BaseException) -> None:
-    """Hands a request its outputs, or its error."""
+    """Hand a request its outputs, or its error."""
     if isinstance(result, BaseException):
         task.future.set_exception(result)
         return
@@ -289,7 +289,7 @@ def answer(task: Task, result: Outputs | BaseException) -> None:
 
 
 def as_serving_error(error: BaseException) -> ServingError:
-    """Gives what a client is told of an error; one that is not meant for clients is logged, and becomes INTERNAL."""
+    """Return what a client is told of an error; one that is not meant for clients is logged, and becomes INTERNAL."""
     if isinstance(error, ServingError):
         return error.without_frames()  # one of them is that of the batch, which keeps its results
     logger.error("a request failed in an unexpected way", exc_info=error)

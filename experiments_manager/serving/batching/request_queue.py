@@ -68,7 +68,7 @@ class RequestQueue:
         self._expected = 1.0
 
     def add(self, arrival: PendingRequest) -> None:
-        """Takes a request that has arrived."""
+        """Take a request that has arrived."""
         self._arrived.append(arrival)
         if self._begun:
             return
@@ -79,7 +79,7 @@ class RequestQueue:
         self.begin()
 
     def begin(self) -> None:
-        """Looks at what is there, and at what comes along within the next moment."""
+        """Look at what is there, and at what comes along within the next moment."""
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
@@ -89,12 +89,12 @@ class RequestQueue:
             self._loop.call_soon(self._gather, self._count(), now, 0, now + LONGEST_SECONDS)
 
     def note_sent(self, count: int, *, short: bool) -> None:
-        """Notes that so many requests have left together; `short` if new ones should wait for the end of their call."""
+        """Note that so many requests have left together; `short` if new ones should wait for the end of their call."""
         self._expected = follow(self._expected, count)
         self._short_calls += short
 
     def note_answered(self, *, short: bool) -> None:
-        """Notes that a call has ended."""
+        """Note that a call has ended."""
         self._short_calls -= short
         if self._arrived:
             self.begin()
@@ -103,7 +103,7 @@ class RequestQueue:
         return len(self._arrived) + self._read_before()
 
     def _gather(self, before: int, since: float, turns: int, end: float) -> None:
-        """Turns the loop until nothing has come for a moment; its timers are coarser than such a moment.
+        """Turn the loop until nothing has come for a moment; its timers are coarser than such a moment.
 
         In one long turn the loop is busy with other things, and what arrives is not seen yet; so turns count as well.
         """

@@ -96,7 +96,7 @@ class Scheduler:
     async def run(
         self, call: Callable[[], Call], reply: Callable[[Outputs], Any] | None = None, *, alone: bool = False
     ) -> Any:
-        """Runs a request, alone or with others.
+        """Run a request, alone or with others.
 
         Args:
             call: Gives what to run, when it is the request's turn: to read many requests in a row is several times as
@@ -125,7 +125,7 @@ class Scheduler:
         return await future
 
     async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls a function that may wait without end, in a thread of its own, lest nothing else get one."""
+        """Call a function that may wait without end, in a thread of its own, lest nothing else get one."""
         thread = ThreadPoolExecutor(1, "waiting")
         try:
             return await self._loop.run_in_executor(thread, function, *arguments)
@@ -133,7 +133,7 @@ class Scheduler:
             thread.shutdown(wait=False)
 
     def close(self) -> None:
-        """Ends the threads, after what they are running."""
+        """End the threads, after what they are running."""
         for jobs in (self._jobs, self._short_jobs):
             for _ in range(self._limit):
                 jobs.put(None)
@@ -143,7 +143,7 @@ class Scheduler:
     # Arrivals
 
     def _admit(self, arrived: list[PendingRequest]) -> None:
-        """Reads requests and puts them into their queues."""
+        """Read requests and put them into their queues."""
         for arrival in arrived:
             if arrival.future.done():  # the client gave up
                 continue
@@ -163,7 +163,7 @@ class Scheduler:
     # Queues
 
     def _queue(self, call: Call, *, merges: bool) -> Queue:
-        """Finds the queue of those that a request may share a batch with, or of those that run alone."""
+        """Find the queue of those that a request may share a batch with, or of those that run alone."""
         key: Any = (call.signature.name, call.outputs, merges)
         if merges:
             shapes = [call.inputs[name].shape[1:] for name in call.signature.inputs]
@@ -193,7 +193,7 @@ class Scheduler:
         return found.merges and task.samples > self._options.max_batch_size
 
     def _refuse_if_full(self, found: Queue, samples: int) -> None:
-        """Raises RESOURCE_EXHAUSTED where as many batches wait as may wait.
+        """Raise RESOURCE_EXHAUSTED where as many batches wait as may wait.
 
         A request that runs alone counts as one sample: it leaves no emptier batch behind for others.
         """
@@ -214,7 +214,7 @@ class Scheduler:
             self._send(found)
 
     def _send(self, found: Queue) -> None:
-        """Sends off what is due: anything if the model is idle, else full batches and those that waited long enough."""
+        """Send off what is due: anything if the model is idle, else full batches and those that waited long enough."""
         model = found.model()
         while found.waiting and found.running < self._limit:
             if found.running and found.merges and not self._due(found):
@@ -264,7 +264,7 @@ class Scheduler:
     # Calls
 
     def _may_run_here(self, found: Queue, task: Task) -> bool:
-        """Whether a request goes straight to a quick model that nobody else wants, as far as one can see.
+        """Return whether a request goes straight to a quick model that nobody else wants, as far as one can see.
 
         While the loop runs a call it reads no other request, so now and then it has to look whether there are some.
         """
@@ -274,7 +274,7 @@ class Scheduler:
         return found.calls_here % PROBE_EVERY != 0
 
     def _run_here(self, found: Queue, task: Task) -> Any:
-        """Runs a quick model on the loop: handing the call to a thread and back would take longer than the call."""
+        """Run a quick model on the loop: handing the call to a thread and back would take longer than the call."""
         batch = Batch(found, found.model(), [task], task.samples)
         run_batch(batch, self._options)
         self._note(batch)
@@ -296,7 +296,7 @@ class Scheduler:
             del batch
 
     def _finish(self, batch: Batch) -> None:
-        """Hands out the results of a batch, all in one turn of the loop."""
+        """Hand out the results of a batch, all in one turn of the loop."""
         found = batch.queue
         found.running -= 1
         for task, result in zip(batch.tasks, batch.results, strict=True):

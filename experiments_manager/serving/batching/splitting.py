@@ -14,7 +14,7 @@ from experiments_manager.serving.batching.batch import Call, Outputs
 async def run_in_parts(
     call: Call, most: int, at_once: int, run: Callable[[Callable[[], Call]], Awaitable[Outputs]]
 ) -> Outputs:
-    """Runs a request in parts.
+    """Run a request in parts.
 
     Args:
         call: The request; its signature counts its samples.

@@ -74,7 +74,7 @@ def _reachable(host: str) -> str:
 
 
 def choose_engine(engine: Engine, image: Path | str | None = None) -> Engine:
-    """Finds the engine to start, and checks that all is there that it needs.
+    """Find the engine to start, and check that all is there that it needs.
 
     Args:
         engine: The one that is asked for. `auto` takes an image if one is named, else the binary where it is on the
@@ -112,7 +112,7 @@ def _check_image(image: Path | str | None) -> None:
 
 
 def apptainer() -> str:
-    """Finds Apptainer, or Singularity under its former name.
+    """Find Apptainer, or Singularity under its former name.
 
     Raises:
         ServerStartError: Neither is on the path; the message says how to install it.
@@ -124,7 +124,7 @@ def apptainer() -> str:
 
 
 def command(engine: Engine, service: Service, image: Path | str | None = None) -> list[str]:
-    """Gives the command line of a server.
+    """Return the command line of a server.
 
     Args:
         engine: Not `auto`; see `choose_engine`.
@@ -160,7 +160,7 @@ def _flags(service: Service, base_path: str) -> list[str]:
 
 
 def write_config(file: Path, engine: Engine, service: Service, version: int) -> None:
-    """Writes the configuration of a server that is to serve one version and no other, as the engine reads it."""
+    """Write the configuration of a server that is to serve one version and no other, as the engine reads it."""
     base_path = IN_CONTAINER if engine == Engine.APPTAINER else str(service.base_path)
     quoted = {"name": service.model_name, "base_path": base_path, "model_platform": "tensorflow"}
     lines = [f"    {name}: {json.dumps(text, ensure_ascii=False)}" for name, text in quoted.items()]
@@ -169,7 +169,7 @@ def write_config(file: Path, engine: Engine, service: Service, version: int) -> 
 
 
 def environment(service: Service) -> dict[str, str]:
-    """The environment of a server process; without a GPU where training may need it all."""
+    """Return the environment of a server process; without a GPU where training may need it all."""
     hidden = {} if service.gpu else {"CUDA_VISIBLE_DEVICES": "-1"}
     return {**os.environ, **hidden}
 
@@ -177,7 +177,7 @@ def environment(service: Service) -> dict[str, str]:
 def check_ports(
     service: Service, *, host: str | None = None, flags: tuple[str, str] = ("--grpc-port", "--rest-port")
 ) -> None:
-    """Refuses ports that are taken, before anything is started.
+    """Refuse ports that are taken, before anything is started.
 
     Args:
         service: What is to be served.

@@ -36,7 +36,7 @@ def die_with_parent() -> None:
 
 
 def run_external(command: Sequence[str], service: Service, on_ready: Callable[[list[int]], None]) -> None:
-    """Runs a server until it or we are told to end.
+    """Run a server until it or we are told to end.
 
     Args:
         command: Its command line.
@@ -69,7 +69,7 @@ def run_external(command: Sequence[str], service: Service, on_ready: Callable[[l
 
 
 def _available(service: Service) -> list[int]:
-    """The versions that a server says it serves, newest last; none while it does not answer."""
+    """Return the versions that a server says it serves, newest last; none while it does not answer."""
     if not service.rest_port:
         return _behind_grpc(service)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -91,7 +91,7 @@ def _behind_grpc(service: Service) -> list[int]:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Ends the process with all that it started."""
+    """End the process with all that it started."""
     for number, patience in ((signal.SIGTERM, PATIENCE), (signal.SIGKILL, KILLED_PATIENCE)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)

@@ -94,7 +94,7 @@ class ServeOptions:
 
 
 def serve(path: Path | str, options: ServeOptions | None = None, tell: Callable[[str], None] = logger.info) -> None:
-    """Serves until SIGINT or SIGTERM; new versions take over as they appear.
+    """Serve until SIGINT or SIGTERM; new versions take over as they appear.
 
     Args:
         path: A run folder, its `exported_models`, or any folder whose subfolders are versions.
@@ -119,7 +119,7 @@ def serve(path: Path | str, options: ServeOptions | None = None, tell: Callable[
 
 
 def _of_one_version(service: Service, engine: Engine, version: int, stack: contextlib.ExitStack) -> Service:
-    """The same service, of one version alone; the stack removes its configuration."""
+    """Return the same service, of one version alone; the stack removes its configuration."""
     there = versions_in(service.base_path)
     if version not in there:
         raise ServerStartError(
@@ -148,7 +148,7 @@ def _run(service: Service, target: Target, engine: Engine, image: Path | None, t
 
 
 def service_of(target: Target, options: ServeOptions, engine: Engine = Engine.EMBEDDED) -> Service:
-    """Puts together what is served, and where.
+    """Put together what is served, and where.
 
     Raises:
         ServerStartError: The engine cannot do what is asked for.
@@ -206,12 +206,12 @@ def _limit(name: str, options: ServeOptions, target: Target) -> float | None:
 
 
 def limit_flags(limits: Mapping[str, float | None]) -> list[str]:
-    """The embedded engine's flags for its limits, by the names in `LIMITS`; `None` leaves one at its default."""
+    """Return the embedded engine's flags for its limits, by the names in `LIMITS`; `None` leaves one at its default."""
     return [f"--{name}={value}" for name, value in limits.items() if value is not None]
 
 
 def _setting(target: Target, name: str) -> Any:
-    """A setting of the run that is served; `None` where there is no run, or it does not say."""
+    """Return a setting of the run that is served; `None` where there is no run, or it does not say."""
     return (target.run.manifest.get("settings") or {}).get(name) if target.run else None
 
 
@@ -235,7 +235,7 @@ def _run_embedded(service: Service, target: Target, tell: Callable[[str], None])
 
 
 def announcement(service: Service, target: Target | None, version: int | None, engine: Engine) -> str:
-    """Says what is served where, and how to ask it."""
+    """Say what is served where, and how to ask it."""
     what = f"version {version}" if version is not None else "the first version when it is there"
     lines = [f"Serving {what} of {service.model_name} from {service.base_path} (engine {engine.value})"]
     lines += addresses(service)
@@ -243,7 +243,7 @@ def announcement(service: Service, target: Target | None, version: int | None, e
 
 
 def addresses(service: Service) -> list[str]:
-    """Where a server answers, in lines."""
+    """Return where a server answers, in lines."""
     secure = any(flag.startswith("--ssl_config_file") for flag in service.flags)
     lines = [f"  gRPC    {service.grpc_address}"]
     if service.rest_port:
@@ -252,7 +252,7 @@ def addresses(service: Service) -> list[str]:
 
 
 def example(service: Service, target: Target | None) -> str:
-    """Gives a command to try."""
+    """Return a command to try."""
     if target is not None and target.run is not None:
         words = ["experiments_manager", "predict", str(target.run.path), "--address", service.grpc_address]
         if service.model_name != find_target(target.run.path).model_name:

@@ -48,7 +48,7 @@ class Sidecar:
         self._stopping = False
 
     def start(self, service: Service, log_file: Path) -> None:
-        """Starts the server; it waits by itself for the first version.
+        """Start the server; it waits by itself for the first version.
 
         Args:
             service: What to serve, and where.
@@ -64,7 +64,7 @@ class Sidecar:
         threading.Thread(target=self._watch, args=watch, name="server beside", daemon=True).start()
 
     def stop(self) -> None:
-        """Ends the server; nothing happens where none runs."""
+        """End the server; nothing happens where none runs."""
         self._stopping = True
         process = self._process
         if process is None:
@@ -95,7 +95,7 @@ class Sidecar:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The child: `PARENT_PID FLAG …`."""
+    """Return the child: `PARENT_PID FLAG …`."""
     parent, *flags = sys.argv[1:] if arguments is None else arguments
     die_with_parent()
     if os.getppid() != int(parent):  # it died before the kernel was asked to tell
@@ -126,7 +126,7 @@ def _take_second_place() -> None:
 
 
 def _import_in_the_background() -> None:
-    """Imports TensorFlow in a thread of low priority, which on Linux each thread has for itself, and waits for it."""
+    """Import TensorFlow in a thread of low priority, which on Linux each thread has for itself, and wait for it."""
     importing = threading.Thread(target=_import_tensorflow)
     importing.start()
     importing.join()

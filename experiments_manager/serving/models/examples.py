@@ -38,7 +38,7 @@ class ExampleTask:
     wanted: tuple[str, ...]
 
     def outputs_of(self, signature: Signature) -> tuple[str, ...]:
-        """The outputs to compute."""
+        """Return the outputs to compute."""
         return tuple(name for name in self.wanted if name in signature.outputs)
 
 
@@ -82,7 +82,7 @@ REGRESSION = ExampleTask("regression", REGRESS, _check_regression, ("outputs",))
 
 
 def find(model: Model, spec: Any, kind: ExampleTask) -> Signature:
-    """Finds a signature and checks that it is of a kind.
+    """Find a signature and check that it is of a kind.
 
     Args:
         model: The model.
@@ -103,7 +103,7 @@ def find(model: Model, spec: Any, kind: ExampleTask) -> Signature:
 
 
 def serialize(given: Any) -> np.ndarray:
-    """Makes the array of serialised examples of an `Input`, each merged with the context if there is one.
+    """Make the array of serialised examples of an `Input`, each merged with the context if there is one.
 
     Returns:
         `bytes` objects, shape [examples].
@@ -128,7 +128,7 @@ def serialize(given: Any) -> np.ndarray:
 
 
 def fill_classifications(result: Any, outputs: Arrays, count: int) -> None:
-    """Writes a `ClassificationResult`.
+    """Write a `ClassificationResult`.
 
     Raises:
         ServingError: INVALID_ARGUMENT where the outputs are not as they must be.
@@ -163,7 +163,7 @@ def fill_classifications(result: Any, outputs: Arrays, count: int) -> None:
 
 
 def fill_regressions(result: Any, outputs: Arrays, count: int) -> None:
-    """Writes a `RegressionResult`.
+    """Write a `RegressionResult`.
 
     Raises:
         ServingError: INVALID_ARGUMENT where the output is not as it must be.
@@ -183,7 +183,7 @@ def fill_regressions(result: Any, outputs: Arrays, count: int) -> None:
 
 
 def check_tasks(model: Model, tasks: Sequence[Any]) -> list[tuple[Signature, ExampleTask]]:
-    """Finds what each task of a `MultiInferenceRequest` asks for.
+    """Find what each task of a `MultiInferenceRequest` asks for.
 
     Args:
         model: The model of the first task.

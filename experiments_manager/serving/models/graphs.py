@@ -57,7 +57,7 @@ _graphs_lock = threading.Lock()
 
 
 def read_graph(path: Path) -> Graph:
-    """Reads the graph of a version, or finds it where another version brought the same one.
+    """Read the graph of a version, or find it where another version brought the same one.
 
     Args:
         path: The version's folder.
@@ -142,7 +142,7 @@ def _signature(name: str, definition: meta_graph_pb2.SignatureDef, graph: tf.Gra
 
 
 def _dtype_in(graph: tf.Graph, info: meta_graph_pb2.TensorInfo) -> tf.DType | None:
-    """The type of the tensor that is fed: signatures that were converted from older formats may name another one."""
+    """Return the type of the tensor that is fed: signatures converted from older formats may name another one."""
     try:
         return graph.get_tensor_by_name(info.name).dtype.base_dtype
     except (KeyError, ValueError):  # a signature of several tensors, or of one that there is not

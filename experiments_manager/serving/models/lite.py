@@ -47,7 +47,7 @@ class LiteModel:
 
     @classmethod
     def load(cls, path: Path | str, *, copies: int | None = None) -> LiteModel:
-        """Loads `model.tflite` of a version's folder.
+        """Load `model.tflite` of a version's folder.
 
         Args:
             path: The folder, or the file itself.
@@ -60,13 +60,13 @@ class LiteModel:
         return cls(file, _interpreter(file), copies or os.cpu_count() or 1)
 
     def run(self, signature: Signature, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
-        """Computes outputs; see `signatures.Model.run`."""
+        """Compute outputs; see `signatures.Model.run`."""
         with self._borrowed() as interpreter:
             found = _call(interpreter, signature, inputs)
         return {name: _plain(found[name]) for name in outputs}
 
     def close(self) -> None:
-        """Waits for calls that are running, whose callers may have given up, and frees the interpreters."""
+        """Wait for calls that are running, whose callers may have given up, and free the interpreters."""
         self._closed = True
         for _ in range(self._copies):
             self._free.get()
@@ -130,7 +130,7 @@ class _ConvertersSignature(Signature):
 
 
 def _signatures(interpreter: Any, file: Path) -> tuple[dict[str, Signature], dict[str, bytes]]:
-    """Reads the signatures: those of the metadata, else those of the converter, else one of the tensors themselves."""
+    """Read the signatures: those of the metadata, else those of the converter, else one of the tensors themselves."""
     inputs = {detail["name"]: detail for detail in interpreter.get_input_details()}
     outputs = {detail["name"]: detail for detail in interpreter.get_output_details()}
     found: dict[str, Signature] = {}
@@ -157,7 +157,7 @@ def _signatures(interpreter: Any, file: Path) -> tuple[dict[str, Signature], dic
 
 
 def _signature(interpreter: Any, signature: Signature) -> Signature:
-    """The signature with an open number of samples, where the model takes any."""
+    """Return the signature with an open number of samples, where the model takes any."""
     if not _takes_any_number(interpreter, signature):
         return signature
     sides = {
@@ -179,7 +179,7 @@ def _definition(signature: Signature) -> bytes:
 
 
 def _takes_any_number(interpreter: Any, signature: Signature) -> bool:
-    """Tries whether two samples go in and come out, also where the file says one: converters write that for any."""
+    """Try whether two samples go in and come out, also where the file says one: converters write that for any."""
     inputs = signature.inputs
     if not inputs or not all(spec.shape and spec.shape[0] in (None, 1) for spec in inputs.values()):
         return False

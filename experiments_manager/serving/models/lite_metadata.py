@@ -18,7 +18,7 @@ _ENTRY = b"signature_defs_metadata"
 
 
 def read_definitions(file: Path, inputs: Collection[str], outputs: Collection[str]) -> dict[str, Any]:
-    """Reads the signatures of a file.
+    """Read the signatures of a file.
 
     Args:
         file: The file.
@@ -44,7 +44,7 @@ def read_definitions(file: Path, inputs: Collection[str], outputs: Collection[st
 
 
 def bare_names(names: Collection[str]) -> dict[str, str]:
-    """Gives tensors the names that they have in a signature made up for them: without the number after a colon.
+    """Return tensors the names that they have in a signature made up for them: without the number after a colon.
 
     Args:
         names: Names of tensors.

@@ -67,13 +67,13 @@ class Loader:
         self._threads = ThreadPoolExecutor(max(1, options.threads), "load")
 
     def load(self, entry: Version) -> None:
-        """Begins to load a version."""
+        """Begin to load a version."""
         entry.state, entry.next_attempt = State.LOADING, 0.0
         self.tell(entry)
         self._threads.submit(self._load, entry)
 
     def retire(self, entry: Version) -> None:
-        """Takes no new requests for a version, and unloads it when the last one is answered."""
+        """Take no new requests for a version, and unload it when the last one is answered."""
         entry.state = State.UNLOADING
         self._registry.choose_newest(entry.name)
         self.tell(entry)
@@ -81,23 +81,23 @@ class Loader:
             self.unload(entry)
 
     def unload(self, entry: Version) -> None:
-        """Begins to unload a version that nobody uses."""
+        """Begin to unload a version that nobody uses."""
         # A thread for each: one that waits for a call that never ends must not keep the others in memory.
         entry.unloading = True
         threading.Thread(target=self._unload, args=(entry,), name="unload", daemon=True).start()
 
     def end(self, entry: Version) -> None:
-        """Notes that a version is not in memory, and that nothing is being done about it."""
+        """Note that a version is not in memory, and that nothing is being done about it."""
         entry.state, entry.next_attempt = State.END, 0.0
         self.tell(entry)
 
     def tell(self, entry: Version) -> None:
-        """Tells in which state a version is."""
+        """Tell in which state a version is."""
         if self._on_change is not None:
             self._on_change(entry.name, entry.status)
 
     def close(self) -> None:
-        """Waits for what is being loaded and unloads all, without end where a call never ends.
+        """Wait for what is being loaded and unload all, without end where a call never ends.
 
         Called when the books are closed and nobody loads any more, and not under their lock.
         """

@@ -46,7 +46,7 @@ class Lease:
         self.give_back()
 
     def give_back(self) -> None:
-        """Ends the lease."""
+        """End the lease."""
         self._manager._give_back(self._entry)
 
 
@@ -84,7 +84,7 @@ class ModelManager:
     # For requests
 
     def get(self, name: str, version: int | None = None, label: str | None = None) -> Lease:
-        """Borrows a version; use as `with manager.get("digits") as lease:`.
+        """Borrow a version; use as `with manager.get("digits") as lease:`.
 
         Args:
             name: Name of the model.
@@ -105,7 +105,7 @@ class ModelManager:
         return Lease(self, entry)
 
     def statuses(self, name: str, version: int | None = None, label: str | None = None) -> list[VersionStatus]:
-        """Gives the states of a model's versions, newest first, or of one.
+        """Return the states of a model's versions, newest first, or of one.
 
         Raises:
             ServingError: NOT_FOUND where there is no such version or none at all.
@@ -116,7 +116,7 @@ class ModelManager:
             return self._registry.statuses(name, version)
 
     def problems(self) -> dict[str, str]:
-        """Tells for each model that does not answer why not."""
+        """Tell for each model that does not answer why not."""
         with self._changed:
             return self._registry.problems()
 
@@ -134,11 +134,11 @@ class ModelManager:
     # For the server
 
     def start(self) -> None:
-        """Begins to look for versions and to load them, in threads of its own."""
+        """Begin to look for versions and to load them, in threads of its own."""
         self._watcher.start()
 
     def wait_until_ready(self, timeout: float | None = None) -> bool:
-        """Waits until every model has a version that answers.
+        """Wait until every model has a version that answers.
 
         Args:
             timeout: Seconds to wait at most.
@@ -159,7 +159,7 @@ class ModelManager:
             return self._registry.ready()
 
     def reload(self, configs: Sequence[ModelConfig], timeout: float | None = None) -> None:
-        """Puts another configuration in force; versions that both name stay as they are.
+        """Put another configuration in force; versions that both name stay as they are.
 
         Waits until the models that are new have a version that answers, as TensorFlow Serving does, and for versions
         that get a label.
@@ -194,7 +194,7 @@ class ModelManager:
                 self._registry.assign_labels()
 
     def close(self) -> None:
-        """Stops looking, waits for what is being loaded, and closes every version that nobody uses.
+        """Stop looking, waits for what is being loaded, and close every version that nobody uses.
 
         A call that never ends is waited for without end; `unfinished` tells of it meanwhile.
         """
@@ -206,7 +206,7 @@ class ModelManager:
         self._loader.close()
 
     def unfinished(self) -> list[str]:
-        """Tells which versions are being loaded, and which still answer requests or run calls."""
+        """Tell which versions are being loaded, and which still answer requests or run calls."""
         with self._changed:
             return self._registry.unfinished()
 
@@ -239,7 +239,7 @@ class ModelManager:
                 yield entry.next_attempt
 
     def _poll(self) -> None:
-        """Looks at every base path. One that cannot be read changes nothing: what is served stays."""
+        """Look at every base path. One that cannot be read changes nothing: what is served stays."""
         with self._changed:
             configs = dict(self._registry.configs)
         for name, config in configs.items():
@@ -275,7 +275,7 @@ class ModelManager:
                 self._registry.wanted[name] = set()
 
     def _reconcile(self) -> None:
-        """Starts what is due: newest versions first, and nothing is unloaded before a wanted version answers."""
+        """Start what is due: newest versions first, and nothing is unloaded before a wanted version answers."""
         now = time.monotonic()
         for entry in sorted(self._registry.entries(), key=lambda entry: -entry.number):
             wanted = self._registry.is_wanted(entry)

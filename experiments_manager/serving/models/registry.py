@@ -71,14 +71,14 @@ class ModelRegistry:
         self.closed = False
 
     def version_of(self, name: str, label: str) -> int:
-        """Finds the version that a label names, or raises INVALID_ARGUMENT."""
+        """Find the version that a label names, or raise INVALID_ARGUMENT."""
         version = self.labels.get(name, {}).get(label)
         if version is None:
             raise invalid_argument(f"Unrecognized servable version label: {label}")
         return version
 
     def find(self, name: str, version: int | None) -> Version:
-        """Finds a version that answers, the newest for `None`, or raises NOT_FOUND."""
+        """Find a version that answers, the newest for `None`, or raise NOT_FOUND."""
         entry = self.newest.get(name) if version is None else self.versions.get(name, {}).get(version)
         if entry is None or entry.state != State.AVAILABLE:
             wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
@@ -86,7 +86,7 @@ class ModelRegistry:
         return entry
 
     def statuses(self, name: str, version: int | None) -> list[VersionStatus]:
-        """Gives the states of all versions, newest first, or of one, or raises NOT_FOUND."""
+        """Return the states of all versions, newest first, or of one, or raise NOT_FOUND."""
         entries = self.versions.get(name, {})
         if version is not None:
             if version not in entries:
@@ -97,11 +97,11 @@ class ModelRegistry:
         return [entries[number].status for number in sorted(entries, reverse=True)]
 
     def entries(self) -> list[Version]:
-        """All versions of all models."""
+        """Return all versions of all models."""
         return [entry for versions in self.versions.values() for entry in versions.values()]
 
     def unfinished(self) -> list[str]:
-        """Tells which versions are being loaded, and which still answer requests or run calls."""
+        """Tell which versions are being loaded, and which still answer requests or run calls."""
         found = []
         for entry in self.entries():
             if entry.state == State.LOADING and not entry.next_attempt:
@@ -111,11 +111,11 @@ class ModelRegistry:
         return found
 
     def ready(self) -> bool:
-        """Whether every model has a version that answers."""
+        """Return whether every model has a version that answers."""
         return all(name in self.newest for name in self.configs)
 
     def cannot_become_ready(self, *, looking: bool) -> bool:
-        """Whether some model has versions, and all of them failed for good.
+        """Return whether some model has versions, and all of them failed for good.
 
         Args:
             looking: Whether base paths are looked at again, so that others may come for those that are gone.
@@ -127,7 +127,7 @@ class ModelRegistry:
         return False
 
     def problems(self) -> dict[str, str]:
-        """Tells for each model that does not answer why not."""
+        """Tell for each model that does not answer why not."""
         found = {}
         for name, config in self.configs.items():
             if name in self.newest:
@@ -146,7 +146,7 @@ class ModelRegistry:
         return f"version {max(loading)} is being loaded" if loading else None
 
     def all_ready_or_failed(self, names: Sequence[str]) -> bool:
-        """Whether all versions that these models should have answer, or failed at least once."""
+        """Return whether all versions that these models should have answer, or failed at least once."""
         for name in names:
             if name not in self.configs:  # another configuration came meanwhile
                 continue
@@ -161,7 +161,7 @@ class ModelRegistry:
         return True
 
     def adopt(self, configs: Sequence[ModelConfig]) -> list[str]:
-        """Puts another configuration in force, but for its labels; gives the names of the models that are new."""
+        """Put another configuration in force, but for its labels; return the names of the models that are new."""
         new = [config.name for config in configs if config.name not in self.configs]
         self.configs = {config.name: config for config in configs}
         self.labels = {name: labels for name, labels in self.labels.items() if name in self.configs}
@@ -169,13 +169,13 @@ class ModelRegistry:
         return new
 
     def check_available(self, names: Sequence[str]) -> None:
-        """Raises UNKNOWN where a model has no version that answers, with the reasons."""
+        """Raise UNKNOWN where a model has no version that answers, with the reasons."""
         reasons = [f"{name}: {reason}" for name, reason in self.problems().items() if name in names]
         if reasons:
             raise ServingError(Code.UNKNOWN, f"Some models did not become available: {{{'; '.join(reasons)}}}")
 
     def refused_label(self, rule: LabelRule) -> ServingError | None:
-        """Gives FAILED_PRECONDITION where one of the configuration's labels names a version that it may not name."""
+        """Return FAILED_PRECONDITION where one of the configuration's labels names a version that it may not name."""
         for config in self.configs.values():
             for label, version in config.labels.items():
                 entry = self.versions.get(config.name, {}).get(version)
@@ -189,16 +189,16 @@ class ModelRegistry:
         return None
 
     def assign_labels(self) -> None:
-        """Puts the configuration's labels in force."""
+        """Put the configuration's labels in force."""
         self.labels = {config.name: dict(config.labels) for config in self.configs.values()}
 
     def failed(self, name: str, numbers: Iterable[int]) -> list[Path]:
-        """Gives the folders of those versions that failed for good; `want` has to know what they look like."""
+        """Return the folders of those versions that failed for good; `want` has to know what they look like."""
         found = [self.versions.get(name, {}).get(number) for number in numbers]
         return [entry.path for entry in found if entry is not None and entry.state == State.END and entry.error]
 
     def want(self, name: str, paths: Mapping[int, Path], looks: Mapping[Path, object]) -> list[Version]:
-        """Notes which versions of a model should be served.
+        """Note which versions of a model should be served.
 
         Args:
             name: The model.
@@ -222,17 +222,17 @@ class ModelRegistry:
         return new
 
     def is_wanted(self, entry: Version) -> bool:
-        """Whether a version should be served."""
+        """Return whether a version should be served."""
         return entry.number in self.wanted.get(entry.name, ())
 
     def replaceable(self, name: str) -> bool:
-        """Whether a version of this model may go: another one that is wanted answers, or none is wanted."""
+        """Return whether a version of this model may go: another one that is wanted answers, or none is wanted."""
         wanted = self.wanted.get(name, set())
         entries = self.versions.get(name, {})
         return not wanted or any(entries[number].state == State.AVAILABLE for number in wanted if number in entries)
 
     def choose_newest(self, name: str) -> None:
-        """Chooses which version answers where a request names none."""
+        """Choose which version answers where a request names none."""
         available = [entry for entry in self.versions.get(name, {}).values() if entry.state == State.AVAILABLE]
         if available:
             self.newest[name] = max(available, key=lambda entry: entry.number)
@@ -240,7 +240,7 @@ class ModelRegistry:
             self.newest.pop(name, None)
 
     def forget(self) -> None:
-        """Keeps the books short: of versions that ended, the newest are remembered."""
+        """Keep the books short: of versions that ended, the newest are remembered."""
         for entries in self.versions.values():
             ended = sorted(number for number, entry in entries.items() if entry.state == State.END)
             for number in ended[:-REMEMBERED]:
@@ -249,7 +249,7 @@ class ModelRegistry:
 
 
 def look(path: Path) -> object:
-    """What a version's folder looks like: names, sizes and times of its files."""
+    """Return what a version's folder looks like: names, sizes and times of its files."""
     try:
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]

@@ -51,7 +51,7 @@ class LoadedModel:
 
     @classmethod
     def load(cls, path: Path | str, *, threads: Threads | None = None) -> LoadedModel:
-        """Loads a SavedModel.
+        """Load a SavedModel.
 
         Args:
             path: The version's folder, with `saved_model.pb` or `saved_model.pbtxt` in it.
@@ -78,7 +78,7 @@ class LoadedModel:
         return cls(path, graph, session)
 
     def run(self, signature: Signature, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
-        """Computes outputs; see `signatures.Model.run`."""
+        """Compute outputs; see `signatures.Model.run`."""
         # Adding to a list and taking from it are one step each, so that counting the calls that run needs no lock.
         self._running.append(None)
         try:
@@ -102,11 +102,11 @@ class LoadedModel:
         return {name: _array(values[place]) for name, place in call.places}
 
     def prepare(self, signature: Signature) -> None:
-        """Builds what a call of all outputs needs, so that the first request does not wait for it."""
+        """Build what a call of all outputs needs, so that the first request does not wait for it."""
         self._prepare(signature, tuple(signature.outputs))
 
     def close(self) -> None:
-        """Waits for calls that are running, whose callers may have given up, and frees the variables."""
+        """Wait for calls that are running, whose callers may have given up, and free the variables."""
         with self._idle:
             self._closed = True
             self._idle.wait_for(lambda: not self._running)
@@ -157,13 +157,13 @@ class _Callable:
         return cls(function, tuple(signature.inputs), places)
 
     def only(self, outputs: tuple[str, ...]) -> _Callable:
-        """The same call, of which some outputs are taken."""
+        """Return the same call, of which some outputs are taken."""
         places = tuple((name, place) for name, place in self.places if name in outputs)
         return dataclasses.replace(self, places=places)
 
 
 def _array(value: Any) -> np.ndarray:
-    """A session gives scalars as plain values, strings among them as `bytes`."""
+    """Return a session gives scalars as plain values, strings among them as `bytes`."""
     if isinstance(value, np.ndarray):
         return value
     return np.array(value, object if isinstance(value, bytes) else None)
@@ -180,7 +180,7 @@ def _session_config(threads: Threads) -> config_pb2.ConfigProto:
 
 
 def _restore(session: tf.compat.v1.Session, meta_graph: meta_graph_pb2.MetaGraphDef, path: Path) -> None:
-    """Reads variables and runs the initialisers, as TensorFlow's own loader in C++ does."""
+    """Read variables and runs the initialisers, as TensorFlow's own loader in C++ does."""
     assets = _assets(meta_graph, path)
     prefix = path / "variables" / "variables"
     saver = meta_graph.saver_def

@@ -39,7 +39,7 @@ class TensorSpec:
     number: int = 0
 
     def accepts(self, shape: Sequence[int]) -> bool:
-        """Whether an array of this shape is what the signature says."""
+        """Return whether an array of this shape is what the signature says."""
         if self.shape is None:
             return True
         if len(shape) != len(self.shape):
@@ -84,11 +84,11 @@ class Signature:
         return bool(inputs) and known and all(spec.any_batch for spec in inputs + outputs)
 
     def fits(self, inputs: Arrays) -> bool:
-        """Whether checked inputs have the shapes that the signature says."""
+        """Return whether checked inputs have the shapes that the signature says."""
         return all(spec.accepts(inputs[name].shape) for name, spec in self.inputs.items())
 
     def count_samples(self, inputs: Arrays) -> int | None:
-        """Counts the samples of a request, provided that they may be put together with those of others.
+        """Count the samples of a request, provided that they may be put together with those of others.
 
         Args:
             inputs: Checked inputs.
@@ -118,7 +118,7 @@ class Signature:
         return tuple(self.outputs)
 
     def select_outputs(self, output_filter: Sequence[str] = ()) -> tuple[str, ...]:
-        """Gives the outputs to compute: those asked for, or all.
+        """Return the outputs to compute: those asked for, or all.
 
         Raises:
             ServingError: INVALID_ARGUMENT for an unknown or repeated name.
@@ -136,7 +136,7 @@ class Signature:
         return tuple(output_filter)
 
     def check_names(self, given: Mapping[str, object]) -> None:
-        """Compares the names of a request's inputs with those that are needed.
+        """Compare the names of a request's inputs with those that are needed.
 
         Raises:
             ServingError: INVALID_ARGUMENT, with TensorFlow Serving's sentence about what is missing and what too much.
@@ -157,7 +157,7 @@ class Signature:
             )
 
     def check_inputs(self, given: Arrays) -> Arrays:
-        """Checks names and types of the inputs, and adds the defaults of those that are missing.
+        """Check names and types of the inputs, and add the defaults of those that are missing.
 
         Shapes are left to TensorFlow, which computes many that the signature does not have.
 
@@ -193,7 +193,7 @@ class Model(Protocol):
     """Every serialised `SignatureDef` by its key, of those too that cannot be asked, such as the initialiser's."""
 
     def run(self, signature: Signature, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
-        """Computes outputs from checked inputs.
+        """Compute outputs from checked inputs.
 
         Args:
             signature: One of `signatures`.
@@ -205,11 +205,11 @@ class Model(Protocol):
         """
 
     def close(self) -> None:
-        """Frees what the model holds; nothing runs in it any more."""
+        """Free what the model holds; nothing runs in it any more."""
 
 
 def find_signature(model: Model, name: str) -> Signature:
-    """Finds a signature for Predict.
+    """Find a signature for Predict.
 
     Args:
         model: The model.
@@ -229,5 +229,5 @@ def _names(names: Mapping[str, object] | set[str]) -> str:
 
 
 def shape_text(shape: Sequence[int | None]) -> str:
-    """Writes a shape as TensorFlow does: `[2,3]`, with `?` where any size will do."""
+    """Write a shape as TensorFlow does: `[2,3]`, with `?` where any size will do."""
     return "[" + ",".join("?" if size is None else str(size) for size in shape) + "]"

@@ -30,13 +30,13 @@ class Threads:
 
     @classmethod
     def for_models(cls, base_paths: Sequence[Path]) -> Threads:
-        """Chooses for the models found: handing work to other threads costs a small model more than it gains."""
+        """Choose for the models found: handing work to other threads costs a small model more than it gains."""
         largest = max((_variables_bytes(path) for path in base_paths), default=0)
         return cls(intra_op=1 if largest < SMALL_MODEL_BYTES else 0)
 
 
 def _variables_bytes(base_path: Path) -> int:
-    """Bytes of the variables of the largest version."""
+    """Return bytes of the variables of the largest version."""
     sizes: dict[Path, int] = {}
     for file in base_path.glob("[0-9]*/variables/variables.data-*"):
         sizes[file.parent] = sizes.get(file.parent, 0) + file.stat().st_size
@@ -44,7 +44,7 @@ def _variables_bytes(base_path: Path) -> int:
 
 
 def lower_priority() -> None:
-    """Lets the calling thread give way to the others, where the system has priorities of threads."""
+    """Let the calling thread give way to the others, where the system has priorities of threads."""
     if hasattr(os, "setpriority") and hasattr(threading, "get_native_id"):
         try:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

@@ -67,7 +67,7 @@ class VersionPolicy:
     versions: tuple[int, ...] = ()
 
     def choose(self, found: Sequence[int]) -> set[int]:
-        """Chooses among the versions on the disk."""
+        """Choose among the versions on the disk."""
         if self.kind == "all":
             return set(found)
         if self.kind == "specific":
@@ -104,7 +104,7 @@ class ModelConfig:
 
 
 def check_files(folder: Path) -> None:
-    """Looks whether a version holds nothing but files and folders: to open a FIFO waits for ever, and a device may too.
+    """Look whether a version holds nothing but files and folders: to open a FIFO waits for ever, and a device may too.
 
     Raises:
         ServingError: INVALID_ARGUMENT for a FIFO, a socket, or a device.
@@ -127,7 +127,7 @@ def check_files(folder: Path) -> None:
 
 
 def configs_from_proto(server_config: object) -> list[ModelConfig]:
-    """Reads a `ModelServerConfig`, from a file or a reload request.
+    """Read a `ModelServerConfig`, from a file or a reload request.
 
     Args:
         server_config: The message.
@@ -167,7 +167,7 @@ def configs_from_proto(server_config: object) -> list[ModelConfig]:
 
 
 def local_folder(path: str) -> Path:
-    """Reads a path or a URI `file:///…`.
+    """Read a path or a URI `file:///…`.
 
     Raises:
         ServingError: INVALID_ARGUMENT for a URI of another kind, such as `gs://…`.

@@ -30,7 +30,7 @@ _MAX_ZEROS = 64 * 2**20
 
 
 def warm_up(model: Model, path: Path) -> int:
-    """Lets a model answer what it will be asked.
+    """Let a model answer what it will be asked.
 
     Args:
         model: The loaded version.
@@ -60,7 +60,7 @@ def warm_up(model: Model, path: Path) -> int:
 
 
 def read_records(file: Path) -> Iterator[bytes]:
-    """Reads a TFRecord file: each record is its length (8 bytes), a checksum (4), its content, and another checksum.
+    """Read a TFRecord file: each record is its length (8 bytes), a checksum (4), its content, and another checksum.
 
     Raises:
         ServingError: DATA_LOSS where it ends within a record.
@@ -108,7 +108,7 @@ def _replay_examples(model: Model, signature: Signature, kind: examples.ExampleT
 
 
 def _warm_up_with_zeros(model: Model) -> int:
-    """Asks every signature once; those that compute the same tensors only once together."""
+    """Ask every signature once; those that compute the same tensors only once together."""
     asked: set[tuple[str, ...]] = set()
     for signature in model.signatures.values():
         tensors_of = tuple(sorted(spec.name for spec in [*signature.inputs.values(), *signature.outputs.values()]))

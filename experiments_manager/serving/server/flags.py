@@ -120,7 +120,7 @@ _FIXED = {
 
 
 def parse(arguments: Sequence[str]) -> dict[str, Any]:
-    """Reads a command line: `--flag=value`, `--flag value`, and `--flag` alone where it is true or false.
+    """Read a command line: `--flag=value`, `--flag value`, and `--flag` alone where it is true or false.
 
     Args:
         arguments: What follows the program's name.
@@ -176,7 +176,7 @@ def _kind(default: bool | int | float | str) -> str:
 
 
 def usage() -> str:
-    """All flags with what they do."""
+    """Return all flags with what they do."""
     lines = [
         "usage: experiments-model-server --model_base_path=DIR [--port=8500] [--rest_api_port=8501] …",
         "",
@@ -191,7 +191,7 @@ def usage() -> str:
 
 
 def versions() -> str:
-    """What `--version` prints; without importing TensorFlow."""
+    """Return what `--version` prints; without importing TensorFlow."""
     from experiments_manager.common.version import __version__
 
     tensorflow = metadata.version("tensorflow")
@@ -199,7 +199,7 @@ def versions() -> str:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs a server until it is told to end.
+    """Run a server until it is told to end.
 
     Args:
         arguments: Its flags.
@@ -235,7 +235,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _announce(values: Mapping[str, Any], server: Server) -> None:
-    """Says that the server answers, in the words of `tensorflow_model_server`, which scripts wait for."""
+    """Say that the server answers, in the words of `tensorflow_model_server`, which scripts wait for."""
     if server.grpc is not None and server.grpc.port is not None:
         logger.info("Running gRPC ModelServer at %s:%s ...", values["host"], server.grpc.port)
     if values["grpc_socket_path"]:
@@ -252,7 +252,7 @@ def _tell_waiting(problems: Mapping[str, str]) -> None:
 
 
 def main() -> None:
-    """The console script."""
+    """Return the console script."""
     code = run(sys.argv[1:])
     exit_process(code)  # gRPC's thread lives to the end, and may abort the process while Python takes itself down
 

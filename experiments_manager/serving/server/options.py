@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def server_options(values: Mapping[str, Any]) -> ServerOptions:
-    """Makes the server's options from flags, and reads the files that they name.
+    """Make the server's options from flags, and read the files that they name.
 
     Raises:
         ServerStartError: Flags contradict each other, or a file cannot be used.
@@ -106,7 +106,7 @@ def _models(values: Mapping[str, Any], *, again: bool = False) -> list[Any]:
 
 
 def _check_paths(where: str, base_paths: Mapping[str, Path]) -> None:
-    """Refuses at the start what can never become a folder; nobody need wait for that."""
+    """Refuse at the start what can never become a folder; nobody need wait for that."""
     for name, path in base_paths.items():
         if "\0" in str(path):
             raise ServerStartError(

@@ -13,7 +13,7 @@ EMBEDDED_NEEDS = ("grpc", "grpc_health", "aiohttp")
 
 
 def check_embedded() -> None:
-    """Checks that the embedded engine's libraries are installed; none is imported.
+    """Check that the embedded engine's libraries are installed; none is imported.
 
     Raises:
         ServerStartError: One is missing; the message says how to get it.
@@ -27,7 +27,7 @@ def check_embedded() -> None:
 
 
 def check_port(host: str, port: int, flag: str) -> None:
-    """Refuses one port that cannot be listened at.
+    """Refuse one port that cannot be listened at.
 
     Raises:
         ServerStartError: It is in use, may not be used, or the host is none of this machine's.

@@ -110,7 +110,7 @@ class Server:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Loads the models, and listens when every one of them has a version that answers.
+        """Load the models, and listen when every one of them has a version that answers.
 
         Raises:
             ServerStartError: A port cannot be had, or every version of a model failed to load.
@@ -131,7 +131,7 @@ class Server:
         self._tasks.append(self._loop.create_task(self._tidy_memory()))
 
     async def stop(self) -> bool:
-        """Lets requests in flight finish and ends everything.
+        """Let requests in flight finish and end everything.
 
         Returns:
             Whether all has ended. `False` where a version still runs a call, or is still being loaded, some seconds
@@ -161,12 +161,12 @@ class Server:
                 self._loop.call_soon_threadsafe(closed.set)
 
     def tell_unfinished(self) -> None:
-        """Says in the log what keeps the server from ending."""
+        """Say in the log what keeps the server from ending."""
         what = ", ".join(self.manager.unfinished()) or "a model still runs a call"
         logger.error("The server ends without waiting any longer: %s", what)
 
     async def _tidy_memory(self) -> None:
-        """Frees again and again what large requests left behind."""
+        """Free again and again what large requests left behind."""
         housekeeper = memory.Housekeeper()
         while True:
             await asyncio.sleep(memory.LOOK_SECONDS)
@@ -183,7 +183,7 @@ class Server:
                 raise ServerStartError(error.message) from error
 
     async def _follow_configs(self) -> None:
-        """Reads the configuration file again and again, and puts it in force when it says something new."""
+        """Read the configuration file again and again, and put it in force when it says something new."""
         current, told = list(self._options.models), ""
         while True:
             await asyncio.sleep(self._options.config_poll_seconds)
@@ -220,7 +220,7 @@ class Server:
 
 
 def make_loader(options: ServerOptions) -> Callable[[Path], Model]:
-    """Makes the function that loads a version, in a thread at low priority, with the engine that it needs."""
+    """Make the function that loads a version, in a thread at low priority, with the engine that it needs."""
     state: dict[str, Any] = {"threads": None}
 
     def load(path: Path) -> Model:
@@ -247,7 +247,7 @@ def run_server(
     on_ready: Callable[[Server], None] | None = None,
     on_waiting: Callable[[dict[str, str]], None] | None = None,
 ) -> None:
-    """Runs a server until SIGINT or SIGTERM, then lets requests in flight finish.
+    """Run a server until SIGINT or SIGTERM, then let requests in flight finish.
 
     Where a model call goes on after the grace time and some seconds, it ends the process all the same.
 
@@ -269,7 +269,7 @@ def run_server(
 
 
 def _run_in_loop(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Runs a coroutine in uvloop's event loop where that is installed: it answers a tenth to a fifth more requests."""
+    """Run a coroutine in uvloop's event loop where that is installed: it answers a tenth to a fifth more requests."""
     try:
         import uvloop
     except ImportError:
@@ -332,7 +332,7 @@ def _end_all_the_same(problem: BaseException | None) -> NoReturn:
 
 
 def _settle_interpreter() -> None:
-    """Keeps halts of the interpreter short, which requests would feel."""
+    """Keep halts of the interpreter short, which requests would feel."""
     # The many objects of TensorFlow's modules live for ever: no need to look at them at each collection.
     gc.collect()
     gc.freeze()

@@ -41,7 +41,7 @@ def on_shutdown_signal(act: Callable[[], None]) -> Iterator[None]:
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:
-    """A handler in Python, without which nothing is written to the wake-up descriptor."""
+    """Return a handler in Python, without which nothing is written to the wake-up descriptor."""
 
 
 def _listen(reader: socket.socket, act: Callable[[], None]) -> None:
@@ -54,7 +54,7 @@ def _listen(reader: socket.socket, act: Callable[[], None]) -> None:
 
 
 def exit_process(code: int) -> NoReturn:
-    """Ends the process here and now: its usual end would wait for threads that are inside TensorFlow.
+    """End the process here and now: its usual end would wait for threads that are inside TensorFlow.
 
     Args:
         code: The exit code.

@@ -132,7 +132,7 @@ TARGETS = frozenset(
 
 
 def keras_operation(function: str) -> str | None:
-    """The full name of what Keras 3 offers in the place of a function, `None` where there is no single one.
+    """Return the full name of what Keras 3 offers in the place of a function, `None` where there is no single one.
 
     Args:
         function: Full name of a function of TensorFlow or of `keras.backend`, e.g. `tensorflow.nn.relu`.

@@ -23,6 +23,6 @@ _REMEDIES = (
 
 
 def keras_remedy(error: BaseException) -> str | None:
-    """The remedy for an exception of Keras', `None` where its own words will do."""
+    """Return the remedy for an exception of Keras', `None` where its own words will do."""
     text = str(error)
     return next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, text)), None)

@@ -26,7 +26,7 @@ _MEMBERS = {
 
 
 def explain_symbolic_tensor(error: BaseException, frame: TracebackType | None) -> str | None:
-    """Says what is wrong and what to write instead.
+    """Say what is wrong and what to write instead.
 
     Args:
         error: What the user's code raised.
@@ -60,7 +60,7 @@ _Call = tuple[ast.Call, int, str, str | None]
 
 
 def _calls(frame: TracebackType) -> Iterator[_Call]:
-    """The calls of TensorFlow's functions within the function that was running."""
+    """Yield the calls of TensorFlow's functions within the function that was running."""
     code = frame.tb_frame.f_code
     try:
         tree = read_source(Path(code.co_filename)).tree
@@ -86,7 +86,7 @@ def _calls(frame: TracebackType) -> Iterator[_Call]:
 
 
 def _failed_call(calls: list[_Call], frame: TracebackType) -> _Call | None:
-    """The call that raised: by its columns where Python tells them, else the innermost one on the line."""
+    """Return the call that raised: by its columns where Python tells them, else the innermost one on the line."""
     here = [call for call in calls if call[1] <= frame.tb_lineno <= (call[0].end_lineno or call[1])]
     positions = getattr(frame.tb_frame.f_code, "co_positions", None)  # Python 3.11
     if positions is not None:
@@ -108,7 +108,7 @@ def _remedy(instead: str | None) -> str:
 
 
 def _further(others: list[_Call]) -> str:
-    """Names what will fail next in the same function, so that all can be mended in one go."""
+    """Name what will fail next in the same function, so that all can be mended in one go."""
     lines = [f"line {line} (`{written}`: `{instead}`)" for _, line, written, instead in others if instead]
     listed = ", ".join(dict.fromkeys(lines))
     return f" The same may hold for {listed}." if listed else ""

@@ -49,7 +49,7 @@ NAMES = frozenset({*DEFAULT_VALUES, *FROM_MODULE, *_OF_SETTINGS})
 
 
 def legacy_attribute(settings: Any, session: Session, name: str) -> Any:
-    """The value of one of `NAMES`.
+    """Return the value of one of `NAMES`.
 
     Args:
         settings: The loaded settings.
@@ -73,11 +73,11 @@ class LegacyChecks:
     module: Any
 
     def hasOrDefault(self, param: str, defaultValue: Any, message: str | None = None) -> Any:  # noqa: N802, N803
-        """The value that the file binds to a name, or a default."""
+        """Return the value that the file binds to a name, or a default."""
         return getattr(self.module, param, defaultValue)
 
     def assertType(self, param: str, type: type, param_description: str = "") -> Any:  # noqa: N802, A002
-        """The value that the file binds to a name.
+        """Return the value that the file binds to a name.
 
         Raises:
             ValueError: There is none, or one of another type.
@@ -88,7 +88,7 @@ class LegacyChecks:
         return value
 
     def assertPositive_above_zero(self, param: str, param_description: str = "") -> Any:  # noqa: N802
-        """The number that the file binds to a name.
+        """Return the number that the file binds to a name.
 
         Raises:
             ValueError: There is none, or it is not above 0.
@@ -99,7 +99,7 @@ class LegacyChecks:
         return value
 
     def assertPositive_above_equal_zero(self, param: str, param_description: str = "") -> Any:  # noqa: N802
-        """The number that the file binds to a name.
+        """Return the number that the file binds to a name.
 
         Raises:
             ValueError: There is none, or it is below 0.

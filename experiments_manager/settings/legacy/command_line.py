@@ -19,7 +19,7 @@ from experiments_manager.settings.legacy.options import (
 
 
 def translate(arguments: Sequence[str]) -> list[str] | None:
-    """Reads a command line of the earlier form, and prints the new form once, as a hint.
+    """Read a command line of the earlier form, and print the new form once, as a hint.
 
     Args:
         arguments: What follows the program's name.
@@ -39,7 +39,7 @@ def translate(arguments: Sequence[str]) -> list[str] | None:
 
 
 def todays_form(given: argparse.Namespace) -> list[str]:
-    """Translates parsed options, as the legacy parser gives them.
+    """Translate parsed options, as the legacy parser gives them.
 
     Raises:
         CommandLineError: They say too little, or ask for what is not there; the message says what to use.
@@ -99,7 +99,7 @@ def _predict(given: argparse.Namespace, number: int) -> list[str]:
 
 
 def _train(given: argparse.Namespace) -> list[str]:
-    """A new run, or with a run folder the same run again: its own copy of the settings counts then."""
+    """Return a new run, or with a run folder the same run again: its own copy of the settings counts then."""
     process = [] if given.procID is None else ["--set", f"procID={given.procID}"]
     if _version(given):
         raise CommandLineError(
@@ -121,7 +121,7 @@ def _train(given: argparse.Namespace) -> list[str]:
 
 
 def run_of(folder: str) -> str:
-    """The run folder; legacy command lines named the folder `expe_0` in it, where all the rest was."""
+    """Return the run folder; legacy command lines named the folder `expe_0` in it, where all the rest was."""
     path = Path(folder)
     is_session = path.name.startswith("expe_") and not (path / "run.json").exists()
     return str(path.parent) if is_session and (path.parent / "run.json").exists() else folder

@@ -10,7 +10,7 @@ PLATEAU_MIN_LEARNING_RATE = 1e-6
 
 
 def apply_legacy_defaults(values: Values) -> None:
-    """Fills in the reduction of the learning rate on a plateau, as far as a file says nothing of it.
+    """Fill in the reduction of the learning rate on a plateau, as far as a file says nothing of it.
 
     After two thirds of the epochs that early stopping waits, the learning rate was multiplied by 0.1, down to 1e-6, and
     only a change by more than 1e-4 counted as an improvement. `reduce_lr_patience = None` turns it off.

@@ -66,7 +66,7 @@ NO_DISTRIBUTION = (
 
 
 def no_federation(name: str) -> str:
-    """Says why an option of a federation's server or clients is refused, and what to do."""
+    """Say why an option of a federation's server or clients is refused, and what to do."""
     return (
         f"This version trains no federation, so {name} has no meaning here. Leave it away to train one model alone: "
         "experiments_manager --usersettings FILE, with enable_federated_learning = False in the file."
@@ -96,7 +96,7 @@ _ALSO_SHORT = ("-dist",)
 
 
 def tells_of_legacy(word: str) -> bool:
-    """Whether a word of a command line is a legacy option: whole, abbreviated, or with its value behind it."""
+    """Return whether a word of a command line is a legacy option: whole, abbreviated, or with its value behind it."""
     flag = word.partition("=")[0]
     if flag in _FEDERATED:
         return True
@@ -106,7 +106,7 @@ def tells_of_legacy(word: str) -> bool:
 
 
 def refuse_federation(words: list[str]) -> None:
-    """Refuses the options of the script that started a federation's server.
+    """Refuse the options of the script that started a federation's server.
 
     Raises:
         CommandLineError: There is one.
@@ -120,7 +120,7 @@ class LegacyParser(argparse.ArgumentParser):
     """Raises instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises what argparse would print."""
+        """Raise what argparse would print."""
         raise CommandLineError(
             f"{message[0].upper()}{message[1:]}. `experiments_manager --help` lists today's commands; the page "
             "docs/from-deeplearningtools.md has all legacy options."
@@ -128,7 +128,7 @@ class LegacyParser(argparse.ArgumentParser):
 
 
 def legacy_parser() -> argparse.ArgumentParser:
-    """Makes the parser; like the legacy one it takes long options by their beginnings, too."""
+    """Make the parser; like the legacy one it takes long options by their beginnings, too."""
     parser = LegacyParser(prog="experiments_manager", add_help=False)
     for option in LEGACY_OPTIONS:
         parser.add_argument(*option.flags, dest=option.dest, help=option.today, **option.argparse_options)

@@ -162,7 +162,7 @@ _TABLE: dict[str, str] = {
 
 
 def removed_names(source: Source, is_earlier: bool = False) -> list[Problem]:
-    """Finds the uses of names that are gone, each with what to write instead.
+    """Find the uses of names that are gone, each with what to write instead.
 
     Args:
         source: The parsed file.
@@ -188,7 +188,7 @@ def _problem(source: Source, line: int, name: str, instead: str) -> Problem:
 
 
 def _dotted_uses(tree: ast.Module) -> Iterator[tuple[int, str, str]]:
-    """Every import and every dotted expression: its line, the full name by the file's imports, and what is written."""
+    """Yield imports and dotted expressions: line, full name by the file's imports, and what is written."""
     guarded = guarded_imports(tree)
     aliases = dict(import_aliases(tree, guarded))
     inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}

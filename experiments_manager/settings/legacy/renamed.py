@@ -73,7 +73,7 @@ def _renamed_in_tensorflow() -> dict[str, str]:
 
 
 def _renamed_in_keras() -> dict[str, str]:
-    """Names below `keras` itself that Keras 2 had and Keras 3 has elsewhere; with the full new name."""
+    """Name below `keras` itself that Keras 2 had and Keras 3 has elsewhere; with the full new name."""
     shorts = {spelt: long for long, short in _SHORT_NAMES.items() for spelt in (short, short.lower())}
     losses = shorts | _OTHER_SHORT_NAMES
     rooms = ("losses", "metrics")
@@ -116,7 +116,7 @@ class Replacement:
 
 
 def with_renamed(source: Source) -> Source:
-    """The source with the names that Keras 3 has instead, and one warning in the log for each that was replaced."""
+    """Return the source with the names that Keras 3 has; each replaced one is logged as a warning."""
     tree, replaced = rename(source.tree)
     for item in replaced:
         place = problem_at(source.file, item.line, "", "").place
@@ -125,7 +125,7 @@ def with_renamed(source: Source) -> Source:
 
 
 def rename(tree: ast.Module) -> tuple[ast.Module, list[Replacement]]:
-    """Replaces the old names in a syntax tree.
+    """Replace the old names in a syntax tree.
 
     Args:
         tree: Stays as it is.
@@ -151,7 +151,7 @@ class _Renamer(ast.NodeTransformer):
         self.replaced: list[Replacement] = []
 
     def concerns(self, tree: ast.Module) -> bool:
-        """Whether the file imports anything of Keras at all, which most modules do not."""
+        """Return whether the file imports anything of Keras at all, which most modules do not."""
         return any(full.partition(".")[0] in ("keras", "tensorflow") for full in self._aliases.values())
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:  # noqa: N802  (the name that `ast` calls)
@@ -211,7 +211,7 @@ class _Renamer(ast.NodeTransformer):
         return changed
 
     def _replace_decay(self, node: ast.Call, written: str) -> None:
-        """Turns `decay=d` of an optimizer into the schedule with which Keras 2 divided the rate by `1 + d * step`."""
+        """Turn `decay=d` of an optimizer into the schedule with which Keras 2 divided the rate by `1 + d * step`."""
         decay = next((keyword for keyword in node.keywords if keyword.arg == "decay"), None)
         if decay is None:
             return

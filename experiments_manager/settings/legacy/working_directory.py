@@ -17,7 +17,7 @@ SESSION_FOLDER = "expe_0"
 
 
 def session_folder(settings: Settings, run_folder: Path) -> Path:
-    """The working directory of the hooks in a run; the run folder itself where the file is one of today's."""
+    """Return the working directory of the hooks in a run; the run folder itself where the file is one of today's."""
     return run_folder / SESSION_FOLDER if settings.is_earlier else run_folder
 
 

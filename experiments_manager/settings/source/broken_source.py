@@ -43,7 +43,7 @@ class Readable:
 
 
 def readable_part(text: str, file: str) -> Readable:
-    """Takes statements of the top level out of a module until Python can read the rest.
+    """Take statements of the top level out of a module until Python can read the rest.
 
     Args:
         text: The source.
@@ -77,7 +77,7 @@ def _syntax_error(text: str, file: str) -> SyntaxError | None:
 
 
 def _statement_at(lines: list[str], error: SyntaxError) -> tuple[int, int]:
-    """The lines of the statement of the top level that an error is in, as a half-open range."""
+    """Return the lines of the statement of the top level that an error is in, as a half-open range."""
     begins = [number for number, line in enumerate(lines) if not _GOES_ON.match(line)]
     at = min(error.lineno or 1, len(lines)) - 1
     block = re.search(r"expected an indented block after .* on line (\d+)", error.msg or "")

@@ -15,12 +15,12 @@ from experiments_manager.settings.source.signatures import bind, is_keras_functi
 
 
 def uses_legacy_hooks(source: Source) -> bool:
-    """Whether the file was written for the framework before this one."""
+    """Return whether the file was written for the framework before this one."""
     return any(name in source.names or name in source.readable.lost_names for name in EARLIER_HOOKS)
 
 
 def names_in_question(source: Source, overridden: Collection[str] = ()) -> frozenset[str]:
-    """Names that are not what they should be for a reason that the source shows: missing, misspelt, or unreadable.
+    """Return names that are invalid for a reason that the source shows: missing, misspelt, or unreadable.
 
     An error that comes of such a name is not worth a message of its own.
     """
@@ -36,7 +36,7 @@ def meant_names(source: Source, overridden: Collection[str] = ()) -> dict[str, s
 
 
 def check_settings_source(source: Source, overridden: Collection[str] = ()) -> list[Problem]:
-    """Checks the settings module alone.
+    """Check the settings module alone.
 
     Args:
         source: The parsed file.
@@ -53,7 +53,7 @@ def check_settings_source(source: Source, overridden: Collection[str] = ()) -> l
 
 
 def check_model_source(source: Source, is_earlier: bool) -> list[Problem]:
-    """Checks a model file alone."""
+    """Check a model file alone."""
     problems = [*source.syntax_problems, *removed_names(source, is_earlier)]
     binding = source.last("model")
     if binding is None:
@@ -62,7 +62,7 @@ def check_model_source(source: Source, is_earlier: bool) -> list[Problem]:
 
 
 def model_missing(source: Source) -> Problem:
-    """Says that a model file does not define its function."""
+    """Say that a model file does not define its function."""
     near = nearest_name("model", [name for name in source.names if not source.names[name][-1].imported])
     hint = f"Did you mean `{near}` for it (line {source.line(near)})?" if near else "Define it."
     text = f"the model file does not define it. Expected a function that returns a Keras model. {hint}"
@@ -70,7 +70,7 @@ def model_missing(source: Source) -> Problem:
 
 
 def given_hook(source: Source, hook: HookEntry) -> str | None:
-    """The name under which a file gives a hook: the earlier one where both are there."""
+    """Return the name under which a file gives a hook: the earlier one where both are there."""
     return next((name for name in (hook.earlier, hook.name) if name in source.names), None)
 
 
@@ -100,7 +100,7 @@ def _hint(source: Source, *names: str) -> str:
 
 
 def _near(source: Source, name: str) -> str | None:
-    """The name in a file that is probably meant for that of a setting or hook which is missing."""
+    """Return the name in a file that is probably meant for that of a setting or hook which is missing."""
     given = [word for word in source.names if word not in BY_ANY_NAME and word not in HOOKS_BY_ANY_NAME]
     earlier = HOOKS[name].earlier if name in HOOKS else None
     return nearest_name(name, given) or (nearest_name(earlier, given) if earlier else None)
@@ -113,7 +113,7 @@ def _misspelt_names(source: Source, overridden: Collection[str]) -> Iterator[Pro
 
 
 def _typos(source: Source, overridden: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Names that nothing uses and that are almost those of settings or hooks which are not given, with these."""
+    """Return unused names that resemble those of settings or hooks which are not given, with these."""
     given = {*overridden, *_canonical_names(source)}
     if not source.has_star_import:
         given |= {hook.name for hook in HOOKS.values() if hook.required}  # what is missing is reported as that

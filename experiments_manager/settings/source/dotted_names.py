@@ -15,7 +15,7 @@ KERAS_IN_TENSORFLOW = (
 
 
 def below_keras(dotted: str) -> tuple[str, str] | None:
-    """Splits a full name into the root under which Keras is reached and the rest; `None` where it is not Keras'."""
+    """Split a full name into the root under which Keras is reached and the rest; `None` where it is not Keras'."""
     for root in ("keras", *KERAS_IN_TENSORFLOW):
         if dotted.startswith(f"{root}."):
             return root, dotted[len(root) + 1 :]
@@ -23,14 +23,14 @@ def below_keras(dotted: str) -> tuple[str, str] | None:
 
 
 def longest_prefix(dotted: str, names: dict[str, str]) -> str | None:
-    """The longest of the names that a dotted name begins with, or is."""
+    """Return the longest of the names that a dotted name begins with, or is."""
     parts = dotted.split(".")
     prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
     return next((prefix for prefix in prefixes if prefix in names), None)
 
 
 def guarded_imports(tree: ast.Module) -> set[int]:
-    """Imports (by `id` of the node) that may fail, because the file catches the error."""
+    """Import (by `id` of the node) that may fail, because the file catches the error."""
     guarded = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Try) and any(_catches_import_errors(handler) for handler in node.handlers):
@@ -47,7 +47,7 @@ def _catches_import_errors(handler: ast.ExceptHandler) -> bool:
 
 
 def import_aliases(tree: ast.Module, guarded: set[int] = frozenset()) -> Iterator[tuple[str, str]]:
-    """Each name that an import binds, with the full name of what it stands for."""
+    """Yield each name that an import binds, with the full name of what it stands for."""
     for node in ast.walk(tree):
         if id(node) in guarded:
             continue
@@ -61,7 +61,7 @@ def import_aliases(tree: ast.Module, guarded: set[int] = frozenset()) -> Iterato
 
 
 def full_name(node: ast.AST, aliases: dict[str, str]) -> str | None:
-    """The full dotted name that an expression such as `tf.keras.layers.Dense` stands for, or `None`."""
+    """Return the full dotted name that an expression such as `tf.keras.layers.Dense` stands for, or `None`."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)

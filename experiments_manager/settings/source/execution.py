@@ -29,7 +29,7 @@ _FUTURE_FLAGS = functools.reduce(
 
 
 def new_module(source: Source) -> ModuleType:
-    """Makes the module of a source, not executed yet, by the name under which it can be imported."""
+    """Make the module of a source, not executed yet, by the name under which it can be imported."""
     name, path = source.file.stem, str(source.file)
     loader = importlib.machinery.SourceFileLoader(name, path)
     return importlib.util.module_from_spec(importlib.util.spec_from_file_location(name, path, loader=loader))
@@ -56,7 +56,7 @@ def execute(
     *,
     unknown_elsewhere: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> Execution:
-    """Executes a module of the user's, and goes on after what fails as far as that is safe.
+    """Execute a module of the user's, and go on after what fails as far as that is safe.
 
     Where an import fails, or what an assignment computes by itself, what comes after it is executed without the names
     that it would have bound. After any other exception nothing is: of the statements that are left, only what their
@@ -96,7 +96,7 @@ class _Run:
         self._flags = compile(source.tree, str(source.file), "exec", dont_inherit=True).co_flags & _FUTURE_FLAGS
 
     def statements(self) -> None:
-        """Executes the statements one by one.
+        """Execute the statements one by one.
 
         Python's compiler lets the whole top level write around the namespace where any function of the same unit
         declares a name `global`. So each statement is a unit of its own.
@@ -126,7 +126,7 @@ class _Run:
             return _left_nothing(error, statement) and self._passed_over(statement)
 
     def _passed_over(self, statement: ast.stmt) -> bool:
-        """Forgets what a statement binds; says whether what comes after it can be executed without it."""
+        """Forget what a statement binds; say whether what comes after it can be executed without it."""
         names = {*bound_names(statement), *_changed_names(statement)}
         if "*" in names:
             self._namespace.forget_all()
@@ -136,7 +136,7 @@ class _Run:
         return False
 
     def _follows_from_another(self, error: BaseException) -> bool:
-        """Whether an exception comes of a name that is unknown because of another problem."""
+        """Return whether an exception comes of a name that is unknown because of another problem."""
         if isinstance(error, NameError):
             return self._namespace.is_unknown(getattr(error, "name", None) or "")
         if isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
@@ -167,7 +167,7 @@ _OF_EXPRESSIONS = (ArithmeticError, AttributeError, LookupError, NameError, Type
 
 
 def _left_nothing(error: BaseException, statement: ast.stmt) -> bool:
-    """Whether a statement that failed has surely done nothing that what comes after it could suffer from."""
+    """Return whether a statement that failed has surely done nothing that what comes after it could suffer from."""
     if isinstance(statement, _IMPORTS):
         return isinstance(error, (ImportError, SyntaxError))
     frames = list(traceback.walk_tb(error.__traceback__))
@@ -176,7 +176,7 @@ def _left_nothing(error: BaseException, statement: ast.stmt) -> bool:
 
 
 def _only_binds(statement: ast.stmt) -> bool:
-    """Whether nothing but the names that it binds is lost where a statement is not executed."""
+    """Return whether nothing but the names that it binds is lost where a statement is not executed."""
     if isinstance(statement, (ast.If, ast.Try)):
         handlers = [item for handler in getattr(statement, "handlers", ()) for item in handler.body]
         inner = [*statement.body, *statement.orelse, *getattr(statement, "finalbody", ()), *handlers]
@@ -191,7 +191,7 @@ def _targets(statement: ast.stmt) -> list[ast.expr]:
 
 
 def _changed_names(statement: ast.stmt) -> set[str]:
-    """Names of the containers to whose elements a statement assigns."""
+    """Return names of the containers to whose elements a statement assigns."""
     elements = [target for target in _targets(statement) if isinstance(target, ast.Subscript)]
     return {node.id for element in elements for node in ast.walk(element.value) if isinstance(node, ast.Name)}
 

@@ -24,7 +24,7 @@ _USUAL_IMPORTS = {
 
 
 def explain(error: BaseException, place: tuple[str, int] | None) -> tuple[str, str]:
-    """Says what an exception means, and how to mend it.
+    """Say what an exception means, and how to mend it.
 
     Args:
         error: The exception.
@@ -73,7 +73,7 @@ def _expressions_at(place: tuple[str, int]) -> list[ast.expr]:
 
 
 def import_remedy(error: BaseException) -> str | None:
-    """What helps where a module is missing, `None` where none is."""
+    """Return what helps where a module is missing, `None` where none is."""
     if not isinstance(error, ModuleNotFoundError):
         return None
     if (error.name or "").partition(".")[0] == "deeplearningtools":
@@ -89,7 +89,7 @@ def _missing_attribute(error: AttributeError, expressions: Iterable[ast.expr]) -
 
 
 def _missing_key(error: KeyError, expressions: Iterable[ast.expr], frame: FrameType) -> tuple[str, str] | None:
-    """Explains a key that a dictionary lacks, where one of the expressions looks it up in one that has a name."""
+    """Explain a key that a dictionary lacks, where one of the expressions looks it up in one that has a name."""
     [key] = error.args or [None]
     for node in expressions:
         if not (isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name)):

@@ -42,7 +42,7 @@ class _Refuser:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Finds nothing; refuses what is heavy."""
+        """Find nothing; refuse what is heavy."""
         if name.partition(".")[0] in self._refused and threading.get_ident() == self._thread:
             raise NotImportedError(name)
         return None

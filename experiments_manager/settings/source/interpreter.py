@@ -26,7 +26,7 @@ class Interpreter:
     """
 
     def __init__(self, source: Source, namespace: Namespace) -> None:
-        """Prepares the reading.
+        """Prepare the reading.
 
         Args:
             source: The module.
@@ -42,7 +42,7 @@ class Interpreter:
         namespace.withhold(source.names if named & _REACHES_NAMES else _declared_global(source.tree))
 
     def follow(self, statements: Iterable[ast.stmt]) -> None:
-        """Follows statements in their order."""
+        """Follow statements in their order."""
         for statement in statements:
             step = getattr(self, f"_{type(statement).__name__.lower()}", None)
             if step is None:
@@ -51,7 +51,7 @@ class Interpreter:
                 step(statement)
 
     def give_up(self, statement: ast.stmt) -> None:
-        """Forgets all that a statement may have bound or changed."""
+        """Forget all that a statement may have bound or changed."""
         names = set(bound_names(statement))
         if "*" in names:
             self._namespace.forget_all()
@@ -125,7 +125,7 @@ class Interpreter:
         return not starred and isinstance(value, (list, tuple)) and len(value) == len(target.elts)
 
     def _put(self, target: ast.Subscript, value: Any) -> bool:
-        """Assigns an element of a container that is known, and says whether that was possible."""
+        """Assign an element of a container that is known, and say whether that was possible."""
         try:
             container = self._value(target.value)
             container[self._value(target.slice)] = value
@@ -137,7 +137,7 @@ class Interpreter:
         return evaluate(node, self._namespace, self._own_names)
 
     def _after_calls(self, node: ast.AST) -> None:
-        """Forgets what the calls in a statement may change: their arguments, and what functions of this file reach."""
+        """Forget what the calls in a statement may change: their arguments, and what functions of this file reach."""
         walked = list(ast.walk(node))
         names = {item.target.id for item in walked if isinstance(item, ast.NamedExpr)}
         for call in (item for item in walked if isinstance(item, ast.Call)):
@@ -153,7 +153,7 @@ class Interpreter:
         return self._mutable({name for function in self._functions for name in self._handed_over(function)})
 
     def _handed_over(self, node: ast.AST) -> set[str]:
-        """Names in a piece of source through which their values may be changed, and not only read."""
+        """Return names in a piece of source through which their values may be changed, and not only read."""
         if isinstance(node, ast.expr) and isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
             with contextlib.suppress(NotLiteralError):
                 if not isinstance(self._value(node), (list, dict, set, tuple)):
@@ -184,7 +184,7 @@ def _stored(target: ast.expr) -> Iterator[str]:
 
 
 def _changed_by(targets: Iterable[ast.expr]) -> set[str]:
-    """Names whose values an assignment to elements or attributes changes."""
+    """Name whose values an assignment to elements or attributes changes."""
     inner = (
         node for target in targets for node in ast.walk(target) if isinstance(node, (ast.Subscript, ast.Attribute))
     )

@@ -47,7 +47,7 @@ class NotLiteralError(ValueError):
 
 
 def evaluate(node: ast.AST, names: Mapping[str, Any], own_functions: Collection[str] = ()) -> Any:
-    """Tells what an expression comes to.
+    """Tell what an expression comes to.
 
     Understood are constants, containers, arithmetic, comparisons, f-strings, subscripts, and calls of Python's own
     functions such as `int`, `len` and `dict`, over names whose values are known.
@@ -175,7 +175,7 @@ class _Evaluation:
 
 
 def _small(value: Any) -> Any:
-    """The value, unless something that goes through it would take long."""
+    """Return the value, unless something that goes through it would take long."""
     if isinstance(value, int):
         too_large = value.bit_length() > _LARGEST
     else:

@@ -48,7 +48,7 @@ class LocalModules:
     """
 
     def __init__(self, folders: Sequence[Path], further_folders: Sequence[Path] = ()) -> None:
-        """Prepares the look-up.
+        """Prepare the look-up.
 
         Args:
             folders: Folders whose modules belong to this experiment.
@@ -62,13 +62,13 @@ class LocalModules:
         importlib.invalidate_caches()
 
     def add_folder(self, folder: Path) -> None:
-        """Adds a folder whose modules belong to this experiment, for instance that of the model file."""
+        """Add a folder whose modules belong to this experiment, for instance that of the model file."""
         if folder not in self._folders:
             self._folders.append(folder)
             self._names |= _importable_names([folder])
 
     def register(self, module: ModuleType) -> None:
-        """Adds a module that is loaded by its path, so that it can be imported by its name, too."""
+        """Add a module that is loaded by its path, so that it can be imported by its name, too."""
         self._names |= {module.__name__}
         sys.modules[module.__name__] = self._modules[module.__name__] = module
 
@@ -117,7 +117,7 @@ class LocalModules:
             sys.modules.update({name: module for name, module in displaced.items() if module not in _KNOWN})
 
     def _own_loaded(self) -> list[str]:
-        """Names in `sys.modules` that are this experiment's, submodules included."""
+        """Return the names in `sys.modules` that are this experiment's, submodules included."""
         if self._names.isdisjoint(sys.modules):  # the usual case, asked for at every call of a hook
             return []
         return [name for name in list(sys.modules) if name.partition(".")[0] in self._names]
@@ -128,7 +128,7 @@ class LocalModules:
         return (found.tb_frame.f_code.co_filename, found.tb_lineno) if found else None
 
     def deepest_frame(self, traceback: TracebackType | None) -> TracebackType | None:
-        """The entry of a traceback for that frame."""
+        """Return the entry of a traceback for that frame."""
         found = None
         while traceback is not None:
             if self._is_own(traceback.tb_frame.f_code.co_filename):
@@ -137,7 +137,7 @@ class LocalModules:
         return found
 
     def deepest_of(self, frames: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
-        """The same of frames that are given as file and line, the outermost first."""
+        """Return the same of frames that are given as file and line, the outermost first."""
         own = [(file, line) for file, line in frames if self._is_own(file)]
         return own[-1] if own else None
 
@@ -153,7 +153,7 @@ class LocalModules:
 
 
 def _importable_names(folders: Sequence[Path]) -> frozenset[str]:
-    """Names of the modules and packages that lie in folders, without those that everybody shares."""
+    """Return names of the modules and packages that lie in folders, without those that everybody shares."""
     modules = {path.stem for folder in folders for path in folder.glob("*.py")}
     packages = {path.parent.name for folder in folders for path in folder.glob("*/__init__.py")}
     shared = {*sys.stdlib_module_names, experiments_manager.__name__, "__main__", "__init__"}

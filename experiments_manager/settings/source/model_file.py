@@ -9,7 +9,7 @@ from experiments_manager.settings.problems import shown_path
 
 
 def find_model_file(named: str, settings_file: Path, search: Path | None = None) -> Path | str:
-    """Finds the model file that a settings module names.
+    """Find the model file that a settings module names.
 
     A relative path is looked for from the working directory, then beside the settings file. In a run folder it is
     looked for there alone: at the same place as in the original, else by its name.

@@ -56,7 +56,7 @@ class Source:
     readable: Readable
 
     def last(self, name: str) -> TopLevelName | None:
-        """The last binding of a name, which is the one that counts, or `None`."""
+        """Return the last binding of a name, which is the one that counts, or `None`."""
         return self.names[name][-1] if name in self.names else None
 
     def line(self, name: str) -> int:
@@ -71,17 +71,17 @@ class Source:
         return [self.problem(error.lineno or 0, "syntax", _syntax_text(error))] if error else []
 
     def may_bind(self, *names: str | None) -> bool:
-        """Whether one of these names may be bound by what the source does not show."""
+        """Return whether one of these names may be bound by what the source does not show."""
         lost = self.readable
         return self.has_star_import or lost.nothing or not lost.lost_words.isdisjoint(names)
 
     def problem(self, line: int, name: str, text: str) -> Problem:
-        """A problem in this file."""
+        """Return a problem in this file."""
         return problem_at(self.file, line, name, text)
 
 
 def read_source(file: Path) -> Source:
-    """Reads and parses a module; where it is not Python throughout, those of its statements that are.
+    """Read and parse a module; where it is not Python throughout, those of its statements that are.
 
     Raises:
         SettingsError: The file is missing, cannot be read, or is not text.
@@ -143,7 +143,7 @@ def _used_names(table: symtable.SymbolTable) -> Iterator[str]:
 
 
 def bound_names(statement: ast.stmt) -> Iterator[str]:
-    """Names that a statement of the top level may bind or unbind; `*` for a star import."""
+    """Return names that a statement of the top level may bind or unbind; `*` for a star import."""
     for binding in _bindings(ast.Module(body=[statement], type_ignores=[])):
         yield binding.name
     for node in ast.walk(statement):
@@ -160,7 +160,7 @@ _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 def _bindings(node: ast.AST, in_comprehension: bool = False) -> Iterator[TopLevelName]:
-    """All bindings in the scope of the module, nested `if`, `for`, `with` and `try` included."""
+    """Yield all bindings in the scope of the module, nested `if`, `for`, `with` and `try` included."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield TopLevelName(child.name, child.lineno, child)

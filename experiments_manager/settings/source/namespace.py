@@ -36,7 +36,7 @@ class Namespace(MutableMapping[str, Any]):
     """
 
     def __init__(self, names: dict[str, Any], overrides: dict[str, Override], own_names: Collection[str] = ()) -> None:
-        """Prepares the namespace.
+        """Prepare the namespace.
 
         Args:
             names: The module's dictionary.
@@ -72,22 +72,22 @@ class Namespace(MutableMapping[str, Any]):
         return len(self._names)
 
     def forget(self, names: Iterable[str]) -> None:
-        """Says that nobody knows what these names are bound to."""
+        """Say that nobody knows what these names are bound to."""
         for name in names:
             self._names.pop(name, None)
             self.unknown.add(name)
 
     def forget_all(self) -> None:
-        """Says that any name may be bound to what nobody knows."""
+        """Say that any name may be bound to what nobody knows."""
         self.all_unknown = True
         self.forget([name for name in self._names if not name.startswith("__")])
 
     def withhold(self, names: Iterable[str]) -> None:
-        """Lets names be unknown whatever is assigned to them from now on, so that nothing is made of their values."""
+        """Let names be unknown whatever is assigned to them from now on, so that nothing is made of their values."""
         self._withheld.update(names)
 
     def is_unknown(self, name: str) -> bool:
-        """Whether a name may be bound although there is no value for it."""
+        """Return whether a name may be bound although there is no value for it."""
         return name in self.unknown or (self.all_unknown and name not in self._names)
 
     def _replaced(self, name: str, value: Any) -> Any:
@@ -138,7 +138,7 @@ class Namespace(MutableMapping[str, Any]):
         return value
 
     def broken_overrides(self) -> list[str]:
-        """Names that the module bound anew behind Python's back, so that an override no longer holds."""
+        """Return names that the module bound anew unseen, so that an override no longer holds."""
         placed = {name: value for name, value in self._placed.items() if not self.is_unknown(name)}
         broken = [name for name, value in placed.items() if not _same(self._names.get(name), value)]
         broken += [name for name in self._names if self._is_overridden(name) and name not in (*self._placed, "hparams")]
@@ -157,7 +157,7 @@ class Namespace(MutableMapping[str, Any]):
         return override is not None and name not in self._own_names and override.given_name not in failed
 
     def release(self) -> None:
-        """Makes `hparams` an ordinary dictionary again, once the module is executed."""
+        """Make `hparams` an ordinary dictionary again, once the module is executed."""
         if isinstance(self._names.get("hparams"), OverriddenDict):
             self._names["hparams"] = dict(self._names["hparams"])
 
@@ -174,7 +174,7 @@ class OverriddenDict(dict):
         super().__setitem__(key, self._value_of(key, value) if key in self._pinned else value)
 
     def update(self, *args: Any, **kwargs: Any) -> None:
-        """Sets several entries, each as an assignment does."""
+        """Set several entries, each as an assignment does."""
         for key, value in dict(*args, **kwargs).items():
             self[key] = value
 
@@ -183,13 +183,13 @@ class OverriddenDict(dict):
         return self
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
-        """Sets an entry that is not there yet, as an assignment does."""
+        """Set an entry that is not there yet, as an assignment does."""
         if key not in self:
             self[key] = default
         return self[key]
 
     def copy(self) -> dict[Any, Any]:
-        """An ordinary dictionary with the same entries."""
+        """Return an ordinary dictionary with the same entries."""
         return dict(self)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -42,7 +42,7 @@ class Binding:
 
 
 def parameters_from_source(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda) -> list[Asked]:
-    """Reads the parameters of a function, or of a class's `__init__`, from the syntax tree."""
+    """Read the parameters of a function, or of a class's `__init__`, from the syntax tree."""
     if isinstance(node, ast.ClassDef):
         constructors = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
         return parameters_from_source(constructors[-1])[1:] if constructors else []
@@ -58,7 +58,7 @@ def parameters_from_source(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Cl
 
 
 def parameters_of(function: Callable[..., Any]) -> list[Asked]:
-    """Reads the parameters of a callable; of a class those of its constructor.
+    """Read the parameters of a callable; of a class those of its constructor.
 
     Returns:
         An empty list for callables of which Python cannot tell them.
@@ -76,7 +76,7 @@ def parameters_of(function: Callable[..., Any]) -> list[Asked]:
 
 
 def bind(hook: HookEntry, asked: Sequence[Asked], by_position: bool) -> tuple[list[Binding], list[str]]:
-    """Finds out what each parameter of a hook means.
+    """Find out what each parameter of a hook means.
 
     Args:
         hook: The row of the hook table.
@@ -108,14 +108,14 @@ def _unknown_parameter(hook: HookEntry, parameter: Asked, known: dict[str, str])
 
 
 def is_keras_function(hook: HookEntry, asked: Sequence[Asked]) -> bool:
-    """Whether a function is itself the value, such as a loss `(y_true, y_pred)`, and not a hook to call."""
+    """Return whether a function is itself the value, such as a loss `(y_true, y_pred)`, and not a hook to call."""
     required = [parameter for parameter in asked if not parameter.optional]
     known = parameter_names(hook)
     return hook.keras_function and len(required) == 2 and not any(parameter.name in known for parameter in required)
 
 
 def is_hook_function(hook: HookEntry, value: Any, by_position: bool) -> bool:
-    """Whether what stands under a hook's name is to be called.
+    """Return whether what stands under a hook's name is to be called.
 
     Functions are called: also methods, lambdas, `functools.partial` and what a decorator made of a function. A Keras
     loss, a schedule, an optimizer and a layer are callable, too, but are values. Classes are called where no value may

@@ -70,7 +70,7 @@ class UserCallbacks:
     def state(
         self, in_state: Callable[[Any], bool] = lambda variable: False
     ) -> tuple[list[dict[str, Any]], dict[str, tf.Tensor]]:
-        """The attributes of each callback, as far as they can be written; `lost` names the others.
+        """Return the attributes of each callback, as far as they can be written; `lost` names the others.
 
         Args:
             in_state: Says of a variable whether it is part of the state of the run anyway.
@@ -104,7 +104,7 @@ class UserCallbacks:
         return [one for one in self._callbacks if is_users(type(one)) or isinstance(one, is_lambda)]
 
     def restore(self, states: Sequence[Mapping[str, Any]], tensors: Mapping[str, tf.Tensor]) -> None:
-        """Puts back what `state` gave; before training, `begin` does it.
+        """Put back what `state` gave; before training, `begin` does it.
 
         Callbacks that were added or taken away since are left alone.
         """
@@ -113,7 +113,7 @@ class UserCallbacks:
             self._put_back()
 
     def begin(self) -> None:
-        """Calls `on_train_begin`, in which many callbacks reset themselves, and then puts back what was restored."""
+        """Call `on_train_begin`, in which many callbacks reset themselves, and then put back what was restored."""
         self.list.on_train_begin()
         self._has_begun = True
         self._put_back()

@@ -20,7 +20,7 @@ class Pace:
         self._calls = 0
 
     def steps(self, at_most: int | None) -> int:
-        """Gives the number of steps for the next call.
+        """Return the number of steps for the next call.
 
         Args:
             at_most: Steps to a place that calls must not run past; they are dealt out evenly among so many calls as
@@ -33,7 +33,7 @@ class Pace:
 
     @contextlib.contextmanager
     def measured(self, steps: int) -> Iterator[None]:
-        """Times a call of so many steps."""
+        """Time a call of so many steps."""
         started = time.perf_counter()
         yield
         self._calls += 1

@@ -20,18 +20,18 @@ HOW_LONG = ("epochs", "early_stopping_patience")
 
 
 def is_over(progress: TrainingProgress, epochs: int, patience: int | None) -> bool:
-    """Whether training has reached its end under these settings; more epochs or patience move the end."""
+    """Return whether training has reached its end under these settings; more epochs or patience move the end."""
     return progress.epoch >= epochs or (progress.stop_reason is not None and not is_reconsidered(progress, patience))
 
 
 def is_reconsidered(progress: TrainingProgress, patience: int | None) -> bool:
-    """Whether early stopping ended training, and would not with this patience."""
+    """Return whether early stopping ended training, and would not with this patience."""
     by_patience = progress.stop_reason not in (None, STOPPED_BY_CALLBACK)
     return by_patience and (patience is None or progress.epochs_without_improvement < patience)
 
 
 def is_done(run: Run, settings: Settings) -> bool:
-    """Whether a resume of a finished run with these settings would do nothing.
+    """Return whether a resume of a finished run with these settings would do nothing.
 
     A run whose best weights still have to be exported, for instance because the disk was full, is not done; nor is one
     whose newest checkpoint is damaged. Other settings than those that say how long to train may not suit the run, which
@@ -69,7 +69,7 @@ def _further_changes(manifest: Mapping[str, Any], settings: Settings) -> bool:
 
 
 def how_to_train_on(epochs: int, stop_reason: str | None) -> str:
-    """The sentences for a run that has nothing left to do."""
+    """Return the sentences for a run that has nothing left to do."""
     reason = f": {stop_reason}" if stop_reason else ""
     return (
         f"All is done already, in {epochs} epochs{reason}. To train on, resume with more epochs or patience, "

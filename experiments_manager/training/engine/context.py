@@ -61,7 +61,7 @@ class TrainingContext:
 
     @classmethod
     def make(cls, experiment: Experiment, run: Run, **parts: Any) -> TrainingContext:
-        """Compiles the loops for an experiment."""
+        """Compile the loops for an experiment."""
         model, state, jit = experiment.model, experiment.state, experiment.settings.jit_compile
         meter, validation = Meter(experiment), experiment.validation
         norm = meter.gradient_norm
@@ -85,7 +85,7 @@ class TrainingContext:
         )
 
     def dispatch(self, event: str, *content: Any) -> None:
-        """Tells every watcher; one that fails is told nothing more, and the run goes on."""
+        """Tell every watcher; one that fails is told nothing more, and the run goes on."""
         for watcher in list(self.watchers):
             try:
                 getattr(watcher, event)(*content)

@@ -40,7 +40,7 @@ class Evaluation:
 
 
 def evaluate_run(run: Run, split: str = "test") -> Evaluation:
-    """Evaluates the best weights of a run.
+    """Evaluate the best weights of a run.
 
     Args:
         run: A run with at least one checkpoint.
@@ -88,7 +88,7 @@ def _use_best_weights(experiment: Experiment, run: Run) -> int:
 
 
 def _classes(model: keras.Model, feed: Feed) -> tuple[np.ndarray | None, np.ndarray | None, int]:
-    """True and predicted classes over the split, where x goes to one row of class scores and y is one class."""
+    """Return true and predicted classes over the split, where x goes to one row of class scores and y is one class."""
     predict = tf.function(lambda x: model(x, training=False), autograph=False, reduce_retracing=True)
     truths, predictions, samples, told = [], [], 0, isinstance(feed.spec, tuple) and len(feed.spec) > 1
     dataset = feed.as_dataset()

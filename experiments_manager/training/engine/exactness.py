@@ -29,7 +29,7 @@ _STRUCTURE = "changes a table, a queue or an iterator ({kind}), which is in no c
 def inexact_because(
     settings: Settings, feeds: Iterable[Feed | None], steps: dict[str, Any], callbacks: UserCallbacks
 ) -> list[str]:
-    """Lists why a resume inside this run would not end as if there had been none; nothing where it would.
+    """List why a resume inside this run would not end as if there had been none; nothing where it would.
 
     Args:
         settings: For places in the user's files.
@@ -47,12 +47,12 @@ def inexact_because(
 
 
 def exactness(reasons: Sequence[str]) -> dict[str, Any]:
-    """What run.json says of it."""
+    """Return what run.json says of it."""
     return {"exact": not reasons, "reasons": list(reasons)}
 
 
 def of_callbacks(callbacks: UserCallbacks) -> list[str]:
-    """Names the attributes of callbacks that the last checkpoint had to leave out."""
+    """Name the attributes of callbacks that the last checkpoint had to leave out."""
     return [f"callback attribute {name} {why}" for name, why in callbacks.lost.items()]
 
 
@@ -76,7 +76,7 @@ def _what_is_lost(operation: Operation) -> str | None:
 
 
 def _of_shared_draws(feeds: Sequence[Feed], callbacks: Sequence[keras.callbacks.Callback]) -> list[str]:
-    """A pipeline is read ahead by another thread: who else draws from the same generators gets numbers by chance."""
+    """Return whether another thread reads the pipeline ahead, so that draws from shared generators come by chance."""
     drawing = [feed.split for feed in feeds if feed.draws_from_host]
     if not drawing:
         return []

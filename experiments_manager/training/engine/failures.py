@@ -63,7 +63,7 @@ def _out_of_memory(experiment: Experiment) -> str:
 
 
 def _reason(text: str) -> str:
-    """The line that matters among the hundred that TensorFlow gives."""
+    """Return the line that matters among the hundred that TensorFlow gives."""
     chaff = ("Graph execution error", "Detected at node", "File ", "<stack traces", "[[{{node")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return next((line for line in lines if not line.startswith(chaff)), lines[0]).rstrip(".")

@@ -46,7 +46,7 @@ SECONDS_BETWEEN_EPOCH_CHECKPOINTS = 2.0
 
 
 def train_epochs(context: TrainingContext) -> None:
-    """Trains until the last epoch, early stopping, or a callback's word.
+    """Train until the last epoch, early stopping, or a callback's word.
 
     Raises:
         Interrupted: If `should_stop` said so; a checkpoint of that very step is on its way to the disk.
@@ -76,7 +76,7 @@ def train_epochs(context: TrainingContext) -> None:
 
 
 def _train_epoch(context: TrainingContext) -> dict[str, float]:
-    """Trains the epoch from the step reached on; returns its loss and metrics."""
+    """Train the epoch from the step reached on; return its loss and metrics."""
     experiment, state = context.experiment, context.experiment.state
     progress, feed = state.progress, experiment.train
     if progress.step == 0:
@@ -164,7 +164,7 @@ def _diverged(experiment: Experiment, step: int) -> DivergedError:
 
 
 def _validate_and_judge(context: TrainingContext, logs: dict[str, float]) -> dict[str, float]:
-    """Validates with the averaged weights and keeps them if they are the best; returns the `val_` values."""
+    """Validate with the averaged weights and keep them if they are the best; return the `val_` values."""
     state = context.experiment.state
     kept = state.keep_transient()  # an interrupted validation leaves no trace
     with state.averages.in_place() if state.averages else contextlib.nullcontext():
@@ -198,7 +198,7 @@ def _validate(context: TrainingContext) -> dict[str, float]:
 
 
 def _show(context: TrainingContext, logs: dict[str, float]) -> None:
-    """Lets the watchers look at the model, with the averaged weights and the metrics of the validation in place."""
+    """Let the watchers look at the model, with the averaged weights and the metrics of the validation in place."""
     progress, validated = context.experiment.state.progress, context.experiment.validation is not None
     context.dispatch(
         "on_validated", context.viewer.view(progress.epoch, progress.global_step, logs, validated=validated)
@@ -206,7 +206,7 @@ def _show(context: TrainingContext, logs: dict[str, float]) -> None:
 
 
 def _judge(context: TrainingContext, logs: dict[str, float]) -> None:
-    """Compares the epoch with the best; called with the averaged weights in place, which are kept if better."""
+    """Compare the epoch with the best; called with the averaged weights in place, which are kept if better."""
     state, progress = context.experiment.state, context.experiment.state.progress
     progress.epoch, progress.step = progress.epoch + 1, 0
     verdict = decide(context.experiment.judge, progress, logs)
@@ -228,7 +228,7 @@ def _lower_learning_rate(context: TrainingContext) -> None:
 
 
 def _finish_epoch(context: TrainingContext, logs: dict[str, float], rate: float, seconds: float) -> None:
-    """What follows an epoch: callbacks, report, checkpoint."""
+    """Return what follows an epoch: callbacks, report, checkpoint."""
     experiment, progress = context.experiment, context.experiment.state.progress
     experiment.train.close_epoch()
     context.meter.end_epoch()

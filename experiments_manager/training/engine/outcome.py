@@ -42,7 +42,7 @@ class RunResult:
 
 
 def finish(context: TrainingContext, state: str, seconds: float) -> RunResult:
-    """Writes into the manifest how the run ended, and sums it up.
+    """Write into the manifest how the run ended, and sums it up.
 
     Raises:
         RunError: The run came to its end, but what it trained could not be saved; or its folder is gone.
@@ -96,7 +96,7 @@ def _unsaved(context: TrainingContext, newest: Path | None) -> str:
 
 
 def _lost_steps(newest: Path | None, step: int, state: str, problem: str | None) -> str | None:
-    """What there is to say at the end where the newest checkpoint is not of the last step."""
+    """Return what there is to say at the end where the newest checkpoint is not of the last step."""
     reached = int(newest.name.rpartition("-")[2]) if newest else 0
     if newest is not None and reached >= step:
         return None
@@ -128,7 +128,7 @@ def result_of(run: Run, state: str) -> RunResult:
 def report_end(
     run: Run, watchers: Sequence[Watcher], state: str, seconds: float, reached: Mapping[str, Any] | None = None
 ) -> None:
-    """Tells every watcher that the run is over.
+    """Tell every watcher that the run is over.
 
     Args:
         run: The run.
@@ -159,7 +159,7 @@ def report_end(
 
 @contextlib.contextmanager
 def recorded_end(run: Run, updates: ManifestUpdates, former: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Writes into the manifest what made the run fail, and where, or that it was interrupted.
+    """Write into the manifest what made the run fail, and where, or that it was interrupted.
 
     Args:
         run: The run.
@@ -189,7 +189,7 @@ def recorded_end(run: Run, updates: ManifestUpdates, former: Mapping[str, Any] |
 
 @contextlib.contextmanager
 def attributed_to_hooks(settings: Settings) -> Iterator[None]:
-    """Says of an error in the user's layers, losses, metrics or callbacks that it is theirs, and where."""
+    """Say of an error in the user's layers, losses, metrics or callbacks that it is theirs, and where."""
     try:
         yield
     except (SettingsError, UserCodeError, TrainingError, RunError, Interrupted):

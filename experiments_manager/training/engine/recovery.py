@@ -16,7 +16,7 @@ MOST_RELOADS = 3
 
 
 def restore_latest(context: TrainingContext) -> bool:
-    """Puts the newest whole checkpoint's state back.
+    """Put the newest whole checkpoint's state back.
 
     Returns:
         Whether there was one; a run that was killed before its first one begins anew.
@@ -76,7 +76,7 @@ def reload_after_divergence(context: TrainingContext, error: DivergedError) -> N
 
 
 def _pass_over_bad_state(context: TrainingContext) -> None:
-    """Removes the newest checkpoint if training went back to it before and came no further, and there is another."""
+    """Remove the newest checkpoint if training went back to it before and came no further, and there is another."""
     newest, *older = checkpoints(context.run.checkpoints_dir) or [None]
     if older and newest == context.reloaded:
         shutil.rmtree(newest, ignore_errors=True)

@@ -67,7 +67,7 @@ def start_run(
     should_stop: Callable[[], bool] = lambda: False,
     interruptible: Interruptible = contextlib.nullcontext,
 ) -> RunResult:
-    """Makes a run folder and trains in it.
+    """Make a run folder and train in it.
 
     Args:
         settings: The experiment.
@@ -134,7 +134,7 @@ def resume_run(
     interruptible: Interruptible = contextlib.nullcontext,
     origin: Mapping[str, Path | str | None] | None = None,
 ) -> RunResult:
-    """Goes on with a run from its newest whole checkpoint, with the code that it was started with.
+    """Go on with a run from its newest whole checkpoint, with the code that it was started with.
 
     Args:
         run: The run.
@@ -174,7 +174,7 @@ def _execute(
     *,
     former: Mapping[str, Any] | None = None,
 ) -> RunResult:
-    """Builds, trains and finishes; whatever happens, the manifest says so. `former` is that of a run to go on with."""
+    """Build, trains and finishes; whatever happens, the manifest says so. `former` is that of a run to go on with."""
     started = time.monotonic()
     folder = session_folder(settings, run.path)
     overrides = settings.overrides | _found_data_dirs(settings, folder if settings.is_earlier else Path.cwd())
@@ -232,7 +232,7 @@ def _start_up(interruptible: Interruptible) -> Iterator[None]:
 
 
 def _begin(context: TrainingContext, devices: Devices, *, resuming: bool) -> None:
-    """Puts the state back, and writes and tells what the run is."""
+    """Put the state back, and write and tell what the run is."""
     if resuming and restore_latest(context):
         progress, patience = context.experiment.state.progress, context.experiment.judge.patience
         if is_reconsidered(progress, patience):  # more patience goes on where early stopping had ended the run

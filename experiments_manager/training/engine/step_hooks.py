@@ -22,7 +22,7 @@ from experiments_manager.training.state.state import Snapshot
 
 
 def publish(context: TrainingContext) -> None:
-    """Hands the weights in place to the publisher, under the global step that they belong to."""
+    """Hand the weights in place to the publisher, under the global step that they belong to."""
     if context.publisher is None:
         return
     step = context.experiment.state.progress.global_step
@@ -35,7 +35,7 @@ def publish(context: TrainingContext) -> None:
 
 
 def checkpoint(context: TrainingContext) -> None:
-    """Copies the state and lets it be written in the background, unless it is what was read from there."""
+    """Copy the state and let it be written in the background, unless it is what was read from there."""
     if checkpoint_name(context.experiment.state.progress) == context.restored:
         return
     stage = None
@@ -63,7 +63,7 @@ def _snapshot(context: TrainingContext, stage: Path) -> Snapshot:
 
 
 def _tell_of_position(context: TrainingContext, said: Sequence[str]) -> None:
-    """Says, and writes into run.json, what is less exact than it had seemed."""
+    """Say, and write into run.json, what is less exact than it had seemed."""
     new = new_reasons(context)
     for text in [*said, *(f"A resume of this run is not exact: {cause}." for cause in new)]:
         context.dispatch("on_message", text)
@@ -74,7 +74,7 @@ def _tell_of_position(context: TrainingContext, said: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def checkpoint_on_interrupt(context: TrainingContext) -> Iterator[None]:
-    """Saves the state of the very step at which training was asked to stop."""
+    """Save the state of the very step at which training was asked to stop."""
     try:
         yield
     except Interrupted:
@@ -83,7 +83,7 @@ def checkpoint_on_interrupt(context: TrainingContext) -> Iterator[None]:
 
 
 def after_chunk(context: TrainingContext) -> None:
-    """What happens between two calls of the compiled training loop: news, signals, checkpoints that are due."""
+    """Return what happens between two calls of the compiled training loop: news, signals, checkpoints that are due."""
     poll_signals(context)
     settings, step = context.experiment.settings, context.experiment.state.progress.global_step
     every, minutes = settings.checkpoint_every_steps, settings.checkpoint_every_minutes
@@ -101,14 +101,14 @@ def poll_signals(context: TrainingContext) -> None:
 
 
 def steps_to_next_stop(context: TrainingContext) -> int | None:
-    """Steps until a checkpoint or scalars by step are due, which calls must not run past."""
+    """Return the steps until a checkpoint or scalars by step are due, which calls must not run past."""
     step = context.experiment.state.progress.global_step
     intervals = (context.experiment.settings.checkpoint_every_steps, context.meter.log_every_steps)
     return min((every - step % every for every in intervals if every), default=None)
 
 
 def flush_events(context: TrainingContext) -> None:
-    """Tells the watchers what became of checkpoints and versions, which are written in the background."""
+    """Tell the watchers what became of checkpoints and versions, which are written in the background."""
     for text in context.checkpoints.messages():
         context.dispatch("on_message", text)
     for version, problem in context.publisher.outcomes() if context.publisher else ():
@@ -119,7 +119,7 @@ def flush_events(context: TrainingContext) -> None:
 
 
 def publish_at_the_end(context: TrainingContext) -> None:
-    """Sees to it that the best weights are published, and that something is where no epoch was the best."""
+    """See to it that the best weights are published, and that something is where no epoch was the best."""
     state, publisher = context.experiment.state, context.publisher
     if publisher is None:
         return
@@ -136,7 +136,7 @@ def publish_at_the_end(context: TrainingContext) -> None:
 
 
 def show_best(context: TrainingContext) -> None:
-    """Lets the watchers look at the model with its best weights."""
+    """Let the watchers look at the model with its best weights."""
     state = context.experiment.state
     best = state.progress.best
     if best is not None:

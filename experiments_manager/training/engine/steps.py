@@ -51,7 +51,7 @@ class Steps:
 
 
 def as_numbers(logs: Mapping[str, tf.Tensor]) -> dict[str, float]:
-    """Reads logs off the device; a metric of several values, one a class for instance, becomes `name_0`, `name_1`, …"""
+    """Read logs off the device; a metric of several values, one a class for instance, becomes `name_0`, `name_1`, …"""
     numbers: dict[str, float] = {}
     for name, tensor in flat(logs).items():
         value = np.asarray(tensor)
@@ -61,7 +61,7 @@ def as_numbers(logs: Mapping[str, tf.Tensor]) -> dict[str, float]:
 
 
 def flat(logs: Mapping[str, Any]) -> dict[str, Any]:
-    """Puts what a metric gives as a dictionary under the names in it, as Keras does."""
+    """Put what a metric gives as a dictionary under the names in it, as Keras does."""
     values: dict[str, Any] = {}
     for name, value in logs.items():
         values |= flat(value) if isinstance(value, Mapping) else {name: value}
@@ -75,7 +75,7 @@ def train_one(
     class_weight: Mapping[int, float] | None = None,
     gradient_norm: GradientNorm | None = None,
 ) -> StepFunction:
-    """Returns a function that trains on one batch, in the graph: optimiser, averages and step counter."""
+    """Return a function that trains on one batch, in the graph: optimiser, averages and step counter."""
     weigh = _class_weighting(class_weight)
 
     def one(data: Any) -> dict[str, tf.Tensor]:
@@ -90,7 +90,7 @@ def train_one(
 
 
 def test_one(model: keras.Model) -> StepFunction:
-    """Returns a function that evaluates one batch, in the graph."""
+    """Return a function that evaluates one batch, in the graph."""
 
     def one(data: Any) -> dict[str, tf.Tensor]:
         return _on_replicas(model.test_step, data)
@@ -127,7 +127,7 @@ class CompiledLoop:
         return self._one.get_concrete_function(self._feed.spec)
 
     def __call__(self, source: Any, first: int, last: int, tally: StepStatistics | tuple[()] = ()) -> Steps:
-        """Runs steps `first` to `last - 1` of the epoch, fewer where the data ends or the loss is not finite.
+        """Run steps `first` to `last - 1` of the epoch, fewer where the data ends or the loss is not finite.
 
         Args:
             source: From the feed's `open`.
@@ -184,7 +184,7 @@ class CompiledLoop:
         return tally._replace(norms=tally.norms + tf.where(tf.math.is_finite(norm), [norm, norm, one, one], none))
 
     def _results_or(self, logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """What the last step returned; over several replicas the metrics' results, where it returned just these."""
+        """Return what the last step returned; over several replicas the metrics' results where these were all."""
         if tf.distribute.get_strategy().num_replicas_in_sync == 1:
             return logs
         results = flat(self._model.get_metrics_result())

@@ -20,7 +20,7 @@ def run_test_steps(
     after_chunk: Callable[[], None] = lambda: None,
     batch_callbacks: keras.callbacks.CallbackList | None = None,
 ) -> dict[str, float]:
-    """Evaluates a whole split; the metrics must have been reset.
+    """Evaluate a whole split; the metrics must have been reset.
 
     Args:
         loop: Over `test_one`.

@@ -17,7 +17,7 @@ from experiments_manager.training.setup.seeds import derive
 
 
 def as_arrays(data: Any, split: str, *, allow_nan: bool = False) -> Any:
-    """Turns what a `dataset` hook returned into nested tensors that share their first dimension.
+    """Turn what a `dataset` hook returned into nested tensors that share their first dimension.
 
     Floating-point arrays become float32 (Keras' `floatx`), as in `keras.Model.fit`.
 
@@ -105,7 +105,7 @@ def _refuse_nan(tensor: tf.Tensor | None, name: str, split: str) -> None:
 
 
 def _leaf_names(data: Any) -> list[str]:
-    """Names such as `x[left]` for messages, in the order of `tf.nest.flatten`, which sorts dictionaries by key."""
+    """Name such as `x[left]` for messages, in the order of `tf.nest.flatten`, which sorts dictionaries by key."""
     parts = data if isinstance(data, tuple) else (data,)
     labelled = zip(("x", "y", "sample_weight"), parts, strict=False)
     return [name for label, part in labelled for name in _names_below(part, label)]
@@ -163,7 +163,7 @@ class ArrayFeed(Feed):
         return epoch_order(self.samples, self._seed, epoch)
 
     def open(self, epoch: int, step: int = 0) -> tf.Tensor:
-        """Gives the order of the samples in `epoch`, int `[samples]` (empty where nothing is shuffled)."""
+        """Return the order of the samples in `epoch`, int `[samples]` (empty where nothing is shuffled)."""
         return self._order(tf.constant(epoch, tf.int64)) if self.shuffle else tf.zeros([0], tf.int32)
 
     def take(self, source: tf.Tensor, step: tf.Tensor) -> Any:
@@ -180,16 +180,16 @@ class ArrayFeed(Feed):
         return tf.nest.map_structure(batch, self.arrays)
 
     def sample_batch(self) -> Any:
-        """A first batch, unshuffled, for building the model and for looking at shapes."""
+        """Return a first batch, unshuffled, for building the model and for looking at shapes."""
         return tf.nest.map_structure(lambda leaf: None if leaf is None else leaf[: self.batch_size], self.arrays)
 
     def as_dataset(self) -> tf.data.Dataset:
-        """The data as a hook may want to see it: in batches, not shuffled and not augmented."""
+        """Return the data as a hook may want to see it: in batches, not shuffled and not augmented."""
         return tf.data.Dataset.from_tensor_slices(_without_lists(self.arrays)).batch(self.batch_size)
 
 
 def _without_lists(nest: Any) -> Any:
-    """The same with tuples in the place of lists, which `tf.data` would make one tensor of."""
+    """Return the same with tuples in the place of lists, which `tf.data` would make one tensor of."""
     if type(nest) is dict:
         return {key: _without_lists(part) for key, part in nest.items()}
     return tuple(map(_without_lists, nest)) if type(nest) in (list, tuple) else nest
@@ -261,7 +261,7 @@ class AugmentedFeed(Feed):
         return epochs.flat_map(epoch_samples).prefetch(2)
 
     def open(self, epoch: int, step: int = 0) -> Any:
-        """Gives the iterator; it simply goes on where the epoch asked for is the one that follows."""
+        """Return the iterator; it simply goes on where the epoch asked for is the one that follows."""
         if self._next != (epoch, step):
             self._iterator = iter(self._pipeline(epoch, step))
         self._next = (epoch + 1, 0)
@@ -272,16 +272,16 @@ class AugmentedFeed(Feed):
         return source.get_next()
 
     def sample_batch(self) -> Any:
-        """A first batch, not augmented."""
+        """Return a first batch, not augmented."""
         return self._plain.sample_batch()
 
     def as_dataset(self) -> tf.data.Dataset:
-        """The data as a hook may want to see it: in batches, not shuffled and not augmented."""
+        """Return the data as a hook may want to see it: in batches, not shuffled and not augmented."""
         return self._plain.as_dataset()
 
 
 def augmented(augment: Callable[..., Any], parts: Any, seed: tf.Tensor) -> Any:
-    """Applies `augment(x, y, seed)` to one sample; weights pass through.
+    """Apply `augment(x, y, seed)` to one sample; weights pass through.
 
     Args:
         augment: The hook; returns `(x, y)`, or `x` alone where `y` stays.

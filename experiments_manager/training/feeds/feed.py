@@ -38,7 +38,7 @@ class Feed(abc.ABC):
 
     @abc.abstractmethod
     def open(self, epoch: int, step: int = 0) -> Any:
-        """Gives the source for `epoch` (counted from 0), placed before its batch `step`."""
+        """Return the source for `epoch` (counted from 0), placed before its batch `step`."""
 
     @abc.abstractmethod
     def take(self, source: Any, step: tf.Tensor) -> Any:
@@ -46,14 +46,14 @@ class Feed(abc.ABC):
 
     @abc.abstractmethod
     def sample_batch(self) -> Any:
-        """A first batch, for building the model and for looking at shapes."""
+        """Return a first batch, for building the model and for looking at shapes."""
 
     @abc.abstractmethod
     def as_dataset(self) -> tf.data.Dataset:
-        """The data in batches, not augmented, for hooks that want to look at it."""
+        """Return the data in batches, not augmented, for hooks that want to look at it."""
 
     def next_pass(self) -> Any:
-        """Begins the data anew in the midst of an epoch, and gives the source."""
+        """Begin the data anew in the midst of an epoch, and return the source."""
         raise DataError(f"dataset: the {self.split} split ended within an epoch and cannot begin anew.")
 
     def took(self, batches: int) -> None:
@@ -70,14 +70,14 @@ class Feed(abc.ABC):
         return {}
 
     def save(self, prefix: Path) -> str | None:
-        """Writes what does not fit in plain numbers (an iterator's buffers) to files that begin with `prefix`.
+        """Write what does not fit in plain numbers (an iterator's buffers) to files that begin with `prefix`.
 
         Returns:
             What is to be said, if anything.
         """
 
     def restore(self, position: dict[str, Any], prefix: Path) -> bool:
-        """Goes back to a saved position; the next `open` continues there.
+        """Go back to a saved position; the next `open` continues there.
 
         Returns:
             Whether Python code read the data up to there again, which leaves Python's and NumPy's generators as they
@@ -105,7 +105,7 @@ class Shape:
 
     @classmethod
     def of(cls, batch: Any) -> Shape:
-        """Describes a batch or its spec, e.g. `x (32, 28, 28, 1) float32, y (32,) int64`."""
+        """Describe a batch or its spec, e.g. `x (32, 28, 28, 1) float32, y (32,) int64`."""
         parts = batch if isinstance(batch, tuple) else (batch,)
         names = ("x", "y", "sample_weight")
         return cls(", ".join(f"{name} {_describe(part)}" for name, part in zip(names, parts, strict=False)))
@@ -130,7 +130,7 @@ def epoch_order(samples: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
 
 
 def require_batches(steps: int | None, split: str) -> None:
-    """Raises `DataError` where there is nothing to feed."""
+    """Raise `DataError` where there is nothing to feed."""
     if steps == 0:
         raise DataError(
             f"dataset: the {split} split is empty. Expected at least one sample, got none. "

@@ -62,7 +62,7 @@ class IndexedFeed(Feed):
         self.kind = "inexact" if self.inexact_because else "indexed"
 
     def open(self, epoch: int, step: int = 0) -> Any:
-        """Gives an iterator over the batches from `step` on; the PyDataset's `workers` threads fetch them."""
+        """Return an iterator over the batches from `step` on; the PyDataset's `workers` threads fetch them."""
         if self._trained_epoch is not None and self._trained_epoch != epoch:
             self._source.on_epoch_end()
         self._trained_epoch = epoch
@@ -92,11 +92,11 @@ class IndexedFeed(Feed):
         return source.get_next()
 
     def sample_batch(self) -> Any:
-        """A first batch."""
+        """Return a first batch."""
         return tf.nest.map_structure(tf.convert_to_tensor, self._first)
 
     def as_dataset(self) -> tf.data.Dataset:
-        """All batches in their order."""
+        """Return all batches in their order."""
         return tf.data.Dataset.from_generator(
             lambda: (_as_tuple(self._source[number]) for number in range(self._batches)), output_signature=self.spec
         )

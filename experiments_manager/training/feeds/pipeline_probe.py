@@ -25,7 +25,7 @@ BATCHES = 2
 
 
 def can_be_saved(dataset: tf.data.Dataset) -> bool:
-    """Whether TensorFlow can write an iterator over the pipeline while it is in use.
+    """Return whether TensorFlow can write an iterator over the pipeline while it is in use.
 
     A shuffle buffer has to be full and an interleave open for that to show, so a batch is asked for first. What would
     fail later in a pass (another input of a concatenation, say) shows in the pipeline's parts.
@@ -40,7 +40,7 @@ def can_be_saved(dataset: tf.data.Dataset) -> bool:
 
 
 def save_iterator(iterator: Any, prefix: Path) -> Exception | None:
-    """Writes an iterator with its buffers to files that begin with `prefix`.
+    """Write an iterator with its buffers to files that begin with `prefix`.
 
     Returns:
         Why TensorFlow could not, in which case there are no such files; `None` if it could.
@@ -61,7 +61,7 @@ def save_iterator(iterator: Any, prefix: Path) -> Exception | None:
 
 
 def read(iterator: Iterator[Any], batches: int) -> list[Any]:
-    """Gives the next batches of an iterator, as tensors; fewer where it ends or fails, which training will tell."""
+    """Return the next batches of an iterator, as tensors; fewer where it ends or fails, which training will tell."""
     found: list[Any] = []
     with contextlib.suppress(tf.errors.OpError):
         found.extend(itertools.islice(iterator, batches))
@@ -69,7 +69,7 @@ def read(iterator: Iterator[Any], batches: int) -> list[Any]:
 
 
 def differ(one: list[Any], other: list[Any]) -> bool:
-    """Whether two readings are not equal bit for bit."""
+    """Return whether two readings are not equal bit for bit."""
     leaves = [[_bytes(leaf) for batch in found for leaf in tf.nest.flatten(batch)] for found in (one, other)]
     return leaves[0] != leaves[1]
 
@@ -84,14 +84,14 @@ def _array_bytes(array: np.ndarray) -> Any:
 
 
 def draws_from_host(action: Callable[[], Any]) -> tuple[Any, bool]:
-    """Gives what `action` gave, and whether Python's or NumPy's global generators were drawn from meanwhile."""
+    """Return what `action` gave, and whether Python's or NumPy's global generators were drawn from meanwhile."""
     before = host_random_state()
     found = action()
     return found, host_random_state() != before
 
 
 def read_watching_host(dataset: tf.data.Dataset) -> tuple[list[Any], list[Any], bool, bool]:
-    """Reads the first batches, and leaves no iterator behind that might read ahead and draw numbers meanwhile.
+    """Read the first batches, and leave no iterator behind that might read ahead and draw numbers meanwhile.
 
     Returns:
         The first batch, and those after it; whether any was drawn for from Python's or NumPy's global generators, and

@@ -27,7 +27,7 @@ _SAVED_EXACTLY = (
 
 
 def is_random(dataset: tf.data.Dataset) -> bool:
-    """Whether two passes through a pipeline may differ: it shuffles, draws random numbers, or runs Python."""
+    """Return whether two passes through a pipeline may differ: it shuffles, draws random numbers, or runs Python."""
     for node in _nodes(dataset):
         if _is_random_node(type(node).__name__):
             return True
@@ -37,12 +37,12 @@ def is_random(dataset: tf.data.Dataset) -> bool:
 
 
 def runs_python(dataset: tf.data.Dataset) -> bool:
-    """Whether a pipeline calls Python while it is read: a generator, `tf.py_function` or `tf.numpy_function`."""
+    """Return whether a pipeline calls Python while it is read: a generator, `tf.py_function` or `tf.numpy_function`."""
     return any(operation.runs_python for node in _nodes(dataset) for operation in _operations(node))
 
 
 def runs_python_in_parallel(dataset: tf.data.Dataset) -> bool:
-    """Whether it may call Python that keeps a state from several threads at a time.
+    """Return whether it may call Python that keeps a state from several threads at a time.
 
     A `tf.numpy_function(…, stateful=False)` was declared not to.
     """
@@ -55,7 +55,7 @@ def runs_python_in_parallel(dataset: tf.data.Dataset) -> bool:
 
 
 def has_state_outside(dataset: tf.data.Dataset) -> bool:
-    """Whether it runs Python, or uses variables or tables: what building it again may not bring back."""
+    """Return whether it runs Python, or uses variables or tables: what building it again may not bring back."""
     return any(
         operation.runs_python or operation.uses_variables or operation.changes_structures
         for node in _nodes(dataset)
@@ -64,7 +64,7 @@ def has_state_outside(dataset: tf.data.Dataset) -> bool:
 
 
 def irreproducible_operation(dataset: tf.data.Dataset) -> str | None:
-    """Names what makes that no two passes from the same seeds are equal, e.g. `RandomUniform in a parallel map`.
+    """Name what makes that no two passes from the same seeds are equal, e.g. `RandomUniform in a parallel map`.
 
     That is a random operation in a parallel map, whose numbers go to the samples in an order of chance, and a parallel
     step that gives results as they come.
@@ -88,7 +88,7 @@ def irreproducible_operation(dataset: tf.data.Dataset) -> str | None:
 
 
 def unsaved_node(dataset: tf.data.Dataset) -> str | None:
-    """Names what in a pipeline has a state that is not in its iterator, or not exactly; `None` if there is no such.
+    """Name what in a pipeline has a state that is not in its iterator, or not exactly; `None` if there is no such.
 
     TensorFlow may save the iterator all the same, for as long as that part of the pipeline was not begun or has ended.
     """
@@ -110,7 +110,7 @@ def _keeps_order(node: tf.data.Dataset) -> bool:
 
 
 def _in_graph(node: tf.data.Dataset) -> Iterator[Operation]:
-    """All operations of a node and of what is below it, from its serialised graph."""
+    """Yield all operations of a node and of what is below it, from its serialised graph."""
     text = tf.raw_ops.DatasetToGraphV2(input_dataset=node._variant_tensor, external_state_policy=_IGNORE)
     yield from definitions(tf.compat.v1.GraphDef.FromString(text.numpy()))
 
@@ -120,24 +120,24 @@ def _is_random_node(kind: str) -> bool:
 
 
 def _name(node: tf.data.Dataset) -> str:
-    """What a node does, e.g. `ParallelMap`."""
+    """Return what a node does, e.g. `ParallelMap`."""
     return type(node).__name__.strip("_").removesuffix("V2").removesuffix("Dataset")
 
 
 def _is_cached_in_file(node: tf.data.Dataset) -> bool:
-    """Whether a node keeps what it read in files, which an earlier process may have written in part."""
+    """Return whether a node keeps what it read in files, which an earlier process may have written in part."""
     return _name(node) == "Cache" and tf.get_static_value(getattr(node, "_filename", b"")) not in (b"", "")
 
 
 def _is_parallel(node: tf.data.Dataset) -> bool:
-    """Whether a node works on several elements at a time, or a pipeline that it makes for each of its own does."""
+    """Return whether a node, or a pipeline that it makes for each element, works on several elements at a time."""
     if any(word in type(node).__name__ for word in _PARALLEL_NODES):
         return True
     return any(operation.kind.startswith(_PARALLEL_NODES) for operation in _operations(node))
 
 
 def reshuffles_inside(dataset: tf.data.Dataset) -> bool:
-    """Whether a repetition stands over a shuffle and not right upon it.
+    """Return whether a repetition stands over a shuffle and not right upon it.
 
     TensorFlow saves such iterators, but their later repetitions come in another order after being restored. (Shuffle
     and repetition next to each other are fused into one operation, which is exact.)
@@ -154,7 +154,7 @@ def reshuffles_inside(dataset: tf.data.Dataset) -> bool:
 
 
 def without_endless_repeat(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Takes an endless `.repeat()` away from the end of a pipeline; a `.prefetch()` after it stays.
+    """Take an endless `.repeat()` away from the end of a pipeline; a `.prefetch()` after it stays.
 
     Returns:
         One pass, or the dataset as it is where it does not end in an endless repetition.
@@ -172,7 +172,7 @@ def without_endless_repeat(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def held_bytes(dataset: tf.data.Dataset) -> int:
-    """Bytes of the arrays that a pipeline reads from memory."""
+    """Return bytes of the arrays that a pipeline reads from memory."""
     tensors = (tensor for node in _nodes(dataset) for tensor in getattr(node, "_tensors", ()))
     return sum(tensor.dtype.size * int(tf.size(tensor)) for tensor in tensors if isinstance(tensor, tf.Tensor))
 
@@ -190,7 +190,7 @@ def _inputs(node: tf.data.Dataset) -> list[tf.data.Dataset]:
 
 
 def _operations(node: tf.data.Dataset) -> Iterator[Operation]:
-    """All operations of the functions that a pipeline's node runs, those of functions inside them included."""
+    """Yield all operations of the functions that a pipeline's node runs, those of functions inside them included."""
     if _name(node) == "Variant":  # such as `enumerate` makes; what is below it shows in its graph alone
         yield from _in_graph(node)
     for wrapper in getattr(node, "_functions", list)():

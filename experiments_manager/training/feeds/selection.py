@@ -39,7 +39,7 @@ def make_feed(
     varies: bool = False,
     allow_nan: bool = False,
 ) -> Feed | None:
-    """Makes the feed that suits what the `dataset` hook returns.
+    """Make the feed that suits what the `dataset` hook returns.
 
     Args:
         build: Calls the hook for a pass, a number from 0, after reseeding, and returns its result.
@@ -79,7 +79,7 @@ def _array_feed(arrays: Any, *, augment: Callable[..., Any] | None, **options: A
 
 
 def first_batch(validation: Feed | None, train: Feed) -> Any:
-    """Reads a batch of the validation data, or of the training data where there is none that can be read in between.
+    """Read a batch of the validation data, or of the training data where there is none that can be read in between.
 
     The random generators of Python and NumPy are left as they were.
     """

@@ -111,7 +111,7 @@ class StreamFeed(Feed):
         self._pass, self._taken, self._iterator, self._is_open, self._drew = -1, 0, None, False, False
 
     def _look_twice(self) -> None:
-        """Reads the beginning of two passes from the same seed, which differ where a state is not set anew with it."""
+        """Read the beginning of two passes from the same seed, which differ where a state is not set anew with it."""
         dataset = self._prepared(self._dataset, 0)
         first, more, self.draws_from_host, self._keeps_drawing = read_watching_host(dataset)
         if self.irreproducible is None and self.draws_from_host and runs_python_in_parallel(dataset):
@@ -121,7 +121,7 @@ class StreamFeed(Feed):
             self._first = first
 
     def _can_be_saved(self, dataset: tf.data.Dataset) -> bool:
-        """Whether the place is in the iterator; a validation begins anew after each interruption, so none is tried."""
+        """Return whether the place is in the iterator; a validation begins anew after each interruption."""
         return can_be_saved(dataset) if self.split == "train" else unsaved_node(dataset) is None
 
     def built_with(self, generators: Sequence[str]) -> None:
@@ -130,7 +130,7 @@ class StreamFeed(Feed):
             self._generators = list(generators)
 
     def beginning(self) -> list[Any]:
-        """Reads some batches of the first pass, as if the run began."""
+        """Read some batches of the first pass, as if the run began."""
         dataset = self._one_pass(self._hook(0)) if self._rebuild else self._dataset
         return read(iter(self._prepared(dataset, 0)), BATCHES)
 
@@ -180,13 +180,13 @@ class StreamFeed(Feed):
         return self._saveable and self._passes_per_build == 1 and not self._saving_failed
 
     def open(self, epoch: int, step: int = 0) -> Any:
-        """Gives the iterator of the epoch: a new pass, or the one that goes on."""
+        """Return the iterator of the epoch: a new pass, or the one that goes on."""
         if not self._is_open:
             self.next_pass(None if self.goes_on else epoch)
         return self._iterator
 
     def next_pass(self, number: int | None = None) -> Any:
-        """Begins a new pass and gives its iterator."""
+        """Begin a new pass and return its iterator."""
         self._begin(self._pass + 1 if number is None else number)
         return self._iterator
 
@@ -219,7 +219,7 @@ class StreamFeed(Feed):
         return iterator
 
     def close_epoch(self) -> None:
-        """Ends the pass too, where epochs and passes are the same."""
+        """End the pass too, where epochs and pass are the same."""
         if self.goes_on:
             return
         if not self._lasts or self._taken != self.steps:
@@ -227,7 +227,7 @@ class StreamFeed(Feed):
         self._taken, self._is_open = 0, False
 
     def as_dataset(self) -> tf.data.Dataset:
-        """The pipeline as the hook returned it; not that of the training, whose next order reading would change."""
+        """Return the pipeline as the hook returned it, not the training's, whose next order reading would change."""
         if not self._random or not self._rebuild:
             return self._dataset
         if self._shown is None:
@@ -255,7 +255,7 @@ class StreamFeed(Feed):
         return tf.vectorized_map(lambda sample: augmented(self._augment, sample[0], sample[1]), (batch, seeds))
 
     def took(self, batches: int) -> None:
-        """Notes that so many batches of the pass were trained on."""
+        """Note that so many batches of the pass were trained on."""
         self._taken += batches
 
     def take(self, source: Any, step: tf.Tensor) -> Any:
@@ -263,7 +263,7 @@ class StreamFeed(Feed):
         return source.get_next() if self._counted else source.get_next_as_optional()
 
     def sample_batch(self) -> Any:
-        """A first batch, for building the model and for looking at shapes; read once."""
+        """Return a first batch, for building the model and for looking at shapes; read once."""
         if not self._first:
             self._first = list(self.as_dataset().take(1))
         if not self._first:
@@ -274,11 +274,11 @@ class StreamFeed(Feed):
         return self._first[0]
 
     def position(self) -> dict[str, Any]:
-        """The pass, and the batches of it that were trained on."""
+        """Return the pass, and the batches of it that were trained on."""
         return {"pass": self._pass, "taken": self._taken}
 
     def save(self, prefix: Path) -> str | None:
-        """Writes the iterator, with its shuffle buffer, where TensorFlow can; where it cannot, the count has to do.
+        """Write the iterator, with its shuffle buffer, where TensorFlow can; where it cannot, the count has to do.
 
         Returns:
             What is to be said where it could not although it had seemed so.
@@ -295,7 +295,7 @@ class StreamFeed(Feed):
         )
 
     def restore(self, position: dict[str, Any], prefix: Path) -> bool:
-        """Goes back to a saved position, without replaying the data where the iterator was saved."""
+        """Go back to a saved position, without replaying the data where the iterator was saved."""
         number, taken = position["pass"], position["taken"]
         self._iterator, self._is_open = None, False
         if not self.goes_on and not taken:

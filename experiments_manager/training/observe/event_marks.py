@@ -21,7 +21,7 @@ _MARK = tf.compat.v1.SessionLog.CHECKPOINT
 
 
 def mark_epoch(writer: tf.summary.SummaryWriter, epoch: int) -> None:
-    """Writes that an epoch ended here; TensorBoard passes such events over."""
+    """Write that an epoch ended here; TensorBoard passes such events over."""
     log = tf.compat.v1.SessionLog(status=_MARK)
     event = tf.compat.v1.Event(wall_time=time.time(), step=epoch, session_log=log)
     # `tf.summary` has no public way to write an event that is not a summary.
@@ -29,7 +29,7 @@ def mark_epoch(writer: tf.summary.SummaryWriter, epoch: int) -> None:
 
 
 def drop_from(folder: Path, epoch: int) -> None:
-    """Drops what was written from an epoch on, counted from 1, and a last record that was cut off.
+    """Drop what was written from an epoch on, counted from 1, and a last record that was cut off.
 
     Args:
         folder: Holds event files with marks, one a session, their names in the order of time.
@@ -46,7 +46,7 @@ def drop_from(folder: Path, epoch: int) -> None:
 
 
 def _marks(file: Path) -> Iterator[tuple[int, int]]:
-    """The end of each mark in bytes, with its epoch."""
+    """Yield the end of each mark in bytes, with its epoch."""
     content = memoryview(file.read_bytes())
     start = 0
     while start + _LENGTH.size <= len(content):

@@ -81,7 +81,7 @@ class GradientNorm:
         return noting
 
     def _with(self, gradients: Sequence[Any]) -> tf.Tensor:
-        """The sum of squares with that of further gradients."""
+        """Return the sum of squares with that of further gradients."""
         return tf.maximum(self._squares, 0.0) + self._sum_of_squares(gradients)
 
     def _sum_of_squares(self, gradients: Sequence[Any]) -> tf.Tensor:
@@ -92,7 +92,7 @@ class GradientNorm:
         return 2.0 * tf.add_n([tf.cast(tf.nn.l2_loss(gradient), tf.float32) for gradient in dense])
 
     def _without_repeated_rows(self, gradient: Any) -> tf.Tensor:
-        """A sparse gradient's values, where rows that occur several times are added up."""
+        """Return a sparse gradient's values, where rows that occur several times are added up."""
         if not isinstance(gradient, tf.IndexedSlices):
             return tf.convert_to_tensor(gradient)
         if self._jit_compile or _replicas() > 1:
@@ -107,7 +107,7 @@ def _replicas() -> int:
 
 
 def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
-    """The optimizer that a model was compiled with, and those that are attributes of it (an adversarial model's)."""
+    """Return the optimizer of a model, and those that are attributes of it (an adversarial model's)."""
     others = [value for _, value in sorted(vars(model).items()) if isinstance(value, keras.optimizers.Optimizer)]
     found: list[keras.optimizers.Optimizer] = []
     for optimizer in [model.optimizer, *others]:
@@ -117,7 +117,7 @@ def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
 
 
 def _innermost(optimizer: Any) -> list[Any]:
-    """The optimizers that do the work, behind a loss scale or a division among variables."""
+    """Return the optimizers that do the work, behind a loss scale or a division among variables."""
     inner = [optimizer.inner_optimizer] if hasattr(optimizer, "inner_optimizer") else None
     inner = inner or list(getattr(optimizer, "optimizers", ()))
     return [one for each in inner for one in _innermost(each)] if inner else [optimizer]

@@ -23,7 +23,7 @@ _IDLE = (
 
 
 def features_before_outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
-    """Finds what the layers before a model's last ones give.
+    """Find what the layers before a model's last ones give.
 
     The last layer of an output is the last one with weights, so that neither logits before a softmax nor one number
     before a scaling count as features.
@@ -50,12 +50,12 @@ def features_before_outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
 
 
 def _has_own_call(model: keras.Model) -> bool:
-    """Whether a class of the user's says how the model is called, so that its graph need not be what it computes."""
+    """Return whether a class of the user's defines `call`, so that the graph need not be what it computes."""
     return any("call" in vars(kind) for kind in type(model).__mro__ if kind.__module__.partition(".")[0] != "keras")
 
 
 def _makers(model: keras.Model) -> dict[int, keras.layers.Layer]:
-    """The layers of a model by the `id` of the one tensor that each makes."""
+    """Return the layers of a model by the `id` of the one tensor that each makes."""
     makers = {}
     for layer in model.layers:
         with contextlib.suppress(AttributeError, ValueError):  # it is called more than once, or not in this graph
@@ -64,7 +64,7 @@ def _makers(model: keras.Model) -> dict[int, keras.layers.Layer]:
 
 
 def _before(tensor: Any, makers: dict[int, keras.layers.Layer], inputs: list[Any]) -> Any:
-    """What the last layer with weights gets, on the way back from a tensor; `None` where the way is lost or parts."""
+    """Return the input of the last layer with weights before a tensor; `None` where there is no single way to it."""
     while not any(tensor is other for other in inputs):
         maker = makers.get(id(tensor))
         given = _listed(maker.input) if maker else []
@@ -77,7 +77,7 @@ def _before(tensor: Any, makers: dict[int, keras.layers.Layer], inputs: list[Any
 
 
 def _without_idle(tensor: Any, makers: dict[int, keras.layers.Layer]) -> Any:
-    """The same numbers by the name of the layer that makes them, and not of one that hands them on."""
+    """Return the same numbers by the name of the layer that makes them, and not of one that hands them on."""
     while isinstance(makers.get(id(tensor)), _IDLE):
         [tensor] = _listed(makers[id(tensor)].input)
     return tensor

@@ -36,18 +36,18 @@ class ManifestUpdates(Watcher):
         """How far training came, also where that could not be written."""
 
     def on_start(self, start: RunStart) -> None:
-        """Remembers what is watched."""
+        """Remember what is watched."""
         self._monitor = start.monitor
         self._best = self._run.manifest.get("best")
 
     def on_progress(self, progress: Progress) -> None:
-        """Writes, after the first steps, what was to be written then."""
+        """Write, after the first steps, what was to be written then."""
         if not self.has_begun:
             self.has_begun = True
             self._update()
 
     def on_epoch(self, report: EpochReport) -> None:
-        """Writes what the epoch came to, unless something was written just now."""
+        """Write what the epoch came to, unless something was written just now."""
         if report.improved:
             value = report.logs[self._monitor]
             self._best = {"epoch": report.epoch, "step": report.global_step, "value": value, "name": self._monitor}
@@ -59,7 +59,7 @@ class ManifestUpdates(Watcher):
         self._update(**self.reached)
 
     def on_version(self, version: VersionPublished) -> None:
-        """Writes which version is the newest."""
+        """Write which version is the newest."""
         self._update(last_version=version.version, exported_model=version.path.relative_to(self._run.path).as_posix())
 
     def _update(self, **fields: object) -> None:

@@ -35,7 +35,7 @@ class StepTiming:
     """Seconds of these in which the next batch had not come."""
 
     def add(self, steps: int, seconds: float, waited: float) -> None:
-        """Adds a call of the compiled loop."""
+        """Add a call of the compiled loop."""
         self.steps, self.seconds, self.waited = self.steps + steps, self.seconds + seconds, self.waited + waited
 
     def values(self) -> dict[str, float]:
@@ -80,7 +80,7 @@ class Meter:
         return StepStatistics(norms, tf.constant(0.0, tf.float64))
 
     def took(self, steps: int, seconds: float, tally: StepStatistics | tuple[()]) -> None:
-        """Takes note of a call of so many steps."""
+        """Take note of a call of so many steps."""
         if not tally:
             return
         waited = float(tally.waited)
@@ -95,31 +95,31 @@ class Meter:
         self._recent.add(steps, seconds, waited)
 
     def is_due(self) -> bool:
-        """Whether scalars are to be written at the step reached."""
+        """Return whether scalars are to be written at the step reached."""
         return bool(self.log_every_steps) and self._experiment.state.progress.global_step % self.log_every_steps == 0
 
     def begin_epoch(self) -> None:
-        """Forgets the epoch before, when a new one is begun at its first step."""
+        """Forget the epoch before, when a new one is begun at its first step."""
         self._epoch = StepTiming()
         self._experiment.state.progress.epoch_gradient_norm = Sum()
 
     def end_steps(self) -> None:
-        """Looks at the loss of the epoch's last steps, before the metrics are used for the validation."""
+        """Look at the loss of the epoch's last steps, before the metrics are used for the validation."""
         self._seen = self._loss_so_far() if self.log_every_steps else Sum()
 
     def end_epoch(self) -> None:
-        """Keeps that loss for the next report, once the validation was not interrupted."""
+        """Keep that loss for the next report, once the validation was not interrupted."""
         progress = self._experiment.state.progress
         progress.recent_loss = progress.recent_loss + self._seen
 
     def of_epoch(self) -> dict[str, float]:
-        """What was measured over the epoch, by name."""
+        """Return what was measured over the epoch, by name."""
         if self.gradient_norm is None:
             return {}
         return self._values(self._experiment.state.progress.epoch_gradient_norm, self._epoch)
 
     def of_recent_steps(self, logs: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
-        """What is told by step; the next time it is told of the steps from here on.
+        """Return what is told by step; the next time it is told of the steps from here on.
 
         Args:
             logs: Loss and metrics over the epoch so far.

@@ -53,7 +53,7 @@ class UserLogs:
         return self._run.logs_dir / FOLDER
 
     def write(self, epoch: int, logs: Mapping[str, float]) -> None:
-        """Calls the hook, with the weights as they are validated and exported.
+        """Call the hook, with the weights as they are validated and exported.
 
         Args:
             epoch: Number of the epoch that ended, counted from 1. What the hook gets is the step of summaries that
@@ -81,7 +81,7 @@ class UserLogs:
             )
 
     def around_callbacks(self, epoch: int) -> contextlib.AbstractContextManager[None]:
-        """What to be in while callbacks hear of the end of an epoch, counted from 1."""
+        """Return what to be in while callbacks hear of the end of an epoch, counted from 1."""
         if not self._wanted_by_callbacks:
             return contextlib.nullcontext()
         return self._writer_of_callbacks.as_default(epoch, step=epoch - 1)
@@ -127,7 +127,7 @@ class EpochWriter:
             self._lost_epochs = 0
 
     def _open(self, epoch: int) -> None:
-        """Opens a file for what is written from an epoch on, and drops what was written of it before."""
+        """Open a file for what is written from an epoch on, and drop what was written of it before."""
         self._close()
         drop_from(self._folder, epoch)
         # The epoch's end brings all to the disk. Were that to happen before, its failure would look like the hook's.
@@ -138,7 +138,7 @@ class EpochWriter:
         self._writer.flush()
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        """Does what writes, or says once that it could not be done; the next epoch tries again with a new file."""
+        """Do what writes, or say once that it could not be done; the next epoch tries again with a new file."""
         try:
             work()
         except (OSError, tf.errors.OpError) as error:

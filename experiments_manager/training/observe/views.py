@@ -36,7 +36,7 @@ class Viewer:
         self._functions: dict[tuple[str, ...] | None, Callable[[Any], tuple[dict, dict]]] = {}
 
     def view(self, epoch: int, global_step: int, logs: Mapping[str, float], *, validated: bool) -> ModelView:
-        """Describes the model as it is at this moment.
+        """Describe the model as it is at this moment.
 
         Args:
             epoch: The epoch whose weights are in place, counted from 1.
@@ -107,7 +107,7 @@ class Viewer:
 
     @contextlib.contextmanager
     def _untouched(self) -> Iterator[None]:
-        """Puts back what reading data and running the model may change."""
+        """Put back what reading data and running the model may change."""
         state = self._experiment.state
         kept, random = state.keep_transient(), host_random_state()
         try:
@@ -136,7 +136,7 @@ def _arrays(nested: Any, missing: int) -> Any:
 
 
 def _joined(parts: Sequence[Any], count: int, missing: int) -> Any:
-    """The first `count` samples of batches, which are filled up where they differ in shape."""
+    """Return the first `count` samples of batches, which are filled up where they differ in shape."""
 
     def join(*arrays: np.ndarray) -> np.ndarray:
         if len({array.shape[1:] for array in arrays}) > 1:
@@ -162,14 +162,14 @@ def _filler(dtype: Any, missing: int) -> Any:
 
 
 def _x_and_y(batch: Any) -> tuple[Any, Any]:
-    """Inputs and targets of a batch, or of its spec; `None` where there are no targets."""
+    """Return inputs and targets of a batch, or of its spec; `None` where there are no targets."""
     if not isinstance(batch, tuple):
         return batch, None
     return batch[0], batch[1] if len(batch) > 1 else None
 
 
 def _forward(experiment: Experiment, layers: tuple[str, ...] | None, spec: Any) -> Callable[[Any], tuple[dict, dict]]:
-    """Compiles the model together with the outputs of some of its layers, once for batches of any size."""
+    """Compile the model together with the outputs of some of its layers, once for batches of any size."""
     model = experiment.model
     if layers is None:
         observed = features_before_outputs(model)

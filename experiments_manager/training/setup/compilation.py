@@ -24,7 +24,7 @@ from experiments_manager.training.setup.metrics import (
 
 
 def compiled_model(settings: Settings, train: Feed) -> keras.Model:
-    """Calls the hooks that make the model and what trains it, compiles and builds.
+    """Call the hooks that make the model and what trains it, compiles and builds.
 
     Args:
         settings: Checked settings.
@@ -76,7 +76,7 @@ def _by_todays_names(settings: Settings, loss: Any) -> Any:
 
 
 def _refuse_unknown_names(settings: Settings, noun: str, given: Any, room: Any) -> None:
-    """Finds losses or metrics that Keras does not know, before it says so in its own, less helpful, words."""
+    """Find losses or metrics that Keras does not know, before it says so in its own, less helpful, words."""
     for name in tf.nest.flatten(given):
         if not isinstance(name, str) or (noun == "metrics" and name in OF_COMPILE):
             continue
@@ -110,7 +110,7 @@ def _optimizer(settings: Settings, model: keras.Model, loss: Any, rate: Any, ste
 
 
 def _configure(settings: Settings, optimizer: Any, learning_rate: Any) -> None:
-    """Applies clipping and accumulation, which Keras keeps as attributes of an optimizer that is not built yet."""
+    """Apply clipping and accumulation, which Keras keeps as attributes of an optimizer that is not built yet."""
     if settings.gradient_clip_norm is not None:
         optimizer.clipnorm = optimizer.clipvalue = None
         optimizer.global_clipnorm = settings.gradient_clip_norm
@@ -126,7 +126,7 @@ def _configure(settings: Settings, optimizer: Any, learning_rate: Any) -> None:
 
 
 def lowers_learning_rate(settings: Settings, optimizer: Any) -> bool:
-    """Whether a plateau lowers the learning rate: not where a schedule rules it, or there is no optimizer."""
+    """Return whether a plateau lowers the learning rate: not where a schedule rules it, or there is no optimizer."""
     if settings.reduce_lr_patience is None or optimizer is None:
         return False
     rule = getattr(optimizer, "inner_optimizer", optimizer).get_config().get("learning_rate")
@@ -134,7 +134,7 @@ def lowers_learning_rate(settings: Settings, optimizer: Any) -> bool:
 
 
 def _build(settings: Settings, model: keras.Model, train: Feed) -> None:
-    """Makes all variables, on one batch's shapes, before anything is compiled or restored."""
+    """Make all variables, on one batch's shapes, before anything is compiled or restored."""
     batch = train.sample_batch()
     try:
         # What `fit` itself does first; Keras has no public name for it.
@@ -148,7 +148,7 @@ def _build(settings: Settings, model: keras.Model, train: Feed) -> None:
 
 
 def _misfit(settings: Settings, error: Exception, batch: Any) -> Exception:
-    """What to say of an exception during the build: it is the metric that failed, or the data do not suit the model."""
+    """Explain an exception during the build: a metric failed, or the data do not suit the model."""
     holds = f"A batch holds {Shape.of(batch).text}."
     metric = failed_metric(error)
     if metric is not None:
@@ -168,7 +168,7 @@ _BOILERPLATE = ("Arguments received", "Exception encountered when calling", "•
 
 
 def _reason(error: Exception) -> str:
-    """The line of one of Keras' messages that says what is wrong."""
+    """Return the line of one of Keras' messages that says what is wrong."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in plain.splitlines() if line.strip()]
     useful = [line for line in lines if not line.startswith(_BOILERPLATE)]

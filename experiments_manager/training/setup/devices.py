@@ -37,7 +37,7 @@ class Devices:
 
 @contextlib.contextmanager
 def prepared_devices(settings: Settings) -> Iterator[Devices]:
-    """Chooses devices, memory growth, precision and determinism; inside, models are made for these.
+    """Choose devices, memory growth, precision and determinism; inside, models are made for these.
 
     Raises:
         SettingsError: If a GPU is asked for that is not there, or the batch cannot be shared among the devices.

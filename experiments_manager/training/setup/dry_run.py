@@ -31,7 +31,7 @@ class DryRun:
 
 
 def dry_run(settings: Settings) -> DryRun:
-    """Builds the experiment and runs one batch of each split through model, loss, metrics and serving function.
+    """Build the experiment and runs one batch of each split through model, loss, metrics and serving function.
 
     Nothing is written.
 
@@ -91,7 +91,7 @@ def _model_lines(experiment: Experiment) -> list[str]:
 
 
 def _exactness_lines(settings: Settings, experiment: Experiment, steps: dict[str, Any]) -> list[str]:
-    """Whether a resume would be exact; pipelines are read twice from the same seed for it."""
+    """Return whether a resume would be exact; pipelines are read twice from the same seed for it."""
     callbacks = UserCallbacks(experiment.callbacks, experiment.model, settings.epochs, experiment.train.steps)
     callbacks.state(experiment.state.holds)
     feeds = (experiment.train, experiment.validation)

@@ -50,7 +50,7 @@ class Experiment:
 
 
 def build_experiment(settings: Settings, devices: Devices, run: Any = None, *, with_export: bool = True) -> Experiment:
-    """Calls the hooks in their order and builds model, optimiser and state.
+    """Call the hooks in their order and build model, optimiser and state.
 
     Everything random in a hook follows from the seed and the hook's name alone, so the same run built in another
     process, to resume it, is the same.
@@ -107,7 +107,7 @@ _FIRST = tf.VariableAggregation.ONLY_FIRST_REPLICA
 
 
 def feed_for(settings: Settings, split: str) -> Feed | None:
-    """Calls the `dataset` hook for a split and makes the feed that suits its result."""
+    """Call the `dataset` hook for a split and make the feed that suits its result."""
     training = split == "train"
 
     def build(number: int) -> Any:
@@ -195,7 +195,7 @@ def _checked_callbacks(settings: Settings, given: Any) -> list[keras.callbacks.C
 
 
 def _check_embeddings(settings: Settings, model: keras.Model) -> None:
-    """Refuses layers whose outputs cannot be looked at, before hours of training rather than after them."""
+    """Refuse layers whose outputs cannot be looked at, before hours of training rather than after them."""
     if not settings.embeddings or not settings.tensorboard:
         return
     names = [layer.name for layer in model.layers]

@@ -19,7 +19,7 @@ def seeded(settings: Settings, *labels: str | int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def located_at_hook(settings: Settings, hook: str) -> Iterator[None]:
-    """Puts `file:line` of the hook before what is wrong with its result."""
+    """Put `file:line` of the hook before what is wrong with its result."""
     try:
         yield
     except DataError as error:
@@ -29,12 +29,12 @@ def located_at_hook(settings: Settings, hook: str) -> Iterator[None]:
 
 
 def hook_error(settings: Settings, name: str, text: str) -> SettingsError:
-    """Makes the error that something is wrong with a setting or with what a hook gave, at its place in the file."""
+    """Make the error that something is wrong with a setting or with what a hook gave, at its place in the file."""
     return _problem_at(settings, settings.location(name), name, text)
 
 
 def located_at(settings: Settings, name: str, text: str, error: BaseException) -> SettingsError:
-    """Makes the same error at the line of the user's own that raised; at the hook's where none did."""
+    """Make the same error at the line of the user's own that raised; at the hook's where none did."""
     return _problem_at(settings, settings.place_of(error) or settings.location(name), name, text)
 
 

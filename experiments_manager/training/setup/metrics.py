@@ -25,7 +25,7 @@ _KERAS_2_NAMES = {
 
 
 def metrics_for_compile(settings: Settings, model: keras.Model, given: Any) -> Any:
-    """Brings what `metrics` gave into the form that `keras.Model.compile` takes.
+    """Bring what `metrics` gave into the form that `keras.Model.compile` takes.
 
     A name, a metric or a function that stands alone is meant for each output. So is a list without lists in it, in
     files of the earlier framework, whose metrics also see the targets as Keras 2 showed them.
@@ -87,7 +87,7 @@ def _number_of_outputs(model: keras.Model) -> int:
 
 
 def _copy(settings: Settings, metric: Any) -> Any:
-    """A metric of the same configuration, as each output needs one of its own."""
+    """Return a metric of the same configuration, as each output needs one of its own."""
     if not isinstance(metric, keras.metrics.Metric):
         return metric
     try:
@@ -101,7 +101,7 @@ def _copy(settings: Settings, metric: Any) -> Any:
 
 
 def known_name(room: Any, name: str, is_earlier: bool) -> str | None:
-    """The name by which Keras 3 knows a loss or metric, `None` where it knows none.
+    """Return the name by which Keras 3 knows a loss or metric, `None` where it knows none.
 
     Args:
         room: `keras.losses` or `keras.metrics`.
@@ -118,7 +118,7 @@ def known_name(room: Any, name: str, is_earlier: bool) -> str | None:
 
 
 def metric_by_name(name: str, is_earlier: bool) -> Any:
-    """What Keras knows under a metric's name, or `None`; an earlier file may name a loss as well."""
+    """Return what Keras knows under a metric's name, or `None`; an earlier file may name a loss as well."""
     for room in (keras.metrics, keras.losses) if is_earlier else (keras.metrics,):
         known = known_name(room, name, is_earlier)
         if known is not None:
@@ -127,7 +127,7 @@ def metric_by_name(name: str, is_earlier: bool) -> Any:
 
 
 def _as_keras_2_did(metric: Any) -> Any:
-    """Makes a metric see what `compile` of Keras 2 showed it: targets of the rank and the type of the predictions."""
+    """Make a metric see what `compile` of Keras 2 showed it: targets of the rank and the type of the predictions."""
     if metric is None or (isinstance(metric, str) and metric.lower() in OF_COMPILE):
         return metric  # what Keras makes of these looks after the shapes itself
     if isinstance(metric, str):
@@ -169,7 +169,7 @@ def _is_integer(dtype: str) -> bool:
 
 
 def make_known_to_keras(*given: Any) -> None:
-    """Lets Keras find the user's own losses and metrics by their names when it copies a compiled model.
+    """Let Keras find the user's own losses and metrics by their names when it copies a compiled model.
 
     `clone_model` of Keras 2 left out what a model was compiled with; that of Keras 3 makes it again from the names, and
     does not find classes and functions that are defined within a hook.
@@ -188,7 +188,7 @@ _UPDATES = frozenset({"update_state", "result", "get_metrics_result"})
 
 
 def failed_metric(error: BaseException) -> keras.metrics.Metric | None:
-    """The metric that was being updated or read when an exception was raised, `None` where it was raised elsewhere.
+    """Return the metric that was updated or read when an exception was raised, `None` where there is none.
 
     Keras' own message does not name it, so it is looked for among the calls that led to the exception.
     """

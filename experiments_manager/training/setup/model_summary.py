@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def describe_model(model: keras.Model, folder: Path) -> None:
-    """Writes `model.txt` and, with pydot and Graphviz, `model.png`; a model that cannot be drawn is no error.
+    """Write `model.txt` and, with pydot and Graphviz, `model.png`; a model that cannot be drawn is no error.
 
     Args:
         model: Built model.

@@ -20,7 +20,7 @@ from experiments_manager.training.setup.experiment import feed_for
 def split_samples(
     settings: Settings, inputs: Sequence[str], split: str = "validation"
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Gives the samples of a split, in its order.
+    """Return the samples of a split, in its order.
 
     Args:
         settings: The run's.
@@ -59,7 +59,7 @@ def _x(batch: Any) -> Any:
 
 
 def _names_of_parts(settings: Settings, feed: Feed, split: str, inputs: Sequence[str]) -> Sequence[str]:
-    """Finds the name of each tensor in the flattened `x`: its key in a dictionary, else that of its place."""
+    """Find the name of each tensor in the flattened `x`: its key in a dictionary, else that of its place."""
     x = _x(feed.spec)
     parts = len(tf.nest.flatten(x))
     keys = sorted(x) if isinstance(x, dict) and len(x) == parts else []

@@ -10,7 +10,7 @@ import numpy as np
 
 
 def derive(seed: int, *labels: str | int) -> int:
-    """Gives a seed that follows from `seed` and `labels` alone, the same on every machine.
+    """Return a seed that follows from `seed` and `labels` alone, the same on every machine.
 
     Args:
         seed: The run's seed.
@@ -24,14 +24,14 @@ def derive(seed: int, *labels: str | int) -> int:
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy, TensorFlow and Keras."""
+    """Seed Python, NumPy, TensorFlow and Keras."""
     import keras
 
     keras.utils.set_random_seed(seed)
 
 
 def reseed_for_pipeline(seed: int) -> None:
-    """Seeds Python, NumPy and the operation seeds that TensorFlow draws for what is built next.
+    """Seed Python, NumPy and the operation seeds that TensorFlow draws for what is built next.
 
     `tf.random.set_seed` would do the last, but it also throws away every compiled kernel: a fifth of a second and more
     for each pass through the data. So the two numbers that it sets are set alone; the release of TensorFlow is pinned.
@@ -45,7 +45,7 @@ def reseed_for_pipeline(seed: int) -> None:
 
 
 def host_random_state() -> dict[str, Any]:
-    """Returns the state of Python's and NumPy's global generators as plain data (JSON)."""
+    """Return the state of Python's and NumPy's global generators as plain data (JSON)."""
     version, numbers, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
     return {
@@ -55,7 +55,7 @@ def host_random_state() -> dict[str, Any]:
 
 
 def restore_host_random_state(state: dict[str, Any]) -> None:
-    """Puts back what `host_random_state` returned."""
+    """Put back what `host_random_state` returned."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]

@@ -45,7 +45,7 @@ class Averages:
             strategy.extended.update(average, move, args=(weight,))
 
     def distance(self) -> float:
-        """How far the averages are from the weights, relative to these: `‖w - average‖ / ‖w‖`."""
+        """Return how far the averages are from the weights, relative to these: `‖w - average‖ / ‖w‖`."""
         if not self.weights:
             return 0.0
         if self._distance is None:  # traced where somebody asks

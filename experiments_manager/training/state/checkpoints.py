@@ -30,12 +30,12 @@ SCHEMA_VERSION = 1
 
 
 def checkpoint_name(progress: TrainingProgress) -> str:
-    """Gives the folder's name, e.g. `epoch-00003-step-00000120`: completed epochs, global step."""
+    """Return the folder's name, e.g. `epoch-00003-step-00000120`: completed epochs, global step."""
     return f"epoch-{progress.epoch:05d}-step-{progress.global_step:08d}"
 
 
 def write_checkpoint(stage: Path, folder: Path, snapshot: Snapshot) -> Path:
-    """Writes a snapshot into `stage`, moves it into `folder` and lets `latest` point at it.
+    """Write a snapshot into `stage`, moves it into `folder` and let `latest` point at it.
 
     Args:
         stage: An existing folder beside the place, which may hold files of iterators already.
@@ -72,7 +72,7 @@ def write_checkpoint(stage: Path, folder: Path, snapshot: Snapshot) -> Path:
 
 
 def read_checkpoint(path: Path) -> Snapshot:
-    """Reads a checkpoint after proving it whole.
+    """Read a checkpoint after proving it whole.
 
     Raises:
         DamagedError: If a file is missing, truncated or altered.
@@ -101,7 +101,7 @@ def read_checkpoint(path: Path) -> Snapshot:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Lists checkpoints, the one that `latest` names first, then by age, newest first."""
+    """List checkpoints, the one that `latest` names first, then by age, newest first."""
     if not folder.is_dir():
         return []
     found = sorted((path for path in folder.iterdir() if path.name.startswith("epoch-")), reverse=True)
@@ -110,7 +110,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def _named_by_latest(folder: Path) -> str | None:
-    """What `latest` holds: nothing where there is none, `None` where it cannot be read or is no text."""
+    """Return what `latest` holds: nothing where there is none, `None` where it cannot be read or is no text."""
     try:
         return (folder / LATEST).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
@@ -120,7 +120,7 @@ def _named_by_latest(folder: Path) -> str | None:
 
 
 def read_latest(folder: Path, report: Callable[[str], None] = logger.warning) -> tuple[Path, Snapshot] | None:
-    """Reads the newest checkpoint that is whole.
+    """Read the newest checkpoint that is whole.
 
     Args:
         folder: The run's `checkpoints/`.
@@ -168,21 +168,21 @@ class CheckpointWriter:
         self._worker: NewestOnly[tuple[Path, Snapshot]] = NewestOnly(self._write, self._failed, name="checkpoints")
 
     def messages(self) -> list[str]:
-        """Gives what there is to say since the last call: once that writing fails, and once that it works again."""
+        """Return what there is to say since the last call: once that writing fails, and once that it works again."""
         found = []
         while self._messages:
             found.append(self._messages.popleft())
         return found
 
     def stage(self) -> Path:
-        """Makes the folder into which a feed may write its iterator now, and the rest goes later."""
+        """Make the folder into which a feed may write its iterator now, and the rest goes later."""
         self._folder.mkdir(exist_ok=True)
         stage = atomic.staging_path(self._folder / "checkpoint")
         stage.mkdir()
         return stage
 
     def submit(self, snapshot: Snapshot, stage: Path) -> None:
-        """Hands a snapshot to the thread; an older one that still waits is dropped."""
+        """Hand a snapshot to the thread; an older one that still waits is dropped."""
         self.last_written = time.monotonic()
         displaced = self._worker.submit((stage, snapshot))
         if displaced is not None:
@@ -194,15 +194,15 @@ class CheckpointWriter:
         return self._worker.idle
 
     def wait(self) -> None:
-        """Waits until everything handed in is on disk."""
+        """Wait until everything handed in is on disk."""
         self._worker.wait()
 
     def close(self) -> None:
-        """Waits until everything is on disk."""
+        """Wait until everything is on disk."""
         self._worker.close()
 
     def failed(self, error: BaseException) -> None:
-        """Notes that a checkpoint could not be written; training goes on."""
+        """Note that a checkpoint could not be written; training goes on."""
         self.problem = reason(error)
         if not self._failing:
             remedy = f"; free some space on the disk that holds {self._folder}" if disk_space.is_full(error) else ""
@@ -233,14 +233,14 @@ class CheckpointWriter:
 
 
 def _is_finite(snapshot: Snapshot) -> bool:
-    """Whether the weights are numbers; told by their averages where there are any, which hold no mask."""
+    """Return whether the weights are numbers; told by their averages where there are any, which hold no mask."""
     averages = [value for name, value in snapshot.tensors.items() if name.startswith("averages/")]
     weights = averages or [value for name, value in snapshot.tensors.items() if name.startswith("model/")]
     return all(bool(np.isfinite(value.numpy()).all()) for value in weights if value.dtype.is_floating)
 
 
 def extras_for(feeds: dict[str, Any], stage: Path) -> tuple[dict[str, Any], list[str]]:
-    """Writes the feeds' iterators into `stage`; returns their positions, and what there is to say."""
+    """Write the feeds' iterators into `stage`; return their positions, and what there is to say."""
     positions = {name: feed.position() for name, feed in feeds.items()}
     said = [feed.save(stage / f"iterator-{name}") for name, feed in feeds.items()]
     return positions, [text for text in said if text is not None]

@@ -53,7 +53,7 @@ class Operation:
 
 
 def operations(graph: Any) -> Iterator[Operation]:
-    """Gives all operations of a graph and of the functions in it."""
+    """Return all operations of a graph and of the functions in it."""
     seen: set[str] = set()
     yield from _with_places(graph, seen)
     for function in graph.as_graph_def().library.function:
@@ -62,7 +62,7 @@ def operations(graph: Any) -> Iterator[Operation]:
 
 
 def definitions(graph: Any) -> Iterator[Operation]:
-    """Gives the same of a serialised graph (`GraphDef`)."""
+    """Return the same of a serialised graph (`GraphDef`)."""
     yield from map(_from_definition, graph.node)
     for function in graph.library.function:
         yield from map(_from_definition, function.node_def)
@@ -101,13 +101,13 @@ def _keeps_order(node: Any) -> bool:
 
 
 def _draws_nothing(node: Any) -> bool:
-    """Whether an operation that could draw random numbers, as cuDNN's recurrence for its dropout, does not."""
+    """Return whether an operation that could draw random numbers, as cuDNN's recurrence for its dropout, does not."""
     dropout = node.attr["dropout"].f if "dropout" in node.attr else None
     return node.attr["deterministic"].b or dropout == 0.0
 
 
 def captured_variables(functions: Iterable[Any], known: Iterable[Any] = ()) -> list[tf.Variable]:
-    """Lists the variables that traced functions read or write, in the order in which they came to them.
+    """List the variables that traced functions read or write, in the order in which they came to them.
 
     Args:
         functions: Concrete functions.

@@ -16,7 +16,7 @@ _DEEPEST = 4
 
 
 def may_draw_from_host(value: Any) -> bool:
-    """Whether a method of an object, or a function of the user's that one calls, mentions such a generator."""
+    """Return whether a method of an object, or a function of the user's that one calls, mentions such a generator."""
     seen: set[int] = set()
     functions = [getattr(value, name, None) for name in dir(type(value)) if not name.startswith("__")]
     functions += [held for held in vars(value).values() if inspect.isroutine(held)]

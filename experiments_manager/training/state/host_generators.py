@@ -14,7 +14,7 @@ _BIT_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 
 
 def generator_state(generator: HostGenerator) -> tuple[str, Any]:
-    """Gives the kind of a generator and its state: numbers, arrays, tuples and dictionaries.
+    """Return the kind of a generator and its state: numbers, arrays, tuples and dictionaries.
 
     A `random.SystemRandom` has none: it draws from the system.
     """
@@ -28,13 +28,13 @@ def generator_state(generator: HostGenerator) -> tuple[str, Any]:
 
 
 def states_of(generators: Mapping[str, HostGenerator]) -> dict[str, str]:
-    """Gives the states as texts, to be compared."""
+    """Return the states as texts, to be compared."""
     with np.printoptions(threshold=sys.maxsize):
         return {name: repr(generator_state(generator)) for name, generator in generators.items()}
 
 
 def set_generator_state(generator: Any, kind: str, state: Any) -> bool:
-    """Puts a state back into a generator; returns whether it is of that kind."""
+    """Put a state back into a generator; return whether it is of that kind."""
     if not isinstance(generator, HostGenerator) or generator_state(generator)[0] != kind:
         return False
     if kind == "Random":
@@ -47,7 +47,7 @@ def set_generator_state(generator: Any, kind: str, state: Any) -> bool:
 
 
 def made_generator(kind: str, state: Any) -> HostGenerator:
-    """Makes a generator of this kind and state.
+    """Make a generator of this kind and state.
 
     Raises:
         ValueError: If there is no such kind.

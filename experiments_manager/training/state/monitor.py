@@ -33,15 +33,15 @@ class Monitor:
 
     @classmethod
     def make(cls, monitor: str, mode: str, **rules: float | int | None) -> Monitor:
-        """Resolves `mode = "auto"` by the name of what is watched."""
+        """Resolve `mode = "auto"` by the name of what is watched."""
         return cls(monitor, resolved_mode(monitor, mode), **rules)
 
     def is_better(self, value: float, best: Best | None) -> bool:
-        """Whether `value` improves on `best`; NaN never does."""
+        """Return whether `value` improves on `best`; NaN never does."""
         return self._gains(value, best.value if best else None, self.min_delta)
 
     def leaves_plateau(self, value: float, best: float | None) -> bool:
-        """The same for what decides on the learning rate."""
+        """Return the same for what decides on the learning rate."""
         return self._gains(value, best, self.min_delta if self.plateau_min_delta is None else self.plateau_min_delta)
 
     def _gains(self, value: float, best: float | None, min_delta: float) -> bool:
@@ -53,7 +53,7 @@ class Monitor:
         return gain > min_delta
 
     def watched(self, logs: Mapping[str, float]) -> float:
-        """Returns the watched value.
+        """Return the watched value.
 
         Raises:
             TrainingError: If it is not among the logs.
@@ -76,7 +76,7 @@ class Decision:
 
 
 def decide(judge: Monitor, progress: TrainingProgress, logs: Mapping[str, float]) -> Decision:
-    """Compares the epoch that ended with the best so far and counts on in `progress`.
+    """Compare the epoch that ended with the best so far, and update the counters in `progress`.
 
     Args:
         judge: The rules.
@@ -101,7 +101,7 @@ def decide(judge: Monitor, progress: TrainingProgress, logs: Mapping[str, float]
 
 
 def _plateau_is_long(judge: Monitor, progress: TrainingProgress, value: float) -> bool:
-    """Counts the epochs on the plateau, and says whether it is time to lower the learning rate."""
+    """Count the epochs on the plateau, and say whether it is time to lower the learning rate."""
     best = progress.plateau_best
     if best is None and progress.best is not None:  # the checkpoint was written before there was a value of its own
         best = progress.best.value

@@ -38,7 +38,7 @@ class Unpacker:
         self._seen: list[Any] = []
 
     def unpack(self, value: Any, live: Any = None) -> Any:
-        """Gives the value.
+        """Return the value.
 
         Args:
             value: From `Packer.pack`.
@@ -187,7 +187,7 @@ def _at(live: Any, number: int) -> Any:
 
 
 def _class_named(name: str, live: Any) -> type:
-    """Finds a class among the modules that are loaded; none is imported."""
+    """Find a class among the modules that are loaded; none is imported."""
     if class_name(type(live)) == name:
         return type(live)
     module, _, path = name.partition(":")

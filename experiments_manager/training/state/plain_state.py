@@ -94,7 +94,7 @@ class Packer:
         self._kept: list[Any] = []  # so that no other object gets the id of one that was seen
 
     def attribute(self, value: Any) -> Any:
-        """Packs a whole value, or leaves no trace of it.
+        """Pack a whole value, or leave no trace of it.
 
         Raises:
             NotKeptError: As `pack`.
@@ -110,7 +110,7 @@ class Packer:
         return {"__at__": number, "value": packed} if has_parts else packed
 
     def pack(self, value: Any, depth: int = 0) -> Any:
-        """Gives JSON that an `Unpacker` turns back.
+        """Return JSON that an `Unpacker` turns back.
 
         Raises:
             NotKeptError: If something in the value has a state that cannot be written.
@@ -156,7 +156,7 @@ class Packer:
         return self._object(value, depth)
 
     def _stays(self, value: Any) -> bool:
-        """Whether it is no state: what is in its place in another process is just as good."""
+        """Return whether it is no state: what is in its place in another process is just as good."""
         kind = type(value)
         if kind is object or isinstance(value, type(sys) | type):
             return True
@@ -246,12 +246,12 @@ def variables_of(value: Any) -> list[Any]:
 
 
 def is_users(kind: type) -> bool:
-    """Whether a class is none of Python's, Keras', TensorFlow's or NumPy's."""
+    """Return whether a class is none of Python's, Keras', TensorFlow's or NumPy's."""
     return kind.__module__.partition(".")[0] not in _BUILT_IN
 
 
 def is_plain_object(kind: type) -> bool:
-    """Whether its attributes are all of it: no base but `object` adds something that is not seen."""
+    """Return whether its attributes are all of it: no base but `object` adds something that is not seen."""
     ours = all(base is object or is_users(base) or base.__module__ in ("abc", "typing") for base in kind.__mro__)
     usual = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
     own = kind.__getstate__ is not object.__getstate__ and not dataclasses.is_dataclass(kind)  # theirs reads slots
@@ -259,7 +259,7 @@ def is_plain_object(kind: type) -> bool:
 
 
 def attributes(value: Any) -> Iterator[tuple[str, Any]]:
-    """Gives the attributes of an object, those in slots included."""
+    """Return the attributes of an object, those in slots included."""
     slots = [slot for kind in type(value).__mro__ for slot in _as_tuple(getattr(kind, "__slots__", ()))]
     names = [*getattr(value, "__dict__", {}), *(name for name in slots if name not in ("__dict__", "__weakref__"))]
     left_out = NOT_STATE if isinstance(value, keras.callbacks.Callback) else ()
@@ -267,7 +267,7 @@ def attributes(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def can_be_made(kind: type) -> bool:
-    """Whether its objects are their attributes: of plain classes of the user's, and callbacks within callbacks."""
+    """Return whether its objects are their attributes: plain classes of the user's, callbacks within callbacks."""
     return (is_users(kind) and is_plain_object(kind)) or issubclass(kind, keras.callbacks.Callback)
 
 
@@ -276,5 +276,5 @@ def _as_tuple(slots: Any) -> tuple[str, ...]:
 
 
 def class_name(kind: type) -> str:
-    """Gives `module:Class.Inner`."""
+    """Return `module:Class.Inner`."""
     return f"{kind.__module__}:{kind.__qualname__}"

@@ -68,12 +68,12 @@ class TrainingProgress:
     """What to add to the losses of this epoch's samples to have those since scalars were last written by step."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain data that `from_json` takes."""
+        """Return plain data that `from_json` takes."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TrainingProgress:
-        """Reads what `to_json` gave."""
+        """Read what `to_json` gave."""
         best = data.get("best")
         sums = {name: Sum(**data[name]) for name in _SUMS if name in data}
         return cls(**{**data, "best": Best(**best) if best else None, **sums})

@@ -35,7 +35,7 @@ class Reachable:
 
 
 def reachable(model: keras.Model) -> Reachable:
-    """Looks through the attributes of a model, of its layers, and of what these hold."""
+    """Look through the attributes of a model, of its layers, and of what these hold."""
     found = Reachable()
     seen: set[int] = set()
     pending: list[tuple[str, Any, int]] = [("model", model, 0)]
@@ -60,7 +60,7 @@ def reachable(model: keras.Model) -> Reachable:
 
 
 def generators_of(modules: Iterable[types.ModuleType]) -> dict[str, HostGenerator]:
-    """Finds the random generators that are global names of modules, e.g. `mysettings.rng`."""
+    """Find the random generators that are global names of modules, e.g. `mysettings.rng`."""
     found: dict[str, HostGenerator] = {}
     for module in modules:
         for name, value in sorted(vars(module).items()):
@@ -85,14 +85,14 @@ def _is_looked_into(value: Any) -> bool:
 
 
 def packed_generators(experiment: Any) -> tuple[dict[str, Any], dict[str, tf.Tensor]]:
-    """Gives the states of the random generators that the user's modules and model hold, as plain data and tensors."""
+    """Return the states of the random generators that the user's modules and model hold, as plain data and tensors."""
     packer = Packer(PREFIX)
     found = _generators(experiment)
     return {name: packer.attribute(generator) for name, generator in found.items()}, packer.tensors
 
 
 def restore_generators(experiment: Any, packed: Mapping[str, Any], tensors: Mapping[str, tf.Tensor]) -> None:
-    """Puts back what `packed_generators` gave, in place."""
+    """Put back what `packed_generators` gave, in place."""
     unpacker, found = Unpacker(tensors), _generators(experiment)
     for name, state in packed.items():
         unpacker.unpack(state, found.get(name))

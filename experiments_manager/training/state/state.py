@@ -68,7 +68,7 @@ class TrainingState:
         return float("nan") if optimizer is None else float(tf.convert_to_tensor(optimizer.learning_rate))
 
     def include(self, traced: Sequence[Any], ignored: Sequence[tf.Variable] = ()) -> None:
-        """Takes every variable that traced steps use into the state, wherever the user keeps it.
+        """Take every variable that traced steps use into the state, wherever the user keeps it.
 
         Args:
             traced: Concrete functions.
@@ -94,7 +94,7 @@ class TrainingState:
         return named | {f"captured/{number:04d}": variable for number, variable in enumerate(captured)}
 
     def holds(self, variable: Any) -> bool:
-        """Whether a variable is part of the state."""
+        """Return whether a variable is part of the state."""
         return any(variable is held for held in self.variables.values())
 
     @functools.cached_property
@@ -102,7 +102,7 @@ class TrainingState:
         return _copy_function(list(self.variables.values()))
 
     def snapshot(self, further: Mapping[str, tf.Tensor] | None = None, **extras: Any) -> Snapshot:
-        """Copies the state; the copy is shared until training next writes, so this costs little.
+        """Copy the state; the copy is shared until training next writes, so this costs little.
 
         Args:
             further: Tensors that are no variables, by names that begin with one of `FURTHER`.
@@ -116,7 +116,7 @@ class TrainingState:
         return Snapshot(copy.deepcopy(self.progress), tensors, extras)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Puts the state back, all but that of Python's and NumPy's generators, which reading data may change again.
+        """Put the state back, all but that of Python's and NumPy's generators, which reading data may change again.
 
         Raises:
             TrainingError: If the model or optimiser is another one than the snapshot's.
@@ -150,11 +150,11 @@ class TrainingState:
         self.progress = copy.deepcopy(snapshot.progress)
 
     def weights(self) -> list[tf.Tensor]:
-        """Copies all variables of the model as they are now (the averages, inside `Averages.in_place`)."""
+        """Copy all variables of the model as they are now (the averages, inside `Averages.in_place`)."""
         return self._copy_weights()
 
     def assign_weights(self, values: Sequence[tf.Tensor | np.ndarray]) -> None:
-        """Puts back what `weights` gave."""
+        """Put back what `weights` gave."""
         for variable, value in zip(self.model.variables, values, strict=True):
             variable.assign(value)
 
@@ -169,11 +169,11 @@ class TrainingState:
             self.assign_weights(held)
 
     def keep_transient(self) -> list[tf.Tensor]:
-        """Copies what validation changes and training goes on from: metrics and seeds."""
+        """Copy what validation changes and training goes on from: metrics and seeds."""
         return self._copy_transient()
 
     def restore_transient(self, values: Sequence[tf.Tensor]) -> None:
-        """Puts back what `keep_transient` gave."""
+        """Put back what `keep_transient` gave."""
         for variable, value in zip(self._transient, values, strict=True):
             variable.assign(value)
 
@@ -184,7 +184,7 @@ def _copy_function(variables: Sequence[tf.Variable]) -> Any:
 
 
 def _seed_states(model: keras.Model) -> list[tuple[str, keras.Variable]]:
-    """Every seed generator that a step may draw from: those of the layers, of the loss, and Keras' global one."""
+    """Return every seed generator that a step may draw from: of layers, of the loss, and Keras' global one."""
     from keras.src.random.seed_generator import global_seed_generator
 
     states = [variable for variable in model.variables if "seed_generator_state" in variable.path]
@@ -193,7 +193,7 @@ def _seed_states(model: keras.Model) -> list[tuple[str, keras.Variable]]:
 
 
 def _named_variables(model: keras.Model, step: tf.Variable, averages: Averages | None) -> dict[str, tf.Variable]:
-    """Every variable of the state under a name that is the same in each process that builds the same model."""
+    """Return every variable of the state under a name that is the same in each process that builds the same model."""
     groups: dict[str, Sequence[Any]] = {
         "model": model.variables,
         "metrics": model.metrics_variables,

@@ -29,7 +29,7 @@ learning_rate = hparams["learning_rate"]
 
 
 def dataset(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Gives the data of `train`, `validation` or `test`; the engine shuffles arrays and cuts them into batches.
+    """Return the data of `train`, `validation` or `test`; the engine shuffles arrays and cuts them into batches.
 
     A `tf.data.Dataset` of batches or a `keras.utils.PyDataset` will do as well.
 
@@ -45,7 +45,7 @@ def dataset(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def model(hparams: dict) -> keras.Model:
-    """Builds the model. Hooks like this one ask by name for what they need: `hparams`, `settings`, `class_names`, …"""
+    """Build the model. Hooks like this one ask by name for what they need: `hparams`, `settings`, `class_names`, …"""
     point = keras.Input((2,), name="point")
     hidden = keras.layers.Dense(hparams["hidden_units"], activation="gelu")(point)
     hidden = keras.layers.Dense(hparams["hidden_units"], activation="gelu")(hidden)

@@ -47,7 +47,7 @@ class Stream(Protocol):
     """Where a body comes from."""
 
     async def readany(self) -> bytes:
-        """Waits for some bytes; none at the end."""
+        """Wait for some bytes; none at the end."""
 
 
 class ByteBudget:
@@ -64,7 +64,7 @@ class ByteBudget:
         self.limit, self.held, self.freed = limit, 0, 0
 
     def take(self, count: int) -> None:
-        """Counts bytes in.
+        """Count bytes in.
 
         Raises:
             RefusedBodyError: RESOURCE_EXHAUSTED where there would be too many.
@@ -73,7 +73,7 @@ class ByteBudget:
         self.held += count
 
     def check(self, count: int) -> None:
-        """Looks whether so many bytes may come in.
+        """Look whether so many bytes may come in.
 
         Raises:
             RefusedBodyError: RESOURCE_EXHAUSTED where there would be too many.
@@ -87,7 +87,7 @@ class ByteBudget:
             )
 
     def give_back(self, count: int) -> None:
-        """Counts bytes out."""
+        """Count bytes out."""
         self.held -= count
         self.freed += count
 
@@ -113,7 +113,7 @@ class Body:
         return len(self._data)
 
     def expect(self, size: int | None) -> None:
-        """Refuses a body before it comes, where its size was told.
+        """Refuse a body before it comes, where its size was told.
 
         Raises:
             RefusedBodyError: It is too large, or there is no room for it now.
@@ -124,7 +124,7 @@ class Body:
             self._budget.check(size)  # it is counted as it comes: what was only told takes no memory
 
     async def read(self, stream: Stream) -> None:
-        """Reads it to its end.
+        """Read it to its end.
 
         Raises:
             RefusedBodyError: It is too large, too slow, or too much together with others.
@@ -153,7 +153,7 @@ class Body:
         self.count(size)
 
     def count(self, size: int) -> None:
-        """Counts it as one of so many bytes from now on.
+        """Count it as one of so many bytes from now on.
 
         Raises:
             RefusedBodyError: RESOURCE_EXHAUSTED where that is too much together with others.
@@ -164,12 +164,12 @@ class Body:
             self._counted = counted
 
     def take(self) -> bytes:
-        """Hands the bytes over and keeps none; they stay counted."""
+        """Hand the bytes over and keep none; they stay counted."""
         data, self._data = self._data, b""
         return bytes(data)
 
     def put(self, data: bytes) -> None:
-        """Puts other bytes, unpacked ones, in the place of those that came.
+        """Put other bytes, unpacked ones, in the place of those that came.
 
         Raises:
             RefusedBodyError: RESOURCE_EXHAUSTED where that is too much together with others.
@@ -178,7 +178,7 @@ class Body:
         self._data = data
 
     def release(self) -> None:
-        """Lets go of the bytes; the request is answered, or given up."""
+        """Let go of the bytes; the request is answered, or given up."""
         self._data = b""
         self._budget.give_back(self._counted)
         self._counted = 0

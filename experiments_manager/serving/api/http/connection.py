@@ -88,7 +88,7 @@ class Connection(web.RequestHandler):
     # Calls of the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Takes a connection, or turns it away where there are too many."""
+        """Take a connection, or turn it away where there are too many."""
         self._line = transport
         if self._crowd.admit(self):
             super().connection_made(transport)
@@ -96,13 +96,13 @@ class Connection(web.RequestHandler):
             self.refuse(503, "This server has as many connections as it takes. Try again later.")
 
     def connection_lost(self, error: BaseException | None) -> None:
-        """Gives up whatever is done for it."""
+        """Return up whatever is done for it."""
         self._crowd.forget(self)
         super().connection_lost(error)
         self._request = None
 
     def data_received(self, data: bytes) -> None:
-        """Takes bytes, and looks whether they are HTTP."""
+        """Take bytes, and look whether they are HTTP."""
         if self._failed:
             return
         super().data_received(data)
@@ -118,7 +118,7 @@ class Connection(web.RequestHandler):
                 self.refuse(431, f"The headers are too large. Expected at most {_HEAD_LIMIT} bytes.")
 
     def _tell_broken_bodies(self) -> None:
-        """Tells requests whose bodies break off; aiohttp would let them wait, with the error queued behind them."""
+        """Tell requests whose bodies break off; aiohttp would let them wait, with the error queued behind them."""
         broken = self._unfinished()
         for payload in broken:
             payload.set_exception(invalid_argument("The body is not what the headers say, or its framing is broken."))
@@ -131,7 +131,7 @@ class Connection(web.RequestHandler):
         return [payload for payload in payloads if not payload.is_eof()]
 
     def eof_received(self) -> bool | None:
-        """Notes that the client sends no more, and stays open while it has answers to come."""
+        """Note that the client sends no more, and stays open while it has answers to come."""
         if not (self._answering or self._messages) or self.ssl_context is not None:  # TLS has no half of a connection
             return None
         unfinished = self._unfinished()
@@ -145,7 +145,7 @@ class Connection(web.RequestHandler):
     # Calls of aiohttp
 
     def begin(self, request: web.BaseRequest) -> None:
-        """Notes that a request is being answered, whose body may still be on its way."""
+        """Note that a request is being answered, whose body may still be on its way."""
         self._request, self._answering, self._began, self._head_bytes = request, True, True, 0
         self._since = self._crowd.clock()
         self._coming = Pace(self._since)
@@ -154,7 +154,7 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Sends an answer; after the last one to a client that sends no more, the connection ends."""
+        """Send an answer; after the last one to a client that sends no more, the connection ends."""
         if request.content.exception() is not None or self._is_over():
             resp.force_close()
         done = await super().finish_response(request, resp, start_time)
@@ -174,7 +174,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answers what is no HTTP, in JSON as everything else."""
+        """Answer what is no HTTP, in JSON as everything else."""
         text = " ".join((message or http.HTTPStatus(status).phrase).split())
         response = web.Response(body=_error_body(text), status=status, content_type="application/json")
         response.force_close()
@@ -183,7 +183,7 @@ class Connection(web.RequestHandler):
     # Calls of the server
 
     def refuse(self, status: int, text: str) -> None:
-        """Answers something that is not, or not yet, a request, and hangs up."""
+        """Answer something that is not, or not yet, a request, and hangs up."""
         body = _error_body(text)
         head = (
             f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
@@ -193,13 +193,13 @@ class Connection(web.RequestHandler):
         self.hang_up()
 
     def hang_up(self) -> None:
-        """Closes the connection, after what is still to be sent."""
+        """Close the connection, after what is still to be sent."""
         self._crowd.busy(self)
         self.force_close()
         self._line.close()
 
     def check(self, now: float) -> None:
-        """Looks whether its time is up."""
+        """Look whether its time is up."""
         limits = self._limits
         if left := self._line.get_write_buffer_size():
             self._check_sending(now, left)
@@ -218,7 +218,7 @@ class Connection(web.RequestHandler):
             self._check_waiting(now, limits)
 
     def _check_sending(self, now: float, left: int) -> None:
-        """Ends the connection where the client takes its answers too slowly."""
+        """End the connection where the client takes its answers too slowly."""
         if self._sending is None:
             self._sending = Pace(now)
         patience = self._limits.body_seconds
@@ -235,7 +235,7 @@ class Connection(web.RequestHandler):
             self.hang_up()
 
     def _look_whether_anybody_listens(self, now: float) -> None:
-        """Finds out whether a client that sends no more is still there to hear the answer.
+        """Find out whether a client that sends no more is still there to hear the answer.
 
         One that has said everything and one that has gone look the same until something is sent to them. Any number of
         these may come before an answer in HTTP 1.1; clients skip them.

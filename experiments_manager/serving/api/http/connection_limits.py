@@ -43,7 +43,7 @@ class Pace:
         self._since, self._count = now, 0
 
     def is_too_slow(self, now: float, count: int, seconds: float) -> bool:
-        """Looks at them.
+        """Look at them.
 
         Args:
             now: The time.
@@ -63,10 +63,10 @@ class OpenConnection(Protocol):
     """A connection."""
 
     def hang_up(self) -> None:
-        """Closes it."""
+        """Close it."""
 
     def check(self, now: float) -> None:
-        """Closes it if its time is up."""
+        """Close it if its time is up."""
 
 
 class ConnectionTable:
@@ -88,7 +88,7 @@ class ConnectionTable:
         self._timer: asyncio.TimerHandle | None = None
 
     def admit(self, connection: OpenConnection) -> bool:
-        """Takes a connection in, in the place of one that waits if need be; tells whether there was room."""
+        """Take a connection in, in the place of one that waits if need be; tell whether there was room."""
         if len(self._open) >= self._most:
             waiting = next(iter(self._strangers or self._idle), None)
             if waiting is None:
@@ -99,26 +99,26 @@ class ConnectionTable:
         return True
 
     def busy(self, connection: OpenConnection) -> None:
-        """Notes that a connection has a request, or is being closed."""
+        """Note that a connection has a request, or is being closed."""
         self._strangers.pop(connection, None)
         self._idle.pop(connection, None)
 
     def waiting(self, connection: OpenConnection) -> None:
-        """Notes that a connection has no request any more."""
+        """Note that a connection has no request any more."""
         if connection in self._open:
             self._idle[connection] = None
 
     def forget(self, connection: OpenConnection) -> None:
-        """Notes that a connection has ended."""
+        """Note that a connection has ended."""
         self.busy(connection)
         self._open.pop(connection, None)
 
     def watch(self) -> None:
-        """Begins to look at all connections again and again."""
+        """Begin to look at all connections again and again."""
         self._timer = self._loop.call_later(PERIOD, self._check_all, self.clock() + PERIOD)
 
     def end(self) -> None:
-        """Looks no more."""
+        """Look no more."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -34,11 +34,11 @@ class HttpServer(web.Server):
         self._listener: asyncio.Server | None = None
 
     def __call__(self) -> Connection:
-        """Makes a connection, for the event loop."""
+        """Make a connection, for the event loop."""
         return Connection(self, self._crowd, self._limits)
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
-        """Begins to listen.
+        """Begin to listen.
 
         Returns:
             The port, which is chosen where 0 was given.
@@ -55,7 +55,7 @@ class HttpServer(web.Server):
         return self._listener.sockets[0].getsockname()[1]
 
     async def end(self, grace: float) -> None:
-        """Listens no more, and gives requests in flight so many seconds."""
+        """Listen no more, and return requests in flight so many seconds."""
         if self._listener is None:
             return
         self._listener.close()

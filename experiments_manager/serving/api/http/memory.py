@@ -32,7 +32,7 @@ class Housekeeper:
         self._wait, self._next = LOOK_SECONDS, 0.0
 
     def is_due(self, now: float, freed: int) -> bool:
-        """Whether it is time to tidy.
+        """Return whether it is time to tidy.
 
         Args:
             now: Seconds, of a clock that never goes back.
@@ -43,11 +43,11 @@ class Housekeeper:
         return now >= self._next or freed >= _ENOUGH_BYTES
 
     def collect(self) -> None:
-        """Frees cycles, and empties the free lists, whose few objects keep whole arenas in memory; on the loop."""
+        """Free cycles, and empty the free lists, whose few objects keep whole arenas in memory; on the loop."""
         gc.collect()
 
     def trim(self, now: float) -> None:
-        """Gives free pages back; takes some milliseconds, in a thread."""
+        """Return free pages back; take some milliseconds, in a thread."""
         before = resident_bytes()
         _trim()
         after = resident_bytes()
@@ -58,7 +58,7 @@ class Housekeeper:
 
 
 def resident_bytes() -> int:
-    """Gives how much memory this process takes; 0 where the system does not tell."""
+    """Return how much memory this process takes; 0 where the system does not tell."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
@@ -76,7 +76,7 @@ def _trim() -> None:
 
 
 def allow_many_files() -> None:
-    """Raises the limit on open files, which connections are, to what this process may have."""
+    """Raise the limit on open files, which connections are, to what this process may have."""
     try:
         import resource
     except ImportError:  # Windows
@@ -91,7 +91,7 @@ def allow_many_files() -> None:
 
 
 def connections_possible(wanted: int) -> int:
-    """Gives how many connections each of gRPC and REST may have, so that files are left for everything else."""
+    """Return how many connections each of gRPC and REST may have, so that files are left for everything else."""
     try:
         import resource
     except ImportError:

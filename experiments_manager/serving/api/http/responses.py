@@ -13,14 +13,14 @@ from experiments_manager.serving.api.json import responses
 
 
 def error(problem: ServingError, status: int, headers: dict[str, str]) -> web.Response:
-    """Makes the answer to a request that failed."""
+    """Make the answer to a request that failed."""
     if problem.code == Code.UNAUTHENTICATED:
         headers = {**headers, "WWW-Authenticate": "Bearer"}
     return text(responses.write_error(problem), headers, status)
 
 
 def text(content: str, headers: dict[str, str], status: int = 200, kind: str = "application/json") -> web.Response:
-    """Makes an answer of text."""
+    """Make an answer of text."""
     # As bytes: with text, aiohttp would name an encoding in the header, where TensorFlow Serving names none.
     return _Answer(body=content.encode(errors="replace"), status=status, content_type=kind, headers=headers)
 
@@ -29,7 +29,7 @@ class _Answer(web.Response):
     """An answer that is forgotten once it is sent; a connection keeps its last one until the next."""
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Sends the body."""
+        """Send the body."""
         try:
             await super().write_eof(data)
         finally:
@@ -37,7 +37,7 @@ class _Answer(web.Response):
 
 
 async def go_on(request: web.BaseRequest, expected: str) -> None:
-    """Lets a client send its body that has asked whether it may (`Expect: 100-continue`)."""
+    """Let a client send its body that has asked whether it may (`Expect: 100-continue`)."""
     if expected.lower() != "100-continue":
         message = f"Expect: {expected[:40]} is not known. Expected 100-continue, or none."
         raise RefusedBodyError(Code.INVALID_ARGUMENT, 417, message)
@@ -47,7 +47,7 @@ async def go_on(request: web.BaseRequest, expected: str) -> None:
 
 
 def preflight(request: web.BaseRequest, headers: dict[str, str]) -> web.Response:
-    """Answers what a browser asks before a request to another origin; the headers say whether it may go on."""
+    """Answer what a browser asks before a request to another origin; the headers say whether it may go on."""
     if not re.search("https?://", request.headers.get("Origin", "")):
         raise failed_precondition("Origin header is missing in CORS preflight")
     return web.Response(headers=headers)

@@ -59,7 +59,7 @@ class Call:
 
 
 def parse_path(method: str, path: str) -> Call:
-    """Reads method and path of a request.
+    """Read method and path of a request.
 
     Raises:
         ServingError: INVALID_ARGUMENT, in TensorFlow Serving's words.
@@ -82,7 +82,7 @@ def parse_path(method: str, path: str) -> Call:
 
 
 def unpacked_limit(packed: int, largest: int) -> int:
-    """Gives the bytes that a body of so many bytes may unpack to.
+    """Return the bytes that a body of so many bytes may unpack to.
 
     A kilobyte of zeros is a megabyte unpacked, which as JSON takes some twenty times as much again; so what a small
     request can take is bounded by its own size, and `largest`, the limit for any body, counts as well.
@@ -91,7 +91,7 @@ def unpacked_limit(packed: int, largest: int) -> int:
 
 
 def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
-    """Undoes a `Content-Encoding`, and stops where more comes out than is allowed.
+    """Undoe a `Content-Encoding`, and stop where more comes out than is allowed.
 
     Args:
         body: What came.

@@ -119,7 +119,7 @@ class RestServer:
         """The port that it listens at, once it was started."""
 
     async def start(self, grace: float = 10.0) -> None:
-        """Begins to listen.
+        """Begin to listen.
 
         Args:
             grace: Seconds for which requests in flight may go on when it is stopped.
@@ -139,12 +139,12 @@ class RestServer:
             ) from error
 
     async def stop(self) -> None:
-        """Stops listening, and lets requests in flight be answered."""
+        """Stop listening, and let requests in flight be answered."""
         if self._http is not None:
             await self._http.end(self._grace)
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
-        """Answers anything that comes; whatever goes wrong becomes a status."""
+        """Answer anything that comes; whatever goes wrong becomes a status."""
         headers = dict(_CORS) if self._options.cors else {}
         body = Body(self._budget, self._options.max_body_bytes)
         try:
@@ -174,7 +174,7 @@ class RestServer:
         return answers.text(text, headers)
 
     def _parsed(self, method: str, path: str) -> Call:
-        """Reads a path; one that means nothing is counted, too."""
+        """Read a path; one that means nothing is counted, too."""
         try:
             return parse_path(method, path)
         except ServingError as error:
@@ -182,7 +182,7 @@ class RestServer:
             raise
 
     async def _called(self, call: Call, body: Body, encoding: str) -> str:
-        """Does what a path asks for, in time, and counts it."""
+        """Do what a path asks for, in time, and counts it."""
         started = time.perf_counter()
         status = Code.OK
         try:

@@ -20,7 +20,7 @@ from experiments_manager.serving.api.json.values import (
 
 
 def read_examples(document: Document) -> Any:
-    """Reads the examples of a `:classify` or `:regress` request.
+    """Read the examples of a `:classify` or `:regress` request.
 
     Returns:
         An `Input` message.

@@ -61,7 +61,7 @@ class Document:
 
 
 def read_predict(document: Document, specs: Mapping[str, TensorSpec]) -> tuple[dict[str, np.ndarray], str]:
-    """Reads the inputs of a `:predict` request.
+    """Read the inputs of a `:predict` request.
 
     Args:
         document: The request.
@@ -123,7 +123,7 @@ def _read_rows(instances: list[Any], specs: Mapping[str, TensorSpec]) -> dict[st
 
 
 def _read_instances(values: list[Any], name: str, spec: TensorSpec, *, keyed: bool) -> np.ndarray:
-    """Reads one input of all instances; they must agree in shape."""
+    """Read one input of all instances; they must agree in shape."""
     array = _quickly(values, spec)
     if array is not None:
         return array
@@ -168,7 +168,7 @@ def _read_tensor(value: Any, spec: TensorSpec) -> np.ndarray:
 
 
 def _quickly(value: Any, spec: TensorSpec) -> np.ndarray | None:
-    """Reads plain numbers; `None` where they are not plain enough to be sure of them."""
+    """Read plain numbers; `None` where they are not plain enough to be sure of them."""
     if spec.dtype not in INTEGERS and spec.dtype not in FLOATS:
         return None
     array = _plain_numbers(value)
@@ -191,7 +191,7 @@ def _quickly(value: Any, spec: TensorSpec) -> np.ndarray | None:
 
 
 def _plain_numbers(value: Any) -> np.ndarray | None:
-    """Puts nested lists of nothing but numbers into an array; `None` where they are anything else.
+    """Put nested lists of nothing but numbers into an array; `None` where they are anything else.
 
     NumPy alone would take text too, and give each value of an array as much room as the longest one: gigabytes for a
     short request.
@@ -213,7 +213,7 @@ def _plain_numbers(value: Any) -> np.ndarray | None:
 
 
 def _one_by_one(value: Any, spec: TensorSpec) -> np.ndarray:
-    """Reads any value, and names the first thing that is wrong with it."""
+    """Read any value, and names the first thing that is wrong with it."""
     shape: list[int] = []
     inner = value
     while isinstance(inner, list):

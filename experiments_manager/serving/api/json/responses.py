@@ -19,7 +19,7 @@ _NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def write_predictions(outputs: Mapping[str, np.ndarray], form: str) -> str:
-    """Writes the answer to a `:predict` request.
+    """Write the answer to a `:predict` request.
 
     Args:
         outputs: Arrays by name; strings as `bytes` in arrays of `object`.
@@ -64,7 +64,7 @@ def _columns(outputs: Mapping[str, np.ndarray]) -> str:
 
 
 def _nested(name: str, array: np.ndarray, shape: Sequence[int]) -> list[str]:
-    """The values as text, put together along all dimensions of `shape`, which are the array's last ones."""
+    """Return the values as text, put together along all dimensions of `shape`, which are the array's last ones."""
     texts = _texts(name, array)
     count = array.size
     for place in range(len(shape) - 1, -1, -1):
@@ -89,7 +89,7 @@ def _texts(name: str, array: np.ndarray) -> list[str]:
 
 
 def decimals(array: np.ndarray) -> list[str]:
-    """Writes floats of any precision."""
+    """Write floats of any precision."""
     flat = array.ravel()
     if flat.dtype.name == "bfloat16":
         flat = flat.astype(np.float32)
@@ -106,7 +106,7 @@ def _string(value: bytes, *, as_bytes: bool) -> str:
 
 
 def write_classifications(result: Any) -> str:
-    """Writes a `ClassificationResult`."""
+    """Write a `ClassificationResult`."""
     if not result.classifications:
         raise invalid_argument("Cannot convert empty ClassificationResults to JSON")
     rows = []
@@ -118,7 +118,7 @@ def write_classifications(result: Any) -> str:
 
 
 def write_regressions(result: Any) -> str:
-    """Writes a `RegressionResult`."""
+    """Write a `RegressionResult`."""
     if not result.regressions:
         raise invalid_argument("Cannot convert empty RegressionResults to JSON")
     values = decimals(np.array([regression.value for regression in result.regressions], dtype=np.float32))
@@ -126,6 +126,6 @@ def write_regressions(result: Any) -> str:
 
 
 def write_error(error: ServingError | str) -> str:
-    """Writes the answer to a request that failed."""
+    """Write the answer to a request that failed."""
     message = error.message if isinstance(error, ServingError) else error
     return json.dumps({"error": message}, indent=4, ensure_ascii=False)

@@ -28,7 +28,7 @@ _SENTENCES = {
 
 
 def parse(body: bytes) -> Any:
-    """Parses JSON.
+    """Parse JSON.
 
     Args:
         body: The text in UTF-8. NaN, Inf and Infinity are numbers too, with or without a sign.
@@ -56,7 +56,7 @@ def parse(body: bytes) -> Any:
 
 
 def _respelled(text: str) -> str:
-    """Gives numbers that Python does not know the spelling that it does; strings stay as they are."""
+    """Return numbers that Python does not know the spelling that it does; strings stay as they are."""
     quoted = False
 
     def spell(found: re.Match[str]) -> str:
@@ -81,7 +81,7 @@ def _sentence(error: json.JSONDecodeError) -> str:
 
 
 def _inside_object(text: str) -> bool:
-    """Whether the innermost bracket that is open at the end of a text is that of an object."""
+    """Return whether the innermost bracket that is open at the end of a text is that of an object."""
     opened: list[str] = []
     quoted = False
     for found in _BRACKETS.finditer(text):

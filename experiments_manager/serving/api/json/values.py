@@ -19,7 +19,7 @@ SHOWN = 200
 
 
 def checked_decimal(value: float, name: str, kind: np.dtype) -> float:
-    """Gives a number as a float; one that is too large for a floating type is INVALID_ARGUMENT."""
+    """Return a number as a float; one that is too large for a floating type is INVALID_ARGUMENT."""
     try:
         number = float(value)
         with np.errstate(over="ignore"):
@@ -32,12 +32,12 @@ def checked_decimal(value: float, name: str, kind: np.dtype) -> float:
 
 
 def is_base64(value: Any) -> bool:
-    """Whether a value is an object of the form `{"b64": "…"}`."""
+    """Return whether a value is an object of the form `{"b64": "…"}`."""
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
 def decode_base64(value: Any) -> bytes:
-    """Gives the bytes of such an object; anything else is INVALID_ARGUMENT."""
+    """Return the bytes of such an object; anything else is INVALID_ARGUMENT."""
     if not is_base64(value):
         raise invalid_argument(f"JSON Value: {shown(value)} not formatted correctly for base64 data")
     text = "".join(value["b64"].split()).rstrip("=")
@@ -48,7 +48,7 @@ def decode_base64(value: Any) -> bytes:
 
 
 def encoded(text: str) -> bytes:
-    """Gives a string as UTF-8."""
+    """Return a string as UTF-8."""
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -61,7 +61,7 @@ def format_error(value: Any, text: str) -> ServingError:
 
 
 def shown(value: Any) -> str:
-    """The value as JSON, cut where it is long; only the beginning of a long list is looked at."""
+    """Return the value as JSON, cut where it is long; only the beginning of a long list is looked at."""
     try:
         text = json.dumps(_shortened(value))
     except RecursionError:
