@@ -83,7 +83,7 @@ _GONE = {
     "define_callbacks": "The engine has its own; yours are the hook `callbacks` (`addon_callbacks`).",
     "insert_additionnal_hparams": "Use `load_settings(FILE, hparams={…})`; no file is written.",
 }
-"""Names that scripts of the framework before this one may look for, and what to use instead."""
+"""Names that scripts of the legacy framework may look for, and what to use instead."""
 
 
 def __getattr__(name: str) -> Any:

@@ -5,16 +5,14 @@ import dataclasses
 import gc
 import importlib.util
 import os
-import shutil
 import signal
 import socket
-import subprocess
 import textwrap
 from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.helpers.model_servers"]
+pytest_plugins = ["tests.helpers.disks", "tests.helpers.model_servers"]
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -237,27 +235,6 @@ def only_run(tmp_path):
         return open_run(folder)
 
     return find
-
-
-@pytest.fixture
-def mounted_disk(tmp_path):
-    """Mounts a file system of so many bytes and gives its folder; `None` for the folder alone."""
-    folders = []
-
-    def mount(size):
-        if os.name != "posix" or os.geteuid() != 0 or not shutil.which("mount"):
-            pytest.skip("only root can mount a file system of its own")
-        folder = tmp_path / f"disk_{len(folders)}"
-        folder.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
-        if mounted.returncode != 0:
-            pytest.skip(f"cannot mount: {mounted.stderr.decode()}")
-        folders.append(folder)
-        return folder
-
-    yield mount
-    for folder in folders:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture

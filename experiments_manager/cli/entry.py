@@ -39,7 +39,7 @@ def main() -> None:
 def _listening(arguments: Sequence[str]) -> Iterator[None]:
     """Inside, a signal stops a command that trains, wherever it is until its training takes the signals over."""
     first = arguments[0] if arguments else ""
-    if first in TRAINING_COMMANDS or first.startswith("-"):  # a command line of the earlier form begins with an option
+    if first in TRAINING_COMMANDS or first.startswith("-"):  # a command line of the legacy form begins with an option
         with listen_from_here().interruptible():
             yield
     else:

@@ -40,7 +40,7 @@ def _explain(error: Exception) -> tuple[ExitCode, str]:
     if isinstance(error, UserError):
         return error.exit_code, str(error)
     if isinstance(error, OSError) and error.errno in _OUTSIDE_CAUSES:
-        return ExitCode.BAD_INPUT, f"{error}. Mend that, then run the command again."
+        return ExitCode.BAD_INPUT, f"{error}. Fix that, then run the command again."
     kind = type(error).__name__
     return ExitCode.BUG, (
         f"{kind}: {error}\n"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from experiments_manager import api
 from experiments_manager.common.console import warn
 from experiments_manager.common.errors import CommandLineError
-from experiments_manager.settings.legacy.command_line import run_of, todays_form
+from experiments_manager.settings.legacy.command_line import canonical_form, run_of
 from experiments_manager.settings.legacy.options import legacy_parser, no_federation
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run(
     if isinstance(train_config_script, Mapping):
         train_config_script, external_hparams = None, {**train_config_script, **(external_hparams or {})}
     flags = _flags(FLAGS, train_config_script)
-    command, *_ = todays_form(flags)
+    command, *_ = canonical_form(flags)
     if command == "--help":
         warn(legacy_parser().format_help())
         return None

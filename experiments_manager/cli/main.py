@@ -26,7 +26,6 @@ from experiments_manager.cli.errors import report
 from experiments_manager.common.exit_codes import ExitCode, table
 from experiments_manager.common.signals import has_been_stopped, stop_listening
 from experiments_manager.common.version import __version__
-from experiments_manager.settings.legacy import command_line
 
 NAME = "experiments_manager"
 
@@ -68,16 +67,16 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code; see `exit_codes`.
     """
-    todays, debug = list(arguments), "--debug" in arguments
+    command, debug = list(arguments), "--debug" in arguments
     try:
-        todays = command_line.translate(arguments) or todays
-        if todays[:1] and todays[0] not in TRAINING_COMMANDS:
+        command = _canonical(command)
+        if command[:1] and command[0] not in TRAINING_COMMANDS:
             stop_listening()
-        debug = "--debug" in todays
+        debug = "--debug" in command
         logging.basicConfig(
             handlers=[_StandardError()], level=logging.INFO if debug else logging.WARNING, format="%(message)s"
         )
-        app(todays, prog_name=NAME)
+        app(command, prog_name=NAME)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.DONE if end.code is None else ExitCode.BUG
     except Exception as error:
@@ -85,6 +84,15 @@ def run(arguments: Sequence[str]) -> int:
             return ExitCode.INTERRUPTED
         return report(error, debug=debug)
     return ExitCode.DONE
+
+
+def _canonical(arguments: list[str]) -> list[str]:
+    """Return a command line in its canonical form; one of the legacy form begins with an option."""
+    if not arguments or not arguments[0].startswith("-") or arguments[0] in ("-h", "--help", "--version"):
+        return arguments
+    from experiments_manager.settings.legacy.command_line import translate  # needs the settings' schema
+
+    return translate(arguments) or arguments
 
 
 class _StandardError(logging.StreamHandler):

@@ -1,7 +1,7 @@
 """Files and folders that are there whole, or not at all.
 
 Everything is written beside its place, under a hidden name that ends in `.partial`, brought to the disk, and renamed
-into its place. Whoever reads sees the old content or the new one, never half of either, and a write that fails (disk
+into its place. A reader sees the old content or the new one, never half of either, and a write that fails (disk
 full, read-only) leaves the old content and no litter. Only a process that is killed in the midst leaves a `.partial`
 behind; `remove_leftovers` clears these away.
 

@@ -5,6 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "", shown: str = "`{}`") -> str:
+    """Return the question whether the nearest known name was meant.
+
+    Args:
+        word: What was written.
+        known: The names that would have been right.
+        otherwise: What to say where none of them is near.
+        shown: How the name is written in the question.
+    """
+    near = nearest_name(word, known)
+    return f"Did you mean {shown.replace('{}', near)}?" if near is not None else otherwise
+
+
 def nearest_name(word: str, known: Iterable[str]) -> str | None:
     """Return the known name that `word` most probably stands for, or `None` where none is near.
 

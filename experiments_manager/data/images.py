@@ -51,7 +51,7 @@ def read_image_table(
     paths = [folder / file for file in table.files]
     for path, row in zip(paths, table.rows, strict=True):
         if not path.is_file():
-            raise DataError(f"{table.path}, row {row}: there is no file {path}. Add it or remove the row.")
+            raise DataError(f"{table.path}, row {row}: file {path} not found. Add it or remove the row.")
     return _read_images(paths, table, size, channels), indices
 
 

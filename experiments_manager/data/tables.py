@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from experiments_manager.common.suggestions import did_you_mean
+
 
 class DataError(ValueError):
-    """Data that cannot be read; the message says which file and row, and how to mend it."""
+    """Data that cannot be read; the message says which file and row, and how to fix it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +122,5 @@ def _whole_number(text: str) -> int | None:
 def _expectation(label: str, names: list[str] | None) -> str:
     if names is None:
         return "is no whole number from 0. Give class_names to turn words into numbers."
-    near = difflib.get_close_matches(label, names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
     shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-    return f"is not in class_names. Expected one of {shown}.{hint}"
+    return f"is not in class_names. Expected one of {shown}. {did_you_mean(label, names)}".rstrip()

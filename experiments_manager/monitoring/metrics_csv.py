@@ -1,4 +1,4 @@
-"""`metrics.csv`: one row an epoch, for spreadsheets, pandas and whoever compares runs.
+"""`metrics.csv`: one row an epoch, for spreadsheets, pandas and comparisons of runs.
 
 The file holds nothing that depends on the clock, so that a run that was killed and resumed writes the same bytes as one
 that was not. A row costs some microseconds: it is appended to a file that stays open.

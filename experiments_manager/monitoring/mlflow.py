@@ -36,7 +36,7 @@ MOST_METRICS = 1000
 """In one call, MLflow's own limit."""
 RETRY_SECONDS = 30.0
 LARGEST_SHARE = 0.05
-"""Of the time of a run, what asking a server in vain may take."""
+"""The share of a run's time that attempts to reach a server may take."""
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # By its own defaults, MLflow asks a server that is gone for four minutes, in which training would stand still.

@@ -1,4 +1,4 @@
-"""What goes wrong with run folders, in sentences that say how to mend it."""
+"""What goes wrong with run folders, in sentences that say how to fix it."""
 
 from __future__ import annotations
 

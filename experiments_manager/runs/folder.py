@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import difflib
 import errno
 import os
 import shlex
@@ -15,6 +14,7 @@ from typing import Any
 
 from experiments_manager.common import atomic
 from experiments_manager.common.jsonable import to_jsonable
+from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.runs import naming
 from experiments_manager.runs.errors import RunError, explain
 from experiments_manager.runs.manifest import first_manifest, read_manifest
@@ -144,8 +144,8 @@ def _suggestion(missing: Path) -> str:
     if not parent.is_dir():
         return f"There is no folder {parent} either. Check the path."
     names = [entry.name for entry in parent.iterdir() if (entry / MANIFEST).is_file()]
-    near = difflib.get_close_matches(missing.name, names, n=1)
-    return f"Did you mean {parent / near[0]}?" if near else "Check the path; `experiments_manager runs DIR` lists runs."
+    otherwise = "Check the path; `experiments_manager runs DIR` lists runs."
+    return did_you_mean(missing.name, names, otherwise, shown=f"{parent}/{{}}")
 
 
 def _runs_below(folder: Path) -> str:

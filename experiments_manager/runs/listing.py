@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments_manager.common.jsonable import to_jsonable
+from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.runs.errors import RunError
 from experiments_manager.runs.locking import LOCK_FILE, is_held
 from experiments_manager.runs.run import MANIFEST, Run
@@ -131,8 +131,7 @@ def _sorted(rows: list[RunRow], column: str, descending: bool) -> list[RunRow]:
     hparams = dict.fromkeys(name for row in rows for name in row.hparams)
     if column not in COLUMNS and column not in hparams:
         known = [*COLUMNS, *hparams]
-        near = difflib.get_close_matches(column, known, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"Choose one of {', '.join(known)}."
+        hint = did_you_mean(column, known, f"Choose one of {', '.join(known)}.")
         raise RunError(f"Runs cannot be sorted by {column!r}. Expected a column or a hyperparameter. {hint}")
 
     def value(row: RunRow) -> Any:

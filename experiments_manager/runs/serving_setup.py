@@ -69,5 +69,5 @@ def read_serving_setup(run_dir: Path) -> ServingSetup | None:
     except (configparser.Error, KeyError, ValueError) as error:
         raise RunError(
             f"{file} is damaged: {error}. Expected a section [{_SECTION}] with host, port and model_name. "
-            "Mend it, or remove it: then the defaults count."
+            "Fix it, or remove it: then the defaults count."
         ) from error

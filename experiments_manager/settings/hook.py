@@ -24,7 +24,7 @@ class Hook:
 
     Attributes:
         entry: Its row in the table.
-        given_name: Today's or the earlier name, as the user wrote it.
+        given_name: The canonical or the legacy name, as the user wrote it.
         value: The function, class or value.
         file: The file that gives it.
         line: Line of its last binding there, 0 where the source does not show it.
@@ -44,7 +44,7 @@ class Hook:
         """Pick what the hook asks for.
 
         Args:
-            offered: Values by today's names of the parameters; those that are `Lazy` are made when they are picked.
+            offered: Values by canonical names of the parameters; those that are `Lazy` are made when they are picked.
 
         Returns:
             The positional and the named arguments.

@@ -17,12 +17,12 @@ class Parameter:
     Attributes:
         name: The parameter's name.
         doc: What the hook gets.
-        earlier: Names that the same thing had in the framework before this one.
+        legacy: Names that the same thing had in the legacy framework.
     """
 
     name: str
     doc: str
-    earlier: tuple[str, ...] = ()
+    legacy: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +30,11 @@ class HookEntry:
     """One hook.
 
     Attributes:
-        name: Today's name.
+        name: The canonical name.
         doc: What it returns, or does.
         offers: Parameters that it may ask for, besides the common ones.
-        earlier: Its earlier name.
-        positions: Order of the earlier hook's parameters, by which parameters of any other name are understood.
+        legacy: Its legacy name.
+        positions: Order of the legacy hook's parameters, by which parameters of any other name are understood.
         required: Whether a settings module must have it.
         value: Whether a value may stand in its place.
         keras_function: Whether a function of `(y_true, y_pred)` is a value here, as Keras takes it, and not a hook.
@@ -43,7 +43,7 @@ class HookEntry:
     name: str
     doc: str
     offers: tuple[str, ...] = ()
-    earlier: str | None = None
+    legacy: str | None = None
     positions: tuple[str, ...] = ()
     required: bool = False
     value: bool = False
@@ -60,7 +60,7 @@ COMMON = ("settings", "hparams", "batch_size", "epochs", "seed", "class_names", 
 """Parameters that every hook may ask for: they follow from the settings alone."""
 
 _PARAMETERS = (
-    Parameter("settings", "All settings, by today's and by earlier names.", ("usersettings",)),
+    Parameter("settings", "All settings, by canonical and by legacy names.", ("usersettings",)),
     Parameter("hparams", "The dictionary `hparams`."),
     Parameter("batch_size", "The setting of that name."),
     Parameter("epochs", "The setting of that name.", ("nbEpoch",)),
@@ -74,7 +74,7 @@ _PARAMETERS = (
     Parameter("model", "The Keras model."),
     Parameter("loss", "The loss, as the hook of that name gave it."),
     Parameter("learning_rate", "The learning rate or schedule, as the hook of that name gave it."),
-    Parameter("steps_per_epoch", "Training steps an epoch, or `None` where nobody knows yet."),
+    Parameter("steps_per_epoch", "Training steps an epoch, or `None` while that is unknown."),
     Parameter("train_data", "The training data, as the engine iterates over it.", ("train_samples",)),
     Parameter("validation_data", "The validation data, or `None`.", ("val_samples",)),
     Parameter("run", "The run: `run.path` is its folder."),
@@ -86,7 +86,7 @@ _PARAMETERS = (
 )
 
 PARAMETERS: dict[str, Parameter] = {parameter.name: parameter for parameter in _PARAMETERS}
-"""All parameters by today's name."""
+"""All parameters by canonical name."""
 
 _HOOKS = (
     HookEntry(
@@ -182,20 +182,18 @@ _HOOKS = (
 )
 
 HOOKS: dict[str, HookEntry] = {hook.name: hook for hook in _HOOKS}
-"""All hooks by today's name."""
+"""All hooks by canonical name."""
 
-EARLIER_HOOKS: dict[str, HookEntry] = {hook.earlier: hook for hook in _HOOKS if hook.earlier}
+LEGACY_HOOKS: dict[str, HookEntry] = {hook.legacy: hook for hook in _HOOKS if hook.legacy}
 """The hooks that had another name, by that name."""
 
-HOOKS_BY_ANY_NAME: dict[str, HookEntry] = HOOKS | EARLIER_HOOKS
-"""All hooks by today's and by earlier name."""
+HOOKS_BY_ANY_NAME: dict[str, HookEntry] = HOOKS | LEGACY_HOOKS
+"""All hooks by canonical and by legacy name."""
 
-_PARAMETER_OF_NAME = {
-    name: parameter.name for parameter in _PARAMETERS for name in (parameter.name, *parameter.earlier)
-}
+_PARAMETER_OF_NAME = {name: parameter.name for parameter in _PARAMETERS for name in (parameter.name, *parameter.legacy)}
 
 
 def parameter_names(hook: HookEntry) -> dict[str, str]:
     """Return the names that parameters of this hook may bear, legacy ones included, each with the canonical one."""
     offered = {*COMMON, *hook.offers}
-    return {name: today for name, today in _PARAMETER_OF_NAME.items() if today in offered}
+    return {name: canonical for name, canonical in _PARAMETER_OF_NAME.items() if canonical in offered}

@@ -10,11 +10,11 @@ from types import ModuleType
 from typing import Any
 
 from experiments_manager.settings.hook import make_hook
-from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS
+from experiments_manager.settings.hooks import HOOKS, LEGACY_HOOKS
 from experiments_manager.settings.legacy.renamed import with_renamed
 from experiments_manager.settings.overrides import Override, add_updates, read_overrides
 from experiments_manager.settings.problems import Problem, SettingsError
-from experiments_manager.settings.schema import EARLIER_SETTINGS, Values
+from experiments_manager.settings.schema import LEGACY_SETTINGS, Values
 from experiments_manager.settings.settings import Settings
 from experiments_manager.settings.source.checks import (
     check_model_source,
@@ -207,11 +207,11 @@ class _Loading:
 
 
 def _own_names(source: Source) -> frozenset[str]:
-    """Return names of today's that an earlier file gives besides the earlier ones, and so for itself."""
+    """Return canonical names that a legacy file gives besides the legacy ones, and so for itself."""
     if not uses_legacy_hooks(source):
         return frozenset()
-    pairs = (EARLIER_SETTINGS | EARLIER_HOOKS).items()
-    return frozenset(entry.name for earlier, entry in pairs if earlier in source.names)
+    pairs = (LEGACY_SETTINGS | LEGACY_HOOKS).items()
+    return frozenset(entry.name for legacy, entry in pairs if legacy in source.names)
 
 
 def _fill_in(values: Values, source: Source) -> None:

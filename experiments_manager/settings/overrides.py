@@ -34,7 +34,7 @@ class Override:
     """One value from outside.
 
     Attributes:
-        name: Today's name, or `hparams.` and a key.
+        name: The canonical name, or `hparams.` and a key.
         given_name: The name as it was given.
         value: The value as it was given; a text where it comes from a command line.
         is_text: Whether it comes from a command line, so that its type must still be found.
@@ -49,13 +49,13 @@ class Override:
 
 
 def read_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> tuple[dict[str, Override], list[Problem]]:
-    """Read overrides into a table by today's name.
+    """Read overrides into a table by canonical name.
 
     Args:
         overrides: A mapping, or texts of the form `NAME=VALUE`.
 
     Returns:
-        The overrides by today's name (`hparams.KEY` for entries of `hparams`), and what cannot be understood.
+        The overrides by canonical name (`hparams.KEY` for entries of `hparams`), and what cannot be understood.
     """
     if isinstance(overrides, str):
         overrides = [overrides]
@@ -73,7 +73,7 @@ def add_updates(table: dict[str, Override], hparams: Mapping[str, Any]) -> None:
     """Add overrides that update `hparams`, whatever is in it, to a table of overrides, which count for more.
 
     Args:
-        table: Overrides by today's name.
+        table: Overrides by canonical name.
         hparams: Values by key, without `hparams.` before it.
     """
     for key, value in hparams.items():
@@ -110,11 +110,11 @@ def for_setting(override: Override, entry: Entry) -> Any:
     """
     if entry.annotation is Any:
         return like(override, None)
-    earlier = entry.earlier if entry.earlier and override.given_name == entry.earlier.name else None
+    legacy = entry.legacy if entry.legacy and override.given_name == entry.legacy.name else None
     check = pydantic.TypeAdapter(entry.annotation, config=Values.model_config).validate_python
     for candidate in _candidates(override, allows_none(entry.annotation)):
         try:
-            return check(earlier.to_new(candidate) if earlier else candidate)
+            return check(legacy.to_canonical(candidate) if legacy else candidate)
         except pydantic.ValidationError:
             continue
     raise UnsuitableValueError(f"the value does not fit. Expected {entry.type_text}, got {shown(override.value)}.")
@@ -245,11 +245,11 @@ def late_overrides(
     """Return what overrides come to that no assignment in the module has met.
 
     Args:
-        overrides: These overrides, by today's name.
+        overrides: These overrides, by canonical name.
         hparams: The dictionary `hparams` of the module.
 
     Returns:
-        Their values by today's name, and the problems of those that do not fit or that nobody knows.
+        Their values by canonical name, and the problems of those that are invalid or unknown.
     """
     effective, problems = {}, []
     for name, override in overrides.items():
@@ -281,4 +281,4 @@ def _unknown(override: Override, hparams: Iterable[str]) -> Problem:
     else:
         hint = "`experiments_manager settings` lists the settings."
     where = "key of `hparams`" if inside else "setting or key of `hparams`"
-    return Problem(OVERRIDE, 0, override.given_name, f"there is no {where} of this name. {hint}")
+    return Problem(OVERRIDE, 0, override.given_name, f"unknown {where}. {hint}")

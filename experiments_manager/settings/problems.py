@@ -1,6 +1,6 @@
 """What can be wrong with a settings module, and how it is said.
 
-Every message reads "what is wrong. Expected …, got …. How to mend it." and carries its place in the user's file, so
+Every message reads "what is wrong. Expected …, got …. How to fix it." and carries its place in the user's file, so
 that an editor or a terminal can jump there.
 """
 
@@ -28,7 +28,7 @@ class Problem:
         file: The file it is in, or the word `override`.
         line: Line in that file, counted from 1; 0 where the whole file is meant.
         name: The setting, hook, parameter or imported name that it is about.
-        text: One to three sentences: what is wrong, what was expected, how to mend it.
+        text: One to three sentences: what is wrong, what was expected, how to fix it.
     """
 
     file: str

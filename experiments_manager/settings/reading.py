@@ -10,27 +10,27 @@ import pydantic
 
 from experiments_manager.settings.checks import fits
 from experiments_manager.settings.hook import Hook, make_hook
-from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS, HookEntry
+from experiments_manager.settings.hooks import HOOKS, LEGACY_HOOKS, HookEntry
 from experiments_manager.settings.overrides import Override
 from experiments_manager.settings.problems import OVERRIDE, Problem, shown
 from experiments_manager.settings.remedies import remedy
-from experiments_manager.settings.schema import EARLIER_SETTINGS, SETTINGS, Entry, Values
+from experiments_manager.settings.schema import LEGACY_SETTINGS, SETTINGS, Entry, Values
 from experiments_manager.settings.source.module_source import Source
 from experiments_manager.settings.source.namespace import Namespace
 
 _ALSO_BEFORE = {"hparams", "batch_size", "random_seed", "session_name", "model_file"}
-"""Settings that had the same name in the framework before this one, and that every file of its kind gives."""
+"""Settings that had the same name in the legacy framework, and that every file of its kind gives."""
 
 
 class Reader:
     """Reads one executed module.
 
-    A file of the earlier framework may bind names for itself that are settings or hooks today. Such a name is taken for
-    the file's own where its earlier equivalent is bound as well, or where it does not fit.
+    A file of the legacy framework may bind names for itself that are settings or hooks today. Such a name is taken for
+    the file's own where its legacy equivalent is bound as well, or where it does not fit.
 
     Attributes:
         problems: What is wrong with the values and hooks read so far.
-        unknown: Settings, by today's name, whose values are not those of the module: they are wrong, or unknown.
+        unknown: Settings, by canonical name, whose values are not those of the module: they are wrong, or unknown.
         remarks: What the user should know although it is no problem.
     """
 
@@ -40,22 +40,22 @@ class Reader:
         names: Namespace,
         overrides: Mapping[str, Override],
         effective: Mapping[str, Any],
-        is_earlier: bool,
+        is_legacy: bool,
     ) -> None:
         """Prepare the reading.
 
         Args:
             source: Source of the settings module.
             names: The names that it binds.
-            overrides: The overrides by today's name.
+            overrides: The overrides by canonical name.
             effective: What they came to.
-            is_earlier: Whether the file was written for the earlier framework.
+            is_legacy: Whether the file was written for the legacy framework.
         """
         self._source = source
         self._names = names
         self._overrides = overrides
         self._effective = effective
-        self._is_earlier = is_earlier
+        self._is_earlier = is_legacy
         self.problems: list[Problem] = []
         self.unknown: set[str] = set()
         self.remarks: list[str] = []
@@ -91,10 +91,10 @@ class Reader:
                 self.unknown.add(name)
             elif self._is_given(bound):
                 value = self._names[bound]
-                yield name, entry.earlier.to_new(value) if bound != name else value
+                yield name, entry.legacy.to_canonical(value) if bound != name else value
 
     def hooks(self, needs_model: bool) -> dict[str, Hook]:
-        """Return the hooks that the settings module gives, by today's name.
+        """Return the hooks that the settings module gives, by canonical name.
 
         Args:
             needs_model: Whether it must define `model`, since no model file does.
@@ -122,7 +122,7 @@ class Reader:
     def _hook(self, entry: HookEntry, bound: str, value: Any) -> Hook | None:
         if value is None:
             return None
-        by_position = bound in EARLIER_HOOKS or (self._is_earlier and entry.name == "model")
+        by_position = bound in LEGACY_HOOKS or (self._is_earlier and entry.name == "model")
         hook, wrong = make_hook(entry, bound, value, self._source.file, self._source.line(bound), by_position)
         if (wrong or not fits(entry.name, value)) and self._is_files_own(entry.name):
             return None
@@ -134,15 +134,15 @@ class Reader:
         return bound in self._names and not isinstance(self._names[bound], ModuleType)
 
     def _bound_name(self, entry: Entry | HookEntry) -> str:
-        """Return the name under which the module gives a setting or hook: the earlier one, where that is bound."""
-        earlier = getattr(entry.earlier, "name", entry.earlier)
-        bound = earlier and (earlier in self._names or earlier in self._names.unknown)
-        return earlier if bound else entry.name
+        """Return the name under which the module gives a setting or hook: the legacy one, where that is bound."""
+        legacy = getattr(entry.legacy, "name", entry.legacy)
+        bound = legacy and (legacy in self._names or legacy in self._names.unknown)
+        return legacy if bound else entry.name
 
     def _is_files_own(self, name: str) -> bool:
-        """Return whether what does not fit is no mistake, but an earlier file's own name; remarks on it."""
+        """Return whether what does not fit is no mistake, but a legacy file's own name; remarks on it."""
         bound = self._bound_name(SETTINGS.get(name) or HOOKS[name])
-        known_before = name in _ALSO_BEFORE or bound in EARLIER_SETTINGS or bound in EARLIER_HOOKS or name == "model"
+        known_before = name in _ALSO_BEFORE or bound in LEGACY_SETTINGS or bound in LEGACY_HOOKS or name == "model"
         if not self._is_earlier or known_before or name in self._overrides:
             return False
         place = self.problem(name, "").place

@@ -24,13 +24,13 @@ first table is a setting; what it defines under a name of the second is a hook, 
 Required are `dataset`, a model (`model` in the same file, or `model_file` naming a file that defines it), `loss` and
 `learning_rate`; all else has a default.
 
-A name in the column *earlier* is what the framework before this one called the same thing. It still works; see
+A name in the column *legacy* is what the legacy framework called the same thing. It still works; see
 [how such a project moves](from-deeplearningtools.md).
 
 ## What is checked, and when
 
 `experiments_manager check FILE`, and every command that loads the file, says all that is wrong in one list, sorted
-by file and line, each thing once: `file:line: name: what is wrong. Expected …, got …. How to mend it.`
+by file and line, each thing once: `file:line: name: what is wrong. Expected …, got …. How to fix it.`
 
 1. The source is read. Misspelt and missing names, parameters of hooks, names that Keras 3 no longer has, and all
    values that the source shows (literals, arithmetic on them, `hparams` and what is read from it) are checked,
@@ -40,7 +40,7 @@ by file and line, each thing once: `file:line: name: what is wrong. Expected …
    import or an assignment that failed the rest is executed without its names; after any other exception the rest is
    only read. What merely follows from another problem, such as the use of a value that is wrong, is not reported.
 3. **Where step 1 found something, TensorFlow and Keras are not imported in step 2**, since that takes seconds:
-   statements that need them are passed over, so what they come to is looked at once the rest is mended. Everything
+   statements that need them are passed over, so what they come to is checked once the rest is fixed. Everything
    else is executed as ever, so a broken file can still read data or write files at its top level.
 """
 
@@ -65,14 +65,14 @@ def markdown() -> str:
     parts = [_INTRODUCTION, "## Settings\n"]
     for group, entries in _groups():
         rows = [_setting_row(entry) for entry in entries]
-        parts.append(f"### {group}\n\n{_table(('name', 'type', 'default', 'meaning', 'earlier'), rows)}")
+        parts.append(f"### {group}\n\n{_table(('name', 'type', 'default', 'meaning', 'legacy'), rows)}")
     hook_rows = [_hook_row(hook) for hook in HOOKS.values()]
-    parts.append(_HOOKS_TEXT + "\n" + _table(("hook", "returns, or does", "value", "asks for", "earlier"), hook_rows))
+    parts.append(_HOOKS_TEXT + "\n" + _table(("hook", "returns, or does", "value", "asks for", "legacy"), hook_rows))
     parameter_rows = [
-        (f"`{item.name}`", "✓" if item.name in COMMON else "", item.doc, _code(item.earlier))
+        (f"`{item.name}`", "✓" if item.name in COMMON else "", item.doc, _code(item.legacy))
         for item in PARAMETERS.values()
     ]
-    parts.append(_PARAMETERS_TEXT + "\n" + _table(("parameter", "", "what it is", "earlier"), parameter_rows))
+    parts.append(_PARAMETERS_TEXT + "\n" + _table(("parameter", "", "what it is", "legacy"), parameter_rows))
     return "\n".join(parts)
 
 
@@ -92,8 +92,8 @@ def text(width: int = 100) -> str:
     for hook in HOOKS.values():
         asks = f"Asks for: {', '.join(hook.offers) or 'nothing of its own'}."
         kind = "Required. " if hook.required else ""
-        earlier = f" Earlier: {hook.earlier}." if hook.earlier else ""
-        lines += _paragraph(f"{hook.name}(…)", f"{kind}{hook.doc} {asks}{earlier}", width)
+        legacy = f" Legacy: {hook.legacy}." if hook.legacy else ""
+        lines += _paragraph(f"{hook.name}(…)", f"{kind}{hook.doc} {asks}{legacy}", width)
     lines += ["", "Parameters that every hook may ask for", ""]
     for name in COMMON:
         lines += _paragraph(name, PARAMETERS[name].doc, width)
@@ -109,14 +109,14 @@ def _groups() -> Iterator[tuple[str, list[Entry]]]:
 
 
 def _setting_row(entry: Entry) -> tuple[str, ...]:
-    earlier = (entry.earlier.name,) if entry.earlier else ()
-    return f"`{entry.name}`", entry.type_text, f"`{entry.default!r}`", entry.doc, _code(earlier)
+    legacy = (entry.legacy.name,) if entry.legacy else ()
+    return f"`{entry.name}`", entry.type_text, f"`{entry.default!r}`", entry.doc, _code(legacy)
 
 
 def _hook_row(hook: HookEntry) -> tuple[str, ...]:
     name = f"`{hook.name}`" + (" (required)" if hook.required else "")
-    earlier = (hook.earlier,) if hook.earlier else ()
-    return name, hook.doc, "yes" if hook.value else "", _code(hook.offers), _code(earlier)
+    legacy = (hook.legacy,) if hook.legacy else ()
+    return name, hook.doc, "yes" if hook.value else "", _code(hook.offers), _code(legacy)
 
 
 def _code(names: Sequence[str]) -> str:
@@ -129,8 +129,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _type_and_legacy(entry: Entry) -> str:
-    earlier = f" Earlier: {entry.earlier.name}." if entry.earlier else ""
-    return f"[{entry.type_text}]{earlier}"
+    legacy = f" Legacy: {entry.legacy.name}." if entry.legacy else ""
+    return f"[{entry.type_text}]{legacy}"
 
 
 def _paragraph(head: str, body: str, width: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""The table of all settings: name, type, default, meaning, group and earlier names.
+"""The table of all settings: name, type, default, meaning, group and legacy names.
 
 This file is the one place where a setting is declared. The reference in `docs/settings.md`, the checks, the overrides,
 the hints for misspelt names and the attributes of `Settings` all follow from it. Hooks have a table of their own in
@@ -39,46 +39,46 @@ EARLIER_EMA_MOMENTUM = 0.99
 
 @dataclasses.dataclass(frozen=True)
 class LegacyName:
-    """A name that the framework before this one used, and how its values read here.
+    """A name that the legacy framework used, and how its values read here.
 
     Attributes:
-        name: The earlier name.
-        to_new: Turns an earlier value into one of today's.
-        to_earlier: Turns a value of today's into an earlier one, for code that reads it by the earlier name.
+        name: The legacy name.
+        to_canonical: Turns a legacy value into a canonical one.
+        to_legacy: Turns a canonical value into a legacy one, for code that reads it by the legacy name.
     """
 
     name: str
-    to_new: Callable[[Any], Any] = lambda value: value
-    to_earlier: Callable[[Any], Any] = lambda value: value
+    to_canonical: Callable[[Any], Any] = lambda value: value
+    to_legacy: Callable[[Any], Any] = lambda value: value
 
 
 def _switch(name: str, on: Any) -> LegacyName:
-    """Return an earlier boolean that is a value or `None` now."""
+    """Return a legacy boolean that is a value or `None` now."""
 
-    def to_new(value: Any) -> Any:
+    def to_canonical(value: Any) -> Any:
         return (on if value else None) if isinstance(value, bool) else value
 
-    return LegacyName(name, to_new, lambda value: value is not None)
+    return LegacyName(name, to_canonical, lambda value: value is not None)
 
 
 def _only_last(name: str) -> LegacyName:
-    """Return the earlier boolean `save_only_last_best_model`, which is a number of versions now (0 keeps all)."""
+    """Return the legacy boolean `save_only_last_best_model`, which is a number of versions now (0 keeps all)."""
 
-    def to_new(value: Any) -> Any:
+    def to_canonical(value: Any) -> Any:
         return int(value) if isinstance(value, bool) else value
 
-    return LegacyName(name, to_new, lambda value: value == 1)
+    return LegacyName(name, to_canonical, lambda value: value == 1)
 
 
-def setting(default: Any, group: str, doc: str, earlier: str | LegacyName | None = None) -> Any:
+def setting(default: Any, group: str, doc: str, legacy: str | LegacyName | None = None) -> Any:
     """One row of the table below."""
-    alias = LegacyName(earlier) if isinstance(earlier, str) else earlier
-    extra = {"group": group, "earlier": alias}
+    alias = LegacyName(legacy) if isinstance(legacy, str) else legacy
+    extra = {"group": group, "legacy": alias}
     return pydantic.Field(default=default, description=doc, json_schema_extra=extra)
 
 
 class Values(pydantic.BaseModel):
-    """The values of all settings, checked by type. The rows read: name, type, default, group, meaning, earlier name."""
+    """The values of all settings, checked by type. The rows read: name, type, default, group, meaning, legacy name."""
 
     model_config = pydantic.ConfigDict(
         strict=True, allow_inf_nan=False, extra="forbid", protected_namespaces=(), defer_build=True
@@ -178,12 +178,12 @@ class Entry:
     """One setting, read from the table.
 
     Attributes:
-        name: Today's name.
+        name: The canonical name.
         annotation: Its type, with bounds.
         default: Its value where the file does not give it.
         doc: One line of meaning.
         group: The heading that it stands under in the reference.
-        earlier: Its earlier name, where that is another.
+        legacy: Its legacy name, where that is another.
     """
 
     name: str
@@ -191,7 +191,7 @@ class Entry:
     default: Any
     doc: str
     group: str
-    earlier: LegacyName | None
+    legacy: LegacyName | None
 
     @property
     def type_text(self) -> str:
@@ -205,15 +205,15 @@ def _read_table() -> dict[str, Entry]:
         # `field.annotation` lacks the bounds, which pydantic keeps apart; the class still has the type as it was written.
         annotation = Values.__annotations__[name]
         extra = field.json_schema_extra
-        entries[name] = Entry(name, annotation, field.default, field.description, extra["group"], extra["earlier"])
+        entries[name] = Entry(name, annotation, field.default, field.description, extra["group"], extra["legacy"])
     return entries
 
 
 SETTINGS: dict[str, Entry] = _read_table()
-"""All settings by today's name, in the order of the table."""
+"""All settings by canonical name, in the order of the table."""
 
-BY_ANY_NAME: dict[str, Entry] = SETTINGS | {entry.earlier.name: entry for entry in SETTINGS.values() if entry.earlier}
-"""All settings by today's and by earlier name."""
+BY_ANY_NAME: dict[str, Entry] = SETTINGS | {entry.legacy.name: entry for entry in SETTINGS.values() if entry.legacy}
+"""All settings by canonical and by legacy name."""
 
-EARLIER_SETTINGS: dict[str, Entry] = {entry.earlier.name: entry for entry in SETTINGS.values() if entry.earlier}
+LEGACY_SETTINGS: dict[str, Entry] = {entry.legacy.name: entry for entry in SETTINGS.values() if entry.legacy}
 """The settings that had another name, by that name."""

@@ -29,14 +29,14 @@ _DATA_DIRS = {"train": "train_data_dir", "validation": "validation_data_dir", "t
 class Settings(LegacyChecks):
     """One experiment, as its settings module declares it.
 
-    Every setting is an attribute, by today's and by its earlier name; `hparams` is the module's own dictionary. Hooks
+    Every setting is an attribute, by its canonical and its legacy name; `hparams` is the module's own dictionary. Hooks
     are called with `call` and `resolve`.
 
     Attributes:
         file: Absolute path of the settings module.
         module: The module itself, executed.
-        overrides: What was overridden, by today's name (`hparams.KEY` for entries of `hparams`), in its final type.
-        is_earlier: Whether the file uses the hook names of the framework before this one. Its hooks expect the run
+        overrides: What was overridden, by canonical name (`hparams.KEY` for entries of `hparams`), in its final type.
+        is_legacy: Whether the file uses the hook names of the legacy framework. Its hooks expect the run
             folder as working directory.
     """
 
@@ -49,12 +49,12 @@ class Settings(LegacyChecks):
         overrides: Mapping[str, Any],
         model_file: Path | None,
         local_modules: LocalModules,
-        is_earlier: bool,
+        is_legacy: bool,
     ) -> None:
         self.file = source.file
         self.module = module
         self.overrides = dict(overrides)
-        self.is_earlier = is_earlier
+        self.is_legacy = is_legacy
         self._source = source
         self._values = values
         self._hooks = dict(hooks)
@@ -62,16 +62,16 @@ class Settings(LegacyChecks):
         self._local_modules = local_modules
         self._session = Session()
         self._given = frozenset(values.model_fields_set)
-        if is_earlier:
+        if is_legacy:
             apply_legacy_defaults(values)
 
     @property
     def model_file(self) -> Path | str | None:
         """Absolute path of the model file, or `None` where the settings module defines the model itself.
 
-        Code of the earlier framework gets it as a text, which it may cut and join.
+        Code of the legacy framework gets it as a text, which it may cut and join.
         """
-        return str(self._model_file) if self.is_earlier and self._model_file else self._model_file
+        return str(self._model_file) if self.is_legacy and self._model_file else self._model_file
 
     @property
     def model_name(self) -> str:
@@ -80,7 +80,7 @@ class Settings(LegacyChecks):
 
     @property
     def experiment_settings(self) -> ModuleType:
-        """The module, by the name under which the earlier framework kept it."""
+        """The module, by the name under which the legacy framework kept it."""
         return self.module
 
     def __getattr__(self, name: str) -> Any:
@@ -89,7 +89,7 @@ class Settings(LegacyChecks):
         entry = BY_ANY_NAME.get(name)
         if entry is not None:
             value = getattr(self._values, entry.name)
-            return value if name == entry.name else entry.earlier.to_earlier(value)
+            return value if name == entry.name else entry.legacy.to_legacy(value)
         if name in HOOKS_BY_ANY_NAME:
             hook = self._hooks.get(HOOKS_BY_ANY_NAME[name].name)
             return hook.value if hook else None
@@ -104,7 +104,7 @@ class Settings(LegacyChecks):
         return f"Settings({shown_path(self.file)!r}, session_name={self.session_name!r})"
 
     def values(self) -> dict[str, Any]:
-        """Return all settings by today's name, those of default value included."""
+        """Return all settings by canonical name, those of default value included."""
         return {name: getattr(self._values, name) for name in SETTINGS}
 
     def summary(self) -> str:
@@ -119,7 +119,7 @@ class Settings(LegacyChecks):
 
     @contextlib.contextmanager
     def during(self, session: Session) -> Iterator[None]:
-        """Inside, code of the earlier framework reads from the settings what is said of the run here."""
+        """Inside, code of the legacy framework reads from the settings what is said of the run here."""
         before, self._session = self._session, session
         try:
             yield
@@ -130,7 +130,7 @@ class Settings(LegacyChecks):
         """Return where a setting or hook is given.
 
         Args:
-            name: Today's or an earlier name.
+            name: The canonical or a legacy name.
 
         Returns:
             `file:line` of the last binding at the top level; the file alone where there is none; `override` where an
@@ -144,30 +144,30 @@ class Settings(LegacyChecks):
         hook = self._hooks.get(entry.name)
         if hook is not None:
             return problem_at(hook.file, hook.line, name, "").place
-        alias = getattr(entry.earlier, "name", entry.earlier)
+        alias = getattr(entry.legacy, "name", entry.legacy)
         line = (self._source.line(alias) if alias else 0) or self._source.line(entry.name)
         return problem_at(self.file, line, name, "").place
 
     def given_name(self, name: str) -> str:
-        """Return the name under which the file gives a setting or hook; today's where it does not, or an override does.
+        """Return the name under which the file gives a setting or hook; the canonical one where the file does not.
 
         Args:
-            name: Today's or an earlier name.
+            name: The canonical or a legacy name.
         """
         entry = BY_ANY_NAME.get(name) or HOOKS_BY_ANY_NAME.get(name)
         if entry is None or entry.name in self.overrides:
             return entry.name if entry else name
         if entry.name in self._hooks:
             return self._hooks[entry.name].given_name
-        earlier = getattr(entry.earlier, "name", entry.earlier)
-        return earlier if earlier and hasattr(self.module, earlier) else entry.name
+        legacy = getattr(entry.legacy, "name", entry.legacy)
+        return legacy if legacy and hasattr(self.module, legacy) else entry.name
 
     def has(self, hook: str, error_message: str | None = None) -> Any:
         """Return whether a hook is given, as a function or as a value other than `None`.
 
         Args:
-            hook: Today's name of the hook.
-            error_message: Given by code of the earlier framework alone, which asks for what the file binds to a name.
+            hook: The canonical name of the hook.
+            error_message: Given by code of the legacy framework alone, which asks for what the file binds to a name.
 
         Raises:
             ValueError: With `error_message`, if the file does not bind the name.
@@ -177,23 +177,23 @@ class Settings(LegacyChecks):
         found = self._hooks.get(HOOKS[hook].name)
         return found is not None and found.value is not None
 
-    def has_earlier_name(self, hook: str) -> bool:
-        """Return whether a hook is given under its earlier name, and so expects what it got there."""
-        return self.has(hook) and self._hooks[hook].given_name == HOOKS[hook].earlier
+    def has_legacy_name(self, hook: str) -> bool:
+        """Return whether a hook is given under its legacy name, and so expects what it got there."""
+        return self.has(hook) and self._hooks[hook].given_name == HOOKS[hook].legacy
 
     def is_function(self, hook: str) -> bool:
         """Return whether a hook is given as a function or class that is called, and not as a value."""
         return self.has(hook) and self._hooks[hook].is_function
 
     def asks_for(self, hook: str, parameter: str) -> bool:
-        """Return whether a hook is a function with a parameter of this meaning, by today's name of both."""
+        """Return whether a hook is a function with a parameter of this meaning, by canonical name of both."""
         return self.is_function(hook) and any(binding.meaning == parameter for binding in self._hooks[hook].bindings)
 
     def resolve(self, noun: str, **offered: Any) -> Any:
         """Return the value that stands under a noun, or what the function of that name returns.
 
         Args:
-            noun: Today's name of a hook.
+            noun: The canonical name of a hook.
             **offered: As for `call`.
 
         Returns:
@@ -213,8 +213,8 @@ class Settings(LegacyChecks):
         `is_training` where `split` is.
 
         Args:
-            hook: Today's name of the hook.
-            **offered: Values by today's names of the parameters. Those that are `Lazy` are made only if asked for.
+            hook: The canonical name of the hook.
+            **offered: Values by canonical names of the parameters. Those that are `Lazy` are made only if asked for.
 
         Returns:
             What the hook returns; for a class, its instance.
@@ -224,7 +224,7 @@ class Settings(LegacyChecks):
             SettingsError: The settings module has no such hook, or a value in its place.
         """
         if not self.is_function(hook):
-            text = f"there is no such function. Expected {HOOKS[hook].expected}. Define it."
+            text = f"function not found. Expected {HOOKS[hook].expected}. Define it."
             raise SettingsError([problem_at(self.file, 1, hook, text)])
         found = self._hooks[hook]
         positional, named = found.arguments(self._everything_offered(offered))

@@ -24,8 +24,8 @@ class Validation:
 
     Attributes:
         values: All settings; those that are wrong or unknown at their defaults.
-        hooks: The hooks that are known, by today's name.
-        effective: What the overrides came to, by today's name.
+        hooks: The hooks that are known, by canonical name.
+        effective: What the overrides came to, by canonical name.
         problems: What is wrong with values, hooks and overrides.
     """
 
@@ -50,17 +50,17 @@ class Validation:
         return self._reader.problem(name, text)
 
 
-def validate(source: Source, namespace: Namespace, overrides: Mapping[str, Override], is_earlier: bool) -> Validation:
+def validate(source: Source, namespace: Namespace, overrides: Mapping[str, Override], is_legacy: bool) -> Validation:
     """Read and check what a module has bound; of names that are unknown nothing is said.
 
     Args:
         source: The module.
         namespace: Its names, bound by executing it or by following its source.
-        overrides: The overrides by today's name.
-        is_earlier: Whether the file was written for the framework before this one.
+        overrides: The overrides by canonical name.
+        is_legacy: Whether the file was written for the legacy framework.
     """
     effective, problems = _overrides_in(source, namespace, overrides)
-    reader = Reader(source, namespace, overrides, effective, is_earlier)
+    reader = Reader(source, namespace, overrides, effective, is_legacy)
     values = reader.values()
     hooks = reader.hooks(needs_model=values.model_file is None and "model_file" not in reader.unknown)
     given = {name: hook.value for name, hook in hooks.items()}
@@ -121,7 +121,7 @@ def _overrides_in(
         for name, override in overrides.items()
         if name not in namespace.effective and override.given_name not in failed
         if not (name.startswith(HPARAMS) and unknown_hparams and _may_be_key(source, name.removeprefix(HPARAMS)))
-        if not (name in HOOKS and any(map(namespace.is_unknown, (name, HOOKS[name].earlier or name))))
+        if not (name in HOOKS and any(map(namespace.is_unknown, (name, HOOKS[name].legacy or name))))
     }
     hparams = namespace.get("hparams", {})
     effective, found = late_overrides(late, hparams if isinstance(hparams, dict) else {})

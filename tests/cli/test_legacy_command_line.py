@@ -11,7 +11,7 @@ from experiments_manager.settings.legacy.command_line import translate
 
 
 @pytest.mark.parametrize(
-    ("earlier", "todays"),
+    ("legacy", "canonical"),
     [
         (["--usersettings=a.py"], ["train", "a.py"]),
         (["--usersettings", "a.py", "--debug"], ["train", "a.py", "--debug"]),
@@ -52,8 +52,8 @@ from experiments_manager.settings.legacy.command_line import translate
         (["--start_server", "--debug", "--model_dir=d"], ["serve", "d", "--debug"]),
     ],
 )
-def test_the_earlier_command_line_is_translated(earlier, todays):
-    assert translate(earlier) == todays
+def test_the_legacy_command_line_is_translated(legacy, canonical):
+    assert translate(legacy) == canonical
 
 
 def test_the_new_form_is_printed_as_a_hint_that_can_be_pasted_into_a_shell(capsys):
@@ -78,7 +78,7 @@ def test_options_that_never_counted_together_are_named(arguments, idle, capsys):
 
 
 @pytest.mark.parametrize(
-    "todays",
+    "canonical",
     [
         [],
         ["--help"],
@@ -90,8 +90,8 @@ def test_options_that_never_counted_together_are_named(arguments, idle, capsys):
         ["--no-such-option"],
     ],
 )
-def test_todays_command_line_is_left_alone(todays, capsys):
-    assert translate(todays) is None
+def test_canonical_command_line_is_left_alone(canonical, capsys):
+    assert translate(canonical) is None
     assert capsys.readouterr().err == ""
 
 

@@ -59,10 +59,10 @@ def test_a_misspelt_command_is_bad_input_and_the_nearest_one_is_named(capsys):
 
 
 def test_a_fault_of_our_own_asks_for_a_report_and_shows_no_traceback(monkeypatch, capsys):
-    def fail(arguments):
+    def fail():
         raise ZeroDivisionError("halved nothing")
 
-    monkeypatch.setattr("experiments_manager.settings.legacy.command_line.translate", fail)
+    monkeypatch.setattr("experiments_manager.cli.main.stop_listening", fail)
     assert run(["runs"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("ZeroDivisionError: halved nothing\n")
@@ -71,9 +71,9 @@ def test_a_fault_of_our_own_asks_for_a_report_and_shows_no_traceback(monkeypatch
 
 
 def test_debug_shows_the_traceback(monkeypatch, capsys):
-    def fail(arguments):
+    def fail():
         raise ZeroDivisionError("halved nothing")
 
-    monkeypatch.setattr("experiments_manager.settings.legacy.command_line.translate", fail)
+    monkeypatch.setattr("experiments_manager.cli.main.stop_listening", fail)
     assert run(["runs", "--debug"]) == 1
     assert "Traceback (most recent call last)" in capsys.readouterr().err

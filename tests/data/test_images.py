@@ -70,7 +70,7 @@ def test_a_missing_folder_is_reported(tmp_path):
 
 def test_a_missing_image_is_named_with_its_row(folder):
     (folder / "1.png").unlink()
-    with pytest.raises(DataError, match=r"labels.csv, row 3: there is no file .*1.png. Add it or remove the row."):
+    with pytest.raises(DataError, match=r"labels.csv, row 3: file .*1.png not found. Add it or remove the row."):
         read(folder)
 
 

@@ -91,7 +91,7 @@ def test_a_number_that_is_a_class_name_is_that_class(table):
         (
             "catt",
             ["cat", "dog"],
-            "row 2: label 'catt' is not in class_names. Expected one of cat, dog. Did you mean 'cat'?",
+            "row 2: label 'catt' is not in class_names. Expected one of cat, dog. Did you mean `cat`?",
         ),
         ("2", ["cat", "dog"], "row 2: label '2' is not in class_names."),
         ("-1", None, "row 2: label '-1' is no whole number from 0."),

@@ -1,4 +1,4 @@
-"""Disks that are small or read-only, processes of their own, and a little experiment."""
+"""Processes of their own, and a little experiment."""
 
 import os
 import shutil
@@ -9,54 +9,6 @@ from pathlib import Path
 import pytest
 
 from experiments_manager.runs import create_run, provenance
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 64 KiB."""
-    yield from _mounted(tmp_path / "small_disk", "size=64k")
-
-
-@pytest.fixture
-def full_disk(small_disk):
-    """Call it with a folder of `small_disk` to use up what is free."""
-
-    def fill():
-        with (small_disk / "ballast").open("ab", buffering=0) as stream:
-            for size in (4096, 512, 1):
-                try:
-                    while stream.write(b"x" * size) == size:
-                        pass
-                except OSError:
-                    pass
-
-    return fill
-
-
-@pytest.fixture
-def read_only_disk(tmp_path):
-    """Give a mounted folder and a function that makes it read-only."""
-    mounts = _mounted(tmp_path / "read_only_disk", "size=1m")
-    folder = next(mounts)
-
-    def protect():
-        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
-
-    yield folder, protect
-    mounts.close()
-
-
-def _mounted(folder, options):
-    if os.name != "posix" or os.geteuid() != 0 or not shutil.which("mount"):
-        pytest.skip("only root can mount a file system of its own")
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount: {mounted.stderr.decode()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def test_numbers_come_before_words(make_run, tmp_path):
 
 
 def test_an_unknown_column_is_refused_with_the_nearest(three):
-    with pytest.raises(RunError, match=r"cannot be sorted by 'epoch'.* Did you mean epochs\?"):
+    with pytest.raises(RunError, match=r"cannot be sorted by 'epoch'.* Did you mean `epochs`\?"):
         list_runs(three, "epoch")
 
 

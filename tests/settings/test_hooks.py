@@ -106,7 +106,7 @@ def test_a_hook_that_is_not_given_resolves_to_nothing(write):
 
 
 def test_calling_a_hook_that_is_not_given_says_so(write):
-    with pytest.raises(SettingsError, match="client: there is no such function. Expected a function of that name"):
+    with pytest.raises(SettingsError, match="client: function not found. Expected a function of that name"):
         load_settings(write("")).call("client")
 
 
@@ -159,7 +159,7 @@ def test_hooks_and_values_know_where_they_are_given(write):
     assert settings.location("shuffle") == "mysettings_case.py"
 
 
-def test_earlier_parameter_names_are_understood_in_hooks_of_today(write):
+def test_legacy_parameter_names_are_understood_in_canonical_hooks(write):
     path = write("def callbacks(usersettings, train_samples, val_samples): return train_samples, val_samples\n")
     assert load_settings(path).call("callbacks", train_data=1, validation_data=2) == (1, 2)
 
@@ -169,8 +169,8 @@ def test_the_tables_fit_together():
     for hook in HOOKS.values():
         assert set(hook.offers) <= set(PARAMETERS)
         assert set(hook.positions) <= set(parameter_names(hook).values())
-        if hook.earlier:
-            assert HOOKS_BY_ANY_NAME[hook.earlier] is hook
+        if hook.legacy:
+            assert HOOKS_BY_ANY_NAME[hook.legacy] is hook
     assert isinstance(parameter_names(HOOKS["dataset"]), dict)
     assert not isinstance(HOOKS, types.ModuleType)
 

@@ -84,7 +84,7 @@ def test_a_missing_file_is_reported_with_the_nearest_name_in_its_folder(write):
     write("", "mysettings_waves.py")
     (problem,) = problems_of("mysettings_wave.py")
     assert problem.place == "mysettings_wave.py"
-    assert problem.text == "there is no such file. Did you mean mysettings_waves.py?"
+    assert problem.text == "file not found. Did you mean mysettings_waves.py?"
 
 
 def test_a_missing_folder_is_reported_as_one(write):

@@ -150,7 +150,7 @@ def test_hparams_can_be_replaced_as_a_whole(write):
     assert settings.hparams == {"a": 2, "b": 4}
 
 
-def test_an_earlier_name_overrides_and_is_overridden(write):
+def test_a_legacy_name_overrides_and_is_overridden(write):
     path = write("nbEpoch = 4\nweights_moving_averages = True\ntwice = nbEpoch * 2\n")
     settings = load_settings(path, ["epochs=5", "ema_momentum=0.9"])
     assert (settings.epochs, settings.module.twice, settings.ema_momentum) == (5, 10, 0.9)

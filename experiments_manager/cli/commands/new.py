@@ -42,6 +42,6 @@ def make_starter(directory: Path) -> Path:
             file.write((STARTER / "mysettings_starter.py").read_text(encoding="utf-8"))
     except OSError as error:
         if target.exists():
-            raise RunError(f"{target} is there already. Expected a new folder. Choose another one.") from error
+            raise RunError(f"{target} exists already. Expected a new folder. Choose another one.") from error
         raise explain(error, "write", target) from error
     return target

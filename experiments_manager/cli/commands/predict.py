@@ -228,7 +228,7 @@ class _Plan:
 
     def _enter_folder(self, settings: Settings) -> None:
         """Return a client in a legacy file a working directory of its own, so that it overwrites nothing."""
-        if not settings.is_earlier:
+        if not settings.is_legacy:
             return
         from experiments_manager.client.outputs.writer import make_output_folder
         from experiments_manager.settings.legacy.working_directory import working_directory

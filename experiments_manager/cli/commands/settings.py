@@ -21,7 +21,7 @@ def settings(
 
 
 def _explain(name: str, width: int) -> str:
-    """Return what is known by this name, today's or earlier.
+    """Return what is known by this name, canonical or legacy.
 
     Raises:
         typer.BadParameter: Nothing is; the nearest name is given.
@@ -34,30 +34,30 @@ def _explain(name: str, width: int) -> str:
     parts = []
     if name in BY_ANY_NAME:
         entry = BY_ANY_NAME[name]
-        parts.append((f"{entry.name} = {entry.default!r}", entry.doc, f"Setting, {entry.type_text}.", entry.earlier))
+        parts.append((f"{entry.name} = {entry.default!r}", entry.doc, f"Setting, {entry.type_text}.", entry.legacy))
     if name in HOOKS_BY_ANY_NAME:
         hook = HOOKS_BY_ANY_NAME[name]
         kind = "Hook, required." if hook.required else "Hook."
         kind += " A value may stand in its place." if hook.value else ""
         kind += f" Asks for: {', '.join(hook.offers)}." if hook.offers else ""
-        parts.append((f"{hook.name}(…)", hook.doc, kind, hook.earlier))
+        parts.append((f"{hook.name}(…)", hook.doc, kind, hook.legacy))
     if name in PARAMETERS and name not in BY_ANY_NAME:
         parts.append((name, PARAMETERS[name].doc, "Parameter of hooks.", None))
     if not parts:
         raise _unknown(name)
     lines = []
-    for head, doc, kind, earlier in parts:
-        called = f" Earlier name: {getattr(earlier, 'name', earlier)}." if earlier else ""
+    for head, doc, kind, legacy in parts:
+        called = f" Legacy name: {getattr(legacy, 'name', legacy)}." if legacy else ""
         body = textwrap.fill(f"{doc} {kind}{called}", width, initial_indent="  ", subsequent_indent="  ")
         lines += [head, body]
     return "\n".join(lines) + "\n"
 
 
 def _unknown(name: str) -> Exception:
-    from experiments_manager.common.suggestions import nearest_name
+    from experiments_manager.common.suggestions import did_you_mean
     from experiments_manager.settings.hooks import HOOKS_BY_ANY_NAME, PARAMETERS
     from experiments_manager.settings.schema import BY_ANY_NAME
 
-    near = nearest_name(name, [*BY_ANY_NAME, *HOOKS_BY_ANY_NAME, *PARAMETERS])
-    hint = f"Did you mean `{near}`?" if near else "`experiments_manager settings` lists them all."
-    return typer.BadParameter(f"there is no setting, hook or parameter {name!r}. {hint}")
+    known = [*BY_ANY_NAME, *HOOKS_BY_ANY_NAME, *PARAMETERS]
+    hint = did_you_mean(name, known, "`experiments_manager settings` lists them all.")
+    return typer.BadParameter(f"Unknown setting, hook or parameter {name!r}. {hint}")

@@ -108,7 +108,7 @@ def _remedy(instead: str | None) -> str:
 
 
 def _further(others: list[_Call]) -> str:
-    """Name what will fail next in the same function, so that all can be mended in one go."""
+    """Name what will fail next in the same function, so that all can be fixed in one go."""
     lines = [f"line {line} (`{written}`: `{instead}`)" for _, line, written, instead in others if instead]
     listed = ", ".join(dict.fromkeys(lines))
     return f" The same may hold for {listed}." if listed else ""

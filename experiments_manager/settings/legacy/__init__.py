@@ -1,1 +1,1 @@
-"""What only settings files of the framework before this one need."""
+"""What only settings files of the legacy framework need."""

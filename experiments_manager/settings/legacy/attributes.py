@@ -1,4 +1,4 @@
-"""What code of the earlier framework reads from its settings object besides the settings themselves."""
+"""What code of the legacy framework reads from its settings object besides the settings themselves."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def legacy_attribute(settings: Any, session: Session, name: str) -> Any:
 
 
 class LegacyChecks:
-    """Methods by which code of the earlier framework looks names up in the settings module.
+    """Methods by which code of the legacy framework looks names up in the settings module.
 
     They read what the file binds, as they did there; an attribute of the settings says the same in fewer words.
     """

@@ -1,4 +1,4 @@
-"""The command line of the framework before this one, translated into today's."""
+"""The command line of the legacy framework, translated into the present one."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from experiments_manager.settings.legacy.options import (
 
 
 def translate(arguments: Sequence[str]) -> list[str] | None:
-    """Read a command line of the earlier form, and print the new form once, as a hint.
+    """Read a command line of the legacy form, and print the new form once, as a hint.
 
     Args:
         arguments: What follows the program's name.
 
     Returns:
-        The same in today's form; `None` where it is in today's form already.
+        The same in the canonical form; `None` where it is in the canonical form already.
 
     Raises:
         CommandLineError: It cannot be translated; the message says why.
@@ -33,12 +33,12 @@ def translate(arguments: Sequence[str]) -> list[str] | None:
     if not (arguments and arguments[0].startswith("-") and any(map(tells_of_legacy, arguments))):
         return None
     refuse_federation(list(arguments))
-    todays = todays_form(legacy_parser().parse_args(arguments))
-    warn(f"The command line has a new form: experiments_manager {shlex.join(todays)}")
-    return todays
+    canonical = canonical_form(legacy_parser().parse_args(arguments))
+    warn(f"The command line has a new form: experiments_manager {shlex.join(canonical)}")
+    return canonical
 
 
-def todays_form(given: argparse.Namespace) -> list[str]:
+def canonical_form(given: argparse.Namespace) -> list[str]:
     """Translate parsed options, as the legacy parser gives them.
 
     Raises:
@@ -50,13 +50,13 @@ def todays_form(given: argparse.Namespace) -> list[str]:
         raise CommandLineError(NO_DISTRIBUTION)
     number = _whole_number(given.predict_stream, "--predict_stream", "a number of predictions, or -1 for all")
     if given.start_server:
-        todays = _serve(given)
+        canonical = _serve(given)
     elif given.predict or number:
-        todays = _predict(given, number)
+        canonical = _predict(given, number)
     else:
-        todays = _train(given)
-    _tell_what_is_not_used(given, todays[0])
-    return [*todays, "--debug"] if given.debug else todays
+        canonical = _train(given)
+    _tell_what_is_not_used(given, canonical[0])
+    return [*canonical, "--debug"] if given.debug else canonical
 
 
 _USED = {
@@ -65,7 +65,7 @@ _USED = {
     "train": {"usersettings", "procID"},
     "resume": {"model_dir", "restart_interrupted", "procID"},
 }
-"""For each of today's commands, the legacy options that tell it something; `debug` tells all."""
+"""For each of the commands, the legacy options that tell it something; `debug` tells all."""
 
 
 def _tell_what_is_not_used(given: argparse.Namespace, command: str) -> None:
@@ -116,7 +116,7 @@ def _train(given: argparse.Namespace) -> list[str]:
         return ["train", given.usersettings, *process]
     raise CommandLineError(
         "This command line says too little. Expected --usersettings=FILE to train, or --model_dir DIR "
-        "--restart_interrupted to go on with a run. `experiments_manager --help` lists today's commands."
+        "--restart_interrupted to go on with a run. `experiments_manager --help` lists the commands."
     )
 
 

@@ -1,4 +1,4 @@
-"""Values that the earlier framework fixed, and that its settings files therefore do not give."""
+"""Values that the legacy framework fixed, and that its settings files therefore do not give."""
 
 from __future__ import annotations
 

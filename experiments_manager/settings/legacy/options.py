@@ -16,14 +16,14 @@ class LegacyOption:
     Attributes:
         flags: All its spellings.
         dest: Where argparse puts it.
-        today: What it is in today's form.
+        canonical: What it is in the canonical form.
         begins: Whether its presence tells that a command line has the legacy form.
         argparse_options: What else `add_argument` is given.
     """
 
     flags: tuple[str, ...]
     dest: str
-    today: str
+    canonical: str
     begins: bool = True
     argparse_options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -122,7 +122,7 @@ class LegacyParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print."""
         raise CommandLineError(
-            f"{message[0].upper()}{message[1:]}. `experiments_manager --help` lists today's commands; the page "
+            f"{message[0].upper()}{message[1:]}. `experiments_manager --help` lists the commands; the page "
             "docs/from-deeplearningtools.md has all legacy options."
         )
 
@@ -131,5 +131,5 @@ def legacy_parser() -> argparse.ArgumentParser:
     """Make the parser; like the legacy one it takes long options by their beginnings, too."""
     parser = LegacyParser(prog="experiments_manager", add_help=False)
     for option in LEGACY_OPTIONS:
-        parser.add_argument(*option.flags, dest=option.dest, help=option.today, **option.argparse_options)
+        parser.add_argument(*option.flags, dest=option.dest, help=option.canonical, **option.argparse_options)
     return parser

@@ -161,20 +161,20 @@ _TABLE: dict[str, str] = {
 }
 
 
-def removed_names(source: Source, is_earlier: bool = False) -> list[Problem]:
+def removed_names(source: Source, is_legacy: bool = False) -> list[Problem]:
     """Find the uses of names that are gone, each with what to write instead.
 
     Args:
         source: The parsed file.
-        is_earlier: Whether it was written for the earlier framework; such files are offered what has only been renamed.
+        is_legacy: Whether it was written for the legacy framework; such files are offered what has only been renamed.
     """
     found: dict[tuple[int, str], str] = {}
     for line, dotted, written in _dotted_uses(source.tree):
         gone = longest_prefix(dotted, _TABLE)
-        if gone is not None and not (is_earlier and _is_offered(dotted, gone)):
+        if gone is not None and not (is_legacy and _is_offered(dotted, gone)):
             found.setdefault((line, gone), written)
     problems = [_problem(source, line, written, _TABLE[gone]) for (line, gone), written in found.items()]
-    return problems + list(_removed_arguments(source, is_earlier))
+    return problems + list(_removed_arguments(source, is_legacy))
 
 
 def _is_offered(dotted: str, gone: str) -> bool:
@@ -206,7 +206,7 @@ def _dotted_uses(tree: ast.Module) -> Iterator[tuple[int, str, str]]:
                 yield node.lineno, dotted, ast.unparse(node)
 
 
-def _removed_arguments(source: Source, is_earlier: bool) -> Iterator[Problem]:
+def _removed_arguments(source: Source, is_legacy: bool) -> Iterator[Problem]:
     aliases = dict(import_aliases(source.tree))
     for node in ast.walk(source.tree):
         if not isinstance(node, ast.Call):
@@ -214,7 +214,7 @@ def _removed_arguments(source: Source, is_earlier: bool) -> Iterator[Problem]:
         dotted = full_name(node.func, aliases) or ""
         _, name = below_keras(dotted) or ("", "")
         for (below, argument), instead in REMOVED_ARGUMENTS.items():
-            if is_earlier and (below, argument) in RENAMED_ARGUMENTS:
+            if is_legacy and (below, argument) in RENAMED_ARGUMENTS:
                 continue
             within = f"{name}.".startswith(f"{below}.")
             if within and any(keyword.arg == argument for keyword in node.keywords):

@@ -1,4 +1,4 @@
-"""Names that Keras 3 took away but offers under another one: files of the earlier framework keep the old ones.
+"""Names that Keras 3 took away but offers under another one: files of the legacy framework keep the old ones.
 
 The syntax tree is changed before it is executed, so that `tf.keras.metrics.mean_squared_error` is read as
 `tf.keras.metrics.MSE`. The file itself, Keras and TensorFlow stay as they are, and nothing is imported.

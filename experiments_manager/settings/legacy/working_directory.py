@@ -1,4 +1,4 @@
-"""The working directory that hooks of settings files of the earlier framework expect."""
+"""The working directory that hooks of settings files of the legacy framework expect."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from experiments_manager.settings.problems import Problem, SettingsError
 from experiments_manager.settings.settings import Session, Settings
 
 SESSION_FOLDER = "expe_0"
-"""The folder in a run folder in which hooks of earlier settings files run; their relative paths count from there."""
+"""The folder in a run folder in which hooks of legacy settings files run; their relative paths count from there."""
 
 
 def session_folder(settings: Settings, run_folder: Path) -> Path:
-    """Return the working directory of the hooks in a run; the run folder itself where the file is one of today's."""
-    return run_folder / SESSION_FOLDER if settings.is_earlier else run_folder
+    """Return the working directory of the hooks in a run; the run folder itself where the file is no legacy one."""
+    return run_folder / SESSION_FOLDER if settings.is_legacy else run_folder
 
 
 @contextlib.contextmanager
 def working_directory(settings: Settings, folder: Path, session: Session | None = None) -> Iterator[None]:
-    """Inside, hooks of settings files of the earlier framework find a folder as working directory.
+    """Inside, hooks of settings files of the legacy framework find a folder as working directory.
 
     Args:
         settings: Those of any other file change nothing.
         folder: Is made if it is missing.
         session: What such hooks may read of the run from their settings.
     """
-    if not settings.is_earlier:
+    if not settings.is_legacy:
         yield
         return
     before = Path.cwd()
@@ -45,12 +45,12 @@ def working_directory(settings: Settings, folder: Path, session: Session | None 
 
 @contextlib.contextmanager
 def as_in_a_run(settings: Settings) -> Iterator[None]:
-    """Inside, hooks of earlier settings files find a folder as deep as in a run, and nothing of it stays.
+    """Inside, hooks of legacy settings files find a folder as deep as in a run, and nothing of it stays.
 
     Raises:
         SettingsError: The folder cannot be made.
     """
-    if not settings.is_earlier:
+    if not settings.is_legacy:
         yield
         return
     parent = Path(settings.working_dir).expanduser().absolute()

@@ -6,17 +6,17 @@ import ast
 from collections.abc import Collection, Iterator
 
 from experiments_manager.common.suggestions import nearest_name, probable_typo
-from experiments_manager.settings.hooks import EARLIER_HOOKS, HOOKS, HOOKS_BY_ANY_NAME, HookEntry
+from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME, LEGACY_HOOKS, HookEntry
 from experiments_manager.settings.legacy.removed_symbols import removed_names
 from experiments_manager.settings.problems import Problem
-from experiments_manager.settings.schema import BY_ANY_NAME, EARLIER_SETTINGS
+from experiments_manager.settings.schema import BY_ANY_NAME, LEGACY_SETTINGS
 from experiments_manager.settings.source.module_source import Source
 from experiments_manager.settings.source.signatures import bind, is_keras_function, parameters_from_source
 
 
 def uses_legacy_hooks(source: Source) -> bool:
-    """Return whether the file was written for the framework before this one."""
-    return any(name in source.names or name in source.readable.lost_names for name in EARLIER_HOOKS)
+    """Return whether the file was written for the legacy framework."""
+    return any(name in source.names or name in source.readable.lost_names for name in LEGACY_HOOKS)
 
 
 def names_in_question(source: Source, overridden: Collection[str] = ()) -> frozenset[str]:
@@ -40,7 +40,7 @@ def check_settings_source(source: Source, overridden: Collection[str] = ()) -> l
 
     Args:
         source: The parsed file.
-        overridden: Names (today's) that an override gives, so that the file need not.
+        overridden: Canonical names that an override gives, so that the file need not.
     """
     return [
         *source.syntax_problems,
@@ -52,13 +52,13 @@ def check_settings_source(source: Source, overridden: Collection[str] = ()) -> l
     ]
 
 
-def check_model_source(source: Source, is_earlier: bool) -> list[Problem]:
+def check_model_source(source: Source, is_legacy: bool) -> list[Problem]:
     """Check a model file alone."""
-    problems = [*source.syntax_problems, *removed_names(source, is_earlier)]
+    problems = [*source.syntax_problems, *removed_names(source, is_legacy)]
     binding = source.last("model")
     if binding is None:
         return problems if source.may_bind("model") else [model_missing(source), *problems]
-    return [*_parameters_of_hook(source, HOOKS["model"], "model", by_position=is_earlier), *problems]
+    return [*_parameters_of_hook(source, HOOKS["model"], "model", by_position=is_legacy), *problems]
 
 
 def model_missing(source: Source) -> Problem:
@@ -70,13 +70,13 @@ def model_missing(source: Source) -> Problem:
 
 
 def given_hook(source: Source, hook: HookEntry) -> str | None:
-    """Return the name under which a file gives a hook: the earlier one where both are there."""
-    return next((name for name in (hook.earlier, hook.name) if name in source.names), None)
+    """Return the name under which a file gives a hook: the legacy one where both are there."""
+    return next((name for name in (hook.legacy, hook.name) if name in source.names), None)
 
 
 def _missing_names(source: Source, overridden: Collection[str]) -> Iterator[Problem]:
     for hook in HOOKS.values():
-        given = hook.name in overridden or given_hook(source, hook) or source.may_bind(hook.name, hook.earlier)
+        given = hook.name in overridden or given_hook(source, hook) or source.may_bind(hook.name, hook.legacy)
         if hook.required and not given:
             yield source.problem(1, hook.name, f"it is missing. Expected {hook.expected}. {_hint(source, hook.name)}")
     in_file, in_module = "model_file" in source.names or "model_file" in overridden, "model" in source.names
@@ -102,13 +102,13 @@ def _hint(source: Source, *names: str) -> str:
 def _near(source: Source, name: str) -> str | None:
     """Return the name in a file that is probably meant for that of a setting or hook which is missing."""
     given = [word for word in source.names if word not in BY_ANY_NAME and word not in HOOKS_BY_ANY_NAME]
-    earlier = HOOKS[name].earlier if name in HOOKS else None
-    return nearest_name(name, given) or (nearest_name(earlier, given) if earlier else None)
+    legacy = HOOKS[name].legacy if name in HOOKS else None
+    return nearest_name(name, given) or (nearest_name(legacy, given) if legacy else None)
 
 
 def _misspelt_names(source: Source, overridden: Collection[str]) -> Iterator[Problem]:
     for name, meant in _typos(source, overridden):
-        text = f"there is no setting or hook of this name, and nothing here uses it. Did you mean `{meant}`?"
+        text = f"unknown setting or hook, and nothing here uses it. Did you mean `{meant}`?"
         yield source.problem(source.line(name), name, text)
 
 
@@ -138,19 +138,19 @@ def _canonical(name: str) -> str:
 
 def _names_given_twice(source: Source) -> Iterator[Problem]:
     if uses_legacy_hooks(source):
-        return  # in such a file a name of today's may be one of its own, so the earlier one counts
-    for earlier, entry in EARLIER_SETTINGS.items():
-        if earlier in source.names and entry.name in source.names:
+        return  # in such a file a canonical name may be one of its own, so the legacy one counts
+    for legacy, entry in LEGACY_SETTINGS.items():
+        if legacy in source.names and entry.name in source.names:
             line = source.line(entry.name)
-            text = f"this is the earlier name of `{entry.name}`, given in line {line}. Expected one. Remove the other."
-            yield source.problem(source.line(earlier), earlier, text)
+            text = f"this is the legacy name of `{entry.name}`, given in line {line}. Expected one. Remove the other."
+            yield source.problem(source.line(legacy), legacy, text)
 
 
-def _hook_parameters(source: Source, is_earlier: bool) -> Iterator[Problem]:
+def _hook_parameters(source: Source, is_legacy: bool) -> Iterator[Problem]:
     for hook in HOOKS.values():
         name = given_hook(source, hook)
         if name is not None:
-            by_position = name in EARLIER_HOOKS or (is_earlier and hook.name == "model")
+            by_position = name in LEGACY_HOOKS or (is_legacy and hook.name == "model")
             yield from _parameters_of_hook(source, hook, name, by_position)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType, ModuleType, TracebackType
 
-from experiments_manager.common.suggestions import nearest_name
+from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.settings.schema import BY_ANY_NAME
 
 _USUAL_IMPORTS = {
@@ -24,7 +24,7 @@ _USUAL_IMPORTS = {
 
 
 def explain(error: BaseException, place: tuple[str, int] | None) -> tuple[str, str]:
-    """Say what an exception means, and how to mend it.
+    """Say what an exception means, and how to fix it.
 
     Args:
         error: The exception.
@@ -47,7 +47,7 @@ def explain(error: BaseException, place: tuple[str, int] | None) -> tuple[str, s
     elif isinstance(error, NameError) and frame is not None:
         found = str(error), _undefined(getattr(error, "name", None) or "", lines, frame)
     elif isinstance(error, FileNotFoundError) and error.filename:
-        found = f"there is no {error.filename!r}", _missing_file(str(error.filename))
+        found = f"{error.filename!r} was not found", _missing_file(str(error.filename))
     what, remedy = found or (str(error), "Correct the line.")
     kind = type(error).__name__
     return f"{kind}: {what}" if what else kind, remedy
@@ -84,8 +84,8 @@ def import_remedy(error: BaseException) -> str | None:
 def _missing_attribute(error: AttributeError, expressions: Iterable[ast.expr]) -> tuple[str, str]:
     written = [ast.unparse(e.value) for e in expressions if isinstance(e, ast.Attribute) and e.attr == error.name]
     module = written[0] if written else error.obj.__name__
-    near = nearest_name(error.name, dir(error.obj))
-    return f"`{module}` has no `{error.name}`", f"Did you mean `{module}.{near}`?" if near else "Correct the name."
+    hint = did_you_mean(error.name, dir(error.obj), "Correct the name.", shown=f"`{module}.{{}}`")
+    return f"`{module}` has no `{error.name}`", hint
 
 
 def _missing_key(error: KeyError, expressions: Iterable[ast.expr], frame: FrameType) -> tuple[str, str] | None:
@@ -98,9 +98,8 @@ def _missing_key(error: KeyError, expressions: Iterable[ast.expr], frame: FrameT
         holder = frame.f_locals[name] if name in frame.f_locals else frame.f_globals.get(name)
         if isinstance(holder, dict) and isinstance(key, str) and key not in holder:
             keys = [item for item in holder if isinstance(item, str)]
-            near = nearest_name(key, keys)
             has = f"It has {', '.join(map(repr, keys))}." if keys else "It is empty."
-            return f"`{name}` has no key {key!r}", f"Did you mean {near!r}?" if near else has
+            return f"`{name}` has no key {key!r}", did_you_mean(key, keys, has, shown="'{}'")
     return None
 
 
@@ -116,9 +115,7 @@ def _undefined(name: str, expressions: Iterable[ast.expr], frame: FrameType) -> 
             return f"Did you mean `{ast.unparse(node).replace('==', '=', 1)}`?"
     if name in _USUAL_IMPORTS:
         return f"Add `{_USUAL_IMPORTS[name]}` above."
-    near = nearest_name(name, {*frame.f_locals, *frame.f_globals, *dir(builtins)})
-    if near:
-        return f"Did you mean `{near}`?"
+    otherwise = "Define it above this line."
     if name in BY_ANY_NAME:
-        return "Assign it above this line: the settings that a file leaves out have no name in it."
-    return "Define it above this line."
+        otherwise = "Assign it above this line: the settings that a file leaves out have no name in it."
+    return did_you_mean(name, {*frame.f_locals, *frame.f_globals, *dir(builtins)}, otherwise)

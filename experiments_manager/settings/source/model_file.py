@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments_manager.common.suggestions import nearest_name
+from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.settings.problems import shown_path
 
 
@@ -20,7 +20,7 @@ def find_model_file(named: str, settings_file: Path, search: Path | None = None)
         search: The folder of a snapshot, outside of which nothing is read.
 
     Returns:
-        The absolute path, or a sentence that says where it was looked for in vain.
+        The absolute path, or a sentence that says where it was looked for.
     """
     path = Path(named).expanduser()
     candidates = _in_snapshot(path, settings_file, search) if search else _in_place(path, settings_file)
@@ -31,9 +31,8 @@ def find_model_file(named: str, settings_file: Path, search: Path | None = None)
     there = {
         file.name for folder in {item.parent for item in candidates} if folder.is_dir() for file in folder.glob("*.py")
     }
-    near = nearest_name(path.name, there)
-    hint = f"Did you mean {near}?" if near else "Check the path."
-    return f"there is no file {named!r}. Expected it at {looked}. {hint}"
+    hint = did_you_mean(path.name, there, "Check the path.", shown="{}")
+    return f"file {named!r} not found. Expected it at {looked}. {hint}"
 
 
 def _in_place(path: Path, settings_file: Path) -> list[Path]:

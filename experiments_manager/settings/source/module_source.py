@@ -9,7 +9,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments_manager.common.suggestions import nearest_name
+from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.settings.problems import Problem, SettingsError, problem_at, shown_path
 from experiments_manager.settings.source.broken_source import Readable, readable_part
 
@@ -103,7 +103,7 @@ def read_source(file: Path) -> Source:
 
 def _read_text(file: Path) -> str:
     try:
-        with tokenize.open(file) as stream:  # heeds a coding declaration, as Python does
+        with tokenize.open(file) as stream:  # honours a coding declaration, as Python does
             return stream.read()
     except FileNotFoundError:
         raise SettingsError([problem_at(file, 0, "file", _missing_text(file))]) from None
@@ -119,11 +119,9 @@ def _read_text(file: Path) -> str:
 def _missing_text(file: Path) -> str:
     folder = file.parent
     if not folder.is_dir():
-        return f"there is no such file, nor the folder {shown_path(folder)}. Check the path."
+        return f"file not found, nor the folder {shown_path(folder)}. Check the path."
     there = [path.name for path in folder.glob("*.py")]
-    near = nearest_name(file.name, there)
-    hint = f"Did you mean {shown_path(folder / near)}?" if near else "Check the path."
-    return f"there is no such file. {hint}"
+    return f"file not found. {did_you_mean(file.name, there, 'Check the path.', shown_path(folder / '{}'))}"
 
 
 def _syntax_text(error: SyntaxError) -> str:

@@ -28,7 +28,7 @@ class Namespace(MutableMapping[str, Any]):
     follows.
 
     Attributes:
-        effective: What the overrides came to, by today's name.
+        effective: What the overrides came to, by canonical name.
         problems: Overrides that do not fit what they replace.
         unknown: Names that the module binds to what nobody knows, because the statement that does so failed, or was
             not executed.
@@ -40,7 +40,7 @@ class Namespace(MutableMapping[str, Any]):
 
         Args:
             names: The module's dictionary.
-            overrides: The overrides by today's name.
+            overrides: The overrides by canonical name.
             own_names: Names that are the file's own although a setting is called so.
         """
         self._names = names
@@ -93,10 +93,10 @@ class Namespace(MutableMapping[str, Any]):
     def _replaced(self, name: str, value: Any) -> Any:
         if name == "hparams" and isinstance(value, dict) and "hparams" not in self._overrides:
             return self._with_entries(value)
-        today = _canonical_name(name)
-        if today is None or today not in self._overrides:
+        canonical = _canonical_name(name)
+        if canonical is None or canonical not in self._overrides:
             return value
-        override = self._overrides[today]
+        override = self._overrides[canonical]
         try:
             placed = self._for_name(name, override, value)
         except UnsuitableValueError as error:
@@ -113,8 +113,8 @@ class Namespace(MutableMapping[str, Any]):
             self.effective[override.name] = value = for_hook(override, HOOKS[override.name], current)
             return (lambda *_, **__: value) if callable(current) and not callable(value) else value
         self.effective[override.name] = value = for_setting(override, entry)
-        if entry.earlier and name == entry.earlier.name:
-            return entry.earlier.to_earlier(value)
+        if entry.legacy and name == entry.legacy.name:
+            return entry.legacy.to_legacy(value)
         return value
 
     def _with_entries(self, hparams: dict[str, Any]) -> dict[str, Any]:

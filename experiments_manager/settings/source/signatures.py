@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments_manager.common.suggestions import nearest_name
+from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.settings.hooks import HookEntry, parameter_names
 
 
@@ -34,7 +34,7 @@ class Binding:
 
     Attributes:
         asked: The parameter as it was written.
-        meaning: Today's name of what it asks for, or `None` where nothing bears its name and its default is used.
+        meaning: The canonical name of what it asks for, or `None` where nothing bears its name and its default is used.
     """
 
     asked: Asked
@@ -81,7 +81,7 @@ def bind(hook: HookEntry, asked: Sequence[Asked], by_position: bool) -> tuple[li
     Args:
         hook: The row of the hook table.
         asked: The parameters as they were written.
-        by_position: Whether parameters of unknown names are understood by the order that the earlier framework passed
+        by_position: Whether parameters of unknown names are understood by the order that the legacy framework passed
             them in.
 
     Returns:
@@ -101,9 +101,8 @@ def bind(hook: HookEntry, asked: Sequence[Asked], by_position: bool) -> tuple[li
 
 
 def _unknown_parameter(hook: HookEntry, parameter: Asked, known: dict[str, str]) -> str:
-    near = nearest_name(parameter.name, known)
     offered = ", ".join(sorted(set(known.values())))
-    hint = f"Did you mean `{near}`?" if near else "Rename it, or give it a default."
+    hint = did_you_mean(parameter.name, known, "Rename it, or give it a default.")
     return f"no parameter `{parameter.name}` is offered to this hook. Expected some of {offered}. {hint}"
 
 
@@ -124,7 +123,7 @@ def is_hook_function(hook: HookEntry, value: Any, by_position: bool) -> bool:
     Args:
         hook: The row of the hook table.
         value: What stands there.
-        by_position: Whether it stands there by the hook's earlier name, where a function never was a value.
+        by_position: Whether it stands there by the hook's legacy name, where a function never was a value.
     """
     if isinstance(value, type):
         return not hook.value

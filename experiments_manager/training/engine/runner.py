@@ -177,7 +177,7 @@ def _execute(
     """Build, trains and finishes; whatever happens, the manifest says so. `former` is that of a run to go on with."""
     started = time.monotonic()
     folder = session_folder(settings, run.path)
-    overrides = settings.overrides | _found_data_dirs(settings, folder if settings.is_earlier else Path.cwd())
+    overrides = settings.overrides | _found_data_dirs(settings, folder if settings.is_legacy else Path.cwd())
     changed = {"overrides": overrides, "hparams": settings.hparams, "settings": settings.values()}
     updates = ManifestUpdates(run, when_begun=changed if former else {})
     watchers: list[Watcher] = [updates]

@@ -43,7 +43,7 @@ class UserLogs:
         self._experiment, self._run = experiment, run
         settings = experiment.settings
         self._wanted = settings.tensorboard and settings.has("tensorboard_logs")
-        self._wanted_by_callbacks = settings.tensorboard and settings.is_earlier and bool(experiment.callbacks)
+        self._wanted_by_callbacks = settings.tensorboard and settings.is_legacy and bool(experiment.callbacks)
         self._writer = EpochWriter(self.folder)
         self._writer_of_callbacks = EpochWriter(run.logs_dir / CALLBACKS_FOLDER)
 
@@ -68,7 +68,7 @@ class UserLogs:
         experiment = self._experiment
         validation = experiment.validation
         # Under its earlier name the hook counts from 0, as Keras' callbacks do.
-        number = epoch - experiment.settings.has_earlier_name("tensorboard_logs")
+        number = epoch - experiment.settings.has_legacy_name("tensorboard_logs")
         with self._writer.as_default(epoch, step=number):
             experiment.settings.call(
                 "tensorboard_logs",

@@ -49,7 +49,7 @@ def compiled_model(settings: Settings, train: Feed) -> keras.Model:
         _refuse_unknown_names(settings, "metrics", metrics, keras.metrics)
         weights = settings.resolve("loss_weights", model=model) if settings.has("loss_weights") else None
     if not (loss is None and model.compiled):
-        if settings.is_earlier:
+        if settings.is_legacy:
             make_known_to_keras(loss, metrics)
         loss = _by_todays_names(settings, loss)
         metrics = metrics_for_compile(settings, model, metrics)
@@ -68,7 +68,7 @@ def _compile(settings: Settings, model: keras.Model, **parts: Any) -> None:
 
 def _by_todays_names(settings: Settings, loss: Any) -> Any:
     """Losses that an earlier file names as Keras 2 did, by the names that Keras 3 has for them."""
-    if not settings.is_earlier:
+    if not settings.is_legacy:
         return loss
     return tf.nest.map_structure(
         lambda item: known_name(keras.losses, item, True) or item if isinstance(item, str) else item, loss
@@ -80,11 +80,11 @@ def _refuse_unknown_names(settings: Settings, noun: str, given: Any, room: Any) 
     for name in tf.nest.flatten(given):
         if not isinstance(name, str) or (noun == "metrics" and name in OF_COMPILE):
             continue
-        is_earlier = settings.is_earlier
+        is_legacy = settings.is_legacy
         if noun == "metrics":
-            known = metric_by_name(name, is_earlier) is not None
+            known = metric_by_name(name, is_legacy) is not None
         else:
-            known = known_name(room, name, is_earlier) is not None
+            known = known_name(room, name, is_legacy) is not None
         if not known:
             names = [known for known in dir(room) if not known.startswith("_")]
             near = difflib.get_close_matches(name, [*names, *(OF_COMPILE if noun == "metrics" else ())], n=1)

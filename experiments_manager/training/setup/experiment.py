@@ -231,7 +231,7 @@ def _judge(settings: Settings, model: keras.Model, validation: Feed | None, repl
         remedy = f"Write {near[0]!r}." if near else "Add it to `metrics`, or watch another."
         text = f"Nothing of this name is measured. Expected one of {', '.join(known)}, got {monitor!r}. {remedy}"
         raise hook_error(settings, "monitor", text)
-    replaced = replaced if settings.is_earlier else ()
+    replaced = replaced if settings.is_legacy else ()
     lowered = lowers_learning_rate(settings, model.optimizer) and _PLATEAU not in replaced
     return Monitor.make(
         monitor,

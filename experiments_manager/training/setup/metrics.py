@@ -51,9 +51,9 @@ def metrics_for_compile(settings: Settings, model: keras.Model, given: Any) -> A
     outputs = _number_of_outputs(model)
     if outputs == 1:  # for which Keras heeds no names, but stumbles over `None`
         metrics = [item for item in keras.tree.flatten(metrics) if item is not None]
-    if outputs > 1 and flat_list and (alone or settings.is_earlier):
+    if outputs > 1 and flat_list and (alone or settings.is_legacy):
         metrics = [[_copy(settings, metric) for metric in metrics] for _ in range(outputs)]
-    return _map(_as_keras_2_did, metrics) if settings.is_earlier else metrics
+    return _map(_as_keras_2_did, metrics) if settings.is_legacy else metrics
 
 
 def _is_nested(value: Any) -> bool:
@@ -100,15 +100,15 @@ def _copy(settings: Settings, metric: Any) -> Any:
         raise hook_error(settings, "metrics", text) from error
 
 
-def known_name(room: Any, name: str, is_earlier: bool) -> str | None:
+def known_name(room: Any, name: str, is_legacy: bool) -> str | None:
     """Return the name by which Keras 3 knows a loss or metric, `None` where it knows none.
 
     Args:
         room: `keras.losses` or `keras.metrics`.
         name: As the settings file writes it.
-        is_earlier: Whether names of Keras 2 are understood, too.
+        is_legacy: Whether names of Keras 2 are understood, too.
     """
-    for candidate in (name, _KERAS_2_NAMES.get(name.lower()) if is_earlier else None):
+    for candidate in (name, _KERAS_2_NAMES.get(name.lower()) if is_legacy else None):
         try:
             if candidate and room.get(candidate) is not None:
                 return candidate
@@ -117,10 +117,10 @@ def known_name(room: Any, name: str, is_earlier: bool) -> str | None:
     return None
 
 
-def metric_by_name(name: str, is_earlier: bool) -> Any:
+def metric_by_name(name: str, is_legacy: bool) -> Any:
     """Return what Keras knows under a metric's name, or `None`; an earlier file may name a loss as well."""
-    for room in (keras.metrics, keras.losses) if is_earlier else (keras.metrics,):
-        known = known_name(room, name, is_earlier)
+    for room in (keras.metrics, keras.losses) if is_legacy else (keras.metrics,):
+        known = known_name(room, name, is_legacy)
         if known is not None:
             return room.get(known)
     return None
@@ -131,7 +131,7 @@ def _as_keras_2_did(metric: Any) -> Any:
     if metric is None or (isinstance(metric, str) and metric.lower() in OF_COMPILE):
         return metric  # what Keras makes of these looks after the shapes itself
     if isinstance(metric, str):
-        named, metric = metric, metric_by_name(metric, is_earlier=True)
+        named, metric = metric, metric_by_name(metric, is_legacy=True)
         metric = metric if isinstance(metric, keras.metrics.Metric) else keras.metrics.MeanMetricWrapper(metric)
         metric.name = named
     elif not isinstance(metric, keras.metrics.Metric):

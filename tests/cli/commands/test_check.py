@@ -25,4 +25,4 @@ def test_a_misspelt_override_is_bad_input(line_experiment, capsys):
 
 def test_a_missing_file_is_bad_input(tmp_path, capsys):
     assert run(["check", str(tmp_path / "none.py")]) == 2
-    assert capsys.readouterr().err.startswith(f"{tmp_path / 'none.py'}: file: there is no such file.")
+    assert capsys.readouterr().err.startswith(f"{tmp_path / 'none.py'}: file: file not found.")

@@ -17,7 +17,7 @@ def test_the_whole_reference_has_settings_hooks_and_parameters():
 def test_one_setting_is_explained_by_its_earlier_name_too():
     assert explained("nbEpoch") == explained("epochs")
     assert explained("epochs").startswith("epochs = ")
-    assert "Earlier name: nbEpoch." in " ".join(explained("epochs").split())  # lines are as long as the terminal
+    assert "Legacy name: nbEpoch." in " ".join(explained("epochs").split())  # lines are as long as the terminal
 
 
 def test_a_hook_says_what_it_may_ask_for():

@@ -110,7 +110,7 @@ def test_the_summary_names_all_settings(load, caplog):
     assert text in caplog.text
 
 
-def test_settings_of_today_do_without_these_attributes_only_by_their_names(write):
+def test_canonical_settings_do_without_these_attributes_only_by_their_names(write):
     settings = load_settings(write(""))
     with pytest.raises(AttributeError, match="There is no setting 'nosuch'"):
         settings.nosuch  # noqa: B018

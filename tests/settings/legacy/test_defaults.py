@@ -16,7 +16,7 @@ def plateau(settings):
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(10, 6), (5, 3), (1, 0), (100, 66)])
-def test_an_earlier_file_lowers_the_learning_rate_after_two_thirds_of_the_patience(write, patience, epochs):
+def test_a_legacy_file_lowers_the_learning_rate_after_two_thirds_of_the_patience(write, patience, epochs):
     settings = load_settings(write(f"early_stopping_patience = {patience}\n" + HOOKS, complete=False))
     assert plateau(settings) == (epochs, 0.1, 1e-4, 1e-6)
     assert not settings.is_given("reduce_lr_patience")
@@ -36,5 +36,5 @@ def test_without_early_stopping_there_is_none(write):
     assert plateau(load_settings(write("early_stopping_patience = None\n" + HOOKS, complete=False)))[0] is None
 
 
-def test_files_of_today_have_none(write):
+def test_canonical_files_have_none(write):
     assert plateau(load_settings(write("")))[0] is None

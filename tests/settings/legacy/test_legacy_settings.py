@@ -35,14 +35,14 @@ def test_the_source_of_a_complete_file_has_no_problems(file):
     assert check_source(file) == []
 
 
-def test_every_earlier_name_is_in_one_of_the_complete_files():
-    from experiments_manager.settings.hooks import EARLIER_HOOKS
-    from experiments_manager.settings.schema import EARLIER_SETTINGS
+def test_every_legacy_name_is_in_one_of_the_complete_files():
+    from experiments_manager.settings.hooks import LEGACY_HOOKS
+    from experiments_manager.settings.schema import LEGACY_SETTINGS
 
     bound = {node.id for file in FILES for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Name)}
     for file in FILES:
         bound |= {getattr(node, "name", "") for node in ast.parse(file.read_text()).body}
-    assert {*EARLIER_SETTINGS, *EARLIER_HOOKS} - bound == {"raw_data_dir_test"}
+    assert {*LEGACY_SETTINGS, *LEGACY_HOOKS} - bound == {"raw_data_dir_test"}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_every_earlier_name_is_in_one_of_the_complete_files():
         ("hparams = {'cid': '3'}", "cid", "3"),
     ],
 )
-def test_an_earlier_value_reads_as_one_of_today_and_by_its_own_name(load, line, name, value):
+def test_a_legacy_value_reads_as_a_canonical_one_and_by_its_own_name(load, line, name, value):
     settings = load(line + "\n")
     assert getattr(settings, name) == value
     bound, _, written = line.partition(" = ")
@@ -84,9 +84,9 @@ def test_an_earlier_value_reads_as_one_of_today_and_by_its_own_name(load, line, 
         assert getattr(settings, bound) == ast.literal_eval(written)
 
 
-def test_the_earlier_hooks_are_called_with_what_they_ask_for(load):
+def test_the_legacy_hooks_are_called_with_what_they_ask_for(load):
     settings = load("raw_data_dir_train = 'a'\nraw_data_dir_val = 'b'\nbatch_size = 8\nnbEpoch = 3\n")
-    assert settings.is_earlier
+    assert settings.is_legacy
     assert settings.call("dataset", split="train") == ("a", True, 8, 3)
     assert settings.call("dataset", split="validation") == ("b", False, 8, 3)
     assert settings.resolve("learning_rate") == 0.1
@@ -118,7 +118,7 @@ def test_the_client_is_started_with_its_options(load):
     assert load(text).call("client", options={"a": 1}).got == ({"a": 1}, False)
 
 
-def test_names_of_the_files_own_that_are_settings_today_do_not_disturb(load, caplog):
+def test_names_of_the_files_own_that_are_canonical_settings_do_not_disturb(load, caplog):
     with caplog.at_level(logging.WARNING):
         text = "class_names = ['Cat', 'Dog']\nreference_labels = ['category']\n"
         settings = load(text + "shuffle = 1000\naugment = True\n")
@@ -129,7 +129,7 @@ def test_names_of_the_files_own_that_are_settings_today_do_not_disturb(load, cap
     assert caplog.text.count("mysettings_case.py:3: shuffle is taken for a name of the file's own") == 1
 
 
-def test_a_setting_of_today_counts_in_an_earlier_file(load):
+def test_a_setting_of_today_counts_in_an_legacy_file(load):
     assert load("gradient_clip_norm = 1.0\nepochs = 4\n").values()["gradient_clip_norm"] == 1.0
 
 
@@ -141,14 +141,14 @@ def test_an_override_reaches_the_name_that_counts(load):
 
 
 def test_a_model_file_counts_although_a_name_model_is_left_in_the_settings(load):
-    assert load("model = None\n").call("model").is_earlier
+    assert load("model = None\n").call("model").is_legacy
 
 
 def test_a_list_may_stand_in_the_place_of_a_function(load):
     assert load("addon_callbacks = []\n").resolve("callbacks") == []
 
 
-def test_helpers_of_the_earlier_framework_are_named_if_they_are_missing(load):
+def test_helpers_of_the_legacy_framework_are_named_if_they_are_missing(load):
     with pytest.raises(SettingsError, match="copy the helpers that you use beside the settings file"):
         load("from deeplearningtools.helpers import loss as helpers_loss\n")
 

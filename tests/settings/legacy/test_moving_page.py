@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 import experiments_manager
-from experiments_manager.settings.hooks import EARLIER_HOOKS
+from experiments_manager.settings.hooks import LEGACY_HOOKS
 from experiments_manager.settings.legacy.attributes import NAMES as ATTRIBUTES
 from experiments_manager.settings.legacy.attributes import LegacyChecks
 from experiments_manager.settings.legacy.options import FEDERATED_OPTIONS, LEGACY_OPTIONS
 from experiments_manager.settings.overrides import ADDED_BY_LAUNCHERS
-from experiments_manager.settings.schema import EARLIER_SETTINGS
+from experiments_manager.settings.schema import LEGACY_SETTINGS
 
 PAGE = (Path(__file__).parents[3] / "docs/from-deeplearningtools.md").read_text(encoding="utf-8")
 STATES = ("works", "changed", "not there")
@@ -34,8 +34,8 @@ def rows_of(name):
 
 LEGACY_FUNCTIONS = {"run", "loadExperimentsSettings", "get_commands", "get_default_args", *experiments_manager._GONE}
 KNOWN = {
-    "settings": set(EARLIER_SETTINGS),
-    "hooks": set(EARLIER_HOOKS),
+    "settings": set(LEGACY_SETTINGS),
+    "hooks": set(LEGACY_HOOKS),
     "options": {flag for option in LEGACY_OPTIONS for flag in option.flags},
     "options of a federation": {flag for pair in FEDERATED_OPTIONS.items() for flag in pair},
     "functions": LEGACY_FUNCTIONS,
@@ -50,20 +50,20 @@ def test_every_legacy_name_that_the_code_knows_has_one_row(kind):
     assert {name: len(rows_of(name)) for name in KNOWN[kind]} == dict.fromkeys(KNOWN[kind], 1)
 
 
-def test_settings_and_hooks_stand_beside_todays_names():
-    for earlier, entry in (EARLIER_SETTINGS | EARLIER_HOOKS).items():
-        [row] = rows_of(earlier)
-        assert entry.name in names_in(row[1]), earlier
+def test_settings_and_hooks_stand_beside_canonical_names():
+    for legacy, entry in (LEGACY_SETTINGS | LEGACY_HOOKS).items():
+        [row] = rows_of(legacy)
+        assert entry.name in names_in(row[1]), legacy
 
 
-def test_options_stand_beside_todays_form():
+def test_options_stand_beside_canonical_form():
     for option in LEGACY_OPTIONS:
         [row] = rows_of(option.flags[0])
         assert names_in(row[0]) == set(option.flags)
-        if option.today == "refused":
+        if option.canonical == "refused":
             assert row[2] == "not there"
         elif option.flags[0] != "-m":
-            assert option.today in row[1]
+            assert option.canonical in row[1]
 
 
 def test_functions_that_are_gone_are_not_said_to_work():

@@ -118,7 +118,7 @@ def stub_of_tensorflow(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def test_a_file_of_the_earlier_framework_keeps_its_old_names_with_one_warning_each(write, stub_of_tensorflow, caplog):
+def test_a_file_of_the_legacy_framework_keeps_its_old_names_with_one_warning_each(write, stub_of_tensorflow, caplog):
     write(
         "import tensorflow as tf\ndef model(usersettings): return tf.keras.losses.mean_squared_error\n",
         "model_a.py",
@@ -135,7 +135,7 @@ def test_a_file_of_the_earlier_framework_keeps_its_old_names_with_one_warning_ea
     ]
 
 
-def test_a_file_with_todays_names_is_told_to_write_the_new_one(write):
+def test_a_file_with_canonical_names_is_told_to_write_the_new_one(write):
     text = "import tensorflow as tf\nx = tf.keras.losses.mean_squared_error\n"
     with pytest.raises(SettingsError, match=r"mean_squared_error: this is gone.*`tf.keras.losses.MSE`"):
         load_settings(write(text))
@@ -149,7 +149,7 @@ def test_a_file_with_todays_names_is_told_to_write_the_new_one(write):
         ("tf.estimator.Estimator()", "`keras.Model`"),
     ],
 )
-def test_what_has_no_equivalent_stops_a_file_of_the_earlier_framework_too(write, line, instead):
+def test_what_has_no_equivalent_stops_a_file_of_the_legacy_framework_too(write, line, instead):
     write("def model(usersettings): pass\n", "model_a.py", complete=False)
     text = f"import tensorflow as tf\ndef f(): return {line}\n" + HOOKS.format(loss="'mse'")
     with pytest.raises(SettingsError, match=f"mysettings_case.py:2: .*: this is gone.*{instead}"):

@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-"""A perceptron of one hidden layer, in the style of the earlier framework."""
+"""A perceptron of one hidden layer, in the style of the legacy framework."""
 
 import tensorflow as tf
 

@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-"""A small classifier, in the style of the earlier framework."""
+"""A small classifier, in the style of the legacy framework."""
 
 import tensorflow as tf
 

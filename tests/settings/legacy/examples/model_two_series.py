@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-"""A forecast from a series and a flag beside it, in the style of the earlier framework."""
+"""A forecast from a series and a flag beside it, in the style of the legacy framework."""
 
 import keras
 import tensorflow as tf

@@ -1,8 +1,8 @@
 # ruff: noqa
 # fmt: off
-"""Regression of a noisy curve, in the style of the earlier framework.
+"""Regression of a noisy curve, in the style of the legacy framework.
 
-Kept as such files are: earlier names, `tf.keras`, two blanks of indentation, everything at the top level.
+Kept as such files are: legacy names, `tf.keras`, two blanks of indentation, everything at the top level.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-"""Classification of points on two rings, in the style of the earlier framework.
+"""Classification of points on two rings, in the style of the legacy framework.
 
 It shows what such files also do: names of their own that are settings today (`class_names`, `shuffle`), an empty list
 that a function of the same name replaces, a local helper, further hooks, and a dictionary of callbacks.

@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-"""Forecast of series from CSV files, in the style of the earlier framework.
+"""Forecast of series from CSV files, in the style of the legacy framework.
 
 What is special here: the data lie beside the folder that the command is given in, five folders above the one that the
 functions run in; the metric is a name alone; loss and optimizer have names that Keras 3 has not any more.
