@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +73,6 @@ def list_runs(directory: Path | str, sort: str | None = None, *, descending: boo
         raise RunError(f"There is no folder {directory}. Expected a folder of runs. Check the path.")
     rows = [_row(Run(path)) for path in _run_folders(directory.resolve(), DEPTH)]
     return _sorted(rows, sort or "start", descending)
-
-
-def differing_hparams(rows: Iterable[RunRow]) -> list[str]:
-    """Name the hyperparameters whose values are not the same in all rows, in the order of their first appearance.
-
-    A hyperparameter that only some rows have differs. Rows that are unreadable do not count.
-    """
-    hparams = [row.hparams for row in rows if row.state != "unreadable"]
-    names = dict.fromkeys(name for values in hparams for name in values)
-    return [name for name in names if len({repr(values.get(name, "absent")) for values in hparams}) > 1]
 
 
 def _run_folders(folder: Path, depth: int) -> Iterator[Path]:

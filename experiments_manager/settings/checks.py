@@ -64,32 +64,22 @@ class _Known:
         return getattr(self._values, name)
 
 
-@check
-def _no_simulated_quantisation(values: Values, hooks: Mapping[str, Any]) -> Complaints:
-    if values.quantization_aware_training:
-        yield (
-            "quantization_aware_training",
-            "Keras 3 has no quantisation-aware training. Expected False. Quantise after training instead, when the "
-            "exported model is converted to TensorFlow Lite.",
-        )
+_REFUSED = {
+    "quantization_aware_training": "Keras 3 has no quantisation-aware training. Expected False. Quantise after training "
+    "instead, when the exported model is converted to TensorFlow Lite.",
+    "enable_federated_learning": "this version trains no federation. Expected False. Set it to False to train alone, on "
+    "this machine.",
+    "consume_data_from_kafka": "this version reads nothing from Kafka. Expected False. Let `dataset` read the data from "
+    "files instead.",
+}
+"""Switches of the legacy framework that may be written down, and not be on."""
 
 
 @check
-def _no_federation(values: Values, hooks: Mapping[str, Any]) -> Complaints:
-    if values.enable_federated_learning:
-        yield (
-            "enable_federated_learning",
-            "this version trains no federation. Expected False. Set it to False to train alone, on this machine.",
-        )
-
-
-@check
-def _no_kafka(values: Values, hooks: Mapping[str, Any]) -> Complaints:
-    if values.consume_data_from_kafka:
-        yield (
-            "consume_data_from_kafka",
-            "this version reads nothing from Kafka. Expected False. Let `dataset` read the data from files instead.",
-        )
+def _nothing_is_on_that_is_not_there(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+    for name, text in _REFUSED.items():
+        if getattr(values, name):
+            yield name, text
 
 
 @check

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from experiments_manager.runs import RunError, compare_runs, create_run
-from experiments_manager.runs.compare import run_letters
+from experiments_manager.runs.compare import differing, run_letters
 
 
 @pytest.fixture
@@ -115,3 +115,12 @@ def test_runs_are_told_apart_by_letters_and_then_by_numbers():
     assert run_letters(2) == ["A", "B"]
     assert run_letters(28)[-3:] == ["Z", "26", "27"]
     assert len(set(run_letters(200))) == 200
+
+
+def test_only_names_whose_values_differ_are_given_and_those_that_some_rows_lack():
+    assert differing([{"rate": 0.1, "units": 10, "only_here": None}, {"rate": 0.2, "units": 10}]) == [
+        "rate",
+        "only_here",
+    ]
+    assert differing([{"flag": True}, {"flag": 1}]) == ["flag"]
+    assert differing([{"rate": 0.1}]) == differing([]) == []

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from experiments_manager.runs import RunError, create_run, differing_hparams, list_runs, lock
+from experiments_manager.runs import RunError, create_run, list_runs, lock
 
 
 @pytest.fixture
@@ -140,19 +140,6 @@ def test_numbers_come_before_words(make_run, tmp_path):
 def test_an_unknown_column_is_refused_with_the_nearest(three):
     with pytest.raises(RunError, match=r"cannot be sorted by 'epoch'.* Did you mean `epochs`\?"):
         list_runs(three, "epoch")
-
-
-def test_only_hyperparameters_that_differ_are_named(make_run, tmp_path):
-    make_run("a", hparams={"rate": 0.1, "units": 10, "only_here": None})
-    make_run("b", hparams={"rate": 0.2, "units": 10})
-    make_run("bad").manifest_file.write_text("{")
-    assert differing_hparams(list_runs(tmp_path)) == ["rate", "only_here"]
-
-
-def test_no_hyperparameter_differs_in_one_run_or_none(make_run, tmp_path):
-    assert differing_hparams([]) == []
-    make_run("a", hparams={"rate": 0.1})
-    assert differing_hparams(list_runs(tmp_path)) == []
 
 
 def test_rows_are_plain_json(three):

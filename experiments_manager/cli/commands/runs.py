@@ -47,10 +47,10 @@ def _print_table(rows: list[RunRow]) -> None:
     from rich.markup import escape
 
     from experiments_manager.cli.tables import new_table, print_table, short
-    from experiments_manager.runs import differing_hparams
+    from experiments_manager.runs import differing
     from experiments_manager.settings.problems import shown_path
 
-    hparams = differing_hparams(rows)
+    hparams = differing([row.hparams for row in rows if row.state != "unreadable"])
     table = new_table("state", "best", "epochs", "time", *hparams, "run")
     for row in rows:
         table.add_row(

@@ -11,7 +11,7 @@ from experiments_manager.monitoring.metrics_csv import read_rows
 from experiments_manager.monitoring.plots import canvas
 from experiments_manager.monitoring.plots.curves import Curves, metric_names, overlaid_curves
 from experiments_manager.runs import Run, RunError, open_run
-from experiments_manager.runs.compare import run_letters
+from experiments_manager.runs.compare import differing, run_letters
 
 _LONGEST_LABEL = 90
 
@@ -87,11 +87,10 @@ def read_curves(run: Run, label: str) -> Curves:
 
 def labels(runs: Sequence[Run], hparams: Sequence[Mapping[str, Any]]) -> list[str]:
     """Name each run by the hparams in which the runs differ; by its folder where there are none."""
-    names = dict.fromkeys(name for values in hparams for name in values)
-    differing = [name for name in names if len({repr(values.get(name, "absent")) for values in hparams}) > 1]
-    if not differing:
+    names = differing(hparams)
+    if not names:
         return [canvas.shortened(run.name, _LONGEST_LABEL) for run in runs]
-    texts = [", ".join(f"{name}={_shown(values[name])}" for name in differing if name in values) for values in hparams]
+    texts = [", ".join(f"{name}={_shown(values[name])}" for name in names if name in values) for values in hparams]
     return [canvas.shortened(text or "(none of these hparams)", _LONGEST_LABEL) for text in texts]
 
 

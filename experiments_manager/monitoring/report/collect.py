@@ -108,12 +108,6 @@ def is_default(name: str, value: Any) -> bool:
     return name in SETTINGS and to_jsonable(SETTINGS[name].default) == value
 
 
-def differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name the keys whose values are not the same in all rows."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    return [name for name in names if len({repr(row.get(name, "absent")) for row in rows}) > 1]
-
-
 def _manifest(run: Run) -> dict[str, Any]:
     try:
         return run.manifest

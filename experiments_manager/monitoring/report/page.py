@@ -22,7 +22,8 @@ from experiments_manager.monitoring.plots.curves import (
     metric_names,
     overlaid_curves,
 )
-from experiments_manager.monitoring.report.collect import ReportedRun, collect_runs, differing, is_default
+from experiments_manager.monitoring.report.collect import ReportedRun, collect_runs, is_default
+from experiments_manager.runs.compare import differing
 from experiments_manager.settings.schema import SETTINGS
 
 if TYPE_CHECKING:
