@@ -63,9 +63,9 @@ def time_pauses() -> list[float]:
     pauses: list[float] = []
     checkpoint = step_hooks.checkpoint
 
-    def timed(job) -> None:
+    def timed(context) -> None:
         began = time.perf_counter()
-        checkpoint(job)
+        checkpoint(context)
         pauses.append(time.perf_counter() - began)
 
     step_hooks.checkpoint = timed
