@@ -70,7 +70,8 @@ class Alternation(Watcher):
             self.epochs.append(now - self._ended)
         context = self._context
         context.train_steps, context.meter, logs = self._modes[report.epoch % 2]
-        context.watchers[:] = [watcher for watcher in context.watchers if not isinstance(watcher, TensorBoardLogs)] + logs
+        others = [watcher for watcher in context.watchers if not isinstance(watcher, TensorBoardLogs)]
+        context.watchers[:] = others + logs
         self._ended = clocks()
 
 
