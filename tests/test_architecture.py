@@ -1,6 +1,7 @@
 """The shape of the package: no circles between modules, no folder that is a drawer, a picture that is true."""
 
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,3 +54,12 @@ def test_every_room_says_in_one_line_what_it_holds():
 def test_the_picture_of_the_rooms_is_up_to_date():
     told = subprocess.run([sys.executable, "tools/draw_rooms.py", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
+
+
+def test_every_file_that_the_page_on_the_architecture_names_is_there():
+    named = set(re.findall(r"`([\w/]+\.(?:py|html|cfg))`", (ROOT / "docs/architecture.md").read_text(encoding="utf-8")))
+    found = [path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.cfg"), *(ROOT / PACKAGE).rglob("*.*"))]
+    missing = [name for name in named if not any(f"/{path}".endswith(f"/{name}") for path in found)]
+    missing = [name for name in missing if not (ROOT / name).is_file()]
+    assert len(named) > 40
+    assert missing == []
