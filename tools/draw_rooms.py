@@ -21,11 +21,12 @@ import grimp
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "experiments_manager"
 PICTURE = ROOT / "docs" / "rooms.svg"
-MARGIN, STEP, BOX = 20, 60, 560
+MARGIN, STEP, BOX = 20, 78, 600
 LANES, LANE = MARGIN + BOX + 40, 26
 COLOURS = ("#4c6a92", "#b5583a", "#3d8a63", "#8a5aa8", "#a8862a", "#3a8fa8", "#a83a6a")
 STYLE = """
 text { font-family: sans-serif; fill: #1d2733 } .name { font-size: 15px; font-weight: 600 } .what { font-size: 11px }
+.rooms { font-size: 11px; font-family: monospace; fill: #4c6a92 }
 rect { fill: #eef3f8; stroke: #5b7896 } path[stroke] { fill: none } path { stroke-width: 1.5 }
 """
 
@@ -50,13 +51,14 @@ def imports_between(rooms: list[str]) -> dict[tuple[str, str], int]:
     return counts
 
 
-def purpose(room: str) -> tuple[str, int]:
-    """Return the first sentence of a room's docstring, and how many modules it holds."""
+def purpose(room: str) -> tuple[str, int, str]:
+    """Return the first sentence of a room's docstring, how many modules it holds, and the rooms in it."""
     folder = ROOT / PACKAGE / room
     file = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
     first = file.read_text(encoding="utf-8").partition('"""')[2].partition('"""')[0].strip().splitlines()[0]
     modules = [path for path in folder.rglob("*.py") if path.name != "__init__.py"] if folder.is_dir() else [file]
-    return first.rstrip("."), len(modules)
+    inner = sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob("__init__.py"))[1:]
+    return first.rstrip("."), len(modules), "   ".join(f"{name}/" for name in inner)
 
 
 def draw() -> str:
@@ -72,13 +74,15 @@ def draw() -> str:
     for lane, room in enumerate(importers):
         parts += _lane(room, lane, rooms, counts)
     for number, room in enumerate(rooms):
-        what, modules = purpose(room)
+        what, modules, inner = purpose(room)
+        held = f"{modules} module{'' if modules == 1 else 's'}"
         y = MARGIN + number * STEP
         parts += [
             f'<rect x="{MARGIN}" y="{y}" width="{BOX}" height="{STEP - 14}" rx="6"/>',
             f'<text class="name" x="{MARGIN + 12}" y="{y + 18}">{room}</text>',
-            f'<text class="what" x="{MARGIN + BOX - 12}" y="{y + 18}" text-anchor="end">{modules} modules</text>',
+            f'<text class="what" x="{MARGIN + BOX - 12}" y="{y + 18}" text-anchor="end">{held}</text>',
             f'<text class="what" x="{MARGIN + 12}" y="{y + 35}">{html.escape(what)}</text>',
+            f'<text class="rooms" x="{MARGIN + 12}" y="{y + 53}">{inner}</text>',
         ]
     return "\n".join([*parts, "</svg>", ""])
 

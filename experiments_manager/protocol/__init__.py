@@ -1,1 +1,1 @@
-"""What model server and client share: messages, data types, tensors, wire format and status codes; no TensorFlow."""
+"""What model server and client share: messages, data types, tensors, wire format, status codes."""

@@ -1,1 +1,1 @@
-"""The model server, launchers for other servers, and the client."""
+"""The model server, its engines, and the sidecar of a training."""
