@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from experiments_manager.common.signals import stop_signals
 from experiments_manager.runs import Run, RunError, compare_runs, list_runs
 from experiments_manager.runs import open_run as load_run
-from experiments_manager.runs.interruption import interruption_noted
+from experiments_manager.runs.interruption import interruption_recorded
 from experiments_manager.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def resume(
     run = run if isinstance(run, Run) else load_run(run)
     options = {"make_watchers": _watchers(watchers, quiet, on_run)}
     with stop_signals() as stop:
-        with interruption_noted(run), stop.interruptible():
+        with interruption_recorded(run), stop.interruptible():
             from experiments_manager.training.engine import runner
 
         return runner.resume_run(run, overrides, should_stop=stop, interruptible=stop.interruptible, **options)

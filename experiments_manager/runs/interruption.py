@@ -11,7 +11,7 @@ from experiments_manager.runs.run import Run
 
 
 @contextlib.contextmanager
-def interruption_noted(run: Run) -> Iterator[None]:
+def interruption_recorded(run: Run) -> Iterator[None]:
     """Inside, a `KeyboardInterrupt` makes run.json say `interrupted`, also where a killed process left `running`.
 
     A run that is finished has lost nothing and stays that; so does one that another process works on.

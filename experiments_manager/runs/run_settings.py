@@ -41,7 +41,7 @@ def _entries(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(HPARAMS): value for name, value in overrides.items() if name.startswith(HPARAMS)}
 
 
-def tell_changed_files(run: Run, origin: Mapping[str, Path | str | None] | None = None) -> None:
+def warn_changed_files(run: Run, origin: Mapping[str, Path | str | None] | None = None) -> None:
     """Warn of files of the user's that have changed since the run was started, for the run goes on with its copies.
 
     Args:

@@ -1,6 +1,6 @@
 """The settings module: its schema, loading, overrides and messages."""
 
-from experiments_manager.settings.hook import Lazy
+from experiments_manager.settings.bound_hook import Lazy
 from experiments_manager.settings.loading import check_source, load_settings
 from experiments_manager.settings.problems import Problem, SettingsError, UserCodeError
 from experiments_manager.settings.settings import Settings

@@ -14,8 +14,8 @@ from typing import Any
 from experiments_manager.settings.problems import shown
 from experiments_manager.settings.schema import Values
 
-Complaints = Iterator[tuple[str, str]]
-Check = Callable[[Values, Mapping[str, Any]], Complaints]
+Violations = Iterator[tuple[str, str]]
+Check = Callable[[Values, Mapping[str, Any]], Violations]
 
 CHECKS: list[Check] = []
 """All checks, in the order of this file."""
@@ -30,7 +30,7 @@ def check(function: Check) -> Check:
     return function
 
 
-def complaints(values: Values, hooks: Mapping[str, Any], unknown: Container[str] = ()) -> Complaints:
+def violations(values: Values, hooks: Mapping[str, Any], unknown: Container[str] = ()) -> Violations:
     """Run all checks.
 
     Args:
@@ -76,14 +76,14 @@ _REFUSED = {
 
 
 @check
-def _nothing_is_on_that_is_not_there(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+def _nothing_is_on_that_is_not_there(values: Values, hooks: Mapping[str, Any]) -> Violations:
     for name, text in _REFUSED.items():
         if getattr(values, name):
             yield name, text
 
 
 @check
-def _what_is_asked_for_is_installed(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+def _what_is_asked_for_is_installed(values: Values, hooks: Mapping[str, Any]) -> Violations:
     if values.mlflow and importlib.util.find_spec("mlflow") is None:
         yield (
             "mlflow",
@@ -93,14 +93,14 @@ def _what_is_asked_for_is_installed(values: Values, hooks: Mapping[str, Any]) ->
 
 
 @check
-def _the_session_can_name_a_folder(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+def _the_session_can_name_a_folder(values: Values, hooks: Mapping[str, Any]) -> Violations:
     if values.session_name is not None and any(sign in values.session_name for sign in "/\\:\0"):
         got = shown(values.session_name)
         yield "session_name", f"it names a folder. Expected no slash, backslash or colon, got {got}. Leave them out."
 
 
 @check
-def _something_is_watched(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+def _something_is_watched(values: Values, hooks: Mapping[str, Any]) -> Violations:
     if not values.monitor:
         yield (
             "monitor",
@@ -110,7 +110,7 @@ def _something_is_watched(values: Values, hooks: Mapping[str, Any]) -> Complaint
 
 def _check_of_names(name: str) -> None:
     @check
-    def _names_are_usable(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+    def _names_are_usable(values: Values, hooks: Mapping[str, Any]) -> Violations:
         names = getattr(values, name)
         if names is None:
             return
@@ -127,7 +127,7 @@ for _name in ("class_names", "input_names", "output_names"):
 
 
 @check
-def _hparams_are_plain(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+def _hparams_are_plain(values: Values, hooks: Mapping[str, Any]) -> Violations:
     for key, value in values.hparams.items():
         if not _is_plain(value):
             yield (
@@ -146,7 +146,7 @@ def _is_plain(value: Any) -> bool:
 
 
 @check
-def _one_gradient_clipping(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+def _one_gradient_clipping(values: Values, hooks: Mapping[str, Any]) -> Violations:
     if values.gradient_clip_norm is not None and values.gradient_clip_value is not None:
         text = "`gradient_clip_norm` is given, too. Expected one of the two. Remove the other."
         yield "gradient_clip_value", text
@@ -170,7 +170,7 @@ def fits(hook: str, value: Any) -> bool:
 
 
 @check
-def _values_of_hooks_fit(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+def _values_of_hooks_fit(values: Values, hooks: Mapping[str, Any]) -> Violations:
     for name, value in hooks.items():
         if not fits(name, value):
             remedy = "Correct it."
@@ -180,7 +180,7 @@ def _values_of_hooks_fit(values: Values, hooks: Mapping[str, Any]) -> Complaints
 
 
 @check
-def _learning_rates_agree(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+def _learning_rates_agree(values: Values, hooks: Mapping[str, Any]) -> Violations:
     rate = hooks.get("learning_rate")
     if isinstance(rate, bool) or not isinstance(rate, (int, float)):
         return
@@ -192,12 +192,12 @@ def _learning_rates_agree(values: Values, hooks: Mapping[str, Any]) -> Complaint
 
 
 @check
-def _strategy_has_gpus(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+def _strategy_has_gpus(values: Values, hooks: Mapping[str, Any]) -> Violations:
     if values.gpus is not None and len(set(values.gpus)) < len(values.gpus):
         yield "gpus", f"an index is there more than once. Expected each once, got {shown(values.gpus)}. Remove it."
 
 
 @check
-def _ports_differ(values: Values, hooks: Mapping[str, Any]) -> Complaints:
+def _ports_differ(values: Values, hooks: Mapping[str, Any]) -> Violations:
     if values.grpc_port == values.rest_port:
         yield "rest_port", f"`grpc_port` is {values.grpc_port}, too. Expected another one. Change one of them."

@@ -9,21 +9,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from experiments_manager.settings.hook import make_hook
+from experiments_manager.settings.bound_hook import make_hook
 from experiments_manager.settings.hooks import HOOKS, LEGACY_HOOKS
 from experiments_manager.settings.legacy.renamed import with_renamed
 from experiments_manager.settings.overrides import Override, add_updates, read_overrides
 from experiments_manager.settings.problems import Problem, SettingsError
 from experiments_manager.settings.schema import LEGACY_SETTINGS, Values
 from experiments_manager.settings.settings import Settings
-from experiments_manager.settings.source.checks import (
-    check_model_source,
-    check_settings_source,
-    meant_names,
-    model_missing,
-    names_in_question,
-    uses_legacy_hooks,
-)
 from experiments_manager.settings.source.execution import Execution, execute, new_module
 from experiments_manager.settings.source.heavy_imports import without_heavy_imports
 from experiments_manager.settings.source.interpreter import Interpreter
@@ -31,6 +23,14 @@ from experiments_manager.settings.source.local_modules import LocalModules
 from experiments_manager.settings.source.model_file import find_model_file
 from experiments_manager.settings.source.module_source import Source, read_source
 from experiments_manager.settings.source.namespace import Namespace
+from experiments_manager.settings.source.source_checks import (
+    check_model_source,
+    check_settings_source,
+    model_missing,
+    probable_typos,
+    suspect_names,
+    uses_legacy_hooks,
+)
 from experiments_manager.settings.validation import Validation, problems_of_overrides, validate, with_values
 
 _log = logging.getLogger(__name__)
@@ -110,8 +110,8 @@ class _Loading:
         self._overrides = overrides
         self._search = search
         self._is_earlier = uses_legacy_hooks(source)
-        self._in_question = names_in_question(source, overrides)
-        self._meant = meant_names(source, overrides)
+        self._in_question = suspect_names(source, overrides)
+        self._meant = probable_typos(source, overrides)
         self._wrong: frozenset[str] = frozenset()
         self._module: ModuleType
         self._judgement: Validation

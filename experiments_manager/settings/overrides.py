@@ -25,7 +25,7 @@ ADDED_BY_LAUNCHERS = ("procID", "cid", "isFLserver")
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
-class UnsuitableValueError(ValueError):
+class InvalidValueError(ValueError):
     """A value that cannot take the place of the one it overrides; the text says why."""
 
 
@@ -117,7 +117,7 @@ def for_setting(override: Override, entry: Entry) -> Any:
             return check(legacy.to_canonical(candidate) if legacy else candidate)
         except pydantic.ValidationError:
             continue
-    raise UnsuitableValueError(f"the value does not fit. Expected {entry.type_text}, got {shown(override.value)}.")
+    raise InvalidValueError(f"the value does not fit. Expected {entry.type_text}, got {shown(override.value)}.")
 
 
 def _candidates(override: Override, none_allowed: bool) -> Iterable[Any]:
@@ -181,7 +181,7 @@ def like(override: Override, current: Any) -> Any:
     if converted is _NO_VALUE and override.is_update:
         return value
     if converted is _NO_VALUE:
-        raise UnsuitableValueError(
+        raise InvalidValueError(
             f"the value does not fit. Expected {type(current).__name__} as {shown(current)}, got {shown(value)}."
         )
     return converted
@@ -260,7 +260,7 @@ def late_overrides(
                 effective[name] = for_hook(override, HOOKS[name], None)
             else:
                 problems.append(_unknown(override, hparams))
-        except UnsuitableValueError as error:
+        except InvalidValueError as error:
             problems.append(Problem(OVERRIDE, 0, override.given_name, str(error)))
     return effective, problems
 

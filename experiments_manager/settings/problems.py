@@ -88,7 +88,7 @@ class UserCodeError(UserError):
 
 def problem_at(file: Path | str, line: int, name: str, text: str) -> Problem:
     """Make a problem whose file is shown relative to the working directory where that is shorter."""
-    return Problem(shown_path(file), line, name, text)
+    return Problem(display_path(file), line, name, text)
 
 
 def shown(value: object) -> str:
@@ -100,7 +100,7 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_LENGTH else text[: _SHOWN_LENGTH - 1] + "…"
 
 
-def shown_path(file: Path | str) -> str:
+def display_path(file: Path | str) -> str:
     """Return the path as a person would type it: relative where the file lies under the working directory."""
     path = Path(file)
     try:

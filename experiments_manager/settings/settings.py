@@ -9,14 +9,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from experiments_manager.settings.hook import Hook
+from experiments_manager.settings.bound_hook import Hook
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
 from experiments_manager.settings.keras.remedies import keras_remedy
 from experiments_manager.settings.keras.symbolic_tensors import explain_symbolic_tensor
 from experiments_manager.settings.legacy.attributes import NAMES as LEGACY_ATTRIBUTES
 from experiments_manager.settings.legacy.attributes import LegacyChecks, Session, legacy_attribute
 from experiments_manager.settings.legacy.defaults import apply_legacy_defaults
-from experiments_manager.settings.problems import SettingsError, UserCodeError, problem_at, shown_path
+from experiments_manager.settings.problems import SettingsError, UserCodeError, display_path, problem_at
 from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS, Values
 from experiments_manager.settings.source.explanations import import_remedy
 from experiments_manager.settings.source.local_modules import LocalModules
@@ -101,7 +101,7 @@ class Settings(LegacyChecks):
         return sorted({*super().__dir__(), *SETTINGS})
 
     def __repr__(self) -> str:
-        return f"Settings({shown_path(self.file)!r}, session_name={self.session_name!r})"
+        return f"Settings({display_path(self.file)!r}, session_name={self.session_name!r})"
 
     def values(self) -> dict[str, Any]:
         """Return all settings by canonical name, those of default value included."""

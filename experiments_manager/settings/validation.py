@@ -6,16 +6,16 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from experiments_manager.settings.checks import complaints, fits
-from experiments_manager.settings.hook import Hook
+from experiments_manager.settings.bound_hook import Hook
+from experiments_manager.settings.checks import fits, violations
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
 from experiments_manager.settings.overrides import HPARAMS, Override, late_overrides
 from experiments_manager.settings.problems import OVERRIDE, Problem, shown
 from experiments_manager.settings.reading import Reader
-from experiments_manager.settings.remedies import remedy, suits
 from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS, Values
 from experiments_manager.settings.source.module_source import Source
 from experiments_manager.settings.source.namespace import Namespace
+from experiments_manager.settings.value_suggestions import is_valid, remedy
 
 
 @dataclasses.dataclass
@@ -65,7 +65,7 @@ def validate(source: Source, namespace: Namespace, overrides: Mapping[str, Overr
     hooks = reader.hooks(needs_model=values.model_file is None and "model_file" not in reader.unknown)
     given = {name: hook.value for name, hook in hooks.items()}
     problems += reader.problems
-    problems += [reader.problem(name, text) for name, text in complaints(values, given, reader.unknown)]
+    problems += [reader.problem(name, text) for name, text in violations(values, given, reader.unknown)]
     return Validation(values, hooks, effective, problems, reader)
 
 
@@ -80,7 +80,7 @@ def with_values(problems: Iterable[Problem], namespace: Namespace, meant: Mappin
     notes: dict[str, str] = {}
     for name, right in meant.items():
         if name in namespace:
-            notes[name] = notes[right] = _unsuitable(namespace[name], right)
+            notes[name] = notes[right] = _invalid(namespace[name], right)
     ask = " Did you mean"
     return [
         dataclasses.replace(problem, text=problem.text.replace(ask, notes.get(problem.name, "") + ask, 1))
@@ -88,10 +88,10 @@ def with_values(problems: Iterable[Problem], namespace: Namespace, meant: Mappin
     ]
 
 
-def _unsuitable(value: Any, right: str) -> str:
+def _invalid(value: Any, right: str) -> str:
     """Return what is wrong with a value under the name that is meant; empty where nothing is."""
     setting, hook = BY_ANY_NAME.get(right), HOOKS_BY_ANY_NAME.get(right)
-    if setting is not None and not suits(value, setting):
+    if setting is not None and not is_valid(value, setting):
         text = f"Expected {setting.type_text}, got {shown(value)}. {remedy(value, setting)}"
     elif hook is not None and not fits(hook.name, value):
         text = f"Got {shown(value)}."

@@ -66,7 +66,7 @@ def test_what_was_added_to_hparams_is_there_after_a_resume_and_in_the_settings_o
     again = em.run(flags, external_hparams={"added": 2})
     assert again["sessionFolder"] == result["sessionFolder"]
     assert manifest(again)["hparams"]["added"] == 2
-    with pytest.raises(SettingsError, match="there is no key of `hparams` of this name"):
+    with pytest.raises(SettingsError, match="unknown key of `hparams`"):
         em.run(flags, external_hparams={"another": 2})
 
     file.write_text("raise RuntimeError('not read')")

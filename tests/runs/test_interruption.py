@@ -1,7 +1,7 @@
 import pytest
 
 from experiments_manager.runs import lock
-from experiments_manager.runs.interruption import interruption_noted
+from experiments_manager.runs.interruption import interruption_recorded
 
 
 @pytest.fixture
@@ -11,7 +11,7 @@ def started(run, experiment):
 
 
 def interrupt(run):
-    with pytest.raises(KeyboardInterrupt), interruption_noted(run):
+    with pytest.raises(KeyboardInterrupt), interruption_recorded(run):
         raise KeyboardInterrupt
     return run.manifest["state"]
 
@@ -31,6 +31,6 @@ def test_a_run_that_another_process_works_on_is_left_alone(started):
 
 
 def test_other_errors_are_not_noted(started):
-    with pytest.raises(ZeroDivisionError), interruption_noted(started):
+    with pytest.raises(ZeroDivisionError), interruption_recorded(started):
         raise ZeroDivisionError
     assert started.manifest["state"] == "running"

@@ -23,7 +23,7 @@ def resume(
     """Go on with a run that was interrupted or killed."""
     from experiments_manager import api
     from experiments_manager.cli.training_session import run_to_its_end, start_engine
-    from experiments_manager.runs.interruption import interruption_noted
+    from experiments_manager.runs.interruption import interruption_recorded
     from experiments_manager.runs.run_settings import load_run_settings
 
     opened = api.load_run(run)
@@ -31,7 +31,7 @@ def resume(
     def action(announce: Callable[[Run], None]) -> RunResult:
         return api.resume(opened, overrides=overrides, quiet=quiet, on_run=announce)
 
-    with interruption_noted(opened):
+    with interruption_recorded(opened):
         output = start_engine(json=json, debug=debug)
         settings = load_run_settings(opened, overrides) if serve else None
         run_to_its_end(action, output, quiet=quiet, serve=settings, overrides=overrides)

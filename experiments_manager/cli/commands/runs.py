@@ -48,7 +48,7 @@ def _print_table(rows: list[RunRow]) -> None:
 
     from experiments_manager.cli.tables import new_table, print_table, short
     from experiments_manager.runs import differing
-    from experiments_manager.settings.problems import shown_path
+    from experiments_manager.settings.problems import display_path
 
     hparams = differing([row.hparams for row in rows if row.state != "unreadable"])
     table = new_table("state", "best", "epochs", "time", *hparams, "run")
@@ -59,7 +59,7 @@ def _print_table(rows: list[RunRow]) -> None:
             short(row.epochs),
             _duration(row.seconds),
             *(short(row.hparams.get(name)) for name in hparams),
-            escape(shown_path(row.path)),
+            escape(display_path(row.path)),
         )
     print_table(table)
     for row in rows:

@@ -71,7 +71,7 @@ _STYLE = {
 
 
 @contextlib.contextmanager
-def house_style() -> Iterator[None]:
+def figure_style() -> Iterator[None]:
     """Put our style in force while a figure is drawn or encoded; matplotlib's settings are as before afterwards."""
     import matplotlib
 
@@ -113,7 +113,7 @@ def encode(figure: Figure, ending: str, *, dpi: int = DPI, transparent: bool = F
         raise ValueError(f"Expected one of {', '.join(FORMATS)}, got {ending!r}.")
     undated = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[ending]
     content = io.BytesIO()
-    with house_style(), warnings.catch_warnings():
+    with figure_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in a script that the font lacks
         figure.savefig(content, format=ending[1:], dpi=dpi, transparent=transparent, metadata=undated)
     return content.getvalue()

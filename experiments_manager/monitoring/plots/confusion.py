@@ -68,7 +68,7 @@ def confusion_figure(
     below = margin if slanted else 0.5
     side = min(_LARGEST, max(2.4, (0.42 if classes <= 25 else 0.3) * classes))
     above = 0.72
-    with canvas.house_style():
+    with canvas.figure_style():
         width = max(margin + side + 0.95, 4.4)
         figure = canvas.new_figure(width, below + side + above)
         axes = canvas.place(figure, margin, below, side, side)

@@ -97,7 +97,7 @@ def overlaid_curves(
 
 def learning_rate_curve(run: Curves) -> Figure:
     """Draw the learning rate of one run at the end of each epoch."""
-    with canvas.house_style():
+    with canvas.figure_style():
         figure = canvas.new_figure(_LEFT + _PANEL[0] + _RIGHT, _BOTTOM + _PANEL[1] + _TOP)
         axes = canvas.place(figure, _LEFT, _BOTTOM, *_PANEL)
         values = run.columns.get("learning_rate", np.full(len(run.epochs), np.nan))
@@ -121,7 +121,7 @@ def _panels(
     per_line = _entries_per_line(legend, width)
     below = _LEGEND_LINE * math.ceil(len(legend) / per_line) + 0.1 if legend else 0.0
     height = below + down * (panel[1] + _TOP + _BOTTOM)
-    with canvas.house_style():
+    with canvas.figure_style():
         figure = canvas.new_figure(width, height)
         for number, name in enumerate(names):
             row, column = divmod(number, across)

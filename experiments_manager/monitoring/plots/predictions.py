@@ -36,7 +36,7 @@ def prediction_figure(x: Any, answer: ModelOutput) -> Figure:
         "series": _series,
         "pictures": _pictures if answer.truth.ndim == 4 and answer.truth.shape[-1] <= 4 else _values,
     }[answer.kind]
-    with canvas.house_style():
+    with canvas.figure_style():
         return draw(x, answer)
 
 
@@ -49,7 +49,7 @@ def mistake_figure(x: Any, answer: ModelOutput) -> Figure | None:
     if not len(wrong):
         return None
     surest = wrong[np.argsort(-answer.probabilities.max(-1)[wrong], kind="stable")][:CELLS]
-    with canvas.house_style():
+    with canvas.figure_style():
         return _picture_grid(images, answer, surest, f"{len(surest)} surest of {len(wrong):,} mistakes")
 
 

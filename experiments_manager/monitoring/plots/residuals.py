@@ -29,7 +29,7 @@ def residual_figure(truth: np.ndarray, predicted: np.ndarray, of: str = "") -> F
     """
     truth, predicted = _columns(truth), _columns(predicted)
     finite = np.isfinite(truth) & np.isfinite(predicted)
-    with canvas.house_style():
+    with canvas.figure_style():
         figure = canvas.new_figure(7.6, 3.35)
         left = canvas.place(figure, 0.68, 0.5, 2.9, 2.4)
         right = canvas.place(figure, 4.45, 0.5, 2.95, 2.4)

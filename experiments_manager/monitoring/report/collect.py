@@ -14,7 +14,7 @@ from experiments_manager.monitoring.plots.curves import Curves
 from experiments_manager.monitoring.plots.figures import FOLDER
 from experiments_manager.runs import Run, RunError, RunRow, list_runs, open_run
 from experiments_manager.runs.compare import run_letters
-from experiments_manager.settings.monitor import resolved_mode
+from experiments_manager.settings.monitor_mode import resolved_mode
 from experiments_manager.settings.schema import SETTINGS
 
 LONGEST_DIFF = 200_000

@@ -65,17 +65,17 @@ class EventFile:
         if self._writer is not None:
             self._guarded(self._mark_restart)
 
-    def supersede_earlier(self) -> None:
+    def supersede_previous(self) -> None:
         """Supersede what earlier sessions wrote from `first_step` on even if this one writes nothing more."""
         if self._folder.is_dir():
             self._is_wanted = True
             self._guarded(self._write_waiting)
 
-    def remove_earlier(self) -> None:
+    def remove_previous(self) -> None:
         """Remove the files of earlier sessions that have the same suffix, once this session has its own."""
         self._replaces_files = bool(self._suffix)
         if self._writer is not None:
-            self._guarded(self._remove_earlier)
+            self._guarded(self._remove_previous)
 
     def close(self) -> None:
         """Write what waits, or say how much is lost, and close the file."""
@@ -123,7 +123,7 @@ class EventFile:
         self._mark_restart()
         self._is_wanted = False
         if self._replaces_files:
-            self._remove_earlier()
+            self._remove_previous()
 
     def _mark_restart(self) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -132,7 +132,7 @@ class EventFile:
         restart = SessionLog(status=SessionLog.START)
         self._append(Event(wall_time=time.time(), step=self._first_step, session_log=restart).SerializeToString())
 
-    def _remove_earlier(self) -> None:
+    def _remove_previous(self) -> None:
         for path in self._folder.glob(f"events.out.tfevents.*{self._suffix}"):
             if path != self._path:
                 path.unlink(missing_ok=True)
@@ -150,11 +150,11 @@ class EventFile:
         try:
             work()
         except (OSError, tf.errors.OpError) as error:
-            self._give_up_for_now(error)
+            self._suspend_writing(error)
         else:
-            self._tell_recovery()
+            self._report_recovery()
 
-    def _give_up_for_now(self, error: Exception) -> None:
+    def _suspend_writing(self, error: Exception) -> None:
         """Leave the file, whose last record may be torn; a later event begins a new one."""
         self._close()
         self._remove_if_empty()
@@ -167,7 +167,7 @@ class EventFile:
             )
             self._has_warned = True
 
-    def _tell_recovery(self) -> None:
+    def _report_recovery(self) -> None:
         if self._has_warned:
             lost = _events(self._lost) if self._lost else "nothing"
             logger.warning("TensorBoard logs are written to %s again; lost: %s.", self._folder, lost)

@@ -38,7 +38,7 @@ class Images(Watcher):
     def on_start(self, start: RunStart) -> None:
         """Supersede what earlier sessions wrote of the epochs that are trained again."""
         self._file = EventFile(self._logs_dir / "images", start.first_epoch)
-        self._file.supersede_earlier()
+        self._file.supersede_previous()
 
     def on_return(self, to: Return) -> None:
         """Supersede what was written of the epochs that are trained again."""

@@ -76,7 +76,7 @@ class Projector(Watcher):
                 atomic.remove_leftovers(self._logs_dir / "embeddings")
                 self._keep([found for found in self._sets() if found["epoch"] < start.first_epoch])
         except OSError as error:
-            self._say_unwritable(error)
+            self._warn_unwritable(error)
 
     def on_validated(self, view: ModelView) -> None:
         """Write a set where this epoch's turn has come."""
@@ -93,7 +93,7 @@ class Projector(Watcher):
         try:
             self._keep(sets)
         except OSError as error:
-            self._say_unwritable(error)
+            self._warn_unwritable(error)
 
     def _write(self, view: ModelView, others: list[dict[str, Any]], *, is_best: bool) -> None:
         try:
@@ -118,7 +118,7 @@ class Projector(Watcher):
             record |= self._write_set(record, points, shown, None if images is None else images[:count])
             self._keep([*others, record])
         except OSError as error:
-            self._say_unwritable(error)
+            self._warn_unwritable(error)
 
     def _can_be_shown(self, name: str, vectors: np.ndarray) -> bool:
         count, width = vectors.shape
@@ -198,7 +198,7 @@ class Projector(Watcher):
             if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _say_unwritable(self, error: OSError) -> None:
+    def _warn_unwritable(self, error: OSError) -> None:
         self._say(f"Embeddings cannot be written to {self._logs_dir}: {error.strerror}. Training goes on.", warn=True)
 
     def _say(self, text: str, *, warn: bool = False) -> None:

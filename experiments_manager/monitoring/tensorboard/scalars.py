@@ -82,9 +82,9 @@ class TensorBoardLogs(Watcher):
         if graph is not None:
             self._files[""].write_graph(graph)
         # TensorBoard keeps the first state that it finds, so the files of the sessions before a resume must go.
-        self._files[""].remove_earlier()
+        self._files[""].remove_previous()
         for group in (TRAIN_BY_STEP, VALIDATION_BY_STEP):
-            self._files[group].supersede_earlier()
+            self._files[group].supersede_previous()
 
     def on_return(self, to: Return) -> None:
         """Training went back: what was logged from there on no longer counts."""

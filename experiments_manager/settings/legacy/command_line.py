@@ -12,9 +12,9 @@ from experiments_manager.common.errors import CommandLineError
 from experiments_manager.settings.legacy.options import (
     LEGACY_OPTIONS,
     NO_DISTRIBUTION,
+    is_legacy_option,
     legacy_parser,
     refuse_federation,
-    tells_of_legacy,
 )
 
 
@@ -30,7 +30,7 @@ def translate(arguments: Sequence[str]) -> list[str] | None:
     Raises:
         CommandLineError: It cannot be translated; the message says why.
     """
-    if not (arguments and arguments[0].startswith("-") and any(map(tells_of_legacy, arguments))):
+    if not (arguments and arguments[0].startswith("-") and any(map(is_legacy_option, arguments))):
         return None
     refuse_federation(list(arguments))
     canonical = canonical_form(legacy_parser().parse_args(arguments))
@@ -55,7 +55,7 @@ def canonical_form(given: argparse.Namespace) -> list[str]:
         canonical = _predict(given, number)
     else:
         canonical = _train(given)
-    _tell_what_is_not_used(given, canonical[0])
+    _warn_unused_options(given, canonical[0])
     return [*canonical, "--debug"] if given.debug else canonical
 
 
@@ -68,7 +68,7 @@ _USED = {
 """For each of the commands, the legacy options that tell it something; `debug` tells all."""
 
 
-def _tell_what_is_not_used(given: argparse.Namespace, command: str) -> None:
+def _warn_unused_options(given: argparse.Namespace, command: str) -> None:
     idle = [
         option.flags[1]
         for option in LEGACY_OPTIONS

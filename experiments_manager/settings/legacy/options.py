@@ -95,7 +95,7 @@ _FEDERATED = {flag for pair in FEDERATED_OPTIONS.items() for flag in pair}
 _ALSO_SHORT = ("-dist",)
 
 
-def tells_of_legacy(word: str) -> bool:
+def is_legacy_option(word: str) -> bool:
     """Return whether a word of a command line is a legacy option: whole, abbreviated, or with its value behind it."""
     flag = word.partition("=")[0]
     if flag in _FEDERATED:

@@ -44,7 +44,7 @@ def working_directory(settings: Settings, folder: Path, session: Session | None 
 
 
 @contextlib.contextmanager
-def as_in_a_run(settings: Settings) -> Iterator[None]:
+def as_in_run_folder(settings: Settings) -> Iterator[None]:
     """Inside, hooks of legacy settings files find a folder as deep as in a run, and nothing of it stays.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiments_manager.common.suggestions import did_you_mean
-from experiments_manager.settings.problems import shown_path
+from experiments_manager.settings.problems import display_path
 
 
 def find_model_file(named: str, settings_file: Path, search: Path | None = None) -> Path | str:
@@ -27,7 +27,7 @@ def find_model_file(named: str, settings_file: Path, search: Path | None = None)
     for candidate in candidates:
         if candidate.is_file():
             return candidate.resolve()
-    looked = " and ".join(dict.fromkeys(shown_path(candidate) for candidate in candidates))
+    looked = " and ".join(dict.fromkeys(display_path(candidate) for candidate in candidates))
     there = {
         file.name for folder in {item.parent for item in candidates} if folder.is_dir() for file in folder.glob("*.py")
     }

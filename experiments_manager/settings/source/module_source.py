@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments_manager.common.suggestions import did_you_mean
-from experiments_manager.settings.problems import Problem, SettingsError, problem_at, shown_path
+from experiments_manager.settings.problems import Problem, SettingsError, display_path, problem_at
 from experiments_manager.settings.source.broken_source import Readable, readable_part
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -119,9 +119,9 @@ def _read_text(file: Path) -> str:
 def _missing_text(file: Path) -> str:
     folder = file.parent
     if not folder.is_dir():
-        return f"file not found, nor the folder {shown_path(folder)}. Check the path."
+        return f"file not found, nor the folder {display_path(folder)}. Check the path."
     there = [path.name for path in folder.glob("*.py")]
-    return f"file not found. {did_you_mean(file.name, there, 'Check the path.', shown_path(folder / '{}'))}"
+    return f"file not found. {did_you_mean(file.name, there, 'Check the path.', display_path(folder / '{}'))}"
 
 
 def _syntax_text(error: SyntaxError) -> str:

@@ -9,8 +9,8 @@ from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
 from experiments_manager.settings.overrides import (
     ADDED_BY_LAUNCHERS,
     HPARAMS,
+    InvalidValueError,
     Override,
-    UnsuitableValueError,
     for_hook,
     for_setting,
     like,
@@ -99,7 +99,7 @@ class Namespace(MutableMapping[str, Any]):
         override = self._overrides[canonical]
         try:
             placed = self._for_name(name, override, value)
-        except UnsuitableValueError as error:
+        except InvalidValueError as error:
             self.problems.append(Problem(OVERRIDE, 0, override.given_name, str(error)))
             return value
         if name == "hparams":
@@ -132,7 +132,7 @@ class Namespace(MutableMapping[str, Any]):
         override = self._overrides[HPARAMS + key]
         try:
             self.effective[override.name] = value = like(override, current)
-        except UnsuitableValueError as error:
+        except InvalidValueError as error:
             self.problems.append(Problem(OVERRIDE, 0, override.given_name, str(error)))
             return current
         return value

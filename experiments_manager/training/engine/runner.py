@@ -17,8 +17,8 @@ from experiments_manager.events import RunStart, Watcher
 from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERANCE, Publisher
 from experiments_manager.export.warmup import warmup_requests
 from experiments_manager.runs import Run, create_run, find_run, lock
-from experiments_manager.runs.interruption import interruption_noted
-from experiments_manager.runs.run_settings import load_run_settings, tell_changed_files
+from experiments_manager.runs.interruption import interruption_recorded
+from experiments_manager.runs.run_settings import load_run_settings, warn_changed_files
 from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
 from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.attributes import Session
@@ -152,9 +152,9 @@ def resume_run(
     Raises:
         KeyboardInterrupt: It was asked to stop while the settings were loaded.
     """
-    with interruption_noted(run), interruptible():
+    with interruption_recorded(run), interruptible():
         settings = load_run_settings(run, overrides)
-        tell_changed_files(run, origin)
+        warn_changed_files(run, origin)
     if is_done(run, settings):
         result = result_of(run, "finished")
         logger.warning("%s", how_to_train_on(result.epochs, result.stop_reason))

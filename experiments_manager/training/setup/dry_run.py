@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from experiments_manager.settings import Settings
-from experiments_manager.settings.legacy.working_directory import as_in_a_run
+from experiments_manager.settings.legacy.working_directory import as_in_run_folder
 from experiments_manager.training.engine.callbacks import UserCallbacks
 from experiments_manager.training.engine.exactness import inexact_because
 from experiments_manager.training.engine.steps import CompiledLoop, as_numbers, test_one, train_one
@@ -46,7 +46,7 @@ def dry_run(settings: Settings) -> DryRun:
         TrainingError: If data, model and settings do not fit together.
         SettingsError: If a hook returns what it must not.
     """
-    with prepared_devices(settings) as devices, as_in_a_run(settings):
+    with prepared_devices(settings) as devices, as_in_run_folder(settings):
         experiment = build_experiment(settings, devices)
         lines = [f"devices     {', '.join(devices.names)}"]
         lines += [_split_line(split, feed) for split, feed in _feeds(settings, experiment)]

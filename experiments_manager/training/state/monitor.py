@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-from experiments_manager.settings.monitor import resolved_mode
+from experiments_manager.settings.monitor_mode import resolved_mode
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.state.progress import Best, TrainingProgress
 

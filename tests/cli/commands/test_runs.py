@@ -69,7 +69,7 @@ def test_a_missing_folder_and_an_unknown_column_are_bad_input(two_runs, tmp_path
     assert run(["runs", str(tmp_path), "--sort", "bst"]) == 2
     missing, unknown = capsys.readouterr().err.splitlines()
     assert missing.startswith(f"There is no folder {tmp_path / 'none'}.")
-    assert unknown.endswith("Did you mean best?")
+    assert unknown.endswith("Did you mean `best`?")
 
 
 def test_compare_shows_results_and_what_differs_side_by_side(two_runs):

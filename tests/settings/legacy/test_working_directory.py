@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from experiments_manager.settings import SettingsError, load_settings
-from experiments_manager.settings.legacy.working_directory import as_in_a_run, session_folder, working_directory
+from experiments_manager.settings.legacy.working_directory import as_in_run_folder, session_folder, working_directory
 
 LEGACY = """
 workingFolder = 'experiments/examples/series'
@@ -29,7 +29,7 @@ def test_in_a_run_hooks_of_legacy_files_are_a_folder_deeper_than_the_run(legacy,
 
 def test_a_dry_run_looks_for_data_from_as_deep_and_leaves_nothing(legacy, tmp_path):
     (tmp_path / "data").mkdir()
-    with as_in_a_run(legacy):
+    with as_in_run_folder(legacy):
         assert Path("../../../../../data").resolve() == tmp_path / "data"
         Path("written_by_a_hook.txt").write_text("something")
     assert Path.cwd() == tmp_path
@@ -39,13 +39,13 @@ def test_a_dry_run_looks_for_data_from_as_deep_and_leaves_nothing(legacy, tmp_pa
 def test_a_dry_run_leaves_what_was_there_before(legacy, tmp_path):
     kept = tmp_path / "experiments" / "examples" / "other_run"
     kept.mkdir(parents=True)
-    with as_in_a_run(legacy):
+    with as_in_run_folder(legacy):
         pass
     assert [path.name for path in kept.parent.iterdir()] == ["other_run"]
 
 
 def test_a_dry_run_that_fails_leaves_nothing_either(legacy, tmp_path):
-    with pytest.raises(RuntimeError), as_in_a_run(legacy):
+    with pytest.raises(RuntimeError), as_in_run_folder(legacy):
         raise RuntimeError
     assert Path.cwd() == tmp_path
     assert not (tmp_path / "experiments").exists()
@@ -55,7 +55,7 @@ def test_a_folder_that_cannot_be_made_is_named(legacy, tmp_path):
     (tmp_path / "experiments").write_text("a file in the way")
     with (
         pytest.raises(SettingsError, match="mysettings_case.py:2: working_dir: no folder can be made there"),
-        as_in_a_run(legacy),
+        as_in_run_folder(legacy),
     ):
         pass
 
@@ -63,6 +63,6 @@ def test_a_folder_that_cannot_be_made_is_named(legacy, tmp_path):
 def test_canonical_files_stay_where_the_command_was_given(write, tmp_path):
     settings = load_settings(write(""))
     assert session_folder(settings, tmp_path / "run") == tmp_path / "run"
-    with as_in_a_run(settings), working_directory(settings, tmp_path / "run"):
+    with as_in_run_folder(settings), working_directory(settings, tmp_path / "run"):
         assert Path.cwd() == tmp_path
     assert not (tmp_path / "run").exists()

@@ -30,13 +30,13 @@ def remedy(value: Any, entry: Entry) -> str:
         A sentence: the value that may be meant, where one that fits is near.
     """
     for candidate in _candidates(value, entry):
-        if suits(candidate, entry):
+        if is_valid(candidate, entry):
             text = shown(candidate)
             return f"Write {text}." if len(text) <= _LONGEST else "Correct it."
     return "Correct it."
 
 
-def suits(value: Any, entry: Entry) -> bool:
+def is_valid(value: Any, entry: Entry) -> bool:
     """Return whether a setting may have a value, as far as its type tells."""
     adapter = pydantic.TypeAdapter(entry.annotation, config=Values.model_config)
     try:

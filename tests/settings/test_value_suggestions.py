@@ -2,8 +2,8 @@
 
 import pytest
 
-from experiments_manager.settings.remedies import remedy
 from experiments_manager.settings.schema import SETTINGS
+from experiments_manager.settings.value_suggestions import remedy
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments_manager.settings.hooks import HookEntry
-from experiments_manager.settings.source.signatures import Binding, bind, is_hook_function, parameters_of
+from experiments_manager.settings.source.hook_parameters import Binding, bind, is_hook_function, parameters_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,5 +81,5 @@ def make_hook(
         if entry.value:
             return hook, []
         return hook, [f"this is no function. Expected a function, got {type(value).__name__}. Define it with `def`."]
-    bindings, complaints = bind(entry, parameters_of(value), by_position)
-    return Hook(entry, given_name, value, file, line, tuple(bindings), is_function=True), complaints
+    bindings, violations = bind(entry, parameters_of(value), by_position)
+    return Hook(entry, given_name, value, file, line, tuple(bindings), is_function=True), violations

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from experiments_manager.events import EpochReport, Progress, RunEnd, RunStart, VersionPublished
-from experiments_manager.monitoring.progress import LastingStream, ProgressBar, ProgressLines, terminal_progress
+from experiments_manager.monitoring.progress_bar import LastingStream, ProgressBar, ProgressLines, terminal_progress
 
 RUN_DIR = Path("/runs/test_2026")
 

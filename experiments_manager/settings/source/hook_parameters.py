@@ -14,7 +14,7 @@ from experiments_manager.settings.hooks import HookEntry, parameter_names
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class HookParameter:
     """One parameter that a hook's author wrote.
 
     Attributes:
@@ -37,11 +37,13 @@ class Binding:
         meaning: The canonical name of what it asks for, or `None` where nothing bears its name and its default is used.
     """
 
-    asked: Asked
+    asked: HookParameter
     meaning: str | None
 
 
-def parameters_from_source(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda) -> list[Asked]:
+def parameters_from_source(
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda,
+) -> list[HookParameter]:
     """Read the parameters of a function, or of a class's `__init__`, from the syntax tree."""
     if isinstance(node, ast.ClassDef):
         constructors = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
@@ -50,14 +52,14 @@ def parameters_from_source(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Cl
     by_position = [*arguments.posonlyargs, *arguments.args]
     first_optional = len(by_position) - len(arguments.defaults)
     asked = [
-        Asked(argument.arg, index >= first_optional, index < len(arguments.posonlyargs))
+        HookParameter(argument.arg, index >= first_optional, index < len(arguments.posonlyargs))
         for index, argument in enumerate(by_position)
     ]
     keyword_only = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-    return asked + [Asked(argument.arg, default is not None) for argument, default in keyword_only]
+    return asked + [HookParameter(argument.arg, default is not None) for argument, default in keyword_only]
 
 
-def parameters_of(function: Callable[..., Any]) -> list[Asked]:
+def parameters_of(function: Callable[..., Any]) -> list[HookParameter]:
     """Read the parameters of a callable; of a class those of its constructor.
 
     Returns:
@@ -69,13 +71,13 @@ def parameters_of(function: Callable[..., Any]) -> list[Asked]:
         return []
     kinds = inspect.Parameter
     return [
-        Asked(parameter.name, parameter.default is not kinds.empty, parameter.kind is kinds.POSITIONAL_ONLY)
+        HookParameter(parameter.name, parameter.default is not kinds.empty, parameter.kind is kinds.POSITIONAL_ONLY)
         for parameter in signature.parameters.values()
         if parameter.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)
     ]
 
 
-def bind(hook: HookEntry, asked: Sequence[Asked], by_position: bool) -> tuple[list[Binding], list[str]]:
+def bind(hook: HookEntry, asked: Sequence[HookParameter], by_position: bool) -> tuple[list[Binding], list[str]]:
     """Find out what each parameter of a hook means.
 
     Args:
@@ -89,24 +91,24 @@ def bind(hook: HookEntry, asked: Sequence[Asked], by_position: bool) -> tuple[li
     """
     known = parameter_names(hook)
     named = {known.get(parameter.name) for parameter in asked}
-    bindings, complaints = [], []
+    bindings, violations = [], []
     for index, parameter in enumerate(asked):
         meaning = known.get(parameter.name)
         if meaning is None and by_position and index < len(hook.positions) and hook.positions[index] not in named:
             meaning = hook.positions[index]
         if meaning is None and not parameter.optional:
-            complaints.append(_unknown_parameter(hook, parameter, known))
+            violations.append(_unknown_parameter(hook, parameter, known))
         bindings.append(Binding(parameter, meaning))
-    return bindings, complaints
+    return bindings, violations
 
 
-def _unknown_parameter(hook: HookEntry, parameter: Asked, known: dict[str, str]) -> str:
+def _unknown_parameter(hook: HookEntry, parameter: HookParameter, known: dict[str, str]) -> str:
     offered = ", ".join(sorted(set(known.values())))
     hint = did_you_mean(parameter.name, known, "Rename it, or give it a default.")
     return f"no parameter `{parameter.name}` is offered to this hook. Expected some of {offered}. {hint}"
 
 
-def is_keras_function(hook: HookEntry, asked: Sequence[Asked]) -> bool:
+def is_keras_function(hook: HookEntry, asked: Sequence[HookParameter]) -> bool:
     """Return whether a function is itself the value, such as a loss `(y_true, y_pred)`, and not a hook to call."""
     required = [parameter for parameter in asked if not parameter.optional]
     known = parameter_names(hook)

@@ -10,8 +10,8 @@ from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME, LEGACY_
 from experiments_manager.settings.legacy.removed_symbols import removed_names
 from experiments_manager.settings.problems import Problem
 from experiments_manager.settings.schema import BY_ANY_NAME, LEGACY_SETTINGS
+from experiments_manager.settings.source.hook_parameters import bind, is_keras_function, parameters_from_source
 from experiments_manager.settings.source.module_source import Source
-from experiments_manager.settings.source.signatures import bind, is_keras_function, parameters_from_source
 
 
 def uses_legacy_hooks(source: Source) -> bool:
@@ -19,16 +19,16 @@ def uses_legacy_hooks(source: Source) -> bool:
     return any(name in source.names or name in source.readable.lost_names for name in LEGACY_HOOKS)
 
 
-def names_in_question(source: Source, overridden: Collection[str] = ()) -> frozenset[str]:
+def suspect_names(source: Source, overridden: Collection[str] = ()) -> frozenset[str]:
     """Return names that are invalid for a reason that the source shows: missing, misspelt, or unreadable.
 
     An error that comes of such a name is not worth a message of its own.
     """
     missing = [problem.name for problem in _missing_names(source, overridden)]
-    return source.readable.lost_words.union(missing, meant_names(source, overridden).values())
+    return source.readable.lost_words.union(missing, probable_typos(source, overridden).values())
 
 
-def meant_names(source: Source, overridden: Collection[str] = ()) -> dict[str, str]:
+def probable_typos(source: Source, overridden: Collection[str] = ()) -> dict[str, str]:
     """Misspelt names, and the setting or hook that each is probably meant for."""
     missing = [problem.name for problem in _missing_names(source, overridden)]
     near = [(_near(source, name), name) for name in missing if name != "model"]
@@ -163,5 +163,5 @@ def _parameters_of_hook(source: Source, hook: HookEntry, name: str, by_position:
     asked = parameters_from_source(node)
     if not by_position and is_keras_function(hook, asked):
         return
-    _, complaints = bind(hook, asked, by_position)
-    yield from (source.problem(node.lineno, name, complaint) for complaint in complaints)
+    _, violations = bind(hook, asked, by_position)
+    yield from (source.problem(node.lineno, name, complaint) for complaint in violations)

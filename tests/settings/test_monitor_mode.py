@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments_manager.settings.monitor import resolved_mode
+from experiments_manager.settings.monitor_mode import resolved_mode
 
 
 @pytest.mark.parametrize(
