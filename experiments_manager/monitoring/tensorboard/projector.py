@@ -244,7 +244,8 @@ def _cell(value: Any) -> str:
 def _configuration(sets: Sequence[dict[str, Any]]) -> str:
     """Return what the Projector shows, in its order: it sorts by name, so each name begins with the rank of its set."""
     from google.protobuf import text_format
-    from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+
+    from experiments_manager.compat.tensorboard import ProjectorConfig
 
     config = ProjectorConfig()
     for rank, found in enumerate(sets, start=1):

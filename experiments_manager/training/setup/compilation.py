@@ -9,13 +9,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from experiments_manager.compat.keras import build_model, failed_metric
 from experiments_manager.settings import Settings
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.feed import Feed, Shape
 from experiments_manager.training.setup.hooks import hook_error, located_at, seeded
 from experiments_manager.training.setup.metrics import (
     OF_COMPILE,
-    failed_metric,
     known_name,
     make_known_to_keras,
     metric_by_name,
@@ -137,8 +137,7 @@ def _build(settings: Settings, model: keras.Model, train: Feed) -> None:
     """Make all variables, on one batch's shapes, before anything is compiled or restored."""
     batch = train.sample_batch()
     try:
-        # What `fit` itself does first; Keras has no public name for it.
-        model._symbolic_build(data_batch=batch)
+        build_model(model, batch)
     except Exception as error:
         own_step = type(model).train_step is not keras.Model.train_step
         if not (own_step and model.variables):
