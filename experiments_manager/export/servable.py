@@ -11,6 +11,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from experiments_manager.common.error_text import reason
+
 
 class ExportError(Exception):
     """The model cannot be exported; the message says why and what to do."""
@@ -165,9 +167,8 @@ def _in_order(variables: Sequence[tf.Variable], model: keras.Model) -> list[tf.V
 
 
 def _cannot_be_traced(error: Exception) -> ExportError:
-    reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     return ExportError(
-        f"The model cannot be exported: tracing its serving function failed ({type(error).__name__}: {reason}). "
+        f"The model cannot be exported: tracing its serving function failed ({type(error).__name__}: {reason(error)}). "
         "Expected a function of tensors alone. Give a `serving` hook, or set `export = False`."
     )
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments_manager.common.error_text import reason
 from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.events import EpochReport, RunEnd, RunStart, Watcher
 from experiments_manager.runs import Run, RunError
@@ -97,8 +98,8 @@ class MlflowLog(Watcher):
             self._retry_at = now + max(RETRY_SECONDS, (now - began) / LARGEST_SHARE)
             if not self._has_warned:
                 self._has_warned = True
-                text = str(error).splitlines()[0] if str(error) else type(error).__name__
-                logger.warning("MLflow at %s takes no logs: %s. Training goes on.", tracking_uri(self._run), text)
+                uri = tracking_uri(self._run)
+                logger.warning("MLflow at %s takes no logs: %s. Training goes on.", uri, reason(error))
                 logger.debug("traceback", exc_info=True)
 
     def _open(self) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments_manager.common.error_text import reason
 from experiments_manager.events import ModelView, Samples
 from experiments_manager.monitoring.model_outputs import ModelOutput, read_model_outputs
-from experiments_manager.monitoring.tensorboard.texts import in_one_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,7 +73,7 @@ class PredictionViews:
         except Exception as error:  # a model that is never called as a whole, for instance an adversarial one
             if not self._has_warned:
                 self._has_warned = True
-                logger.warning("There are no pictures of what the model makes of its data: %s", in_one_line(error))
+                logger.warning("There are no pictures of what the model makes of its data: %s", reason(error))
                 logger.debug("traceback", exc_info=True)
             return []
         pictures = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+from experiments_manager.common.disk_space import FULL
 from experiments_manager.common.errors import UserError
 
 
@@ -13,8 +14,7 @@ class RunError(UserError):
 
 
 _REASONS = {
-    errno.ENOSPC: ("the disk is full", "Free some space, or choose another working_dir"),
-    errno.EDQUOT: ("the disk quota is used up", "Free some space, or choose another working_dir"),
+    **{code: (text, "Free some space, or choose another working_dir") for code, text in FULL.items()},
     errno.EROFS: ("the file system is read-only", "Choose a working_dir that can be written"),
     errno.EACCES: ("permission is denied", "Choose a working_dir that you may write, or change its permissions"),
     errno.EPERM: ("permission is denied", "Choose a working_dir that you may write, or change its permissions"),

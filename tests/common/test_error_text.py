@@ -10,6 +10,23 @@ from experiments_manager.common.error_text import reason
     [
         (ValueError("too short.\nand more"), "too short"),
         (ValueError(), "ValueError"),
+        ("as text.", "as text"),
+        ("{{function_node __wrapped__Add_device_/CPU:0}} Shapes differ. [Op:Add] name: ", "Shapes differ"),
+        (
+            "Exception encountered when calling Dense.call().\n\n\x1b[1mExpected axis -1: 3\x1b[0m\n\n"
+            "Arguments received by Dense.call():\n  • inputs=tf.Tensor",
+            "Expected axis -1: 3",
+        ),
+        (
+            "Graph execution error:\n\nDetected at node PyFunc defined at (most recent call last):\n"
+            "<stack traces unavailable>\nValueError: of the user's.\nTraceback (most recent call last):\n"
+            '  File "a.py", line 3, in f\n\n\t [[{{node PyFunc}}]]',
+            "ValueError: of the user's",
+        ),
+        (
+            'in user code:\n\n    File "a.py", line 3, in serve  *\n        return x + y\n\n    TypeError: no tensor\n',
+            "TypeError: no tensor",
+        ),
         (
             shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'"), ("c", "d", "[Errno 28] x")]),
             "No space left on device: 'b'",

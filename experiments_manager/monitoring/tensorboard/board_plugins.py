@@ -9,37 +9,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensorboard.plugins.hparams import backend_context, hparams_plugin, metadata, plugin_data_pb2
-from tensorboard.plugins.projector import metadata as projector_metadata
-from tensorboard.plugins.projector import projector_plugin
+from experiments_manager.compat.tensorboard_pages import (
+    HPARAMS,
+    PROJECTOR,
+    SESSION_START_INFO_TAG,
+    AdjustedHParams,
+    AdjustedProjector,
+    HParamsContents,
+    HParamsPluginData,
+)
 
-HParamsContents = dict[str, dict[str, bytes]]
-"""What the HParams page reads from files, by run and tag."""
 
-
-class HParamsPage(hparams_plugin.HParamsPlugin):
+class HParamsPage(AdjustedHParams):
     """The HParams page for runs whose hyperparameters differ in type."""
 
-    def __init__(self, context: Any) -> None:
-        super().__init__(context)
-        self._context = _Context(context)
+    def adjusted_contents(self, contents: HParamsContents, logdir: Path) -> HParamsContents:
+        """Return the contents with one type a column, and rows that are called by their runs."""
+        return with_run_names(with_one_type_a_column(contents), logdir.name)
 
-
-class _Context(backend_context.Context):
-    def hparams_metadata(self, *arguments: Any, **options: Any) -> HParamsContents:
-        contents = with_one_type_a_column(super().hparams_metadata(*arguments, **options))
-        return with_run_names(contents, Path(self.tb_context.logdir).name)
-
-    def experiment_from_metadata(self, *arguments: Any, **options: Any) -> Any:
-        experiment = super().experiment_from_metadata(*arguments, **options)
-        metrics = sorted(experiment.metric_infos, key=lambda info: _metric_rank(info.name.group, info.name.tag))
-        del experiment.metric_infos[:]
-        experiment.metric_infos.extend(metrics)
-        return experiment
+    def sorted_metrics(self, metrics: Sequence[Any]) -> Sequence[Any]:
+        """Return the metrics, the last and the best of the validation first."""
+        return sorted(metrics, key=lambda info: _metric_rank(info.name.group, info.name.tag))
 
 
 def _metric_rank(group: str, tag: str) -> tuple[bool, bool, str, str]:
@@ -88,14 +82,14 @@ def with_run_names(contents: HParamsContents, folder: str) -> HParamsContents:
 
 def _starts(contents: HParamsContents) -> dict[str, Any]:
     return {
-        run: plugin_data_pb2.HParamsPluginData.FromString(tags[metadata.SESSION_START_INFO_TAG])
+        run: HParamsPluginData.FromString(tags[SESSION_START_INFO_TAG])
         for run, tags in contents.items()
-        if metadata.SESSION_START_INFO_TAG in tags
+        if SESSION_START_INFO_TAG in tags
     }
 
 
 def _with_starts(contents: HParamsContents, starts: dict[str, Any]) -> HParamsContents:
-    tag = metadata.SESSION_START_INFO_TAG
+    tag = SESSION_START_INFO_TAG
     return contents | {run: {**contents[run], tag: start.SerializeToString()} for run, start in starts.items()}
 
 
@@ -106,44 +100,27 @@ def _as_text(value: Any) -> str:
     return str(getattr(value, kind)) if kind else ""
 
 
-class ProjectorPage(projector_plugin.ProjectorPlugin):
+class ProjectorPage(AdjustedProjector):
     """The Projector for runs that go on."""
 
     def __init__(self, context: Any) -> None:
         super().__init__(context)
         self._seen: dict[Path, tuple[int, int]] = {}
 
-    def is_active(self) -> bool:
-        """Return whether any run has embeddings; told at once, so that the page does not open without its tab."""
-        self._update_configs()
-        return bool(self._configs)
+    def is_stale(self, files: Sequence[Path]) -> bool:
+        """Return whether a configuration changed since the last call."""
+        before, self._seen = self._seen, {path: _identity(path) for path in files}
+        return self._seen != before
 
-    def _update_configs(self) -> None:
-        """Read the configurations again where one of them changed."""
-        seen = {path: _identity(path) for path in self._config_paths()}
-        if seen != self._seen:
-            self._seen, self._run_paths = seen, None
-            self.tensor_cache = projector_plugin.LRUCache(1)
-        super()._update_configs()
-
-    def _read_latest_config_files(self, run_path_pairs: list[tuple[str, str]]) -> tuple[dict, dict]:
+    def adjusted_configs(self, configs: dict[str, Any], files: dict[str, str]) -> dict[str, Any]:
         """Return the configurations, that which was written last first, without tensors that are gone."""
-        configs, paths = super()._read_latest_config_files(run_path_pairs)
         for run, config in configs.items():
-            folder = Path(paths[run]).parent
+            folder = Path(files[run]).parent
             there = [entry for entry in config.embeddings if (folder / entry.tensor_path).exists()]
             del config.embeddings[:]
             config.embeddings.extend(there)
-        newest_first = sorted(configs, key=lambda run: -_modified(paths[run]))
-        return {run: configs[run] for run in newest_first}, paths
-
-    def _config_paths(self) -> list[Path]:
-        if not self.data_provider or not self.logdir:
-            return []
-        from tensorboard.context import RequestContext
-
-        runs = self.data_provider.list_runs(RequestContext(), experiment_id="")
-        return [Path(self.logdir, run.run_name, projector_metadata.PROJECTOR_FILENAME) for run in runs]
+        newest_first = sorted(configs, key=lambda run: -_modified(files[run]))
+        return {run: configs[run] for run in newest_first}
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -163,8 +140,5 @@ def _modified(path: Path | str) -> int:
         return 0
 
 
-REPLACED: Mapping[type, type] = {
-    hparams_plugin.HParamsPlugin: HParamsPage,
-    projector_plugin.ProjectorPlugin: ProjectorPage,
-}
+REPLACED: Mapping[type, type] = {HPARAMS: HParamsPage, PROJECTOR: ProjectorPage}
 """Pages of TensorBoard, and what stands in for them."""

@@ -92,7 +92,7 @@ class EventFile:
         self._close()
 
     def _write(self, step: int, **content: Any) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
+        from experiments_manager.compat.tensorboard import Event
 
         self._waiting.append((step, Event(wall_time=time.time(), step=step, **content).SerializeToString()))
         while sum(len(event) for _, event in self._waiting) > MOST_BYTES_WAITING:
@@ -111,7 +111,8 @@ class EventFile:
 
     def _open(self) -> None:
         import tensorflow as tf
-        from tensorboard.compat.proto.event_pb2 import Event
+
+        from experiments_manager.compat.tensorboard import Event
 
         self._folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads the files of a folder in the order of their names: time first, so that a resume comes later.
@@ -126,7 +127,7 @@ class EventFile:
             self._remove_previous()
 
     def _mark_restart(self) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from experiments_manager.compat.tensorboard import Event, SessionLog
 
         # From the second such mark on, TensorBoard drops all events before it whose step is this one or higher.
         restart = SessionLog(status=SessionLog.START)
@@ -196,6 +197,6 @@ def scalars_summary(values: Mapping[str, float]) -> Any:
 
     Plain values rather than tensors: every reader knows them, and drops them alike when they are superseded.
     """
-    from tensorboard.compat.proto.summary_pb2 import Summary
+    from experiments_manager.compat.tensorboard import Summary
 
     return Summary(value=[Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()])

@@ -80,7 +80,7 @@ class Images(Watcher):
 
 def images_summary(images: dict[str, bytes]) -> Any:
     """Make one `Summary` of several PNG files by name."""
-    from tensorboard.compat.proto.summary_pb2 import Summary
+    from experiments_manager.compat.tensorboard import Summary
 
     values = []
     for name, png in images.items():

@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.common import atomic
+from experiments_manager.common.error_text import reason
 from experiments_manager.events import ModelView, RunStart, Watcher
 from experiments_manager.monitoring.tensorboard.embeddings import Embeddings, embeddings_of, first_images, reduced
 from experiments_manager.monitoring.tensorboard.sprites import sprite
-from experiments_manager.monitoring.tensorboard.texts import in_one_line
 
 logger = logging.getLogger(__name__)
 
@@ -103,13 +103,13 @@ class Projector(Watcher):
                 return
             points = embeddings_of(samples, self._class_names, with_outputs=self._layers is None)
         except Exception as error:  # a model that is never called as a whole, for instance an adversarial one
-            self._say(f"There are no embeddings: {in_one_line(error)}")
+            self._say(f"There are no embeddings: {reason(error)}")
             logger.debug("traceback", exc_info=True)
             return
         count = self._fitting_count(points)
         shown = {name: vectors[:count] for name, vectors in points.vectors.items() if self._can_be_shown(name, vectors)}
-        for name, reason in points.left_out.items():
-            self._say(f"The Projector leaves out {name}: {reason}.")
+        for name, cause in points.left_out.items():
+            self._say(f"The Projector leaves out {name}: {cause}.")
         if not shown:
             return
         images = first_images(samples.x)
@@ -244,7 +244,8 @@ def _cell(value: Any) -> str:
 def _configuration(sets: Sequence[dict[str, Any]]) -> str:
     """Return what the Projector shows, in its order: it sorts by name, so each name begins with the rank of its set."""
     from google.protobuf import text_format
-    from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+
+    from experiments_manager.compat.tensorboard import ProjectorConfig
 
     config = ProjectorConfig()
     for rank, found in enumerate(sets, start=1):

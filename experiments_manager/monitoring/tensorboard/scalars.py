@@ -70,12 +70,14 @@ class TensorBoardLogs(Watcher):
 
     def on_start(self, start: RunStart) -> None:
         """Open the files. After a resume, what was logged from the step reached on no longer counts."""
+        from experiments_manager.compat.tensorboard import hparams_summary
+
         self._monitor = start.monitor
         self._files = {"": EventFile(self._logs_dir, first_step=0, suffix=".run")}
         for group, first in _first_steps(start.first_epoch, start.first_step, start.global_step).items():
             self._files[group] = EventFile(self._logs_dir / group, first)
         hparams = {name: hparam_value(value) for name, value in {**self._further_hparams, **start.hparams}.items()}
-        self._files[""].write(_hparams_summary(hparams or {"session_name": start.session_name}), step=0)
+        self._files[""].write(hparams_summary(hparams or {"session_name": start.session_name}), step=0)
         for name, text in {"hparams": as_table(hparams, "hparam"), **self._texts}.items():
             self.write_text(name, text)
         graph = start.model_graph()
@@ -120,14 +122,10 @@ class TensorBoardLogs(Watcher):
 
     def on_end(self, end: RunEnd) -> None:
         """Write the state that the run ended in, and close the files."""
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.plugins.hparams import api_pb2
-        from tensorboard.plugins.hparams.summary import session_end_pb
+        from experiments_manager.compat.tensorboard import run_end_summary
 
-        statuses = {"finished": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
         if self._files:
-            ended = session_end_pb(statuses.get(end.state, api_pb2.STATUS_UNKNOWN))  # TensorFlow's class of Summary.
-            self._files[""].write(Summary.FromString(ended.SerializeToString()), step=0)
+            self._files[""].write(run_end_summary(end.state), step=0)
         for file in self._files.values():
             file.close()
         self._files = {}
@@ -154,29 +152,18 @@ class TensorBoardLogs(Watcher):
 
     def write_histograms(self, values: Mapping[str, np.ndarray], epoch: int) -> None:
         """Write a histogram of each array of floating-point numbers, between `on_start` and `on_end`."""
-        from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+        from experiments_manager.compat.tensorboard import histogram_summary
 
         for name, value in values.items():
             finite = value[np.isfinite(value)] if np.issubdtype(value.dtype, np.floating) else value[:0]
             if finite.size:
-                self._files[TRAIN].write(histogram_pb(name, finite), epoch)
+                self._files[TRAIN].write(histogram_summary(name, finite), epoch)
 
     def write_text(self, name: str, markdown: str, epoch: int = 0) -> None:
         """Show a text in Markdown, between `on_start` and `on_end`."""
-        from tensorboard.plugins.text.summary_v2 import text_pb
+        from experiments_manager.compat.tensorboard import text_summary
 
-        self._files[""].write(text_pb(name, markdown), epoch)
-
-
-def _hparams_summary(hparams: Mapping[str, bool | int | float | str]) -> Any:
-    """Make the `Summary` that is a row of the HParams table.
-
-    It names no group, so that runs of the same name in different folders are rows of their own rather than an average.
-    """
-    from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.plugins.hparams.summary import session_start_pb
-
-    return Summary.FromString(session_start_pb(hparams).SerializeToString())  # it makes TensorFlow's class of Summary
+        self._files[""].write(text_summary(name, markdown), epoch)
 
 
 def hparam_value(value: Any) -> bool | int | float | str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,12 +53,6 @@ def code_block(code: str, language: str = "python") -> str:
     while fence in code:  # it may hold such a block itself
         fence += "`"
     return f"{fence}{language}\n{code}\n{fence}"
-
-
-def in_one_line(error: Exception) -> str:
-    """Say what an error says, without the colours and the lists of arguments that Keras adds."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).partition("Arguments received by")[0]
-    return f"{type(error).__name__}: {' '.join(plain.split())}"
 
 
 def as_table(values: Mapping[str, Any], what: str) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from google.protobuf import text_format
-from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
+from experiments_manager.compat.tensorflow import meta_graph_pb2, saved_model_pb2
 from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.models.signatures import Signature, TensorSpec
 

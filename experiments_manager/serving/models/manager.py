@@ -47,7 +47,7 @@ class Lease:
 
     def give_back(self) -> None:
         """End the lease."""
-        self._manager._give_back(self._entry)
+        self._manager.give_back(self._entry)
 
 
 class ModelManager:
@@ -125,7 +125,8 @@ class ModelManager:
         """Names of the models that are configured."""
         return list(self._registry.configs)
 
-    def _give_back(self, entry: Version) -> None:
+    def give_back(self, entry: Version) -> None:
+        """End the lease of a version, which is unloaded after its last one where it was replaced."""
         with self._changed:
             entry.users -= 1
             if entry.users == 0 and entry.state == State.UNLOADING:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from experiments_manager.common.error_text import reason
 from experiments_manager.training.errors import DataError, TrainingError
 from experiments_manager.training.feeds.feed import Shape
 from experiments_manager.training.setup.experiment import Experiment
@@ -36,13 +37,12 @@ def explained(experiment: Experiment) -> Iterator[None]:
         text = str(error.message)
         where = f"{_place(experiment)} (batch: {Shape.of(experiment.train.spec).text})"
         if any(word in text for word in _FROM_PYTHON):
-            reason = _last_python_error(text)
             raise DataError(
-                f"dataset: the pipeline failed {where}: {reason}. Mend the function or generator that raises it.",
+                f"dataset: the pipeline failed {where}: {reason(text)}. Fix the function or generator that raises it.",
                 experiment.settings.location("dataset"),
             ) from error
         raise TrainingError(
-            f"An operation failed {where}: {_reason(text)}. "
+            f"An operation failed {where}: {reason(text)}. "
             "Look whether the shapes and labels of the data suit the model and the loss."
         ) from error
 
@@ -60,16 +60,3 @@ def _out_of_memory(experiment: Experiment) -> str:
         f"Set `batch_size = {max(1, size // parts)}` and `gradient_accumulation_steps = {parts}`, which trains alike "
         "with half the memory, or use `mixed_precision`."
     )
-
-
-def _reason(text: str) -> str:
-    """Return the line that matters among the hundred that TensorFlow gives."""
-    chaff = ("Graph execution error", "Detected at node", "File ", "<stack traces", "[[{{node")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return next((line for line in lines if not line.startswith(chaff)), lines[0]).rstrip(".")
-
-
-def _last_python_error(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if line.split(":")[0].endswith(("Error", "Exception", "Warning", "Interrupt"))]
-    return (errors or lines)[0].rstrip(".")

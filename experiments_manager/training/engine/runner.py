@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from experiments_manager.common.atomic import remove_leftovers, sync_files
-from experiments_manager.common.disk_reserve import reserved_space
+from experiments_manager.common.disk_space import reserved_space
 from experiments_manager.events import RunStart, Watcher
 from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERANCE, Publisher
 from experiments_manager.export.warmup import warmup_requests

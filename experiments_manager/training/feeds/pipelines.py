@@ -1,7 +1,6 @@
 """Looking into a `tf.data` pipeline: can its place be found again, and how?
 
-What is asked here of a dataset (its inputs, its functions) has no public name in TensorFlow. Where a release lacks it,
-the answers fall back on the careful side. What can only be seen by reading is in `pipeline_probe.py`.
+What can only be seen by reading is in `pipeline_probe.py`.
 """
 
 from __future__ import annotations
@@ -10,11 +9,18 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from experiments_manager.compat.tensorflow import (
+    dataset_cache_file,
+    dataset_function_graphs,
+    dataset_graph,
+    dataset_inputs,
+    dataset_is_deterministic,
+    dataset_kind,
+    dataset_tensors,
+)
 from experiments_manager.training.state.graph_state import Operation, definitions, operations
 
 _RANDOM_NODES = ("Shuffle", "Random", "Generator", "Sample", "Directed")
-_IGNORE = 1
-"""TensorFlow's number for: write the graph of a pipeline also where it has a state that a graph cannot have."""
 _MOST_BYTES_IN_GRAPH = 2**26
 _PARALLEL_NODES = ("Parallel", "MapAndBatch", "DataService")
 _SAVED_EXACTLY = (
@@ -29,9 +35,9 @@ _SAVED_EXACTLY = (
 def is_random(dataset: tf.data.Dataset) -> bool:
     """Return whether two passes through a pipeline may differ: it shuffles, draws random numbers, or runs Python."""
     for node in _nodes(dataset):
-        if _is_random_node(type(node).__name__):
+        if _is_random(dataset_kind(node)):
             return True
-        if any(operation.is_stateful or _is_random_node(operation.kind) for operation in _operations(node)):
+        if any(operation.is_stateful or _is_random_dataset(operation.kind) for operation in _operations(node)):
             return True
     return False
 
@@ -71,7 +77,7 @@ def irreproducible_operation(dataset: tf.data.Dataset) -> str | None:
     """
     ordered = dataset.options().deterministic is not False
     for node in _nodes(dataset):
-        name = _name(node)
+        name = dataset_kind(node)
         if "DataService" in name:
             return "tf.data service"
         is_parallel = _is_parallel(node)
@@ -95,8 +101,8 @@ def unsaved_node(dataset: tf.data.Dataset) -> str | None:
     if reshuffles_inside(dataset):
         return "repeat over shuffle"
     for node in _nodes(dataset):
-        if _name(node) not in _SAVED_EXACTLY or _is_cached_in_file(node):
-            return _name(node)
+        if dataset_kind(node) not in _SAVED_EXACTLY or _is_cached_in_file(node):
+            return dataset_kind(node)
         for operation in _operations(node):
             if operation.is_random or operation.runs_python or operation.uses_variables or "Shuffle" in operation.kind:
                 return operation.kind
@@ -104,34 +110,27 @@ def unsaved_node(dataset: tf.data.Dataset) -> str | None:
 
 
 def _keeps_order(node: tf.data.Dataset) -> bool:
-    if _name(node) != "ParallelInterleave" or held_bytes(node) > _MOST_BYTES_IN_GRAPH:
-        return getattr(node, "_deterministic", "default") != "false"
-    return all(operation.keeps_order for operation in _in_graph(node))  # it tells nobody but its operation
+    if dataset_kind(node) != "ParallelInterleave" or held_bytes(node) > _MOST_BYTES_IN_GRAPH:
+        return dataset_is_deterministic(node)
+    return all(operation.keeps_order for operation in definitions(dataset_graph(node)))  # only its operation says so
 
 
-def _in_graph(node: tf.data.Dataset) -> Iterator[Operation]:
-    """Yield all operations of a node and of what is below it, from its serialised graph."""
-    text = tf.raw_ops.DatasetToGraphV2(input_dataset=node._variant_tensor, external_state_policy=_IGNORE)
-    yield from definitions(tf.compat.v1.GraphDef.FromString(text.numpy()))
+def _is_random(kind: str) -> bool:
+    return any(word in kind for word in _RANDOM_NODES)
 
 
-def _is_random_node(kind: str) -> bool:
-    return "Dataset" in kind and any(word in kind for word in _RANDOM_NODES)
-
-
-def _name(node: tf.data.Dataset) -> str:
-    """Return what a node does, e.g. `ParallelMap`."""
-    return type(node).__name__.strip("_").removesuffix("V2").removesuffix("Dataset")
+def _is_random_dataset(operation: str) -> bool:
+    return "Dataset" in operation and _is_random(operation)
 
 
 def _is_cached_in_file(node: tf.data.Dataset) -> bool:
     """Return whether a node keeps what it read in files, which an earlier process may have written in part."""
-    return _name(node) == "Cache" and tf.get_static_value(getattr(node, "_filename", b"")) not in (b"", "")
+    return dataset_kind(node) == "Cache" and dataset_cache_file(node) != b""
 
 
 def _is_parallel(node: tf.data.Dataset) -> bool:
     """Return whether a node, or a pipeline that it makes for each element, works on several elements at a time."""
-    if any(word in type(node).__name__ for word in _PARALLEL_NODES):
+    if any(word in dataset_kind(node) for word in _PARALLEL_NODES):
         return True
     return any(operation.kind.startswith(_PARALLEL_NODES) for operation in _operations(node))
 
@@ -143,12 +142,12 @@ def reshuffles_inside(dataset: tf.data.Dataset) -> bool:
     and repetition next to each other are fused into one operation, which is exact.)
     """
     for node in _nodes(dataset):
-        if "Repeat" not in type(node).__name__:
+        if "Repeat" not in dataset_kind(node):
             continue
-        (below,) = _inputs(node) or (None,)
-        if below is None or "Shuffle" in type(below).__name__:
+        (below,) = dataset_inputs(node) or (None,)
+        if below is None or "Shuffle" in dataset_kind(below):
             continue
-        if any("Shuffle" in type(deeper).__name__ for deeper in _nodes(below)):
+        if any("Shuffle" in dataset_kind(deeper) for deeper in _nodes(below)):
             return True
     return False
 
@@ -160,12 +159,11 @@ def without_endless_repeat(dataset: tf.data.Dataset) -> tf.data.Dataset:
         One pass, or the dataset as it is where it does not end in an endless repetition.
     """
     prefetched, node = False, dataset
-    while "Prefetch" in type(node).__name__ and _inputs(node):
-        prefetched, node = True, _inputs(node)[0]
-    endless = "Repeat" in type(node).__name__ and int(node.cardinality()) == tf.data.INFINITE_CARDINALITY
-    if not endless or not _inputs(node):
+    while "Prefetch" in dataset_kind(node):
+        prefetched, node = True, dataset_inputs(node)[0]
+    if "Repeat" not in dataset_kind(node) or int(node.cardinality()) != tf.data.INFINITE_CARDINALITY:
         return dataset
-    one_pass = _inputs(node)[0]
+    one_pass = dataset_inputs(node)[0]
     if int(one_pass.cardinality()) == tf.data.INFINITE_CARDINALITY:
         return dataset
     return one_pass.prefetch(tf.data.AUTOTUNE) if prefetched else one_pass
@@ -173,8 +171,8 @@ def without_endless_repeat(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 def held_bytes(dataset: tf.data.Dataset) -> int:
     """Return bytes of the arrays that a pipeline reads from memory."""
-    tensors = (tensor for node in _nodes(dataset) for tensor in getattr(node, "_tensors", ()))
-    return sum(tensor.dtype.size * int(tf.size(tensor)) for tensor in tensors if isinstance(tensor, tf.Tensor))
+    tensors = (tensor for node in _nodes(dataset) for tensor in dataset_tensors(node))
+    return sum(tensor.dtype.size * int(tf.size(tensor)) for tensor in tensors)
 
 
 def _nodes(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
@@ -182,16 +180,12 @@ def _nodes(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
     while pending:
         node = pending.pop()
         yield node
-        pending.extend(_inputs(node))
-
-
-def _inputs(node: tf.data.Dataset) -> list[tf.data.Dataset]:
-    return list(getattr(node, "_inputs", list)())
+        pending.extend(dataset_inputs(node))
 
 
 def _operations(node: tf.data.Dataset) -> Iterator[Operation]:
     """Yield all operations of the functions that a pipeline's node runs, those of functions inside them included."""
-    if _name(node) == "Variant":  # such as `enumerate` makes; what is below it shows in its graph alone
-        yield from _in_graph(node)
-    for wrapper in getattr(node, "_functions", list)():
-        yield from operations(wrapper.function.graph)
+    if dataset_kind(node) == "Variant":  # such as `enumerate` makes; what is below it shows in its graph alone
+        yield from definitions(dataset_graph(node))
+    for graph in dataset_function_graphs(node):
+        yield from operations(graph)

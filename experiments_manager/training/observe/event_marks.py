@@ -13,6 +13,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from experiments_manager.compat.tensorflow import write_event
+
 PATTERN = "events.out.tfevents.*"
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM = 4
@@ -24,8 +26,7 @@ def mark_epoch(writer: tf.summary.SummaryWriter, epoch: int) -> None:
     """Write that an epoch ended here; TensorBoard passes such events over."""
     log = tf.compat.v1.SessionLog(status=_MARK)
     event = tf.compat.v1.Event(wall_time=time.time(), step=epoch, session_log=log)
-    # `tf.summary` has no public way to write an event that is not a summary.
-    tf.raw_ops.ImportEvent(writer=writer._resource, event=event.SerializeToString())
+    write_event(writer, event.SerializeToString())
 
 
 def drop_from(folder: Path, epoch: int) -> None:

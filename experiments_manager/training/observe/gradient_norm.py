@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from experiments_manager.compat.keras import gradients_seen
 
 _NONE = -1.0
 """What is in the place of the sum of squares before an update."""
@@ -16,10 +19,10 @@ _NONE = -1.0
 class GradientNorm:
     """The Euclidean norm over all gradients of a step, before clipping.
 
-    Keras hands the gradients to `_clip_gradients` when an update is due and they are as the user means them: divided by
-    the loss scale, averaged over the accumulated steps, and not at all where they overflow and the step is left out.
-    This may happen within a `tf.cond` or a `tf.function` of a user's `train_step`, out of which no tensor comes; so the
-    sum of squares goes through a variable. It is no state: each step sets it anew.
+    They are seen when an update is due and they are as the user means them: divided by the loss scale, averaged over
+    the accumulated steps, and not at all where they overflow and the step is left out. This may happen within a
+    `tf.cond` or a `tf.function` of a user's `train_step`, out of which no tensor comes; so the sum of squares goes
+    through a variable. It is no state: each step sets it anew.
 
     Reading all gradients costs some hundredths of a step, so only every few updates are measured. With several
     optimizers all are, since each counts its own updates; and on several devices, since devices cannot speak to each
@@ -47,13 +50,10 @@ class GradientNorm:
         self._squares.assign(_NONE)
         optimizers = [inner for optimizer in optimizers_of(self._model) for inner in _innermost(optimizer)]
         every = self._every if len(optimizers) == 1 else 1
-        for optimizer in optimizers:
-            optimizer._clip_gradients = self._noting(optimizer, optimizer._clip_gradients, every)
-        try:
-            yield
-        finally:
+        with contextlib.ExitStack() as stack:
             for optimizer in optimizers:
-                del optimizer._clip_gradients  # the method of the class is seen again
+                stack.enter_context(gradients_seen(optimizer, functools.partial(self._note, optimizer, every)))
+            yield
 
     @property
     def variable(self) -> tf.Variable:
@@ -64,21 +64,15 @@ class GradientNorm:
         """In the graph, after the step: the norm, float32 scalar; NaN where nothing was applied."""
         return tf.sqrt(self._squares)
 
-    def _noting(
-        self, optimizer: keras.optimizers.Optimizer, clip: Callable[[Sequence[Any]], Any], every: int
-    ) -> Callable[[Sequence[Any]], Any]:
-        def noting(gradients: Sequence[Any]) -> Any:
-            present = [gradient for gradient in gradients if gradient is not None]
-            is_due = tf.equal(tf.convert_to_tensor(optimizer.iterations) % every, 0)
-            if every == 1:
-                self._squares.assign(self._with(present))
-            elif _replicas() > 1:
-                self._squares.assign(tf.where(is_due, self._with(present), self._squares))
-            else:
-                tf.cond(is_due, lambda: self._squares.assign(self._with(present)), lambda: self._squares.value())
-            return clip(gradients)
-
-        return noting
+    def _note(self, optimizer: keras.optimizers.Optimizer, every: int, gradients: Sequence[Any]) -> None:
+        present = [gradient for gradient in gradients if gradient is not None]
+        is_due = tf.equal(tf.convert_to_tensor(optimizer.iterations) % every, 0)
+        if every == 1:
+            self._squares.assign(self._with(present))
+        elif _replicas() > 1:
+            self._squares.assign(tf.where(is_due, self._with(present), self._squares))
+        else:
+            tf.cond(is_due, lambda: self._squares.assign(self._with(present)), lambda: self._squares.value())
 
     def _with(self, gradients: Sequence[Any]) -> tf.Tensor:
         """Return the sum of squares with that of further gradients."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import re
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from experiments_manager.common.error_text import reason
+from experiments_manager.compat.keras import build_model, failed_metric
 from experiments_manager.settings import Settings
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.feed import Feed, Shape
 from experiments_manager.training.setup.hooks import hook_error, located_at, seeded
 from experiments_manager.training.setup.metrics import (
     OF_COMPILE,
-    failed_metric,
     known_name,
     make_known_to_keras,
     metric_by_name,
@@ -63,7 +63,7 @@ def _compile(settings: Settings, model: keras.Model, **parts: Any) -> None:
         model.compile(**parts, jit_compile=False)
     except (ValueError, TypeError, KeyError) as error:
         noun = next((noun for noun in ("metrics", "loss_weights") if f"`{noun}`" in str(error)), "loss")
-        raise hook_error(settings, noun, f"Keras does not take it: {_reason(error)} Correct it.") from error
+        raise hook_error(settings, noun, f"Keras does not take it: {reason(error)}. Correct it.") from error
 
 
 def _by_todays_names(settings: Settings, loss: Any) -> Any:
@@ -137,8 +137,7 @@ def _build(settings: Settings, model: keras.Model, train: Feed) -> None:
     """Make all variables, on one batch's shapes, before anything is compiled or restored."""
     batch = train.sample_batch()
     try:
-        # What `fit` itself does first; Keras has no public name for it.
-        model._symbolic_build(data_batch=batch)
+        build_model(model, batch)
     except Exception as error:
         own_step = type(model).train_step is not keras.Model.train_step
         if not (own_step and model.variables):
@@ -153,24 +152,12 @@ def _misfit(settings: Settings, error: Exception, batch: Any) -> Exception:
     metric = failed_metric(error)
     if metric is not None:
         text = (
-            f"the metric {metric.name!r} cannot be computed: {_reason(error)} Expected one that takes the targets and "
+            f"the metric {metric.name!r} cannot be computed: {reason(error)}. Expected one that takes the targets and "
             f"the predictions. {holds} Correct it, take another, or give the targets the shape that it needs."
         )
         return located_at(settings, "metrics", text, error)
     if "Invalid `metrics`" in str(error):
-        return hook_error(settings, "metrics", f"They do not fit the model's outputs: {_reason(error)} Correct them.")
+        return hook_error(settings, "metrics", f"They do not fit the model's outputs: {reason(error)}. Correct them.")
     return DataError(
-        f"dataset: model and data do not fit together: {_reason(error)} {holds} Change `dataset`, `loss` or the model."
+        f"dataset: model and data do not fit together: {reason(error)}. {holds} Change `dataset`, `loss` or the model."
     )
-
-
-_BOILERPLATE = ("Arguments received", "Exception encountered when calling", "•", "'")
-
-
-def _reason(error: Exception) -> str:
-    """Return the line of one of Keras' messages that says what is wrong."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    lines = [line.strip() for line in plain.splitlines() if line.strip()]
-    useful = [line for line in lines if not line.startswith(_BOILERPLATE)]
-    text = (useful or lines or [type(error).__name__])[0]
-    return text if text.endswith((".", ":")) else text + "."

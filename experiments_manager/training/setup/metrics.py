@@ -181,24 +181,3 @@ def make_known_to_keras(*given: Any) -> None:
         own = item if inspect.isfunction(item) else type(item)
         if own.__module__.partition(".")[0] != "keras" and own.__name__.isidentifier():
             known[own.__name__] = own
-
-
-_UPDATES = frozenset({"update_state", "result", "get_metrics_result"})
-"""Functions of Keras' trainer in which one metric after the other has its turn."""
-
-
-def failed_metric(error: BaseException) -> keras.metrics.Metric | None:
-    """Return the metric that was updated or read when an exception was raised, `None` where there is none.
-
-    Keras' own message does not name it, so it is looked for among the calls that led to the exception.
-    """
-    found = None
-    traceback = error.__traceback__
-    while traceback is not None:
-        frame = traceback.tb_frame
-        if frame.f_code.co_name in _UPDATES and frame.f_globals.get("__name__", "").startswith("keras.src.trainers."):
-            values = (value for name, value in frame.f_locals.items() if name != "self")
-            metrics = [value for value in values if isinstance(value, keras.metrics.Metric)]
-            found = next((metric for metric in metrics if "trainers" not in type(metric).__module__), found)
-        traceback = traceback.tb_next
-    return found

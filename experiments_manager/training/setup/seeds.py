@@ -31,17 +31,12 @@ def seed_everything(seed: int) -> None:
 
 
 def reseed_for_pipeline(seed: int) -> None:
-    """Seed Python, NumPy and the operation seeds that TensorFlow draws for what is built next.
-
-    `tf.random.set_seed` would do the last, but it also throws away every compiled kernel: a fifth of a second and more
-    for each pass through the data. So the two numbers that it sets are set alone; the release of TensorFlow is pinned.
-    """
-    from tensorflow.python.eager import context
+    """Seed Python, NumPy and the operation seeds that TensorFlow draws for what is built next."""
+    from experiments_manager.compat.tensorflow import seed_operations
 
     random.seed(seed)
     np.random.seed(seed)
-    eager = context.context()
-    eager._seed, eager._rng = seed, random.Random(seed)
+    seed_operations(seed)
 
 
 def host_random_state() -> dict[str, Any]:

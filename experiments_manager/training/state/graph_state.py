@@ -3,9 +3,6 @@
 TensorFlow keeps the state of `tf.random.uniform`, `tf.nn.dropout` and the like inside the operation's kernel, where
 nobody can read it; Python that a graph calls holds whatever it likes. Variables are another matter: they can be read,
 wherever they are kept.
-
-Functions within functions have no public name in TensorFlow; where a release lacks the one used here, the graph's
-serialised library, which has no places in files, is read alone.
 """
 
 from __future__ import annotations
@@ -15,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
+
+from experiments_manager.compat.tensorflow import graphs_within
 
 PYTHON_OPERATIONS = ("PyFunc", "EagerPyFunc", "PyFuncStateless", "GeneratorDataset")
 _MUTABLE = ("MutableHashTable", "MutableDenseHashTable", "LookupTableInsert", "LookupTableRemove", "Queue", "Barrier",
@@ -78,16 +77,10 @@ def _with_places(graph: Any, seen: set[str]) -> Iterator[Operation]:
             _keeps_order(operation.node_def),
             tuple((frame.filename, frame.lineno) for frame in operation.traceback or ()),
         )
-    inner = getattr(graph, "_functions", {})
-    for name, function in inner.items() if isinstance(inner, dict) else ():
-        below = getattr(function, "graph", None)
-        if below is not None and _text(name) not in seen:
-            seen.add(_text(name))
-            yield from _with_places(below, seen)
-
-
-def _text(name: Any) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
+    for name, inner in graphs_within(graph).items():
+        if name not in seen:
+            seen.add(name)
+            yield from _with_places(inner, seen)
 
 
 def _from_definition(node: Any) -> Operation:

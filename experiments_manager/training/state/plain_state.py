@@ -26,6 +26,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from experiments_manager.compat.keras import CALLBACK_ATTRIBUTES
 from experiments_manager.training.state.host_generators import HostGenerator, generator_state
 
 SMALL = 64
@@ -34,7 +35,7 @@ _DEEPEST = 100
 LIVE = {"__live__": 1}
 """Stands for what is in that place anyway."""
 # Keras' callbacks turn the sign of their `min_delta` when they first look at an epoch, so it must be as it was given.
-NOT_STATE = ("params", "model", "_model", "validation_data", "min_delta")
+NOT_STATE = (*CALLBACK_ATTRIBUTES, "min_delta")
 """Attributes of callbacks that are no state."""
 MAPPINGS = {kind.__name__: kind for kind in (dict, collections.OrderedDict, collections.Counter)}
 FACTORIES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict, set, tuple, collections.deque)}

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from experiments_manager.compat.keras import seed_states
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.setup.seeds import host_random_state
 from experiments_manager.training.state.averaging import Averages
@@ -55,7 +56,7 @@ class TrainingState:
         self._ignored: list[tf.Variable] = []
         self._transient = [
             *(variable.value for variable in model.metrics_variables),
-            *(variable.value for name, variable in _seed_states(model)),
+            *(variable.value for variable in seed_states(model)),
         ]
         self._copy_weights = _copy_function([variable.value for variable in model.variables])
         self._copy_transient = _copy_function(self._transient)
@@ -183,22 +184,13 @@ def _copy_function(variables: Sequence[tf.Variable]) -> Any:
     return copy_all.get_concrete_function()
 
 
-def _seed_states(model: keras.Model) -> list[tuple[str, keras.Variable]]:
-    """Return every seed generator that a step may draw from: of layers, of the loss, and Keras' global one."""
-    from keras.src.random.seed_generator import global_seed_generator
-
-    states = [variable for variable in model.variables if "seed_generator_state" in variable.path]
-    states.append(global_seed_generator().state)
-    return [(variable.path, variable) for variable in states]
-
-
 def _named_variables(model: keras.Model, step: tf.Variable, averages: Averages | None) -> dict[str, tf.Variable]:
     """Return every variable of the state under a name that is the same in each process that builds the same model."""
     groups: dict[str, Sequence[Any]] = {
         "model": model.variables,
         "metrics": model.metrics_variables,
         "optimizer": model.optimizer.variables,
-        "seeds": [variable for _, variable in _seed_states(model)],
+        "seeds": seed_states(model),
     }
     for name, optimizer in sorted(vars(model).items()):  # such as the second one of an adversarial model
         if isinstance(optimizer, keras.optimizers.Optimizer):

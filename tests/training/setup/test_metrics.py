@@ -221,15 +221,6 @@ def test_a_callback_of_an_earlier_file_may_copy_the_model_with_metrics_and_losse
     assert len(experiment(source).settings.module.copies) == 2
 
 
-def test_no_error_is_a_metrics_that_was_not_raised_in_one(tensorflow):
-    from experiments_manager.training.setup.metrics import failed_metric
-
-    try:
-        raise ValueError("something")
-    except ValueError as error:
-        assert failed_metric(error) is None
-
-
 def test_names_that_keras_does_not_know_are_none(tensorflow):
     import keras
 

@@ -2,8 +2,7 @@
 
 aiohttp sets no time limit on the headers or the body of a request, answers what is no HTTP in plain text, and hangs up
 where a client has said all that it has to say (`shutdown(SHUT_WR)`). This module adds what is missing, and nothing of
-any request's meaning. It alone uses a name of aiohttp that is not public: `_messages`, requests that came
-and wait for their turn.
+any request's meaning.
 """
 
 from __future__ import annotations
@@ -14,8 +13,9 @@ import logging
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http import HttpVersion10, RawRequestMessage
+from aiohttp.http import HttpVersion10
 
+from experiments_manager.compat.aiohttp import is_no_http, queued_requests
 from experiments_manager.protocol.status import invalid_argument
 from experiments_manager.serving.api.http.bodies import BodyTimeoutError
 from experiments_manager.serving.api.http.connection_limits import PERIOD, ConnectionLimits, ConnectionTable, Pace
@@ -106,8 +106,8 @@ class Connection(web.RequestHandler):
         if self._failed:
             return
         super().data_received(data)
-        waiting = self._messages
-        if waiting and not isinstance(waiting[-1][0], RawRequestMessage):
+        waiting = queued_requests(self)
+        if waiting and is_no_http(waiting[-1][0]):
             self._failed = True
             self._tell_broken_bodies()
         elif data and not waiting and not self._answering and (self._request is None or self._request.content.is_eof()):
@@ -123,21 +123,22 @@ class Connection(web.RequestHandler):
         for payload in broken:
             payload.set_exception(invalid_argument("The body is not what the headers say, or its framing is broken."))
         if broken:
-            self._messages.pop()  # they tell it themselves
+            queued_requests(self).pop()  # they tell it themselves
 
     def _unfinished(self) -> list[Any]:
         payloads = [self._request.content] if self._answering else []
-        payloads += [payload for _, payload in self._messages]
+        payloads += [payload for _, payload in queued_requests(self)]
         return [payload for payload in payloads if not payload.is_eof()]
 
     def eof_received(self) -> bool | None:
         """Note that the client sends no more, and stays open while it has answers to come."""
-        if not (self._answering or self._messages) or self.ssl_context is not None:  # TLS has no half of a connection
+        is_idle = not (self._answering or queued_requests(self))
+        if is_idle or self.ssl_context is not None:  # TLS has no half of a connection
             return None
         unfinished = self._unfinished()
         for payload in unfinished:
             payload.set_exception(ConnectionResetError("The client went away"))
-        if len(unfinished) == self._answering + len(self._messages):
+        if len(unfinished) == self._answering + len(queued_requests(self)):
             return None
         self._ended, self._since = True, self._crowd.clock()
         return True
@@ -165,7 +166,7 @@ class Connection(web.RequestHandler):
         return done
 
     def _is_over(self) -> bool:
-        return (self._failed or self._ended) and not self._messages
+        return (self._failed or self._ended) and not queued_requests(self)
 
     def handle_error(
         self,
@@ -206,7 +207,7 @@ class Connection(web.RequestHandler):
             return
         self._sending = None
         if self._ended:
-            if self._answering or self._messages:
+            if self._answering or queued_requests(self):
                 self._look_whether_anybody_listens(now)
             else:
                 self.hang_up()
@@ -214,7 +215,7 @@ class Connection(web.RequestHandler):
             body, patience = self._request.content, limits.body_seconds
             if patience and not body.is_eof() and self._coming.is_too_slow(now, body.total_bytes, patience):
                 body.set_exception(BodyTimeoutError(patience))
-        elif not self._messages:
+        elif not queued_requests(self):
             self._check_waiting(now, limits)
 
     def _check_sending(self, now: float, left: int) -> None:

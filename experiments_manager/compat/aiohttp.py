@@ -1,0 +1,27 @@
+"""What the REST server needs of aiohttp and aiohttp has no public name for.
+
+`tests/compat/test_aiohttp.py` tests each function; where a new release fails there, look here for what to do.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http import RawRequestMessage
+
+
+def queued_requests(connection: web.RequestHandler) -> deque[tuple[Any, Any]]:
+    """Return the requests of a connection that wait for their turn: (message, body), the newest last.
+
+    Use: time limits, and the ends of connections whose clients send no more. Missing: a connection's public names tell
+    nothing of pipelined requests (`RequestHandler._messages`). When a release breaks it: see what
+    `RequestHandler.data_received` appends to.
+    """
+    return connection._messages
+
+
+def is_no_http(message: Any) -> bool:
+    """Return whether what waits in the queue stands for bytes that are no HTTP, rather than for a request."""
+    return not isinstance(message, RawRequestMessage)

@@ -1,0 +1,94 @@
+"""What the engine needs of Keras and Keras has no public name for.
+
+`tests/compat/test_keras.py` tests each function; where a new release of Keras fails there, look here for what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+from keras.src.random.seed_generator import global_seed_generator
+
+CALLBACK_ATTRIBUTES = ("params", "model", "_model", "validation_data")
+"""Attributes of a callback that Keras itself sets.
+
+Use: they are no state of the callback, so no checkpoint holds them. Missing: a list of them. When a release breaks it:
+take the names from `keras.callbacks.Callback.__init__`.
+"""
+_METRIC_CALLS = frozenset({"update_state", "result", "get_metrics_result"})
+"""Functions of Keras' trainer in which one metric after the other has its turn."""
+
+Clip = Callable[[Sequence[Any]], Any]
+
+
+def build_model(model: keras.Model, batch: Any) -> None:
+    """Make all variables of a compiled model, its metrics and its loss from the shapes of one batch.
+
+    Use: every variable must exist before a checkpoint is restored. Missing: `fit` does this first, but no public method
+    does it alone (`Model._symbolic_build`). When a release breaks it: see what `fit` calls before its first step, or
+    run `model.test_step` once inside a `tf.function` and reset the metrics.
+
+    Args:
+        model: Compiled.
+        batch: `x`, `(x, y)` or `(x, y, sample_weight)`.
+    """
+    model._symbolic_build(data_batch=batch)
+
+
+@contextlib.contextmanager
+def gradients_seen(optimizer: keras.optimizers.Optimizer, see: Callable[[Sequence[Any]], None]) -> Iterator[None]:
+    """Inside, `see` gets the gradients of each update that is traced, when they are due and not clipped yet.
+
+    Use: the norm of the gradient. Missing: a hook between accumulation, loss scaling and clipping; every optimizer of
+    Keras passes its gradients through `_clip_gradients` at that place. When a release breaks it: find what
+    `BaseOptimizer._backend_apply_gradients` calls there.
+
+    Args:
+        optimizer: The innermost one, behind a loss scale.
+        see: Takes the gradients, `None` among them for variables without one.
+    """
+    clip: Clip = optimizer._clip_gradients
+
+    def seeing(gradients: Sequence[Any]) -> Any:
+        see(gradients)
+        return clip(gradients)
+
+    optimizer._clip_gradients = seeing
+    try:
+        yield
+    finally:
+        del optimizer._clip_gradients  # the method of the class is seen again
+
+
+def seed_states(model: keras.Model) -> list[keras.Variable]:
+    """List the state of every seed generator that a step may draw from: of layers, of the loss, and Keras' global one.
+
+    Use: they are part of a checkpoint. Missing: a public way to the global generator (`global_seed_generator`), and to
+    those of layers, which are known by the name of their variable. When a release breaks it: look into
+    `keras.src.random.seed_generator`.
+    """
+    states = [variable for variable in model.variables if "seed_generator_state" in variable.path]
+    return [*states, global_seed_generator().state]
+
+
+def failed_metric(error: BaseException) -> keras.metrics.Metric | None:
+    """Return the metric that was updated or read when an exception was raised, `None` where there is none.
+
+    Use: a message that names the metric. Missing: Keras' own message does not name it, so it is looked for among the
+    local variables of the trainer's functions on the way to the exception. When a release breaks it: see which
+    functions of `keras.src.trainers.compile_utils` loop over metrics.
+    """
+    found = None
+    traceback = error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        in_trainer = frame.f_globals.get("__name__", "").startswith("keras.src.trainers.")
+        if in_trainer and frame.f_code.co_name in _METRIC_CALLS:
+            values = (value for name, value in frame.f_locals.items() if name != "self")
+            metrics = [value for value in values if isinstance(value, keras.metrics.Metric)]
+            found = next((metric for metric in metrics if "trainers" not in type(metric).__module__), found)
+        traceback = traceback.tb_next
+    return found
