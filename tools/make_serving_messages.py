@@ -19,7 +19,7 @@ from pathlib import Path
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 
-DESCRIPTOR_SET = Path(__file__).parents[1] / "experiments_manager" / "serving" / "serving_messages.desc"
+DESCRIPTOR_SET = Path(__file__).parents[1] / "experiments_manager" / "protocol" / "serving_messages.desc"
 
 ROOTS = {
     "tensorflow_serving.apis.prediction_service_pb2": "tensorflow_serving/apis/prediction_service.proto",

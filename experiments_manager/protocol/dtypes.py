@@ -72,6 +72,7 @@ _REFUSED = {
 }
 
 
+@functools.lru_cache(maxsize=256)
 def kind_of(number: int) -> DataType:
     """Return the data type with a number of TensorFlow's enumeration `DataType`.
 

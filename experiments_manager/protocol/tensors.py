@@ -12,29 +12,26 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from experiments_manager.protocol import messages, varints
-from experiments_manager.protocol.dtypes import (
-    DataType,
-    TensorError,
-    dtype_number,
-    dtype_of,
-    kind_of,
-    kind_of_dtype,
-    numpy_dtype,
-)
+from experiments_manager.protocol.dtypes import DataType, TensorError, dtype_of, kind_of, kind_of_dtype
+from experiments_manager.protocol.typed_fields import read_numbers, write_numbers
+from experiments_manager.protocol.varints import field_head
 
-__all__ = ["FILL_LIMIT", "TensorError", "dtype_number", "numpy_dtype", "to_array", "to_proto"]
+__all__ = ["FILL_LIMIT", "TensorError", "answering_spec", "to_array", "to_proto", "write_predict_response"]
 
 FILL_LIMIT = 1 << 26
 """Bytes that a tensor may take whose message holds fewer values than its shape has elements."""
 
 _MESSAGE_LIMIT = (1 << 31) - 1  # bytes of a protobuf message
-_LENGTH_DELIMITED = 2  # protobuf's wire type
+_KEY, _VALUE, _OUTPUTS = 1, 2, 1  # fields of an entry of a map, and of PredictResponse
+_FLOATS = {np.dtype("<f4"): (1, 5), np.dtype("<f8"): (2, 6)}
+"""Types whose typed field holds the bytes of the array: their numbers, and the numbers of these fields."""
+_CONTENT = 4
 
 
 def to_array(tensor: Any, *, copy: bool = False, fill_limit: int = FILL_LIMIT) -> np.ndarray:
@@ -63,7 +60,7 @@ def to_array(tensor: Any, *, copy: bool = False, fill_limit: int = FILL_LIMIT) -
     elif content:
         values = _content_numbers(content, kind, count)
     else:
-        values = _numbers(tensor, kind, count)
+        values = read_numbers(tensor, kind, count)
     if values.size != count:
         values = _filled(values, count, shape, fill_limit)
     try:
@@ -126,93 +123,6 @@ def _strings(tensor: Any) -> np.ndarray:
     return values
 
 
-def _numbers(tensor: Any, kind: DataType, count: int) -> np.ndarray:
-    """Read the values of a typed field, as many as there are."""
-    field = getattr(tensor, kind.field)
-    if kind.field == "float8_val":
-        return np.frombuffer(field, dtype_of(kind))
-    if not _is_raw(type(tensor)):
-        return _from_python_numbers(field, kind)
-    values = _from_packed(b"".join(field) if len(field) != 1 else field[0], kind)
-    if values.size < count and (unpacked := _unpacked_numbers(tensor, kind)) is not None:
-        if values.size:
-            raise TensorError(f"The tensor's {kind.field} is packed in part. Expected all values of it in one way.")
-        return unpacked
-    return values
-
-
-@functools.cache
-def _is_raw(message_class: type) -> bool:
-    field = message_class.DESCRIPTOR.fields_by_name["float_val"]
-    return field.type == field.TYPE_BYTES
-
-
-def _unpacked_numbers(tensor: Any, kind: DataType) -> np.ndarray | None:
-    """Read values that stand alone, each with its tag, for which the raw class knows no field."""
-    from google.protobuf.unknown_fields import UnknownFieldSet
-
-    if not len(UnknownFieldSet(tensor)):
-        return None
-    try:
-        again = messages.TensorProto.FromString(tensor.SerializeToString())
-    except DecodeError as error:  # in a field that is not this one, and that the raw class takes for bytes
-        raise TensorError(f"The tensor's values are malformed: {error}.") from error
-    return _from_python_numbers(getattr(again, kind.field), kind)
-
-
-def _from_python_numbers(field: Any, kind: DataType) -> np.ndarray:
-    if kind.packed_as is None:
-        return _narrowed(np.fromiter(field, _wide(kind), len(field)), kind)
-    dtype = np.dtype(kind.packed_as)
-    if dtype.kind == "c":
-        parts = np.fromiter(field, f"<f{dtype.itemsize // 2}", len(field))
-        return _from_packed(parts.tobytes(), kind)
-    return np.fromiter(field, dtype, len(field))
-
-
-def _from_packed(payload: bytes, kind: DataType) -> np.ndarray:
-    if kind.packed_as is None:
-        try:
-            values = varints.decode(payload)
-        except ValueError as error:
-            raise TensorError(f"The tensor's {kind.field} is malformed: {error}.") from error
-        return _narrowed(values.view(_wide(kind)), kind)
-    dtype = np.dtype(kind.packed_as)
-    if len(payload) % dtype.itemsize:
-        raise TensorError(
-            f"The tensor's {kind.field} has {len(payload)} bytes. Expected a multiple of {dtype.itemsize}, "
-            f"for elements of {kind.enum_name}."
-        )
-    return np.frombuffer(payload, dtype)
-
-
-def _wide(kind: DataType) -> type:
-    return np.uint64 if kind.field == "uint64_val" else np.int64
-
-
-def _narrowed(values: np.ndarray, kind: DataType) -> np.ndarray:
-    """Turn wide integers into the type's own, refusing those that it does not hold."""
-    if kind.field == "bool_val":
-        return values != 0
-    if kind.numpy_name in ("int64", "uint64"):
-        return values
-    dtype = dtype_of(kind)
-    if kind.field == "half_val":
-        lowest, highest = 0, 0xFFFF
-    elif kind.numpy_name.endswith("int4"):
-        lowest, highest = (-8, 7) if kind.numpy_name == "int4" else (0, 15)
-    else:
-        lowest, highest = np.iinfo(dtype).min, np.iinfo(dtype).max
-    if values.size and (values.min() < lowest or values.max() > highest):
-        outside = values[(values < lowest) | (values > highest)][0]
-        raise TensorError(
-            f"The tensor's {kind.field} holds {outside}. Expected {lowest} to {highest} in {kind.enum_name}."
-        )
-    if kind.field == "half_val":
-        return values.astype(np.uint16).view(dtype)
-    return values.astype(dtype)
-
-
 def _filled(values: np.ndarray, count: int, shape: tuple[int, ...], limit: int) -> np.ndarray:
     if values.size > count:
         raise TensorError(f"The tensor holds {values.size} values. Expected {count}, for the shape {_text(shape)}.")
@@ -256,10 +166,8 @@ def to_proto(array: Any, into: Any = None, *, typed: bool = False) -> Any:
         tensor.tensor_shape.dim.add().size = size
     if kind.field == "string_val":
         tensor.string_val.extend(_as_bytes(item) for item in array.ravel().tolist())
-    elif kind.field == "float8_val" and typed:
-        tensor.float8_val = array.tobytes()
     elif typed:
-        _add_packed(tensor, kind, _packed(array, kind))
+        write_numbers(tensor, array, kind)
     else:
         tensor.tensor_content = array.tobytes()
     return tensor
@@ -273,24 +181,48 @@ def _as_bytes(item: Any) -> bytes:
     raise TensorError(f"A tensor of strings cannot hold {item!r}. Expected text or bytes, got {type(item).__name__}.")
 
 
-def _packed(array: np.ndarray, kind: DataType) -> bytes:
-    flat = array.ravel()
-    if kind.packed_as is not None:
-        return flat.astype(kind.packed_as, copy=False).tobytes()
-    if kind.field == "half_val":
-        return varints.encode(flat.view(np.uint16))
-    if kind.numpy_name.endswith("int4"):
-        return varints.encode(flat.astype(np.int8))
-    return varints.encode(flat.astype(np.uint8) if kind.field == "bool_val" else flat)
+def write_predict_response(spec: bytes, outputs: Mapping[str, np.ndarray], *, content: bool = False) -> bytes:
+    """Serialise a `PredictResponse`.
+
+    Args:
+        spec: Who answers; see `answering_spec`.
+        outputs: Arrays by name.
+        content: Whether numbers go to `tensor_content`, and not to the fields of their types.
+
+    Raises:
+        TensorError: An output cannot be sent.
+    """
+    pieces: list[Any] = [spec]
+    for name, array in outputs.items():
+        if array.dtype in _FLOATS and array.nbytes:
+            array = np.ascontiguousarray(array) if array.ndim else array
+            pieces += [_head(name, array.dtype, array.shape, content), array.data]
+        else:
+            response = messages.raw.PredictResponse()
+            to_proto(array, response.outputs[name], typed=not content)
+            pieces.append(response.SerializeToString())
+    return b"".join(pieces)
 
 
-def _add_packed(tensor: Any, kind: DataType, payload: bytes) -> None:
-    if not payload:
-        return
-    if _is_raw(type(tensor)):
-        getattr(tensor, kind.field).append(payload)
-        return
-    # Parsing a packed field is one copy; adding its numbers one by one would make a Python number of each.
-    number = tensor.DESCRIPTOR.fields_by_name[kind.field].number
-    head = varints.encode(np.array([number << 3 | _LENGTH_DELIMITED, len(payload)], np.uint64))
-    tensor.MergeFromString(head + payload)
+@functools.lru_cache(maxsize=1024)
+def answering_spec(model: str, version: int, signature: str) -> bytes:
+    """Return the part of a serialised `PredictResponse` that says who answers: a response without outputs."""
+    response = messages.raw.PredictResponse()
+    response.model_spec.name = model
+    response.model_spec.version.value = version
+    response.model_spec.signature_name = signature
+    return response.SerializeToString()
+
+
+@functools.lru_cache(maxsize=1024)
+def _head(name: str, dtype: np.dtype, shape: tuple[int, ...], content: bool) -> bytes:
+    """Return all that comes before the values of an output of floats; those of one model have few shapes."""
+    number, field = _FLOATS[dtype]
+    size = dtype.itemsize * math.prod(shape)
+    tensor = messages.TensorProto(dtype=number)
+    tensor.tensor_shape.SetInParent()
+    for length in shape:
+        tensor.tensor_shape.dim.add().size = length
+    prefix = tensor.SerializeToString() + field_head(_CONTENT if content else field, size)
+    entry = varints.field(_KEY, name.encode()) + field_head(_VALUE, len(prefix) + size)
+    return field_head(_OUTPUTS, len(entry) + len(prefix) + size) + entry + prefix

@@ -1,4 +1,4 @@
-"""Protobuf's variable-length integers, many at a time.
+"""Protobuf's variable-length integers, one or many at a time, and the heads of fields that are made of them.
 
 Source: https://protobuf.dev/programming-guides/encoding/#varints. Seven bits a byte, the lowest first; the highest
 bit says that more bytes follow. A negative number is written as its 64 bits in two's complement, hence in ten bytes.
@@ -8,7 +8,51 @@ from __future__ import annotations
 
 import numpy as np
 
+LENGTH_DELIMITED = 2
+"""Protobuf's wire type of text, bytes, messages and packed numbers."""
 _LONGEST = 10  # bytes
+
+
+def encode_one(value: int) -> bytes:
+    """Write one integer that is not negative."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def decode_one(data: bytes | memoryview, at: int, end: int) -> tuple[int, int]:
+    """Read one integer.
+
+    Args:
+        data: Where it is.
+        at: Where it begins.
+        end: Where the data end for it.
+
+    Returns:
+        The integer, and the place behind it.
+
+    Raises:
+        ValueError: The data end within the number, or it is longer than ten bytes.
+    """
+    value = 0
+    for place in range(at, min(end, at + _LONGEST)):
+        value |= (data[place] & 0x7F) << (7 * (place - at))
+        if data[place] < 0x80:
+            return value, place + 1
+    raise ValueError("no whole number")
+
+
+def field_head(number: int, size: int) -> bytes:
+    """Return what comes before the content of a length-delimited field of so many bytes."""
+    return encode_one(number << 3 | LENGTH_DELIMITED) + encode_one(size)
+
+
+def field(number: int, content: bytes) -> bytes:
+    """Return a length-delimited field."""
+    return field_head(number, len(content)) + content
 
 
 def encode(values: np.ndarray) -> bytes:

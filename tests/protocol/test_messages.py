@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parents[2]
 def test_messages_are_built_without_tensorflow() -> None:
     program = (
         "import sys\n"
-        "from experiments_manager.serving import messages\n"
+        "from experiments_manager.protocol import messages\n"
         "messages.PredictRequest(), messages.raw.PredictResponse()\n"
         "heavy = {'tensorflow', 'tensorflow_serving', 'keras', 'numpy', 'grpc'}\n"
         "print(sorted(heavy & sys.modules.keys()))\n"

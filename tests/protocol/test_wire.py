@@ -3,7 +3,8 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from experiments_manager.protocol import messages, tensors
-from experiments_manager.protocol.wire import LARGE, answering_spec, read_predict_request, write_predict_response
+from experiments_manager.protocol.tensors import answering_spec, write_predict_response
+from experiments_manager.protocol.wire import LARGE, read_predict_request
 
 GENERATOR = np.random.default_rng(0)
 BIG = GENERATOR.random((3, LARGE // 8), np.float32)

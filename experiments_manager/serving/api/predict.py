@@ -70,9 +70,9 @@ class PredictCall:
         return call_for(lease, signature, inputs, request.output_filter)
 
     def _write(self, outputs: Outputs) -> bytes:
-        spec = wire.answering_spec(self._lease.name, self._lease.version, self._signature.name)
+        spec = tensors.answering_spec(self._lease.name, self._lease.version, self._signature.name)
         try:
-            return wire.write_predict_response(spec, outputs, content=self._handlers.tensor_content)
+            return tensors.write_predict_response(spec, outputs, content=self._handlers.tensor_content)
         except tensors.TensorError as error:
             raise ServingError(Code.INTERNAL, f"the outputs cannot be sent: {error}") from error
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.protocol import messages, tensors
+from experiments_manager.protocol import messages
+from experiments_manager.protocol.dtypes import dtype_number
 from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.models.lite_metadata import bare_names, read_definitions
 from experiments_manager.serving.models.signatures import DEFAULT_SIGNATURE, PREDICT, Arrays, Signature, TensorSpec
@@ -215,7 +216,7 @@ def _spec(detail: Mapping[str, Any]) -> TensorSpec:
     dtype = np.dtype(object) if dtype.kind in "SU" else dtype
     name = _NAMES.get(dtype.name, dtype.name)
     shape = tuple(None if size < 0 else int(size) for size in sizes)
-    return TensorSpec(detail["name"], name, dtype, shape, tensors.dtype_number(dtype))
+    return TensorSpec(detail["name"], name, dtype, shape, dtype_number(dtype))
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
