@@ -185,15 +185,14 @@ def serve(
         engine: Who answers; `auto` takes an image if one is named, else `tensorflow_model_server` where it is on the
             path, else the embedded engine.
         tell: Called with each sentence that a person may want to read, such as the addresses.
-        **options: `host`, `grpc_port`, `rest_port`, `image` and the like; see `serving.serve.ServeOptions`.
+        **options: `host`, `grpc_port`, `rest_port`, `image` …; see `serving.launch.serve_options.ServeOptions`.
 
     Raises:
         ServerStartError: There is nothing to serve and nothing coming, a port is taken, or the engine is missing.
         RunError: The run folder is damaged.
     """
-    from experiments_manager.serving.launch.engines import Engine
-    from experiments_manager.serving.launch.serve import ServeOptions
     from experiments_manager.serving.launch.serve import serve as serve_until_told
+    from experiments_manager.serving.launch.serve_options import Engine, ServeOptions
 
     path = path.path if isinstance(path, Run) else path
     serve_until_told(path, ServeOptions(engine=Engine(engine), **options), tell)

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 
 from experiments_manager.cli import TRAINING_COMMANDS
 from experiments_manager.common.exit_codes import ExitCode
-from experiments_manager.common.signals import StopRequested, listen_from_here
+from experiments_manager.common.signals import StopRequested, exit_process, listen_from_here
 
 
 def main() -> None:
-    """Return the console scripts `experiments_manager` and `em`."""
+    """Run the console scripts `experiments_manager` and `em`."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # outside of training, Ctrl-C just ends the process
     code: int | None = None
@@ -28,8 +28,6 @@ def main() -> None:
             print("Stopped before training began. To go on, run the same command again.", file=sys.stderr, flush=True)
         code = ExitCode.INTERRUPTED
     if "experiments_manager.serving.server.server" in sys.modules:
-        from experiments_manager.serving.server.shutdown import exit_process
-
         exit_process(code)  # gRPC's thread may abort the process while Python takes itself down
     gc.freeze()  # otherwise Python looks for cycles among all that TensorFlow made before it ends: a second lost
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""What `train` and `resume` have in common: how a run is announced, and how its end is told."""
+"""What `train` and `resume` have in common: how a run is announced, served, and its end reported."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import typer
 
 from experiments_manager.cli.quiet_tensorflow import quieten
 from experiments_manager.cli.results import ResultLine, run_summary
-from experiments_manager.cli.sidecar import sidecar_server
 from experiments_manager.common.console import warn
 from experiments_manager.common.exit_codes import ExitCode
 from experiments_manager.runs import Run, RunError
 
 if TYPE_CHECKING:
+    from experiments_manager.events import Watcher
     from experiments_manager.settings import Settings
     from experiments_manager.training.engine.outcome import RunResult
 
@@ -38,17 +38,17 @@ def start_engine(*, debug: bool, json: bool = False) -> ResultLine | None:
 
 
 def run_to_its_end(
-    action: Callable[[Callable[[Run], None]], RunResult],
+    train: Callable[..., RunResult],
     output: ResultLine | None,
     *,
     quiet: bool,
     serve: Settings | None = None,
     overrides: Sequence[str] = (),
 ) -> None:
-    """Train, with a model server beside it where that is wanted, then tell how it ended.
+    """Train, with a model server as a sidecar where that is wanted, then tell how it ended.
 
     Args:
-        action: Trains; is given a function that it calls with the run once there is one.
+        train: Trains, as `api.train` and `api.resume` do; is given their `on_run`, `watchers` and `quiet`.
         output: Where to print the result as JSON, also that of a run that failed or was interrupted.
         quiet: Whether to say nothing as long as all goes well.
         serve: Settings of the experiment whose model is to be served meanwhile; `None` for no server.
@@ -59,31 +59,20 @@ def run_to_its_end(
         CommandLineError: There will be nothing to serve.
         ServerStartError: A port of the server's is taken.
     """
-    with sidecar_server(serve, quiet=quiet) if serve else contextlib.nullcontext(lambda run: None) as start_server:
-        result = _run_to_its_end(action, output, start_server, quiet=quiet)
-    if result.state == "interrupted":
-        changes = [word for override in overrides for word in ("--set", override)]
-        warn(f"To go on: {shlex.join(['experiments_manager', 'resume', str(result.run_dir), *changes])}")
-        raise typer.Exit(ExitCode.INTERRUPTED)
+    watchers: list[Watcher] = []
+    if serve:
+        from experiments_manager.cli.sidecar import SidecarServer
 
-
-def _run_to_its_end(
-    action: Callable[[Callable[[Run], None]], RunResult],
-    output: ResultLine | None,
-    start_server: Callable[[Run], None],
-    *,
-    quiet: bool,
-) -> RunResult:
+        watchers.append(SidecarServer(serve, quiet=quiet))
     runs: list[Run] = []
 
     def announce(run: Run) -> None:
         runs.append(run)
         if not quiet:
             warn(f"Run folder {run.path}")
-        start_server(run)
 
     try:
-        result = action(announce)
+        result = train(on_run=announce, watchers=watchers, quiet=quiet)
     except BaseException:
         if output and runs:
             with contextlib.suppress(RunError):  # an unreadable run.json must not hide why the run failed
@@ -91,4 +80,7 @@ def _run_to_its_end(
         raise
     if output:
         output.write(run_summary(Run(result.run_dir)))
-    return result
+    if result.state == "interrupted":
+        changes = [word for override in overrides for word in ("--set", override)]
+        warn(f"To go on: {shlex.join(['experiments_manager', 'resume', str(result.run_dir), *changes])}")
+        raise typer.Exit(ExitCode.INTERRUPTED)

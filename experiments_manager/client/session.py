@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from types import FrameType
 from typing import Any
 
 from experiments_manager.client.client import IN_FLIGHT, Client, Outputs
 from experiments_manager.client.progress import ProgressLine, Summary
+from experiments_manager.common.signals import shutdown_handler
 
 
 def predict_all(
@@ -24,7 +23,7 @@ def predict_all(
     rate: float | None = None,
     make_line: Callable[[], ProgressLine] = ProgressLine,
 ) -> Summary:
-    """Streams requests until they end, or until Ctrl-C or SIGTERM.
+    """Stream requests until they end, or until Ctrl-C or SIGTERM, which keep what was predicted.
 
     Args:
         client: Asks.
@@ -44,7 +43,7 @@ def predict_all(
     client.info()  # waits for the server
     line, retries_before = make_line(), client.retries
     try:
-        with stopping_by_interrupt(), _closing(_limited(requests, count)) as limited:
+        with shutdown_handler(signal.default_int_handler), _closing(_limited(requests, count)) as limited:
             for request, outputs in client.stream(limited, in_flight=in_flight, rate=rate):
                 line.answered(outputs.version, outputs.seconds, client.retries - retries_before)
                 on_answer(request, outputs)
@@ -70,21 +69,3 @@ def _limited(requests: Iterable[Any], count: int | None) -> Iterator[Any]:
     finally:
         if hasattr(requests, "close"):
             requests.close()
-
-
-@contextlib.contextmanager
-def stopping_by_interrupt() -> Iterator[None]:
-    """Inside, Ctrl-C and SIGTERM raise `KeyboardInterrupt`, so that what was predicted is kept."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,12 +1,15 @@
-"""Signals that ask a run to stop: Ctrl-C, and what clusters send before they kill a job.
+"""Signals that ask a process to stop: Ctrl-C, and what clusters send before they kill a job.
 
 While a run trains they only set a flag. The training loop asks for it at every step boundary it reaches, so that it
 stops where it can go on later, never in the midst of something.
 
-Before there is a step nobody asks for a flag: TensorFlow is imported, the settings module is executed, hooks read their
+Before the first step nobody asks for a flag: TensorFlow is imported, the settings module is executed, hooks read their
 data. There, in blocks marked as `interruptible`, a signal raises `StopRequested` wherever the main thread is, as Ctrl-C
 does in any Python program; a call into C ends first. Nothing heavy is imported here, for the command line listens
 before it imports anything else.
+
+A process that serves waits for `shutdown_event`; one whose main thread may be inside a call that never ends uses
+`on_shutdown_signal` and `exit_process`.
 """
 
 from __future__ import annotations
@@ -19,12 +22,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 """SIGUSR1 and SIGUSR2 are what SLURM and others can be told to send ahead of a time limit."""
+SHUTDOWN_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _SHOW_CURSOR = "\x1b[?25h"
 _AGAIN_AFTER = 0.02
@@ -32,10 +36,9 @@ _AGAIN_AFTER = 0.02
 
 
 class StopRequested(KeyboardInterrupt):
-    """The process was asked to stop before there was a step to stop at.
+    """The process was asked to stop before the first step.
 
-    A `KeyboardInterrupt`, whichever signal it was: code that handles errors does not take it for one, and notebooks
-    know it.
+    A `KeyboardInterrupt`, whichever signal it was: code that handles errors lets it pass, and notebooks know it.
     """
 
 
@@ -57,7 +60,7 @@ class StopSignals:
         return self._asked_by is not None
 
     def listen(self) -> None:
-        """Handle the signals, unless this system does not have them or somebody else has a say in them."""
+        """Handle the signals, but those that are ignored, or that this system does not have."""
         for number in (getattr(signal, name, None) for name in NAMES):
             if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
                 self._former[number] = signal.signal(number, self._handle)
@@ -72,7 +75,7 @@ class StopSignals:
         self._former.clear()
 
     def ignore(self) -> None:
-        """Ignores the signals from here on: what there was to do is done, and only Python's own end is left."""
+        """Ignore the signals from here on: what there was to do is done, and only Python's own end is left."""
         for number in self._former:
             signal.signal(number, signal.SIG_IGN)
 
@@ -86,7 +89,7 @@ class StopSignals:
         if self():
             raise self._stop()
         former, hook = self._is_interruptible, sys.unraisablehook
-        sys.unraisablehook = self._heed_discarded(hook)
+        sys.unraisablehook = self._on_discarded(hook)
         self._is_interruptible = True
         try:
             yield
@@ -127,17 +130,17 @@ class StopSignals:
     def _stop(self) -> StopRequested:
         return StopRequested(f"{self._asked_by}: asked to stop before the first step")
 
-    def _heed_discarded(self, hook: Any) -> Any:
-        """Python discards what is raised in finalizers and in callbacks of weak references, and tells this hook."""
+    def _on_discarded(self, hook: Any) -> Any:
+        """Return a hook for what Python discards: what was raised in finalizers and in callbacks of weak references."""
 
-        def heed(discarded: Any) -> None:
+        def handle(discarded: Any) -> None:
             if not issubclass(discarded.exc_type, StopRequested):
                 hook(discarded)
                 return
             self._raises_again = True
             _thread.start_new_thread(self._send_again, ())  # it takes no lock, which the main thread may hold just now
 
-        return heed
+        return handle
 
     def _send_again(self) -> None:
         time.sleep(_AGAIN_AFTER)
@@ -155,11 +158,11 @@ class StopSignals:
 
 _listening: list[StopSignals] = []
 _of_the_process: StopSignals | None = None
-"""Who listens for the whole life of the process, where that is a command line that trains."""
+"""What listens for the whole life of the process, where that is a command line that trains."""
 
 
 def _leave_children_alone() -> None:
-    """Give a forked child, which does not train (a worker of `multiprocessing`, say), the signals' earlier handlers."""
+    """Restore the handlers in a forked child, which does not train: a worker of `multiprocessing`, say."""
     for signals in list(_listening):
         signals.restore()
 
@@ -169,10 +172,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def listen_from_here() -> StopSignals:
-    """Listen from here to the end of the process, for a command line that is about to train.
-
-    Between its last words and its death the signals are ignored.
-    """
+    """Listen from here to the end of the process, for a command line that trains; while Python ends, ignore signals."""
     global _of_the_process
     signals = _of_the_process = StopSignals()
     signals.listen()
@@ -225,3 +225,71 @@ def _write(text: str) -> None:
     """Write to standard error without Python's buffers, which the code that was interrupted may be filling."""
     with contextlib.suppress(OSError):
         os.write(2, text.encode())
+
+
+@contextlib.contextmanager
+def shutdown_handler(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Inside, a function handles SIGINT and SIGTERM, as for `signal.signal`; in another than the main thread, none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.signal(number, handler) for number in SHUTDOWN_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, before in former.items():
+            signal.signal(number, before)
+
+
+@contextlib.contextmanager
+def shutdown_event() -> Iterator[threading.Event]:
+    """Yield an event that SIGINT and SIGTERM set, instead of ending the process."""
+    event = threading.Event()
+    with shutdown_handler(lambda number, frame: event.set()):
+        yield event
+
+
+@contextlib.contextmanager
+def on_shutdown_signal(act: Callable[[], None]) -> Iterator[None]:
+    """Inside, the first SIGINT or SIGTERM calls a function in a thread of its own, and later ones do nothing.
+
+    An event loop's own handlers, and Python's, run between two steps of the main thread; one that is inside a model
+    call would never come to them. What is written to the wake-up descriptor is there at once.
+
+    Args:
+        act: What to do; when the block is left it may still be at it.
+    """
+    import socket
+
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    with shutdown_handler(
+        lambda number, frame: None
+    ):  # without a handler in Python, nothing is written to the descriptor
+        descriptor = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=_act_once, args=(reader, act), name="signals", daemon=True).start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(descriptor)
+            writer.close()  # which ends the thread
+
+
+def _act_once(reader: Any, act: Callable[[], None]) -> None:
+    acted = False
+    with reader:  # open to the end: a signal that cannot be written to it would be reported as a fault
+        while number := reader.recv(1):
+            if number[0] in SHUTDOWN_SIGNALS and not acted:
+                acted = True
+                act()
+
+
+def exit_process(code: int) -> NoReturn:
+    """End the process here and now: its usual end would wait for threads that are inside TensorFlow."""
+    import logging
+
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    logging.shutdown()
+    os._exit(code)

@@ -6,7 +6,13 @@ import threading
 
 import pytest
 
-from experiments_manager.common.signals import StopRequested, stop_signals
+from experiments_manager.common.signals import (
+    SHUTDOWN_SIGNALS,
+    StopRequested,
+    on_shutdown_signal,
+    shutdown_event,
+    stop_signals,
+)
 
 STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
 
@@ -197,3 +203,53 @@ def test_a_command_line_listens_before_its_run_and_ignores_signals_between_its_l
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
+
+
+# Processes that serve
+
+
+@pytest.mark.parametrize("number", SHUTDOWN_SIGNALS)
+def test_a_process_that_serves_waits_for_an_event_that_the_signals_set(number):
+    before = [signal.getsignal(other) for other in SHUTDOWN_SIGNALS]
+    with shutdown_event() as stopping:
+        assert not stopping.is_set()
+        signal.raise_signal(number)
+        assert stopping.wait(10)
+    assert [signal.getsignal(other) for other in SHUTDOWN_SIGNALS] == before
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", SHUTDOWN_SIGNALS)
+def test_the_first_signal_acts_in_a_thread_of_its_own_and_later_ones_do_nothing(number):
+    acted, threads = threading.Event(), []
+
+    def act():
+        threads.append(threading.current_thread())
+        acted.set()
+
+    with on_shutdown_signal(act):
+        os.kill(os.getpid(), number)
+        assert acted.wait(10)
+        for other in SHUTDOWN_SIGNALS:
+            os.kill(os.getpid(), other)
+    threads[0].join(10)
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
+
+
+def test_the_handlers_from_before_are_in_force_again_afterwards():
+    before = [signal.getsignal(number) for number in SHUTDOWN_SIGNALS]
+    with on_shutdown_signal(lambda: None):
+        assert [signal.getsignal(number) for number in SHUTDOWN_SIGNALS] != before
+        names = [thread.name for thread in threading.enumerate()]
+        assert "signals" in names
+    assert [signal.getsignal(number) for number in SHUTDOWN_SIGNALS] == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_without_a_signal_nothing_is_left_behind():
+    before = set(threading.enumerate())
+    with on_shutdown_signal(pytest.fail):
+        [thread] = [new for new in set(threading.enumerate()) - before if new.name == "signals"]
+    thread.join(10)
+    assert not thread.is_alive()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from experiments_manager.cli import options
+from experiments_manager.common.signals import shutdown_event
 
 
 def board(
@@ -36,20 +34,8 @@ def board(
     folder = logs_of(directory)
     start_engine(debug=debug)
     address = start_board(folder, port)
-    asked_to_end = _on_stop_signals()
-    typer.echo(f"TensorBoard shows {folder} at {address} (Ctrl-C ends it)")
-    if open_browser and not webbrowser.open(address):
-        warn("No browser could be opened. Open the address above in one.")
-    asked_to_end.wait()
-
-
-def _on_stop_signals() -> threading.Event:
-    """Return an event that SIGINT and SIGTERM set."""
-    asked = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        asked.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    return asked
+    with shutdown_event() as stopping:
+        typer.echo(f"TensorBoard shows {folder} at {address} (Ctrl-C ends it)")
+        if open_browser and not webbrowser.open(address):
+            warn("No browser could be opened. Open the address above in one.")
+        stopping.wait()

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import functools
 
 from experiments_manager.cli import options
-
-if TYPE_CHECKING:
-    from experiments_manager.runs import Run
-    from experiments_manager.training.engine.outcome import RunResult
 
 
 def resume(
@@ -28,10 +23,8 @@ def resume(
 
     opened = api.load_run(run)
 
-    def action(announce: Callable[[Run], None]) -> RunResult:
-        return api.resume(opened, overrides=overrides, quiet=quiet, on_run=announce)
-
     with interruption_recorded(opened):
         output = start_engine(json=json, debug=debug)
         settings = load_run_settings(opened, overrides) if serve else None
-        run_to_its_end(action, output, quiet=quiet, serve=settings, overrides=overrides)
+        train_on = functools.partial(api.resume, opened, overrides=overrides)
+        run_to_its_end(train_on, output, quiet=quiet, serve=settings, overrides=overrides)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import enum
+import functools
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from experiments_manager.cli import options
 from experiments_manager.common.console import warn
-
-if TYPE_CHECKING:
-    from experiments_manager.runs import Run
-    from experiments_manager.training.engine.outcome import RunResult
 
 
 class Resume(str, enum.Enum):
@@ -54,16 +50,13 @@ def train(
     output = start_engine(json=json, debug=debug)
     loaded = api.load_settings(settings, overrides)
 
-    def action(announce: Callable[[Run], None]) -> RunResult:
-        return api.train(
-            loaded,
-            working_dir=working_dir,
-            run_name=run_name,
-            resume=resume.value,
-            quiet=quiet,
-            command=["experiments_manager", *sys.argv[1:]],
-            on_run=announce,
-        )
-
+    train_it = functools.partial(
+        api.train,
+        loaded,
+        working_dir=working_dir,
+        run_name=run_name,
+        resume=resume.value,
+        command=["experiments_manager", *sys.argv[1:]],
+    )
     changes = overrides if resume is Resume.AUTO else ()  # a new run keeps them from its start on
-    run_to_its_end(action, output, quiet=quiet, serve=loaded if serve else None, overrides=changes)
+    run_to_its_end(train_it, output, quiet=quiet, serve=loaded if serve else None, overrides=changes)

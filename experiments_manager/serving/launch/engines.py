@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 import json
 import os
 import shutil
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from experiments_manager.protocol.errors import ServerStartError
+from experiments_manager.serving.launch.serve_options import Engine
+from experiments_manager.serving.server.flag_table import ServerFlags
+from experiments_manager.serving.server.flags import command_line
 from experiments_manager.serving.server.preflight import check_embedded, check_port
 
 BINARY = "tensorflow_model_server"
@@ -23,48 +23,27 @@ NO_APPTAINER = (
 )
 
 
-class Engine(str, enum.Enum):
-    """Who answers."""
-
-    AUTO = "auto"
-    EMBEDDED = "embedded"
-    TENSORFLOW_MODEL_SERVER = "tensorflow_model_server"
-    APPTAINER = "apptainer"
-
-
 @dataclasses.dataclass(frozen=True)
 class Service:
     """What is served, and where.
 
     Attributes:
-        base_path: Folder of the versions.
-        model_name: Name of the model in requests.
-        host: Address to listen at.
-        grpc_port: Port for gRPC.
-        rest_port: Port for REST; 0 for none.
-        flags: Further flags, as tensorflow_model_server has them.
+        flags: The server's flags, with the absolute folder of the versions.
         gpu: Whether the server may use a GPU.
-        config_file: A file that `write_config` made, where one version is to be served and no other.
     """
 
-    base_path: Path
-    model_name: str
-    host: str = "127.0.0.1"
-    grpc_port: int = 9000
-    rest_port: int = 8501
-    flags: Sequence[str] = ()
+    flags: ServerFlags
     gpu: bool = False
-    config_file: Path | None = None
 
     @property
     def grpc_address(self) -> str:
         """Where a client on this machine finds it."""
-        return f"{_reachable(self.host)}:{self.grpc_port}"
+        return f"{_reachable(self.flags.host)}:{self.flags.port}"
 
     @property
     def url(self) -> str:
         """The model's URL for REST, without scheme."""
-        return f"{_reachable(self.host)}:{self.rest_port}/v1/models/{self.model_name}"
+        return f"{_reachable(self.flags.host)}:{self.flags.rest_api_port}/v1/models/{self.flags.model_name}"
 
 
 def _reachable(host: str) -> str:
@@ -77,7 +56,7 @@ def choose_engine(engine: Engine, image: Path | str | None = None) -> Engine:
     """Find the engine to start, and check that all is there that it needs.
 
     Args:
-        engine: The one that is asked for. `auto` takes an image if one is named, else the binary where it is on the
+        engine: What is asked for. `auto` takes an image if one is named, else the binary where it is on the
             path, else the embedded engine.
         image: An Apptainer image of TensorFlow Serving.
 
@@ -108,7 +87,7 @@ def _check_image(image: Path | str | None) -> None:
     if not image:
         raise ServerStartError(f"The engine apptainer needs an image. Give one by --image FILE. To make one: {make}")
     if not Path(image).expanduser().exists():
-        raise ServerStartError(f"There is no image {image}. Check the path, or make one: {make}")
+        raise ServerStartError(f"Image {image} not found. Check the path, or make one: {make}")
 
 
 def apptainer() -> str:
@@ -124,45 +103,41 @@ def apptainer() -> str:
 
 
 def command(engine: Engine, service: Service, image: Path | str | None = None) -> list[str]:
-    """Return the command line of a server.
+    """Return the command line of TensorFlow Serving.
 
     Args:
-        engine: Not `auto`; see `choose_engine`.
-        service: What to serve, and where.
+        engine: `tensorflow_model_server` or `apptainer`.
+        service: What to serve, and where; TensorFlow Serving has no flag for the host, and listens everywhere.
         image: For `apptainer`.
 
     Raises:
         ServerStartError: The folder cannot be shown to a container.
     """
-    if engine == Engine.EMBEDDED:
-        start = [sys.executable, "-m", "experiments_manager.serving.server.flags"]
-        return [*start, f"--host={service.host}", *_flags(service, str(service.base_path))]
+    flags = dataclasses.replace(service.flags, host=ServerFlags.host)
     if engine == Engine.TENSORFLOW_MODEL_SERVER:
-        return [BINARY, *_flags(service, str(service.base_path))]
-    source = str(service.base_path)
+        return [BINARY, *command_line(flags)]
+    source = flags.model_base_path
     if set(source) & set(":,"):
         raise ServerStartError(f"{source} has `:` or `,` in its name, which Apptainer cannot bind. Rename the folder.")
-    gpu = ["--nv"] if service.gpu else []
-    mounts = ["--bind", f"{source}:{IN_CONTAINER}:ro"]
-    for file in (flag.partition("=")[2] for flag in service.flags):
-        if file.startswith("/") and Path(file).is_file():
-            mounts += ["--bind", f"{file}:{file}:ro"]
-    if service.config_file:
-        mounts += ["--bind", f"{service.config_file}:{service.config_file}:ro"]
-    return [apptainer(), "exec", *gpu, *mounts, str(Path(image).expanduser()), BINARY, *_flags(service, IN_CONTAINER)]
-
-
-def _flags(service: Service, base_path: str) -> list[str]:
-    model = [f"--model_name={service.model_name}", f"--model_base_path={base_path}"]
-    if service.config_file:
-        model = [f"--model_config_file={service.config_file}"]
-    return [f"--port={service.grpc_port}", f"--rest_api_port={service.rest_port}", *model, *service.flags]
+    files = [text for text in dataclasses.astuple(flags) if str(text).startswith("/") and Path(text).is_file()]
+    mounts = [f"{source}:{IN_CONTAINER}:ro", *(f"{file}:{file}:ro" for file in files)]
+    binds = [word for mount in mounts for word in ("--bind", mount)]
+    inside = command_line(dataclasses.replace(flags, model_base_path=IN_CONTAINER))
+    return [
+        apptainer(),
+        "exec",
+        *(["--nv"] if service.gpu else []),
+        *binds,
+        str(Path(image).expanduser()),
+        BINARY,
+        *inside,
+    ]
 
 
 def write_config(file: Path, engine: Engine, service: Service, version: int) -> None:
     """Write the configuration of a server that is to serve one version and no other, as the engine reads it."""
-    base_path = IN_CONTAINER if engine == Engine.APPTAINER else str(service.base_path)
-    quoted = {"name": service.model_name, "base_path": base_path, "model_platform": "tensorflow"}
+    base_path = IN_CONTAINER if engine == Engine.APPTAINER else service.flags.model_base_path
+    quoted = {"name": service.flags.model_name, "base_path": base_path, "model_platform": "tensorflow"}
     lines = [f"    {name}: {json.dumps(text, ensure_ascii=False)}" for name, text in quoted.items()]
     policy = f"    model_version_policy {{ specific {{ versions: {version} }} }}"
     file.write_text("\n".join(["model_config_list {", "  config {", *lines, policy, "  }", "}", ""]), encoding="utf-8")
@@ -175,22 +150,22 @@ def environment(service: Service) -> dict[str, str]:
 
 
 def check_ports(
-    service: Service, *, host: str | None = None, flags: tuple[str, str] = ("--grpc-port", "--rest-port")
+    flags: ServerFlags, *, host: str | None = None, options: tuple[str, str] = ("--grpc-port", "--rest-port")
 ) -> None:
     """Refuse ports that are taken, before anything is started.
 
     Args:
-        service: What is to be served.
-        host: Address that the server will listen at, where that is not the service's.
-        flags: What to change the ports by, for messages.
+        flags: What is to be served.
+        host: Address that the server will listen at, where that is not the flags'.
+        options: What to change the ports by, for messages.
 
     Raises:
         ServerStartError: A port is in use or may not be used.
     """
-    if service.grpc_port == service.rest_port:
+    if flags.port == flags.rest_api_port:
         raise ServerStartError(
-            f"gRPC and REST need ports of their own. Expected two, got {service.grpc_port} twice. Change {flags[1]}."
+            f"gRPC and REST need ports of their own. Expected two, got {flags.port} twice. Change {options[1]}."
         )
-    for port, flag in zip((service.grpc_port, service.rest_port), flags, strict=True):
+    for port, option in zip((flags.port, flags.rest_api_port), options, strict=True):
         if port:
-            check_port(service.host if host is None else host, port, flag)
+            check_port(flags.host if host is None else host, port, option)

@@ -10,12 +10,12 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from experiments_manager.common.signals import shutdown_event
 from experiments_manager.export.model_folders import versions_in
 from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.serving.launch.engines import Service, environment
@@ -29,7 +29,7 @@ _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 def die_with_parent() -> None:
-    """On Linux, lets the kernel end this process when its parent dies, even by SIGKILL."""
+    """Let the kernel end this process when its parent dies, even by SIGKILL; on Linux alone."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None, use_errno=True).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
@@ -46,8 +46,7 @@ def run_external(command: Sequence[str], service: Service, on_ready: Callable[[l
     Raises:
         ServerStartError: It ended by itself; what it said stands on standard error already.
     """
-    stopping = threading.Event()
-    with _signals(stopping):
+    with shutdown_event() as stopping:
         # No thread of ours exists yet, so that running Python between fork and exec is safe.
         process = subprocess.Popen(
             command, env=environment(service), start_new_session=True, preexec_fn=die_with_parent
@@ -64,13 +63,13 @@ def run_external(command: Sequence[str], service: Service, on_ready: Callable[[l
     if not stopping.is_set():
         raise ServerStartError(
             f"{command[0]} ended by itself with exit code {process.returncode}. Expected it to serve "
-            f"{service.base_path}. What it said stands above."
+            f"{service.flags.model_base_path}. What it said stands above."
         )
 
 
 def _available(service: Service) -> list[int]:
     """Return the versions that a server says it serves, newest last; none while it does not answer."""
-    if not service.rest_port:
+    if not service.flags.rest_api_port:
         return _behind_grpc(service)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -84,8 +83,8 @@ def _available(service: Service) -> list[int]:
 def _behind_grpc(service: Service) -> list[int]:
     """Without REST all that can be told is whether it listens, which it does as soon as it has loaded the newest."""
     try:
-        with socket.create_connection(("127.0.0.1", service.grpc_port), timeout=2):
-            return versions_in(service.base_path)[-1:]
+        with socket.create_connection(("127.0.0.1", service.flags.port), timeout=2):
+            return versions_in(Path(service.flags.model_base_path))[-1:]
     except OSError:
         return []
 
@@ -98,18 +97,3 @@ def _end(process: subprocess.Popen) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience)
             return
-
-
-@contextlib.contextmanager
-def _signals(stopping: threading.Event) -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM ask for the end instead of bringing it about."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopping.set()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

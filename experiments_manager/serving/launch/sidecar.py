@@ -1,4 +1,4 @@
-"""The embedded engine beside a training: a process of its own that ends with the training, however that ends.
+"""The embedded engine as a training's sidecar: a process of its own that ends with the training, however that ends.
 
 The parent calls `Sidecar.start`; the child is this module run as a program. The child is told by the kernel when
 its parent dies (Linux), and notices everywhere that its standard input has ended, which only the parent holds open.
@@ -7,6 +7,7 @@ its parent dies (Linux), and notices everywhere that its standard input has ende
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import shlex
@@ -18,10 +19,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments_manager.protocol.errors import ServerStartError
-from experiments_manager.serving.launch.engines import Engine, Service, command, environment
+from experiments_manager.common.signals import exit_process
+from experiments_manager.serving.launch.engines import Service, environment
 from experiments_manager.serving.launch.external_process import PATIENCE, die_with_parent
-from experiments_manager.serving.server.shutdown import exit_process
+from experiments_manager.serving.server.flags import command_line, run
 
 logger = logging.getLogger(__name__)
 
@@ -54,14 +55,14 @@ class Sidecar:
             service: What to serve, and where.
             log_file: Takes what the server says; an earlier one is continued.
         """
-        flags = [f"--file_system_poll_wait_seconds={POLL_SECONDS}", *command(Engine.EMBEDDED, service)[3:]]
-        start = [sys.executable, "-m", __name__, str(os.getpid()), *flags]
+        flags = dataclasses.replace(service.flags, file_system_poll_wait_seconds=POLL_SECONDS)
+        start = [sys.executable, "-m", __name__, str(os.getpid()), *command_line(flags)]
         with log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 start, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment(service), start_new_session=True
             )
-        watch = (log_file, service.base_path)
-        threading.Thread(target=self._watch, args=watch, name="server beside", daemon=True).start()
+        watch = (log_file, service.flags.model_base_path)
+        threading.Thread(target=self._watch, args=watch, name="sidecar", daemon=True).start()
 
     def stop(self) -> None:
         """End the server; nothing happens where none runs."""
@@ -77,38 +78,27 @@ class Sidecar:
             process.wait()
         process.stdin.close()
 
-    def __enter__(self) -> Sidecar:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.stop()
-
-    def _watch(self, log_file: Path, base_path: Path) -> None:
+    def _watch(self, log_file: Path, base_path: str) -> None:
         code = self._process.wait()
         if self._stopping:
             return
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with exit code {code}"
-        again = shlex.join(["experiments_manager", "serve", str(base_path)])
+        again = shlex.join(["experiments_manager", "serve", base_path])
         self._tell(
             f"The model server {how}; training goes on. What it said is in {log_file}. To start another: {again}"
         )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return the child: `PARENT_PID FLAG …`."""
+    """Run the child process: `PARENT_PID FLAG …`."""
     parent, *flags = sys.argv[1:] if arguments is None else arguments
     die_with_parent()
     if os.getppid() != int(parent):  # it died before the kernel was asked to tell
         return 0
     _take_second_place()
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
-
-    from experiments_manager.serving.server import flags as server
-
-    with contextlib.suppress(ServerStartError):  # which `run` tells
-        server.parse(flags)
-        _import_in_the_background()
-    return server.run(flags)
+    _import_in_the_background()
+    return run(flags)
 
 
 def _take_second_place() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,97 +12,92 @@ from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.protocol.status import ServingError
 from experiments_manager.serving.models.loader import LoadingOptions
 from experiments_manager.serving.models.version_policy import LabelRule
+from experiments_manager.serving.server.flag_table import FLAGS, ServerFlags
 from experiments_manager.serving.server.server import ServerOptions
 
 logger = logging.getLogger(__name__)
 
 
-def server_options(values: Mapping[str, Any]) -> ServerOptions:
+def server_options(flags: ServerFlags) -> ServerOptions:
     """Make the server's options from flags, and read the files that they name.
 
     Raises:
         ServerStartError: Flags contradict each other, or a file cannot be used.
     """
-    if not values["model_base_path"] and not values["model_config_file"]:
+    if not flags.model_base_path and not flags.model_config_file:
         raise ServerStartError(
             "There is nothing to serve. Expected --model_base_path=DIR or --model_config_file=FILE, got neither."
         )
-    _check_ports(values)
-    _check_limits(values)
+    _check(flags)
     loading = LoadingOptions(
-        poll_seconds=values["file_system_poll_wait_seconds"],
-        max_load_retries=values["max_num_load_retries"],
-        retry_seconds=values["load_retry_interval_micros"] / 1e6,
-        threads=max(1, values["num_load_threads"]),
+        poll_seconds=flags.file_system_poll_wait_seconds,
+        max_load_retries=flags.max_num_load_retries,
+        retry_seconds=flags.load_retry_interval_micros / 1e6,
+        threads=max(1, flags.num_load_threads),
     )
-    tls, tokens = _security(values)
+    tls, tokens = _security(flags)
     return ServerOptions(
-        models=_models(values),
-        grpc=_grpc(values, tls, tokens),
-        batching=_batching(values),
+        models=_models(flags),
+        grpc=_grpc(flags, tls, tokens),
+        batching=_batching(flags),
         loading=loading,
-        threads=_threads(values),
-        max_in_flight=values["max_in_flight"],
-        max_bytes_in_flight=values["max_bytes_in_flight"],
-        warm_up=values["enable_model_warmup"],
-        prefer_tflite=values["prefer_tflite_model"],
-        read_configs=(lambda: _models(values, again=True)) if values["model_config_file"] else None,
-        config_poll_seconds=values["model_config_file_poll_wait_seconds"],
-        label_rule=_label_rule(values),
-        tensor_content=values["enable_serialization_as_tensor_content"],
-        rest=_rest(values, tls, tokens),
+        threads=_threads(flags),
+        max_in_flight=flags.max_in_flight,
+        max_bytes_in_flight=flags.max_bytes_in_flight,
+        warm_up=flags.enable_model_warmup,
+        prefer_tflite=flags.prefer_tflite_model,
+        read_configs=(lambda: _models(flags, again=True)) if flags.model_config_file else None,
+        config_poll_seconds=flags.model_config_file_poll_wait_seconds,
+        label_rule=_label_rule(flags),
+        tensor_content=flags.enable_serialization_as_tensor_content,
+        rest=_rest(flags, tls, tokens),
     )
 
 
-def _check_ports(values: Mapping[str, Any]) -> None:
-    for name in ("port", "rest_api_port"):
-        if not 0 <= values[name] < 65536:
-            raise ServerStartError(f"--{name}: Expected a number from 0 to 65535, got {values[name]}. Change it.")
-    if values["port"] and values["port"] == values["rest_api_port"]:
+def _check(flags: ServerFlags) -> None:
+    for name, field in FLAGS.items():
+        if "min" not in field.metadata:
+            continue
+        least, most, value = field.metadata["min"], field.metadata.get("max"), getattr(flags, name)
+        if not least <= value <= (sys.float_info.max if most is None else most):  # which NaN and infinity fail
+            bounds = f"of {least} or more" if most is None else f"from {least} to {most}"
+            raise ServerStartError(f"--{name}: Expected a number {bounds}, got {value}. Change it.")
+    if flags.port and flags.port == flags.rest_api_port:
         raise ServerStartError(
-            f"--rest_api_port cannot be same as --port. Expected two, got {values['port']} twice. Change one."
+            f"--rest_api_port cannot be same as --port. Expected two, got {flags.port} twice. Change one."
         )
-    if not (values["port"] or values["rest_api_port"] or values["grpc_socket_path"]):
+    if not (flags.port or flags.rest_api_port or flags.grpc_socket_path):
         raise ServerStartError(
             "The server would listen nowhere. Expected --port, --rest_api_port or --grpc_socket_path."
         )
 
 
-def _check_limits(values: Mapping[str, Any]) -> None:
-    for name in ("max_message_bytes", "max_bytes_in_flight", "max_connections"):
-        if values[name] < 1:
-            raise ServerStartError(f"--{name}: Expected a number of 1 or more, got {values[name]}. Change it.")
-    for name in ("header_timeout_seconds", "body_timeout_seconds", "idle_timeout_seconds"):
-        if not 0 <= values[name] < float("inf"):
-            raise ServerStartError(f"--{name}: Expected seconds, or 0 for any time, got {values[name]}. Change it.")
-
-
-def _models(values: Mapping[str, Any], *, again: bool = False) -> list[Any]:
+def _models(flags: ServerFlags, *, again: bool = False) -> list[Any]:
     from experiments_manager.protocol import messages
     from experiments_manager.protocol.text_format import parse_text_proto
     from experiments_manager.serving.models.version_policy import ModelConfig, configs_from_proto, local_folder
 
-    if not values["model_config_file"]:
-        if not values["model_name"]:
+    if not flags.model_config_file:
+        if not flags.model_name:
             raise ServerStartError("--model_name is empty. Expected a name for the model. Give one.")
         try:
-            base_path = local_folder(values["model_base_path"]).expanduser().absolute()
+            base_path = local_folder(flags.model_base_path).expanduser().absolute()
         except ServingError as error:
             raise ServerStartError(f"--model_base_path: {error.message}.") from error
         except RuntimeError as error:  # there is no such user
-            given = values["model_base_path"]
+            given = flags.model_base_path
             raise ServerStartError(f"--model_base_path: {error} Expected a folder, got {given}.") from error
-        _check_paths("--model_base_path", {values["model_name"]: base_path})
-        return [ModelConfig(values["model_name"], base_path)]
-    found = parse_text_proto(values["model_config_file"], messages.ModelServerConfig())
+        _check_paths("--model_base_path", {flags.model_name: base_path})
+        return [ModelConfig(flags.model_name, base_path)]
+    found = parse_text_proto(flags.model_config_file, messages.ModelServerConfig())
     if again and found.WhichOneof("config") is None:  # perhaps somebody is about to write it
-        raise ServerStartError(f"{values['model_config_file']}: Taking no action for empty config.")
+        raise ServerStartError(f"{flags.model_config_file}: Taking no action for empty config.")
     try:
         configs = configs_from_proto(found)
     except ServingError as error:
-        raise ServerStartError(f"{values['model_config_file']}: {error.message}") from error
+        raise ServerStartError(f"{flags.model_config_file}: {error.message}") from error
     if not again:
-        _check_paths(values["model_config_file"], {config.name: config.base_path for config in configs})
+        _check_paths(flags.model_config_file, {config.name: config.base_path for config in configs})
     return configs
 
 
@@ -115,19 +111,19 @@ def _check_paths(where: str, base_paths: Mapping[str, Path]) -> None:
             )
 
 
-def _label_rule(values: Mapping[str, Any]) -> LabelRule:
-    if values["force_allow_any_version_labels_for_unavailable_models"]:
+def _label_rule(flags: ServerFlags) -> LabelRule:
+    if flags.force_allow_any_version_labels_for_unavailable_models:
         return LabelRule.ANY
-    return LabelRule.UNUSED if values["allow_version_labels_for_unavailable_models"] else LabelRule.AVAILABLE
+    return LabelRule.UNUSED if flags.allow_version_labels_for_unavailable_models else LabelRule.AVAILABLE
 
 
-def _batching(values: Mapping[str, Any]) -> Any:
+def _batching(flags: ServerFlags) -> Any:
     from experiments_manager.protocol import messages
     from experiments_manager.protocol.text_format import parse_text_proto
     from experiments_manager.serving.batching.scheduler import BatchingOptions
 
-    file = values["batching_parameters_file"]
-    if not values["enable_batching"]:
+    file = flags.batching_parameters_file
+    if not flags.enable_batching:
         if file:
             raise ServerStartError("--batching_parameters_file is set without setting --enable_batching. Add it.")
         return None
@@ -139,9 +135,9 @@ def _batching(values: Mapping[str, Any]) -> Any:
         raise ServerStartError(f"{file}: {error.message}") from error
 
 
-def _threads(values: Mapping[str, Any]) -> Any:
-    both = values["tensorflow_session_parallelism"]
-    intra, inter = values["tensorflow_intra_op_parallelism"], values["tensorflow_inter_op_parallelism"]
+def _threads(flags: ServerFlags) -> Any:
+    both = flags.tensorflow_session_parallelism
+    intra, inter = flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism
     if both > 0 and intra > 0 and inter > 0:
         raise ServerStartError(
             "Either configure --tensorflow_session_parallelism, or --tensorflow_intra_op_parallelism and "
@@ -156,34 +152,34 @@ def _threads(values: Mapping[str, Any]) -> Any:
     return Threads(intra_op=intra or 1, inter_op=inter or -1)
 
 
-def _security(values: Mapping[str, Any]) -> tuple[Any, Any]:
+def _security(flags: ServerFlags) -> tuple[Any, Any]:
     from experiments_manager.serving.api.security import Tokens, read_tls
 
-    tls = read_tls(values["ssl_config_file"]) if values["ssl_config_file"] else None
-    tokens = Tokens(values["auth_token_file"]) if values["auth_token_file"] else None
-    if tokens and not tls and values["host"] not in ("127.0.0.1", "localhost", "::1"):
+    tls = read_tls(flags.ssl_config_file) if flags.ssl_config_file else None
+    tokens = Tokens(flags.auth_token_file) if flags.auth_token_file else None
+    if tokens and not tls and flags.host not in ("127.0.0.1", "localhost", "::1"):
         logger.warning("Tokens travel in clear text without --ssl_config_file; anybody on the way can read them.")
     return tls, tokens
 
 
-def _grpc(values: Mapping[str, Any], tls: Any, tokens: Any) -> Any:
+def _grpc(flags: ServerFlags, tls: Any, tokens: Any) -> Any:
     from experiments_manager.serving.api.grpc_server import GrpcOptions
     from experiments_manager.serving.api.security import grpc_token_interceptor
 
-    if not values["port"] and not values["grpc_socket_path"]:
+    if not flags.port and not flags.grpc_socket_path:
         return None
     return GrpcOptions(
-        host=values["host"],
-        port=values["port"] or None,
-        socket_path=values["grpc_socket_path"] or None,
-        max_message_bytes=values["max_message_bytes"],
-        handshake_seconds=values["header_timeout_seconds"],
-        idle_seconds=values["idle_timeout_seconds"],
-        max_connections=values["max_connections"],
-        channel_arguments=_channel_arguments(values["grpc_channel_arguments"]),
+        host=flags.host,
+        port=flags.port or None,
+        socket_path=flags.grpc_socket_path or None,
+        max_message_bytes=flags.max_message_bytes,
+        handshake_seconds=flags.header_timeout_seconds,
+        idle_seconds=flags.idle_timeout_seconds,
+        max_connections=flags.max_connections,
+        channel_arguments=_channel_arguments(flags.grpc_channel_arguments),
         credentials=tls.grpc_credentials() if tls else None,
         interceptors=(grpc_token_interceptor(tokens),) if tokens else (),
-        profiler=values["enable_profiler"],
+        profiler=flags.enable_profiler,
     )
 
 
@@ -199,8 +195,8 @@ def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
     return tuple(found)
 
 
-def _rest(values: Mapping[str, Any], tls: Any, tokens: Any) -> Any:
-    if not values["rest_api_port"]:
+def _rest(flags: ServerFlags, tls: Any, tokens: Any) -> Any:
+    if not flags.rest_api_port:
         return None
     try:
         from experiments_manager.serving.api.http.connection_limits import ConnectionLimits
@@ -210,18 +206,18 @@ def _rest(values: Mapping[str, Any], tls: Any, tokens: Any) -> Any:
             f"REST needs {error.name}, which is not installed. Run: pip install 'experiments-manager[serving]'"
         ) from error
     options = RestOptions(
-        host=values["host"],
-        port=values["rest_api_port"],
+        host=flags.host,
+        port=flags.rest_api_port,
         tls=tls,
-        timeout_seconds=max(0, values["rest_api_timeout_in_ms"]) / 1000,
-        max_body_bytes=values["max_message_bytes"],
-        cors=values["rest_api_enable_cors_support"],
-        metrics_path=_metrics_path(values["monitoring_config_file"]),
+        timeout_seconds=max(0, flags.rest_api_timeout_in_ms) / 1000,
+        max_body_bytes=flags.max_message_bytes,
+        cors=flags.rest_api_enable_cors_support,
+        metrics_path=_metrics_path(flags.monitoring_config_file),
         connections=ConnectionLimits(
-            header_seconds=values["header_timeout_seconds"],
-            body_seconds=values["body_timeout_seconds"],
-            idle_seconds=values["idle_timeout_seconds"],
-            most=values["max_connections"],
+            header_seconds=flags.header_timeout_seconds,
+            body_seconds=flags.body_timeout_seconds,
+            idle_seconds=flags.idle_timeout_seconds,
+            most=flags.max_connections,
         ),
     )
     return lambda handlers, metrics, budget: RestServer(handlers, options, metrics, tokens, budget)

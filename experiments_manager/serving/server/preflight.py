@@ -30,7 +30,7 @@ def check_port(host: str, port: int, flag: str) -> None:
     """Refuse one port that cannot be listened at.
 
     Raises:
-        ServerStartError: It is in use, may not be used, or the host is none of this machine's.
+        ServerStartError: It is in use, may not be used, or the host is not this machine's.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -41,13 +41,13 @@ def check_port(host: str, port: int, flag: str) -> None:
             probe.bind(address)
     except socket.gaierror as error:
         raise ServerStartError(
-            f"There is no host {host}: {error.strerror}. Expected an address of this machine."
+            f"Host {host} not found: {error.strerror}. Expected an address of this machine."
         ) from error
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:
             raise ServerStartError(
-                f"{host} is no address of this machine, so nothing can listen there. Expected one that it has, such as "
-                "127.0.0.1, or 0.0.0.0 for all. Change --host."
+                f"{host} is not an address of this machine. Expected one of its own, such as 127.0.0.1, or 0.0.0.0 for "
+                "all. Change --host."
             ) from error
         raise ServerStartError(
             f"Port {port} on {host or 'this machine'} cannot be used: {error.strerror}. Choose another by {flag}, or "

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from experiments_manager.common.signals import exit_process, on_shutdown_signal
 from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.api.grpc_server import GrpcOptions, GrpcServer
@@ -28,7 +29,6 @@ from experiments_manager.serving.models.manager import ModelManager
 from experiments_manager.serving.models.signatures import Model
 from experiments_manager.serving.models.threads import Threads, lower_priority
 from experiments_manager.serving.models.version_policy import LabelRule, ModelConfig
-from experiments_manager.serving.server.shutdown import exit_process, on_shutdown_signal
 
 logger = logging.getLogger(__name__)
 

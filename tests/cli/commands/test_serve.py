@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -67,7 +68,7 @@ def status_of_a_large_request(rest_port, host="127.0.0.1"):
 
 
 def wait_for(question, process, seconds=900):
-    """Asks until there is an answer; a server beside a training starts with what is left over of the processor."""
+    """Asks until there is an answer; a sidecar starts with what is left over of the processor."""
     deadline = time.monotonic() + seconds
     while (answer := question()) is None:
         if time.monotonic() > deadline or process.poll() is not None:
@@ -132,7 +133,7 @@ def test_a_model_is_served_while_it_is_trained_and_resumed_and_afterwards_from_w
     copy = shutil.copytree(moved, tmp_path / "copy")
 
     resumed = start_command("resume", moved, "--serve", "--quiet")
-    serving = start_command(  # beside it, at the same ports of another address
+    serving = start_command(  # at the same time, at the same ports of another address
         "serve", copy, "--host", OTHER_HOST, "--engine", "embedded", "--max-message-bytes", "100000"
     )
     assert isinstance(wait_for(lambda: predict(rest_port), resumed), float)
@@ -195,13 +196,13 @@ def test_train_serve_without_exports_is_refused(line_experiment, tmp_path, capsy
         (["serve", "empty"], "There is no exported model in empty, and none coming"),
         (["serve", "none"], "There is no run folder none"),
         (["serve", "models", "--engine", "tensorflow_model_server"], "tensorflow_model_server is not on the path"),
-        (["serve", "models", "--image", "missing.sif"], "There is no image missing.sif"),
+        (["serve", "models", "--image", "missing.sif"], "Image missing.sif not found"),
         (["serve", "models", "--image", "image.sif"], "Install Apptainer"),
-        (["serve", "models", "--host", "none.invalid"], "There is no host none.invalid"),
+        (["serve", "models", "--host", "none.invalid"], "Host none.invalid not found"),
         (["serve", "models", "--ssl-config-file", "none"], "Cannot read"),
         (["serve", "models", "--auth-token-file", "none"], "Cannot read the token file"),
         (["--start_server", "--model_dir=empty"], "There is no exported model in empty"),
-        (["--start_server", "--model_dir=models", "-psi=missing.sif"], "There is no image missing.sif"),
+        (["--start_server", "--model_dir=models", "-psi=missing.sif"], "Image missing.sif not found"),
     ],
 )
 def test_what_cannot_be_served_is_bad_input(arguments, message, free_port, tmp_path, capsys, monkeypatch):
@@ -239,25 +240,29 @@ def test_a_finished_run_without_a_version_is_named_with_its_folder(free_port, tm
     assert f"There is no exported model in {made.exports_dir}, and none coming: the run is finished" in said
 
 
-def test_a_server_beside_a_training_that_ends_by_itself_is_told(tmp_path):
+def test_a_sidecar_that_ends_by_itself_is_reported(tmp_path):
     from experiments_manager.serving.launch.engines import Service
     from experiments_manager.serving.launch.sidecar import Sidecar
+    from experiments_manager.serving.server.flag_table import ServerFlags
 
-    said = []
-    with Sidecar(said.append) as server:
-        server.start(Service(tmp_path, "m", flags=("--nonsense",)), tmp_path / "server.log")
-        server._process.wait(300)
-        deadline = time.monotonic() + 20
-        while not said and time.monotonic() < deadline:
-            time.sleep(0.02)
+    said, told = [], threading.Event()
+
+    def tell(text):
+        said.append(text)
+        told.set()
+
+    server = Sidecar(tell)
+    server.start(Service(ServerFlags(model_base_path=str(tmp_path), max_connections=0)), tmp_path / "server.log")
+    assert told.wait(300)
+    server.stop()
     assert said == [
         "The model server ended by itself with exit code 2; training goes on. What it said is in "
         f"{tmp_path}/server.log. To start another: experiments_manager serve {tmp_path}"
     ]
-    assert "unknown argument: --nonsense" in (tmp_path / "server.log").read_text()
+    assert "--max_connections: Expected a number of 1 or more, got 0" in (tmp_path / "server.log").read_text()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a pipe as standard input")
-def test_a_server_beside_ends_when_its_parent_is_somebody_else(tmp_path):
+def test_a_sidecar_ends_when_its_parent_is_somebody_else(tmp_path):
     command = [sys.executable, "-m", "experiments_manager.serving.launch.sidecar", "1", f"--model_base_path={tmp_path}"]
     assert subprocess.run(command, timeout=300, stdin=subprocess.DEVNULL).returncode == 0

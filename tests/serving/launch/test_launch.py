@@ -1,6 +1,5 @@
 """Which engine is started, with which command line, and how it ends."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -23,15 +22,10 @@ from experiments_manager.runs.folder import create_run
 from experiments_manager.runs.locking import lock
 from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
 from experiments_manager.serving.launch import engines, external_process
-from experiments_manager.serving.launch.engines import (
-    Engine,
-    Service,
-    check_ports,
-    choose_engine,
-    command,
-    write_config,
-)
-from experiments_manager.serving.launch.serve import ServeOptions, announcement, example, serve, service_of
+from experiments_manager.serving.launch.engines import Service, check_ports, choose_engine, command, write_config
+from experiments_manager.serving.launch.serve import announcement, example, serve, service_of
+from experiments_manager.serving.launch.serve_options import Engine, ServeOptions
+from experiments_manager.serving.server.flag_table import ServerFlags
 from tests import helpers
 
 FAKE = Path(helpers.__file__).with_name("fake_tensorflow_model_server.py")
@@ -197,7 +191,7 @@ def test_auto_takes_an_image_where_one_is_named(on_path, tmp_path):
             "tensorflow_model_server is not on the path. Install TensorFlow Serving",
         ),
         (Engine.APPTAINER, None, "needs an image. Give one by --image FILE. To make one: apptainer build"),
-        (Engine.APPTAINER, "missing.sif", "There is no image missing.sif. Check the path, or make one"),
+        (Engine.APPTAINER, "missing.sif", "Image missing.sif not found. Check the path, or make one"),
         (Engine.APPTAINER, str(FAKE), "Install Apptainer.*conda install -c conda-forge apptainer"),
         (Engine.EMBEDDED, "x.sif", "Leave --image away"),
     ],
@@ -232,21 +226,20 @@ def test_the_command_to_try_names_the_model_where_the_run_does_not(run):
 
 
 def test_a_host_of_another_machine_is_not_taken_for_a_port_in_use():
-    with pytest.raises(ServerStartError, match=r"^192\.0\.2\.1 is no address of this machine.* Change --host"):
-        check_ports(Service(Path("/models"), "m", host="192.0.2.1"))
+    with pytest.raises(ServerStartError, match=r"^192\.0\.2\.1 is not an address of this machine.* Change --host"):
+        check_ports(ServerFlags(host="192.0.2.1"))
 
 
-def test_all_engines_take_the_same_flags(models, on_path, tmp_path):
+def test_tensorflow_serving_takes_the_same_flags_on_the_path_and_in_a_container(models, on_path, tmp_path):
     program = on_path("apptainer")
     (tmp_path / "ssl").touch()
-    service = Service(models, "digits", grpc_port=9100, rest_port=9101, flags=(f"--ssl_config_file={tmp_path}/ssl",))
+    options = {"port": 9100, "rest_api_port": 9101, "model_name": "digits", "ssl_config_file": f"{tmp_path}/ssl"}
+    service = Service(ServerFlags(model_base_path=str(models), host="0.0.0.0", **options), gpu=True)
     flags = ["--port=9100", "--rest_api_port=9101", "--model_name=digits", f"--model_base_path={models}"]
     flags.append(f"--ssl_config_file={tmp_path}/ssl")
     assert command(Engine.TENSORFLOW_MODEL_SERVER, service) == ["tensorflow_model_server", *flags]
-    embedded = [sys.executable, "-m", "experiments_manager.serving.server.flags", "--host=127.0.0.1"]
-    assert command(Engine.EMBEDDED, service) == [*embedded, *flags]
     flags[3] = "--model_base_path=/models/served"
-    assert command(Engine.APPTAINER, dataclasses.replace(service, gpu=True), "tf.sif") == [
+    assert command(Engine.APPTAINER, service, "tf.sif") == [
         *(str(program), "exec", "--nv", "--bind", f"{models}:/models/served:ro"),
         *("--bind", f"{tmp_path}/ssl:{tmp_path}/ssl:ro", "tf.sif", "tensorflow_model_server", *flags),
     ]
@@ -256,17 +249,18 @@ def test_one_version_alone_is_served_by_all_engines_from_a_file_of_their_own_fla
     on_path("apptainer")
     (tmp_path / "tf.sif").touch()
     file = tmp_path / 'models "of mine".config'
-    service = Service(models, "digits", config_file=file)
+    service = Service(ServerFlags(model_base_path=str(models), model_name="digits", model_config_file=str(file)))
     for engine, base_path in (
         (Engine.EMBEDDED, str(models)),
         (Engine.TENSORFLOW_MODEL_SERVER, str(models)),
         (Engine.APPTAINER, "/models/served"),
     ):
         write_config(file, engine, service, 7)
-        line = command(engine, service, tmp_path / "tf.sif")
-        assert f"--model_config_file={file}" in line
-        assert not [word for word in line if word.startswith(("--model_name", "--model_base_path"))]
-        assert (engine == Engine.APPTAINER) == (f"{file}:{file}:ro" in line)
+        if engine != Engine.EMBEDDED:
+            line = command(engine, service, tmp_path / "tf.sif")
+            assert f"--model_config_file={file}" in line
+            assert not [word for word in line if word.startswith(("--model_name", "--model_base_path"))]
+            assert (engine == Engine.APPTAINER) == (f"{file}:{file}:ro" in line)
         [config] = parse_text_proto(file, messages.ModelServerConfig()).model_config_list.config
         assert (config.name, config.base_path, config.model_platform) == ("digits", base_path, "tensorflow")
         assert list(config.model_version_policy.specific.versions) == [7]
@@ -275,35 +269,32 @@ def test_one_version_alone_is_served_by_all_engines_from_a_file_of_their_own_fla
 def test_a_version_that_is_not_there_is_told_with_those_that_are(models, free_port):
     (models / "12").mkdir()
     options = ServeOptions(Engine.EMBEDDED, grpc_port=free_port(), rest_port=free_port(), model_version=8)
-    with pytest.raises(ServerStartError, match=r"There is no version 8 in .*digits. Expected 7, 12\."):
+    with pytest.raises(ServerStartError, match=r"Version 8 not found in .*digits. Expected 7, 12\."):
         serve(models, options)
 
 
 def test_a_folder_that_cannot_be_mounted_is_told(on_path, tmp_path):
     on_path("apptainer")
     with pytest.raises(ServerStartError, match="Rename the folder"):
-        command(Engine.APPTAINER, Service(tmp_path / "2020-03-10--21:59", "m"), "tf.sif")
+        command(Engine.APPTAINER, Service(ServerFlags(model_base_path="/runs/2020-03-10--21:59")), "tf.sif")
 
 
 def test_tokens_are_not_left_to_an_engine_that_does_not_know_them(models, tmp_path):
     options = ServeOptions(auth_token_file=tmp_path / "tokens")
-    with pytest.raises(ServerStartError, match="knows no tokens, so it would answer everybody"):
+    with pytest.raises(ServerStartError, match="does not support tokens, so it would answer everybody"):
         service_of(find_target(models), options, Engine.TENSORFLOW_MODEL_SERVER)
 
 
 def test_limits_come_from_the_command_line_then_the_run_then_the_engines_defaults(run, models):
     def limits(path, **options):
-        flags = service_of(find_target(path), ServeOptions(batching=False, **options)).flags
-        return dict(flag.removeprefix("--").split("=") for flag in flags)
+        flags = service_of(find_target(path), ServeOptions(**options)).flags
+        return flags.max_message_bytes, flags.max_in_flight
 
-    assert limits(models) == {}
-    assert limits(models, max_in_flight=3, prefer_tflite_model=True) == {
-        "max_in_flight": "3",
-        "prefer_tflite_model": "true",
-    }
+    assert limits(models) == (ServerFlags.max_message_bytes, ServerFlags.max_in_flight)
+    assert limits(models, max_in_flight=3) == (ServerFlags.max_message_bytes, 3)
     run.update(settings={"max_message_bytes": 1000, "max_in_flight": 8})
-    assert limits(run.path) == {"max_message_bytes": "1000", "max_in_flight": "8"}
-    assert limits(run.path, max_in_flight=0) == {"max_message_bytes": "1000", "max_in_flight": "0"}
+    assert limits(run.path) == (1000, 8)
+    assert limits(run.path, max_in_flight=0) == (1000, 0)
 
 
 @pytest.mark.parametrize(
@@ -343,10 +334,10 @@ def test_an_engine_that_ignores_the_runs_limit_on_requests_says_so(run, on_path,
 
 def test_ports_come_from_the_command_line_then_the_run_then_the_defaults(run, models):
     write_serving_setup(run.path, ServingSetup("localhost", 9100, 9101, "m"))
-    service = service_of(find_target(run.path), ServeOptions(rest_port=0))
-    assert (service.grpc_port, service.rest_port) == (9100, 0)
-    service = service_of(find_target(models), ServeOptions())
-    assert (service.grpc_port, service.rest_port) == (9000, 8501)
+    flags = service_of(find_target(run.path), ServeOptions(rest_port=0)).flags
+    assert (flags.port, flags.rest_api_port) == (9100, 0)
+    flags = service_of(find_target(models), ServeOptions()).flags
+    assert (flags.port, flags.rest_api_port) == (9000, 8501)
 
 
 def test_a_gpu_is_left_to_training_unless_the_run_says_otherwise(run, models):
@@ -365,14 +356,14 @@ def test_a_taken_port_is_one_clear_error(models, free_port):
         port = taken.getsockname()[1]
         for ports, flag in (((port, 0), "--grpc-port"), ((free_port(), port), "--rest-port")):
             with pytest.raises(ServerStartError, match=f"Port {port} on 127.0.0.1 cannot be used: .*by {flag}"):
-                check_ports(Service(models, "m", grpc_port=ports[0], rest_port=ports[1]))
+                check_ports(ServerFlags(port=ports[0], rest_api_port=ports[1]))
 
 
 def test_two_services_need_two_ports_and_a_host_of_this_machine(models, free_port):
     with pytest.raises(ServerStartError, match="Expected two, got 9000 twice"):
-        check_ports(Service(models, "m", grpc_port=9000, rest_port=9000))
-    with pytest.raises(ServerStartError, match="There is no host none.invalid"):
-        check_ports(Service(models, "m", host="none.invalid", grpc_port=free_port(), rest_port=0))
+        check_ports(ServerFlags(port=9000, rest_api_port=9000))
+    with pytest.raises(ServerStartError, match="Host none.invalid not found"):
+        check_ports(ServerFlags(host="none.invalid", port=free_port()))
 
 
 # TensorFlow Serving as a child process
@@ -462,7 +453,8 @@ def test_a_server_that_ends_by_itself_is_told(models, on_path, free_port):
 def test_the_binary_ends_with_a_parent_that_is_killed(models, on_path, free_port, note, tmp_path):
     on_path("tensorflow_model_server")
     source = (
-        "from experiments_manager.serving.launch.serve import ServeOptions, serve\n"
+        "from experiments_manager.serving.launch.serve import serve\n"
+        "from experiments_manager.serving.launch.serve_options import ServeOptions\n"
         "say = lambda text: print(text, flush=True)\n"
         f"serve({str(models)!r}, ServeOptions(grpc_port={free_port()}, rest_port={free_port()}), say)"
     )

@@ -11,6 +11,7 @@ import pytest
 from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.serving.models.version_policy import LabelRule
 from experiments_manager.serving.server import flags
+from experiments_manager.serving.server.flag_table import FLAGS, IGNORED, ServerFlags
 
 ASKED_FOR = [
     "port",
@@ -37,15 +38,15 @@ ASKED_FOR = [
 
 
 def test_every_flag_that_a_user_of_tensorflow_serving_needs_has_a_meaning():
-    assert [name for name in ASKED_FOR if name not in flags.FLAGS or flags.FLAGS[name].ignored] == []
+    assert [name for name in ASKED_FOR if name not in FLAGS] == []
 
 
 def test_defaults_are_those_of_tensorflow_model_server():
     values = flags.parse([])
-    assert (values["port"], values["rest_api_port"], values["model_name"]) == (8500, 0, "default")
-    assert (values["max_num_load_retries"], values["load_retry_interval_micros"]) == (5, 60_000_000)
-    assert (values["file_system_poll_wait_seconds"], values["rest_api_timeout_in_ms"]) == (1, 30000)
-    assert (values["enable_model_warmup"], values["enable_batching"], values["host"]) == (True, False, "127.0.0.1")
+    assert (values.port, values.rest_api_port, values.model_name) == (8500, 0, "default")
+    assert (values.max_num_load_retries, values.load_retry_interval_micros) == (5, 60_000_000)
+    assert (values.file_system_poll_wait_seconds, values.rest_api_timeout_in_ms) == (1, 30000)
+    assert (values.enable_model_warmup, values.enable_batching, values.host) == (True, False, "127.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_defaults_are_those_of_tensorflow_model_server():
     ],
 )
 def test_values_are_read(arguments, name, value):
-    assert flags.parse(arguments)[name] == value
+    assert getattr(flags.parse(arguments), name) == value
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_values_are_read(arguments, name, value):
         (["-port=1"], "Did you mean --port?"),
         (["--port=many"], "--port: Expected a whole number, got 'many'"),
         (["--enable_batching=maybe"], "Expected true or false, got 'maybe'"),
-        (["--port"], "--port has no value"),
+        (["--port"], "--port: expected one argument"),
         (["--use_alts_credentials"], "is not supported. Without them the server would be open to all"),
         (["--saved_model_tags=train"], "is not supported"),
     ],
@@ -89,6 +90,18 @@ def test_what_is_not_understood_is_refused(arguments, message):
     with pytest.raises(ServerStartError) as error:
         flags.parse(arguments)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ServerFlags(),
+        ServerFlags(port=1, host="::1", enable_batching=True, enable_profiler=False, idle_timeout_seconds=2.5),
+        ServerFlags(model_name="a=b c", model_base_path="/models/-1", max_num_load_retries=-1),
+    ],
+)
+def test_another_process_is_told_the_same_flags(given):
+    assert flags.parse(flags.command_line(given)) == given
 
 
 def test_flags_without_meaning_are_accepted_and_said_so_in_the_log(caplog):
@@ -114,9 +127,12 @@ def test_flags_without_meaning_are_accepted_and_said_so_in_the_log(caplog):
         (["--model_base_path=x", "--max_bytes_in_flight=-1"], "--max_bytes_in_flight: Expected a number of 1 or more"),
         (
             ["--model_base_path=x", "--idle_timeout_seconds=-1"],
-            "--idle_timeout_seconds: Expected seconds, or 0",
+            "--idle_timeout_seconds: Expected a number of 0 or more, got -1.0",
         ),
-        (["--model_base_path=x", "--body_timeout_seconds=nan"], "--body_timeout_seconds: Expected seconds"),
+        (
+            ["--model_base_path=x", "--body_timeout_seconds=nan"],
+            "--body_timeout_seconds: Expected a number of 0 or more",
+        ),
         (["--model_base_path=x", "--batching_parameters_file=b"], "without setting --enable_batching"),
         (["--model_base_path=x", "--enable_batching", "--batching_parameters_file=none"], "Cannot read none"),
         (["--model_config_file=none"], "Cannot read none: No such file or directory. Expected a ModelServerConfig"),
@@ -294,7 +310,7 @@ def test_a_server_that_answers_says_so_in_the_words_that_scripts_wait_for(argume
 def test_help_names_every_flag_and_version_both_libraries(capsys):
     assert flags.run(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert [name for name in flags.FLAGS if f"--{name}=" not in shown] == []
+    assert [name for name in [*FLAGS, *IGNORED] if f"--{name} " not in shown] == []
     assert flags.run(["--version"]) == 0
     assert "TensorFlow ModelServer: experiments-manager" in capsys.readouterr().out
 
@@ -302,9 +318,9 @@ def test_help_names_every_flag_and_version_both_libraries(capsys):
 @pytest.mark.parametrize(
     "program",
     [
-        "from experiments_manager.serving import flags; flags.run = lambda _: 7; flags.main()",
-        "from experiments_manager.cli import main; import experiments_manager.serving.server.server; "
-        "main.run = lambda _: 7; main.main()",
+        "from experiments_manager.serving.server import flags; flags.run = lambda _: 7; flags.main()",
+        "from experiments_manager.cli import entry, main; import experiments_manager.serving.server.server; "
+        "main.run = lambda _: 7; entry.main()",
     ],
 )
 def test_a_server_ends_before_python_takes_itself_down_while_grpcs_thread_is_at_work(program):
