@@ -86,6 +86,7 @@ def logged(client, story):
     return client.get_run(story[0].manifest["mlflow"]["run_id"])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_killed_and_its_resume_finishes_the_same_one(client, story, logged):
     run, states = story
     assert states == ["KILLED", "FINISHED"]
