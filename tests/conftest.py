@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import gc
-import importlib.util
 import os
 import signal
 import socket
@@ -81,6 +80,19 @@ def pytest_configure():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_xdist_auto_num_workers(config):
+    """Runs the tests of files that are named in this process; `None` leaves all others to every processor."""
+    return 0 if any(".py" in argument for argument in config.args) else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Lets several processes begin with the files that take long, so that none of them is left for the end."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def recorder():
     """A watcher that notes all that it is told."""
@@ -128,20 +140,6 @@ def settings_file(tmp_path):
         return path
 
     return write
-
-
-@pytest.fixture(scope="session", autouse=True)
-def background(request, tmp_path_factory):
-    """Acts out what the tests of `integration` look at, from the first test on; only what the chosen tests ask for."""
-    spec = importlib.util.spec_from_file_location("laboratory", Path(__file__).parent / "integration" / "laboratory.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    asked = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
-    groups = [group for group in module.GROUPS if group in asked]
-    with module.Laboratory(tmp_path_factory.mktemp("laboratory")) as laboratory:
-        if groups and "PYTEST_XDIST_WORKER" not in os.environ:
-            laboratory.begin(groups)
-        yield laboratory
 
 
 @pytest.fixture(scope="session")

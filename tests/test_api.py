@@ -53,6 +53,7 @@ def test_what_is_no_verb_is_no_attribute():
         _ = em.trian
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_resumed_listed_and_compared(settings_file, tmp_path, capfd):
     file = settings_file()
     first = em.train(file, working_dir=tmp_path / "runs", run_name="first", quiet=True)
@@ -71,6 +72,7 @@ def test_a_run_is_trained_resumed_listed_and_compared(settings_file, tmp_path, c
     assert em.compare_runs([first.run_dir, second.run_dir]).settings == {"epochs": [3, 1]}
 
 
+@pytest.mark.slow
 def test_loaded_settings_are_trained_as_they_are(settings_file, tmp_path):
     settings = em.load_settings(settings_file(), {"epochs": 1})
     assert isinstance(settings, Settings)
@@ -79,6 +81,7 @@ def test_loaded_settings_are_trained_as_they_are(settings_file, tmp_path):
         em.train(settings, overrides={"epochs": 2}, working_dir=tmp_path)
 
 
+@pytest.mark.slow
 def test_resume_auto_starts_a_run_and_goes_on_with_it_by_the_same_words(settings_file, tmp_path):
     words = {"working_dir": tmp_path / "runs", "run_name": "mine", "resume": "auto", "quiet": True}
     file = settings_file()
@@ -108,6 +111,7 @@ def test_progress_is_shown_unless_quiet_and_further_watchers_are_told(settings_f
     assert [run.path for run in runs] == [result.run_dir]
 
 
+@pytest.mark.slow
 def test_tensorboard_logs_are_written_only_where_the_settings_say_so(settings_file, tmp_path):
     with_logs = em.train(settings_file(), working_dir=tmp_path, quiet=True)
     without = em.train(settings_file(), overrides={"tensorboard": False}, working_dir=tmp_path, quiet=True)
@@ -124,6 +128,7 @@ def test_training_works_in_a_thread_where_signals_cannot_be_handled(settings_fil
     assert [result.state for result in results] == ["finished"]
 
 
+@pytest.mark.slow
 def test_a_classification_is_evaluated_with_a_picture_of_its_confusions(classification, tmp_path):
     result = em.train(classification, working_dir=tmp_path, quiet=True)
     metrics = em.evaluate(result.run_dir, "validation")
@@ -132,6 +137,7 @@ def test_a_classification_is_evaluated_with_a_picture_of_its_confusions(classifi
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_regression_is_evaluated_without_a_confusion_matrix(settings_file, tmp_path):
     result = em.train(settings_file(), working_dir=tmp_path, quiet=True)
     assert em.evaluate(em.load_run(result.run_dir)).keys() == {"loss"}

@@ -32,6 +32,7 @@ def manifest(result):
     return em.load_run(result["sessionFolder"]).manifest
 
 
+@pytest.mark.slow
 def test_a_run_gives_loss_model_folder_and_steps(file):
     file.write_text(file.read_text() + "export = True\n")
     flags = em.get_commands().parse_args(["-u", str(file), "--procID", "7"])

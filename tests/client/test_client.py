@@ -229,6 +229,7 @@ def test_senseless_limits_are_refused(options: Any, server: Any, connect: Any) -
         connect(server.address).stream(numbered(1), **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
 @pytest.mark.parametrize("in_flight", [1, 16])
 def test_requests_that_were_turned_away_are_sent_again(
@@ -353,6 +354,7 @@ class Process:
         self.process.stdout.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_flight", [1, 16])
 def test_a_server_that_is_killed_and_restarted_loses_and_repeats_no_sample(
     in_flight: int, free_port: Any, connect: Any

@@ -21,6 +21,7 @@ def requests(count: int) -> Iterator[dict[str, np.ndarray]]:
         yield {"x": np.full((1, 3), number, np.float32)}
 
 
+@pytest.mark.slow
 def test_a_stream_is_answered_in_order(model_server: Any) -> None:
     with Client(f"127.0.0.1:{model_server.grpc}", "linear") as client:
         answers = [(request["x"][0, 0], outputs["y"][0, 0]) for request, outputs in client.stream(requests(500))]

@@ -2,27 +2,17 @@
 
 import collections
 import csv
-import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tools import prepare_digits as script
+
 pytest.importorskip("sklearn")
 
-SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "prepare_digits.py"
-
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("prepare_digits", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def digits(script, tmp_path_factory):
+def digits(tmp_path_factory):
     return script.prepare_digits(tmp_path_factory.mktemp("data") / "digits")
 
 
@@ -53,13 +43,13 @@ def test_the_images_hold_the_pixels_of_scikit_learn(digits):
         assert int(row["label"]) == source.target[number]
 
 
-def test_writing_again_changes_nothing(script, digits):
+def test_writing_again_changes_nothing(digits):
     before = {path.name: path.stat().st_mtime_ns for path in digits.iterdir()}
     script.prepare_digits(digits)
     assert {path.name: path.stat().st_mtime_ns for path in digits.iterdir()} == before
 
 
-def test_a_folder_that_is_not_whole_is_made_whole(script, tmp_path, digits):
+def test_a_folder_that_is_not_whole_is_made_whole(tmp_path, digits):
     folder = tmp_path / "digits"
     folder.mkdir()
     (folder / "digit_0000.png").write_bytes(b"torn")
@@ -70,14 +60,14 @@ def test_a_folder_that_is_not_whole_is_made_whole(script, tmp_path, digits):
 
 
 @pytest.mark.parametrize("name", ["thesis.tex", "portrait.png", "labels.csv"])
-def test_a_folder_that_holds_other_things_is_left_alone(script, tmp_path, name):
+def test_a_folder_that_holds_other_things_is_left_alone(tmp_path, name):
     (tmp_path / name).write_text("years of work")
     with pytest.raises(FileExistsError, match="holds other files. Name a folder that is new or empty."):
         script.prepare_digits(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_write_that_fails_leaves_nothing(script, tmp_path, monkeypatch):
+def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def fail(folder):
         (folder / "digit_0000.png").write_bytes(b"half")
         raise OSError(28, "No space left on device")

@@ -164,6 +164,7 @@ def test_a_model_that_improves_never_again_is_published_as_it_was_at_its_best(ex
     assert (y.item() + 1.0) ** 2 == pytest.approx(best["value"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_each_version_equals_a_model_saved_anew_with_its_weights(exported, tmp_path, settle):
     trained = exported(overrides={"epochs": 4, "keep_versions": 0, "ema_momentum": None}, should_stop=settle)
     assert len(folders(trained)) > 1
@@ -204,6 +205,7 @@ WORDS = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer",
     [
@@ -246,6 +248,7 @@ def test_a_model_that_gives_another_output_each_time_is_not_published_and_says_s
     assert text.count("was not published") == 1
 
 
+@pytest.mark.slow
 def test_a_version_that_was_not_written_as_the_live_model_is_is_not_published(exported, monkeypatch):
     write = tf.raw_ops.SaveV2
 
@@ -277,6 +280,7 @@ def test_a_model_that_tensorflow_cannot_save_finishes_and_says_so_once(exported)
     assert "The model cannot be exported" in text
 
 
+@pytest.mark.slow
 def test_a_crash_before_the_renaming_leaves_nothing_that_a_server_would_pick_up(exported, monkeypatch, resume):
     rename = Path.rename
 
@@ -292,6 +296,7 @@ def test_a_crash_before_the_renaming_leaves_nothing_that_a_server_would_pick_up(
     assert folders(resume(trained.run.path)) == ["5"]
 
 
+@pytest.mark.slow
 def test_leftovers_of_a_killed_process_are_swept_away(exported, resume):
     trained = exported(overrides={"epochs": 1})
     (trained.run.exports_dir / ".stage-10" / "variables").mkdir(parents=True)

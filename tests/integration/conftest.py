@@ -1,45 +1,37 @@
-"""What real processes came to, in whose background all other tests run; and a real browser."""
+"""Three runs of an example, and a real browser to look at them."""
 
-import importlib.util
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items):
-    """Puts the tests of this folder last: what they look at is acted out meanwhile."""
-    items.sort(key=lambda item: HERE in item.path.parents)
-
-
-@pytest.fixture(scope="session")
-def bench():
-    """`tools/bench/survival.py`, which compares what runs came to."""
-    spec = importlib.util.spec_from_file_location("laboratory_bench", HERE / "laboratory.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.load_bench()
-
-
-@pytest.fixture(scope="session")
-def laboratory(background, bench):
-    """What came of the runs that were killed, asked to stop or damaged, and of those that nobody disturbed."""
-    return background.begin(["laboratory"])
+ROOT = Path(__file__).resolve().parents[2]
+DIGITS = ROOT / "examples" / "classification" / "mysettings_digits.py"
+WATCHED_RUNS = {
+    "narrow": {"hidden_units": 16, "dropout": 0.2, "learning_rate": 0.002, "decay": 0.1},
+    "wide": {"hidden_units": 128, "dropout": 0.2, "learning_rate": 0.004, "decay": None},
+    "marked": {
+        "hidden_units": 64,
+        "dropout": 0,
+        "learning_rate": 0.002,
+        "warmup": "cosine",
+        "words": "<script>window.evil = 1</script>",
+    },
+}
+"""Hyperparameters of each run."""
 
 
 @pytest.fixture(scope="session")
-def out_of_memory(background):
-    """Exit code of a training that ran out of memory, what it said, and what its run.json says."""
-    return background.begin(["out_of_memory"]).result("out_of_memory")
+def watched_runs(browser, tmp_path_factory, tensorflow):
+    """A working directory with the three runs."""
+    from experiments_manager import api
 
-
-@pytest.fixture(scope="session")
-def watched_runs(browser, background):
-    """A working directory with three runs of an example, for those who look at them in a browser."""
-    return background.begin(["watched_runs"]).result("watched_runs")
+    folder = tmp_path_factory.mktemp("watched")
+    for name, hparams in WATCHED_RUNS.items():
+        overrides = {"epochs": 2, "embeddings_every": 1, "export": False, "hparams": hparams}
+        api.train(DIGITS, overrides=overrides, working_dir=folder, run_name=name, quiet=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +68,6 @@ def browser():
 @pytest.fixture(scope="session")
 def screenshots():
     """Folder for what the browser saw, which continuous integration keeps."""
-    folder = HERE.parents[1] / "build" / "screenshots"
+    folder = ROOT / "build" / "screenshots"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

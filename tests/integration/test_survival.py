@@ -14,6 +14,9 @@ import socket
 
 import pytest
 
+from tests.helpers.survival import KILLS, Survival
+from tools.bench import survival as bench
+
 pytestmark = pytest.mark.slow
 
 POSITIONS = {
@@ -27,56 +30,56 @@ INTERRUPTED = 75
 BAD_INPUT = 2
 
 
-@pytest.mark.parametrize("name", POSITIONS)
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(laboratory, bench, name):
-    kills, killed, output = laboratory.killed(name)
-    expected = laboratory.undisturbed(name).outcome
-    assert bench.differences(expected, killed) == []
-    assert bench.lost_and_doubled(expected, killed) == (0, 0)
-    assert kills >= 2, "it finished before it could be killed: this shows too little"
-    assert "Taking over the lock" in output
+@pytest.fixture(scope="module")
+def survival(tmp_path_factory):
+    return Survival(tmp_path_factory.mktemp("survival"))
 
 
 @pytest.mark.parametrize(("name", "position"), POSITIONS.items())
-def test_the_manifest_says_how_the_place_in_the_data_is_found_again(laboratory, name, position):
-    laboratory.undisturbed(name)
-    manifest = json.loads((laboratory.folder / "undisturbed" / name / "run.json").read_text())
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(survival, name, position):
+    kills, killed, output = survival.killed(name)
+    expected = survival.undisturbed(name).outcome
+    assert bench.differences(expected, killed) == []
+    assert bench.lost_and_doubled(expected, killed) == (0, 0)
+    assert kills == KILLS, "it finished before it could be killed: this shows too little"
+    assert "Taking over the lock" in output
+    manifest = json.loads((survival.folder / "undisturbed" / name / "run.json").read_text())
     assert (manifest["state"], manifest["data_position"]) == ("finished", position)
 
 
-def test_the_curves_by_step_have_each_step_once(laboratory):
-    _, killed, _ = laboratory.killed("random_map")
+def test_the_curves_by_step_have_each_step_once(survival):
+    _, killed, _ = survival.killed("random_map")
     steps = [step for step, _ in killed.curves["train/by_step: by_step/gradient_norm"]]
     assert steps == list(range(4, killed.progress["global_step"] + 1, 4))
     validated = [step for step, _ in killed.curves["validation/by_step: by_step/loss"]]
     assert validated == [step for _, step in killed.rows]
 
 
-def test_the_experiments_show_what_they_are_there_for(laboratory):
-    arrays = laboratory.undisturbed("augmented_arrays").outcome
+def test_the_experiments_show_what_they_are_there_for(survival):
+    arrays = survival.undisturbed("augmented_arrays").outcome
     rates = [row["learning_rate"] for row in csv.DictReader(io.StringIO(arrays.metrics.decode()))]
     assert len(set(rates)) > 1, "the learning rate was never lowered"
     assert "has not improved" in arrays.progress["stop_reason"]
-    scales = [name for name in laboratory.undisturbed("half_precision").outcome.tensors if name.endswith("_scale")]
+    scales = [name for name in survival.undisturbed("half_precision").outcome.tensors if name.endswith("_scale")]
     assert scales, "there is no loss scale"
 
 
-def test_each_stop_signal_leaves_a_run_that_goes_on_as_if_nothing_had_been(laboratory, bench):
-    told, outcome = laboratory.result("signal")
+def test_each_stop_signal_leaves_a_run_that_goes_on_as_if_nothing_had_been(survival):
+    told, outcome = survival.signalled("short_epochs")
     for name, (code, state, output) in told.items():
         assert (code, state) == (INTERRUPTED, "interrupted"), output
         assert f"{name}: stopping at the next step." in output
-    assert bench.differences(laboratory.undisturbed("short_epochs").outcome, outcome) == []
+    assert bench.differences(survival.undisturbed("short_epochs").outcome, outcome) == []
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(laboratory, bench):
-    file, output, outcome = laboratory.result("damage")
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(survival):
+    file, output, outcome = survival.damaged("half_precision")
     assert f"A checkpoint is damaged and passed over: {file} is damaged." in output
-    assert bench.differences(laboratory.undisturbed("half_precision").outcome, outcome) == []
+    assert bench.differences(survival.undisturbed("half_precision").outcome, outcome) == []
 
 
-def test_a_second_process_on_the_same_run_is_refused_naming_host_and_process(laboratory):
-    process, code, output, went_on = laboratory.result("share")
+def test_a_second_process_on_the_same_run_is_refused_naming_host_and_process(survival):
+    process, code, output, went_on = survival.shared("random_map")
     assert code == BAD_INPUT, output
     assert f"got process {process} on host {socket.gethostname()}" in output
     assert went_on

@@ -6,6 +6,9 @@ import logging
 
 import pytest
 
+from tests.helpers.survival import case
+from tools.bench import survival as bench
+
 pytestmark = pytest.mark.slow
 
 BAD_INPUT = 2
@@ -170,10 +173,11 @@ def test_training_gives_up_after_going_back_three_times(experiment, only_run):
     assert (manifest["state"], manifest["error"]["type"]) == ("failed", "DivergedError")
 
 
-def test_out_of_memory_names_the_batch_size_and_what_takes_less(out_of_memory):
-    code, output, manifest = out_of_memory
+def test_out_of_memory_names_the_batch_size_and_what_takes_less(tmp_path):
+    with bench.Training(case("too_large"), tmp_path) as training:
+        code, output = training.wait(), training.output
     assert code == BAD_INPUT, output
     assert "\nMemory ran out in epoch 1 after step" in output
     assert "with batch_size = 8" in output
     assert "`batch_size = 4` and `gradient_accumulation_steps = 2`" in output
-    assert manifest["state"] == "failed"
+    assert training.manifest["state"] == "failed"

@@ -53,18 +53,15 @@ class Stopper:
 
 
 @pytest.fixture(scope="module")
-def story(workspace, request):
+def story(workspace, curve):
     """Trains, interrupts, resumes; gives the run and MLflow's states on the way."""
     from experiments_manager.monitoring.watchers import watchers_of
     from experiments_manager.runs import open_run
     from experiments_manager.settings import load_settings
     from experiments_manager.training.engine import runner
 
-    conftest = importlib.util.spec_from_file_location("root_conftest", request.config.rootpath / "tests/conftest.py")
-    module = importlib.util.module_from_spec(conftest)
-    conftest.loader.exec_module(module)
     file = workspace / "mysettings_curve.py"
-    file.write_text(module.CURVE + textwrap.dedent(SOURCE))
+    file.write_text(curve + textwrap.dedent(SOURCE))
     stopper = Stopper(2)
     settings = load_settings(file, {"epochs": 4})
     result = runner.start_run(
@@ -89,6 +86,7 @@ def logged(client, story):
     return client.get_run(story[0].manifest["mlflow"]["run_id"])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_killed_and_its_resume_finishes_the_same_one(client, story, logged):
     run, states = story
     assert states == ["KILLED", "FINISHED"]

@@ -74,6 +74,7 @@ def test_metadata_is_unpacked() -> None:
     assert read.signature_def["serving_default"].inputs["x"].name == "x:0"
 
 
+@pytest.mark.slow
 def test_the_shipped_file_is_what_the_installed_packages_say() -> None:
     pytest.importorskip("tensorflow_serving")
     tool = REPOSITORY / "tools" / "make_serving_messages.py"

@@ -262,6 +262,7 @@ def test_earlier_code_may_use_tensorflows_functions_on_the_answer(server: Any, t
     assert tensorflow.make_ndarray(response.outputs["name"]).tolist() == [b"row 1"]
 
 
+@pytest.mark.slow
 def test_without_a_client_the_validation_data_is_predicted(make_run: Any, tmp_path: Path) -> None:
     folder = make_run()
     done = predict_in_process(folder, "--json", cwd=tmp_path)

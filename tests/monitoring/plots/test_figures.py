@@ -33,6 +33,7 @@ CLASSES = """
 """
 
 
+@pytest.mark.slow
 def test_a_regression_leaves_curves_residuals_and_predictions(settings_file, tmp_path):
     run = em.train(settings_file(), working_dir=tmp_path, quiet=True).run_dir
     assert names(run) == both("learning_curves", "learning_rate", "predictions", "residuals")
@@ -41,6 +42,7 @@ def test_a_regression_leaves_curves_residuals_and_predictions(settings_file, tmp
     assert "16 validation values" in svg
 
 
+@pytest.mark.slow
 def test_a_classification_leaves_its_confusions_and_the_names_of_its_classes(settings_file, tmp_path):
     run = em.train(settings_file(CLASSES), working_dir=tmp_path, quiet=True).run_dir
     assert set(names(run)) - set(both("mistakes")) == set(
@@ -66,6 +68,7 @@ TWO_HEADS = """
 """
 
 
+@pytest.mark.slow
 def test_every_head_has_figures_of_its_own_kind(settings_file, tmp_path):
     run = em.train(settings_file(TWO_HEADS), working_dir=tmp_path, quiet=True).run_dir
     mask = both("confusion_matrix_mask", "confusion_matrix_normalised_mask", "predictions_mask")

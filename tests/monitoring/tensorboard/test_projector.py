@@ -183,6 +183,7 @@ def model(hparams):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("example", "further", "expected"),
     [
@@ -280,6 +281,7 @@ def test_names_are_safe_in_files_and_addresses(name, safe):
     assert file_name(name) == safe
 
 
+@pytest.mark.slow
 def test_a_run_that_is_embedded_ends_with_the_same_bits_as_one_that_is_not(experiment, same_bits, tmp_path):
     watched = experiment(
         overrides={"embeddings_every": 1},

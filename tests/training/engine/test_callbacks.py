@@ -4,6 +4,7 @@ import json
 
 import keras
 import numpy as np
+import pytest
 
 
 def test_callbacks_are_called_in_the_order_of_fit(experiment):
@@ -87,6 +88,7 @@ def test_a_callback_of_batches_can_end_an_epoch_and_the_training(experiment):
     assert (trained.result.epochs, trained.snapshot.progress.global_step) == (1, 3)
 
 
+@pytest.mark.slow
 def test_keras_model_checkpoint_saves_what_is_trained(experiment, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = """
@@ -105,11 +107,13 @@ PLATEAU = """
 """
 
 
+@pytest.mark.slow
 def test_keras_reduction_on_a_plateau_lowers_the_rate(experiment):
     trained = experiment(PLATEAU, {"epochs": 6})
     assert np.allclose([report.learning_rate for report in trained.epochs], [1, 1, 1, 0.1, 0.1, 0.01])
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_callback_outlives_a_resume(experiment, resume):
     whole = experiment(PLATEAU, {"epochs": 6})
     part = experiment(PLATEAU, {"epochs": 2})

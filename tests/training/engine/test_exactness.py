@@ -133,6 +133,7 @@ def interrupted(experiment, recorder):
     return train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", EXACT.values(), ids=EXACT)
 def test_a_run_that_is_called_exact_ends_as_if_it_had_not_been_interrupted(
     experiment, resume, interrupted, same_bits, source

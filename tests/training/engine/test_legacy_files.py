@@ -37,6 +37,7 @@ def test_a_dry_run_finds_the_data_that_a_run_would_find_and_leaves_nothing(setti
     assert sorted(path.name for path in place.iterdir() if path.name != "__pycache__") == before
 
 
+@pytest.mark.slow
 def test_it_trains_exports_and_is_resumed_from_another_folder(settings, place, monkeypatch, resume, tensorflow):
     from experiments_manager.runs import open_run
     from experiments_manager.training.engine.runner import start_run

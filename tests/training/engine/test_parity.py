@@ -78,6 +78,7 @@ RECURRENT_WITH_NOISE = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [SEQUENTIAL, MANY_INPUTS_AND_OUTPUTS, OWN_TRAIN_STEP, RECURRENT_WITH_NOISE],

@@ -113,6 +113,7 @@ def test_how_many_steps_a_call_makes_does_not_change_the_result(experiment, unin
     assert single.history == many.history
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
 def test_a_run_interrupted_inside_an_epoch_ends_as_if_it_had_not_been(
     experiment, resume, uninterrupted, same_bits, pace, stop_after, source
@@ -141,6 +142,7 @@ def test_a_run_interrupted_between_epochs_ends_as_if_it_had_not_been(
     assert same_bits(rest.tensors, whole.tensors) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "calls"), [(NOISY, 6), (NOISY + RANDOM_IN_PYTHON, 7)], ids=["arrays", "random_in_python"]
 )
@@ -158,6 +160,7 @@ def test_a_run_interrupted_in_a_validation_ends_as_if_it_had_not_been(
     assert rest.history == whole.history
 
 
+@pytest.mark.slow
 def test_more_epochs_after_the_end_are_as_if_asked_for_at_first(experiment, resume, same_bits):
     whole = experiment(NOISY, {"epochs": 3})
     part = experiment(NOISY)
@@ -185,6 +188,7 @@ CRASH = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [5, 3], ids=["at_the_end_of_an_epoch", "inside_an_epoch"])
 def test_a_run_that_crashed_goes_on_from_the_checkpoint_of_so_many_steps(
     experiment, resume, uninterrupted, same_bits, only_run, every

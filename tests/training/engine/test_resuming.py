@@ -58,6 +58,7 @@ def interrupted(experiment):
     return train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "error"),
     [
@@ -79,6 +80,7 @@ def test_an_override_that_fails_is_not_kept_and_the_plain_resume_goes_on(interru
     assert resume(trained.run.path).result.epochs == 4
 
 
+@pytest.mark.slow
 def test_an_override_is_kept_once_steps_were_trained_with_it(interrupted, resume):
     trained = interrupted()
     seen = []
@@ -94,6 +96,7 @@ def test_an_override_is_kept_once_steps_were_trained_with_it(interrupted, resume
     assert resume(trained.run.path).result.epochs == 5
 
 
+@pytest.mark.slow
 def test_a_finished_run_that_cannot_be_resumed_with_an_override_stays_finished(experiment, resume):
     trained = experiment(UNITS)
     with pytest.raises(TrainingError):
@@ -134,6 +137,7 @@ def test_a_finished_run_without_a_checkpoint_is_not_trained_anew_over_its_result
         resume(trained.run.path, {"epochs": 4})
 
 
+@pytest.mark.slow
 def test_a_settings_file_that_changed_since_the_start_is_told_and_the_copy_is_used(interrupted, resume, caplog):
     trained = interrupted()
     file = trained.settings.file
@@ -154,6 +158,7 @@ def test_resume_auto_tells_it_too(settings_file, tmp_path, caplog):
     assert "mysettings_curve.py has changed since the run was started" in caplog.text
 
 
+@pytest.mark.slow
 def test_where_the_settings_file_is_gone_nothing_is_told(interrupted, resume, caplog):
     trained = interrupted()
     trained.settings.file.unlink()
@@ -182,6 +187,7 @@ def test_a_signal_before_there_is_a_run_is_a_keyboard_interrupt_for_notebooks(se
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.slow
 def test_a_resume_that_is_stopped_before_it_began_leaves_interrupted_where_a_kill_left_running(
     interrupted, settings_file
 ):

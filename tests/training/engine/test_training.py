@@ -17,6 +17,7 @@ def steps_of_epochs(trained):
     return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "steps"),
     [
@@ -44,6 +45,7 @@ def test_an_epoch_has_as_many_steps_as_data_or_settings_say(experiment, source, 
     assert steps_of_epochs(experiment(source)) == steps
 
 
+@pytest.mark.slow
 def test_a_generator_of_unknown_length_ends_its_epochs_itself(experiment):
     source = """
         def dataset(split):
@@ -187,6 +189,7 @@ GAN = """
 """
 
 
+@pytest.mark.slow
 def test_a_model_with_an_optimizer_of_its_own_resumes_to_the_bit(experiment, resume, same_bits):
     whole = experiment(GAN, {"epochs": 3})
     part = experiment(GAN, {"epochs": 1})
@@ -202,11 +205,13 @@ def test_a_schedule_sets_the_learning_rate(experiment):
     assert [report.learning_rate for report in experiment(source).epochs] == pytest.approx([0.1, 0.01])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ['"adagrad"', "keras.optimizers.Adagrad(learning_rate)"], ids=["name", "instance"])
 def test_an_optimizer_may_be_a_name_or_an_instance(experiment, given):
     assert experiment(f"optimizer = {given}\n").history["loss"] == experiment('optimizer = "Adagrad"\n').history["loss"]
 
 
+@pytest.mark.slow
 def test_xla_gives_the_same_losses(experiment):
     compiled = experiment("", {"jit_compile": True})
     assert compiled.history["loss"] == pytest.approx(experiment().history["loss"], abs=1e-5)
@@ -248,6 +253,7 @@ def test_a_gpu_that_is_not_there_is_named(experiment, only_run):
     assert only_run().manifest["state"] == "failed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["noisy_curve", "two_rings"])
 def test_a_settings_file_of_the_earlier_framework_trains_unmodified(name, tmp_path, monkeypatch, recorder):
     import shutil

@@ -195,6 +195,7 @@ def as_list(batch):
     return batch.to_list() if isinstance(batch, tf.RaggedTensor) else batch.numpy().tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("source", "order"), CASES, ids=[" - ".join(case) for case in CASES])
 def test_what_is_called_exact_is_exact_and_can_be_saved(source, order, files, tmp_path):
     build, steps = ORDERS | MORE_ORDERS, 5 if order in NEVER_ENDING else None

@@ -44,6 +44,7 @@ def pipeline(request):
     return build, [read(uninterrupted, number, 0) for number in range(14)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("epoch", "step"), [(0, 3), (2, 0), (2, 5), (11, 2)])
 def test_a_pipeline_gives_the_same_batches_after_a_restart_at_any_place(pipeline, epoch, step, tmp_path):
     build, expected = pipeline

@@ -126,6 +126,7 @@ def test_a_run_that_is_interrupted_draws_the_curves_of_one_that_is_not(measured,
     assert (first.curves[0] + second.curves[0], first.curves[1] + second.curves[1]) == whole.curves
 
 
+@pytest.mark.slow
 def test_loss_is_a_mean_over_the_steps_that_it_is_told_of_and_the_norm_over_those_measured(measured):
     _, every_step = measured(NOISY, {"log_every_steps": 1})
     _, every_third = measured(NOISY, {"log_every_steps": 3})

@@ -34,6 +34,7 @@ def events(run, folder="custom"):
     return found
 
 
+@pytest.mark.slow
 def test_the_hook_is_called_after_each_epoch_and_its_summaries_are_written(experiment):
     trained = experiment(HOOK)
     seen = trained.settings.module.seen
@@ -55,6 +56,7 @@ def test_the_hook_sees_the_averaged_weights_that_were_validated(experiment):
     assert np.array_equal(bias, trained.tensors["averages/0001"])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_shows_each_of_its_epochs_once_whatever_steps_the_hook_names(experiment, resume):
     trained = experiment(HOOK, {"epochs": 3})
     assert [step for tag, step, _ in events(trained.run) if tag == "twice"] == [100, 200, 300]
@@ -130,6 +132,7 @@ def test_under_its_earlier_name_the_hook_counts_epochs_from_0(experiment):
     ]
 
 
+@pytest.mark.slow
 def test_under_its_earlier_name_a_resumed_run_shows_each_epoch_once(experiment, resume):
     source = """
         def custom_tensorboard_logs(model, epoch, logs):
@@ -140,6 +143,7 @@ def test_under_its_earlier_name_a_resumed_run_shows_each_epoch_once(experiment, 
     assert [step for _, step, _ in events(trained.run)] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_callbacks_of_an_earlier_file_find_a_writer_and_a_resume_shows_each_epoch_once(experiment, resume):
     source = """
         def addon_callbacks(model, train_samples, val_samples):
@@ -152,6 +156,7 @@ def test_callbacks_of_an_earlier_file_find_a_writer_and_a_resume_shows_each_epoc
     assert [(tag, step) for tag, step, _ in events(trained.run, "callbacks")] == [("noted", step) for step in range(4)]
 
 
+@pytest.mark.slow
 def test_callbacks_of_a_file_of_today_open_their_own(experiment):
     trained = experiment("callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)]\n")
     assert not (trained.run.logs_dir / "callbacks").exists()
@@ -185,6 +190,7 @@ def callbacks(run):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "written"), [(1, [3, 4, 5]), (2, [1, 4, 5])])
 def test_a_disk_that_is_full_for_a_while_costs_the_epochs_in_between_and_says_so(
     experiment, mounted_disk, caplog, first, written

@@ -70,6 +70,7 @@ def trained(tmp_path_factory):
     return looking, seen, alone
 
 
+@pytest.mark.slow
 def test_every_validation_and_the_best_weights_at_the_end_can_be_looked_at(trained):
     looking, seen, _ = trained
     assert [view.epoch for view, _, _ in looking.seen] == [1, 2, 3]

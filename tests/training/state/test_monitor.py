@@ -93,6 +93,7 @@ def test_early_stopping_keeps_the_best_weights(experiment):
     assert not np.array_equal(kernel, trained.weights[0])
 
 
+@pytest.mark.slow
 def test_more_patience_goes_on_where_early_stopping_had_ended_the_run(experiment, resume):
     trained = experiment(RISING, {"epochs": 6, "early_stopping_patience": 1})
     assert trained.result.epochs == 2

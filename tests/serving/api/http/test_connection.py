@@ -215,6 +215,7 @@ def test_a_client_that_sends_no_more_is_waited_for_though_it_hears_nothing_for_l
         assert answers(rest_of(client)) == [(200, ANSWER)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reset", [False, True])
 def test_work_for_a_client_that_went_away_is_given_up(held_up, server, reset):
     client = connect(server)
@@ -267,6 +268,7 @@ class TestSlowClients:
         assert "body did not come in time" in content["error"]
         assert impatient.server.budget.held == 0
 
+    @pytest.mark.slow
     def test_an_answer_that_is_not_fetched_is_given_up(self, impatient):
         large = json.dumps({"instances": [[1, 1, 1]] * 400_000}).encode()
         with socket.socket() as client:

@@ -67,6 +67,7 @@ def ask(connection, verb, path, body, extra):
         raise
 
 
+@pytest.mark.slow
 @settings(
     max_examples=2000,
     deadline=None,
