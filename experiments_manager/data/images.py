@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments_manager.data.tables import DataError, LabelTable, label_indices, read_label_table
+from experiments_manager.data.tables import DataFileError, LabelTable, label_indices, read_label_table
 
 IMAGE_FORMATS = "PNG, JPEG, GIF or BMP"
 
@@ -45,13 +45,13 @@ def read_image_table(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"{folder} does not exist. Expected a folder that holds {labels} and images.")
+        raise DataFileError(f"{folder} does not exist. Expected a folder that holds {labels} and images.")
     table = read_label_table(folder / labels, split, file_column, label_column)
     indices = label_indices(table, class_names)
     paths = [folder / file for file in table.files]
     for path, row in zip(paths, table.rows, strict=True):
         if not path.is_file():
-            raise DataError(f"{table.path}, row {row}: file {path} not found. Add it or remove the row.")
+            raise DataFileError(f"{table.path}, row {row}: file {path} not found. Add it or remove the row.")
     return _read_images(paths, table, size, channels), indices
 
 
@@ -75,7 +75,7 @@ def _read_images(paths: Sequence[Path], table: LabelTable, size: tuple[int, int]
         if images is None:
             images = np.empty((len(paths), *image.shape), np.float32)
         elif image.shape != images.shape[1:]:
-            raise DataError(
+            raise DataFileError(
                 f"{table.path}, row {table.rows[position]}: {path} is {_pixels(image.shape)} (height x width). "
                 f"Expected {_pixels(images.shape[1:])} like the images before it. "
                 "Give size=(height, width) to resize all."
@@ -84,7 +84,7 @@ def _read_images(paths: Sequence[Path], table: LabelTable, size: tuple[int, int]
     return images
 
 
-def _unreadable(paths: Sequence[Path], table: LabelTable, position: int, channels: int) -> DataError:
+def _unreadable(paths: Sequence[Path], table: LabelTable, position: int, channels: int) -> DataFileError:
     """Find the image that fails, decoding one after the other: errors of a parallel map may come early."""
     import tensorflow as tf
 
@@ -92,10 +92,10 @@ def _unreadable(paths: Sequence[Path], table: LabelTable, position: int, channel
         try:
             tf.io.decode_image(path.read_bytes(), channels, expand_animations=False)
         except (OSError, tf.errors.OpError):
-            return DataError(
+            return DataFileError(
                 f"{table.path}, row {row}: {path} cannot be read as an image. Expected {IMAGE_FORMATS}, whole."
             )
-    return DataError(f"{table.path}: an image could not be read at first, but could again; is the disk at fault?")
+    return DataFileError(f"{table.path}: an image could not be read at first, but could again; is the disk at fault?")
 
 
 def _pixels(shape: tuple[int, ...]) -> str:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments_manager.common.errors import UserError
 from experiments_manager.common.suggestions import did_you_mean
 
 
-class DataError(ValueError):
+class DataFileError(UserError, ValueError):
     """Data that cannot be read; the message says which file and row, and how to fix it."""
 
 
@@ -53,7 +54,7 @@ def read_label_table(
         known = sorted({record[split_column] for _, record in records})
         records = [(row, record) for row, record in records if record[split_column] == split]
         if not records:
-            raise DataError(f"{path}: no row has the split {split!r}. Expected one of {', '.join(known)}.")
+            raise DataFileError(f"{path}: no row has the split {split!r}. Expected one of {', '.join(known)}.")
     return LabelTable(
         path=path,
         files=[record[file_column] for _, record in records],
@@ -70,18 +71,18 @@ def _read_records(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str
             columns = reader.fieldnames or []
             records = [(reader.line_num, record) for record in reader]
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist. Expected a CSV file with the columns {', '.join(needed)}.") from None
+        raise DataFileError(f"{path} does not exist. Expected a CSV file with the columns {', '.join(needed)}.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read: {error}. Expected a CSV file in UTF-8.") from error
+        raise DataFileError(f"{path} cannot be read: {error}. Expected a CSV file in UTF-8.") from error
     for column in needed:
         if column not in columns:
-            raise DataError(f"{path} has no column {column!r}. Its columns are {', '.join(columns) or 'none'}.")
+            raise DataFileError(f"{path} has no column {column!r}. Its columns are {', '.join(columns) or 'none'}.")
     if not records:
-        raise DataError(f"{path} has no rows below its header.")
+        raise DataFileError(f"{path} has no rows below its header.")
     for row, record in records:
         empty = [column for column in needed if not record[column]]
         if empty:
-            raise DataError(f"{path}, row {row}: nothing in column {empty[0]!r}. Fill it in or remove the row.")
+            raise DataFileError(f"{path}, row {row}: nothing in column {empty[0]!r}. Fill it in or remove the row.")
     return records
 
 
@@ -107,7 +108,7 @@ def label_indices(table: LabelTable, class_names: Sequence[str] | None = None) -
         if index is None:
             index = _whole_number(label)
         if index is None or index < 0 or (names is not None and index >= len(names)):
-            raise DataError(f"{table.path}, row {row}: label {label!r} {_expectation(label, names)}")
+            raise DataFileError(f"{table.path}, row {row}: label {label!r} {_expectation(label, names)}")
         indices[position] = index
     return indices
 

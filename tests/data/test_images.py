@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments_manager.data import DataError, read_image_table
+from experiments_manager.data import DataFileError, read_image_table
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_jpeg_and_images_in_folders_below_are_read(folder):
 def test_images_of_different_sizes_need_a_size(folder):
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "2.png")
     with pytest.raises(
-        DataError, match=re.escape("2.png is 4x4 (height x width). Expected 3x2 like the images before")
+        DataFileError, match=re.escape("2.png is 4x4 (height x width). Expected 3x2 like the images before")
     ):
         read(folder)
     images, _ = read(folder, size=(8, 6))
@@ -64,13 +64,13 @@ def test_images_of_different_sizes_need_a_size(folder):
 
 
 def test_a_missing_folder_is_reported(tmp_path):
-    with pytest.raises(DataError, match="nowhere does not exist. Expected a folder that holds labels.csv and images."):
+    with pytest.raises(DataFileError, match="nowhere does not exist. Expected a folder that holds labels.csv and images."):
         read_image_table(tmp_path / "nowhere")
 
 
 def test_a_missing_image_is_named_with_its_row(folder):
     (folder / "1.png").unlink()
-    with pytest.raises(DataError, match=r"labels.csv, row 3: file .*1.png not found. Add it or remove the row."):
+    with pytest.raises(DataFileError, match=r"labels.csv, row 3: file .*1.png not found. Add it or remove the row."):
         read(folder)
 
 
@@ -78,15 +78,15 @@ def test_a_missing_image_is_named_with_its_row(folder):
 def test_an_unreadable_image_is_named_with_its_row(folder, content):
     broken = folder / "2.png"
     broken.write_bytes(broken.read_bytes()[:40] if content is None else content)
-    with pytest.raises(DataError, match=r"labels.csv, row 4: .*2.png cannot be read as an image. Expected PNG"):
+    with pytest.raises(DataFileError, match=r"labels.csv, row 4: .*2.png cannot be read as an image. Expected PNG"):
         read(folder)
 
 
 def test_an_unknown_split_is_answered_with_the_known_ones(folder):
-    with pytest.raises(DataError, match="Expected one of test, train."):
+    with pytest.raises(DataFileError, match="Expected one of test, train."):
         read(folder, split="validation")
 
 
 def test_a_label_that_is_no_class_is_reported(folder):
-    with pytest.raises(DataError, match="label 'dog' is not in class_names. Expected one of cat, cow."):
+    with pytest.raises(DataFileError, match="label 'dog' is not in class_names. Expected one of cat, cow."):
         read(folder, class_names=["cat", "cow"])

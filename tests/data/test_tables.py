@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from experiments_manager.data import DataError, label_indices, read_label_table
+from experiments_manager.data import DataFileError, label_indices, read_label_table
 
 ROWS = "file,label,split\na.png,cat,train\nb.png,dog,train\nc.png,cat,test\n"
 
@@ -48,23 +48,23 @@ def test_the_mark_that_spreadsheets_put_before_the_first_column_is_no_part_of_it
     ],
 )
 def test_a_table_that_is_not_whole_is_refused(table, text, problem):
-    with pytest.raises(DataError, match=re.escape(problem)):
+    with pytest.raises(DataFileError, match=re.escape(problem)):
         read_label_table(table(text))
 
 
 def test_an_unknown_split_is_answered_with_the_known_ones(table):
-    with pytest.raises(DataError, match="no row has the split 'validation'. Expected one of test, train."):
+    with pytest.raises(DataFileError, match="no row has the split 'validation'. Expected one of test, train."):
         read_label_table(table(ROWS), "validation")
 
 
 def test_a_missing_table_says_what_was_expected(tmp_path):
-    with pytest.raises(DataError, match="does not exist. Expected a CSV file with the columns file, label."):
+    with pytest.raises(DataFileError, match="does not exist. Expected a CSV file with the columns file, label."):
         read_label_table(tmp_path / "labels.csv")
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "labels.csv").write_bytes(b"file,label\n\xff\xfe\x00,1\n")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataFileError, match="cannot be read"):
         read_label_table(tmp_path / "labels.csv")
 
 
@@ -100,5 +100,5 @@ def test_a_number_that_is_a_class_name_is_that_class(table):
 )
 def test_a_label_that_is_no_class_is_refused_with_its_row(table, label, class_names, problem):
     rows = read_label_table(table(f"file,label\na.png,{label}\n"))
-    with pytest.raises(DataError, match=re.escape(problem)):
+    with pytest.raises(DataFileError, match=re.escape(problem)):
         label_indices(rows, class_names)
