@@ -3,4 +3,4 @@
 from experiments_manager.data.images import read_image_table
 from experiments_manager.data.tables import DataFileError, LabelTable, label_indices, read_label_table
 
-__all__ = ["DataError", "LabelTable", "label_indices", "read_image_table", "read_label_table"]
+__all__ = ["DataFileError", "LabelTable", "label_indices", "read_image_table", "read_label_table"]

@@ -71,7 +71,7 @@ def _read_records(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str
             columns = reader.fieldnames or []
             records = [(reader.line_num, record) for record in reader]
     except FileNotFoundError:
-        raise DataFileError(f"{path} does not exist. Expected a CSV file with the columns {', '.join(needed)}.") from None
+        raise DataFileError(f"{path} not found. Expected a CSV file with the columns {', '.join(needed)}.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataFileError(f"{path} cannot be read: {error}. Expected a CSV file in UTF-8.") from error
     for column in needed:

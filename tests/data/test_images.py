@@ -64,7 +64,7 @@ def test_images_of_different_sizes_need_a_size(folder):
 
 
 def test_a_missing_folder_is_reported(tmp_path):
-    with pytest.raises(DataFileError, match="nowhere does not exist. Expected a folder that holds labels.csv and images."):
+    with pytest.raises(DataFileError, match="nowhere does not exist. Expected a folder that holds labels.csv"):
         read_image_table(tmp_path / "nowhere")
 
 

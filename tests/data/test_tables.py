@@ -58,7 +58,7 @@ def test_an_unknown_split_is_answered_with_the_known_ones(table):
 
 
 def test_a_missing_table_says_what_was_expected(tmp_path):
-    with pytest.raises(DataFileError, match="does not exist. Expected a CSV file with the columns file, label."):
+    with pytest.raises(DataFileError, match="not found. Expected a CSV file with the columns file, label."):
         read_label_table(tmp_path / "labels.csv")
 
 
