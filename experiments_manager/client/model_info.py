@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from experiments_manager.client.errors import ClientError
+from experiments_manager.common.suggestions import nearest_name
 from experiments_manager.protocol.dtypes import numpy_dtype
 
 
@@ -91,9 +91,8 @@ def named(inputs: Any, info: ModelInfo) -> Mapping[str, Any]:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the question whether the nearest known name was meant, with a space before it; empty if none is near."""
-    by_small = {one.lower(): one for one in known}
-    near = difflib.get_close_matches(name.lower(), by_small, n=1)
-    return f" Did you mean {by_small[near[0]]!r}?" if near else ""
+    near = nearest_name(name, known)
+    return f" Did you mean {near!r}?" if near else ""
 
 
 def listed(inputs: Mapping[str, TensorInfo]) -> str:

@@ -85,9 +85,9 @@ def check_source(source: str) -> None:
 
 
 def _file(
-    path: Path, label: str, info: ModelInfo, scale: float | None, told: set[str] | None = None
+    path: Path, label: str, info: ModelInfo, scale: float | None, reported: set[str] | None = None
 ) -> Iterator[Sample]:
-    """Return the samples of a file; `told` are the columns of tables that were told to have no input."""
+    """Return the samples of a file; `reported` are the columns without an input that were logged."""
     suffix = path.suffix.lower()
     if suffix in images.IMAGES:
         return _image(path, label, info, scale)
@@ -96,7 +96,7 @@ def _file(
     if suffix in _ARRAYS:
         return _scaled(_arrays(path, info), info, scale)
     if suffix in _TABLES:
-        return _scaled(_table(path, info, told), info, scale)
+        return _scaled(_table(path, info, reported), info, scale)
     raise SourceError(f"{path} cannot be read: {_ending(path)}. {_EXPECTED}.")
 
 
@@ -118,10 +118,10 @@ def _folder(path: Path, info: ModelInfo, scale: float | None) -> Iterator[Sample
         raise SourceError(f"{path} holds nothing that can be read. {_EXPECTED}.")
 
     def samples() -> Iterator[Sample]:
-        told: set[str] = set()
+        reported: set[str] = set()
         for file in files:
             label = str(file.relative_to(path))
-            for sample in _file(file, label, info, scale, told):
+            for sample in _file(file, label, info, scale, reported):
                 name = label if sample.label == label else f"{label}[{sample.label}]"
                 yield Sample(name, sample)
 
@@ -185,11 +185,11 @@ def _arrays(path: Path, info: ModelInfo) -> Iterator[Sample]:
     yield from samples_of_arrays(arrays, info, str(path))
 
 
-def _table(path: Path, info: ModelInfo, told: set[str] | None) -> Iterator[Sample]:
+def _table(path: Path, info: ModelInfo, reported: set[str] | None) -> Iterator[Sample]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-            yield from read_table(file, info, str(path), delimiter=delimiter, told=told)
+            yield from read_table(file, info, str(path), delimiter=delimiter, reported=reported)
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{path} cannot be read: {error}. Expected a table in UTF-8.") from error
 
