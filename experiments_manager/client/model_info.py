@@ -104,13 +104,13 @@ def fitted(name: str, value: Any, info: ModelInfo) -> np.ndarray:
     """Convert a value to its input's type: float64 to float32, integers to float32, but never 0.5 to an integer.
 
     Raises:
-        ClientError: That would not keep its kind, or it is no array.
+        ClientError: That would not keep its kind, or it is not an array.
     """
     expected = info.inputs[name]
     try:
         array = np.asarray(value)
     except ValueError as error:  # such as lists of different lengths
-        raise ClientError(f"Input {name}: expected {expected}, got what is no array: {error}") from error
+        raise ClientError(f"Input {name}: expected {expected}, got an invalid array: {error}") from error
     if array.dtype == expected.dtype or (expected.dtype == object and array.dtype.kind in "SU"):
         return array
     if expected.dtype == object or array.dtype.kind in "SUO" or not _keeps_kind(array, expected.dtype):

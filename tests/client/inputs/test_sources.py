@@ -244,7 +244,7 @@ def test_standard_input_may_be_csv_json_or_arrays(monkeypatch: Any) -> None:
         (b'{"y": [1, 2]}\n', r"line 1: The model has no input 'y'. Expected x \(float32 \[any, 2\]\); got y\.$"),
         (b'{"X": [1, 2]}\n', "Did you mean 'x'"),
         (b'{"x": ' + b"1" * 99 + b"\n", r"column 106: .*, in '\{\"x\": 1{53}…'"),
-        (b'["a", "b"]\n', "x is no array of numbers"),
+        (b'["a", "b"]\n', "x is not an array of numbers"),
         (b"\x93NUMPYrubbish", "standard input, array 0"),
         (b"1,2\nthree,4\n", "row 2: could not convert string to float: 'three'. Expected values for the input x"),
         (b"1,2,3\n", r"\[3\] does not fit the input x. Expected float32 \[any, 2\]"),
@@ -274,8 +274,8 @@ def test_lines_are_sent_as_they_come(monkeypatch: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "info", "message"),
     [
-        ("none.npy", None, POINT, "There is no .*none.npy. Expected an image, an .npy"),
-        ("a.txt", b"", POINT, "its ending .txt is none that is known"),
+        ("none.npy", None, POINT, "none.npy not found. Expected an image, an .npy"),
+        ("a.txt", b"", POINT, "unknown ending .txt"),
         ("a", b"", POINT, "its name has no ending"),
         ("a.npy", b"rubbish", POINT, "a.npy cannot be read"),
         ("a.npz", b"rubbish", POINT, "a.npz cannot be read"),
