@@ -80,7 +80,7 @@ def find_versions(model_dir):
     """Return the folder that holds the versions, and the settings of the run."""
     run = model_dir.expanduser()
     if not run.is_dir():
-        raise Problem(f"There is no folder {run}. Was the run moved or renamed? Name it where it stands now.")
+        raise Problem(f"Folder {run} not found. Was the run moved or renamed? Name it where it stands now.")
     run = run.resolve()
     if run.name == "exported_models":
         run = run.parent
@@ -90,7 +90,7 @@ def find_versions(model_dir):
         base = run
     if not versions_in(base):
         raise Problem(
-            f"There is no exported model in {base}. Expected folders with numbers for names, got none. "
+            f"No exported model in {base}. Expected folders with numbers for names, got none. "
             "Wait until training has exported a version, or name another run."
         )
     return base, setup
@@ -109,13 +109,13 @@ def is_number(text):
 
 
 def read_setup(file):
-    """Read the section SERVER of model_serving_setup.ini; nothing where there is no such file."""
+    """Read the section SERVER of model_serving_setup.ini; nothing if the file is missing."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read(file, encoding="utf-8")
         return dict(parser["SERVER"]) if parser.has_section("SERVER") else {}
     except configparser.Error as error:
-        raise Problem(f"{file} is damaged: {error}. Mend it, or remove it.") from error
+        raise Problem(f"{file} is damaged: {error}. Fix it, or remove it.") from error
 
 
 def read_port(given, flag, setup, key, default):
@@ -123,7 +123,7 @@ def read_port(given, flag, setup, key, default):
     text = setup.get(key, default) if given is None else given
     if not is_number(text) or len(text) > 5 or int(text) > 65535:
         place = f"{key} in {SETUP_FILE}" if given is None else flag
-        raise Problem(f"{place} is no port. Expected a whole number from 0 to 65535, got {text!r}. Change it.")
+        raise Problem(f"{place} is not a port. Expected a whole number from 0 to 65535, got {text!r}. Change it.")
     return int(text)
 
 
@@ -165,9 +165,7 @@ def read_version(text, base):
     there = versions_in(base)
     if not is_number(text) or (int(text) and int(text) not in there):
         listed = ", ".join(map(str, there))
-        raise Problem(
-            f"There is no version {text} in {base}. Expected {listed}, or 0 for the newest. Change --version."
-        )
+        raise Problem(f"Version {text} not found in {base}. Expected {listed}, or 0 for the newest. Change --version.")
     return int(text)
 
 
@@ -194,7 +192,7 @@ def container_prefix(image, base):
     """Return the beginning of a command that runs in an image, up to the image, with the folder of versions mounted."""
     if not Path(image_file(image)).exists():
         raise Problem(
-            f"There is no image {image}. Make one: apptainer build {shlex.quote(image)} docker://tensorflow/serving"
+            f"Image {image} not found. Make one: apptainer build {shlex.quote(image)} docker://tensorflow/serving"
         )
     program = shutil.which("apptainer") or shutil.which("singularity")
     if not program:
@@ -206,7 +204,7 @@ def container_prefix(image, base):
 
 
 def main(arguments=None):
-    """Becomes the server; returns an exit code only where it cannot be started."""
+    """Become the server; return an exit code only where it cannot be started."""
     given, further = parse(sys.argv[1:] if arguments is None else arguments)
     if given.commands:
         print(EXAMPLES)

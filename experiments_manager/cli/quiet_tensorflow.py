@@ -1,4 +1,4 @@
-"""Keeps what TensorFlow says while it starts off the terminal, without hiding what matters.
+"""Keep what TensorFlow says while it starts off the terminal, without hiding what matters.
 
 TensorFlow's C++ libraries write to file descriptor 2 while they are loaded and when devices are looked for the first
 time, before any switch for their log is in force. So both happen here with that descriptor pointing to a temporary
@@ -23,14 +23,14 @@ NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def quieten() -> None:
-    """See to it that the first import of TensorFlow, by whomever and whenever, is a quiet one."""
+    """Let the first import of TensorFlow, whenever it comes, be a quiet one."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "tensorflow" not in sys.modules and sys.stderr is not None:
         sys.meta_path.insert(0, _QuietImport())
 
 
 class _QuietImport(importlib.abc.MetaPathFinder):
-    """Finds TensorFlow as ever, but lets it start quietly."""
+    """A finder that lets TensorFlow start quietly."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None

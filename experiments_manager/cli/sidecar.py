@@ -20,7 +20,7 @@ LOG_FILE = "model_server.log"
 
 
 class SidecarServer(Watcher):
-    """Serves the versions of a run from its start to its end, on the loopback address.
+    """A watcher that serves the versions of a run from its start to its end, on the loopback address.
 
     Args:
         settings: Of the experiment: ports, limits, name of the model, and whether the server may use a GPU.

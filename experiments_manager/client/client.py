@@ -50,7 +50,7 @@ class Outputs(dict[str, np.ndarray]):
 
 
 class Client:
-    """Asks a model server for predictions.
+    """A client of a model server.
 
     One client may be used by several threads. It connects when it is first used, and waits for a server that is not
     there yet.
@@ -115,12 +115,12 @@ class Client:
             **options: As for `Client`; they count for more than what the run says.
 
         Raises:
-            ServerStartError: There is no such folder, or nothing in it that could be served.
+            ServerStartError: The folder is not found, or holds nothing that could be served.
             RunError: It is a run folder, but a damaged one.
         """
-        from experiments_manager.client.target import find_target
+        from experiments_manager.client.endpoint import find_endpoint
 
-        return cls(**(find_target(run).client_options() | options))
+        return cls(**(find_endpoint(run).client_options() | options))
 
     @property
     def address(self) -> str:

@@ -42,7 +42,7 @@ class Connection:
         token: Bearer token.
 
     Raises:
-        ClientError: The address is none.
+        ClientError: The address is invalid.
     """
 
     def __init__(
@@ -88,14 +88,14 @@ class Connection:
         sent.future.add_done_callback(sent.note_time)
 
     def answer(self, sent: Sent, others: Callable[[], Sequence[Sent]] = tuple) -> bytes:
-        """Wait for an answer; where the server is out of reach, sends the message again until it is back.
+        """Wait for an answer; where the server is out of reach, send the message again until it is back.
 
         Args:
             sent: What to wait for.
             others: Gives what else is on its way, which is sent again at the same time if it failed too.
 
         Raises:
-            ServerGoneError: The server stayed out of reach for longer than our patience.
+            ServerGoneError: The server stayed out of reach for longer than the patience.
             ClientError: The server refused, or took too long.
         """
         while True:
@@ -125,7 +125,7 @@ class Connection:
         return response_class.FromString(self.answer(self.send(path, request.SerializeToString())))
 
     def call_once(self, path: str, request: Any, response_class: Any) -> Any | None:
-        """Send a message and return its answer, parsed, or `None` where there is none, for whatever reason."""
+        """Send a message and return its answer, parsed, or `None` if it failed, for whatever reason."""
         sent = self.send(path, request.SerializeToString())
         try:
             return response_class.FromString(sent.future.result())
@@ -189,7 +189,7 @@ class Sent:
     was_lost: bool = False
 
     def note_time(self, future: Any) -> None:
-        """Is called when the attempt is done, in gRPC's thread."""
+        """Note the time when the attempt is done, in gRPC's thread."""
         if future is self.future:
             self.seconds = time.perf_counter() - self.started
 
@@ -243,7 +243,7 @@ def _check_address(address: str) -> None:
     if other_scheme or (host and "://" not in host and port.isascii() and port.isdigit()):
         return
     raise ClientError(
-        f"{address!r} is no address of a model server. Expected HOST:PORT, such as localhost:9000, or unix:PATH."
+        f"invalid address of a model server: {address!r}. Expected HOST:PORT, such as localhost:9000, or unix:PATH."
     )
 
 

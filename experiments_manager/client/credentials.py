@@ -111,7 +111,7 @@ def checked_token(token: str, where: str = "The token") -> str:
         ClientError: It cannot be sent in a header: it has several lines, or other than printable ASCII characters.
     """
     if not isinstance(token, str):
-        raise ClientError(f"{where} is no text. Expected a string, got {type(token).__name__}. Decode it.")
+        raise ClientError(f"{where} is not text. Expected a string, got {type(token).__name__}. Decode it.")
     token = token.strip()
     for place, character in enumerate(token, 1):
         if not " " <= character <= "~":

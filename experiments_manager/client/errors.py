@@ -19,7 +19,7 @@ class ClientError(UserError):
 
 
 class ReaderGoneError(ClientError):
-    """Whoever read the predictions on standard output wants no more of them, as `head` after its last line."""
+    """The pipe that takes the predictions is closed, as by `head` after its last line."""
 
 
 class ServerGoneError(ClientError):

@@ -1,4 +1,4 @@
-"""The settings' `client` hook, of today's or of the earlier form: requests, and what becomes of the answers."""
+"""The settings' `client` hook, of the canonical or the legacy form: requests, and what becomes of the answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from experiments_manager.protocol import messages
 from experiments_manager.settings import Settings, SettingsError
 from experiments_manager.settings.problems import problem_at
 
-TODAYS = ("requests", "on_response")
+CANONICAL = ("requests", "on_response")
 LEGACY = ("getInputData", "decodeResponse")
 
 
@@ -24,9 +24,9 @@ class ClientHook:
         requests: The requests, read one after the other.
         on_response: Called with each request and its outputs, in order.
         close: Called once at the end.
-        in_flight: How many requests may be without an answer at a time, unless somebody says otherwise.
-        is_legacy: Whether it has the legacy methods. Its `on_response` looks at the messages that the answers came in,
-            its first answer may take five times as long as others, and it is closed only where nothing failed: a
+        in_flight: How many requests may be without an answer at a time, by default.
+        is_legacy: Whether it has the legacy methods. Its `on_response` reads the messages that the answers came in, its
+            first answer may take five times as long as others, and it is closed only where nothing failed: a
             `finalize` that sums up answers would fail itself then, and hide why.
     """
 
@@ -47,28 +47,28 @@ def make_client_hook(settings: Settings, options: Mapping[str, Any], *, debug: b
 
     Raises:
         UserCodeError: Its constructor raised. Its methods do so when they are called.
-        SettingsError: It has neither today's methods nor the earlier ones.
+        SettingsError: It has neither the canonical methods nor the legacy ones.
     """
     is_legacy = all(callable(getattr(settings.client, name, None)) for name in LEGACY)
     offered = {"options": {}, "debug": debug} if is_legacy else {"options": dict(options)}
     instance = settings.call("client", **offered)
-    calls = _Calls(settings, instance)
-    if all(callable(getattr(instance, name, None)) for name in TODAYS):
-        return ClientHook(calls.todays_requests(), calls.on_response, calls.close, IN_FLIGHT)
+    client = _UserClient(settings, instance)
+    if all(callable(getattr(instance, name, None)) for name in CANONICAL):
+        return ClientHook(client.requests(), client.on_response, client.close, IN_FLIGHT)
     if all(callable(getattr(instance, name, None)) for name in LEGACY):
         in_flight = IN_FLIGHT if settings.client_async else 1
-        return ClientHook(calls.earlier_requests(), calls.decode, calls.finalize, in_flight, is_legacy=True)
+        return ClientHook(client.legacy_requests(), client.decode, client.finalize, in_flight, is_legacy=True)
     methods = ", ".join(name for name in dir(instance) if not name.startswith("_")) or "none"
     place, _, line = settings.location("client").rpartition(":")
     text = (
-        "this is no client. Expected a class with `requests()`, a generator of dictionaries of arrays by input name, "
+        "not a client. Expected a class with `requests()`, a generator of dictionaries of arrays by input name, "
         f"and `on_response(request, outputs)`; got the methods {methods}. Add those that are missing."
     )
     raise SettingsError([problem_at(place, int(line) if line.isdigit() else 0, "client", text)])
 
 
-class _Calls:
-    """Calls of the user's methods, whose errors say where in the user's file they arose."""
+class _UserClient:
+    """The user's client; errors of its methods say where in the user's file they arose."""
 
     def __init__(self, settings: Settings, instance: Any) -> None:
         self._settings, self._instance = settings, instance
@@ -77,7 +77,7 @@ class _Calls:
     def _run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         return self._settings.run_user_code(name, function, *arguments)
 
-    def todays_requests(self) -> Iterator[Any]:
+    def requests(self) -> Iterator[Any]:
         iterator = iter(self._run("requests", self._instance.requests))
         end = object()
         while (request := self._run("requests", next, iterator, end)) is not end:
@@ -90,7 +90,7 @@ class _Calls:
         if callable(getattr(self._instance, "close", None)):
             self._run("close", self._instance.close)
 
-    def earlier_requests(self) -> Iterator[Any]:
+    def legacy_requests(self) -> Iterator[Any]:
         """Ask for sample 1, 2, … until the client raises `StopIteration`, here or on an answer, or return none."""
         for index in itertools.count(1):
             if self._has_enough:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from experiments_manager.client.errors import ClientError
+from experiments_manager.common.suggestions import nearest_name
 from experiments_manager.protocol.dtypes import numpy_dtype
 
 
@@ -91,9 +91,8 @@ def named(inputs: Any, info: ModelInfo) -> Mapping[str, Any]:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the question whether the nearest known name was meant, with a space before it; empty if none is near."""
-    by_small = {one.lower(): one for one in known}
-    near = difflib.get_close_matches(name.lower(), by_small, n=1)
-    return f" Did you mean {by_small[near[0]]!r}?" if near else ""
+    near = nearest_name(name, known)
+    return f" Did you mean {near!r}?" if near else ""
 
 
 def listed(inputs: Mapping[str, TensorInfo]) -> str:
@@ -105,13 +104,13 @@ def fitted(name: str, value: Any, info: ModelInfo) -> np.ndarray:
     """Convert a value to its input's type: float64 to float32, integers to float32, but never 0.5 to an integer.
 
     Raises:
-        ClientError: That would not keep its kind, or it is no array.
+        ClientError: That would not keep its kind, or it is not an array.
     """
     expected = info.inputs[name]
     try:
         array = np.asarray(value)
     except ValueError as error:  # such as lists of different lengths
-        raise ClientError(f"Input {name}: expected {expected}, got what is no array: {error}") from error
+        raise ClientError(f"Input {name}: expected {expected}, got an invalid array: {error}") from error
     if array.dtype == expected.dtype or (expected.dtype == object and array.dtype.kind in "SU"):
         return array
     if expected.dtype == object or array.dtype.kind in "SUO" or not _keeps_kind(array, expected.dtype):

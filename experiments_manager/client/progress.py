@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 WINDOW = 2000
-"""Newest answers that the live line looks at."""
+"""Newest answers that the progress line looks at."""
 _KEPT = 1_000_000  # latencies for the summary; of longer streams, the newest
 REDRAW_SECONDS = 0.2
 LINE_SECONDS = 5.0
@@ -49,7 +49,7 @@ class Summary:
 
 
 class ProgressLine:
-    """Counts answers and shows how they come.
+    """A counter of answers, which shows how they come.
 
     Args:
         stream: Where to show it; `None`: nowhere.
@@ -119,5 +119,5 @@ def _percentiles(seconds: collections.abc.Collection[float]) -> tuple[float | No
 
 
 def terminal_line(*, quiet: bool = False) -> ProgressLine:
-    """Return the live line on standard error."""
+    """Return the progress line on standard error."""
     return ProgressLine(None if quiet else sys.stderr)

@@ -39,7 +39,7 @@ def stream(
 
 
 class RateLimiter:
-    """Lets requests pass at a rate.
+    """A limit on the requests a second.
 
     A request that is late is sent at once and those after it keep their distance, so that a pause is not followed by
     a burst.

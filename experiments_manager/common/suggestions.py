@@ -21,9 +21,10 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str = "", shown: st
 def nearest_name(word: str, known: Iterable[str]) -> str | None:
     """Return the known name that `word` most probably stands for, or `None` where none is near.
 
-    Used for hints, so it is generous: about one letter in three may be wrong.
+    Used for hints, so it is generous: about one letter in three may be wrong, but not all.
     """
-    limit = max(1, len(_plain(word)) // 3)
+    letters = len(_plain(word))
+    limit = min(max(1, letters // 3), letters - 1)
     return _closest(word, known, limit)
 
 

@@ -95,7 +95,7 @@ def test_the_model_tells_its_inputs_and_outputs(server: Any, connect: Any) -> No
         ({"x": [[b"a"]]}, r"got bytes \[1, 1\]"),
         ({"x": [[None, 1]]}, r"got Python objects \[1, 2\]"),
         ({"x": np.zeros((1, 2), ">c16")}, r"got complex128 \[1, 2\]"),
-        ({"x": [[1, 2], [3]]}, r"Input x: expected float32 \[any, 2\], got what is no array: .* inhomogeneous"),
+        ({"x": [[1, 2], [3]]}, r"Input x: expected float32 \[any, 2\], got an invalid array: .* inhomogeneous"),
     ],
 )
 def test_wrong_inputs_are_refused_before_they_are_sent(inputs: Any, message: str, server: Any, connect: Any) -> None:
@@ -257,7 +257,7 @@ def test_a_server_that_stays_away_is_one_clear_error(free_port: Any, connect: An
 
 @pytest.mark.parametrize("address", ["localhost", "http://localhost:9000", "localhost:nine", ":9000", ""])
 def test_what_is_no_address_is_refused_at_once(address: str) -> None:
-    with pytest.raises(ClientError, match="is no address of a model server. Expected HOST:PORT"):
+    with pytest.raises(ClientError, match="^invalid address of a model server: .* Expected HOST:PORT"):
         Client(address, "double")
 
 

@@ -166,7 +166,7 @@ def test_a_file_that_cannot_be_used_is_named(text: str | None, message: str, tmp
         ),
         ("ssl.config", 'custom_ca: "server.key"', "ssl.config: custom_ca holds no certificate. Expected PEM text or"),
         ("ssl.config", 'server_cert: "server.key"', "ssl.config: server_cert holds no certificate."),
-        ("ssl.config", 'server_cert: "client.pem" server_key: "server.key"', "ssl.config: The TLS .* cannot be used"),
+        ("ssl.config", 'server_cert: "client.pem" server_key: "server.key"', "ssl.config: the TLS .* cannot be used"),
     ],
 )
 def test_a_file_without_a_certificate_is_refused_at_once(
@@ -191,7 +191,7 @@ def test_a_key_beside_the_certificate_does_no_harm(secure: Any, pem: Path, tmp_p
     [
         ("# for us\nsesame\n", r"The token has a control character, such as the end of a line, at place 9\."),
         ("sésame", r"The token has what is not ASCII at place 2\."),
-        (b"sesame", "The token is no text. Expected a string, got bytes."),
+        (b"sesame", "The token is not text. Expected a string, got bytes."),
     ],
 )
 def test_a_token_that_cannot_be_sent_is_refused_without_showing_it(token: Any, message: str) -> None:

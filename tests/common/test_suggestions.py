@@ -16,6 +16,7 @@ def test_a_hint_is_generous_and_a_refusal_is_strict():
     assert nearest_name("datest", ["dataset", "loss"]) == "dataset"
     assert probable_typo("datset", ["dataset", "loss"]) == "dataset"
     assert nearest_name("dtst", ["dataset", "data"]) is None
+    assert (nearest_name("X", ["x"]), nearest_name("y", ["x"])) == ("x", None)
     assert nearest_name("val_stepps", ["validation_steps", "val_steps"]) == "val_steps"
     assert probable_typo("class_list", ["class_names"]) is None
     assert probable_typo("gpu", ["gpus"]) is None

@@ -31,7 +31,7 @@ def train(
         str | None, typer.Option(metavar="NAME", help="Exact name of the run folder, instead of one with the time.")
     ] = None,
     resume: Annotated[
-        Resume, typer.Option(help="auto: go on with the run of that --run-name, or start it where there is none.")
+        Resume, typer.Option(help="auto: go on with the run of that --run-name, or start it if it does not exist.")
     ] = Resume.NEVER,
     serve: options.Serve = False,
     json: options.Json = False,

@@ -114,7 +114,7 @@ def takes_images(tensor: TensorInfo) -> bool:
 
 
 def scaled_array(array: np.ndarray, tensor: TensorInfo, scale: float) -> np.ndarray:
-    """Multiplies an array's values by a number, in the input's type, if the input is one for images."""
+    """Multiply an array's values by a number, in the input's type, if the input is one for images."""
     if not takes_images(tensor) or array.dtype.kind not in "biuf":
         return array
     values = array * scale

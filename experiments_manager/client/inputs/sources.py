@@ -49,7 +49,7 @@ def open_source(source: str, info: ModelInfo, *, scale: float | None = None) -> 
         The samples, read as they are asked for.
 
     Raises:
-        SourceError: There is no such source, it cannot be read, or there is a scale and the model does not take
+        SourceError: The source is not found or cannot be read, or there is a scale and the model does not take
             images. Also while the samples are read.
     """
     check_source(source)
@@ -77,17 +77,17 @@ def check_source(source: str) -> None:
     """Say what can be said of a source before any server was asked.
 
     Raises:
-        SourceError: There is no such file or folder.
+        SourceError: The file or folder is not found.
     """
     path = Path(source).expanduser()
     if source != STANDARD_INPUT and not _CAMERA.fullmatch(source) and not path.exists():
-        raise SourceError(f"There is no {path}. {_EXPECTED}.")
+        raise SourceError(f"{path} not found. {_EXPECTED}.")
 
 
 def _file(
-    path: Path, label: str, info: ModelInfo, scale: float | None, told: set[str] | None = None
+    path: Path, label: str, info: ModelInfo, scale: float | None, reported: set[str] | None = None
 ) -> Iterator[Sample]:
-    """Return the samples of a file; `told` are the columns of tables that were told to have no input."""
+    """Return the samples of a file; `reported` are the columns without an input that were logged."""
     suffix = path.suffix.lower()
     if suffix in images.IMAGES:
         return _image(path, label, info, scale)
@@ -96,18 +96,18 @@ def _file(
     if suffix in _ARRAYS:
         return _scaled(_arrays(path, info), info, scale)
     if suffix in _TABLES:
-        return _scaled(_table(path, info, told), info, scale)
+        return _scaled(_table(path, info, reported), info, scale)
     raise SourceError(f"{path} cannot be read: {_ending(path)}. {_EXPECTED}.")
 
 
 def _ending(path: Path) -> str:
-    return f"its ending {path.suffix} is none that is known" if path.suffix else "its name has no ending"
+    return f"unknown ending {path.suffix}" if path.suffix else "its name has no ending"
 
 
 def _folder(path: Path, info: ModelInfo, scale: float | None) -> Iterator[Sample]:
     """Yield all files of a folder and its subfolders that can be read, in the order of their names.
 
-    Tables beside pictures are left out: they hold labels.
+    Tables in a folder of images are left out: they hold labels.
     """
     pictures = images.IMAGES | images.VIDEOS
     found = sorted(file for file in path.rglob("*") if file.is_file())
@@ -118,10 +118,10 @@ def _folder(path: Path, info: ModelInfo, scale: float | None) -> Iterator[Sample
         raise SourceError(f"{path} holds nothing that can be read. {_EXPECTED}.")
 
     def samples() -> Iterator[Sample]:
-        told: set[str] = set()
+        reported: set[str] = set()
         for file in files:
             label = str(file.relative_to(path))
-            for sample in _file(file, label, info, scale, told):
+            for sample in _file(file, label, info, scale, reported):
                 name = label if sample.label == label else f"{label}[{sample.label}]"
                 yield Sample(name, sample)
 
@@ -134,7 +134,7 @@ def _image(path: Path, label: str, info: ModelInfo, scale: float | None) -> Iter
 
 
 def _scaled(samples: Iterator[Sample], info: ModelInfo, scale: float | None) -> Iterator[Sample]:
-    """Multiplies what goes to inputs for images, where the user says by what."""
+    """Multiply what goes to inputs for images, where the user says by what."""
     if scale is None:
         return samples
     return (
@@ -185,11 +185,11 @@ def _arrays(path: Path, info: ModelInfo) -> Iterator[Sample]:
     yield from samples_of_arrays(arrays, info, str(path))
 
 
-def _table(path: Path, info: ModelInfo, told: set[str] | None) -> Iterator[Sample]:
+def _table(path: Path, info: ModelInfo, reported: set[str] | None) -> Iterator[Sample]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-            yield from read_table(file, info, str(path), delimiter=delimiter, told=told)
+            yield from read_table(file, info, str(path), delimiter=delimiter, reported=reported)
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{path} cannot be read: {error}. Expected a table in UTF-8.") from error
 
@@ -198,12 +198,12 @@ def _with_own_buffer(stream: IO[bytes]) -> IO[bytes]:
     """Open a stream once more: Python cannot end while a thread waits in the buffer of its own standard input."""
     try:
         return open(stream.fileno(), "rb", closefd=False)
-    except OSError:  # it is none of the system's
+    except OSError:  # not a file of the system
         return stream
 
 
 def _standard_input(stream: IO[bytes], info: ModelInfo) -> Iterator[Sample]:
-    """Arrays in NumPy's format one after the other, or a JSON value a line, or CSV. Each is sent when it is whole."""
+    """Read arrays in NumPy's format one after the other, or a JSON value a line, or CSV; each as it is whole."""
     start = stream.read(1)
     while start.isspace():
         start = stream.read(1)
@@ -281,5 +281,5 @@ def _json_array(value: Any, name: str, info: ModelInfo, place: str) -> np.ndarra
         if tensor.dtype != object and array.dtype.kind not in "biuf":
             raise ValueError("it is not numeric")
     except ValueError as error:
-        raise SourceError(f"{place}: {name} is no array of numbers: {error}. Expected {tensor}.") from error
+        raise SourceError(f"{place}: {name} is not an array of numbers: {error}. Expected {tensor}.") from error
     return array

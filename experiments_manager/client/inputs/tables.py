@@ -7,7 +7,6 @@ are the input's numbers in their order.
 
 from __future__ import annotations
 
-import collections
 import csv
 import itertools
 import logging
@@ -19,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.client.inputs.samples import Sample, SourceError, as_request, only_input
-from experiments_manager.client.model_info import ModelInfo, TensorInfo, did_you_mean, listed
+from experiments_manager.client.model_info import ModelInfo, TensorInfo, did_you_mean
 
 logger = logging.getLogger(__name__)
 _LISTED = 6  # names that a message lists before it leaves the middle out
 
 
 def read_table(
-    lines: Iterable[str], info: ModelInfo, where: str, *, delimiter: str = ",", told: set[str] | None = None
+    lines: Iterable[str], info: ModelInfo, where: str, *, delimiter: str = ",", reported: set[str] | None = None
 ) -> Iterator[Sample]:
     """Read the rows of a table as they are asked for.
 
@@ -35,7 +34,7 @@ def read_table(
         info: The model that the rows are for.
         where: The file, for messages.
         delimiter: What stands between cells.
-        told: Columns without an input that the user knows of; further ones are added as they are told.
+        reported: Columns without an input that were logged before; further ones are added.
 
     Raises:
         SourceError: The header does not fit the model, or a row does not. While the rows are read.
@@ -47,7 +46,7 @@ def read_table(
     header = [cell.strip() for cell in first]
     columns = None if all(map(_is_number, header)) else _columns_by_header(header, info, where)
     if columns is not None:
-        _tell_unused(header, columns, where, set() if told is None else told)
+        _report_unused(header, columns, where, set() if reported is None else reported)
     has_header = columns is not None
     if columns is None:
         name, tensor = only_input(info, f"{where}: a table without a header that names the inputs")
@@ -70,31 +69,19 @@ def read_table(
 
 def _columns_by_header(header: list[str], info: ModelInfo, where: str) -> dict[str, list[int]] | None:
     """Return the columns of each input by their names; `None` where no cell names an input, and there is but one."""
-    found = {name: _cells_of(name, header, info) for name in info.inputs}
-    stems = [re.sub(r"_[0-9]+$", "", cell) for cell in header]
-    if not any(found.values()) and len(info.required) == 1:
-        only = next(iter(info.required))
-        numbered = [stem for stem, cell in zip(stems, header, strict=True) if stem != cell]
-        if only.lower() not in map(str.lower, numbered):  # else `X_1`, `X_0` would be taken in the wrong order
-            return None
-    if missing := [name for name in info.required if not found[name]]:
-        hint = next(
-            filter(None, (did_you_mean(stem, missing) for stem in dict.fromkeys(stems) if stem not in found)), ""
-        )
+    cells = {name: _cells_of(name, header, info) for name in info.inputs}
+    stems = [match[1] for cell in header if (match := re.fullmatch(r"(.+)_[0-9]+", cell))]
+    misspelled = any(name.lower() in map(str.lower, stems) for name in info.required)  # `X_1`, `X_0` has an order
+    if not any(cells.values()) and len(info.required) == 1 and not misspelled:
+        return None
+    columns = {name: _in_order(cells[name], info.inputs[name]) for name in info.inputs if cells[name]}
+    if wrong := [name for name in info.inputs if not columns.get(name, name not in info.required)]:
+        name, tensor = wrong[0], info.inputs[wrong[0]]
+        hint = "" if cells[name] else next(filter(None, (did_you_mean(stem, [name]) for stem in stems)), "")
         raise SourceError(
-            f"{where}: the header has {_short(header)}; no column is named after the input {missing[0]}. Expected "
-            f"{', '.join(_expected(name, tensor) for name, tensor in info.required.items())} for "
-            f"{listed(info.required)}.{hint}"
+            f"{where}: the header does not fit the input {name} ({tensor}). Expected {_expected(name, tensor)}, each "
+            f"once; got {_short([header[index] for _, index in cells[name]] or header)}.{hint}"
         )
-    columns = {}
-    for name, cells in found.items():
-        if cells:
-            if wrong := _wrong_with(name, cells, header, info.inputs[name]):
-                raise SourceError(
-                    f"{where}: the header has {wrong}. Expected {_expected(name, info.inputs[name])} for the input "
-                    f"{name} ({info.inputs[name]})."
-                )
-            columns[name] = [index for _, index in sorted(cells)]
     return columns
 
 
@@ -109,31 +96,12 @@ def _cells_of(name: str, header: list[str], info: ModelInfo) -> list[tuple[int, 
     return cells
 
 
-def _wrong_with(name: str, cells: list[tuple[int, int]], header: list[str], tensor: TensorInfo) -> str | None:
-    """Return what keeps an input's columns from being its numbers, each once."""
-    ordered = sorted(cells)
-    numbers = [number for number, _ in ordered]
-    names = [header[index] for _, index in ordered]
-    (number, times), *_ = collections.Counter(numbers).most_common(1)
-    if times > 1:
-        return f"{names[numbers.index(number)]} {'twice' if times == 2 else f'{times} times'}"
-    size = _size(tensor)
-    if numbers == [-1]:
-        return None if size in (1, None) else f"{name}, which is one column for {size} numbers"
-    if numbers[0] == -1:
-        return f"both {name} and {names[1]}"
-    if numbers == list(range(1, len(numbers) + 1)) and size in (len(numbers), None):
-        return None  # they are counted from 1
-    wanted = range(numbers[-1] + 1 if size is None else size)
-    there = set(numbers)
-    missing = list(itertools.islice((number for number in wanted if number not in there), _LISTED + 1))
-    if missing:
-        absent = _short([f"{name}_{number}" for number in missing[:_LISTED]])
-        more = ", … are" if len(missing) > _LISTED else " is" if len(missing) == 1 else " are"
-        return f"{_short(names)}; {absent}{more} missing"
-    if len(numbers) > len(wanted):
-        return f"{_short(names)}; the input takes {size} numbers"
-    return None
+def _in_order(cells: list[tuple[int, int]], tensor: TensorInfo) -> list[int]:
+    """Return the indices of an input's columns in the order of their numbers; none where these are not its numbers."""
+    numbers, size, count = sorted(number for number, _ in cells), _size(tensor), len(cells)
+    alone = numbers == [-1] and size in (1, None)
+    counted = numbers in ([*range(count)], [*range(1, count + 1)]) and size in (count, None)
+    return [index for _, index in sorted(cells)] if alone or counted else []
 
 
 def _size(tensor: TensorInfo) -> int | None:
@@ -161,23 +129,18 @@ def _short(names: Sequence[str]) -> str:
     return ", ".join(name[:40] or "''" for name in names)
 
 
-def _tell_unused(header: list[str], columns: dict[str, list[int]], where: str, told: set[str]) -> None:
-    """Say once which columns nobody uses; labels beside inputs are common, so they are no error."""
+def _report_unused(header: list[str], columns: dict[str, list[int]], where: str, reported: set[str]) -> None:
+    """Log once which columns belong to no input; labels beside inputs are common, so they are no error."""
     used = {index for indices in columns.values() for index in indices}
     unused = [cell or f"number {index + 1}" for index, cell in enumerate(header) if index not in used]
-    if not set(unused) <= told:
-        logger.warning(
-            "%s: the column%s %s belong%s to no input and %s left out.",
-            where,
-            *(("", _short(unused), "s", "is") if len(unused) == 1 else ("s", _short(unused), "", "are")),
-        )
-        told.update(unused)
+    if not set(unused) <= reported:
+        logger.warning("%s: columns that belong to no input are left out: %s.", where, _short(unused))
+        reported.update(unused)
 
 
 def _check_width(row: list[str], needed: int, width: int, place: str) -> None:
     if len(row) < needed or any(cell.strip() for cell in row[width:]):
-        cells = "is 1 cell" if len(row) == 1 else f"are {len(row)} cells"
-        raise SourceError(f"{place}: there {cells}. Expected {width}, as in the first line.")
+        raise SourceError(f"{place}: invalid number of cells. Expected {width}, as in the first line; got {len(row)}.")
 
 
 def _values(row: list[str], indices: list[int], name: str, tensor: TensorInfo, place: str) -> np.ndarray:
@@ -198,7 +161,7 @@ def _value(cell: str, dtype: np.dtype) -> Any:
     except ValueError:
         value = float(cell)
     if not value.is_integer():
-        raise ValueError(f"{cell} is no whole number")
+        raise ValueError(f"{cell} is not a whole number")
     return int(value)
 
 

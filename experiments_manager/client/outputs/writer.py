@@ -3,7 +3,7 @@
 `predictions.csv` has one row a sample: its label, the version that answered, and the outputs with at most 100 numbers
 a sample, as `name`, or `name_0`, `name_1`, …. It is written as the answers come. `predictions.npz` has every output
 whole, the samples along the first dimension, and the arrays `sample` and `version`. Until the end its values wait in
-a file beside it, so a stream may be longer than the memory is large.
+a temporary file, so a stream may be longer than the memory is large.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def check_output(output: str) -> None:
     """Refuse an `--output` that no writer can be made for; nothing is written.
 
     Raises:
-        ClientError: It is none of a file that ends in `.csv` or `.npz`, and `-`.
+        ClientError: It is neither a file that ends in `.csv` or `.npz`, nor `-`.
     """
     if output != "-" and Path(output).suffix.lower() not in (".csv", ".npz"):
         raise ClientError(f"Cannot write predictions to {output}. Expected a file that ends in .csv or .npz, or `-`.")
@@ -51,7 +51,7 @@ def make_output_folder(folder: Path) -> Path:
 
 
 class PredictionWriter:
-    """Writes predictions as they come.
+    """A writer of predictions, as they come.
 
     Args:
         table: The CSV file, `-` for standard output, or `None`.
@@ -98,7 +98,7 @@ class PredictionWriter:
 
         Raises:
             ClientError: It cannot be written, or has other outputs than those before.
-            ReaderGoneError: Nobody reads standard output any more.
+            ReaderGoneError: The pipe of standard output is closed.
         """
         kinds = {name: value.dtype for name, value in outputs.items()}
         if self._kinds is None:
@@ -106,7 +106,7 @@ class PredictionWriter:
         elif kinds != self._kinds:
             raise ClientError(
                 f"Version {version} gives other outputs than the answers before. Expected {_listed(self._kinds)}, got "
-                f"{_listed(kinds)}. Predict anew, or ask for one version by --model-version."
+                f"{_listed(kinds)}. Predict again, or ask for one version by --model-version."
             )
         count = _batch(outputs)
         labels = [label] if count == 1 else [f"{label}[{index}]" for index in range(count)]
@@ -118,7 +118,7 @@ class PredictionWriter:
                 if part is not None:
                     part.write(labels, version, batched)
         except BrokenPipeError as error:
-            raise ReaderGoneError("Nobody reads the predictions any more: the pipe is closed.") from error
+            raise ReaderGoneError("The pipe that takes the predictions is closed.") from error
         except OSError as error:
             raise _cannot_write(error) from error
 

@@ -39,7 +39,7 @@ def serve(path: Path | str, options: ServeOptions | None = None, tell: Callable[
         tell: Called with each sentence that a person may want to read.
 
     Raises:
-        ServerStartError: There is nothing to serve and nothing coming, a port is taken, or the engine is missing.
+        ServerStartError: Nothing to serve, now or later; a port is taken, or the engine is missing.
         RunError: The run folder is damaged.
     """
     options = options or ServeOptions()
@@ -156,7 +156,7 @@ def _limit(name: str, options: ServeOptions, target: Target) -> float | None:
 
 
 def _setting(target: Target, name: str) -> Any:
-    """Return a setting of the run that is served; `None` where there is no run, or it does not say."""
+    """Return a setting of the run that is served; `None` without a run, or where it does not say."""
     return (target.run.manifest.get("settings") or {}).get(name) if target.run else None
 
 

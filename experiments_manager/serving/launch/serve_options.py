@@ -32,7 +32,7 @@ def _limit(name: str, metavar: str = "N") -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class ServeOptions:
-    """How to serve; the help of each option stands beside it."""
+    """How to serve; see the help of each option."""
 
     engine: Engine = _option(
         Engine.AUTO, "auto: the image, else tensorflow_model_server on the path, else the embedded one."

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 NICENESS = 5
 """Training comes first: where both want the processor, the server waits."""
 STARTING_NICENESS = 10
-"""While it imports TensorFlow, which takes seconds, and nobody asks it yet, it takes what is left over, or a tenth."""
+"""While it imports TensorFlow, which takes seconds, no requests come yet, and it takes what is left over."""
 AUTOGROUP = Path("/proc/self/autogroup")
 """Where Linux shares the processor out by sessions, as on most desktops, this file has the niceness that counts."""
 POLL_SECONDS = 3

@@ -26,7 +26,7 @@ def server_options(flags: ServerFlags) -> ServerOptions:
     """
     if not flags.model_base_path and not flags.model_config_file:
         raise ServerStartError(
-            "There is nothing to serve. Expected --model_base_path=DIR or --model_config_file=FILE, got neither."
+            "Nothing to serve. Expected --model_base_path=DIR or --model_config_file=FILE, got neither."
         )
     _check(flags)
     loading = LoadingOptions(
@@ -84,7 +84,7 @@ def _models(flags: ServerFlags, *, again: bool = False) -> list[Any]:
             base_path = local_folder(flags.model_base_path).expanduser().absolute()
         except ServingError as error:
             raise ServerStartError(f"--model_base_path: {error.message}.") from error
-        except RuntimeError as error:  # there is no such user
+        except RuntimeError as error:  # the user is unknown
             given = flags.model_base_path
             raise ServerStartError(f"--model_base_path: {error} Expected a folder, got {given}.") from error
         _check_paths("--model_base_path", {flags.model_name: base_path})
@@ -102,7 +102,7 @@ def _models(flags: ServerFlags, *, again: bool = False) -> list[Any]:
 
 
 def _check_paths(where: str, base_paths: Mapping[str, Path]) -> None:
-    """Refuse at the start what can never become a folder; nobody need wait for that."""
+    """Refuse at the start what can never become a folder."""
     for name, path in base_paths.items():
         if "\0" in str(path):
             raise ServerStartError(
@@ -128,7 +128,7 @@ def _batching(flags: ServerFlags) -> Any:
             raise ServerStartError("--batching_parameters_file is set without setting --enable_batching. Add it.")
         return None
     if not file:
-        return BatchingOptions(split_large_batches=True)  # nobody chose the limit, so nobody need be refused by it
+        return BatchingOptions(split_large_batches=True)  # a limit that was not chosen refuses no request
     try:
         return BatchingOptions.from_proto(parse_text_proto(file, messages.BatchingParameters()))
     except ServingError as error:

@@ -51,7 +51,7 @@ class ServerOptions:
         max_in_flight: Requests that are answered at the same time, 0 for any number.
         warm_up: Whether a version is warmed up before it takes over.
         prefer_tflite: Whether `model.tflite` is taken where a version has one.
-        read_configs: Reads the models anew, for a configuration file that is looked at again and again.
+        read_configs: Reads the models again, for a configuration file that is polled.
         config_poll_seconds: Seconds between two such readings; 0 for none.
         label_rule: Which versions a label may name.
         tensor_content: Whether replies to Predict hold numbers in `tensor_content`, and not in the field of their type.
@@ -135,7 +135,7 @@ class Server:
 
         Returns:
             Whether all has ended. `False` where a version still runs a call, or is still being loaded, some seconds
-            after the grace time; the log says which. It goes on then, in threads that nobody waits for.
+            after the grace time; the log says which. It goes on then, in daemon threads.
         """
         deadline = self._loop.time() + self._options.grace_seconds + PATIENCE
         for task in self._tasks:

@@ -342,7 +342,7 @@ def test_ctrl_c_ends_a_stream_and_keeps_what_there_is(server: Any, tmp_path: Pat
     ("arguments", "message"),
     [
         (["--count", "1", "--stream"], "--count and --stream exclude each other"),
-        (["--scale", "2"], "--scale is for what --from reads. Expected --from PATH beside it"),
+        (["--scale", "2"], "--scale is for what --from reads. Expected --from PATH with it"),
         (["--rate", "0"], "--rate is 0. Expected more than 0"),
         (["--from", "none.npy"], "There is no none.npy"),
         (["--output", "a.txt", "--from", "-"], "Expected a file that ends in .csv or .npz"),
@@ -416,16 +416,16 @@ def test_an_error_in_the_client_is_told_with_its_line(
 def test_a_client_without_the_methods_is_refused(make_run: Any, capfd: Any) -> None:
     assert run(["predict", str(make_run("class client:\n    def requests(self): yield\n"))]) == 2
     error = capfd.readouterr().err
-    assert "client: this is no client. Expected a class with `requests()`" in error
+    assert "client: not a client. Expected a class with `requests()`" in error
     assert "got the methods requests" in error
 
 
 def test_programs_find_the_model_of_a_run(make_run: Any) -> None:
     from experiments_manager import Client
-    from experiments_manager.client.target import find_target
+    from experiments_manager.client.endpoint import find_endpoint
 
     folder = make_run(request_timeout=3.5, max_message_bytes=12345)
-    target = find_target(folder)
+    target = find_endpoint(folder)
     assert (target.model, target.timeout, target.patience, target.max_message_bytes) == ("double", 3.5, 0.5, 12345)
     with Client.for_run(folder, timeout=60.0) as client:
         assert client.predict([[1, 2]])["y"].tolist() == [[2, 4]]

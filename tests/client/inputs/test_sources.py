@@ -244,12 +244,12 @@ def test_standard_input_may_be_csv_json_or_arrays(monkeypatch: Any) -> None:
         (b'{"y": [1, 2]}\n', r"line 1: The model has no input 'y'. Expected x \(float32 \[any, 2\]\); got y\.$"),
         (b'{"X": [1, 2]}\n', "Did you mean 'x'"),
         (b'{"x": ' + b"1" * 99 + b"\n", r"column 106: .*, in '\{\"x\": 1{53}…'"),
-        (b'["a", "b"]\n', "x is no array of numbers"),
+        (b'["a", "b"]\n', "x is not an array of numbers"),
         (b"\x93NUMPYrubbish", "standard input, array 0"),
         (b"1,2\nthree,4\n", "row 2: could not convert string to float: 'three'. Expected values for the input x"),
         (b"1,2,3\n", r"\[3\] does not fit the input x. Expected float32 \[any, 2\]"),
-        (b"1,2\n1,2,3\n", "row 2: there are 3 cells. Expected 2"),
-        (b"1,2\n1\n", "row 2: there is 1 cell. Expected 2"),
+        (b"1,2\n1,2,3\n", "row 2: invalid number of cells. Expected 2, as in the first line; got 3"),
+        (b"1,2\n1\n", "row 2: invalid number of cells. Expected 2, as in the first line; got 1"),
         (b"rubbish, and more\n", r"has a header \(rubbish, .*\) and nothing else. Expected a line for each sample"),
     ],
 )
@@ -274,8 +274,8 @@ def test_lines_are_sent_as_they_come(monkeypatch: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "info", "message"),
     [
-        ("none.npy", None, POINT, "There is no .*none.npy. Expected an image, an .npy"),
-        ("a.txt", b"", POINT, "its ending .txt is none that is known"),
+        ("none.npy", None, POINT, "none.npy not found. Expected an image, an .npy"),
+        ("a.txt", b"", POINT, "unknown ending .txt"),
         ("a", b"", POINT, "its name has no ending"),
         ("a.npy", b"rubbish", POINT, "a.npy cannot be read"),
         ("a.npz", b"rubbish", POINT, "a.npz cannot be read"),
@@ -284,7 +284,7 @@ def test_lines_are_sent_as_they_come(monkeypatch: Any) -> None:
         ("a.png", b"rubbish", TWO, "The image .* can be sent to a model with one input"),
         ("a.csv", b"\xff\xfe", POINT, "a.csv cannot be read"),
         ("a.csv", b"1,2\n", TWO, "without a header that names the inputs can be sent to a model with one input"),
-        ("a.csv", b"a,b_0,b_1\n1,1.5,2\n", TWO, "row 1: 1.5 is no whole number. Expected values for the input b"),
+        ("a.csv", b"a,b_0,b_1\n1,1.5,2\n", TWO, "row 1: 1.5 is not a whole number. Expected values for the input b"),
     ],
 )
 def test_what_cannot_be_read_is_named(

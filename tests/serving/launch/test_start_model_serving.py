@@ -113,7 +113,7 @@ def test_one_version_alone_is_served(start, run_dir, tmp_path, form, program):
 def test_a_version_that_is_not_there_is_told(start, run_dir, version):
     done = start(f"--model_dir={run_dir}", f"--version={version}")
     assert done.returncode == 2
-    assert f"There is no version {version} in {run_dir}/exported_models. Expected 12, or 0" in done.stderr
+    assert f"Version {version} not found in {run_dir}/exported_models. Expected 12, or 0" in done.stderr
 
 
 def test_ports_and_further_flags_are_handed_on(start, run_dir):
@@ -140,7 +140,7 @@ def test_a_folder_of_versions_needs_no_run(start, tmp_path):
     ("arguments", "path", "message"),
     [
         ([], [], "tensorflow_model_server is not on the path"),
-        (["-psi=missing.sif"], ["apptainer"], "There is no image missing.sif. Make one: apptainer build"),
+        (["-psi=missing.sif"], ["apptainer"], "Image missing.sif not found. Make one: apptainer build"),
         ([f"-psi={TOOL}"], [], "Install Apptainer, which needs no root"),
     ],
 )
@@ -152,7 +152,7 @@ def test_what_is_missing_is_told_with_how_to_get_it(start, run_dir, arguments, p
 def test_a_run_without_a_version_is_told_with_the_folder(start, run_dir):
     (run_dir / "exported_models" / "12").rmdir()
     done = start(f"--model_dir={run_dir}")
-    assert (done.returncode, f"no exported model in {run_dir}/exported_models" in done.stderr) == (2, True)
+    assert (done.returncode, f"No exported model in {run_dir}/exported_models" in done.stderr) == (2, True)
 
 
 def test_a_taken_port_is_told(start, run_dir, ports):
@@ -167,7 +167,7 @@ def test_a_taken_port_is_told(start, run_dir, ports):
 @pytest.mark.parametrize("value", ["nine", "", "-1", "70000", "²", "9000.0"])
 @pytest.mark.parametrize("key", ["port", "rest_port"])
 def test_a_port_that_is_none_is_told_with_its_place(start, run_dir, key, value):
-    sentence = f"is no port. Expected a whole number from 0 to 65535, got {value!r}. Change it.\n"
+    sentence = f"is not a port. Expected a whole number from 0 to 65535, got {value!r}. Change it.\n"
     done = start(f"--model_dir={run_dir}", f"--{key}={value}")
     assert (done.returncode, done.stderr) == (2, f"--{key} {sentence}")
     (run_dir / "model_serving_setup.ini").write_text(f"[SERVER]\n{key} = {value}\n", encoding="utf-8")
@@ -181,7 +181,7 @@ def test_folders_whose_names_are_digits_of_other_scripts_are_no_versions(start, 
     started(start(f"--model_dir={run_dir}"))
     (run_dir / "exported_models" / "12").rmdir()
     done = start(f"--model_dir={run_dir}")
-    assert (done.returncode, f"no exported model in {run_dir}/exported_models" in done.stderr) == (2, True)
+    assert (done.returncode, f"No exported model in {run_dir}/exported_models" in done.stderr) == (2, True)
 
 
 def test_a_damaged_setup_file_is_told(start, run_dir):

@@ -1,4 +1,4 @@
-"""Where a model is served, and with which patience to ask for it; read without loading any settings."""
+"""Where a model is served, and how long to wait for it; read without loading any settings."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _DEFAULT_HOST, _DEFAULT_PORT = "localhost", 9000
 
 
 @dataclasses.dataclass(frozen=True)
-class Target:
+class Endpoint:
     """A model to ask, and how.
 
     Attributes:
         path: The run folder, or the folder of versions.
-        run: Whether it is a run folder.
+        is_run: Whether it is a run folder.
         address: `host:port` of the gRPC service.
         model: Name of the model.
         timeout: The setting `request_timeout`, in seconds.
@@ -29,7 +29,7 @@ class Target:
     """
 
     path: Path
-    run: bool
+    is_run: bool
     address: str
     model: str
     timeout: float = 10.0
@@ -40,23 +40,23 @@ class Target:
     @property
     def has_settings(self) -> bool:
         """Whether `path` is a folder of a run, whose settings say what to ask."""
-        return self.run or self.legacy_settings is not None
+        return self.is_run or self.legacy_settings is not None
 
     def client_options(self) -> dict[str, Any]:
         """Return what `Client` takes."""
         options = dataclasses.asdict(self)
-        del options["path"], options["run"], options["legacy_settings"]
+        del options["path"], options["is_run"], options["legacy_settings"]
         return options
 
 
-def find_target(path: Path | str) -> Target:
+def find_endpoint(path: Path | str) -> Endpoint:
     """Read where a run's model is served.
 
     Args:
         path: A run folder, its `exported_models`, or any folder whose subfolders are versions.
 
     Raises:
-        ServerStartError: There is no such folder.
+        ServerStartError: The folder is not found.
         RunError: It is a run folder, but a damaged one.
     """
     found = model_folders.find_target(path)
@@ -64,9 +64,9 @@ def find_target(path: Path | str) -> Target:
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if found.run is None and (found.base_path.parent / LEGACY_SETTINGS).is_file():
         folder = found.base_path.parent
-        return Target(folder, False, address, found.model_name, legacy_settings=folder / LEGACY_SETTINGS)
+        return Endpoint(folder, False, address, found.model_name, legacy_settings=folder / LEGACY_SETTINGS)
     if found.run is None:
-        return Target(found.base_path, False, address, found.model_name)
+        return Endpoint(found.base_path, False, address, found.model_name)
     settings = found.run.manifest.get("settings") or {}
     given = {field: settings[name] for field, name in _FROM_SETTINGS.items() if settings.get(name) is not None}
-    return Target(found.run.path, True, address, found.model_name, **given)
+    return Endpoint(found.run.path, True, address, found.model_name, **given)

@@ -1,0 +1,133 @@
+"""What the command `predict` asks, and what becomes of the answers."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments_manager.common.errors import CommandLineError
+
+if TYPE_CHECKING:
+    from experiments_manager.client.client import Client, Outputs
+    from experiments_manager.client.endpoint import Endpoint
+    from experiments_manager.settings import Settings
+
+LEGACY_FIRST_TIMEOUT = 5
+"""How many times as long as others the first answer to a legacy client may take."""
+
+
+class PredictionPlan(contextlib.ExitStack):
+    """Where requests come from and where answers go, from the beginning of the `with` block to its end."""
+
+    def __init__(self, client: Client, endpoint: Endpoint, output: str | None, *, debug: bool) -> None:
+        super().__init__()
+        self.client, self._endpoint, self._debug = client, endpoint, debug
+        self._started_in = Path.cwd()
+        self._output = str(self._started_in / output) if output not in (None, "-") else output
+        self.in_flight = 16
+        self.files: list[str] = []
+        self.requests: Iterator[Any] = iter(())
+        self._handlers: list[Any] = []
+        self.enter_context(client)
+
+    def prepare(self, source: str | None, scale: float | None) -> None:
+        """Find the requests: from a source, else from the settings' client, else from the validation data."""
+        if source is not None:
+            from experiments_manager.client.inputs.sources import open_source
+
+            self.requests = open_source(source, self.client.info(), scale=scale)
+            self._write_outputs()
+            return
+        settings = self._settings()
+        if settings.has("client"):
+            self._use_client_hook(settings)
+        else:
+            self._use_validation_data(settings)
+
+    def on_answer(self, request: Any, outputs: Outputs) -> None:
+        """Hand an answer to the files and to the user's client."""
+        for handler in self._handlers:
+            handler(request, outputs)
+
+    def _settings(self) -> Settings:
+        if not self._endpoint.has_settings:
+            raise CommandLineError(
+                "Nothing to send. Expected --from PATH, or a run whose settings have a `client` or validation data."
+            )
+        from experiments_manager.cli.training_session import start_engine
+        from experiments_manager.runs import open_run
+        from experiments_manager.runs.run_settings import load_run_settings
+        from experiments_manager.settings import load_settings
+
+        start_engine(debug=self._debug)
+        if file := self._endpoint.legacy_settings:
+            return load_settings(file, model_file_search=self._endpoint.path)
+        return load_run_settings(open_run(self._endpoint.path))
+
+    def _enter_folder(self, settings: Settings) -> None:
+        """Give a client in a legacy file a working directory of its own, so that it overwrites nothing."""
+        if not settings.is_legacy:
+            return
+        from experiments_manager.client.outputs.writer import make_output_folder
+        from experiments_manager.settings.legacy.working_directory import working_directory
+
+        folder = make_output_folder(self._default_folder())
+        self.callback(self._leave_folder, folder)
+        self.enter_context(working_directory(settings, folder))
+
+    def _leave_folder(self, folder: Path) -> None:
+        """Note the folder if there is something in it, else remove it."""
+        try:
+            folder.rmdir()
+        except OSError:
+            self.files.append(str(folder))
+
+    def _use_client_hook(self, settings: Settings) -> None:
+        from experiments_manager.client.hooks import make_client_hook
+
+        started_with = {"run": str(self._endpoint.path), "address": self.client.address, "model": self.client.model}
+        self._enter_folder(settings)
+        hook = make_client_hook(settings, started_with, debug=self._debug)
+        self.push(lambda kind, *_: hook.close() if kind is None or not hook.is_legacy else None)
+        self.requests, self.in_flight = hook.requests, hook.in_flight
+        if hook.is_legacy:
+            self.client.keep_messages = True
+            self.client.first_timeout = LEGACY_FIRST_TIMEOUT * self.client.timeout
+        if self._output is not None:
+            self._write_outputs()
+        self._handlers.append(hook.on_response)
+
+    def _use_validation_data(self, settings: Settings) -> None:
+        inputs = list(self.client.info().inputs)
+
+        from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
+        from experiments_manager.training.setup.samples import split_samples
+
+        # The folder of a run of the legacy framework is itself what the functions of its file ran in.
+        folder = (
+            self._endpoint.path if self._endpoint.legacy_settings else session_folder(settings, self._endpoint.path)
+        )
+        self.enter_context(working_directory(settings, folder))
+        self.requests = split_samples(settings, inputs)
+        self._write_outputs()
+
+    def _write_outputs(self) -> None:
+        from experiments_manager.client.outputs.writer import PredictionWriter
+
+        writer = PredictionWriter.for_output(self._output, self._default_folder())
+        self.callback(writer.close)
+        self.files += writer.files
+        numbers = iter(range(1 << 62))
+
+        def write(request: Any, outputs: Outputs) -> None:
+            number = next(numbers)
+            writer.write(getattr(request, "label", str(number)), outputs.version, outputs)
+
+        self._handlers.append(write)
+
+    def _default_folder(self) -> Path:
+        time = datetime.datetime.now().strftime("%Y-%m-%d--%H-%M-%S")
+        return (self._endpoint.path if self._endpoint.has_settings else self._started_in) / f"predictions_{time}"
