@@ -32,8 +32,8 @@ from experiments_manager.events import Watcher
 from experiments_manager.monitoring.tensorboard.scalars import TensorBoardLogs
 from experiments_manager.runs import open_run
 from experiments_manager.training.engine import loop, runner
-from experiments_manager.training.engine.context import Job
-from experiments_manager.training.engine.steps import CompiledLoop, train_one
+from experiments_manager.training.engine.context import TrainingContext
+from experiments_manager.training.engine.steps import CompiledLoop
 from experiments_manager.training.observe.step_statistics import Meter
 from experiments_manager.training.state.checkpoints import read_latest
 
@@ -51,26 +51,27 @@ class Alternation(Watcher):
         self.epochs: list[np.ndarray] = []
         """Seconds, and seconds of the processor; the first, third, … epoch runs without logging."""
 
-    def take_over(self, job: Job) -> None:
-        """Make the loop of a run without TensorBoard too, beside the one that the job has."""
-        self._job = job
-        logs = [watcher for watcher in job.watchers if isinstance(watcher, TensorBoardLogs)]
-        measured = (job.train_steps, job.meter, logs)
+    def take_over(self, context: TrainingContext) -> None:
+        """Make the loop of a run without TensorBoard too, beside the one that it has."""
+        self._context = context
+        logs = [watcher for watcher in context.watchers if isinstance(watcher, TensorBoardLogs)]
+        measured = (context.loops.train, context.meter, logs)
         self._settings.tensorboard = False
         self._modes = [self._unmeasured(), self._unmeasured() if self._control else measured]
 
     def _unmeasured(self) -> tuple:
-        experiment = self._job.experiment
-        one = train_one(experiment.model, experiment.state.step, experiment.state.averages, experiment.class_weight)
-        return CompiledLoop(experiment.model, one, experiment.train), Meter(experiment), []
+        experiment = self._context.experiment
+        return CompiledLoop.for_training(experiment), Meter(experiment), []
 
     def on_epoch(self, report) -> None:
         now = clocks()
         if report.epoch > WARM_UP:
             self.epochs.append(now - self._ended)
-        job = self._job
-        job.train_steps, job.meter, logs = self._modes[report.epoch % 2]
-        job.watchers[:] = [watcher for watcher in job.watchers if not isinstance(watcher, TensorBoardLogs)] + logs
+        context = self._context
+        context.loops.train, context.meter, logs = self._modes[report.epoch % 2]
+        context.watchers[:] = [
+            watcher for watcher in context.watchers if not isinstance(watcher, TensorBoardLogs)
+        ] + logs
         self._ended = clocks()
 
 
@@ -80,15 +81,15 @@ def clocks() -> np.ndarray:
 
 
 def hand_over(alternation: Alternation) -> None:
-    """Let the alternation see the job before the run starts."""
-    make = runner._make_job
+    """Let the alternation see the context before the run starts."""
+    make = runner._make_context
 
-    def making(*arguments) -> Job:
-        job = make(*arguments)
-        alternation.take_over(job)
-        return job
+    def making(*arguments) -> TrainingContext:
+        context = make(*arguments)
+        alternation.take_over(context)
+        return context
 
-    runner._make_job = making
+    runner._make_context = making
 
 
 def tensorboard(run, settings) -> list[Watcher]:
