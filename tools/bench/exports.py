@@ -28,7 +28,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from experiments_manager.export.publisher import Publisher
 from experiments_manager.settings import load_settings
 from experiments_manager.training.engine.runner import PROBE_SAMPLES
-from experiments_manager.training.engine.steps import CompiledLoop, train_one
+from experiments_manager.training.engine.steps import CompiledLoop
 from experiments_manager.training.setup.devices import prepared_devices
 from experiments_manager.training.setup.experiment import build_experiment
 from experiments_manager.training.state.averaging import Averages
@@ -77,8 +77,7 @@ class Training:
     def __init__(self, experiment, steps_a_call: int) -> None:
         self.experiment, self.steps_a_call = experiment, steps_a_call
         self.averages: Averages = experiment.state.averages
-        one = train_one(experiment.model, experiment.state.step, self.averages)
-        self._loop = CompiledLoop(experiment.model, one, experiment.train)
+        self._loop = CompiledLoop.for_training(experiment)
         self._source = experiment.train.open(0)
         self._next = 0
 

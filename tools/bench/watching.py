@@ -33,7 +33,7 @@ from experiments_manager.monitoring.tensorboard.scalars import TensorBoardLogs
 from experiments_manager.runs import open_run
 from experiments_manager.training.engine import loop, runner
 from experiments_manager.training.engine.context import TrainingContext
-from experiments_manager.training.engine.steps import CompiledLoop, train_one
+from experiments_manager.training.engine.steps import CompiledLoop
 from experiments_manager.training.observe.step_statistics import Meter
 from experiments_manager.training.state.checkpoints import read_latest
 
@@ -52,26 +52,26 @@ class Alternation(Watcher):
         """Seconds, and seconds of the processor; the first, third, … epoch runs without logging."""
 
     def take_over(self, context: TrainingContext) -> None:
-        """Make the loop of a run without TensorBoard too, beside the one that the context has."""
+        """Make the loop of a run without TensorBoard too, beside the one that it has."""
         self._context = context
         logs = [watcher for watcher in context.watchers if isinstance(watcher, TensorBoardLogs)]
-        measured = (context.train_steps, context.meter, logs)
+        measured = (context.loops.train, context.meter, logs)
         self._settings.tensorboard = False
         self._modes = [self._unmeasured(), self._unmeasured() if self._control else measured]
 
     def _unmeasured(self) -> tuple:
         experiment = self._context.experiment
-        one = train_one(experiment.model, experiment.state.step, experiment.state.averages, experiment.class_weight)
-        return CompiledLoop(experiment.model, one, experiment.train), Meter(experiment), []
+        return CompiledLoop.for_training(experiment), Meter(experiment), []
 
     def on_epoch(self, report) -> None:
         now = clocks()
         if report.epoch > WARM_UP:
             self.epochs.append(now - self._ended)
         context = self._context
-        context.train_steps, context.meter, logs = self._modes[report.epoch % 2]
-        others = [watcher for watcher in context.watchers if not isinstance(watcher, TensorBoardLogs)]
-        context.watchers[:] = others + logs
+        context.loops.train, context.meter, logs = self._modes[report.epoch % 2]
+        context.watchers[:] = [
+            watcher for watcher in context.watchers if not isinstance(watcher, TensorBoardLogs)
+        ] + logs
         self._ended = clocks()
 
 

@@ -103,7 +103,7 @@ class Projector(Watcher):
                 return
             points = embeddings_of(samples, self._class_names, with_outputs=self._layers is None)
         except Exception as error:  # a model that is never called as a whole, for instance an adversarial one
-            self._say(f"There are no embeddings: {reason(error)}")
+            self._say(f"There are no embeddings: {type(error).__name__}: {reason(error)}")
             logger.debug("traceback", exc_info=True)
             return
         count = self._fitting_count(points)

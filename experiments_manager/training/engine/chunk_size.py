@@ -11,7 +11,7 @@ SECONDS_A_CALL = 0.05
 _LARGEST_GROWTH = 8
 
 
-class Pace:
+class ChunkSize:
     """Adapts the number of steps a call to the time that calls take; results never depend on it."""
 
     def __init__(self, seconds_a_call: float = SECONDS_A_CALL) -> None:

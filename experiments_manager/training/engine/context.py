@@ -14,9 +14,9 @@ from experiments_manager.events import Watcher
 from experiments_manager.export.publisher import Publisher
 from experiments_manager.runs import Run
 from experiments_manager.training.engine.callbacks import UserCallbacks
-from experiments_manager.training.engine.chunk_size import Pace
+from experiments_manager.training.engine.chunk_size import ChunkSize
 from experiments_manager.training.engine.exactness import of_callbacks
-from experiments_manager.training.engine.steps import CompiledLoop, test_one, train_one
+from experiments_manager.training.engine.steps import CompiledLoops
 from experiments_manager.training.observe.step_statistics import Meter
 from experiments_manager.training.observe.user_logs import UserLogs
 from experiments_manager.training.observe.views import Viewer
@@ -41,16 +41,13 @@ class TrainingContext:
     publisher: Publisher | None
     watchers: list[Watcher]
     should_stop: Callable[[], bool]
-    train_steps: CompiledLoop
-    test_steps: CompiledLoop | None
-    traced: dict[str, Any]
-    """The concrete functions of a `training` and a `validation` step."""
+    loops: CompiledLoops
     user_logs: UserLogs
     viewer: Viewer
     meter: Meter
     reset_metrics: Callable[[], None]
-    pace: Pace = dataclasses.field(default_factory=Pace)
-    validation_pace: Pace = dataclasses.field(default_factory=Pace)
+    chunk_size: ChunkSize = dataclasses.field(default_factory=ChunkSize)
+    validation_chunk_size: ChunkSize = dataclasses.field(default_factory=ChunkSize)
     last_checkpoint_step: int = -1
     restored: str | None = None
     """Name of the checkpoint that was read last; to write it again would only risk it."""
@@ -62,25 +59,15 @@ class TrainingContext:
     @classmethod
     def make(cls, experiment: Experiment, run: Run, **parts: Any) -> TrainingContext:
         """Compile the loops for an experiment."""
-        model, state, jit = experiment.model, experiment.state, experiment.settings.jit_compile
-        meter, validation = Meter(experiment), experiment.validation
-        norm = meter.gradient_norm
-        one = train_one(model, state.step, state.averages, experiment.class_weight, norm)
-        train_steps = CompiledLoop(model, one, experiment.train, jit_compile=jit, gradient_norm=norm)
-        test_steps = CompiledLoop(model, test_one(model), validation, jit_compile=jit) if validation else None
-        # Before the state is copied or put back, which needs every variable that they use.
-        traced = {"training": train_steps.trace()} | ({"validation": test_steps.trace()} if test_steps else {})
-        state.include(list(traced.values()), [norm.variable] if norm else [])
+        meter = Meter(experiment)
         return cls(
             experiment=experiment,
             run=run,
             user_logs=UserLogs(experiment, run),
             viewer=Viewer(experiment),
             meter=meter,
-            train_steps=train_steps,
-            test_steps=test_steps,
-            traced=traced,
-            reset_metrics=tf.function(model.reset_metrics, autograph=False),
+            loops=CompiledLoops.of(experiment, meter.gradient_norm),
+            reset_metrics=tf.function(experiment.model.reset_metrics, autograph=False),
             **parts,
         )
 

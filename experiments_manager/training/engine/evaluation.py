@@ -13,8 +13,8 @@ from experiments_manager.runs import Run
 from experiments_manager.runs.run_settings import load_run_settings
 from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
-from experiments_manager.training.engine.chunk_size import Pace
-from experiments_manager.training.engine.steps import CompiledLoop, test_one
+from experiments_manager.training.engine.chunk_size import ChunkSize
+from experiments_manager.training.engine.steps import CompiledLoop
 from experiments_manager.training.engine.validation import run_test_steps
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.feeds.feed import Feed
@@ -65,7 +65,7 @@ def evaluate_run(run: Run, split: str = "test") -> Evaluation:
             )
         model = experiment.model
         model.reset_metrics()
-        metrics = run_test_steps(CompiledLoop(model, test_one(model), feed), feed, 0, Pace())
+        metrics = run_test_steps(CompiledLoop.for_evaluation(experiment, feed), feed, 0, ChunkSize())
         truth, predicted, samples = _classes(model, feed)
     return Evaluation(metrics, samples, epoch, truth, predicted, _names(settings, predicted))
 

@@ -89,7 +89,7 @@ def _train_epoch(context: TrainingContext) -> dict[str, float]:
     while feed.steps is None or progress.step < feed.steps:
         after_chunk(context)
         first = progress.step
-        last = first + context.pace.steps(steps_to_next_stop(context))
+        last = first + context.chunk_size.steps(steps_to_next_stop(context))
         last = last if feed.steps is None else min(last, feed.steps)
         source, latest, ended = _call(context, source, first, last)
         logs = latest if progress.step > first else logs
@@ -112,9 +112,9 @@ def _call(context: TrainingContext, source: Any, first: int, last: int) -> tuple
         last = first + 1
         context.callbacks.list.on_train_batch_begin(first)
     began = time.perf_counter()
-    with context.pace.measured(last - first):
-        steps = context.train_steps(source, first, last, context.meter.tally)
-    context.meter.took(steps.done - first, time.perf_counter() - began, steps.tally)
+    with context.chunk_size.measured(last - first):
+        steps = context.loops.train(source, first, last, context.meter.statistics)
+    context.meter.took(steps.done - first, time.perf_counter() - began, steps.statistics)
     progress.step, progress.global_step = steps.done, progress.global_step + steps.done - first
     feed.took(steps.done - first)
     if not steps.finite:
@@ -180,7 +180,7 @@ def _validate_and_judge(context: TrainingContext, logs: dict[str, float]) -> dic
 
 
 def _validate(context: TrainingContext) -> dict[str, float]:
-    feed, loop = context.experiment.validation, context.test_steps
+    feed, loop = context.experiment.validation, context.loops.validation
     if feed is None or loop is None:
         return {}
     context.reset_metrics()
@@ -189,7 +189,7 @@ def _validate(context: TrainingContext) -> dict[str, float]:
         loop,
         feed,
         context.experiment.state.progress.epoch,
-        context.validation_pace,
+        context.validation_chunk_size,
         after_chunk=lambda: poll_signals(context),
         batch_callbacks=context.callbacks.list if context.callbacks.want_test_batches else None,
     )

@@ -317,7 +317,7 @@ def _announce(context: TrainingContext, devices: Devices) -> None:
     experiment, progress = context.experiment, context.experiment.state.progress
     context.callbacks.state(experiment.state.holds)  # which finds what of them cannot be kept
     feeds = (experiment.train, experiment.validation)
-    context.inexact_because = inexact_because(experiment.settings, feeds, context.traced, context.callbacks)
+    context.inexact_because = inexact_because(experiment.settings, feeds, context.loops.traced, context.callbacks)
     context.run.update(
         devices=list(devices.names),
         data_position=experiment.train.kind,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
@@ -19,7 +19,9 @@ import tensorflow as tf
 
 from experiments_manager.training.feeds.feed import Feed
 from experiments_manager.training.observe.gradient_norm import GradientNorm
-from experiments_manager.training.state.averaging import Averages
+
+if TYPE_CHECKING:
+    from experiments_manager.training.setup.experiment import Experiment
 
 StepFunction = Callable[[Any], dict[str, tf.Tensor]]
 
@@ -35,7 +37,7 @@ class StepStatistics(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Steps:
+class ChunkResult:
     """What a call of the compiled loop came to."""
 
     done: int
@@ -46,7 +48,7 @@ class Steps:
     """Whether the loss is still a finite number; if not, `done - 1` is the step that spoilt it."""
     logs: Mapping[str, tf.Tensor]
     """Loss and metrics over the epoch so far; scalars on the device."""
-    tally: StepStatistics | tuple[()] = ()
+    statistics: StepStatistics | tuple[()] = ()
     """What was added up, where the loop measures."""
 
 
@@ -68,42 +70,14 @@ def flat(logs: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def train_one(
-    model: keras.Model,
-    step: tf.Variable,
-    averages: Averages | None,
-    class_weight: Mapping[int, float] | None = None,
-    gradient_norm: GradientNorm | None = None,
-) -> StepFunction:
-    """Return a function that trains on one batch, in the graph: optimiser, averages and step counter."""
-    weigh = _class_weighting(class_weight)
-
-    def one(data: Any) -> dict[str, tf.Tensor]:
-        with gradient_norm.recorded() if gradient_norm else contextlib.nullcontext():
-            logs = _on_replicas(model.train_step, weigh(data))
-        if averages is not None:
-            averages.update(step)
-        step.assign_add(1)
-        return logs
-
-    return one
-
-
-def test_one(model: keras.Model) -> StepFunction:
-    """Return a function that evaluates one batch, in the graph."""
-
-    def one(data: Any) -> dict[str, tf.Tensor]:
-        return _on_replicas(model.test_step, data)
-
-    return one
-
-
 class CompiledLoop:
-    """`step_function` over the batches of `feed`, any number of steps a call.
+    """A training or evaluation step over the batches of `feed`, any number of steps a call.
+
+    Make one by `for_training` or `for_evaluation`.
 
     Args:
         model: For its metrics; its `train_step` or `test_step` is inside `step_function`.
-        step_function: Works on one batch, see `train_one` and `test_one`.
+        step_function: Works on one batch, in the graph.
         feed: Gives the batches.
         jit_compile: Whether XLA compiles the step.
         gradient_norm: What `step_function` records gradients with; the loop measures only where it is given.
@@ -122,23 +96,50 @@ class CompiledLoop:
         self._one = tf.function(step_function, autograph=False, reduce_retracing=True, jit_compile=jit_compile or None)
         self._loop = tf.function(self._steps, autograph=False)
 
+    @classmethod
+    def for_training(cls, experiment: Experiment, gradient_norm: GradientNorm | None = None) -> CompiledLoop:
+        """Make the loop that trains: the model's `train_step`, the averages and the step counter."""
+        model, state = experiment.model, experiment.state
+        weigh = _class_weighting(experiment.class_weight)
+
+        def train(data: Any) -> dict[str, tf.Tensor]:
+            with gradient_norm.recorded() if gradient_norm else contextlib.nullcontext():
+                logs = _on_replicas(model.train_step, weigh(data))
+            if state.averages is not None:
+                state.averages.update(state.step)
+            state.step.assign_add(1)
+            return logs
+
+        jit_compile = experiment.settings.jit_compile
+        return cls(model, train, experiment.train, jit_compile=jit_compile, gradient_norm=gradient_norm)
+
+    @classmethod
+    def for_evaluation(cls, experiment: Experiment, feed: Feed) -> CompiledLoop:
+        """Make the loop that evaluates a split by the model's `test_step`."""
+        model = experiment.model
+
+        def test(data: Any) -> dict[str, tf.Tensor]:
+            return _on_replicas(model.test_step, data)
+
+        return cls(model, test, feed, jit_compile=experiment.settings.jit_compile)
+
     def trace(self) -> Any:
-        """Traces the step, in which a `train_step` of the user's may make variables; gives the concrete function."""
+        """Trace the step, in which a `train_step` of the user's may make variables; return the concrete function."""
         return self._one.get_concrete_function(self._feed.spec)
 
-    def __call__(self, source: Any, first: int, last: int, tally: StepStatistics | tuple[()] = ()) -> Steps:
+    def __call__(self, source: Any, first: int, last: int, statistics: StepStatistics | tuple[()] = ()) -> ChunkResult:
         """Run steps `first` to `last - 1` of the epoch, fewer where the data ends or the loss is not finite.
 
         Args:
             source: From the feed's `open`.
             first: Number of the first step in its epoch.
             last: Number of the step after the last one.
-            tally: What was added up so far, where the loop measures.
+            statistics: What was added up so far, where the loop measures.
         """
-        done, more, finite, logs, tally = self._loop(source, tf.constant(first), tf.constant(last), tally)
-        return Steps(int(done), not bool(more), bool(finite), logs, tally)
+        done, more, finite, logs, statistics = self._loop(source, tf.constant(first), tf.constant(last), statistics)
+        return ChunkResult(int(done), not bool(more), bool(finite), logs, statistics)
 
-    def _steps(self, source: Any, first: tf.Tensor, last: tf.Tensor, tally: Any) -> tuple:
+    def _steps(self, source: Any, first: tf.Tensor, last: tf.Tensor, statistics: Any) -> tuple:
         feed, one = self._feed, self._one
         shapes = one.get_concrete_function(feed.spec).structured_outputs
         empty = tf.nest.map_structure(lambda out: tf.zeros(out.shape, out.dtype), shapes)
@@ -146,23 +147,25 @@ class CompiledLoop:
         def goes_on(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, *_: Any) -> tf.Tensor:
             return (step < last) & more & finite
 
-        def advance(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, logs: Any, tally: Any) -> tuple:
-            batch, tally = self._take(source, step, finite, tally)
+        def advance(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, logs: Any, statistics: Any) -> tuple:
+            batch, statistics = self._take(source, step, finite, statistics)
             if not isinstance(batch, tf.experimental.Optional):
                 logs = one(batch)
-                return step + 1, more, _loss_is_finite(logs), logs, self._with_norm(tally)
+                return step + 1, more, _loss_is_finite(logs), logs, self._with_norm(statistics)
             more = batch.has_value()
-            logs, tally = tf.cond(more, lambda: (one(batch.get_value()), self._with_norm(tally)), lambda: (logs, tally))
-            return step + tf.cast(more, step.dtype), more, _loss_is_finite(logs), logs, tally
+            logs, statistics = tf.cond(
+                more, lambda: (one(batch.get_value()), self._with_norm(statistics)), lambda: (logs, statistics)
+            )
+            return step + tf.cast(more, step.dtype), more, _loss_is_finite(logs), logs, statistics
 
-        start = (first, tf.constant(True), tf.constant(True), empty, tally)
-        done, more, finite, logs, tally = tf.while_loop(goes_on, advance, start)
-        return done, more, finite, self._results_or(logs), tally
+        start = (first, tf.constant(True), tf.constant(True), empty, statistics)
+        done, more, finite, logs, statistics = tf.while_loop(goes_on, advance, start)
+        return done, more, finite, self._results_or(logs), statistics
 
-    def _take(self, source: Any, step: tf.Tensor, after: tf.Tensor, tally: Any) -> tuple[Any, Any]:
-        """In the graph: the next batch, and the tally with the time that it took to come, once `after` is known."""
-        if not tally:
-            return self._feed.take(source, step), tally
+    def _take(self, source: Any, step: tf.Tensor, after: tf.Tensor, statistics: Any) -> tuple[Any, Any]:
+        """In the graph, once `after` is known: the next batch, and the statistics with the time that it took."""
+        if not statistics:
+            return self._feed.take(source, step), statistics
         with tf.control_dependencies([after]):
             asked = tf.timestamp()
         with tf.control_dependencies([asked]):
@@ -170,18 +173,16 @@ class CompiledLoop:
         is_optional = isinstance(batch, tf.experimental.Optional)
         came = [batch.has_value()] if is_optional else [leaf for leaf in tf.nest.flatten(batch) if leaf is not None]
         with tf.control_dependencies(came):
-            return batch, tally._replace(waited=tally.waited + tf.timestamp() - asked)
+            return batch, statistics._replace(waited=statistics.waited + tf.timestamp() - asked)
 
-    def _with_norm(self, tally: Any) -> Any:
-        """In the graph, after a step: the tally with the norm of its gradient."""
-        if not tally:
-            return tally
-        norm, one, none = (
-            tf.cast(self._gradient_norm.read(), tf.float64),
-            tf.ones([], tf.float64),
-            tf.zeros([4], tf.float64),
-        )
-        return tally._replace(norms=tally.norms + tf.where(tf.math.is_finite(norm), [norm, norm, one, one], none))
+    def _with_norm(self, statistics: Any) -> Any:
+        """In the graph, after a step: the statistics with the norm of its gradient."""
+        if not statistics:
+            return statistics
+        norm = tf.cast(self._gradient_norm.read(), tf.float64)
+        one, none = tf.ones([], tf.float64), tf.zeros([4], tf.float64)
+        counted = tf.where(tf.math.is_finite(norm), [norm, norm, one, one], none)
+        return statistics._replace(norms=statistics.norms + counted)
 
     def _results_or(self, logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Return what the last step returned; over several replicas the metrics' results where these were all."""
@@ -253,3 +254,24 @@ def _class_weighting(class_weight: Mapping[int, float] | None) -> Callable[[Any]
         return (x, y, weight * tf.cast(weights[0], tf.float32)) if weights else (x, y, weight)
 
     return weigh
+
+
+@dataclasses.dataclass
+class CompiledLoops:
+    """The loops of an experiment, and the concrete functions of a `training` and a `validation` step."""
+
+    train: CompiledLoop
+    validation: CompiledLoop | None
+    traced: dict[str, Any]
+
+    @classmethod
+    def of(cls, experiment: Experiment, gradient_norm: GradientNorm | None = None) -> CompiledLoops:
+        """Make and trace the loops, so that every variable that they use is part of the experiment's state.
+
+        That comes before the state is copied or put back.
+        """
+        train, feed = CompiledLoop.for_training(experiment, gradient_norm), experiment.validation
+        validation = CompiledLoop.for_evaluation(experiment, feed) if feed else None
+        traced = {"training": train.trace()} | ({"validation": validation.trace()} if validation else {})
+        experiment.state.include(list(traced.values()), [gradient_norm.variable] if gradient_norm else [])
+        return cls(train, validation, traced)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import keras
 
-from experiments_manager.training.engine.chunk_size import Pace
+from experiments_manager.training.engine.chunk_size import ChunkSize
 from experiments_manager.training.engine.steps import CompiledLoop, as_numbers
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.feed import Feed
@@ -16,17 +16,17 @@ def run_test_steps(
     loop: CompiledLoop,
     feed: Feed,
     epoch: int,
-    pace: Pace,
+    chunk_size: ChunkSize,
     after_chunk: Callable[[], None] = lambda: None,
     batch_callbacks: keras.callbacks.CallbackList | None = None,
 ) -> dict[str, float]:
     """Evaluate a whole split; the metrics must have been reset.
 
     Args:
-        loop: Over `test_one`.
+        loop: From `CompiledLoop.for_evaluation`.
         feed: The split.
         epoch: Which validation this is, for pipelines that are built again.
-        pace: How many steps a call makes.
+        chunk_size: How many steps a call makes.
         after_chunk: Called before each call of the compiled loop.
         batch_callbacks: Told of each batch, which then makes a call of its own.
 
@@ -40,12 +40,12 @@ def run_test_steps(
     try:
         while feed.steps is None or step < feed.steps:
             after_chunk()
-            last = step + pace.steps(None)
+            last = step + chunk_size.steps(None)
             first, last = step, last if feed.steps is None else min(last, feed.steps)
             if batch_callbacks is not None:
                 last = first + 1
                 batch_callbacks.on_test_batch_begin(first)
-            with pace.measured(last - first):
+            with chunk_size.measured(last - first):
                 steps = loop(source, first, last)
             if batch_callbacks is not None and steps.done > first:
                 batch_callbacks.on_test_batch_end(first, as_numbers(steps.logs))

@@ -70,7 +70,7 @@ class Meter:
         self._epoch, self._recent, self._seen = StepTiming(), StepTiming(), Sum()
 
     @property
-    def tally(self) -> StepStatistics | tuple[()]:
+    def statistics(self) -> StepStatistics | tuple[()]:
         """What the next call goes on from."""
         if self.gradient_norm is None:
             return ()
@@ -79,12 +79,12 @@ class Meter:
         norms = tf.constant([epoch.total, recent.total, epoch.count, recent.count], tf.float64)
         return StepStatistics(norms, tf.constant(0.0, tf.float64))
 
-    def took(self, steps: int, seconds: float, tally: StepStatistics | tuple[()]) -> None:
+    def took(self, steps: int, seconds: float, statistics: StepStatistics | tuple[()]) -> None:
         """Take note of a call of so many steps."""
-        if not tally:
+        if not statistics:
             return
-        waited = float(tally.waited)
-        in_epoch, in_recent, updates, recent_updates = tally.norms.numpy().tolist()
+        waited = float(statistics.waited)
+        in_epoch, in_recent, updates, recent_updates = statistics.norms.numpy().tolist()
         progress = self._experiment.state.progress
         progress.epoch_gradient_norm = Sum(in_epoch, int(updates))
         progress.recent_gradient_norm = Sum(in_recent, int(recent_updates))
@@ -138,10 +138,10 @@ class Meter:
         progress.recent_gradient_norm, self._recent = Sum(), StepTiming()
         return told, values
 
-    def _values(self, gradient_norm: Sum, spent: StepTiming) -> dict[str, float]:
+    def _values(self, gradient_norm: Sum, timing: StepTiming) -> dict[str, float]:
         averages = self._experiment.state.averages
         values = {"gradient_norm": gradient_norm.mean} if gradient_norm.count else {}
-        values |= spent.values()
+        values |= timing.values()
         values |= {"ema_distance": averages.distance()} if averages else {}
         return values | memory()
 

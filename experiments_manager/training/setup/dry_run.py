@@ -11,7 +11,7 @@ from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.working_directory import as_in_run_folder
 from experiments_manager.training.engine.callbacks import UserCallbacks
 from experiments_manager.training.engine.exactness import inexact_because
-from experiments_manager.training.engine.steps import CompiledLoop, as_numbers, test_one, train_one
+from experiments_manager.training.engine.steps import CompiledLoops, as_numbers
 from experiments_manager.training.feeds.feed import Feed, Shape
 from experiments_manager.training.feeds.pipeline_probe import differ
 from experiments_manager.training.feeds.stream_feed import StreamFeed
@@ -106,23 +106,16 @@ def _exactness_lines(settings: Settings, experiment: Experiment, steps: dict[str
 
 def _one_batch(experiment: Experiment) -> tuple[list[str], dict[str, Any]]:
     """One training step and one validation step, compiled as they will be: lines, and the traced steps."""
-    model, state, jit = experiment.model, experiment.state, experiment.settings.jit_compile
-    train = CompiledLoop(
-        model, train_one(model, state.step, state.averages, experiment.class_weight), experiment.train, jit_compile=jit
-    )
-    lines, traced = [], {"training": train.trace()}
+    model, loops = experiment.model, CompiledLoops.of(experiment)
     model.reset_metrics()
-    steps = train(experiment.train.open(0), 0, 1)
-    lines.append(f"one step    {_values(steps.logs)}")
-    if experiment.validation is not None:
+    steps = loops.train(experiment.train.open(0), 0, 1)
+    lines = [f"one step    {_values(steps.logs)}"]
+    if loops.validation is not None:
         model.reset_metrics()
-        test = CompiledLoop(model, test_one(model), experiment.validation, jit_compile=jit)
-        traced["validation"] = test.trace()
-        lines.append(f"validation  {_values(test(experiment.validation.open(0), 0, 1).logs)}")
+        lines.append(f"validation  {_values(loops.validation(experiment.validation.open(0), 0, 1).logs)}")
     if not steps.finite:
         lines.append("warning     the loss of the first batch is NaN or infinite")
-    experiment.state.include(list(traced.values()))
-    return lines, traced
+    return lines, loops.traced
 
 
 def _values(logs: dict[str, tf.Tensor]) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments_manager.settings import UserCodeError
-from experiments_manager.training.engine.chunk_size import Pace
+from experiments_manager.training.engine.chunk_size import ChunkSize
 
 NOISY = """
     from keras import layers
@@ -55,11 +55,11 @@ SOURCES = {
 
 
 @pytest.fixture
-def pace(monkeypatch):
+def steps_a_call(monkeypatch):
     """Forces the number of steps a call."""
 
     def force(steps):
-        monkeypatch.setattr(Pace, "steps", lambda self, at_most: steps if at_most is None else min(steps, at_most))
+        monkeypatch.setattr(ChunkSize, "steps", lambda self, at_most: steps if at_most is None else min(steps, at_most))
 
     return force
 
@@ -83,7 +83,7 @@ def trained_before():
 
 
 @pytest.fixture
-def uninterrupted(experiment, trained_before, pace):
+def uninterrupted(experiment, trained_before, steps_a_call):
     """Trains a source without interruption, many steps a call; once for all tests of this file."""
 
     def train(source):
@@ -105,9 +105,9 @@ def test_another_seed_gives_another_result(experiment, uninterrupted):
     assert uninterrupted(NOISY).history != experiment(NOISY, {"random_seed": 1}).history
 
 
-def test_how_many_steps_a_call_makes_does_not_change_the_result(experiment, uninterrupted, same_bits, pace):
+def test_how_many_steps_a_call_makes_does_not_change_the_result(experiment, uninterrupted, same_bits, steps_a_call):
     many = uninterrupted(NOISY)
-    pace(1)
+    steps_a_call(1)
     single = experiment(NOISY)
     assert same_bits(single.tensors, many.tensors) == []
     assert single.history == many.history
@@ -116,10 +116,10 @@ def test_how_many_steps_a_call_makes_does_not_change_the_result(experiment, unin
 @pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
 def test_a_run_interrupted_inside_an_epoch_ends_as_if_it_had_not_been(
-    experiment, resume, uninterrupted, same_bits, pace, stop_after, source
+    experiment, resume, uninterrupted, same_bits, steps_a_call, stop_after, source
 ):
     whole = uninterrupted(source)
-    pace(1)
+    steps_a_call(1)
     part = experiment(source, **stop_after(7))
     assert (part.result.state, part.result.epochs, part.run.manifest["state"]) == ("interrupted", 1, "interrupted")
     assert (part.snapshot.progress.step, part.snapshot.progress.global_step) == (2, 7)
@@ -132,10 +132,10 @@ def test_a_run_interrupted_inside_an_epoch_ends_as_if_it_had_not_been(
 
 @pytest.mark.parametrize("source", [NOISY, NOISY + PIPELINE], ids=["arrays", "pipeline"])
 def test_a_run_interrupted_between_epochs_ends_as_if_it_had_not_been(
-    experiment, resume, uninterrupted, same_bits, stop_after, pace, source
+    experiment, resume, uninterrupted, same_bits, stop_after, steps_a_call, source
 ):
     whole = uninterrupted(source)
-    pace(5)
+    steps_a_call(5)
     part = experiment(source, **stop_after(5))
     rest = resume(part.run.path)
     assert (part.result.state, rest.result.epochs) == ("interrupted", 2)
@@ -147,10 +147,10 @@ def test_a_run_interrupted_between_epochs_ends_as_if_it_had_not_been(
     ("source", "calls"), [(NOISY, 6), (NOISY + RANDOM_IN_PYTHON, 7)], ids=["arrays", "random_in_python"]
 )
 def test_a_run_interrupted_in_a_validation_ends_as_if_it_had_not_been(
-    experiment, resume, uninterrupted, same_bits, pace, source, calls
+    experiment, resume, uninterrupted, same_bits, steps_a_call, source, calls
 ):
     whole = uninterrupted(source)
-    pace(1)
+    steps_a_call(1)
     # Five training steps, the end of the data where nobody knows it before, and the first step of the validation.
     answers = iter([False] * calls + [True])
     part = experiment(source, should_stop=lambda: next(answers))

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from experiments_manager.events import Watcher
-from experiments_manager.training.engine.chunk_size import Pace
+from experiments_manager.training.engine.chunk_size import ChunkSize
 from experiments_manager.training.observe import step_statistics
 
 NOISY = """
@@ -95,7 +95,7 @@ def whole(measured, trained_before):
 @pytest.fixture
 def steps_a_call(monkeypatch):
     def force(steps):
-        monkeypatch.setattr(Pace, "steps", lambda self, at_most: steps if at_most is None else min(steps, at_most))
+        monkeypatch.setattr(ChunkSize, "steps", lambda self, at_most: steps if at_most is None else min(steps, at_most))
 
     return force
 
