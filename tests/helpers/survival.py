@@ -17,6 +17,14 @@ STOP_SIGNALS = {
     "generator": "SIGTERM",
 }
 """The signal that asks the run of each experiment to stop."""
+KILLED_IN = {
+    "augmented_arrays": "checkpoint",
+    "random_map": "training",
+    "half_precision": "export",
+    "short_epochs": "checkpoint",
+    "generator": "training",
+}
+"""What the run of each experiment is at when it is killed."""
 
 
 def case(name):
@@ -33,11 +41,11 @@ class Disturbed:
     """What run.json said after that."""
     told: str
     """What that process said."""
-    kills: int
+    killed: bool
     outcome: bench.Outcome
     """What came out at last."""
     output: str
-    """What all of its processes said."""
+    """What the last process said."""
 
 
 class Survival:
@@ -57,23 +65,26 @@ class Survival:
 
     @functools.cache  # noqa: B019
     def disturbed(self, name):
-        """The same run, asked to stop by a signal and then killed at any moment.
+        """The same run, asked to stop by a signal, gone on with, and killed.
 
         A run that finished before it was killed, since the machine was busier when nobody disturbed it, is made again
         in more haste.
         """
-        undisturbed = self.undisturbed(name)
+        undisturbed, chance = self.undisturbed(name), random.Random(name)
         for haste in (0.4, 0.2, 0.1, 0.05):
             folder = f"disturbed_in_haste_{haste}"
             with self.training(name, folder) as training:
-                assert training.wait_for(lambda: training.step > 0), training.output
+                assert training.wait_for(lambda training=training: training.step > 0), training.output
                 training.process.send_signal(getattr(signal, STOP_SIGNALS[name]))
                 stopped = training.wait(), training.manifest["state"], training.output
-            folder, chance = self.folder / folder, random.Random(name)
-            kills = bench.kill_until_finished(case(name), folder, 1, undisturbed, chance, haste=haste).total()
-            if kills == 1:
-                break
-        return Disturbed(*stopped, kills, bench.outcome_of(folder / name), (folder / f"{name}.log").read_text())
+            with self.training(name, folder) as training:
+                killed = bench.reach(training, KILLED_IN[name], undisturbed, haste, chance)
+                if not killed:
+                    continue
+            with self.training(name, folder) as training:
+                assert training.wait() == 0, training.output
+            break
+        return Disturbed(*stopped, killed, bench.outcome_of(training.run_dir), training.output)
 
     def damaged(self, name):
         """The file that was damaged, what the next process said, and what came out."""
