@@ -11,7 +11,7 @@ import pytest
 
 from experiments_manager.cli import entry
 
-MOMENTS = 10
+MOMENTS = 4
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 INTERRUPTED = 75
 

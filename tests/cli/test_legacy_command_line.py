@@ -191,30 +191,26 @@ class Client_IO:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="ends the server by SIGINT")
-def test_a_legacy_file_is_trained_resumed_served_and_asked_by_the_legacy_command_line_alone(tmp_path, free_port):
+def test_a_legacy_file_is_trained_resumed_served_and_asked_by_the_legacy_command_line_alone(
+    tmp_path, free_port, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     ports = free_port(), free_port()
     file = tmp_path / "mysettings_line.py"
     file.write_text(LEGACY_LINE.replace("PORT", str(ports[0])).replace("REST", str(ports[1])))
     script = Path(sys.executable).with_name("experiments_manager")
-
-    def command(*words, program=(str(script),)):
-        return subprocess.run([*program, *words], cwd=tmp_path, capture_output=True, text=True, timeout=600)
-
-    trained = command("--usersettings", file.name, "--procID", "1")
+    words = [script, "--usersettings", file.name, "--procID", "1"]
+    trained = subprocess.run(words, capture_output=True, text=True, timeout=600)
     assert trained.returncode == 0, trained.stderr
     [run_dir] = (tmp_path / "runs").iterdir()
     assert "procID1" in run_dir.name
+    assert run(["--restart_interrupted", f"--model_dir={run_dir}"]) == 0
 
-    module = (sys.executable, "-m", "experiments_manager")
-    resumed = command("--restart_interrupted", f"--model_dir={run_dir}", program=module)
-    assert resumed.returncode == 0, resumed.stderr
-
-    serving = [str(script), "--start_server", f"--model_dir={run_dir}"]
-    with subprocess.Popen(serving, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
+    serving = [script, "--start_server", f"--model_dir={run_dir}"]
+    with subprocess.Popen(serving, stderr=subprocess.PIPE, text=True) as server:
         try:
             for stream in ("-1", "2"):
-                asked = command(f"--predict_stream={stream}", "-m", str(run_dir))
-                assert asked.returncode == 0, asked.stderr
+                assert run([f"--predict_stream={stream}", "-m", str(run_dir)]) == 0
         finally:
             server.send_signal(signal.SIGINT)
             told = server.communicate(timeout=60)[1]

@@ -1,6 +1,6 @@
 """Real processes that train the experiments of `tests/integration/survival`, and are killed, stopped or disturbed."""
 
-import contextlib
+import dataclasses
 import functools
 import random
 import signal
@@ -9,12 +9,43 @@ from pathlib import Path
 from tools.bench import survival as bench
 
 EXPERIMENTS = Path(__file__).parents[1] / "integration" / "survival"
-KILLS = 2
-STOP_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT")
+STOP_SIGNALS = {
+    "augmented_arrays": "SIGTERM",
+    "random_map": "SIGUSR1",
+    "half_precision": "SIGUSR2",
+    "short_epochs": "SIGINT",
+    "generator": "SIGTERM",
+}
+"""The signal that asks the run of each experiment to stop."""
+KILLED_IN = {
+    "augmented_arrays": "checkpoint",
+    "random_map": "training",
+    "half_precision": "export",
+    "short_epochs": "checkpoint",
+    "generator": "training",
+}
+"""What the run of each experiment is at when it is killed."""
 
 
 def case(name):
     return bench.Case(name, EXPERIMENTS / f"mysettings_{name}.py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Disturbed:
+    """A run that was asked to stop, and killed after that."""
+
+    code: int
+    """Exit code of the process that was asked to stop."""
+    state: str
+    """What run.json said after that."""
+    told: str
+    """What that process said."""
+    killed: bool
+    outcome: bench.Outcome
+    """What came out at last."""
+    output: str
+    """What the last process said."""
 
 
 class Survival:
@@ -33,30 +64,27 @@ class Survival:
         return bench.train_undisturbed(case(name), self.folder / "undisturbed")
 
     @functools.cache  # noqa: B019
-    def killed(self, name):
-        """How often the same run was killed, what came out, and what was said on the way.
+    def disturbed(self, name):
+        """The same run, asked to stop by a signal, gone on with, and killed.
 
-        A run that was quick enough, since the machine was busier when nobody disturbed it, is made again in more haste.
+        A run that finished before it was killed, since the machine was busier when nobody disturbed it, is made again
+        in more haste.
         """
-        undisturbed = self.undisturbed(name)
+        undisturbed, chance = self.undisturbed(name), random.Random(name)
         for haste in (0.4, 0.2, 0.1, 0.05):
-            folder = self.folder / f"killed_in_haste_{haste}"
-            kills = bench.kill_until_finished(case(name), folder, KILLS, undisturbed, random.Random(name), haste=haste)
-            if kills.total() >= KILLS:
-                break
-        return kills.total(), bench.outcome_of(folder / name), (folder / f"{name}.log").read_text()
-
-    def signalled(self, name):
-        """For each stop signal the exit code, the state in run.json and what was said; and what came out."""
-        told = {}
-        for signal_name in STOP_SIGNALS:
-            with self.training(name, "signals") as training:
-                wait_for_epochs(training, 4)
-                training.process.send_signal(getattr(signal, signal_name))
-                told[signal_name] = training.wait(), training.manifest["state"], training.output
-        with self.training(name, "signals") as training:
-            assert training.wait() == 0, training.output
-        return told, bench.outcome_of(training.run_dir)
+            folder = f"disturbed_in_haste_{haste}"
+            with self.training(name, folder) as training:
+                assert training.wait_for(lambda training=training: training.step > 0), training.output
+                training.process.send_signal(getattr(signal, STOP_SIGNALS[name]))
+                stopped = training.wait(), training.manifest["state"], training.output
+            with self.training(name, folder) as training:
+                killed = bench.reach(training, KILLED_IN[name], undisturbed, haste, chance)
+                if not killed:
+                    continue
+            with self.training(name, folder) as training:
+                assert training.wait() == 0, training.output
+            break
+        return Disturbed(*stopped, killed, bench.outcome_of(training.run_dir), training.output)
 
     def damaged(self, name):
         """The file that was damaged, what the next process said, and what came out."""
@@ -83,15 +111,3 @@ class Survival:
             step = first.step
             went_on = first.wait_for(lambda: first.step > step)
             return first.process.pid, code, second.output, went_on
-
-
-def wait_for_epochs(training, epochs):
-    """Waits for rows of metrics.csv, which come as training does; checkpoints may be late on a slow disk."""
-
-    def rows():
-        with contextlib.suppress(FileNotFoundError):
-            return (training.run_dir / "metrics.csv").read_bytes().count(b"\n")
-        return 0
-
-    begun = rows()
-    assert training.wait_for(lambda: rows() > begun + epochs), training.output

@@ -14,7 +14,7 @@ import socket
 
 import pytest
 
-from tests.helpers.survival import KILLS, Survival
+from tests.helpers.survival import STOP_SIGNALS, Survival
 from tools.bench import survival as bench
 
 pytestmark = pytest.mark.slow
@@ -36,19 +36,21 @@ def survival(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("name", "position"), POSITIONS.items())
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(survival, name, position):
-    kills, killed, output = survival.killed(name)
+def test_a_run_that_is_asked_to_stop_and_then_killed_ends_with_the_same_bits(survival, name, position):
+    disturbed = survival.disturbed(name)
+    assert (disturbed.code, disturbed.state) == (INTERRUPTED, "interrupted"), disturbed.told
+    assert f"{STOP_SIGNALS[name]}: stopping at the next step." in disturbed.told
     expected = survival.undisturbed(name).outcome
-    assert bench.differences(expected, killed) == []
-    assert bench.lost_and_doubled(expected, killed) == (0, 0)
-    assert kills == KILLS, "it finished before it could be killed: this shows too little"
-    assert "Taking over the lock" in output
+    assert bench.differences(expected, disturbed.outcome) == []
+    assert bench.lost_and_doubled(expected, disturbed.outcome) == (0, 0)
+    assert disturbed.killed, "it finished before it could be killed: this shows too little"
+    assert "Taking over the lock" in disturbed.output
     manifest = json.loads((survival.folder / "undisturbed" / name / "run.json").read_text())
     assert (manifest["state"], manifest["data_position"]) == ("finished", position)
 
 
 def test_the_curves_by_step_have_each_step_once(survival):
-    _, killed, _ = survival.killed("random_map")
+    killed = survival.disturbed("random_map").outcome
     steps = [step for step, _ in killed.curves["train/by_step: by_step/gradient_norm"]]
     assert steps == list(range(4, killed.progress["global_step"] + 1, 4))
     validated = [step for step, _ in killed.curves["validation/by_step: by_step/loss"]]
@@ -62,14 +64,6 @@ def test_the_experiments_show_what_they_are_there_for(survival):
     assert "has not improved" in arrays.progress["stop_reason"]
     scales = [name for name in survival.undisturbed("half_precision").outcome.tensors if name.endswith("_scale")]
     assert scales, "there is no loss scale"
-
-
-def test_each_stop_signal_leaves_a_run_that_goes_on_as_if_nothing_had_been(survival):
-    told, outcome = survival.signalled("short_epochs")
-    for name, (code, state, output) in told.items():
-        assert (code, state) == (INTERRUPTED, "interrupted"), output
-        assert f"{name}: stopping at the next step." in output
-    assert bench.differences(survival.undisturbed("short_epochs").outcome, outcome) == []
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(survival):

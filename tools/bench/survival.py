@@ -317,7 +317,7 @@ def kill_until_finished(
     while True:
         with Training(case, working_dir) as training:
             moment = _choose_moment(chance) if kills.total() < most_kills else None
-            if moment is not None and _reach(training, moment, reference, haste, chance):
+            if moment is not None and reach(training, moment, reference, haste, chance):
                 training.kill()
                 kills[moment] += 1
                 continue
@@ -331,7 +331,7 @@ def _choose_moment(chance: random.Random) -> str:
     return chance.choices(list(MOMENTS), list(MOMENTS.values()))[0]
 
 
-def _reach(training: Training, moment: str, reference: Uninterrupted, haste: float, chance: random.Random) -> bool:
+def reach(training: Training, moment: str, reference: Uninterrupted, haste: float, chance: random.Random) -> bool:
     """Wait for a moment at which to kill; false where the process ended first."""
     steps = reference.outcome.progress["global_step"]
     remaining = haste * (reference.training * (1 - training.step / steps) + 0.5)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments_manager.cli.main import run
+
 pytestmark = pytest.mark.slow
 
 TALKATIVE = """
@@ -59,17 +61,18 @@ def test_with_json_standard_output_is_one_object_whatever_hooks_print(run_comman
     assert list((run_dir / "logs").rglob("events.out.tfevents.*"))
 
 
-def test_a_hook_that_raises_is_shown_and_the_run_says_failed(run_command, line_experiment):
+def test_a_hook_that_raises_is_shown_and_the_run_says_failed(line_experiment, monkeypatch, capfd):
+    monkeypatch.chdir(line_experiment.parent)
     source = line_experiment.read_text().replace("x = np.linspace", "x = np.load('gone.npy')  # np.linspace")
     line_experiment.write_text(source)
     line = 1 + source[: source.index("np.load")].count("\n")
-    done = run_command("train", line_experiment.name, "--json")
-    assert done.returncode == 3, done.stderr
-    message, code = done.stderr.splitlines()[-2:]
+    assert run(["train", line_experiment.name, "--json"]) == 3
+    said = capfd.readouterr()
+    message, code = said.err.splitlines()[-2:]
     assert message.startswith(f"{line_experiment.name}:{line}: dataset: FileNotFoundError: ")
     assert code.strip().startswith("x = np.load('gone.npy')")
-    assert "Traceback" not in done.stderr
-    result = json.loads(done.stdout)
+    assert "Traceback" not in said.err
+    result = json.loads(said.out)
     assert (result["state"], result["error"]["type"]) == ("failed", "FileNotFoundError")
     manifest = json.loads((line_experiment.parent / result["run_dir"] / "run.json").read_text())
     assert manifest["state"] == "failed"
@@ -105,10 +108,9 @@ def test_sigterm_interrupts_a_run_started_by_the_earlier_command_line_and_resume
     assert epochs == list(range(1, more + 1))
 
 
-def test_resume_auto_needs_a_run_name(run_command, line_experiment):
-    done = run_command("train", line_experiment.name, "--resume", "auto")
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("Resume auto does not know which run.")
+def test_resume_auto_needs_a_run_name(line_experiment, capsys):
+    assert run(["train", str(line_experiment), "--resume", "auto"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("Resume auto does not know which run.")
 
 
 def test_a_broken_file_is_refused_with_all_its_problems_and_without_tensorflow(tmp_path):

@@ -17,7 +17,7 @@ figures = False
 
 def dataset(split, batch_size):
     def samples():
-        for _ in range(1500 if split == "train" else 200):
+        for _ in range(1000 if split == "train" else 200):
             x = np.random.normal(size=5).astype("float32")
             yield x, np.float32([x.sum() * random.choice([0.9, 1.0, 1.1])])
 

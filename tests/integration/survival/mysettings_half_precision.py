@@ -18,7 +18,7 @@ histogram_every = 1
 
 def dataset(split, batch_size):
     generator = np.random.default_rng(["train", "validation", "test"].index(split))
-    x = generator.normal(size=(2400 if split == "train" else 300, 16)).astype("float32")
+    x = generator.normal(size=(1200 if split == "train" else 300, 16)).astype("float32")
     pipeline = tf.data.Dataset.from_tensor_slices((x, (x[:, 0] > x[:, 1]).astype("int32") + (x[:, 2] > 0)))
     if split == "train":
         pipeline = pipeline.shuffle(1000).repeat(2)
@@ -26,7 +26,7 @@ def dataset(split, batch_size):
 
 
 def optimizer(learning_rate):
-    return keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(learning_rate), dynamic_growth_steps=60)
+    return keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(learning_rate), dynamic_growth_steps=40)
 
 
 def model():

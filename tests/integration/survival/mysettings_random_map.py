@@ -17,7 +17,7 @@ log_every_steps = 4
 
 def dataset(split, batch_size):
     generator = np.random.default_rng(["train", "validation", "test"].index(split))
-    size = 2000 if split == "train" else 200
+    size = 1200 if split == "train" else 200
     left, right = generator.normal(size=(2, size, 6)).astype("float32")
     y = (left * right).mean(axis=1, keepdims=True)
     pipeline = tf.data.Dataset.from_tensor_slices(({"left": left, "right": right}, y))

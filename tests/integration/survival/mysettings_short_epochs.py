@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 session_name = "short_epochs"
-epochs = 80
+epochs = 40
 batch_size = 20
 early_stopping_patience = None
 loss = "mse"

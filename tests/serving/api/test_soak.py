@@ -31,7 +31,7 @@ HEAD = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\n".en
 MANY = json.dumps({"instances": [[1, 2, 3]] * 30_000}).encode()
 BOMB = gzip.compress(b"0" * 48_000_000)
 LARGE = 20_000_000
-WARM_UP, ROUNDS = 2, 3
+WARM_UP, ROUNDS = 2, 1
 ROOM = 100 * MEGABYTE
 """What fragments of memory may add; before bodies were let go of, a round added more than a gigabyte."""
 
@@ -66,7 +66,7 @@ class Process:
 
     def all_ready_or_failed(self, below=0):
         """The memory it comes to rest with, a few seconds after the last request."""
-        for _ in range(8):
+        for _ in range(4):
             time.sleep(1)
             if self.resident() <= below:
                 break

@@ -11,6 +11,7 @@ from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.models.loader import LoadingOptions
 from experiments_manager.serving.models.manager import ModelManager
 from experiments_manager.serving.models.version_policy import LabelRule, ModelConfig, State, VersionPolicy
+from tests.helpers.waiting import wait_until
 
 
 class FakeModel:
@@ -308,13 +309,12 @@ def test_versions_that_disappear_are_unloaded(serve, base_path):
         books.manager.get("model")
 
 
-def test_a_base_path_that_cannot_be_read_changes_nothing(serve, base_path):
+def test_a_base_path_that_cannot_be_read_changes_nothing(serve, base_path, caplog):
     add(base_path, 1)
     books = serve()
     books.wait_for(1, State.AVAILABLE)
     base_path.rename(base_path.parent / "away")
-    with books.manager._changed:  # until it has looked
-        assert books.manager._changed.wait_for(lambda: books.manager._registry.polled["model"], 10)
+    wait_until(lambda: "Could not find base path" in caplog.text)
     with books.manager.get("model") as lease:
         assert lease.version == 1
 
@@ -322,10 +322,8 @@ def test_a_base_path_that_cannot_be_read_changes_nothing(serve, base_path):
 def test_a_missing_base_path_is_told_and_waited_for(serve, base_path):
     base_path.rmdir()
     books = serve()
-    with books.manager._changed:  # until it has looked
-        assert books.manager._changed.wait_for(lambda: books.manager._registry.polled.get("model"), 20)
+    wait_until(lambda: "Could not find base path" in books.manager.problems().get("model", ""))
     assert not books.manager.wait_until_ready(0.1)
-    assert "Could not find base path" in books.manager.problems()["model"]
     add(base_path, 1)
     assert books.manager.wait_until_ready(10)
     assert books.manager.problems() == {}
@@ -456,11 +454,10 @@ def test_a_version_that_is_wanted_again_while_it_is_unloaded_is_loaded_again(ser
     with books.manager.get("model", 1) as lease:
         books.manager.reload([ModelConfig("model", base_path, VersionPolicy("specific", versions=(2,)))], 0.1)
         books.wait_for(1, State.UNLOADING)
+        add(base_path, 3)
         books.manager.reload([ModelConfig("model", base_path, VersionPolicy("all"))], 10)
-        with books.manager._changed:  # until it has looked
-            assert books.manager._changed.wait_for(lambda: books.manager._registry.wanted["model"] == {1, 2}, 10)
-    with books.manager._changed:
-        assert books.manager._changed.wait_for(lambda: books.states()[1] == State.AVAILABLE, 10)
+        books.wait_for(3, State.AVAILABLE)  # so it has looked
+    wait_until(lambda: books.states()[1] == State.AVAILABLE)
     assert lease.model.closed
     with books.manager.get("model", 1) as again:
         assert again.model is not lease.model

@@ -20,6 +20,8 @@ from experiments_manager.serving.api.http import rest_server
 from experiments_manager.serving.api.json.examples import read_examples
 from experiments_manager.serving.api.json.requests import Document, read_predict
 from experiments_manager.serving.models.signatures import TensorSpec
+from experiments_manager.serving.models.version_policy import State
+from tests.helpers.waiting import wait_until
 
 LINEAR = "/v1/models/linear"  # version 2 is `y = 5 x + 1`, version 1 `y = 2 x + 1`
 WORDS = "/v1/models/words"
@@ -77,8 +79,7 @@ def test_a_request_is_answered_by_the_version_that_read_it(saved_models, running
 
         def read_while_the_version_changes(document, specs):
             saved_models.publish(saved_models.words, tmp_path / "m", 2)
-            with manager._changed:
-                assert manager._changed.wait_for(lambda: manager._registry.newest["m"].number == 2, 60)
+            wait_until(lambda: any((one.version, one.state) == (2, State.AVAILABLE) for one in manager.statuses("m")))
             return read_predict(document, specs)
 
         monkeypatch.setattr(rest_server, "read_predict", read_while_the_version_changes)
