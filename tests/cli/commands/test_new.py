@@ -20,7 +20,7 @@ def test_nothing_is_overwritten(tmp_path, capsys):
     file.write_text("precious")
     assert run(["new", str(file.parent)]) == 2
     assert file.read_text() == "precious"
-    assert capsys.readouterr().err.startswith(f"{file} is there already.")
+    assert capsys.readouterr().err.startswith(f"{file} exists already.")
 
 
 def test_a_file_in_the_way_is_bad_input(tmp_path, capsys):

@@ -182,14 +182,14 @@ def test_data_that_cannot_be_read_again_gives_no_pictures():
 def test_a_model_that_cannot_be_run_gives_no_pictures_and_is_told_once(caplog):
     def refuse(count, layers=()):
         raise NotImplementedError(
-            "\x1b[1mModel Gan does not have\na `call()` method.\x1b[0m\nArguments received by x: 1"
+            "Exception encountered when calling Gan.call().\n\n\x1b[1mModel Gan does not have a `call()` method.\x1b[0m\n\n"
+            "Arguments received by Gan.call():\n  • x=1"
         )
 
     showing = PredictionViews()
     assert [showing.pictures(view(samples=refuse)) for _ in range(2)] == [[], []]
     assert [record.message for record in caplog.records] == [
-        "There are no pictures of what the model makes of its data: NotImplementedError: Model Gan does not have a "
-        "`call()` method."
+        "There are no pictures of what the model makes of its data: Model Gan does not have a `call()` method."
     ]
 
 
