@@ -182,7 +182,8 @@ def test_data_that_cannot_be_read_again_gives_no_pictures():
 def test_a_model_that_cannot_be_run_gives_no_pictures_and_is_told_once(caplog):
     def refuse(count, layers=()):
         raise NotImplementedError(
-            "Exception encountered when calling Gan.call().\n\n\x1b[1mModel Gan does not have a `call()` method.\x1b[0m\n\n"
+            "Exception encountered when calling Gan.call().\n\n"
+            "\x1b[1mModel Gan does not have a `call()` method.\x1b[0m\n\n"
             "Arguments received by Gan.call():\n  • x=1"
         )
 
