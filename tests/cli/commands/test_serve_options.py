@@ -54,18 +54,10 @@ def test_options_reach_the_server_with_their_types(served):
     )
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--grpc-port", "0"], "0 is not in the range 1<=x<=65535"),
-        (["--max-connections", "0"], "0 is not in the range x>=1"),
-        (["--engine", "other"], "'other' is not one of"),
-        (["--no-gpu"], "No such option"),
-    ],
-)
-def test_values_out_of_bounds_are_refused(words, message, capsys):
-    assert run(["serve", "runs/line", *words]) == 2
-    assert message in " ".join(capsys.readouterr().err.split())
+@pytest.mark.parametrize("words", ["--grpc-port 0", "--max-connections 0", "--engine other", "--no-gpu"])
+def test_values_out_of_bounds_and_unknown_options_are_refused(words, capsys):
+    assert run(["serve", "runs/line", *words.split()]) == 2
+    assert words.split()[0] in capsys.readouterr().err
 
 
 def test_limits_are_flags_options_and_settings_of_one_name():
