@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from experiments_manager.common.errors import CommandLineError
 
 if TYPE_CHECKING:
-    from experiments_manager.client.client import Client, Outputs
+    from experiments_manager.client.client import Client, Prediction
     from experiments_manager.client.endpoint import Endpoint
     from experiments_manager.settings import Settings
 
@@ -47,7 +47,7 @@ class PredictionPlan(contextlib.ExitStack):
         else:
             self._use_validation_data(settings)
 
-    def on_answer(self, request: Any, outputs: Outputs) -> None:
+    def on_answer(self, request: Any, outputs: Prediction) -> None:
         """Hand an answer to the files and to the user's client."""
         for handler in self._handlers:
             handler(request, outputs)
@@ -122,7 +122,7 @@ class PredictionPlan(contextlib.ExitStack):
         self.files += writer.files
         numbers = iter(range(1 << 62))
 
-        def write(request: Any, outputs: Outputs) -> None:
+        def write(request: Any, outputs: Prediction) -> None:
             number = next(numbers)
             writer.write(getattr(request, "label", str(number)), outputs.version, outputs)
 

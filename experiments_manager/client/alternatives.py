@@ -32,7 +32,7 @@ def with_versions(error: ClientError, connection: Connection, model: str) -> Cli
     if answer is None:  # it has no such model, or is gone
         advice = "Expected the name of a model that it serves (--model-name, `model`) and a version of it."
     else:
-        advice = _told(answer.model_version_status)
+        advice = _versions_text(answer.model_version_status)
         if _is_about_label(error):
             advice = f"The model has no such label. {advice}"
     return ClientError(f"{str(error).rstrip('.')}. {advice}", error.code)
@@ -42,7 +42,7 @@ def _is_about_label(error: ClientError) -> bool:
     return error.code == Code.INVALID_ARGUMENT and _LABEL in str(error)
 
 
-def _told(statuses: Any) -> str:
+def _versions_text(statuses: Any) -> str:
     ordered = sorted(statuses, key=lambda status: status.version)
     there = [str(status.version) for status in ordered if status.state == messages.ModelVersionStatus.AVAILABLE]
     if there:

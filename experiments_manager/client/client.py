@@ -35,7 +35,7 @@ IN_FLIGHT = 16
 Inputs = Mapping[str, Any]
 
 
-class Outputs(dict[str, np.ndarray]):
+class Prediction(dict[str, np.ndarray]):
     """The answer to a request: arrays by the names of the model's outputs; strings are `bytes` in arrays of `object`.
 
     Attributes:
@@ -137,7 +137,7 @@ class Client:
         """How many requests were sent again so far."""
         return self._connection.retries
 
-    def predict(self, inputs: Inputs | Any, *, outputs: Sequence[str] = ()) -> Outputs:
+    def predict(self, inputs: Inputs | Any, *, outputs: Sequence[str] = ()) -> Prediction:
         """Ask for one prediction, of a batch as large as you like.
 
         Args:
@@ -156,7 +156,7 @@ class Client:
 
     def stream(
         self, requests: Iterable[Inputs | Any], *, in_flight: int = IN_FLIGHT, rate: float | None = None
-    ) -> Iterator[tuple[Any, Outputs]]:
+    ) -> Iterator[tuple[Any, Prediction]]:
         """Ask for many predictions, several at a time, and return the answers in the order of the requests.
 
         A server that is restarted meanwhile costs time, but no request and no answer: each comes once.
@@ -217,7 +217,7 @@ class Client:
         timeout, self.first_timeout = self.first_timeout, None
         return self._connection.send(connection.PREDICT, request.SerializeToString(), timeout)
 
-    def receive(self, sent: Sent, others: Callable[[], Sequence[Sent]] = tuple) -> Outputs:
+    def receive(self, sent: Sent, others: Callable[[], Sequence[Sent]] = tuple) -> Prediction:
         """Wait for the answer to a request.
 
         Args:
@@ -237,7 +237,7 @@ class Client:
         except tensors.TensorError as error:
             raise ClientError(f"The answer of the model server at {self.address} cannot be read: {error}") from error
         version = response.model_spec.version.value
-        return Outputs(arrays, version, sent.seconds, message if self.keep_messages else b"")
+        return Prediction(arrays, version, sent.seconds, message if self.keep_messages else b"")
 
     def _explained(self, error: ClientError) -> ClientError:
         """Say what there is and what the model expects now where the server refused: versions come and go."""

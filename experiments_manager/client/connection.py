@@ -17,7 +17,7 @@ import grpc
 
 from experiments_manager.client.credentials import ClientTls
 from experiments_manager.client.errors import ClientError
-from experiments_manager.client.faults import FaultHistory, gone, lasts, short
+from experiments_manager.client.faults import FaultHistory, is_permanent, short, unreachable
 from experiments_manager.protocol.status import Code
 
 logger = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class Connection:
         if time.monotonic() - outage.began > self.patience:
             self._outage = None  # who asks again later has the whole patience again
             cause = outage.causes.most_telling()
-            raise gone(cause, self.address, waited=self.patience, with_tls=self._tls is not None) from cause
+            raise unreachable(cause, self.address, waited=self.patience, with_tls=self._tls is not None) from cause
         time.sleep(outage.next_pause())
 
     def _explained(self, error: grpc.RpcError, sent: Sent) -> ClientError:
@@ -157,7 +157,7 @@ class Connection:
         if code == Code.DEADLINE_EXCEEDED:
             return ClientError(f"{where} did not answer within {sent.timeout:g} s. Allow for a longer timeout.", code)
         if code == Code.UNAVAILABLE:
-            return gone(error, self.address)
+            return unreachable(error, self.address)
         if code == Code.UNAUTHENTICATED:
             advice = "Check what is given with" if self._metadata else "A token is given with"
             return ClientError(f"{where} refused: {details} {advice} --auth-token-file (`token`).", code)
@@ -228,7 +228,7 @@ def _may_pass(error: grpc.RpcError, was_lost: bool) -> bool:
     if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
         return not _is_too_large(short(error))
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):  # a server that stops cancels what it is at
-        return not lasts(error)
+        return not is_permanent(error)
     return was_lost and code == grpc.StatusCode.NOT_FOUND
 
 

@@ -1,4 +1,4 @@
-"""Why a model server cannot be reached, told from gRPC's errors: what its words mean, and what may help."""
+"""Why a model server cannot be reached, as gRPC's errors say it, and what may help."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class ConnectionFault:
         sign: Pattern in gRPC's words that tells it.
         what: What is wrong, for the user.
         advice: What may help.
-        lasting: Whether waiting surely does not help.
+        is_permanent: Whether waiting surely does not help.
     """
 
     sign: str
     what: str
     advice: str
-    lasting: bool
+    is_permanent: bool
 
 
-_OBSTACLES = (  # the first whose sign is found counts
+_FAULTS = (  # the first whose sign is found counts
     ConnectionFault("WRONG_VERSION_NUMBER", _NO_TLS, _LEAVE_TLS_OUT, True),
     ConnectionFault("missing selected ALPN", _GONE, _REST, True),
     ConnectionFault(r"http1\.x server \(HTTP status 50[234]", _GONE, _REST, False),  # a proxy without a server
@@ -77,22 +77,24 @@ class FaultHistory:
     def most_telling(self) -> grpc.RpcError:
         """Return the newest error that tells what listens there; where none does, the newest of all."""
         errors = list(reversed(self._newest.values()))
-        return next(filter(obstacle, errors), errors[0])
+        return next(filter(fault_of, errors), errors[0])
 
 
-def obstacle(error: grpc.RpcError) -> ConnectionFault | None:
-    """Tell what listens there, if the error does."""
+def fault_of(error: grpc.RpcError) -> ConnectionFault | None:
+    """Return what listens there, if the error says so."""
     text = error.details() or ""
-    return next((one for one in _OBSTACLES if re.search(one.sign, text)), None)
+    return next((one for one in _FAULTS if re.search(one.sign, text)), None)
 
 
-def lasts(error: grpc.RpcError) -> bool:
+def is_permanent(error: grpc.RpcError) -> bool:
     """Return whether waiting for the server surely does not help."""
-    found = obstacle(error)
-    return found is not None and found.lasting
+    found = fault_of(error)
+    return found is not None and found.is_permanent
 
 
-def gone(error: grpc.RpcError, address: str, *, waited: float | None = None, with_tls: bool = False) -> ServerGoneError:
+def unreachable(
+    error: grpc.RpcError, address: str, *, waited: float | None = None, with_tls: bool = False
+) -> ServerGoneError:
     """Make the error for the user.
 
     Args:
@@ -101,7 +103,7 @@ def gone(error: grpc.RpcError, address: str, *, waited: float | None = None, wit
         waited: For how many seconds the server was waited for; `None` where that would not have helped.
         with_tls: Whether the client talks TLS.
     """
-    found = obstacle(error)
+    found = fault_of(error)
     text = found.what + found.advice if found else _GONE + _START
     message = text.format(
         address=address,

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from experiments_manager.client.client import IN_FLIGHT, Outputs
+from experiments_manager.client.client import IN_FLIGHT, Prediction
 from experiments_manager.protocol import messages
 from experiments_manager.settings import Settings, SettingsError
 from experiments_manager.settings.problems import problem_at
@@ -31,7 +31,7 @@ class ClientHook:
     """
 
     requests: Iterator[Any]
-    on_response: Callable[[Any, Outputs], None]
+    on_response: Callable[[Any, Prediction], None]
     close: Callable[[], None]
     in_flight: int
     is_legacy: bool = False
@@ -83,7 +83,7 @@ class _UserClient:
         while (request := self._run("requests", next, iterator, end)) is not end:
             yield request
 
-    def on_response(self, request: Any, outputs: Outputs) -> None:
+    def on_response(self, request: Any, outputs: Prediction) -> None:
         self._run("on_response", self._instance.on_response, request, outputs)
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class _UserClient:
                 return
             yield request
 
-    def decode(self, request: Any, outputs: Outputs) -> None:
+    def decode(self, request: Any, outputs: Prediction) -> None:
         """Hand over the whole message, whose `outputs[name].float_val` is a list of numbers."""
         if self._has_enough:  # what was sent before it had
             return

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from experiments_manager.client.client import IN_FLIGHT, Client, Outputs
+from experiments_manager.client.client import IN_FLIGHT, Client, Prediction
 from experiments_manager.client.progress import ProgressLine, Summary
 from experiments_manager.common.signals import shutdown_handler
 
@@ -16,7 +16,7 @@ from experiments_manager.common.signals import shutdown_handler
 def predict_all(
     client: Client,
     requests: Iterable[Any],
-    on_answer: Callable[[Any, Outputs], None],
+    on_answer: Callable[[Any, Prediction], None],
     *,
     count: int | None = None,
     in_flight: int = IN_FLIGHT,

@@ -18,24 +18,24 @@ from typing import TYPE_CHECKING, Any
 from experiments_manager.client.connection import Sent
 
 if TYPE_CHECKING:
-    from experiments_manager.client.client import Client, Outputs
+    from experiments_manager.client.client import Client, Prediction
 
 _END = object()
 
 
 def stream(
     client: Client, requests: Iterable[Any], *, in_flight: int, rate: float | None
-) -> Iterator[tuple[Any, Outputs]]:
+) -> Iterator[tuple[Any, Prediction]]:
     """Send requests and return each with its answer, in order; see `Client.stream`."""
     if in_flight < 1:
         raise ValueError(f"in_flight is {in_flight}. Expected at least 1 request in flight.")
     if rate is not None and rate <= 0:
         raise ValueError(f"rate is {rate}. Expected more than 0 requests a second, or None.")
     client.info()  # before any request is read: a server that is not there yet, or a wrong model, shows here
-    pacer = RateLimiter(rate)
+    limiter = RateLimiter(rate)
     if in_flight == 1:
-        return _one_by_one(client, requests, pacer)
-    return _Pipeline(client, requests, in_flight, pacer).run()
+        return _one_by_one(client, requests, limiter)
+    return _Pipeline(client, requests, in_flight, limiter).run()
 
 
 class RateLimiter:
@@ -68,11 +68,11 @@ class RateLimiter:
         self._stopped.set()
 
 
-def _one_by_one(client: Client, requests: Iterable[Any], pacer: RateLimiter) -> Iterator[tuple[Any, Outputs]]:
+def _one_by_one(client: Client, requests: Iterable[Any], limiter: RateLimiter) -> Iterator[tuple[Any, Prediction]]:
     iterator = iter(requests)
     try:
         while True:
-            pacer.wait()
+            limiter.wait()
             request = next(iterator, _END)
             if request is _END:
                 return
@@ -82,8 +82,8 @@ def _one_by_one(client: Client, requests: Iterable[Any], pacer: RateLimiter) -> 
 
 
 class _Pipeline:
-    def __init__(self, client: Client, requests: Iterable[Any], in_flight: int, pacer: RateLimiter) -> None:
-        self._client, self._requests, self._pacer = client, requests, pacer
+    def __init__(self, client: Client, requests: Iterable[Any], in_flight: int, limiter: RateLimiter) -> None:
+        self._client, self._requests, self._limiter = client, requests, limiter
         self._free = threading.Semaphore(in_flight)
         self._changed = threading.Condition()
         self._sent: collections.deque[tuple[Any, Sent]] = collections.deque()
@@ -91,7 +91,7 @@ class _Pipeline:
         self._failure: BaseException | None = None
         self._stopped = False
 
-    def run(self) -> Iterator[tuple[Any, Outputs]]:
+    def run(self) -> Iterator[tuple[Any, Prediction]]:
         reader = threading.Thread(target=self._read, name="requests", daemon=True)
         reader.start()
         try:
@@ -104,7 +104,7 @@ class _Pipeline:
                 self._free.release()
         finally:
             self._stopped = True
-            self._pacer.stop()
+            self._limiter.stop()
             self._free.release()
             reader.join(timeout=1.0)  # it may be waiting for a camera, and is left alone then
 
@@ -114,7 +114,7 @@ class _Pipeline:
             iterator = iter(self._requests)
             while True:
                 self._free.acquire()
-                self._pacer.wait()
+                self._limiter.wait()
                 if self._stopped:
                     break
                 request = next(iterator, _END)

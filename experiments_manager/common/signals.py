@@ -3,10 +3,10 @@
 While a run trains they only set a flag. The training loop asks for it at every step boundary it reaches, so that it
 stops where it can go on later, never in the midst of something.
 
-Before the first step nobody asks for a flag: TensorFlow is imported, the settings module is executed, hooks read their
-data. There, in blocks marked as `interruptible`, a signal raises `StopRequested` wherever the main thread is, as Ctrl-C
-does in any Python program; a call into C ends first. Nothing heavy is imported here, for the command line listens
-before it imports anything else.
+Before the first step nothing would read a flag: TensorFlow is imported, the settings module is executed, hooks read
+their data. There, in blocks marked as `interruptible`, a signal raises `StopRequested` wherever the main thread is, as
+Ctrl-C does in any Python program; a call into C ends first. Nothing heavy is imported here, for the command line
+listens before it imports anything else.
 
 A process that serves waits for `shutdown_event`; one whose main thread may be inside a call that never ends uses
 `on_shutdown_signal` and `exit_process`.

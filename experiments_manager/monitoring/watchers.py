@@ -1,4 +1,4 @@
-"""Who is told of a run, as its settings want it."""
+"""The watchers of a run, as its settings choose them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def watchers_of(run: Run, settings: Settings, *, quiet: bool = False) -> list[Watcher]:
-    """Make those who write what people watch: `metrics.csv`, TensorBoard, figures, MLflow and the terminal.
+    """Make the watchers of a run: `metrics.csv`, TensorBoard, figures, MLflow and the terminal.
 
     Args:
         run: The run, which has its folder already.
@@ -42,7 +42,7 @@ def watchers_of(run: Run, settings: Settings, *, quiet: bool = False) -> list[Wa
 
 
 class MessagesOnly(Watcher):
-    """Shows no progress, but what should be read all the same, such as an export that failed."""
+    """A watcher that logs messages, such as of an export that failed, and shows no progress."""
 
     def on_message(self, text: str) -> None:
         """Log the text as a warning."""
@@ -70,10 +70,10 @@ def _tensorboard(run: Run, settings: Settings) -> list[Watcher]:
 
 
 def _pictures(run: Run, settings: Settings) -> list[Watcher]:
-    """Who draws what the model does, for TensorBoard and into `figures/`."""
-    showing = PredictionViews(settings.class_names)
-    images = [Images(run.logs_dir, showing, settings.images_every)] if settings.tensorboard else []
-    return [*images, *([Figures(run.path, showing)] if settings.figures else [])]
+    """Make the watchers that draw what the model does, for TensorBoard and into `figures/`."""
+    views = PredictionViews(settings.class_names)
+    images = [Images(run.logs_dir, views, settings.images_every)] if settings.tensorboard else []
+    return [*images, *([Figures(run.path, views)] if settings.figures else [])]
 
 
 def _mlflow(run: Run, settings: Settings) -> Watcher:

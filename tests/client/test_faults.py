@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from experiments_manager.client.faults import FaultHistory, gone, lasts, short
+from experiments_manager.client.faults import FaultHistory, is_permanent, short, unreachable
 
 
 class Failure(grpc.RpcError):
@@ -55,7 +55,9 @@ def test_of_each_address_the_newest_error_counts() -> None:
 def test_a_server_that_is_killed_at_work_and_stays_away_does_not_hang_up() -> None:
     assert telling(Failure("Socket closed"), connecting(IPV4, REFUSED)) == "Connection refused"
     assert telling(connecting(IPV4, "Socket closed"), Failure("Socket closed")) == "Socket closed"
-    assert str(gone(Failure("Socket closed"), "a:1", waited=1.0)).endswith("Start one: experiments_manager serve RUN")
+    assert str(unreachable(Failure("Socket closed"), "a:1", waited=1.0)).endswith(
+        "Start one: experiments_manager serve RUN"
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,5 +78,5 @@ def test_a_server_that_is_killed_at_work_and_stays_away_does_not_hang_up() -> No
 )
 def test_each_cause_has_its_own_ending(details: str, end: str, lasting: bool) -> None:
     error = connecting(IPV4, details)
-    assert end in str(gone(error, "localhost:9000", waited=3.0, with_tls=True))
-    assert lasts(error) is lasting
+    assert end in str(unreachable(error, "localhost:9000", waited=3.0, with_tls=True))
+    assert is_permanent(error) is lasting

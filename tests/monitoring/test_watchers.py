@@ -1,4 +1,4 @@
-"""Who is told of a run, as its settings want it."""
+"""The watchers of a run, as its settings choose them."""
 
 import logging
 

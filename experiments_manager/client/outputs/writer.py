@@ -62,7 +62,7 @@ class PredictionWriter:
     """
 
     def __init__(self, table: Path | str | None, archive: Path | None) -> None:
-        self._kinds: dict[str, np.dtype] | None = None
+        self._dtypes: dict[str, np.dtype] | None = None
         self.files = [str(file) for file in (table, archive) if file is not None and str(file) != "-"]
         try:
             for file in self.files:
@@ -100,13 +100,13 @@ class PredictionWriter:
             ClientError: It cannot be written, or has other outputs than those before.
             ReaderGoneError: The pipe of standard output is closed.
         """
-        kinds = {name: value.dtype for name, value in outputs.items()}
-        if self._kinds is None:
-            self._kinds = kinds
-        elif kinds != self._kinds:
+        dtypes = {name: value.dtype for name, value in outputs.items()}
+        if self._dtypes is None:
+            self._dtypes = dtypes
+        elif dtypes != self._dtypes:
             raise ClientError(
-                f"Version {version} gives other outputs than the answers before. Expected {_listed(self._kinds)}, got "
-                f"{_listed(kinds)}. Predict again, or ask for one version by --model-version."
+                f"Version {version} gives other outputs than the answers before. Expected {_listed(self._dtypes)}, got "
+                f"{_listed(dtypes)}. Predict again, or ask for one version by --model-version."
             )
         count = _batch(outputs)
         labels = [label] if count == 1 else [f"{label}[{index}]" for index in range(count)]
@@ -140,8 +140,8 @@ def _cannot_write(error: OSError) -> ClientError:
     return ClientError(f"Cannot write predictions: {error.filename or 'the file'}: {error.strerror}.")
 
 
-def _listed(kinds: Mapping[str, np.dtype]) -> str:
-    return ", ".join(f"{name} ({'string' if dtype.kind == 'O' else dtype})" for name, dtype in kinds.items())
+def _listed(dtypes: Mapping[str, np.dtype]) -> str:
+    return ", ".join(f"{name} ({'string' if dtype.kind == 'O' else dtype})" for name, dtype in dtypes.items())
 
 
 def _batch(outputs: Mapping[str, np.ndarray]) -> int:

@@ -138,8 +138,8 @@ def _path(file: Path | None) -> str:
 def _refuse_what_only_ours_can(options: ServeOptions) -> None:
     if options.auth_token_file:
         raise ServerStartError(
-            f"{BINARY} does not support tokens, so it would answer everybody. Expected no --auth-token-file, got "
-            f"{options.auth_token_file}. Use `--engine embedded`, or TLS with client certificates."
+            f"{BINARY} does not support tokens, so it would answer requests without one. Expected no "
+            f"--auth-token-file, got {options.auth_token_file}. Use `--engine embedded`, or client certificates."
         )
     for name, instead in LIMITS.items():
         if (value := getattr(options, name)) is not None:

@@ -1,21 +1,69 @@
-"""From flags, and the files that they name, to the options of a server."""
+"""The options of a server, made from its flags and the files that they name."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.protocol import messages
 from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.protocol.status import ServingError
+from experiments_manager.protocol.text_format import parse_text_proto, read_text_config
+from experiments_manager.serving.api.grpc_server import GrpcOptions
+from experiments_manager.serving.api.http.bodies import ByteBudget
+from experiments_manager.serving.api.metrics import DEFAULT_PATH, Metrics
+from experiments_manager.serving.api.security import Tokens, grpc_token_interceptor, read_tls
+from experiments_manager.serving.api.services import Handlers
+from experiments_manager.serving.batching.scheduler import BatchingOptions
 from experiments_manager.serving.models.loader import LoadingOptions
-from experiments_manager.serving.models.version_policy import LabelRule
+from experiments_manager.serving.models.threads import Threads
+from experiments_manager.serving.models.version_policy import LabelRule, ModelConfig, configs_from_proto, local_folder
 from experiments_manager.serving.server.flag_table import FLAGS, ServerFlags
-from experiments_manager.serving.server.server import ServerOptions
 
 logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerOptions:
+    """The options of a server, with the files that its flags name read.
+
+    Attributes:
+        models: What to serve.
+        grpc: Where to listen for gRPC; `None` for nowhere.
+        batching: How to batch; `None` runs each request by itself.
+        loading: How to look for versions and load them.
+        threads: TensorFlow's threads; `None` chooses by the size of the models.
+        max_in_flight: Requests that are answered at the same time, 0 for any number.
+        warm_up: Whether a version is warmed up before it takes over.
+        prefer_tflite: Whether `model.tflite` is taken where a version has one.
+        read_configs: Reads the models again, for a configuration file that is polled.
+        config_poll_seconds: Seconds between two such readings; 0 for none.
+        label_rule: Which versions a label may name.
+        tensor_content: Whether replies to Predict hold numbers in `tensor_content`, and not in the field of their type.
+        max_bytes_in_flight: Bytes of requests that are read or answered at the same time.
+        rest: Makes the REST server from (handlers, metrics, budget of bytes); see `rest.RestServer`.
+        grace_seconds: How long requests in flight may go on after a signal to end.
+    """
+
+    models: Sequence[ModelConfig]
+    grpc: GrpcOptions | None = GrpcOptions()
+    batching: BatchingOptions | None = None
+    loading: LoadingOptions = LoadingOptions()
+    threads: Threads | None = None
+    max_in_flight: int = 0
+    warm_up: bool = True
+    prefer_tflite: bool = False
+    read_configs: Callable[[], Sequence[ModelConfig]] | None = None
+    config_poll_seconds: float = 0.0
+    label_rule: LabelRule = LabelRule.AVAILABLE
+    tensor_content: bool = False
+    max_bytes_in_flight: int = (1 << 31) - 1
+    rest: Callable[[Handlers, Metrics, ByteBudget], Any] | None = None
+    grace_seconds: float = 10.0
 
 
 def server_options(flags: ServerFlags) -> ServerOptions:
@@ -72,11 +120,7 @@ def _check(flags: ServerFlags) -> None:
         )
 
 
-def _models(flags: ServerFlags, *, again: bool = False) -> list[Any]:
-    from experiments_manager.protocol import messages
-    from experiments_manager.protocol.text_format import parse_text_proto
-    from experiments_manager.serving.models.version_policy import ModelConfig, configs_from_proto, local_folder
-
+def _models(flags: ServerFlags, *, again: bool = False) -> list[ModelConfig]:
     if not flags.model_config_file:
         if not flags.model_name:
             raise ServerStartError("--model_name is empty. Expected a name for the model. Give one.")
@@ -90,7 +134,7 @@ def _models(flags: ServerFlags, *, again: bool = False) -> list[Any]:
         _check_paths("--model_base_path", {flags.model_name: base_path})
         return [ModelConfig(flags.model_name, base_path)]
     found = parse_text_proto(flags.model_config_file, messages.ModelServerConfig())
-    if again and found.WhichOneof("config") is None:  # perhaps somebody is about to write it
+    if again and found.WhichOneof("config") is None:  # perhaps it is about to be written
         raise ServerStartError(f"{flags.model_config_file}: Taking no action for empty config.")
     try:
         configs = configs_from_proto(found)
@@ -117,11 +161,7 @@ def _label_rule(flags: ServerFlags) -> LabelRule:
     return LabelRule.UNUSED if flags.allow_version_labels_for_unavailable_models else LabelRule.AVAILABLE
 
 
-def _batching(flags: ServerFlags) -> Any:
-    from experiments_manager.protocol import messages
-    from experiments_manager.protocol.text_format import parse_text_proto
-    from experiments_manager.serving.batching.scheduler import BatchingOptions
-
+def _batching(flags: ServerFlags) -> BatchingOptions | None:
     file = flags.batching_parameters_file
     if not flags.enable_batching:
         if file:
@@ -135,7 +175,7 @@ def _batching(flags: ServerFlags) -> Any:
         raise ServerStartError(f"{file}: {error.message}") from error
 
 
-def _threads(flags: ServerFlags) -> Any:
+def _threads(flags: ServerFlags) -> Threads | None:
     both = flags.tensorflow_session_parallelism
     intra, inter = flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism
     if both > 0 and intra > 0 and inter > 0:
@@ -147,14 +187,10 @@ def _threads(flags: ServerFlags) -> Any:
         intra = inter = both
     if not (intra or inter):
         return None
-    from experiments_manager.serving.models.threads import Threads
-
     return Threads(intra_op=intra or 1, inter_op=inter or -1)
 
 
-def _security(flags: ServerFlags) -> tuple[Any, Any]:
-    from experiments_manager.serving.api.security import Tokens, read_tls
-
+def _security(flags: ServerFlags) -> tuple[Any, Tokens | None]:
     tls = read_tls(flags.ssl_config_file) if flags.ssl_config_file else None
     tokens = Tokens(flags.auth_token_file) if flags.auth_token_file else None
     if tokens and not tls and flags.host not in ("127.0.0.1", "localhost", "::1"):
@@ -162,10 +198,7 @@ def _security(flags: ServerFlags) -> tuple[Any, Any]:
     return tls, tokens
 
 
-def _grpc(flags: ServerFlags, tls: Any, tokens: Any) -> Any:
-    from experiments_manager.serving.api.grpc_server import GrpcOptions
-    from experiments_manager.serving.api.security import grpc_token_interceptor
-
+def _grpc(flags: ServerFlags, tls: Any, tokens: Tokens | None) -> GrpcOptions | None:
     if not flags.port and not flags.grpc_socket_path:
         return None
     return GrpcOptions(
@@ -195,16 +228,12 @@ def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
     return tuple(found)
 
 
-def _rest(flags: ServerFlags, tls: Any, tokens: Any) -> Any:
+def _rest(flags: ServerFlags, tls: Any, tokens: Tokens | None) -> Any:
     if not flags.rest_api_port:
         return None
-    try:
-        from experiments_manager.serving.api.http.connection_limits import ConnectionLimits
-        from experiments_manager.serving.api.http.rest_server import RestOptions, RestServer
-    except ImportError as error:
-        raise ServerStartError(
-            f"REST needs {error.name}, which is not installed. Run: pip install 'experiments-manager[serving]'"
-        ) from error
+    from experiments_manager.serving.api.http.connection_limits import ConnectionLimits
+    from experiments_manager.serving.api.http.rest_server import RestOptions, RestServer
+
     options = RestOptions(
         host=flags.host,
         port=flags.rest_api_port,
@@ -224,9 +253,6 @@ def _rest(flags: ServerFlags, tls: Any, tokens: Any) -> Any:
 
 
 def _metrics_path(file: str) -> str | None:
-    from experiments_manager.protocol.text_format import read_text_config
-    from experiments_manager.serving.api.metrics import DEFAULT_PATH
-
     if not file:
         return DEFAULT_PATH
     config = read_text_config(file, "MonitoringConfig").prometheus_config

@@ -4,77 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import gc
 import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
 
+from experiments_manager.common.exit_codes import ExitCode
 from experiments_manager.common.signals import exit_process, on_shutdown_signal
 from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.protocol.status import Code, ServingError
-from experiments_manager.serving.api.grpc_server import GrpcOptions, GrpcServer
+from experiments_manager.serving.api.grpc_server import GrpcServer
 from experiments_manager.serving.api.http import memory
 from experiments_manager.serving.api.http.bodies import ByteBudget
 from experiments_manager.serving.api.metrics import Metrics
 from experiments_manager.serving.api.services import Handlers
-from experiments_manager.serving.batching.scheduler import BatchingOptions, Scheduler
-from experiments_manager.serving.models.loader import LoadingOptions
+from experiments_manager.serving.batching.scheduler import Scheduler
 from experiments_manager.serving.models.manager import ModelManager
 from experiments_manager.serving.models.signatures import Model
 from experiments_manager.serving.models.threads import Threads, lower_priority
-from experiments_manager.serving.models.version_policy import LabelRule, ModelConfig
+from experiments_manager.serving.server.options import ServerOptions
 
 logger = logging.getLogger(__name__)
 
 PATIENCE = 3.0
 """Seconds after the grace time in which models may end the calls whose clients were given up."""
 _SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
-_BAD_INPUT = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class ServerOptions:
-    """Everything that a server can be told.
-
-    Attributes:
-        models: What to serve.
-        grpc: Where to listen for gRPC; `None` for nowhere.
-        batching: How to batch; `None` runs each request by itself.
-        loading: How to look for versions and load them.
-        threads: TensorFlow's threads; `None` chooses by the size of the models.
-        max_in_flight: Requests that are answered at the same time, 0 for any number.
-        warm_up: Whether a version is warmed up before it takes over.
-        prefer_tflite: Whether `model.tflite` is taken where a version has one.
-        read_configs: Reads the models again, for a configuration file that is polled.
-        config_poll_seconds: Seconds between two such readings; 0 for none.
-        label_rule: Which versions a label may name.
-        tensor_content: Whether replies to Predict hold numbers in `tensor_content`, and not in the field of their type.
-        max_bytes_in_flight: Bytes of requests that are read or answered at the same time.
-        rest: Makes the REST server from (handlers, metrics, budget of bytes); see `rest.RestServer`.
-        grace_seconds: How long requests in flight may go on after a signal to end.
-    """
-
-    models: Sequence[ModelConfig]
-    grpc: GrpcOptions | None = GrpcOptions()
-    batching: BatchingOptions | None = None
-    loading: LoadingOptions = LoadingOptions()
-    threads: Threads | None = None
-    max_in_flight: int = 0
-    warm_up: bool = True
-    prefer_tflite: bool = False
-    read_configs: Callable[[], Sequence[ModelConfig]] | None = None
-    config_poll_seconds: float = 0.0
-    label_rule: LabelRule = LabelRule.AVAILABLE
-    tensor_content: bool = False
-    max_bytes_in_flight: int = (1 << 31) - 1
-    rest: Callable[[Handlers, Metrics, ByteBudget], Any] | None = None
-    grace_seconds: float = 10.0
 
 
 class Server:
@@ -90,7 +48,7 @@ class Server:
         self.metrics = Metrics()
         self.manager = ModelManager(
             options.models,
-            self._loader(),
+            make_loader(options),
             options=options.loading,
             label_rule=options.label_rule,
             warm_up=self._warm_up if options.warm_up else None,
@@ -127,7 +85,7 @@ class Server:
         if self.rest is not None:
             await self.rest.start(self._options.grace_seconds)
         if self._options.read_configs and self._options.config_poll_seconds > 0:
-            self._tasks.append(self._loop.create_task(self._follow_configs()))
+            self._tasks.append(self._loop.create_task(self._poll_configs()))
         self._tasks.append(self._loop.create_task(self._tidy_memory()))
 
     async def stop(self) -> bool:
@@ -148,7 +106,7 @@ class Server:
         try:
             await asyncio.wait_for(closed.wait(), deadline - self._loop.time())
         except asyncio.TimeoutError:
-            self.tell_unfinished()
+            self.log_unfinished()
             return False
         return True
 
@@ -160,13 +118,13 @@ class Server:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(closed.set)
 
-    def tell_unfinished(self) -> None:
-        """Say in the log what keeps the server from ending."""
+    def log_unfinished(self) -> None:
+        """Log what keeps the server from ending."""
         what = ", ".join(self.manager.unfinished()) or "a model still runs a call"
         logger.error("The server ends without waiting any longer: %s", what)
 
     async def _tidy_memory(self) -> None:
-        """Free again and again what large requests left behind."""
+        """Free from time to time what large requests left behind."""
         housekeeper = memory.Housekeeper()
         while True:
             await asyncio.sleep(memory.LOOK_SECONDS)
@@ -182,9 +140,9 @@ class Server:
             except ServingError as error:
                 raise ServerStartError(error.message) from error
 
-    async def _follow_configs(self) -> None:
-        """Read the configuration file again and again, and put it in force when it says something new."""
-        current, told = list(self._options.models), ""
+    async def _poll_configs(self) -> None:
+        """Poll the configuration file, and put it in force when it changes."""
+        current, logged = list(self._options.models), ""
         while True:
             await asyncio.sleep(self._options.config_poll_seconds)
             try:
@@ -193,7 +151,7 @@ class Server:
                     await self._loop.run_in_executor(None, self.manager.reload, configs)
                     current = configs  # not before: a label may be for a version that is still to come
                     logger.info("Put the new model configuration in force")
-                told = ""
+                logged = ""
             except (ServerStartError, ServingError, OSError) as error:
                 if isinstance(error, ServingError) and error.code is Code.UNKNOWN:
                     problem = f"The new model configuration is in force, but not all of it answers: {error}"
@@ -201,12 +159,9 @@ class Server:
                         current = configs
                 else:
                     problem = f"The model configuration was not taken over: {error}"
-                if problem != told:
+                if problem != logged:
                     logger.error("%s", problem)
-                told = problem
-
-    def _loader(self) -> Callable[[Path], Model]:
-        return make_loader(self._options)
+                logged = problem
 
     def _warm_up(self, model: Model, path: Path) -> None:
         from experiments_manager.serving.models.warmup import warm_up
@@ -220,10 +175,11 @@ class Server:
 
 
 def make_loader(options: ServerOptions) -> Callable[[Path], Model]:
-    """Make the function that loads a version, in a thread at low priority, with the engine that it needs."""
-    state: dict[str, Any] = {"threads": None}
+    """Make the function that loads a version, in a thread at low priority, by TensorFlow or LiteRT."""
+    threads: Threads | None = None
 
     def load(path: Path) -> Model:
+        nonlocal threads
         lite = path / "model.tflite"
         if lite.exists() and (options.prefer_tflite or not any((path / name).exists() for name in _SAVED_MODELS)):
             from experiments_manager.serving.models.lite import LiteModel
@@ -231,12 +187,12 @@ def make_loader(options: ServerOptions) -> Callable[[Path], Model]:
             return LiteModel.load(path)
         from experiments_manager.serving.models.saved_model import LoadedModel
 
-        if state["threads"] is None:  # the first version, which everybody waits for
+        if threads is None:  # the first version, for which the server waits
             base_paths = [path.parent, *(config.base_path for config in options.models)]  # a reload may bring others
-            state["threads"] = options.threads or Threads.for_models(base_paths)
+            threads = options.threads or Threads.for_models(base_paths)
         else:
             lower_priority()
-        return LoadedModel.load(path, threads=state["threads"])
+        return LoadedModel.load(path, threads=threads)
 
     return load
 
@@ -244,8 +200,8 @@ def make_loader(options: ServerOptions) -> Callable[[Path], Model]:
 def run_server(
     options: ServerOptions,
     *,
-    on_ready: Callable[[Server], None] | None = None,
-    on_waiting: Callable[[dict[str, str]], None] | None = None,
+    on_ready: Callable[[Server], None] = lambda server: None,
+    on_waiting: Callable[[dict[str, str]], None] = lambda problems: None,
 ) -> None:
     """Run a server until SIGINT or SIGTERM, then let requests in flight finish.
 
@@ -263,72 +219,53 @@ def run_server(
     memory.allow_many_files()
     returned = threading.Event()
     try:
-        _run_in_loop(_run(options, on_ready, on_waiting, returned))
+        from uvloop import run as run_loop  # it answers a tenth to a fifth more requests
+    except ImportError:
+        run_loop = asyncio.run
+    try:
+        run_loop(_run(options, on_ready, on_waiting, returned))
     finally:
         returned.set()
 
 
-def _run_in_loop(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine in uvloop's event loop where that is installed: it answers a tenth to a fifth more requests."""
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(coroutine)
-    else:
-        uvloop.run(coroutine)
-
-
 async def _run(
     options: ServerOptions,
-    on_ready: Callable[[Server], None] | None,
-    on_waiting: Callable[[dict[str, str]], None] | None,
+    on_ready: Callable[[Server], None],
+    on_waiting: Callable[[dict[str, str]], None],
     returned: threading.Event,
 ) -> None:
     loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
+    stopping = asyncio.Event()
     server = Server(options)
 
-    def end() -> None:
+    def stop() -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(ended.set)
+            loop.call_soon_threadsafe(stopping.set)
         if not returned.wait(options.grace_seconds + PATIENCE + 1):  # the loop itself may be inside a model call
-            server.tell_unfinished()
-            exit_process(0)
+            server.log_unfinished()
+            exit_process(ExitCode.DONE)
 
-    with on_shutdown_signal(end):
-        await _serve(server, ended, on_ready, on_waiting)
-
-
-async def _serve(
-    server: Server,
-    ended: asyncio.Event,
-    on_ready: Callable[[Server], None] | None,
-    on_waiting: Callable[[dict[str, str]], None] | None,
-) -> None:
-    starting = asyncio.ensure_future(server.start())
-    ending = asyncio.ensure_future(ended.wait())
-    try:
-        done, _ = await asyncio.wait({starting, ending}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
-        if not done and on_waiting is not None:
-            on_waiting(server.manager.problems())
-        await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            starting.result()
-            _settle_interpreter()
-            if on_ready is not None and not ended.is_set():
-                on_ready(server)
-            await ending
-    finally:
-        for task in (starting, ending):
-            task.cancel()
-        if not await server.stop():
-            _end_all_the_same(sys.exc_info()[1])
-
-
-def _end_all_the_same(problem: BaseException | None) -> NoReturn:
-    if problem is not None:  # which nobody will come to tell
-        logger.error("Failed to start server. %s", problem)
-    exit_process(0 if problem is None else _BAD_INPUT)
+    with on_shutdown_signal(stop):
+        starting, stopped = asyncio.ensure_future(server.start()), asyncio.ensure_future(stopping.wait())
+        try:
+            done, _ = await asyncio.wait({starting, stopped}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                on_waiting(server.manager.problems())
+            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                _settle_interpreter()
+                if not stopping.is_set():
+                    on_ready(server)
+                await stopped
+        finally:
+            for task in (starting, stopped):
+                task.cancel()
+            if not await server.stop():
+                problem = sys.exc_info()[1]
+                if problem is not None:  # the process ends before the caller can log it
+                    logger.error("Failed to start server. %s", problem)
+                exit_process(ExitCode.DONE if problem is None else ExitCode.BAD_INPUT)
 
 
 def _settle_interpreter() -> None:

@@ -344,7 +344,7 @@ def test_ctrl_c_ends_a_stream_and_keeps_what_there_is(server: Any, tmp_path: Pat
         (["--count", "1", "--stream"], "--count and --stream exclude each other"),
         (["--scale", "2"], "--scale is for what --from reads. Expected --from PATH with it"),
         (["--rate", "0"], "--rate is 0. Expected more than 0"),
-        (["--from", "none.npy"], "There is no none.npy"),
+        (["--from", "none.npy"], "none.npy not found"),
         (["--output", "a.txt", "--from", "-"], "Expected a file that ends in .csv or .npz"),
         (["--json", "--output", "-"], "both want standard output"),
         (["--model-name", "other", "--from", "-"], "NOT_FOUND: Servable not found"),

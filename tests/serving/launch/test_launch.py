@@ -281,7 +281,7 @@ def test_a_folder_that_cannot_be_mounted_is_told(on_path, tmp_path):
 
 def test_tokens_are_not_left_to_an_engine_that_does_not_know_them(models, tmp_path):
     options = ServeOptions(auth_token_file=tmp_path / "tokens")
-    with pytest.raises(ServerStartError, match="does not support tokens, so it would answer everybody"):
+    with pytest.raises(ServerStartError, match="does not support tokens, so it would answer requests without one"):
         service_of(find_target(models), options, Engine.TENSORFLOW_MODEL_SERVER)
 
 

@@ -232,7 +232,7 @@ def test_a_call_that_never_ends_does_not_keep_the_server_from_stopping(base_path
 
     async def go():
         server = module.Server(options_for(base_path, warm_up=False, grace_seconds=0.2))
-        tell = server.tell_unfinished
+        tell = server.log_unfinished
 
         def tell_when_it_is_closing():  # a slow machine may come to that only after all patience has ended
             deadline = time.monotonic() + 20
@@ -240,7 +240,7 @@ def test_a_call_that_never_ends_does_not_keep_the_server_from_stopping(base_path
                 time.sleep(0.01)
             tell()
 
-        monkeypatch.setattr(server, "tell_unfinished", tell_when_it_is_closing)
+        monkeypatch.setattr(server, "log_unfinished", tell_when_it_is_closing)
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc.port}") as channel:
             asking = asyncio.ensure_future(channel.unary_unary(PREDICT)(request_bytes()))
