@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from experiments_manager.common.checksums import verify_checksums
+from experiments_manager.common.checksums import DamagedError, verify_checksums
 from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.export.versions import versions
 from experiments_manager.runs import Run, RunError
@@ -55,7 +55,7 @@ def is_done(run: Run, settings: Settings) -> bool:
         verify_checksums(found[0])
         state = json.loads((found[0] / "state.json").read_text(encoding="utf-8"))
         progress = TrainingProgress.from_json(state["progress"])
-    except (RunError, OSError, ValueError, LookupError, TypeError):
+    except (DamagedError, OSError, ValueError, LookupError, TypeError):
         return False  # the resume finds the newest that is whole, and names those that are not
     if not is_over(progress, settings.epochs, settings.early_stopping_patience):
         return False
