@@ -50,6 +50,7 @@ def test_a_version_is_named_after_its_global_step_and_holds_the_averages(exporte
     assert not np.allclose(kernel, trained.weights[0], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_both_signatures_bear_the_models_own_names(exported):
     trained = exported(overrides={"epochs": 1})
     signatures = tf.saved_model.load(str(trained.result.exported_model)).signatures
@@ -59,11 +60,13 @@ def test_both_signatures_bear_the_models_own_names(exported):
         assert signature.structured_outputs.keys() == {"height"}
 
 
+@pytest.mark.slow
 def test_names_in_the_settings_come_first(exported):
     trained = exported('input_names = ["x"]\noutput_names = ["y"]\n', {"epochs": 1})
     assert served(trained, x=X).keys() == {"y"}
 
 
+@pytest.mark.slow
 def test_a_wrong_number_of_names_is_told_and_training_goes_on(exported):
     trained = exported('output_names = ["y", "z"]\n')
     assert trained.result.state == "finished"
@@ -86,6 +89,7 @@ TWO = """
 """
 
 
+@pytest.mark.slow
 def test_inputs_and_outputs_of_a_dictionary_bear_its_keys(exported):
     trained = exported(TWO, {"epochs": 1, "ema_momentum": None})
     left, right = X[:, :2], X[:, 1:]

@@ -27,6 +27,7 @@ def read(prediction_log):
     return requests
 
 
+@pytest.mark.slow
 def test_every_version_holds_validation_samples_as_requests(experiment, read, settle):
     trained = experiment("export = True\n", {"epochs": 2, "learning_rate": 0.01}, should_stop=settle)
     x = np.random.default_rng(16).normal(size=(16, 3)).astype("float32")  # the validation data
@@ -39,6 +40,7 @@ def test_every_version_holds_validation_samples_as_requests(experiment, read, se
         assert (one.model_spec.name, one.model_spec.signature_name) == ("mysettings_curve", "serving_default")
 
 
+@pytest.mark.slow
 def test_a_version_answers_its_own_warmup_requests(experiment, read):
     trained = experiment("export = True\n", {"epochs": 1})
     loaded = tf.saved_model.load(str(trained.result.exported_model))

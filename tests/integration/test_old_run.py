@@ -41,6 +41,7 @@ def test_it_is_listed_and_reported(old_run, tmp_path):
     assert "old_run" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_it_is_resumed_as_if_it_had_never_been_interrupted(old_run, tmp_path, tensorflow):
     source = (old_run / "settings" / "mysettings_old_run.py").read_text(encoding="utf-8")
     file = tmp_path / "mysettings_undisturbed.py"
@@ -55,6 +56,7 @@ def test_it_is_resumed_as_if_it_had_never_been_interrupted(old_run, tmp_path, te
     assert [name for name in resumed if not np.array_equal(resumed[name], undisturbed[name])] == []
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_and_served(old_run, running, tensorflow):
     assert em.evaluate(old_run)["loss"] < 1.0
     with running.running_server([f"--model_base_path={old_run / 'exported_models'}", "--model_name=old"]) as server:

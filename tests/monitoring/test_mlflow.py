@@ -95,6 +95,7 @@ def test_an_interrupted_run_is_killed_and_its_resume_finishes_the_same_one(clien
     assert logged.info.run_name == run.name == "logged"
 
 
+@pytest.mark.slow
 def test_hparams_and_settings_that_are_not_as_by_default_are_parameters(logged):
     parameters = logged.data.params
     hparams = {"units": "3", "rate": "0.05", "nothing": "None", "layers": "[1, 2]", "odd_name": "x"}

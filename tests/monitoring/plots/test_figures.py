@@ -77,6 +77,7 @@ def test_every_head_has_figures_of_its_own_kind(settings_file, tmp_path):
     assert "1,024 validation pixels" in (run / "figures" / "confusion_matrix_mask.svg").read_text()
 
 
+@pytest.mark.slow
 def test_without_the_setting_nothing_is_drawn(settings_file, tmp_path):
     run = em.train(settings_file(), overrides={"figures": False}, working_dir=tmp_path, quiet=True).run_dir
     assert not (run / "figures").exists()

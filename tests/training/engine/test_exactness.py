@@ -222,6 +222,7 @@ INEXACT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("source", "words"), INEXACT.values(), ids=INEXACT)
 def test_what_would_be_lost_is_said_at_the_start_and_in_the_manifest(experiment, recorder, source, words):
     trained = experiment([source, "epochs = 1"], make_watchers=lambda run, settings: [recorder])

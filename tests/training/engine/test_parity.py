@@ -93,6 +93,7 @@ def test_five_epochs_give_the_losses_of_keras_fit(experiment, keras_fit, model):
         np.testing.assert_allclose(trained.history[name], values, rtol=0, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "clipping", [{"gradient_clip_norm": 0.05}, {"gradient_clip_value": 0.01}], ids=["by_norm", "by_value"]
 )
@@ -105,6 +106,7 @@ def test_gradients_are_clipped_as_keras_does(experiment, keras_fit, clipping):
     assert trained.history["loss"] != pytest.approx(keras_fit(trained.settings)["loss"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_gradients_are_accumulated_as_keras_does(experiment, keras_fit):
     source = "def optimizer(learning_rate):\n    return keras.optimizers.SGD(learning_rate)\n"
     trained = experiment(source, {"shuffle": False, "ema_momentum": None, "gradient_accumulation_steps": 2})
@@ -127,6 +129,7 @@ CLASSES = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "labels"),
     [
@@ -144,6 +147,7 @@ def test_class_weights_count_as_in_keras_fit(experiment, keras_fit, loss, labels
     assert trained.history["val_loss"] == pytest.approx(expected["val_loss"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_sample_weights_count_as_in_keras_fit(experiment, keras_fit):
     source = """
         weighted_metrics = ["mae"]
@@ -158,6 +162,7 @@ def test_sample_weights_count_as_in_keras_fit(experiment, keras_fit):
     assert trained.history["val_loss"] == pytest.approx(expected["val_loss"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_pipeline_gives_the_losses_of_keras_fit(experiment, keras_fit):
     source = """
         def dataset(split):

@@ -94,6 +94,7 @@ def uninterrupted(experiment, trained_before, steps_a_call):
     return train
 
 
+@pytest.mark.slow
 def test_the_same_command_twice_gives_the_same_bits(experiment, uninterrupted, same_bits):
     one, other = uninterrupted(NOISY), experiment(NOISY)
     assert one.run.path != other.run.path
@@ -101,10 +102,12 @@ def test_the_same_command_twice_gives_the_same_bits(experiment, uninterrupted, s
     assert one.history == other.history
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_result(experiment, uninterrupted):
     assert uninterrupted(NOISY).history != experiment(NOISY, {"random_seed": 1}).history
 
 
+@pytest.mark.slow
 def test_how_many_steps_a_call_makes_does_not_change_the_result(experiment, uninterrupted, same_bits, steps_a_call):
     many = uninterrupted(NOISY)
     steps_a_call(1)
@@ -130,6 +133,7 @@ def test_a_run_interrupted_inside_an_epoch_ends_as_if_it_had_not_been(
     assert rest.history["mae"] == whole.history["mae"][1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [NOISY, NOISY + PIPELINE], ids=["arrays", "pipeline"])
 def test_a_run_interrupted_between_epochs_ends_as_if_it_had_not_been(
     experiment, resume, uninterrupted, same_bits, stop_after, steps_a_call, source

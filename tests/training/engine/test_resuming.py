@@ -106,6 +106,7 @@ def test_a_finished_run_that_cannot_be_resumed_with_an_override_stays_finished(e
     assert resume(trained.run.path, {"epochs": 3}).result.epochs == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [{}, {"epochs": 2}, {"early_stopping_patience": 7}])
 def test_a_resume_of_a_finished_run_leaves_its_folder_untouched_and_says_how_to_train_on(
     experiment, resume, caplog, overrides
@@ -121,6 +122,7 @@ def test_a_resume_of_a_finished_run_leaves_its_folder_untouched_and_says_how_to_
     assert "`--set epochs=4`" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_finished_run_with_other_settings_is_built_but_its_checkpoint_is_not_written_again(experiment, resume):
     trained = experiment()
     before = content(trained.run.checkpoints_dir)
@@ -129,6 +131,7 @@ def test_a_finished_run_with_other_settings_is_built_but_its_checkpoint_is_not_w
     assert content(trained.run.checkpoints_dir) == before
 
 
+@pytest.mark.slow
 def test_a_finished_run_without_a_checkpoint_is_not_trained_anew_over_its_results(experiment, resume):
     trained = experiment()
     shutil.rmtree(trained.run.checkpoints_dir)

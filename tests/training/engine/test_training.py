@@ -217,6 +217,7 @@ def test_xla_gives_the_same_losses(experiment):
     assert compiled.history["loss"] == pytest.approx(experiment().history["loss"], abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_layers_compute_in_half_precision_and_weights_stay_in_single(experiment, precision):
     import keras
@@ -239,6 +240,7 @@ def test_layers_compute_in_half_precision_and_weights_stay_in_single(experiment,
     assert keras.config.dtype_policy().name == "float32"
 
 
+@pytest.mark.slow
 def test_clipping_reaches_the_optimizer_below_a_scaled_loss(experiment):
     rules = {"mixed_precision": "float16", "gradient_clip_value": 1e-9, "epochs": 1, "ema_momentum": None}
     source = "def optimizer(learning_rate):\n    return keras.optimizers.SGD(learning_rate)\n"

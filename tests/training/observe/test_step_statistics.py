@@ -100,6 +100,7 @@ def steps_a_call(monkeypatch):
     return force
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [NOISY, NOISY + PIPELINE], ids=["arrays", "pipeline"])
 def test_a_run_that_is_measured_ends_with_the_same_bits_as_one_that_is_not(measured, same_bits, source):
     seen, watcher = measured(source)
@@ -109,6 +110,7 @@ def test_a_run_that_is_measured_ends_with_the_same_bits_as_one_that_is_not(measu
     assert (nothing.steps, [dict(report.measures) for report in nothing.epochs]) == ([], [{}] * 3)
 
 
+@pytest.mark.slow
 def test_how_many_steps_a_call_makes_does_not_change_what_is_measured(measured, whole, steps_a_call):
     steps_a_call(1)
     _, single = measured()
@@ -116,6 +118,7 @@ def test_how_many_steps_a_call_makes_does_not_change_what_is_measured(measured, 
     assert [report.global_step for report in whole.steps] == [2, 4, 6, 8, 10, 12, 14]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [4, 5, 7])
 def test_a_run_that_is_interrupted_draws_the_curves_of_one_that_is_not(measured, whole, resume, steps_a_call, after):
     steps_a_call(1)

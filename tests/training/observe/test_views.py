@@ -78,6 +78,7 @@ def test_every_validation_and_the_best_weights_at_the_end_can_be_looked_at(train
     assert [view.epoch for view, _ in looking.best] == [seen.best["epoch"]]
 
 
+@pytest.mark.slow
 def test_samples_come_with_targets_outputs_and_inner_layers(trained):
     looking, _, _ = trained
     _, samples, weights = looking.seen[-1]

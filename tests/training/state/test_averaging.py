@@ -28,6 +28,7 @@ def linear_regression(x, y, weight, bias, *, epochs, batch_size, rate, momentum)
     return live, averages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("momentum", [0.99, 0.3], ids=["in_the_ramp", "beyond_the_ramp"])
 def test_averages_follow_the_ramp_and_are_what_is_validated(experiment, momentum):
     trained = experiment(LINEAR, {"shuffle": False, "ema_momentum": momentum})
