@@ -224,7 +224,7 @@ def _rest(values: Mapping[str, Any], tls: Any, tokens: Any) -> Any:
             most=values["max_connections"],
         ),
     )
-    return lambda handlers, metrics, budget: RestServer(handlers, options, metrics, tokens, budget)
+    return lambda handlers: RestServer(handlers, options, tokens)
 
 
 def _metrics_path(file: str) -> str | None:
