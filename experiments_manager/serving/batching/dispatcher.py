@@ -116,6 +116,7 @@ class Dispatcher:
         ready, self._ready = self._ready, {}
         for queue in ready:
             self._send(queue)
+        self.turns.end()
 
     def _send(self, queue: BatchQueue) -> None:
         """Send off what is due: anything if the model is idle, else full batches and those that waited long enough."""

@@ -44,6 +44,8 @@ class RequestQueue:
         self._most, self._wait_for_calls = most, wait_for_calls
         self._waiting: list[asyncio.Future[None]] = []
         self._begun = False
+        """Whether requests are being gathered, or have their turn."""
+        self._in_turn = False
         self._short_calls = 0
         self._patience: asyncio.TimerHandle | None = None
         self._expected = 1.0
@@ -52,12 +54,7 @@ class RequestQueue:
         """Return what a request that has arrived waits for."""
         turn = self._loop.create_future()
         self._waiting.append(turn)
-        if self._begun:
-            return turn
-        if not (self._wait_for_calls and self._short_calls and len(self._waiting) < self._most):
-            self.begin()
-        elif self._patience is None:
-            self._patience = self._loop.call_later(PATIENCE_SECONDS, self.begin)
+        self._begin_or_be_patient()
         return turn
 
     def begin(self) -> None:
@@ -69,6 +66,21 @@ class RequestQueue:
             self._begun = True
             now = time.perf_counter()
             self._loop.call_soon(self._gather, self._count(), now, 0, now + LONGEST_SECONDS)
+
+    def end(self) -> None:
+        """Note that the requests that had their turn are read, and sent as far as they may be."""
+        if self._in_turn:
+            self._in_turn = self._begun = False
+            if self._waiting:
+                self._begin_or_be_patient()
+
+    def _begin_or_be_patient(self) -> None:
+        if self._begun:
+            return
+        if not (self._wait_for_calls and self._short_calls and len(self._waiting) < self._most):
+            self.begin()
+        elif self._patience is None:
+            self._patience = self._loop.call_later(PATIENCE_SECONDS, self.begin)
 
     def note_sent(self, count: int, *, short: bool) -> None:
         """Note that so many requests have left together; `short` if new ones should wait for the end of their call."""
@@ -98,7 +110,7 @@ class RequestQueue:
         if not quiet and now < end and 0 < count < self._most:
             self._loop.call_soon(self._gather, count, since, turns + 1, end)
             return
-        self._begun = False
+        self._in_turn = True
         waiting, self._waiting = self._waiting, []
         for turn in waiting:
             if not turn.done():  # else the client gave up

@@ -186,7 +186,7 @@ def test_an_error_of_any_kind_costs_no_other_request_its_answer(run_async, kind)
 def test_requests_that_keep_coming_do_not_keep_those_before_them_waiting(run_async):
     async def go():
         loop, turns = asyncio.get_running_loop(), []
-        request_queue = RequestQueue(lambda: None, lambda: 0, most=10**6, wait_for_calls=False)
+        request_queue = RequestQueue(lambda: request_queue.end(), lambda: 0, most=10**6, wait_for_calls=False)
 
         def come():  # at each turn of the loop, so that it is never quiet
             turns.append(request_queue.wait())
