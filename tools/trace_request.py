@@ -63,7 +63,7 @@ async def trace_requests(base_path: Path) -> None:
     from experiments_manager.protocol import messages
     from experiments_manager.serving.api.grpc_server import GrpcOptions
     from experiments_manager.serving.api.http.rest_server import RestOptions, RestServer
-    from experiments_manager.serving.batching.batch import BatchingOptions
+    from experiments_manager.serving.batching.options import BatchingOptions
     from experiments_manager.serving.models.loader import LoadingOptions
     from experiments_manager.serving.models.version_policy import ModelConfig
     from experiments_manager.serving.server.server import Server, ServerOptions
@@ -74,7 +74,7 @@ async def trace_requests(base_path: Path) -> None:
         GrpcOptions(port=0),
         BatchingOptions(),
         LoadingOptions(poll_seconds=0),
-        rest=lambda handlers, metrics, budget: RestServer(handlers, RestOptions(port=0), metrics, None, budget),
+        rest=lambda handlers: RestServer(handlers, RestOptions(port=0)),
     )
     server = Server(options)
     await server.start()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+import logging
+
+logger = logging.getLogger(__name__)
 
 
 class Code(enum.IntEnum):
@@ -33,11 +36,12 @@ class ServingError(Exception):
     Attributes:
         code: The status to answer with.
         message: The reason, in TensorFlow Serving's words where it has some.
+        http_status: What HTTP answers, where that does not follow from the code.
     """
 
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: Code, message: str, http_status: int | None = None) -> None:
         super().__init__(message)
-        self.code, self.message = code, message
+        self.code, self.message, self.http_status = code, message, http_status
 
     def without_frames(self) -> ServingError:
         """Let go of the frames it came through, which would hold the request until the garbage collector comes.
@@ -54,15 +58,23 @@ class ServingError(Exception):
 
 
 def invalid_argument(message: str) -> ServingError:
-    """Return the request itself is wrong, whatever the server's state."""
+    """Return the error of a request that is wrong whatever the server's state."""
     return ServingError(Code.INVALID_ARGUMENT, message)
 
 
 def not_found(message: str) -> ServingError:
-    """Return what the request names does not exist."""
+    """Return the error of a request for what does not exist."""
     return ServingError(Code.NOT_FOUND, message)
 
 
 def failed_precondition(message: str) -> ServingError:
-    """Return the server is not in the state that the request needs."""
+    """Return the error of a request that needs the server in another state."""
     return ServingError(Code.FAILED_PRECONDITION, message)
+
+
+def as_serving_error(error: BaseException) -> ServingError:
+    """Return what a client is told of an error; one that is not meant for clients is logged, and becomes INTERNAL."""
+    if isinstance(error, ServingError):
+        return error.without_frames()
+    logger.error("a request failed in an unexpected way", exc_info=error)
+    return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")

@@ -70,8 +70,8 @@ def running_server(flags):
     options = dataclasses.replace(options, grpc=dataclasses.replace(options.grpc, port=0))
     make_rest = options.rest
 
-    def rest_at_a_free_port(handlers, metrics, budget):
-        rest = make_rest(handlers, metrics, budget)
+    def rest_at_a_free_port(handlers):
+        rest = make_rest(handlers)
         rest._options = dataclasses.replace(rest._options, port=0)
         return rest
 

@@ -1,19 +1,24 @@
-"""What the server counts, under TensorFlow Serving's names and in its Prometheus format.
+"""What the server counts: the requests that it has, of which it admits so many, and what became of those that it had.
 
-The page is written here and not by `prometheus_client`, which adds `_total` to the names of counters: dashboards made
-for TensorFlow Serving would find nothing. Latencies are in microseconds and in the same buckets as there.
+The latter under TensorFlow Serving's names; latencies are in microseconds and in the same buckets as there.
 """
 
 from __future__ import annotations
 
+import asyncio
 import bisect
 import dataclasses
 import math
+import sys
 import threading
+import time
 from collections.abc import Sequence
+from types import TracebackType
+
+from experiments_manager.protocol.status import Code, ServingError
+from experiments_manager.serving.models.registry import ModelRegistry
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
-CONTENT_TYPE = "text/plain"
 
 
 def _exponential(scale: float, growth: float, count: int) -> list[float]:
@@ -33,7 +38,7 @@ _MOST_PATHS = 1000
 
 
 @dataclasses.dataclass
-class _Histogram:
+class Histogram:
     """Numbers of observations in each bucket, and their sum."""
 
     counts: list[int]
@@ -54,14 +59,14 @@ class Family:
     def __init__(
         self, name: str, kind: str, labels: Sequence[str], limits: Sequence[float] = (), most: float = math.inf
     ) -> None:
-        self.name, self.kind, self._labels, self._limits = name, kind, tuple(labels), list(limits)
+        self.name, self.kind, self.labels, self.limits = name, kind, tuple(labels), list(limits)
         self._most = most
         self._values: dict[tuple[str, ...], float] = {}
-        self._histograms: dict[tuple[str, ...], _Histogram] = {}
+        self._histograms: dict[tuple[str, ...], Histogram] = {}
         self._lock = threading.Lock()
 
     def add(self, *labels: str, amount: float = 1) -> None:
-        """Increases a counter."""
+        """Increase a counter."""
         with self._lock:
             self._values[labels] = self._values.get(labels, 0) + amount
             if len(self._values) > self._most:
@@ -69,59 +74,25 @@ class Family:
 
     def observe(self, *labels: str, value: float) -> None:
         """Put a value into its bucket."""
-        bucket = bisect.bisect_right(self._limits, value)
+        bucket = bisect.bisect_right(self.limits, value)
         with self._lock:
-            found = self._histograms.get(labels)
-            if found is None:
-                found = self._histograms[labels] = _Histogram([0] * (len(self._limits) + 1))
+            histogram = self._histograms.get(labels)
+            if histogram is None:
+                histogram = self._histograms[labels] = Histogram([0] * (len(self.limits) + 1))
                 if len(self._histograms) > self._most:
                     del self._histograms[next(iter(self._histograms))]
-            found.counts[bucket] += 1
-            found.total += value
+            histogram.counts[bucket] += 1
+            histogram.total += value
 
-    def sums(self) -> tuple[int, float]:
-        """Return how many values a histogram has, and what they add up to."""
+    def histograms(self) -> dict[tuple[str, ...], Histogram]:
+        """Return a copy of a histogram's numbers, by its labels' values."""
         with self._lock:
-            found = self._histograms.values()
-            return sum(sum(one.counts) for one in found), sum(one.total for one in found)
+            return {key: Histogram(list(one.counts), one.total) for key, one in self._histograms.items()}
 
-    def lines(self) -> list[str]:
-        """Return the metric in Prometheus' text format; nothing where nothing was counted."""
+    def values(self) -> dict[tuple[str, ...], float]:
+        """Return a copy of a counter's numbers, by its labels' values."""
         with self._lock:
-            values = dict(self._values)
-            histograms = {key: _Histogram(list(found.counts), found.total) for key, found in self._histograms.items()}
-        if not values and not histograms:
-            return []
-        lines = [f"# TYPE {self.name} {self.kind}"]
-        lines += [f"{self.name}{{{self._text(key)}}} {_number(value)}" for key, value in values.items()]
-        for key, found in histograms.items():
-            lines += self._histogram_lines(self._text(key), found)
-        return lines
-
-    def _histogram_lines(self, labels: str, found: _Histogram) -> list[str]:
-        lines, so_far = [], 0
-        before = f"{labels}," if labels else ""
-        limits = [*(f"{limit:g}" for limit in self._limits), "+Inf"]
-        for limit, count in zip(limits, found.counts, strict=True):
-            so_far += count
-            lines.append(f'{self.name}_bucket{{{before}le="{limit}"}} {so_far}')
-        return [
-            *lines,
-            f"{self.name}_sum{{{labels}}} {_number(found.total)}",
-            f"{self.name}_count{{{labels}}} {so_far}",
-        ]
-
-    def _text(self, values: Sequence[str]) -> str:
-        return ",".join(f'{name}="{_escaped(value)}"' for name, value in zip(self._labels, values, strict=True))
-
-
-def _number(value: float) -> str:
-    # TensorFlow Serving writes six digits, with which the sum of a busy day stands still; more are a number to all.
-    return f"{value:.15g}" if value != int(value) else str(int(value))
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+            return dict(self._values)
 
 
 class Metrics:
@@ -188,17 +159,127 @@ class Metrics:
         """Count a version that was warmed up."""
         self._warm_up.observe(path, "OK", value=seconds * 1e6)
 
-    def page(self) -> str:
-        """Everything in Prometheus' text format."""
-        families = [*(value for value in vars(self).values() if isinstance(value, Family)), *self._graph_runs()]
-        return "\n".join(line for family in families for line in family.lines()) + "\n"
-
-    def _graph_runs(self) -> list[Family]:
-        """Return the counters beside the histogram of runs, made of it when they are looked at."""
+    def families(self) -> list[Family]:
+        """Return all that was counted; the counters beside the histogram of runs are made of it here."""
         runs = Family(":tensorflow:core:graph_runs", "counter", [])
         microseconds = Family(":tensorflow:core:graph_run_time_usecs", "counter", [])
-        count, total = self._graph_times.sums()
-        if count:
-            runs.add(amount=count)
-            microseconds.add(amount=round(total))
-        return [runs, microseconds]
+        for histogram in self._graph_times.histograms().values():
+            runs.add(amount=sum(histogram.counts))
+            microseconds.add(amount=round(histogram.total))
+        return [*(value for value in vars(self).values() if isinstance(value, Family)), runs, microseconds]
+
+
+UNCOUNTED = 1 << 16
+"""Bytes of each request that are not counted: little requests are answered, however many large ones are under way."""
+
+
+class Admission:
+    """Admits requests, and counts them and their bytes. Belongs to one event loop.
+
+    Args:
+        registry: The models; requests for others are counted under no name.
+        metrics: Counts requests that were answered.
+        max_in_flight: Requests that are answered at the same time, 0 for any number.
+        max_bytes: Bytes of requests that are read or answered at the same time.
+
+    Attributes:
+        in_flight: Requests that are being answered.
+        held: Bytes of requests that are being read or answered.
+        freed: Bytes that were let go of since somebody looked, so that memory may be tidied.
+    """
+
+    def __init__(
+        self, registry: ModelRegistry, metrics: Metrics, *, max_in_flight: int = 0, max_bytes: int = sys.maxsize
+    ) -> None:
+        self.registry, self.metrics = registry, metrics
+        self.max_in_flight, self.max_bytes = max_in_flight, max_bytes
+        self.in_flight = self.held = self.freed = 0
+
+    def check_bytes(self, count: int) -> None:
+        """Raise RESOURCE_EXHAUSTED where so many bytes more are too many."""
+        if self.held + count > self.max_bytes:
+            raise ServingError(
+                Code.RESOURCE_EXHAUSTED,
+                f"Requests of {self.held} bytes are being read or answered, and this server takes {self.max_bytes} at "
+                "once. Try again later.",
+                http_status=503,
+            )
+
+
+class Admitted:
+    """One request, counted for as long as it is read and answered: a context manager, and the only one that counts.
+
+    Args:
+        admission: The counters.
+        entrypoint: `GRPC` or `REST`.
+
+    Attributes:
+        model: Name of the model, once it is known.
+        api: The method, as `Metrics.observe_request` wants it; `None` for one that metrics leave out.
+    """
+
+    __slots__ = ("_admission", "_answered", "_bytes", "_entrypoint", "_started", "api", "model")
+
+    def __init__(self, admission: Admission, entrypoint: str, api: str | None = None) -> None:
+        self._admission, self._entrypoint, self.api, self.model = admission, entrypoint, api, ""
+        self._bytes, self._answered, self._started = 0, False, time.perf_counter()
+
+    def __enter__(self) -> Admitted:
+        return self
+
+    @property
+    def max_bytes(self) -> int:
+        """Bytes that all requests may have together."""
+        return self._admission.max_bytes
+
+    def expect(self, size: int) -> None:
+        """Raise RESOURCE_EXHAUSTED where there is no room for so many bytes, and count none."""
+        if size > UNCOUNTED:
+            self._admission.check_bytes(size)
+
+    def hold(self, size: int) -> None:
+        """Count the request as one of so many bytes from now on.
+
+        Raises:
+            ServingError: RESOURCE_EXHAUSTED where that is too much together with others.
+        """
+        more = max(0, size - UNCOUNTED) - self._bytes
+        if more > 0:
+            self._admission.check_bytes(more)
+            self._admission.held += more
+            self._bytes += more
+
+    def begin(self) -> None:
+        """Count the request as one that is being answered.
+
+        Raises:
+            ServingError: RESOURCE_EXHAUSTED where as many as may be are being answered.
+        """
+        admission = self._admission
+        self._started = time.perf_counter()
+        if admission.max_in_flight and admission.in_flight >= admission.max_in_flight:
+            raise ServingError(
+                Code.RESOURCE_EXHAUSTED,
+                f"{admission.in_flight} requests are being answered, which is as many as this server takes at "
+                "once. Try again later.",
+            )
+        admission.in_flight += 1
+        self._answered = True
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        admission = self._admission
+        admission.in_flight -= self._answered
+        admission.held -= self._bytes
+        admission.freed += self._bytes
+        if self.api is not None:
+            model = self.model if self.model in admission.registry.configs else ""  # others would pile up
+            seconds = time.perf_counter() - self._started
+            admission.metrics.observe_request(model, self.api, self._entrypoint, _code_of(error).name, seconds)
+
+
+def _code_of(error: BaseException | None) -> Code:
+    if error is None:
+        return Code.OK
+    if isinstance(error, ServingError):
+        return error.code
+    return Code.CANCELLED if isinstance(error, asyncio.CancelledError) else Code.INTERNAL

@@ -1,8 +1,8 @@
-"""Which requests are looked at together.
+"""Which requests get their turn together.
 
 To read many requests in a row is several times as quick as to read each when it arrives, in between of other things,
-and those that were read together can share a call of the model. So requests that come while others are there are left
-alone for a moment: until no more seem to be on their way.
+and those that were read together can share a call of the model. So requests that come while others are there wait for a
+moment: until no more seem to be on their way.
 """
 
 from __future__ import annotations
@@ -10,9 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
-
-from experiments_manager.serving.batching.batch import Call, Outputs, follow
 
 QUIET_SECONDS, QUIET_TURNS = 300e-6, 16
 """Time, and turns of the event loop, without a new request after which those that are there are looked at."""
@@ -24,62 +21,44 @@ LONGEST_SECONDS = 50e-3
 """Longest time to wait for further requests, where they keep coming one by one."""
 
 
-class PendingRequest(NamedTuple):
-    """A request that nobody has looked at yet.
-
-    Attributes:
-        call: Reads it.
-        reply: Makes its answer of the outputs; `None` where these are the answer.
-        future: Gets the answer.
-        seconds: When it came, by `time.perf_counter`.
-    """
-
-    call: Callable[[], Call]
-    reply: Callable[[Outputs], Any] | None
-    future: asyncio.Future[Any]
-    seconds: float
-
-
 class RequestQueue:
-    """Collects arrivals and hands them over together. Belongs to the event loop in which it is made.
+    """Gives requests their turns together. Belongs to the event loop in which it is made.
 
     Args:
-        hand_over: Takes what has arrived.
+        on_turn: Called when requests that were waiting have got their turn, and will go on in this turn of the loop.
         read_before: Counts the requests that were read before and will leave together with those to come.
-        most: So many are handed over at once; 1 hands over whatever is there at the next turn of the loop.
+        most: So many get their turn at once; 1 lets go whatever is there at the next turn of the loop.
         wait_for_calls: Whether requests wait for the end of a call that is known to be short.
     """
 
     def __init__(
         self,
-        hand_over: Callable[[list[PendingRequest]], None],
+        on_turn: Callable[[], None],
         read_before: Callable[[], int],
         *,
         most: int,
         wait_for_calls: bool,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._hand_over, self._read_before = hand_over, read_before
+        self._on_turn, self._read_before = on_turn, read_before
         self._most, self._wait_for_calls = most, wait_for_calls
-        self._arrived: list[PendingRequest] = []
+        self._waiting: list[asyncio.Future[None]] = []
         self._begun = False
+        """Whether requests are being gathered, or have their turn."""
+        self._in_turn = False
         self._short_calls = 0
         self._patience: asyncio.TimerHandle | None = None
         self._expected = 1.0
 
-    def add(self, arrival: PendingRequest) -> None:
-        """Take a request that has arrived."""
-        self._arrived.append(arrival)
-        if self._begun:
-            return
-        if self._wait_for_calls and self._short_calls and len(self._arrived) < self._most:
-            if self._patience is None:
-                self._patience = self._loop.call_later(PATIENCE_SECONDS, self.begin)
-            return
-        self.begin()
+    def wait(self) -> asyncio.Future[None]:
+        """Return what a request that has arrived waits for."""
+        turn = self._loop.create_future()
+        self._waiting.append(turn)
+        self._begin_or_be_patient()
+        return turn
 
     def begin(self) -> None:
-        """Look at what is there, and at what comes along within the next moment."""
+        """Give what is there its turn, with what comes along within the next moment."""
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
@@ -87,6 +66,21 @@ class RequestQueue:
             self._begun = True
             now = time.perf_counter()
             self._loop.call_soon(self._gather, self._count(), now, 0, now + LONGEST_SECONDS)
+
+    def end(self) -> None:
+        """Note that the requests that had their turn are read, and sent as far as they may be."""
+        if self._in_turn:
+            self._in_turn = self._begun = False
+            if self._waiting:
+                self._begin_or_be_patient()
+
+    def _begin_or_be_patient(self) -> None:
+        if self._begun:
+            return
+        if not (self._wait_for_calls and self._short_calls and len(self._waiting) < self._most):
+            self.begin()
+        elif self._patience is None:
+            self._patience = self._loop.call_later(PATIENCE_SECONDS, self.begin)
 
     def note_sent(self, count: int, *, short: bool) -> None:
         """Note that so many requests have left together; `short` if new ones should wait for the end of their call."""
@@ -96,11 +90,11 @@ class RequestQueue:
     def note_answered(self, *, short: bool) -> None:
         """Note that a call has ended."""
         self._short_calls -= short
-        if self._arrived:
+        if self._waiting:
             self.begin()
 
     def _count(self) -> int:
-        return len(self._arrived) + self._read_before()
+        return len(self._waiting) + self._read_before()
 
     def _gather(self, before: int, since: float, turns: int, end: float) -> None:
         """Turn the loop until nothing has come for a moment; its timers are coarser than such a moment.
@@ -116,6 +110,15 @@ class RequestQueue:
         if not quiet and now < end and 0 < count < self._most:
             self._loop.call_soon(self._gather, count, since, turns + 1, end)
             return
-        self._begun = False
-        arrived, self._arrived = self._arrived, []
-        self._hand_over(arrived)
+        self._in_turn = True
+        waiting, self._waiting = self._waiting, []
+        for turn in waiting:
+            if not turn.done():  # else the client gave up
+                turn.set_result(None)
+        self._on_turn()
+
+
+def follow(expected: float, count: int) -> float:
+    """Follow how many requests come together: upwards at once, and slowly down to one."""
+    expected = max(count, 0.75 * expected)
+    return expected if expected >= 2 else 1.0

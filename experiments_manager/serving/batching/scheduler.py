@@ -11,40 +11,99 @@ Everything but the calls themselves happens on the event loop, so there are no l
 from __future__ import annotations
 
 import asyncio
+import collections
+import dataclasses
+import functools
 import os
-import queue
-import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
-from experiments_manager.protocol.status import Code, ServingError, invalid_argument
-from experiments_manager.serving.batching.batch import (
-    Batch,
-    BatchingOptions,
-    Call,
-    Outputs,
-    Queue,
-    Task,
-    answer,
-    as_serving_error,
-    follow,
-    run_batch,
-)
-from experiments_manager.serving.batching.request_queue import PendingRequest, RequestQueue
+import numpy as np
+
+from experiments_manager.protocol.status import invalid_argument
+from experiments_manager.serving.batching.batch import Batch, run_batch
+from experiments_manager.serving.batching.dispatcher import Dispatcher
+from experiments_manager.serving.batching.options import BatchingOptions
 from experiments_manager.serving.batching.splitting import run_in_parts
-from experiments_manager.serving.models.signatures import Model, Signature
+from experiments_manager.serving.models.registry import Lease
+from experiments_manager.serving.models.signatures import Arrays, Model, PredictRequest, Signature
 
-__all__ = ["BatchingOptions", "Call", "Scheduler"]
+__all__ = ["BatchingOptions", "Scheduler"]
 
+INLINE_SECONDS = 1e-3
+"""Calls quicker than this run on the event loop while the server has no other request."""
+LONG_SECONDS = 20e-3
+"""A single call that takes longer than this shows that its model is not always quick."""
 PROBE_EVERY = 16
 """One in so many calls on the loop goes the long way nevertheless, to see whether other requests are on their way."""
-SHORT_SECONDS = 3e-3
-"""Calls as short as this run beside the others, and their end is waited for before new requests are looked at."""
 MAX_QUEUES = 256
 """Combinations of signature, outputs and shapes for which a model keeps a queue."""
+
+
+class Turn(NamedTuple):
+    """A request's turn to be read and run; see `Scheduler.turn`.
+
+    Attributes:
+        alone: Whether the server had no other request when it came.
+        arrived: When that was, by `time.perf_counter`.
+    """
+
+    alone: bool
+    arrived: float
+
+
+@dataclasses.dataclass(eq=False)
+class Task:
+    """One request that waits for its outputs."""
+
+    inputs: Arrays
+    samples: int
+    future: asyncio.Future[Arrays] | None
+    arrived: float
+
+    @functools.cached_property
+    def size(self) -> int:
+        """Its size as a power of two of bytes: requests of one size take about the same time."""
+        return sum(map(_bytes, self.inputs.values())).bit_length()
+
+
+@dataclasses.dataclass(eq=False)
+class BatchQueue:
+    """Requests for the same outputs of the same signature of the same model, in the order of their arrival."""
+
+    model: weakref.ref[Model]
+    signature: Signature
+    outputs: tuple[str, ...]
+    name: str
+    merges: bool
+    """Whether requests may share a batch."""
+    waiting: collections.deque[Task] = dataclasses.field(default_factory=collections.deque)
+    samples: int = 0
+    running: int = 0
+    seconds: dict[int, float] = dataclasses.field(default_factory=dict)
+    """What a call with a single request took of late, by its size."""
+    expected: float = 1.0
+    """Requests that come together, judged by the batches of late; see `request_queue.follow`."""
+    batch_seconds: float = float("inf")
+    """What a call took of late."""
+    calls_here: int = 0
+    timer: asyncio.TimerHandle | None = None
+
+    def is_quick(self, task: Task) -> bool:
+        """Return whether calls of this size are known to be short enough to run on the event loop itself."""
+        return self.seconds.get(task.size, float("inf")) < INLINE_SECONDS
+
+    def note_seconds(self, task: Task, seconds: float) -> None:
+        """Note what a call took; follow slowly upwards, for a call that the system interrupted means little.
+
+        A call that held up the loop for long counts in full, whatever the reason: the next ones go to a thread.
+        """
+        before = seconds if seconds > LONG_SECONDS else self.seconds.get(task.size, seconds)
+        weight = 0.05 if seconds > before else 0.3
+        self.seconds[task.size] = before + weight * (min(seconds, 10 * before) - before)
 
 
 class Scheduler:
@@ -55,7 +114,8 @@ class Scheduler:
         threads: Calls that run at the same time where requests are not batched; so many short ones run besides.
         on_batch: Called on the loop after each batch with the model's name, its size, and each request's seconds in the
             queue and size.
-        on_run: Called on the loop after each call with the model's name, the signature, and the seconds it took.
+        on_run: Called on the loop after each call with the model's name, the signature's method (`Predict`, …), and the
+            seconds it took.
     """
 
     def __init__(
@@ -64,65 +124,59 @@ class Scheduler:
         *,
         threads: int | None = None,
         on_batch: Callable[[str, int, Sequence[float], Sequence[int]], None] | None = None,
-        on_run: Callable[[str, Signature, float], None] | None = None,
+        on_run: Callable[[str, str, float], None] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._options = options
         self._on_batch, self._on_run = on_batch, on_run
-        self._queues: weakref.WeakKeyDictionary[Model, dict[Any, Queue]] = weakref.WeakKeyDictionary()
-        self._request_queue = RequestQueue(
-            self._admit,
-            lambda: sum(len(found.waiting) for found in self._ready),
-            most=options.max_batch_size if options else 1,
-            wait_for_calls=options is not None and not options.batch_timeout_micros,
-        )
-        self._ready: dict[Queue, None] = {}
-        """Queues from which something may be sent, in the order in which that came about."""
+        self._queues: weakref.WeakKeyDictionary[Model, dict[Any, BatchQueue]] = weakref.WeakKeyDictionary()
         self._batch_seconds: dict[tuple[str, str], float] = {}
         """What a call took of late, by model and signature: a new version is taken to be as quick as the one before."""
-        self._parts: set[asyncio.Task[None]] = set()
         self._limit = options.num_batch_threads if options else threads or max(4, os.cpu_count() or 1)
-        self._jobs: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
-        self._short_jobs: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
-        """Short calls have threads of their own: a quick model must not stand behind a slow one."""
-        self._threads = [
-            threading.Thread(target=self._work, args=(jobs,), name=f"model-{number}", daemon=True)
-            for jobs in (self._jobs, self._short_jobs)
-            for number in range(self._limit)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._dispatcher = Dispatcher(options, self._limit, self._note)
 
-    async def run(
-        self, call: Callable[[], Call], reply: Callable[[Outputs], Any] | None = None, *, alone: bool = False
-    ) -> Any:
-        """Run a request, alone or with others.
+    async def turn(self, alone: bool) -> Turn:
+        """Wait for a request's turn: to read many in a row is several times as quick as to read each when it arrives.
 
         Args:
-            call: Gives what to run, when it is the request's turn: to read many requests in a row is several times as
-                quick as to read each when it arrives, in between of other things.
-            reply: Makes what is returned of the outputs, which may be views into those of a whole batch; called for
-                many in a row. Without it the outputs are returned.
-            alone: Whether the server has no other request at this moment.
+            alone: Whether the server has no other request at this moment, so that there is nothing to wait for.
+        """
+        turn = Turn(alone, time.perf_counter())
+        if not alone:
+            await self._dispatcher.turns.wait()
+        return turn
+
+    async def predict(self, lease: Lease, request: PredictRequest, turn: Turn) -> Arrays:
+        """Check a request against its signature, and run it, alone or with others.
+
+        Args:
+            lease: The version, which is leased until there is an answer.
+            request: What to compute.
+            turn: The request's turn.
+
+        Returns:
+            Arrays by output name, which may be views into those of a whole batch.
 
         Raises:
-            ServingError: INVALID_ARGUMENT for too many samples; RESOURCE_EXHAUSTED where too many requests wait; else
-                what `call`, the model or `reply` answered.
+            ServingError: INVALID_ARGUMENT for wrong inputs or outputs, or too many samples; RESOURCE_EXHAUSTED where
+                too many requests wait; else what the model answered.
         """
-        future = self._loop.create_future()
-        if not alone:
-            self._request_queue.add(PendingRequest(call, reply, future, time.perf_counter()))
-            return await future
-        found, task = self._task(call(), reply, future, time.perf_counter())
-        quick = found.is_quick(task)
-        if quick and self._may_run_here(found, task):
-            return self._run_here(found, task)
-        self._enqueue(found, task)
-        if quick and found.merges:
-            self._request_queue.begin()
-        else:
-            self._send_ready()
-        return await future
+        signature = request.signature
+        inputs = signature.check_inputs(request.inputs)
+        outputs = signature.select_outputs(request.output_filter)
+        samples = signature.count_samples(inputs) if self._options else None
+        queue = self._queue(lease, signature, inputs, outputs, merges=samples is not None)
+        if not queue.merges:
+            samples = 1
+        elif samples > self._options.max_batch_size:
+            return await self._run_in_parts(lease, request._replace(inputs=inputs), samples, turn)
+        task = Task(inputs, samples, None, turn.arrived)
+        quick = turn.alone and queue.is_quick(task)
+        if quick and self._may_run_here(queue):
+            return self._run_here(queue, lease.model, task)
+        task.future = self._loop.create_future()
+        self._dispatcher.add(queue, task, gather=quick and queue.merges)
+        return await task.future
 
     async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function that may wait without end, in a thread of its own, lest nothing else get one."""
@@ -134,213 +188,75 @@ class Scheduler:
 
     def close(self) -> None:
         """End the threads, after what they are running."""
-        for jobs in (self._jobs, self._short_jobs):
-            for _ in range(self._limit):
-                jobs.put(None)
-        for thread in self._threads:
-            thread.join()
+        self._dispatcher.close()
 
-    # Arrivals
-
-    def _admit(self, arrived: list[PendingRequest]) -> None:
-        """Read requests and put them into their queues."""
-        for arrival in arrived:
-            if arrival.future.done():  # the client gave up
-                continue
-            try:
-                self._enqueue(*self._task(arrival.call(), arrival.reply, arrival.future, arrival.seconds))
-            except BaseException as error:  # of whatever kind: the others must have their answers
-                arrival.future.set_exception(as_serving_error(error))
-        self._send_ready()
-
-    def _task(
-        self, call: Call, reply: Callable[[Outputs], Any] | None, future: asyncio.Future[Any], arrived: float
-    ) -> tuple[Queue, Task]:
-        samples = call.signature.count_samples(call.inputs) if self._options else None
-        found = self._queue(call, merges=samples is not None)
-        return found, Task(call.inputs, samples if found.merges else 1, future, arrived, reply)
-
-    # Queues
-
-    def _queue(self, call: Call, *, merges: bool) -> Queue:
+    def _queue(
+        self, lease: Lease, signature: Signature, inputs: Arrays, outputs: tuple[str, ...], *, merges: bool
+    ) -> BatchQueue:
         """Find the queue of those that a request may share a batch with, or of those that run alone."""
-        key: Any = (call.signature.name, call.outputs, merges)
+        key: Any = (signature.name, outputs, merges)
         if merges:
-            shapes = [call.inputs[name].shape[1:] for name in call.signature.inputs]
+            shapes = [inputs[name].shape[1:] for name in signature.inputs]
             key = (*key, *(map(len, shapes) if self._options.pad_variable_length_inputs else shapes))
-        queues = self._queues.get(call.model)
+        queues = self._queues.get(lease.model)
         if queues is None:
-            queues = self._queues[call.model] = {}
-        found = queues.get(key)
-        if found is None:
+            queues = self._queues[lease.model] = {}
+        queue = queues.get(key)
+        if queue is None:
             if len(queues) >= MAX_QUEUES:
-                for idle in [key for key, found in queues.items() if not found.running and not found.waiting]:
+                for idle in [key for key, queue in queues.items() if not queue.running and not queue.waiting]:
                     del queues[idle]
-            found = queues[key] = Queue(weakref.ref(call.model), call.signature, call.outputs, call.name, merges)
-            found.batch_seconds = self._batch_seconds.get((call.name, call.signature.name), found.batch_seconds)
-        return found
+            queue = queues[key] = BatchQueue(weakref.ref(lease.model), signature, outputs, lease.name, merges)
+            queue.batch_seconds = self._batch_seconds.get((lease.name, signature.name), queue.batch_seconds)
+        return queue
 
-    def _enqueue(self, found: Queue, task: Task) -> None:
-        if self._too_many(found, task):
-            self._split(found, task)
-            return
-        self._refuse_if_full(found, task.samples)
-        found.waiting.append(task)
-        found.samples += task.samples
-        self._ready[found] = None
-
-    def _too_many(self, found: Queue, task: Task) -> bool:
-        return found.merges and task.samples > self._options.max_batch_size
-
-    def _refuse_if_full(self, found: Queue, samples: int) -> None:
-        """Raise RESOURCE_EXHAUSTED where as many batches wait as may wait.
-
-        A request that runs alone counts as one sample: it leaves no emptier batch behind for others.
-        """
-        if self._options is None:
-            return
-        batches = self._options.max_enqueued_batches + self._limit - found.running  # some leave at once
-        if found.samples + samples > batches * self._options.max_batch_size:
-            raise ServingError(
-                Code.RESOURCE_EXHAUSTED,
-                f"The batch scheduling queue to which this task was submitted is full; currently "
-                f"{len(found.waiting)} requests for {found.name} are enqueued and max_enqueued_batches is "
-                f"{self._options.max_enqueued_batches}",
-            )
-
-    def _send_ready(self) -> None:
-        ready, self._ready = self._ready, {}
-        for found in ready:
-            self._send(found)
-
-    def _send(self, found: Queue) -> None:
-        """Send off what is due: anything if the model is idle, else full batches and those that waited long enough."""
-        model = found.model()
-        while found.waiting and found.running < self._limit:
-            if found.running and found.merges and not self._due(found):
-                break
-            self._dispatch(found, model)
-        timeout = self._options.batch_timeout_micros / 1e6 if self._options else 0
-        if timeout and found.waiting and found.running < self._limit and found.timer is None:
-            wait = found.waiting[0].arrived + timeout - time.perf_counter()
-            found.timer = self._loop.call_later(max(wait, 0), self._timeout, found)
-
-    def _due(self, found: Queue) -> bool:
-        if found.samples >= self._options.max_batch_size:
-            return True
-        timeout = self._options.batch_timeout_micros / 1e6
-        return bool(timeout) and time.perf_counter() - found.waiting[0].arrived >= timeout
-
-    def _timeout(self, found: Queue) -> None:
-        found.timer = None
-        self._send(found)
-
-    def _dispatch(self, found: Queue, model: Model) -> None:
-        tasks: list[Task] = []
-        samples = 0
-        limit = self._options.max_batch_size if found.merges else 0
-        while found.waiting and (not tasks or samples + found.waiting[0].samples <= limit):
-            task = found.waiting.popleft()
-            found.samples -= task.samples
-            if task.future.done():  # the client gave up
-                continue
-            tasks.append(task)
-            samples += task.samples
-        if not tasks:
-            return
-        found.expected = follow(found.expected, len(tasks))
-        batch = Batch(found, model, tasks, samples)
-        found.running += 1
-        here = found.merges and len(tasks) == 1 and found.expected == 1 and found.is_quick(tasks[0])
-        short = found.batch_seconds < SHORT_SECONDS
-        batch.short = short and found.merges
-        self._request_queue.note_sent(len(tasks), short=batch.short)
-        if here:
-            run_batch(batch, self._options)
-            self._finish(batch)
-        else:
-            (self._short_jobs if short else self._jobs).put(batch)
-
-    # Calls
-
-    def _may_run_here(self, found: Queue, task: Task) -> bool:
+    def _may_run_here(self, queue: BatchQueue) -> bool:
         """Return whether a request goes straight to a quick model that nobody else wants, as far as one can see.
 
         While the loop runs a call it reads no other request, so now and then it has to look whether there are some.
         """
-        if found.running or found.waiting or found.expected > 1 or self._too_many(found, task):
+        if queue.running or queue.waiting or queue.expected > 1:
             return False
-        found.calls_here += 1
-        return found.calls_here % PROBE_EVERY != 0
+        queue.calls_here += 1
+        return queue.calls_here % PROBE_EVERY != 0
 
-    def _run_here(self, found: Queue, task: Task) -> Any:
+    def _run_here(self, queue: BatchQueue, model: Model, task: Task) -> Arrays:
         """Run a quick model on the loop: handing the call to a thread and back would take longer than the call."""
-        batch = Batch(found, found.model(), [task], task.samples)
+        if queue.merges and self._options.allowed_batch_sizes:  # it may have to be filled up
+            return self._run_batch_here(Batch(queue, model, [task], task.samples))
+        started = time.perf_counter()
+        try:
+            return model.run(queue.signature, task.inputs, queue.outputs)
+        finally:
+            self._note(queue, [task], task.samples, started, time.perf_counter() - started)
+
+    def _run_batch_here(self, batch: Batch) -> Arrays:
         run_batch(batch, self._options)
-        self._note(batch)
-        [result] = batch.results
-        if isinstance(result, BaseException):
-            raise result
-        return task.reply(result) if task.reply else result
+        self._note(batch.queue, batch.tasks, batch.samples, batch.started, batch.seconds)
+        [outputs] = batch.results
+        if isinstance(outputs, BaseException):
+            raise outputs
+        return outputs
 
-    def _work(self, jobs: queue.SimpleQueue[Batch | None]) -> None:
-        while True:
-            batch = jobs.get()
-            if batch is None:
-                return
-            run_batch(batch, self._options)
-            try:
-                self._loop.call_soon_threadsafe(self._finish, batch)
-            except RuntimeError:  # the loop was closed, nobody waits any more
-                return
-            del batch
-
-    def _finish(self, batch: Batch) -> None:
-        """Hand out the results of a batch, all in one turn of the loop."""
-        found = batch.queue
-        found.running -= 1
-        for task, result in zip(batch.tasks, batch.results, strict=True):
-            if not task.future.done():
-                answer(task, result)
-        self._note(batch)
-        if found.waiting:
-            self._ready[found] = None
-        self._request_queue.note_answered(short=batch.short)
-        if found.waiting and found.merges:
-            self._request_queue.begin()
-        elif found.waiting:
-            self._send_ready()
-
-    def _note(self, batch: Batch) -> None:
-        found = batch.queue
-        found.batch_seconds = min(batch.seconds, 0.9 * found.batch_seconds + 0.1 * batch.seconds)
-        self._batch_seconds[found.name, found.signature.name] = found.batch_seconds
-        if len(batch.tasks) == 1:
-            found.note_seconds(batch.tasks[0], batch.seconds)
+    def _note(self, queue: BatchQueue, tasks: list[Task], samples: int, started: float, seconds: float) -> None:
+        queue.batch_seconds = min(seconds, 0.9 * queue.batch_seconds + 0.1 * seconds)
+        self._batch_seconds[queue.name, queue.signature.name] = queue.batch_seconds
+        if len(tasks) == 1:
+            queue.note_seconds(tasks[0], seconds)
         if self._on_run is not None:
-            self._on_run(found.name, found.signature, batch.seconds)
-        if self._on_batch is not None and found.merges:
-            waits = [max(0.0, batch.started - task.arrived) for task in batch.tasks]
-            self._on_batch(found.name, batch.samples, waits, [task.samples for task in batch.tasks])
+            self._on_run(queue.name, queue.signature.api, seconds)
+        if self._on_batch is not None and queue.merges:
+            waits = [max(0.0, started - task.arrived) for task in tasks]
+            self._on_batch(queue.name, samples, waits, [task.samples for task in tasks])
 
-    # Requests that are larger than a batch
-
-    def _split(self, found: Queue, task: Task) -> None:
+    async def _run_in_parts(self, lease: Lease, request: PredictRequest, samples: int, turn: Turn) -> Arrays:
         most = self._options.max_batch_size
         if not self._options.split_large_batches:
-            raise invalid_argument(f"Task size {task.samples} is larger than maximum input batch size {most}")
-        call = Call(found.name, found.model(), found.signature, task.inputs, found.outputs)
-        running = self._loop.create_task(self._run_in_parts(call, task))
-        self._parts.add(running)  # the loop itself holds no task
-        running.add_done_callback(self._parts.discard)
-        task.future.add_done_callback(lambda _: running.cancel())  # the client gave up
+            raise invalid_argument(f"Task size {samples} is larger than maximum input batch size {most}")
+        turn = turn._replace(alone=False)
+        return await run_in_parts(request, most, self._limit, lambda part: self.predict(lease, part, turn))
 
-    async def _run_in_parts(self, call: Call, task: Task) -> None:
-        try:
-            result: Outputs | BaseException = await run_in_parts(
-                call, self._options.max_batch_size, self._limit, self.run
-            )
-        except Exception as error:
-            result = as_serving_error(error)
-        if not task.future.done():
-            answer(task, result)
+
+def _bytes(array: np.ndarray) -> int:
+    """Return bytes of the values, of strings too, of which the array itself holds no more than where they are."""
+    return array.nbytes + (sum(map(len, array.ravel().tolist())) if array.dtype == object else 0)

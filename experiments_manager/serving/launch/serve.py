@@ -89,11 +89,12 @@ def _run_embedded(service: Service, target: Target, tell: Callable[[str], None])
     if not service.gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
+    from experiments_manager.serving.models.signatures import ModelRef
     from experiments_manager.serving.server.options import server_options
     from experiments_manager.serving.server.server import Server, run_server
 
     def ready(server: Server) -> None:
-        with server.manager.get(service.flags.model_name) as lease:
+        with server.manager.lease(ModelRef(service.flags.model_name)) as lease:
             tell(announcement(service, target, lease.version, Engine.EMBEDDED))
 
     options = server_options(service.flags)

@@ -23,19 +23,21 @@ from experiments_manager.serving.models.signatures import (
 
 @dataclasses.dataclass(frozen=True)
 class ExampleTask:
-    """One of the two kinds of signature.
+    """One of the two things that are computed of examples.
 
     Attributes:
         word: `classification` or `regression`.
         method_name: The signature's `method_name`.
-        check: Raises a `ServingError` where a signature lacks what its kind must have.
+        check: Raises a `ServingError` where a signature lacks what the task needs.
         wanted: The outputs that the reply is made of.
+        fill: Writes the result from outputs and the number of examples.
     """
 
     word: str
     method_name: str
     check: Callable[[Signature], None]
     wanted: tuple[str, ...]
+    fill: Callable[[Any, Arrays, int], None]
 
     def outputs_of(self, signature: Signature) -> tuple[str, ...]:
         """Return the outputs to compute."""
@@ -77,28 +79,24 @@ def _check_name_of_input(signature: Signature, word: str) -> None:
         )
 
 
-CLASSIFICATION = ExampleTask("classification", CLASSIFY, _check_classification, ("classes", "scores"))
-REGRESSION = ExampleTask("regression", REGRESS, _check_regression, ("outputs",))
-
-
-def find(model: Model, spec: Any, kind: ExampleTask) -> Signature:
-    """Find a signature and check that it is of a kind.
+def find(model: Model, spec: Any, task: ExampleTask) -> Signature:
+    """Find a signature and check that it is made for a task.
 
     Args:
         model: The model.
         spec: The request's `ModelSpec`, which names it.
-        kind: What it must be.
+        task: What it must be for.
 
     Raises:
         ServingError: INVALID_ARGUMENT where there is none; INVALID_ARGUMENT or FAILED_PRECONDITION where it is not as
-            its kind must be. Its `method_name` counts for nothing, as in TensorFlow Serving by default: TensorFlow 2
+            the task needs it. Its `method_name` counts for nothing, as in TensorFlow Serving by default: TensorFlow 2
             writes that of Predict for every signature.
     """
     name = spec.signature_name or DEFAULT_SIGNATURE
     signature = model.signatures.get(name)
     if signature is None:
         raise invalid_argument(f"No signature was found with the name: {name}")
-    kind.check(signature)
+    task.check(signature)
     return signature
 
 
@@ -180,6 +178,12 @@ def fill_regressions(result: Any, outputs: Arrays, count: int) -> None:
         raise invalid_argument(f"Expected output Tensor of DT_FLOAT.  Got: {kind_of_dtype(values.dtype).enum_name}")
     for value in values.ravel().tolist():
         result.regressions.add(value=value)
+
+
+CLASSIFICATION = ExampleTask(
+    "classification", CLASSIFY, _check_classification, ("classes", "scores"), fill_classifications
+)
+REGRESSION = ExampleTask("regression", REGRESS, _check_regression, ("outputs",), fill_regressions)
 
 
 def check_tasks(model: Model, tasks: Sequence[Any]) -> list[tuple[Signature, ExampleTask]]:

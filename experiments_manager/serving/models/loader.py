@@ -1,7 +1,7 @@
 """How versions come into memory and leave it, in threads of their own, so that requests hardly notice.
 
-`manager` decides which, and calls these functions under the lock of the books; what they begin takes that lock for
-itself whenever it writes something down.
+`manager` decides which, and calls these functions under the lock of the registry; what they begin takes that lock
+for itself whenever it writes something down.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from experiments_manager.protocol.status import Code, ServingError
-from experiments_manager.serving.models.registry import ModelRegistry, Version, look
+from experiments_manager.serving.models.registry import ModelRegistry, Version
 from experiments_manager.serving.models.signatures import Model
 from experiments_manager.serving.models.version_policy import State, VersionStatus, check_files
 
@@ -41,27 +41,28 @@ class LoadingOptions:
 
 
 class Loader:
-    """Loads and unloads versions, and writes into the books what came of it.
+    """Loads and unloads versions, and notes in the registry what came of it.
 
     Args:
-        books: Where versions stand.
+        registry: Where versions stand.
         load: Loads a version from its folder; whatever it raises is the reason that is reported.
         options: How often to try, and how many versions at a time.
         warm_up: Called with the loaded model and its folder before the version counts as loaded.
-        on_change: Called with (model name, status) under the lock of the books whenever a version changes its state.
+        on_change: Called with (model name, status) under the lock of the registry whenever a version changes its state.
         on_load: Called with (path, seconds, whether it worked) after each attempt to load.
     """
 
     def __init__(
         self,
-        books: ModelRegistry,
+        registry: ModelRegistry,
         load: Callable[[Path], Model],
         options: LoadingOptions,
         warm_up: Callable[[Model, Path], None] | None,
         on_change: Callable[[str, VersionStatus], None] | None,
         on_load: Callable[[Path, float, bool], None] | None,
     ) -> None:
-        self._registry, self._changed, self._options = books, books.changed, options
+        self._registry, self._changed, self._options = registry, registry.changed, options
+        registry.unload = self.unload
         self._load_model, self._warm_up = load, warm_up
         self._on_change, self._on_load = on_change, on_load
         self._threads = ThreadPoolExecutor(max(1, options.threads), "load")
@@ -69,19 +70,19 @@ class Loader:
     def load(self, entry: Version) -> None:
         """Begin to load a version."""
         entry.state, entry.next_attempt = State.LOADING, 0.0
-        self.tell(entry)
+        self.report(entry)
         self._threads.submit(self._load, entry)
 
     def retire(self, entry: Version) -> None:
         """Take no new requests for a version, and unload it when the last one is answered."""
         entry.state = State.UNLOADING
         self._registry.choose_newest(entry.name)
-        self.tell(entry)
-        if entry.users == 0:
+        self.report(entry)
+        if entry.leases == 0:
             self.unload(entry)
 
     def unload(self, entry: Version) -> None:
-        """Begin to unload a version that nobody uses."""
+        """Begin to unload a version that has no lease."""
         # A thread for each: one that waits for a call that never ends must not keep the others in memory.
         entry.unloading = True
         threading.Thread(target=self._unload, args=(entry,), name="unload", daemon=True).start()
@@ -89,17 +90,17 @@ class Loader:
     def end(self, entry: Version) -> None:
         """Note that a version is not in memory, and that nothing is being done about it."""
         entry.state, entry.next_attempt = State.END, 0.0
-        self.tell(entry)
+        self.report(entry)
 
-    def tell(self, entry: Version) -> None:
-        """Tell in which state a version is."""
+    def report(self, entry: Version) -> None:
+        """Report the state of a version."""
         if self._on_change is not None:
             self._on_change(entry.name, entry.status)
 
     def close(self) -> None:
         """Wait for what is being loaded and unload all, without end where a call never ends.
 
-        Called when the books are closed and nobody loads any more, and not under their lock.
+        Called when the registry is closed and nobody loads any more, and not under its lock.
         """
         self._threads.shutdown(wait=True)  # what has not begun ends at once
         with self._changed:
@@ -118,7 +119,7 @@ class Loader:
         model: Model | None = None
         files: object = None
         try:
-            files = look(entry.path)
+            files = file_stamps(entry.path)
             check_files(entry.path)
             model = self._load_model(entry.path)
             if self._warm_up is not None:
@@ -135,7 +136,7 @@ class Loader:
         with self._changed:
             entry.model, entry.error, entry.state = model, None, State.AVAILABLE
             self._registry.choose_newest(entry.name)
-            self.tell(entry)
+            self.report(entry)
             self._changed.notify_all()
         logger.info("Loaded version %d of %s from %s", entry.number, entry.name, entry.path)
 
@@ -152,7 +153,7 @@ class Loader:
                 entry.state, entry.files, entry.gone = State.END, None if gone else files, gone
             if gone and self._options.poll_seconds > 0:  # most likely there is a newer one
                 self._registry.look_again = True
-            self.tell(entry)
+            self.report(entry)
             self._changed.notify_all()
         if gone:
             logger.info("Version %d of %s was removed before it could be loaded", entry.number, entry.name)
@@ -178,3 +179,12 @@ class Loader:
     def _note_load(self, path: Path, seconds: float, worked: bool) -> None:
         if self._on_load is not None:
             self._on_load(path, seconds, worked)
+
+
+def file_stamps(path: Path) -> object:
+    """Return names, sizes and times of the files of a version, which change where it does; `None` if unreadable."""
+    try:
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    except OSError:
+        return None

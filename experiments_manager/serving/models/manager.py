@@ -1,8 +1,8 @@
-"""Which versions are served: watching folders, loading before unloading, retrying, and lending versions to requests.
+"""Which versions are served: watching folders, loading before unloading, and retrying.
 
 One thread looks at the base paths and decides; loading and unloading happen in other threads (`loader`), so that
-requests hardly notice. A request borrows a version with `get`, and a version that has been replaced is closed when its
-last borrower gives it back.
+requests hardly notice. A request leases a version, and a version that has been replaced is closed when its last lease
+ends.
 """
 
 from __future__ import annotations
@@ -12,42 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from experiments_manager.export.versions import list_versions
-from experiments_manager.protocol.status import invalid_argument
-from experiments_manager.serving.models.loader import Loader, LoadingOptions
-from experiments_manager.serving.models.registry import ModelRegistry, Version, look
-from experiments_manager.serving.models.signatures import Model
+from experiments_manager.serving.models.loader import Loader, LoadingOptions, file_stamps
+from experiments_manager.serving.models.registry import ModelRegistry
+from experiments_manager.serving.models.signatures import Model, ModelRef
 from experiments_manager.serving.models.version_policy import LabelRule, ModelConfig, State, VersionStatus
 
 logger = logging.getLogger(__name__)
-
-
-class Lease:
-    """A version that a request has borrowed; a context manager that gives it back. Made by `ModelManager.get`.
-
-    Attributes:
-        name: Name of the model.
-        version: Its version.
-        model: What answers.
-    """
-
-    __slots__ = ("_entry", "_manager", "model", "name", "version")
-
-    def __init__(self, manager: ModelManager, entry: Version) -> None:
-        self._manager, self._entry = manager, entry
-        self.name, self.version, self.model = entry.name, entry.number, entry.model
-
-    def __enter__(self) -> Lease:
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.give_back()
-
-    def give_back(self) -> None:
-        """End the lease."""
-        self._manager.give_back(self._entry)
 
 
 class ModelManager:
@@ -60,8 +32,12 @@ class ModelManager:
         label_rule: Which versions a label may name.
         warm_up: Called with the loaded model and its folder before the version takes over; if it raises, the version
             counts as one that failed to load.
-        on_change: Called with (model name, status) under the lock of the books whenever a version changes its state.
+        on_change: Called with (model name, status) under the lock of the registry whenever a version changes its state.
         on_load: Called with (path, seconds, whether it worked) after each attempt to load.
+
+    Attributes:
+        registry: The versions.
+        lease: Leases a version to a request; see `ModelRegistry.lease`.
     """
 
     def __init__(
@@ -76,61 +52,32 @@ class ModelManager:
         on_load: Callable[[Path, float, bool], None] | None = None,
     ) -> None:
         self._options, self._label_rule = options or LoadingOptions(), label_rule
-        self._registry = ModelRegistry(configs)
-        self._changed = self._registry.changed
-        self._loader = Loader(self._registry, load, self._options, warm_up, on_change, on_load)
+        self.registry = ModelRegistry(configs)
+        self.lease = self.registry.lease
+        self._changed = self.registry.changed
+        self._loader = Loader(self.registry, load, self._options, warm_up, on_change, on_load)
         self._watcher = threading.Thread(target=self._watch, name="versions", daemon=True)
 
     # For requests
 
-    def get(self, name: str, version: int | None = None, label: str | None = None) -> Lease:
-        """Borrow a version; use as `with manager.get("digits") as lease:`.
-
-        Args:
-            name: Name of the model.
-            version: Its version; `None` for the newest that is available.
-            label: A label instead of a version.
-
-        Raises:
-            ServingError: INVALID_ARGUMENT without a name or for an unknown label; NOT_FOUND where no such version is
-                available.
-        """
-        if not name:
-            raise invalid_argument("ModelSpec has no name specified.")
-        with self._changed:
-            if label is not None:
-                version = self._registry.version_of(name, label)
-            entry = self._registry.find(name, version)
-            entry.users += 1
-        return Lease(self, entry)
-
-    def statuses(self, name: str, version: int | None = None, label: str | None = None) -> list[VersionStatus]:
+    def statuses(self, ref: ModelRef) -> list[VersionStatus]:
         """Return the states of a model's versions, newest first, or of one.
 
         Raises:
-            ServingError: NOT_FOUND where there is no such version or none at all.
+            ServingError: NOT_FOUND where the model has no such version, or none at all.
         """
         with self._changed:
-            if label is not None:
-                version = self._registry.version_of(name, label)
-            return self._registry.statuses(name, version)
+            return self.registry.statuses(ref)
 
     def problems(self) -> dict[str, str]:
         """Tell for each model that does not answer why not."""
         with self._changed:
-            return self._registry.problems()
+            return self.registry.problems()
 
     @property
     def names(self) -> list[str]:
         """Names of the models that are configured."""
-        return list(self._registry.configs)
-
-    def give_back(self, entry: Version) -> None:
-        """End the lease of a version, which is unloaded after its last one where it was replaced."""
-        with self._changed:
-            entry.users -= 1
-            if entry.users == 0 and entry.state == State.UNLOADING:
-                self._loader.unload(entry)
+        return list(self.registry.configs)
 
     # For the server
 
@@ -151,13 +98,11 @@ class ModelManager:
             looking = self._options.poll_seconds > 0
             self._changed.wait_for(
                 lambda: (
-                    self._registry.closed
-                    or self._registry.ready()
-                    or self._registry.cannot_become_ready(looking=looking)
+                    self.registry.closed or self.registry.ready() or self.registry.cannot_become_ready(looking=looking)
                 ),
                 timeout,
             )
-            return self._registry.ready()
+            return self.registry.ready()
 
     def reload(self, configs: Sequence[ModelConfig], timeout: float | None = None) -> None:
         """Put another configuration in force; versions that both name stay as they are.
@@ -174,33 +119,33 @@ class ModelManager:
                 in force); FAILED_PRECONDITION for a label on a version that is not available.
         """
         with self._changed:
-            new = self._registry.adopt(configs)
-            adopted = self._registry.configs
-            self._registry.look_again = True
+            new = self.registry.adopt(configs)
+            adopted = self.registry.configs
+            self.registry.look_again = True
             self._changed.notify_all()
             awaited = set(new)
-            labels_wait = self._registry.refused_label(self._label_rule) is not None
+            labels_wait = self.registry.refused_label(self._label_rule) is not None
             if labels_wait:  # perhaps for versions that this configuration brings
                 awaited |= {config.name for config in configs if config.labels}
             else:
-                self._registry.assign_labels()
+                self.registry.assign_labels()
             self._changed.wait_for(
-                lambda: self._registry.closed or self._registry.all_ready_or_failed(sorted(awaited)), timeout
+                lambda: self.registry.closed or self.registry.all_ready_or_failed(sorted(awaited)), timeout
             )
-            self._registry.check_available(new)
-            replaced = self._registry.configs is not adopted  # by another reload, which answers for its own labels
+            self.registry.check_available(new)
+            replaced = self.registry.configs is not adopted  # by another reload, which answers for its own labels
             if labels_wait and not replaced:
-                if refusal := self._registry.refused_label(self._label_rule):
+                if refusal := self.registry.refused_label(self._label_rule):
                     raise refusal
-                self._registry.assign_labels()
+                self.registry.assign_labels()
 
     def close(self) -> None:
-        """Stop looking, waits for what is being loaded, and close every version that nobody uses.
+        """Stop looking, wait for what is being loaded, and close every version that nobody uses.
 
         A call that never ends is waited for without end; `unfinished` tells of it meanwhile.
         """
         with self._changed:
-            self._registry.closed = True
+            self.registry.closed = True
             self._changed.notify_all()
         if self._watcher.is_alive():
             self._watcher.join()
@@ -209,7 +154,7 @@ class ModelManager:
     def unfinished(self) -> list[str]:
         """Tell which versions are being loaded, and which still answer requests or run calls."""
         with self._changed:
-            return self._registry.unfinished()
+            return self.registry.unfinished()
 
     # The watching thread
 
@@ -217,10 +162,10 @@ class ModelManager:
         next_poll = 0.0
         while True:
             with self._changed:
-                if self._registry.closed:
+                if self.registry.closed:
                     return
-                due = self._registry.look_again or time.monotonic() >= next_poll
-                self._registry.look_again = False
+                due = self.registry.look_again or time.monotonic() >= next_poll
+                self.registry.look_again = False
             if due:
                 try:
                     self._poll()
@@ -231,18 +176,18 @@ class ModelManager:
             with self._changed:
                 self._reconcile()
                 wake = min([next_poll, *self._retry_times()])
-                if not self._registry.look_again and not self._registry.closed:
+                if not self.registry.look_again and not self.registry.closed:
                     self._changed.wait(None if wake == float("inf") else max(0.0, wake - time.monotonic()))
 
     def _retry_times(self) -> Iterator[float]:
-        for entry in self._registry.entries():
+        for entry in self.registry.entries():
             if entry.state == State.LOADING and entry.next_attempt > 0:
                 yield entry.next_attempt
 
     def _poll(self) -> None:
         """Look at every base path. One that cannot be read changes nothing: what is served stays."""
         with self._changed:
-            configs = dict(self._registry.configs)
+            configs = dict(self.registry.configs)
         for name, config in configs.items():
             problem, paths, chosen = None, None, set()
             try:
@@ -257,29 +202,29 @@ class ModelManager:
                         "name your leaf directory as a number (eg. '/1/')?"
                     )
             with self._changed:
-                failed = self._registry.failed(name, chosen)
-            looks = {path: look(path) for path in failed}  # not under the lock: a file system may take its time
+                failed = self.registry.failed(name, chosen)
+            looks = {path: file_stamps(path) for path in failed}  # not under the lock: a file system may take its time
             with self._changed:
-                if self._registry.closed:
+                if self.registry.closed:
                     return
-                if self._registry.configs.get(name) is not config:
+                if self.registry.configs.get(name) is not config:
                     continue
-                if problem and self._registry.polled.get(name) != problem:
+                if problem and self.registry.polled.get(name) != problem:
                     logger.warning("%s", problem)
-                self._registry.polled[name] = problem
+                self.registry.polled[name] = problem
                 if paths is not None:
-                    for entry in self._registry.want(name, {number: paths[number] for number in chosen}, looks):
-                        self._loader.tell(entry)
+                    for entry in self.registry.want(name, {number: paths[number] for number in chosen}, looks):
+                        self._loader.report(entry)
                 self._changed.notify_all()
         with self._changed:
-            for name in self._registry.wanted.keys() - self._registry.configs.keys():
-                self._registry.wanted[name] = set()
+            for name in self.registry.wanted.keys() - self.registry.configs.keys():
+                self.registry.wanted[name] = set()
 
     def _reconcile(self) -> None:
         """Start what is due: newest versions first, and nothing is unloaded before a wanted version answers."""
         now = time.monotonic()
-        for entry in sorted(self._registry.entries(), key=lambda entry: -entry.number):
-            wanted = self._registry.is_wanted(entry)
+        for entry in sorted(self.registry.entries(), key=lambda entry: -entry.number):
+            wanted = self.registry.is_wanted(entry)
             if entry.state == State.START or (entry.state == State.LOADING and 0 < entry.next_attempt <= now):
                 if wanted:
                     self._loader.load(entry)
@@ -287,9 +232,9 @@ class ModelManager:
                     self._loader.end(entry)
             elif entry.state == State.LOADING and entry.next_attempt > 0 and not wanted:
                 self._loader.end(entry)
-            elif entry.state == State.AVAILABLE and not wanted and self._registry.replaceable(entry.name):
+            elif entry.state == State.AVAILABLE and not wanted and self.registry.replaceable(entry.name):
                 self._loader.retire(entry)
-        self._registry.forget()
+        self.registry.forget()
 
 
 def _unreadable(name: str, base_path: Path, error: Exception) -> str:

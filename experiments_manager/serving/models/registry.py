@@ -1,4 +1,4 @@
-"""The books of the model manager: which versions there are, which are wanted, and what became of each.
+"""The model registry: which versions there are, which are wanted, what became of each, and who has leased them.
 
 Nothing happens here but looking up and writing down; `manager` and `loader` act on it. All of it is used under one
 lock, `changed`.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 
 from experiments_manager.protocol.status import Code, ServingError, failed_precondition, invalid_argument, not_found
-from experiments_manager.serving.models.signatures import Model
+from experiments_manager.serving.models.signatures import Model, ModelRef
 from experiments_manager.serving.models.version_policy import LabelRule, ModelConfig, State, VersionStatus
 
 REMEMBERED = 100
@@ -21,7 +22,7 @@ REMEMBERED = 100
 
 @dataclasses.dataclass(eq=False)
 class Version:
-    """One version in the books; changed under their lock only."""
+    """One version in the registry; changed under its lock only."""
 
     name: str
     number: int
@@ -29,7 +30,7 @@ class Version:
     state: State = State.START
     error: ServingError | None = None
     model: Model | None = None
-    users: int = 0
+    leases: int = 0
     unloading: bool = False
     """Whether it is being closed at this moment, which waits for the calls that it runs."""
     attempts: int = 0
@@ -37,13 +38,39 @@ class Version:
     gone: bool = False
     """Whether its folder was removed before it could be loaded, as a training removes old versions."""
     files: object = None
-    """What the folder looked like when loading failed for good; when it changes, loading is tried anew."""
+    """What the folder looked like when loading failed for good; when it changes, loading is tried again."""
 
     @property
     def status(self) -> VersionStatus:
-        """Its state, to be told to others."""
+        """Its state, as it is reported."""
         code, message = (self.error.code, self.error.message) if self.error else (Code.OK, "")
         return VersionStatus(self.number, self.state, code, message)
+
+
+class Lease:
+    """The right of a request to use a version; a context manager that ends it. Made by `ModelRegistry.lease`.
+
+    Attributes:
+        name: Name of the model.
+        version: Its version.
+        model: What answers.
+    """
+
+    __slots__ = ("_entry", "_registry", "model", "name", "version")
+
+    def __init__(self, registry: ModelRegistry, entry: Version) -> None:
+        self._registry, self._entry = registry, entry
+        self.name, self.version, self.model = entry.name, entry.number, entry.model
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        entry = self._entry
+        with self._registry.changed:
+            entry.leases -= 1
+            if entry.leases == 0 and entry.state == State.UNLOADING:
+                self._registry.unload(entry)
 
 
 class ModelRegistry:
@@ -57,6 +84,7 @@ class ModelRegistry:
         polled: What was wrong with a model's base path when it was last looked at, `None` where all was well.
         look_again: Whether base paths should be looked at without delay.
         closed: Whether everything ends, so that nothing is begun any more.
+        unload: Called, under the lock, with a version that was retired when its last lease ends.
     """
 
     def __init__(self, configs: Sequence[ModelConfig]) -> None:
@@ -69,24 +97,40 @@ class ModelRegistry:
         self.polled: dict[str, str | None] = {}
         self.look_again = False
         self.closed = False
+        self.unload: Callable[[Version], None]
 
-    def version_of(self, name: str, label: str) -> int:
-        """Find the version that a label names, or raise INVALID_ARGUMENT."""
-        version = self.labels.get(name, {}).get(label)
+    def lease(self, ref: ModelRef) -> Lease:
+        """Lease a version to a request: `with registry.lease(ModelRef("digits")) as lease:`.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT without a name or for an unknown label; NOT_FOUND where no such version is
+                available.
+        """
+        if not ref.name:
+            raise invalid_argument("ModelSpec has no name specified.")
+        with self.changed:
+            entry = self._find(ref.name, self._number(ref))
+            entry.leases += 1
+            return Lease(self, entry)
+
+    def _number(self, ref: ModelRef) -> int | None:
+        if ref.label is None:
+            return ref.version
+        version = self.labels.get(ref.name, {}).get(ref.label)
         if version is None:
-            raise invalid_argument(f"Unrecognized servable version label: {label}")
+            raise invalid_argument(f"Unrecognized servable version label: {ref.label}")
         return version
 
-    def find(self, name: str, version: int | None) -> Version:
-        """Find a version that answers, the newest for `None`, or raise NOT_FOUND."""
+    def _find(self, name: str, version: int | None) -> Version:
         entry = self.newest.get(name) if version is None else self.versions.get(name, {}).get(version)
         if entry is None or entry.state != State.AVAILABLE:
             wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
             raise not_found(f"Servable not found for request: {wanted}")
         return entry
 
-    def statuses(self, name: str, version: int | None) -> list[VersionStatus]:
+    def statuses(self, ref: ModelRef) -> list[VersionStatus]:
         """Return the states of all versions, newest first, or of one, or raise NOT_FOUND."""
+        name, version = ref.name, self._number(ref)
         entries = self.versions.get(name, {})
         if version is not None:
             if version not in entries:
@@ -106,7 +150,7 @@ class ModelRegistry:
         for entry in self.entries():
             if entry.state == State.LOADING and not entry.next_attempt:
                 found.append(f"version {entry.number} of {entry.name} is being loaded")
-            elif entry.users or entry.unloading:
+            elif entry.leases or entry.unloading:
                 found.append(f"version {entry.number} of {entry.name} still runs a call")
         return found
 
@@ -240,18 +284,9 @@ class ModelRegistry:
             self.newest.pop(name, None)
 
     def forget(self) -> None:
-        """Keep the books short: of versions that ended, the newest are remembered."""
+        """Keep the registry short: of versions that ended, the newest are remembered."""
         for entries in self.versions.values():
             ended = sorted(number for number, entry in entries.items() if entry.state == State.END)
             for number in ended[:-REMEMBERED]:
                 if not self.is_wanted(entries[number]):
                     del entries[number]
-
-
-def look(path: Path) -> object:
-    """Return what a version's folder looks like: names, sizes and times of its files."""
-    try:
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    except OSError:
-        return None

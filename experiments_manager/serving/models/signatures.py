@@ -1,16 +1,17 @@
-"""What a model can be asked: its signatures, and the face that every kind of model has for the server."""
+"""What a model can be asked: its signatures, requests for them, and the interface that every kind of model has."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from experiments_manager.protocol.dtypes import kind_of_dtype
 from experiments_manager.protocol.status import failed_precondition, invalid_argument
+from experiments_manager.protocol.tensors import TensorError, to_array
 
 DEFAULT_SIGNATURE = "serving_default"
 PREDICT = "tensorflow/serving/predict"
@@ -156,6 +157,26 @@ class Signature:
                 f"Inputs expected to be in the set {{{_names(self.inputs)}}}."
             )
 
+    def read_inputs(self, given: Mapping[str, Any], known: Arrays) -> dict[str, np.ndarray]:
+        """Read a request's `TensorProto`s, after a look at their names: what nobody needs takes no memory.
+
+        Args:
+            given: The messages by input name.
+            known: Arrays of those that were read before.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT for a wrong name or a malformed tensor.
+        """
+        self.check_names(given)
+        inputs = dict(known)
+        for name, tensor in given.items():
+            if name not in known:
+                try:
+                    inputs[name] = to_array(tensor)
+                except TensorError as error:
+                    raise invalid_argument(f"tensor parsing error: {name}: {error}") from error
+        return inputs
+
     def check_inputs(self, given: Arrays) -> Arrays:
         """Check names and types of the inputs, and add the defaults of those that are missing.
 
@@ -183,6 +204,51 @@ class Signature:
         if len(given) == len(self.inputs):
             return given
         return {name: given[name] if name in given else self.defaults[name] for name in self.inputs}
+
+
+class ModelRef(NamedTuple):
+    """The version that a request asks for, and the signature.
+
+    Attributes:
+        name: Name of the model.
+        version: Its version, or `None`.
+        label: Label of a version, or `None`.
+        signature: Key of the signature, empty for the default.
+    """
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+    signature: str = ""
+
+    @classmethod
+    def from_proto(cls, spec: Any) -> ModelRef:
+        """Read a `ModelSpec`."""
+        choice = spec.WhichOneof("version_choice")
+        version = spec.version.value if choice == "version" else None
+        return cls(spec.name, version, spec.version_label if choice == "version_label" else None, spec.signature_name)
+
+    def fill(self, spec: Any) -> None:
+        """Write it into an empty `ModelSpec`."""
+        spec.name, spec.signature_name = self.name, self.signature
+        if self.version is not None:
+            spec.version.value = self.version
+        if self.label is not None:
+            spec.version_label = self.label
+
+
+class PredictRequest(NamedTuple):
+    """What one request wants a leased version to compute.
+
+    Attributes:
+        signature: One of the version's signatures.
+        inputs: Arrays by input name; strings as `bytes` in arrays of dtype `object`.
+        output_filter: Names of the outputs that are wanted, empty for all.
+    """
+
+    signature: Signature
+    inputs: Arrays
+    output_filter: Sequence[str] = ()
 
 
 class Model(Protocol):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from experiments_manager.protocol import messages, tensors
+from experiments_manager.protocol import messages
 from experiments_manager.protocol.status import Code, ServingError, invalid_argument
 from experiments_manager.serving.models import examples
 from experiments_manager.serving.models.signatures import Model, Signature, TensorSpec, find_signature
@@ -80,12 +80,8 @@ def _replay(model: Model, log: Any) -> None:
     if kind == "predict_log":
         request = log.predict_log.request
         signature = find_signature(model, request.model_spec.signature_name)
-        try:
-            inputs = {name: tensors.to_array(tensor) for name, tensor in request.inputs.items()}
-        except tensors.TensorError as error:
-            raise invalid_argument(f"tensor parsing error: {error}") from error
-        outputs = signature.select_outputs(request.output_filter)
-        model.run(signature, signature.check_inputs(inputs), outputs)
+        inputs = signature.check_inputs(signature.read_inputs(request.inputs, {}))
+        model.run(signature, inputs, signature.select_outputs(request.output_filter))
     elif kind == "classify_log":
         request = log.classify_log.request
         signature = examples.find(model, request.model_spec, examples.CLASSIFICATION)

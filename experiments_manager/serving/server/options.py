@@ -14,8 +14,7 @@ from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.protocol.status import ServingError
 from experiments_manager.protocol.text_format import parse_text_proto, read_text_config
 from experiments_manager.serving.api.grpc_server import GrpcOptions
-from experiments_manager.serving.api.http.bodies import ByteBudget
-from experiments_manager.serving.api.metrics import DEFAULT_PATH, Metrics
+from experiments_manager.serving.api.metrics import DEFAULT_PATH
 from experiments_manager.serving.api.security import Tokens, grpc_token_interceptor, read_tls
 from experiments_manager.serving.api.services import Handlers
 from experiments_manager.serving.batching.scheduler import BatchingOptions
@@ -45,7 +44,7 @@ class ServerOptions:
         label_rule: Which versions a label may name.
         tensor_content: Whether replies to Predict hold numbers in `tensor_content`, and not in the field of their type.
         max_bytes_in_flight: Bytes of requests that are read or answered at the same time.
-        rest: Makes the REST server from (handlers, metrics, budget of bytes); see `rest.RestServer`.
+        rest: Makes the REST server from the handlers; see `rest_server.RestServer`.
         grace_seconds: How long requests in flight may go on after a signal to end.
     """
 
@@ -62,7 +61,7 @@ class ServerOptions:
     label_rule: LabelRule = LabelRule.AVAILABLE
     tensor_content: bool = False
     max_bytes_in_flight: int = (1 << 31) - 1
-    rest: Callable[[Handlers, Metrics, ByteBudget], Any] | None = None
+    rest: Callable[[Handlers], Any] | None = None
     grace_seconds: float = 10.0
 
 
@@ -249,7 +248,7 @@ def _rest(flags: ServerFlags, tls: Any, tokens: Tokens | None) -> Any:
             most=flags.max_connections,
         ),
     )
-    return lambda handlers, metrics, budget: RestServer(handlers, options, metrics, tokens, budget)
+    return lambda handlers: RestServer(handlers, options, tokens)
 
 
 def _metrics_path(file: str) -> str | None:

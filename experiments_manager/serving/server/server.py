@@ -19,8 +19,7 @@ from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.api.grpc_server import GrpcServer
 from experiments_manager.serving.api.http import memory
-from experiments_manager.serving.api.http.bodies import ByteBudget
-from experiments_manager.serving.api.metrics import Metrics
+from experiments_manager.serving.api.metrics import Admission, Metrics
 from experiments_manager.serving.api.services import Handlers
 from experiments_manager.serving.batching.scheduler import Scheduler
 from experiments_manager.serving.models.manager import ModelManager
@@ -57,14 +56,17 @@ class Server:
         self.scheduler = Scheduler(
             options.batching,
             on_batch=self.metrics.observe_batch,
-            on_run=lambda name, signature, seconds: self.metrics.observe_runtime(name, signature.api, seconds),
+            on_run=self.metrics.observe_runtime,
         )
-        self.handlers = Handlers(
-            self.manager, self.scheduler, max_in_flight=options.max_in_flight, tensor_content=options.tensor_content
+        self.admission = Admission(
+            self.manager.registry,
+            self.metrics,
+            max_in_flight=options.max_in_flight,
+            max_bytes=options.max_bytes_in_flight,
         )
-        self.budget = ByteBudget(options.max_bytes_in_flight)
-        self.grpc = GrpcServer(self.handlers, options.grpc, self.metrics, self.budget) if options.grpc else None
-        self.rest = options.rest(self.handlers, self.metrics, self.budget) if options.rest else None
+        self.handlers = Handlers(self.manager, self.scheduler, self.admission, tensor_content=options.tensor_content)
+        self.grpc = GrpcServer(self.handlers, options.grpc) if options.grpc else None
+        self.rest = options.rest(self.handlers) if options.rest else None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -128,8 +130,8 @@ class Server:
         housekeeper = memory.Housekeeper()
         while True:
             await asyncio.sleep(memory.LOOK_SECONDS)
-            if housekeeper.is_due(self._loop.time(), self.budget.freed):
-                self.budget.freed = 0
+            if housekeeper.is_due(self._loop.time(), self.admission.freed):
+                self.admission.freed = 0
                 housekeeper.collect()
                 await self._loop.run_in_executor(None, housekeeper.trim, self._loop.time())
 

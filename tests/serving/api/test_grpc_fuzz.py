@@ -197,7 +197,7 @@ def test_two_thousand_bad_requests_get_a_proper_status_each_and_their_neighbours
     ask()
     assert sum(statuses.values()) >= 2000
     assert statuses[grpc.StatusCode.INVALID_ARGUMENT] > 500
-    assert own.handlers.in_flight == 0
+    assert own.admission.in_flight == 0
 
 
 def test_a_client_that_sends_no_http_at_all_disturbs_nobody(server):

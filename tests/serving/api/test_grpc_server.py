@@ -1,6 +1,7 @@
 import asyncio
 import gc
 import re
+import types
 
 import grpc
 import numpy as np
@@ -9,7 +10,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from experiments_manager.protocol import messages, tensors
 from experiments_manager.protocol.errors import ServerStartError
-from experiments_manager.serving.api.predict import PredictCall
+from experiments_manager.serving.api import grpc_server, prometheus
+from experiments_manager.serving.api.metrics import UNCOUNTED, Admitted
 
 X = np.array([[1, 2, 3]], np.float32)
 _TOLD = ("max_in_flight", "max_bytes_in_flight", "tensor_content")
@@ -151,9 +153,9 @@ def test_a_message_larger_than_allowed_is_refused(talk):
 def test_more_requests_in_flight_than_allowed_are_refused(talk):
     async def steps(server, channel):
         ask = channel.unary_unary(PREDICT)
-        server.handlers.in_flight += 1
-        refused = await refusal(ask(predict_bytes()))
-        server.handlers.in_flight -= 1
+        with Admitted(server.admission, "GRPC") as other:
+            other.begin()
+            refused = await refusal(ask(predict_bytes()))
         return refused, outputs_of(await ask(predict_bytes()))
 
     refused, outputs = talk(steps, max_in_flight=1)
@@ -237,12 +239,18 @@ def test_requests_are_counted_by_model_and_status_but_not_those_of_watchers(talk
         await refusal(ask(predict_bytes(model="other")))
         status = messages.GetModelStatusRequest(model_spec=messages.ModelSpec(name="linear"))
         await channel.unary_unary("/tensorflow.serving.ModelService/GetModelStatus")(status.SerializeToString())
-        return server.metrics.page()
+        return prometheus.page(server.metrics)
 
     page = talk(steps)
     assert ':tensorflow:serving:request_count{model_name="linear",status="OK"} 1\n' in page
     assert ':tensorflow:serving:request_count{model_name="",status="NOT_FOUND"} 1\n' in page
     assert re.search(r':model_warmup_latency_count{model_path=".*/linear/1",status="OK"} 1\n', page)
+
+
+def holds_request(found):
+    """Whether an object is a frame of the server's code with the bytes of a request in it."""
+    here = isinstance(found, types.FrameType) and found.f_code.co_filename == grpc_server.__file__
+    return here and "data" in found.f_locals
 
 
 @pytest.mark.parametrize(
@@ -259,7 +267,7 @@ def test_a_refused_request_is_not_kept_until_the_garbage_collector_comes(talk, d
         try:
             await asyncio.gather(*[refusal(ask(data)) for _ in range(8)])
             for _ in range(2000):  # the last one may still be on its way out
-                kept = sum(type(found) is PredictCall for found in gc.get_objects())
+                kept = sum(holds_request(found) for found in gc.get_objects())
                 if not kept:
                     break
                 await asyncio.sleep(0.01)
@@ -278,14 +286,14 @@ def test_a_client_that_gives_up_leaves_nothing_behind(talk):
             await asyncio.sleep(0)
             call.cancel()
         for _ in range(2000):
-            if server.handlers.in_flight == 0:
+            if server.admission.in_flight == 0:
                 break
             await asyncio.sleep(0.01)
-        users = server.manager._registry.newest["linear"].users
-        return server.handlers.in_flight, users, outputs_of(await ask(predict_bytes()))
+        leases = server.manager.registry.newest["linear"].leases
+        return server.admission.in_flight, leases, outputs_of(await ask(predict_bytes()))
 
-    in_flight, users, outputs = talk(steps)
-    assert (in_flight, users) == (0, 0)
+    in_flight, leases, outputs = talk(steps)
+    assert (in_flight, leases) == (0, 0)
     assert "y" in outputs
 
 
@@ -294,13 +302,13 @@ def test_requests_that_are_too_much_together_are_refused_and_little_ones_are_not
 
     async def steps(server, channel):
         ask = channel.unary_unary(PREDICT)
-        server.budget.take(150_000)
-        refused = await refusal(ask(large))
-        outputs = outputs_of(await ask(predict_bytes()))
-        server.budget.give_back(150_000)
+        with Admitted(server.admission, "GRPC") as other:
+            other.hold(UNCOUNTED + 150_000)
+            refused = await refusal(ask(large))
+            outputs = outputs_of(await ask(predict_bytes()))
         looked_at, _ = await refusal(ask(large))
         assert looked_at is grpc.StatusCode.INVALID_ARGUMENT  # it is larger than a batch
-        return refused, outputs, server.budget.held
+        return refused, outputs, server.admission.held
 
     (code, details), outputs, held = talk(steps, max_bytes_in_flight=300_000)
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -320,14 +328,14 @@ def test_a_connection_that_says_nothing_ends(talk):
 
 
 def test_arguments_for_grpcs_core_follow_from_the_limits_and_the_users_count_for_more():
-    from experiments_manager.serving.api.grpc_server import GrpcOptions, _channel_arguments
+    from experiments_manager.serving.api.grpc_options import GrpcOptions, channel_arguments
 
     limits = {"max_message_bytes": 9, "handshake_seconds": 2.0, "idle_seconds": 0.5, "max_connections": 7}
-    found = _channel_arguments(GrpcOptions(**limits, channel_arguments=(("grpc.max_connection_idle_ms", 4),)))
+    found = channel_arguments(GrpcOptions(**limits, channel_arguments=(("grpc.max_connection_idle_ms", 4),)))
     assert found["grpc.max_receive_message_length"] == found["grpc.max_send_message_length"] == 9
     assert found["grpc.server_handshake_timeout_ms"] == found["grpc.http2.settings_timeout"] == 2000
     assert found["grpc.max_connection_idle_ms"] == 4
     assert found["grpc.keepalive_time_ms"] == 500
     assert found["grpc.max_allowed_incoming_connections"] == 7
-    unlimited = _channel_arguments(GrpcOptions(handshake_seconds=0, idle_seconds=0))
+    unlimited = channel_arguments(GrpcOptions(handshake_seconds=0, idle_seconds=0))
     assert not any("timeout" in name or "idle" in name for name in unlimited)

@@ -3,6 +3,7 @@ import threading
 import pytest
 
 from experiments_manager.serving.api.metrics import Metrics
+from experiments_manager.serving.api.prometheus import page
 
 
 @pytest.fixture
@@ -12,7 +13,7 @@ def parsed():
     def parse(metrics):
         return {
             (sample.name, *sorted(sample.labels.values())): sample.value
-            for family in parser.text_string_to_metric_families(metrics.page())
+            for family in parser.text_string_to_metric_families(page(metrics))
             for sample in family.samples
         }
 
@@ -24,13 +25,13 @@ def test_names_are_those_of_tensorflow_serving():
     metrics.observe_request("m", "Predict", "GRPC", "OK", 0.002)
     metrics.observe_load("/models/m/1", "success", 0.5)
     metrics.observe_warm_up("/models/m/1", 0.25)
-    page = metrics.page()
-    assert ':tensorflow:serving:model_warmup_latency_sum{model_path="/models/m/1",status="OK"} 250000\n' in page
-    assert "# TYPE :tensorflow:serving:request_count counter\n" in page
-    assert ':tensorflow:serving:request_count{model_name="m",status="OK"} 1\n' in page
-    assert ':tensorflow:cc:saved_model:load_latency{model_path="/models/m/1"} 500000\n' in page
+    text = page(metrics)
+    assert ':tensorflow:serving:model_warmup_latency_sum{model_path="/models/m/1",status="OK"} 250000\n' in text
+    assert "# TYPE :tensorflow:serving:request_count counter\n" in text
+    assert ':tensorflow:serving:request_count{model_name="m",status="OK"} 1\n' in text
+    assert ':tensorflow:cc:saved_model:load_latency{model_path="/models/m/1"} 500000\n' in text
     latency = ':tensorflow:serving:request_latency_sum{model_name="m",API="Predict",entrypoint="GRPC"} 2000\n'
-    assert latency in page
+    assert latency in text
 
 
 def test_a_latency_is_counted_in_its_bucket_and_all_above(parsed):
@@ -48,7 +49,7 @@ def test_calls_of_models_are_counted_as_runs_of_graphs_too():
     metrics = Metrics()
     for seconds in (0.0005, 0.003):
         metrics.observe_runtime("m", "Predict", seconds)
-    lines = metrics.page().splitlines()
+    lines = page(metrics).splitlines()
     core = ":tensorflow:core:graph_run"
     assert f"{core}s{{}} 2" in lines
     assert f"{core}_time_usecs{{}} 3500" in lines
@@ -59,16 +60,16 @@ def test_calls_of_models_are_counted_as_runs_of_graphs_too():
 def test_only_a_request_that_went_well_has_a_latency():
     metrics = Metrics()
     metrics.observe_request("m", "Predict", "GRPC", "NOT_FOUND", 0.002)
-    page = metrics.page()
-    assert ':tensorflow:serving:request_count{model_name="m",status="NOT_FOUND"} 1\n' in page
-    assert "request_latency" not in page
+    text = page(metrics)
+    assert ':tensorflow:serving:request_count{model_name="m",status="NOT_FOUND"} 1\n' in text
+    assert "request_latency" not in text
 
 
 def test_a_sum_that_has_grown_large_goes_on_growing():
     metrics = Metrics()
     metrics.observe_request("m", "Predict", "GRPC", "OK", 1e6)
     metrics.observe_request("m", "Predict", "GRPC", "OK", 0.0000015)
-    assert 'request_latency_sum{model_name="m",API="Predict",entrypoint="GRPC"} 1000000000001.5\n' in metrics.page()
+    assert 'request_latency_sum{model_name="m",API="Predict",entrypoint="GRPC"} 1000000000001.5\n' in page(metrics)
 
 
 def test_batches_are_counted_with_what_each_request_waited(parsed):
@@ -99,7 +100,7 @@ def test_threads_lose_no_count(parsed):
         thread.start()
     for thread in threads:
         thread.join()
-    assert ':tensorflow:serving:request_count{model_name="m",status="OK"} 4000' in metrics.page()
+    assert ':tensorflow:serving:request_count{model_name="m",status="OK"} 4000' in page(metrics)
 
 
 def test_of_very_many_versions_the_latest_are_told():
@@ -107,6 +108,6 @@ def test_of_very_many_versions_the_latest_are_told():
     for number in range(1200):
         metrics.observe_load(f"/models/m/{number}", "success", 1.0)
         metrics.observe_warm_up(f"/models/m/{number}", 1.0)
-    page = metrics.page()
-    assert [page.count(f'"/models/m/{number}",status="') for number in (199, 200, 1199)] == [0, 37, 37]
-    assert page.count("load_latency{") == 1000
+    text = page(metrics)
+    assert [text.count(f'"/models/m/{number}",status="') for number in (199, 200, 1199)] == [0, 37, 37]
+    assert text.count("load_latency{") == 1000

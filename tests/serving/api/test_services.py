@@ -7,6 +7,8 @@ from google.protobuf import text_format
 
 from experiments_manager.protocol import messages, tensors
 from experiments_manager.protocol.status import Code, ServingError
+from experiments_manager.serving.api.grpc_server import GrpcOptions, GrpcServer
+from experiments_manager.serving.api.metrics import Admission, Admitted, Metrics
 
 X = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
 
@@ -41,10 +43,16 @@ def manager(base_paths):
     manager.close()
 
 
+async def predicted(handlers, request):
+    """Asks Predict as gRPC does, in bytes."""
+    server = GrpcServer(handlers, GrpcOptions(port=None))
+    answer = await server.predict(request.SerializeToString(), Admitted(handlers.admission, "GRPC"))
+    return messages.PredictResponse.FromString(answer)
+
+
 @pytest.fixture
 def ask(manager, run_async):
     """Asks one method of the services, with or without batching; all must answer alike."""
-    from experiments_manager.serving.api.predict import PredictCall
     from experiments_manager.serving.api.services import Handlers
     from experiments_manager.serving.batching.scheduler import BatchingOptions, Scheduler
 
@@ -53,8 +61,7 @@ def ask(manager, run_async):
         handlers = Handlers(manager, scheduler)
         try:
             if method == "predict":
-                answer = await PredictCall(handlers, request.SerializeToString()).answer()
-                return messages.PredictResponse.FromString(answer)
+                return await predicted(handlers, request)
             return await getattr(handlers, method)(request)
         finally:
             scheduler.close()
@@ -402,28 +409,23 @@ def test_the_status_of_all_versions_or_of_one_is_told(ask):
     assert ask("get_model_status", one) == text_format.Parse(text.format(1), messages.GetModelStatusResponse())
 
 
-def test_no_more_requests_are_answered_at_once_than_allowed(manager, run_async):
-    from experiments_manager.serving.api.services import Handlers
-    from experiments_manager.serving.batching.scheduler import Scheduler
-
-    async def go():
-        scheduler = Scheduler(None, threads=1)
-        handlers = Handlers(manager, scheduler, max_in_flight=1)
-        try:
-            handlers.admit()
-            with pytest.raises(ServingError, match="1 requests are being answered") as refused:
-                handlers.admit()
-            handlers.in_flight -= 1
-            with handlers.admitted():
-                return refused.value.code, handlers.in_flight
-        finally:
-            scheduler.close()
-
-    assert run_async(go()) == (Code.RESOURCE_EXHAUSTED, 1)
+def test_no_more_requests_are_answered_at_once_than_allowed(manager):
+    admission = Admission(manager.registry, Metrics(), max_in_flight=1)
+    with Admitted(admission, "GRPC") as first:
+        first.begin()
+        with (
+            pytest.raises(ServingError, match="1 requests are being answered") as refused,
+            Admitted(admission, "GRPC") as second,
+        ):
+            second.begin()
+        assert refused.value.code is Code.RESOURCE_EXHAUSTED
+        assert admission.in_flight == 1
+    with Admitted(admission, "GRPC") as third:
+        third.begin()
+    assert admission.in_flight == 0
 
 
 def test_a_reload_request_takes_the_policy_and_the_labels(base_paths, run_async):
-    from experiments_manager.serving.api.predict import PredictCall
     from experiments_manager.serving.api.services import Handlers
     from experiments_manager.serving.batching.scheduler import Scheduler
     from experiments_manager.serving.models.loader import LoadingOptions
@@ -446,9 +448,8 @@ def test_a_reload_request_takes_the_policy_and_the_labels(base_paths, run_async)
         try:
             await handlers.reload_config(text_format.Parse(config, messages.ReloadConfigRequest()))
             stable, newest = predict_request("both", x=X, label="stable"), predict_request("both", x=X)
-            calls = [PredictCall(handlers, request.SerializeToString()) for request in (stable, newest)]
-            answers = await asyncio.gather(*[call.answer() for call in calls])
-            return [messages.PredictResponse.FromString(answer).model_spec.version.value for answer in answers]
+            answers = await asyncio.gather(*[predicted(handlers, request) for request in (stable, newest)])
+            return [answer.model_spec.version.value for answer in answers]
         finally:
             scheduler.close()
 

@@ -1,6 +1,7 @@
 import asyncio
 import threading
 import time
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -8,11 +9,12 @@ from google.protobuf import text_format
 
 from experiments_manager.protocol import messages
 from experiments_manager.protocol.status import Code, ServingError
-from experiments_manager.serving.batching import request_queue, scheduler
-from experiments_manager.serving.batching.batch import LONG_SECONDS, Call, Queue, Task, merge
-from experiments_manager.serving.batching.request_queue import QUIET_SECONDS, QUIET_TURNS, PendingRequest, RequestQueue
-from experiments_manager.serving.batching.scheduler import BatchingOptions, Scheduler
-from experiments_manager.serving.models.signatures import Signature, TensorSpec
+from experiments_manager.serving.batching import dispatcher, request_queue
+from experiments_manager.serving.batching.batch import merge
+from experiments_manager.serving.batching.options import BatchingOptions
+from experiments_manager.serving.batching.request_queue import QUIET_SECONDS, QUIET_TURNS, RequestQueue
+from experiments_manager.serving.batching.scheduler import LONG_SECONDS, BatchQueue, Scheduler, Task
+from experiments_manager.serving.models.signatures import PredictRequest, Signature, TensorSpec
 
 FLOAT = np.dtype(np.float32)
 X = TensorSpec("x:0", "float", FLOAT, (None, None), 1)
@@ -44,10 +46,29 @@ def rows(*values, width=1):
     return np.repeat(np.array(values, np.float32)[:, None], width, axis=1)
 
 
+class FakeLease(NamedTuple):
+    """All that the scheduler wants of a lease."""
+
+    name: str
+    model: Any
+
+
+def request_for(model, x, name="model"):
+    return FakeLease(name, model), PredictRequest(SIGNATURE, {"x": x}, ("y",))
+
+
+async def answered(scheduler, read, write=None, *, alone=False):
+    """Does what the servers do with a request."""
+    turn = await scheduler.turn(alone)
+    lease, request = read()
+    outputs = await scheduler.predict(lease, request, turn)
+    return write(outputs) if write else outputs
+
+
 @pytest.fixture
 def calls_are_short(monkeypatch):
     """Every call that was measured counts as short, however slow the machine is; no other one does."""
-    monkeypatch.setattr(scheduler, "SHORT_SECONDS", 3600.0)
+    monkeypatch.setattr(dispatcher, "SHORT_SECONDS", 3600.0)
 
 
 @pytest.fixture
@@ -60,8 +81,7 @@ def batched(run_async):
             scheduler = Scheduler(options or BatchingOptions(num_batch_threads=1), **arguments)
 
             def ask(x, **more):
-                call = Call("model", model, SIGNATURE, {"x": x}, ("y",))
-                return asyncio.ensure_future(scheduler.run(lambda: call, **more))
+                return asyncio.ensure_future(answered(scheduler, lambda: request_for(model, x), **more))
 
             try:
                 return await steps(ask, model)
@@ -123,7 +143,7 @@ def test_requests_are_read_in_a_row_and_answered_in_a_row(run_async):
                 told.append(f"read {n}")
                 if n == 2:
                     raise ServingError(Code.NOT_FOUND, "no such model")
-                return Call("model", model, SIGNATURE, {"x": rows(n)}, ("y",))
+                return request_for(model, rows(n))
 
             def reply(outputs):
                 told.append(f"write {n}")
@@ -131,7 +151,7 @@ def test_requests_are_read_in_a_row_and_answered_in_a_row(run_async):
                     raise ServingError(Code.INTERNAL, "cannot be written")
                 return outputs["y"].item()
 
-            return scheduler.run(call, reply)
+            return answered(scheduler, call, reply)
 
         answers = await asyncio.gather(*[ask(n) for n in range(1, 5)], return_exceptions=True)
         scheduler.close()
@@ -144,52 +164,40 @@ def test_requests_are_read_in_a_row_and_answered_in_a_row(run_async):
 
 
 @pytest.mark.parametrize("kind", [KeyError, StopIteration, asyncio.CancelledError])
-@pytest.mark.parametrize("where", ["call", "reply"])
-def test_an_error_of_any_kind_costs_no_other_request_its_answer(run_async, kind, where):
+def test_an_error_of_any_kind_costs_no_other_request_its_answer(run_async, kind):
+    class Odd(Doubling):
+        def run(self, signature, inputs, outputs):
+            if (inputs["x"] == 1).any():
+                raise kind("odd")
+            return super().run(signature, inputs, outputs)
+
     async def go():
-        model, scheduler = Doubling(), Scheduler(BatchingOptions(num_batch_threads=1))
-
-        def ask(n):
-            def fail_in(place):
-                if (n, place) == (1, where):
-                    raise kind("odd")
-
-            def call():
-                fail_in("call")
-                return Call("model", model, SIGNATURE, {"x": rows(n)}, ("y",))
-
-            def reply(outputs):
-                fail_in("reply")
-                return outputs["y"].item()
-
-            return asyncio.wait_for(scheduler.run(call, reply), 10)
-
-        answers = await asyncio.gather(*map(ask, range(3)), return_exceptions=True)
+        model, scheduler = Odd(), Scheduler(BatchingOptions(num_batch_threads=1))
+        requests = [answered(scheduler, lambda n=n: request_for(model, rows(n))) for n in range(3)]
+        answers = await asyncio.wait_for(asyncio.gather(*requests, return_exceptions=True), 10)
         scheduler.close()
         return answers
 
     before, error, after = run_async(go())
-    assert (before, after) == (0, 4)
+    assert (before["y"].item(), after["y"].item()) == (0, 4)
     assert (error.code, error.message.split(":")[0]) == (Code.INTERNAL, kind.__name__)
 
 
 def test_requests_that_keep_coming_do_not_keep_those_before_them_waiting(run_async):
     async def go():
-        loop, handed = asyncio.get_running_loop(), []
-        request_queue = RequestQueue(handed.append, lambda: 0, most=10**6, wait_for_calls=False)
+        loop, turns = asyncio.get_running_loop(), []
+        request_queue = RequestQueue(lambda: request_queue.end(), lambda: 0, most=10**6, wait_for_calls=False)
 
         def come():  # at each turn of the loop, so that it is never quiet
-            request_queue.add(PendingRequest(None, None, None, 0.0))
-            if not handed:
+            turns.append(request_queue.wait())
+            if not turns[0].done():
                 loop.call_soon(come)
 
-        begun = time.perf_counter()
         come()
-        while not handed and time.perf_counter() - begun < 5:
-            await asyncio.sleep(0)
-        return len(handed)
+        await asyncio.wait_for(turns[0], 5)
+        return turns[1].done()
 
-    assert run_async(go()) == 1
+    assert run_async(go())
 
 
 def test_a_loop_that_was_busy_does_not_tear_requests_apart(batched, monkeypatch):
@@ -220,10 +228,10 @@ def test_requests_wait_unread_for_the_end_of_a_call_only_if_calls_are_known_to_b
         read = []
 
         def ask(n):
-            return asyncio.ensure_future(scheduler.run(lambda: read.append(n) or call(n)))
+            return asyncio.ensure_future(answered(scheduler, lambda: read.append(n) or call(n)))
 
         def call(n):
-            return Call("model", model, SIGNATURE, {"x": rows(n)}, ("y",))
+            return request_for(model, rows(n))
 
         seen = []
         for n in (10, 20):
@@ -251,7 +259,7 @@ def test_a_call_that_takes_longer_than_it_should_does_not_keep_other_requests_fr
         model, other, scheduler = Doubling(), Doubling(), Scheduler(BatchingOptions(num_batch_threads=2))
 
         def ask(n, model=model):
-            return asyncio.ensure_future(scheduler.run(lambda: Call("m", model, SIGNATURE, {"x": rows(n)}, ("y",))))
+            return asyncio.ensure_future(answered(scheduler, lambda: request_for(model, rows(n))))
 
         await ask(0)  # shows that calls are short
         assert model.begun.acquire(blocking=False)
@@ -273,8 +281,8 @@ def test_a_quick_model_does_not_stand_behind_a_slow_one(run_async, calls_are_sho
         models, scheduler = {"quick": Doubling(), "slow": Doubling()}, Scheduler(options, threads=1)
 
         def ask(n, name="quick"):
-            call = Call(name, models[name], SIGNATURE, {"x": rows(n)}, ("y",))
-            return asyncio.ensure_future(scheduler.run(lambda: call))
+            request = request_for(models[name], rows(n), name)
+            return asyncio.ensure_future(answered(scheduler, lambda: request))
 
         await ask(0)  # shows that calls are short
         held_up = await held(lambda n: ask(n, "slow"), models["slow"], 5)
@@ -290,7 +298,7 @@ def test_a_quick_model_does_not_stand_behind_a_slow_one(run_async, calls_are_sho
 
 
 def test_a_call_that_held_up_the_loop_sends_the_next_ones_to_a_thread():
-    queue = Queue(None, SIGNATURE, ("y",), "model", True)
+    queue = BatchQueue(None, SIGNATURE, ("y",), "model", True)
     task = Task({"x": rows(1)}, 1, None, 0.0)
     for seconds, quick in ((1e-4, True), (1e-3, True), (2 * LONG_SECONDS, False), (1e-4, False)):
         queue.note_seconds(task, seconds)
@@ -408,8 +416,8 @@ def test_the_order_in_which_a_request_names_its_inputs_does_not_matter(run_async
         narrow, wide = rows(1, width=3), rows(1, width=5)
 
         def ask(**inputs):
-            call = Call("model", model, signature, inputs, ("y",))
-            return asyncio.ensure_future(scheduler.run(lambda: call))
+            request = FakeLease("model", model), PredictRequest(signature, inputs)
+            return asyncio.ensure_future(answered(scheduler, lambda: request))
 
         asked = [ask(a=narrow, b=wide), ask(b=narrow, a=wide), ask(b=wide, a=narrow)]
         answers = [outputs["y"].item() for outputs in await asyncio.gather(*asked)]
@@ -533,9 +541,9 @@ def test_a_request_that_was_split_is_refused_where_its_outputs_cannot_be_put_tog
     async def go():
         model = Growing()
         scheduler = Scheduler(BatchingOptions(max_batch_size=2, split_large_batches=True, num_batch_threads=1))
-        call = Call("model", model, SIGNATURE, {"x": rows(1, 2, 3, 4)}, ("y",))
+        request = request_for(model, rows(1, 2, 3, 4))
         try:
-            return await asyncio.wait_for(scheduler.run(lambda: call), 10)
+            return await asyncio.wait_for(answered(scheduler, lambda: request), 10)
         finally:
             scheduler.close()
 
@@ -562,10 +570,7 @@ def test_without_batching_each_request_runs_by_itself_and_several_at_once(run_as
     async def go():
         model, scheduler = Doubling(), Scheduler(None, threads=3)
         model.free.clear()
-        asked = [
-            asyncio.ensure_future(scheduler.run(lambda n=n: Call("model", model, SIGNATURE, {"x": rows(n)}, ("y",))))
-            for n in range(3)
-        ]
+        asked = [asyncio.ensure_future(answered(scheduler, lambda n=n: request_for(model, rows(n)))) for n in range(3)]
         for _ in asked:
             assert await asyncio.get_running_loop().run_in_executor(None, model.begun.acquire, True, 10)
         model.free.set()
@@ -587,8 +592,8 @@ def test_a_model_whose_outputs_do_not_count_samples_is_not_batched(run_async):
         unknown = Signature("s", "", {"x": X}, {"y": TensorSpec("y:0", "float", FLOAT, None, 1)})
 
         def ask(n):
-            call = Call("model", model, unknown, {"x": rows(n, n)}, ("y",))
-            return asyncio.ensure_future(scheduler.run(lambda: call))
+            request = FakeLease("model", model), PredictRequest(unknown, {"x": rows(n, n)})
+            return asyncio.ensure_future(answered(scheduler, lambda: request))
 
         first = await held(ask, model, 1)
         others = [ask(n) for n in (2, 3)]

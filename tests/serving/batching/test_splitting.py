@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from experiments_manager.protocol.status import Code, ServingError
-from experiments_manager.serving.batching.batch import Call
 from experiments_manager.serving.batching.splitting import run_in_parts
-from experiments_manager.serving.models.signatures import Signature, TensorSpec
+from experiments_manager.serving.models.signatures import PredictRequest, Signature, TensorSpec
 
 X = TensorSpec("x:0", "float", np.dtype(np.float32), (None,), 1)
 SIGNATURE = Signature("serving_default", "", {"x": X}, {"y": X})
@@ -15,14 +14,14 @@ SIGNATURE = Signature("serving_default", "", {"x": X}, {"y": X})
 def split(run_async, function, samples=5, most=2, at_once=2):
     """Runs `function` on the numbers from 0 on in parts, and lets the loop turn before each answer."""
     x = np.arange(samples, dtype=np.float32)
-    call = Call("model", None, SIGNATURE, {"x": x}, ("y",))
+    request = PredictRequest(SIGNATURE, {"x": x}, ("y",))
 
     async def run(part):
-        inputs = part().inputs
+        inputs = part.inputs
         await asyncio.sleep(0)
         return {"y": function(inputs["x"])}
 
-    return run_async(run_in_parts(call, most, at_once, run))["y"].tolist()
+    return run_async(run_in_parts(request, most, at_once, run))["y"].tolist()
 
 
 def test_parts_are_put_together_in_their_order(run_async):
@@ -30,17 +29,17 @@ def test_parts_are_put_together_in_their_order(run_async):
 
 
 def test_no_more_parts_are_on_their_way_than_may_be(run_async):
-    on_their_way, most = set(), []
+    on_their_way, most = [], []
 
     async def run(part):
-        on_their_way.add(part)
+        on_their_way.append(None)
         most.append(len(on_their_way))
         await asyncio.sleep(0)
-        on_their_way.remove(part)
-        return part().inputs
+        on_their_way.pop()
+        return part.inputs
 
-    call = Call("model", None, SIGNATURE, {"x": np.arange(20)}, ("x",))
-    assert run_async(run_in_parts(call, 2, 3, run))["x"].tolist() == list(range(20))
+    request = PredictRequest(SIGNATURE, {"x": np.arange(20)}, ("x",))
+    assert run_async(run_in_parts(request, 2, 3, run))["x"].tolist() == list(range(20))
     assert max(most) == 3
 
 

@@ -10,6 +10,7 @@ from experiments_manager.export.versions import list_versions
 from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.models.loader import LoadingOptions
 from experiments_manager.serving.models.manager import ModelManager
+from experiments_manager.serving.models.signatures import ModelRef
 from experiments_manager.serving.models.version_policy import LabelRule, ModelConfig, State, VersionPolicy
 from tests.helpers.waiting import wait_until
 
@@ -50,7 +51,7 @@ class ModelRegistry:
             assert self.changed.wait_for(happened, 60), self.events
 
     def states(self, name="model"):
-        return {status.version: status.state for status in self.manager.statuses(name)}
+        return {status.version: status.state for status in self.manager.statuses(ModelRef(name))}
 
     def order(self):
         return [(version, state) for _, version, state, _ in self.events]
@@ -94,10 +95,10 @@ def test_the_newest_version_is_served_and_others_are_not(serve, base_path):
         add(base_path, version)
     books = serve()
     assert books.manager.wait_until_ready(10)
-    with books.manager.get("model") as lease:
+    with books.manager.lease(ModelRef("model")) as lease:
         assert (lease.name, lease.version) == ("model", 10)
     with pytest.raises(ServingError, match=r"^Servable not found for request: Specific\(model, 2\)$") as refused:
-        books.manager.get("model", 2)
+        books.manager.lease(ModelRef("model", 2))
     assert refused.value.code == Code.NOT_FOUND
 
 
@@ -116,12 +117,12 @@ def test_a_request_in_flight_finishes_on_its_version(serve, base_path):
     add(base_path, 1)
     books = serve()
     books.wait_for(1, State.AVAILABLE)
-    with books.manager.get("model") as lease:
+    with books.manager.lease(ModelRef("model")) as lease:
         add(base_path, 2)
         books.wait_for(1, State.UNLOADING)
         assert not lease.model.closed
         assert books.states()[1] == State.UNLOADING
-        with books.manager.get("model") as newer:
+        with books.manager.lease(ModelRef("model")) as newer:
             assert newer.version == 2
     books.wait_for(1, State.END)
     assert lease.model.closed
@@ -133,11 +134,11 @@ def test_a_version_that_fails_is_reported_with_its_reason_and_replaces_nothing(s
     books.wait_for(1, State.AVAILABLE)
     add(base_path, 2, "broken")
     books.wait_for(2, State.END)
-    newest, older = books.manager.statuses("model")
+    newest, older = books.manager.statuses(ModelRef("model"))
     assert (newest.version, newest.state, newest.code) == (2, State.END, Code.INTERNAL)
     assert newest.message == "the content is broken"
     assert (older.version, older.state, older.message) == (1, State.AVAILABLE, "")
-    with books.manager.get("model") as lease:
+    with books.manager.lease(ModelRef("model")) as lease:
         assert lease.version == 1
 
 
@@ -245,9 +246,9 @@ def test_requests_do_not_wait_while_the_files_of_a_failed_version_are_looked_at(
         looking.set()
         assert go_on.wait(10)
 
-    monkeypatch.setattr(manager, "look", look)
+    monkeypatch.setattr(manager, "file_stamps", look)
     assert looking.wait(10)
-    asking = threading.Thread(target=books.manager.get, args=("model",), daemon=True)
+    asking = threading.Thread(target=books.manager.lease, args=(ModelRef("model"),), daemon=True)
     asking.start()
     asking.join(5)
     answered = not asking.is_alive()
@@ -261,10 +262,10 @@ def test_a_version_takes_over_only_after_its_warm_up(serve, base_path):
     books = serve(warm_up=lambda model, path: warmed.wait(10))
     books.wait_for(1, State.LOADING)
     with pytest.raises(ServingError, match=r"^Servable not found for request: Latest\(model\)$"):
-        books.manager.get("model")
+        books.manager.lease(ModelRef("model"))
     warmed.set()
     books.wait_for(1, State.AVAILABLE)
-    assert books.manager.get("model").version == 1
+    assert books.manager.lease(ModelRef("model")).version == 1
 
 
 def test_a_version_whose_warm_up_fails_is_closed_and_not_served(serve, base_path):
@@ -277,7 +278,7 @@ def test_a_version_whose_warm_up_fails_is_closed_and_not_served(serve, base_path
     add(base_path, 1)
     books = serve(warm_up=warm_up)
     books.wait_for(1, State.END)
-    [status] = books.manager.statuses("model")
+    [status] = books.manager.statuses(ModelRef("model"))
     assert (status.code, status.message) == (Code.INVALID_ARGUMENT, "its warm-up request is wrong")
     assert models[0].closed
 
@@ -306,7 +307,7 @@ def test_versions_that_disappear_are_unloaded(serve, base_path):
     remove(base_path, 1)
     books.wait_for(1, State.END)
     with pytest.raises(ServingError, match=r"Servable not found for request: Latest\(model\)"):
-        books.manager.get("model")
+        books.manager.lease(ModelRef("model"))
 
 
 def test_a_base_path_that_cannot_be_read_changes_nothing(serve, base_path, caplog):
@@ -315,7 +316,7 @@ def test_a_base_path_that_cannot_be_read_changes_nothing(serve, base_path, caplo
     books.wait_for(1, State.AVAILABLE)
     base_path.rename(base_path.parent / "away")
     wait_until(lambda: "Could not find base path" in caplog.text)
-    with books.manager.get("model") as lease:
+    with books.manager.lease(ModelRef("model")) as lease:
         assert lease.version == 1
 
 
@@ -359,7 +360,7 @@ def test_a_name_that_is_not_configured_reaches_nothing(serve, base_path, name):
     books = serve()
     books.wait_for(1, State.AVAILABLE)
     with pytest.raises(ServingError) as refused:
-        books.manager.get(name)
+        books.manager.lease(ModelRef(name))
     assert refused.value.code == (Code.NOT_FOUND if name else Code.INVALID_ARGUMENT)
 
 
@@ -370,11 +371,11 @@ def test_labels_name_versions_and_can_be_moved(serve, base_path):
     books = serve(both, {"stable": 1, "canary": 2})
     books.wait_for(1, State.AVAILABLE)
     books.wait_for(2, State.AVAILABLE)
-    assert books.manager.get("model", label="stable").version == 1
+    assert books.manager.lease(ModelRef("model", label="stable")).version == 1
     books.manager.reload([ModelConfig("model", base_path, both, {"stable": 2})], 10)
-    assert books.manager.get("model", label="stable").version == 2
+    assert books.manager.lease(ModelRef("model", label="stable")).version == 2
     with pytest.raises(ServingError, match="^Unrecognized servable version label: canary$") as refused:
-        books.manager.get("model", label="canary")
+        books.manager.lease(ModelRef("model", label="canary"))
     assert refused.value.code == Code.INVALID_ARGUMENT
 
 
@@ -385,7 +386,7 @@ def test_a_label_cannot_name_a_version_that_is_not_available(serve, base_path):
     with pytest.raises(ServingError, match="to version 5 of model model, which is not currently available") as refused:
         books.manager.reload([ModelConfig("model", base_path, labels={"stable": 5})], 10)
     assert refused.value.code == Code.FAILED_PRECONDITION
-    assert books.manager.get("model", label="stable").version == 1
+    assert books.manager.lease(ModelRef("model", label="stable")).version == 1
 
 
 @pytest.mark.parametrize(
@@ -407,10 +408,10 @@ def test_a_label_can_name_a_version_that_is_still_to_come_where_that_is_allowed(
         return
     books.manager.reload([config], 10)
     with pytest.raises(ServingError, match=r"^Servable not found for request: Specific\(model, 5\)$"):
-        books.manager.get("model", label=label)
+        books.manager.lease(ModelRef("model", label=label))
     add(base_path, 5)
     books.wait_for(5, State.AVAILABLE)
-    assert books.manager.get("model", label=label).version == 5
+    assert books.manager.lease(ModelRef("model", label=label)).version == 5
 
 
 def test_a_label_of_a_version_that_answers_counts_before_new_models_are_loaded(serve, base_path, tmp_path):
@@ -422,7 +423,7 @@ def test_a_label_of_a_version_that_answers_counts_before_new_models_are_loaded(s
         books.manager.reload(
             [ModelConfig("model", base_path, labels={"stable": 1}), ModelConfig("other", tmp_path / "others")], 10
         )
-    assert books.manager.get("model", label="stable").version == 1
+    assert books.manager.lease(ModelRef("model", label="stable")).version == 1
 
 
 def test_a_server_without_models_is_ready_and_takes_them_later(serve, base_path):
@@ -430,7 +431,7 @@ def test_a_server_without_models_is_ready_and_takes_them_later(serve, base_path)
     books = serve(configs=())
     assert books.manager.wait_until_ready(10)
     books.manager.reload([ModelConfig("model", base_path)], 10)
-    assert books.manager.get("model").version == 1
+    assert books.manager.lease(ModelRef("model")).version == 1
 
 
 def test_a_reload_brings_models_and_takes_them(serve, base_path, tmp_path):
@@ -439,10 +440,10 @@ def test_a_reload_brings_models_and_takes_them(serve, base_path, tmp_path):
     books = serve()
     books.wait_for(1, State.AVAILABLE)
     books.manager.reload([ModelConfig("other", tmp_path / "others")], 10)
-    assert books.manager.get("other").version == 4
+    assert books.manager.lease(ModelRef("other")).version == 4
     books.wait_for(1, State.END)
     with pytest.raises(ServingError, match=r"Latest\(model\)"):
-        books.manager.get("model")
+        books.manager.lease(ModelRef("model"))
 
 
 def test_a_version_that_is_wanted_again_while_it_is_unloaded_is_loaded_again(serve, base_path):
@@ -451,7 +452,7 @@ def test_a_version_that_is_wanted_again_while_it_is_unloaded_is_loaded_again(ser
     loading = {"poll_seconds": 0}  # so that nothing but the reloads makes it look
     books = serve(VersionPolicy("specific", versions=(1,)), loading=loading)
     books.wait_for(1, State.AVAILABLE)
-    with books.manager.get("model", 1) as lease:
+    with books.manager.lease(ModelRef("model", 1)) as lease:
         books.manager.reload([ModelConfig("model", base_path, VersionPolicy("specific", versions=(2,)))], 0.1)
         books.wait_for(1, State.UNLOADING)
         add(base_path, 3)
@@ -459,7 +460,7 @@ def test_a_version_that_is_wanted_again_while_it_is_unloaded_is_loaded_again(ser
         books.wait_for(3, State.AVAILABLE)  # so it has looked
     wait_until(lambda: books.states()[1] == State.AVAILABLE)
     assert lease.model.closed
-    with books.manager.get("model", 1) as again:
+    with books.manager.lease(ModelRef("model", 1)) as again:
         assert again.model is not lease.model
 
 
@@ -510,8 +511,10 @@ def test_a_reload_does_not_answer_for_the_labels_of_another_one(serve, base_path
     waiting[0].start()
     assert first.wait(60)
     waiting[1].start()
-    with books.manager._changed:  # until the second one is in force
-        assert books.manager._changed.wait_for(lambda: "b" in books.manager._registry.configs["other"].labels, 60)
+    with books.manager.registry.changed:  # until the second one is in force
+        assert books.manager.registry.changed.wait_for(
+            lambda: "b" in books.manager.registry.configs["other"].labels, 60
+        )
     go_on.set()
     for thread in waiting:
         thread.join(60)
@@ -525,7 +528,7 @@ def test_a_reload_with_a_model_that_does_not_load_says_why_and_keeps_the_others(
     books.wait_for(1, State.AVAILABLE)
     with pytest.raises(ServingError, match="Some models did not become available: .*the content is broken"):
         books.manager.reload([ModelConfig("model", base_path), ModelConfig("other", tmp_path / "others")], 10)
-    assert books.manager.get("model").version == 1
+    assert books.manager.lease(ModelRef("model")).version == 1
 
 
 def test_a_base_path_that_is_no_path_is_told_and_holds_up_no_other_model(serve, base_path, tmp_path):
@@ -535,7 +538,7 @@ def test_a_base_path_that_is_no_path_is_told_and_holds_up_no_other_model(serve, 
         books.manager.reload([ModelConfig("bad", Path("/no\0where")), ModelConfig("model", base_path)], 60)
     assert caught.value.code is Code.UNKNOWN
     assert "model:" not in str(caught.value)
-    assert books.manager.get("model").version == 1
+    assert books.manager.lease(ModelRef("model")).version == 1
 
 
 @pytest.mark.parametrize("place", ["content", "variables/variables.index"])
@@ -570,21 +573,21 @@ def test_states_of_models_and_versions_that_do_not_exist_are_not_found(serve, ba
     books = serve()
     books.wait_for(1, State.AVAILABLE)
     with pytest.raises(ServingError, match="^Could not find any versions of model other$"):
-        books.manager.statuses("other")
+        books.manager.statuses(ModelRef("other"))
     with pytest.raises(ServingError, match="^Could not find version 7 of model model$"):
-        books.manager.statuses("model", 7)
+        books.manager.statuses(ModelRef("model", 7))
 
 
 def test_closing_waits_for_nobody_and_closes_what_is_idle(serve, base_path):
     add(base_path, 1)
     books = serve()
     books.wait_for(1, State.AVAILABLE)
-    with books.manager.get("model") as lease:
+    with books.manager.lease(ModelRef("model")) as lease:
         pass
     books.manager.close()
     assert lease.model.closed
     with contextlib.suppress(ServingError):
-        books.manager.get("model")
+        books.manager.lease(ModelRef("model"))
         pytest.fail("a closed manager gave out a version")
 
 

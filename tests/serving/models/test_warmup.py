@@ -10,6 +10,7 @@ from experiments_manager.export.warmup import write_warmup_requests
 from experiments_manager.protocol import messages, tensors
 from experiments_manager.protocol.status import ServingError
 from experiments_manager.serving.models.saved_model import LoadedModel
+from experiments_manager.serving.models.signatures import ModelRef
 from experiments_manager.serving.models.warmup import WARMUP_FILE, read_records, warm_up
 from tests.helpers.waiting import wait_until
 
@@ -143,7 +144,7 @@ def test_a_version_that_cannot_be_warmed_up_never_replaces_a_good_one(saved_mode
         write(bad, predict_log("twice", x=np.float32([1, 2, 3])))
         bad.rename(tmp_path / "linear" / "2")
         manager = server.server.manager
-        wait_until(lambda: any(status.version == 2 and status.message for status in manager.statuses("m")))
+        wait_until(lambda: any(status.version == 2 and status.message for status in manager.statuses(ModelRef("m"))))
         answer = server.post("/v1/models/m:predict", {"instances": [[1, 1, 1]]})
         status = {entry["version"]: entry for entry in server.get("/v1/models/m").json["model_version_status"]}
     assert answer.json == {"predictions": [[3.0, 3.0, 3.0]]}

@@ -13,6 +13,7 @@ import pytest
 
 from experiments_manager.protocol import messages, tensors
 from experiments_manager.protocol.errors import ServerStartError
+from experiments_manager.serving.models.signatures import ModelRef
 
 X = np.array([[1, 2, 3]], np.float32)
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -63,7 +64,7 @@ def test_no_request_fails_under_load_while_versions_come_and_go(saved_models, ba
                 answers.append((response.model_spec.version.value, y.tolist()))
 
         async def served(version):
-            while server.manager.statuses("linear", version)[0].state != 30:
+            while server.manager.statuses(ModelRef("linear", version))[0].state != 30:
                 await asyncio.sleep(0.01)
 
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc.port}") as channel:
@@ -73,7 +74,7 @@ def test_no_request_fails_under_load_while_versions_come_and_go(saved_models, ba
             for version in range(2, 8):
                 source = saved_models.steeper if version % 2 == 0 else saved_models.linear
                 saved_models.publish(source, base_path, version)
-                while version not in server.manager._registry.versions["linear"]:
+                while version not in server.manager.registry.versions["linear"]:
                     await asyncio.sleep(0.01)
                 await served(version)
                 while answers[-1][0] != version:
@@ -140,7 +141,7 @@ def test_a_new_configuration_file_is_taken_over(saved_models, base_path, tmp_pat
         while "second" not in server.manager.names:
             await asyncio.sleep(0.01)
         assert await asyncio.get_running_loop().run_in_executor(None, server.manager.wait_until_ready, 10)
-        found = server.manager.get("second").version
+        found = server.manager.lease(ModelRef("second")).version
         await server.stop()
         return found
 
@@ -192,7 +193,7 @@ def test_a_label_in_the_configuration_file_waits_for_its_version(saved_models, b
 
     def labelled(server):
         try:
-            with server.manager.get("linear", label="new") as lease:
+            with server.manager.lease(ModelRef("linear", label="new")) as lease:
                 return lease.version
         except ServingError:
             return None
@@ -201,7 +202,7 @@ def test_a_label_in_the_configuration_file_waits_for_its_version(saved_models, b
         server = Server(options_for(base_path, read_configs=lambda: list(configs), config_poll_seconds=0.02))
         await server.start()
         configs[:] = [ModelConfig("linear", base_path, VersionPolicy("all"), {"new": 9})]
-        while server.manager.names and not server.manager._registry.configs["linear"].labels:
+        while server.manager.names and not server.manager.registry.configs["linear"].labels:
             await asyncio.sleep(0.01)
         saved_models.publish(saved_models.steeper, base_path, 9)
         while (found := labelled(server)) is None:

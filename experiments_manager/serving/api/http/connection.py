@@ -36,7 +36,7 @@ class Connection(web.RequestHandler):
 
     Args:
         server: The server that it belongs to.
-        crowd: All connections of the server.
+        table: All connections of the server.
         limits: What it may take.
     """
 
@@ -50,13 +50,13 @@ class Connection(web.RequestHandler):
         "_line",
         "_payload",
         "_sending",
-        "_crowd",
+        "_table",
         "_limits",
         "_request",
         "_since",
     )
 
-    def __init__(self, server: web.Server, crowd: ConnectionTable, limits: ConnectionLimits) -> None:
+    def __init__(self, server: web.Server, table: ConnectionTable, limits: ConnectionLimits) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(
             server,
@@ -68,10 +68,10 @@ class Connection(web.RequestHandler):
             max_field_size=_LINE_LIMIT,
             keepalive_timeout=_FOR_EVER,  # `check` looks after that
         )
-        self._crowd, self._limits = crowd, limits
+        self._table, self._limits = table, limits
         self._line: asyncio.Transport | None = None
         """The transport to its very end; aiohttp's own is forgotten as soon as it is told to close."""
-        self._since = crowd.clock()
+        self._since = table.clock()
         """When what it does now began: waiting, sending a head, or being answered."""
         self._began = False
         """Whether it ever sent a whole head."""
@@ -90,14 +90,14 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection, or turn it away where there are too many."""
         self._line = transport
-        if self._crowd.admit(self):
+        if self._table.admit(self):
             super().connection_made(transport)
         else:
             self.refuse(503, "This server has as many connections as it takes. Try again later.")
 
     def connection_lost(self, error: BaseException | None) -> None:
-        """Return up whatever is done for it."""
-        self._crowd.forget(self)
+        """Give up whatever is done for it."""
+        self._table.forget(self)
         super().connection_lost(error)
         self._request = None
 
@@ -112,7 +112,7 @@ class Connection(web.RequestHandler):
             self._tell_broken_bodies()
         elif data and not waiting and not self._answering and (self._request is None or self._request.content.is_eof()):
             if not self._head_bytes:
-                self._since = self._crowd.clock()
+                self._since = self._table.clock()
             self._head_bytes += len(data)
             if self._head_bytes > _HEAD_LIMIT:
                 self.refuse(431, f"The headers are too large. Expected at most {_HEAD_LIMIT} bytes.")
@@ -131,7 +131,7 @@ class Connection(web.RequestHandler):
         return [payload for payload in payloads if not payload.is_eof()]
 
     def eof_received(self) -> bool | None:
-        """Note that the client sends no more, and stays open while it has answers to come."""
+        """Note that the client sends no more, and stay open while it has answers to come."""
         is_idle = not (self._answering or queued_requests(self))
         if is_idle or self.ssl_context is not None:  # TLS has no half of a connection
             return None
@@ -140,7 +140,7 @@ class Connection(web.RequestHandler):
             payload.set_exception(ConnectionResetError("The client went away"))
         if len(unfinished) == self._answering + len(queued_requests(self)):
             return None
-        self._ended, self._since = True, self._crowd.clock()
+        self._ended, self._since = True, self._table.clock()
         return True
 
     # Calls of aiohttp
@@ -148,9 +148,9 @@ class Connection(web.RequestHandler):
     def begin(self, request: web.BaseRequest) -> None:
         """Note that a request is being answered, whose body may still be on its way."""
         self._request, self._answering, self._began, self._head_bytes = request, True, True, 0
-        self._since = self._crowd.clock()
+        self._since = self._table.clock()
         self._coming = Pace(self._since)
-        self._crowd.busy(self)
+        self._table.busy(self)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -159,10 +159,10 @@ class Connection(web.RequestHandler):
         if request.content.exception() is not None or self._is_over():
             resp.force_close()
         done = await super().finish_response(request, resp, start_time)
-        self._answering, self._since = False, self._crowd.clock()
+        self._answering, self._since = False, self._table.clock()
         if self._is_over():
             self.close()
-        self._crowd.waiting(self)
+        self._table.waiting(self)
         return done
 
     def _is_over(self) -> bool:
@@ -184,7 +184,7 @@ class Connection(web.RequestHandler):
     # Calls of the server
 
     def refuse(self, status: int, text: str) -> None:
-        """Answer something that is not, or not yet, a request, and hangs up."""
+        """Answer something that is not, or not yet, a request, and hang up."""
         body = _error_body(text)
         head = (
             f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
@@ -195,7 +195,7 @@ class Connection(web.RequestHandler):
 
     def hang_up(self) -> None:
         """Close the connection, after what is still to be sent."""
-        self._crowd.busy(self)
+        self._table.busy(self)
         self.force_close()
         self._line.close()
 
@@ -246,6 +246,13 @@ class Connection(web.RequestHandler):
             return
         if now > self._since + PERIOD:
             self._line.write(_CONTINUE)
+
+
+def begin_request(message: Any, payload: Any, connection: Connection, writer: Any, task: Any) -> web.BaseRequest:
+    """Make a request, for aiohttp, and note that it is being answered."""
+    request = web.BaseRequest(message, payload, connection, writer, task, asyncio.get_running_loop())
+    connection.begin(request)
+    return request
 
 
 def _error_body(text: str) -> bytes:

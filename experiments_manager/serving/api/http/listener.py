@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from experiments_manager.serving.api.http.connection import Connection
+from experiments_manager.serving.api.http.connection import Connection, begin_request
 from experiments_manager.serving.api.http.connection_limits import ConnectionLimits, ConnectionTable
 from experiments_manager.serving.api.http.memory import connections_possible
 
@@ -29,13 +29,13 @@ class HttpServer(web.Server):
     def __init__(
         self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], limits: ConnectionLimits
     ) -> None:
-        super().__init__(answer, request_factory=self._request, handler_cancellation=True)
-        self._limits, self._crowd = limits, ConnectionTable(connections_possible(limits.most))
+        super().__init__(answer, request_factory=begin_request, handler_cancellation=True)
+        self._limits, self._table = limits, ConnectionTable(connections_possible(limits.most))
         self._listener: asyncio.Server | None = None
 
     def __call__(self) -> Connection:
         """Make a connection, for the event loop."""
-        return Connection(self, self._crowd, self._limits)
+        return Connection(self, self._table, self._limits)
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
         """Begin to listen.
@@ -51,20 +51,15 @@ class HttpServer(web.Server):
             options = {"ssl": tls, "ssl_handshake_timeout": self._limits.header_seconds or _HANDSHAKE_SECONDS}
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(self, host, port, backlog=_BACKLOG, **options)
-        self._crowd.watch()
+        self._table.watch()
         return self._listener.sockets[0].getsockname()[1]
 
     async def end(self, grace: float) -> None:
-        """Listen no more, and return requests in flight so many seconds."""
+        """Listen no more, and give requests in flight so many seconds."""
         if self._listener is None:
             return
         self._listener.close()
         await asyncio.sleep(0)  # connections that the system has taken already come first
         self.pre_shutdown()
         await self.shutdown(grace / 2)  # it waits for a request twice
-        self._crowd.end()
-
-    def _request(self, message: Any, payload: Any, connection: Connection, writer: Any, task: Any) -> web.BaseRequest:
-        request = web.BaseRequest(message, payload, connection, writer, task, asyncio.get_running_loop())
-        connection.begin(request)
-        return request
+        self._table.end()

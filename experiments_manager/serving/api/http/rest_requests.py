@@ -1,35 +1,19 @@
-"""What an HTTP request asks for: paths, statuses and encodings of TensorFlow Serving's REST API."""
+"""What an HTTP request asks for, and what is said before its answer: paths, encodings, `Expect`, CORS."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import urllib.parse
 import zlib
 
-from experiments_manager.protocol.status import Code, invalid_argument
-from experiments_manager.serving.api.http.bodies import BodyTooLargeError
-from experiments_manager.serving.api.services import ModelRef
+from aiohttp import web
+from aiohttp.http import HttpVersion10
 
-HTTP_STATUS = {
-    Code.OK: 200,
-    Code.CANCELLED: 499,
-    Code.UNKNOWN: 500,
-    Code.INVALID_ARGUMENT: 400,
-    Code.DEADLINE_EXCEEDED: 504,
-    Code.NOT_FOUND: 404,
-    Code.ALREADY_EXISTS: 409,
-    Code.PERMISSION_DENIED: 403,
-    Code.RESOURCE_EXHAUSTED: 429,
-    Code.FAILED_PRECONDITION: 400,
-    Code.ABORTED: 409,
-    Code.OUT_OF_RANGE: 400,
-    Code.UNIMPLEMENTED: 501,
-    Code.INTERNAL: 500,
-    Code.UNAVAILABLE: 503,
-    Code.DATA_LOSS: 500,
-    Code.UNAUTHENTICATED: 401,
-}
+from experiments_manager.protocol.status import Code, ServingError, failed_precondition, invalid_argument
+from experiments_manager.serving.api.http.bodies import BodyTooLargeError
+from experiments_manager.serving.models.signatures import ModelRef
 
 _METHODS = frozenset({"predict", "classify", "regress", "metadata", ""})
 _MODEL = r"/v1/models(?:/(?P<name>[^/:]+))?(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -45,20 +29,18 @@ _SLICE = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Call:
+class Route:
     """What a path asks for."""
 
     ref: ModelRef
     method: str
     """`predict`, `classify`, `regress`, `metadata`, or empty for the status."""
-
-    @property
-    def api(self) -> str:
-        """What metrics call it: its name in the path, and nothing for status and metadata."""
-        return "" if self.method == "metadata" else self.method
+    api: str
+    """What metrics call it: its name in the path, and nothing for status and metadata."""
 
 
-def parse_path(method: str, path: str) -> Call:
+@functools.lru_cache(maxsize=64)
+def parse_path(method: str, path: str) -> Route:
     """Read method and path of a request.
 
     Raises:
@@ -78,7 +60,9 @@ def parse_path(method: str, path: str) -> Call:
     if found["version"] and (version is None or version >= 2**63):
         raise invalid_argument(f"Failed to convert version: {found['version'][:40]} to numeric.")
     label = urllib.parse.unquote(found["label"]) if found["label"] else None
-    return Call(ModelRef(urllib.parse.unquote(found["name"]), version, label), asked)
+    return Route(
+        ModelRef(urllib.parse.unquote(found["name"]), version, label), asked, "" if asked == "metadata" else asked
+    )
 
 
 def unpacked_limit(packed: int, largest: int) -> int:
@@ -91,7 +75,7 @@ def unpacked_limit(packed: int, largest: int) -> int:
 
 
 def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
-    """Undoe a `Content-Encoding`, and stop where more comes out than is allowed.
+    """Undo a `Content-Encoding`, and stop where more comes out than is allowed.
 
     Args:
         body: What came.
@@ -121,3 +105,20 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
     if not decompressor.eof:
         raise invalid_argument(f"The body is not what its Content-Encoding says: {encoding} that is cut short")
     return bytes(plain)
+
+
+async def go_on(request: web.BaseRequest, expected: str) -> None:
+    """Let a client send its body that has asked whether it may (`Expect: 100-continue`)."""
+    if expected.lower() != "100-continue":
+        message = f"Expect: {expected[:40]} is not known. Expected 100-continue, or none."
+        raise ServingError(Code.INVALID_ARGUMENT, message, http_status=417)
+    if request.version > HttpVersion10:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # which counts what was sent of the answer
+
+
+def preflight(request: web.BaseRequest, headers: dict[str, str]) -> web.Response:
+    """Answer what a browser asks before a request to another origin; the headers say whether it may go on."""
+    if not re.search("https?://", request.headers.get("Origin", "")):
+        raise failed_precondition("Origin header is missing in CORS preflight")
+    return web.Response(headers=headers)

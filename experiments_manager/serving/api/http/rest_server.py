@@ -16,48 +16,53 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import logging
-import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 from google.protobuf import json_format
 
 from experiments_manager.protocol import messages
 from experiments_manager.protocol.errors import ServerStartError
-from experiments_manager.protocol.status import Code, ServingError, invalid_argument
-from experiments_manager.serving.api import metrics
-from experiments_manager.serving.api.http import responses as answers
-from experiments_manager.serving.api.http.bodies import Body, ByteBudget, RefusedBodyError
+from experiments_manager.protocol.status import Code, ServingError, as_serving_error, invalid_argument
+from experiments_manager.serving.api import prometheus
+from experiments_manager.serving.api.http import rest_requests
+from experiments_manager.serving.api.http.bodies import Body
 from experiments_manager.serving.api.http.connection_limits import ConnectionLimits
 from experiments_manager.serving.api.http.listener import HttpServer
-from experiments_manager.serving.api.http.rest_requests import (
-    HTTP_STATUS,
-    Call,
-    decompressed,
-    parse_path,
-    unpacked_limit,
-)
 from experiments_manager.serving.api.json import responses
 from experiments_manager.serving.api.json.examples import read_examples
 from experiments_manager.serving.api.json.requests import Document, read_predict
+from experiments_manager.serving.api.metrics import DEFAULT_PATH, Admitted
 from experiments_manager.serving.api.security import Tls, Tokens
-from experiments_manager.serving.api.services import Handlers, ModelRef
-from experiments_manager.serving.models.signatures import DEFAULT_SIGNATURE
-
-if TYPE_CHECKING:
-    from experiments_manager.serving.models.manager import Lease
-    from experiments_manager.serving.models.signatures import Signature
-
-logger = logging.getLogger(__name__)
+from experiments_manager.serving.api.services import Handlers
+from experiments_manager.serving.models.registry import Lease
+from experiments_manager.serving.models.signatures import DEFAULT_SIGNATURE, ModelRef, PredictRequest, Signature
 
 _LARGE = 1 << 18
 """Bytes of JSON, or values, from which they are read and written in a thread, so that other requests go on."""
 _LARGE_PACKED = 1 << 12
 """The same for bytes that are compressed, which may become a thousand times as many."""
+_HTTP_STATUS = {
+    Code.OK: 200,
+    Code.CANCELLED: 499,
+    Code.UNKNOWN: 500,
+    Code.INVALID_ARGUMENT: 400,
+    Code.DEADLINE_EXCEEDED: 504,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.PERMISSION_DENIED: 403,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.FAILED_PRECONDITION: 400,
+    Code.ABORTED: 409,
+    Code.OUT_OF_RANGE: 400,
+    Code.UNIMPLEMENTED: 501,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+    Code.DATA_LOSS: 500,
+    Code.UNAUTHENTICATED: 401,
+}
 _CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, GET",
@@ -86,7 +91,7 @@ class RestOptions:
     timeout_seconds: float = 30.0
     max_body_bytes: int = 512 * 2**20
     cors: bool = False
-    metrics_path: str | None = metrics.DEFAULT_PATH
+    metrics_path: str | None = DEFAULT_PATH
     connections: ConnectionLimits = ConnectionLimits()
 
 
@@ -96,23 +101,18 @@ class RestServer:
     Args:
         handlers: The services.
         options: Where to listen, and how to behave.
-        counted: Where requests are counted.
         tokens: Who may ask; `None` for everybody.
-        budget: Counts the bytes of requests; without, they may have any number.
     """
 
     def __init__(
         self,
         handlers: Handlers,
         options: RestOptions | None = None,
-        counted: metrics.Metrics | None = None,
         tokens: Tokens | None = None,
-        budget: ByteBudget | None = None,
     ) -> None:
         self._handlers, self._tokens = handlers, tokens
-        self._metrics = counted or metrics.Metrics()
+        self._admission, self._scheduler = handlers.admission, handlers.scheduler
         self._options = options or RestOptions()
-        self._budget = budget or ByteBudget(sys.maxsize)
         self._http: HttpServer | None = None
         self._grace = 0.0
         self.port: int | None = None
@@ -146,83 +146,62 @@ class RestServer:
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         """Answer anything that comes; whatever goes wrong becomes a status."""
         headers = dict(_CORS) if self._options.cors else {}
-        body = Body(self._budget, self._options.max_body_bytes)
         try:
-            return await self._answer_to(request, body, headers)
-        except ServingError as error:
-            status = error.http_status if isinstance(error, RefusedBodyError) else HTTP_STATUS[error.code]
-            return answers.error(error.without_frames(), status, headers)
-        finally:
-            body.release()
+            with Admitted(self._admission, "REST") as admitted:
+                body = Body(admitted, self._options.max_body_bytes)
+                try:
+                    return await self._answer_to(request, body, admitted, headers)
+                finally:
+                    body.clear()
+        except Exception as problem:
+            error = as_serving_error(problem)
+        if error.code == Code.UNAUTHENTICATED:
+            headers["WWW-Authenticate"] = "Bearer"
+        return _Answer(responses.write_error(error), headers, status=error.http_status or _HTTP_STATUS[error.code])
 
-    async def _answer_to(self, request: web.BaseRequest, body: Body, headers: dict[str, str]) -> web.Response:
+    async def _answer_to(
+        self, request: web.BaseRequest, body: Body, admitted: Admitted, headers: dict[str, str]
+    ) -> web.Response:
         path = request.rel_url.raw_path
         if request.method == "OPTIONS" and path.lower().startswith("/v1/"):
-            return answers.preflight(request, headers)
+            return rest_requests.preflight(request, headers)
         if self._tokens is not None and (refusal := self._tokens.refusal(request.headers.get("Authorization"))):
             raise ServingError(Code.UNAUTHENTICATED, refusal)
         body.expect(request.content_length)
         if expected := request.headers.get("Expect"):
-            await answers.go_on(request, expected)
+            await rest_requests.go_on(request, expected)
         await body.read(request.content)  # whatever is asked, so that the connection can be used again
         if path == self._options.metrics_path:
-            return answers.text(self._metrics.page(), headers, kind=metrics.CONTENT_TYPE)
+            return _Answer(prometheus.page(self._admission.metrics), headers, content_type=prometheus.CONTENT_TYPE)
         if not path.lower().startswith("/v1/"):
-            raise ServingError(Code.NOT_FOUND, f"There is nothing at {path}. Expected /v1/models/NAME.")
+            raise ServingError(Code.NOT_FOUND, f"Not found: {path}. Expected /v1/models/NAME.")
+        admitted.api = ""  # a path that means nothing is counted, too
+        route = rest_requests.parse_path(request.method, path)
+        admitted.api, admitted.model = route.api, route.ref.name
+        admitted.begin()
         encoding = request.headers.get("Content-Encoding", "identity").lower()
-        text = await self._called(self._parsed(request.method, path), body, encoding)
-        return answers.text(text, headers)
-
-    def _parsed(self, method: str, path: str) -> Call:
-        """Read a path; one that means nothing is counted, too."""
+        limit = self._options.timeout_seconds or None
         try:
-            return parse_path(method, path)
-        except ServingError as error:
-            self._metrics.observe_request("", "", "REST", error.code.name, 0.0)
-            raise
+            return _Answer(await asyncio.wait_for(self._answer_route(route, body, encoding), limit), headers)
+        except asyncio.TimeoutError:
+            raise ServingError(Code.DEADLINE_EXCEEDED, f"No answer within {limit:g} s") from None
 
-    async def _called(self, call: Call, body: Body, encoding: str) -> str:
-        """Do what a path asks for, in time, and counts it."""
-        started = time.perf_counter()
-        status = Code.OK
-        try:
-            with self._handlers.admitted():
-                limit = self._options.timeout_seconds or None
-                return await asyncio.wait_for(self._answered(call, body, encoding), limit)
-        except ServingError as error:
-            status = error.code
-            raise
-        except asyncio.TimeoutError as error:
-            status = Code.DEADLINE_EXCEEDED
-            raise ServingError(status, f"No answer within {self._options.timeout_seconds:g} s") from error
-        except asyncio.CancelledError:  # the client went away
-            status = Code.CANCELLED
-            raise
-        except Exception as error:
-            logger.exception("answering %s of %s failed", call.method, call.ref)
-            status = Code.INTERNAL
-            raise ServingError(status, f"{type(error).__name__}: {error}") from error
-        finally:
-            # A name that is no model of ours is not counted under itself: names are free, and counters are not.
-            model = call.ref.name if call.ref.name in self._handlers.manager.names else ""
-            self._metrics.observe_request(model, call.api, "REST", status.name, time.perf_counter() - started)
-
-    async def _answered(self, call: Call, body: Body, encoding: str) -> str:
+    async def _answer_route(self, route: rest_requests.Route, body: Body, encoding: str) -> str:
         size = len(body)
         if size and encoding not in ("identity", ""):
-            limit = unpacked_limit(size, self._options.max_body_bytes)
-            plain = await _maybe_in_thread(size > _LARGE_PACKED, decompressed, body.take(), encoding, limit)
-            body.put(plain)
-            del plain
-        return await self._services[call.method](self, call.ref, body.take())
+            limit = rest_requests.unpacked_limit(size, self._options.max_body_bytes)
+            unpack = rest_requests.decompressed
+            body.put(await _maybe_in_thread(size > _LARGE_PACKED, unpack, body.take(), encoding, limit))
+        return await self._services[route.method](self, route.ref, body.take())
 
     async def _predict(self, ref: ModelRef, body: bytes) -> str:
+        turn = await self._scheduler.turn(self._admission.in_flight <= 1)
         large = len(body) > _LARGE
         document = await _maybe_in_thread(large, Document, body)
-        with self._handlers.borrow(ref) as lease:  # one version reads the request and answers it
+        with self._handlers.manager.lease(ref) as lease:
             signature = _signature(lease, document.signature_name)
             inputs, form = await _maybe_in_thread(large, read_predict, document, signature.inputs)
-            outputs = (await self._handlers.predict(lease, signature, inputs)).outputs
+            outputs = await self._scheduler.predict(lease, PredictRequest(signature, inputs), turn)
             large = sum(array.size for array in outputs.values()) > _LARGE // 8
             return await _maybe_in_thread(large, responses.write_predictions, outputs, form)
 
@@ -240,12 +219,12 @@ class RestServer:
 
     async def _status(self, ref: ModelRef, body: bytes) -> str:
         request = messages.GetModelStatusRequest()
-        _fill_spec(request.model_spec, ref)
+        ref.fill(request.model_spec)
         return json.dumps(_as_json(await self._handlers.get_model_status(request)), indent=1)
 
     async def _metadata(self, ref: ModelRef, body: bytes) -> str:
         request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
-        _fill_spec(request.model_spec, ref)
+        ref.fill(request.model_spec)
         response = await self._handlers.get_model_metadata(request)
         signatures = messages.SignatureDefMap.FromString(response.metadata["signature_def"].value)
         answer = {"model_spec": _as_json(response.model_spec), "metadata": {"signature_def": _as_json(signatures)}}
@@ -264,6 +243,21 @@ _threads = ThreadPoolExecutor(2, "json")
 """For large bodies. As JSON they take many times their bytes, and the interpreter's lock lets one be read at a time."""
 
 
+class _Answer(web.Response):
+    """An answer of text, which is forgotten once it is sent; a connection keeps its last one until the next."""
+
+    def __init__(self, text: str, headers: dict[str, str], content_type: str = "application/json", **more: Any) -> None:
+        # As bytes: with text, aiohttp would name an encoding in the header, where TensorFlow Serving names none.
+        super().__init__(body=text.encode(errors="replace"), headers=headers, content_type=content_type, **more)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send the body."""
+        try:
+            await super().write_eof(data)
+        finally:
+            self.body = None
+
+
 def _signature(lease: Lease, name: str) -> Signature:
     name = name or DEFAULT_SIGNATURE
     signature = lease.model.signatures.get(name)
@@ -280,19 +274,9 @@ async def _maybe_in_thread(large: bool, function: Callable[..., Any], *arguments
 
 def _example_request(request: Any, ref: ModelRef, body: bytes) -> Any:
     document = Document(body)
-    _fill_spec(request.model_spec, dataclasses.replace(ref, signature=document.signature_name))
+    ref._replace(signature=document.signature_name).fill(request.model_spec)
     request.input.CopyFrom(read_examples(document))
     return request
-
-
-def _fill_spec(spec: Any, ref: ModelRef) -> None:
-    spec.name = ref.name
-    if ref.version is not None:
-        spec.version.value = ref.version
-    if ref.label is not None:
-        spec.version_label = ref.label
-    if ref.signature:
-        spec.signature_name = ref.signature
 
 
 def _as_json(message: Any) -> Any:

@@ -1,36 +1,36 @@
 """JSON requests of TensorFlow Serving's REST API, read into arrays.
 
-The rules and the sentences of errors are those of TensorFlow Serving's `util/json_tensor.cc`. Numbers go through NumPy
-in one step; where something about a tensor looks odd, it is read again value by value, to find and name what is wrong.
-What is no JSON is read again too, by `json_text`.
+The rules and the texts of errors are those of TensorFlow Serving's `util/json_tensor.cc`. Numbers go through NumPy in
+one step; where something about a tensor looks odd, it is read again value by value (`values.read_exactly`), to find and
+name what is wrong.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from experiments_manager.protocol.status import Code, ServingError, invalid_argument
-from experiments_manager.serving.api.json.text import parse
+from experiments_manager.protocol.status import ServingError, invalid_argument
 from experiments_manager.serving.api.json.values import (
     FLOATS,
     INTEGERS,
-    checked_decimal,
-    decode_base64,
+    MAX_RANK,
     encoded,
     format_error,
     is_base64,
-    json_type,
+    read_exactly,
     shown,
 )
 from experiments_manager.serving.models.signatures import TensorSpec
 
 ROW, COLUMN = "row", "column"
-MAX_RANK = 64
-"""Dimensions of a NumPy array at most; TensorFlow itself takes 254."""
+# No pattern is for a whole string: it would note where each repetition began, a hundred bytes for each character.
+_OTHER_NUMBERS = re.compile(r'\\[\\"]|"|Inf(?!inity)|-NaN')
 
 
 class Document:
@@ -44,9 +44,7 @@ class Document:
     """
 
     def __init__(self, body: bytes) -> None:
-        if not body:
-            raise invalid_argument("JSON Parse error: The document is empty")
-        self.content = parse(body)
+        self.content = _parse(body)
         if not isinstance(self.content, dict):
             raise format_error(self.content, "Is not object")
 
@@ -56,8 +54,44 @@ class Document:
         name = self.content.get("signature_name", "")
         if not isinstance(name, str):
             raise format_error(self.content, "not formatted correctly. 'signature_name' key must be a string value.")
-        encoded(name)  # which text of half a surrogate pair cannot be
+        if not name.isascii():
+            encoded(name)  # which text of half a surrogate pair cannot be
         return name
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        text = body.decode("utf-8-sig")
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            if not text.startswith(("Inf", "-Inf", "-NaN"), error.pos):
+                raise
+            return json.loads(_respelled(text))
+    except json.JSONDecodeError as error:
+        raise invalid_argument(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
+    except UnicodeDecodeError as error:
+        raise invalid_argument(f"JSON Parse error: {error}") from error
+    except RecursionError as error:
+        raise invalid_argument("JSON Parse error: The document is nested too deeply") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise invalid_argument("JSON Parse error: Number too big to be stored in double.") from error
+
+
+def _respelled(text: str) -> str:
+    """Return numbers that only TensorFlow Serving knows in Python's spelling; strings stay as they are."""
+    quoted = False
+
+    def spell(match: re.Match[str]) -> str:
+        nonlocal quoted
+        token = match[0]
+        if token == '"':
+            quoted = not quoted
+        if quoted or token[0] in '"\\':
+            return token
+        return "Infinity" if token == "Inf" else "NaN"
+
+    return _OTHER_NUMBERS.sub(spell, text)
 
 
 def read_predict(document: Document, specs: Mapping[str, TensorSpec]) -> tuple[dict[str, np.ndarray], str]:
@@ -130,7 +164,7 @@ def _read_instances(values: list[Any], name: str, spec: TensorSpec, *, keyed: bo
     rows: list[np.ndarray] = []
     for number, value in enumerate(values):
         try:
-            row = _one_by_one(value, spec)
+            row = read_exactly(value, spec)
             if rows and row.size != rows[0].size:
                 raise invalid_argument(f"Expecting tensor size: {rows[0].size} but got: {row.size}")
             if rows and row.shape != rows[0].shape:
@@ -164,7 +198,7 @@ def _read_columns(inputs: Any, specs: Mapping[str, TensorSpec]) -> dict[str, np.
 
 def _read_tensor(value: Any, spec: TensorSpec) -> np.ndarray:
     array = _quickly(value, spec)
-    return _one_by_one(value, spec) if array is None else array
+    return read_exactly(value, spec) if array is None else array
 
 
 def _quickly(value: Any, spec: TensorSpec) -> np.ndarray | None:
@@ -185,9 +219,9 @@ def _quickly(value: Any, spec: TensorSpec) -> np.ndarray | None:
     if array.dtype.kind not in "iuf":
         return None
     with np.errstate(over="ignore"):
-        found = array.astype(spec.numpy_dtype)
-    finite = np.isfinite(found)
-    return found if finite.all() or np.array_equal(finite, np.isfinite(array)) else None
+        converted = array.astype(spec.numpy_dtype)
+    finite = np.isfinite(converted)
+    return converted if finite.all() or np.array_equal(finite, np.isfinite(array)) else None
 
 
 def _plain_numbers(value: Any) -> np.ndarray | None:
@@ -210,65 +244,6 @@ def _plain_numbers(value: Any) -> np.ndarray | None:
         return np.array(flat, None if kinds == {int} else float).reshape(shape)
     except OverflowError:
         return None
-
-
-def _one_by_one(value: Any, spec: TensorSpec) -> np.ndarray:
-    """Read any value, and names the first thing that is wrong with it."""
-    shape: list[int] = []
-    inner = value
-    while isinstance(inner, list):
-        shape.append(len(inner))
-        if len(shape) > MAX_RANK:
-            raise invalid_argument(f"Encountered list at unexpected level: {MAX_RANK} expected < {MAX_RANK}")
-        if not inner:
-            break
-        inner = inner[0]
-    flat: list[Any] = []
-    _flatten(value, 0, shape, spec, flat)
-    array = np.empty(len(flat), dtype=spec.numpy_dtype)
-    array[:] = flat
-    return array.reshape(shape)
-
-
-def _flatten(value: Any, level: int, shape: list[int], spec: TensorSpec, flat: list[Any]) -> None:
-    rank = len(shape)
-    if not isinstance(value, list):
-        if level != rank:
-            raise invalid_argument(
-                f"JSON Value: {shown(value)} found at incorrect level: {level + 1} in the JSON DOM. "
-                f"Expected at level: {rank}"
-            )
-        flat.append(_scalar(value, spec))
-        return
-    if level >= rank:
-        raise invalid_argument(f"Encountered list at unexpected level: {level} expected < {rank}")
-    if len(value) != shape[level]:
-        raise invalid_argument(
-            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
-        )
-    for item in value:
-        _flatten(item, level + 1, shape, spec, flat)
-
-
-def _scalar(value: Any, spec: TensorSpec) -> Any:
-    if spec.dtype == "string":
-        if isinstance(value, dict):
-            return decode_base64(value)
-        if isinstance(value, str):
-            return encoded(value)
-    elif spec.dtype == "bool":
-        if isinstance(value, bool):
-            return value
-    elif spec.dtype in INTEGERS:
-        limits = np.iinfo(spec.numpy_dtype)
-        if isinstance(value, int) and not isinstance(value, bool) and limits.min <= value <= limits.max:
-            return value
-    elif spec.dtype in FLOATS:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return checked_decimal(value, spec.dtype, spec.numpy_dtype)
-    else:
-        raise ServingError(Code.UNIMPLEMENTED, f"Conversion of JSON Value: {shown(value)} to type: {spec.dtype}")
-    raise invalid_argument(f"JSON Value: {shown(value)} Type: {json_type(value)} is not of expected type: {spec.dtype}")
 
 
 def _is_named(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Single JSON values, as TensorFlow Serving's REST API understands them, and how errors show them."""
+"""JSON values read one by one, as TensorFlow Serving's REST API understands them, and how errors show them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,74 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.protocol.status import ServingError, invalid_argument
+from experiments_manager.protocol.status import Code, ServingError, invalid_argument
+from experiments_manager.serving.models.signatures import TensorSpec
 
 INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"})
 FLOATS = frozenset({"half", "bfloat16", "float", "double"})
+MAX_RANK = 64
+"""Dimensions of a NumPy array at most; TensorFlow itself takes 254."""
 SHOWN = 200
 """Characters of a value that an error shows at most."""
+
+
+def read_exactly(value: Any, spec: TensorSpec) -> np.ndarray:
+    """Read any value into an array, or say in INVALID_ARGUMENT what the first thing is that is wrong with it."""
+    shape: list[int] = []
+    inner = value
+    while isinstance(inner, list):
+        shape.append(len(inner))
+        if len(shape) > MAX_RANK:
+            raise invalid_argument(f"Encountered list at unexpected level: {MAX_RANK} expected < {MAX_RANK}")
+        if not inner:
+            break
+        inner = inner[0]
+    flat: list[Any] = []
+    _flatten(value, 0, shape, spec, flat)
+    array = np.empty(len(flat), dtype=spec.numpy_dtype)
+    array[:] = flat
+    return array.reshape(shape)
+
+
+def _flatten(value: Any, level: int, shape: list[int], spec: TensorSpec, flat: list[Any]) -> None:
+    rank = len(shape)
+    if not isinstance(value, list):
+        if level != rank:
+            raise invalid_argument(
+                f"JSON Value: {shown(value)} found at incorrect level: {level + 1} in the JSON DOM. "
+                f"Expected at level: {rank}"
+            )
+        flat.append(_scalar(value, spec))
+        return
+    if level >= rank:
+        raise invalid_argument(f"Encountered list at unexpected level: {level} expected < {rank}")
+    if len(value) != shape[level]:
+        raise invalid_argument(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
+        )
+    for item in value:
+        _flatten(item, level + 1, shape, spec, flat)
+
+
+def _scalar(value: Any, spec: TensorSpec) -> Any:
+    if spec.dtype == "string":
+        if isinstance(value, dict):
+            return decode_base64(value)
+        if isinstance(value, str):
+            return encoded(value)
+    elif spec.dtype == "bool":
+        if isinstance(value, bool):
+            return value
+    elif spec.dtype in INTEGERS:
+        limits = np.iinfo(spec.numpy_dtype)
+        if isinstance(value, int) and not isinstance(value, bool) and limits.min <= value <= limits.max:
+            return value
+    elif spec.dtype in FLOATS:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return checked_decimal(value, spec.dtype, spec.numpy_dtype)
+    else:
+        raise ServingError(Code.UNIMPLEMENTED, f"Conversion of JSON Value: {shown(value)} to type: {spec.dtype}")
+    raise invalid_argument(f"JSON Value: {shown(value)} Type: {json_type(value)} is not of expected type: {spec.dtype}")
 
 
 def checked_decimal(value: float, name: str, kind: np.dtype) -> float:
@@ -56,7 +118,7 @@ def encoded(text: str) -> bytes:
 
 
 def format_error(value: Any, text: str) -> ServingError:
-    """INVALID_ARGUMENT about a value."""
+    """Return INVALID_ARGUMENT about a value."""
     return invalid_argument(f"JSON Value: {shown(value)} {text}")
 
 
@@ -79,6 +141,6 @@ def _shortened(value: Any, depth: int = 0) -> Any:
 
 
 def json_type(value: Any) -> str:
-    """RapidJSON's name of a value's type."""
+    """Return RapidJSON's name of a value's type."""
     kinds = {type(None): "Null", bool: str(value), dict: "Object", list: "Array", str: "String"}
     return kinds.get(type(value), "Number")

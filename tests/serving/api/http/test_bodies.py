@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from experiments_manager.protocol.status import Code, ServingError
-from experiments_manager.serving.api.http.bodies import UNCOUNTED, Body, ByteBudget, RefusedBodyError
+from experiments_manager.serving.api.http.bodies import Body
+from experiments_manager.serving.api.metrics import UNCOUNTED, Admission, Admitted, Metrics
 
 
 class Stream:
@@ -22,8 +23,14 @@ class Stream:
 
 
 @pytest.fixture
-def budget():
-    return ByteBudget(10 * UNCOUNTED)
+def admission():
+    return Admission(None, Metrics(), max_bytes=10 * UNCOUNTED)
+
+
+def body_of(admission, largest=100 * UNCOUNTED):
+    """Gives a request, and its body."""
+    admitted = Admitted(admission, "REST")
+    return admitted, Body(admitted, largest)
 
 
 def read(body, *chunks):
@@ -32,47 +39,49 @@ def read(body, *chunks):
 
 
 @pytest.mark.parametrize("chunks", [[], [b"abc"], [b"a", b"b", b"c"]])
-def test_a_body_is_handed_over_once(budget, chunks):
-    body = read(Body(budget, 100), *chunks)
+def test_a_body_is_handed_over_once(admission, chunks):
+    _, body = body_of(admission)
+    read(body, *chunks)
     assert len(body) == len(b"".join(chunks))
     assert body.take() == b"".join(chunks)
     assert body.take() == b""
 
 
-def test_little_bodies_are_not_counted_and_large_ones_until_they_are_released(budget):
-    little, large = (Body(budget, budget.limit) for _ in range(2))
-    read(little, bytes(UNCOUNTED))
-    assert budget.held == 0
-    read(large, bytes(UNCOUNTED), bytes(UNCOUNTED))
-    large.take()
-    assert budget.held == UNCOUNTED
-    large.put(bytes(3 * UNCOUNTED))
-    assert budget.held == 2 * UNCOUNTED
-    large.release()
-    large.release()
-    assert budget.held == 0
+def test_little_bodies_are_not_counted_and_large_ones_until_the_request_ends(admission):
+    (little, body), (large, large_body) = body_of(admission), body_of(admission)
+    with little:
+        read(body, bytes(UNCOUNTED))
+        assert admission.held == 0
+    with large:
+        read(large_body, bytes(UNCOUNTED), bytes(UNCOUNTED))
+        large_body.take()
+        assert admission.held == UNCOUNTED
+        large_body.put(bytes(3 * UNCOUNTED))
+        assert admission.held == 2 * UNCOUNTED
+    assert (admission.held, admission.freed) == (0, 2 * UNCOUNTED)
 
 
-def test_a_body_that_is_too_much_with_others_is_refused_and_lets_go_of_nothing_of_theirs(budget):
-    first, second = (Body(budget, budget.limit) for _ in range(2))
-    read(first, bytes(8 * UNCOUNTED))
-    with pytest.raises(RefusedBodyError, match="Try again later") as caught:
-        read(second, *[bytes(UNCOUNTED)] * 5)
-    assert (caught.value.code, caught.value.http_status) == (Code.RESOURCE_EXHAUSTED, 503)
-    second.release()
-    assert budget.held == 7 * UNCOUNTED
-    with pytest.raises(RefusedBodyError):
-        second.expect(5 * UNCOUNTED)
-    first.release()
-    second.expect(5 * UNCOUNTED)
-    assert budget.held == 0
+def test_a_body_that_is_too_much_with_others_is_refused_and_lets_go_of_nothing_of_theirs(admission):
+    (first, body), (second, more) = body_of(admission), body_of(admission)
+    with first:
+        read(body, bytes(8 * UNCOUNTED))
+        with pytest.raises(ServingError, match="Try again later") as caught, second:
+            read(more, *[bytes(UNCOUNTED)] * 5)
+        assert (caught.value.code, caught.value.http_status) == (Code.RESOURCE_EXHAUSTED, 503)
+        assert admission.held == 7 * UNCOUNTED
+        _, another = body_of(admission)
+        with pytest.raises(ServingError):
+            another.expect(5 * UNCOUNTED)
+    another.expect(5 * UNCOUNTED)
+    assert admission.held == 0
 
 
 @pytest.mark.parametrize("largest", [1000, 100 * UNCOUNTED])
-def test_a_body_that_is_too_large_is_refused_before_it_comes_and_while_it_does(budget, largest):
-    body, least = Body(budget, largest), min(largest, budget.limit)
+def test_a_body_that_is_too_large_is_refused_before_it_comes_and_while_it_does(admission, largest):
+    _, body = body_of(admission, largest)
+    least = min(largest, admission.max_bytes)
     for refuse in (lambda: body.expect(least + 1), lambda: read(body, bytes(least), b"x")):
-        with pytest.raises(RefusedBodyError, match=f"at most {least} bytes") as caught:
+        with pytest.raises(ServingError, match=f"at most {least} bytes") as caught:
             refuse()
         assert caught.value.http_status == 413
     body.expect(None)
@@ -81,8 +90,8 @@ def test_a_body_that_is_too_large_is_refused_before_it_comes_and_while_it_does(b
 @pytest.mark.parametrize(
     ("problem", "code"), [(ConnectionResetError("gone"), Code.CANCELLED), (ValueError("chunk"), Code.INVALID_ARGUMENT)]
 )
-def test_a_body_that_breaks_off_is_an_error_without_its_cause(budget, problem, code):
-    body = Body(budget, 100)
+def test_a_body_that_breaks_off_is_an_error_without_its_cause(admission, problem, code):
+    _, body = body_of(admission)
     with pytest.raises(ServingError) as caught:
         read(body, b"abc", problem)
     assert caught.value.code is code

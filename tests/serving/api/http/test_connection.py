@@ -187,9 +187,9 @@ def held_up(server, monkeypatch):
     class HeldUp:
         began, given_up, go = threading.Event(), threading.Event(), threading.Event()
 
-    predict = server.server.handlers.predict
+    predict = server.server.scheduler.predict
 
-    async def held_up(lease, signature, inputs):
+    async def held_up(lease, request, turn):
         HeldUp.began.set()
         try:
             while not HeldUp.go.is_set():
@@ -197,9 +197,9 @@ def held_up(server, monkeypatch):
         except asyncio.CancelledError:
             HeldUp.given_up.set()
             raise
-        return await predict(lease, signature, inputs)
+        return await predict(lease, request, turn)
 
-    monkeypatch.setattr(server.server.handlers, "predict", held_up)
+    monkeypatch.setattr(server.server.scheduler, "predict", held_up)
     yield HeldUp
     HeldUp.go.set()
 
@@ -225,7 +225,7 @@ def test_work_for_a_client_that_went_away_is_given_up(held_up, server, reset):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     client.close()
     assert held_up.given_up.wait(60)
-    until(lambda: server.server.budget.held == server.server.handlers.in_flight == 0)
+    until(lambda: server.server.admission.held == server.server.admission.in_flight == 0)
 
 
 # Clients that are slow
@@ -266,7 +266,7 @@ class TestSlowClients:
             [(status, content)] = answers(rest_of(client))
         assert status == 408
         assert "body did not come in time" in content["error"]
-        assert impatient.server.budget.held == 0
+        assert impatient.server.admission.held == 0
 
     @pytest.mark.slow
     def test_an_answer_that_is_not_fetched_is_given_up(self, impatient):
@@ -328,12 +328,12 @@ def test_bodies_that_are_too_much_together_get_503_and_little_ones_go_on(served)
         half.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 2000000\r\n\r\n")
         assert b" 100 Continue" in half.recv(100)
         half.sendall(b" " * 1_900_000)
-        until(lambda: server.server.budget.held > 1_800_000)
+        until(lambda: server.server.admission.held > 1_800_000)
         other.sendall(HEAD + b"Content-Length: 2000000\r\n\r\n" + b" " * 2_000_000)
         assert other.recv(10_000).startswith(b"HTTP/1.1 503 ")
         assert server.post("/v1/models/linear:predict", {"instances": [[1, 1, 1]]}).json == ANSWER
         half.close()
-        until(lambda: not server.server.budget.held)
+        until(lambda: not server.server.admission.held)
         rows = {"instances": [[1, 1, 1]] * 100_000}
         assert server.post("/v1/models/linear:predict", rows).status == 200
         answer = server.post("/v1/models/linear:predict", b" " * 3_000_001)
