@@ -59,7 +59,7 @@ def run_external(command: Sequence[str], service: Service, on_ready: Callable[[l
                     on_ready(versions)
                 stopping.wait(_POLL if not ready else 1.0)
         finally:
-            _end(process)
+            end_process(process)
     if not stopping.is_set():
         raise ServerStartError(
             f"{command[0]} ended by itself with exit code {process.returncode}. Expected it to serve "
@@ -89,8 +89,8 @@ def _behind_grpc(service: Service) -> list[int]:
         return []
 
 
-def _end(process: subprocess.Popen) -> None:
-    """End the process with all that it started."""
+def end_process(process: subprocess.Popen) -> None:
+    """End the leader of a session with all that it started, by SIGTERM and then by SIGKILL."""
     for number, patience in ((signal.SIGTERM, PATIENCE), (signal.SIGKILL, KILLED_PATIENCE)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)

@@ -111,7 +111,7 @@ def service_of(target: Target, options: ServeOptions, engine: Engine = Engine.EM
     """
     is_embedded = engine == Engine.EMBEDDED
     if not is_embedded:
-        _refuse_what_only_ours_can(options)
+        _refuse_options_of_embedded(options)
     setup = target.setup
     default_grpc, default_rest = (setup.port, setup.rest_port) if setup else (GRPC_PORT, REST_PORT)
     limits = {name: _limit(name, options, target) for name in LIMITS} if is_embedded else {}
@@ -135,7 +135,7 @@ def _path(file: Path | None) -> str:
     return str(file.expanduser().resolve()) if file else ""
 
 
-def _refuse_what_only_ours_can(options: ServeOptions) -> None:
+def _refuse_options_of_embedded(options: ServeOptions) -> None:
     if options.auth_token_file:
         raise ServerStartError(
             f"{BINARY} does not support tokens, so it would answer requests without one. Expected no "

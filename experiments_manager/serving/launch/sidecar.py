@@ -21,7 +21,7 @@ from pathlib import Path
 
 from experiments_manager.common.signals import exit_process
 from experiments_manager.serving.launch.engines import Service, environment
-from experiments_manager.serving.launch.external_process import PATIENCE, die_with_parent
+from experiments_manager.serving.launch.external_process import die_with_parent, end_process
 from experiments_manager.serving.server.flags import command_line, run
 
 logger = logging.getLogger(__name__)
@@ -65,18 +65,13 @@ class Sidecar:
         threading.Thread(target=self._watch, args=watch, name="sidecar", daemon=True).start()
 
     def stop(self) -> None:
-        """End the server; nothing happens where none runs."""
+        """End the server, if it runs."""
         self._stopping = True
-        process = self._process
-        if process is None:
+        if self._process is None:
             return
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdin.close()
+        if self._process.poll() is None:
+            end_process(self._process)
+        self._process.stdin.close()
 
     def _watch(self, log_file: Path, base_path: str) -> None:
         code = self._process.wait()
