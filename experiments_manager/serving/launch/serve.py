@@ -161,7 +161,7 @@ def _setting(target: Target, name: str) -> Any:
 
 
 def announcement(service: Service, target: Target, version: int, engine: Engine) -> str:
-    """Say what is served where, and how to ask it."""
+    """Return what is served where, and a request to try."""
     flags = service.flags
     what = f"Serving version {version} of {flags.model_name} from {flags.model_base_path} (engine {engine.value})"
     return "\n".join([what, *addresses(service), f"  ask it: {example(service, target)}"])

@@ -1,7 +1,7 @@
 """The embedded engine as a training's sidecar: a process of its own that ends with the training, however that ends.
 
-The parent calls `Sidecar.start`; the child is this module run as a program. The child is told by the kernel when
-its parent dies (Linux), and notices everywhere that its standard input has ended, which only the parent holds open.
+The parent calls `Sidecar.start`; the child is this module run as a program. On Linux the kernel ends the child with
+its parent; everywhere it ends when its standard input does, which only the parent holds open.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the child process: `PARENT_PID FLAG …`."""
     parent, *flags = sys.argv[1:] if arguments is None else arguments
     die_with_parent()
-    if os.getppid() != int(parent):  # it died before the kernel was asked to tell
+    if os.getppid() != int(parent):  # it died before the kernel was asked
         return 0
     _take_second_place()
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
