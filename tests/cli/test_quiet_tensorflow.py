@@ -7,7 +7,7 @@ import pytest
 IMPORT = """
 from experiments_manager.cli import quiet_tensorflow
 {before}
-tensorflow_noise.quieten()
+quiet_tensorflow.quieten()
 import tensorflow
 import os
 os.write(2, b"said later\\n")
@@ -40,12 +40,12 @@ config = types.SimpleNamespace(list_physical_devices=list_physical_devices)
 
 
 def test_what_is_said_while_loading_and_looking_for_devices_is_kept_off_and_nothing_later(import_stand_in):
-    done = import_stand_in(WORKING, before="tensorflow_noise.NVIDIA_DRIVER = __import__('pathlib').Path('/none')")
+    done = import_stand_in(WORKING, before="quiet_tensorflow.NVIDIA_DRIVER = __import__('pathlib').Path('/none')")
     assert (done.returncode, done.stdout, done.stderr) == (0, "42\n", "said later\n")
 
 
 def test_on_a_machine_with_a_gpu_that_is_not_found_all_is_shown(import_stand_in):
-    done = import_stand_in(WORKING, before="tensorflow_noise.NVIDIA_DRIVER = __import__('pathlib').Path('/')")
+    done = import_stand_in(WORKING, before="quiet_tensorflow.NVIDIA_DRIVER = __import__('pathlib').Path('/')")
     assert done.stderr == "noise while loading\nnoise about drivers\nsaid later\n"
 
 
