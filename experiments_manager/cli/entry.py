@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 
 from experiments_manager.cli import TRAINING_COMMANDS
 from experiments_manager.common.exit_codes import ExitCode
-from experiments_manager.common.signals import StopRequested, exit_process, listen_from_here
+from experiments_manager.common.signals import StopRequested, end_by_interrupt, exit_process, listen_from_here
 
 
 def main() -> None:
     """Run the console scripts `experiments_manager` and `em`."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # outside of training, Ctrl-C just ends the process
+    end_by_interrupt()
     code: int | None = None
     try:
         with _listening(sys.argv[1:]):

@@ -45,7 +45,7 @@ def run_to_its_end(
     serve: Settings | None = None,
     overrides: Sequence[str] = (),
 ) -> None:
-    """Train, with a model server as a sidecar where that is wanted, then tell how it ended.
+    """Train, with a model server as a sidecar where that is wanted, then report how it ended.
 
     Args:
         train: Trains, as `api.train` and `api.resume` do; is given their `on_run`, `watchers` and `quiet`.

@@ -147,7 +147,7 @@ class Connection:
         outage.causes.add(error)
         if time.monotonic() - outage.began > self.patience:
             self._outage = None  # who asks again later has the whole patience again
-            cause = outage.causes.most_telling()
+            cause = outage.causes.most_specific()
             raise unreachable(cause, self.address, waited=self.patience, with_tls=self._tls is not None) from cause
         time.sleep(outage.next_pause())
 

@@ -30,7 +30,7 @@ class ConnectionFault:
     """Something listens at the address, and no connection comes about.
 
     Attributes:
-        sign: Pattern in gRPC's words that tells it.
+        sign: Pattern in gRPC's words that shows it.
         what: What is wrong, for the user.
         advice: What may help.
         is_permanent: Whether waiting surely does not help.
@@ -58,7 +58,7 @@ _FAULTS = (  # the first whose sign is found counts
 class FaultHistory:
     """The newest error of each network address of a server.
 
-    A name such as `localhost` may have several addresses, and gRPC tells the error of one of them, now this and now
+    A name such as `localhost` may have several addresses, and gRPC gives the error of one of them, now this and now
     that. Where something listens at one of them, that says more than that nothing listens at another.
     """
 
@@ -74,8 +74,8 @@ class FaultHistory:
         self._newest.pop(address, None)
         self._newest[address] = error
 
-    def most_telling(self) -> grpc.RpcError:
-        """Return the newest error that tells what listens there; where none does, the newest of all."""
+    def most_specific(self) -> grpc.RpcError:
+        """Return the newest error that shows what listens there, else the newest of all."""
         errors = list(reversed(self._newest.values()))
         return next(filter(fault_of, errors), errors[0])
 

@@ -30,7 +30,6 @@ NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 """SIGUSR1 and SIGUSR2 are what SLURM and others can be told to send ahead of a time limit."""
 SHUTDOWN_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-_SHOW_CURSOR = "\x1b[?25h"
 _AGAIN_AFTER = 0.02
 """Seconds after which `StopRequested` is raised again where Python had to discard it."""
 
@@ -151,7 +150,7 @@ class StopSignals:
         """Do what a SIGINT did before; what was written as a checkpoint so far stays."""
         with contextlib.suppress(OSError):
             if os.isatty(2):
-                _write(_SHOW_CURSOR)  # a progress bar hides it, and has no more time to bring it back
+                _write("\x1b[?25h")  # shows the cursor, which a progress bar hides and has no time to bring back
         self.restore()
         signal.raise_signal(signal.SIGINT)
 
@@ -227,6 +226,12 @@ def _write(text: str) -> None:
         os.write(2, text.encode())
 
 
+def end_by_interrupt() -> None:
+    """Let Ctrl-C end the process by the signal, without a traceback, unless something else handles it already."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def shutdown_handler(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
     """Inside, a function handles SIGINT and SIGTERM, as for `signal.signal`; in another than the main thread, none."""
@@ -254,10 +259,8 @@ def on_shutdown_signal(act: Callable[[], None]) -> Iterator[None]:
     """Inside, the first SIGINT or SIGTERM calls a function in a thread of its own, and later ones do nothing.
 
     An event loop's own handlers, and Python's, run between two steps of the main thread; one that is inside a model
-    call would never come to them. What is written to the wake-up descriptor is there at once.
-
-    Args:
-        act: What to do; when the block is left it may still be at it.
+    call would never come to them. What is written to the wake-up descriptor is there at once. The function may go on
+    after the block.
     """
     import socket
 

@@ -38,7 +38,7 @@ def telling(*errors: Failure) -> str:
     causes = FaultHistory()
     for error in errors:
         causes.add(error)
-    return short(causes.most_telling())
+    return short(causes.most_specific())
 
 
 def test_what_listens_at_one_address_says_more_than_that_another_is_empty() -> None:

@@ -59,7 +59,7 @@ def open_source(source: str, info: ModelInfo, *, scale: float | None = None) -> 
             f"[batch, height, width, channels], got {listed(info.inputs)}. Leave --scale out."
         )
     samples = _open(source, info, scale)
-    return samples if scale is not None else _telling_of_pixels(samples, info)
+    return samples if scale is not None else _with_pixel_warning(samples, info)
 
 
 def _open(source: str, info: ModelInfo, scale: float | None) -> Iterator[Sample]:
@@ -145,12 +145,12 @@ def _scaled(samples: Iterator[Sample], info: ModelInfo, scale: float | None) -> 
     )
 
 
-def _telling_of_pixels(samples: Iterator[Sample], info: ModelInfo) -> Iterator[Sample]:
+def _with_pixel_warning(samples: Iterator[Sample], info: ModelInfo) -> Iterator[Sample]:
     """Say once where arrays or tables hold pixels as image files do, which are scaled, while these are not."""
-    told = False
+    warned = False
     for sample in samples:
-        if not told and any(images.holds_raw_pixels(array, info.inputs[name]) for name, array in sample.items()):
-            told = True
+        if not warned and any(images.holds_raw_pixels(array, info.inputs[name]) for name, array in sample.items()):
+            warned = True
             logger.warning(
                 "Sample %s holds whole numbers from 0 to 255, which are sent as they are; image files are scaled to 0 "
                 "to 1. Give --scale 0.00392156862745 (1/255) to scale these too, or --scale 1 if the model expects 0 "

@@ -36,7 +36,7 @@ def die_with_parent() -> None:
 
 
 def run_external(command: Sequence[str], service: Service, on_ready: Callable[[list[int]], None]) -> None:
-    """Run a server until it or we are told to end.
+    """Run a server until it ends, or this process is told to.
 
     Args:
         command: Its command line.
@@ -59,7 +59,7 @@ def run_external(command: Sequence[str], service: Service, on_ready: Callable[[l
                     on_ready(versions)
                 stopping.wait(_POLL if not ready else 1.0)
         finally:
-            _end(process)
+            end_process(process)
     if not stopping.is_set():
         raise ServerStartError(
             f"{command[0]} ended by itself with exit code {process.returncode}. Expected it to serve "
@@ -81,7 +81,7 @@ def _available(service: Service) -> list[int]:
 
 
 def _behind_grpc(service: Service) -> list[int]:
-    """Without REST all that can be told is whether it listens, which it does as soon as it has loaded the newest."""
+    """Return the newest version when the server listens: it does so as soon as it has loaded that."""
     try:
         with socket.create_connection(("127.0.0.1", service.flags.port), timeout=2):
             return versions_in(Path(service.flags.model_base_path))[-1:]
@@ -89,8 +89,8 @@ def _behind_grpc(service: Service) -> list[int]:
         return []
 
 
-def _end(process: subprocess.Popen) -> None:
-    """End the process with all that it started."""
+def end_process(process: subprocess.Popen) -> None:
+    """End the leader of a session with all that it started, by SIGTERM and then by SIGKILL."""
     for number, patience in ((signal.SIGTERM, PATIENCE), (signal.SIGKILL, KILLED_PATIENCE)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)

@@ -112,7 +112,7 @@ def service_of(target: Target, options: ServeOptions, engine: Engine = Engine.EM
     """
     is_embedded = engine == Engine.EMBEDDED
     if not is_embedded:
-        _refuse_what_only_ours_can(options)
+        _refuse_options_of_embedded(options)
     setup = target.setup
     default_grpc, default_rest = (setup.port, setup.rest_port) if setup else (GRPC_PORT, REST_PORT)
     limits = {name: _limit(name, options, target) for name in LIMITS} if is_embedded else {}
@@ -136,7 +136,7 @@ def _path(file: Path | None) -> str:
     return str(file.expanduser().resolve()) if file else ""
 
 
-def _refuse_what_only_ours_can(options: ServeOptions) -> None:
+def _refuse_options_of_embedded(options: ServeOptions) -> None:
     if options.auth_token_file:
         raise ServerStartError(
             f"{BINARY} does not support tokens, so it would answer requests without one. Expected no "
@@ -162,7 +162,7 @@ def _setting(target: Target, name: str) -> Any:
 
 
 def announcement(service: Service, target: Target, version: int, engine: Engine) -> str:
-    """Say what is served where, and how to ask it."""
+    """Return what is served where, and a request to try."""
     flags = service.flags
     what = f"Serving version {version} of {flags.model_name} from {flags.model_base_path} (engine {engine.value})"
     return "\n".join([what, *addresses(service), f"  ask it: {example(service, target)}"])

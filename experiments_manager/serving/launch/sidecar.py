@@ -1,7 +1,7 @@
 """The embedded engine as a training's sidecar: a process of its own that ends with the training, however that ends.
 
-The parent calls `Sidecar.start`; the child is this module run as a program. The child is told by the kernel when
-its parent dies (Linux), and notices everywhere that its standard input has ended, which only the parent holds open.
+The parent calls `Sidecar.start`; the child is this module run as a program. On Linux the kernel ends the child with
+its parent; everywhere it ends when its standard input does, which only the parent holds open.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from experiments_manager.common.signals import exit_process
 from experiments_manager.serving.launch.engines import Service, environment
-from experiments_manager.serving.launch.external_process import PATIENCE, die_with_parent
+from experiments_manager.serving.launch.external_process import die_with_parent, end_process
 from experiments_manager.serving.server.flags import command_line, run
 
 logger = logging.getLogger(__name__)
@@ -65,18 +65,13 @@ class Sidecar:
         threading.Thread(target=self._watch, args=watch, name="sidecar", daemon=True).start()
 
     def stop(self) -> None:
-        """End the server; nothing happens where none runs."""
+        """End the server, if it runs."""
         self._stopping = True
-        process = self._process
-        if process is None:
+        if self._process is None:
             return
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdin.close()
+        if self._process.poll() is None:
+            end_process(self._process)
+        self._process.stdin.close()
 
     def _watch(self, log_file: Path, base_path: str) -> None:
         code = self._process.wait()
@@ -93,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the child process: `PARENT_PID FLAG …`."""
     parent, *flags = sys.argv[1:] if arguments is None else arguments
     die_with_parent()
-    if os.getppid() != int(parent):  # it died before the kernel was asked to tell
+    if os.getppid() != int(parent):  # it died before the kernel was asked
         return 0
     _take_second_place()
     threading.Thread(target=_end_with_standard_input, daemon=True).start()

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _REACHED_AS_LOCALHOST = frozenset({"127.0.0.1", "0.0.0.0", "localhost", "::", "::1"})
-
-
 _DEFAULTS = {name: field.default for name, field in FLAGS.items()} | {name: it for name, (it, _) in IGNORED.items()}
 _EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
@@ -41,17 +39,15 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     for name, field in FLAGS.items():
-        doc = (
-            f"{field.metadata['doc']} Default: {_text(field.default)}" if field.default != "" else field.metadata["doc"]
-        )
-        _add(parser, name, help=doc, default=field.default)
+        default = "" if field.default == "" else f" Default: {_text(field.default)}"
+        _add(parser, name, help=f"{field.metadata['doc']}{default}", default=field.default)
     ignored = parser.add_argument_group("accepted, and without meaning here")
     for name, (_, why) in IGNORED.items():
         _add(ignored, name, help=f"{why[0].upper()}{why[1:]}.", default=argparse.SUPPRESS)
     return parser
 
 
-def _add(parser: argparse._ActionsContainer, name: str, **about: Any) -> None:
+def _add(parser: Any, name: str, **about: Any) -> None:
     kind = type(_DEFAULTS[name])
     parser.add_argument(f"--{name}", type=_reader(kind), metavar={bool: "BOOL", str: "TEXT"}.get(kind, "N"), **about)
 

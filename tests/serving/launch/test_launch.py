@@ -436,7 +436,7 @@ def test_a_server_that_takes_a_moment_to_die_when_it_is_killed_is_waited_for(mon
         killers[-1].start()
 
     monkeypatch.setattr(os, "killpg", kill_late)
-    external_process._end(process)
+    external_process.end_process(process)
     assert process.returncode == -signal.SIGKILL
     for killer in killers:
         killer.join()
