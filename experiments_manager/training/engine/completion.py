@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from experiments_manager.common.checksums import verify_checksums
+from experiments_manager.common.checksums import DamagedError, verify_checksums
 from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.export.versions import versions
 from experiments_manager.runs import Run, RunError
@@ -49,13 +49,13 @@ def is_done(run: Run, settings: Settings) -> bool:
             return True
         raise RunError(
             f"{run.path} is finished and has no checkpoint to go on from. Restore {run.checkpoints_dir} from a backup, "
-            "or train anew."
+            "or start a new run."
         )
     try:
         verify_checksums(found[0])
         state = json.loads((found[0] / "state.json").read_text(encoding="utf-8"))
         progress = TrainingProgress.from_json(state["progress"])
-    except (RunError, OSError, ValueError, LookupError, TypeError):
+    except (DamagedError, OSError, ValueError, LookupError, TypeError):
         return False  # the resume finds the newest that is whole, and names those that are not
     if not is_over(progress, settings.epochs, settings.early_stopping_patience):
         return False
@@ -72,6 +72,6 @@ def how_to_train_on(epochs: int, stop_reason: str | None) -> str:
     """Return the sentences for a run that has nothing left to do."""
     reason = f": {stop_reason}" if stop_reason else ""
     return (
-        f"All is done already, in {epochs} epochs{reason}. To train on, resume with more epochs or patience, "
+        f"The run is already finished, after {epochs} epochs{reason}. To go on, resume with more epochs or patience, "
         f"e.g. `--set epochs={2 * max(epochs, 1)}`."
     )

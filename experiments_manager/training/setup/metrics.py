@@ -28,7 +28,7 @@ def metrics_for_compile(settings: Settings, model: keras.Model, given: Any) -> A
     """Bring what `metrics` gave into the form that `keras.Model.compile` takes.
 
     A name, a metric or a function that stands alone is meant for each output. So is a list without lists in it, in
-    files of the earlier framework, whose metrics also see the targets as Keras 2 showed them.
+    files of the legacy framework, whose metrics also see the targets as Keras 2 showed them.
 
     Args:
         settings: Checked settings.
@@ -49,7 +49,7 @@ def metrics_for_compile(settings: Settings, model: keras.Model, given: Any) -> A
     metrics = [given] if alone else given
     flat_list = not isinstance(metrics, Mapping) and not any(map(_is_nested, metrics))
     outputs = _number_of_outputs(model)
-    if outputs == 1:  # for which Keras heeds no names, but stumbles over `None`
+    if outputs == 1:  # for which Keras ignores names, but stumbles over `None`
         metrics = [item for item in keras.tree.flatten(metrics) if item is not None]
     if outputs > 1 and flat_list and (alone or settings.is_earlier):
         metrics = [[_copy(settings, metric) for metric in metrics] for _ in range(outputs)]
@@ -100,15 +100,15 @@ def _copy(settings: Settings, metric: Any) -> Any:
         raise hook_error(settings, "metrics", text) from error
 
 
-def known_name(room: Any, name: str, is_earlier: bool) -> str | None:
+def known_name(room: Any, name: str, is_legacy: bool) -> str | None:
     """Return the name by which Keras 3 knows a loss or metric, `None` where it knows none.
 
     Args:
         room: `keras.losses` or `keras.metrics`.
         name: As the settings file writes it.
-        is_earlier: Whether names of Keras 2 are understood, too.
+        is_legacy: Whether names of Keras 2 are understood, too.
     """
-    for candidate in (name, _KERAS_2_NAMES.get(name.lower()) if is_earlier else None):
+    for candidate in (name, _KERAS_2_NAMES.get(name.lower()) if is_legacy else None):
         try:
             if candidate and room.get(candidate) is not None:
                 return candidate
@@ -117,10 +117,10 @@ def known_name(room: Any, name: str, is_earlier: bool) -> str | None:
     return None
 
 
-def metric_by_name(name: str, is_earlier: bool) -> Any:
-    """Return what Keras knows under a metric's name, or `None`; an earlier file may name a loss as well."""
-    for room in (keras.metrics, keras.losses) if is_earlier else (keras.metrics,):
-        known = known_name(room, name, is_earlier)
+def metric_by_name(name: str, is_legacy: bool) -> Any:
+    """Return what Keras knows under a metric's name, or `None`; a legacy file may name a loss as well."""
+    for room in (keras.metrics, keras.losses) if is_legacy else (keras.metrics,):
+        known = known_name(room, name, is_legacy)
         if known is not None:
             return room.get(known)
     return None
@@ -131,7 +131,7 @@ def _as_keras_2_did(metric: Any) -> Any:
     if metric is None or (isinstance(metric, str) and metric.lower() in OF_COMPILE):
         return metric  # what Keras makes of these looks after the shapes itself
     if isinstance(metric, str):
-        named, metric = metric, metric_by_name(metric, is_earlier=True)
+        named, metric = metric, metric_by_name(metric, is_legacy=True)
         metric = metric if isinstance(metric, keras.metrics.Metric) else keras.metrics.MeanMetricWrapper(metric)
         metric.name = named
     elif not isinstance(metric, keras.metrics.Metric):

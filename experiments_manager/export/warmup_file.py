@@ -1,8 +1,6 @@
 """Requests that a model server sends to a new version before anybody else does.
 
-The file `assets.extra/tf_serving_warmup_requests` is a TFRecord of `tensorflow.serving.PredictionLog` messages. That
-message class comes with a package which is heavy to import, so the five nested messages are written here field by
-field, as protobuf's encoding has them: each field is its number, its length and its content.
+The file `assets.extra/tf_serving_warmup_requests` is a TFRecord of `tensorflow.serving.PredictionLog` messages.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from experiments_manager.export.servable import Servable
+from experiments_manager.protocol import messages
 
 logger = logging.getLogger(__name__)
 
@@ -71,23 +70,10 @@ def write_warmup_requests(
 
 
 def _prediction_log(inputs: Mapping[str, tf.Tensor], model_name: str, signature: str) -> bytes:
-    spec = _field(1, model_name.encode()) + _field(3, signature.encode())  # ModelSpec
-    request = _field(1, spec)  # PredictRequest
-    for name, tensor in inputs.items():  # its map is a list of pairs
-        proto = tf.make_tensor_proto(tensor.numpy(), dtype=tensor.dtype).SerializeToString()
-        request += _field(2, _field(1, name.encode()) + _field(2, proto))
-    return _field(6, _field(1, request))  # PredictionLog, PredictLog
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """Return a length-delimited field."""
-    return bytes([number << 3 | 2]) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    log = messages.PredictionLog()
+    request = log.predict_log.request
+    request.model_spec.name, request.model_spec.signature_name = model_name, signature
+    for name, tensor in inputs.items():
+        proto = tf.make_tensor_proto(tensor.numpy(), dtype=tensor.dtype)
+        request.inputs[name].MergeFromString(proto.SerializeToString())
+    return log.SerializeToString(deterministic=True)
