@@ -14,7 +14,7 @@ from experiments_manager.runs.locking import LOCK_FILE, is_held
 from experiments_manager.runs.serving_setup import SETUP_FILE, ServingSetup, read_serving_setup
 
 GRACE = 10.0
-"""Seconds for which a run may be without the process that trains it, as while a job is started again."""
+"""Seconds for which a run may be without the process that trains it, as while a training is started again."""
 _POLL = 0.2
 
 
@@ -153,7 +153,7 @@ def wait_for_version(
 
 
 def _state(target: Target) -> str:
-    """`at work`, `on its own` (nobody trains it, though it has not ended), `without export`, or how the run ended."""
+    """`at work`, `on its own` (not ended, but no process trains it), `without export`, or how the run ended."""
     if target.run is None:
         return "without a run"
     try:
@@ -177,5 +177,5 @@ def _none_coming(target: Target, state: str) -> str:
         return text + "the run's settings say `export = False`. Train again with `export = True`."
     if state == "finished":
         return text + "the run is finished. Train again with `export = True`, and read what it says of the export."
-    told = "nobody trains the run any more" if state == "on its own" else f"the run is {state}"
+    told = "no process trains the run" if state == "on its own" else f"the run is {state}"
     return f"{text}{told}. Go on with it: experiments_manager resume {target.run.path}"

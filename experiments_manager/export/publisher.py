@@ -21,7 +21,7 @@ from experiments_manager.common.background import NewestOnly
 from experiments_manager.common.error_text import reason
 from experiments_manager.export import versions
 from experiments_manager.export.servable import ExportError, Servable
-from experiments_manager.export.warmup import write_warmup_requests
+from experiments_manager.export.warmup_file import write_warmup_requests
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ STAGE_PREFIX = ".stage-"
 
 
 def list_versions(base_path: Path) -> dict[int, Path]:
-    """Find the versions in a folder: subfolders whose names are numbers; the rest is nobody's business.
+    """Find the versions in a folder: subfolders whose names are numbers; the rest is ignored.
 
     Raises:
         OSError: The folder cannot be read.

@@ -82,14 +82,14 @@ def clocks() -> np.ndarray:
 
 def hand_over(alternation: Alternation) -> None:
     """Let the alternation see the context before the run starts."""
-    make = runner._make_context
+    make = TrainingContext.make
 
     def making(*arguments) -> TrainingContext:
         context = make(*arguments)
         alternation.take_over(context)
         return context
 
-    runner._make_context = making
+    TrainingContext.make = making
 
 
 def tensorboard(run, settings) -> list[Watcher]:

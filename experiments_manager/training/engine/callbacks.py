@@ -89,7 +89,7 @@ class UserCallbacks:
                 if packed != LIVE:
                     yield name, packed
             except NotKeptError as error:
-                if is_users(type(callback)):  # Keras' own begin anew as they always did
+                if is_users(type(callback)):  # Keras' own begin again as they always did
                     self._lost[f"{type(callback).__name__}.{name}"] = str(error)
 
     @property

@@ -12,7 +12,7 @@ _LARGEST_GROWTH = 8
 
 
 class ChunkSize:
-    """Adapts the number of steps a call to the time that calls take; results never depend on it."""
+    """Adapt the number of steps a call to the time that calls take; results never depend on it."""
 
     def __init__(self, seconds_a_call: float = SECONDS_A_CALL) -> None:
         self._target = seconds_a_call

@@ -49,7 +49,7 @@ def is_done(run: Run, settings: Settings) -> bool:
             return True
         raise RunError(
             f"{run.path} is finished and has no checkpoint to go on from. Restore {run.checkpoints_dir} from a backup, "
-            "or train anew."
+            "or start a new run."
         )
     try:
         verify_checksums(found[0])
@@ -72,6 +72,6 @@ def how_to_train_on(epochs: int, stop_reason: str | None) -> str:
     """Return the sentences for a run that has nothing left to do."""
     reason = f": {stop_reason}" if stop_reason else ""
     return (
-        f"All is done already, in {epochs} epochs{reason}. To train on, resume with more epochs or patience, "
+        f"The run is already finished, after {epochs} epochs{reason}. To go on, resume with more epochs or patience, "
         f"e.g. `--set epochs={2 * max(epochs, 1)}`."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -10,13 +11,16 @@ from typing import Any
 
 import tensorflow as tf
 
+from experiments_manager.common.atomic import remove_leftovers, sync_files
 from experiments_manager.events import Watcher
-from experiments_manager.export.publisher import Publisher
+from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERANCE, Publisher
+from experiments_manager.export.warmup_file import warmup_requests
 from experiments_manager.runs import Run
 from experiments_manager.training.engine.callbacks import UserCallbacks
 from experiments_manager.training.engine.chunk_size import ChunkSize
 from experiments_manager.training.engine.exactness import of_callbacks
 from experiments_manager.training.engine.steps import CompiledLoops
+from experiments_manager.training.feeds.selection import first_batch
 from experiments_manager.training.observe.step_statistics import Meter
 from experiments_manager.training.observe.user_logs import UserLogs
 from experiments_manager.training.observe.views import Viewer
@@ -25,9 +29,12 @@ from experiments_manager.training.state.checkpoints import CheckpointWriter
 
 logger = logging.getLogger(__name__)
 
+PROBE_SAMPLES = 1
+"""Samples on which each exported version is compared with the live model; training waits for their way through it."""
+
 
 class Interrupted(Exception):
-    """Training was asked to stop; raised at a step boundary, from which it can go on."""
+    """Training was asked to stop; raised between two steps, from where it can go on."""
 
 
 @dataclasses.dataclass
@@ -40,12 +47,12 @@ class TrainingContext:
     checkpoints: CheckpointWriter
     publisher: Publisher | None
     watchers: list[Watcher]
-    should_stop: Callable[[], bool]
     loops: CompiledLoops
     user_logs: UserLogs
     viewer: Viewer
     meter: Meter
     reset_metrics: Callable[[], None]
+    should_stop: Callable[[], bool] = lambda: False
     chunk_size: ChunkSize = dataclasses.field(default_factory=ChunkSize)
     validation_chunk_size: ChunkSize = dataclasses.field(default_factory=ChunkSize)
     last_checkpoint_step: int = -1
@@ -57,19 +64,38 @@ class TrainingContext:
     """Checkpoint that training went back to last because the loss was no longer finite."""
 
     @classmethod
-    def make(cls, experiment: Experiment, run: Run, **parts: Any) -> TrainingContext:
-        """Compile the loops for an experiment."""
-        meter = Meter(experiment)
-        return cls(
+    def make(cls, experiment: Experiment, run: Run, watchers: list[Watcher]) -> TrainingContext:
+        """Compile the loops for an experiment, and make what writes its checkpoints and versions."""
+        settings, model = experiment.settings, experiment.model
+        callbacks = UserCallbacks(experiment.callbacks, model, settings.epochs, experiment.train.steps)
+        run.checkpoints_dir.mkdir(exist_ok=True)
+        remove_leftovers(run.checkpoints_dir)
+        checkpoints = CheckpointWriter(
+            run.checkpoints_dir, settings.keep_checkpoints, lambda: sync_files(_growing_files(run))
+        )
+        publisher, meter = _publisher(experiment, run), Meter(experiment)
+        context = cls(
             experiment=experiment,
             run=run,
+            callbacks=callbacks,
+            checkpoints=checkpoints,
+            publisher=publisher,
+            watchers=watchers,
             user_logs=UserLogs(experiment, run),
             viewer=Viewer(experiment),
             meter=meter,
             loops=CompiledLoops.of(experiment, meter.gradient_norm),
-            reset_metrics=tf.function(experiment.model.reset_metrics, autograph=False),
-            **parts,
+            reset_metrics=tf.function(model.reset_metrics, autograph=False),
         )
+        if experiment.export_problem:
+            context.dispatch("on_message", experiment.export_problem)
+        return context
+
+    def close(self) -> None:
+        """Wait until checkpoints and versions are on disk."""
+        with contextlib.closing(self.checkpoints):
+            if self.publisher is not None:
+                self.publisher.close()
 
     def dispatch(self, event: str, *content: Any) -> None:
         """Tell every watcher; one that fails is told nothing more, and the run goes on."""
@@ -80,6 +106,22 @@ class TrainingContext:
                 self.watchers.remove(watcher)
                 logger.warning("%s failed and is left out from here on: %s", type(watcher).__name__, error)
                 logger.debug("traceback", exc_info=True)
+
+
+def _growing_files(run: Run) -> list[Path]:
+    """Return the logs, which grow line by line."""
+    return [run.metrics_csv, *run.logs_dir.rglob("events.out.tfevents.*")]
+
+
+def _publisher(experiment: Experiment, run: Run) -> Publisher | None:
+    servable, settings = experiment.servable, experiment.settings
+    if servable is None:
+        return None
+    exact = experiment.devices.names == ("CPU",) and settings.mixed_precision is None and not settings.jit_compile
+    tolerance = TOLERANCE if exact else LOW_PRECISION_TOLERANCE
+    probe = servable.probe(experiment.train.sample_batch(), PROBE_SAMPLES)
+    warmup = warmup_requests(servable, first_batch(experiment.validation, experiment.train))
+    return Publisher(servable, run.exports_dir, probe, keep=settings.keep_versions, tolerance=tolerance, warmup=warmup)
 
 
 def new_reasons(context: TrainingContext) -> list[str]:

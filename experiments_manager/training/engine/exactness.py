@@ -76,7 +76,7 @@ def _what_is_lost(operation: Operation) -> str | None:
 
 
 def _of_shared_draws(feeds: Sequence[Feed], callbacks: Sequence[keras.callbacks.Callback]) -> list[str]:
-    """Return whether another thread reads the pipeline ahead, so that draws from shared generators come by chance."""
+    """Name callbacks that draw from generators which the data draw from too, read ahead by another thread."""
     drawing = [feed.split for feed in feeds if feed.draws_from_host]
     if not drawing:
         return []

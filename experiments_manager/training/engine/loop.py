@@ -1,15 +1,16 @@
-"""The story of a run: epochs of steps, each epoch validated and judged, and what follows from that.
+"""The story of a run: epochs of steps, each epoch validated and compared with the best, and what follows from that.
 
     for each epoch
         open the data at the place reached
-        while there are steps left          many steps a call; signals, checkpoints and news between the calls
+        while there are steps left          many steps a call; signals, checkpoints and events between the calls
         with the averaged weights in place
             validate
-            judge: better than the best so far? then keep these weights and hand them to the publisher
-        user callbacks, learning rate, early stopping
+            the monitor decides: better than the best so far? then keep these weights and hand them to the publisher
+            lower the learning rate, stop early
+        user callbacks
         report to the watchers; checkpoint
 
-Everything that decides how the story goes on is in `TrainingState`, so it can be told from any step boundary again.
+Everything that decides how the run goes on is in `TrainingState`, so it can go on after any step.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ SECONDS_BETWEEN_EPOCH_CHECKPOINTS = 2.0
 
 
 def train_epochs(context: TrainingContext) -> None:
-    """Train until the last epoch, early stopping, or a callback's word.
+    """Train until the last epoch, early stopping, or a callback that stops it.
 
     Raises:
         Interrupted: If `should_stop` said so; a checkpoint of that very step is on its way to the disk.
@@ -63,16 +64,14 @@ def train_epochs(context: TrainingContext) -> None:
             with explained(experiment), checkpoint_on_interrupt(context):
                 logs = _train_epoch(context)
                 rate = state.learning_rate
-                logs |= _validate_and_judge(context, logs)
+                logs |= _validate_and_decide(context, logs)
         except DivergedError as error:
             reload_after_divergence(context, error)
             continue
         _finish_epoch(context, logs, rate, time.monotonic() - started)
     context.callbacks.list.on_train_end(state.progress.last_logs)
     if state.progress.best is None and state.progress.epoch:
-        context.dispatch(
-            "on_message", f"{experiment.judge.monitor} was never a finite number, so no epoch is the best."
-        )
+        context.dispatch("on_message", f"{experiment.monitor.name} was never a finite number, so no epoch is the best.")
 
 
 def _train_epoch(context: TrainingContext) -> dict[str, float]:
@@ -91,7 +90,7 @@ def _train_epoch(context: TrainingContext) -> dict[str, float]:
         first = progress.step
         last = first + context.chunk_size.steps(steps_to_next_stop(context))
         last = last if feed.steps is None else min(last, feed.steps)
-        source, latest, ended = _call(context, source, first, last)
+        source, latest, ended = _train_chunk(context, source, first, last)
         logs = latest if progress.step > first else logs
         if ended:
             break
@@ -105,8 +104,10 @@ def _train_epoch(context: TrainingContext) -> dict[str, float]:
     return as_numbers(logs)
 
 
-def _call(context: TrainingContext, source: Any, first: int, last: int) -> tuple[Any, dict[str, tf.Tensor], bool]:
-    """One call of the compiled loop and the bookkeeping after it; gives source, logs, and whether the epoch ends."""
+def _train_chunk(
+    context: TrainingContext, source: Any, first: int, last: int
+) -> tuple[Any, dict[str, tf.Tensor], bool]:
+    """Call the compiled loop once and take note of what it did; return source, logs, and whether the epoch ends."""
     experiment, progress, feed = context.experiment, context.experiment.state.progress, context.experiment.train
     if context.callbacks.want_batches:
         last = first + 1
@@ -163,7 +164,7 @@ def _diverged(experiment: Experiment, step: int) -> DivergedError:
     )
 
 
-def _validate_and_judge(context: TrainingContext, logs: dict[str, float]) -> dict[str, float]:
+def _validate_and_decide(context: TrainingContext, logs: dict[str, float]) -> dict[str, float]:
     """Validate with the averaged weights and keep them if they are the best; return the `val_` values."""
     state = context.experiment.state
     kept = state.keep_transient()  # an interrupted validation leaves no trace
@@ -173,9 +174,9 @@ def _validate_and_judge(context: TrainingContext, logs: dict[str, float]) -> dic
         except Interrupted:
             state.restore_transient(kept)
             raise
-        _judge(context, logs | values)
+        _apply_decision(context, logs | values)
         context.user_logs.write(state.progress.epoch, logs | values)
-        _show(context, logs | values)
+        _dispatch_view(context, logs | values)
     return values
 
 
@@ -197,7 +198,7 @@ def _validate(context: TrainingContext) -> dict[str, float]:
     return {f"val_{name}": value for name, value in values.items()}
 
 
-def _show(context: TrainingContext, logs: dict[str, float]) -> None:
+def _dispatch_view(context: TrainingContext, logs: dict[str, float]) -> None:
     """Let the watchers look at the model, with the averaged weights and the metrics of the validation in place."""
     progress, validated = context.experiment.state.progress, context.experiment.validation is not None
     context.dispatch(
@@ -205,16 +206,16 @@ def _show(context: TrainingContext, logs: dict[str, float]) -> None:
     )
 
 
-def _judge(context: TrainingContext, logs: dict[str, float]) -> None:
-    """Compare the epoch with the best; called with the averaged weights in place, which are kept if better."""
+def _apply_decision(context: TrainingContext, logs: dict[str, float]) -> None:
+    """Compare the epoch with the best, and keep the weights in place, the averaged ones, if it is better."""
     state, progress = context.experiment.state, context.experiment.state.progress
     progress.epoch, progress.step = progress.epoch + 1, 0
-    verdict = decide(context.experiment.judge, progress, logs)
-    progress.stop_reason = verdict.stop_reason
-    if verdict.improved:
+    decision = decide(context.experiment.monitor, progress, logs)
+    progress.stop_reason = decision.stop_reason
+    if decision.improved:
         state.best_weights = state.weights()
         publish(context)
-    if verdict.lower_learning_rate:
+    if decision.lower_learning_rate:
         _lower_learning_rate(context)
 
 
@@ -228,7 +229,7 @@ def _lower_learning_rate(context: TrainingContext) -> None:
 
 
 def _finish_epoch(context: TrainingContext, logs: dict[str, float], rate: float, seconds: float) -> None:
-    """Return what follows an epoch: callbacks, report, checkpoint."""
+    """Do what follows an epoch: callbacks, report, checkpoint."""
     experiment, progress = context.experiment, context.experiment.state.progress
     experiment.train.close_epoch()
     context.meter.end_epoch()

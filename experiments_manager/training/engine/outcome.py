@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.common.errors import UserError
 from experiments_manager.events import RunEnd, Watcher
 from experiments_manager.export.versions import versions
 from experiments_manager.runs import Run, RunError
 from experiments_manager.runs.run import RESUMED_FIELDS
 from experiments_manager.settings import Settings, SettingsError, UserCodeError
 from experiments_manager.training.engine.context import Interrupted, TrainingContext
-from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.observe.manifest import ManifestUpdates
 from experiments_manager.training.state.checkpoints import checkpoints
 
@@ -42,19 +42,19 @@ class RunResult:
 
 
 def finish(context: TrainingContext, state: str, seconds: float) -> RunResult:
-    """Write into the manifest how the run ended, and sums it up.
+    """Write into the manifest how the run ended, and sum it up.
 
     Raises:
         RunError: The run came to its end, but what it trained could not be saved; or its folder is gone.
     """
     if not context.run.manifest_file.exists():
-        raise RunError(f"{context.run.path} is gone, and with it what was trained. Train anew where the folder stays.")
+        raise RunError(f"{context.run.path} was removed, and what was trained is lost. Start a new run.")
     progress = context.experiment.state.progress
     published = versions(context.run.exports_dir)
     best = progress.best
     fields = {
         "epochs": progress.epoch,
-        "best": best and dataclasses.asdict(best) | {"name": context.experiment.judge.monitor},
+        "best": best and dataclasses.asdict(best) | {"name": context.experiment.monitor.name},
         "metrics": progress.last_logs,
     }
     exported = context.run.exports_dir / str(published[-1]) if published else None
@@ -102,12 +102,12 @@ def _lost_steps(newest: Path | None, step: int, state: str, problem: str | None)
         return None
     kept = f"the newest checkpoint is of step {reached}" if newest else "NO CHECKPOINT COULD BE KEPT"
     why = f" ({problem})" if problem else ""
-    after = f"a resume goes on from step {reached}" if newest else "a resume begins anew"
+    after = f"a resume goes on from step {reached}" if newest else "a resume begins from the start"
     return f"The run is {state} at step {step}, but {kept}{why}: {after}."
 
 
 def result_of(run: Run, state: str) -> RunResult:
-    """Sums a run up that was not trained (on) in this process, from its manifest.
+    """Sum up a run from its manifest, where it was not trained in this process.
 
     Raises:
         RunError: The manifest cannot be read.
@@ -192,7 +192,7 @@ def attributed_to_hooks(settings: Settings) -> Iterator[None]:
     """Say of an error in the user's layers, losses, metrics or callbacks that it is theirs, and where."""
     try:
         yield
-    except (SettingsError, UserCodeError, TrainingError, RunError, Interrupted):
+    except (UserError, Interrupted):
         raise
     except Exception as error:
         place = settings.place_of(error)

@@ -19,7 +19,7 @@ def restore_latest(context: TrainingContext) -> bool:
     """Put the newest whole checkpoint's state back.
 
     Returns:
-        Whether there was one; a run that was killed before its first one begins anew.
+        Whether there was one; a run that was killed before its first one begins again.
     """
     found = read_latest(context.run.checkpoints_dir, lambda text: context.dispatch("on_message", text))
     if found is None:
@@ -41,7 +41,7 @@ def restore_latest(context: TrainingContext) -> bool:
 
 
 def reload_after_divergence(context: TrainingContext, error: DivergedError) -> None:
-    """With `on_nan = "reload"`, goes back to the last good state and lowers the learning rate.
+    """Go back to the last good state and lower the learning rate, where `on_nan = "reload"`.
 
     Raises:
         DivergedError: If the settings say to stop, there is no checkpoint, the rate cannot be lowered, or it happened
@@ -52,7 +52,7 @@ def reload_after_divergence(context: TrainingContext, error: DivergedError) -> N
     if settings.on_nan != "reload":
         raise error
     if reloads > MOST_RELOADS:
-        text = f"{error} It went back to a checkpoint {MOST_RELOADS} times, in vain."
+        text = f"{error} Training went back to a checkpoint {MOST_RELOADS} times."
         raise DivergedError(text, error.step) from error
     context.checkpoints.wait()
     _pass_over_bad_state(context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,11 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from experiments_manager.common.atomic import remove_leftovers, sync_files
 from experiments_manager.common.disk_space import reserved_space
 from experiments_manager.events import RunStart, Watcher
-from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERANCE, Publisher
-from experiments_manager.export.warmup import warmup_requests
 from experiments_manager.runs import Run, create_run, find_run, lock
 from experiments_manager.runs.interruption import interruption_recorded
 from experiments_manager.runs.run_settings import load_run_settings, warn_changed_files
@@ -23,7 +21,6 @@ from experiments_manager.runs.serving_setup import ServingSetup, write_serving_s
 from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.attributes import Session
 from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
-from experiments_manager.training.engine.callbacks import UserCallbacks
 from experiments_manager.training.engine.completion import how_to_train_on, is_done, is_reconsidered
 from experiments_manager.training.engine.context import Interrupted, TrainingContext
 from experiments_manager.training.engine.exactness import exactness, inexact_because
@@ -39,22 +36,27 @@ from experiments_manager.training.engine.outcome import (
 from experiments_manager.training.engine.recovery import restore_latest
 from experiments_manager.training.engine.step_hooks import checkpoint, flush_events, publish_at_the_end, show_best
 from experiments_manager.training.feeds.feed import POSITIONS
-from experiments_manager.training.feeds.selection import first_batch
 from experiments_manager.training.observe.manifest import ManifestUpdates
 from experiments_manager.training.setup.devices import Devices, prepared_devices
-from experiments_manager.training.setup.experiment import Experiment, build_experiment
+from experiments_manager.training.setup.experiment import build_experiment
 from experiments_manager.training.setup.model_summary import describe_model
-from experiments_manager.training.state.checkpoints import CheckpointWriter
 
 logger = logging.getLogger(__name__)
 
 DATA_DIRS = ("train_data_dir", "validation_data_dir", "test_data_dir")
-PROBE_SAMPLES = 1
-"""Samples on which each exported version is compared with the live model; training waits for their way through it."""
 
 
-MakeWatchers = Callable[[Run, Settings], Sequence[Watcher]]
-Interruptible = Callable[[], contextlib.AbstractContextManager[None]]
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """What surrounds a run in this process."""
+
+    make_watchers: Callable[[Run, Settings], Sequence[Watcher]] = lambda run, settings: ()
+    """Gives those who are told of the run, once it has its folder."""
+    should_stop: Callable[[], bool] = lambda: False
+    """Asked between steps; a true answer ends the run as `interrupted`."""
+    interruptible: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    """Gives a context for what comes before the first step, in which a request to stop raises `KeyboardInterrupt`; the
+    run ends as `interrupted` then. By default nothing interrupts it."""
 
 
 def start_run(
@@ -63,9 +65,7 @@ def start_run(
     working_dir: Path | str | None = None,
     run_name: str | None = None,
     command: Sequence[str] = (),
-    make_watchers: MakeWatchers = lambda run, settings: (),
-    should_stop: Callable[[], bool] = lambda: False,
-    interruptible: Interruptible = contextlib.nullcontext,
+    **options: Any,
 ) -> RunResult:
     """Make a run folder and train in it.
 
@@ -74,10 +74,7 @@ def start_run(
         working_dir: Parent of the run folder; `settings.working_dir` by default.
         run_name: Exact name of the folder, instead of one made from session name, hparams and time.
         command: The command line, for the manifest.
-        make_watchers: Gives those who are told of the run, once it has its folder.
-        should_stop: Asked at step boundaries; a true answer ends the run as `interrupted`.
-        interruptible: Gives a context for what comes before the first step, in which a request to stop raises
-            `KeyboardInterrupt`; the run ends as `interrupted` then. By default nothing interrupts it.
+        **options: See `RunOptions`.
 
     Returns:
         How it ended.
@@ -90,7 +87,7 @@ def start_run(
     run = create_run(working_dir or settings.working_dir, settings.session_name, settings.hparams, run_name=run_name)
     with lock(run):
         _start(run, settings, command)
-        return _execute(run, settings, make_watchers, should_stop, interruptible)
+        return _execute(run, settings, RunOptions(**options))
 
 
 def _start(run: Run, settings: Settings, command: Sequence[str]) -> None:
@@ -108,9 +105,9 @@ def _start(run: Run, settings: Settings, command: Sequence[str]) -> None:
 def start_or_resume(
     settings: Settings, run_name: str, working_dir: Path | str | None = None, **options: Any
 ) -> RunResult:
-    """Continues the run of this name where there is one, and starts it where there is none.
+    """Resume the run of this name, or start it where there is none.
 
-    So a job that a cluster kills and queues again has one command line. See `start_run` for the options.
+    So a training that a cluster kills and queues again has one command line. See `start_run` for the options.
     """
     run = find_run(working_dir or settings.working_dir, run_name)
     if run is None:
@@ -119,7 +116,7 @@ def start_or_resume(
         command = options.pop("command", ())
         with lock(run):
             _start(run, settings, command)
-            return _execute(run, settings, **options)
+            return _execute(run, settings, RunOptions(**options))
     options.pop("command", None)
     origin = {"settings_file": settings.file, "model_file": settings.model_file}
     return resume_run(run, settings.overrides, origin=origin, **options)
@@ -129,10 +126,8 @@ def resume_run(
     run: Run,
     overrides: Mapping[str, Any] | Sequence[str] = (),
     *,
-    make_watchers: MakeWatchers = lambda run, settings: (),
-    should_stop: Callable[[], bool] = lambda: False,
-    interruptible: Interruptible = contextlib.nullcontext,
     origin: Mapping[str, Path | str | None] | None = None,
+    **options: Any,
 ) -> RunResult:
     """Go on with a run from its newest whole checkpoint, with the code that it was started with.
 
@@ -140,11 +135,9 @@ def resume_run(
         run: The run.
         overrides: Settings to change from here on, e.g. more `epochs`. They are kept for later resumes once steps were
             trained with them.
-        make_watchers: As for `start_run`.
-        should_stop: As for `start_run`.
-        interruptible: As for `start_run`.
         origin: The user's own `settings_file` and `model_file`, by default those that the run was started from. Where
             they were changed since then, that is told.
+        **options: See `RunOptions`.
 
     Returns:
         How it ended. A run that is finished already is not trained further, and its folder stays as it is.
@@ -152,7 +145,8 @@ def resume_run(
     Raises:
         KeyboardInterrupt: It was asked to stop while the settings were loaded.
     """
-    with interruption_recorded(run), interruptible():
+    surroundings = RunOptions(**options)
+    with interruption_recorded(run), surroundings.interruptible():
         settings = load_run_settings(run, overrides)
         warn_changed_files(run, origin)
     if is_done(run, settings):
@@ -162,19 +156,13 @@ def resume_run(
     with lock(run):
         former = run.manifest
         run.mark_resumed()
-        return _execute(run, settings, make_watchers, should_stop, interruptible, former=former)
+        return _execute(run, settings, surroundings, former=former)
 
 
 def _execute(
-    run: Run,
-    settings: Settings,
-    make_watchers: MakeWatchers = lambda run, settings: (),
-    should_stop: Callable[[], bool] = lambda: False,
-    interruptible: Interruptible = contextlib.nullcontext,
-    *,
-    former: Mapping[str, Any] | None = None,
+    run: Run, settings: Settings, options: RunOptions, *, former: Mapping[str, Any] | None = None
 ) -> RunResult:
-    """Build, trains and finishes; whatever happens, the manifest says so. `former` is that of a run to go on with."""
+    """Build, train and finish; whatever happens, the manifest says so. `former` is that of a run to go on with."""
     started = time.monotonic()
     folder = session_folder(settings, run.path)
     overrides = settings.overrides | _found_data_dirs(settings, folder if settings.is_legacy else Path.cwd())
@@ -191,13 +179,14 @@ def _execute(
             prepared_devices(settings) as devices,
             working_directory(settings, folder, Session(str(folder), str(run.exports_dir), former is not None)),
         ):
-            watchers += make_watchers(run, settings)
+            watchers += options.make_watchers(run, settings)
             if former is None:
                 run.update(overrides=overrides)
-            with _start_up(interruptible):
-                context = _make_context(build_experiment(settings, devices, run), run, watchers, should_stop)
-            with contextlib.closing(context.checkpoints), _closing_publisher(context):
-                with _start_up(interruptible):
+            with _start_up(options):
+                context = TrainingContext.make(build_experiment(settings, devices, run), run, watchers)
+            with contextlib.closing(context):
+                context.should_stop = options.should_stop
+                with _start_up(options):
                     _begin(context, devices, resuming=former is not None)
                 try:
                     train_epochs(context)
@@ -222,10 +211,10 @@ def _execute(
 
 
 @contextlib.contextmanager
-def _start_up(interruptible: Interruptible) -> Iterator[None]:
-    """What comes before the first step, which does not wait for a step boundary when it is asked to stop."""
+def _start_up(options: RunOptions) -> Iterator[None]:
+    """What comes before the first step, which does not wait for a step to end when it is asked to stop."""
     try:
-        with interruptible():
+        with options.interruptible():
             yield
     except KeyboardInterrupt as request:
         raise Interrupted from request
@@ -233,84 +222,29 @@ def _start_up(interruptible: Interruptible) -> Iterator[None]:
 
 def _begin(context: TrainingContext, devices: Devices, *, resuming: bool) -> None:
     """Put the state back, and write and tell what the run is."""
-    if resuming and restore_latest(context):
-        progress, patience = context.experiment.state.progress, context.experiment.judge.patience
-        if is_reconsidered(progress, patience):  # more patience goes on where early stopping had ended the run
-            progress.stop_reason = None
+    resumed, settings = resuming and restore_latest(context), context.experiment.settings
+    progress = context.experiment.state.progress
+    if resumed and is_reconsidered(progress, context.experiment.monitor.patience):
+        progress.stop_reason = None  # more patience goes on where early stopping had ended the run
     describe_model(context.experiment.model, context.run.path)
-    write_serving_setup(context.run.path, _serving_setup(context.experiment.settings))
+    setup = ServingSetup(settings.server_host, settings.grpc_port, settings.rest_port, settings.model_name)
+    write_serving_setup(context.run.path, setup)
     _announce(context, devices)
-    _say_if_done(context)
-
-
-def _serving_setup(settings: Settings) -> ServingSetup:
-    return ServingSetup(settings.server_host, settings.grpc_port, settings.rest_port, settings.model_name)
+    if progress.epoch >= settings.epochs or progress.stop_reason:
+        context.dispatch("on_message", how_to_train_on(progress.epoch, progress.stop_reason))
 
 
 def _found_data_dirs(settings: Settings, seen_from: Path) -> dict[str, str]:
-    """Absolute paths of the data folders, so that a resume from another directory finds the same data.
+    """Return absolute paths of the data folders, so that a resume from another directory finds the same data.
 
     Args:
         settings: The settings.
         seen_from: The working directory of the hooks, which need not be there yet.
     """
     given = {name: getattr(settings, name) for name in DATA_DIRS}
-    found = {
-        name: (seen_from / path).resolve() for name, path in given.items() if isinstance(path, str | Path) and str(path)
-    }
+    paths = {name: path for name, path in given.items() if isinstance(path, str | Path) and str(path)}
+    found = {name: (seen_from / path).resolve() for name, path in paths.items()}
     return {name: str(path) for name, path in found.items() if path.exists()}
-
-
-def _make_context(
-    experiment: Experiment, run: Run, watchers: list[Watcher], should_stop: Callable[[], bool]
-) -> TrainingContext:
-    settings, model = experiment.settings, experiment.model
-    callbacks = UserCallbacks(experiment.callbacks, model, settings.epochs, experiment.train.steps)
-    run.checkpoints_dir.mkdir(exist_ok=True)
-    remove_leftovers(run.checkpoints_dir)
-    context = TrainingContext.make(
-        experiment,
-        run=run,
-        callbacks=callbacks,
-        checkpoints=CheckpointWriter(run.checkpoints_dir, settings.keep_checkpoints, lambda: sync_files(_logs(run))),
-        publisher=_publisher(experiment, run),
-        watchers=watchers,
-        should_stop=should_stop,
-    )
-    if experiment.export_problem:
-        context.dispatch("on_message", experiment.export_problem)
-    return context
-
-
-def _logs(run: Run) -> list[Path]:
-    """Files that grow line by line."""
-    return [run.metrics_csv, *run.logs_dir.rglob("events.out.tfevents.*")]
-
-
-def _publisher(experiment: Experiment, run: Run) -> Publisher | None:
-    servable, settings = experiment.servable, experiment.settings
-    if servable is None:
-        return None
-    exact = experiment.devices.names == ("CPU",) and settings.mixed_precision is None and not settings.jit_compile
-    tolerance = TOLERANCE if exact else LOW_PRECISION_TOLERANCE
-    probe = servable.probe(experiment.train.sample_batch(), PROBE_SAMPLES)
-    warmup = warmup_requests(servable, first_batch(experiment.validation, experiment.train))
-    return Publisher(servable, run.exports_dir, probe, keep=settings.keep_versions, tolerance=tolerance, warmup=warmup)
-
-
-@contextlib.contextmanager
-def _closing_publisher(context: TrainingContext) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        if context.publisher is not None:
-            context.publisher.close()
-
-
-def _say_if_done(context: TrainingContext) -> None:
-    progress, epochs = context.experiment.state.progress, context.experiment.settings.epochs
-    if progress.epoch >= epochs or progress.stop_reason:
-        context.dispatch("on_message", how_to_train_on(progress.epoch, progress.stop_reason))
 
 
 def _announce(context: TrainingContext, devices: Devices) -> None:
@@ -335,7 +269,7 @@ def _announce(context: TrainingContext, devices: Devices) -> None:
             steps_per_epoch=experiment.train.steps,
             parameters=sum(int(tf.size(weight)) for weight in weights),
             devices=devices.names,
-            monitor=experiment.judge.monitor,
+            monitor=experiment.monitor.name,
             data_position=POSITIONS[experiment.train.kind],
             global_step=progress.global_step,
             first_step=progress.step,

@@ -1,4 +1,4 @@
-"""What happens between two calls of the compiled loop, and after the last: signals, checkpoints, versions, news."""
+"""What happens between two calls of the compiled loop, and after the last: signals, checkpoints, versions, events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from experiments_manager.training.engine.context import Interrupted, TrainingCon
 from experiments_manager.training.engine.exactness import exactness
 from experiments_manager.training.state.checkpoints import checkpoint_name, extras_for
 from experiments_manager.training.state.reachable import packed_generators
-from experiments_manager.training.state.state import Snapshot
+from experiments_manager.training.state.state import StateSnapshot
 
 
 def publish(context: TrainingContext) -> None:
@@ -51,7 +51,7 @@ def checkpoint(context: TrainingContext) -> None:
     context.last_checkpoint_step = snapshot.progress.global_step
 
 
-def _snapshot(context: TrainingContext, stage: Path) -> Snapshot:
+def _snapshot(context: TrainingContext, stage: Path) -> StateSnapshot:
     experiment = context.experiment
     feeds = {"train": experiment.train} | ({"validation": experiment.validation} if experiment.validation else {})
     positions, said = extras_for(feeds, stage)
@@ -83,7 +83,7 @@ def checkpoint_on_interrupt(context: TrainingContext) -> Iterator[None]:
 
 
 def after_chunk(context: TrainingContext) -> None:
-    """Return what happens between two calls of the compiled training loop: news, signals, checkpoints that are due."""
+    """Do what is due between two calls of the compiled training loop: events, signals, checkpoints."""
     poll_signals(context)
     settings, step = context.experiment.settings, context.experiment.state.progress.global_step
     every, minutes = settings.checkpoint_every_steps, settings.checkpoint_every_minutes
@@ -94,7 +94,7 @@ def after_chunk(context: TrainingContext) -> None:
 
 
 def poll_signals(context: TrainingContext) -> None:
-    """News and signals alone, for when the state is not one to be saved: in a validation, the averages are in place."""
+    """Flush events and stop where that was asked; no more in a validation, whose state is not one to be saved."""
     flush_events(context)
     if context.should_stop():
         raise Interrupted

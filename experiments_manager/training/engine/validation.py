@@ -55,7 +55,7 @@ def run_test_steps(
             if steps.exhausted:
                 break
     finally:
-        feed.close_epoch()  # also of one that was interrupted: it begins anew
+        feed.close_epoch()  # also of one that was interrupted: it begins again
     if step == 0:
         raise DataError(
             f"dataset: the {feed.split} split gave no batch. Expected at least one. Look at what `dataset` returns."

@@ -53,14 +53,14 @@ class Feed(abc.ABC):
         """Return the data in batches, not augmented, for hooks that want to look at it."""
 
     def next_pass(self) -> Any:
-        """Begin the data anew in the midst of an epoch, and return the source."""
-        raise DataError(f"dataset: the {self.split} split ended within an epoch and cannot begin anew.")
+        """Begin the data again within an epoch, and return the source."""
+        raise DataError(f"dataset: the {self.split} split ended within an epoch and cannot begin again.")
 
     def took(self, batches: int) -> None:
-        """Is told that so many batches were trained on."""
+        """Take note that so many batches were trained on."""
 
     def close_epoch(self) -> None:
-        """Is told that the epoch is over."""
+        """Take note that the epoch is over."""
 
     # The epoch and the step in it are in the state of the run anyway. A feed for which these two numbers are the whole
     # position has nothing to add.

@@ -52,7 +52,7 @@ class StreamFeed(Feed):
     bound.
 
     Without `steps_per_epoch` an epoch is a pass. With it, the pass goes on over the epochs' ends, and a new one begins
-    where the data ends; only a pipeline of which nobody knows that it ends, and which cannot be saved, begins anew with
+    where the data ends; only a pipeline that is not known to end, and that cannot be saved, begins again with
     each epoch.
     """
 
@@ -90,14 +90,14 @@ class StreamFeed(Feed):
         if has_state_outside(self._prepared(self._dataset, 0)):
             self._look_twice()
         self._saveable, self._saving_failed = self._can_be_saved(self._prepared(self._dataset, 0)), False
-        self._is_fresh = False  # it was looked at: training begins with one that nobody has read from
+        self._is_fresh = False  # it was looked at: training begins with one that was not read from
 
         length = int(self._dataset.cardinality())
         never_ends = tf.data.INFINITE_CARDINALITY in (length, int(dataset.cardinality()))
         self._refuse(length, never_ends, steps_per_epoch)
         length = length if length > 0 else None
         self.steps = steps_per_epoch if never_ends or length is None else min(steps_per_epoch or length, length)
-        # A place in a pass that is not saved is found by counting, if the pass ends; else each epoch begins anew.
+        # A place in a pass that is not saved is found by counting, if the pass ends; else each epoch begins again.
         findable = self._saveable or length is not None or self._dataset is not dataset
         self.goes_on = split == "train" and self.steps not in (None, length) and findable
         self._counted = length is not None and not self.goes_on
@@ -111,7 +111,7 @@ class StreamFeed(Feed):
         self._pass, self._taken, self._iterator, self._is_open, self._drew = -1, 0, None, False, False
 
     def _look_twice(self) -> None:
-        """Read the beginning of two passes from the same seed, which differ where a state is not set anew with it."""
+        """Read the beginning of two passes from the same seed, which differ where a state is not set again with it."""
         dataset = self._prepared(self._dataset, 0)
         first, more, self.draws_from_host, self._keeps_drawing = read_watching_host(dataset)
         if self.irreproducible is None and self.draws_from_host and runs_python_in_parallel(dataset):
@@ -121,11 +121,11 @@ class StreamFeed(Feed):
             self._first = first
 
     def _can_be_saved(self, dataset: tf.data.Dataset) -> bool:
-        """Return whether the place is in the iterator; a validation begins anew after each interruption."""
+        """Return whether the place is in the iterator; a validation begins again after each interruption."""
         return can_be_saved(dataset) if self.split == "train" else unsaved_node(dataset) is None
 
     def built_with(self, generators: Sequence[str]) -> None:
-        """Is told which random generators of the user's modules the hook draws from, which reseeding leaves alone."""
+        """Take note of the generators that the hook draws from, of the user's modules, which reseeding leaves alone."""
         if self._random and self._rebuild:
             self._generators = list(generators)
 
@@ -259,7 +259,7 @@ class StreamFeed(Feed):
         self._taken += batches
 
     def take(self, source: Any, step: tf.Tensor) -> Any:
-        """In the graph: the next batch; where nobody knows how many there are, an optional that is empty at the end."""
+        """In the graph: the next batch; where their number is not known, an optional that is empty at the end."""
         return source.get_next() if self._counted else source.get_next_as_optional()
 
     def sample_batch(self) -> Any:

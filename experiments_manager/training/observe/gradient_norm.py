@@ -22,7 +22,7 @@ class GradientNorm:
     They are seen when an update is due and they are as the user means them: divided by the loss scale, averaged over
     the accumulated steps, and not at all where they overflow and the step is left out. This may happen within a
     `tf.cond` or a `tf.function` of a user's `train_step`, out of which no tensor comes; so the sum of squares goes
-    through a variable. It is no state: each step sets it anew.
+    through a variable. It is no state: each step sets it again.
 
     Reading all gradients costs some hundredths of a step, so only every few updates are measured. With several
     optimizers all are, since each counts its own updates; and on several devices, since devices cannot speak to each

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 FOLDER = "custom"
 """Folder in the run's `logs/` for what the hook writes."""
 CALLBACKS_FOLDER = "callbacks"
-"""Folder for what callbacks of an earlier settings file write."""
+"""Folder for what callbacks of a legacy settings file write."""
 _MOST_EVENTS = 1_000_000
 _NEVER = 2**31 - 1
 """Milliseconds."""
@@ -32,7 +32,7 @@ _NEVER = 2**31 - 1
 class UserLogs:
     """Calls the hook with a summary writer as the default one, so that it just says `tf.summary.scalar(name, value)`.
 
-    Callbacks of earlier settings files find one, too, as they did there.
+    Callbacks of legacy settings files find one, too, as they did there.
 
     Args:
         experiment: What is trained.
@@ -67,7 +67,7 @@ class UserLogs:
             return
         experiment = self._experiment
         validation = experiment.validation
-        # Under its earlier name the hook counts from 0, as Keras' callbacks do.
+        # Under its legacy name the hook counts from 0, as Keras' callbacks do.
         number = epoch - experiment.settings.has_legacy_name("tensorboard_logs")
         with self._writer.as_default(epoch, step=number):
             experiment.settings.call(

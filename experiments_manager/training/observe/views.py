@@ -48,7 +48,7 @@ class Viewer:
         return ModelView(epoch, global_step, dict(logs), self._weights, self._samples, tuple(metrics))
 
     def graph(self) -> bytes | None:
-        """Traces the model as it is served, and gives its graph as a serialised `GraphDef` without any weights."""
+        """Trace the model as it is served, and return its graph as a serialised `GraphDef` without any weights."""
         model, spec = self._experiment.model, self._experiment.train.spec
         inputs = spec[0] if isinstance(spec, tuple) else spec
 
@@ -184,6 +184,6 @@ def _forward(experiment: Experiment, layers: tuple[str, ...] | None, spec: Any) 
         names = names if len(names) == len(flat) else [f"output_{number}" for number in range(len(flat))]
         return dict(zip(names, flat, strict=True)), dict(zip(observed, inner, strict=True))
 
-    # With the data's own signature a last, smaller batch does not compile it anew; other kinds of tensors have none.
+    # With the data's own signature a last, smaller batch does not compile it again; other kinds of tensors have none.
     dense = all(type(part) is tf.TensorSpec for part in tf.nest.flatten(spec))
     return tf.function(forward, autograph=False, input_signature=[spec] if dense else None, reduce_retracing=True)

@@ -24,7 +24,7 @@ from experiments_manager.training.setup.metrics import (
 
 
 def compiled_model(settings: Settings, train: Feed) -> keras.Model:
-    """Call the hooks that make the model and what trains it, compiles and builds.
+    """Call the hooks that make the model and what trains it; compile and build it.
 
     Args:
         settings: Checked settings.
@@ -51,7 +51,7 @@ def compiled_model(settings: Settings, train: Feed) -> keras.Model:
     if not (loss is None and model.compiled):
         if settings.is_legacy:
             make_known_to_keras(loss, metrics)
-        loss = _by_todays_names(settings, loss)
+        loss = _by_canonical_names(settings, loss)
         metrics = metrics_for_compile(settings, model, metrics)
         _compile(settings, model, optimizer=optimizer, loss=loss, metrics=metrics, loss_weights=weights or None)
     _build(settings, model, train)
@@ -66,8 +66,8 @@ def _compile(settings: Settings, model: keras.Model, **parts: Any) -> None:
         raise hook_error(settings, noun, f"Keras does not take it: {reason(error)}. Correct it.") from error
 
 
-def _by_todays_names(settings: Settings, loss: Any) -> Any:
-    """Losses that an earlier file names as Keras 2 did, by the names that Keras 3 has for them."""
+def _by_canonical_names(settings: Settings, loss: Any) -> Any:
+    """Return losses that a legacy file names as Keras 2 did by the names that Keras 3 has for them."""
     if not settings.is_legacy:
         return loss
     return tf.nest.map_structure(
@@ -80,11 +80,10 @@ def _refuse_unknown_names(settings: Settings, noun: str, given: Any, room: Any) 
     for name in tf.nest.flatten(given):
         if not isinstance(name, str) or (noun == "metrics" and name in OF_COMPILE):
             continue
-        is_legacy = settings.is_legacy
         if noun == "metrics":
-            known = metric_by_name(name, is_legacy) is not None
+            known = metric_by_name(name, settings.is_legacy) is not None
         else:
-            known = known_name(room, name, is_legacy) is not None
+            known = known_name(room, name, settings.is_legacy) is not None
         if not known:
             names = [known for known in dir(room) if not known.startswith("_")]
             near = difflib.get_close_matches(name, [*names, *(OF_COMPILE if noun == "metrics" else ())], n=1)

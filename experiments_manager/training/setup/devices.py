@@ -50,8 +50,8 @@ def prepared_devices(settings: Settings) -> Iterator[Devices]:
     if strategy is not None and not gpus:
         names = tuple(device.name.removeprefix("/device:") for device in tf.config.list_logical_devices("CPU"))
     policy = keras.config.dtype_policy()
-    # Names of layers begin anew, so inputs and outputs are called the same in each run. Before all else, since Keras
-    # forgets the precision, too, and the strategy whose scope is open.
+    # Names of layers are counted from the start, so that inputs are called the same in each run. Before all else,
+    # since Keras forgets the precision, too, and the strategy whose scope is open.
     keras.utils.clear_session()
     keras.config.set_dtype_policy(f"mixed_{settings.mixed_precision}" if settings.mixed_precision else policy)
     try:

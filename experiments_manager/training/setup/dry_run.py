@@ -31,7 +31,7 @@ class DryRun:
 
 
 def dry_run(settings: Settings) -> DryRun:
-    """Build the experiment and runs one batch of each split through model, loss, metrics and serving function.
+    """Build the experiment and run one batch of each split through model, loss, metrics and serving function.
 
     Nothing is written.
 
@@ -86,7 +86,7 @@ def _model_lines(experiment: Experiment) -> list[str]:
         f"model       {model.name}: {trainable:,} trainable and {frozen:,} other parameters",
         f"memory      {held / 2**20:.1f} MiB for weights, optimiser and averages",
         f"optimizer   {type(model.optimizer).__name__}, learning rate {state.learning_rate:g}",
-        f"watched     {experiment.judge.monitor}, {experiment.judge.mode}imum",
+        f"watched     {experiment.monitor.name}, {experiment.monitor.mode}imum",
     ]
 
 

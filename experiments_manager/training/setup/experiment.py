@@ -41,7 +41,7 @@ class Experiment:
     train: Feed
     validation: Feed | None
     state: TrainingState
-    judge: Monitor
+    monitor: Monitor
     class_weight: dict[int, float] | None
     servable: Servable | None
     export_problem: str | None
@@ -95,7 +95,7 @@ def _build_experiment(settings: Settings, devices: Devices, run: Any, with_expor
         train=train,
         validation=validation,
         state=state,
-        judge=_judge(settings, model, validation, replaced=given if isinstance(given, dict) else ()),
+        monitor=_monitor(settings, model, validation, replaced=given if isinstance(given, dict) else ()),
         class_weight=_class_weight(settings, train),
         servable=servable,
         export_problem=problem,
@@ -216,10 +216,12 @@ def _check_embeddings(settings: Settings, model: keras.Model) -> None:
 
 
 _EARLY_STOPPING, _PLATEAU = "earlystopping_callback", "reduceLROnPlateau_callback"
-"""Keys under which callbacks of an earlier file took the place of what the framework did by itself."""
+"""Keys under which callbacks of a legacy file took the place of what the framework did by itself."""
 
 
-def _judge(settings: Settings, model: keras.Model, validation: Feed | None, replaced: Collection[str] = ()) -> Monitor:
+def _monitor(
+    settings: Settings, model: keras.Model, validation: Feed | None, replaced: Collection[str] = ()
+) -> Monitor:
     monitor = settings.monitor
     if validation is None and monitor == "val_loss":
         monitor = "loss"
@@ -244,7 +246,7 @@ def _judge(settings: Settings, model: keras.Model, validation: Feed | None, repl
 
 
 def _servable(settings: Settings, model: keras.Model, train: Feed, run: Any) -> tuple[Servable | None, str | None]:
-    """Traces the serving function; a model that cannot be served is trained all the same."""
+    """Trace the serving function; a model that cannot be served is trained all the same."""
     name = settings.model_name
     try:
         if settings.has("serving"):

@@ -28,7 +28,7 @@ def metrics_for_compile(settings: Settings, model: keras.Model, given: Any) -> A
     """Bring what `metrics` gave into the form that `keras.Model.compile` takes.
 
     A name, a metric or a function that stands alone is meant for each output. So is a list without lists in it, in
-    files of the earlier framework, whose metrics also see the targets as Keras 2 showed them.
+    files of the legacy framework, whose metrics also see the targets as Keras 2 showed them.
 
     Args:
         settings: Checked settings.
@@ -49,7 +49,7 @@ def metrics_for_compile(settings: Settings, model: keras.Model, given: Any) -> A
     metrics = [given] if alone else given
     flat_list = not isinstance(metrics, Mapping) and not any(map(_is_nested, metrics))
     outputs = _number_of_outputs(model)
-    if outputs == 1:  # for which Keras heeds no names, but stumbles over `None`
+    if outputs == 1:  # for which Keras ignores names, but stumbles over `None`
         metrics = [item for item in keras.tree.flatten(metrics) if item is not None]
     if outputs > 1 and flat_list and (alone or settings.is_legacy):
         metrics = [[_copy(settings, metric) for metric in metrics] for _ in range(outputs)]
@@ -118,7 +118,7 @@ def known_name(room: Any, name: str, is_legacy: bool) -> str | None:
 
 
 def metric_by_name(name: str, is_legacy: bool) -> Any:
-    """Return what Keras knows under a metric's name, or `None`; an earlier file may name a loss as well."""
+    """Return what Keras knows under a metric's name, or `None`; a legacy file may name a loss as well."""
     for room in (keras.metrics, keras.losses) if is_legacy else (keras.metrics,):
         known = known_name(room, name, is_legacy)
         if known is not None:

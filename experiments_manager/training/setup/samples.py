@@ -31,7 +31,7 @@ def split_samples(
         Arrays by input name, each with a batch of one.
 
     Raises:
-        DataError: There is no such split, or nobody can tell which part of `x` goes to which input.
+        DataError: The split is not found, or it is not known which part of `x` goes to which input.
         UserCodeError: A hook raised.
     """
     with contextlib.suppress(RuntimeError):  # the server may need them; too late in a process that used them already

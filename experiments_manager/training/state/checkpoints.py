@@ -20,7 +20,7 @@ from experiments_manager.common.checksums import DamagedError, verify_checksums,
 from experiments_manager.common.error_text import reason
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.state.progress import TrainingProgress
-from experiments_manager.training.state.state import Snapshot
+from experiments_manager.training.state.state import StateSnapshot
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +34,8 @@ def checkpoint_name(progress: TrainingProgress) -> str:
     return f"epoch-{progress.epoch:05d}-step-{progress.global_step:08d}"
 
 
-def write_checkpoint(stage: Path, folder: Path, snapshot: Snapshot) -> Path:
-    """Write a snapshot into `stage`, moves it into `folder` and let `latest` point at it.
+def write_checkpoint(stage: Path, folder: Path, snapshot: StateSnapshot) -> Path:
+    """Write a snapshot into `stage`, move it into `folder` and let `latest` point at it.
 
     Args:
         stage: An existing folder beside the place, which may hold files of iterators already.
@@ -61,7 +61,7 @@ def write_checkpoint(stage: Path, folder: Path, snapshot: Snapshot) -> Path:
         "tensors": {name: snapshot.tensors[name].dtype.name for name in names},
         "extras": snapshot.extras,
     }
-    # Metrics may be NaN, which Python's JSON reads and writes; nobody else reads this file. It is brought to the disk
+    # Metrics may be NaN, which Python's JSON reads and writes; nothing else reads this file. It is brought to the disk
     # with all others of the stage, when that moves into its place.
     (stage / "state.json").write_text(json.dumps(state), encoding="utf-8")
     write_checksums(stage)
@@ -71,7 +71,7 @@ def write_checkpoint(stage: Path, folder: Path, snapshot: Snapshot) -> Path:
     return target
 
 
-def read_checkpoint(path: Path) -> Snapshot:
+def read_checkpoint(path: Path) -> StateSnapshot:
     """Read a checkpoint after proving it whole.
 
     Raises:
@@ -97,7 +97,7 @@ def read_checkpoint(path: Path) -> Snapshot:
             dtypes=[tf.as_dtype(state["tensors"][name]) for name in names],
         )
     progress = TrainingProgress.from_json(state["progress"])
-    return Snapshot(progress, dict(zip(names, values, strict=True)), state["extras"])
+    return StateSnapshot(progress, dict(zip(names, values, strict=True)), state["extras"])
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -119,7 +119,7 @@ def _named_by_latest(folder: Path) -> str | None:
         return None
 
 
-def read_latest(folder: Path, report: Callable[[str], None] = logger.warning) -> tuple[Path, Snapshot] | None:
+def read_latest(folder: Path, report: Callable[[str], None] = logger.warning) -> tuple[Path, StateSnapshot] | None:
     """Read the newest checkpoint that is whole.
 
     Args:
@@ -143,7 +143,8 @@ def read_latest(folder: Path, report: Callable[[str], None] = logger.warning) ->
             report(f"A checkpoint is damaged and passed over: {error}")
     if damaged:
         raise TrainingError(
-            f"No checkpoint in {folder} is whole. {' '.join(damaged)} Restore the folder from a backup, or train anew."
+            f"No checkpoint in {folder} is whole. {' '.join(damaged)} "
+            "Restore the folder from a backup, or start a new run."
         )
     return None
 
@@ -165,7 +166,7 @@ class CheckpointWriter:
         """Why the last one could not be written; `None` where it could."""
         self._messages: collections.deque[str] = collections.deque()
         self.last_written = time.monotonic()
-        self._worker: NewestOnly[tuple[Path, Snapshot]] = NewestOnly(self._write, self._failed, name="checkpoints")
+        self._worker: NewestOnly[tuple[Path, StateSnapshot]] = NewestOnly(self._write, self._failed, name="checkpoints")
 
     def messages(self) -> list[str]:
         """Return what there is to say since the last call: once that writing fails, and once that it works again."""
@@ -181,7 +182,7 @@ class CheckpointWriter:
         stage.mkdir()
         return stage
 
-    def submit(self, snapshot: Snapshot, stage: Path) -> None:
+    def submit(self, snapshot: StateSnapshot, stage: Path) -> None:
         """Hand a snapshot to the thread; an older one that still waits is dropped."""
         self.last_written = time.monotonic()
         displaced = self._worker.submit((stage, snapshot))
@@ -212,7 +213,7 @@ class CheckpointWriter:
             )
         self._failing = True
 
-    def _write(self, context: tuple[Path, Snapshot]) -> None:
+    def _write(self, context: tuple[Path, StateSnapshot]) -> None:
         stage, snapshot = context
         if not _is_finite(snapshot):  # it must not take the place of the last good one
             shutil.rmtree(stage, ignore_errors=True)
@@ -227,12 +228,12 @@ class CheckpointWriter:
         for old in checkpoints(self._folder)[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def _failed(self, context: tuple[Path, Snapshot], error: BaseException) -> None:
+    def _failed(self, context: tuple[Path, StateSnapshot], error: BaseException) -> None:
         shutil.rmtree(context[0], ignore_errors=True)
         self.failed(error)
 
 
-def _is_finite(snapshot: Snapshot) -> bool:
+def _is_finite(snapshot: StateSnapshot) -> bool:
     """Return whether the weights are numbers; told by their averages where there are any, which hold no mask."""
     averages = [value for name, value in snapshot.tensors.items() if name.startswith("averages/")]
     weights = averages or [value for name, value in snapshot.tensors.items() if name.startswith("model/")]

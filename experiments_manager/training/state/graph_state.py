@@ -1,7 +1,7 @@
 """Looking into traced graphs: what in them holds a state that no checkpoint can have?
 
 TensorFlow keeps the state of `tf.random.uniform`, `tf.nn.dropout` and the like inside the operation's kernel, where
-nobody can read it; Python that a graph calls holds whatever it likes. Variables are another matter: they can be read,
+it cannot be read; Python that a graph calls holds whatever it likes. Variables are another matter: they can be read,
 wherever they are kept.
 """
 
@@ -33,7 +33,7 @@ class Operation:
     keeps_order: bool = True
     """Whether a parallel step of a pipeline gives its results in the order of its inputs."""
     files: tuple[tuple[str, int], ...] = ()
-    """File and line of the frames in which it was made, the outermost first; none where nobody knows."""
+    """File and line of the frames in which it was made, the outermost first; none where they are not known."""
 
     @property
     def runs_python(self) -> bool:

@@ -50,7 +50,7 @@ def made_generator(kind: str, state: Any) -> HostGenerator:
     """Make a generator of this kind and state.
 
     Raises:
-        ValueError: If there is no such kind.
+        ValueError: If the kind is unknown.
     """
     if kind in _BIT_GENERATORS:
         made: HostGenerator = np.random.Generator(getattr(np.random, kind)())

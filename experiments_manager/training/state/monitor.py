@@ -16,7 +16,7 @@ class Monitor:
     """The rules by which epochs are compared.
 
     Attributes:
-        monitor: Name of the watched value among an epoch's logs.
+        name: Of the watched value among an epoch's logs.
         mode: `min` or `max`.
         min_delta: How much better counts as better.
         patience: Epochs without improvement after which training stops; `None` never stops it.
@@ -24,7 +24,7 @@ class Monitor:
         plateau_min_delta: How much better counts as better for that; `None` as much as otherwise.
     """
 
-    monitor: str
+    name: str
     mode: str
     min_delta: float = 0.0
     patience: int | None = None
@@ -32,9 +32,9 @@ class Monitor:
     plateau_min_delta: float | None = None
 
     @classmethod
-    def make(cls, monitor: str, mode: str, **rules: float | int | None) -> Monitor:
+    def make(cls, name: str, mode: str, **rules: float | int | None) -> Monitor:
         """Resolve `mode = "auto"` by the name of what is watched."""
-        return cls(monitor, resolved_mode(monitor, mode), **rules)
+        return cls(name, resolved_mode(name, mode), **rules)
 
     def is_better(self, value: float, best: Best | None) -> bool:
         """Return whether `value` improves on `best`; NaN never does."""
@@ -58,12 +58,12 @@ class Monitor:
         Raises:
             TrainingError: If it is not among the logs.
         """
-        if self.monitor not in logs:
+        if self.name not in logs:
             raise TrainingError(
-                f"monitor: `{self.monitor}` is not among the values of an epoch. "
+                f"monitor: `{self.name}` is not among the values of an epoch. "
                 f"Expected one of {', '.join(sorted(logs))}. Set `monitor` to one of these."
             )
-        return float(logs[self.monitor])
+        return float(logs[self.name])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,42 +75,42 @@ class Decision:
     stop_reason: str | None
 
 
-def decide(judge: Monitor, progress: TrainingProgress, logs: Mapping[str, float]) -> Decision:
+def decide(monitor: Monitor, progress: TrainingProgress, logs: Mapping[str, float]) -> Decision:
     """Compare the epoch that ended with the best so far, and update the counters in `progress`.
 
     Args:
-        judge: The rules.
+        monitor: The rules.
         progress: Its `epoch` and `global_step` are those after the epoch; `best` and the counters are updated.
         logs: The epoch's values.
 
     Returns:
-        The verdict.
+        The decision.
     """
-    value = judge.watched(logs)
-    lower = _plateau_is_long(judge, progress, value)
-    if judge.is_better(value, progress.best):
+    value = monitor.watched(logs)
+    lower = _plateau_is_long(monitor, progress, value)
+    if monitor.is_better(value, progress.best):
         progress.best = Best(value, progress.epoch, progress.global_step)
         progress.epochs_without_improvement = 0
         return Decision(improved=True, lower_learning_rate=lower, stop_reason=None)
     progress.epochs_without_improvement += 1
     reason = None
-    if judge.patience is not None and progress.epochs_without_improvement >= judge.patience:
+    if monitor.patience is not None and progress.epochs_without_improvement >= monitor.patience:
         where = f"; best {progress.best.value:.6g} in epoch {progress.best.epoch}" if progress.best else ""
-        reason = f"{judge.monitor} has not improved for {progress.epochs_without_improvement} epochs{where}"
+        reason = f"{monitor.name} has not improved for {progress.epochs_without_improvement} epochs{where}"
     return Decision(improved=False, lower_learning_rate=lower, stop_reason=reason)
 
 
-def _plateau_is_long(judge: Monitor, progress: TrainingProgress, value: float) -> bool:
+def _plateau_is_long(monitor: Monitor, progress: TrainingProgress, value: float) -> bool:
     """Count the epochs on the plateau, and say whether it is time to lower the learning rate."""
     best = progress.plateau_best
     if best is None and progress.best is not None:  # the checkpoint was written before there was a value of its own
         best = progress.best.value
-    if judge.leaves_plateau(value, best):
+    if monitor.leaves_plateau(value, best):
         progress.plateau_best, progress.epochs_on_plateau = value, 0
         return False
     progress.plateau_best = best
     progress.epochs_on_plateau += 1
-    if judge.plateau_patience is None or progress.epochs_on_plateau < judge.plateau_patience:
+    if monitor.plateau_patience is None or progress.epochs_on_plateau < monitor.plateau_patience:
         return False
     progress.epochs_on_plateau = 0
     return True

@@ -83,7 +83,7 @@ class Packer:
     """Turns values into JSON; one packer for all that belong together, so that what is shared stays shared."""
 
     def __init__(self, prefix: str, in_state: Callable[[Any], bool] = lambda value: False) -> None:
-        """Begins.
+        """Begin.
 
         Args:
             prefix: Of the names of tensors.
@@ -184,7 +184,7 @@ class Packer:
     def _object(self, value: Any, depth: int) -> Any:
         kind = type(value)
         if isinstance(value, collections.abc.Iterator) and not hasattr(value, "fileno"):
-            raise NotKeptError(f"is an iterator ({kind.__name__}), whose place nobody can read")
+            raise NotKeptError(f"is an iterator ({kind.__name__}), whose place cannot be read")
         if not can_be_made(kind):
             raise NotKeptError(f"is a {kind.__module__}.{kind.__qualname__}")
         return {"__object__": class_name(kind), "state": {k: self.pack(v, depth) for k, v in attributes(value)}}
@@ -232,7 +232,7 @@ def _simple(value: Any) -> Any:
 
 
 def variables_of(value: Any) -> list[Any]:
-    """Variables in which an object of TensorFlow's or Keras' keeps its state."""
+    """List the variables in which an object of TensorFlow's or Keras' keeps its state."""
     if isinstance(value, tf.Variable):
         return [value]
     if isinstance(value, keras.Variable):

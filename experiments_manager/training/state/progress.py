@@ -49,7 +49,7 @@ class TrainingProgress:
     epochs_without_improvement: int = 0
     """What early stopping counts."""
     epochs_on_plateau: int = 0
-    """What the reduction of the learning rate counts; begins anew with each reduction."""
+    """What the reduction of the learning rate counts; begins again with each reduction."""
     plateau_best: float | None = None
     """The value from which it counts improvements."""
     stop_reason: str | None = None

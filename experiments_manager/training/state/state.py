@@ -23,8 +23,8 @@ from experiments_manager.training.state.reachable import Reachable, reachable
 
 
 @dataclasses.dataclass(frozen=True)
-class Snapshot:
-    """A copy of the state at one step boundary; nothing in it changes any more."""
+class StateSnapshot:
+    """A copy of the state between two steps; nothing in it changes any more."""
 
     progress: TrainingProgress
     tensors: dict[str, tf.Tensor]
@@ -73,7 +73,7 @@ class TrainingState:
 
         Args:
             traced: Concrete functions.
-            ignored: Variables of the engine's own, which each step sets anew.
+            ignored: Variables of the engine's own, which each step sets again.
         """
         self._traced, self._ignored = list(traced), list(ignored)
 
@@ -102,7 +102,7 @@ class TrainingState:
     def _copy_all(self) -> Any:
         return _copy_function(list(self.variables.values()))
 
-    def snapshot(self, further: Mapping[str, tf.Tensor] | None = None, **extras: Any) -> Snapshot:
+    def snapshot(self, further: Mapping[str, tf.Tensor] | None = None, **extras: Any) -> StateSnapshot:
         """Copy the state; the copy is shared until training next writes, so this costs little.
 
         Args:
@@ -114,9 +114,9 @@ class TrainingState:
             tensors |= {f"best/{number:04d}": value for number, value in enumerate(self.best_weights)}
         tensors |= further or {}
         extras = {"random": host_random_state(), **extras}
-        return Snapshot(copy.deepcopy(self.progress), tensors, extras)
+        return StateSnapshot(copy.deepcopy(self.progress), tensors, extras)
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def restore(self, snapshot: StateSnapshot) -> None:
         """Put the state back, all but that of Python's and NumPy's generators, which reading data may change again.
 
         Raises:

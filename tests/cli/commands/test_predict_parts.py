@@ -112,7 +112,7 @@ def test_parts_that_do_not_fit_are_told_with_the_right_names(
 def test_a_version_is_warmed_up_with_each_part_at_its_own_input(trained: Any) -> None:
     import tensorflow as tf
 
-    from experiments_manager.export.warmup import WARMUP_FILE
+    from experiments_manager.export.warmup_file import WARMUP_FILE
     from experiments_manager.protocol import messages, tensors
 
     _, result = trained

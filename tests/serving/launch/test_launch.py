@@ -157,7 +157,7 @@ def test_a_run_that_exports_nothing_is_not_waited_for(run):
 
 def test_a_run_that_was_killed_is_not_waited_for_long(run, monkeypatch):
     monkeypatch.setattr(model_folders, "GRACE", 0.3)
-    with pytest.raises(ServerStartError, match="nobody trains the run any more"):
+    with pytest.raises(ServerStartError, match="no process trains the run"):
         wait_for_version(find_target(run.path), lambda text: None)
 
 

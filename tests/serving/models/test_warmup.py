@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments_manager.export.warmup import write_warmup_requests
+from experiments_manager.export.warmup_file import write_warmup_requests
 from experiments_manager.protocol import messages, tensors
 from experiments_manager.protocol.status import ServingError
 from experiments_manager.serving.models.saved_model import LoadedModel

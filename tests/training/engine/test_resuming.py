@@ -118,7 +118,7 @@ def test_a_resume_of_a_finished_run_leaves_its_folder_untouched_and_says_how_to_
     assert (again.result.state, again.result.epochs, again.epochs) == ("finished", 2, [])
     assert again.result.best == trained.result.best
     assert again.result.exported_model == trained.result.exported_model
-    assert "All is done already, in 2 epochs." in caplog.text
+    assert "The run is already finished, after 2 epochs." in caplog.text
     assert "`--set epochs=4`" in caplog.text
 
 
@@ -209,5 +209,5 @@ def test_a_run_whose_folder_is_gone_at_its_end_says_so(experiment, tmp_path, sto
         shutil.rmtree(tmp_path / "runs", ignore_errors=True)
         return stopped
 
-    with pytest.raises(RunError, match="is gone, and with it what was trained"):
+    with pytest.raises(RunError, match="was removed, and what was trained is lost"):
         experiment(should_stop=lose_the_folder)

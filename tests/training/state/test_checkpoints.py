@@ -12,13 +12,15 @@ from experiments_manager import api
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.state.checkpoints import CheckpointWriter, checkpoints, read_latest
 from experiments_manager.training.state.progress import Best, TrainingProgress
-from experiments_manager.training.state.state import Snapshot
+from experiments_manager.training.state.state import StateSnapshot
 
 
 def snapshot(epoch, value=None):
     value = float(epoch) if value is None else value
     progress = TrainingProgress(epoch=epoch, global_step=10 * epoch, best=Best(0.5, 1, 10), last_logs={"loss": 0.25})
-    return Snapshot(progress, {"model/0000/kernel": tf.constant([value] * 100)}, {"positions": {"train": {"pass": 3}}})
+    return StateSnapshot(
+        progress, {"model/0000/kernel": tf.constant([value] * 100)}, {"positions": {"train": {"pass": 3}}}
+    )
 
 
 @pytest.fixture
@@ -98,7 +100,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(folder, writt
 def test_where_all_are_damaged_the_message_names_each(folder, written):
     for path in written(1, 2):
         truncate(path)
-    with pytest.raises(TrainingError, match="No checkpoint .* is whole.*step-00000020.*step-00000010.*train anew"):
+    with pytest.raises(TrainingError, match="No checkpoint .* is whole.*step-00000020.*step-00000010.*start a new run"):
         read_latest(folder, lambda text: None)
 
 

@@ -8,46 +8,46 @@ from experiments_manager.training.state.monitor import Monitor, decide
 from experiments_manager.training.state.progress import TrainingProgress
 
 
-def judged(values, **rules):
+def decided(values, **rules):
     """Judges epochs of these values, ten steps each, until one stops training."""
-    judge, progress, verdicts = Monitor.make("val_loss", "auto", **rules), TrainingProgress(), []
+    monitor, progress, decisions = Monitor.make("val_loss", "auto", **rules), TrainingProgress(), []
     for value in values:
         progress.epoch, progress.global_step = progress.epoch + 1, progress.global_step + 10
-        verdicts.append(decide(judge, progress, {"val_loss": value}))
-        if verdicts[-1].stop_reason:
+        decisions.append(decide(monitor, progress, {"val_loss": value}))
+        if decisions[-1].stop_reason:
             break
-    return verdicts, progress
+    return decisions, progress
 
 
 def test_training_stops_after_so_many_epochs_without_improvement():
-    verdicts, progress = judged([3.0, 2.0, 2.5, 2.0, 1.0], patience=2)
-    assert [verdict.improved for verdict in verdicts] == [True, True, False, False]
-    assert verdicts[-1].stop_reason == "val_loss has not improved for 2 epochs; best 2 in epoch 2"
+    decisions, progress = decided([3.0, 2.0, 2.5, 2.0, 1.0], patience=2)
+    assert [decision.improved for decision in decisions] == [True, True, False, False]
+    assert decisions[-1].stop_reason == "val_loss has not improved for 2 epochs; best 2 in epoch 2"
     assert (progress.best.epoch, progress.best.step, progress.best.value) == (2, 20, 2.0)
 
 
 def test_no_patience_at_all_stops_at_the_first_epoch_without_improvement():
-    assert len(judged([3.0, 2.0, 2.5, 1.0], patience=0)[0]) == 3
+    assert len(decided([3.0, 2.0, 2.5, 1.0], patience=0)[0]) == 3
 
 
 def test_without_a_limit_training_never_stops_by_itself():
-    assert judged([1.0] * 50)[0][-1].stop_reason is None
+    assert decided([1.0] * 50)[0][-1].stop_reason is None
 
 
 def test_a_change_below_the_smallest_one_is_no_improvement():
-    verdicts, _ = judged([3.0, 2.95, 2.85], min_delta=0.1)
-    assert [verdict.improved for verdict in verdicts] == [True, False, True]
+    decisions, _ = decided([3.0, 2.95, 2.85], min_delta=0.1)
+    assert [decision.improved for decision in decisions] == [True, False, True]
 
 
 def test_a_value_that_is_not_finite_is_never_the_best():
-    verdicts, progress = judged([float("nan"), float("inf"), -float("inf"), 5.0])
-    assert [verdict.improved for verdict in verdicts] == [False, False, False, True]
+    decisions, progress = decided([float("nan"), float("inf"), -float("inf"), 5.0])
+    assert [decision.improved for decision in decisions] == [False, False, False, True]
     assert progress.best.epoch == 4
 
 
 def test_the_rate_falls_again_and_again_while_nothing_improves():
-    verdicts, _ = judged([1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5], plateau_patience=2)
-    lowered = [number for number, verdict in enumerate(verdicts) if verdict.lower_learning_rate]
+    decisions, _ = decided([1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5], plateau_patience=2)
+    lowered = [number for number, decision in enumerate(decisions) if decision.lower_learning_rate]
     assert lowered == [2, 4, 7]
 
 
@@ -129,13 +129,13 @@ def test_a_metric_can_be_watched(experiment):
 
 def test_a_plateau_may_ask_for_more_than_early_stopping():
     values = [1.0, 0.99995, 0.9999, 0.5, 0.49999]
-    verdicts, progress = judged(values, plateau_patience=2, plateau_min_delta=1e-3)
-    assert [verdict.improved for verdict in verdicts] == [True] * 5
-    assert [number for number, verdict in enumerate(verdicts) if verdict.lower_learning_rate] == [2]
+    decisions, progress = decided(values, plateau_patience=2, plateau_min_delta=1e-3)
+    assert [decision.improved for decision in decisions] == [True] * 5
+    assert [number for number, decision in enumerate(decisions) if decision.lower_learning_rate] == [2]
     assert (progress.plateau_best, progress.epochs_on_plateau) == (0.5, 1)
 
 
 def test_a_checkpoint_without_a_value_of_the_plateaus_own_goes_on_from_the_best():
     progress = TrainingProgress.from_json({"epoch": 3, "best": {"value": 1.0, "epoch": 3, "step": 30}})
-    judge = Monitor.make("val_loss", "auto", plateau_patience=1)
-    assert decide(judge, progress, {"val_loss": 1.0}).lower_learning_rate
+    monitor = Monitor.make("val_loss", "auto", plateau_patience=1)
+    assert decide(monitor, progress, {"val_loss": 1.0}).lower_learning_rate

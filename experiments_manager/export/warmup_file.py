@@ -75,4 +75,4 @@ def _prediction_log(inputs: Mapping[str, tf.Tensor], model_name: str, signature:
     request.model_spec.name, request.model_spec.signature_name = model_name, signature
     for name, tensor in inputs.items():
         tensors.to_proto(tensor.numpy(), request.inputs[name])
-    return log.SerializeToString()
+    return log.SerializeToString(deterministic=True)

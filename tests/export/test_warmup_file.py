@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments_manager.export import warmup
+from experiments_manager.export import warmup_file
 from experiments_manager.export.servable import servable_from_model
-from experiments_manager.export.warmup import WARMUP_FILE, warmup_requests, write_warmup_requests
+from experiments_manager.export.warmup_file import WARMUP_FILE, warmup_requests, write_warmup_requests
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_a_batch_smaller_than_asked_for_is_sent_as_it_is(servable):
 
 
 def test_large_samples_are_sent_one_at_a_time(servable, monkeypatch):
-    monkeypatch.setattr(warmup, "MAX_BYTES", 100)
+    monkeypatch.setattr(warmup_file, "MAX_BYTES", 100)
     assert [len(request["x"]) for request in warmup_requests(servable, tf.ones([32, 4]))] == [1]
 
 
