@@ -25,6 +25,8 @@ KILLED_IN = {
     "generator": "training",
 }
 """What the run of each experiment is at when it is killed."""
+DAMAGED = "half_precision"
+"""The experiment whose newest checkpoint is damaged after the kill."""
 
 
 def case(name):
@@ -42,6 +44,8 @@ class Disturbed:
     told: str
     """What that process said."""
     killed: bool
+    damaged: Path | None
+    """The file that was changed after the kill."""
     outcome: bench.Outcome
     """What came out at last."""
     output: str
@@ -65,7 +69,7 @@ class Survival:
 
     @functools.cache  # noqa: B019
     def disturbed(self, name):
-        """The same run, asked to stop by a signal, gone on with, and killed.
+        """The same run, asked to stop by a signal, gone on with, and killed; a checkpoint of one is damaged then.
 
         A run that finished before it was killed, since the machine was busier when nobody disturbed it, is made again
         in more haste.
@@ -81,24 +85,11 @@ class Survival:
                 killed = bench.reach(training, KILLED_IN[name], undisturbed, haste, chance)
                 if not killed:
                     continue
+            damaged = damage_newest_checkpoint(training.run_dir) if name == DAMAGED else None
             with self.training(name, folder) as training:
                 assert training.wait() == 0, training.output
             break
-        return Disturbed(*stopped, killed, bench.outcome_of(training.run_dir), training.output)
-
-    def damaged(self, name):
-        """The file that was damaged, what the next process said, and what came out."""
-        with self.training(name, "damaged") as training:
-            folder = training.run_dir / "checkpoints"
-            assert training.wait_for(lambda: training.step > 100 and len(list(folder.glob("epoch-*"))) >= 2)
-            training.kill()
-        file = folder / (folder / "latest").read_text().strip() / "variables.data-00000-of-00001"
-        content = bytearray(file.read_bytes())
-        content[len(content) // 2] ^= 1
-        file.write_bytes(content)
-        with self.training(name, "damaged") as training:
-            assert training.wait() == 0, training.output
-        return file, training.output, bench.outcome_of(training.run_dir)
+        return Disturbed(*stopped, killed, damaged, bench.outcome_of(training.run_dir), training.output)
 
     def shared(self, name):
         """Id of the first process, exit code and words of the second, and whether the first went on."""
@@ -111,3 +102,13 @@ class Survival:
             step = first.step
             went_on = first.wait_for(lambda: first.step > step)
             return first.process.pid, code, second.output, went_on
+
+
+def damage_newest_checkpoint(run_dir):
+    """Changes one bit of a file, and gives the file."""
+    folder = run_dir / "checkpoints"
+    file = folder / (folder / "latest").read_text().strip() / "variables.data-00000-of-00001"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    return file

@@ -14,7 +14,7 @@ import socket
 
 import pytest
 
-from tests.helpers.survival import STOP_SIGNALS, Survival
+from tests.helpers.survival import DAMAGED, STOP_SIGNALS, Survival
 from tools.bench import survival as bench
 
 pytestmark = pytest.mark.slow
@@ -67,9 +67,9 @@ def test_the_experiments_show_what_they_are_there_for(survival):
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(survival):
-    file, output, outcome = survival.damaged("half_precision")
-    assert f"A checkpoint is damaged and passed over: {file} is damaged." in output
-    assert bench.differences(survival.undisturbed("half_precision").outcome, outcome) == []
+    disturbed = survival.disturbed(DAMAGED)
+    assert f"A checkpoint is damaged and passed over: {disturbed.damaged} is damaged." in disturbed.output
+    assert bench.differences(survival.undisturbed(DAMAGED).outcome, disturbed.outcome) == []
 
 
 def test_a_second_process_on_the_same_run_is_refused_naming_host_and_process(survival):

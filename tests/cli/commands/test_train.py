@@ -80,7 +80,7 @@ def test_a_hook_that_raises_is_shown_and_the_run_says_failed(line_experiment, mo
 
 
 def test_sigterm_interrupts_a_run_started_by_the_earlier_command_line_and_resume_finishes_it(
-    run_command, line_experiment, start_command
+    line_experiment, start_command, capfd
 ):
     line_experiment.write_text(
         line_experiment.read_text().replace("epochs = 2", "epochs = 10_000_000\nearly_stopping_patience = None")
@@ -100,9 +100,10 @@ def test_sigterm_interrupts_a_run_started_by_the_earlier_command_line_and_resume
     assert (manifest["state"], manifest["hparams"]) == ("interrupted", {"slope": 3.0, "procID": 3})
 
     more = manifest["epochs"] + 2
-    done = run_command("resume", run_dir, "--set", f"epochs={more}", "--json", "--quiet")
-    assert (done.returncode, done.stderr) == (0, "")
-    result = json.loads(done.stdout)
+    code = run(["resume", str(run_dir), "--set", f"epochs={more}", "--json", "--quiet"])
+    said = capfd.readouterr()
+    assert (code, said.err) == (0, "")
+    result = json.loads(said.out)
     assert (result["run_dir"], result["state"], result["epochs"]) == (str(run_dir), "finished", more)
     epochs = [int(row.split(",")[0]) for row in (run_dir / "metrics.csv").read_text().splitlines()[1:]]
     assert epochs == list(range(1, more + 1))
