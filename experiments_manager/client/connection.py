@@ -80,7 +80,7 @@ class Connection:
     def _send(self, sent: Sent) -> None:
         call = self._calls.get(sent.path)
         if self._closed:
-            raise ClientError("The client is closed. Make another one.")
+            raise ClientError("The client is closed. Create a new one.")
         if call is None:
             call = self._calls[sent.path] = self._channel.unary_unary(sent.path)
         sent.started, sent.seconds = time.perf_counter(), 0.0
@@ -155,11 +155,11 @@ class Connection:
         code, details = Code[error.code().name], short(error)
         where = f"The model server at {self.address}"
         if code == Code.DEADLINE_EXCEEDED:
-            return ClientError(f"{where} did not answer within {sent.timeout:g} s. Allow for a longer timeout.", code)
+            return ClientError(f"{where} did not answer within {sent.timeout:g} s. Increase the timeout.", code)
         if code == Code.UNAVAILABLE:
             return unreachable(error, self.address)
         if code == Code.UNAUTHENTICATED:
-            advice = "Check what is given with" if self._metadata else "A token is given with"
+            advice = "Check what is given with" if self._metadata else "Pass a token with"
             return ClientError(f"{where} refused: {details} {advice} --auth-token-file (`token`).", code)
         if code == Code.RESOURCE_EXHAUSTED and _is_too_large(details):
             return ClientError(f"{details}. Raise max_message_bytes, here or at the server.", code)

@@ -95,12 +95,14 @@ def read_token(file: Path | str) -> str:
     """Read the first token of a token file, in which empty lines and lines that begin with `#` count for nothing.
 
     Raises:
-        ClientError: The file cannot be read, holds no token, or one that cannot be sent.
+        ClientError: The file cannot be read, contains no token, or one that cannot be sent.
     """
     text = _read(Path(file), "a file with one token a line").decode("utf-8", "replace")
     tokens = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
     if not tokens:
-        raise ClientError(f"{file} holds no token. Expected one a line. Write the one that the server knows into it.")
+        raise ClientError(
+            f"{file} contains no token. Expected one a line. Write the one that the server knows into it."
+        )
     return checked_token(tokens[0], f"The first token in {file}")
 
 

@@ -20,7 +20,7 @@ _NO_TLS = "The model server at {address} does not speak TLS. "
 _START = "Start one: experiments_manager serve RUN"
 _REST = "This is a port for REST: name the one for gRPC."
 _OTHER_PROTOCOL = "What listens there speaks another protocol: name the port for gRPC."
-_HANGS_UP = "Something listens there and hangs up: if it asks for {wanted}, give --ssl-config-file (`tls`)."
+_HANGS_UP = "The port closes the connection: if it asks for {wanted}, give --ssl-config-file (`tls`)."
 _NOT_TRUSTED = "Expected a certificate that this client trusts: --ssl-config-file names the file that says which."
 _LEAVE_TLS_OUT = "Leave --ssl-config-file (`tls`) out."
 

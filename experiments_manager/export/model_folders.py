@@ -50,7 +50,7 @@ def find_target(path: Path | str, model_name: str | None = None) -> Target:
         try:
             open_run(given)
         except RunError as error:
-            raise ServerStartError(f"{error} If the run was moved, name it where it stands now.") from error
+            raise ServerStartError(f"{error} If the run was moved, give its present path.") from error
     place = given.resolve()
     if run := _run_of(place):
         setup = read_serving_setup(run.path) or _setup_to_come(run)
@@ -65,7 +65,9 @@ def find_target(path: Path | str, model_name: str | None = None) -> Target:
             f"SavedModel, such as {place.name}/1/saved_model.pb. Name its parent, or move it into such a folder."
         )
     if not versions_in(place):
-        raise ServerStartError(f"There is no exported model in {given}, and none coming. {_hint(given)}")
+        raise ServerStartError(
+            f"No exported model in {given}, and no running training that will export one. {_hint(given)}"
+        )
     return Target(place, model_name or place.name or "default")
 
 
@@ -160,7 +162,7 @@ def _state(target: Target) -> str:
         state = target.run.manifest["state"]
     except RunError as error:
         raise ServerStartError(
-            f"The run folder is gone: {error} If it was moved, name it where it stands now."
+            f"The run folder was removed: {error} If it was moved, give its present path."
         ) from error
     if (target.run.manifest.get("settings") or {}).get("export") is False:
         return "without export"
@@ -170,12 +172,12 @@ def _state(target: Target) -> str:
 
 
 def _none_coming(target: Target, state: str) -> str:
-    text = f"There is no exported model in {target.base_path}, and none coming: "
+    text = f"No exported model in {target.base_path}, and none will come: "
     if target.run is None:
         return text + "no run writes there. Name a run folder, or a folder of versions."
     if state == "without export":
         return text + "the run's settings say `export = False`. Train again with `export = True`."
     if state == "finished":
-        return text + "the run is finished. Train again with `export = True`, and read what it says of the export."
+        return text + "the run is finished. Train again with `export = True`, and check its messages on the export."
     told = "no process trains the run" if state == "on its own" else f"the run is {state}"
     return f"{text}{told}. Go on with it: experiments_manager resume {target.run.path}"

@@ -99,7 +99,7 @@ class MlflowLog(Watcher):
             if not self._has_warned:
                 self._has_warned = True
                 uri = tracking_uri(self._run)
-                logger.warning("MLflow at %s takes no logs: %s. Training goes on.", uri, reason(error))
+                logger.warning("MLflow at %s cannot be written to: %s. Training goes on.", uri, reason(error))
                 logger.debug("traceback", exc_info=True)
 
     def _open(self) -> None:
@@ -119,7 +119,7 @@ class MlflowLog(Watcher):
         try:
             client.update_run(known["run_id"], status="RUNNING")
         except MlflowException:
-            logger.warning("MLflow at %s does not know this run; it is logged anew.", tracking_uri(self._run))
+            logger.warning("MLflow at %s does not know this run; a new MLflow run is created.", tracking_uri(self._run))
             return None
         return known["run_id"]
 

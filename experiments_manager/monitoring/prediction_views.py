@@ -73,7 +73,7 @@ class PredictionViews:
         except Exception as error:  # a model that is never called as a whole, for instance an adversarial one
             if not self._has_warned:
                 self._has_warned = True
-                logger.warning("There are no pictures of what the model makes of its data: %s", reason(error))
+                logger.warning("Prediction figures cannot be drawn: %s", reason(error))
                 logger.debug("traceback", exc_info=True)
             return []
         pictures = []

@@ -111,7 +111,7 @@ class RunLock:
             raise RunError(_refusal(self.run, self.file, holder))
         if self.file.exists():
             logger.warning(
-                "Taking over the lock on %s from %s, which is gone.",
+                "Taking over the lock on %s from %s, which has ended.",
                 self.run.path,
                 holder.describe() if holder else "an unknown process",
             )
@@ -171,7 +171,7 @@ def is_held(file: Path, holder: Holder | None = None) -> bool:
 def _refusal(run: Run, file: Path, holder: Holder | None) -> str:
     if holder is None:
         return (
-            f"{file} is damaged, so it cannot be told who works on {run.path}. "
+            f"{file} is damaged, so the process that uses {run.path} is unknown. "
             f"If no process does, remove the file; it counts as abandoned after {STALE_AFTER / 60:.0f} minutes."
         )
     if holder.process_space == _process_space():
@@ -180,13 +180,13 @@ def _refusal(run: Run, file: Path, holder: Holder | None) -> str:
             "Wait until it ends, or end it first."
         )
     return (
-        f"{run.path} is in use. Expected no other process on it, got {holder.describe()}. Wait until it ends. If it is "
-        f"gone, remove {file}, or wait {STALE_AFTER / 60:.0f} minutes: then the lock counts as abandoned."
+        f"{run.path} is in use. Expected no other process on it, got {holder.describe()}. Wait until it ends. "
+        f"If it has ended, remove {file}, or wait {STALE_AFTER / 60:.0f} minutes: then the lock expires."
     )
 
 
 def _create(file: Path, holder: Holder) -> bool:
-    """Make the lock file with its content in one step; false where one is there already."""
+    """Make the lock file with its content in one step; false where one exists already."""
     claim = atomic.staging_path(file)
     text = json.dumps(dataclasses.asdict(holder), indent=2) + "\n"
     try:

@@ -58,7 +58,7 @@ class Hook:
             if binding.meaning not in offered:
                 if asked.optional:
                     continue
-                raise TypeError(f"`{asked.name}` cannot be given to `{self.given_name}` here.")
+                raise TypeError(f"`{asked.name}` is not available when `{self.given_name}` is called here.")
             value = offered[binding.meaning]
             value = value.make() if isinstance(value, Lazy) else value
             if asked.positional_only:
@@ -80,6 +80,6 @@ def make_hook(
         hook = Hook(entry, given_name, value, file, line)
         if entry.value:
             return hook, []
-        return hook, [f"this is no function. Expected a function, got {type(value).__name__}. Define it with `def`."]
+        return hook, [f"not a function. Expected a function, got {type(value).__name__}. Define it with `def`."]
     bindings, violations = bind(entry, parameters_of(value), by_position)
     return Hook(entry, given_name, value, file, line, tuple(bindings), is_function=True), violations

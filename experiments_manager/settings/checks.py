@@ -118,7 +118,7 @@ def _check_of_names(name: str) -> None:
         if not names:
             yield name, "it is empty. Expected at least one name, or None. Add the names, or remove the line."
         elif repeated:
-            text = f"{', '.join(map(repr, repeated))} is there more than once. Expected each name once. Rename one."
+            text = f"duplicate name {', '.join(map(repr, repeated))}. Expected each name once. Rename one."
             yield name, text
 
 
@@ -132,8 +132,8 @@ def _hparams_are_plain(values: Values, hooks: Mapping[str, Any]) -> Violations:
         if not _is_plain(value):
             yield (
                 "hparams",
-                f"the entry {key!r} cannot be written to a table. Expected None, bool, int, float, str, or a list, "
-                f"tuple or dict with str keys of these, got {shown(value)}. Put its name here and make it in a hook.",
+                f"the entry {key!r} is not a plain value. Expected None, bool, int, float, str, or a list, "
+                f"tuple or dict with str keys of these, got {shown(value)}. Store a name and create it in a hook.",
             )
 
 
@@ -176,7 +176,7 @@ def _values_of_hooks_fit(values: Values, hooks: Mapping[str, Any]) -> Violations
             remedy = "Correct it."
             with contextlib.suppress(TypeError, ValueError):
                 remedy = f"Write {float(value)}." if name == "learning_rate" and not isinstance(value, bool) else remedy
-            yield name, f"the value does not fit. Expected {_FITTING[name][1]}, got {shown(value)}. {remedy}"
+            yield name, f"invalid value. Expected {_FITTING[name][1]}, got {shown(value)}. {remedy}"
 
 
 @check
@@ -194,7 +194,7 @@ def _learning_rates_agree(values: Values, hooks: Mapping[str, Any]) -> Violation
 @check
 def _strategy_has_gpus(values: Values, hooks: Mapping[str, Any]) -> Violations:
     if values.gpus is not None and len(set(values.gpus)) < len(values.gpus):
-        yield "gpus", f"an index is there more than once. Expected each once, got {shown(values.gpus)}. Remove it."
+        yield "gpus", f"duplicate index. Expected each once, got {shown(values.gpus)}. Remove it."
 
 
 @check

@@ -62,7 +62,7 @@ def read_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> tuple[dict[s
     table, problems = {}, []
     for given, value, is_text in _pairs(overrides):
         if value is _NO_VALUE:
-            problems.append(Problem(OVERRIDE, 0, given, "this is no override. Expected NAME=VALUE, e.g. epochs=5."))
+            problems.append(Problem(OVERRIDE, 0, given, "invalid override. Expected NAME=VALUE, e.g. epochs=5."))
             continue
         name = _canonical_name(given)
         table[name] = Override(name, given, value, is_text)
@@ -117,7 +117,7 @@ def for_setting(override: Override, entry: Entry) -> Any:
             return check(legacy.to_canonical(candidate) if legacy else candidate)
         except pydantic.ValidationError:
             continue
-    raise InvalidValueError(f"the value does not fit. Expected {entry.type_text}, got {shown(override.value)}.")
+    raise InvalidValueError(f"invalid value. Expected {entry.type_text}, got {shown(override.value)}.")
 
 
 def _candidates(override: Override, none_allowed: bool) -> Iterable[Any]:
@@ -182,7 +182,7 @@ def like(override: Override, current: Any) -> Any:
         return value
     if converted is _NO_VALUE:
         raise InvalidValueError(
-            f"the value does not fit. Expected {type(current).__name__} as {shown(current)}, got {shown(value)}."
+            f"invalid value. Expected {type(current).__name__} as {shown(current)}, got {shown(value)}."
         )
     return converted
 
@@ -271,7 +271,7 @@ def _unknown(override: Override, hparams: Iterable[str]) -> Problem:
     key = override.name.removeprefix(HPARAMS)
     inside = override.given_name.startswith(HPARAMS)
     if key in HOOKS_BY_ANY_NAME and not inside:
-        text = "this is a function, which no override can replace. Expected a setting or a key of `hparams`."
+        text = "a function cannot be overridden. Expected a setting or a key of `hparams`."
         return Problem(OVERRIDE, 0, override.given_name, text)
     near = nearest_name(key, keys if inside else [*keys, *BY_ANY_NAME, *HOOKS_BY_ANY_NAME])
     if near:

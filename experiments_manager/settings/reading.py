@@ -78,7 +78,7 @@ class Reader:
                 if self._is_files_own(name):
                     continue
                 self.unknown.add(name)
-                text = f"the value does not fit. Expected {SETTINGS[name].type_text}, got {shown(value)}."
+                text = f"invalid value. Expected {SETTINGS[name].type_text}, got {shown(value)}."
                 self.problems.append(self.problem(name, f"{text} {remedy(value, SETTINGS[name])}"))
             return _validated(given)
 
@@ -147,7 +147,7 @@ class Reader:
             return False
         place = self.problem(name, "").place
         self.remarks.append(
-            f"{place}: {bound} is taken for a name of the file's own, since it does not fit the setting."
+            f"{place}: {bound} is treated as a variable of the file, since its value is invalid for the setting."
         )
         return True
 

@@ -136,7 +136,7 @@ def _may_be_key(source: Source, key: str) -> bool:
 def _undone(source: Source, names: Iterable[str]) -> Iterable[Problem]:
     for name in names:
         text = (
-            "the module changes this after it was assigned, so the override does not hold. Expected an assignment at "
+            "the module changes this after assigning it, which undoes the override. Expected an assignment at "
             "the top level. Derive the changed value under another name."
         )
         yield source.problem(source.line(name.partition(".")[0]) or 1, name, text)

@@ -74,7 +74,7 @@ def test_the_new_form_is_printed_as_a_hint_that_can_be_pasted_into_a_shell(capsy
 )
 def test_options_that_never_counted_together_are_named(arguments, idle, capsys):
     translate(arguments)
-    assert f"Without effect here: {idle}." in capsys.readouterr().err
+    assert f"Ignored options: {idle}." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_canonical_command_line_is_left_alone(canonical, capsys):
     [
         (["-u", "a.py", "-r"], "does not say which run to go on with. Expected --model_dir DIR"),
         (["-u", "a.py", "-dist"], "a run trains on one machine.*the settings `gpus`"),
-        (["-u", "a.py", "--distributed"], "Leave it away"),
-        (["-u", "a.py", "-sim", "-rounds", "5"], "trains no federation, so -sim has no meaning here"),
+        (["-u", "a.py", "--distributed"], "Omit it"),
+        (["-u", "a.py", "-sim", "-rounds", "5"], "trains no federation, so -sim is ignored"),
         (["-rounds=3", "-u", "a.py"], "trains no federation, so -rounds"),
         (["-u", "a.py", "-v", "2"], "says which version to serve"),
         (["-s", "-m", "a", "-v", "newest"], "--version is 'newest'. Expected the number"),
@@ -224,4 +224,4 @@ def test_legacy_options_that_nothing_can_honour_end_the_command_with_what_to_use
     command = [sys.executable, "-m", "experiments_manager", "-u", "mine.py", "-dist"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 2
-    assert done.stderr.startswith("-dist (--distributed) has no meaning here")
+    assert done.stderr.startswith("-dist (--distributed) is ignored")

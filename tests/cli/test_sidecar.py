@@ -74,7 +74,7 @@ def test_the_server_starts_and_ends_with_the_run(train, capsys):
 def test_a_server_that_cannot_be_started_does_not_end_the_training(train, caplog, capsys):
     _, result = train(BrokenSidecar)
     assert result.state == "finished"
-    assert "SidecarServer failed and is left out from here on: no processes left" in caplog.text
+    assert "SidecarServer failed and is disabled for the rest of the run: no processes left" in caplog.text
     assert "To serve on" not in capsys.readouterr().err
 
 

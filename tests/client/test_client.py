@@ -406,12 +406,12 @@ def test_a_token_is_sent(server: Any, connect: Any, tmp_path: Path) -> None:
     connect(server.address, token_file=file).predict([[1, 2]])
     assert server.metadata["authorization"] == "Bearer from-a-file"
     server.misbehave = fail_with(grpc.StatusCode.UNAUTHENTICATED, "This server asks for a token.", range(1000))
-    with pytest.raises(ClientError, match=r"refused: This server asks for a token. A token is given with --auth-token"):
+    with pytest.raises(ClientError, match=r"refused: This server asks for a token. Pass a token with --auth-token"):
         connect(server.address).predict([[1, 2]])
     with pytest.raises(ClientError, match="Cannot read .*none: No such file"):
         connect(server.address, token_file=tmp_path / "none")
     file.write_text("# nothing\n")
-    with pytest.raises(ClientError, match="holds no token"):
+    with pytest.raises(ClientError, match="contains no token"):
         connect(server.address, token_file=file)
 
 

@@ -68,7 +68,7 @@ def test_the_experiments_show_what_they_are_there_for(survival):
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(survival):
     disturbed = survival.disturbed(DAMAGED)
-    assert f"A checkpoint is damaged and passed over: {disturbed.damaged} is damaged." in disturbed.output
+    assert f"A checkpoint is damaged and skipped: {disturbed.damaged} is damaged." in disturbed.output
     assert bench.differences(survival.undisturbed(DAMAGED).outcome, disturbed.outcome) == []
 
 

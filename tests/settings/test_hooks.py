@@ -93,7 +93,7 @@ def test_a_function_that_a_decorator_wraps_is_called(write):
 
 
 def test_an_object_is_no_function_where_only_a_function_may_stand(write):
-    with pytest.raises(SettingsError, match="augment: this is no function. Expected a function, got Layer."):
+    with pytest.raises(SettingsError, match="augment: not a function. Expected a function, got Layer."):
         load_settings(write("class Layer:\n  def __call__(self, *args): pass\naugment = Layer()\n"))
 
 

@@ -45,7 +45,7 @@ def test_every_wrong_value_is_reported_at_once_with_its_line(write):
         (5, "mixed_precision"),
     ]
     assert str(found[0]) == (
-        "mysettings_case.py:1: batch_size: the value does not fit. Expected int of 1 or more, got 0. Correct it."
+        "mysettings_case.py:1: batch_size: invalid value. Expected int of 1 or more, got 0. Correct it."
     )
 
 
@@ -186,7 +186,7 @@ def test_a_wrapped_hook_is_checked_when_it_is_there(write):
 
 def test_a_value_in_the_place_of_a_function_is_refused(write):
     (problem,) = problems_of(write("serving = 3\n"))
-    assert str(problem).startswith("mysettings_case.py:1: serving: this is no function. Expected a function, got int.")
+    assert str(problem).startswith("mysettings_case.py:1: serving: not a function. Expected a function, got int.")
 
 
 def test_the_model_file_is_looked_for_from_the_working_directory_first(write):

@@ -29,7 +29,7 @@ def make_starter(directory: Path) -> Path:
         The settings file, `mysettings_<name of the folder>.py`.
 
     Raises:
-        RunError: A file of that name is there already, or the folder cannot be written.
+        RunError: A file of that name exists already, or the folder cannot be written.
     """
     from experiments_manager.runs import RunError
     from experiments_manager.runs.errors import explain

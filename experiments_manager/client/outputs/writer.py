@@ -39,7 +39,7 @@ def check_output(output: str) -> None:
 
 
 def make_output_folder(folder: Path) -> Path:
-    """Make a folder, under a name with a number behind it where it is there already.
+    """Make a folder, under a name with a number behind it where it exists already.
 
     Raises:
         ClientError: It cannot be made.
@@ -79,7 +79,7 @@ class PredictionWriter:
         Args:
             output: A file that ends in `.csv` or `.npz`; `-` for a table on standard output; `None` for both in a
                 folder.
-            default_folder: That folder; it is made, under a name with a number behind it where it is there already.
+            default_folder: That folder; it is made, under a name with a number behind it where it exists already.
 
         Raises:
             ClientError: It ends otherwise, or the folder cannot be made.

@@ -104,8 +104,8 @@ def read_tls(file: Path | str) -> Tls:
             raise ServerStartError(f"{file}: {field} is missing. Expected PEM text or the path of a PEM file. Add it.")
     if config.client_verify and not config.custom_ca:
         raise ServerStartError(
-            f"{file}: client_verify is set and custom_ca is missing, so nobody knows whom client certificates must be "
-            "from. Expected PEM text or the path of a PEM file. Add it, or leave client_verify away."
+            f"{file}: client_verify is set and custom_ca is missing, so client certificates cannot be "
+            "verified. Expected PEM text or the path of a PEM file. Add it, or omit client_verify."
         )
     tls = Tls(
         server_key=_pem(file, "server_key", config.server_key),
@@ -136,7 +136,7 @@ class Tokens:
         file: One token a line.
 
     Raises:
-        ServerStartError: The file cannot be read, or holds no token.
+        ServerStartError: The file cannot be read, or contains no token.
     """
 
     def __init__(self, file: Path | str) -> None:
@@ -152,8 +152,8 @@ class Tokens:
             ) from error
         if not self._digests:
             raise ServerStartError(
-                f"The token file {file} holds no token, so nobody could ever ask. Expected one token a line. Make one: "
-                "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+                f"The token file {file} contains no token, so all requests would be refused. "
+                "Expected one token a line. Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
             )
         if os.name == "posix" and self._file.stat().st_mode & 0o077:
             logger.warning("Others may read the token file %s. Run: chmod 600 %s", file, file)
@@ -193,7 +193,9 @@ class Tokens:
                     logger.warning("Read %d tokens from %s again, for it changed.", len(self._digests), self._file)
             except (OSError, UnicodeDecodeError) as error:
                 if self._stamp is not None:
-                    logger.error("The token file %s cannot be read any more (%s): nobody is let in.", self._file, error)
+                    logger.error(
+                        "The token file %s cannot be read any more (%s): all requests are refused.", self._file, error
+                    )
                 self._stamp, self._digests = None, []
             return self._digests
 

@@ -63,7 +63,7 @@ def run_external(command: Sequence[str], service: Service, on_ready: Callable[[l
     if not stopping.is_set():
         raise ServerStartError(
             f"{command[0]} ended by itself with exit code {process.returncode}. Expected it to serve "
-            f"{service.flags.model_base_path}. What it said stands above."
+            f"{service.flags.model_base_path}. See its log above."
         )
 
 

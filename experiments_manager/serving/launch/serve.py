@@ -147,7 +147,7 @@ def _refuse_options_of_embedded(options: ServeOptions) -> None:
             flag = f"--{name.replace('_', '-')}"
             raise ServerStartError(
                 f"{BINARY} has no flag for this limit: {instead}. Expected no {flag}, got {value}. "
-                "Leave it away, or use `--engine embedded`."
+                "Omit it, or use `--engine embedded`."
             )
 
 

@@ -79,9 +79,7 @@ class Sidecar:
             return
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with exit code {code}"
         again = shlex.join(["experiments_manager", "serve", base_path])
-        self._tell(
-            f"The model server {how}; training goes on. What it said is in {log_file}. To start another: {again}"
-        )
+        self._tell(f"The model server {how}; training goes on. Its log: {log_file}. To start it again: {again}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

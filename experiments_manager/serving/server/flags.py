@@ -77,7 +77,7 @@ def parse(arguments: Sequence[str]) -> ServerFlags:
     values = vars(given)
     for name in [name for name in values if name in IGNORED]:
         del values[name]
-        logger.warning("--%s has no meaning here: %s.", name, IGNORED[name][1])
+        logger.warning("--%s is ignored: %s.", name, IGNORED[name][1])
     for name, value in values.items():
         if "fixed" in FLAGS[name].metadata and value != FLAGS[name].default:
             raise ServerStartError(f"--{name}={_text(value)} is not supported. {FLAGS[name].metadata['fixed']}")

@@ -114,9 +114,7 @@ def _check(flags: ServerFlags) -> None:
             f"--rest_api_port cannot be same as --port. Expected two, got {flags.port} twice. Change one."
         )
     if not (flags.port or flags.rest_api_port or flags.grpc_socket_path):
-        raise ServerStartError(
-            "The server would listen nowhere. Expected --port, --rest_api_port or --grpc_socket_path."
-        )
+        raise ServerStartError("No address to listen on. Expected --port, --rest_api_port or --grpc_socket_path.")
 
 
 def _models(flags: ServerFlags, *, again: bool = False) -> list[ModelConfig]:
@@ -193,7 +191,7 @@ def _security(flags: ServerFlags) -> tuple[Any, Tokens | None]:
     tls = read_tls(flags.ssl_config_file) if flags.ssl_config_file else None
     tokens = Tokens(flags.auth_token_file) if flags.auth_token_file else None
     if tokens and not tls and flags.host not in ("127.0.0.1", "localhost", "::1"):
-        logger.warning("Tokens travel in clear text without --ssl_config_file; anybody on the way can read them.")
+        logger.warning("Tokens travel in clear text without --ssl_config_file; anyone on the network can read them.")
     return tls, tokens
 
 

@@ -76,7 +76,7 @@ def _warn_unused_options(given: argparse.Namespace, command: str) -> None:
     ]
     if idle:
         own = " The run has its own copy of the settings." if "--usersettings" in idle else ""
-        warn(f"Without effect here: {', '.join(idle)}.{own}")
+        warn(f"Ignored options: {', '.join(idle)}.{own}")
 
 
 _ABSENT = (None, False, "", 0, "0")
@@ -103,19 +103,19 @@ def _train(given: argparse.Namespace) -> list[str]:
     process = [] if given.procID is None else ["--set", f"procID={given.procID}"]
     if _version(given):
         raise CommandLineError(
-            "-v (--version) says which version to serve. Expected it beside --start_server. Leave it away to train."
+            "-v (--version) says which version to serve. Expected it beside --start_server. Omit it to train."
         )
     if given.model_dir:
         return ["resume", run_of(given.model_dir), *process]
     if given.restart_interrupted:
         raise CommandLineError(
             "--restart_interrupted does not say which run to go on with. Expected --model_dir DIR with it. Add it, or "
-            "leave --restart_interrupted away to train anew."
+            "omit --restart_interrupted to start a new run."
         )
     if given.usersettings:
         return ["train", given.usersettings, *process]
     raise CommandLineError(
-        "This command line says too little. Expected --usersettings=FILE to train, or --model_dir DIR "
+        "Missing arguments. Expected --usersettings=FILE to train, or --model_dir DIR "
         "--restart_interrupted to go on with a run. `experiments_manager --help` lists the commands."
     )
 

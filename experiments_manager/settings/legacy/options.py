@@ -59,7 +59,7 @@ LEGACY_OPTIONS = (
 """The options of `experiments_manager.py` and of `start_model_serving.py`."""
 
 NO_DISTRIBUTION = (
-    "-dist (--distributed) has no meaning here: a run trains on one machine. Leave it away. Several of its GPUs "
+    "-dist (--distributed) is not supported: a run trains on one machine. Omit it. Several of its GPUs "
     "are the settings `gpus` (`used_gpu_IDs`) and `strategy` (`distribution_strategy`); a settings file that reads "
     'hparams["distributed"] gets it by `"distributed": True` in its hparams.'
 )
@@ -68,7 +68,7 @@ NO_DISTRIBUTION = (
 def no_federation(name: str) -> str:
     """Say why an option of a federation's server or clients is refused, and what to do."""
     return (
-        f"This version trains no federation, so {name} has no meaning here. Leave it away to train one model alone: "
+        f"{name} is not supported: this version trains no federation. Omit it to train one model alone: "
         "experiments_manager --usersettings FILE, with enable_federated_learning = False in the file."
     )
 

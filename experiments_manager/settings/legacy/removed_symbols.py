@@ -184,7 +184,9 @@ def _is_offered(dotted: str, gone: str) -> bool:
 
 def _problem(source: Source, line: int, name: str, instead: str) -> Problem:
     remedy = instead[0].upper() + instead[1:]
-    return source.problem(line, name, f"this is gone. Expected what Keras 3 and TensorFlow 2.21 have. {remedy}.")
+    return source.problem(
+        line, name, f"not available any more. Expected what Keras 3 and TensorFlow 2.21 have. {remedy}."
+    )
 
 
 def _dotted_uses(tree: ast.Module) -> Iterator[tuple[int, str, str]]:

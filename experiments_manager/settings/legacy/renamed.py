@@ -120,7 +120,7 @@ def with_renamed(source: Source) -> Source:
     tree, replaced = rename(source.tree)
     for item in replaced:
         place = problem_at(source.file, item.line, "", "").place
-        _log.warning("%s: Keras 3 has no %s: %s is used for it. Write that.", place, item.old, item.new)
+        _log.warning("%s: %s is not in Keras 3: %s is used instead. Replace it in the file.", place, item.old, item.new)
     return dataclasses.replace(source, tree=tree) if replaced else source
 
 

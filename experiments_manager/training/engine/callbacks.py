@@ -126,7 +126,7 @@ class UserCallbacks:
                 try:
                     setattr(callback, name, unpacker.unpack(value, getattr(callback, name, None)))
                 except (NotKeptError, KeyError, TypeError, ValueError, AttributeError) as error:
-                    logger.warning("%s.%s is not as it was: %s.", type(callback).__name__, name, error)
+                    logger.warning("%s.%s could not be restored: %s.", type(callback).__name__, name, error)
 
 
 PREFIX = "callbacks/"

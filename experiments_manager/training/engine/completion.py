@@ -48,7 +48,7 @@ def is_done(run: Run, settings: Settings) -> bool:
         if (manifest.get("epochs") or 0) >= settings.epochs or manifest.get("stop_reason"):
             return True
         raise RunError(
-            f"{run.path} is finished and has no checkpoint to go on from. Restore {run.checkpoints_dir} from a backup, "
+            f"{run.path} is finished and has no checkpoint. Restore {run.checkpoints_dir} from a backup, "
             "or start a new run."
         )
     try:

@@ -104,7 +104,7 @@ class TrainingContext:
                 getattr(watcher, event)(*content)
             except Exception as error:
                 self.watchers.remove(watcher)
-                logger.warning("%s failed and is left out from here on: %s", type(watcher).__name__, error)
+                logger.warning("%s failed and is disabled for the rest of the run: %s", type(watcher).__name__, error)
                 logger.debug("traceback", exc_info=True)
 
 

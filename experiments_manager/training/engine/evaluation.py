@@ -74,7 +74,7 @@ def _use_best_weights(experiment: Experiment, run: Run) -> int:
     found = read_latest(run.checkpoints_dir)
     if found is None:
         raise TrainingError(
-            f"{run.path} holds no checkpoint. Expected a run with at least one. Resume it, or start a new run."
+            f"{run.path} has no checkpoint. Expected a run with at least one. Resume it, or start a new run."
         )
     state = experiment.state
     state.restore(found[1])

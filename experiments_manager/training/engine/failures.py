@@ -43,7 +43,7 @@ def explained(experiment: Experiment) -> Iterator[None]:
             ) from error
         raise TrainingError(
             f"An operation failed {where}: {reason(text)}. "
-            "Look whether the shapes and labels of the data suit the model and the loss."
+            "Check that shapes and labels of the data match the model and the loss."
         ) from error
 
 
@@ -57,6 +57,6 @@ def _out_of_memory(experiment: Experiment) -> str:
     return (
         f"Memory ran out {_place(experiment)} with batch_size = {size} "
         f"(batch: {Shape.of(experiment.train.spec).text}). "
-        f"Set `batch_size = {max(1, size // parts)}` and `gradient_accumulation_steps = {parts}`, which trains alike "
-        "with half the memory, or use `mixed_precision`."
+        f"Set `batch_size = {max(1, size // parts)}` and `gradient_accumulation_steps = {parts}`, which trains "
+        "the same with half the memory, or use `mixed_precision`."
     )

@@ -71,7 +71,7 @@ def train_epochs(context: TrainingContext) -> None:
         _finish_epoch(context, logs, rate, time.monotonic() - started)
     context.callbacks.list.on_train_end(state.progress.last_logs)
     if state.progress.best is None and state.progress.epoch:
-        context.dispatch("on_message", f"{experiment.monitor.name} was never a finite number, so no epoch is the best.")
+        context.dispatch("on_message", f"{experiment.monitor.name} was never finite, so there is no best epoch.")
 
 
 def _train_epoch(context: TrainingContext) -> dict[str, float]:
@@ -97,9 +97,7 @@ def _train_epoch(context: TrainingContext) -> dict[str, float]:
     if not logs:  # resumed between the last step and the validation
         logs = experiment.model.get_metrics_result()
     if progress.step == 0:
-        raise DataError(
-            "dataset: the train split gave no batch. Expected at least one. Look at what `dataset` returns."
-        )
+        raise DataError("dataset: the train split gave no batch. Expected at least one. Check what `dataset` returns.")
     context.meter.end_steps()
     return as_numbers(logs)
 
@@ -150,7 +148,7 @@ def _report_steps(context: TrainingContext, logs: dict[str, float]) -> None:
 def _next_pass(feed: Feed, steps_of_this_pass: int) -> Any:
     if steps_of_this_pass == 0 and feed.position()["taken"] == 0:
         raise DataError(
-            f"dataset: the {feed.split} pipeline gives no batch. Expected at least one. Look at what `dataset` returns."
+            f"dataset: the {feed.split} pipeline gives no batch. Expected at least one. Check what `dataset` returns."
         )
     return feed.next_pass()
 

@@ -81,12 +81,12 @@ def finish(context: TrainingContext, state: str, seconds: float) -> RunResult:
     except RunError as error:
         if state == "finished":
             raise
-        context.dispatch("on_message", f"The run is {state}, but its run.json could not say so: {error}")
+        context.dispatch("on_message", f"The run is {state}, but its run.json could not be updated: {error}")
     return RunResult(context.run.path, state, exported_model=exported, stop_reason=progress.stop_reason, **fields)
 
 
 def _unsaved(context: TrainingContext, newest: Path | None) -> str:
-    place = f"from its checkpoint {newest.name}" if newest else "from its beginning, for NO CHECKPOINT COULD BE KEPT"
+    place = f"from its checkpoint {newest.name}" if newest else "from its beginning, for NO CHECKPOINT COULD BE SAVED"
     return (
         f"The last state of the run could not be saved: {context.checkpoints.problem}. It trained "
         f"{context.experiment.state.progress.epoch} epochs, and what came after its last checkpoint is lost. "
@@ -100,9 +100,9 @@ def _lost_steps(newest: Path | None, step: int, state: str, problem: str | None)
     reached = int(newest.name.rpartition("-")[2]) if newest else 0
     if newest is not None and reached >= step:
         return None
-    kept = f"the newest checkpoint is of step {reached}" if newest else "NO CHECKPOINT COULD BE KEPT"
+    kept = f"the newest checkpoint is of step {reached}" if newest else "NO CHECKPOINT COULD BE SAVED"
     why = f" ({problem})" if problem else ""
-    after = f"a resume goes on from step {reached}" if newest else "a resume begins from the start"
+    after = f"a resume continues from step {reached}" if newest else "a resume begins from the start"
     return f"The run is {state} at step {step}, but {kept}{why}: {after}."
 
 

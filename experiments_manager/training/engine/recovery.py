@@ -57,14 +57,14 @@ def reload_after_divergence(context: TrainingContext, error: DivergedError) -> N
     context.checkpoints.wait()
     _pass_over_bad_state(context)
     if not restore_latest(context):
-        raise DivergedError(f"{error} There is no checkpoint yet to go back to.", error.step) from error
+        raise DivergedError(f"{error} No checkpoint exists yet.", error.step) from error
     rate = state.learning_rate
     for _ in range(reloads - state.progress.reloads):  # the checkpoint's rate is from before later reloads
         rate *= settings.reduce_lr_factor
     try:
         model.optimizer.learning_rate = rate
     except TypeError:  # a schedule
-        raise DivergedError(f"{error} `on_nan` cannot lower a schedule.", error.step) from error
+        raise DivergedError(f"{error} `on_nan` cannot lower the learning rate of a schedule.", error.step) from error
     state.progress.reloads = reloads
     progress = state.progress
     context.dispatch("on_return", Return(progress.epoch + 1, progress.step, progress.global_step))

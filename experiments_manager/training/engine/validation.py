@@ -58,6 +58,6 @@ def run_test_steps(
         feed.close_epoch()  # also of one that was interrupted: it begins again
     if step == 0:
         raise DataError(
-            f"dataset: the {feed.split} split gave no batch. Expected at least one. Look at what `dataset` returns."
+            f"dataset: the {feed.split} split gave no batch. Expected at least one. Check what `dataset` returns."
         )
     return as_numbers(logs)

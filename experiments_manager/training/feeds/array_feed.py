@@ -236,9 +236,7 @@ class AugmentedFeed(Feed):
                 found = "Python that draws random numbers or keeps a state"
         if found is None:
             return []
-        return [
-            f"`augment` has {found}, which gives no two runs the same: draw from its `seed` (`tf.random.stateless_*`)"
-        ]
+        return [f"`augment` has {found}, which is not reproducible: draw from its `seed` (`tf.random.stateless_*`)"]
 
     def _pipeline(self, first_epoch: int, first_step: int) -> tf.data.Dataset:
         plain, samples = self._plain, self._plain.samples

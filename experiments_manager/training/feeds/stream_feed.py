@@ -140,7 +140,7 @@ class StreamFeed(Feed):
             setting = "steps_per_epoch" if self.split == "train" else "validation_steps"
             raise DataError(
                 f"dataset: the {self.split} pipeline never ends. Expected a number of batches for an epoch, got none. "
-                f"Set `{setting}`, or take the `.repeat()` away."
+                f"Set `{setting}`, or remove `.repeat()`."
             )
 
     @property
@@ -156,14 +156,14 @@ class StreamFeed(Feed):
     def inexact_because(self) -> list[str]:
         """Why a resume does not find exactly the same data; nothing where it does."""
         if self.irreproducible is not None:
-            return [f"the {self.split} data: it has {self.irreproducible}, which gives no two runs the same"]
+            return [f"the {self.split} data: it has {self.irreproducible}, which is not reproducible"]
         in_parallel = runs_python_in_parallel(self._prepared(self._dataset, 0))
         reasons = []
         if self._hidden:
             why = " from several threads (`num_parallel_calls`)" if in_parallel else ""
             reasons.append(f"two passes from the same seed differ: it calls Python{why} that keeps a state")
         reasons += [
-            f"`dataset` draws from {name}, which goes on from pass to pass: make the generator in it, from its `seed`"
+            f"`dataset` draws from {name}, whose state carries over: create it inside the hook, from its `seed`"
             for name in self._generators
         ]
         if self._random and not self._rebuild:

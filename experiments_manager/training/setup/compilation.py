@@ -89,7 +89,7 @@ def _refuse_unknown_names(settings: Settings, noun: str, given: Any, room: Any) 
             near = difflib.get_close_matches(name, [*names, *(OF_COMPILE if noun == "metrics" else ())], n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"`dir(keras.{noun})` lists those of Keras."
             what = "loss" if noun == "loss" else "metric"
-            raise hook_error(settings, noun, f"Keras knows no {what} named {name!r}. {hint}")
+            raise hook_error(settings, noun, f"Unknown Keras {what} {name!r}. {hint}")
 
 
 def _optimizer(settings: Settings, model: keras.Model, loss: Any, rate: Any, steps: int | None) -> Any:
@@ -121,7 +121,7 @@ def _configure(settings: Settings, optimizer: Any, learning_rate: Any) -> None:
     scheduled = isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule)
     if settings.reduce_lr_patience is not None and scheduled and settings.is_given("reduce_lr_patience"):
         text = f"A schedule cannot be lowered on a plateau. Expected a number, got {type(learning_rate).__name__}."
-        raise hook_error(settings, "learning_rate", f"{text} Take away the schedule or `reduce_lr_patience`.")
+        raise hook_error(settings, "learning_rate", f"{text} Remove the schedule or `reduce_lr_patience`.")
 
 
 def lowers_learning_rate(settings: Settings, optimizer: Any) -> bool:

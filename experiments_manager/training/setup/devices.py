@@ -100,8 +100,8 @@ def _strategy(settings: Settings, gpus: list[Any]) -> tf.distribute.Strategy | N
         return None
     if settings.batch_size % len(devices):
         text = (
-            f"a batch cannot be shared by {len(devices)} devices. "
-            f"Expected a multiple of {len(devices)}, got {settings.batch_size}. Set it to one."
+            f"the batch size is not divisible by {len(devices)} devices. "
+            f"Expected a multiple of {len(devices)}, got {settings.batch_size}. Set it to such a number."
         )
         raise hook_error(settings, "batch_size", text)
     return tf.distribute.MirroredStrategy(devices)

@@ -189,7 +189,7 @@ def _checked_callbacks(settings: Settings, given: Any) -> list[keras.callbacks.C
     found = list(given.values()) if isinstance(given, dict) else list(given or [])
     for callback in found:
         if not isinstance(callback, keras.callbacks.Callback):
-            text = f"Expected a list or dict of Keras callbacks, got a {type(callback).__name__} in it. Take it away."
+            text = f"Expected a list or dict of Keras callbacks, got a {type(callback).__name__} in it. Remove it."
             raise hook_error(settings, "callbacks", text)
     return found
 

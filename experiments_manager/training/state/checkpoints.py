@@ -134,16 +134,16 @@ def read_latest(folder: Path, report: Callable[[str], None] = logger.warning) ->
     """
     damaged: list[str] = []
     if folder.is_dir() and _named_by_latest(folder) is None:
-        report(f"{folder / LATEST} is damaged and passed over; the newest whole checkpoint is taken.")
+        report(f"{folder / LATEST} is damaged and ignored; the newest valid checkpoint is used.")
     for path in checkpoints(folder):
         try:
             return path, read_checkpoint(path)
         except DamagedError as error:
             damaged.append(str(error))
-            report(f"A checkpoint is damaged and passed over: {error}")
+            report(f"A checkpoint is damaged and skipped: {error}")
     if damaged:
         raise TrainingError(
-            f"No checkpoint in {folder} is whole. {' '.join(damaged)} "
+            f"All checkpoints in {folder} are damaged. {' '.join(damaged)} "
             "Restore the folder from a backup, or start a new run."
         )
     return None
@@ -209,7 +209,7 @@ class CheckpointWriter:
             remedy = f"; free some space on the disk that holds {self._folder}" if disk_space.is_full(error) else ""
             self._messages.append(
                 f"A checkpoint could not be written: {self.problem}. Training goes on and tries again at the next "
-                f"occasion{remedy}."
+                f"checkpoint{remedy}."
             )
         self._failing = True
 
@@ -218,7 +218,9 @@ class CheckpointWriter:
         if not _is_finite(snapshot):  # it must not take the place of the last good one
             shutil.rmtree(stage, ignore_errors=True)
             self.problem = "the weights are not finite"
-            logger.warning("Step %d: not saved, its weights are not finite.", snapshot.progress.global_step)
+            logger.warning(
+                "Step %d: checkpoint not saved: the weights contain NaN or Inf.", snapshot.progress.global_step
+            )
             return
         self._bring_logs_to_disk()
         write_checkpoint(stage, self._folder, snapshot)

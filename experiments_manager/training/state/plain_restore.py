@@ -1,7 +1,7 @@
 """Puts back what `plain_state.py` wrote, without running anything that a file says.
 
 A file can name a class, but only one that is loaded already, and none of its code is called: its attributes are set.
-What is there already is changed rather than replaced: a list, a random generator or an object that others hold too
+What exists already is changed rather than replaced: a list, a random generator or an object that others hold too
 stays the one that they hold.
 """
 
@@ -134,7 +134,7 @@ class Unpacker:
     def _object(self, value: dict, live: Any) -> Any:
         kind = _class_named(value["__object__"], live)
         if not can_be_made(kind):
-            raise NotKeptError(f"{value['__object__']} is no plain class any more")
+            raise NotKeptError(f"{value['__object__']} is no longer a plain class")
         found = self._remember(live if type(live) is kind else object.__new__(kind))
         for name, item in value["state"].items():
             object.__setattr__(found, name, self.unpack(item, getattr(live, name, None)))
@@ -142,7 +142,7 @@ class Unpacker:
 
     def _live(self, value: dict, live: Any) -> Any:
         if live is None:
-            raise NotKeptError("something in it is not there any more")
+            raise NotKeptError("a part of it no longer exists")
         return live
 
     def _same(self, value: dict, live: Any) -> Any:

@@ -130,10 +130,10 @@ class TrainingState:
         )
         if missing or surplus:
             raise TrainingError(
-                "The checkpoint belongs to another model or optimiser. "
+                "The checkpoint does not match the model or optimizer. "
                 f"Expected {len(self.variables)} variables, got {len(snapshot.tensors)}"
-                + (f"; missing there: {', '.join(missing[:3])}" if missing else "")
-                + (f"; unknown here: {', '.join(surplus[:3])}" if surplus else "")
+                + (f"; not in the checkpoint: {', '.join(missing[:3])}" if missing else "")
+                + (f"; not in the model: {', '.join(surplus[:3])}" if surplus else "")
                 + ". Resume with the settings that the run was started with."
             )
         for name, variable in self.variables.items():

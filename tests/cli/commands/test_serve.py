@@ -227,7 +227,7 @@ def test_a_limit_is_bad_input_for_the_program_that_has_no_flag_for_it(limit, tmp
     assert run(["serve", str(tmp_path / "models"), limit, "7", "--prefer-tflite-model"]) == 2
     said = capsys.readouterr().err
     assert "tensorflow_model_server has no flag for this limit" in said
-    assert f"Expected no {limit}, got 7. Leave it away, or use `--engine embedded`." in said
+    assert f"Expected no {limit}, got 7. Omit it, or use `--engine embedded`." in said
 
 
 def test_a_finished_run_without_a_version_is_named_with_its_folder(free_port, tmp_path, capsys):

@@ -190,7 +190,7 @@ def test_a_model_that_cannot_be_run_gives_no_pictures_and_is_told_once(caplog):
     showing = PredictionViews()
     assert [showing.pictures(view(samples=refuse)) for _ in range(2)] == [[], []]
     assert [record.message for record in caplog.records] == [
-        "There are no pictures of what the model makes of its data: Model Gan does not have a `call()` method"
+        "Prediction figures cannot be drawn: Model Gan does not have a `call()` method"
     ]
 
 

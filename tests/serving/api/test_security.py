@@ -148,7 +148,7 @@ def test_our_client_tells_a_wrong_token_from_none(secure_server, certificates, t
     fields = {"custom_ca": "authority.pem", "server_cert": "client.pem", "server_key": "client.key"}
     config.write_text(" ".join(f'{name}: "{certificates / file}"' for name, file in fields.items()))
     for token, message in (
-        (None, r"This server asks for a token\. .* A token is given with --auth-token-file \(`token`\)\.$"),
+        (None, r"This server asks for a token\. .* Pass a token with --auth-token-file \(`token`\)\.$"),
         ("sesam", r"the token that was shown\. .* Check what is given with --auth-token-file \(`token`\)\.$"),
     ):
         with (
@@ -214,7 +214,9 @@ def test_a_header_that_is_no_bearer_token_is_refused(tmp_path, header):
     assert not Tokens(tmp_path / "tokens").accepts(header)
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "Cannot read the token file"), ("# none\n", "holds no token")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "Cannot read the token file"), ("# none\n", "contains no token")]
+)
 def test_a_token_file_that_cannot_be_used_is_told_at_the_start(tmp_path, content, message):
     if content is not None:
         (tmp_path / "tokens").write_text(content)

@@ -108,8 +108,8 @@ def test_flags_without_meaning_are_accepted_and_said_so_in_the_log(caplog):
     with caplog.at_level(logging.WARNING):
         flags.parse(["--flush_filesystem_caches=false", "--grpc_max_threads=4"])
     assert [record.message for record in caplog.records] == [
-        "--flush_filesystem_caches has no meaning here: the system looks after its caches.",
-        "--grpc_max_threads has no meaning here: gRPC is answered by the event loop.",
+        "--flush_filesystem_caches is ignored: the system looks after its caches.",
+        "--grpc_max_threads is ignored: gRPC is answered by the event loop.",
     ]
 
 

@@ -126,7 +126,7 @@ def test_names_of_the_files_own_that_are_canonical_settings_do_not_disturb(load,
     assert settings.module.class_names == ["Cat", "Dog"]
     assert settings.shuffle is True
     assert not settings.has("augment")
-    assert caplog.text.count("mysettings_case.py:3: shuffle is taken for a name of the file's own") == 1
+    assert caplog.text.count("mysettings_case.py:3: shuffle is treated as a variable of the file") == 1
 
 
 def test_a_setting_of_today_counts_in_an_legacy_file(load):

@@ -256,7 +256,7 @@ def test_a_checkpoint_that_fails_says_its_true_cause_and_the_run_says_that_it_ke
         raise tf.errors.FailedPreconditionError(None, None, "Something is stateful.")
 
     monkeypatch.setattr(writing, "write_checkpoint", refuse)
-    with pytest.raises(RunError, match="NO CHECKPOINT COULD BE KEPT") as failure:
+    with pytest.raises(RunError, match="NO CHECKPOINT COULD BE SAVED") as failure:
         experiment(make_watchers=lambda run, settings: [recorder])
     assert "could not be saved: Something is stateful. It trained 2 epochs" in str(failure.value)
     assert recorder.messages[0] == (

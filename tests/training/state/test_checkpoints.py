@@ -181,7 +181,7 @@ def test_a_run_resumes_from_the_checkpoint_before_a_damaged_one_and_says_so(expe
     tensors = trained.tensors
     flip_a_bit(newest)
     again = resume(trained.run.path)
-    assert "A checkpoint is damaged and passed over" in again.messages[0]
+    assert "A checkpoint is damaged and skipped" in again.messages[0]
     assert [report.epoch for report in again.epochs] == [2]
     assert same_bits(again.tensors, tensors) == []
 
@@ -213,4 +213,4 @@ def test_bytes_that_are_no_text_in_latest_are_told_and_the_newest_checkpoint_is_
     told = []
     path, read = read_latest(folder, told.append)
     assert (path.name, read.progress.epoch) == ("epoch-00002-step-00000020", 2)
-    assert told == [f"{folder / 'latest'} is damaged and passed over; the newest whole checkpoint is taken."]
+    assert told == [f"{folder / 'latest'} is damaged and ignored; the newest valid checkpoint is used."]
