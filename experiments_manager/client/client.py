@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.client import connection
-from experiments_manager.client.alternatives import is_not_found, with_versions
 from experiments_manager.client.connection import Connection, Sent
 from experiments_manager.client.credentials import ClientTls, checked_token, read_client_tls, read_token
 from experiments_manager.client.errors import ClientError
 from experiments_manager.client.model_info import ModelInfo, fitted, listed, named, tensor_info
+from experiments_manager.client.not_found_errors import is_not_found, with_versions
 from experiments_manager.protocol import messages, tensors
 from experiments_manager.protocol.status import Code
 

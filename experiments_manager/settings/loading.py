@@ -11,14 +11,13 @@ from typing import Any
 
 from experiments_manager.settings.bound_hook import make_hook
 from experiments_manager.settings.hooks import HOOKS, LEGACY_HOOKS
-from experiments_manager.settings.legacy.renamed import with_renamed
+from experiments_manager.settings.legacy.renamed_keras_symbols import with_renamed
 from experiments_manager.settings.overrides import Override, add_updates, read_overrides
 from experiments_manager.settings.problems import Problem, SettingsError
 from experiments_manager.settings.schema import LEGACY_SETTINGS, Values
 from experiments_manager.settings.settings import Settings
 from experiments_manager.settings.source.execution import Execution, execute, new_module
 from experiments_manager.settings.source.heavy_imports import without_heavy_imports
-from experiments_manager.settings.source.interpreter import Interpreter
 from experiments_manager.settings.source.local_modules import LocalModules
 from experiments_manager.settings.source.model_file import find_model_file
 from experiments_manager.settings.source.module_source import Source, read_source
@@ -31,6 +30,7 @@ from experiments_manager.settings.source.source_checks import (
     suspect_names,
     uses_legacy_hooks,
 )
+from experiments_manager.settings.source.static_values import Interpreter
 from experiments_manager.settings.validation import Validation, problems_of_overrides, validate, with_values
 
 _log = logging.getLogger(__name__)

@@ -9,13 +9,13 @@ from typing import Any
 import pydantic
 
 from experiments_manager.settings.bound_hook import Hook, make_hook
-from experiments_manager.settings.checks import fits
 from experiments_manager.settings.hooks import HOOKS, LEGACY_HOOKS, HookEntry
 from experiments_manager.settings.overrides import Override
 from experiments_manager.settings.problems import OVERRIDE, Problem, shown
 from experiments_manager.settings.schema import LEGACY_SETTINGS, SETTINGS, Entry, Values
 from experiments_manager.settings.source.module_source import Source
 from experiments_manager.settings.source.namespace import Namespace
+from experiments_manager.settings.value_checks import fits
 from experiments_manager.settings.value_suggestions import remedy
 
 _ALSO_BEFORE = {"hparams", "batch_size", "random_seed", "session_name", "model_file"}

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from experiments_manager.settings.bound_hook import Hook
-from experiments_manager.settings.checks import fits, violations
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
 from experiments_manager.settings.overrides import HPARAMS, Override, late_overrides
 from experiments_manager.settings.problems import OVERRIDE, Problem, shown
@@ -15,6 +14,7 @@ from experiments_manager.settings.reading import Reader
 from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS, Values
 from experiments_manager.settings.source.module_source import Source
 from experiments_manager.settings.source.namespace import Namespace
+from experiments_manager.settings.value_checks import fits, violations
 from experiments_manager.settings.value_suggestions import is_valid, remedy
 
 

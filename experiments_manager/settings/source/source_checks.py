@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 from experiments_manager.common.suggestions import nearest_name, probable_typo
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME, LEGACY_HOOKS, HookEntry
-from experiments_manager.settings.legacy.removed_symbols import removed_names
+from experiments_manager.settings.legacy.removed_keras_symbols import removed_names
 from experiments_manager.settings.problems import Problem
 from experiments_manager.settings.schema import BY_ANY_NAME, LEGACY_SETTINGS
 from experiments_manager.settings.source.hook_parameters import bind, is_keras_function, parameters_from_source

@@ -16,14 +16,14 @@ from experiments_manager.events import Watcher
 from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERANCE, Publisher
 from experiments_manager.export.warmup_file import warmup_requests
 from experiments_manager.runs import Run
-from experiments_manager.training.engine.callbacks import UserCallbacks
 from experiments_manager.training.engine.chunk_size import ChunkSize
 from experiments_manager.training.engine.exactness import of_callbacks
 from experiments_manager.training.engine.steps import CompiledLoops
-from experiments_manager.training.feeds.selection import first_batch
+from experiments_manager.training.engine.user_callbacks import UserCallbacks
+from experiments_manager.training.feeds.factory import first_batch
+from experiments_manager.training.observe.model_views import Viewer
 from experiments_manager.training.observe.step_statistics import Meter
 from experiments_manager.training.observe.user_logs import UserLogs
-from experiments_manager.training.observe.views import Viewer
 from experiments_manager.training.setup.experiment import Experiment
 from experiments_manager.training.state.checkpoints import CheckpointWriter
 

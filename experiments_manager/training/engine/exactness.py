@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from experiments_manager.settings import Settings
-from experiments_manager.training.engine.callbacks import UserCallbacks
+from experiments_manager.training.engine.user_callbacks import UserCallbacks
 from experiments_manager.training.feeds.feed import Feed
 from experiments_manager.training.state.graph_state import Operation, operations
 from experiments_manager.training.state.host_draws import may_draw_from_host

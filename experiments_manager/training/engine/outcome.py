@@ -18,7 +18,7 @@ from experiments_manager.runs import Run, RunError
 from experiments_manager.runs.run import RESUMED_FIELDS
 from experiments_manager.settings import Settings, SettingsError, UserCodeError
 from experiments_manager.training.engine.context import Interrupted, TrainingContext
-from experiments_manager.training.observe.manifest import ManifestUpdates
+from experiments_manager.training.observe.manifest_updates import ManifestUpdates
 from experiments_manager.training.state.checkpoints import checkpoints
 
 logger = logging.getLogger(__name__)

@@ -36,7 +36,7 @@ from experiments_manager.training.engine.outcome import (
 from experiments_manager.training.engine.recovery import restore_latest
 from experiments_manager.training.engine.step_hooks import checkpoint, flush_events, publish_at_the_end, show_best
 from experiments_manager.training.feeds.feed import POSITIONS
-from experiments_manager.training.observe.manifest import ManifestUpdates
+from experiments_manager.training.observe.manifest_updates import ManifestUpdates
 from experiments_manager.training.setup.devices import Devices, prepared_devices
 from experiments_manager.training.setup.experiment import build_experiment
 from experiments_manager.training.setup.model_summary import describe_model

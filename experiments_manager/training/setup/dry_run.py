@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.working_directory import as_in_run_folder
-from experiments_manager.training.engine.callbacks import UserCallbacks
 from experiments_manager.training.engine.exactness import inexact_because
 from experiments_manager.training.engine.steps import CompiledLoops, as_numbers
+from experiments_manager.training.engine.user_callbacks import UserCallbacks
 from experiments_manager.training.feeds.feed import Feed, Shape
 from experiments_manager.training.feeds.pipeline_probe import differ
 from experiments_manager.training.feeds.stream_feed import StreamFeed

@@ -15,8 +15,8 @@ from experiments_manager.export.servable import ExportError, Servable, servable_
 from experiments_manager.settings import Lazy, Settings
 from experiments_manager.training.engine.steps import as_numbers
 from experiments_manager.training.errors import DataError
+from experiments_manager.training.feeds.factory import make_feed
 from experiments_manager.training.feeds.feed import Feed, Shape
-from experiments_manager.training.feeds.selection import make_feed
 from experiments_manager.training.feeds.stream_feed import StreamFeed
 from experiments_manager.training.setup.compilation import compiled_model, lowers_learning_rate
 from experiments_manager.training.setup.devices import Devices

@@ -270,7 +270,7 @@ def test_a_checkpoint_that_fails_says_its_true_cause_and_the_run_says_that_it_ke
 
 
 def test_what_fails_while_the_state_is_copied_leaves_no_folder_behind(experiment, monkeypatch, recorder, only_run):
-    from experiments_manager.training.engine.callbacks import UserCallbacks
+    from experiments_manager.training.engine.user_callbacks import UserCallbacks
 
     def refuse(self, in_state):
         if self._has_begun:

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from experiments_manager.training.feeds import stream_feed
-from experiments_manager.training.feeds.selection import make_feed
+from experiments_manager.training.feeds.factory import make_feed
 from experiments_manager.training.setup.seeds import derive, reseed_for_pipeline
 
 SAMPLES = 24

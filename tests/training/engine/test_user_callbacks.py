@@ -141,7 +141,7 @@ def test_a_callback_of_validation_batches_sees_each_of_them_with_its_logs(experi
 
 
 def test_large_arrays_that_callbacks_keep_are_tensors_of_the_checkpoint():
-    from experiments_manager.training.engine.callbacks import UserCallbacks
+    from experiments_manager.training.engine.user_callbacks import UserCallbacks
 
     class Keeps(keras.callbacks.Callback):
         pass

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from experiments_manager.settings.legacy.renamed import RENAMED, RENAMED_ARGUMENTS
+from experiments_manager.settings.legacy.renamed_keras_symbols import RENAMED, RENAMED_ARGUMENTS
 from experiments_manager.settings.problems import Problem
 from experiments_manager.settings.source.dotted_names import (
     KERAS_IN_TENSORFLOW,

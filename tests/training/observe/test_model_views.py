@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from experiments_manager import api
 from experiments_manager.events import Watcher
-from experiments_manager.training.observe.views import Viewer
+from experiments_manager.training.observe.model_views import Viewer
 from experiments_manager.training.state.checkpoints import read_latest
 
 SETTINGS = """

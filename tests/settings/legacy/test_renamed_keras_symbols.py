@@ -4,7 +4,7 @@ import logging
 import pytest
 
 from experiments_manager.settings import SettingsError, load_settings
-from experiments_manager.settings.legacy.renamed import RENAMED, rename
+from experiments_manager.settings.legacy.renamed_keras_symbols import RENAMED, rename
 
 TF = "import tensorflow as tf\n"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments_manager.training.feeds.selection import make_feed
+from experiments_manager.training.feeds.factory import make_feed
 
 X = np.arange(22.0)[:, None]
 Y = np.arange(22)
