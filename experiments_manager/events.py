@@ -2,7 +2,7 @@
 
 The training loop knows nothing of bars, TensorBoard or files: it hands these plain records to every `Watcher`. First
 comes `on_start`, then for each epoch any number of `on_progress` and `on_steps`, one `on_validated` and one `on_epoch`;
-`on_version` and `on_message` come whenever there is something to say, `on_return` where training goes back, `on_best`
+`on_version` and `on_message` come whenever there is something to say, `on_rollback` where training goes back, `on_best`
 once a run is finished, and `on_end` last, however it ends.
 """
 
@@ -40,7 +40,7 @@ class RunStart:
     """Steps that were trained before."""
     first_step: int = 0
     """Steps of the first epoch that were trained before: more than 0 after a resume inside an epoch."""
-    inexact_because: tuple[str, ...] = ()
+    inexact_reasons: tuple[str, ...] = ()
     """Why a resume of this run would not be exact; nothing where it is."""
     model_graph: Callable[[], bytes | None] = lambda: None
     """Gives the model's graph as a serialised `GraphDef`; `None` where it cannot be traced."""
@@ -75,7 +75,7 @@ class StepReport:
 
 
 @dataclasses.dataclass(frozen=True)
-class Return:
+class Rollback:
     """Training went back to an earlier state; what was told of later steps does not count."""
 
     epoch: int
@@ -187,7 +187,7 @@ class Watcher:
     def on_steps(self, report: StepReport) -> None:
         """Called at each multiple of `log_every_steps`, where that is set."""
 
-    def on_return(self, to: Return) -> None:
+    def on_rollback(self, to: Rollback) -> None:
         """Called when training went back to a checkpoint because the loss was no longer finite."""
 
     def on_validated(self, view: ModelView) -> None:

@@ -176,9 +176,9 @@ def settle(monkeypatch):
 
     As `should_stop` of a run it is called at every step boundary, so that none takes the place of one that waits.
     """
-    from experiments_manager.common.background import NewestOnly
+    from experiments_manager.common.background import LatestJobWorker
 
-    workers, begin = [], NewestOnly.__init__
+    workers, begin = [], LatestJobWorker.__init__
 
     def noted(self, *arguments, **options):
         begin(self, *arguments, **options)
@@ -188,7 +188,7 @@ def settle(monkeypatch):
         for worker in workers:
             worker.wait()
 
-    monkeypatch.setattr(NewestOnly, "__init__", noted)
+    monkeypatch.setattr(LatestJobWorker, "__init__", noted)
     return wait
 
 

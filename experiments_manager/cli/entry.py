@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from experiments_manager.cli import TRAINING_COMMANDS
 from experiments_manager.common.exit_codes import ExitCode
-from experiments_manager.common.signals import StopRequested, end_by_interrupt, exit_process, listen_from_here
+from experiments_manager.common.signals import StopRequested, end_by_interrupt, exit_process, install_stop_signals
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def _listening(arguments: Sequence[str]) -> Iterator[None]:
     """Inside, a signal stops a command that trains, wherever it is until its training takes the signals over."""
     first = arguments[0] if arguments else ""
     if first in TRAINING_COMMANDS or first.startswith("-"):  # a command line of the legacy form begins with an option
-        with listen_from_here().interruptible():
+        with install_stop_signals().interruptible():
             yield
     else:
         yield

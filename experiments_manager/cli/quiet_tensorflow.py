@@ -22,7 +22,7 @@ from typing import BinaryIO
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
-def quieten() -> None:
+def silence_startup_logs() -> None:
     """Let the first import of TensorFlow, whenever it comes, be a quiet one."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "tensorflow" not in sys.modules and sys.stderr is not None:

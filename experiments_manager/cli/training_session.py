@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from experiments_manager.cli.quiet_tensorflow import quieten
+from experiments_manager.cli.quiet_tensorflow import silence_startup_logs
 from experiments_manager.cli.results import ResultLine, run_summary
 from experiments_manager.common.console import warn
 from experiments_manager.common.exit_codes import ExitCode
@@ -33,7 +33,7 @@ def start_engine(*, debug: bool, json: bool = False) -> ResultLine | None:
     """
     output = ResultLine() if json else None
     if not debug:
-        quieten()
+        silence_startup_logs()
     return output
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.client import connection
-from experiments_manager.client.connection import Connection, Sent
+from experiments_manager.client.connection import Connection, PendingCall
 from experiments_manager.client.credentials import ClientTls, checked_token, read_client_tls, read_token
 from experiments_manager.client.errors import ClientError
 from experiments_manager.client.model_info import ModelInfo, fitted, listed, named, tensor_info
@@ -202,7 +202,7 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def send(self, inputs: Inputs | Any, *, outputs: Sequence[str] = ()) -> Sent:
+    def send(self, inputs: Inputs | Any, *, outputs: Sequence[str] = ()) -> PendingCall:
         """Send a request as `predict` does, without waiting; `receive` takes what this gives."""
         request = messages.raw.PredictRequest()
         self._fill_spec(request.model_spec)
@@ -217,7 +217,7 @@ class Client:
         timeout, self.first_timeout = self.first_timeout, None
         return self._connection.send(connection.PREDICT, request.SerializeToString(), timeout)
 
-    def receive(self, sent: Sent, others: Callable[[], Sequence[Sent]] = tuple) -> Prediction:
+    def receive(self, sent: PendingCall, others: Callable[[], Sequence[PendingCall]] = tuple) -> Prediction:
         """Wait for the answer to a request.
 
         Args:

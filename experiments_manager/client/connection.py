@@ -62,10 +62,10 @@ class Connection:
         self._channel = _channel(address, max_message_bytes, tls)
         self._tls = tls
         self._calls: dict[str, Any] = {}
-        self._outage: Outage | None = None
+        self._outage: RetryState | None = None
         self._closed = False
 
-    def send(self, path: str, message: bytes, timeout: float | None = None) -> Sent:
+    def send(self, path: str, message: bytes, timeout: float | None = None) -> PendingCall:
         """Send a message and do not wait for its answer.
 
         Args:
@@ -73,11 +73,11 @@ class Connection:
             message: The request, serialised.
             timeout: Seconds that the answer may take, where that is not the connection's.
         """
-        sent = Sent(path, message, self.timeout if timeout is None else timeout)
+        sent = PendingCall(path, message, self.timeout if timeout is None else timeout)
         self._send(sent)
         return sent
 
-    def _send(self, sent: Sent) -> None:
+    def _send(self, sent: PendingCall) -> None:
         call = self._calls.get(sent.path)
         if self._closed:
             raise ClientError("The client is closed. Create a new one.")
@@ -87,7 +87,7 @@ class Connection:
         sent.future = call.future(sent.message, timeout=sent.timeout, metadata=self._metadata)
         sent.future.add_done_callback(sent.note_time)
 
-    def answer(self, sent: Sent, others: Callable[[], Sequence[Sent]] = tuple) -> bytes:
+    def answer(self, sent: PendingCall, others: Callable[[], Sequence[PendingCall]] = tuple) -> bytes:
         """Wait for an answer; where the server is out of reach, send the message again until it is back.
 
         Args:
@@ -104,7 +104,7 @@ class Connection:
             except grpc.RpcError as error:
                 if self._closed:
                     raise ClientError("The client was closed while a request was on its way.") from error
-                if not _may_pass(error, sent.was_lost):
+                if not _is_retryable(error, sent.was_lost):
                     self._outage = None
                     raise self._explained(error, sent) from error
                 self._pause(error)
@@ -140,7 +140,7 @@ class Connection:
     def _pause(self, error: grpc.RpcError) -> None:
         outage = self._outage
         if outage is None:
-            outage = self._outage = Outage(time.monotonic())
+            outage = self._outage = RetryState(time.monotonic())
             if self.patience > 0:
                 where = f"The model server at {self.address}"
                 logger.warning("%s cannot be reached (%s). Trying again for %g s.", where, short(error), self.patience)
@@ -151,7 +151,7 @@ class Connection:
             raise unreachable(cause, self.address, waited=self.patience, with_tls=self._tls is not None) from cause
         time.sleep(outage.next_pause())
 
-    def _explained(self, error: grpc.RpcError, sent: Sent) -> ClientError:
+    def _explained(self, error: grpc.RpcError, sent: PendingCall) -> ClientError:
         code, details = Code[error.code().name], short(error)
         where = f"The model server at {self.address}"
         if code == Code.DEADLINE_EXCEEDED:
@@ -167,7 +167,7 @@ class Connection:
 
 
 @dataclasses.dataclass(eq=False)
-class Sent:
+class PendingCall:
     """A message on its way.
 
     Attributes:
@@ -198,11 +198,11 @@ class Sent:
         if not self.future.done() or self.future.cancelled():
             return False
         error = self.future.exception()
-        return error is not None and _may_pass(error, self.was_lost)
+        return error is not None and _is_retryable(error, self.was_lost)
 
 
 @dataclasses.dataclass
-class Outage:
+class RetryState:
     """A time in which the server does not answer.
 
     Attributes:
@@ -222,7 +222,7 @@ class Outage:
         return seconds
 
 
-def _may_pass(error: grpc.RpcError, was_lost: bool) -> bool:
+def _is_retryable(error: grpc.RpcError, was_lost: bool) -> bool:
     """Return whether the same request may succeed later: the server is gone, full, or still loading models."""
     code = error.code()
     if code == grpc.StatusCode.RESOURCE_EXHAUSTED:

@@ -18,7 +18,7 @@ class ClientError(UserError):
         self.code = code
 
 
-class ReaderGoneError(ClientError):
+class OutputClosedError(ClientError):
     """The pipe that takes the predictions is closed, as by `head` after its last line."""
 
 

@@ -15,7 +15,7 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from experiments_manager.client.connection import Sent
+from experiments_manager.client.connection import PendingCall
 
 if TYPE_CHECKING:
     from experiments_manager.client.client import Client, Prediction
@@ -86,7 +86,7 @@ class _Pipeline:
         self._client, self._requests, self._limiter = client, requests, limiter
         self._free = threading.Semaphore(in_flight)
         self._changed = threading.Condition()
-        self._sent: collections.deque[tuple[Any, Sent]] = collections.deque()
+        self._sent: collections.deque[tuple[Any, PendingCall]] = collections.deque()
         self._finished = False
         self._failure: BaseException | None = None
         self._stopped = False
@@ -132,7 +132,7 @@ class _Pipeline:
                 self._changed.notify()
             _close(iterator)
 
-    def _oldest(self) -> tuple[Any, Sent] | None:
+    def _oldest(self) -> tuple[Any, PendingCall] | None:
         with self._changed:
             self._changed.wait_for(lambda: self._sent or self._finished)
             if self._sent:
@@ -141,7 +141,7 @@ class _Pipeline:
             raise self._failure
         return None
 
-    def _others(self) -> list[Sent]:
+    def _others(self) -> list[PendingCall]:
         """Return what else is on its way."""
         with self._changed:
             return [sent for _, sent in self._sent][1:]

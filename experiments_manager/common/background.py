@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 Job = TypeVar("Job")
 
 
-class NewestOnly(Generic[Job]):
+class LatestJobWorker(Generic[Job]):
     """Runs `work(job)` in a thread; a job that arrives while another waits takes its place.
 
     So a slow disk or a slow export makes versions and checkpoints rarer, and never longer in coming.

@@ -103,7 +103,7 @@ class StopSignals:
         if self.has_raised:
             raise self._stop()
 
-    def only_note(self) -> None:
+    def defer_signals(self) -> None:
         """From here on a request to stop only sets the flag, but in blocks inside that are `interruptible`."""
         self._is_interruptible = False
 
@@ -170,7 +170,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_children_alone)
 
 
-def listen_from_here() -> StopSignals:
+def install_stop_signals() -> StopSignals:
     """Listen from here to the end of the process, for a command line that trains; while Python ends, ignore signals."""
     global _of_the_process
     signals = _of_the_process = StopSignals()
@@ -180,7 +180,7 @@ def listen_from_here() -> StopSignals:
 
 
 def stop_listening() -> None:
-    """Take `listen_from_here` back."""
+    """Take `install_stop_signals` back."""
     global _of_the_process
     signals, _of_the_process = _of_the_process, None
     if signals is not None:
@@ -189,7 +189,7 @@ def stop_listening() -> None:
 
 
 def has_been_stopped() -> bool:
-    """Return whether `StopRequested` was raised since `listen_from_here`; errors from then on are what became of it."""
+    """Return whether `StopRequested` was raised since `install_stop_signals`; later errors follow from it."""
     return _of_the_process is not None and _of_the_process.has_raised
 
 
@@ -209,7 +209,7 @@ def stop_signals() -> Iterator[StopSignals]:
         yield StopSignals()
         return
     if _of_the_process is not None:
-        _of_the_process.only_note()
+        _of_the_process.defer_signals()
         yield _of_the_process
         return
     signals = StopSignals()

@@ -19,7 +19,7 @@ _POLL = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
-class Target:
+class ServingTarget:
     """What is to be served."""
 
     base_path: Path
@@ -31,7 +31,7 @@ class Target:
     """What the run folder says of ports."""
 
 
-def find_target(path: Path | str, model_name: str | None = None) -> Target:
+def find_target(path: Path | str, model_name: str | None = None) -> ServingTarget:
     """Find out what a path means.
 
     Args:
@@ -55,10 +55,10 @@ def find_target(path: Path | str, model_name: str | None = None) -> Target:
     if run := _run_of(place):
         setup = read_serving_setup(run.path) or _setup_to_come(run)
         base_path = run.path / setup.model_base_path if setup else run.exports_dir
-        return Target(base_path, model_name or _name_of(run, setup), run, setup)
+        return ServingTarget(base_path, model_name or _name_of(run, setup), run, setup)
     if folder := _legacy_run_of(place):
         setup = read_serving_setup(folder)
-        return Target(folder / setup.model_base_path, model_name or setup.model_name, None, setup)
+        return ServingTarget(folder / setup.model_base_path, model_name or setup.model_name, None, setup)
     if (place / "saved_model.pb").is_file():
         raise ServerStartError(
             f"{given} is a SavedModel itself. Expected a folder of versions: folders with numbers for names, each a "
@@ -68,7 +68,7 @@ def find_target(path: Path | str, model_name: str | None = None) -> Target:
         raise ServerStartError(
             f"No exported model in {given}, and no running training that will export one. {_hint(given)}"
         )
-    return Target(place, model_name or place.name or "default")
+    return ServingTarget(place, model_name or place.name or "default")
 
 
 def _run_of(place: Path) -> Run | None:
@@ -121,7 +121,7 @@ def versions_in(base_path: Path) -> list[int]:
 
 
 def wait_for_version(
-    target: Target, tell: Callable[[str], None], should_stop: Callable[[], bool] = lambda: False
+    target: ServingTarget, tell: Callable[[str], None], should_stop: Callable[[], bool] = lambda: False
 ) -> int | None:
     """Wait until there is a version to serve.
 
@@ -154,7 +154,7 @@ def wait_for_version(
     return None
 
 
-def _state(target: Target) -> str:
+def _state(target: ServingTarget) -> str:
     """`at work`, `on its own` (not ended, but no process trains it), `without export`, or how the run ended."""
     if target.run is None:
         return "without a run"
@@ -171,7 +171,7 @@ def _state(target: Target) -> str:
     return "at work" if is_held(target.run.path / LOCK_FILE) else "on its own"
 
 
-def _none_coming(target: Target, state: str) -> str:
+def _none_coming(target: ServingTarget, state: str) -> str:
     text = f"No exported model in {target.base_path}, and none will come: "
     if target.run is None:
         return text + "no run writes there. Name a run folder, or a folder of versions."

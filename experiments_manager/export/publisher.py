@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from experiments_manager.common.background import NewestOnly
+from experiments_manager.common.background import LatestJobWorker
 from experiments_manager.common.error_text import reason
 from experiments_manager.export import versions
 from experiments_manager.export.servable import ExportError, Servable
@@ -73,7 +73,7 @@ class Publisher:
         self._failing = False
         copy = tf.function(lambda: [tf.identity(variable) for variable in servable.variables], autograph=False)
         self._copy = copy.get_concrete_function()
-        self._worker: NewestOnly[Candidate] = NewestOnly(self._publish, self._failed, name="exports")
+        self._worker: LatestJobWorker[Candidate] = LatestJobWorker(self._publish, self._failed, name="exports")
         versions.remove_stages(folder)
 
     def submit(self, version: int) -> None:

@@ -15,7 +15,7 @@ from rich.table import Column
 
 from experiments_manager import events
 from experiments_manager.events import EpochReport, RunEnd, RunStart, VersionPublished, Watcher
-from experiments_manager.monitoring.timing import Pace, format_duration
+from experiments_manager.monitoring.timing import EpochTiming, format_duration
 
 REDRAW_SECONDS = 0.1
 LINE_SECONDS = 1.0
@@ -68,7 +68,7 @@ class ProgressBar(Watcher):
     def on_start(self, start: RunStart) -> None:
         """Say what runs where, and draw the bar."""
         self._start = start
-        self._pace = Pace(start)
+        self._pace = EpochTiming(start)
         self._console.print(headline(start), markup=False)
         done = start.first_epoch - 1
         place = f"epoch {done}/{start.epochs}"
@@ -137,7 +137,7 @@ class ProgressLines(Watcher):
     def on_start(self, start: RunStart) -> None:
         """Say what runs where."""
         self._start = start
-        self._pace = Pace(start)
+        self._pace = EpochTiming(start)
         self._console.print(headline(start), markup=False)
         self._began_at = self._clock()
 
@@ -232,7 +232,7 @@ def headline(start: RunStart) -> str:
     resumed = f", from epoch {start.first_epoch} on" if start.first_epoch > 1 else ""
     what = f"{start.session_name}: {start.parameters:,} parameters on {', '.join(start.devices)}{resumed}"
     lines = [what, *([f"position in the data: {start.data_position}"] if start.data_position else [])]
-    return "\n".join([*lines, *(f"a resume is not exact: {reason}" for reason in start.inexact_because)])
+    return "\n".join([*lines, *(f"a resume is not exact: {reason}" for reason in start.inexact_reasons)])
 
 
 def place_of(progress: events.Progress, start: RunStart) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from experiments_manager.events import EpochReport, Progress, RunStart
 
 
-class Pace:
+class EpochTiming:
     """How fast a run goes and how long it will go on."""
 
     MEASURE_SECONDS = 0.5

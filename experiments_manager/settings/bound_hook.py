@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.settings.hooks import HookEntry
+from experiments_manager.settings.hooks import HookSpec
 from experiments_manager.settings.source.hook_parameters import Binding, bind, is_hook_function, parameters_of
 
 
@@ -32,7 +32,7 @@ class Hook:
         is_function: Whether it is called; otherwise it is a value.
     """
 
-    entry: HookEntry
+    entry: HookSpec
     given_name: str
     value: Any
     file: Path
@@ -69,7 +69,7 @@ class Hook:
 
 
 def make_hook(
-    entry: HookEntry, given_name: str, value: Any, file: Path, line: int, by_position: bool
+    entry: HookSpec, given_name: str, value: Any, file: Path, line: int, by_position: bool
 ) -> tuple[Hook, list[str]]:
     """Make a hook from what a module gives under its name.
 

@@ -26,7 +26,7 @@ class Parameter:
 
 
 @dataclasses.dataclass(frozen=True)
-class HookEntry:
+class HookSpec:
     """One hook.
 
     Attributes:
@@ -89,7 +89,7 @@ PARAMETERS: dict[str, Parameter] = {parameter.name: parameter for parameter in _
 """All parameters by canonical name."""
 
 _HOOKS = (
-    HookEntry(
+    HookSpec(
         "dataset",
         "The data of a split: arrays (tuple, dict, nested), a batched `tf.data.Dataset`, or a `keras.utils.PyDataset`.",
         ("split", "data_dir", "is_training", "epoch"),
@@ -97,8 +97,8 @@ _HOOKS = (
         ("data_dir", "is_training", "batch_size", "epochs"),
         required=True,
     ),
-    HookEntry("model", "A Keras model, not compiled.", (), None, ("settings",)),
-    HookEntry(
+    HookSpec("model", "A Keras model, not compiled.", (), None, ("settings",)),
+    HookSpec(
         "loss",
         "A Keras loss: name, instance, function of `(y_true, y_pred)`, or a list or dict of these, one an output.",
         ("model",),
@@ -108,8 +108,8 @@ _HOOKS = (
         value=True,
         keras_function=True,
     ),
-    HookEntry("loss_weights", "Weight of each output's loss.", ("model",), "get_loss_weights", ("model",), value=True),
-    HookEntry(
+    HookSpec("loss_weights", "Weight of each output's loss.", ("model",), "get_loss_weights", ("model",), value=True),
+    HookSpec(
         "learning_rate",
         "A number or a Keras schedule.",
         ("model", "steps_per_epoch"),
@@ -118,7 +118,7 @@ _HOOKS = (
         required=True,
         value=True,
     ),
-    HookEntry(
+    HookSpec(
         "optimizer",
         "A Keras optimizer, or its name. Adam where it is not given.",
         ("model", "loss", "learning_rate", "steps_per_epoch"),
@@ -126,7 +126,7 @@ _HOOKS = (
         ("model", "loss", "learning_rate"),
         value=True,
     ),
-    HookEntry(
+    HookSpec(
         "metrics",
         "Keras metrics, as `keras.Model.compile` takes them.",
         ("model", "loss"),
@@ -135,7 +135,7 @@ _HOOKS = (
         value=True,
         keras_function=True,
     ),
-    HookEntry(
+    HookSpec(
         "callbacks",
         "A list or dict of Keras callbacks.",
         ("model", "train_data", "validation_data", "run"),
@@ -143,20 +143,20 @@ _HOOKS = (
         ("model", "train_data", "validation_data"),
         value=True,
     ),
-    HookEntry("class_weight", "Weight of each class, by its index.", ("train_data",), value=True),
-    HookEntry(
+    HookSpec("class_weight", "Weight of each class, by its index.", ("train_data",), value=True),
+    HookSpec(
         "augment",
         "A training sample, changed at random: `x`, or `(x, y)` where it asks for `y`. Runs in parallel, in the graph.",
         ("x", "y"),
     ),
-    HookEntry(
+    HookSpec(
         "serving",
         "A `tf.Module` whose `tf.function` `served_model` is what a server runs. Made from the model if not given.",
         ("model", "run"),
         "get_served_module",
         ("model", "model_name"),
     ),
-    HookEntry(
+    HookSpec(
         "client",
         "A class that talks to a model server: `requests()` yields dictionaries of arrays by input name, "
         "`on_response(request, outputs)` takes each answer, and `close()`, if it is there, ends it.",
@@ -164,15 +164,15 @@ _HOOKS = (
         "Client_IO",
         ("options", "debug"),
     ),
-    HookEntry(
+    HookSpec(
         "tensorboard_logs",
         "Nothing: writes summaries of its own with `tf.summary` after an epoch.",
         ("model", "epoch", "logs", "train_data", "validation_data", "run"),
         "custom_tensorboard_logs",
         ("model", "epoch", "logs"),
     ),
-    HookEntry("prepare_datasets", "Nothing: is called once before the data is asked for.", ("run",)),
-    HookEntry(
+    HookSpec("prepare_datasets", "Nothing: is called once before the data is asked for.", ("run",)),
+    HookSpec(
         "test_data",
         "The test data, as `dataset` gives it; without this hook `dataset` is asked for the split `test`.",
         ("split", "data_dir", "is_training", "epoch"),
@@ -181,19 +181,19 @@ _HOOKS = (
     ),
 )
 
-HOOKS: dict[str, HookEntry] = {hook.name: hook for hook in _HOOKS}
+HOOKS: dict[str, HookSpec] = {hook.name: hook for hook in _HOOKS}
 """All hooks by canonical name."""
 
-LEGACY_HOOKS: dict[str, HookEntry] = {hook.legacy: hook for hook in _HOOKS if hook.legacy}
+LEGACY_HOOKS: dict[str, HookSpec] = {hook.legacy: hook for hook in _HOOKS if hook.legacy}
 """The hooks that had another name, by that name."""
 
-HOOKS_BY_ANY_NAME: dict[str, HookEntry] = HOOKS | LEGACY_HOOKS
+HOOKS_BY_ANY_NAME: dict[str, HookSpec] = HOOKS | LEGACY_HOOKS
 """All hooks by canonical and by legacy name."""
 
 _PARAMETER_OF_NAME = {name: parameter.name for parameter in _PARAMETERS for name in (parameter.name, *parameter.legacy)}
 
 
-def parameter_names(hook: HookEntry) -> dict[str, str]:
+def parameter_names(hook: HookSpec) -> dict[str, str]:
     """Return the names that parameters of this hook may bear, legacy ones included, each with the canonical one."""
     offered = {*COMMON, *hook.offers}
     return {name: canonical for name, canonical in _PARAMETER_OF_NAME.items() if canonical in offered}

@@ -13,9 +13,9 @@ from typing import Any
 import pydantic
 
 from experiments_manager.common.suggestions import nearest_name
-from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME, HookEntry
+from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME, HookSpec
 from experiments_manager.settings.problems import OVERRIDE, Problem, shown
-from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS, Entry, Values
+from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS, SettingSpec, Values
 from experiments_manager.settings.types import allows_none, plain_value
 
 HPARAMS = "hparams."
@@ -102,14 +102,14 @@ def _canonical_name(given: str) -> str:
     return given if given.startswith(HPARAMS) else HPARAMS + given
 
 
-def for_setting(override: Override, entry: Entry) -> Any:
+def convert_for_setting(override: Override, entry: SettingSpec) -> Any:
     """Return the value of a setting that an override gives.
 
     Raises:
         UnsuitableValueError: Its type or range does not fit.
     """
     if entry.annotation is Any:
-        return like(override, None)
+        return convert_like(override, None)
     legacy = entry.legacy if entry.legacy and override.given_name == entry.legacy.name else None
     check = pydantic.TypeAdapter(entry.annotation, config=Values.model_config).validate_python
     for candidate in _candidates(override, allows_none(entry.annotation)):
@@ -149,7 +149,7 @@ def _literal(text: str) -> Any:
         return _NO_VALUE
 
 
-def for_hook(override: Override, hook: HookEntry, current: Any) -> Any:
+def convert_for_hook(override: Override, hook: HookSpec, current: Any) -> Any:
     """Return the value that an override puts in the place of a hook.
 
     Raises:
@@ -158,12 +158,12 @@ def for_hook(override: Override, hook: HookEntry, current: Any) -> Any:
     if hook.name == "learning_rate" and (current is None or callable(current)):
         current = 0.0
     if current is None or isinstance(current, (bool, int, float, str)):
-        return like(override, current)
+        return convert_like(override, current)
     literal = _literal(override.value.strip()) if isinstance(override.value, str) else override.value
     return override.value if literal is _NO_VALUE else literal
 
 
-def like(override: Override, current: Any) -> Any:
+def convert_like(override: Override, current: Any) -> Any:
     """Return the value of an override, in the type of the one that it replaces.
 
     Raises:
@@ -239,7 +239,7 @@ _CONVERTERS = {
 }
 
 
-def late_overrides(
+def overrides_of_unassigned(
     overrides: Mapping[str, Override], hparams: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Return what overrides come to that no assignment in the module has met.
@@ -255,9 +255,9 @@ def late_overrides(
     for name, override in overrides.items():
         try:
             if name in SETTINGS:
-                effective[name] = for_setting(override, SETTINGS[name])
+                effective[name] = convert_for_setting(override, SETTINGS[name])
             elif name in HOOKS:
-                effective[name] = for_hook(override, HOOKS[name], None)
+                effective[name] = convert_for_hook(override, HOOKS[name], None)
             else:
                 problems.append(_unknown(override, hparams))
         except InvalidValueError as error:

@@ -9,10 +9,10 @@ from typing import Any
 import pydantic
 
 from experiments_manager.settings.bound_hook import Hook, make_hook
-from experiments_manager.settings.hooks import HOOKS, LEGACY_HOOKS, HookEntry
+from experiments_manager.settings.hooks import HOOKS, LEGACY_HOOKS, HookSpec
 from experiments_manager.settings.overrides import Override
 from experiments_manager.settings.problems import OVERRIDE, Problem, shown
-from experiments_manager.settings.schema import LEGACY_SETTINGS, SETTINGS, Entry, Values
+from experiments_manager.settings.schema import LEGACY_SETTINGS, SETTINGS, SettingSpec, Values
 from experiments_manager.settings.source.module_source import Source
 from experiments_manager.settings.source.namespace import Namespace
 from experiments_manager.settings.value_checks import fits
@@ -22,7 +22,7 @@ _ALSO_BEFORE = {"hparams", "batch_size", "random_seed", "session_name", "model_f
 """Settings that had the same name in the legacy framework, and that every file of its kind gives."""
 
 
-class Reader:
+class ModuleReader:
     """Reads one executed module.
 
     A file of the legacy framework may bind names for itself that are settings or hooks today. Such a name is taken for
@@ -119,7 +119,7 @@ class Reader:
                 self.problems.append(self._source.problem(1, name, text))
         return found
 
-    def _hook(self, entry: HookEntry, bound: str, value: Any) -> Hook | None:
+    def _hook(self, entry: HookSpec, bound: str, value: Any) -> Hook | None:
         if value is None:
             return None
         by_position = bound in LEGACY_HOOKS or (self._is_earlier and entry.name == "model")
@@ -133,7 +133,7 @@ class Reader:
         """Return whether a name is bound to more than a module, as by `from keras import callbacks`."""
         return bound in self._names and not isinstance(self._names[bound], ModuleType)
 
-    def _bound_name(self, entry: Entry | HookEntry) -> str:
+    def _bound_name(self, entry: SettingSpec | HookSpec) -> str:
         """Return the name under which the module gives a setting or hook: the legacy one, where that is bound."""
         legacy = getattr(entry.legacy, "name", entry.legacy)
         bound = legacy and (legacy in self._names or legacy in self._names.unknown)

@@ -11,8 +11,8 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from experiments_manager.settings.hooks import COMMON, HOOKS, PARAMETERS, HookEntry
-from experiments_manager.settings.schema import SETTINGS, Entry
+from experiments_manager.settings.hooks import COMMON, HOOKS, PARAMETERS, HookSpec
+from experiments_manager.settings.schema import SETTINGS, SettingSpec
 
 _INTRODUCTION = """\
 # Settings and hooks
@@ -103,17 +103,17 @@ def text(width: int = 100) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _groups() -> Iterator[tuple[str, list[Entry]]]:
+def _groups() -> Iterator[tuple[str, list[SettingSpec]]]:
     for group in dict.fromkeys(entry.group for entry in SETTINGS.values()):
         yield group, [entry for entry in SETTINGS.values() if entry.group == group]
 
 
-def _setting_row(entry: Entry) -> tuple[str, ...]:
+def _setting_row(entry: SettingSpec) -> tuple[str, ...]:
     legacy = (entry.legacy.name,) if entry.legacy else ()
     return f"`{entry.name}`", entry.type_text, f"`{entry.default!r}`", entry.doc, _code(legacy)
 
 
-def _hook_row(hook: HookEntry) -> tuple[str, ...]:
+def _hook_row(hook: HookSpec) -> tuple[str, ...]:
     name = f"`{hook.name}`" + (" (required)" if hook.required else "")
     legacy = (hook.legacy,) if hook.legacy else ()
     return name, hook.doc, "yes" if hook.value else "", _code(hook.offers), _code(legacy)
@@ -128,7 +128,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
-def _type_and_legacy(entry: Entry) -> str:
+def _type_and_legacy(entry: SettingSpec) -> str:
     legacy = f" Legacy: {entry.legacy.name}." if entry.legacy else ""
     return f"[{entry.type_text}]{legacy}"
 

@@ -34,7 +34,7 @@ from experiments_manager.settings.types import (
     Text,
 )
 
-EARLIER_EMA_MOMENTUM = 0.99
+DEFAULT_EMA_MOMENTUM = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Values(pydantic.BaseModel):
     gradient_clip_norm: Positive | None = setting(None, "Training", "Scale the gradient so that its norm over all weights is this at most.")
     gradient_clip_value: Positive | None = setting(None, "Training", "Clip each element of the gradient to plus or minus this.")
     gradient_accumulation_steps: PositiveCount | None = setting(None, "Training", "Steps whose gradients are averaged for one update.")
-    ema_momentum: Momentum | None = setting(EARLIER_EMA_MOMENTUM, "Training", "Momentum of the moving average of the weights, which is what is validated and exported. `None`: off.", _switch("weights_moving_averages", EARLIER_EMA_MOMENTUM))
+    ema_momentum: Momentum | None = setting(DEFAULT_EMA_MOMENTUM, "Training", "Momentum of the moving average of the weights, which is what is validated and exported. `None`: off.", _switch("weights_moving_averages", DEFAULT_EMA_MOMENTUM))
     on_nan: Literal["stop", "reload"] = setting("stop", "Training", "When loss or weights stop being finite: stop, or go on from the last good state.")
 
     jit_compile: Flag = setting(False, "Devices", "Compile the training step by XLA. Often slower on a CPU.", "useXLA")
@@ -174,7 +174,7 @@ class Values(pydantic.BaseModel):
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class SettingSpec:
     """One setting, read from the table.
 
     Attributes:
@@ -199,21 +199,23 @@ class Entry:
         return types.describe(self.annotation)
 
 
-def _read_table() -> dict[str, Entry]:
+def _read_table() -> dict[str, SettingSpec]:
     entries = {}
     for name, field in Values.model_fields.items():
         # `field.annotation` lacks the bounds, which pydantic keeps apart; the class still has the type as it was written.
         annotation = Values.__annotations__[name]
         extra = field.json_schema_extra
-        entries[name] = Entry(name, annotation, field.default, field.description, extra["group"], extra["legacy"])
+        entries[name] = SettingSpec(name, annotation, field.default, field.description, extra["group"], extra["legacy"])
     return entries
 
 
-SETTINGS: dict[str, Entry] = _read_table()
+SETTINGS: dict[str, SettingSpec] = _read_table()
 """All settings by canonical name, in the order of the table."""
 
-BY_ANY_NAME: dict[str, Entry] = SETTINGS | {entry.legacy.name: entry for entry in SETTINGS.values() if entry.legacy}
+BY_ANY_NAME: dict[str, SettingSpec] = SETTINGS | {
+    entry.legacy.name: entry for entry in SETTINGS.values() if entry.legacy
+}
 """All settings by canonical and by legacy name."""
 
-LEGACY_SETTINGS: dict[str, Entry] = {entry.legacy.name: entry for entry in SETTINGS.values() if entry.legacy}
+LEGACY_SETTINGS: dict[str, SettingSpec] = {entry.legacy.name: entry for entry in SETTINGS.values() if entry.legacy}
 """The settings that had another name, by that name."""

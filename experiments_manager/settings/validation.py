@@ -8,9 +8,9 @@ from typing import Any
 
 from experiments_manager.settings.bound_hook import Hook
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
-from experiments_manager.settings.overrides import HPARAMS, Override, late_overrides
+from experiments_manager.settings.overrides import HPARAMS, Override, overrides_of_unassigned
 from experiments_manager.settings.problems import OVERRIDE, Problem, shown
-from experiments_manager.settings.reading import Reader
+from experiments_manager.settings.reading import ModuleReader
 from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS, Values
 from experiments_manager.settings.source.module_source import Source
 from experiments_manager.settings.source.namespace import Namespace
@@ -33,7 +33,7 @@ class Validation:
     hooks: dict[str, Hook]
     effective: dict[str, Any]
     problems: list[Problem]
-    _reader: Reader
+    _reader: ModuleReader
 
     @property
     def remarks(self) -> list[str]:
@@ -60,7 +60,7 @@ def validate(source: Source, namespace: Namespace, overrides: Mapping[str, Overr
         is_legacy: Whether the file was written for the legacy framework.
     """
     effective, problems = _overrides_in(source, namespace, overrides)
-    reader = Reader(source, namespace, overrides, effective, is_legacy)
+    reader = ModuleReader(source, namespace, overrides, effective, is_legacy)
     values = reader.values()
     hooks = reader.hooks(needs_model=values.model_file is None and "model_file" not in reader.unknown)
     given = {name: hook.value for name, hook in hooks.items()}
@@ -102,7 +102,7 @@ def _invalid(value: Any, right: str) -> str:
 
 def problems_of_overrides(overrides: Mapping[str, Override]) -> list[Problem]:
     """Return what is wrong with overrides of settings whatever the file says."""
-    return late_overrides({name: item for name, item in overrides.items() if name in SETTINGS}, {})[1]
+    return overrides_of_unassigned({name: item for name, item in overrides.items() if name in SETTINGS}, {})[1]
 
 
 def _overrides_in(
@@ -124,7 +124,7 @@ def _overrides_in(
         if not (name in HOOKS and any(map(namespace.is_unknown, (name, HOOKS[name].legacy or name))))
     }
     hparams = namespace.get("hparams", {})
-    effective, found = late_overrides(late, hparams if isinstance(hparams, dict) else {})
+    effective, found = overrides_of_unassigned(late, hparams if isinstance(hparams, dict) else {})
     return namespace.effective | effective, problems + found
 
 

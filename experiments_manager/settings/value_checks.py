@@ -76,14 +76,14 @@ _REFUSED = {
 
 
 @check
-def _nothing_is_on_that_is_not_there(values: Values, hooks: Mapping[str, Any]) -> Violations:
+def _no_unsupported_features(values: Values, hooks: Mapping[str, Any]) -> Violations:
     for name, text in _REFUSED.items():
         if getattr(values, name):
             yield name, text
 
 
 @check
-def _what_is_asked_for_is_installed(values: Values, hooks: Mapping[str, Any]) -> Violations:
+def _optional_packages_are_installed(values: Values, hooks: Mapping[str, Any]) -> Violations:
     if values.mlflow and importlib.util.find_spec("mlflow") is None:
         yield (
             "mlflow",
@@ -192,7 +192,7 @@ def _learning_rates_agree(values: Values, hooks: Mapping[str, Any]) -> Violation
 
 
 @check
-def _strategy_has_gpus(values: Values, hooks: Mapping[str, Any]) -> Violations:
+def _gpu_indices_are_unique(values: Values, hooks: Mapping[str, Any]) -> Violations:
     if values.gpus is not None and len(set(values.gpus)) < len(values.gpus):
         yield "gpus", f"duplicate index. Expected each once, got {shown(values.gpus)}. Remove it."
 

@@ -10,7 +10,7 @@ import pydantic
 
 from experiments_manager.common.suggestions import nearest_name
 from experiments_manager.settings.problems import shown
-from experiments_manager.settings.schema import Entry, Values
+from experiments_manager.settings.schema import SettingSpec, Values
 from experiments_manager.settings.types import choices
 
 _LONGEST = 60
@@ -19,7 +19,7 @@ _LONGEST = 60
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "none": None}
 
 
-def remedy(value: Any, entry: Entry) -> str:
+def remedy(value: Any, entry: SettingSpec) -> str:
     """Say what to write instead of a value.
 
     Args:
@@ -36,7 +36,7 @@ def remedy(value: Any, entry: Entry) -> str:
     return "Correct it."
 
 
-def is_valid(value: Any, entry: Entry) -> bool:
+def is_valid(value: Any, entry: SettingSpec) -> bool:
     """Return whether a setting may have a value, as far as its type tells."""
     adapter = pydantic.TypeAdapter(entry.annotation, config=Values.model_config)
     try:
@@ -46,7 +46,7 @@ def is_valid(value: Any, entry: Entry) -> bool:
     return True
 
 
-def _candidates(value: Any, entry: Entry) -> Iterator[Any]:
+def _candidates(value: Any, entry: SettingSpec) -> Iterator[Any]:
     """Values that look like another one, the likeliest first."""
     if isinstance(value, str):
         yield from _readings(value, entry)
@@ -63,7 +63,7 @@ def _candidates(value: Any, entry: Entry) -> Iterator[Any]:
         yield [value]
 
 
-def _readings(text: str, entry: Entry) -> Iterator[Any]:
+def _readings(text: str, entry: SettingSpec) -> Iterator[Any]:
     word = text.strip()
     if word.lower() in _WORDS:
         yield _WORDS[word.lower()]

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 
 from experiments_manager.events import EpochReport, Progress, RunStart
-from experiments_manager.monitoring.timing import Pace, format_duration
+from experiments_manager.monitoring.timing import EpochTiming, format_duration
 
 
 def pace(epochs=10, first_epoch=1, steps_per_epoch=100):
-    return Pace(RunStart(Path("/run"), "test", {}, epochs, first_epoch, steps_per_epoch, 1, ("CPU",), "val_loss"))
+    return EpochTiming(
+        RunStart(Path("/run"), "test", {}, epochs, first_epoch, steps_per_epoch, 1, ("CPU",), "val_loss")
+    )
 
 
 def at_step(pace, epoch, step, now, steps_per_epoch=100):

@@ -152,7 +152,7 @@ def measure(experiment, folder: Path, blocks: int, size: Size) -> dict[str, list
     publisher.close()
     for number in range(3):
         began = time.perf_counter()
-        with training.averages.in_place():
+        with training.averages.swapped_in():
             experiment.servable.save(folder / f"saved_{number}")
         lost["in the loop"].append(time.perf_counter() - began)
     return lost
@@ -161,7 +161,7 @@ def measure(experiment, folder: Path, blocks: int, size: Size) -> dict[str, list
 def submit(training: Training, publisher: Publisher, version: int) -> Block:
     """Hand a version in, and return the pause that this means for training."""
     began, cpu = time.perf_counter(), time.process_time()
-    with training.averages.in_place():
+    with training.averages.swapped_in():
         publisher.submit(version)
     return Block(0, time.perf_counter() - began, time.process_time() - cpu)
 

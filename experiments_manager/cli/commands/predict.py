@@ -107,7 +107,7 @@ def predict(
     from experiments_manager.cli.prediction_plan import PredictionPlan
     from experiments_manager.cli.results import ResultLine
     from experiments_manager.client.client import Client
-    from experiments_manager.client.errors import ReaderGoneError
+    from experiments_manager.client.errors import OutputClosedError
     from experiments_manager.client.progress import terminal_line
     from experiments_manager.client.session import predict_all
 
@@ -123,7 +123,7 @@ def predict(
             summary = predict_all(
                 plan.client, plan.requests, plan.on_answer, make_line=lambda: terminal_line(quiet=quiet), **pace
             )
-        except ReaderGoneError:  # `head` has its lines: the user has what was asked for
+        except OutputClosedError:  # `head` has its lines: the user has what was asked for
             _leave_standard_output()
             return
     if not quiet:

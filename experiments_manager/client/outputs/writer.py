@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from experiments_manager.client.errors import ClientError, ReaderGoneError
+from experiments_manager.client.errors import ClientError, OutputClosedError
 from experiments_manager.runs.folder import make_new_folder
 
 TABLE_LIMIT = 100
@@ -118,7 +118,7 @@ class PredictionWriter:
                 if part is not None:
                     part.write(labels, version, batched)
         except BrokenPipeError as error:
-            raise ReaderGoneError("The pipe that takes the predictions is closed.") from error
+            raise OutputClosedError("The pipe that takes the predictions is closed.") from error
         except OSError as error:
             raise _cannot_write(error) from error
 

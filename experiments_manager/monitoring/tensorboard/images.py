@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.events import ModelView, Return, RunEnd, RunStart, Watcher
+from experiments_manager.events import ModelView, Rollback, RunEnd, RunStart, Watcher
 from experiments_manager.monitoring.prediction_views import PredictionViews
 from experiments_manager.monitoring.tensorboard.event_files import EventFile
 from experiments_manager.monitoring.tensorboard.summary_images import images_of, png_size
@@ -40,7 +40,7 @@ class Images(Watcher):
         self._file = EventFile(self._logs_dir / "images", start.first_epoch)
         self._file.supersede_previous()
 
-    def on_return(self, to: Return) -> None:
+    def on_rollback(self, to: Rollback) -> None:
         """Supersede what was written of the epochs that are trained again."""
         if self._file is not None:
             self._file.restart(to.epoch)

@@ -23,7 +23,7 @@ import numpy as np
 from experiments_manager.events import (
     EpochReport,
     ModelView,
-    Return,
+    Rollback,
     RunEnd,
     RunStart,
     StepReport,
@@ -88,7 +88,7 @@ class TensorBoardLogs(Watcher):
         for group in (TRAIN_BY_STEP, VALIDATION_BY_STEP):
             self._files[group].supersede_previous()
 
-    def on_return(self, to: Return) -> None:
+    def on_rollback(self, to: Rollback) -> None:
         """Training went back: what was logged from there on no longer counts."""
         for group, first in _first_steps(to.epoch, to.step, to.global_step).items():
             self._files[group].restart(first)

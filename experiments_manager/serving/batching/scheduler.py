@@ -89,7 +89,7 @@ class BatchQueue:
     """Requests that come together, judged by the batches of late; see `request_queue.follow`."""
     batch_seconds: float = float("inf")
     """What a call took of late."""
-    calls_here: int = 0
+    inline_calls: int = 0
     timer: asyncio.TimerHandle | None = None
 
     def is_quick(self, task: Task) -> bool:
@@ -172,8 +172,8 @@ class Scheduler:
             return await self._run_in_parts(lease, request._replace(inputs=inputs), samples, turn)
         task = Task(inputs, samples, None, turn.arrived)
         quick = turn.alone and queue.is_quick(task)
-        if quick and self._may_run_here(queue):
-            return self._run_here(queue, lease.model, task)
+        if quick and self._may_run_inline(queue):
+            return self._run_inline(queue, lease.model, task)
         task.future = self._loop.create_future()
         self._dispatcher.add(queue, task, gather=quick and queue.merges)
         return await task.future
@@ -210,17 +210,17 @@ class Scheduler:
             queue.batch_seconds = self._batch_seconds.get((lease.name, signature.name), queue.batch_seconds)
         return queue
 
-    def _may_run_here(self, queue: BatchQueue) -> bool:
+    def _may_run_inline(self, queue: BatchQueue) -> bool:
         """Return whether a request goes straight to a quick model that nobody else wants, as far as one can see.
 
         While the loop runs a call it reads no other request, so now and then it has to look whether there are some.
         """
         if queue.running or queue.waiting or queue.expected > 1:
             return False
-        queue.calls_here += 1
-        return queue.calls_here % PROBE_EVERY != 0
+        queue.inline_calls += 1
+        return queue.inline_calls % PROBE_EVERY != 0
 
-    def _run_here(self, queue: BatchQueue, model: Model, task: Task) -> Arrays:
+    def _run_inline(self, queue: BatchQueue, model: Model, task: Task) -> Arrays:
         """Run a quick model on the loop: handing the call to a thread and back would take longer than the call."""
         if queue.merges and self._options.allowed_batch_sizes:  # it may have to be filled up
             return self._run_batch_here(Batch(queue, model, [task], task.samples))

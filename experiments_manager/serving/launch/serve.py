@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.export.model_folders import Target, find_target, versions_in, wait_for_version
+from experiments_manager.export.model_folders import ServingTarget, find_target, versions_in, wait_for_version
 from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.serving.launch.engines import (
     BINARY,
@@ -73,7 +73,7 @@ def _of_one_version(service: Service, engine: Engine, version: int, stack: conte
 
 
 def _run_external(
-    service: Service, target: Target, engine: Engine, image: Path | None, tell: Callable[[str], None]
+    service: Service, target: ServingTarget, engine: Engine, image: Path | None, tell: Callable[[str], None]
 ) -> None:
     from experiments_manager.serving.launch.external_process import run_external
 
@@ -85,7 +85,7 @@ def _run_external(
     run_external(line, service, lambda versions: tell(announcement(service, target, versions[-1], engine)))
 
 
-def _run_embedded(service: Service, target: Target, tell: Callable[[str], None]) -> None:
+def _run_embedded(service: Service, target: ServingTarget, tell: Callable[[str], None]) -> None:
     if not service.gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
@@ -104,7 +104,7 @@ def _run_embedded(service: Service, target: Target, tell: Callable[[str], None])
     run_server(options, on_ready=ready)
 
 
-def service_of(target: Target, options: ServeOptions, engine: Engine = Engine.EMBEDDED) -> Service:
+def service_of(target: ServingTarget, options: ServeOptions, engine: Engine = Engine.EMBEDDED) -> Service:
     """Put together what is served, and where: from the options, else from the run, else from defaults.
 
     Raises:
@@ -151,17 +151,17 @@ def _refuse_options_of_embedded(options: ServeOptions) -> None:
             )
 
 
-def _limit(name: str, options: ServeOptions, target: Target) -> float | None:
+def _limit(name: str, options: ServeOptions, target: ServingTarget) -> float | None:
     chosen = getattr(options, name)
     return _setting(target, name) if chosen is None else chosen
 
 
-def _setting(target: Target, name: str) -> Any:
+def _setting(target: ServingTarget, name: str) -> Any:
     """Return a setting of the run that is served; `None` without a run, or where it does not say."""
     return (target.run.manifest.get("settings") or {}).get(name) if target.run else None
 
 
-def announcement(service: Service, target: Target, version: int, engine: Engine) -> str:
+def announcement(service: Service, target: ServingTarget, version: int, engine: Engine) -> str:
     """Return what is served where, and a request to try."""
     flags = service.flags
     what = f"Serving version {version} of {flags.model_name} from {flags.model_base_path} (engine {engine.value})"
@@ -178,7 +178,7 @@ def _rest_address(service: Service) -> str:
     return f"{'https' if service.flags.ssl_config_file else 'http'}://{service.url}"
 
 
-def example(service: Service, target: Target) -> str:
+def example(service: Service, target: ServingTarget) -> str:
     """Return a command to try."""
     flags = service.flags
     if target.run is None:

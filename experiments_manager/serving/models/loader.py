@@ -73,7 +73,7 @@ class Loader:
         self.report(entry)
         self._threads.submit(self._load, entry)
 
-    def retire(self, entry: Version) -> None:
+    def begin_unload(self, entry: Version) -> None:
         """Take no new requests for a version, and unload it when the last one is answered."""
         entry.state = State.UNLOADING
         self._registry.choose_newest(entry.name)
@@ -106,7 +106,7 @@ class Loader:
         with self._changed:
             for entry in self._registry.entries():
                 if entry.state == State.AVAILABLE:
-                    self.retire(entry)
+                    self.begin_unload(entry)
             self._changed.wait_for(lambda: not any(entry.unloading for entry in self._registry.entries()))
 
     def _load(self, entry: Version) -> None:

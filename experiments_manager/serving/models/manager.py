@@ -233,7 +233,7 @@ class ModelManager:
             elif entry.state == State.LOADING and entry.next_attempt > 0 and not wanted:
                 self._loader.end(entry)
             elif entry.state == State.AVAILABLE and not wanted and self.registry.replaceable(entry.name):
-                self._loader.retire(entry)
+                self._loader.begin_unload(entry)
         self.registry.forget()
 
 

@@ -127,7 +127,7 @@ class Server:
 
     async def _tidy_memory(self) -> None:
         """Free from time to time what large requests left behind."""
-        housekeeper = memory.Housekeeper()
+        housekeeper = memory.MemoryTrimmer()
         while True:
             await asyncio.sleep(memory.LOOK_SECONDS)
             if housekeeper.is_due(self._loop.time(), self.admission.freed):

@@ -16,7 +16,7 @@ _BINDS = re.compile(r"^(?:(?:async\s+)?def\s+|class\s+)?(\w+)", re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True)
-class Readable:
+class PartialSource:
     """A module without the statements that Python cannot read.
 
     Attributes:
@@ -42,7 +42,7 @@ class Readable:
         return frozenset(_BINDS.findall(self.lost))
 
 
-def readable_part(text: str, file: str) -> Readable:
+def parse_valid_statements(text: str, file: str) -> PartialSource:
     """Take statements of the top level out of a module until Python can read the rest.
 
     Args:
@@ -58,12 +58,12 @@ def readable_part(text: str, file: str) -> Readable:
         if error is not None and not error.lineno:  # it is no text at all
             break
         if error is None:
-            return Readable("".join(lines) if first else text, "".join(lost), first)
+            return PartialSource("".join(lines) if first else text, "".join(lost), first)
         begin, end = _statement_at(lines, error)
         lost += lines[begin:end]
         lines[begin:end] = ["\n"] * (end - begin)
         error = _syntax_error("".join(lines), file)
-    return Readable("", text, first, nothing=True)
+    return PartialSource("", text, first, nothing=True)
 
 
 def _syntax_error(text: str, file: str) -> SyntaxError | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments_manager.common.suggestions import did_you_mean
-from experiments_manager.settings.hooks import HookEntry, parameter_names
+from experiments_manager.settings.hooks import HookSpec, parameter_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def parameters_of(function: Callable[..., Any]) -> list[HookParameter]:
     ]
 
 
-def bind(hook: HookEntry, asked: Sequence[HookParameter], by_position: bool) -> tuple[list[Binding], list[str]]:
+def bind(hook: HookSpec, asked: Sequence[HookParameter], by_position: bool) -> tuple[list[Binding], list[str]]:
     """Find out what each parameter of a hook means.
 
     Args:
@@ -102,20 +102,20 @@ def bind(hook: HookEntry, asked: Sequence[HookParameter], by_position: bool) -> 
     return bindings, violations
 
 
-def _unknown_parameter(hook: HookEntry, parameter: HookParameter, known: dict[str, str]) -> str:
+def _unknown_parameter(hook: HookSpec, parameter: HookParameter, known: dict[str, str]) -> str:
     offered = ", ".join(sorted(set(known.values())))
     hint = did_you_mean(parameter.name, known, "Rename it, or give it a default.")
     return f"no parameter `{parameter.name}` is offered to this hook. Expected some of {offered}. {hint}"
 
 
-def is_keras_function(hook: HookEntry, asked: Sequence[HookParameter]) -> bool:
+def is_keras_function(hook: HookSpec, asked: Sequence[HookParameter]) -> bool:
     """Return whether a function is itself the value, such as a loss `(y_true, y_pred)`, and not a hook to call."""
     required = [parameter for parameter in asked if not parameter.optional]
     known = parameter_names(hook)
     return hook.keras_function and len(required) == 2 and not any(parameter.name in known for parameter in required)
 
 
-def is_hook_function(hook: HookEntry, value: Any, by_position: bool) -> bool:
+def is_hook_function(hook: HookSpec, value: Any, by_position: bool) -> bool:
     """Return whether what stands under a hook's name is to be called.
 
     Functions are called: also methods, lambdas, `functools.partial` and what a decorator made of a function. A Keras

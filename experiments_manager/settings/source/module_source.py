@@ -11,7 +11,7 @@ from pathlib import Path
 
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.settings.problems import Problem, SettingsError, display_path, problem_at
-from experiments_manager.settings.source.broken_source import Readable, readable_part
+from experiments_manager.settings.source.broken_source import PartialSource, parse_valid_statements
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -53,7 +53,7 @@ class Source:
     names: dict[str, list[TopLevelName]]
     used: frozenset[str]
     has_star_import: bool
-    readable: Readable
+    readable: PartialSource
 
     def last(self, name: str) -> TopLevelName | None:
         """Return the last binding of a name, which is the one that counts, or `None`."""
@@ -88,7 +88,7 @@ def read_source(file: Path) -> Source:
     """
     text = _read_text(file)
     try:
-        readable = readable_part(text, str(file))
+        readable = parse_valid_statements(text, str(file))
         tree = ast.parse(readable.text, filename=str(file))
         table = symtable.symtable(readable.text, str(file), "exec")
     except ValueError as error:  # null bytes, on the older Pythons

@@ -11,9 +11,9 @@ from experiments_manager.settings.overrides import (
     HPARAMS,
     InvalidValueError,
     Override,
-    for_hook,
-    for_setting,
-    like,
+    convert_for_hook,
+    convert_for_setting,
+    convert_like,
 )
 from experiments_manager.settings.problems import OVERRIDE, Problem
 from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS
@@ -110,9 +110,9 @@ class Namespace(MutableMapping[str, Any]):
     def _for_name(self, name: str, override: Override, current: Any) -> Any:
         entry = SETTINGS.get(override.name)
         if entry is None:
-            self.effective[override.name] = value = for_hook(override, HOOKS[override.name], current)
+            self.effective[override.name] = value = convert_for_hook(override, HOOKS[override.name], current)
             return (lambda *_, **__: value) if callable(current) and not callable(value) else value
-        self.effective[override.name] = value = for_setting(override, entry)
+        self.effective[override.name] = value = convert_for_setting(override, entry)
         if entry.legacy and name == entry.legacy.name:
             return entry.legacy.to_legacy(value)
         return value
@@ -131,7 +131,7 @@ class Namespace(MutableMapping[str, Any]):
     def _entry_value(self, key: str, current: Any) -> Any:
         override = self._overrides[HPARAMS + key]
         try:
-            self.effective[override.name] = value = like(override, current)
+            self.effective[override.name] = value = convert_like(override, current)
         except InvalidValueError as error:
             self.problems.append(Problem(OVERRIDE, 0, override.given_name, str(error)))
             return current

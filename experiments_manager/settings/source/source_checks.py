@@ -6,7 +6,7 @@ import ast
 from collections.abc import Collection, Iterator
 
 from experiments_manager.common.suggestions import nearest_name, probable_typo
-from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME, LEGACY_HOOKS, HookEntry
+from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME, LEGACY_HOOKS, HookSpec
 from experiments_manager.settings.legacy.removed_keras_symbols import removed_names
 from experiments_manager.settings.problems import Problem
 from experiments_manager.settings.schema import BY_ANY_NAME, LEGACY_SETTINGS
@@ -69,7 +69,7 @@ def model_missing(source: Source) -> Problem:
     return source.problem(1, "model", text)
 
 
-def given_hook(source: Source, hook: HookEntry) -> str | None:
+def given_hook(source: Source, hook: HookSpec) -> str | None:
     """Return the name under which a file gives a hook: the legacy one where both are there."""
     return next((name for name in (hook.legacy, hook.name) if name in source.names), None)
 
@@ -154,7 +154,7 @@ def _hook_parameters(source: Source, is_legacy: bool) -> Iterator[Problem]:
             yield from _parameters_of_hook(source, hook, name, by_position)
 
 
-def _parameters_of_hook(source: Source, hook: HookEntry, name: str, by_position: bool) -> Iterator[Problem]:
+def _parameters_of_hook(source: Source, hook: HookSpec, name: str, by_position: bool) -> Iterator[Problem]:
     node = source.names[name][-1].node
     if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
         return

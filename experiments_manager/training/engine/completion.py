@@ -19,18 +19,20 @@ HOW_LONG = ("epochs", "early_stopping_patience")
 """Settings that move the end of training."""
 
 
-def is_over(progress: TrainingProgress, epochs: int, patience: int | None) -> bool:
+def training_is_over(progress: TrainingProgress, epochs: int, patience: int | None) -> bool:
     """Return whether training has reached its end under these settings; more epochs or patience move the end."""
-    return progress.epoch >= epochs or (progress.stop_reason is not None and not is_reconsidered(progress, patience))
+    return progress.epoch >= epochs or (
+        progress.stop_reason is not None and not is_patience_extended(progress, patience)
+    )
 
 
-def is_reconsidered(progress: TrainingProgress, patience: int | None) -> bool:
+def is_patience_extended(progress: TrainingProgress, patience: int | None) -> bool:
     """Return whether early stopping ended training, and would not with this patience."""
     by_patience = progress.stop_reason not in (None, STOPPED_BY_CALLBACK)
     return by_patience and (patience is None or progress.epochs_without_improvement < patience)
 
 
-def is_done(run: Run, settings: Settings) -> bool:
+def nothing_left_to_train(run: Run, settings: Settings) -> bool:
     """Return whether a resume of a finished run with these settings would do nothing.
 
     A run whose best weights still have to be exported, for instance because the disk was full, is not done; nor is one
@@ -57,7 +59,7 @@ def is_done(run: Run, settings: Settings) -> bool:
         progress = TrainingProgress.from_json(state["progress"])
     except (DamagedError, OSError, ValueError, LookupError, TypeError):
         return False  # the resume finds the newest that is whole, and names those that are not
-    if not is_over(progress, settings.epochs, settings.early_stopping_patience):
+    if not training_is_over(progress, settings.epochs, settings.early_stopping_patience):
         return False
     wanted = progress.best.step if progress.best else progress.last_version
     return not settings.export or wanted is None or wanted in versions(run.exports_dir)
@@ -68,7 +70,7 @@ def _further_changes(manifest: Mapping[str, Any], settings: Settings) -> bool:
     return any(kept.get(name) != value for name, value in wanted.items() if name not in HOW_LONG)
 
 
-def how_to_train_on(epochs: int, stop_reason: str | None) -> str:
+def continue_hint(epochs: int, stop_reason: str | None) -> str:
     """Return the sentences for a run that has nothing left to do."""
     reason = f": {stop_reason}" if stop_reason else ""
     return (

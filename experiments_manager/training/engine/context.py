@@ -58,7 +58,7 @@ class TrainingContext:
     last_checkpoint_step: int = -1
     restored: str | None = None
     """Name of the checkpoint that was read last; to write it again would only risk it."""
-    inexact_because: list[str] = dataclasses.field(default_factory=list)
+    inexact_reasons: list[str] = dataclasses.field(default_factory=list)
     """Why a resume would not be exact, as far as it was said."""
     reloaded: Path | None = None
     """Checkpoint that training went back to last because the loss was no longer finite."""
@@ -126,4 +126,4 @@ def _publisher(experiment: Experiment, run: Run) -> Publisher | None:
 
 def new_reasons(context: TrainingContext) -> list[str]:
     """Why a resume would not be exact, as far as it came up since the run began: what callbacks have got meanwhile."""
-    return [reason for reason in of_callbacks(context.callbacks) if reason not in context.inexact_because]
+    return [reason for reason in of_callbacks(context.callbacks) if reason not in context.inexact_reasons]

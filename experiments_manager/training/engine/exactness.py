@@ -15,7 +15,7 @@ from experiments_manager.settings import Settings
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
 from experiments_manager.training.feeds.feed import Feed
 from experiments_manager.training.state.graph_state import Operation, operations
-from experiments_manager.training.state.host_draws import may_draw_from_host
+from experiments_manager.training.state.host_draws import uses_global_generators
 
 _RANDOM = (
     "draws random numbers by {kind} (from `tf.random.*`, `tf.nn.dropout` or the like), whose state TensorFlow keeps to "
@@ -26,7 +26,7 @@ _PYTHON = "calls Python ({kind}), and what that remembers is in no checkpoint"
 _STRUCTURE = "changes a table, a queue or an iterator ({kind}), which is in no checkpoint"
 
 
-def inexact_because(
+def inexact_reasons(
     settings: Settings, feeds: Iterable[Feed | None], steps: dict[str, Any], callbacks: UserCallbacks
 ) -> list[str]:
     """List why a resume inside this run would not end as if there had been none; nothing where it would.
@@ -38,7 +38,7 @@ def inexact_because(
         callbacks: The user's; their `state` must have been asked for.
     """
     found = [feed for feed in feeds if feed is not None]
-    reasons = [reason for feed in found for reason in feed.inexact_because]
+    reasons = [reason for feed in found for reason in feed.inexact_reasons]
     for name, function in steps.items():
         reasons += _of_step(settings, name, function)
     reasons += of_callbacks(callbacks)
@@ -84,5 +84,5 @@ def _of_shared_draws(feeds: Sequence[Feed], callbacks: Sequence[keras.callbacks.
         f"callback {type(callback).__name__} may draw from Python's or NumPy's global random generator, and so does "
         f"the Python of the {drawing[0]} data: give each a generator of its own (`np.random.default_rng(seed)`)"
         for callback in callbacks
-        if may_draw_from_host(callback)
+        if uses_global_generators(callback)
     ]

@@ -16,7 +16,7 @@ _FROM_PYTHON = ("PyFunc", "generator", "numpy_function", "py_function", "Traceba
 
 
 @contextlib.contextmanager
-def explained(experiment: Experiment) -> Iterator[None]:
+def translating_errors(experiment: Experiment) -> Iterator[None]:
     """Inside, an error of TensorFlow's becomes one that says where training stood and what helps.
 
     Raises:

@@ -25,7 +25,7 @@ import tensorflow as tf
 from experiments_manager.events import EpochReport, Progress, StepReport
 from experiments_manager.training.engine.completion import STOPPED_BY_CALLBACK
 from experiments_manager.training.engine.context import Interrupted, TrainingContext
-from experiments_manager.training.engine.failures import explained
+from experiments_manager.training.engine.failures import translating_errors
 from experiments_manager.training.engine.recovery import reload_after_divergence
 from experiments_manager.training.engine.step_hooks import (
     after_chunk,
@@ -61,7 +61,7 @@ def train_epochs(context: TrainingContext) -> None:
     while state.progress.epoch < experiment.settings.epochs and state.progress.stop_reason is None:
         started = time.monotonic()
         try:
-            with explained(experiment), checkpoint_on_interrupt(context):
+            with translating_errors(experiment), checkpoint_on_interrupt(context):
                 logs = _train_epoch(context)
                 rate = state.learning_rate
                 logs |= _validate_and_decide(context, logs)
@@ -166,7 +166,7 @@ def _validate_and_decide(context: TrainingContext, logs: dict[str, float]) -> di
     """Validate with the averaged weights and keep them if they are the best; return the `val_` values."""
     state = context.experiment.state
     kept = state.keep_transient()  # an interrupted validation leaves no trace
-    with state.averages.in_place() if state.averages else contextlib.nullcontext():
+    with state.averages.swapped_in() if state.averages else contextlib.nullcontext():
         try:
             values = _validate(context)
         except Interrupted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from experiments_manager.events import Return
+from experiments_manager.events import Rollback
 from experiments_manager.training.engine.context import TrainingContext
 from experiments_manager.training.errors import DivergedError
 from experiments_manager.training.setup.seeds import restore_host_random_state
@@ -67,7 +67,7 @@ def reload_after_divergence(context: TrainingContext, error: DivergedError) -> N
         raise DivergedError(f"{error} `on_nan` cannot lower the learning rate of a schedule.", error.step) from error
     state.progress.reloads = reloads
     progress = state.progress
-    context.dispatch("on_return", Return(progress.epoch + 1, progress.step, progress.global_step))
+    context.dispatch("on_return", Rollback(progress.epoch + 1, progress.step, progress.global_step))
     context.dispatch(
         "on_message",
         f"The loss was not finite after step {error.step}; back to step {state.progress.global_step} with learning "

@@ -21,9 +21,9 @@ from experiments_manager.runs.serving_setup import ServingSetup, write_serving_s
 from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.attributes import Session
 from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
-from experiments_manager.training.engine.completion import how_to_train_on, is_done, is_reconsidered
+from experiments_manager.training.engine.completion import continue_hint, is_patience_extended, nothing_left_to_train
 from experiments_manager.training.engine.context import Interrupted, TrainingContext
-from experiments_manager.training.engine.exactness import exactness, inexact_because
+from experiments_manager.training.engine.exactness import exactness, inexact_reasons
 from experiments_manager.training.engine.loop import train_epochs
 from experiments_manager.training.engine.outcome import (
     RunResult,
@@ -149,9 +149,9 @@ def resume_run(
     with interruption_recorded(run), surroundings.interruptible():
         settings = load_run_settings(run, overrides)
         warn_changed_files(run, origin)
-    if is_done(run, settings):
+    if nothing_left_to_train(run, settings):
         result = result_of(run, "finished")
-        logger.warning("%s", how_to_train_on(result.epochs, result.stop_reason))
+        logger.warning("%s", continue_hint(result.epochs, result.stop_reason))
         return result
     with lock(run):
         former = run.manifest
@@ -224,14 +224,14 @@ def _begin(context: TrainingContext, devices: Devices, *, resuming: bool) -> Non
     """Put the state back, and write and tell what the run is."""
     resumed, settings = resuming and restore_latest(context), context.experiment.settings
     progress = context.experiment.state.progress
-    if resumed and is_reconsidered(progress, context.experiment.monitor.patience):
+    if resumed and is_patience_extended(progress, context.experiment.monitor.patience):
         progress.stop_reason = None  # more patience goes on where early stopping had ended the run
     describe_model(context.experiment.model, context.run.path)
     setup = ServingSetup(settings.server_host, settings.grpc_port, settings.rest_port, settings.model_name)
     write_serving_setup(context.run.path, setup)
     _announce(context, devices)
     if progress.epoch >= settings.epochs or progress.stop_reason:
-        context.dispatch("on_message", how_to_train_on(progress.epoch, progress.stop_reason))
+        context.dispatch("on_message", continue_hint(progress.epoch, progress.stop_reason))
 
 
 def _found_data_dirs(settings: Settings, seen_from: Path) -> dict[str, str]:
@@ -251,11 +251,11 @@ def _announce(context: TrainingContext, devices: Devices) -> None:
     experiment, progress = context.experiment, context.experiment.state.progress
     context.callbacks.state(experiment.state.holds)  # which finds what of them cannot be kept
     feeds = (experiment.train, experiment.validation)
-    context.inexact_because = inexact_because(experiment.settings, feeds, context.loops.traced, context.callbacks)
+    context.inexact_reasons = inexact_reasons(experiment.settings, feeds, context.loops.traced, context.callbacks)
     context.run.update(
         devices=list(devices.names),
         data_position=experiment.train.kind,
-        exactness=exactness(context.inexact_because),
+        exactness=exactness(context.inexact_reasons),
     )
     weights = experiment.model.trainable_weights
     context.dispatch(
@@ -274,6 +274,6 @@ def _announce(context: TrainingContext, devices: Devices) -> None:
             global_step=progress.global_step,
             first_step=progress.step,
             model_graph=context.viewer.graph,
-            inexact_because=tuple(context.inexact_because),
+            inexact_reasons=tuple(context.inexact_reasons),
         ),
     )

@@ -67,9 +67,9 @@ def _tell_of_position(context: TrainingContext, said: Sequence[str]) -> None:
     new = new_reasons(context)
     for text in [*said, *(f"A resume of this run is not exact: {cause}." for cause in new)]:
         context.dispatch("on_message", text)
-    context.inexact_because += new
+    context.inexact_reasons += new
     with contextlib.suppress(RunError):
-        context.run.update(data_position=context.experiment.train.kind, exactness=exactness(context.inexact_because))
+        context.run.update(data_position=context.experiment.train.kind, exactness=exactness(context.inexact_reasons))
 
 
 @contextlib.contextmanager
@@ -125,12 +125,12 @@ def publish_at_the_end(context: TrainingContext) -> None:
         return
     best = state.progress.best
     if best is None:
-        with state.averages.in_place() if state.averages else contextlib.nullcontext():
+        with state.averages.swapped_in() if state.averages else contextlib.nullcontext():
             publish(context)
         return
     publisher.wait()
     if best.step not in versions(context.run.exports_dir):  # killed, or without space, just when it was due
-        with state.best_in_place():
+        with state.best_weights_swapped_in():
             publisher.submit(best.step)
         publisher.wait()
 
@@ -140,5 +140,5 @@ def show_best(context: TrainingContext) -> None:
     state = context.experiment.state
     best = state.progress.best
     if best is not None:
-        with state.best_in_place():
+        with state.best_weights_swapped_in():
             context.dispatch("on_best", context.viewer.view(best.epoch, best.step, {}, validated=False))

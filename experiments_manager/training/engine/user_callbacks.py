@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from experiments_manager.training.state.plain_restore import Unpacker
-from experiments_manager.training.state.plain_state import LIVE, NotKeptError, Packer, attributes, is_users
+from experiments_manager.training.state.plain_state import LIVE, NotSerializableError, Packer, attributes, is_users
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class UserCallbacks:
                 packed = packer.attribute(value)
                 if packed != LIVE:
                     yield name, packed
-            except NotKeptError as error:
+            except NotSerializableError as error:
                 if is_users(type(callback)):  # Keras' own begin again as they always did
                     self._lost[f"{type(callback).__name__}.{name}"] = str(error)
 
@@ -125,7 +125,7 @@ class UserCallbacks:
             for name, value in state.items():
                 try:
                     setattr(callback, name, unpacker.unpack(value, getattr(callback, name, None)))
-                except (NotKeptError, KeyError, TypeError, ValueError, AttributeError) as error:
+                except (NotSerializableError, KeyError, TypeError, ValueError, AttributeError) as error:
                     logger.warning("%s.%s could not be restored: %s.", type(callback).__name__, name, error)
 
 

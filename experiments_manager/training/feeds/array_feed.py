@@ -224,8 +224,8 @@ class AugmentedFeed(Feed):
         self._next: tuple[int, int] | None = None
         dataset = self._pipeline(0, 0)
         self.spec = dataset.element_spec
-        self.inexact_because = self._what_draws(dataset)
-        self.kind = "irreproducible" if self.inexact_because else "arrays"
+        self.inexact_reasons = self._what_draws(dataset)
+        self.kind = "irreproducible" if self.inexact_reasons else "arrays"
 
     def _what_draws(self, dataset: tf.data.Dataset) -> list[str]:
         """Why a hook that does not keep to its seed makes no two runs equal; nothing where it does."""

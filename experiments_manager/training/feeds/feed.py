@@ -31,7 +31,7 @@ class Feed(abc.ABC):
     goes_on: bool = False
     """Whether an epoch continues with `next_pass` where the data ends."""
 
-    inexact_because: Sequence[str] = ()
+    inexact_reasons: Sequence[str] = ()
     """Why a resume does not find exactly the same data; nothing where it does."""
     draws_from_host: bool = False
     """Whether reading draws from Python's or NumPy's global generators."""

@@ -53,13 +53,13 @@ class IndexedFeed(Feed):
         # What it does to itself there, a new process cannot know.
         changes_itself = type(source).on_epoch_end is not keras.utils.PyDataset.on_epoch_end
         if changes_itself:
-            self.inexact_because = [f"the {split} data: what its `on_epoch_end` changes is in no checkpoint"]
+            self.inexact_reasons = [f"the {split} data: what its `on_epoch_end` changes is in no checkpoint"]
         elif self.draws_from_host or differ([self._first], [_as_tuple(source[0])]):
-            self.inexact_because = [
+            self.inexact_reasons = [
                 f"the {split} data: `__getitem__` gives another batch for the same index each time. Draw from a "
                 "generator that is made in it from the index"
             ]
-        self.kind = "inexact" if self.inexact_because else "indexed"
+        self.kind = "inexact" if self.inexact_reasons else "indexed"
 
     def open(self, epoch: int, step: int = 0) -> Any:
         """Return an iterator over the batches from `step` on; the PyDataset's `workers` threads fetch them."""

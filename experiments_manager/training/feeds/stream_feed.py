@@ -153,7 +153,7 @@ class StreamFeed(Feed):
         return "saved iterator" if self._saves_iterator else "replayed"
 
     @property
-    def inexact_because(self) -> list[str]:
+    def inexact_reasons(self) -> list[str]:
         """Why a resume does not find exactly the same data; nothing where it does."""
         if self.irreproducible is not None:
             return [f"the {self.split} data: it has {self.irreproducible}, which is not reproducible"]

@@ -18,7 +18,7 @@ import tensorflow as tf
 from experiments_manager.training.engine.steps import StepStatistics
 from experiments_manager.training.observe.gradient_norm import GradientNorm
 from experiments_manager.training.setup.experiment import Experiment
-from experiments_manager.training.state.progress import Sum
+from experiments_manager.training.state.progress import RunningMean
 
 MIB = 2**20
 UPDATES_BETWEEN_NORMS = 10
@@ -67,7 +67,7 @@ class Meter:
             every = min(UPDATES_BETWEEN_NORMS, *updates)
             self.gradient_norm = GradientNorm(experiment.model, every=every, jit_compile=settings.jit_compile)
         self._has_compiled = False
-        self._epoch, self._recent, self._seen = StepTiming(), StepTiming(), Sum()
+        self._epoch, self._recent, self._seen = StepTiming(), StepTiming(), RunningMean()
 
     @property
     def statistics(self) -> StepStatistics | tuple[()]:
@@ -86,8 +86,8 @@ class Meter:
         waited = float(statistics.waited)
         in_epoch, in_recent, updates, recent_updates = statistics.norms.numpy().tolist()
         progress = self._experiment.state.progress
-        progress.epoch_gradient_norm = Sum(in_epoch, int(updates))
-        progress.recent_gradient_norm = Sum(in_recent, int(recent_updates))
+        progress.epoch_gradient_norm = RunningMean(in_epoch, int(updates))
+        progress.recent_gradient_norm = RunningMean(in_recent, int(recent_updates))
         if not self._has_compiled:  # the first call was compiled, which says nothing about steps
             self._has_compiled = True
             return
@@ -101,11 +101,11 @@ class Meter:
     def begin_epoch(self) -> None:
         """Forget the epoch before, when a new one is begun at its first step."""
         self._epoch = StepTiming()
-        self._experiment.state.progress.epoch_gradient_norm = Sum()
+        self._experiment.state.progress.epoch_gradient_norm = RunningMean()
 
     def end_steps(self) -> None:
         """Look at the loss of the epoch's last steps, before the metrics are used for the validation."""
-        self._seen = self._loss_so_far() if self.log_every_steps else Sum()
+        self._seen = self._loss_so_far() if self.log_every_steps else RunningMean()
 
     def end_epoch(self) -> None:
         """Keep that loss for the next report, once the validation was not interrupted."""
@@ -134,26 +134,26 @@ class Meter:
         if loss.count and "loss" in logs and math.isclose(seen.mean, logs["loss"], rel_tol=1e-4):
             told["loss"] = loss.mean
         values = self._values(progress.recent_gradient_norm, self._recent)
-        progress.recent_loss = Sum(-seen.total, -seen.count)
-        progress.recent_gradient_norm, self._recent = Sum(), StepTiming()
+        progress.recent_loss = RunningMean(-seen.total, -seen.count)
+        progress.recent_gradient_norm, self._recent = RunningMean(), StepTiming()
         return told, values
 
-    def _values(self, gradient_norm: Sum, timing: StepTiming) -> dict[str, float]:
+    def _values(self, gradient_norm: RunningMean, timing: StepTiming) -> dict[str, float]:
         averages = self._experiment.state.averages
         values = {"gradient_norm": gradient_norm.mean} if gradient_norm.count else {}
         values |= timing.values()
         values |= {"ema_distance": averages.distance()} if averages else {}
         return values | memory()
 
-    def _loss_so_far(self) -> Sum:
+    def _loss_so_far(self) -> RunningMean:
         """Sum of the samples' losses in this epoch, and their number, out of the metric that counts them."""
         for metric in self._experiment.model.metrics:
             if isinstance(metric, keras.metrics.Mean) and metric.name == "loss":
                 # Through tensors, since on several devices each holds its share.
                 total, count = (float(tf.convert_to_tensor(part)) for part in (metric.total, metric.count))
                 if count:
-                    return Sum(total, count)
-        return Sum()
+                    return RunningMean(total, count)
+        return RunningMean()
 
 
 def memory() -> dict[str, float]:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.working_directory import as_in_run_folder
-from experiments_manager.training.engine.exactness import inexact_because
+from experiments_manager.training.engine.exactness import inexact_reasons
 from experiments_manager.training.engine.steps import CompiledLoops, as_numbers
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
 from experiments_manager.training.feeds.feed import Feed, Shape
@@ -95,11 +95,11 @@ def _exactness_lines(settings: Settings, experiment: Experiment, steps: dict[str
     callbacks = UserCallbacks(experiment.callbacks, experiment.model, settings.epochs, experiment.train.steps)
     callbacks.state(experiment.state.holds)
     feeds = (experiment.train, experiment.validation)
-    reasons = inexact_because(settings, feeds, steps, callbacks)
+    reasons = inexact_reasons(settings, feeds, steps, callbacks)
     reasons += [
         f"the {feed.split} data: two passes from the same seed differ"
         for feed in feeds
-        if isinstance(feed, StreamFeed) and not feed.inexact_because and differ(feed.beginning(), feed.beginning())
+        if isinstance(feed, StreamFeed) and not feed.inexact_reasons and differ(feed.beginning(), feed.beginning())
     ]
     return [f"resume      not exact: {reason}" for reason in reasons] or ["resume      exact"]
 

@@ -65,7 +65,7 @@ class Averages:
             average.assign(value)
 
     @contextlib.contextmanager
-    def in_place(self) -> Iterator[None]:
+    def swapped_in(self) -> Iterator[None]:
         """Inside, the model's weights are the averages; the exact weights are back afterwards, whatever happens."""
         self._swap()
         try:

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.common import atomic, disk_space
-from experiments_manager.common.background import NewestOnly
+from experiments_manager.common.background import LatestJobWorker
 from experiments_manager.common.checksums import DamagedError, verify_checksums, write_checksums
 from experiments_manager.common.error_text import reason
 from experiments_manager.training.errors import TrainingError
@@ -166,7 +166,9 @@ class CheckpointWriter:
         """Why the last one could not be written; `None` where it could."""
         self._messages: collections.deque[str] = collections.deque()
         self.last_written = time.monotonic()
-        self._worker: NewestOnly[tuple[Path, StateSnapshot]] = NewestOnly(self._write, self._failed, name="checkpoints")
+        self._worker: LatestJobWorker[tuple[Path, StateSnapshot]] = LatestJobWorker(
+            self._write, self._failed, name="checkpoints"
+        )
 
     def messages(self) -> list[str]:
         """Return what there is to say since the last call: once that writing fails, and once that it works again."""

@@ -15,7 +15,7 @@ _GLOBAL = (getattr(random.random, "__self__", None), getattr(np.random.rand, "__
 _DEEPEST = 4
 
 
-def may_draw_from_host(value: Any) -> bool:
+def uses_global_generators(value: Any) -> bool:
     """Return whether a method of an object, or a function of the user's that one calls, mentions such a generator."""
     seen: set[int] = set()
     functions = [getattr(value, name, None) for name in dir(type(value)) if not name.startswith("__")]

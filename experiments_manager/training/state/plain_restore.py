@@ -23,7 +23,7 @@ from experiments_manager.training.state.plain_state import (
     BY_TEXT,
     FACTORIES,
     MAPPINGS,
-    NotKeptError,
+    NotSerializableError,
     can_be_made,
     class_name,
     variables_of,
@@ -93,7 +93,7 @@ class Unpacker:
         self._remember(None)
         kind = _class_named(value["__named__"], live)
         if not (issubclass(kind, tuple) and hasattr(kind, "_fields")):
-            raise NotKeptError(f"{value['__named__']} is no named tuple")
+            raise NotSerializableError(f"{value['__named__']} is no named tuple")
         items = [self.unpack(item, _at(live, number)) for number, item in enumerate(value["items"])]
         self._seen[place] = tuple.__new__(kind, items)
         return self._seen[place]
@@ -126,7 +126,7 @@ class Unpacker:
         self._remember(live)
         variables, names = variables_of(live), value["__variables__"]
         if len(variables) != len(names):
-            raise NotKeptError("has other variables than before")
+            raise NotSerializableError("has other variables than before")
         for variable, name in zip(variables, names, strict=True):
             variable.assign(self._tensors[name])
         return live
@@ -134,7 +134,7 @@ class Unpacker:
     def _object(self, value: dict, live: Any) -> Any:
         kind = _class_named(value["__object__"], live)
         if not can_be_made(kind):
-            raise NotKeptError(f"{value['__object__']} is no longer a plain class")
+            raise NotSerializableError(f"{value['__object__']} is no longer a plain class")
         found = self._remember(live if type(live) is kind else object.__new__(kind))
         for name, item in value["state"].items():
             object.__setattr__(found, name, self.unpack(item, getattr(live, name, None)))
@@ -142,7 +142,7 @@ class Unpacker:
 
     def _live(self, value: dict, live: Any) -> Any:
         if live is None:
-            raise NotKeptError("a part of it no longer exists")
+            raise NotSerializableError("a part of it no longer exists")
         return live
 
     def _same(self, value: dict, live: Any) -> Any:
@@ -178,7 +178,7 @@ class Unpacker:
     def _enum(self, value: dict, live: Any) -> enum.Enum:
         kind = _class_named(value["__enum__"], live)
         if not issubclass(kind, enum.Enum):
-            raise NotKeptError(f"{value['__enum__']} is no enumeration")
+            raise NotSerializableError(f"{value['__enum__']} is no enumeration")
         return kind[value["name"]]
 
 
@@ -195,5 +195,5 @@ def _class_named(name: str, live: Any) -> type:
     for part in path.split("."):
         found = getattr(found, part, None)
     if not isinstance(found, type):
-        raise NotKeptError(f"there is no class {name}")
+        raise NotSerializableError(f"there is no class {name}")
     return found

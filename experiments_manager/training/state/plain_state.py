@@ -75,7 +75,7 @@ _STATE_OF_THEIR_OWN = (
 """Objects that hold what no variable shows."""
 
 
-class NotKeptError(Exception):
+class NotSerializableError(Exception):
     """A value cannot be written; the text names its type."""
 
 
@@ -117,7 +117,7 @@ class Packer:
             NotKeptError: If something in the value has a state that cannot be written.
         """
         if depth > _DEEPEST:
-            raise NotKeptError("is nested too deeply")
+            raise NotSerializableError("is nested too deeply")
         simple = _simple(value)
         if simple is not NotImplemented:
             return simple
@@ -177,16 +177,16 @@ class Packer:
         if kind is collections.defaultdict:
             factory = value.default_factory.__name__ if value.default_factory in FACTORIES.values() else None
         elif kind not in MAPPINGS.values():
-            raise NotKeptError(f"is a {name}")
+            raise NotSerializableError(f"is a {name}")
         items = [[self.pack(key, depth), self.pack(item, depth)] for key, item in value.items()]
         return {"__dict__": items, "kind": name, "factory": factory}
 
     def _object(self, value: Any, depth: int) -> Any:
         kind = type(value)
         if isinstance(value, collections.abc.Iterator) and not hasattr(value, "fileno"):
-            raise NotKeptError(f"is an iterator ({kind.__name__}), whose place cannot be read")
+            raise NotSerializableError(f"is an iterator ({kind.__name__}), whose place cannot be read")
         if not can_be_made(kind):
-            raise NotKeptError(f"is a {kind.__module__}.{kind.__qualname__}")
+            raise NotSerializableError(f"is a {kind.__module__}.{kind.__qualname__}")
         return {"__object__": class_name(kind), "state": {k: self.pack(v, depth) for k, v in attributes(value)}}
 
     def _array(self, value: np.ndarray | np.generic) -> Any:
@@ -196,7 +196,7 @@ class Packer:
                 return {"__tensor__": self._tensor(tf.constant(array))}
             return {"__array__": array.tolist(), "dtype": array.dtype.name, "scalar": scalar}
         if array.dtype.hasobject or (array.dtype.kind == "V" and array.dtype.names is None):
-            raise NotKeptError(f"is an array of {array.dtype.name}")
+            raise NotSerializableError(f"is an array of {array.dtype.name}")
         text = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
         dtype = array.dtype.descr if array.dtype.names else array.dtype.str
         return {"__raw__": text, "dtype": dtype, "shape": list(array.shape), "scalar": scalar}

@@ -18,7 +18,7 @@ class Best:
 
 
 @dataclasses.dataclass
-class Sum:
+class RunningMean:
     """A mean in the making."""
 
     total: float = 0.0
@@ -29,8 +29,8 @@ class Sum:
         """NaN where nothing was counted."""
         return self.total / self.count if self.count else float("nan")
 
-    def __add__(self, other: Sum) -> Sum:
-        return Sum(self.total + other.total, self.count + other.count)
+    def __add__(self, other: RunningMean) -> RunningMean:
+        return RunningMean(self.total + other.total, self.count + other.count)
 
 
 _SUMS = ("epoch_gradient_norm", "recent_gradient_norm", "recent_loss")
@@ -60,11 +60,11 @@ class TrainingProgress:
     """Newest version that was handed to the publisher."""
     reloads: int = 0
     """How often training went back to a checkpoint because the loss was no longer finite."""
-    epoch_gradient_norm: Sum = dataclasses.field(default_factory=Sum)
+    epoch_gradient_norm: RunningMean = dataclasses.field(default_factory=RunningMean)
     """Norms of the gradient since the epoch began, where they are measured."""
-    recent_gradient_norm: Sum = dataclasses.field(default_factory=Sum)
+    recent_gradient_norm: RunningMean = dataclasses.field(default_factory=RunningMean)
     """The same since scalars were last written by step."""
-    recent_loss: Sum = dataclasses.field(default_factory=Sum)
+    recent_loss: RunningMean = dataclasses.field(default_factory=RunningMean)
     """What to add to the losses of this epoch's samples to have those since scalars were last written by step."""
 
     def to_json(self) -> dict[str, Any]:
@@ -75,5 +75,5 @@ class TrainingProgress:
     def from_json(cls, data: dict[str, Any]) -> TrainingProgress:
         """Read what `to_json` gave."""
         best = data.get("best")
-        sums = {name: Sum(**data[name]) for name in _SUMS if name in data}
+        sums = {name: RunningMean(**data[name]) for name in _SUMS if name in data}
         return cls(**{**data, "best": Best(**best) if best else None, **sums})

@@ -151,7 +151,7 @@ class TrainingState:
         self.progress = copy.deepcopy(snapshot.progress)
 
     def weights(self) -> list[tf.Tensor]:
-        """Copy all variables of the model as they are now (the averages, inside `Averages.in_place`)."""
+        """Copy all variables of the model as they are now (the averages, inside `Averages.swapped_in`)."""
         return self._copy_weights()
 
     def assign_weights(self, values: Sequence[tf.Tensor | np.ndarray]) -> None:
@@ -160,7 +160,7 @@ class TrainingState:
             variable.assign(value)
 
     @contextlib.contextmanager
-    def best_in_place(self) -> Iterator[None]:
+    def best_weights_swapped_in(self) -> Iterator[None]:
         """Inside, the model's weights are the best ones; there must be some."""
         held = self.weights()
         self.assign_weights(self.best_weights)

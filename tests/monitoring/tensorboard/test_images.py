@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from experiments_manager.events import ModelView, Return, RunEnd, RunStart, Samples
+from experiments_manager.events import ModelView, Rollback, RunEnd, RunStart, Samples
 from experiments_manager.monitoring.prediction_views import PredictionViews, read_samples
 from experiments_manager.monitoring.tensorboard.images import Images
 from experiments_manager.monitoring.tensorboard.summary_images import images_of, png_size
@@ -115,7 +115,7 @@ def test_going_back_to_an_earlier_epoch_shows_each_once(images, tmp_path):
     watcher, metrics = images(), [Drawing(np.zeros((4, 6, 3)))]
     for epoch in (1, 2, 3):
         watcher.on_validated(view(epoch, metrics))
-    watcher.on_return(Return(epoch=2, step=0, global_step=10))
+    watcher.on_rollback(Rollback(epoch=2, step=0, global_step=10))
     for epoch in (2, 3):
         watcher.on_validated(view(epoch, metrics))
     end(watcher)

@@ -14,7 +14,7 @@ from tensorboard.context import RequestContext
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups, metadata
 
-from experiments_manager.events import EpochReport, ModelView, Return, RunEnd, RunStart, StepReport
+from experiments_manager.events import EpochReport, ModelView, Rollback, RunEnd, RunStart, StepReport
 from experiments_manager.monitoring.tensorboard import event_files
 from experiments_manager.monitoring.tensorboard.event_files import EventFile, scalars_summary
 from experiments_manager.monitoring.tensorboard.scalars import TensorBoardLogs, hparam_value
@@ -324,7 +324,7 @@ def train_by_step(logs_dir, reached, last, *, every=4, scale=1.0, return_to=None
             logs.on_epoch(report(epoch, scale))
     if return_to is not None:
         epoch, step = divmod(return_to, STEPS_AN_EPOCH)
-        logs.on_return(Return(epoch + 1, step, return_to))
+        logs.on_rollback(Rollback(epoch + 1, step, return_to))
         for step in range(return_to + 1, last + 1):
             if step % every == 0:
                 logs.on_steps(StepReport(step, step, {"loss": -1.0}, 0.1, {}))

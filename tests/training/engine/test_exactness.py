@@ -228,7 +228,7 @@ def test_what_would_be_lost_is_said_at_the_start_and_in_the_manifest(experiment,
     trained = experiment([source, "epochs = 1"], make_watchers=lambda run, settings: [recorder])
     said = trained.run.manifest["exactness"]
     assert said["exact"] is False
-    assert list(recorder.starts[0].inexact_because) == said["reasons"] or "an iterator" in said["reasons"][0]
+    assert list(recorder.starts[0].inexact_reasons) == said["reasons"] or "an iterator" in said["reasons"][0]
     text = "; ".join(said["reasons"])
     assert [word for word in words if word not in text] == []
 

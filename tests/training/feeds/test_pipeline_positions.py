@@ -200,7 +200,7 @@ def as_list(batch):
 def test_what_is_called_exact_is_exact_and_can_be_saved(source, order, files, tmp_path):
     build, steps = ORDERS | MORE_ORDERS, 5 if order in NEVER_ENDING else None
     feed = feed_of(build, files, source, order, steps)
-    assert (feed.kind in EXACT, list(feed.inexact_because)) == (True, [])
+    assert (feed.kind in EXACT, list(feed.inexact_reasons)) == (True, [])
     read(feed, 0, PLACE)
     assert feed.save(tmp_path / "iterator") is None
     position, kind = feed.position(), feed.kind
@@ -276,7 +276,7 @@ def unordered():
 @pytest.mark.parametrize(("build", "why"), INEXACT.values(), ids=INEXACT)
 def test_what_is_not_exact_says_why(build, why, files):
     feed = feed_of({"it": build}, files, "range", "it")
-    [reason] = feed.inexact_because
+    [reason] = feed.inexact_reasons
     assert why in reason
     assert reason.startswith("the train data: ")
 
@@ -286,7 +286,7 @@ def test_python_in_parallel_that_was_declared_to_keep_no_state_is_believed(files
         one = lambda v: tf.ensure_shape(tf.numpy_function(lambda a: a, [v], tf.int64, stateful=False), [])  # noqa: E731
         return mapped(data, one, num_parallel_calls=2).batch(3)
 
-    assert list(feed_of({"it": build}, files, "range", "it").inexact_because) == []
+    assert list(feed_of({"it": build}, files, "range", "it").inexact_reasons) == []
 
 
 def test_an_iterator_that_cannot_be_saved_any_more_is_counted_from_there_on(files, tmp_path, monkeypatch):

@@ -195,7 +195,7 @@ def test_after_a_divergence_it_is_told_where_training_goes_on(experiment):
         def on_steps(self, report):
             told.append(report.global_step)
 
-        def on_return(self, to):
+        def on_rollback(self, to):
             told.append((to.epoch, to.step, to.global_step))
 
     source = """

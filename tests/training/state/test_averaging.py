@@ -67,7 +67,7 @@ def test_averages_stand_in_for_the_weights_and_give_their_place_back_to_the_bit(
     variables, averages = averages
     live = [variable.numpy() for variable in variables]
     means = [average.numpy() for average in averages.averages]
-    with averages.in_place():
+    with averages.swapped_in():
         assert all(np.array_equal(variable, mean) for variable, mean in zip(variables, means, strict=True))
     assert all(np.array_equal(variable, value) for variable, value in zip(variables, live, strict=True))
     assert all(np.array_equal(one, other) for one, other in zip(averages.averages, means, strict=True))
@@ -76,6 +76,6 @@ def test_averages_stand_in_for_the_weights_and_give_their_place_back_to_the_bit(
 def test_weights_are_back_after_a_validation_that_raised(averages):
     variables, averages = averages
     live = [variable.numpy() for variable in variables]
-    with pytest.raises(ValueError, match="no validation"), averages.in_place():
+    with pytest.raises(ValueError, match="no validation"), averages.swapped_in():
         raise ValueError("no validation")
     assert all(np.array_equal(variable, value) for variable, value in zip(variables, live, strict=True))

@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 
 from experiments_manager.training.state.plain_restore import Unpacker
-from experiments_manager.training.state.plain_state import NotKeptError, Packer
+from experiments_manager.training.state.plain_state import NotSerializableError, Packer
 
 
 @dataclasses.dataclass
@@ -162,7 +162,7 @@ UNWRITABLE = {"count": itertools.count(), "list_iterator": iter([1]), "generator
 
 @pytest.mark.parametrize("value", UNWRITABLE.values(), ids=UNWRITABLE)
 def test_what_cannot_be_written_is_named_by_its_type(value):
-    with pytest.raises(NotKeptError, match=f"iterator.*{type(value).__name__}"):
+    with pytest.raises(NotSerializableError, match=f"iterator.*{type(value).__name__}"):
         Packer("callbacks/").attribute({"deep": [value]})
 
 
@@ -172,7 +172,7 @@ def test_functions_and_classes_are_no_state():
 
 
 def test_what_is_no_state_and_not_there_any_more_is_an_error():
-    with pytest.raises(NotKeptError, match="not there any more"):
+    with pytest.raises(NotSerializableError, match="not there any more"):
         there_and_back([print], [])
 
 
@@ -182,7 +182,7 @@ def test_what_is_no_state_and_not_there_any_more_is_an_error():
     ids=lambda value: type(value).__name__,
 )
 def test_what_tensorflow_keeps_elsewhere_is_named(value):
-    with pytest.raises(NotKeptError, match=type(value).__name__):
+    with pytest.raises(NotSerializableError, match=type(value).__name__):
         Packer("callbacks/").attribute(value)
 
 
@@ -204,7 +204,7 @@ def test_variables_that_are_written_elsewhere_are_not_written_twice():
 def test_what_could_not_be_written_does_not_disturb_what_comes_after_it():
     packer = Packer("callbacks/")
     shared = []
-    with pytest.raises(NotKeptError):
+    with pytest.raises(NotSerializableError):
         packer.attribute([{}, [], itertools.count()])
     packed = [packer.attribute(shared), packer.attribute([shared])]
     unpacker = Unpacker(packer.tensors)
@@ -224,5 +224,5 @@ EVIL = [
 
 @pytest.mark.parametrize("value", EVIL, ids=str)
 def test_a_file_cannot_have_code_run(value):
-    with pytest.raises((NotKeptError, ValueError)):
+    with pytest.raises((NotSerializableError, ValueError)):
         Unpacker({}).unpack(value)

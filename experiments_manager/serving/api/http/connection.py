@@ -18,7 +18,12 @@ from aiohttp.http import HttpVersion10
 from experiments_manager.compat.aiohttp import is_no_http, queued_requests
 from experiments_manager.protocol.status import invalid_argument
 from experiments_manager.serving.api.http.bodies import BodyTimeoutError
-from experiments_manager.serving.api.http.connection_limits import PERIOD, ConnectionLimits, ConnectionTable, Pace
+from experiments_manager.serving.api.http.connection_limits import (
+    PERIOD,
+    ConnectionLimits,
+    ConnectionTable,
+    TransferRate,
+)
 from experiments_manager.serving.api.json.responses import write_error
 
 _HEAD_LIMIT = 1 << 18
@@ -79,8 +84,8 @@ class Connection(web.RequestHandler):
         self._request: web.BaseRequest | None = None
         """The one that is being answered, or was the last."""
         self._answering = False
-        self._coming = Pace(self._since)
-        self._sending: Pace | None = None
+        self._coming = TransferRate(self._since)
+        self._sending: TransferRate | None = None
         self._ended = False
         """Whether the client will send no more."""
         self._failed = False
@@ -149,7 +154,7 @@ class Connection(web.RequestHandler):
         """Note that a request is being answered, whose body may still be on its way."""
         self._request, self._answering, self._began, self._head_bytes = request, True, True, 0
         self._since = self._table.clock()
-        self._coming = Pace(self._since)
+        self._coming = TransferRate(self._since)
         self._table.busy(self)
 
     async def finish_response(
@@ -208,7 +213,7 @@ class Connection(web.RequestHandler):
         self._sending = None
         if self._ended:
             if self._answering or queued_requests(self):
-                self._look_whether_anybody_listens(now)
+                self._probe_half_closed_client(now)
             else:
                 self.hang_up()
         elif self._answering:
@@ -221,7 +226,7 @@ class Connection(web.RequestHandler):
     def _check_sending(self, now: float, left: int) -> None:
         """End the connection where the client takes its answers too slowly."""
         if self._sending is None:
-            self._sending = Pace(now)
+            self._sending = TransferRate(now)
         patience = self._limits.body_seconds
         if patience and self._sending.is_too_slow(now, -left, patience):
             self._line.abort()
@@ -235,7 +240,7 @@ class Connection(web.RequestHandler):
         else:
             self.hang_up()
 
-    def _look_whether_anybody_listens(self, now: float) -> None:
+    def _probe_half_closed_client(self, now: float) -> None:
         """Find out whether a client that sends no more is still there to hear the answer.
 
         One that has said everything and one that has gone look the same until something is sent to them. Any number of

@@ -19,7 +19,7 @@ _LONGEST_SECONDS = 60.0
 _MOST_FILES = 1 << 20
 
 
-class Housekeeper:
+class MemoryTrimmer:
     """Gives memory that requests left behind back to the system. Belongs to the event loop.
 
     The collector's thresholds are high, so that it seldom holds requests up, and glibc keeps pages that are free in the

@@ -21,7 +21,7 @@ def resident(monkeypatch):
 
 def test_memory_is_tidied_where_it_has_grown_and_ever_less_often_where_that_brings_nothing(resident):
     resident[0] = 10**9
-    housekeeper = memory.Housekeeper()
+    housekeeper = memory.MemoryTrimmer()
     assert not housekeeper.is_due(0.0, 10**9)
     resident[0] = 2 * 10**9
     pauses, now = [], 0.0
@@ -37,7 +37,7 @@ def test_memory_is_tidied_where_it_has_grown_and_ever_less_often_where_that_brin
 
 def test_memory_that_came_back_is_not_asked_for_again(resident):
     resident[0] = 10**9
-    housekeeper = memory.Housekeeper()
+    housekeeper = memory.MemoryTrimmer()
     resident[0] = 2 * 10**9
     assert housekeeper.is_due(0.0, 0)
     resident[0] = 10**9
