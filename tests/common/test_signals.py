@@ -184,8 +184,8 @@ def test_a_forked_worker_ends_by_the_signal_as_it_did_before():
 def test_a_command_line_listens_before_its_run_and_ignores_signals_between_its_last_words_and_its_death():
     code = (
         "import atexit, signal\n"
-        "from experiments_manager.common.signals import StopRequested, listen_from_here, stop_signals\n"
-        "listening = listen_from_here()\n"
+        "from experiments_manager.common.signals import StopRequested, install_stop_signals, stop_signals\n"
+        "listening = install_stop_signals()\n"
         "atexit.register(signal.raise_signal, signal.SIGTERM)\n"
         "class AtTheVeryEnd:\n"
         "    def __del__(self, raise_signal=signal.raise_signal, number=signal.SIGTERM):\n"

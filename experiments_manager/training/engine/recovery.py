@@ -67,7 +67,7 @@ def reload_after_divergence(context: TrainingContext, error: DivergedError) -> N
         raise DivergedError(f"{error} `on_nan` cannot lower the learning rate of a schedule.", error.step) from error
     state.progress.reloads = reloads
     progress = state.progress
-    context.dispatch("on_return", Rollback(progress.epoch + 1, progress.step, progress.global_step))
+    context.dispatch("on_rollback", Rollback(progress.epoch + 1, progress.step, progress.global_step))
     context.dispatch(
         "on_message",
         f"The loss was not finite after step {error.step}; back to step {state.progress.global_step} with learning "
