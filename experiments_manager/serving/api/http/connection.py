@@ -1,4 +1,4 @@
-"""An HTTP connection of a stranger, on aiohttp: how long it may take, and what it gets where it sends no proper HTTP.
+"""An HTTP connection, on aiohttp: how long it may take, and what it gets where it sends no proper HTTP.
 
 aiohttp sets no time limit on the headers or the body of a request, answers what is no HTTP in plain text, and hangs up
 where a client has said all that it has to say (`shutdown(SHUT_WR)`). This module adds what is missing, and nothing of
@@ -18,7 +18,12 @@ from aiohttp.http import HttpVersion10, RawRequestMessage
 
 from experiments_manager.protocol.status import invalid_argument
 from experiments_manager.serving.api.http.bodies import BodyTimeoutError
-from experiments_manager.serving.api.http.connection_limits import PERIOD, ConnectionLimits, ConnectionTable, Pace
+from experiments_manager.serving.api.http.connection_limits import (
+    PERIOD,
+    ConnectionLimits,
+    ConnectionTable,
+    TransferRate,
+)
 from experiments_manager.serving.api.json.responses import write_error
 
 _HEAD_LIMIT = 1 << 18
@@ -79,8 +84,8 @@ class Connection(web.RequestHandler):
         self._request: web.BaseRequest | None = None
         """The one that is being answered, or was the last."""
         self._answering = False
-        self._coming = Pace(self._since)
-        self._sending: Pace | None = None
+        self._coming = TransferRate(self._since)
+        self._sending: TransferRate | None = None
         self._ended = False
         """Whether the client will send no more."""
         self._failed = False
@@ -109,7 +114,7 @@ class Connection(web.RequestHandler):
         waiting = self._messages
         if waiting and not isinstance(waiting[-1][0], RawRequestMessage):
             self._failed = True
-            self._tell_broken_bodies()
+            self._fail_broken_bodies()
         elif data and not waiting and not self._answering and (self._request is None or self._request.content.is_eof()):
             if not self._head_bytes:
                 self._since = self._table.clock()
@@ -117,8 +122,8 @@ class Connection(web.RequestHandler):
             if self._head_bytes > _HEAD_LIMIT:
                 self.refuse(431, f"The headers are too large. Expected at most {_HEAD_LIMIT} bytes.")
 
-    def _tell_broken_bodies(self) -> None:
-        """Tell requests whose bodies break off; aiohttp would let them wait, with the error queued behind them."""
+    def _fail_broken_bodies(self) -> None:
+        """Fail requests whose bodies break off; aiohttp would let them wait, with the error queued behind them."""
         broken = self._unfinished()
         for payload in broken:
             payload.set_exception(invalid_argument("The body is not what the headers say, or its framing is broken."))
@@ -148,7 +153,7 @@ class Connection(web.RequestHandler):
         """Note that a request is being answered, whose body may still be on its way."""
         self._request, self._answering, self._began, self._head_bytes = request, True, True, 0
         self._since = self._table.clock()
-        self._coming = Pace(self._since)
+        self._coming = TransferRate(self._since)
         self._table.busy(self)
 
     async def finish_response(
@@ -207,7 +212,7 @@ class Connection(web.RequestHandler):
         self._sending = None
         if self._ended:
             if self._answering or self._messages:
-                self._look_whether_anybody_listens(now)
+                self._probe_client(now)
             else:
                 self.hang_up()
         elif self._answering:
@@ -220,7 +225,7 @@ class Connection(web.RequestHandler):
     def _check_sending(self, now: float, left: int) -> None:
         """End the connection where the client takes its answers too slowly."""
         if self._sending is None:
-            self._sending = Pace(now)
+            self._sending = TransferRate(now)
         patience = self._limits.body_seconds
         if patience and self._sending.is_too_slow(now, -left, patience):
             self._line.abort()
@@ -234,7 +239,7 @@ class Connection(web.RequestHandler):
         else:
             self.hang_up()
 
-    def _look_whether_anybody_listens(self, now: float) -> None:
+    def _probe_client(self, now: float) -> None:
         """Find out whether a client that sends no more is still there to hear the answer.
 
         One that has said everything and one that has gone look the same until something is sent to them. Any number of

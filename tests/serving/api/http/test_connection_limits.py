@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from experiments_manager.serving.api.http import connection_limits
-from experiments_manager.serving.api.http.connection_limits import LEAST_RATE, ConnectionTable, Pace
+from experiments_manager.serving.api.http.connection_limits import LEAST_RATE, ConnectionTable, TransferRate
 
 
 class OpenConnection:
@@ -19,7 +19,7 @@ class OpenConnection:
         self.checked.set()
 
 
-def test_strangers_go_before_those_that_asked_and_the_busy_never(run_async):
+def test_new_connections_are_closed_before_idle_ones_and_busy_ones_never(run_async):
     async def happen():
         found = ConnectionTable(3)
         busy, asked, stranger, *others = (OpenConnection() for _ in range(6))
@@ -85,5 +85,5 @@ def test_every_connection_is_looked_at_again_and_again(run_async, monkeypatch):
     ],
 )
 def test_bytes_must_keep_to_a_pace(looks, slow):
-    pace = Pace(0.0)
+    pace = TransferRate(0.0)
     assert [pace.is_too_slow(now, count, 10.0) for now, count in looks][-1] is slow
