@@ -1,4 +1,4 @@
-"""What goes wrong before a server answers."""
+"""Errors before a server answers."""
 
 from __future__ import annotations
 

@@ -77,11 +77,11 @@ class MessageClasses:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        # A pool is filled by one thread; who comes meanwhile waits for it.
+        # A pool is filled by one thread; others wait for it.
         with _lock:
-            found = _find(self._pool, name)
-        setattr(self, name, found)
-        return found
+            message_class = _find(self._pool, name)
+        setattr(self, name, message_class)
+        return message_class
 
 
 def _declare_packed_fields_as_bytes(file: descriptor_pb2.FileDescriptorProto) -> None:

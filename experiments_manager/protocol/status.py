@@ -48,11 +48,11 @@ class ServingError(Exception):
 
         Those of its causes hold it as well: futures and tasks keep their exceptions, and frames keep futures and tasks.
         """
-        found: list[BaseException | None] = [self]
-        while found:
-            error = found.pop()
+        errors: list[BaseException | None] = [self]
+        while errors:
+            error = errors.pop()
             if error is not None:
-                found += [error.__cause__, error.__context__]
+                errors += [error.__cause__, error.__context__]
                 error.__traceback__ = error.__cause__ = error.__context__ = None
         return self
 

@@ -1,4 +1,4 @@
-"""How the gRPC server listens, and what of it gRPC's core is told."""
+"""How the gRPC server listens, and the arguments of gRPC's core for it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class GrpcOptions:
 
 
 def channel_arguments(options: GrpcOptions) -> dict[str, int | str]:
-    """Return what gRPC's core can be told; the user's own arguments count for more."""
+    """Return arguments of gRPC's core; the user's own count for more."""
     arguments: dict[str, int | str] = {
         "grpc.max_receive_message_length": options.max_message_bytes,
         "grpc.max_send_message_length": options.max_message_bytes,

@@ -124,12 +124,12 @@ class GrpcServer:
         services = {PREDICTION_SERVICE: predictions, MODEL_SERVICE: models}
         if self._options.profiler:
             services[PROFILER_SERVICE] = profiling
-        found = {f"/{PREDICTION_SERVICE}/Predict": self._handler("Predict", self.predict)}
+        by_path = {f"/{PREDICTION_SERVICE}/Predict": self._handler("Predict", self.predict)}
         for service, methods in services.items():
             for api, message, answer in methods:
                 answer_bytes = functools.partial(_answer_message, api, message, answer)
-                found[f"/{service}/{api}"] = self._handler(api, answer_bytes, in_flight=service != PROFILER_SERVICE)
-        return found
+                by_path[f"/{service}/{api}"] = self._handler(api, answer_bytes, in_flight=service != PROFILER_SERVICE)
+        return by_path
 
     def _handler(self, api: str, answer: _Answer, *, in_flight: bool = True) -> grpc.RpcMethodHandler:
         """Return the handler of a method, which answers whatever the bytes are.
@@ -193,7 +193,7 @@ async def _answer_message(
 
 
 class _Services(grpc.GenericRpcHandler):
-    """Finds the handler of a method by its path."""
+    """Handlers of methods by their paths."""
 
     def __init__(self, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
         self._handlers = handlers

@@ -34,7 +34,7 @@ _SESSION = "TF1"
 """What TensorFlow Serving calls the runtime of everything that runs in a session, models of TensorFlow 2 too."""
 
 _MOST_PATHS = 1000
-"""Folders of versions that are told of: a server that watches a training would tell of ever more."""
+"""Folders of versions that are counted: a server that watches a training would have ever more."""
 
 
 @dataclasses.dataclass

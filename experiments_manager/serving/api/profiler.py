@@ -66,7 +66,7 @@ class Profiler:
         return response
 
     async def terminate(self, request: Any) -> Any:
-        """Answer a `TerminateRequest`: ends a trace that is running, which is answered with what there is."""
+        """Answer a `TerminateRequest`: end a trace that is running, which is answered with what there is."""
         if (ended := self._running.get(request.session_id)) is not None:
             ended.set()
         return messages.TerminateResponse()
@@ -91,7 +91,7 @@ def _levels(options: Any) -> dict[str, int]:
 
 
 def _traced(levels: dict[str, int], delay: float, seconds: float, ended: threading.Event) -> bytes:
-    """Traces what TensorFlow does, until it is long enough or `ended`; gives a serialised `XSpace`."""
+    """Trace what TensorFlow does, until it is long enough or `ended`; return a serialised `XSpace`."""
     import tensorflow as tf
 
     ended.wait(delay)

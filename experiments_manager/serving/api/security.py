@@ -104,8 +104,8 @@ def read_tls(file: Path | str) -> Tls:
             raise ServerStartError(f"{file}: {field} is missing. Expected PEM text or the path of a PEM file. Add it.")
     if config.client_verify and not config.custom_ca:
         raise ServerStartError(
-            f"{file}: client_verify is set and custom_ca is missing, so client certificates cannot be "
-            "verified. Expected PEM text or the path of a PEM file. Add it, or omit client_verify."
+            f"{file}: client_verify is set and custom_ca is missing. "
+            "Expected PEM text or the path of a PEM file. Add it, or omit client_verify."
         )
     tls = Tls(
         server_key=_pem(file, "server_key", config.server_key),
@@ -152,8 +152,8 @@ class Tokens:
             ) from error
         if not self._digests:
             raise ServerStartError(
-                f"The token file {file} contains no token, so all requests would be refused. "
-                "Expected one token a line. Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+                f"The token file {file} contains no token. Expected one token a line. Make one: "
+                "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
             )
         if os.name == "posix" and self._file.stat().st_mode & 0o077:
             logger.warning("Others may read the token file %s. Run: chmod 600 %s", file, file)
@@ -177,10 +177,10 @@ class Tokens:
 
     def _knows(self, token: str) -> bool:
         digest = _digest(token)
-        found = False
+        known_token = False
         for known in self._current():
-            found |= hmac.compare_digest(digest, known)
-        return found
+            known_token |= hmac.compare_digest(digest, known)
+        return known_token
 
     def _current(self) -> list[bytes]:
         """Return the digests, read again where the file has changed; an unreadable file accepts no new token."""
@@ -193,15 +193,13 @@ class Tokens:
                     logger.warning("Read %d tokens from %s again, for it changed.", len(self._digests), self._file)
             except (OSError, UnicodeDecodeError) as error:
                 if self._stamp is not None:
-                    logger.error(
-                        "The token file %s cannot be read any more (%s): all requests are refused.", self._file, error
-                    )
+                    logger.error("Cannot read the token file %s (%s): every request is refused.", self._file, error)
                 self._stamp, self._digests = None, []
             return self._digests
 
     def _read_stamp(self) -> tuple[int, int, int] | None:
-        found = self._file.stat()
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        status = self._file.stat()
+        return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def grpc_token_interceptor(tokens: Tokens) -> Any:
@@ -217,7 +215,7 @@ def grpc_token_interceptor(tokens: Tokens) -> Any:
     handlers = {message: refusing(message) for message in (UNAUTHENTICATED, UNKNOWN_TOKEN)}
 
     class TokenInterceptor(grpc.aio.ServerInterceptor):
-        """Looks at the metadata of each call before anything of it is read."""
+        """Look at the metadata of each call before anything of it is read."""
 
         async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
             metadata = handler_call_details.invocation_metadata

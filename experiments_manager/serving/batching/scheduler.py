@@ -258,5 +258,5 @@ class Scheduler:
 
 
 def _bytes(array: np.ndarray) -> int:
-    """Return bytes of the values, of strings too, of which the array itself holds no more than where they are."""
+    """Return the bytes of the values, of strings too, of which the array itself holds no more than where they are."""
     return array.nbytes + (sum(map(len, array.ravel().tolist())) if array.dtype == object else 0)

@@ -112,16 +112,16 @@ def serialize(given: Any) -> np.ndarray:
     choice = given.WhichOneof("kind")
     context = b""
     if choice == "example_list":
-        found = given.example_list.examples
+        given_examples = given.example_list.examples
     elif choice == "example_list_with_context":
-        found = given.example_list_with_context.examples
+        given_examples = given.example_list_with_context.examples
         context = given.example_list_with_context.context.SerializeToString()
     else:
-        found = ()
-    if not found:
+        given_examples = ()
+    if not given_examples:
         raise invalid_argument("Input is empty.")
-    array = np.empty(len(found), object)
-    array[:] = [context + example.SerializeToString() for example in found]
+    array = np.empty(len(given_examples), object)
+    array[:] = [context + example.SerializeToString() for example in given_examples]
     return array
 
 
@@ -151,9 +151,9 @@ def fill_classifications(result: Any, outputs: Arrays, count: int) -> None:
         )
     width = (scores if classes is None else classes).shape[1]
     for row in range(count):
-        found = result.classifications.add()
+        row_result = result.classifications.add()
         for column in range(width):
-            entry = found.classes.add()
+            entry = row_result.classes.add()
             if classes is not None:
                 entry.label = _text(classes[row, column])
             if scores is not None:
@@ -197,8 +197,8 @@ def check_tasks(model: Model, tasks: Sequence[Any]) -> list[tuple[Signature, Exa
         ServingError: INVALID_ARGUMENT for tasks that cannot be answered together; UNIMPLEMENTED for another method;
             as for `find`.
     """
-    kinds = {kind.method_name: kind for kind in (CLASSIFICATION, REGRESSION)}
-    found: dict[str, tuple[Signature, ExampleTask]] = {}
+    tasks_by_method = {kind.method_name: kind for kind in (CLASSIFICATION, REGRESSION)}
+    chosen: dict[str, tuple[Signature, ExampleTask]] = {}
     for task in tasks:
         spec = task.model_spec
         if not spec.name:
@@ -206,15 +206,14 @@ def check_tasks(model: Model, tasks: Sequence[Any]) -> list[tuple[Signature, Exa
         if spec.name != tasks[0].model_spec.name:
             raise invalid_argument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
         name = spec.signature_name or DEFAULT_SIGNATURE
-        if name in found:
+        if name in chosen:
             raise invalid_argument(f"Duplicate evaluation of signature: {name}")
         if name not in model.signatures:
             raise invalid_argument(f"Requested signature not found in model graph: {name}")
-        if task.method_name not in kinds:
+        if task.method_name not in tasks_by_method:
             raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
-        kind = kinds[task.method_name]
-        found[name] = (find(model, spec, kind), kind)
-    return list(found.values())
+        chosen[name] = (find(model, spec, tasks_by_method[task.method_name]), tasks_by_method[task.method_name])
+    return list(chosen.values())
 
 
 def _text(label: Any) -> str:

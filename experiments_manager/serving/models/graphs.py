@@ -97,14 +97,14 @@ def _parsed(content: bytes, file: Path) -> saved_model_pb2.SavedModel:
 
 def _import_graph(saved_model: saved_model_pb2.SavedModel, path: Path) -> Graph:
     tags = [sorted(meta_graph.meta_info_def.tags) for meta_graph in saved_model.meta_graphs]
-    found = [meta_graph for meta_graph in saved_model.meta_graphs if list(meta_graph.meta_info_def.tags) == [TAG]]
-    if not found:
+    servable = [meta_graph for meta_graph in saved_model.meta_graphs if list(meta_graph.meta_info_def.tags) == [TAG]]
+    if not servable:
         raise LoadError(
             f"Could not find meta graph def matching supplied tags: {{ {TAG} }} in {path}. "
             f"Expected a graph exported for serving, got the tags {tags}",
             Code.NOT_FOUND,
         )
-    meta_graph = found[0]
+    meta_graph = servable[0]
     graph = tf.Graph()
     with graph.as_default():
         tf.import_graph_def(meta_graph.graph_def, name="")
@@ -145,7 +145,7 @@ def _dtype_in(graph: tf.Graph, info: meta_graph_pb2.TensorInfo) -> tf.DType | No
     """Return the type of the tensor that is fed: signatures converted from older formats may name another one."""
     try:
         return graph.get_tensor_by_name(info.name).dtype.base_dtype
-    except (KeyError, ValueError):  # a signature of several tensors, or of one that there is not
+    except (KeyError, ValueError):  # a signature of several tensors, or of one that does not exist
         return None
 
 

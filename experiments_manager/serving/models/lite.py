@@ -62,9 +62,9 @@ class LiteModel:
 
     def run(self, signature: Signature, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """Compute outputs; see `signatures.Model.run`."""
-        with self._borrowed() as interpreter:
-            found = _call(interpreter, signature, inputs)
-        return {name: _plain(found[name]) for name in outputs}
+        with self._free_interpreter() as interpreter:
+            computed = _call(interpreter, signature, inputs)
+        return {name: _plain(computed[name]) for name in outputs}
 
     def close(self) -> None:
         """Wait for calls that are running, whose callers may have given up, and free the interpreters."""
@@ -72,10 +72,10 @@ class LiteModel:
         for _ in range(self._copies):
             self._free.get()
         for _ in range(self._copies):
-            self._free.put(None)  # for those that wait for one, which are told that there is none any more
+            self._free.put(None)  # for those that wait for one, which then find none any more
 
     @contextlib.contextmanager
-    def _borrowed(self) -> Iterator[Any]:
+    def _free_interpreter(self) -> Iterator[Any]:
         interpreter = self._free.get()
         try:
             if self._closed:
@@ -134,27 +134,27 @@ def _signatures(interpreter: Any, file: Path) -> tuple[dict[str, Signature], dic
     """Read the signatures: those of the metadata, else those of the converter, else one of the tensors themselves."""
     inputs = {detail["name"]: detail for detail in interpreter.get_input_details()}
     outputs = {detail["name"]: detail for detail in interpreter.get_output_details()}
-    found: dict[str, Signature] = {}
+    signatures: dict[str, Signature] = {}
     if described := read_definitions(file, inputs, outputs):
         for key, definition in described.items():
             given = {alias: inputs[info.name] for alias, info in definition.inputs.items()}
             computed = {alias: outputs[info.name] for alias, info in definition.outputs.items()}
-            found[key] = _signature(
+            signatures[key] = _signature(
                 interpreter, Signature(key, definition.method_name, _specs(given), _specs(computed))
             )
-        return found, {key: one.SerializeToString(deterministic=True) for key, one in described.items()}
+        return signatures, {key: one.SerializeToString(deterministic=True) for key, one in described.items()}
     for key in interpreter.get_signature_list():
         runner = interpreter.get_signature_runner(key)
         given, computed = _specs(runner.get_input_details()), _specs(runner.get_output_details())
-        found[key] = _signature(interpreter, _ConvertersSignature(key, PREDICT, given, computed))
-    if not found:
+        signatures[key] = _signature(interpreter, _ConvertersSignature(key, PREDICT, given, computed))
+    if not signatures:
         given = {alias: inputs[name] for alias, name in bare_names(inputs).items()}
         computed = {alias: outputs[name] for alias, name in bare_names(outputs).items()}
         only = Signature(DEFAULT_SIGNATURE, PREDICT, _specs(given), _specs(computed))
-        found[DEFAULT_SIGNATURE] = _signature(interpreter, only)
-    if DEFAULT_SIGNATURE not in found and len(found) == 1:
-        [found[DEFAULT_SIGNATURE]] = found.values()  # it keeps the name that the interpreter knows
-    return found, {key: _definition(one) for key, one in found.items()}
+        signatures[DEFAULT_SIGNATURE] = _signature(interpreter, only)
+    if DEFAULT_SIGNATURE not in signatures and len(signatures) == 1:
+        [signatures[DEFAULT_SIGNATURE]] = signatures.values()  # it keeps the name that the interpreter knows
+    return signatures, {key: _definition(one) for key, one in signatures.items()}
 
 
 def _signature(interpreter: Any, signature: Signature) -> Signature:
@@ -188,8 +188,8 @@ def _takes_any_number(interpreter: Any, signature: Signature) -> bool:
         return False
     one = {key: _sample(spec, 1) for key, spec in inputs.items()}
     try:
-        found = _call(interpreter, signature, {key: _sample(spec, 2) for key, spec in inputs.items()})
-        works = all(found[key].ndim > 0 and len(found[key]) == 2 for key in signature.outputs)
+        computed = _call(interpreter, signature, {key: _sample(spec, 2) for key, spec in inputs.items()})
+        works = all(computed[key].ndim > 0 and len(computed[key]) == 2 for key in signature.outputs)
     except ServingError:
         works = False
     with contextlib.suppress(ServingError):

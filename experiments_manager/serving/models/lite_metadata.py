@@ -44,7 +44,7 @@ def read_definitions(file: Path, inputs: Collection[str], outputs: Collection[st
 
 
 def bare_names(names: Collection[str]) -> dict[str, str]:
-    """Return tensors the names that they have in a signature made up for them: without the number after a colon.
+    """Return the names that tensors have in a signature made up for them: without the number after a colon.
 
     Args:
         names: Names of tensors.
@@ -62,8 +62,8 @@ def _definitions(file: Path) -> Iterator[tuple[str, Any]]:
     packed = _packed_definitions(file)
     if not packed:
         return
-    found = flexbuffers.GetRoot(packed).AsMap
-    for key, value in zip(found.Keys, found.Values, strict=True):
+    packed_map = flexbuffers.GetRoot(packed).AsMap
+    for key, value in zip(packed_map.Keys, packed_map.Values, strict=True):
         content = value.AsBlob if value.IsBlob else value.AsStringBytes
         yield key.AsKey, messages.SignatureDef.FromString(content)
 
@@ -82,7 +82,7 @@ def _packed_definitions(file: Path) -> bytes:
 
 
 def _name_in(known: Collection[str], name: str, what: str) -> str:
-    for found in (name, name.partition(":")[0]):
-        if found in known:
-            return found
+    for candidate in (name, name.partition(":")[0]):
+        if candidate in known:
+            return candidate
     raise ServingError(Code.INTERNAL, f"{what} references an unknown tensor: Unknown tensor '{name}'.")

@@ -17,7 +17,7 @@ from experiments_manager.serving.models.signatures import Model, ModelRef
 from experiments_manager.serving.models.version_policy import LabelRule, ModelConfig, State, VersionStatus
 
 REMEMBERED = 100
-"""Ended versions whose last state is still told, for each model."""
+"""Ended versions whose last state is still reported, for each model."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -146,13 +146,13 @@ class ModelRegistry:
 
     def unfinished(self) -> list[str]:
         """Tell which versions are being loaded, and which still answer requests or run calls."""
-        found = []
+        reasons = []
         for entry in self.entries():
             if entry.state == State.LOADING and not entry.next_attempt:
-                found.append(f"version {entry.number} of {entry.name} is being loaded")
+                reasons.append(f"version {entry.number} of {entry.name} is being loaded")
             elif entry.leases or entry.unloading:
-                found.append(f"version {entry.number} of {entry.name} still runs a call")
-        return found
+                reasons.append(f"version {entry.number} of {entry.name} still runs a call")
+        return reasons
 
     def ready(self) -> bool:
         """Return whether every model has a version that answers."""
@@ -172,18 +172,18 @@ class ModelRegistry:
 
     def problems(self) -> dict[str, str]:
         """Tell for each model that does not answer why not."""
-        found = {}
+        reasons = {}
         for name, config in self.configs.items():
             if name in self.newest:
                 continue
             errors = [entry for entry in self.versions.get(name, {}).values() if entry.error]
-            found[name] = (
+            reasons[name] = (
                 self.polled.get(name)
                 or next((f"version {entry.number}: {entry.error}" for entry in errors), None)
                 or self._being_loaded(name)
-                or f"there is no version in {config.base_path} yet"
+                or f"no version found in {config.base_path} yet"
             )
-        return found
+        return reasons
 
     def _being_loaded(self, name: str) -> str | None:
         loading = [entry.number for entry in self.versions.get(name, {}).values() if entry.state != State.END]
@@ -238,8 +238,8 @@ class ModelRegistry:
 
     def failed(self, name: str, numbers: Iterable[int]) -> list[Path]:
         """Return the folders of those versions that failed for good; `want` has to know what they look like."""
-        found = [self.versions.get(name, {}).get(number) for number in numbers]
-        return [entry.path for entry in found if entry is not None and entry.state == State.END and entry.error]
+        entries = [self.versions.get(name, {}).get(number) for number in numbers]
+        return [entry.path for entry in entries if entry is not None and entry.state == State.END and entry.error]
 
     def want(self, name: str, paths: Mapping[int, Path], looks: Mapping[Path, object]) -> list[Version]:
         """Note which versions of a model should be served.

@@ -161,7 +161,7 @@ class _Callable:
 
 
 def _array(value: Any) -> np.ndarray:
-    """Return a session gives scalars as plain values, strings among them as `bytes`."""
+    """Return an array also of a scalar, which a session gives as a plain value, strings as `bytes`."""
     if isinstance(value, np.ndarray):
         return value
     return np.array(value, object if isinstance(value, bytes) else None)
@@ -178,7 +178,7 @@ def _session_config(threads: Threads) -> config_pb2.ConfigProto:
 
 
 def _restore(session: tf.compat.v1.Session, meta_graph: meta_graph_pb2.MetaGraphDef, path: Path) -> None:
-    """Read variables and runs the initialisers, as TensorFlow's own loader in C++ does."""
+    """Read variables and run the initialisers, as TensorFlow's own loader in C++ does."""
     assets = _assets(meta_graph, path)
     prefix = path / "variables" / "variables"
     saver = meta_graph.saver_def
@@ -204,7 +204,7 @@ def _assets(meta_graph: meta_graph_pb2.MetaGraphDef, path: Path) -> dict[str, st
             definition = meta_graph_pb2.AssetFileDef()
             value.Unpack(definition)
             definitions.append(definition)
-    return {found.tensor_info.name: str(path / "assets" / found.filename) for found in definitions}
+    return {definition.tensor_info.name: str(path / "assets" / definition.filename) for definition in definitions}
 
 
 def _initialiser(meta_graph: meta_graph_pb2.MetaGraphDef) -> str | None:
@@ -218,7 +218,7 @@ def _initialiser(meta_graph: meta_graph_pb2.MetaGraphDef) -> str | None:
 
 
 def _readable(message: str) -> str:
-    """TensorFlow's message without its list of the places where each operation was defined."""
+    """Return TensorFlow's message without its list of the places where each operation was defined."""
     message = message.removeprefix("Graph execution error:")  # the reason follows
     return message.split("\n\nOriginal stack trace")[0].split("\n\nErrors may have originated")[0].strip()
 

@@ -36,7 +36,7 @@ class Threads:
 
 
 def _variables_bytes(base_path: Path) -> int:
-    """Return bytes of the variables of the largest version."""
+    """Return the bytes of the variables of the largest version."""
     sizes: dict[Path, int] = {}
     for file in base_path.glob("[0-9]*/variables/variables.data-*"):
         sizes[file.parent] = sizes.get(file.parent, 0) + file.stat().st_size

@@ -15,7 +15,7 @@ from experiments_manager.protocol.status import Code, invalid_argument
 
 logger = logging.getLogger(__name__)
 
-_KINDS = {
+_SPECIAL_FILES = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a character device",
@@ -66,13 +66,13 @@ class VersionPolicy:
     count: int = 1
     versions: tuple[int, ...] = ()
 
-    def choose(self, found: Sequence[int]) -> set[int]:
+    def choose(self, numbers: Sequence[int]) -> set[int]:
         """Choose among the versions on the disk."""
         if self.kind == "all":
-            return set(found)
+            return set(numbers)
         if self.kind == "specific":
-            return set(found) & set(self.versions)
-        return set(sorted(found)[-self.count :])
+            return set(numbers) & set(self.versions)
+        return set(sorted(numbers)[-self.count :])
 
 
 class LabelRule(enum.Enum):
@@ -111,10 +111,10 @@ def check_files(folder: Path) -> None:
     """
     seen = set()
     for here, folders, files in os.walk(folder, followlinks=True):
-        found = Path(here).stat()
-        if (found.st_dev, found.st_ino) in seen:  # a link to a folder above
+        status = Path(here).stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
             folders.clear()
-        seen.add((found.st_dev, found.st_ino))
+        seen.add((status.st_dev, status.st_ino))
         for name in files:
             path = Path(here, name)
             try:
@@ -122,7 +122,7 @@ def check_files(folder: Path) -> None:
             except OSError:  # removed meanwhile, or a link to nowhere
                 continue
             if not stat.S_ISREG(mode):
-                kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
+                kind = _SPECIAL_FILES.get(stat.S_IFMT(mode), "a special file")
                 raise invalid_argument(f"{path} is {kind}. Expected a regular file. Export the model again")
 
 

@@ -121,7 +121,7 @@ def _warm_up_with_zeros(model: Model) -> int:
 
 
 def _zeros(signature: Signature) -> dict[str, np.ndarray] | None:
-    """One sample of zeros and empty strings; `None` where nobody can tell what shape it should have."""
+    """Make one sample of zeros and empty strings; `None` where the shape is open."""
     arrays: dict[str, np.ndarray] = {}
     for name, spec in signature.inputs.items():
         if spec.shape is None or _size(spec) * max(1, spec.numpy_dtype.itemsize) > _MAX_ZEROS:

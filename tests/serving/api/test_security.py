@@ -195,7 +195,7 @@ def test_a_token_file_that_changes_counts_at_once(secure_server, rest):
     assert rest().status == 200
 
 
-def test_a_token_file_that_is_gone_lets_nobody_in(tmp_path):
+def test_a_token_file_that_is_gone_refuses_every_request(tmp_path):
     file = tmp_path / "tokens"
     file.write_text("sesame")
     tokens = Tokens(file)

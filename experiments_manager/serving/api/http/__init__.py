@@ -1,1 +1,1 @@
-"""HTTP: connections of strangers with their limits, and the REST API on them."""
+"""HTTP: connections with their limits, and the REST API on them."""

@@ -1,4 +1,4 @@
-"""An HTTP connection of a stranger, on aiohttp: how long it may take, and what it gets where it sends no proper HTTP.
+"""An HTTP connection, on aiohttp: how long it may take, and what it gets where it sends no proper HTTP.
 
 aiohttp sets no time limit on the headers or the body of a request, answers what is no HTTP in plain text, and hangs up
 where a client has said all that it has to say (`shutdown(SHUT_WR)`). This module adds what is missing, and nothing of
@@ -114,7 +114,7 @@ class Connection(web.RequestHandler):
         waiting = queued_requests(self)
         if waiting and is_no_http(waiting[-1][0]):
             self._failed = True
-            self._tell_broken_bodies()
+            self._fail_broken_bodies()
         elif data and not waiting and not self._answering and (self._request is None or self._request.content.is_eof()):
             if not self._head_bytes:
                 self._since = self._table.clock()
@@ -122,8 +122,8 @@ class Connection(web.RequestHandler):
             if self._head_bytes > _HEAD_LIMIT:
                 self.refuse(431, f"The headers are too large. Expected at most {_HEAD_LIMIT} bytes.")
 
-    def _tell_broken_bodies(self) -> None:
-        """Tell requests whose bodies break off; aiohttp would let them wait, with the error queued behind them."""
+    def _fail_broken_bodies(self) -> None:
+        """Fail requests whose bodies break off; aiohttp would let them wait, with the error queued behind them."""
         broken = self._unfinished()
         for payload in broken:
             payload.set_exception(invalid_argument("The body is not what the headers say, or its framing is broken."))

@@ -81,7 +81,7 @@ class ConnectionTable:
         self.clock = self._loop.time
         self._most = most
         self._open: dict[OpenConnection, None] = {}
-        self._before_first_request: dict[OpenConnection, None] = {}
+        self._new: dict[OpenConnection, None] = {}
         """Connections that have not sent the headers of any request, oldest first."""
         self._idle: dict[OpenConnection, None] = {}
         """Connections between two requests, oldest first."""
@@ -90,17 +90,17 @@ class ConnectionTable:
     def admit(self, connection: OpenConnection) -> bool:
         """Take a connection in, in the place of one that waits if need be; tell whether there was room."""
         if len(self._open) >= self._most:
-            waiting = next(iter(self._before_first_request or self._idle), None)
+            waiting = next(iter(self._new or self._idle), None)
             if waiting is None:
                 return False
             self.forget(waiting)
             waiting.hang_up()
-        self._open[connection] = self._before_first_request[connection] = None
+        self._open[connection] = self._new[connection] = None
         return True
 
     def busy(self, connection: OpenConnection) -> None:
         """Note that a connection has a request, or is being closed."""
-        self._before_first_request.pop(connection, None)
+        self._new.pop(connection, None)
         self._idle.pop(connection, None)
 
     def waiting(self, connection: OpenConnection) -> None:

@@ -1,4 +1,4 @@
-"""Listening for HTTP: makes `Connection`s, and hands their requests to whoever answers."""
+"""Listening for HTTP: makes `Connection`s, and hands their requests on."""
 
 from __future__ import annotations
 

@@ -47,21 +47,21 @@ def parse_path(method: str, path: str) -> Route:
         ServingError: INVALID_ARGUMENT, in TensorFlow Serving's words.
     """
     pattern = {"POST": _POST, "GET": _GET}.get(method)
-    found = pattern.fullmatch(path) if pattern else None
-    asked = (found["method"] or "") if found else None
+    match = pattern.fullmatch(path) if pattern else None
+    asked = (match["method"] or "") if match else None
     if method == "GET" and asked and asked != "metadata":
         asked = ""  # as in TensorFlow Serving: `/METADATA` asks for the status
-    if found is None or asked not in _METHODS:
+    if match is None or asked not in _METHODS:
         raise invalid_argument(f"Malformed request: {method} {path}")
-    if not found["name"]:
+    if not match["name"]:
         missing = "Missing model name in request." if method == "GET" else f"Malformed request: {method} {path}"
         raise invalid_argument(missing)
-    version = int(found["version"]) if found["version"] and len(found["version"]) < 20 else None
-    if found["version"] and (version is None or version >= 2**63):
-        raise invalid_argument(f"Failed to convert version: {found['version'][:40]} to numeric.")
-    label = urllib.parse.unquote(found["label"]) if found["label"] else None
+    version = int(match["version"]) if match["version"] and len(match["version"]) < 20 else None
+    if match["version"] and (version is None or version >= 2**63):
+        raise invalid_argument(f"Failed to convert version: {match['version'][:40]} to numeric.")
+    label = urllib.parse.unquote(match["label"]) if match["label"] else None
     return Route(
-        ModelRef(urllib.parse.unquote(found["name"]), version, label), asked, "" if asked == "metadata" else asked
+        ModelRef(urllib.parse.unquote(match["name"]), version, label), asked, "" if asked == "metadata" else asked
     )
 
 

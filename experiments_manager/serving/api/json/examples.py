@@ -68,8 +68,8 @@ def _add_to_feature(value: Any, name: str, feature: Any) -> None:
         kind, item = "int64_list", int(value)
         if item >= 2**63:
             raise invalid_argument(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
-    found = feature.WhichOneof("kind")
-    if found not in (None, kind):
-        expected = found.removesuffix("_list")
+    before = feature.WhichOneof("kind")
+    if before not in (None, kind):
+        expected = before.removesuffix("_list")
         raise invalid_argument(f"Unexpected element type in feature: {name} expecting type: {expected}")
     getattr(feature, kind).value.append(item)

@@ -111,8 +111,8 @@ def write_classifications(result: Any) -> str:
         raise invalid_argument("Cannot convert empty ClassificationResults to JSON")
     rows = []
     for classifications in result.classifications:
-        scores = decimals(np.array([found.score for found in classifications.classes], dtype=np.float32))
-        labels = [json.dumps(found.label, ensure_ascii=False) for found in classifications.classes]
+        scores = decimals(np.array([entry.score for entry in classifications.classes], dtype=np.float32))
+        labels = [json.dumps(entry.label, ensure_ascii=False) for entry in classifications.classes]
         rows.append("[" + ", ".join(f"[{label}, {score}]" for label, score in zip(labels, scores, strict=True)) + "]")
     return '{\n    "results": [' + ", ".join(rows) + "\n    ]\n}"
 

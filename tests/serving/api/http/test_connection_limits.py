@@ -19,7 +19,7 @@ class OpenConnection:
         self.checked.set()
 
 
-def test_strangers_go_before_those_that_asked_and_the_busy_never(run_async):
+def test_new_connections_are_closed_before_idle_ones_and_busy_ones_never(run_async):
     async def happen():
         found = ConnectionTable(3)
         busy, asked, stranger, *others = (OpenConnection() for _ in range(6))
