@@ -213,8 +213,8 @@ class CheckpointWriter:
             )
         self._failing = True
 
-    def _write(self, context: tuple[Path, StateSnapshot]) -> None:
-        stage, snapshot = context
+    def _write(self, job: tuple[Path, StateSnapshot]) -> None:
+        stage, snapshot = job
         if not _is_finite(snapshot):  # it must not take the place of the last good one
             shutil.rmtree(stage, ignore_errors=True)
             self.problem = "the weights are not finite"
@@ -228,8 +228,8 @@ class CheckpointWriter:
         for old in checkpoints(self._folder)[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def _failed(self, context: tuple[Path, StateSnapshot], error: BaseException) -> None:
-        shutil.rmtree(context[0], ignore_errors=True)
+    def _failed(self, job: tuple[Path, StateSnapshot], error: BaseException) -> None:
+        shutil.rmtree(job[0], ignore_errors=True)
         self.failed(error)
 
 
