@@ -170,10 +170,7 @@ class CheckpointWriter:
 
     def messages(self) -> list[str]:
         """Return what there is to say since the last call: once that writing fails, and once that it works again."""
-        found = []
-        while self._messages:
-            found.append(self._messages.popleft())
-        return found
+        return [self._messages.popleft() for _ in range(len(self._messages))]
 
     def stage(self) -> Path:
         """Make the folder into which a feed may write its iterator now, and the rest goes later."""
