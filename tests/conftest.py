@@ -174,7 +174,7 @@ def experiment(settings_file, tmp_path, recorder, tensorflow):
 def settle(monkeypatch):
     """Waits until all checkpoints and versions that were handed in so far are done with; gives nothing.
 
-    As `should_stop` of a run it is called at every step boundary, so that none takes the place of one that waits.
+    As `should_stop` of a run it is called between all steps, so that none takes the place of one that waits.
     """
     from experiments_manager.common.background import LatestJobWorker
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
-from keras.src.random.seed_generator import global_seed_generator
 
 CALLBACK_ATTRIBUTES = ("params", "model", "_model", "validation_data")
 """Attributes of a callback that Keras itself sets.
@@ -20,8 +19,6 @@ take the names from `keras.callbacks.Callback.__init__`.
 """
 _METRIC_CALLS = frozenset({"update_state", "result", "get_metrics_result"})
 """Functions of Keras' trainer in which one metric after the other has its turn."""
-
-Clip = Callable[[Sequence[Any]], Any]
 
 
 def build_model(model: keras.Model, batch: Any) -> None:
@@ -50,7 +47,7 @@ def gradients_seen(optimizer: keras.optimizers.Optimizer, see: Callable[[Sequenc
         optimizer: The innermost one, behind a loss scale.
         see: Takes the gradients, `None` among them for variables without one.
     """
-    clip: Clip = optimizer._clip_gradients
+    clip = optimizer._clip_gradients
 
     def seeing(gradients: Sequence[Any]) -> Any:
         see(gradients)
@@ -70,6 +67,8 @@ def seed_states(model: keras.Model) -> list[keras.Variable]:
     those of layers, which are known by the name of their variable. When a release breaks it: look into
     `keras.src.random.seed_generator`.
     """
+    from keras.src.random.seed_generator import global_seed_generator
+
     states = [variable for variable in model.variables if "seed_generator_state" in variable.path]
     return [*states, global_seed_generator().state]
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
-from tensorflow.python.eager import context as eager_context
 
 __all__ = ["config_pb2", "meta_graph_pb2", "saved_model_pb2"]
 """Protocol buffers of SavedModels and sessions, of which `tf.compat.v1` has some only. When a release breaks it: they
@@ -29,8 +28,10 @@ def seed_operations(seed: int) -> None:
     numbers that it sets in the eager context are set alone. When a release breaks it: see what
     `Context._set_global_seed` sets, or call `tf.random.set_seed` and pay for it.
     """
-    context = eager_context.context()
-    context._seed, context._rng = seed, random.Random(seed)
+    from tensorflow.python.eager import context
+
+    eager = context.context()
+    eager._seed, eager._rng = seed, random.Random(seed)
 
 
 def session_callable(session: tf.compat.v1.Session, feeds: Sequence[str], fetches: Sequence[str]) -> Callable[..., Any]:

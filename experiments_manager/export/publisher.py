@@ -86,10 +86,7 @@ class Publisher:
 
         Of several failures in a row, only the first is told.
         """
-        found = []
-        while self._outcomes:
-            found.append(self._outcomes.popleft())
-        return found
+        return [self._outcomes.popleft() for _ in range(len(self._outcomes))]
 
     @property
     def idle(self) -> bool:

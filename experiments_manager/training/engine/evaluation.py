@@ -17,7 +17,7 @@ from experiments_manager.training.engine.chunk_size import ChunkSize
 from experiments_manager.training.engine.steps import CompiledLoop
 from experiments_manager.training.engine.validation import run_test_steps
 from experiments_manager.training.errors import TrainingError
-from experiments_manager.training.feeds.feed import Feed
+from experiments_manager.training.feeds.feed import Feed, x_and_y
 from experiments_manager.training.setup.devices import prepared_devices
 from experiments_manager.training.setup.experiment import Experiment, build_experiment, feed_for
 from experiments_manager.training.state.checkpoints import read_latest
@@ -93,7 +93,7 @@ def _classes(model: keras.Model, feed: Feed) -> tuple[np.ndarray | None, np.ndar
     truths, predictions, samples, told = [], [], 0, isinstance(feed.spec, tuple) and len(feed.spec) > 1
     dataset = feed.as_dataset()
     for batch in dataset if feed.steps is None else dataset.take(feed.steps):
-        x, y = (batch[0], batch[1]) if told else (batch, None)
+        x, y = x_and_y(batch)
         samples += int(tf.shape(tf.nest.flatten(x)[0])[0])
         if not told:
             continue

@@ -84,10 +84,11 @@ def start_run(
         UserCodeError: If a hook raises; `run.json` says `failed` then, and where.
         TrainingError: If the data, the devices or the numbers do not allow to train; `run.json` says `failed`.
     """
+    surroundings = RunOptions(**options)
     run = create_run(working_dir or settings.working_dir, settings.session_name, settings.hparams, run_name=run_name)
     with lock(run):
         _start(run, settings, command)
-        return _execute(run, settings, RunOptions(**options))
+        return _execute(run, settings, surroundings)
 
 
 def _start(run: Run, settings: Settings, command: Sequence[str]) -> None:

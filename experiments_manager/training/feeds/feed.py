@@ -111,6 +111,13 @@ class Shape:
         return cls(", ".join(f"{name} {_describe(part)}" for name, part in zip(names, parts, strict=False)))
 
 
+def x_and_y(batch: Any) -> tuple[Any, Any]:
+    """Return inputs and targets of a batch, or of its spec; `None` where there are no targets."""
+    if not isinstance(batch, tuple):
+        return batch, None
+    return batch[0], batch[1] if len(batch) > 1 else None
+
+
 def _describe(part: Any) -> str:
     if isinstance(part, dict):
         return "{" + ", ".join(f"{key}: {_describe(value)}" for key, value in part.items()) + "}"

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from experiments_manager.compat.keras import gradients_seen
+from experiments_manager.training.state.reachable import optimizers_of
 
 _NONE = -1.0
 """What is in the place of the sum of squares before an update."""
@@ -48,7 +49,7 @@ class GradientNorm:
     def recorded(self) -> Iterator[None]:
         """While a step is traced: lets the graph note the gradients that are applied in it."""
         self._squares.assign(_NONE)
-        optimizers = [inner for optimizer in optimizers_of(self._model) for inner in _innermost(optimizer)]
+        optimizers = [inner for optimizer in optimizers_of(self._model).values() for inner in _innermost(optimizer)]
         every = self._every if len(optimizers) == 1 else 1
         with contextlib.ExitStack() as stack:
             for optimizer in optimizers:
@@ -98,16 +99,6 @@ class GradientNorm:
 def _replicas() -> int:
     context = tf.distribute.get_replica_context()
     return 1 if context is None else context.num_replicas_in_sync
-
-
-def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
-    """Return the optimizer of a model, and those that are attributes of it (an adversarial model's)."""
-    others = [value for _, value in sorted(vars(model).items()) if isinstance(value, keras.optimizers.Optimizer)]
-    found: list[keras.optimizers.Optimizer] = []
-    for optimizer in [model.optimizer, *others]:
-        if optimizer is not None and all(optimizer is not one for one in found):
-            found.append(optimizer)
-    return found
 
 
 def _innermost(optimizer: Any) -> list[Any]:

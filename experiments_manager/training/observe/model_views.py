@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from experiments_manager.events import ModelView, Samples
 from experiments_manager.export.servable import output_names_of
+from experiments_manager.training.feeds.feed import x_and_y
 from experiments_manager.training.observe.inner_layers import features_before_outputs
 from experiments_manager.training.setup.experiment import Experiment
 from experiments_manager.training.setup.seeds import host_random_state, restore_host_random_state
@@ -49,8 +50,7 @@ class Viewer:
 
     def graph(self) -> bytes | None:
         """Trace the model as it is served, and return its graph as a serialised `GraphDef` without any weights."""
-        model, spec = self._experiment.model, self._experiment.train.spec
-        inputs = spec[0] if isinstance(spec, tuple) else spec
+        model, (inputs, _) = self._experiment.model, x_and_y(self._experiment.train.spec)
 
         @tf.function(autograph=False)
         def serve(x: Any) -> Any:
@@ -77,9 +77,9 @@ class Viewer:
         with self._untouched():
             batches, found, dataset = [], 0, feed.as_dataset()
             dataset = dataset if feed.steps is None else dataset.take(feed.steps)  # it may never end
-            function = self._function(layers if layers is None else tuple(layers), _x_and_y(dataset.element_spec)[0])
+            function = self._function(layers if layers is None else tuple(layers), x_and_y(dataset.element_spec)[0])
             for batch in dataset:
-                x, y = _x_and_y(batch)
+                x, y = x_and_y(batch)
                 outputs, inner = function(x)
                 targets = [] if y is None else [y]  # so that what is not there is no array
                 parts = zip((x, targets, outputs, inner), _FILLERS, strict=True)
@@ -159,13 +159,6 @@ def _filler(dtype: Any, missing: int) -> Any:
     if kind in "OSU":
         return b""
     return missing if kind in "iu" else float("nan") if missing and kind == "f" else 0
-
-
-def _x_and_y(batch: Any) -> tuple[Any, Any]:
-    """Return inputs and targets of a batch, or of its spec; `None` where there are no targets."""
-    if not isinstance(batch, tuple):
-        return batch, None
-    return batch[0], batch[1] if len(batch) > 1 else None
 
 
 def _forward(experiment: Experiment, layers: tuple[str, ...] | None, spec: Any) -> Callable[[Any], tuple[dict, dict]]:

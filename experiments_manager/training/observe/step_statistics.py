@@ -57,7 +57,7 @@ class Meter:
         settings = experiment.settings
         self.log_every_steps = settings.log_every_steps if settings.tensorboard else None
         self.gradient_norm: GradientNorm | None = None
-        """Measured by the compiled training loop; `None` where nobody would show it."""
+        """Measured by the compiled training loop; `None` where it would not be shown."""
         if settings.tensorboard or settings.mlflow:
             updates = [
                 max(1, steps // (settings.gradient_accumulation_steps or 1))

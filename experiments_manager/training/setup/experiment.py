@@ -16,7 +16,7 @@ from experiments_manager.settings import Lazy, Settings
 from experiments_manager.training.engine.steps import as_numbers
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.factory import make_feed
-from experiments_manager.training.feeds.feed import Feed, Shape
+from experiments_manager.training.feeds.feed import Feed, Shape, x_and_y
 from experiments_manager.training.feeds.stream_feed import StreamFeed
 from experiments_manager.training.setup.compilation import compiled_model, lowers_learning_rate
 from experiments_manager.training.setup.devices import Devices
@@ -252,7 +252,7 @@ def _servable(settings: Settings, model: keras.Model, train: Feed, run: Any) -> 
         if settings.has("serving"):
             served = settings.call("serving", model=model, model_name=name, run=run)
             return servable_from_hook(served, model, model_name=name, where=settings.location("serving")), None
-        x, *_ = train.sample_batch() if isinstance(train.spec, tuple) else (train.sample_batch(),)
+        x, _ = x_and_y(train.sample_batch())
         names = {"input_names": settings.input_names, "output_names": settings.output_names}
         return servable_from_model(model, x, model_name=name, **names), None
     except ExportError as error:

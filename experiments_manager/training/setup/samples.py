@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +11,7 @@ import tensorflow as tf
 from experiments_manager.export.servable import input_names_of
 from experiments_manager.settings import Settings
 from experiments_manager.training.errors import DataError
-from experiments_manager.training.feeds.feed import Feed
+from experiments_manager.training.feeds.feed import Feed, x_and_y
 from experiments_manager.training.setup.compilation import compiled_model
 from experiments_manager.training.setup.experiment import feed_for
 
@@ -49,18 +48,14 @@ def split_samples(
     with settings.active():
         dataset = feed.as_dataset()
         for batch in dataset if feed.steps is None else dataset.take(feed.steps):
-            parts = [part.numpy() for part in tf.nest.flatten(_x(batch))]
+            parts = [part.numpy() for part in tf.nest.flatten(x_and_y(batch)[0])]
             for index in range(len(parts[0])):
                 yield {name: part[index : index + 1] for name, part in zip(names, parts, strict=True) if name in inputs}
 
 
-def _x(batch: Any) -> Any:
-    return batch[0] if isinstance(batch, tuple) else batch
-
-
 def _names_of_parts(settings: Settings, feed: Feed, split: str, inputs: Sequence[str]) -> Sequence[str]:
     """Find the name of each tensor in the flattened `x`: its key in a dictionary, else that of its place."""
-    x = _x(feed.spec)
+    x, _ = x_and_y(feed.spec)
     parts = len(tf.nest.flatten(x))
     keys = sorted(x) if isinstance(x, dict) and len(x) == parts else []
     if keys and set(inputs) <= set(keys):

@@ -172,10 +172,7 @@ class CheckpointWriter:
 
     def messages(self) -> list[str]:
         """Return what there is to say since the last call: once that writing fails, and once that it works again."""
-        found = []
-        while self._messages:
-            found.append(self._messages.popleft())
-        return found
+        return [self._messages.popleft() for _ in range(len(self._messages))]
 
     def stage(self) -> Path:
         """Make the folder into which a feed may write its iterator now, and the rest goes later."""
@@ -215,8 +212,8 @@ class CheckpointWriter:
             )
         self._failing = True
 
-    def _write(self, context: tuple[Path, StateSnapshot]) -> None:
-        stage, snapshot = context
+    def _write(self, job: tuple[Path, StateSnapshot]) -> None:
+        stage, snapshot = job
         if not _is_finite(snapshot):  # it must not take the place of the last good one
             shutil.rmtree(stage, ignore_errors=True)
             self.problem = "the weights are not finite"
@@ -232,8 +229,8 @@ class CheckpointWriter:
         for old in checkpoints(self._folder)[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def _failed(self, context: tuple[Path, StateSnapshot], error: BaseException) -> None:
-        shutil.rmtree(context[0], ignore_errors=True)
+    def _failed(self, job: tuple[Path, StateSnapshot], error: BaseException) -> None:
+        shutil.rmtree(job[0], ignore_errors=True)
         self.failed(error)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 HostGenerator = random.Random | np.random.Generator | np.random.RandomState
+_MAKERS = {"Random": random.Random, "RandomState": np.random.RandomState, "SystemRandom": random.SystemRandom}
 _BIT_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 
 
@@ -54,10 +55,8 @@ def made_generator(kind: str, state: Any) -> HostGenerator:
     """
     if kind in _BIT_GENERATORS:
         made: HostGenerator = np.random.Generator(getattr(np.random, kind)())
-    elif kind in ("Random", "RandomState", "SystemRandom"):
-        made = {"Random": random.Random, "RandomState": np.random.RandomState, "SystemRandom": random.SystemRandom}[
-            kind
-        ]()
+    elif kind in _MAKERS:
+        made = _MAKERS[kind]()
     else:
         raise ValueError(f"Expected a random generator of Python's or NumPy's, got {kind!r}.")
     set_generator_state(made, kind, state)

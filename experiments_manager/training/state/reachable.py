@@ -59,6 +59,16 @@ def reachable(model: keras.Model) -> Reachable:
     return found
 
 
+def optimizers_of(model: keras.Model) -> dict[str, keras.optimizers.Optimizer]:
+    """Return the optimizer of a model, and those that are attributes of it, such as an adversarial model's, by name."""
+    named = {"optimizer": model.optimizer} | {f"optimizer.{name}": value for name, value in sorted(vars(model).items())}
+    found: dict[str, keras.optimizers.Optimizer] = {}
+    for name, value in named.items():
+        if isinstance(value, keras.optimizers.Optimizer) and not any(value is other for other in found.values()):
+            found[name] = value
+    return found
+
+
 def generators_of(modules: Iterable[types.ModuleType]) -> dict[str, HostGenerator]:
     """Find the random generators that are global names of modules, e.g. `mysettings.rng`."""
     found: dict[str, HostGenerator] = {}

@@ -19,7 +19,7 @@ from experiments_manager.training.setup.seeds import host_random_state
 from experiments_manager.training.state.averaging import Averages
 from experiments_manager.training.state.graph_state import captured_variables
 from experiments_manager.training.state.progress import TrainingProgress
-from experiments_manager.training.state.reachable import Reachable, reachable
+from experiments_manager.training.state.reachable import Reachable, optimizers_of, reachable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,12 +189,9 @@ def _named_variables(model: keras.Model, step: tf.Variable, averages: Averages |
     groups: dict[str, Sequence[Any]] = {
         "model": model.variables,
         "metrics": model.metrics_variables,
-        "optimizer": model.optimizer.variables,
+        **{name: optimizer.variables for name, optimizer in optimizers_of(model).items()},
         "seeds": seed_states(model),
     }
-    for name, optimizer in sorted(vars(model).items()):  # such as the second one of an adversarial model
-        if isinstance(optimizer, keras.optimizers.Optimizer):
-            groups[f"optimizer.{name}"] = optimizer.variables
     named: dict[str, tf.Variable] = {"step": step}
     seen: set[int] = {id(step)}
     for group, variables in groups.items():

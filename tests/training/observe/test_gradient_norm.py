@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments_manager.training.observe.gradient_norm import GradientNorm, optimizers_of
+from experiments_manager.training.observe.gradient_norm import GradientNorm
+from experiments_manager.training.state.reachable import optimizers_of
 
 X = np.random.default_rng(0).normal(size=(4, 16, 4)).astype("float32")
 Y = X.sum(axis=-1, keepdims=True)
@@ -100,7 +101,7 @@ def test_all_optimizers_of_an_adversarial_model_count():
     model.second = keras.optimizers.Adam(0.01)
     model.optimizer.build(model.trainable_variables[:2])
     model.second.build(model.trainable_variables[2:])
-    assert optimizers_of(model) == [model.optimizer, model.second]
+    assert list(optimizers_of(model).values()) == [model.optimizer, model.second]
     noted, gradients = train(model)
     assert noted == pytest.approx([norm_of(step) for step in gradients], rel=1e-5)
 
