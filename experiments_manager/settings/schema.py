@@ -7,12 +7,12 @@ the hints for misspelt names and the attributes of `Settings` all follow from it
 # ruff: noqa: E501  (a table reads best with one row a line)
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Literal
 
 import pydantic
 
 from experiments_manager.settings import types
+from experiments_manager.settings.legacy.setting_names import LegacyName, last_version_only, switch
 from experiments_manager.settings.types import (
     Anything,
     Count,
@@ -35,39 +35,6 @@ from experiments_manager.settings.types import (
 )
 
 DEFAULT_EMA_MOMENTUM = 0.99
-
-
-@dataclasses.dataclass(frozen=True)
-class LegacyName:
-    """A name that the legacy framework used, and how its values read here.
-
-    Attributes:
-        name: The legacy name.
-        to_canonical: Turns a legacy value into a canonical one.
-        to_legacy: Turns a canonical value into a legacy one, for code that reads it by the legacy name.
-    """
-
-    name: str
-    to_canonical: Callable[[Any], Any] = lambda value: value
-    to_legacy: Callable[[Any], Any] = lambda value: value
-
-
-def _switch(name: str, on: Any) -> LegacyName:
-    """Return a legacy boolean that is a value or `None` now."""
-
-    def to_canonical(value: Any) -> Any:
-        return (on if value else None) if isinstance(value, bool) else value
-
-    return LegacyName(name, to_canonical, lambda value: value is not None)
-
-
-def _only_last(name: str) -> LegacyName:
-    """Return the legacy boolean `save_only_last_best_model`, which is a number of versions now (0 keeps all)."""
-
-    def to_canonical(value: Any) -> Any:
-        return int(value) if isinstance(value, bool) else value
-
-    return LegacyName(name, to_canonical, lambda value: value == 1)
 
 
 def setting(default: Any, group: str, doc: str, legacy: str | LegacyName | None = None) -> Any:
@@ -121,11 +88,11 @@ class Values(pydantic.BaseModel):
     gradient_clip_norm: Positive | None = setting(None, "Training", "Scale the gradient so that its norm over all weights is this at most.")
     gradient_clip_value: Positive | None = setting(None, "Training", "Clip each element of the gradient to plus or minus this.")
     gradient_accumulation_steps: PositiveCount | None = setting(None, "Training", "Steps whose gradients are averaged for one update.")
-    ema_momentum: Momentum | None = setting(DEFAULT_EMA_MOMENTUM, "Training", "Momentum of the moving average of the weights, which is what is validated and exported. `None`: off.", _switch("weights_moving_averages", DEFAULT_EMA_MOMENTUM))
+    ema_momentum: Momentum | None = setting(DEFAULT_EMA_MOMENTUM, "Training", "Momentum of the moving average of the weights, which is what is validated and exported. `None`: off.", switch("weights_moving_averages", DEFAULT_EMA_MOMENTUM))
     on_nan: Literal["stop", "reload"] = setting("stop", "Training", "When loss or weights stop being finite: stop, or go on from the last good state.")
 
     jit_compile: Flag = setting(False, "Devices", "Compile the training step by XLA. Often slower on a CPU.", "useXLA")
-    mixed_precision: Literal["float16", "bfloat16"] | None = setting(None, "Devices", "Type that layers compute in; the weights stay in float32.", _switch("enable_mixed_precision", "float16"))
+    mixed_precision: Literal["float16", "bfloat16"] | None = setting(None, "Devices", "Type that layers compute in; the weights stay in float32.", switch("enable_mixed_precision", "float16"))
     gpus: Indices | None = setting(None, "Devices", "Indices of the GPUs to use. `None`: the first one visible, or the CPU; `[]`: the CPU.", "used_gpu_IDs")
     strategy: Literal["MirroredStrategy"] | None = setting(None, "Devices", "How several GPUs share the work; means nothing with fewer than two.", "distribution_strategy")
     deterministic: Flag = setting(False, "Devices", "Allow only operations that give the same bits each time, also on a GPU.")
@@ -135,7 +102,7 @@ class Values(pydantic.BaseModel):
     keep_checkpoints: PositiveCount = setting(2, "Checkpoints", "Checkpoints that are kept.")
 
     export: Flag = setting(True, "Export", "Export the best weights as a servable model.")
-    keep_versions: Count = setting(3, "Export", "Exported versions that are kept. 0: all.", _only_last("save_only_last_best_model"))
+    keep_versions: Count = setting(3, "Export", "Exported versions that are kept. 0: all.", last_version_only("save_only_last_best_model"))
     input_names: Names | None = setting(None, "Export", "Names of the served model's inputs. `None`: the model's own.", "served_input_names")
     output_names: Names | None = setting(None, "Export", "Names of the served model's outputs. `None`: the model's own.", "served_head_names")
 
