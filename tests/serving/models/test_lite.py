@@ -240,7 +240,7 @@ def test_closing_waits_for_a_call_that_is_running_and_later_calls_are_refused(li
     running, go_on = threading.Event(), threading.Event()
 
     def call():
-        with model._borrowed():
+        with model._free_interpreter():
             running.set()
             assert go_on.wait(10)
 
