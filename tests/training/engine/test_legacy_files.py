@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-LEGACY = Path(__file__).parents[2] / "settings" / "earlier"
+LEGACY = Path(__file__).parents[2] / "settings" / "legacy" / "examples"
 
 
 @pytest.fixture
