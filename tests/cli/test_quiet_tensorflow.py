@@ -7,7 +7,7 @@ import pytest
 IMPORT = """
 from experiments_manager.cli import quiet_tensorflow
 {before}
-quiet_tensorflow.quieten()
+quiet_tensorflow.silence_startup_logs()
 import tensorflow
 import os
 os.write(2, b"said later\\n")

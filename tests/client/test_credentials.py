@@ -85,7 +85,9 @@ def test_a_client_without_tls_is_told_that_the_server_may_ask_for_it(host: str, 
     address = secure().address.replace("127.0.0.1", host)
     with (
         Client(address, "double", patience=1.0) as client,
-        pytest.raises(ServerGoneError, match=r"hangs up: if it asks for TLS, give --ssl-config-file \(`tls`\)\.$"),
+        pytest.raises(
+            ServerGoneError, match=r"closes the connection: if it asks for TLS, give --ssl-config-file \(`tls`\)\.$"
+        ),
     ):
         client.predict([[1, 2]])
 

@@ -72,7 +72,11 @@ def test_a_server_that_is_killed_at_work_and_stays_away_does_not_hang_up() -> No
             True,
         ),
         ("CERTIFICATE_VERIFY_FAILED: self signed certificate: OK", "failed: self signed certificate. Expected", True),
-        ("Socket closed", "hangs up: if it asks for a certificate of yours, give --ssl-config-file", False),
+        (
+            "Socket closed",
+            "closes the connection: if it asks for a certificate of yours, give --ssl-config-file",
+            False,
+        ),
         (REFUSED, "cannot be reached, for 3 s (Connection refused). Expected", False),
     ],
 )

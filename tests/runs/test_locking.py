@@ -183,7 +183,7 @@ def test_of_many_threads_only_one_at_a_time_gets_the_lock(run):
 def test_a_fresh_lock_of_another_host_is_respected_and_the_way_out_is_told(run):
     file = leave_lock(run)
     with (
-        pytest.raises(RunError, match=f"process 1 on host node7.*If it is gone, remove {file}, or wait 5 min"),
+        pytest.raises(RunError, match=f"process 1 on host node7.*If it has ended, remove {file}, or wait 5 min"),
         lock(run),
     ):
         pytest.fail("the lock of another host was taken")

@@ -204,7 +204,7 @@ def test_an_override_that_the_module_undoes_is_reported(write):
     path = write("epochs = 4\ndef reset():\n    global epochs\n    epochs = 4\nreset()\n")
     problem = problem_of(path, "epochs=9")
     assert (problem.line, problem.name) == (1, "epochs")
-    assert problem.text.startswith("the module changes this after it was assigned")
+    assert problem.text.startswith("the module changes this after assigning it")
 
 
 def test_the_number_of_a_process_may_be_added_to_hparams(write):

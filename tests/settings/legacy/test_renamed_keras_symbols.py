@@ -130,14 +130,15 @@ def test_a_file_of_the_legacy_framework_keeps_its_old_names_with_one_warning_eac
     assert settings.resolve("loss", model=None) == settings.call("model") == settings.module.used == "the function"
     ours = [record.getMessage() for record in caplog.records]
     assert ours == [
-        f"{place}: Keras 3 has no tf.keras.losses.mean_squared_error: tf.keras.losses.MSE is used for it. Write that."
+        f"{place}: tf.keras.losses.mean_squared_error is not in Keras 3: tf.keras.losses.MSE is used instead. "
+        "Replace it in the file."
         for place in ("mysettings_case.py:2", "model_a.py:2")
     ]
 
 
 def test_a_file_with_canonical_names_is_told_to_write_the_new_one(write):
     text = "import tensorflow as tf\nx = tf.keras.losses.mean_squared_error\n"
-    with pytest.raises(SettingsError, match=r"mean_squared_error: this is gone.*`tf.keras.losses.MSE`"):
+    with pytest.raises(SettingsError, match=r"mean_squared_error: not available any more.*`tf.keras.losses.MSE`"):
         load_settings(write(text))
 
 
@@ -152,7 +153,7 @@ def test_a_file_with_canonical_names_is_told_to_write_the_new_one(write):
 def test_what_has_no_equivalent_stops_a_file_of_the_legacy_framework_too(write, line, instead):
     write("def model(usersettings): pass\n", "model_a.py", complete=False)
     text = f"import tensorflow as tf\ndef f(): return {line}\n" + HOOKS.format(loss="'mse'")
-    with pytest.raises(SettingsError, match=f"mysettings_case.py:2: .*: this is gone.*{instead}"):
+    with pytest.raises(SettingsError, match=f"mysettings_case.py:2: .*: not available any more.*{instead}"):
         load_settings(write(text, complete=False))
 
 

@@ -28,7 +28,7 @@ def said(write):
         ),
         ("table = {'a': 3}\nx = table['other']", "KeyError: `table` has no key 'other'", "It has 'a'."),
         ("table = {}\nx = table['other']", "KeyError: `table` has no key 'other'", "It is empty."),
-        ("def f(t): return t['b']\nf({'a': 1})", "KeyError: `t` has no key 'b'", "Did you mean 'a'?"),
+        ("def f(t): return t['rates']\nf({'rate': 1})", "KeyError: `t` has no key 'rates'", "Did you mean 'rate'?"),
         ("x = {1: 2}[3]", "KeyError: 3", "Correct the line."),
         ("x = np.zeros(3)", "NameError: name 'np' is not defined", "Add `import numpy as np` above."),
         ("width = 3\nx = widht", "NameError: name 'widht' is not defined", "Did you mean `width`?"),
