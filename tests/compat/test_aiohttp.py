@@ -6,7 +6,7 @@ import inspect
 import pytest
 from aiohttp import web
 
-from experiments_manager.compat.aiohttp import is_no_http, queued_requests
+from experiments_manager.compat.aiohttp import HttpMessage, queued_requests
 from experiments_manager.serving.api.http.connection import Connection
 
 SEE = "aiohttp moved or changed {}; see experiments_manager/compat/aiohttp.py"
@@ -27,15 +27,15 @@ def queue_after(data):
 
 def test_requests_wait_in_the_queue_with_their_bodies():
     queue = queue_after(HEAD + HEAD)
-    assert [(message.method, is_no_http(message)) for message, _ in queue] == [("GET", False)] * 2, SEE.format(
-        "RequestHandler._messages"
+    assert [(message.method, isinstance(message, HttpMessage)) for message, _ in queue] == [("GET", True)] * 2, (
+        SEE.format("RequestHandler._messages")
     )
     assert all(body.is_eof() for _, body in queue), SEE.format("the queue's second part, the body")
 
 
 def test_what_is_no_http_waits_in_the_queue_as_something_else():
     queue = queue_after(HEAD + b"\x00\x01 no HTTP\r\n\r\n")
-    assert is_no_http(queue[-1][0]), SEE.format("how RequestHandler queues what is no HTTP")
+    assert not isinstance(queue[-1][0], HttpMessage), SEE.format("how RequestHandler queues what is no HTTP")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http import HttpVersion10
 
-from experiments_manager.compat.aiohttp import is_no_http, queued_requests
+from experiments_manager.compat.aiohttp import HttpMessage, queued_requests
 from experiments_manager.protocol.status import invalid_argument
 from experiments_manager.serving.api.http.bodies import BodyTimeoutError
 from experiments_manager.serving.api.http.connection_limits import (
@@ -57,6 +57,7 @@ class Connection(web.RequestHandler):
         "_sending",
         "_table",
         "_limits",
+        "_queued",
         "_request",
         "_since",
     )
@@ -74,6 +75,7 @@ class Connection(web.RequestHandler):
             keepalive_timeout=_FOR_EVER,  # `check` looks after that
         )
         self._table, self._limits = table, limits
+        self._queued = queued_requests(self)
         self._line: asyncio.Transport | None = None
         """The transport to its very end; aiohttp's own is forgotten as soon as it is told to close."""
         self._since = table.clock()
@@ -111,8 +113,8 @@ class Connection(web.RequestHandler):
         if self._failed:
             return
         super().data_received(data)
-        waiting = queued_requests(self)
-        if waiting and is_no_http(waiting[-1][0]):
+        waiting = self._queued
+        if waiting and not isinstance(waiting[-1][0], HttpMessage):
             self._failed = True
             self._fail_broken_bodies()
         elif data and not waiting and not self._answering and (self._request is None or self._request.content.is_eof()):
@@ -128,22 +130,22 @@ class Connection(web.RequestHandler):
         for payload in broken:
             payload.set_exception(invalid_argument("The body is not what the headers say, or its framing is broken."))
         if broken:
-            queued_requests(self).pop()  # they tell it themselves
+            self._queued.pop()  # they tell it themselves
 
     def _unfinished(self) -> list[Any]:
         payloads = [self._request.content] if self._answering else []
-        payloads += [payload for _, payload in queued_requests(self)]
+        payloads += [payload for _, payload in self._queued]
         return [payload for payload in payloads if not payload.is_eof()]
 
     def eof_received(self) -> bool | None:
         """Note that the client sends no more, and stay open while it has answers to come."""
-        is_idle = not (self._answering or queued_requests(self))
+        is_idle = not (self._answering or self._queued)
         if is_idle or self.ssl_context is not None:  # TLS has no half of a connection
             return None
         unfinished = self._unfinished()
         for payload in unfinished:
             payload.set_exception(ConnectionResetError("The client went away"))
-        if len(unfinished) == self._answering + len(queued_requests(self)):
+        if len(unfinished) == self._answering + len(self._queued):
             return None
         self._ended, self._since = True, self._table.clock()
         return True
@@ -171,7 +173,7 @@ class Connection(web.RequestHandler):
         return done
 
     def _is_over(self) -> bool:
-        return (self._failed or self._ended) and not queued_requests(self)
+        return (self._failed or self._ended) and not self._queued
 
     def handle_error(
         self,
@@ -212,7 +214,7 @@ class Connection(web.RequestHandler):
             return
         self._sending = None
         if self._ended:
-            if self._answering or queued_requests(self):
+            if self._answering or self._queued:
                 self._probe_half_closed_client(now)
             else:
                 self.hang_up()
@@ -220,7 +222,7 @@ class Connection(web.RequestHandler):
             body, patience = self._request.content, limits.body_seconds
             if patience and not body.is_eof() and self._coming.is_too_slow(now, body.total_bytes, patience):
                 body.set_exception(BodyTimeoutError(patience))
-        elif not queued_requests(self):
+        elif not self._queued:
             self._check_waiting(now, limits)
 
     def _check_sending(self, now: float, left: int) -> None:
