@@ -81,8 +81,11 @@ def pytest_configure():
 
 
 def pytest_xdist_auto_num_workers(config):
-    """Runs the tests of files that are named in this process; `None` leaves all others to every processor."""
-    return 0 if any(".py" in argument for argument in config.args) else None
+    """Runs the tests of files that are named in this process, all others on every processor.
+
+    One process more than there are processors, since tests also wait: for processes, browsers and signals.
+    """
+    return 0 if any(".py" in argument for argument in config.args) else (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(trylast=True)

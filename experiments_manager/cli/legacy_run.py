@@ -40,7 +40,7 @@ def run(
     train_config_script: Path | str | Mapping[str, Any] | None = None,
     external_hparams: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
-    """Do what the legacy command line with these flags does: trains, goes on with a run, serves, or asks.
+    """Do what the legacy command line with these flags does: train, go on with a run, serve, or ask.
 
     Args:
         FLAGS: What `get_default_args()` gives, with attributes changed; or a settings file to train.

@@ -101,9 +101,9 @@ def dataset_is_deterministic(node: tf.data.Dataset) -> bool:
     return getattr(node, "_deterministic", "default") != "false"
 
 
-def dataset_cache_file(node: tf.data.Dataset) -> bytes:
-    """Return the file that a `cache` node was given (`_filename`); empty where it caches in memory."""
-    return tf.get_static_value(getattr(node, "_filename", b"")) or b""
+def dataset_cache_file(node: tf.data.Dataset) -> bytes | None:
+    """Return the file of a `cache` node (`_filename`): empty where it caches in memory, `None` if unknown."""
+    return tf.get_static_value(getattr(node, "_filename", b""))
 
 
 def dataset_graph(node: tf.data.Dataset) -> Any:

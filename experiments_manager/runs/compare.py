@@ -86,16 +86,16 @@ def run_letters(count: int) -> list[str]:
 def differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the keys whose values differ between rows, or that only some have, in the order of their appearance."""
     names = dict.fromkeys(name for row in rows for name in row)
-    return [name for name in names if len({_as_text(row, name) for row in rows}) > 1]
+    return [name for name in names if not _all_equal([[row[name]] if name in row else [] for row in rows])]
 
 
-def _as_text(row: Mapping[str, Any], name: str) -> str:
-    # For Python 1, 1.0 and True are all the same; not so as JSON.
-    return json.dumps(row[name], sort_keys=True, default=repr) if name in row else "absent"
+def _all_equal(values: Sequence[Any]) -> bool:
+    # As JSON, because for Python 1, 1.0 and True are all the same.
+    return len({json.dumps(value, sort_keys=True, default=repr) for value in values}) < 2
 
 
 def _differences(rows: Sequence[Mapping[str, Any]]) -> Differences:
-    return {name: [row.get(name) for row in rows] for name in differing(rows)}
+    return {name: values for name, values in _table(rows).items() if not _all_equal(values)}
 
 
 def _results(manifests: Sequence[Mapping[str, Any]]) -> Differences:

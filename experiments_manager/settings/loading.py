@@ -83,7 +83,7 @@ def load_settings(
 
 
 def check_source(path: str | Path) -> list[Problem]:
-    """Report what the source of a settings module, and of its model file, shows to be wrong. Executes nothing.
+    """Report what the source of a settings module, and of its model file, shows to be wrong. Execute nothing.
 
     Args:
         path: The settings module.

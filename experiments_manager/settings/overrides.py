@@ -106,7 +106,7 @@ def convert_for_setting(override: Override, entry: SettingSpec) -> Any:
     """Return the value of a setting that an override gives.
 
     Raises:
-        UnsuitableValueError: Its type or range does not fit.
+        InvalidValueError: Its type or range does not fit.
     """
     if entry.annotation is Any:
         return convert_like(override, None)
@@ -153,7 +153,7 @@ def convert_for_hook(override: Override, hook: HookSpec, current: Any) -> Any:
     """Return the value that an override puts in the place of a hook.
 
     Raises:
-        UnsuitableValueError: It is a text that does not read as what it replaces.
+        InvalidValueError: It is a text that does not read as what it replaces.
     """
     if hook.name == "learning_rate" and (current is None or callable(current)):
         current = 0.0
@@ -167,7 +167,7 @@ def convert_like(override: Override, current: Any) -> Any:
     """Return the value of an override, in the type of the one that it replaces.
 
     Raises:
-        UnsuitableValueError: It cannot be had in that type, for instance 0.5 for an `int`.
+        InvalidValueError: It cannot be had in that type, for instance 0.5 for an `int`.
     """
     value, current = plain_value(override.value), plain_value(current)
     if value is None or (

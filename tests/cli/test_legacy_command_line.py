@@ -224,4 +224,4 @@ def test_legacy_options_that_nothing_can_honour_end_the_command_with_what_to_use
     command = [sys.executable, "-m", "experiments_manager", "-u", "mine.py", "-dist"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 2
-    assert done.stderr.startswith("-dist (--distributed) is ignored")
+    assert done.stderr.startswith("-dist (--distributed) is not supported")

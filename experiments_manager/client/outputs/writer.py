@@ -98,7 +98,7 @@ class PredictionWriter:
 
         Raises:
             ClientError: It cannot be written, or has other outputs than those before.
-            ReaderGoneError: The pipe of standard output is closed.
+            OutputClosedError: The pipe of standard output is closed.
         """
         dtypes = {name: value.dtype for name, value in outputs.items()}
         if self._dtypes is None:

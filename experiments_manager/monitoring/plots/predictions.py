@@ -90,7 +90,7 @@ def _draw_series_of_class(axes: Axes, series: np.ndarray, answer: ModelOutput, s
 
 
 def _draw_scores(axes: Axes, answer: ModelOutput, sample: int) -> None:
-    """Return the likeliest classes as bars, the true one among them."""
+    """Draw the likeliest classes as bars, the true one among them."""
     if answer.probabilities is None:
         axes.set_axis_off()
         _title_with_classes(axes, answer, sample)
@@ -111,7 +111,7 @@ def _draw_scores(axes: Axes, answer: ModelOutput, sample: int) -> None:
 
 
 def _labels(x: Any, answer: ModelOutput) -> Figure:
-    """Return how often each label was found, missed and given by mistake."""
+    """Draw how often each label was found, missed and given by mistake."""
     truth, said = answer.truth.astype(bool), answer.predicted.astype(bool)
     parts = {"found": truth & said, "missed": truth & ~said, "given by mistake": ~truth & said}
     colours = (canvas.RIGHT, canvas.FAINT, canvas.WRONG)

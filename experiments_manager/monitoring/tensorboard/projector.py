@@ -70,7 +70,7 @@ class Projector(Watcher):
         self._said: set[str] = set()
 
     def on_start(self, start: RunStart) -> None:
-        """After a resume, drops the sets of epochs that will be trained again."""
+        """After a resume, drop the sets of epochs that will be trained again."""
         try:
             if (self._logs_dir / "embeddings").is_dir():
                 atomic.remove_leftovers(self._logs_dir / "embeddings")
@@ -85,7 +85,7 @@ class Projector(Watcher):
             self._write(view, earlier, is_best=False)
 
     def on_best(self, view: ModelView) -> None:
-        """Write the set of the best weights, or marks it where it stands already."""
+        """Write the set of the best weights, or mark it where it stands already."""
         sets = [found | {"best": found["epoch"] == view.epoch} for found in self._sets()]
         if not any(found["best"] for found in sets):
             self._write(view, sets, is_best=True)

@@ -45,7 +45,7 @@ def sprite(images: np.ndarray) -> tuple[bytes, tuple[int, int]]:
 
 
 def shrink(images: np.ndarray) -> np.ndarray:
-    """Averages images over blocks of pixels until they are no larger than a thumbnail; range and type stay.
+    """Average images over blocks of pixels until they are no larger than a thumbnail; range and type stay.
 
     Args:
         images: Numbers `[samples, height, width, channels]`.

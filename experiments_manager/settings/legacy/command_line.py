@@ -99,7 +99,7 @@ def _predict(given: argparse.Namespace, number: int) -> list[str]:
 
 
 def _train(given: argparse.Namespace) -> list[str]:
-    """Return a new run, or with a run folder the same run again: its own copy of the settings counts then."""
+    """Return the command for a new run, or, given a run folder, for the same run with its own copy of the settings."""
     process = [] if given.procID is None else ["--set", f"procID={given.procID}"]
     if _version(given):
         raise CommandLineError(

@@ -245,7 +245,7 @@ def _first_name(node: ast.AST) -> str:
 
 
 def _expression(dotted: str, alias: str, stands_for: str) -> ast.expr:
-    """Reaches a full name from an alias of the file where that leads there, else from the imported package."""
+    """Reach a full name from an alias of the file where that leads there, else from the imported package."""
     if alias and dotted.startswith(f"{stands_for}."):
         root, rest = ast.Name(alias, ast.Load()), dotted[len(stands_for) + 1 :].split(".")
     else:

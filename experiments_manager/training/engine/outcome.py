@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.common.errors import UserError
+from experiments_manager.common.checksums import DamagedError
 from experiments_manager.events import RunEnd, Watcher
 from experiments_manager.export.versions import versions
 from experiments_manager.runs import Run, RunError
 from experiments_manager.runs.run import RESUMED_FIELDS
 from experiments_manager.settings import Settings, SettingsError, UserCodeError
 from experiments_manager.training.engine.context import Interrupted, TrainingContext
+from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.observe.manifest_updates import ManifestUpdates
 from experiments_manager.training.state.checkpoints import checkpoints
 
@@ -187,12 +188,16 @@ def recorded_end(run: Run, updates: ManifestUpdates, former: Mapping[str, Any] |
         raise
 
 
+_OURS = (SettingsError, UserCodeError, TrainingError, RunError, DamagedError, Interrupted)
+"""Errors of the engine itself; others come from code of the user's, even those that our readers or the client raise."""
+
+
 @contextlib.contextmanager
 def attributed_to_hooks(settings: Settings) -> Iterator[None]:
     """Say of an error in the user's layers, losses, metrics or callbacks that it is theirs, and where."""
     try:
         yield
-    except (UserError, Interrupted):
+    except _OURS:
         raise
     except Exception as error:
         place = settings.place_of(error)

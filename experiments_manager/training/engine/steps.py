@@ -114,14 +114,14 @@ class CompiledLoop:
         return cls(model, train, experiment.train, jit_compile=jit_compile, gradient_norm=gradient_norm)
 
     @classmethod
-    def for_evaluation(cls, experiment: Experiment, feed: Feed) -> CompiledLoop:
+    def for_evaluation(cls, experiment: Experiment, feed: Feed, *, jit_compile: bool = False) -> CompiledLoop:
         """Make the loop that evaluates a split by the model's `test_step`."""
         model = experiment.model
 
         def test(data: Any) -> dict[str, tf.Tensor]:
             return _on_replicas(model.test_step, data)
 
-        return cls(model, test, feed, jit_compile=experiment.settings.jit_compile)
+        return cls(model, test, feed, jit_compile=jit_compile)
 
     def trace(self) -> Any:
         """Trace the step, in which a `train_step` of the user's may make variables; return the concrete function."""
@@ -271,7 +271,8 @@ class CompiledLoops:
         That comes before the state is copied or put back.
         """
         train, feed = CompiledLoop.for_training(experiment, gradient_norm), experiment.validation
-        validation = CompiledLoop.for_evaluation(experiment, feed) if feed else None
+        jit_compile = experiment.settings.jit_compile
+        validation = CompiledLoop.for_evaluation(experiment, feed, jit_compile=jit_compile) if feed else None
         traced = {"training": train.trace()} | ({"validation": validation.trace()} if validation else {})
         experiment.state.include(list(traced.values()), [gradient_norm.variable] if gradient_norm else [])
         return cls(train, validation, traced)

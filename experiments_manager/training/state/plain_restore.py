@@ -45,7 +45,7 @@ class Unpacker:
             live: What is in its place now; it is changed rather than replaced where that can be.
 
         Raises:
-            NotKeptError: If a class is not there any more, or what can only be put back in place has no place.
+            NotSerializableError: If a class is not there any more, or what can only be put back in place has no place.
         """
         if isinstance(value, list):
             return self._list(value, live)

@@ -98,7 +98,7 @@ class Packer:
         """Pack a whole value, or leave no trace of it.
 
         Raises:
-            NotKeptError: As `pack`.
+            NotSerializableError: As `pack`.
         """
         number = len(self._numbers)
         try:
@@ -114,7 +114,7 @@ class Packer:
         """Return JSON that an `Unpacker` turns back.
 
         Raises:
-            NotKeptError: If something in the value has a state that cannot be written.
+            NotSerializableError: If something in the value has a state that cannot be written.
         """
         if depth > _DEEPEST:
             raise NotSerializableError("is nested too deeply")

@@ -193,7 +193,7 @@ def test_train_serve_without_exports_is_refused(line_experiment, tmp_path, capsy
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["serve", "empty"], "There is no exported model in empty, and none coming"),
+        (["serve", "empty"], "No exported model in empty, and no running training"),
         (["serve", "none"], "There is no run folder none"),
         (["serve", "models", "--engine", "tensorflow_model_server"], "tensorflow_model_server is not on the path"),
         (["serve", "models", "--image", "missing.sif"], "Image missing.sif not found"),
@@ -201,7 +201,7 @@ def test_train_serve_without_exports_is_refused(line_experiment, tmp_path, capsy
         (["serve", "models", "--host", "none.invalid"], "Host none.invalid not found"),
         (["serve", "models", "--ssl-config-file", "none"], "Cannot read"),
         (["serve", "models", "--auth-token-file", "none"], "Cannot read the token file"),
-        (["--start_server", "--model_dir=empty"], "There is no exported model in empty"),
+        (["--start_server", "--model_dir=empty"], "No exported model in empty"),
         (["--start_server", "--model_dir=models", "-psi=missing.sif"], "Image missing.sif not found"),
     ],
 )
@@ -237,7 +237,7 @@ def test_a_finished_run_without_a_version_is_named_with_its_folder(free_port, tm
     ports = ["--grpc-port", str(grpc_port), "--rest-port", str(rest_port)]
     assert run(["serve", str(made.path), "--engine", "embedded", *ports]) == 2
     said = capsys.readouterr().err
-    assert f"There is no exported model in {made.exports_dir}, and none coming: the run is finished" in said
+    assert f"No exported model in {made.exports_dir}, and none will come: the run is finished" in said
 
 
 def test_a_sidecar_that_ends_by_itself_is_reported(tmp_path):
@@ -256,8 +256,8 @@ def test_a_sidecar_that_ends_by_itself_is_reported(tmp_path):
     assert told.wait(300)
     server.stop()
     assert said == [
-        "The model server ended by itself with exit code 2; training goes on. What it said is in "
-        f"{tmp_path}/server.log. To start another: experiments_manager serve {tmp_path}"
+        "The model server ended by itself with exit code 2; training goes on. Its log: "
+        f"{tmp_path}/server.log. To start it again: experiments_manager serve {tmp_path}"
     ]
     assert "--max_connections: Expected a number of 1 or more, got 0" in (tmp_path / "server.log").read_text()
 

@@ -105,13 +105,13 @@ def test_a_run_that_was_moved_is_served_from_where_it_stands_now(run, tmp_path):
     write_serving_setup(run.path, ServingSetup("localhost", 9100, 9101, "m"))
     run.path.rename(tmp_path / "moved")
     assert find_target(tmp_path / "moved").base_path == tmp_path / "moved" / "exported_models"
-    with pytest.raises(ServerStartError, match="There is no run folder .*If the run was moved, name it where"):
+    with pytest.raises(ServerStartError, match="There is no run folder .*If the run was moved, give its present path"):
         find_target(run.path)
 
 
 def test_a_folder_with_nothing_to_serve_is_named(tmp_path, run):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ServerStartError, match=f"no exported model in {tmp_path}/empty, and none coming"):
+    with pytest.raises(ServerStartError, match=f"No exported model in {tmp_path}/empty, and no running training"):
         find_target(tmp_path / "empty")
     with pytest.raises(ServerStartError, match="It holds 1 run; name it, e.g. .*runs/line"):
         find_target(tmp_path / "runs")
@@ -145,13 +145,13 @@ def test_the_first_version_of_a_run_is_waited_for_and_that_is_said_once(run):
 )
 def test_a_run_that_has_ended_without_a_version_is_not_waited_for(run, state, message):
     run.update(state=state)
-    with pytest.raises(ServerStartError, match=f"no exported model in {run.exports_dir}.*{message}"):
+    with pytest.raises(ServerStartError, match=f"No exported model in {run.exports_dir}.*{message}"):
         wait_for_version(find_target(run.path), pytest.fail)
 
 
 def test_a_run_that_exports_nothing_is_not_waited_for(run):
     run.update(settings={"export": False})
-    with lock(run), pytest.raises(ServerStartError, match="none coming: the run's settings say `export = False`"):
+    with lock(run), pytest.raises(ServerStartError, match="none will come: the run's settings say `export = False`"):
         wait_for_version(find_target(run.path), pytest.fail)
 
 

@@ -118,7 +118,7 @@ def test_flags_without_meaning_are_accepted_and_said_so_in_the_log(caplog):
     [
         ([], "Nothing to serve. Expected --model_base_path"),
         (["--model_base_path=x", "--port=8500", "--rest_api_port=8500"], "--rest_api_port cannot be same as --port"),
-        (["--model_base_path=x", "--port=0"], "would listen nowhere"),
+        (["--model_base_path=x", "--port=0"], "No address to listen on"),
         (["--model_base_path=x", "--port=70000"], "from 0 to 65535"),
         (["--model_base_path=x", "--model_name="], "--model_name is empty"),
         (["--model_base_path=x\0y"], "the base path of default has a NUL character"),

@@ -261,7 +261,7 @@ def test_a_checkpoint_that_fails_says_its_true_cause_and_the_run_says_that_it_ke
     assert "could not be saved: Something is stateful. It trained 2 epochs" in str(failure.value)
     assert recorder.messages[0] == (
         "A checkpoint could not be written: Something is stateful. "
-        "Training goes on and tries again at the next occasion."
+        "Training goes on and tries again at the next checkpoint."
     )
     manifest = only_run().manifest
     assert (manifest["state"], manifest["error"]["text"]) == ("failed", str(failure.value))

@@ -136,7 +136,7 @@ def test_a_finished_run_without_a_checkpoint_is_not_trained_anew_over_its_result
     trained = experiment()
     shutil.rmtree(trained.run.checkpoints_dir)
     assert resume(trained.run.path).result.state == "finished"
-    with pytest.raises(RunError, match="has no checkpoint to go on from"):
+    with pytest.raises(RunError, match="is finished and has no checkpoint"):
         resume(trained.run.path, {"epochs": 4})
 
 

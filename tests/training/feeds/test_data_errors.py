@@ -235,9 +235,9 @@ def test_watchers_that_cannot_be_made_fail_the_run(experiment, only_run, tmp_pat
     [
         (
             "loss = 'mean_squard_error'",
-            "loss: Keras knows no loss named 'mean_squard_error'. Did you mean 'mean_squared_error'?",
+            "loss: Unknown Keras loss 'mean_squard_error'. Did you mean 'mean_squared_error'?",
         ),
-        ("metrics = ['accurcy']", "metrics: Keras knows no metric named 'accurcy'. Did you mean 'accuracy'?"),
+        ("metrics = ['accurcy']", "metrics: Unknown Keras metric 'accurcy'. Did you mean 'accuracy'?"),
     ],
 )
 def test_a_misspelt_loss_or_metric_is_named_with_the_nearest_one(experiment, source, message):

@@ -113,7 +113,7 @@ def test_in_a_file_of_today_a_list_has_one_entry_an_output_as_in_keras(measured)
     [
         ("3", "Expected a name, a Keras metric or a function .* got int"),
         ("[keras.metrics.AUC]", r"got the class AUC. Write `AUC\(\)`"),
-        ("['nosuch']", "Keras knows no metric named 'nosuch'"),
+        ("['nosuch']", "Unknown Keras metric 'nosuch'"),
     ],
 )
 def test_what_is_no_metric_is_refused_at_its_line(measured, given, message):

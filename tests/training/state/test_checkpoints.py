@@ -100,7 +100,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(folder, writt
 def test_where_all_are_damaged_the_message_names_each(folder, written):
     for path in written(1, 2):
         truncate(path)
-    with pytest.raises(TrainingError, match="No checkpoint .* is whole.*step-00000020.*step-00000010.*start a new run"):
+    with pytest.raises(
+        TrainingError, match="All checkpoints in .* are damaged.*step-00000020.*step-00000010.*start a new run"
+    ):
         read_latest(folder, lambda text: None)
 
 

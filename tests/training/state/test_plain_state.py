@@ -172,7 +172,7 @@ def test_functions_and_classes_are_no_state():
 
 
 def test_what_is_no_state_and_not_there_any_more_is_an_error():
-    with pytest.raises(NotSerializableError, match="not there any more"):
+    with pytest.raises(NotSerializableError, match="no longer exists"):
         there_and_back([print], [])
 
 
