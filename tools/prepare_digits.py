@@ -83,7 +83,7 @@ def write_images_and_table(folder: Path) -> None:
 
 
 def stratified_splits(labels: object) -> list[str]:
-    """Return each row its split: 20 % test, 10 % validation, the rest train, in equal shares of each label.
+    """Return the split of each row: 20 % test, 10 % validation, the rest train, in equal shares of each label.
 
     Args:
         labels: Integer array of shape [rows].

@@ -47,7 +47,7 @@ class Problem(Exception):
 
 
 def parse(arguments):
-    """Read the command line; its names are those of the framework before this one."""
+    """Read the command line; its names are those of the legacy framework."""
     parser = argparse.ArgumentParser(
         description="Start TensorFlow Serving on a run.",
         epilog=EXAMPLES,

@@ -88,7 +88,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _canonical(arguments: list[str]) -> list[str]:
     """Return a command line in its canonical form; one of the legacy form begins with an option."""
-    if not arguments or not arguments[0].startswith("-") or arguments[0] in ("-h", "--help", "--version"):
+    if not arguments or not arguments[0].startswith("-") or arguments in (["-h"], ["--help"], ["--version"]):
         return arguments
     from experiments_manager.settings.legacy.command_line import translate  # needs the settings' schema
 

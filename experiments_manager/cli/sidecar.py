@@ -58,8 +58,12 @@ class SidecarServer(Watcher):
             warn("\n".join([f"Serving {flags.model_name} as soon as there is a version:", *addresses(service)]))
 
     def on_end(self, end: RunEnd) -> None:
-        """End the server."""
-        self._server.stop()
+        """Ask the server to end; `close` waits for it, when the run's lock is given back."""
+        self._server.ask_to_end()
         if self._run and not self._quiet and end.state != "failed":
             command = shlex.join(["experiments_manager", "serve", str(self._run.path)])
             warn(f"The model server has ended with the training. To serve on: {command}")
+
+    def close(self) -> None:
+        """Wait until the server has ended, however the run came to its end."""
+        self._server.stop()

@@ -16,7 +16,7 @@ from experiments_manager.common.exit_codes import ExitCode
 from experiments_manager.runs import Run, RunError
 
 if TYPE_CHECKING:
-    from experiments_manager.events import Watcher
+    from experiments_manager.cli.sidecar import SidecarServer
     from experiments_manager.settings import Settings
     from experiments_manager.training.engine.outcome import RunResult
 
@@ -59,7 +59,7 @@ def run_to_its_end(
         CommandLineError: There will be nothing to serve.
         ServerStartError: A port of the server's is taken.
     """
-    watchers: list[Watcher] = []
+    watchers: list[SidecarServer] = []
     if serve:
         from experiments_manager.cli.sidecar import SidecarServer
 
@@ -78,6 +78,9 @@ def run_to_its_end(
             with contextlib.suppress(RunError):  # an unreadable run.json must not hide why the run failed
                 output.write(run_summary(runs[0]) | {"state": "failed"})  # a full disk may keep run.json from saying so
         raise
+    finally:
+        for watcher in watchers:
+            watcher.close()
     if output:
         output.write(run_summary(Run(result.run_dir)))
     if result.state == "interrupted":

@@ -22,7 +22,7 @@ _REST = "This is a port for REST: name the one for gRPC."
 _OTHER_PROTOCOL = "What listens there speaks another protocol: name the port for gRPC."
 _HANGS_UP = "The port closes the connection: if it asks for {wanted}, give --ssl-config-file (`tls`)."
 _NOT_TRUSTED = "Expected a certificate that this client trusts: --ssl-config-file names the file that says which."
-_LEAVE_TLS_OUT = "Leave --ssl-config-file (`tls`) out."
+_LEAVE_TLS_OUT = "Omit --ssl-config-file (`tls`)."
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,6 @@ The file `assets.extra/tf_serving_warmup_requests` is a TFRecord of `tensorflow.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ import tensorflow as tf
 
 from experiments_manager.export.servable import Servable
 from experiments_manager.protocol import messages, tensors
-
-logger = logging.getLogger(__name__)
 
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 BATCH = 8

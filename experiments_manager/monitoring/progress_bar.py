@@ -53,7 +53,7 @@ class ProgressBar(Watcher):
         self._bar = Progress(
             TextColumn("{task.fields[place]}", markup=False, table_column=Column(no_wrap=True)),
             BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=8, max_width=40)),
-            TextColumn("{task.fields[pace]}", markup=False, table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[timing]}", markup=False, table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[values]}", markup=False, table_column=Column(ratio=4, no_wrap=True)),
             console=console,
             auto_refresh=False,
@@ -68,11 +68,11 @@ class ProgressBar(Watcher):
     def on_start(self, start: RunStart) -> None:
         """Say what runs where, and draw the bar."""
         self._start = start
-        self._pace = EpochTiming(start)
+        self._timing = EpochTiming(start)
         self._console.print(headline(start), markup=False)
         done = start.first_epoch - 1
         place = f"epoch {done}/{start.epochs}"
-        self._task = self._bar.add_task("", total=start.epochs, completed=done, place=place, pace="", values="")
+        self._task = self._bar.add_task("", total=start.epochs, completed=done, place=place, timing="", values="")
         self._bar.start()
         self._bar.refresh()
 
@@ -80,13 +80,13 @@ class ProgressBar(Watcher):
         """Move the bar, if it is time to."""
         if not self._is_due():
             return
-        self._pace.at_step(progress, self._clock())
+        self._timing.at_step(progress, self._clock())
         self._values.update(progress.read_logs())
-        self._draw(self._pace.epochs_done, place_of(progress, self._start))
+        self._draw(self._timing.epochs_done, place_of(progress, self._start))
 
     def on_epoch(self, report: EpochReport) -> None:
         """Take the values of the epoch, and draw them if it is time to."""
-        self._pace.at_epoch(report, self._clock())
+        self._timing.at_epoch(report, self._clock())
         self._values = dict(report.logs)
         if report.improved:
             self._best_epoch = report.epoch
@@ -118,7 +118,7 @@ class ProgressBar(Watcher):
             values += f"  best at epoch {self._best_epoch}"
         if self._version is not None:
             values += f"  version {self._version}"
-        self._bar.update(self._task, completed=epochs_done, place=place, pace=self._pace.text(), values=values)
+        self._bar.update(self._task, completed=epochs_done, place=place, timing=self._timing.text(), values=values)
         self._bar.refresh()
 
 
@@ -137,7 +137,7 @@ class ProgressLines(Watcher):
     def on_start(self, start: RunStart) -> None:
         """Say what runs where."""
         self._start = start
-        self._pace = EpochTiming(start)
+        self._timing = EpochTiming(start)
         self._console.print(headline(start), markup=False)
         self._began_at = self._clock()
 
@@ -146,13 +146,13 @@ class ProgressLines(Watcher):
         now = self._clock()
         if now - max(self._written_at, self._began_at) < LINE_SECONDS_WITHIN_EPOCH:
             return
-        self._pace.at_step(progress, now)
+        self._timing.at_step(progress, now)
         values = format_values(progress.read_logs())
-        self._line("  ".join([place_of(progress, self._start), values, self._pace.text()]))
+        self._line("  ".join([place_of(progress, self._start), values, self._timing.text()]))
 
     def on_epoch(self, report: EpochReport) -> None:
         """Write the values of the epoch, if it is time to."""
-        self._pace.at_epoch(report, self._clock())
+        self._timing.at_epoch(report, self._clock())
         self._unwritten = report
         if self._clock() - self._written_at >= LINE_SECONDS:
             self._write_epoch()

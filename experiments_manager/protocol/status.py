@@ -72,9 +72,14 @@ def failed_precondition(message: str) -> ServingError:
     return ServingError(Code.FAILED_PRECONDITION, message)
 
 
-def as_serving_error(error: BaseException) -> ServingError:
-    """Return what a client is told of an error; one that is not meant for clients is logged, and becomes INTERNAL."""
+def as_serving_error(error: BaseException, asked: str = "a request") -> ServingError:
+    """Return what a client is told of an error; one that is not meant for clients is logged, and becomes INTERNAL.
+
+    Args:
+        error: What was raised.
+        asked: What to call the request in the log.
+    """
     if isinstance(error, ServingError):
         return error.without_frames()
-    logger.error("a request failed in an unexpected way", exc_info=error)
+    logger.error("%s failed in an unexpected way", asked, exc_info=error)
     return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")

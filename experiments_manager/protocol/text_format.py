@@ -47,7 +47,7 @@ def read_text_config(file: Path | str, kind: str) -> Any:
 
 
 def parse_text_proto(file: Path | str, message: Any) -> Any:
-    """Fill any message from a file in text format, and return it back.
+    """Fill any message from a file in text format, and return it.
 
     Raises:
         ServerStartError: As for `read_text_config`.
@@ -67,7 +67,7 @@ def parse_text_proto(file: Path | str, message: Any) -> Any:
 
 
 def _unparsable(file: Path | str, message: Any, reason: str) -> ServerStartError:
-    """Say it in the words of TensorFlow Serving, which scripts look for on stderr."""
+    """Return it in the words of TensorFlow Serving, which scripts look for on stderr."""
     known = ", ".join(field.name for field in message.DESCRIPTOR.fields)
     return ServerStartError(
         f"Error parsing text-format {message.DESCRIPTOR.full_name}: {reason}. Invalid protobuf file: '{file}'. "

@@ -109,12 +109,12 @@ class _Loading:
         self._source = source
         self._overrides = overrides
         self._search = search
-        self._is_earlier = uses_legacy_hooks(source)
+        self._is_legacy = uses_legacy_hooks(source)
         self._in_question = suspect_names(source, overrides)
         self._meant = probable_typos(source, overrides)
         self._wrong: frozenset[str] = frozenset()
         self._module: ModuleType
-        self._judgement: Validation
+        self._validation: Validation
         self._local_modules: LocalModules
         self._model_file: Path | None = None
 
@@ -123,11 +123,11 @@ class _Loading:
         namespace = self._namespace({})
         namespace.withhold(self._source.readable.lost_names)
         Interpreter(self._source, namespace).follow(self._source.tree.body)
-        judgement = validate(self._source, namespace, self._overrides, self._is_earlier)
-        self._wrong = judgement.wrong
-        _, found = self._model_source(judgement)
+        validation = validate(self._source, namespace, self._overrides, self._is_legacy)
+        self._wrong = validation.wrong
+        _, found = self._model_source(validation)
         shown = with_values(check_settings_source(self._source, set(self._overrides)), namespace, self._meant)
-        return [*shown, *judgement.problems, *found]
+        return [*shown, *validation.problems, *found]
 
     def execute(self) -> list[Problem]:
         """Execute module and model file; return what that shows to be wrong."""
@@ -137,29 +137,29 @@ class _Loading:
         namespace = self._namespace(vars(self._module))
         namespace.withhold(self._wrong)  # so that no error follows from a value that is reported already
         ended = execute(self._executed(self._source), namespace, self._module, self._local_modules)
-        self._judgement = validate(self._source, namespace, self._overrides, self._is_earlier)
-        model_source, found = self._model_source(self._judgement)
+        self._validation = validate(self._source, namespace, self._overrides, self._is_legacy)
+        model_source, found = self._model_source(self._validation)
         if model_source is not None:
             self._model_file = model_source.file
             found += self._execute_model(model_source, namespace, ended)
         self.error = ended.error
-        return [*ended.problems, *self._judgement.problems, *found]
+        return [*ended.problems, *self._validation.problems, *found]
 
     def settings(self) -> Settings:
         """Return what was loaded; only where nothing was wrong."""
-        for remark in self._judgement.remarks:
+        for remark in self._validation.remarks:
             _log.warning("%s", remark)
-        values, hooks = self._judgement.values, self._judgement.hooks
+        values, hooks = self._validation.values, self._validation.hooks
         _fill_in(values, self._source)
         return Settings(
             self._source,
             self._module,
             values,
             hooks,
-            self._judgement.effective,
+            self._validation.effective,
             self._model_file,
             self._local_modules,
-            self._is_earlier,
+            self._is_legacy,
         )
 
     def _namespace(self, names: dict[str, Any]) -> Namespace:
@@ -168,18 +168,18 @@ class _Loading:
         namespace.all_unknown = self._source.readable.nothing
         return namespace
 
-    def _model_source(self, judgement: Validation) -> tuple[Source | None, list[Problem]]:
+    def _model_source(self, validation: Validation) -> tuple[Source | None, list[Problem]]:
         """Return the source of the model file, where one is named that can be read, and what is wrong with it."""
-        if judgement.values.model_file is None:
+        if validation.values.model_file is None:
             return None, []
-        found = find_model_file(judgement.values.model_file, self._source.file, self._search)
+        found = find_model_file(validation.values.model_file, self._source.file, self._search)
         if isinstance(found, str):
-            return None, [judgement.problem("model_file", found)]
+            return None, [validation.problem("model_file", found)]
         try:
             source = read_source(found)
         except SettingsError as error:
             return None, error.problems
-        return source, check_model_source(source, self._is_earlier)
+        return source, check_model_source(source, self._is_legacy)
 
     def _execute_model(self, source: Source, settings_names: Namespace, ended: Execution) -> list[Problem]:
         """Execute the model file and take the function `model` that it defines; add to how the execution ended."""
@@ -197,13 +197,13 @@ class _Loading:
         if "model" not in names:
             return [model_missing(source)]
         line = source.line("model")
-        hook, wrong = make_hook(HOOKS["model"], "model", names["model"], source.file, line, self._is_earlier)
-        self._judgement.hooks["model"] = hook
+        hook, wrong = make_hook(HOOKS["model"], "model", names["model"], source.file, line, self._is_legacy)
+        self._validation.hooks["model"] = hook
         return [source.problem(hook.line or 1, "model", text) for text in wrong]
 
     def _executed(self, source: Source) -> Source:
         """Return what is executed of a source: names that Keras has only renamed keep their old one in legacy files."""
-        return with_renamed(source) if self._is_earlier else source
+        return with_renamed(source) if self._is_legacy else source
 
 
 def _own_names(source: Source) -> frozenset[str]:

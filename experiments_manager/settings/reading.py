@@ -55,7 +55,7 @@ class ModuleReader:
         self._names = names
         self._overrides = overrides
         self._effective = effective
-        self._is_earlier = is_legacy
+        self._is_legacy = is_legacy
         self.problems: list[Problem] = []
         self.unknown: set[str] = set()
         self.remarks: list[str] = []
@@ -122,7 +122,7 @@ class ModuleReader:
     def _hook(self, entry: HookSpec, bound: str, value: Any) -> Hook | None:
         if value is None:
             return None
-        by_position = bound in LEGACY_HOOKS or (self._is_earlier and entry.name == "model")
+        by_position = bound in LEGACY_HOOKS or (self._is_legacy and entry.name == "model")
         hook, wrong = make_hook(entry, bound, value, self._source.file, self._source.line(bound), by_position)
         if (wrong or not fits(entry.name, value)) and self._is_files_own(entry.name):
             return None
@@ -143,7 +143,7 @@ class ModuleReader:
         """Return whether what does not fit is no mistake, but a legacy file's own name; remarks on it."""
         bound = self._bound_name(SETTINGS.get(name) or HOOKS[name])
         known_before = name in _ALSO_BEFORE or bound in LEGACY_SETTINGS or bound in LEGACY_HOOKS or name == "model"
-        if not self._is_earlier or known_before or name in self._overrides:
+        if not self._is_legacy or known_before or name in self._overrides:
             return False
         place = self.problem(name, "").place
         self.remarks.append(

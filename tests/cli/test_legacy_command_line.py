@@ -225,3 +225,8 @@ def test_legacy_options_that_nothing_can_honour_end_the_command_with_what_to_use
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 2
     assert done.stderr.startswith("-dist (--distributed) is not supported")
+
+
+def test_a_legacy_command_line_may_begin_with_an_option_that_there_is_here_too(tmp_path, capsys):
+    assert run(["--version", "3", "-sm", str(tmp_path)]) == 2
+    assert f"experiments_manager serve {tmp_path} --model-version 3" in capsys.readouterr().err

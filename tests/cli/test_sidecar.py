@@ -28,10 +28,13 @@ class FakeSidecar:
     """Records what a `Sidecar` is told."""
 
     def __init__(self, tell):
-        self.started, self.stops = [], 0
+        self.started, self.asked, self.stops = [], 0, 0
 
     def start(self, service, log_file):
         self.started.append((service, log_file))
+
+    def ask_to_end(self):
+        self.asked += 1
 
     def stop(self):
         self.stops += 1
@@ -61,6 +64,8 @@ def train(tmp_path, monkeypatch, free_port):
 def test_the_server_starts_and_ends_with_the_run(train, capsys):
     watcher, result = train(FakeSidecar)
     [(service, log_file)] = watcher._server.started
+    assert (watcher._server.asked, watcher._server.stops) == (1, 0), "the run's lock waits for no server"
+    watcher.close()
     assert watcher._server.stops == 1
     flags = service.flags
     assert (flags.model_base_path, flags.model_name) == (str(result.run_dir / "exported_models"), "mysettings_line")

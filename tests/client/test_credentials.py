@@ -96,7 +96,7 @@ def test_a_client_without_tls_is_told_that_the_server_may_ask_for_it(host: str, 
 def test_a_server_without_tls_is_not_said_to_have_a_bad_certificate(host: str, pem: Path) -> None:
     server = fake_model_server.FakeServer()
     address = server.address.replace("127.0.0.1", host)
-    expected = f"The model server at {address} does not speak TLS. Leave --ssl-config-file (`tls`) out."
+    expected = f"The model server at {address} does not speak TLS. Omit --ssl-config-file (`tls`)."
     try:
         with (
             Client(address, "double", patience=300.0, tls=pem / "server.pem") as client,

@@ -68,7 +68,7 @@ def test_a_server_that_is_killed_at_work_and_stays_away_does_not_hang_up() -> No
         ("Failed parsing HTTP/2 (Expected SETTINGS frame, got 79)", "name the port for gRPC.", False),
         (
             "SSL_ERROR_SSL: WRONG_VERSION_NUMBER: Invalid context: OK",
-            "does not speak TLS. Leave --ssl-config-file",
+            "does not speak TLS. Omit --ssl-config-file",
             True,
         ),
         ("CERTIFICATE_VERIFY_FAILED: self signed certificate: OK", "failed: self signed certificate. Expected", True),

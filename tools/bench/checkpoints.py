@@ -73,7 +73,7 @@ def time_pauses() -> list[float]:
 
 
 def main() -> None:
-    """Return the command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=16)
     parser.add_argument("--every", type=int, default=20)

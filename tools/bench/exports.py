@@ -167,7 +167,7 @@ def submit(training: Training, publisher: Publisher, version: int) -> Block:
 
 
 def main() -> None:
-    """Return the command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=list(BARS), action="append")
     parser.add_argument("--blocks", type=int, default=12)

@@ -126,7 +126,7 @@ def _wait_for_http(port: int) -> None:
 
 
 def check(port: int, array: np.ndarray, expected: np.ndarray) -> None:
-    """Ask once with a real client and compares."""
+    """Ask once with a real client and compare."""
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=NO_LIMIT) as channel:
         answer = channel.unary_unary(PREDICT)(request_of(array), timeout=60)
     [(_, tensor)] = messages.raw.PredictResponse.FromString(answer).outputs.items()
@@ -244,7 +244,7 @@ def _grpc_load(port: int, body: bytes, clients: int, stack: contextlib.ExitStack
 
 
 def _http_load(port: int, x: np.ndarray, y: np.ndarray, clients: int) -> Callable[[float], int]:
-    """Return as `Load`, in HTTP/1.1."""
+    """Make the same as `Load`, in HTTP/1.1."""
     import selectors
 
     body = json.dumps({"instance": x.tolist()}).encode()

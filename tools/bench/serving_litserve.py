@@ -28,7 +28,7 @@ class Api(litserve.LitAPI):
         return np.asarray(request["instance"], np.float32)
 
     def batch(self, inputs: list) -> np.ndarray:
-        """Rows to a batch."""
+        """Turn rows into a batch."""
         return np.stack(inputs)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
@@ -36,11 +36,11 @@ class Api(litserve.LitAPI):
         return self._function(**{self._input: self._tensor(x)})[self._output].numpy()
 
     def unbatch(self, output: np.ndarray) -> list:
-        """Return a batch to rows."""
+        """Turn a batch into rows."""
         return list(output)
 
     def encode_response(self, output: np.ndarray) -> dict:
-        """Return a row to JSON."""
+        """Turn a row into JSON."""
         return {"outputs": output.tolist()}
 
 

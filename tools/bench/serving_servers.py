@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def embedded(base_path: Path, port: int, *, batching: bool, poll_seconds: float = 0.1) -> None:
-    """Return the engine of this package."""
+    """Run the engine of this package."""
     from experiments_manager.serving.api.grpc_server import GrpcOptions
     from experiments_manager.serving.batching.scheduler import BatchingOptions
     from experiments_manager.serving.models.loader import LoadingOptions
@@ -33,7 +33,7 @@ def embedded(base_path: Path, port: int, *, batching: bool, poll_seconds: float 
 
 
 def echo(base_path: Path, port: int) -> None:
-    """Return as little as a `grpc.aio` server can do."""
+    """Do as little as a `grpc.aio` server can do."""
     import grpc
 
     async def answer(request: bytes, context: grpc.aio.ServicerContext) -> bytes:

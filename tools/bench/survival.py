@@ -1,4 +1,4 @@
-"""Kills training processes at random moments and looks whether the runs end as if nothing had happened.
+"""Kill training processes at random moments and looks whether the runs end as if nothing had happened.
 
     python tools/bench/survival.py [--kills 200] [--example regression|digits|recurrent] [--seed 0]
 
@@ -149,7 +149,7 @@ class Training:
         return self.process.wait(DEADLINE)
 
     def kill(self) -> None:
-        """Kills the process on the spot."""
+        """Kill the process on the spot."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
@@ -370,7 +370,7 @@ def seconds_from_signal_to_exit(case: Case, folder: Path, times: int, chance: ra
 
 
 def _shares(kills: int, cases: list[Case]) -> Iterator[tuple[Case, int]]:
-    """Deals the kills out to the cases."""
+    """Deal the kills out to the cases."""
     for number, case in enumerate(cases):
         yield case, kills // len(cases) + (number < kills % len(cases))
 
@@ -401,7 +401,7 @@ def bench(case: Case, kills: int, folder: Path, chance: random.Random) -> tuple[
 
 
 def main() -> None:
-    """Return the command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--example", choices=list(CASES))

@@ -93,7 +93,7 @@ def hand_over(alternation: Alternation) -> None:
 
 
 def tensorboard(run, settings) -> list[Watcher]:
-    """Return as `train` has it, histograms off."""
+    """Return TensorBoard's watcher as `train` has it, histograms off."""
     return [TensorBoardLogs(run.logs_dir, by_step=True)] if settings.tensorboard else []
 
 
@@ -118,7 +118,7 @@ def interval(ratios: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Return the command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=121)
     parser.add_argument("--every", type=int, default=10)

@@ -56,7 +56,7 @@ def open_source(source: str, info: ModelInfo, *, scale: float | None = None) -> 
     if scale is not None and not any(map(images.takes_images, info.inputs.values())):
         raise SourceError(
             f"{scale:g} is given to multiply pixel values by, and the model does not take images. Expected an input "
-            f"[batch, height, width, channels], got {listed(info.inputs)}. Leave --scale out."
+            f"[batch, height, width, channels], got {listed(info.inputs)}. Omit --scale."
         )
     samples = _open(source, info, scale)
     return samples if scale is not None else _with_pixel_warning(samples, info)

@@ -21,20 +21,20 @@ FOLDER = "figures"
 class Figures(Watcher):
     """Draws curves, confusion matrix or residuals, and predictions, once the run is finished."""
 
-    def __init__(self, run_dir: Path | str, showing: PredictionViews) -> None:
+    def __init__(self, run_dir: Path | str, views: PredictionViews) -> None:
         """Remember where to write; nothing is touched before the run is finished.
 
         Args:
             run_dir: The run folder, with its `metrics.csv`.
             showing: Draws the model.
         """
-        self._run_dir, self._showing = Path(run_dir), showing
+        self._run_dir, self._views = Path(run_dir), views
         self._has_drawn = False
 
     def on_best(self, view: ModelView) -> None:
         """Draw and write all; what cannot be drawn or written is told once, and the run is fine without."""
         self._has_drawn = True
-        self._write([*_curves(self._run_dir, view.epoch), *self._showing.pictures(view)])
+        self._write([*_curves(self._run_dir, view.epoch), *self._views.pictures(view)])
 
     def on_end(self, end: RunEnd) -> None:
         """Draw the curves of a run that is finished but has no best epoch."""

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 class Images(Watcher):
     """Writes image summaries."""
 
-    def __init__(self, logs_dir: Path | str, showing: PredictionViews, every: int | None = None) -> None:
+    def __init__(self, logs_dir: Path | str, views: PredictionViews, every: int | None = None) -> None:
         """Remember where to write; nothing is touched before there is a picture.
 
         Args:
@@ -31,7 +31,7 @@ class Images(Watcher):
             every: Epochs from one set of pictures to the next; `None` for those of the best weights alone. What the
                 metrics draw is shown after every epoch.
         """
-        self._logs_dir, self._showing, self._every = Path(logs_dir), showing, every
+        self._logs_dir, self._views, self._every = Path(logs_dir), views, every
         self._file: EventFile | None = None
         self._blamed: set[str] = set()
 
@@ -49,13 +49,13 @@ class Images(Watcher):
         """Write what the metrics draw and, every so many epochs, the pictures of the model."""
         images = dict(self._metric_images(view.metrics))
         if self._every is not None and view.epoch % self._every == 0:
-            images |= {picture.name: picture.png for picture in self._showing.pictures(view)}
+            images |= {picture.name: picture.png for picture in self._views.pictures(view)}
         if images and self._file is not None:
             self._file.write(images_summary(images), view.epoch)
 
     def on_best(self, view: ModelView) -> None:
         """Write the pictures of the best weights, in the place of those of earlier sessions."""
-        images = {picture.name: picture.png for picture in self._showing.pictures(view)}
+        images = {picture.name: picture.png for picture in self._views.pictures(view)}
         if images:
             file = EventFile(self._logs_dir / "best", first_step=0)
             file.write(images_summary(images), view.epoch)

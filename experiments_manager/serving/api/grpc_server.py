@@ -149,7 +149,7 @@ class GrpcServer:
                         admitted.hold(len(data))
                     return await answer(data, admitted)
             except Exception as problem:
-                error = as_serving_error(problem)
+                error = as_serving_error(problem, api)
             del data  # gRPC keeps this frame alive until the garbage collector comes
             await context.abort(_STATUS[error.code], error.message[:_DETAILS_LIMIT])
             raise AssertionError  # `abort` always raises

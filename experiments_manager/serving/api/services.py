@@ -7,7 +7,6 @@ the key parts of its wording. All predictions end in `Scheduler.predict`; those 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from experiments_manager.protocol import messages
@@ -29,7 +28,6 @@ class Handlers:
         scheduler: Runs them.
         admission: Counts requests; without, there may be any number.
         tensor_content: Whether replies to Predict hold numbers in `tensor_content`, and not in the field of their type.
-        on_reload: Called after a reload request was carried out.
     """
 
     def __init__(
@@ -39,11 +37,9 @@ class Handlers:
         admission: Admission | None = None,
         *,
         tensor_content: bool = False,
-        on_reload: Callable[[], None] | None = None,
     ) -> None:
         self.manager, self.scheduler, self.tensor_content = manager, scheduler, tensor_content
         self.admission = admission or Admission(manager.registry, Metrics())
-        self._on_reload = on_reload
 
     async def classify(self, request: Any) -> Any:
         """Answer a `ClassificationRequest`."""
@@ -108,8 +104,6 @@ class Handlers:
             )
         configs = configs_from_proto(request.config)
         await self.scheduler.in_thread(self.manager.reload, configs)
-        if self._on_reload is not None:
-            self._on_reload()
         response = messages.ReloadConfigResponse()
         response.status.error_code = int(Code.OK)
         return response

@@ -32,7 +32,7 @@ class Batch:
 
 
 def run_batch(batch: Batch, options: BatchingOptions | None) -> None:
-    """Run a batch and note each request's outputs or error; never raises."""
+    """Run a batch and note each request's outputs or error; never raise."""
     batch.started = time.perf_counter()
     queue = batch.queue
     try:

@@ -114,9 +114,11 @@ class Dispatcher:
     def _send_ready(self) -> None:
         self._sending = False
         ready, self._ready = self._ready, {}
-        for queue in ready:
-            self._send(queue)
-        self.turns.end()
+        try:
+            for queue in ready:
+                self._send(queue)
+        finally:
+            self.turns.end()
 
     def _send(self, queue: BatchQueue) -> None:
         """Send off what is due: anything if the model is idle, else full batches and those that waited long enough."""

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from experiments_manager.common.signals import exit_process
 from experiments_manager.serving.launch.engines import Service, environment
-from experiments_manager.serving.launch.external_process import die_with_parent, end_process
+from experiments_manager.serving.launch.external_process import PATIENCE, die_with_parent, end_process
 from experiments_manager.serving.server.flags import command_line, run
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Sidecar:
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
         self._process: subprocess.Popen | None = None
-        self._stopping = False
+        self._stopping = self._asked = False
 
     def start(self, service: Service, log_file: Path) -> None:
         """Start the server; it waits by itself for the first version.
@@ -64,11 +64,21 @@ class Sidecar:
         watch = (log_file, service.flags.model_base_path)
         threading.Thread(target=self._watch, args=watch, name="sidecar", daemon=True).start()
 
+    def ask_to_end(self) -> None:
+        """Ask the server to end, if it runs, and wait for nothing."""
+        self._stopping = True
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._asked = True
+
     def stop(self) -> None:
-        """End the server, if it runs."""
+        """End the server, if it runs, and wait for its end."""
         self._stopping = True
         if self._process is None:
             return
+        if self._asked:  # a second signal would end it in the middle of its last answers
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(PATIENCE)
         if self._process.poll() is None:
             end_process(self._process)
         self._process.stdin.close()
@@ -83,7 +93,7 @@ class Sidecar:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the child process: `PARENT_PID FLAG …`."""
+    """Be the child process: `PARENT_PID FLAG …`."""
     parent, *flags = sys.argv[1:] if arguments is None else arguments
     die_with_parent()
     if os.getppid() != int(parent):  # it died before the kernel was asked

@@ -84,7 +84,7 @@ class ModelRegistry:
         polled: What was wrong with a model's base path when it was last looked at, `None` where all was well.
         look_again: Whether base paths should be looked at without delay.
         closed: Whether everything ends, so that nothing is begun any more.
-        unload: Called, under the lock, with a version that was retired when its last lease ends.
+        unload: Called, under the lock, with a version that takes no new requests, when its last lease ends.
     """
 
     def __init__(self, configs: Sequence[ModelConfig]) -> None:

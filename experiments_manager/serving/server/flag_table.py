@@ -108,7 +108,7 @@ class ServerFlags:
     saved_model_tags: str = _flag(
         "serve",
         "No other value is accepted.",
-        fixed="Graphs with the tag `serve` are served, and no others. Leave the flag away.",
+        fixed="Graphs with the tag `serve` are served, and no others. Omit the flag.",
     )
     version: bool = _flag(False, "Print the version and end.")
 

@@ -127,13 +127,13 @@ class Server:
 
     async def _tidy_memory(self) -> None:
         """Free from time to time what large requests left behind."""
-        housekeeper = memory.MemoryTrimmer()
+        trimmer = memory.MemoryTrimmer()
         while True:
             await asyncio.sleep(memory.LOOK_SECONDS)
-            if housekeeper.is_due(self._loop.time(), self.admission.freed):
+            if trimmer.is_due(self._loop.time(), self.admission.freed):
                 self.admission.freed = 0
-                housekeeper.collect()
-                await self._loop.run_in_executor(None, housekeeper.trim, self._loop.time())
+                trimmer.collect()
+                await self._loop.run_in_executor(None, trimmer.trim, self._loop.time())
 
     async def _assign_labels(self) -> None:
         if any(config.labels for config in self._options.models):

@@ -97,12 +97,12 @@ def bind(hook: HookSpec, asked: Sequence[HookParameter], by_position: bool) -> t
         if meaning is None and by_position and index < len(hook.positions) and hook.positions[index] not in named:
             meaning = hook.positions[index]
         if meaning is None and not parameter.optional:
-            violations.append(_unknown_parameter(hook, parameter, known))
+            violations.append(_unknown_parameter(parameter, known))
         bindings.append(Binding(parameter, meaning))
     return bindings, violations
 
 
-def _unknown_parameter(hook: HookSpec, parameter: HookParameter, known: dict[str, str]) -> str:
+def _unknown_parameter(parameter: HookParameter, known: dict[str, str]) -> str:
     offered = ", ".join(sorted(set(known.values())))
     hint = did_you_mean(parameter.name, known, "Rename it, or give it a default.")
     return f"no parameter `{parameter.name}` is offered to this hook. Expected some of {offered}. {hint}"

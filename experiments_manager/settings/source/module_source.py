@@ -13,8 +13,6 @@ from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.settings.problems import Problem, SettingsError, display_path, problem_at
 from experiments_manager.settings.source.broken_source import PartialSource, parse_valid_statements
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-
 
 @dataclasses.dataclass(frozen=True)
 class TopLevelName:

@@ -159,7 +159,7 @@ def test_a_given_scale_holds_for_arrays_and_tables_too(tmp_path: Path, monkeypat
 
 def test_a_scale_without_images_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((1, 2)))
-    with pytest.raises(SourceError, match="the model does not take images. Expected an input .* Leave --scale out"):
+    with pytest.raises(SourceError, match="the model does not take images. Expected an input .* Omit --scale"):
         read(tmp_path / "a.npy", POINT, scale=2.0)
 
 

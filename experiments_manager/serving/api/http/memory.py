@@ -47,7 +47,7 @@ class MemoryTrimmer:
         gc.collect()
 
     def trim(self, now: float) -> None:
-        """Return free pages back; take some milliseconds, in a thread."""
+        """Give free pages back; takes some milliseconds, in a thread."""
         before = resident_bytes()
         _trim()
         after = resident_bytes()

@@ -154,7 +154,7 @@ class RestServer:
                 finally:
                     body.clear()
         except Exception as problem:
-            error = as_serving_error(problem)
+            error = as_serving_error(problem, f"{request.method} {request.path}")
         if error.code == Code.UNAUTHENTICATED:
             headers["WWW-Authenticate"] = "Bearer"
         return _Answer(responses.write_error(error), headers, status=error.http_status or _HTTP_STATUS[error.code])
@@ -184,7 +184,9 @@ class RestServer:
         try:
             return _Answer(await asyncio.wait_for(self._answer_route(route, body, encoding), limit), headers)
         except asyncio.TimeoutError:
-            raise ServingError(Code.DEADLINE_EXCEEDED, f"No answer within {limit:g} s") from None
+            raise ServingError(
+                Code.DEADLINE_EXCEEDED, f"No answer within {self._options.timeout_seconds:g} s"
+            ) from None
 
     async def _answer_route(self, route: rest_requests.Route, body: Body, encoding: str) -> str:
         size = len(body)
