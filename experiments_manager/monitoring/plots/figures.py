@@ -26,7 +26,7 @@ class Figures(Watcher):
 
         Args:
             run_dir: The run folder, with its `metrics.csv`.
-            showing: Draws the model.
+            views: Draws the model.
         """
         self._run_dir, self._views = Path(run_dir), views
         self._has_drawn = False

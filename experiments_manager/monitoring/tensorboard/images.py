@@ -27,7 +27,7 @@ class Images(Watcher):
 
         Args:
             logs_dir: The folder `logs/` of a run.
-            showing: Draws the pictures.
+            views: Draws the pictures.
             every: Epochs from one set of pictures to the next; `None` for those of the best weights alone. What the
                 metrics draw is shown after every epoch.
         """
