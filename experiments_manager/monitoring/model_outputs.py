@@ -77,7 +77,7 @@ def _answer(head: str, truth: np.ndarray, outputs: np.ndarray, names: tuple[str,
 
 
 def _chosen(head: str, truth: np.ndarray, scores: np.ndarray, names: tuple[str, ...]) -> ModelOutput | None:
-    """One of several classes, for a sample or for each of its places."""
+    """Read one of several classes, for a sample or for each of its places."""
     if scores.ndim < 2 or scores.shape[-1] < 2:
         return None
     classes = scores.shape[-1]
@@ -103,7 +103,7 @@ def _chosen(head: str, truth: np.ndarray, scores: np.ndarray, names: tuple[str, 
 
 
 def _two_sided(head: str, truth: np.ndarray, scores: np.ndarray, names: tuple[str, ...]) -> ModelOutput | None:
-    """Yes or no, told by one number, for a sample or for each of its pixels."""
+    """Read yes or no, told by one number, for a sample or for each of its pixels."""
     if scores.ndim >= 2 and scores.shape[-1] == 1:
         scores = scores[..., 0]
     if truth.ndim == scores.ndim + 1 and truth.shape[-1] == 1:
@@ -121,7 +121,7 @@ def _two_sided(head: str, truth: np.ndarray, scores: np.ndarray, names: tuple[st
 
 
 def _free(head: str, truth: np.ndarray, outputs: np.ndarray) -> ModelOutput | None:
-    """Numbers."""
+    """Read numbers."""
     truth, outputs = (
         array[..., 0] if array.ndim > 1 and array.ndim == other.ndim + 1 and array.shape[-1] == 1 else array
         for array, other in ((truth, outputs), (outputs, truth))

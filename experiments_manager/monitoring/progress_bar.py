@@ -242,7 +242,7 @@ def place_of(progress: events.Progress, start: RunStart) -> str:
 
 
 def summary_line(end: RunEnd, start: RunStart) -> str:
-    """One line on how the run ended: state, best value, run folder and exported model."""
+    """Return one line on how the run ended: state, best value, run folder and exported model."""
     parts = [f"{end.state} after {end.epochs} epochs in {format_duration(end.seconds)}"]
     if end.best:
         parts.append(f"best {end.best['name']} {end.best['value']:.5g} at epoch {end.best['epoch']}")

@@ -137,7 +137,7 @@ def _is_present(value: Any) -> bool:
 
 
 def _sort_key(value: Any) -> tuple[int, float, str]:
-    """Numbers before everything else, which is compared as text."""
+    """Sort numbers before everything else, which is compared as text."""
     number = _number(value)
     return (1, 0.0, str(value)) if number is None else (0, number, "")
 

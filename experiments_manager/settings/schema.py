@@ -38,7 +38,7 @@ DEFAULT_EMA_MOMENTUM = 0.99
 
 
 def setting(default: Any, group: str, doc: str, legacy: str | LegacyName | None = None) -> Any:
-    """One row of the table below."""
+    """Return one row of the table below."""
     alias = LegacyName(legacy) if isinstance(legacy, str) else legacy
     extra = {"group": group, "legacy": alias}
     return pydantic.Field(default=default, description=doc, json_schema_extra=extra)

@@ -278,7 +278,7 @@ class Settings(LegacyChecks):
         return problem_at(*place, "", "").place if place else None
 
     def place_among(self, frames: Iterable[tuple[str, int]]) -> str | None:
-        """Return the same of frames that are given as file and line, the outermost first."""
+        """Return `file:line` of the innermost frame in the user's files, of frames given from the outermost on."""
         place = self._local_modules.deepest_of(frames)
         return problem_at(*place, "", "").place if place else None
 

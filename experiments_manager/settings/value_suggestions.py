@@ -47,7 +47,7 @@ def is_valid(value: Any, entry: SettingSpec) -> bool:
 
 
 def _candidates(value: Any, entry: SettingSpec) -> Iterator[Any]:
-    """Values that look like another one, the likeliest first."""
+    """Yield values that look like another one, the likeliest first."""
     if isinstance(value, str):
         yield from _readings(value, entry)
     elif isinstance(value, (list, tuple)) and len(value) == 1:  # a comma too many: `epochs = 10,`

@@ -190,7 +190,7 @@ def _titles(name: str, size: int) -> list[str]:
 
 
 def _cells(value: Any) -> list[str]:
-    """Numbers with as many digits as tell them from all others of their type."""
+    """Write numbers with as many digits as tell them from all others of their type."""
     flat = np.asarray(value, value.dtype if isinstance(value, np.ndarray | np.generic) else object).ravel()
     if flat.dtype == object:
         return [item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item) for item in flat]

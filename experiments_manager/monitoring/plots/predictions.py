@@ -156,7 +156,7 @@ def _pictures(x: Any, answer: ModelOutput) -> Figure:
 
 
 def _steps(x: Any, answer: ModelOutput) -> Figure:
-    """Classes step by step."""
+    """Draw classes step by step."""
 
     def draw(axes: Axes, sample: int) -> None:
         axes.step(range(answer.truth.shape[1]), answer.truth[sample], color=canvas.colour(0), where="mid")

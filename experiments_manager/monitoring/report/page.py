@@ -170,7 +170,7 @@ def _template() -> Any:
 
 
 def _charts(runs: Sequence[ReportedRun], colours: dict[str, str]) -> list[Markup]:
-    """One chart a metric, the best runs on top, and the learning rate of a run that is alone."""
+    """Draw one chart a metric, the best runs on top, and the learning rate of a run that is alone."""
     order = sorted(runs, key=lambda run: -math.inf if run.rank is None else -run.rank)
     curves = [run.curves for run in order if len(run.curves.epochs)]
     if not curves:
@@ -194,7 +194,7 @@ def _other_settings(run: ReportedRun) -> dict[str, Any]:
 
 
 def _packages(runs: Sequence[ReportedRun]) -> dict[str, Any]:
-    """Packages that all runs have in the same version, and those that differ, by run."""
+    """Return packages that all runs have in the same version, and those that differ, by run."""
     installed = [run.manifest.get("packages") or {} for run in runs]
     known = [packages for packages in installed if packages]
     names = differing(known)

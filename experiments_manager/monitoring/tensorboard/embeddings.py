@@ -126,7 +126,7 @@ def _columns(samples: Samples, class_names: Sequence[str] | None) -> tuple[dict[
 
 
 def _answer_columns(answer: ModelOutput) -> dict[str, np.ndarray]:
-    """Classes by their names, with a mark on those that are wrong; labels as a list; numbers where they are few."""
+    """Return classes by name, with a mark on those that are wrong; labels as a list; numbers where they are few."""
     truth, predicted = answer.truth, answer.predicted
     if answer.kind == "classes":
         names = np.array(answer.class_names)
@@ -158,7 +158,7 @@ def _plain_columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _leaves(nested: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Arrays of a nested structure with the names that lead to them."""
+    """Yield arrays of a nested structure with the names that lead to them."""
     if isinstance(nested, Mapping):
         pairs = nested.items()
     elif isinstance(nested, list | tuple):

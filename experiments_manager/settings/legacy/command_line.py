@@ -91,7 +91,7 @@ def _serve(given: argparse.Namespace) -> list[str]:
 
 
 def _predict(given: argparse.Namespace, number: int) -> list[str]:
-    """One prediction, or so many; a negative number says: until the client has no more data."""
+    """Ask for one prediction, or so many; a negative number says: until the client has no more data."""
     if not given.model_dir:
         raise CommandLineError("--predict does not say which model to ask. Expected --model_dir DIR with it. Add it.")
     amount = ["--stream"] if number < 0 else ["--count", str(max(number, 1))]

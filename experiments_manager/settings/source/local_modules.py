@@ -137,7 +137,7 @@ class LocalModules:
         return found
 
     def deepest_of(self, frames: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
-        """Return the same of frames that are given as file and line, the outermost first."""
+        """Return the innermost frame in the user's files, of frames given as file and line, the outermost first."""
         own = [(file, line) for file, line in frames if self._is_own(file)]
         return own[-1] if own else None
 

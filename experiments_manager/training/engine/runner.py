@@ -213,7 +213,7 @@ def _execute(
 
 @contextlib.contextmanager
 def _start_up(options: RunOptions) -> Iterator[None]:
-    """What comes before the first step, which does not wait for a step to end when it is asked to stop."""
+    """Do what comes before the first step, which does not wait for a step to end when it is asked to stop."""
     try:
         with options.interruptible():
             yield

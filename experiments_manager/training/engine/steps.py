@@ -219,7 +219,7 @@ def _plain(logs: Any) -> dict[str, tf.Tensor]:
 
 
 def _share(part: tf.Tensor | None, number: tf.Tensor, replicas: int) -> tf.Tensor | None:
-    """Rows of a batch for one replica: an even split, or the whole of a batch too small to split."""
+    """Return the rows of a batch for one replica: an even split, or the whole of a batch too small to split."""
     if part is None:
         return None
     with tf.device("CPU:0"):

@@ -105,7 +105,7 @@ def _exactness_lines(settings: Settings, experiment: Experiment, steps: dict[str
 
 
 def _one_batch(experiment: Experiment) -> tuple[list[str], dict[str, Any]]:
-    """One training step and one validation step, compiled as they will be: lines, and the traced steps."""
+    """Run one training step and one validation step, compiled as they will be: lines, and the traced steps."""
     model, loops = experiment.model, CompiledLoops.of(experiment)
     model.reset_metrics()
     steps = loops.train(experiment.train.open(0), 0, 1)

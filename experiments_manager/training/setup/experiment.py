@@ -148,7 +148,7 @@ def _epoch_steps(settings: Settings, training: bool) -> int | None:
 
 
 def _steps_from_size(settings: Settings, training: bool) -> int | None:
-    """Batches by the number of samples, which only helps where a pipeline cannot tell its own length."""
+    """Return the batches by the number of samples, which only helps where a pipeline cannot tell its own length."""
     size = settings.train_size if training else settings.validation_size
     return size // settings.batch_size or None if size else None
 

@@ -150,7 +150,7 @@ def _update_with_matched_targets(update_state: Any, y_true: Any, y_pred: Any, *a
 
 
 def _matched(y_true: Any, y_pred: Any) -> Any:
-    """Targets [batch] as [batch, 1] beside predictions [batch, n], and in their type if both are floats or integers."""
+    """Return targets [batch] as [batch, 1] for predictions [batch, n], in their type if both are floats or integers."""
     if not (hasattr(y_true, "shape") and hasattr(y_pred, "shape")):
         return y_true
     if len(y_true.shape) == 1 and len(y_pred.shape) == 2:

@@ -61,7 +61,7 @@ def operations(graph: Any) -> Iterator[Operation]:
 
 
 def definitions(graph: Any) -> Iterator[Operation]:
-    """Return the same of a serialised graph (`GraphDef`)."""
+    """Yield the operations of a serialised graph (`GraphDef`) and of its functions."""
     yield from map(_from_definition, graph.node)
     for function in graph.library.function:
         yield from map(_from_definition, function.node_def)
