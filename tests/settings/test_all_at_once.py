@@ -329,7 +329,7 @@ def test_what_is_no_problem_of_the_file_is_said_although_there_is_no_file(tmp_pa
 )
 def test_a_sound_file_is_never_refused_for_what_its_source_seems_to_say(write, text):
     write("epochs = 3\n", "my_values.py", complete=False)
-    load_settings(write(text))
+    assert load_settings(write(text)).has("model")
 
 
 @pytest.mark.parametrize(

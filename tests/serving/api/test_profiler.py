@@ -124,6 +124,7 @@ def test_a_client_that_gives_up_leaves_the_profiler_free(profile, until):
     until(grpc.StatusCode.ALREADY_EXISTS)
     call.cancel()
     until(grpc.StatusCode.OK)
+    assert call.cancelled()
 
 
 @pytest.mark.parametrize("options", [{"duration_ms": 61_000}, {"start_timestamp_ns": 2**63}])

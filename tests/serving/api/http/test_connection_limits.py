@@ -60,15 +60,17 @@ def test_every_connection_is_looked_at_again_and_again(run_async, monkeypatch):
     monkeypatch.setattr(connection_limits, "PERIOD", 0.01)
 
     async def happen():
-        found, member = ConnectionTable(3), OpenConnection()
+        found, member, looks = ConnectionTable(3), OpenConnection(), 0
         found.admit(member)
         found.watch()
-        for _ in range(3):
-            await member.checked.wait()
+        while looks < 3:
+            await asyncio.wait_for(member.checked.wait(), 60)
             member.checked.clear()
+            looks += 1
         found.end()
+        return looks
 
-    run_async(happen())
+    assert run_async(happen()) == 3
 
 
 @pytest.mark.parametrize(
