@@ -1,0 +1,1 @@
+"""Kafka: the format of records, producing them, and reading a topic from offset to offset."""

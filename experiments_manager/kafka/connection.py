@@ -1,0 +1,93 @@
+"""How to reach a broker: librdkafka's options, and its errors as sentences."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from experiments_manager.kafka.errors import TopicError
+
+REQUEST_SECONDS = 15.0
+"""How long a broker may take to answer a request for metadata or offsets."""
+
+_NO_ANSWER = ("_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN")
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+class Connection:
+    """Where the brokers are and how to talk to them.
+
+    Args:
+        servers: `host:port` of one broker or more, as `kafka_bootstrap_servers`.
+        options: Further options of librdkafka, as `kafka_options`; `${NAME}` in a text is a variable of the
+            environment, so that no secret stands in a settings module.
+    """
+
+    def __init__(self, servers: Sequence[str], options: Mapping[str, Any] | None = None) -> None:
+        self.servers = tuple(servers)
+        self._options = dict(options or {})
+
+    def config(self, **own: Any) -> dict[str, Any]:
+        """Return the configuration of a client; the user's options win over `own`, whose `_` stand for `.`.
+
+        Raises:
+            TopicError: A variable of the environment is not set.
+        """
+        config = {"bootstrap.servers": ",".join(self.servers), "log_level": 2}
+        config |= {name.replace("_", "."): value for name, value in own.items()}
+        return config | {name: _expanded(name, value) for name, value in self._options.items()}
+
+    @contextlib.contextmanager
+    def errors(self, what: str) -> Iterator[None]:
+        """Turn librdkafka's errors into `TopicError`.
+
+        Args:
+            what: What failed, for the message: "The topic x was not created".
+        """
+        kafka = confluent_kafka()
+        try:
+            yield
+        except kafka.KafkaException as error:
+            cause = error.args[0]
+            if cause.name() in _NO_ANSWER:
+                raise self.no_broker() from error
+            raise TopicError(f"{what}: {cause.str()}.") from error
+
+    def no_broker(self) -> TopicError:
+        """Return the error that nobody answers."""
+        return TopicError(
+            f"No Kafka broker answers at {', '.join(self.servers)}. Expected one, got no answer within "
+            f"{REQUEST_SECONDS:.0f} s. Correct kafka_bootstrap_servers, or start one: "
+            "python3 tools/kafka_broker.py start"
+        )
+
+
+def confluent_kafka() -> ModuleType:
+    """Return the package `confluent_kafka`.
+
+    Raises:
+        TopicError: It is not installed.
+    """
+    try:
+        import confluent_kafka
+        import confluent_kafka.admin
+    except ImportError as error:
+        raise TopicError(
+            "The package confluent-kafka is not installed. Install it: pip install 'experiments-manager[kafka]'"
+        ) from error
+    return confluent_kafka
+
+
+def _expanded(name: str, value: Any) -> Any:
+    def read(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise TopicError(
+                f"kafka_options: {name} names the variable {match[1]}, which is not set. Set it, or write the value."
+            )
+        return os.environ[match[1]]
+
+    return _VARIABLE.sub(read, value) if isinstance(value, str) else value

@@ -1,0 +1,120 @@
+"""Topics of samples: creating one, the ranges of its offsets, and the structure that is stored beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
+from experiments_manager.kafka.errors import TopicError
+from experiments_manager.kafka.structure import Structure
+
+STRUCTURE_SUFFIX = ".structure"
+
+
+@dataclasses.dataclass(frozen=True)
+class TopicRange:
+    """A part of a topic that does not change.
+
+    Attributes:
+        topic: Its name.
+        bounds: For each partition the first offset and the one after the last.
+    """
+
+    topic: str
+    bounds: Mapping[int, tuple[int, int]]
+
+    @property
+    def offsets(self) -> int:
+        """How many offsets it spans: as many as records, unless transactions or compaction left gaps."""
+        return sum(end - start for start, end in self.bounds.values())
+
+
+class Topics:
+    """What a cluster is asked about topics.
+
+    Args:
+        connection: How to reach it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._admin = confluent_kafka().admin.AdminClient(connection.config())
+
+    def create(self, topic: str, partitions: int = 1, **config: str) -> None:
+        """Create a topic, unless it is there already.
+
+        Args:
+            topic: Its name.
+            partitions: How many partitions it gets.
+            config: Options of the topic; `_` stands for `.`.
+
+        Raises:
+            TopicError: No broker answers, or it refuses.
+        """
+        kafka = confluent_kafka()
+        options = {name.replace("_", "."): value for name, value in config.items()}
+        new = kafka.admin.NewTopic(topic, num_partitions=partitions, replication_factor=-1, config=options)
+        with self._connection.errors(f"Topic {topic} was not created"):
+            try:
+                self._admin.create_topics([new], request_timeout=REQUEST_SECONDS)[topic].result()
+            except kafka.KafkaException as error:
+                if error.args[0].code() != kafka.KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+
+    def partitions(self, topic: str) -> list[int]:
+        """Return the partitions of a topic.
+
+        Raises:
+            TopicError: No broker answers, or the topic is missing.
+        """
+        with self._connection.errors(f"Topic {topic} was not found"):
+            known = self._admin.list_topics(timeout=REQUEST_SECONDS).topics
+        if topic not in known:
+            produce = "Produce it first: experiments_manager kafka produce SETTINGS"
+            hint = did_you_mean(topic, [name for name in known if not name.startswith("__")], produce)
+            raise TopicError(f"Topic {topic} not found at {', '.join(self._connection.servers)}. {hint}")
+        return sorted(known[topic].partitions)
+
+    def range_of(self, topic: str) -> TopicRange:
+        """Return what a topic holds now: up to the last stable offset, so that open transactions stay outside.
+
+        Raises:
+            TopicError: No broker answers, or the topic is missing.
+        """
+        kafka = confluent_kafka()
+        partitions = self.partitions(topic)
+        consumer = kafka.Consumer(
+            self._connection.config(group_id="experiments_manager", isolation_level="read_committed")
+        )
+        try:
+            with self._connection.errors(f"The offsets of topic {topic} were not found"):
+                bounds = {
+                    number: consumer.get_watermark_offsets(kafka.TopicPartition(topic, number), timeout=REQUEST_SECONDS)
+                    for number in partitions
+                }
+        finally:
+            consumer.close()
+        return TopicRange(topic, bounds)
+
+    def store_structure(self, topic: str, structure: Structure) -> None:
+        """Store the structure of a topic's records beside it, in the compacted topic `<topic>.structure`.
+
+        Raises:
+            TopicError: No broker answers, or it refuses.
+        """
+        place = topic + STRUCTURE_SUFFIX
+        self.create(place, cleanup_policy="compact")
+        producer = confluent_kafka().Producer(self._connection.config(enable_idempotence=True))
+        failures = []
+        producer.produce(
+            place,
+            structure.record,
+            key=f"{structure.id:08x}",
+            on_delivery=lambda error, message: failures.append(error) if error else None,
+        )
+        if producer.flush(REQUEST_SECONDS):
+            raise self._connection.no_broker()
+        if failures:
+            raise TopicError(f"The structure was not stored in topic {place}: {failures[0].str()}.")

@@ -1,0 +1,177 @@
+"""Samples to the bytes of records, and back."""
+
+import itertools
+import struct
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from experiments_manager.kafka.errors import RecordError
+from experiments_manager.kafka.record_format import MAGIC, RecordFormat
+from experiments_manager.kafka.structure import Structure
+
+NUMBERS = ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+OF_ML_DTYPES = ["bfloat16", "float8_e5m2", "float8_e4m3fn", "int4", "uint4"]
+DTYPES = [
+    *map(np.dtype, [*NUMBERS, "bool", "complex64", "complex128"]),
+    *(np.dtype(getattr(ml_dtypes, n)) for n in OF_ML_DTYPES),
+]
+
+
+def objects(*values):
+    array = np.empty(len(values), object)
+    for index, value in enumerate(values):
+        array[index] = value
+    return array
+
+
+def numbers(dtype, *shape):
+    return np.random.default_rng(7).integers(0, 7, shape).astype(dtype)
+
+
+def same(one, other):
+    """Compares two arrays, also arrays of arrays."""
+    assert one.dtype == other.dtype
+    assert one.shape == other.shape
+    if one.dtype == object:
+        for left, right in zip(one.ravel(), other.ravel(), strict=True):
+            same(left, right) if isinstance(left, np.ndarray) else None
+            np.testing.assert_array_equal(left, right)
+    else:
+        assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("samples_per_record", [1, 3, 100])
+def test_every_dtype_comes_back_as_it_was(dtype, samples_per_record):
+    batch = (numbers(dtype, 10, 3, 2), numbers(dtype, 10))
+    form = RecordFormat(Structure.of(batch))
+    (x, y), counts = form.decode(form.encode(batch, samples_per_record))
+    same(x, batch[0])
+    same(y, batch[1])
+    assert counts.sum() == 10
+    assert counts[:-1].tolist() == [samples_per_record] * (len(counts) - 1)
+
+
+def test_every_dtype_that_tensorflow_has_is_taken_from_its_tensors(tensorflow):
+    names = [*NUMBERS, "bool", "complex64", "complex128", *OF_ML_DTYPES[:3]]
+    batch = {name: tensorflow.cast([[0], [1], [1]], name) for name in names} | {
+        "string": tensorflow.constant([b"a", b"", b"\xff\0"])
+    }
+    form = RecordFormat(Structure.of(batch))
+    decoded, _ = form.decode(form.encode(batch))
+    for name, tensor in batch.items():
+        same(decoded[name], tensor.numpy())
+        assert tensorflow.convert_to_tensor(decoded[name]).dtype == tensor.dtype
+
+
+@pytest.mark.parametrize("samples_per_record", [1, 2])
+def test_strings_of_any_length_come_back_as_bytes(samples_per_record):
+    texts = objects(b"", "Gr\u00fc\u00dfe".encode(), b"\0\0", b"x" * 70000, b"last")
+    batch = (texts, np.stack([texts, texts[::-1]], axis=1), np.arange(5.0))
+    form = RecordFormat(Structure.of(batch))
+    decoded, _ = form.decode(form.encode(batch, samples_per_record))
+    for array, expected in zip(decoded, batch, strict=True):
+        same(array, expected)
+
+
+def test_text_is_written_as_utf8():
+    batch = np.array(["a", "\u00fc"])
+    form = RecordFormat(Structure.of(batch))
+    same(form.decode(form.encode(batch))[0], objects(b"a", "\u00fc".encode()))
+
+
+@pytest.mark.parametrize("samples_per_record", [1, 2, 5])
+def test_samples_of_different_shapes_come_back_each_in_its_own(samples_per_record):
+    shapes = [(1, 2), (3, 2), (0, 4), (3, 2), (2, 0)]
+    x = objects(*(numbers("float32", *shape) for shape in shapes))
+    words = objects(*(objects(*[b"w" * (i + size) for i in range(size)]) for size in (2, 0, 1, 3, 1)))
+    form = RecordFormat(Structure.of((np.zeros([1, 1, 1], np.float32), np.array([["a"]])), open_dims=True))
+    (decoded, decoded_words), _ = form.decode(form.encode((x, words), samples_per_record))
+    same(decoded, x)
+    same(decoded_words, words)
+
+
+def test_samples_of_an_open_dimension_that_agree_are_one_array():
+    batch = numbers("int32", 4, 5)
+    form = RecordFormat(Structure.of(batch, open_dims=True))
+    same(form.decode(form.encode(batch))[0], batch)
+
+
+def test_batches_of_different_shapes_of_one_structure_are_decoded_together():
+    form = RecordFormat(Structure.of(numbers("int32", 1, 1), open_dims=True))
+    records = form.encode(numbers("int32", 2, 3), 2) + form.encode(numbers("int32", 1, 4), 1)
+    decoded, counts = form.decode(records)
+    assert [sample.shape for sample in decoded] == [(3,), (3,), (4,)]
+    assert counts.tolist() == [2, 1]
+
+
+def test_empty_arrays_have_their_place():
+    batch = (np.zeros([3, 0, 2], np.float32), np.arange(3))
+    form = RecordFormat(Structure.of(batch))
+    (x, y), _ = form.decode(form.encode(batch))
+    same(x, batch[0])
+    same(y, batch[1])
+
+
+def test_the_bytes_are_those_of_the_documentation():
+    batch = (np.array([[1, 2, 3]], "float32"), np.array([7], "int64"))
+    structure = Structure.of(batch)
+    [record] = RecordFormat(structure).encode(batch)
+    assert record == struct.pack("<BBHI3fq", MAGIC, 1, 1, structure.id, 1, 2, 3, 7)
+
+
+def test_the_bytes_of_strings_are_those_of_the_documentation():
+    batch = (objects(b"ab", b"c"), np.array([1, 2], "uint8"))
+    structure = Structure.of(batch)
+    [record] = RecordFormat(structure).encode(batch, 2)
+    assert record == struct.pack("<BBHI I II BB 3s", MAGIC, 1, 2, structure.id, 3, 2, 1, 1, 2, b"abc")
+
+
+def test_big_endian_and_strided_arrays_are_written_like_others():
+    plain = np.arange(12, dtype=np.float32).reshape(4, 3)
+    form = RecordFormat(Structure.of(plain))
+    assert form.encode(plain.astype(">f4")) == form.encode(plain) == form.encode(np.asfortranarray(plain))
+
+
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [
+        ((np.zeros([2, 4], "float32"), np.zeros(2)), "Expected x (3) float32, got (4,) float32"),
+        ((np.zeros([2, 3]), np.zeros(2)), "Expected x (3) float32, got (3,) float64"),
+        ((np.zeros([2, 3], "float32"), np.zeros(3)), "different numbers of samples: x 2, y 3"),
+    ],
+)
+def test_samples_that_do_not_fit_are_refused(batch, said):
+    form = RecordFormat(Structure.of((np.zeros([2, 3], "float32"), np.zeros(2))))
+    with pytest.raises(RecordError) as refused:
+        form.encode(batch)
+    assert said in str(refused.value)
+
+
+def test_the_bad_records_among_good_ones_are_found_with_their_reasons():
+    batch = (np.zeros([4, 3], "float32"), objects(b"a", b"b", b"c", b"d"))
+    form = RecordFormat(Structure.of(batch))
+    good = form.encode(batch)
+    other = RecordFormat(Structure.of(np.zeros([1, 3]))).encode(np.zeros([1, 3]))
+    records = [good[0], b"{}", good[1][:-1], None, *other, good[2] + b"!", b"", good[3]]
+    reasons = form.bad_records(records)
+    assert list(reasons) == [1, 2, 3, 4, 5, 6]
+    assert "does not begin like" in reasons[1]
+    assert "another structure" in reasons[4]
+    with pytest.raises(RecordError):
+        form.decode(records[:2])
+
+
+def test_no_damage_to_a_record_ends_in_anything_but_a_record_error():
+    words = objects(objects(b"ab"), objects(b"c", b""))
+    batch = (objects(numbers("float32", 2), numbers("float32", 3)), words, np.array([True, False]))
+    form = RecordFormat(
+        Structure.of((np.zeros([1, 1], "float32"), np.array([["a"]]), np.array([True])), open_dims=True)
+    )
+    [record] = form.encode(batch, 2)
+    for place, value in itertools.product(range(len(record)), (0, 1, 127, 255)):
+        damaged = bytearray(record)
+        damaged[place] = value
+        form.bad_records([bytes(damaged), bytes(damaged[:place])])

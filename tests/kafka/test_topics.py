@@ -1,0 +1,124 @@
+"""Producing samples to a real broker, and reading them back."""
+
+import numpy as np
+import pytest
+
+from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.errors import TopicError
+from experiments_manager.kafka.producer import SampleProducer
+from experiments_manager.kafka.reader import RangeReader, load_structures
+from experiments_manager.kafka.record_format import RecordFormat
+from experiments_manager.kafka.structure import Structure
+from experiments_manager.kafka.topics import TopicRange, Topics
+
+pytestmark = pytest.mark.slow
+
+
+def samples(count, start=0):
+    numbers = np.arange(start, start + count)
+    return np.stack([numbers, -numbers], axis=1).astype("float32"), numbers
+
+
+@pytest.fixture
+def produce(kafka, topic):
+    """Sends samples with the numbers from 0 on to the test's topic; gives the producer."""
+
+    def send(count, **options):
+        producer = SampleProducer(kafka, topic, Structure.of(samples(1)), **options)
+        producer.send(samples(count))
+        producer.flush()
+        return producer
+
+    return send
+
+
+def read(connection, topic, position=None, *, part=None, most=None, block=64):
+    """Gives the numbers of the samples in the order of reading, and the position after them."""
+    [structure] = load_structures(connection, topic).values()
+    form, numbers = RecordFormat(structure), []
+    part = part or Topics(connection).range_of(topic)
+    position = dict(position or {})
+    with RangeReader(connection, part, position, block=block) as reader:
+        for chunk in reader:
+            (_, y), _ = form.decode(chunk.values)
+            numbers += y.tolist()
+            position[chunk.partition] = chunk.next_offset
+            if most is not None and len(numbers) >= most:
+                break
+    return numbers, position
+
+
+def test_samples_come_back_in_their_order(kafka, topic, produce):
+    producer = produce(1000)
+    assert (producer.sent, producer.acknowledged, producer.failed) == (1000, 1000, 0)
+    assert read(kafka, topic)[0] == list(range(1000))
+
+
+def test_a_record_of_many_samples_counts_once(kafka, topic, produce):
+    assert produce(1000, samples_per_record=300).acknowledged == 4
+    assert Topics(kafka).range_of(topic).offsets == 4
+    assert read(kafka, topic)[0] == list(range(1000))
+
+
+def test_several_partitions_are_read_in_the_same_order_each_time(kafka, topic, produce):
+    produce(1000, partitions=3)
+    first, _ = read(kafka, topic)
+    assert sorted(first) == list(range(1000))
+    assert first[:3] == [0, 3, 6]
+    assert read(kafka, topic)[0] == first
+
+
+def test_reading_that_was_broken_off_goes_on_with_the_next_sample(kafka, topic, produce):
+    produce(1000, partitions=3)
+    whole, _ = read(kafka, topic)
+    begun, position = read(kafka, topic, most=300)
+    rest, _ = read(kafka, topic, position)
+    assert 300 <= len(begun) < 1000
+    assert begun + rest == whole
+
+
+def test_what_comes_after_the_range_was_fixed_is_not_read(kafka, topic, produce):
+    produce(100)
+    part = Topics(kafka).range_of(topic)
+    produce(50)
+    assert read(kafka, topic, part=part)[0] == list(range(100))
+
+
+def test_an_empty_topic_ends_at_once(kafka, topic, produce):
+    produce(0)
+    assert read(kafka, topic)[0] == []
+
+
+def test_a_range_that_retention_removed_is_refused(kafka, topic, produce):
+    produce(10)
+    with pytest.raises(TopicError, match="does not hold offset 500 any more. Expected it within 0 to 10"):
+        read(kafka, topic, {0: 500}, part=TopicRange(topic, {0: (0, 600)}))
+
+
+def test_samples_of_an_aborted_transaction_are_not_seen(kafka, topic, produce):
+    import confluent_kafka
+
+    produce(100)
+    form = RecordFormat(Structure.of(samples(1)))
+    writer = confluent_kafka.Producer(kafka.config(transactional_id=topic))
+    writer.init_transactions(30)
+    for numbers, end in ((samples(5, 900), writer.abort_transaction), (samples(5, 100), writer.commit_transaction)):
+        writer.begin_transaction()
+        for record in form.encode(numbers):
+            writer.produce(topic, record)
+        writer.flush()
+        end()
+    assert read(kafka, topic)[0] == list(range(105))
+
+
+def test_a_topic_that_is_missing_is_named_with_one_that_is_like_it(kafka, topic, produce):
+    produce(1)
+    with pytest.raises(TopicError, match=f"Topic {topic}s not found at 127.0.0.1:.* Did you mean `{topic}`"):
+        Topics(kafka).range_of(topic + "s")
+
+
+def test_a_broker_that_does_not_answer_is_named(kafka_broker, monkeypatch, free_port):
+    monkeypatch.setattr("experiments_manager.kafka.topics.REQUEST_SECONDS", 1.0)
+    port = free_port()
+    with pytest.raises(TopicError, match=f"No Kafka broker answers at 127.0.0.1:{port}"):
+        Topics(Connection([f"127.0.0.1:{port}"])).range_of("any")
