@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import dataclasses
 import queue
 import threading
@@ -82,8 +83,9 @@ class RangeReader:
                     continue
                 while seen[number] < stop:
                     arrived, new_offsets, new_values, next_offset = self._next_arrival()
-                    offsets[arrived] += new_offsets
-                    values[arrived] += new_values
+                    fresh = bisect.bisect_left(new_offsets, seen[arrived])  # librdkafka may send some twice
+                    offsets[arrived] += new_offsets[fresh:]
+                    values[arrived] += new_values[fresh:]
                     seen[arrived] = max(seen[arrived], next_offset)
                 count = bisect.bisect_left(offsets[number], stop)
                 chunk = Chunk(number, offsets[number][:count], values[number][:count], stop)
@@ -110,10 +112,13 @@ class RangeReader:
             self._thread.start()
 
     def _next_arrival(self) -> tuple[int, list[int], list[bytes | None], int]:
-        arrival = self._arrived.get()
-        if isinstance(arrival, BaseException):
-            raise arrival
-        return arrival
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Empty):
+                arrival = self._arrived.get(timeout=_POLL_SECONDS)
+                if isinstance(arrival, BaseException):
+                    raise arrival
+                return arrival
+        raise RuntimeError("this reader was closed; make a new one")
 
     def _run(self) -> None:
         try:

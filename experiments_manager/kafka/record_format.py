@@ -7,8 +7,6 @@ joined once, and each leaf is one view of the result. No TensorFlow is needed.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import itertools
 import operator
 import struct
@@ -17,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from experiments_manager.kafka.columns import U4, array_of, checked, columns_of, contents
 from experiments_manager.kafka.errors import RecordError
-from experiments_manager.kafka.structure import FORMAT_VERSION, Leaf, Structure
+from experiments_manager.kafka.structure import FORMAT_VERSION, Structure
 
 MAGIC = 0xE5
 MOST_SAMPLES = 65535
@@ -26,22 +25,6 @@ MOST_SAMPLES = 65535
 
 _HEADER = struct.Struct("<BBHI")
 _HEAD_OF = operator.itemgetter(slice(_HEADER.size))
-_U4 = np.dtype("<u4")
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """One run of bytes in a record.
-
-    Attributes:
-        leaf: Number of the leaf to which it belongs.
-        role: `dims` (sizes of the open dimensions), `lengths` (of strings), or `values`.
-        width: Bytes a sample; `None` where that differs, and the record has a table of sizes.
-    """
-
-    leaf: int
-    role: str
-    width: int | None
 
 
 class RecordFormat:
@@ -53,10 +36,10 @@ class RecordFormat:
 
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
-        columns = [column for number, leaf in enumerate(structure.leaves) for column in _columns(number, leaf)]
+        columns = [column for number, leaf in enumerate(structure.leaves) for column in columns_of(number, leaf)]
         self._fixed = [column for column in columns if column.width is not None]
         self._varying = [column for column in columns if column.width is None]
-        self._values_start = _HEADER.size + _U4.itemsize * len(self._varying)
+        self._values_start = _HEADER.size + U4.itemsize * len(self._varying)
         self._sample_width = sum(column.width for column in self._fixed)
 
     def encode(self, batch: Any, samples_per_record: int = 1) -> list[bytes]:
@@ -73,7 +56,7 @@ class RecordFormat:
         if not 1 <= samples_per_record <= MOST_SAMPLES:
             raise RecordError(f"Invalid samples per record. Expected 1 to {MOST_SAMPLES}, got {samples_per_record}.")
         leaves = self.structure.flatten(batch)
-        arrays = [_checked(leaf, value) for leaf, value in zip(self.structure.leaves, leaves, strict=True)]
+        arrays = [checked(leaf, value) for leaf, value in zip(self.structure.leaves, leaves, strict=True)]
         samples = len(arrays[0])
         if any(len(array) != samples for array in arrays):
             sizes = ", ".join(
@@ -144,10 +127,10 @@ class RecordFormat:
     def _encode(self, arrays: list[np.ndarray], count: int) -> list[bytes]:
         """Return records of `count` samples each."""
         records = len(arrays[0]) // count
-        parts = [_parts(leaf, array, count) for leaf, array in zip(self.structure.leaves, arrays, strict=True)]
+        parts = [contents(leaf, array, count) for leaf, array in zip(self.structure.leaves, arrays, strict=True)]
         varying = [parts[column.leaf][column.role] for column in self._varying]
         head = np.frombuffer(_HEADER.pack(MAGIC, FORMAT_VERSION, count, self.structure.id), np.uint8)
-        sizes = np.array([[len(piece) for piece in pieces] for pieces in varying], _U4).T
+        sizes = np.array([[len(piece) for piece in pieces] for pieces in varying], U4).T
         matrix = [np.broadcast_to(head, (records, head.size))]
         matrix += [np.ascontiguousarray(sizes).view(np.uint8)] if varying else []
         matrix += [parts[column.leaf][column.role].reshape(records, -1) for column in self._fixed if column.width]
@@ -167,7 +150,7 @@ class RecordFormat:
         if lengths.min() < end or rows.size != len(records) * end:
             raise RecordError(f"The record has {lengths.min()} bytes. Expected {end} for {count} samples.")
         rows = rows.reshape(len(records), end)
-        sizes = np.ascontiguousarray(rows[:, _HEADER.size : self._values_start]).view(_U4).astype(np.int64)
+        sizes = np.ascontiguousarray(rows[:, _HEADER.size : self._values_start]).view(U4).astype(np.int64)
         ends = end + sizes.cumsum(axis=1)
         if (lengths != (ends[:, -1] if self._varying else end)).any():
             raise RecordError("The record's length and its table of sizes do not agree.")
@@ -181,115 +164,7 @@ class RecordFormat:
             places = zip(records, (stop - size).tolist(), stop.tolist(), strict=True)
             parts[column.leaf][column.role] = b"".join([record[begin:stop] for record, begin, stop in places])
             parts[column.leaf][f"{column.role} sizes"] = size
-        return [_array(leaf, part, count) for leaf, part in zip(self.structure.leaves, parts, strict=True)]
-
-
-@functools.cache
-def _columns(number: int, leaf: Leaf) -> list[Column]:
-    """Return the columns of a leaf, in the order of the record."""
-    columns = [Column(number, "dims", _U4.itemsize * leaf.open_dims)] if leaf.open_dims else []
-    if leaf.is_string:
-        columns.append(Column(number, "lengths", None if leaf.open_dims else _U4.itemsize * leaf.size))
-        return [*columns, Column(number, "values", None)]
-    return [*columns, Column(number, "values", None if leaf.open_dims else leaf.numpy_dtype.itemsize * leaf.size)]
-
-
-def _checked(leaf: Leaf, value: Any) -> np.ndarray:
-    """Return the samples of a leaf as an array of its dtype, or of objects where their shapes differ."""
-    array = np.asarray(value)
-    if leaf.open_dims and array.ndim == 1 and array.dtype == object:
-        for sample in array:
-            _require_fit(leaf, np.asarray(sample)[None])
-        return array
-    _require_fit(leaf, array)
-    return array if leaf.is_string else array.astype(leaf.numpy_dtype, copy=False)
-
-
-def _require_fit(leaf: Leaf, array: np.ndarray) -> None:
-    fits = array.ndim == 1 + len(leaf.shape) and all(
-        size in (None, got) for size, got in zip(leaf.shape, array.shape[1:], strict=True)
-    )
-    kind = array.dtype.kind in "SUO" if leaf.is_string else array.dtype.newbyteorder("=") == leaf.numpy_dtype
-    if not (fits and kind):
-        raise RecordError(f"The samples do not fit. Expected {leaf}, got {array.shape[1:]} {array.dtype}.")
-
-
-def _parts(leaf: Leaf, array: np.ndarray, count: int) -> dict[str, Any]:
-    """Return the contents of a leaf's columns: a matrix of bytes where they are fixed, else bytes for each record."""
-    parts: dict[str, Any] = {}
-    groups: list[Any]
-    if leaf.open_dims:
-        samples = [np.asarray(sample) for sample in array]
-        places = [place for place, size in enumerate(leaf.shape) if size is None]
-        parts["dims"] = np.array([[sample.shape[place] for place in places] for sample in samples], _U4).view(np.uint8)
-        groups = [samples[start : start + count] for start in range(0, len(samples), count)]
-    else:
-        groups = [[array[start : start + count]] for start in range(0, len(array), count)] if leaf.is_string else []
-    if leaf.is_string:
-        texts = [[_as_bytes(leaf, text) for part in group for text in part.ravel().tolist()] for group in groups]
-        lengths = [np.array([len(text) for text in of_record], _U4) for of_record in texts]
-        if leaf.open_dims:
-            parts["lengths"] = [of_record.tobytes() for of_record in lengths]
-        else:
-            parts["lengths"] = np.concatenate(lengths).view(np.uint8)
-        parts["values"] = [b"".join(of_record) for of_record in texts]
-    elif leaf.open_dims:
-        dtype = leaf.numpy_dtype
-        parts["values"] = [b"".join([part.astype(dtype, copy=False).tobytes() for part in group]) for group in groups]
-    else:
-        parts["values"] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return parts
-
-
-def _as_bytes(leaf: Leaf, text: Any) -> bytes:
-    if isinstance(text, bytes):
-        return text
-    if isinstance(text, str):
-        return text.encode()
-    raise RecordError(f"{leaf.name} holds {text!r}. Expected text or bytes, got {type(text).__name__}.")
-
-
-def _array(leaf: Leaf, part: dict[str, Any], count: int) -> np.ndarray:
-    """Return the samples of a leaf from its columns."""
-    if not leaf.open_dims:
-        samples = len(part["lengths" if leaf.is_string else "values"]) * count
-        shape = (samples, *leaf.shape)
-        return _values(leaf, part, count, np.full(samples, leaf.size)).reshape(shape)
-    dims = part["dims"].reshape(-1).view(_U4).reshape(-1, leaf.open_dims).astype(np.int64)
-    sizes = dims.prod(axis=1) * leaf.size
-    values = _values(leaf, part, count, sizes)
-    shapes = []
-    for row in np.unique(dims, axis=0) if (dims == dims[0]).all() else dims:
-        free = iter(row.tolist())
-        shapes.append(tuple(next(free) if size is None else size for size in leaf.shape))
-    if len(shapes) == 1:
-        return values.reshape(len(dims), *shapes[0])
-    samples = np.empty(len(dims), object)
-    for index, (piece, shape) in enumerate(zip(np.split(values, sizes.cumsum()[:-1]), shapes, strict=True)):
-        samples[index] = piece.reshape(shape)
-    return samples
-
-
-def _values(leaf: Leaf, part: dict[str, Any], count: int, sizes: np.ndarray) -> np.ndarray:
-    """Return all values of a leaf in one dimension; `sizes` says how many each sample has."""
-    raw = part["values"]
-    in_record = sizes.reshape(-1, count).sum(axis=1)
-    if not leaf.is_string:
-        if leaf.open_dims and (in_record * leaf.numpy_dtype.itemsize != part["values sizes"]).any():
-            raise RecordError(f"The sizes of {leaf.name} and its values do not agree.")
-        flat = np.frombuffer(raw, np.uint8) if isinstance(raw, bytes) else raw.reshape(-1)
-        return flat != 0 if leaf.numpy_dtype == np.bool_ else flat.view(leaf.numpy_dtype)
-    if leaf.open_dims and (in_record * _U4.itemsize != part["lengths sizes"]).any():
-        raise RecordError(f"The sizes of {leaf.name} and its strings do not agree.")
-    lengths = part["lengths"]
-    lengths = np.frombuffer(lengths, _U4) if isinstance(lengths, bytes) else lengths.reshape(-1).view(_U4)
-    stops = lengths.astype(np.int64).cumsum()
-    records = np.concatenate([[0], stops])[np.concatenate([[0], in_record.cumsum()])]
-    if (np.diff(records) != part["values sizes"]).any():
-        raise RecordError(f"The lengths of {leaf.name} and its bytes do not agree.")
-    texts = np.empty(len(lengths), object)
-    texts[:] = [raw[stop - length : stop] for stop, length in zip(stops.tolist(), lengths.tolist(), strict=True)]
-    return texts
+        return [array_of(leaf, part, count) for leaf, part in zip(self.structure.leaves, parts, strict=True)]
 
 
 def _concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:

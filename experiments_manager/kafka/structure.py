@@ -154,13 +154,8 @@ class Structure:
         Raises:
             RecordError: The batch is nested in another way.
         """
-        values: list[Any] = []
-
-        def note(path: str, value: Any) -> int:
-            values.append(value)
-            return len(values) - 1
-
-        if _map(batch, note, "") != self.nest:
+        values: list[Any] = [None] * len(self.leaves)
+        if not _collect(self.nest, batch, values):
             raise RecordError(f"The samples are nested differently. Expected {self}.")
         return values
 
@@ -200,6 +195,20 @@ def _map(nest: Any, function: Callable[[str, Any], Any], path: str) -> Any:
     if isinstance(nest, list):
         return [_map(value, function, _join(path or "x", str(number))) for number, value in enumerate(nest)]
     return function(path or "x", nest)
+
+
+def _collect(nest: Any, value: Any, into: list[Any]) -> bool:
+    """Put the values at the leaves of a nest into a list; return whether the value is nested like that."""
+    if nest is None:
+        return value is None
+    if isinstance(nest, int):
+        into[nest] = value
+        return True
+    if isinstance(nest, dict):
+        same = isinstance(value, dict) and nest.keys() == value.keys()
+        return same and all([_collect(part, value[key], into) for key, part in nest.items()])
+    same = isinstance(value, type(nest)) and len(nest) == len(value)
+    return same and all([_collect(part, one, into) for part, one in zip(nest, value, strict=True)])
 
 
 def _join(path: str, name: str) -> str:

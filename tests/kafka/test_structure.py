@@ -80,3 +80,10 @@ def test_what_is_no_structure_record_is_refused(text):
 def test_samples_that_are_nested_differently_are_refused():
     with pytest.raises(RecordError, match=r"Expected x/image \(28, 28, 1\) uint8"):
         Structure.of(BATCH).flatten(BATCH[0])
+
+
+def test_the_order_of_a_dictionarys_keys_does_not_matter():
+    one, other = np.zeros([2, 1]), np.ones([2, 5])
+    values = Structure.of({"a": one, "b": other}).flatten({"b": other, "a": one})
+    assert values[0] is one
+    assert values[1] is other
