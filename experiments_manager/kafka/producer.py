@@ -53,19 +53,7 @@ class SampleProducer:
         self._format, self._samples_per_record = RecordFormat(structure), samples_per_record
         self.sent = self.failed = 0
         self._failure: Any = None
-        self._producer = kafka.Producer(
-            connection.config(
-                enable_idempotence=True,
-                compression_type="zstd",
-                linger_ms=20,
-                batch_size=2**20,
-                message_max_bytes=64 * 2**20,
-                queue_buffering_max_kbytes=QUEUE_BYTES // 1024,
-                # A call into Python for each record that arrived would take longer than sending it.
-                delivery_report_only_error=True,
-            )
-            | {"on_delivery": self._reported}
-        )
+        self._producer = kafka.Producer(producer_config(connection) | {"on_delivery": self._reported})
 
     @property
     def acknowledged(self) -> int:
@@ -121,3 +109,17 @@ class SampleProducer:
                 f"{self.failed} of {self.sent} records did not reach topic {self._topic}: {self._failure.str()}. "
                 "Produce them again."
             )
+
+
+def producer_config(connection: Connection) -> dict[str, Any]:
+    """Return librdkafka's configuration of a producer of samples."""
+    return connection.config(
+        enable_idempotence=True,
+        compression_type="zstd",
+        linger_ms=20,
+        batch_size=2**20,
+        message_max_bytes=64 * 2**20,
+        queue_buffering_max_kbytes=QUEUE_BYTES // 1024,
+        # A call into Python for each record that arrived would take longer than sending it.
+        delivery_report_only_error=True,
+    )

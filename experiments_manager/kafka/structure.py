@@ -206,9 +206,9 @@ def _collect(nest: Any, value: Any, into: list[Any]) -> bool:
         return True
     if isinstance(nest, dict):
         same = isinstance(value, dict) and nest.keys() == value.keys()
-        return same and all([_collect(part, value[key], into) for key, part in nest.items()])
+        return same and all(_collect(part, value[key], into) for key, part in nest.items())
     same = isinstance(value, type(nest)) and len(nest) == len(value)
-    return same and all([_collect(part, one, into) for part, one in zip(nest, value, strict=True)])
+    return same and all(_collect(part, one, into) for part, one in zip(nest, value, strict=True))
 
 
 def _join(path: str, name: str) -> str:
