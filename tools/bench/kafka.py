@@ -3,8 +3,8 @@
     python3 tools/kafka_broker.py start
     python tools/bench/kafka.py [--servers 127.0.0.1:9092] [--megabytes 400]
 
-Each figure is the best of three passes in this process. The bare producer sends the same records; the bare consumer reads
-the same topic by `consume(n)` and throws the bytes away.
+Each figure is the best of three passes in this process. The bare producer sends the same records; the bare consumer
+reads the same topic by `consume(n)` and throws the bytes away.
 """
 
 import argparse
@@ -94,7 +94,8 @@ def measure(connection, size, samples_per_record, megabytes):
     read = best(lambda: decoded(connection, part, form))
     total = samples * PASSES
     print(
-        f"{size:>7} B, {samples_per_record:>3} a record: send {samples / sent:>9,.0f}/s ({bare_sent / sent:.0%} of bare), "
+        f"{size:>7} B, {samples_per_record:>3} a record: "
+        f"send {samples / sent:>9,.0f}/s ({bare_sent / sent:.0%} of bare), "
         f"read {total / read:>9,.0f}/s ({bare / read:.0%} of bare {part.offsets / bare:,.0f} records/s)",
         flush=True,
     )
