@@ -148,7 +148,7 @@ class RangeReader:
                 for message in consumer.consume(_AT_ONCE, _POLL_SECONDS):
                     by_partition.setdefault(message.partition(), []).append(message)
                 for number, messages in by_partition.items():
-                    if number not in left:
+                    if number in bounds and number not in left:
                         continue
                     arrival = self._arrival(number, messages)
                     self._hand_over(arrival)
@@ -160,7 +160,7 @@ class RangeReader:
 
     def _arrival(self, number: int, messages: list[Any]) -> tuple[int, list[int], list[bytes | None], int]:
         """Return the records among messages of one partition, and where it goes on: also the end of it is a message."""
-        next_offset = messages[-1].offset() + (messages[-1].error() is None)
+        last = messages[-1]
         if any(message.error() for message in messages):
             for message in messages:
                 error = message.error()
@@ -169,6 +169,7 @@ class RangeReader:
                 if error and error.name() != "_PARTITION_EOF":
                     raise TopicError(f"Topic {self._part.topic}, partition {number}, cannot be read: {error.str()}.")
             messages = [message for message in messages if not message.error()]
+        next_offset = last.offset() + (last.error() is None)
         return (
             number,
             [message.offset() for message in messages],
