@@ -19,6 +19,9 @@ BLOCK = 512
 """Offsets of one partition that are read before it is the next partition's turn."""
 
 _AT_ONCE = 2000
+_BYTES_AT_ONCE = 2**21
+"""What is taken from librdkafka at once: more falls out of the processor's cache before it is decoded."""
+
 _WAITING = 8
 _POLL_SECONDS = 0.1
 
@@ -79,20 +82,19 @@ class RangeReader:
             turn += 1
             for number, (start, end) in sorted(bounds.items()):
                 stop = min(start + turn * self._block, end)
-                if position[number] >= stop:
-                    continue
-                while seen[number] < stop:
-                    arrived, new_offsets, new_values, next_offset = self._next_arrival()
-                    fresh = bisect.bisect_left(new_offsets, seen[arrived])  # librdkafka may send some twice
-                    offsets[arrived] += new_offsets[fresh:]
-                    values[arrived] += new_values[fresh:]
-                    seen[arrived] = max(seen[arrived], next_offset)
-                count = bisect.bisect_left(offsets[number], stop)
-                chunk = Chunk(number, offsets[number][:count], values[number][:count], stop)
-                del offsets[number][:count], values[number][:count]
-                position[number] = stop
-                if count:
-                    yield chunk
+                while position[number] < stop:
+                    while seen[number] <= position[number]:
+                        arrived, new_offsets, new_values, next_offset = self._next_arrival()
+                        fresh = bisect.bisect_left(new_offsets, seen[arrived])  # librdkafka may send some twice
+                        offsets[arrived] += new_offsets[fresh:]
+                        values[arrived] += new_values[fresh:]
+                        seen[arrived] = max(seen[arrived], next_offset)
+                    position[number] = min(seen[number], stop)
+                    count = bisect.bisect_left(offsets[number], position[number])
+                    chunk = Chunk(number, offsets[number][:count], values[number][:count], position[number])
+                    del offsets[number][:count], values[number][:count]
+                    if count:
+                        yield chunk
 
     def close(self) -> None:
         """End reading, also in the middle."""
@@ -139,19 +141,21 @@ class RangeReader:
                 isolation_level="read_committed",
             )
         )
-        topic, bounds = self._part.topic, self._part.bounds
+        topic, bounds, at_once = self._part.topic, self._part.bounds, 1
         left = {number for number, (_, end) in bounds.items() if self._position[number] < end}
         try:
             consumer.assign([kafka.TopicPartition(topic, number, self._position[number]) for number in sorted(left)])
             while left and not self._closed.is_set():
                 by_partition: dict[int, list[Any]] = {}
-                for message in consumer.consume(_AT_ONCE, _POLL_SECONDS):
+                for message in consumer.consume(at_once, _POLL_SECONDS):
                     by_partition.setdefault(message.partition(), []).append(message)
                 for number, messages in by_partition.items():
                     if number in bounds and number not in left:
                         continue
                     arrival = self._arrival(number, messages)
                     self._hand_over(arrival)
+                    size = len(arrival[2][-1] or b"") if arrival[2] else 0
+                    at_once = max(1, min(_AT_ONCE, _BYTES_AT_ONCE // max(1, size)))
                     if arrival[-1] >= bounds[number][1]:
                         left.discard(number)
                         consumer.incremental_unassign([kafka.TopicPartition(topic, number)])
