@@ -82,6 +82,7 @@ _PARAMETERS = (
     Parameter("logs", "Loss and metrics of that epoch by name."),
     Parameter("x", "A batch of inputs."),
     Parameter("y", "The targets of that batch."),
+    Parameter("record", "The value of a Kafka record, as bytes."),
     Parameter("options", "Dictionary with which the client was started.", ("clientInitSpecs",)),
 )
 
@@ -170,6 +171,11 @@ _HOOKS = (
         ("model", "epoch", "logs", "train_data", "validation_data", "run"),
         "custom_tensorboard_logs",
         ("model", "epoch", "logs"),
+    ),
+    HookSpec(
+        "kafka_decode",
+        "The sample that a Kafka record holds: `x`, `(x, y)` or `(x, y, sample_weight)`, without a batch dimension.",
+        ("record",),
     ),
     HookSpec("prepare_datasets", "Nothing: is called once before the data is asked for.", ("run",)),
     HookSpec(

@@ -7,8 +7,9 @@ the hints for misspelt names and the attributes of `Settings` all follow from it
 # ruff: noqa: E501  (a table reads best with one row a line)
 
 import dataclasses
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import annotated_types
 import pydantic
 
 from experiments_manager.settings import types
@@ -132,11 +133,26 @@ class Values(pydantic.BaseModel):
     client_async: Flag = setting(False, "Serving", "Send requests without waiting for the answer to the one before.")
     serve_on_gpu: Flag = setting(False, "Serving", "Let the model server use a GPU.")
 
-    enable_federated_learning: Flag = setting(False, "Streaming and federation", "Train as a client of a federation.")
-    federated_learning_server_address: Text = setting("localhost:8080", "Streaming and federation", "Address of the federation's server.")
-    consume_data_from_kafka: Flag = setting(False, "Streaming and federation", "Read the data from Kafka.")
-    kafka_bootstrap_servers: Names = setting(["localhost:9092"], "Streaming and federation", "Addresses of Kafka's servers.")
-    quantization_aware_training: Flag = setting(False, "Streaming and federation", "Train with simulated quantisation.")
+    consume_data_from_kafka: Flag = setting(False, "Kafka", "Train on the samples of Kafka topics instead of those that `dataset` returns.")
+    kafka_bootstrap_servers: Names = setting(["localhost:9092"], "Kafka", "Addresses (`host:port`) of one Kafka broker or more.")
+    kafka_topics: Dictionary = setting({}, "Kafka", "Topic of each split, e.g. `{'train': 'clicks', 'validation': None}`. A split that is missing here has the topic `<session_name>.<split>`; one with `None` comes from `dataset`.")
+    kafka_mode: Literal["bounded", "live"] = setting("bounded", "Kafka", "With `bounded`, train on what the topic holds when the run starts, again in each epoch; with `live`, follow it as it grows; an epoch is `steps_per_epoch` batches.")
+    kafka_start: Anything = setting("earliest", "Kafka", "Where a run begins to read the training topic: `'earliest'`, `'latest'`, or a time (`'2026-11-22 14:00'`, a `datetime`, or seconds since 1970).")
+    kafka_idle_timeout: Positive | None = setting(None, "Kafka", "Seconds without a new sample after which a live run ends normally. `None`: never.")
+    kafka_partition_wait: NotNegative | None = setting(1.0, "Kafka", "Seconds for which a partition without new records holds up the others in a live run; then the order depends on arrival, too. `None`: for ever.")
+    kafka_cache: Count = setting(2**30, "Kafka", "Bytes up to which a bounded topic is read into memory once and trained on like arrays. 0: never.")
+    kafka_shuffle_buffer: PositiveCount = setting(16384, "Kafka", "Samples among which a bounded topic that is not in memory is shuffled.")
+    kafka_format: Literal["native", "example", "json", "avro"] = setting("native", "Kafka", "What the records are: written by `kafka produce`, `tf.train.Example`, JSON, or Avro.")
+    kafka_fields: Dictionary = setting({}, "Kafka", "Fields of JSON, Avro or Example records that make up `x`, `y` and `sample_weight`, e.g. `{'x': ['age', 'height'], 'y': 'label'}`. By default the fields of these names.")
+    kafka_schema_registry: Text | None = setting(None, "Kafka", "URL of the schema registry of Avro records.")
+    kafka_max_bad: Annotated[float, annotated_types.Ge(0), annotated_types.Le(1)] = setting(0.001, "Kafka", "Share of records that cannot be decoded above which a run stops; others go to `<topic>.dead`.")
+    kafka_group: Text | None = setting(None, "Kafka", "Consumer group of live runs that share the partitions of a topic. `None`: a run has all of them.")
+    kafka_options: Dictionary = setting({}, "Kafka", "Further options of librdkafka, e.g. `{'sasl.password': '${KAFKA_PASSWORD}'}`; `${NAME}` is a variable of the environment.")
+    prequential: Flag = setting(False, "Kafka", "Test each batch with the weights from before its own step, and log loss and metrics of that as `prequential_…`.")
+
+    enable_federated_learning: Flag = setting(False, "Federation and quantisation", "Train as a client of a federation.")
+    federated_learning_server_address: Text = setting("localhost:8080", "Federation and quantisation", "Address of the federation's server.")
+    quantization_aware_training: Flag = setting(False, "Federation and quantisation", "Train with simulated quantisation.")
     # fmt: on
 
 

@@ -7,7 +7,9 @@ it and decorate it with `check`; nothing else needs to know of it.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import importlib.util
+import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
@@ -16,6 +18,8 @@ from experiments_manager.settings.schema import Values
 
 Violations = Iterator[tuple[str, str]]
 Check = Callable[[Values, Mapping[str, Any]], Violations]
+
+SPLITS = ("train", "validation", "test")
 
 CHECKS: list[Check] = []
 """All checks, in the order of this file."""
@@ -69,8 +73,6 @@ _REFUSED = {
     "training instead, when the exported model is converted to TensorFlow Lite.",
     "enable_federated_learning": "this version trains no federation. Expected False. Set it to False to train alone, "
     "on this machine.",
-    "consume_data_from_kafka": "this version reads nothing from Kafka. Expected False. Let `dataset` read the data "
-    "from files instead.",
 }
 """Switches of the legacy framework that may be written down, and not be on."""
 
@@ -85,6 +87,12 @@ def _no_unsupported_features(values: Values, hooks: Mapping[str, Any]) -> Violat
 
 @check
 def _optional_packages_are_installed(values: Values, hooks: Mapping[str, Any]) -> Violations:
+    if values.consume_data_from_kafka and importlib.util.find_spec("confluent_kafka") is None:
+        yield (
+            "consume_data_from_kafka",
+            "confluent-kafka is not installed. Expected this package, got none. Install it by "
+            "`pip install 'experiments-manager[kafka]'`, or set this to False.",
+        )
     if values.mlflow and importlib.util.find_spec("mlflow") is None:
         yield (
             "mlflow",
@@ -202,3 +210,54 @@ def _gpu_indices_are_unique(values: Values, hooks: Mapping[str, Any]) -> Violati
 def _ports_differ(values: Values, hooks: Mapping[str, Any]) -> Violations:
     if values.grpc_port == values.rest_port:
         yield "rest_port", f"`grpc_port` is {values.grpc_port}, too. Expected another one. Change one of them."
+
+
+@check
+def _topics_are_named(values: Values, hooks: Mapping[str, Any]) -> Violations:
+    for split, topic in values.kafka_topics.items():
+        if split not in SPLITS:
+            remedy = f"Write one of {', '.join(map(repr, SPLITS))}."
+            yield "kafka_topics", f"unknown split. Expected {', '.join(SPLITS)}, got {split!r}. {remedy}"
+        elif topic is not None and not (isinstance(topic, str) and re.fullmatch(r"[A-Za-z0-9._-]{1,249}", topic)):
+            text = f"invalid topic of the {split} split. Expected None or up to 249 letters, digits, dots, dashes and"
+            yield "kafka_topics", f"{text} underscores, got {shown(topic)}. Correct it."
+
+
+@check
+def _live_epochs_have_a_length(values: Values, hooks: Mapping[str, Any]) -> Violations:
+    if values.consume_data_from_kafka and values.kafka_mode == "live" and values.steps_per_epoch is None:
+        text = "it is missing. Expected the number of batches of an epoch, since a live topic never ends, got None."
+        yield "steps_per_epoch", f"{text} Set it, or `kafka_mode = 'bounded'`."
+
+
+@check
+def _reading_starts_at_a_time(values: Values, hooks: Mapping[str, Any]) -> Violations:
+    start = values.kafka_start
+    try:
+        known = isinstance(start, datetime.datetime) or start in ("earliest", "latest") or milliseconds(start) >= 0
+    except (TypeError, ValueError):
+        known = False
+    if not known:
+        text = "Expected 'earliest', 'latest', or a time such as '2026-11-22 14:00', a datetime, or seconds since 1970"
+        yield "kafka_start", f"invalid value. {text}, got {shown(start)}. Correct it."
+
+
+def milliseconds(start: Any) -> int:
+    """Return a time of `kafka_start` in milliseconds since 1970; without a zone it is local time."""
+    if isinstance(start, str):
+        start = datetime.datetime.fromisoformat(start)
+    seconds = start.timestamp() if isinstance(start, datetime.datetime) else float(start)
+    return round(1000 * seconds)
+
+
+@check
+def _secrets_stay_in_the_environment(values: Values, hooks: Mapping[str, Any]) -> Violations:
+    for option, value in values.kafka_options.items():
+        is_secret = any(word in option for word in ("password", "secret", "token")) and "endpoint" not in option
+        if is_secret and isinstance(value, str) and "${" not in value:
+            text = f"the secret {option!r} stands in the file, and would be copied into run folders."
+            yield (
+                "kafka_options",
+                f"{text} Expected a variable of the environment such as '${{KAFKA_PASSWORD}}', got a value. Set that "
+                "variable and name it here.",
+            )
