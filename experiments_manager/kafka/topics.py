@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import time
 from collections.abc import Mapping
 
 from experiments_manager.common.suggestions import did_you_mean
@@ -11,6 +13,7 @@ from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.structure import Structure
 
 STRUCTURE_SUFFIX = ".structure"
+_AGAIN_SECONDS = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Topics:
             TopicError: No broker answers, or it refuses.
         """
         kafka = confluent_kafka()
+        if topic in self.names():  # so that nobody needs the right to create one that is there
+            return
         options = {name.replace("_", "."): value for name, value in config.items()}
         new = kafka.admin.NewTopic(topic, num_partitions=partitions, replication_factor=-1, config=options)
         with self._connection.errors(f"Topic {topic} was not created"):
@@ -62,6 +67,9 @@ class Topics:
             except kafka.KafkaException as error:
                 if error.args[0].code() != kafka.KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
+        deadline = time.monotonic() + REQUEST_SECONDS
+        while topic not in self.names() and time.monotonic() < deadline:  # a broker may learn of it a moment later
+            time.sleep(_AGAIN_SECONDS)
 
     def partitions(self, topic: str) -> list[int]:
         """Return the partitions of a topic.
@@ -76,6 +84,15 @@ class Topics:
             hint = did_you_mean(topic, [name for name in known if not name.startswith("__")], produce)
             raise TopicError(f"Topic {topic} not found at {', '.join(self._connection.servers)}. {hint}")
         return sorted(known[topic].partitions)
+
+    def names(self) -> list[str]:
+        """Return the names of all topics.
+
+        Raises:
+            TopicError: No broker answers.
+        """
+        with self._connection.errors("The topics were not listed"):
+            return sorted(self._admin.list_topics(timeout=REQUEST_SECONDS).topics)
 
     def range_of(self, topic: str) -> TopicRange:
         """Return what a topic holds now: up to the last stable offset, so that open transactions stay outside.
@@ -118,3 +135,8 @@ class Topics:
             raise self._connection.no_broker()
         if failures:
             raise TopicError(f"The structure was not stored in topic {place}: {failures[0].str()}.")
+
+
+def topic_name(session_name: str, split: str, proc_id: int | str = "") -> str:
+    """Return the topic of a split where `kafka_topics` names none; what Kafka does not take becomes `_`."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", f"{session_name}{proc_id}.{split}")
