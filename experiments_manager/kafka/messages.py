@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
 from experiments_manager.kafka.errors import TopicError
 
 _AT_ONCE = 500
+_AGAIN_SECONDS = 0.05
+_NOT_YET = ("NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +42,21 @@ def bounds_of(connection: Connection, topic: str, partitions: Iterable[int]) -> 
     consumer = _consumer(connection)
     try:
         with connection.errors(f"The offsets of topic {topic} were not found"):
-            return {
-                number: consumer.get_watermark_offsets(kafka.TopicPartition(topic, number), timeout=REQUEST_SECONDS)
-                for number in partitions
-            }
+            return {number: _bounds(consumer, kafka.TopicPartition(topic, number)) for number in partitions}
     finally:
         consumer.close()
+
+
+def _bounds(consumer: Any, place: Any) -> tuple[int, int]:
+    """Ask for the bounds of a partition; a broker that is about to lead it refuses at first."""
+    kafka, deadline = confluent_kafka(), time.monotonic() + REQUEST_SECONDS
+    while True:
+        try:
+            return consumer.get_watermark_offsets(place, timeout=REQUEST_SECONDS)
+        except kafka.KafkaException as error:
+            if error.args[0].name() not in _NOT_YET or time.monotonic() >= deadline:
+                raise
+            time.sleep(_AGAIN_SECONDS)
 
 
 def messages_between(connection: Connection, topic: str, partition: int, start: int, end: int) -> list[Message]:
@@ -80,7 +92,7 @@ def messages_between(connection: Connection, topic: str, partition: int, start: 
         consumer.close()
 
 
-def _consumer(connection: Connection) -> object:
+def _consumer(connection: Connection) -> Any:
     return confluent_kafka().Consumer(
         connection.config(
             group_id="experiments_manager",

@@ -138,12 +138,12 @@ class SampleProducer:
             TopicError: A record was given up, or the broker does not answer.
         """
         self._acknowledged_at = time.monotonic()
-        while self._producer.flush(_POLL_SECONDS):
+        waiting = True
+        while waiting:
+            waiting = self._producer.flush(_POLL_SECONDS) > 0
             self._require_delivery()
-            silent = self._waited()
-            if seconds is not None and silent >= seconds:
+            if self._waited() >= (float("inf") if seconds is None else seconds):
                 raise self._connection.no_broker()
-        self._require_delivery()
 
     def _hand_over(self, record: bytes, key: str, partition: int) -> None:
         while True:

@@ -68,7 +68,7 @@ class Topics:
                 if error.args[0].code() != kafka.KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
         deadline = time.monotonic() + REQUEST_SECONDS
-        while topic not in self.names() and time.monotonic() < deadline:  # a broker may learn of it a moment later
+        while not self._is_ready(topic) and time.monotonic() < deadline:
             time.sleep(_AGAIN_SECONDS)
 
     def partitions(self, topic: str) -> list[int]:
@@ -84,6 +84,11 @@ class Topics:
             hint = did_you_mean(topic, [name for name in known if not name.startswith("__")], produce)
             raise TopicError(f"Topic {topic} not found at {', '.join(self._connection.servers)}. {hint}")
         return sorted(known[topic].partitions)
+
+    def _is_ready(self, topic: str) -> bool:
+        """Return whether the broker that was asked knows who leads each partition; it learns of that a moment later."""
+        found = self._admin.list_topics(timeout=REQUEST_SECONDS).topics.get(topic)
+        return found is not None and all(part.leader >= 0 for part in found.partitions.values())
 
     def names(self) -> list[str]:
         """Return the names of all topics.

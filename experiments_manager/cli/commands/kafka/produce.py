@@ -98,17 +98,17 @@ def produce(
         for name in splits
     }
     results: list[dict[str, Any]] = []
-    finished = True
+    state = "failed"
     try:
         with stop_signals() as stop:
             _send_all(loaded, connection_of(loaded, servers), plans, stop, results, quiet)
+        state = "finished" if all(result["finished"] for result in results) else "interrupted"
     except StopRequested:
-        finished = False
+        state = "interrupted"
     finally:
         if output:
-            done = finished and len(results) == len(plans) and all(result["finished"] for result in results)
-            output.write({"state": "finished" if done else "interrupted", "topics": results})
-    if not finished or not all(result["finished"] for result in results):
+            output.write({"state": state, "topics": results})
+    if state == "interrupted":
         arguments = [*sys.argv[1:], *([] if resume else ["--resume"])]
         warn(f"To go on: {shlex.join(['experiments_manager', *arguments])}")
         raise typer.Exit(ExitCode.INTERRUPTED)
