@@ -122,13 +122,14 @@ def _of_pipeline(
             f"Set `{setting}`, or remove `.repeat()`."
         )
     lasting: list[Iterator[Any]] = []
+    unread = [first]
 
     def batches(number: int) -> Iterator[Any]:
         if never_ends:  # the next epoch goes on where this one ends
             if number == 0 or not lasting:
                 lasting[:] = [first.as_numpy_iterator()]
             return itertools.islice(lasting[0], steps)
-        dataset = first if number == 0 or not differs else build(number)
+        dataset = unread.pop() if number == 0 and unread else build(number) if differs else first
         return without_endless_repeat(dataset).as_numpy_iterator()
 
     for leaf in tf.nest.flatten(first.element_spec):
