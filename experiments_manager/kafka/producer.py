@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
 from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.producer_run import ProducerRun, find_producer_run
+from experiments_manager.kafka.producing.producer_run import ProducerRun, find_producer_run
 from experiments_manager.kafka.record_format import RecordFormat
 from experiments_manager.kafka.structure import Structure
 from experiments_manager.kafka.topics import Topics

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from experiments_manager.kafka.connection import Connection
-from experiments_manager.kafka.production import Plan, Production
+from experiments_manager.kafka.producing.production import Plan, Production
 from experiments_manager.kafka.structure import Structure
 
 BATCH = 100

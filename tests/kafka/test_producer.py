@@ -5,12 +5,12 @@ import threading
 import numpy as np
 import pytest
 
-from experiments_manager.kafka import production as production_module
 from experiments_manager.kafka.connection import Connection
 from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.messages import bounds_of, messages_between
+from experiments_manager.kafka.inspection.messages import bounds_of, messages_between
 from experiments_manager.kafka.producer import SampleProducer
-from experiments_manager.kafka.production import Plan, Production
+from experiments_manager.kafka.producing import production as production_module
+from experiments_manager.kafka.producing.production import Plan, Production
 from experiments_manager.kafka.reader import load_structures
 from experiments_manager.kafka.record_format import RecordFormat
 from experiments_manager.kafka.structure import Structure

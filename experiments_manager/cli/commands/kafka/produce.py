@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from experiments_manager.kafka.connection import Connection
-    from experiments_manager.kafka.production import Plan, Progress
+    from experiments_manager.kafka.producing.production import Plan, Progress
     from experiments_manager.settings import Settings
 
 ENDLESS = "endless"
@@ -144,7 +144,7 @@ def _send_all(
 
 
 def _send(connection: Connection, source: Any, plan: Plan, stop: Callable[[], bool], display: Any) -> dict[str, Any]:
-    from experiments_manager.kafka.production import Production
+    from experiments_manager.kafka.producing.production import Production
 
     production = Production(connection, source, plan, should_stop=stop, tell=display.tell, show=display.show)
     run = production.producer.run
@@ -195,7 +195,7 @@ def _epochs(text: str) -> int | None:
 def _plan(settings: Settings, split: str, topic: str | None, proc_id: int | None) -> Callable[..., Plan]:
     import functools
 
-    from experiments_manager.kafka.production import Plan
+    from experiments_manager.kafka.producing.production import Plan
     from experiments_manager.kafka.topics import topic_name
 
     place = "" if proc_id is None else proc_id

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
-from experiments_manager.kafka.production import Plan
-from experiments_manager.kafka.production import Progress as Sent
+from experiments_manager.kafka.producing.production import Plan
+from experiments_manager.kafka.producing.production import Progress as Sent
 from experiments_manager.monitoring.progress_bar import LastingStream
 from experiments_manager.monitoring.timing import format_duration
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from experiments_manager.kafka.connection import Connection
 from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.messages import Message, bounds_of, messages_between
+from experiments_manager.kafka.inspection.messages import Message, bounds_of, messages_between
 
 SEARCHED = 1_000_000
 """Newest offsets of a partition among which a producer's last record is looked for."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection
 from experiments_manager.kafka.errors import RecordError, TopicError
 from experiments_manager.kafka.producer import SampleProducer
-from experiments_manager.kafka.regrouping import regrouped, sample_count, sample_slice
+from experiments_manager.kafka.producing.regrouping import regrouped, sample_count, sample_slice
 from experiments_manager.kafka.structure import Structure
 
 SILENT_SECONDS = 5.0
