@@ -34,3 +34,6 @@ class DivergedError(TrainingError):
     def __init__(self, message: str, step: int) -> None:
         super().__init__(message)
         self.step = step
+
+class StreamEndedError(Exception):
+    """A stream has ended and gave no batch to the epoch that was begun; training ends normally with that reason."""

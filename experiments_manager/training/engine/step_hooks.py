@@ -93,6 +93,18 @@ def after_chunk(context: TrainingContext) -> None:
         checkpoint(context)
 
 
+def ready_batches(context: TrainingContext, wanted: int) -> int:
+    """Wait until training batches can be taken, heeding signals and checkpoints; return how many of those wanted."""
+    feed, began = context.experiment.train, time.perf_counter()
+    while (ready := feed.ready(wanted)) == 0:
+        after_chunk(context)
+        text = feed.news()
+        if text is not None:
+            context.dispatch("on_message", text)
+    context.meter.waited(time.perf_counter() - began)
+    return ready
+
+
 def poll_signals(context: TrainingContext) -> None:
     """Flush events and stop where that was asked; no more in a validation, whose state is not one to be saved."""
     flush_events(context)
@@ -111,6 +123,9 @@ def flush_events(context: TrainingContext) -> None:
     """Tell the watchers what became of checkpoints and versions, which are written in the background."""
     for text in context.checkpoints.messages():
         context.dispatch("on_message", text)
+    for positions in context.checkpoints.written():
+        if "train" in positions:
+            context.experiment.train.saved(positions["train"])
     for version, problem in context.publisher.outcomes() if context.publisher else ():
         if problem is None:
             context.dispatch("on_version", VersionPublished(version, context.run.exports_dir / str(version)))

@@ -18,6 +18,7 @@ from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.factory import make_feed
 from experiments_manager.training.feeds.feed import Feed, Shape, x_and_y
 from experiments_manager.training.feeds.stream_feed import StreamFeed
+from experiments_manager.training.feeds.topic_setup import topic_feed, topic_of
 from experiments_manager.training.setup.compilation import compiled_model, lowers_learning_rate
 from experiments_manager.training.setup.devices import Devices
 from experiments_manager.training.setup.hooks import hook_error, located_at_hook, seeded
@@ -74,13 +75,13 @@ def _build_experiment(settings: Settings, devices: Devices, run: Any, with_expor
     with seeded(settings, "prepare_datasets"):
         if settings.has("prepare_datasets"):
             settings.call("prepare_datasets", run=run)
-    train = feed_for(settings, "train")
+    train = feed_for(settings, "train", run)
     if train is None:
         raise DataError(
             "dataset: there is no training data. Expected arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset` "
             'for the split "train", got None.'
         )
-    validation = feed_for(settings, "validation")
+    validation = feed_for(settings, "validation", run)
     model = compiled_model(settings, train)
     _check_embeddings(settings, model)
     averages = Averages(model.trainable_variables, settings.ema_momentum) if settings.ema_momentum else None
@@ -106,7 +107,17 @@ def _build_experiment(settings: Settings, devices: Devices, run: Any, with_expor
 _FIRST = tf.VariableAggregation.ONLY_FIRST_REPLICA
 
 
-def feed_for(settings: Settings, split: str) -> Feed | None:
+def feed_for(settings: Settings, split: str, run: Any = None) -> Feed | None:
+    """Return the feed of a split: of its topic, or the one that suits what the `dataset` hook returns."""
+    topic = topic_of(settings, split)
+    if topic is None:
+        return dataset_feed(settings, split)
+    training = split == "train"
+    augment = _augment(settings) if training and settings.has("augment") else None
+    return topic_feed(settings, split, topic, run, steps_per_epoch=_epoch_steps(settings, training), augment=augment)
+
+
+def dataset_feed(settings: Settings, split: str) -> Feed | None:
     """Call the `dataset` hook for a split and make the feed that suits its result."""
     training = split == "train"
 

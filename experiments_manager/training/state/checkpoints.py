@@ -165,6 +165,7 @@ class CheckpointWriter:
         self.problem: str | None = None
         """Why the last one could not be written; `None` where it could."""
         self._messages: collections.deque[str] = collections.deque()
+        self._written: collections.deque[dict[str, Any]] = collections.deque()
         self.last_written = time.monotonic()
         self._worker: LatestJobWorker[tuple[Path, StateSnapshot]] = LatestJobWorker(
             self._write, self._failed, name="checkpoints"
@@ -173,6 +174,10 @@ class CheckpointWriter:
     def messages(self) -> list[str]:
         """Return what there is to say since the last call: once that writing fails, and once that it works again."""
         return [self._messages.popleft() for _ in range(len(self._messages))]
+
+    def written(self) -> list[dict[str, Any]]:
+        """Return the positions in the data, by split, of the checkpoints that became whole since the last call."""
+        return [self._written.popleft() for _ in range(len(self._written))]
 
     def stage(self) -> Path:
         """Make the folder into which a feed may write its iterator now, and the rest goes later."""
@@ -223,6 +228,7 @@ class CheckpointWriter:
             return
         self._bring_logs_to_disk()
         write_checkpoint(stage, self._folder, snapshot)
+        self._written.append(snapshot.extras.get("positions", {}))
         if self._failing:
             self._messages.append("Checkpoints are written again.")
         self._failing, self.problem = False, None
