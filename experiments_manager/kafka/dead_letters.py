@@ -77,7 +77,10 @@ class BadRecords:
         logger.warning("Topic %s, partition %d, offset %d: record left out: %s", self.topic, partition, offset, reason)
         headers = {"topic": self.topic, "partition": str(partition), "offset": str(offset), "reason": reason}
         self._producer.produce(
-            self.topic + DEAD_SUFFIX, records.values[index], key=key, headers={k: v.encode() for k, v in headers.items()}
+            self.topic + DEAD_SUFFIX,
+            records.values[index],
+            key=key,
+            headers={k: v.encode() for k, v in headers.items()},
         )
 
     def _open(self) -> set[bytes]:

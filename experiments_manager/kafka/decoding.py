@@ -101,7 +101,9 @@ class Samples:
         )
         first = np.cumsum([0, *(len(part.ends) for part in parts)])
         bad = {
-            index + int(start): why for part, start in zip(parts, first, strict=False) for index, why in part.bad.items()
+            index + int(start): why
+            for part, start in zip(parts, first, strict=False)
+            for index, why in part.bad.items()
         }
         return cls(leaves, ends, records, bad)
 

@@ -64,15 +64,13 @@ class TopicReader:
         self._connection, self._topic, self._ends = connection, topic, ends
         self.trouble: str | None = None
         """Why the broker cannot be reached at present; `None` while it can."""
-        self._rotation = Rotation(start, patience)
+        self._rotation, self._patience = Rotation(start, patience), patience
         for number in self._rotation.partitions:
             if self._is_over(number, start.offsets[number]):
                 self._rotation.finish(number)
         self._at_once, self._paused, self._key_of = 1, set(), False
         self._looked = time.monotonic()
-        self._consumer = self._kafka.Consumer(
-            connection.config(**READER_CONFIG | names) | {"error_cb": self._on_error}
-        )
+        self._consumer = self._kafka.Consumer(connection.config(**READER_CONFIG | names) | {"error_cb": self._on_error})
         self._assign({number: offset for number, offset in start.offsets.items() if not self._is_over(number, offset)})
 
     def _assign(self, offsets: Mapping[int, int]) -> None:
@@ -111,6 +109,9 @@ class TopicReader:
         self._key_of = True
         for records in self:
             yield from (key for key in records.values if key is not None)
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Do nothing: who reads by itself has no group that must know how far it came."""
 
     def known_ends(self) -> dict[int, int]:
         """Return where each partition ends, as far as the broker has told by the way."""

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from experiments_manager.kafka.dead_letters import BadRecords
@@ -79,9 +79,7 @@ class _Chunk:
         records, skip = self.samples.place(inside)
         read = int((self.samples.ends <= inside).sum())
         bad = sum(index < read for index in self.samples.bad)
-        return SamplePosition(
-            records, skip, records_read=self.start.records_read + read, bad=self.start.bad + bad
-        )
+        return SamplePosition(records, skip, records_read=self.start.records_read + read, bad=self.start.bad + bad)
 
 
 class SampleReader:
@@ -90,7 +88,8 @@ class SampleReader:
     The thread that trains calls `ready`, `took` and `position`; `chunks` may be iterated in another one.
 
     Args:
-        make_reader: Gives a reader of the topic from a position on; called in the thread.
+        make_reader: Gives a reader of the topic from a position on; called in the thread. Its second argument is for
+            a `GroupReader`, which calls it before it gives partitions away.
         decoder: Turns records into samples.
         start: Where to begin.
         bad_records: Takes records that cannot be decoded.
@@ -101,7 +100,7 @@ class SampleReader:
 
     def __init__(
         self,
-        make_reader: Callable[[Position], TopicReader],
+        make_reader: Callable[[Position, Callable[[], Position | None]], TopicReader],
         decoder: Decoder,
         start: SamplePosition,
         bad_records: BadRecords,
@@ -117,6 +116,10 @@ class SampleReader:
         self._handed_over, self._produced, self._taken = 0, -start.skip, 0
         self._bytes, self._last_place, self._next_place = 0, start, dataclasses.replace(start, skip=0)
         self._changed, self._closed = threading.Condition(), False
+        self._reader: TopicReader | None = None
+        self._generation, self._released = 0, False
+        self.must_release = False
+        """Whether partitions are to be given away, once a checkpoint is whole and `release` was called."""
         self.is_finished, self._error = False, None
         self.trouble: str | None = None
         """Why the broker cannot be reached at present; `None` while it can."""
@@ -139,7 +142,11 @@ class SampleReader:
             TopicError: The topic cannot be read.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._available() >= batch_size or self._is_over(), seconds)
+            self._changed.wait_for(
+                lambda: self._available() >= batch_size or self._is_over() or self.must_release, seconds
+            )
+            if self.must_release:
+                return 0
             if self._error is not None and self._available() < batch_size:
                 raise self._error
             ready = self._available() // batch_size
@@ -164,6 +171,22 @@ class SampleReader:
                 if chunk.first + chunk.count > self._taken:
                     return chunk.place(self._taken)
             return self._next_place if self._produced >= 0 else self._last_place
+
+    def release(self) -> None:
+        """Let partitions be given away now that a checkpoint is whole; what was read ahead is forgotten."""
+        with self._changed:
+            place = self.position()
+            self._chunks.clear()
+            self._handed_over, self._bytes, self._generation = 0, 0, self._generation + 1
+            self._produced, self._taken = -place.skip, 0
+            self._last_place, self._next_place = place, dataclasses.replace(place, skip=0)
+            self._released, self.must_release = True, False
+            self._changed.notify_all()
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Commit the offsets of a whole checkpoint, where the reader is a member of a group."""
+        if self._reader is not None and not self._closed:
+            self._reader.commit(offsets)
 
     def lag_after(self, position: SamplePosition) -> int:
         """Return how many records the topic held after a position when the thread last looked."""
@@ -190,10 +213,13 @@ class SampleReader:
 
     def chunks(self) -> Iterator[list[Any]]:
         """Yield the leaves of all samples that were not handed over yet, as they come, until the end."""
+        generation = self._generation
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: len(self._chunks) > self._handed_over or self._is_over())
-                if len(self._chunks) <= self._handed_over:
+                self._changed.wait_for(
+                    lambda: len(self._chunks) > self._handed_over or self._is_over() or generation != self._generation
+                )
+                if len(self._chunks) <= self._handed_over or generation != self._generation:
                     return
                 chunk = self._chunks[self._handed_over]
                 self._handed_over += 1
@@ -211,7 +237,8 @@ class SampleReader:
 
     def _run(self) -> None:
         try:
-            with contextlib.closing(self._make_reader(self._last_place.records)) as reader:
+            with contextlib.closing(self._make_reader(self._last_place.records, self._wait_for_release)) as reader:
+                self._reader = reader
                 self._read(reader)
         except BaseException as error:
             self._error = error if isinstance(error, TopicError) else _unexpected(self._bad.topic, error)
@@ -240,6 +267,15 @@ class SampleReader:
         if self._windows and not self._closed:
             for number, window in self._windows.rest():
                 self._hand_over_window(number, window)
+
+    def _wait_for_release(self) -> Position | None:
+        """Let the thread that trains write a checkpoint; return its place, or `None` where reading ends."""
+        with self._changed:
+            self.must_release, self._released = True, False
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._released or self._closed)
+            self.must_release = False
+            return None if self._closed else self._last_place.records
 
     def _hand_over(self, samples: Samples) -> None:
         if self._windows:

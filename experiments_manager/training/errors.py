@@ -35,5 +35,10 @@ class DivergedError(TrainingError):
         super().__init__(message)
         self.step = step
 
+
 class StreamEndedError(Exception):
     """A stream has ended and gave no batch to the epoch that was begun; training ends normally with that reason."""
+
+
+class OvertakenError(TrainingError):
+    """Another run trains on samples that a checkpoint holds; an older checkpoint may do."""

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.kafka_brokers import run_tool, unused_port, what_is_missing
 from tools.bench import survival
 
 pytestmark = [pytest.mark.slow]
@@ -59,7 +58,10 @@ def produced(kafka, topic, at_once=48):
 
 
 def case(name, broker, topic, *overrides):
-    servers, topics = f"kafka_bootstrap_servers=['{broker}']", f"kafka_topics={{'train': '{topic}', 'validation': None}}"
+    servers, topics = (
+        f"kafka_bootstrap_servers=['{broker}']",
+        f"kafka_topics={{'train': '{topic}', 'validation': None}}",
+    )
     return survival.Case(name, SETTINGS, (servers, topics, *overrides))
 
 

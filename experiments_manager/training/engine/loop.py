@@ -23,15 +23,17 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.events import EpochReport, Progress, StepReport
+from experiments_manager.kafka.errors import PartitionsLostError
 from experiments_manager.training.engine.completion import STOPPED_BY_CALLBACK
 from experiments_manager.training.engine.context import Interrupted, TrainingContext
 from experiments_manager.training.engine.failures import translating_errors
-from experiments_manager.training.engine.recovery import reload_after_divergence
+from experiments_manager.training.engine.recovery import go_back_to_checkpoint, reload_after_divergence
 from experiments_manager.training.engine.step_hooks import (
     after_chunk,
     checkpoint,
     checkpoint_on_interrupt,
     flush_events,
+    hand_over,
     poll_signals,
     publish,
     ready_batches,
@@ -41,6 +43,7 @@ from experiments_manager.training.engine.steps import as_numbers
 from experiments_manager.training.engine.validation import run_test_steps
 from experiments_manager.training.errors import DataError, DivergedError, StreamEndedError
 from experiments_manager.training.feeds.feed import Feed, Shape
+from experiments_manager.training.observe.prequential import loss_drift
 from experiments_manager.training.setup.experiment import Experiment
 from experiments_manager.training.state.monitor import decide
 
@@ -69,6 +72,9 @@ def train_epochs(context: TrainingContext) -> None:
         except DivergedError as error:
             reload_after_divergence(context, error)
             continue
+        except PartitionsLostError as error:
+            go_back_to_checkpoint(context, error)
+            continue
         except StreamEndedError as error:
             state.progress.stop_reason = str(error)
             break
@@ -84,6 +90,8 @@ def _train_epoch(context: TrainingContext) -> dict[str, float]:
     progress, feed = state.progress, experiment.train
     if progress.step == 0:
         context.reset_metrics()
+        if context.loops.prequential is not None:
+            context.loops.prequential.reset()
         context.meter.begin_epoch()
         if context.callbacks:
             context.callbacks.list.on_epoch_begin(progress.epoch)
@@ -94,7 +102,11 @@ def _train_epoch(context: TrainingContext) -> dict[str, float]:
         first = progress.step
         wanted = context.chunk_size.steps(steps_to_next_stop(context))
         wanted = wanted if feed.steps is None else min(wanted, feed.steps - first)
-        last = first + ready_batches(context, wanted)
+        ready = ready_batches(context, wanted)
+        if ready == 0:
+            source = hand_over(context)
+            continue
+        last = first + ready
         source, latest, ended = _train_chunk(context, source, first, last)
         logs = latest if progress.step > first else logs
         if ended:
@@ -237,6 +249,8 @@ def _finish_epoch(context: TrainingContext, logs: dict[str, float], rate: float,
     """Do what follows an epoch: callbacks, report, checkpoint."""
     experiment, progress = context.experiment, context.experiment.state.progress
     measures = experiment.train.measures()
+    if experiment.train.never_ends:
+        measures |= loss_drift(progress, logs)
     experiment.train.close_epoch()
     context.meter.end_epoch()
     if context.callbacks:

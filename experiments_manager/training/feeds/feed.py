@@ -31,6 +31,11 @@ class Feed(abc.ABC):
     goes_on: bool = False
     """Whether an epoch continues with `next_pass` where the data ends."""
 
+    never_ends: bool = False
+    """Whether it follows a stream."""
+    topic: str | None = None
+    """The Kafka topic from which it comes; `None` where it comes from `dataset`."""
+
     inexact_reasons: Sequence[str] = ()
     """Why a resume does not find exactly the same data; nothing where it does."""
     draws_from_host: bool = False
@@ -63,6 +68,18 @@ class Feed(abc.ABC):
         loop can see to signals and checkpoints meanwhile. Where the data has ended it is 1, for finding that out.
         """
         return wanted
+
+    @property
+    def must_release(self) -> bool:
+        """Whether a part of the data is to be given to another run; nothing is ready until `release` was called."""
+        return False
+
+    def release(self) -> Any:
+        """Give it away, after a checkpoint that holds what was trained on of it; return the source of what stays."""
+        raise NotImplementedError
+
+    def require(self, position: dict[str, Any]) -> None:
+        """Raise where the data is not there any more to which a saved position points."""
 
     def news(self) -> str | None:
         """Return what is to be said while nothing is ready."""

@@ -47,6 +47,7 @@ class TopicFeed(Feed):
         augment: Callable[..., Any] | None = None,
     ) -> None:
         self.split, self.source, self.batch_size = split, source, batch_size
+        self.topic, self.never_ends = source.topic, source.is_live
         self._seed, self._shuffle = seed, shuffle
         self._augmented = tf.function(augmented_batch(augment), autograph=False) if augment else None
         self._in_pass = None if source.is_live else -(-source.expected_samples // batch_size)
@@ -97,6 +98,17 @@ class TopicFeed(Feed):
         if self._counts_itself:  # records may hold more samples than the first one
             self.steps = max(self.steps, self._taken + ready)
         return ready
+
+    @property
+    def must_release(self) -> bool:
+        """Whether partitions are to be given to another run, once a checkpoint is whole."""
+        return self._reader is not None and self._reader.must_release
+
+    def release(self) -> Any:
+        """Give them away; return the iterator of what stays."""
+        self._reader.release()
+        self._iterator = iter(self._dataset(self._reader, self._taken))
+        return self._iterator
 
     def news(self) -> str | None:
         """Return what is to be said of waiting: once when it begins, and once when it is over."""
@@ -181,11 +193,19 @@ class TopicFeed(Feed):
         self.close()
         self._pass, self._taken = position["pass"], position["taken"]
         self._resume = SamplePosition.from_json(position["place"]) if position["place"] else None
-        if self._resume is not None:
-            self.source.require_offsets(self._resume.records.offsets)
         return False
+
+    def require(self, position: dict[str, Any]) -> None:
+        """Raise where the topic does not hold what a saved position points to."""
+        if position["place"]:
+            self.source.require_offsets(SamplePosition.from_json(position["place"]).records.offsets)
 
     def saved(self, position: dict[str, Any]) -> None:
         """Commit the offsets of a whole checkpoint to the consumer group, for whoever watches the lag."""
-        if position["place"]:
-            self.source.commit(SamplePosition.from_json(position["place"]).records.offsets)
+        if not position["place"]:
+            return
+        offsets = SamplePosition.from_json(position["place"]).records.offsets
+        if self.source.shared_group is None:
+            self.source.commit(offsets)
+        elif self._reader is not None:
+            self._reader.commit(offsets)

@@ -86,7 +86,7 @@ def topic_feed(
             if augment is not None:
                 return array_feed.AugmentedFeed(arrays, augment=augment, **options)
             feed = TopicArrays(arrays, **options)
-            feed.source = source
+            feed.source, feed.topic = source, topic
             return feed
     buffer = settings.kafka_shuffle_buffer if shuffles else 0
     return TopicFeed(source, steps_per_epoch=steps_per_epoch, shuffle=buffer, augment=augment, **common)
@@ -181,6 +181,7 @@ def _source(
         idle_timeout=settings.kafka_idle_timeout,
         max_bad=settings.kafka_max_bad,
         group=run.path.name if run is not None and split == "train" else None,
+        shared_group=settings.kafka_group if run is not None and split == "train" else None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -15,13 +15,14 @@ from experiments_manager.kafka.connection import Connection, confluent_kafka
 from experiments_manager.kafka.dead_letters import BadRecords
 from experiments_manager.kafka.decoding import Decoder, concatenated
 from experiments_manager.kafka.errors import TopicError
+from experiments_manager.kafka.group_reader import GroupReader, overtaken
 from experiments_manager.kafka.reader import TopicReader, removed_error
 from experiments_manager.kafka.rotation import Position
 from experiments_manager.kafka.sample_reader import SamplePosition, SampleReader
 from experiments_manager.kafka.shuffling import Shuffle
 from experiments_manager.kafka.structure import Leaf
 from experiments_manager.kafka.topics import Topics
-from experiments_manager.training.errors import DataError
+from experiments_manager.training.errors import DataError, OvertakenError
 from experiments_manager.training.feeds.array_feed import without_lists
 
 
@@ -39,7 +40,8 @@ class TopicSource:
         partition_wait: See `kafka_partition_wait`.
         idle_timeout: See `kafka_idle_timeout`.
         max_bad: See `kafka_max_bad`.
-        group: Consumer group to which the offsets of checkpoints are committed; `None`: to none.
+        group: Consumer group of the run alone, to which the offsets of its checkpoints are committed; `None`: none.
+        shared_group: Consumer group that shares the partitions of a live topic; `None`: the run reads all of them.
     """
 
     connection: Connection
@@ -52,6 +54,7 @@ class TopicSource:
     idle_timeout: float | None = None
     max_bad: float = 0.001
     group: str | None = None
+    shared_group: str | None = None
     _committer: Any = None
 
     @property
@@ -101,7 +104,11 @@ class TopicSource:
         position = position or SamplePosition(self.start)
         patience = self.partition_wait if ends is None else None
 
-        def read(place: Position) -> TopicReader:
+        def read(place: Position, release: Callable[[], Position | None]) -> TopicReader:
+            if ends is None and self.shared_group is not None:
+                start, own = self.start.offsets, place.offsets
+                names = (self.shared_group, self.group)
+                return GroupReader(self.connection, self.topic, *names, start, own, patience, release)
             return TopicReader(self.connection, self.topic, place, ends, patience)
 
         return SampleReader(
@@ -169,8 +176,17 @@ class TopicSource:
         """Raise where the topic does not hold what a checkpoint points to.
 
         Raises:
-            TopicError: It does not, or no broker answers.
+            TopicError: It does not, another run of the group has trained on what the checkpoint holds, or no broker
+                answers.
         """
+        if self.shared_group is not None and self.is_live:
+            taken = overtaken(self.connection, self.topic, self.shared_group, self.group, offsets)
+            for number, since in taken.items():
+                raise OvertakenError(
+                    f"Another run of the group {self.shared_group} trains on partition {number} of topic {self.topic} "
+                    f"from offset {since} on, but this checkpoint holds its samples up to {offsets[number]}, which "
+                    "would count twice."
+                )
         bounds = Topics(self.connection).range_of(self.topic).bounds
         for number, offset in offsets.items():
             start, end = bounds.get(number, (0, 0))

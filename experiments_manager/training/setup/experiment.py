@@ -238,6 +238,7 @@ def _monitor(
         monitor = "loss"
         logger.warning("There is no validation data, so the training loss decides which epoch is the best.")
     names = list(as_numbers(model.get_metrics_result())) if type(model).train_step is keras.Model.train_step else []
+    names += [f"prequential_{name}" for name in names] if settings.prequential else []
     known = [*names, *(f"val_{name}" for name in names if validation is not None)]
     if known and monitor not in known:
         near = difflib.get_close_matches(monitor, known, n=1)
