@@ -1,4 +1,4 @@
-"""Samples of a topic, read, decoded and shuffled in a thread while training goes on, each with its place in the topic."""
+"""Samples of a topic, read, decoded and shuffled in a thread while training goes on, each with its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Kafka topic as a feed: samples go from a reading thread through `tf.data` into the loop, their place is kept here."""
+"""A Kafka topic as a feed: samples go from a reading thread through `tf.data` into the loop; their place is kept."""
 
 from __future__ import annotations
 

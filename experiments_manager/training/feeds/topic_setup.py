@@ -153,7 +153,7 @@ def _require_same(known: Mapping[str, Any], now: TopicRange, topic_id: str | Non
     if len(now.bounds) != len(start):
         raise TopicError(
             f"Topic {topic} has other partitions than when the run began. Expected {len(start)}, got "
-            f"{len(now.bounds)}. Start a new run, which reads all of them; runs with kafka_mode = 'live' take up new ones."
+            f"{len(now.bounds)}. Start a new run, which reads all of them; live runs take up new ones."
         )
     for number, end in ends.items():
         first, last = now.bounds[number]
