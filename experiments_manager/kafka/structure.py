@@ -63,6 +63,19 @@ class Leaf:
 
 
 @dataclasses.dataclass(frozen=True)
+class ArraySpec:
+    """What is known of the arrays at a place of a nest before there is one.
+
+    Attributes:
+        shape: Sizes, that of the batch first; `None` where one differs.
+        dtype: Name of the dtype, such as `float32` or `string`.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Structure:
     """What every sample of a topic looks like.
 
@@ -107,6 +120,42 @@ class Structure:
             return len(leaves) - 1
 
         nest = _map(batch, describe, "")
+        if not leaves:
+            raise RecordError("The samples are empty. Expected at least one array, got none.")
+        return cls(nest, tuple(leaves))
+
+    @classmethod
+    def of_spec(cls, spec: Any) -> Structure:
+        """Return the structure of the samples of batches that are known by their specification alone.
+
+        Args:
+            spec: A nest like that of the batches, with an `ArraySpec` at each leaf, or anything else that has `shape`
+                (the batch first, `None` where a size differs) and `dtype` (a name, or what has a `name`): the
+                `element_spec` of a batched `tf.data.Dataset` of dense tensors can be handed over as it is.
+
+        Raises:
+            RecordError: A leaf has no rank, no batch dimension or a dtype that cannot be sent.
+        """
+        leaves: list[Leaf] = []
+
+        def describe(path: str, leaf: Any) -> int:
+            try:
+                sizes = tuple(leaf.shape)
+                dtype = str(getattr(leaf.dtype, "name", leaf.dtype))
+            except (AttributeError, TypeError, ValueError) as error:
+                raise RecordError(f"{path} is {leaf!r}. Expected an array of known rank and dtype.") from error
+            if not sizes:
+                raise RecordError(f"{path} is a single value. Expected an array whose first dimension is the batch.")
+            try:
+                name = STRING if dtype in ("object", "str", "bytes") else dtype
+                kind = _kind("object" if name == STRING else name)
+            except (TensorError, TypeError, AttributeError) as error:
+                raise RecordError(f"{path} is of dtype {dtype}. Expected numbers or strings.") from error
+            shape = tuple(None if size is None else int(size) for size in sizes[1:])
+            leaves.append(Leaf(path, STRING if name == STRING else kind.numpy_name, shape))
+            return len(leaves) - 1
+
+        nest = _map(spec, describe, "")
         if not leaves:
             raise RecordError("The samples are empty. Expected at least one array, got none.")
         return cls(nest, tuple(leaves))

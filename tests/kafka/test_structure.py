@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.kafka.errors import RecordError
-from experiments_manager.kafka.structure import Leaf, Structure
+from experiments_manager.kafka.structure import ArraySpec, Leaf, Structure
 
 BATCH = ({"image": np.zeros([4, 28, 28, 1], np.uint8), "caption": np.array(["a"] * 4)}, np.zeros(4, np.int64))
 
@@ -87,3 +87,34 @@ def test_the_order_of_a_dictionarys_keys_does_not_matter():
     values = Structure.of({"a": one, "b": other}).flatten({"b": other, "a": one})
     assert values[0] is one
     assert values[1] is other
+
+
+def test_a_specification_gives_the_structure_that_its_batches_have():
+    spec = (
+        {"image": ArraySpec((None, 28, 28, 1), "uint8"), "caption": ArraySpec((4,), "string")},
+        ArraySpec((None,), "int64"),
+    )
+    assert Structure.of_spec(spec) == Structure.of(BATCH)
+
+
+def test_a_size_that_a_specification_leaves_open_differs_from_sample_to_sample():
+    assert Structure.of_spec(ArraySpec((None, None, 3), "bfloat16")).leaves == (Leaf("x", "bfloat16", (None, 3)),)
+
+
+def test_the_element_spec_of_a_dataset_is_taken_as_it_is(tensorflow):
+    data = tensorflow.data.Dataset.from_tensor_slices(BATCH)
+    assert Structure.of_spec(data.batch(2).element_spec) == Structure.of(BATCH)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (ArraySpec((), "float32"), "x is a single value"),
+        ((ArraySpec((None,), "float32"), ArraySpec((None,), "variant")), "y is of dtype variant"),
+        ({"a": 7}, "x/a is 7. Expected an array of known rank"),
+        (None, "at least one array"),
+    ],
+)
+def test_a_specification_without_arrays_of_a_batch_is_refused(spec, said):
+    with pytest.raises(RecordError, match=said):
+        Structure.of_spec(spec)
