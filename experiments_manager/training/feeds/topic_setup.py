@@ -169,7 +169,7 @@ def _source(
     settings: Settings, connection: Connection, topic: str, split: str, kept: Mapping[str, Any], run: Any
 ) -> TopicSource:
     peeked = _first_values(connection, topic)
-    decoder = decoder_for(settings, topic, lambda: load_structures(connection, topic), peeked)
+    decoder = decoder_for(settings, lambda: load_structures(connection, topic), peeked)
     return TopicSource(
         connection,
         topic,
