@@ -69,7 +69,6 @@ class _Partition:
         self.seen = offset
         self.offsets: list[int] = []
         self.values: list[bytes | None] = []
-        self.bytes = 0
         self.is_finished = self.is_at_end = self.is_passed_over = False
 
     def next_offset(self) -> int:
@@ -107,8 +106,9 @@ class Rotation:
         return all(part.is_finished and not part.values for part in self._partitions.values())
 
     def waiting_bytes(self, partition: int) -> int:
-        """Return how much of a partition waits for its turn."""
-        return self._partitions[partition].bytes
+        """Return about how much of a partition waits for its turn, going by its last record."""
+        waiting = self._partitions[partition].values
+        return len(waiting) * len(waiting[-1] or b"") if waiting else 0
 
     def join(self, partition: int, offset: int) -> None:
         """Let a further partition take part."""
@@ -131,11 +131,12 @@ class Rotation:
         """
         part = self._partitions[partition]
         fresh = bisect.bisect_left(offsets, part.seen) if offsets and offsets[0] < part.seen else 0
-        part.offsets += offsets[fresh:] if fresh else offsets
-        part.values += values[fresh:] if fresh else values
-        part.bytes += sum(map(len, filter(None, values[fresh:])))
+        if fresh:
+            offsets, values = offsets[fresh:], values[fresh:]
+        part.offsets += offsets
+        part.values += values
         part.seen = max(part.seen, next_offset)
-        if values[fresh:]:
+        if values:
             part.is_at_end = part.is_passed_over = False
 
     def at_end(self, partition: int) -> None:
@@ -194,12 +195,15 @@ class Rotation:
     def _take_rounds(parts: list[_Partition], rounds: int, into: tuple[list, list]) -> None:
         """Move one record of each partition in turn, `rounds` times."""
         width = len(parts)
+        if width == 1 and rounds == len(parts[0].values):
+            for target, name in zip(into, ("values", "offsets"), strict=True):
+                target += getattr(parts[0], name)
+                setattr(parts[0], name, [])
+            return
         for target, name in zip(into, ("values", "offsets"), strict=True):
             taken: list = [None] * (width * rounds)
             for index, part in enumerate(parts):
                 waiting = getattr(part, name)
                 taken[index::width] = waiting[:rounds]
-                if name == "values":
-                    part.bytes -= sum(map(len, filter(None, waiting[:rounds])))
                 del waiting[:rounds]
             target += taken

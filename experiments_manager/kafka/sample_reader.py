@@ -22,6 +22,7 @@ _BYTES_AHEAD = 2**26
 _PIECE_BYTES = 2**21
 """Of a shuffled window, that are handed over at once."""
 _POLL_SECONDS = 0.05
+_SECONDS_FOR_SEVERAL = 0.02
 _SECONDS_BETWEEN_LOOKS = 1.0
 
 
@@ -141,6 +142,11 @@ class SampleReader:
             TopicError: The topic cannot be read.
         """
         with self._changed:
+            # A call of the compiled loop for each batch would cost more than a moment's wait for several.
+            self._changed.wait_for(
+                lambda: self._available() >= wanted * batch_size or self._bytes > _BYTES_AHEAD // 2 or self._is_over(),
+                _SECONDS_FOR_SEVERAL,
+            )
             self._changed.wait_for(
                 lambda: self._available() >= batch_size or self._is_over() or self.must_release, seconds
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from experiments_manager.training.feeds.feed import Feed, require_batches
 from experiments_manager.training.feeds.stream_feed import augmented_batch, augmented_batches
 from experiments_manager.training.feeds.topic_source import TopicSource
 
+SWITCH_SECONDS = 0.0005
+"""How long a thread may keep Python to itself while others wait for it: reading and training hand over batches."""
 SECONDS_UNTIL_SAID = 5.0
 """Without a new sample, until that is said."""
 
@@ -79,6 +82,8 @@ class TopicFeed(Feed):
 
     def _begin(self, number: int, position: SamplePosition | None) -> None:
         self.close()
+        self._switch_seconds = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._pass, self._resume = number, None
         self._taken = self._taken if position else 0
         self._reader = self.source.reader(
@@ -153,6 +158,7 @@ class TopicFeed(Feed):
         """Stop reading."""
         if self._reader is not None:
             self._reader.close()
+            sys.setswitchinterval(self._switch_seconds)
         self._reader = self._iterator = None
 
     def measures(self) -> dict[str, float]:
