@@ -96,7 +96,7 @@ def _build_experiment(settings: Settings, devices: Devices, run: Any, with_expor
         train=train,
         validation=validation,
         state=state,
-        monitor=_monitor(settings, model, validation, replaced=given if isinstance(given, dict) else ()),
+        monitor=_monitor(settings, model, train, validation, replaced=given if isinstance(given, dict) else ()),
         class_weight=_class_weight(settings, train),
         servable=servable,
         export_problem=problem,
@@ -231,7 +231,7 @@ _EARLY_STOPPING, _PLATEAU = "earlystopping_callback", "reduceLROnPlateau_callbac
 
 
 def _monitor(
-    settings: Settings, model: keras.Model, validation: Feed | None, replaced: Collection[str] = ()
+    settings: Settings, model: keras.Model, train: Feed, validation: Feed | None, replaced: Collection[str] = ()
 ) -> Monitor:
     monitor = settings.monitor
     if validation is None and monitor == "val_loss":
@@ -245,6 +245,11 @@ def _monitor(
         remedy = f"Write {near[0]!r}." if near else "Add it to `metrics`, or watch another."
         text = f"Nothing of this name is measured. Expected one of {', '.join(known)}, got {monitor!r}. {remedy}"
         raise hook_error(settings, "monitor", text)
+    if train.never_ends and settings.is_given("early_stopping_patience") and settings.early_stopping_patience:
+        logger.warning(
+            "early_stopping_patience has no effect on a live topic, where the latest epoch counts as the best. "
+            "kafka_idle_timeout or a signal ends the run."
+        )
     replaced = replaced if settings.is_legacy else ()
     lowered = lowers_learning_rate(settings, model.optimizer) and _PLATEAU not in replaced
     return Monitor.make(
@@ -254,6 +259,7 @@ def _monitor(
         patience=None if _EARLY_STOPPING in replaced else settings.early_stopping_patience,
         plateau_patience=settings.reduce_lr_patience if lowered else None,
         plateau_min_delta=settings.reduce_lr_min_delta,
+        takes_latest=train.never_ends,
     )
 
 
