@@ -14,6 +14,9 @@ from experiments_manager.kafka.structure import Leaf
 U4 = np.dtype("<u4")
 """Sizes and lengths in a record."""
 
+MOST_VALUES = 2**32
+"""More values than a sample can have: sizes in bytes have 32 bits."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Column:
@@ -99,11 +102,13 @@ def array_of(leaf: Leaf, part: dict[str, Any], count: int) -> np.ndarray:
     """Return the samples of a leaf from its columns."""
     if not leaf.open_dims:
         samples = len(part["lengths" if leaf.is_string else "values"]) * count
-        shape = (samples, *leaf.shape)
-        return _values(leaf, part, count, np.full(samples, leaf.size)).reshape(shape)
+        values = _texts(leaf, part, count, np.full(samples, leaf.size)) if leaf.is_string else _numbers(leaf, part)
+        return values.reshape(samples, *leaf.shape)
     dims = part["dims"].reshape(-1).view(U4).reshape(-1, leaf.open_dims).astype(np.int64)
+    if (dims.astype(np.float64).prod(axis=1) * leaf.size > MOST_VALUES).any():
+        raise RecordError(f"The sizes of {leaf.name} and its values do not agree.")
     sizes = dims.prod(axis=1) * leaf.size
-    values = _values(leaf, part, count, sizes)
+    values = (_texts if leaf.is_string else _open_numbers)(leaf, part, count, sizes)
     shapes = []
     for row in np.unique(dims, axis=0) if (dims == dims[0]).all() else dims:
         free = iter(row.tolist())
@@ -116,15 +121,26 @@ def array_of(leaf: Leaf, part: dict[str, Any], count: int) -> np.ndarray:
     return samples
 
 
-def _values(leaf: Leaf, part: dict[str, Any], count: int, sizes: np.ndarray) -> np.ndarray:
-    """Return all values of a leaf in one dimension; `sizes` says how many each sample has."""
+def _numbers(leaf: Leaf, part: dict[str, Any]) -> np.ndarray:
+    """Return the values of a fixed column, a record in each row; a view of the records where it can be."""
     raw = part["values"]
-    in_record = sizes.reshape(-1, count).sum(axis=1)
-    if not leaf.is_string:
-        if leaf.open_dims and (in_record * leaf.numpy_dtype.itemsize != part["values sizes"]).any():
-            raise RecordError(f"The sizes of {leaf.name} and its values do not agree.")
-        flat = np.frombuffer(raw, np.uint8) if isinstance(raw, bytes) else raw.reshape(-1)
-        return flat != 0 if leaf.numpy_dtype == np.bool_ else flat.view(leaf.numpy_dtype)
+    if leaf.numpy_dtype == np.bool_:
+        return raw != 0
+    values = raw.view(leaf.numpy_dtype)
+    return values if values.flags.aligned else np.ascontiguousarray(raw).view(leaf.numpy_dtype)
+
+
+def _open_numbers(leaf: Leaf, part: dict[str, Any], count: int, sizes: np.ndarray) -> np.ndarray:
+    """Return all values of a leaf of open shape in one dimension; `sizes` says how many each sample has."""
+    if (_in_record(sizes, count) * leaf.numpy_dtype.itemsize != part["values sizes"]).any():
+        raise RecordError(f"The sizes of {leaf.name} and its values do not agree.")
+    flat = np.frombuffer(part["values"], np.uint8)
+    return flat != 0 if leaf.numpy_dtype == np.bool_ else flat.view(leaf.numpy_dtype)
+
+
+def _texts(leaf: Leaf, part: dict[str, Any], count: int, sizes: np.ndarray) -> np.ndarray:
+    """Return all strings of a leaf in one dimension; `sizes` says how many each sample has."""
+    in_record, raw = _in_record(sizes, count), part["values"]
     if leaf.open_dims and (in_record * U4.itemsize != part["lengths sizes"]).any():
         raise RecordError(f"The sizes of {leaf.name} and its strings do not agree.")
     lengths = part["lengths"]
@@ -136,3 +152,7 @@ def _values(leaf: Leaf, part: dict[str, Any], count: int, sizes: np.ndarray) -> 
     texts = np.empty(len(lengths), object)
     texts[:] = [raw[stop - length : stop] for stop, length in zip(stops.tolist(), lengths.tolist(), strict=True)]
     return texts
+
+
+def _in_record(sizes: np.ndarray, count: int) -> np.ndarray:
+    return sizes.reshape(-1, count).sum(axis=1)

@@ -91,3 +91,18 @@ def _expanded(name: str, value: Any) -> Any:
         return os.environ[match[1]]
 
     return _VARIABLE.sub(read, value) if isinstance(value, str) else value
+
+
+def with_environment(setting: str, text: str) -> str:
+    """Return the text of a setting with the variables of the environment that it names as `${NAME}`.
+
+    Raises:
+        TopicError: A variable is not set.
+    """
+
+    def read(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise TopicError(f"{setting} names the variable {match[1]}, which is not set. Set it, or write the value.")
+        return os.environ[match[1]]
+
+    return _VARIABLE.sub(read, text)

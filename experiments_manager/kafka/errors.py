@@ -11,3 +11,7 @@ class TopicError(UserError):
 
 class RecordError(ValueError):
     """A record cannot be decoded, or samples cannot be encoded; the message says why."""
+
+
+class PartitionsLostError(TopicError):
+    """A consumer group took partitions away from a member that did not answer."""

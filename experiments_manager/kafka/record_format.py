@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments_manager.kafka.bad_records import find_bad
 from experiments_manager.kafka.columns import U4, array_of, checked, columns_of, contents
 from experiments_manager.kafka.errors import RecordError
 from experiments_manager.kafka.structure import FORMAT_VERSION, Structure
@@ -74,38 +75,41 @@ class RecordFormat:
         Returns:
             The nest of arrays, the samples of all records first, and how many samples each record held, int64
             `[records]`. Strings are `bytes` objects. A leaf whose samples differ in shape is a one-dimensional array
-            of objects, one array a sample. Arrays may be read-only.
+            of objects, one array a sample. Arrays may be read-only, and views with gaps between their samples.
 
         Raises:
             RecordError: A record is malformed; `bad_records` tells which.
         """
-        runs, counts = [], []
-        for head, run in itertools.groupby(records, _HEAD_OF):
-            of_run = list(run)
-            count = self._samples_of(head)
-            try:
-                runs.append(self._decode(of_run, count))
-            except RecordError:
-                raise
-            except ValueError as error:
-                raise RecordError(f"The record is malformed: {error}.") from error
-            counts += [count] * len(of_run)
-        if not runs:
+        if not records:
             raise RecordError("No records to decode. Expected at least one.")
-        leaves = runs[0] if len(runs) == 1 else [_concatenated(parts) for parts in zip(*runs, strict=True)]
-        return self.structure.pack(leaves), np.array(counts, np.int64)
+        try:
+            return self._decode_all(records)
+        except RecordError:
+            raise
+        except (ValueError, TypeError) as error:
+            raise RecordError(f"The record is malformed: {error}.") from error
 
     def bad_records(self, records: Sequence[bytes | None]) -> dict[int, str]:
         """Return which of the records cannot be decoded, by their index, and why."""
-        reasons = {}
-        for index, record in enumerate(records):
-            try:
-                if record is None:
-                    raise RecordError("The record has no value.")
-                self.decode([record])
-            except RecordError as error:
-                reasons[index] = str(error)
-        return reasons
+        return find_bad(self.decode, records)
+
+    def _decode_all(self, records: Sequence[bytes]) -> tuple[Any, np.ndarray]:
+        count = self._samples_of(records[0][: _HEADER.size])
+        rows = self._rows(records, count)
+        if rows is not None:  # all have the head of the first one, as nearly always
+            return self.structure.pack(self._decode(records, rows, count)), np.full(len(records), count, np.int64)
+        runs, counts = [], []
+        for head, run in itertools.groupby(records, _HEAD_OF):
+            of_run, count = list(run), self._samples_of(head)
+            rows = self._rows(of_run, count)
+            if rows is None:
+                end, sizes = self._end(count), sorted(map(len, of_run))
+                wrong = next((size for size in sizes if size < end or not self._varying and size != end), sizes[0])
+                raise RecordError(f"The record has {wrong} bytes. Expected {end} for {count} samples.")
+            runs.append(self._decode(of_run, rows, count))
+            counts += [count] * len(of_run)
+        leaves = runs[0] if len(runs) == 1 else [concatenated(parts) for parts in zip(*runs, strict=True)]
+        return self.structure.pack(leaves), np.array(counts, np.int64)
 
     def _samples_of(self, head: bytes) -> int:
         if len(head) < _HEADER.size or head[0] != MAGIC:
@@ -139,35 +143,46 @@ class RecordFormat:
         fixed = [whole[start : start + width] for start in range(0, len(whole), width)]
         return [b"".join(pieces) for pieces in zip(fixed, *varying, strict=True)] if varying else fixed
 
-    def _decode(self, records: list[bytes], count: int) -> list[np.ndarray]:
-        """Return the leaves of records of `count` samples each."""
-        end = self._values_start + count * self._sample_width
-        lengths = np.fromiter(map(len, records), np.int64, len(records))
-        if self._varying:
-            rows = np.frombuffer(b"".join([record[:end] for record in records]), np.uint8)
-        else:
-            rows = np.frombuffer(b"".join(records), np.uint8)
-        if lengths.min() < end or rows.size != len(records) * end:
-            raise RecordError(f"The record has {lengths.min()} bytes. Expected {end} for {count} samples.")
+    def _end(self, count: int) -> int:
+        """Return where the fixed columns of a record of `count` samples end."""
+        return self._values_start + count * self._sample_width
+
+    def _rows(self, records: Sequence[bytes], count: int) -> np.ndarray | None:
+        """Return heads and fixed columns of records as a matrix of bytes; nothing if heads or lengths differ."""
+        end = self._end(count)
+        whole = [record[:end] for record in records] if self._varying else records
+        rows = np.frombuffer(b"".join(whole), np.uint8)
+        if rows.size != len(records) * end or max(map(len, whole)) != end:
+            return None
         rows = rows.reshape(len(records), end)
-        sizes = np.ascontiguousarray(rows[:, _HEADER.size : self._values_start]).view(U4).astype(np.int64)
-        ends = end + sizes.cumsum(axis=1)
-        if (lengths != (ends[:, -1] if self._varying else end)).any():
-            raise RecordError("The record's length and its table of sizes do not agree.")
+        heads = rows[:, : _HEADER.size].copy().view(np.uint64)
+        return rows if (heads == heads[0]).all() else None
+
+    def _decode(self, records: Sequence[bytes], rows: np.ndarray, count: int) -> list[np.ndarray]:
+        """Return the leaves of records of `count` samples each."""
         parts: list[dict[str, Any]] = [{} for _ in self.structure.leaves]
         start = self._values_start
         for column in self._fixed:
             width = count * column.width
-            parts[column.leaf][column.role] = np.ascontiguousarray(rows[:, start : start + width])
+            part = rows[:, start : start + width]
+            # What makes up most of a record is not copied again, but no small column keeps all of it in memory.
+            is_view = count == 1 and 2 * width > rows.shape[1]
+            parts[column.leaf][column.role] = part if is_view else np.ascontiguousarray(part)
             start += width
-        for column, size, stop in zip(self._varying, sizes.T, ends.T, strict=True):
-            places = zip(records, (stop - size).tolist(), stop.tolist(), strict=True)
-            parts[column.leaf][column.role] = b"".join([record[begin:stop] for record, begin, stop in places])
-            parts[column.leaf][f"{column.role} sizes"] = size
+        if self._varying:
+            lengths = np.fromiter(map(len, records), np.int64, len(records))
+            sizes = rows[:, _HEADER.size : self._values_start].copy().view(U4).astype(np.int64)
+            ends = rows.shape[1] + sizes.cumsum(axis=1)
+            if (lengths != ends[:, -1]).any():
+                raise RecordError("The record's length and its table of sizes do not agree.")
+            for column, size, stop in zip(self._varying, sizes.T, ends.T, strict=True):
+                places = zip(records, (stop - size).tolist(), stop.tolist(), strict=True)
+                parts[column.leaf][column.role] = b"".join([record[begin:stop] for record, begin, stop in places])
+                parts[column.leaf][f"{column.role} sizes"] = size
         return [array_of(leaf, part, count) for leaf, part in zip(self.structure.leaves, parts, strict=True)]
 
 
-def _concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:
+def concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Return one array of several; of objects if their samples differ in shape."""
     if len({(part.shape[1:], part.dtype) for part in parts}) == 1:
         return np.concatenate(parts)

@@ -71,6 +71,24 @@ class Topics:
         while not self._is_ready(topic) and time.monotonic() < deadline:
             time.sleep(_AGAIN_SECONDS)
 
+    def names(self) -> list[str]:
+        """Return the topics that there are.
+
+        Raises:
+            TopicError: No broker answers.
+        """
+        with self._connection.errors("The topics were not found"):
+            return sorted(self._admin.list_topics(timeout=REQUEST_SECONDS).topics)
+
+    def id_of(self, topic: str) -> str | None:
+        """Return what tells a topic from another one of the same name; `None` where the broker does not say."""
+        kafka = confluent_kafka()
+        try:
+            asked = self._admin.describe_topics(kafka.TopicCollection([topic]), request_timeout=REQUEST_SECONDS)
+            return str(asked[topic].result().topic_id)
+        except kafka.KafkaException:
+            return None
+
     def partitions(self, topic: str) -> list[int]:
         """Return the partitions of a topic.
 
@@ -89,15 +107,6 @@ class Topics:
         """Return whether the broker that was asked knows who leads each partition; it learns of that a moment later."""
         found = self._admin.list_topics(timeout=REQUEST_SECONDS).topics.get(topic)
         return found is not None and all(part.leader >= 0 for part in found.partitions.values())
-
-    def names(self) -> list[str]:
-        """Return the names of all topics.
-
-        Raises:
-            TopicError: No broker answers.
-        """
-        with self._connection.errors("The topics were not listed"):
-            return sorted(self._admin.list_topics(timeout=REQUEST_SECONDS).topics)
 
     def range_of(self, topic: str) -> TopicRange:
         """Return what a topic holds now: up to the last stable offset, so that open transactions stay outside.
@@ -119,6 +128,26 @@ class Topics:
         finally:
             consumer.close()
         return TopicRange(topic, bounds)
+
+    def offsets_at(self, topic: str, milliseconds: int) -> dict[int, int]:
+        """Return for each partition the offset of its first record from a time on; its end where there is none.
+
+        Args:
+            topic: Its name.
+            milliseconds: The time, since 1970.
+
+        Raises:
+            TopicError: No broker answers, or the topic is missing.
+        """
+        kafka, ends = confluent_kafka(), self.range_of(topic).bounds
+        wanted = [kafka.TopicPartition(topic, number, milliseconds) for number in ends]
+        consumer = kafka.Consumer(self._connection.config(group_id="experiments_manager"))
+        try:
+            with self._connection.errors(f"The offsets of topic {topic} were not found"):
+                found = consumer.offsets_for_times(wanted, timeout=REQUEST_SECONDS)
+        finally:
+            consumer.close()
+        return {part.partition: part.offset if part.offset >= 0 else ends[part.partition][1] for part in found}
 
     def store_structure(self, topic: str, structure: Structure) -> None:
         """Store the structure of a topic's records beside it, in the compacted topic `<topic>.structure`.
@@ -142,6 +171,6 @@ class Topics:
             raise TopicError(f"The structure was not stored in topic {place}: {failures[0].str()}.")
 
 
-def topic_name(session_name: str, split: str, proc_id: int | str = "") -> str:
-    """Return the topic of a split where `kafka_topics` names none; what Kafka does not take becomes `_`."""
+def topic_name(session_name: str, split: str, proc_id: str | int = "") -> str:
+    """Return the topic of a split by default: `<session_name>[<proc_id>].<split>`, in characters that Kafka takes."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", f"{session_name}{proc_id}.{split}")

@@ -34,3 +34,11 @@ class DivergedError(TrainingError):
     def __init__(self, message: str, step: int) -> None:
         super().__init__(message)
         self.step = step
+
+
+class StreamEndedError(Exception):
+    """A stream has ended and gave no batch to the epoch that was begun; training ends normally with that reason."""
+
+
+class OvertakenError(TrainingError):
+    """Another run trains on samples that a checkpoint holds; an older checkpoint may do."""

@@ -164,6 +164,23 @@ def test_the_bad_records_among_good_ones_are_found_with_their_reasons():
         form.decode(records[:2])
 
 
+def test_a_wide_column_is_not_copied_and_a_narrow_one_keeps_no_records_in_memory():
+    batch = (numbers("float32", 4, 100), np.arange(4))
+    form = RecordFormat(Structure.of(batch))
+    (x, y), _ = form.decode(form.encode(batch))
+    same(x, batch[0])
+    assert x.base.nbytes == x.nbytes + y.nbytes + 4 * 8
+    assert y.base.nbytes == y.nbytes
+
+
+def test_values_that_lie_across_words_are_aligned_when_they_are_read():
+    batch = (numbers("uint8", 4, 3), numbers("float64", 4, 100))
+    form = RecordFormat(Structure.of(batch))
+    (_, y), _ = form.decode(form.encode(batch))
+    same(y, batch[1])
+    assert y.flags.aligned
+
+
 def test_no_damage_to_a_record_ends_in_anything_but_a_record_error():
     words = objects(objects(b"ab"), objects(b"c", b""))
     batch = (objects(numbers("float32", 2), numbers("float32", 3)), words, np.array([True, False]))

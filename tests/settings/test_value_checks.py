@@ -8,8 +8,17 @@ from experiments_manager.settings import SettingsError, load_settings
     [
         ("quantization_aware_training = True", "quantization_aware_training", "converted to TensorFlow Lite"),
         ("enable_federated_learning = True", "enable_federated_learning", "Set it to False to train alone"),
-        ("consume_data_from_kafka = True", "consume_data_from_kafka", "Let `dataset` read the data from files"),
         ("gradient_clip_norm = 1.0; gradient_clip_value = 1.0", "gradient_clip_value", "`gradient_clip_norm` is given"),
+        ("kafka_topics = {'training': 'x'}", "kafka_topics", "Expected train, validation, test, got 'training'"),
+        ("kafka_topics = {'train': 'a b'}", "kafka_topics", "invalid topic of the train split"),
+        ("kafka_start = 'yesterday'", "kafka_start", "Expected 'earliest', 'latest', or a time"),
+        ("kafka_max_bad = 2", "kafka_max_bad", "up to 1"),
+        ("kafka_options = {'sasl.password': 'hush'}", "kafka_options", "'${KAFKA_PASSWORD}'"),
+        (
+            "consume_data_from_kafka = True; kafka_mode = 'live'",
+            "steps_per_epoch",
+            "the number of batches of an epoch, since a live topic never ends",
+        ),
         ("class_names = []", "class_names", "it is empty"),
         ("input_names = ['a', 'a']", "input_names", "duplicate name 'a'"),
         ("served_head_names = ['a', 'a']", "served_head_names", "duplicate name 'a'"),
@@ -72,3 +81,10 @@ def test_an_override_that_does_not_fit_the_rest_is_reported_as_override(write):
     with pytest.raises(SettingsError) as caught:
         load_settings(write(""), ["rest_port=9000"])
     assert str(caught.value).startswith("override: rest_port: `grpc_port` is 9000, too.")
+
+
+@pytest.mark.parametrize(
+    "start", ["'earliest'", "'latest'", "'2026-11-22 14:00'", "1.7e9", "__import__('datetime').datetime(2026, 11, 22)"]
+)
+def test_a_topic_is_read_from_an_end_or_a_time_on(write, start):
+    load_settings(write(f"kafka_start = {start}\nkafka_options = {{'sasl.password': '${{NAME}}'}}\n"))

@@ -93,6 +93,8 @@ class TrainingContext:
 
     def close(self) -> None:
         """Wait until checkpoints and versions are on disk."""
+        for feed in filter(None, (self.experiment.train, self.experiment.validation)):
+            feed.close()
         with contextlib.closing(self.checkpoints):
             if self.publisher is not None:
                 self.publisher.close()

@@ -23,23 +23,27 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.events import EpochReport, Progress, StepReport
+from experiments_manager.kafka.errors import PartitionsLostError
 from experiments_manager.training.engine.completion import STOPPED_BY_CALLBACK
 from experiments_manager.training.engine.context import Interrupted, TrainingContext
 from experiments_manager.training.engine.failures import translating_errors
-from experiments_manager.training.engine.recovery import reload_after_divergence
+from experiments_manager.training.engine.recovery import go_back_to_checkpoint, reload_after_divergence
 from experiments_manager.training.engine.step_hooks import (
     after_chunk,
     checkpoint,
     checkpoint_on_interrupt,
     flush_events,
+    hand_over,
     poll_signals,
     publish,
+    ready_batches,
     steps_to_next_stop,
 )
 from experiments_manager.training.engine.steps import as_numbers
 from experiments_manager.training.engine.validation import run_test_steps
-from experiments_manager.training.errors import DataError, DivergedError
+from experiments_manager.training.errors import DataError, DivergedError, StreamEndedError
 from experiments_manager.training.feeds.feed import Feed, Shape
+from experiments_manager.training.observe.prequential import loss_drift
 from experiments_manager.training.setup.experiment import Experiment
 from experiments_manager.training.state.monitor import decide
 
@@ -68,6 +72,12 @@ def train_epochs(context: TrainingContext) -> None:
         except DivergedError as error:
             reload_after_divergence(context, error)
             continue
+        except PartitionsLostError as error:
+            go_back_to_checkpoint(context, error)
+            continue
+        except StreamEndedError as error:
+            state.progress.stop_reason = str(error)
+            break
         _finish_epoch(context, logs, rate, time.monotonic() - started)
     context.callbacks.list.on_train_end(state.progress.last_logs)
     if state.progress.best is None and state.progress.epoch:
@@ -80,6 +90,8 @@ def _train_epoch(context: TrainingContext) -> dict[str, float]:
     progress, feed = state.progress, experiment.train
     if progress.step == 0:
         context.reset_metrics()
+        if context.loops.prequential is not None:
+            context.loops.prequential.reset()
         context.meter.begin_epoch()
         if context.callbacks:
             context.callbacks.list.on_epoch_begin(progress.epoch)
@@ -88,14 +100,21 @@ def _train_epoch(context: TrainingContext) -> dict[str, float]:
     while feed.steps is None or progress.step < feed.steps:
         after_chunk(context)
         first = progress.step
-        last = first + context.chunk_size.steps(steps_to_next_stop(context))
-        last = last if feed.steps is None else min(last, feed.steps)
+        wanted = context.chunk_size.steps(steps_to_next_stop(context))
+        wanted = wanted if feed.steps is None else min(wanted, feed.steps - first)
+        ready = ready_batches(context, wanted)
+        if ready == 0:
+            source = hand_over(context)
+            continue
+        last = first + ready
         source, latest, ended = _train_chunk(context, source, first, last)
         logs = latest if progress.step > first else logs
         if ended:
             break
-    if not logs:  # resumed between the last step and the validation
+    if not logs and progress.step:  # resumed between the last step and the validation
         logs = experiment.model.get_metrics_result()
+    if progress.step == 0 and feed.end_reason is not None:
+        raise StreamEndedError(feed.end_reason)
     if progress.step == 0:
         raise DataError("dataset: the train split gave no batch. Expected at least one. Check what `dataset` returns.")
     context.meter.end_steps()
@@ -229,6 +248,9 @@ def _lower_learning_rate(context: TrainingContext) -> None:
 def _finish_epoch(context: TrainingContext, logs: dict[str, float], rate: float, seconds: float) -> None:
     """Do what follows an epoch: callbacks, report, checkpoint."""
     experiment, progress = context.experiment, context.experiment.state.progress
+    measures = experiment.train.measures()
+    if experiment.train.never_ends:
+        measures |= loss_drift(progress, logs)
     experiment.train.close_epoch()
     context.meter.end_epoch()
     if context.callbacks:
@@ -236,9 +258,10 @@ def _finish_epoch(context: TrainingContext, logs: dict[str, float], rate: float,
             context.callbacks.list.on_epoch_end(progress.epoch - 1, dict(logs))
         if context.callbacks.stop_training and progress.stop_reason is None:
             progress.stop_reason = STOPPED_BY_CALLBACK
+    progress.stop_reason = progress.stop_reason or experiment.train.end_reason
     progress.last_logs = logs
     improved = progress.best is not None and progress.best.step == progress.global_step
-    measures = context.meter.of_epoch()
+    measures = context.meter.of_epoch() | measures
     report = EpochReport(progress.epoch, progress.global_step, logs, rate, seconds, improved, measures)
     context.dispatch("on_epoch", report)
     flush_events(context)

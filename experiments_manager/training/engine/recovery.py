@@ -10,6 +10,7 @@ from experiments_manager.training.errors import DivergedError
 from experiments_manager.training.setup.seeds import restore_host_random_state
 from experiments_manager.training.state.checkpoints import checkpoints, read_latest
 from experiments_manager.training.state.reachable import restore_generators
+from experiments_manager.training.state.state import StateSnapshot
 
 MOST_RELOADS = 3
 """After so many, the trouble is not one unlucky batch."""
@@ -21,12 +22,18 @@ def restore_latest(context: TrainingContext) -> bool:
     Returns:
         Whether there was one; a run that was killed before its first one begins again.
     """
-    found = read_latest(context.run.checkpoints_dir, lambda text: context.dispatch("on_message", text))
+    feeds = {"train": context.experiment.train, "validation": context.experiment.validation}
+
+    def require(snapshot: StateSnapshot) -> None:
+        for name, position in snapshot.extras["positions"].items():
+            if feeds.get(name) is not None:
+                feeds[name].require(position)
+
+    found = read_latest(context.run.checkpoints_dir, lambda text: context.dispatch("on_message", text), require)
     if found is None:
         return False
     path, snapshot = found
     context.experiment.state.restore(snapshot)
-    feeds = {"train": context.experiment.train, "validation": context.experiment.validation}
     restored = [
         feeds[name].restore(position, path / f"iterator-{name}")
         for name, position in snapshot.extras["positions"].items()
@@ -73,6 +80,20 @@ def reload_after_divergence(context: TrainingContext, error: DivergedError) -> N
         f"The loss was not finite after step {error.step}; back to step {state.progress.global_step} with learning "
         f"rate {rate:g} ({reloads} of at most {MOST_RELOADS} times).",
     )
+
+
+def go_back_to_checkpoint(context: TrainingContext, error: Exception) -> None:
+    """Go back to the newest checkpoint, since what was trained on after it belongs to another run now.
+
+    Raises:
+        Exception: `error`, where there is no checkpoint.
+    """
+    context.checkpoints.wait()
+    if not restore_latest(context):
+        raise error
+    progress = context.experiment.state.progress
+    context.dispatch("on_rollback", Rollback(progress.epoch + 1, progress.step, progress.global_step))
+    context.dispatch("on_message", f"{error} Training goes on from step {progress.global_step}, its last checkpoint.")
 
 
 def _pass_over_bad_state(context: TrainingContext) -> None:

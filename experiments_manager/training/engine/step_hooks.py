@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -16,6 +17,7 @@ from experiments_manager.export.versions import versions
 from experiments_manager.runs import RunError
 from experiments_manager.training.engine.context import Interrupted, TrainingContext, new_reasons
 from experiments_manager.training.engine.exactness import exactness
+from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.state.checkpoints import checkpoint_name, extras_for
 from experiments_manager.training.state.reachable import packed_generators
 from experiments_manager.training.state.state import StateSnapshot
@@ -93,6 +95,41 @@ def after_chunk(context: TrainingContext) -> None:
         checkpoint(context)
 
 
+def ready_batches(context: TrainingContext, wanted: int) -> int:
+    """Wait until training batches can be taken, heeding signals and checkpoints; return how many of those wanted.
+
+    It is 0 where a part of the data is to be given away first, by `hand_over`.
+    """
+    feed, began = context.experiment.train, time.perf_counter()
+    while (ready := feed.ready(wanted)) == 0 and not feed.must_release:
+        after_chunk(context)
+        text = feed.news()
+        if text is not None:
+            context.dispatch("on_message", text)
+    context.meter.waited(time.perf_counter() - began)
+    return ready
+
+
+def hand_over(context: TrainingContext) -> Any:
+    """Give a part of the data to another run, after a checkpoint that holds what was trained on of it.
+
+    Returns:
+        The source of what stays.
+
+    Raises:
+        TrainingError: The checkpoint cannot be written, so that the samples would count nowhere or twice.
+    """
+    checkpoint(context)
+    context.checkpoints.wait()
+    if context.checkpoints.problem is not None:
+        raise TrainingError(
+            f"Partitions of topic {context.experiment.train.topic} are to be given to another run, but no checkpoint "
+            f"can be written: {context.checkpoints.problem}. Free some space, and resume the run."
+        )
+    context.dispatch("on_message", f"Partitions of topic {context.experiment.train.topic} are shared out again.")
+    return context.experiment.train.release()
+
+
 def poll_signals(context: TrainingContext) -> None:
     """Flush events and stop where that was asked; no more in a validation, whose state is not one to be saved."""
     flush_events(context)
@@ -111,6 +148,9 @@ def flush_events(context: TrainingContext) -> None:
     """Tell the watchers what became of checkpoints and versions, which are written in the background."""
     for text in context.checkpoints.messages():
         context.dispatch("on_message", text)
+    for positions in context.checkpoints.written():
+        if "train" in positions:
+            context.experiment.train.saved(positions["train"])
     for version, problem in context.publisher.outcomes() if context.publisher else ():
         if problem is None:
             context.dispatch("on_version", VersionPublished(version, context.run.exports_dir / str(version)))

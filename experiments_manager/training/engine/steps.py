@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from experiments_manager.training.feeds.feed import Feed
 from experiments_manager.training.observe.gradient_norm import GradientNorm
+from experiments_manager.training.observe.prequential import Prequential
 
 if TYPE_CHECKING:
     from experiments_manager.training.setup.experiment import Experiment
@@ -97,18 +98,24 @@ class CompiledLoop:
         self._loop = tf.function(self._steps, autograph=False)
 
     @classmethod
-    def for_training(cls, experiment: Experiment, gradient_norm: GradientNorm | None = None) -> CompiledLoop:
+    def for_training(
+        cls,
+        experiment: Experiment,
+        gradient_norm: GradientNorm | None = None,
+        prequential: Prequential | None = None,
+    ) -> CompiledLoop:
         """Make the loop that trains: the model's `train_step`, the averages and the step counter."""
         model, state = experiment.model, experiment.state
         weigh = _class_weighting(experiment.class_weight)
 
         def train(data: Any) -> dict[str, tf.Tensor]:
+            tested = prequential.test(data) if prequential else {}
             with gradient_norm.recorded() if gradient_norm else contextlib.nullcontext():
                 logs = _on_replicas(model.train_step, weigh(data))
             if state.averages is not None:
                 state.averages.update(state.step)
             state.step.assign_add(1)
-            return logs
+            return logs | tested
 
         jit_compile = experiment.settings.jit_compile
         return cls(model, train, experiment.train, jit_compile=jit_compile, gradient_norm=gradient_norm)
@@ -263,6 +270,7 @@ class CompiledLoops:
     train: CompiledLoop
     validation: CompiledLoop | None
     traced: dict[str, Any]
+    prequential: Prequential | None = None
 
     @classmethod
     def of(cls, experiment: Experiment, gradient_norm: GradientNorm | None = None) -> CompiledLoops:
@@ -270,9 +278,10 @@ class CompiledLoops:
 
         That comes before the state is copied or put back.
         """
-        train, feed = CompiledLoop.for_training(experiment, gradient_norm), experiment.validation
+        prequential = Prequential(experiment.model) if experiment.settings.prequential else None
+        train, feed = CompiledLoop.for_training(experiment, gradient_norm, prequential), experiment.validation
         jit_compile = experiment.settings.jit_compile
         validation = CompiledLoop.for_evaluation(experiment, feed, jit_compile=jit_compile) if feed else None
         traced = {"training": train.trace()} | ({"validation": validation.trace()} if validation else {})
         experiment.state.include(list(traced.values()), [gradient_norm.variable] if gradient_norm else [])
-        return cls(train, validation, traced)
+        return cls(train, validation, traced, prequential)

@@ -40,8 +40,10 @@ def run_test_steps(
     try:
         while feed.steps is None or step < feed.steps:
             after_chunk()
-            last = step + chunk_size.steps(None)
-            first, last = step, last if feed.steps is None else min(last, feed.steps)
+            wanted = chunk_size.steps(None)
+            while (ready := feed.ready(wanted)) == 0:
+                after_chunk()
+            first, last = step, step + ready if feed.steps is None else min(step + ready, feed.steps)
             if batch_callbacks is not None:
                 last = first + 1
                 batch_callbacks.on_test_batch_begin(first)

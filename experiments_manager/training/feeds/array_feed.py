@@ -185,14 +185,14 @@ class ArrayFeed(Feed):
 
     def as_dataset(self) -> tf.data.Dataset:
         """Return the data as a hook may want to see it: in batches, not shuffled and not augmented."""
-        return tf.data.Dataset.from_tensor_slices(_without_lists(self.arrays)).batch(self.batch_size)
+        return tf.data.Dataset.from_tensor_slices(without_lists(self.arrays)).batch(self.batch_size)
 
 
-def _without_lists(nest: Any) -> Any:
+def without_lists(nest: Any) -> Any:
     """Return the same with tuples in the place of lists, which `tf.data` would make one tensor of."""
     if type(nest) is dict:
-        return {key: _without_lists(part) for key, part in nest.items()}
-    return tuple(map(_without_lists, nest)) if type(nest) in (list, tuple) else nest
+        return {key: without_lists(part) for key, part in nest.items()}
+    return tuple(map(without_lists, nest)) if type(nest) in (list, tuple) else nest
 
 
 class AugmentedFeed(Feed):
@@ -246,7 +246,7 @@ class AugmentedFeed(Feed):
         def sample(epoch: tf.Tensor, row: tf.Tensor) -> Any:
             parts = tf.nest.map_structure(lambda leaf: None if leaf is None else tf.gather(leaf, row), plain.arrays)
             number = tf.cast(epoch, tf.int64) * samples + tf.cast(row, tf.int64)
-            return _without_lists(augmented(self._augment, parts, tf.stack([tf.constant(key, tf.int64), number])))
+            return without_lists(augmented(self._augment, parts, tf.stack([tf.constant(key, tf.int64), number])))
 
         def epoch_samples(epoch: tf.Tensor) -> tf.data.Dataset:
             order = epoch_order(samples, self._seed, epoch) if self._shuffle else tf.range(samples)

@@ -31,6 +31,11 @@ class Feed(abc.ABC):
     goes_on: bool = False
     """Whether an epoch continues with `next_pass` where the data ends."""
 
+    never_ends: bool = False
+    """Whether it follows a stream."""
+    topic: str | None = None
+    """The Kafka topic from which it comes; `None` where it comes from `dataset`."""
+
     inexact_reasons: Sequence[str] = ()
     """Why a resume does not find exactly the same data; nothing where it does."""
     draws_from_host: bool = False
@@ -55,6 +60,43 @@ class Feed(abc.ABC):
     def next_pass(self) -> Any:
         """Begin the data again within an epoch, and return the source."""
         raise DataError(f"dataset: the {self.split} split ended within an epoch and cannot begin again.")
+
+    def ready(self, wanted: int) -> int:
+        """Return how many of the batches wanted can be taken without waiting long.
+
+        A source that may have to wait for its data waits here for a moment and returns 0 where none came, so that the
+        loop can see to signals and checkpoints meanwhile. Where the data has ended it is 1, for finding that out.
+        """
+        return wanted
+
+    @property
+    def must_release(self) -> bool:
+        """Whether a part of the data is to be given to another run; nothing is ready until `release` was called."""
+        return False
+
+    def release(self) -> Any:
+        """Give it away, after a checkpoint that holds what was trained on of it; return the source of what stays."""
+        raise NotImplementedError
+
+    def require(self, position: dict[str, Any]) -> None:
+        """Raise where the data is not there any more to which a saved position points."""
+
+    def news(self) -> str | None:
+        """Return what is to be said while nothing is ready."""
+
+    @property
+    def end_reason(self) -> str | None:
+        """Why a stream that might have gone on has ended; training ends with it."""
+
+    def measures(self) -> dict[str, float]:
+        """Return what the feed has measured since the last call, to be logged with an epoch."""
+        return {}
+
+    def saved(self, position: dict[str, Any]) -> None:
+        """Take note that a checkpoint with this position is whole and on disk."""
+
+    def close(self) -> None:
+        """Let go of what reads ahead; `open` begins again."""
 
     def took(self, batches: int) -> None:
         """Take note that so many batches were trained on."""
@@ -90,6 +132,7 @@ POSITIONS = {
     "arrays": "two numbers, epoch and step: a resume finds it exactly and replays nothing",
     "indexed": "two numbers, epoch and step: a resume finds it exactly and replays nothing",
     "saved iterator": "the pipeline's iterator is saved: a resume finds it exactly and replays nothing",
+    "offsets": "offsets of the topic: a resume finds it exactly and replays nothing",
     "replayed": "batches are counted: a resume builds the pipeline again from the seed and skips what was seen",
     "inexact": "the data changes in a way that cannot be put back: after a resume it differs",
     "irreproducible": "the order or the numbers of the data are a matter of chance: no two runs are equal",

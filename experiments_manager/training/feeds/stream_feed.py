@@ -72,7 +72,7 @@ class StreamFeed(Feed):
         self.split = split
         self._hook, self._rebuild = build, rebuild
         self._seed, self._augment = seed, augment
-        self._augmented = tf.function(self._augmented_batch, autograph=False)  # traced for all passes once
+        self._augmented = tf.function(augmented_batch(augment), autograph=False)  # traced for all passes once
         if int(dataset.cardinality()) < 0:
             steps_per_epoch = steps_per_epoch or likely_steps
         # An endless repetition at the end is made here, pass by pass, since the beginning of a pass can be found again.
@@ -239,20 +239,7 @@ class StreamFeed(Feed):
     def _prepared(self, dataset: Any, number: int) -> tf.data.Dataset:
         if self._augment is None:
             return dataset
-        key = tf.constant(derive(self._seed, "augment", number), tf.int64)
-        numbers = tf.data.Dataset.range(tf.int64.max)  # not `enumerate`, which hides what is below it
-        prepared = tf.data.Dataset.zip((numbers, dataset)).map(
-            lambda index, batch: self._augmented(key, index, batch),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-        return prepared.prefetch(2)
-
-    def _augmented_batch(self, key: tf.Tensor, index: tf.Tensor, batch: Any) -> Any:
-        """In the graph: the hook on each sample of batch number `index` of a pass, which has its own `key`."""
-        rows = tf.shape(tf.nest.flatten(batch)[0], out_type=tf.int64)[0]
-        seeds = tf.stack([tf.fill([rows], key), index * 2**24 + tf.range(rows)], axis=1)
-        return tf.vectorized_map(lambda sample: augmented(self._augment, sample[0], sample[1]), (batch, seeds))
+        return augmented_batches(dataset, self._augmented, self._seed, number).prefetch(2)
 
     def took(self, batches: int) -> None:
         """Note that so many batches of the pass were trained on."""
@@ -306,3 +293,33 @@ class StreamFeed(Feed):
             tf.train.Checkpoint(iterator=self._iterator).read(str(prefix)).assert_consumed()
         self._taken = taken
         return taken > 0 and not is_saved and (self._keeps_drawing or self._drew)
+
+
+def augmented_batch(augment: Callable[..., Any] | None) -> Callable[..., Any]:
+    """Return a function of the graph that calls the hook on each sample of a batch, each with a seed of its own."""
+
+    def of_batch(key: tf.Tensor, index: tf.Tensor, batch: Any) -> Any:
+        rows = tf.shape(tf.nest.flatten(batch)[0], out_type=tf.int64)[0]
+        seeds = tf.stack([tf.fill([rows], key), index * 2**24 + tf.range(rows)], axis=1)
+        return tf.vectorized_map(lambda sample: augmented(augment, sample[0], sample[1]), (batch, seeds))
+
+    return of_batch
+
+
+def augmented_batches(
+    dataset: tf.data.Dataset, of_batch: Callable[..., Any], seed: int, number: int, first: int = 0
+) -> tf.data.Dataset:
+    """Return a pass with its batches augmented.
+
+    Args:
+        dataset: The batches.
+        of_batch: From `augmented_batch`.
+        seed: The run's seed.
+        number: Of the pass, which has its own key.
+        first: Number of the first batch in its pass.
+    """
+    key = tf.constant(derive(seed, "augment", number), tf.int64)
+    numbers = tf.data.Dataset.range(first, tf.int64.max)  # not `enumerate`, which hides what is below it
+    return tf.data.Dataset.zip((numbers, dataset)).map(
+        lambda index, batch: of_batch(key, index, batch), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )

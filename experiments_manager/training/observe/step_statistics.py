@@ -94,6 +94,12 @@ class Meter:
         self._epoch.add(steps, seconds, waited)
         self._recent.add(steps, seconds, waited)
 
+    def waited(self, seconds: float) -> None:
+        """Take note that a stream had nothing for so long."""
+        if self._has_compiled and self.gradient_norm is not None:
+            self._epoch.add(0, seconds, seconds)
+            self._recent.add(0, seconds, seconds)
+
     def is_due(self) -> bool:
         """Return whether scalars are to be written at the step reached."""
         return bool(self.log_every_steps) and self._experiment.state.progress.global_step % self.log_every_steps == 0

@@ -140,12 +140,12 @@ def _build(settings: Settings, model: keras.Model, train: Feed) -> None:
     except Exception as error:
         own_step = type(model).train_step is not keras.Model.train_step
         if not (own_step and model.variables):
-            raise _misfit(settings, error, batch) from error
+            raise _misfit(settings, error, batch, model, train.topic) from error
     if model.optimizer is not None and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
 
 
-def _misfit(settings: Settings, error: Exception, batch: Any) -> Exception:
+def _misfit(settings: Settings, error: Exception, batch: Any, model: keras.Model, topic: str | None) -> Exception:
     """Explain an exception during the build: a metric failed, or the data do not suit the model."""
     holds = f"A batch holds {Shape.of(batch).text}."
     metric = failed_metric(error)
@@ -157,6 +157,22 @@ def _misfit(settings: Settings, error: Exception, batch: Any) -> Exception:
         return located_at(settings, "metrics", text, error)
     if "Invalid `metrics`" in str(error):
         return hook_error(settings, "metrics", f"They do not fit the model's outputs: {reason(error)}. Correct them.")
+    if topic is not None:
+        return DataError(
+            f"kafka_topics: the samples of topic {topic} do not fit the model: {reason(error)}.\n"
+            f"  topic: {Shape.of(batch).text}\n  model: {_inputs(model)}\n"
+            "Name another topic, produce it again, or change the model."
+        )
     return DataError(
         f"dataset: model and data do not fit together: {reason(error)}. {holds} Change `dataset`, `loss` or the model."
     )
+
+
+def _inputs(model: keras.Model) -> str:
+    """Return what a model takes and gives, as far as it tells."""
+    try:
+        parts = [("x", tensor) for tensor in keras.tree.flatten(model.inputs)]
+        parts += [("output", tensor) for tensor in keras.tree.flatten(model.outputs)]
+    except (AttributeError, ValueError):
+        return f"{type(model).__name__}, which does not tell what it takes"
+    return ", ".join(f"{name} {tuple(tensor.shape)} {tensor.dtype}" for name, tensor in parts)

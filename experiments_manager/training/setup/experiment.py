@@ -18,6 +18,7 @@ from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.factory import make_feed
 from experiments_manager.training.feeds.feed import Feed, Shape, x_and_y
 from experiments_manager.training.feeds.stream_feed import StreamFeed
+from experiments_manager.training.feeds.topic_setup import topic_feed, topic_of
 from experiments_manager.training.setup.compilation import compiled_model, lowers_learning_rate
 from experiments_manager.training.setup.devices import Devices
 from experiments_manager.training.setup.hooks import hook_error, located_at_hook, seeded
@@ -74,13 +75,13 @@ def _build_experiment(settings: Settings, devices: Devices, run: Any, with_expor
     with seeded(settings, "prepare_datasets"):
         if settings.has("prepare_datasets"):
             settings.call("prepare_datasets", run=run)
-    train = feed_for(settings, "train")
+    train = feed_for(settings, "train", run)
     if train is None:
         raise DataError(
             "dataset: there is no training data. Expected arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset` "
             'for the split "train", got None.'
         )
-    validation = feed_for(settings, "validation")
+    validation = feed_for(settings, "validation", run)
     model = compiled_model(settings, train)
     _check_embeddings(settings, model)
     averages = Averages(model.trainable_variables, settings.ema_momentum) if settings.ema_momentum else None
@@ -95,7 +96,7 @@ def _build_experiment(settings: Settings, devices: Devices, run: Any, with_expor
         train=train,
         validation=validation,
         state=state,
-        monitor=_monitor(settings, model, validation, replaced=given if isinstance(given, dict) else ()),
+        monitor=_monitor(settings, model, train, validation, replaced=given if isinstance(given, dict) else ()),
         class_weight=_class_weight(settings, train),
         servable=servable,
         export_problem=problem,
@@ -106,7 +107,17 @@ def _build_experiment(settings: Settings, devices: Devices, run: Any, with_expor
 _FIRST = tf.VariableAggregation.ONLY_FIRST_REPLICA
 
 
-def feed_for(settings: Settings, split: str) -> Feed | None:
+def feed_for(settings: Settings, split: str, run: Any = None) -> Feed | None:
+    """Return the feed of a split: of its topic, or the one that suits what the `dataset` hook returns."""
+    topic = topic_of(settings, split)
+    if topic is None:
+        return dataset_feed(settings, split)
+    training = split == "train"
+    augment = _augment(settings) if training and settings.has("augment") else None
+    return topic_feed(settings, split, topic, run, steps_per_epoch=_epoch_steps(settings, training), augment=augment)
+
+
+def dataset_feed(settings: Settings, split: str) -> Feed | None:
     """Call the `dataset` hook for a split and make the feed that suits its result."""
     training = split == "train"
 
@@ -220,19 +231,25 @@ _EARLY_STOPPING, _PLATEAU = "earlystopping_callback", "reduceLROnPlateau_callbac
 
 
 def _monitor(
-    settings: Settings, model: keras.Model, validation: Feed | None, replaced: Collection[str] = ()
+    settings: Settings, model: keras.Model, train: Feed, validation: Feed | None, replaced: Collection[str] = ()
 ) -> Monitor:
     monitor = settings.monitor
     if validation is None and monitor == "val_loss":
         monitor = "loss"
         logger.warning("There is no validation data, so the training loss decides which epoch is the best.")
     names = list(as_numbers(model.get_metrics_result())) if type(model).train_step is keras.Model.train_step else []
+    names += [f"prequential_{name}" for name in names] if settings.prequential else []
     known = [*names, *(f"val_{name}" for name in names if validation is not None)]
     if known and monitor not in known:
         near = difflib.get_close_matches(monitor, known, n=1)
         remedy = f"Write {near[0]!r}." if near else "Add it to `metrics`, or watch another."
         text = f"Nothing of this name is measured. Expected one of {', '.join(known)}, got {monitor!r}. {remedy}"
         raise hook_error(settings, "monitor", text)
+    if train.never_ends and settings.is_given("early_stopping_patience") and settings.early_stopping_patience:
+        logger.warning(
+            "early_stopping_patience has no effect on a live topic, where the latest epoch counts as the best. "
+            "kafka_idle_timeout or a signal ends the run."
+        )
     replaced = replaced if settings.is_legacy else ()
     lowered = lowers_learning_rate(settings, model.optimizer) and _PLATEAU not in replaced
     return Monitor.make(
@@ -242,6 +259,7 @@ def _monitor(
         patience=None if _EARLY_STOPPING in replaced else settings.early_stopping_patience,
         plateau_patience=settings.reduce_lr_patience if lowered else None,
         plateau_min_delta=settings.reduce_lr_min_delta,
+        takes_latest=train.never_ends,
     )
 
 

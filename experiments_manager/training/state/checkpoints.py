@@ -18,7 +18,7 @@ from experiments_manager.common import atomic, disk_space
 from experiments_manager.common.background import LatestJobWorker
 from experiments_manager.common.checksums import DamagedError, verify_checksums, write_checksums
 from experiments_manager.common.error_text import reason
-from experiments_manager.training.errors import TrainingError
+from experiments_manager.training.errors import OvertakenError, TrainingError
 from experiments_manager.training.state.progress import TrainingProgress
 from experiments_manager.training.state.state import StateSnapshot
 
@@ -119,12 +119,17 @@ def _named_by_latest(folder: Path) -> str | None:
         return None
 
 
-def read_latest(folder: Path, report: Callable[[str], None] = logger.warning) -> tuple[Path, StateSnapshot] | None:
+def read_latest(
+    folder: Path,
+    report: Callable[[str], None] = logger.warning,
+    require: Callable[[StateSnapshot], None] = lambda snapshot: None,
+) -> tuple[Path, StateSnapshot] | None:
     """Read the newest checkpoint that is whole.
 
     Args:
         folder: The run's `checkpoints/`.
-        report: Told of each damaged checkpoint that was passed over.
+        report: Told of each checkpoint that was passed over.
+        require: Raises `OvertakenError` for a checkpoint whose samples another run trains on, too.
 
     Returns:
         Its folder and the state, or `None` where there is no checkpoint.
@@ -137,7 +142,12 @@ def read_latest(folder: Path, report: Callable[[str], None] = logger.warning) ->
         report(f"{folder / LATEST} is damaged and ignored; the newest valid checkpoint is used.")
     for path in checkpoints(folder):
         try:
-            return path, read_checkpoint(path)
+            snapshot = read_checkpoint(path)
+            require(snapshot)
+            return path, snapshot
+        except OvertakenError as error:
+            damaged.append(str(error))
+            report(f"Checkpoint {path.name} is skipped: {error}")
         except DamagedError as error:
             damaged.append(str(error))
             report(f"A checkpoint is damaged and skipped: {error}")
@@ -165,6 +175,7 @@ class CheckpointWriter:
         self.problem: str | None = None
         """Why the last one could not be written; `None` where it could."""
         self._messages: collections.deque[str] = collections.deque()
+        self._written: collections.deque[dict[str, Any]] = collections.deque()
         self.last_written = time.monotonic()
         self._worker: LatestJobWorker[tuple[Path, StateSnapshot]] = LatestJobWorker(
             self._write, self._failed, name="checkpoints"
@@ -173,6 +184,10 @@ class CheckpointWriter:
     def messages(self) -> list[str]:
         """Return what there is to say since the last call: once that writing fails, and once that it works again."""
         return [self._messages.popleft() for _ in range(len(self._messages))]
+
+    def written(self) -> list[dict[str, Any]]:
+        """Return the positions in the data, by split, of the checkpoints that became whole since the last call."""
+        return [self._written.popleft() for _ in range(len(self._written))]
 
     def stage(self) -> Path:
         """Make the folder into which a feed may write its iterator now, and the rest goes later."""
@@ -223,6 +238,7 @@ class CheckpointWriter:
             return
         self._bring_logs_to_disk()
         write_checkpoint(stage, self._folder, snapshot)
+        self._written.append(snapshot.extras.get("positions", {}))
         if self._failing:
             self._messages.append("Checkpoints are written again.")
         self._failing, self.problem = False, None

@@ -22,6 +22,8 @@ class Monitor:
         patience: Epochs without improvement after which training stops; `None` never stops it.
         plateau_patience: Epochs without improvement after which the learning rate is lowered; `None` never.
         plateau_min_delta: How much better counts as better for that; `None` as much as otherwise.
+        takes_latest: Whether the latest epoch counts as the best: on a stream whose law may change, what was best once
+            is no measure of now.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Monitor:
     patience: int | None = None
     plateau_patience: int | None = None
     plateau_min_delta: float | None = None
+    takes_latest: bool = False
 
     @classmethod
     def make(cls, name: str, mode: str, **rules: float | int | None) -> Monitor:
@@ -38,6 +41,8 @@ class Monitor:
 
     def is_better(self, value: float, best: Best | None) -> bool:
         """Return whether `value` improves on `best`; NaN never does."""
+        if self.takes_latest:
+            return math.isfinite(value)
         return self._gains(value, best.value if best else None, self.min_delta)
 
     def leaves_plateau(self, value: float, best: float | None) -> bool:

@@ -67,6 +67,9 @@ class TrainingProgress:
     recent_loss: RunningMean = dataclasses.field(default_factory=RunningMean)
     """What to add to the losses of this epoch's samples to have those since scalars were last written by step."""
 
+    running_loss: float | None = None
+    """Mean of the losses of the epochs on a live stream, the later ones weighing more; `None` before the first."""
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data that `from_json` takes."""
         return dataclasses.asdict(self)

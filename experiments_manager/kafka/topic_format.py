@@ -1,0 +1,119 @@
+"""Decoding a topic whose records have several structures, each as its own structure says."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments_manager.kafka.bad_records import find_bad
+from experiments_manager.kafka.errors import RecordError
+from experiments_manager.kafka.record_format import RecordFormat, concatenated
+from experiments_manager.kafka.structure import Structure
+
+_ID = slice(4, 8)
+
+
+class TopicFormat:
+    """Decodes the records of a topic.
+
+    Records of an older structure are taken if their samples can pass for those of the newest one: the same nest, names
+    and dtypes, and shapes that fit. All others are bad records.
+
+    Args:
+        structures: The structures of the topic by their id, the newest one last, as `load_structures` gives them.
+        reload: Gives them again, where a record may name a structure that was stored since; asked once an id.
+
+    Attributes:
+        structure: What each sample looks like: the newest of the structures. It stays when others are found.
+
+    Raises:
+        RecordError: There is no structure.
+    """
+
+    def __init__(
+        self, structures: Mapping[int, Structure], reload: Callable[[], Mapping[int, Structure]] | None = None
+    ) -> None:
+        if not structures:
+            raise RecordError("The topic has no structure. Expected at least one. Produce the topic again.")
+        self.structure = list(structures.values())[-1]
+        self._newest = RecordFormat(self.structure)
+        self._formats = {number: RecordFormat(structure) for number, structure in structures.items()}
+        self._newest_id = self.structure.id.to_bytes(4, "little")
+        self._reload, self._asked = reload, set[int]()
+
+    def decode(self, records: Sequence[bytes]) -> tuple[Any, np.ndarray]:
+        """Return the samples of records, in their order; as `RecordFormat.decode`.
+
+        Raises:
+            RecordError: A record is malformed, or of another structure that does not fit; `bad_records` tells which.
+        """
+        if not records:
+            raise RecordError("No records to decode. Expected at least one.")
+        if None in (records[0], records[-1]):
+            raise RecordError("The record has no value.")
+        # Structures change rarely: where the first and the last record have the newest one, all have it, as a rule.
+        if records[0][_ID] == records[-1][_ID] == self._newest_id:
+            try:
+                return self._newest.decode(records)
+            except RecordError:
+                if len({record[_ID] for record in records if record is not None}) == 1:
+                    raise
+        runs = [self._decode_run(identity, list(run)) for identity, run in itertools.groupby(records, _id_of)]
+        leaves = [concatenated(parts) for parts in zip(*(of_run for of_run, _ in runs), strict=True)]
+        return self.structure.pack(leaves), np.concatenate([counts for _, counts in runs])
+
+    def bad_records(self, records: Sequence[bytes | None]) -> dict[int, str]:
+        """Return which of the records cannot be decoded, by their index, and why."""
+        return find_bad(self.decode, records)
+
+    def _decode_run(self, identity: bytes, records: list[bytes]) -> tuple[list[Any], np.ndarray]:
+        """Return the leaves of records that share a structure, in the order of the newest one, and their counts."""
+        form = self._newest if identity == self._newest_id or len(identity) < 4 else self._format_of(identity)
+        samples, counts = form.decode(records)
+        if form is self._newest:
+            return self.structure.flatten(samples), counts
+        if _names(form.structure) != _names(self.structure):
+            raise self._other(form.structure)
+        leaves = self.structure.flatten(samples)
+        for leaf, array in zip(self.structure.leaves, leaves, strict=True):
+            shapes = {sample.shape for sample in array} if _differs(leaf, array) else {array.shape[1:]}
+            if not all(_fits(leaf.shape, shape) for shape in shapes):
+                raise self._other(form.structure)
+        return leaves, counts
+
+    def _format_of(self, identity: bytes) -> RecordFormat:
+        [number] = struct.unpack("<I", identity)
+        if number not in self._formats and self._reload and number not in self._asked:
+            self._asked.add(number)
+            found = {new: RecordFormat(structure) for new, structure in self._reload().items()}
+            self._formats = found | self._formats
+        # A record whose structure is nowhere is left to the newest format: it says what is wrong with it.
+        return self._formats.get(number, self._newest)
+
+    def _other(self, structure: Structure) -> RecordError:
+        return RecordError(
+            f"The record has another structure. Expected {self.structure}, got {structure}. "
+            "Produce these samples to a topic of their own."
+        )
+
+
+def _id_of(record: bytes) -> bytes:
+    return record[_ID]
+
+
+def _names(structure: Structure) -> Any:
+    """Return the nest with name and dtype at each leaf."""
+    return structure.pack([(leaf.name, leaf.dtype, len(leaf.shape)) for leaf in structure.leaves])
+
+
+def _differs(leaf: Any, array: np.ndarray) -> bool:
+    """Return whether an array holds samples of different shapes, one array each."""
+    return bool(leaf.shape) and array.dtype == object and array.ndim == 1
+
+
+def _fits(expected: Sequence[int | None], shape: Sequence[int]) -> bool:
+    return len(expected) == len(shape) and all(size in (None, got) for size, got in zip(expected, shape, strict=True))

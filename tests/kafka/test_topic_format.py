@@ -1,0 +1,98 @@
+"""Topics whose records have several structures."""
+
+import numpy as np
+import pytest
+
+from experiments_manager.kafka.errors import RecordError
+from experiments_manager.kafka.record_format import RecordFormat
+from experiments_manager.kafka.structure import ArraySpec, Structure
+from experiments_manager.kafka.topic_format import TopicFormat
+
+
+def batch(first, count=2, columns=3, dtype="float32"):
+    x = np.arange(first, first + count * columns, dtype=dtype).reshape(count, columns)
+    return {"a": x, "b": np.arange(count)}
+
+
+OPEN = Structure.of_spec({"a": ArraySpec((None, None), "float32"), "b": ArraySpec((None,), "int64")})
+NEWEST = Structure.of(batch(0))
+SWAPPED = Structure.of(dict(reversed(batch(0).items())))
+OTHER_DTYPE = Structure.of(batch(0, dtype="float64"))
+OTHER_WIDTH = Structure.of(batch(0, columns=4))
+
+
+def topic(*structures, **options):
+    return TopicFormat({structure.id: structure for structure in structures}, **options)
+
+
+def records(structure, *batches):
+    return [record for one in batches for record in RecordFormat(structure).encode(one)]
+
+
+def test_the_structure_of_a_topic_is_the_newest_one():
+    assert topic(OPEN, NEWEST).structure == NEWEST
+    assert topic(NEWEST, OPEN).structure == OPEN
+
+
+@pytest.mark.parametrize("older", [OPEN, SWAPPED], ids=["open", "other order of keys"])
+def test_records_of_an_older_structure_that_fits_are_decoded_among_the_others(older):
+    mixed = records(NEWEST, batch(0)) + records(older, batch(10)) + records(NEWEST, batch(20))
+    samples, counts = topic(older, NEWEST).decode(mixed)
+    np.testing.assert_array_equal(samples["a"], np.concatenate([batch(first)["a"] for first in (0, 10, 20)]))
+    assert samples["a"].dtype == np.float32
+    assert samples["b"].tolist() == [0, 1] * 3
+    assert counts.tolist() == [1] * 6
+
+
+def test_a_topic_may_hold_records_of_an_older_structure_alone():
+    samples, _ = topic(OPEN, NEWEST).decode(records(OPEN, batch(5)))
+    np.testing.assert_array_equal(samples["a"], batch(5)["a"])
+
+
+def test_samples_of_an_older_structure_fit_by_the_shape_that_they_have():
+    older = records(OPEN, batch(0), batch(0, columns=4))
+    bad = topic(OPEN, NEWEST).bad_records(older)
+    assert list(bad) == [2, 3]
+    assert "Expected x/a (3) float32" in bad[2]
+
+
+def test_samples_whose_shapes_differ_are_taken_by_a_newest_structure_that_is_open():
+    samples, _ = topic(OTHER_WIDTH, OPEN).decode(records(OTHER_WIDTH, batch(0, columns=4)) + records(OPEN, batch(0)))
+    assert [sample.shape for sample in samples["a"]] == [(4,), (4,), (3,), (3,)]
+
+
+@pytest.mark.parametrize("other", [OTHER_DTYPE, OTHER_WIDTH, Structure.of(batch(0)["a"])], ids=str)
+def test_records_of_a_structure_that_does_not_fit_are_bad(other):
+    whole = batch(0, dtype=other.leaves[0].dtype, columns=other.leaves[0].shape[0])
+    mixed = records(NEWEST, batch(0)) + records(other, whole if len(other.leaves) == 2 else whole["a"])
+    bad = topic(other, NEWEST).bad_records(mixed)
+    assert list(bad) == [2, 3]
+    assert all("another structure" in reason and str(other) in reason for reason in bad.values())
+
+
+def test_records_of_a_structure_that_the_topic_does_not_have_are_bad():
+    bad = topic(NEWEST).bad_records([*records(NEWEST, batch(0)), *records(OPEN, batch(0)), b"{}", b"", None])
+    assert list(bad) == [2, 3, 4, 5, 6]
+    assert f"got {OPEN.id:08x}" in bad[2]
+    assert "does not begin like" in bad[4]
+
+
+def test_a_structure_that_was_stored_since_is_asked_for_once():
+    asked = []
+
+    def reload():
+        asked.append(1)
+        return {NEWEST.id: NEWEST, SWAPPED.id: SWAPPED}
+
+    form = topic(NEWEST, reload=reload)
+    for _ in range(2):
+        samples, _ = form.decode(records(NEWEST, batch(0)) + records(SWAPPED, batch(10)))
+        assert samples["a"][:, 0].tolist() == [0, 3, 10, 13]
+        assert list(form.bad_records(records(OPEN, batch(0)))) == [0, 1]
+    assert len(asked) == 2
+    assert form.structure == NEWEST
+
+
+def test_a_topic_without_a_structure_is_refused():
+    with pytest.raises(RecordError, match="no structure"):
+        TopicFormat({})
