@@ -14,6 +14,7 @@ from experiments_manager.cli.commands.board import board
 from experiments_manager.cli.commands.check import check
 from experiments_manager.cli.commands.compare import compare
 from experiments_manager.cli.commands.evaluate import evaluate
+from experiments_manager.cli.commands.kafka import kafka
 from experiments_manager.cli.commands.new import new
 from experiments_manager.cli.commands.predict import predict
 from experiments_manager.cli.commands.report import report as report_page
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 for command in (train, resume, check, evaluate, serve, predict, runs, compare, report_page, board, settings, new):
     app.command()(command)
+app.add_typer(kafka, name="kafka")
 
 
 def _show_version(asked: bool) -> None:

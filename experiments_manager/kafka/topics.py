@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import time
 from collections.abc import Mapping
 
 from experiments_manager.common.suggestions import did_you_mean
@@ -12,6 +13,7 @@ from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.structure import Structure
 
 STRUCTURE_SUFFIX = ".structure"
+_AGAIN_SECONDS = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Topics:
             TopicError: No broker answers, or it refuses.
         """
         kafka = confluent_kafka()
+        if topic in self.names():  # so that nobody needs the right to create one that is there
+            return
         options = {name.replace("_", "."): value for name, value in config.items()}
         new = kafka.admin.NewTopic(topic, num_partitions=partitions, replication_factor=-1, config=options)
         with self._connection.errors(f"Topic {topic} was not created"):
@@ -63,6 +67,9 @@ class Topics:
             except kafka.KafkaException as error:
                 if error.args[0].code() != kafka.KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
+        deadline = time.monotonic() + REQUEST_SECONDS
+        while not self._is_ready(topic) and time.monotonic() < deadline:
+            time.sleep(_AGAIN_SECONDS)
 
     def names(self) -> list[str]:
         """Return the topics that there are.
@@ -95,6 +102,11 @@ class Topics:
             hint = did_you_mean(topic, [name for name in known if not name.startswith("__")], produce)
             raise TopicError(f"Topic {topic} not found at {', '.join(self._connection.servers)}. {hint}")
         return sorted(known[topic].partitions)
+
+    def _is_ready(self, topic: str) -> bool:
+        """Return whether the broker that was asked knows who leads each partition; it learns of that a moment later."""
+        found = self._admin.list_topics(timeout=REQUEST_SECONDS).topics.get(topic)
+        return found is not None and all(part.leader >= 0 for part in found.partitions.values())
 
     def range_of(self, topic: str) -> TopicRange:
         """Return what a topic holds now: up to the last stable offset, so that open transactions stay outside.

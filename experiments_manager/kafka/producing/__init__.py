@@ -1,0 +1,1 @@
+"""Sending a split: records that say who wrote them, pace, and going on after a kill."""

@@ -1,0 +1,92 @@
+"""`experiments_manager kafka produce`: what it accepts, sends and prints."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from experiments_manager.cli import main
+from experiments_manager.kafka.topics import Topics
+from tests.helpers.waiting import wait_until
+
+
+@pytest.fixture
+def produce(line_experiment, kafka_broker, topic):
+    """Runs the command in the test's process; gives exit code and JSON."""
+
+    def run(capfd, *arguments):
+        session = ["--set", f"session_name={topic}", "--servers", kafka_broker, "--json"]
+        code = main.run(["kafka", "produce", str(line_experiment), *session, *map(str, arguments)])
+        captured = capfd.readouterr()  # the first --json of a process takes standard output away from those after it
+        result = [line for line in (captured.err + captured.out).splitlines() if line.startswith("{")]
+        assert result, captured.err
+        return code, json.loads(result[0]), captured.err
+
+    return run
+
+
+@pytest.mark.slow
+def test_both_splits_are_sent_each_to_its_topic(produce, kafka, topic, capfd):
+    code, result, said = produce(capfd, "--partitions", 2, "--epochs", 3)
+    assert (code, result["state"]) == (0, "finished")
+    validation, train = result["topics"]
+    assert (validation["topic"], validation["samples"]) == (f"{topic}.validation", 64)
+    assert (train["topic"], train["samples"], train["records"]) == (f"{topic}.train", 192, 192)
+    assert train["bytes"] == 192 * 16
+    assert Topics(kafka).partitions(f"{topic}.train") == [0, 1]
+    assert f"Sent to topic {topic}.train, 2 partitions: 192 samples in 192 records, 3.072 KB" in said
+
+
+@pytest.mark.slow
+def test_topic_and_number_of_the_process_can_be_given(produce, kafka, topic, capfd):
+    _, result, _ = produce(capfd, "--proc-id", 3, "--split", "train", "--samples-per-record", 10)
+    assert [(sent["topic"], sent["records"]) for sent in result["topics"]] == [(f"{topic}3.train", 7)]
+    _, result, _ = produce(capfd, "--topic", f"{topic}-other")
+    assert [(sent["topic"], sent["samples"]) for sent in result["topics"]] == [(f"{topic}-other", 64)]
+
+
+@pytest.mark.slow
+def test_what_was_sent_before_is_not_sent_again(produce, topic, capfd):
+    produce(capfd, "--split", "train")
+    _, result, said = produce(capfd, "--split", "train", "--resume", "--epochs", 2)
+    assert (result["topics"][0]["records_before"], result["topics"][0]["samples"]) == (64, 64)
+    assert f"64 records of producer {os.uname().nodename} are in topic {topic}.train already." in said
+
+
+@pytest.mark.slow
+def test_a_signal_stops_it_and_says_how_to_go_on(start_command, line_experiment, kafka, kafka_broker, topic):
+    options = ["--topic", topic, "--rate", "100", "--epochs", "endless", "--servers", kafka_broker, "--json"]
+    process = start_command("kafka", "produce", line_experiment, *options)
+    wait_until(lambda: topic in Topics(kafka).names() and Topics(kafka).range_of(topic).offsets > 50)
+    process.send_signal(signal.SIGTERM)
+    output, said = process.communicate(timeout=60)
+    assert process.returncode == 75
+    result = json.loads(output)
+    assert result["state"] == "interrupted"
+    assert result["topics"][0]["records"] == Topics(kafka).range_of(topic).offsets
+    assert said.rstrip().endswith("--json --resume")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--epochs", "0"], "Invalid --epochs. Expected a number from 1 on or `endless`, got 0"),
+        (["--rate", "0"], "Invalid --rate. Expected a number above 0"),
+        (["--rate", "nan"], "Invalid --rate. Expected a number above 0"),
+        (["--topic", "a", "--split", "both"], "--topic names one topic"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(line_experiment, capsys, arguments, said):
+    assert main.run(["kafka", "produce", str(line_experiment), *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_broker_that_does_not_answer_is_named(line_experiment, capsys, free_port, monkeypatch):
+    monkeypatch.setattr("experiments_manager.kafka.topics.REQUEST_SECONDS", 1.0)
+    server = f"127.0.0.1:{free_port()}"
+    assert main.run(["kafka", "produce", str(line_experiment), "--servers", server]) == 2
+    said = capsys.readouterr().err
+    assert f"No Kafka broker answers at {server}" in said
+    assert "python3 tools/kafka_broker.py start" in said
