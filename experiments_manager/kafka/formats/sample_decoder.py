@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.kafka.bad_records import find_bad
 from experiments_manager.kafka.errors import RecordError, TopicError
+from experiments_manager.kafka.formats.bad_records import find_bad
 from experiments_manager.kafka.formats.samples import merged, stacked, structure_of
 
 Read = Callable[[bytes], list[Any]]

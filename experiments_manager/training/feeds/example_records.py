@@ -10,8 +10,8 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from experiments_manager.common.error_text import reason
-from experiments_manager.kafka.bad_records import find_bad
 from experiments_manager.kafka.errors import RecordError, TopicError
+from experiments_manager.kafka.formats.bad_records import find_bad
 from experiments_manager.kafka.formats.decoders import advice
 from experiments_manager.kafka.formats.decoders import make_decoder as make_plain_decoder
 from experiments_manager.kafka.formats.fields import Fields
