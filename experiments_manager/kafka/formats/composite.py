@@ -43,12 +43,22 @@ class Ragged:
         return cls(np.concatenate([part.values for part in parts]), tuple(map(np.concatenate, levels)))
 
     def __getitem__(self, chosen: slice | np.ndarray) -> Ragged:
-        """Return some of the samples, in the order of their numbers."""
+        """Return some of the samples, in the order of their numbers; of a slice without steps, views."""
+        if isinstance(chosen, slice) and chosen.step in (None, 1):
+            return self._run(*chosen.indices(len(self))[:2])
         numbers, lengths = np.arange(len(self))[chosen], []
         for level in self.row_lengths:
             lengths.append(level[numbers])
             numbers = _runs(starts_of(level)[:-1][numbers], level[numbers])
         return Ragged(self.values[numbers], tuple(lengths))
+
+    def _run(self, start: int, stop: int) -> Ragged:
+        lengths = []
+        for level in self.row_lengths:
+            lengths.append(level[start:stop])
+            before, count = int(level[:start].sum()), int(level[start:stop].sum())
+            start, stop = before, before + count
+        return Ragged(self.values[start:stop], tuple(lengths))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,11 +99,19 @@ class Sparse:
 
     def __getitem__(self, chosen: slice | np.ndarray) -> Sparse:
         """Return some of the samples, in the order of their numbers."""
+        if isinstance(chosen, slice) and chosen.step in (None, 1):
+            return self._run(*chosen.indices(len(self))[:2])
         numbers, sizes = np.arange(len(self))[chosen], self.sizes
         places = _runs(starts_of(sizes)[:-1][numbers], sizes[numbers])
         of_sample = np.repeat(np.arange(len(numbers)), sizes[numbers])
         indices = np.column_stack([of_sample, self.indices[places, 1:]])
         return Sparse(indices, self.values[places], (len(numbers), *self.shape[1:]))
+
+    def _run(self, start: int, stop: int) -> Sparse:
+        first, end = np.searchsorted(self.indices[:, 0], [start, stop]).tolist()
+        indices = self.indices[first:end].copy()
+        indices[:, 0] -= start
+        return Sparse(indices, self.values[first:end], (max(0, stop - start), *self.shape[1:]))
 
 
 def starts_of(lengths: np.ndarray) -> np.ndarray:

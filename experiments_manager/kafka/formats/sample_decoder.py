@@ -41,6 +41,8 @@ class SampleDecoder:
                     structure = of_sample if structure is None else merged(structure, of_sample) or structure
             except RecordError as error:
                 reasons.append(str(error))
+        if not first_records:
+            raise TopicError("The topic holds no records. Expected one at least, to see what its samples are like.")
         if structure is None:
             reason = reasons[0] if reasons else "They have no values."
             raise TopicError(f"None of the first {len(first_records)} records can be decoded. {reason} {said}".strip())

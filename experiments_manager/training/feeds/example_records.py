@@ -65,6 +65,8 @@ class ExampleFormat:
     """
 
     def __init__(self, first_records: Sequence[bytes | None], fields: Mapping[str, Any] | None = None) -> None:
+        if not first_records:
+            raise TopicError("The topic holds no records. Expected one at least, to see what its samples are like.")
         wanted, examples, problem = Fields(fields), [], "They have no values."
         for record in filter(None, first_records):
             try:
