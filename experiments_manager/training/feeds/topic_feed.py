@@ -78,7 +78,7 @@ class TopicFeed(Feed):
         return self._iterator
 
     def _begin(self, number: int, position: SamplePosition | None) -> None:
-        self.close()
+        self._end_reading()
         self._pass, self._resume = number, None
         self._taken = self._taken if position else 0
         self._reader = self.source.reader(
@@ -146,11 +146,15 @@ class TopicFeed(Feed):
     def close_epoch(self) -> None:
         """End the pass too, where epochs and pass are the same."""
         if not (self.goes_on or self.source.is_live):
-            self.close()
+            self._end_reading()
             self._taken = 0
 
     def close(self) -> None:
-        """Stop reading."""
+        """Stop reading, and leave the group."""
+        self._end_reading()
+        self.source.close()
+
+    def _end_reading(self) -> None:
         if self._reader is not None:
             self._reader.close()
         self._reader = self._iterator = None
@@ -190,7 +194,7 @@ class TopicFeed(Feed):
 
     def restore(self, position: dict[str, Any], prefix: Path) -> bool:
         """Go back to a saved position; what is there must still be in the topic."""
-        self.close()
+        self._end_reading()
         self._pass, self._taken = position["pass"], position["taken"]
         self._resume = SamplePosition.from_json(position["place"]) if position["place"] else None
         return False
