@@ -22,6 +22,8 @@ from matplotlib.figure import Figure
 
 from experiments_manager import Client
 from experiments_manager.client.errors import ClientError
+from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.topics import Topics
 
 SETTINGS = Path(__file__).with_name("mysettings_drift.py")
 COMMAND = [sys.executable, "-m", "experiments_manager"]
@@ -46,7 +48,9 @@ def main():
     with (given.out / "produce.log").open("w") as log:
         producer = start([*produce, "--epochs", 1, *changes], log)
         started = time.monotonic()
-    time.sleep(1)  # so that there is a topic
+    topics_of_broker = Topics(Connection(given.servers.split(",")))
+    while topic not in topics_of_broker.names() and producer.poll() is None:
+        time.sleep(0.1)
     with (given.out / "train.log").open("w") as log:
         trainer = start([*train, "--run-name", run.name, *changes], log)
     try:
@@ -65,7 +69,7 @@ def start(arguments, log):
 
 
 def ask(run, trainer, producer, started):
-    """Asks the served model until training ends; gives (seconds, version, error by law 1, by law 2), and when all was sent."""
+    """Asks the served model until training ends; gives when, its version and its errors by both laws, and the end."""
     spec = importlib.util.spec_from_file_location("mysettings_drift", SETTINGS)
     settings = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(settings)

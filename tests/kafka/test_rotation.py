@@ -163,9 +163,9 @@ def test_a_partition_joins_where_it_is_told_and_is_in_every_place_from_then_on()
     assert piece.end.offsets == {0: 2, 1: 6}
 
 
-def test_what_waits_for_its_turn_is_measured():
+def test_what_waits_for_its_turn_is_measured_by_its_last_record():
     rotation = begin([0, 1])
-    send(rotation, 0, [(0, b"1234"), (1, None), (2, b"56")])
-    assert rotation.waiting_bytes(0) == 6
+    send(rotation, 0, [(0, b"1234"), (1, None), (2, b"5678")])
+    assert rotation.waiting_bytes(0) == 12
     rotation.take()
-    assert rotation.waiting_bytes(0) == 2
+    assert rotation.waiting_bytes(0) == 8
