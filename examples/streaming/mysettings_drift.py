@@ -4,7 +4,7 @@
     experiments_manager kafka produce examples/streaming/mysettings_drift.py --rate 2000 --epochs 1 --split train
     experiments_manager train examples/streaming/mysettings_drift.py
 
-`examples/streaming/watch_drift.py` does all of this at once, asks the served model while it learns, and draws its error.
+`examples/streaming/watch_drift.py` does all of this at once, asks the served model meanwhile, and draws its error.
 """
 
 import keras
@@ -34,7 +34,7 @@ def law(x, changed):
 
 
 def dataset(split):
-    """Samples x [n, 4], y [n, 1] in the order of time; the second half follows another law. There is no validation set."""
+    """Samples x [n, 4], y [n, 1] in the order of time; the second half follows another law. No validation set."""
     if split != "train":
         return None
     x = np.random.default_rng(0).normal(size=(hparams["samples"], 4)).astype("float32")

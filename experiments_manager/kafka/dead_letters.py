@@ -49,7 +49,8 @@ class BadRecords:
             return
         index, why = next(iter(samples.bad.items()))
         place = f"partition {samples.records.partitions[index]}, offset {samples.records.offsets[index]}"
-        if self._bad == self._read:
+        too_many = self._bad > self._most * max(self._read, JUDGED_RECORDS)
+        if too_many and self._bad == self._read:
             raise TopicError(
                 f"None of the first {self._read} records of topic {self.topic} can be decoded. {place}: {why} "
                 "Set kafka_format to what wrote them, or write a hook kafka_decode."
@@ -57,7 +58,7 @@ class BadRecords:
         for number, reason in samples.bad.items():
             self._send(samples, number, reason)
         self._producer.poll(0)
-        if self._bad > self._most * max(self._read, JUDGED_RECORDS):
+        if too_many:
             self._producer.flush(REQUEST_SECONDS)
             raise TopicError(
                 f"{self._bad} of {self._read} records of topic {self.topic} cannot be decoded, the last at {place}: "

@@ -1,13 +1,15 @@
 """Reading a topic together with others: each partition by one member of a consumer group, its offset handed on exactly.
 
 A member that has to give partitions away trains no further until a checkpoint is whole that holds what it had trained
-on; then it commits the offsets, and the next owner goes on there. What a member commits names the run and the offset at
-which it took the partition over. So a run that was killed sees, when it comes back, whether another one went on from
-before its own checkpoint, and does not count those samples itself.
+on; then it commits the offsets, and the next owner goes on there. What a member commits names the runs that had the
+partition and the offsets at which they took it over. So a run that was killed sees, when it comes back, whether another
+one went on from before its own checkpoint, and does not count those samples itself.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +18,8 @@ from experiments_manager.kafka.errors import PartitionsLostError
 from experiments_manager.kafka.reader import TopicReader
 from experiments_manager.kafka.rotation import Position, Rotation
 
+_MOST_OWNERS = 20
+"""Of a partition, that a commit names; brokers take 4096 bytes of it."""
 _MOST_SECONDS_OF_A_STEP = 3600
 """After which a member that does not come back to its consumer loses its partitions; a validation may take long."""
 
@@ -46,8 +50,11 @@ class GroupReader(TopicReader):
         release: Callable[[], Position | None],
     ) -> None:
         self._group, self._run, self._start, self._own = group, run, dict(start), dict(own)
-        self._release, self._since = release, {}
+        self._release = release
+        self._owners: dict[int, Owners] = {}
+        self._begun: dict[int, int] = {}
         self._lost: list[int] = []
+        self._begins_again = False
         super().__init__(
             connection,
             topic,
@@ -91,15 +98,30 @@ class GroupReader(TopicReader):
 
     def commit(self, offsets: Mapping[int, int], *, wait: bool = False) -> None:
         """Commit the offsets of a whole checkpoint, of those partitions that are still this member's."""
-        owned = {number: offset for number, offset in offsets.items() if number in self._since}
+        begun = dict(self._begun)
+        owned = {number: max(offset, begun[number]) for number, offset in offsets.items() if number in begun}
         if owned:
             self._consumer.commit(offsets=self._places(owned), asynchronous=not wait)
 
     def _places(self, offsets: Mapping[int, int]) -> list[Any]:
         return [
-            self._kafka.TopicPartition(self._topic, number, offset, metadata=f"{self._run} from {self._since[number]}")
+            self._kafka.TopicPartition(self._topic, number, offset, metadata=json.dumps(self._owners[number]))
             for number, offset in sorted(offsets.items())
         ]
+
+    def _sort_out(self, by_partition: Mapping[int, list[Any]]) -> None:
+        """Take up what was consumed, unless partitions were given away meanwhile: then all is read again."""
+        if not self._begins_again:
+            super()._sort_out(by_partition)
+            return
+        self._begins_again = False
+        kept = [self._kafka.TopicPartition(self._topic, *place) for place in sorted(self._position_again().items())]
+        if kept:  # seeking is refused of a partition whose fetching has not begun
+            self._consumer.incremental_unassign(kept)
+            self._consumer.incremental_assign(kept)
+
+    def _position_again(self) -> dict[int, int]:
+        return {number: self._begun[number] for number in self._rotation.partitions}
 
     def _take_up_new_partitions(self) -> None:
         """The group does that."""
@@ -107,46 +129,65 @@ class GroupReader(TopicReader):
     def _on_assign(self, consumer: Any, parts: list[Any]) -> None:
         """Begin to read partitions where the group, or this run's own checkpoint, has come to, and say so."""
         with self._connection.errors(f"The offsets of the group {self._group} were not found"):
-            committed = consumer.committed(parts, timeout=REQUEST_SECONDS)
+            committed = consumer.committed(parts, timeout=REQUEST_SECONDS) if parts else []
         begin = {}
         for part in committed:
-            run, since = claim(part.metadata)
-            begin[part.partition] = part.offset if part.offset >= 0 else self._start.get(part.partition, 0)
-            is_own = run == self._run or part.offset < 0
-            if is_own:
-                begin[part.partition] = max(begin[part.partition], self._own.get(part.partition, 0))
-            self._since[part.partition] = since if run == self._run else begin[part.partition]
+            number, owners = part.partition, owners_of(part.metadata)
+            place, own = part.offset, self._own.get(number, 0)
+            if place < 0:
+                place = max(self._start.get(number, 0), own)
+            elif owners and owners[-1][0] == self._run and own >= owners[-1][1]:
+                place = own  # this run's checkpoint; ahead of the commit, or behind it where the newest was damaged
+            elif (since := taken_over(owners, self._run)) is not None and since < own:
+                self._lost.append(number)
+            if not owners or owners[-1][0] != self._run:
+                owners = [*owners, (self._run, place)][-_MOST_OWNERS:]
+            begin[number], self._owners[number] = place, owners
         for number, offset in begin.items():
             self._rotation.join(number, offset)
+        self._begun |= begin
         consumer.incremental_assign([self._kafka.TopicPartition(self._topic, *place) for place in begin.items()])
-        if begin:
-            consumer.commit(offsets=self._places(begin), asynchronous=False)
+        if begin and not self._lost:
+            with self._connection.errors(f"Partitions were not taken over in the group {self._group}"):
+                consumer.commit(offsets=self._places(begin), asynchronous=False)
 
     def _on_revoke(self, consumer: Any, parts: list[Any]) -> None:
         """Give partitions away once a checkpoint holds what was trained on of them."""
-        place = self._release()
+        place = None if self._lost else self._release()
         if place is None:  # reading ends
             return
-        revoked = [part.partition for part in parts]
         self.commit(place.offsets, wait=True)
-        kept = {number: place.offsets[number] for number in self._rotation.partitions if number not in revoked}
-        self._own = {**self._own, **place.offsets}
+        self._own |= place.offsets
+        revoked = [part.partition for part in parts]
         for number in revoked:
-            self._since.pop(number, None)
+            self._begun.pop(number, None)
         # What was read ahead is forgotten, so the partitions that stay are read again from the checkpoint on.
-        self._rotation = Rotation(Position(kept, place.turn), self._patience)
-        self._paused = set()
-        for number, offset in kept.items():
-            consumer.seek(self._kafka.TopicPartition(self._topic, number, offset))
+        self._begun |= {number: offset for number, offset in place.offsets.items() if number in self._begun}
+        self._rotation = Rotation(Position(dict(self._begun), place.turn), self._patience)
+        if self._paused:
+            self._consumer.resume([self._kafka.TopicPartition(self._topic, number) for number in self._paused])
+        self._paused, self._begins_again = set(), True
 
     def _on_lost(self, consumer: Any, parts: list[Any]) -> None:
         self._lost += [part.partition for part in parts]
 
 
-def claim(metadata: str | None) -> tuple[str | None, int]:
-    """Return the run that committed an offset, and the offset at which it took the partition over."""
-    run, found, since = (metadata or "").rpartition(" from ")
-    return (run, int(since)) if found and since.isdigit() else (None, 0)
+Owners = list[tuple[str, int]]
+"""The runs that had a partition, one after the other, and the offsets at which they took it over."""
+
+
+def owners_of(metadata: str | None) -> Owners:
+    """Read the runs that a commit names; none where another program committed."""
+    with contextlib.suppress(ValueError, TypeError):
+        return [(str(run), int(since)) for run, since in json.loads(metadata or "[]")]
+    return []
+
+
+def taken_over(owners: Owners, run: str) -> int | None:
+    """Return the offset from which others trained on a partition after a run; `None` where none did."""
+    last = max((index for index, (name, _) in enumerate(owners) if name == run), default=-1)
+    after = owners[last + 1 :]
+    return min(since for _, since in after) if after else None
 
 
 def overtaken(connection: Connection, topic: str, group: str, run: str, offsets: Mapping[int, int]) -> dict[int, int]:
@@ -162,6 +203,8 @@ def overtaken(connection: Connection, topic: str, group: str, run: str, offsets:
     Raises:
         TopicError: No broker answers.
     """
+    if not offsets:
+        return {}
     kafka = confluent_kafka()
     consumer = kafka.Consumer(connection.config(group_id=group, enable_auto_commit=False))
     try:
@@ -170,9 +213,5 @@ def overtaken(connection: Connection, topic: str, group: str, run: str, offsets:
             committed = consumer.committed(parts, timeout=REQUEST_SECONDS)
     finally:
         consumer.close()
-    found = {}
-    for part in committed:
-        other, since = claim(part.metadata)
-        if part.offset >= 0 and other not in (None, run) and since < offsets[part.partition]:
-            found[part.partition] = since
-    return found
+    found = {part.partition: taken_over(owners_of(part.metadata), run) for part in committed}
+    return {number: since for number, since in found.items() if since is not None and since < offsets[number]}

@@ -63,12 +63,12 @@ class SampleProducer:
     ) -> None:
         kafka = confluent_kafka()
         topics = Topics(connection)
+        topics.store_structure(topic, structure)  # first, so that whoever finds the topic finds it too
         topics.create(topic, partitions, max_message_bytes=str(MESSAGE_BYTES))
         self._partitions = topics.partitions(topic)
         found = find_producer_run(connection, topic, self._partitions, name) if resume else None
         self.run = found or ProducerRun.new(name, len(self._partitions), samples_per_record)
         self._require_same(samples_per_record)
-        topics.store_structure(topic, structure)
         self._connection, self._topic, self._on_wait = connection, topic, on_wait
         self._format, self._samples_per_record = RecordFormat(structure), samples_per_record
         self._number = self.sent = self.sent_bytes = self.failed = self.skipped = 0

@@ -21,7 +21,9 @@ _BYTES_AHEAD = 2**26
 """Of a partition, while another one holds it up; the broker is asked for no more of it then."""
 _SECONDS_BETWEEN_LOOKS = 10.0
 """From one look for new partitions to the next."""
-_PASSING = ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT", "_MSG_TIMED_OUT")
+_SECONDS_BETWEEN_QUESTIONS = 1.0
+"""From one question whether a broker that was away answers again to the next: without new records nothing says so."""
+_PASSING = ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT", "_MSG_TIMED_OUT", "_MAX_POLL_EXCEEDED")
 """Errors after which librdkafka goes on by itself."""
 
 READER_CONFIG = {
@@ -70,7 +72,7 @@ class TopicReader:
             if self._is_over(number, start.offsets[number]):
                 self._rotation.finish(number)
         self._at_once, self._paused, self._key_of = 1, set(), False
-        self._looked = time.monotonic()
+        self._looked = self._asked = time.monotonic()
         self._consumer = self._kafka.Consumer(connection.config(**READER_CONFIG | names) | {"error_cb": self._on_error})
         self._assign({number: offset for number, offset in start.offsets.items() if not self._is_over(number, offset)})
 
@@ -94,15 +96,24 @@ class TopicReader:
             TopicError: The broker refuses, or retention has removed what was to be read.
         """
         if not self.is_finished:
-            messages = self._consumer.consume(self._at_once, seconds)
             # One call into C for a list, not one line of Python a record: there are hundreds of thousands a second.
-            for number, of_partition in itertools.groupby(messages, self._kafka.Message.partition):
-                if number in self._rotation.partitions:
-                    self._take_up(number, list(of_partition))
+            messages = self._consumer.consume(self._at_once, seconds)
+            for number, group in itertools.groupby(messages, self._kafka.Message.partition):
+                self._sort_out(number, list(group))
             self._hold_back()
+        if self.trouble is not None and time.monotonic() - self._asked > _SECONDS_BETWEEN_QUESTIONS:
+            self._ask_broker()
         if self._ends is None and time.monotonic() - self._looked > _SECONDS_BETWEEN_LOOKS:
             self._take_up_new_partitions()
         return self._rotation.take()
+
+    def _sort_out(self, number: int, messages: list[Any]) -> None:
+        """Take up what a partition sent; errors that are those of no partition, too."""
+        if number in self._rotation.partitions:
+            self._take_up(number, messages)
+        elif number < 0:
+            for message in messages:
+                self._look_at_error(number, message.error())
 
     def keys(self) -> Iterator[bytes]:
         """Yield the keys of the records until the end of the range, instead of the records."""
@@ -175,7 +186,7 @@ class TopicReader:
         raise TopicError(f"Topic {self._topic}, partition {number}, cannot be read: {error.str()}.")
 
     def _removed(self, number: int) -> TopicError:
-        wanted = self._rotation.position.offsets[number]
+        wanted = self._rotation.position.offsets.get(number, 0)
         start, end = Topics(self._connection).range_of(self._topic).bounds.get(number, (0, 0))
         return removed_error(self._topic, number, wanted, start, end)
 
@@ -200,6 +211,12 @@ class TopicReader:
             for number in sorted(set(known) - set(self._rotation.partitions)):
                 self._rotation.join(number, 0)
                 self._consumer.incremental_assign([self._kafka.TopicPartition(self._topic, number, 0)])
+
+    def _ask_broker(self) -> None:
+        with contextlib.suppress(self._kafka.KafkaException):
+            self._consumer.list_topics(self._topic, timeout=0.5)
+            self.trouble = None
+        self._asked = time.monotonic()
 
     def _on_error(self, error: Any) -> None:
         if error.name() in ("_ALL_BROKERS_DOWN", "_TRANSPORT", "_RESOLVE"):

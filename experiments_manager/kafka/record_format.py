@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.kafka.bad_records import find_bad
-from experiments_manager.kafka.columns import U4, array_of, checked, columns_of, contents
 from experiments_manager.kafka.errors import RecordError
+from experiments_manager.kafka.formats.bad_records import find_bad
+from experiments_manager.kafka.formats.column_arrays import array_of
+from experiments_manager.kafka.formats.columns import U4, checked, columns_of, contents
+from experiments_manager.kafka.formats.composite import concatenated
 from experiments_manager.kafka.structure import FORMAT_VERSION, Structure
 
 MAGIC = 0xE5
@@ -47,8 +49,8 @@ class RecordFormat:
         """Return the records of a batch.
 
         Args:
-            batch: A nest of arrays like the structure, the batch first. A leaf with open dimensions may also be a
-                one-dimensional array of objects, one array a sample.
+            batch: A nest of arrays like the structure, the batch first, with `Ragged` and `Sparse` where it says so. A
+                leaf with open dimensions may also be a one-dimensional array of objects, one array a sample.
             samples_per_record: How many samples share a record; the last one holds what is left.
 
         Raises:
@@ -75,7 +77,8 @@ class RecordFormat:
         Returns:
             The nest of arrays, the samples of all records first, and how many samples each record held, int64
             `[records]`. Strings are `bytes` objects. A leaf whose samples differ in shape is a one-dimensional array
-            of objects, one array a sample. Arrays may be read-only, and views with gaps between their samples.
+            of objects, one array a sample; others are `Ragged` and `Sparse`. Arrays may be read-only, and views with
+            gaps between their samples.
 
         Raises:
             RecordError: A record is malformed; `bad_records` tells which.
@@ -180,13 +183,3 @@ class RecordFormat:
                 parts[column.leaf][column.role] = b"".join([record[begin:stop] for record, begin, stop in places])
                 parts[column.leaf][f"{column.role} sizes"] = size
         return [array_of(leaf, part, count) for leaf, part in zip(self.structure.leaves, parts, strict=True)]
-
-
-def concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Return one array of several; of objects if their samples differ in shape."""
-    if len({(part.shape[1:], part.dtype) for part in parts}) == 1:
-        return np.concatenate(parts)
-    samples = np.empty(sum(map(len, parts)), object)
-    for index, sample in enumerate(itertools.chain.from_iterable(parts)):
-        samples[index] = sample
-    return samples

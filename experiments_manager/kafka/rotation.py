@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,11 +114,7 @@ class Rotation:
         """Let a further partition take part."""
         self._partitions[partition] = _Partition(offset)
         self._partitions = dict(sorted(self._partitions.items()))
-
-    def leave(self, partitions: Iterable[int]) -> None:
-        """Forget partitions with all that waits of them."""
-        for number in partitions:
-            self._partitions.pop(number, None)
+        self._last = Position({**self._last.offsets, partition: offset}, self._last.turn)
 
     def add(self, partition: int, offsets: list[int], values: list[bytes | None], next_offset: int) -> None:
         """Take what a partition has sent; what it had sent before is left out.

@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments_manager.kafka.dead_letters import BadRecords
 from experiments_manager.kafka.decoding import Decoder, Samples, decode
-from experiments_manager.kafka.errors import TopicError
+from experiments_manager.kafka.errors import PartitionsLostError, TopicError
 from experiments_manager.kafka.reader import TopicReader
 from experiments_manager.kafka.rotation import Position
 from experiments_manager.kafka.shuffling import Shuffle, Windows
@@ -152,7 +152,8 @@ class SampleReader:
             )
             if self.must_release:
                 return 0
-            if self._error is not None and self._available() < batch_size:
+            is_lost = isinstance(self._error, PartitionsLostError)  # what was read ahead belongs to others now
+            if self._error is not None and (is_lost or self._available() < batch_size):
                 raise self._error
             ready = self._available() // batch_size
             return min(wanted, ready) if ready or not self.is_finished else 1
@@ -251,11 +252,13 @@ class SampleReader:
             with contextlib.closing(self._make_reader(self._last_place.records, self._wait_for_release)) as reader:
                 self._reader = reader
                 self._read(reader)
+                with self._changed:  # the reader stays open, for the offsets of the last checkpoint
+                    self.is_finished = not self._closed
+                    self._changed.notify_all()
+                    self._changed.wait_for(lambda: self._closed)
         except BaseException as error:
-            self._error = error if isinstance(error, TopicError) else _unexpected(self._bad.topic, error)
-        finally:
             with self._changed:
-                self.is_finished = self._error is None and not self._closed
+                self._error = error if isinstance(error, TopicError) else _unexpected(self._bad.topic, error)
                 self._changed.notify_all()
 
     def _read(self, reader: TopicReader) -> None:
@@ -286,7 +289,15 @@ class SampleReader:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._released or self._closed)
             self.must_release = False
-            return None if self._closed else self._last_place.records
+            if self._closed:
+                return None
+            if self._last_place.skip:
+                raise TopicError(
+                    f"kafka_group: a record of topic {self._bad.topic} holds several samples, and some of them were "
+                    "trained on when its partition was to be given away. Expected one sample a record. Produce the "
+                    "topic without --samples-per-record, or set kafka_group = None."
+                )
+            return self._last_place.records
 
     def _hand_over(self, samples: Samples) -> None:
         if self._windows:

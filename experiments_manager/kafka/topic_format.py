@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -9,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.kafka.bad_records import find_bad
 from experiments_manager.kafka.errors import RecordError
-from experiments_manager.kafka.record_format import RecordFormat, concatenated
+from experiments_manager.kafka.formats.bad_records import find_bad
+from experiments_manager.kafka.formats.columns import checked
+from experiments_manager.kafka.formats.composite import concatenated
+from experiments_manager.kafka.record_format import RecordFormat
 from experiments_manager.kafka.structure import Structure
 
 _ID = slice(4, 8)
@@ -79,10 +82,10 @@ class TopicFormat:
         if _names(form.structure) != _names(self.structure):
             raise self._other(form.structure)
         leaves = self.structure.flatten(samples)
-        for leaf, array in zip(self.structure.leaves, leaves, strict=True):
-            shapes = {sample.shape for sample in array} if _differs(leaf, array) else {array.shape[1:]}
-            if not all(_fits(leaf.shape, shape) for shape in shapes):
-                raise self._other(form.structure)
+        try:
+            leaves = [checked(leaf, array) for leaf, array in zip(self.structure.leaves, leaves, strict=True)]
+        except RecordError as error:
+            raise self._other(form.structure) from error
         return leaves, counts
 
     def _format_of(self, identity: bytes) -> RecordFormat:
@@ -106,14 +109,5 @@ def _id_of(record: bytes) -> bytes:
 
 
 def _names(structure: Structure) -> Any:
-    """Return the nest with name and dtype at each leaf."""
-    return structure.pack([(leaf.name, leaf.dtype, len(leaf.shape)) for leaf in structure.leaves])
-
-
-def _differs(leaf: Any, array: np.ndarray) -> bool:
-    """Return whether an array holds samples of different shapes, one array each."""
-    return bool(leaf.shape) and array.dtype == object and array.ndim == 1
-
-
-def _fits(expected: Sequence[int | None], shape: Sequence[int]) -> bool:
-    return len(expected) == len(shape) and all(size in (None, got) for size, got in zip(expected, shape, strict=True))
+    """Return the nest with all at each leaf that must be the same: its rank, but not its sizes."""
+    return structure.pack([dataclasses.replace(leaf, shape=(len(leaf.shape),)) for leaf in structure.leaves])

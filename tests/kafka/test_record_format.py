@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.kafka.errors import RecordError
+from experiments_manager.kafka.formats.composite import Ragged, Sparse
 from experiments_manager.kafka.record_format import MAGIC, RecordFormat
 from experiments_manager.kafka.structure import Structure
 
@@ -64,6 +65,84 @@ def test_every_dtype_that_tensorflow_has_is_taken_from_its_tensors(tensorflow):
     for name, tensor in batch.items():
         same(decoded[name], tensor.numpy())
         assert tensorflow.convert_to_tensor(decoded[name]).dtype == tensor.dtype
+
+
+STRINGS = np.dtype(object)
+
+
+def values_of(dtype, count):
+    """As many values of a dtype, some of them equal; texts of different lengths."""
+    return objects(*(b"t" * (i % 4) for i in range(count))) if dtype.kind == "O" else numbers(dtype, count)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, STRINGS], ids=str)
+@pytest.mark.parametrize("samples_per_record", [1, 3])
+@pytest.mark.parametrize("inner", [(), (2,), (0,)], ids=str)
+def test_ragged_arrays_of_every_dtype_come_back_as_they_were(dtype, samples_per_record, inner):
+    outer, rows = np.array([2, 0, 3, 1], np.int64), np.array([3, 0, 1, 2, 0, 4], np.int64)
+    deep = Ragged(values_of(dtype, 10 * int(np.prod(inner))).reshape(10, *inner), (outer, rows))
+    flat = Ragged(values_of(dtype, 6), (outer,))
+    form = RecordFormat(Structure.of((deep, flat)))
+    decoded, _ = form.decode(form.encode((deep, flat), samples_per_record))
+    for array, expected in zip(decoded, (deep, flat), strict=True):
+        same(array.values, expected.values)
+        for level, of_expected in zip(array.row_lengths, expected.row_lengths, strict=True):
+            same(level, of_expected)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, STRINGS], ids=str)
+@pytest.mark.parametrize("samples_per_record", [1, 3])
+@pytest.mark.parametrize("open_dims", [False, True])
+def test_sparse_arrays_of_every_dtype_come_back_as_they_were(dtype, samples_per_record, open_dims):
+    indices = np.array([[0, 1, 2], [0, 3, 0], [2, 0, 0], [3, 3, 2], [3, 2, 0]], np.int64)
+    batch = (Sparse(indices, values_of(dtype, 5), (4, 4, 3)), np.arange(4))
+    form = RecordFormat(Structure.of(batch, open_dims))
+    (decoded, _), _ = form.decode(form.encode(batch, samples_per_record))
+    same(decoded.indices, indices)
+    same(decoded.values, batch[0].values)
+    assert decoded.shape == (4, 4, 3)
+
+
+def test_sparse_values_are_sorted_by_sample():
+    batch = Sparse(np.array([[1, 0], [0, 1]]), np.array([5, 6]), (2, 2))
+    form = RecordFormat(Structure.of(batch))
+    assert form.decode(form.encode(batch))[0].values.tolist() == [6, 5]
+
+
+def test_the_bytes_of_ragged_and_sparse_arrays_are_those_of_the_documentation():
+    ragged = Ragged(np.array([1, 2, 3], "uint8"), (np.array([2]), np.array([1, 2])))
+    sparse = Sparse(np.array([[0, 4, 1]]), np.array([7], "uint8"), (1, 5, 2))
+    structure = Structure.of((ragged, sparse))
+    [record] = RecordFormat(structure).encode((ragged, sparse))
+    sizes = (8, 3, 16, 1)
+    assert record == struct.pack(
+        "<BBHI 4I I I 2I 3B 2q B", MAGIC, 1, 1, structure.id, *sizes, 2, 1, 1, 2, 1, 2, 3, 4, 1, 7
+    )
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        Ragged(np.zeros(3), (np.array([1, 2]),)),
+        Ragged(np.zeros(3, "float32"), (np.array([1, 1]), np.array([1, 2]))),
+        Ragged(np.zeros(3, "float32"), (np.array([1, 1]),)),
+        Sparse(np.array([[0, 0]]), np.zeros(1, "float32"), (2, 3)),
+        np.zeros([2, 3], "float32"),
+    ],
+    ids=["dtype", "rank", "lengths", "sparse", "dense"],
+)
+def test_what_is_not_ragged_in_this_way_is_refused(batch):
+    form = RecordFormat(Structure.of(Ragged(np.zeros(3, "float32"), (np.array([1, 2]),))))
+    with pytest.raises(RecordError, match=r"Expected x \(\?\) float32 ragged, got"):
+        form.encode(batch)
+
+
+@pytest.mark.parametrize("place", [[0, 0, 3], [0, 5, 0], [0, -1, 0]])
+def test_sparse_values_outside_of_their_shape_make_a_bad_record(place):
+    batch = Sparse(np.array([place]), np.zeros(1), (1, 5, 3))
+    form = RecordFormat(Structure.of(batch))
+    with pytest.raises(RecordError, match="outside of its shape"):
+        form.decode(form.encode(batch))
 
 
 @pytest.mark.parametrize("samples_per_record", [1, 2])

@@ -62,7 +62,10 @@ def test_the_id_is_that_of_the_bytes_another_program_stored():
         ({"nest": {"set": [0, 1, 2]}}, "malformed"),
         ({"leaves": [{"name": "x", "dtype": "float31", "shape": []}], "nest": 0}, "float31"),
         ({"leaves": [{"name": "x", "dtype": "float32", "shape": [-1]}], "nest": 0}, "shape"),
+        ({"leaves": [{"name": "x", "dtype": "float32", "shape": [], "scale": 2}], "nest": 0}, "scale"),
         ({"leaves": [{"name": "x", "dtype": "float32", "shape": [], "sparse": True}], "nest": 0}, "sparse"),
+        ({"leaves": [{"name": "x", "dtype": "float32", "shape": [3], "ragged": 1}], "nest": 0}, "ragged"),
+        ({"leaves": [{"name": "x", "dtype": "float32", "shape": [2**40]}], "nest": 0}, "larger than a record"),
     ],
 )
 def test_a_malformed_structure_record_is_refused(change, said):
@@ -71,7 +74,7 @@ def test_a_malformed_structure_record_is_refused(change, said):
         Structure.from_record(json.dumps(record).encode())
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"7", b"\xff"])
+@pytest.mark.parametrize("text", [b"", b"{", b"[" * 100000, b"[]", b"7", b"\xff"])
 def test_what_is_no_structure_record_is_refused(text):
     with pytest.raises(RecordError, match="malformed"):
         Structure.from_record(text)
@@ -110,7 +113,7 @@ def test_the_element_spec_of_a_dataset_is_taken_as_it_is(tensorflow):
     ("spec", "said"),
     [
         (ArraySpec((), "float32"), "x is a single value"),
-        ((ArraySpec((None,), "float32"), ArraySpec((None,), "variant")), "y is of dtype variant"),
+        ((ArraySpec((None,), "float32"), ArraySpec((None,), "variant")), "y cannot be sent: it is of dtype variant"),
         ({"a": 7}, "x/a is 7. Expected an array of known rank"),
         (None, "at least one array"),
     ],

@@ -1,1 +1,1 @@
-"""Decoders of records that other programs wrote: JSON, Avro, and those that a hook of the settings reads."""
+"""What records are made of: the columns of our own, and decoders of those that other programs wrote."""

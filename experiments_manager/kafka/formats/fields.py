@@ -18,6 +18,10 @@ class Fields:
             names, which gives a dictionary of arrays by these names, or a dictionary of the model's names for fields.
             By default the fields that are called like the parts.
 
+    Attributes:
+        parts: The field of each part, or its fields by the model's names.
+        names: Names of all the fields that are read.
+
     Raises:
         TopicError: It is something else.
     """
@@ -31,11 +35,8 @@ class Fields:
                 f"kafka_fields has the keys {', '.join(map(repr, self.parts)) or 'none'}. "
                 "Expected 'x', and as wanted 'y' and 'sample_weight'. Correct it."
             )
-
-    @property
-    def names(self) -> list[str]:
-        """Names of all the fields that are read."""
-        return [name for part in self.parts.values() for name in (part.values() if isinstance(part, dict) else [part])]
+        parts = self.parts.values()
+        self.names = [name for part in parts for name in (part.values() if isinstance(part, dict) else [part])]
 
     def of_record(self, names: Sequence[str]) -> Fields:
         """Return the fields of records that are like one with these names: targets and weights may be missing there.
@@ -74,9 +75,9 @@ class Fields:
         except KeyError:
             self.require(list(record))
             raise
-        empty = [name for name in self.names if record[name] is None]
-        if empty:
-            raise RecordError(f"The field {empty[0]!r} is null. Expected a value.")
+        for name in self.names:
+            if record[name] is None:
+                raise RecordError(f"The field {name!r} is null. Expected a value.")
         if "sample_weight" in found:
             return found["x"], found.get("y"), found["sample_weight"]
         return (found["x"], found["y"]) if "y" in found else found["x"]

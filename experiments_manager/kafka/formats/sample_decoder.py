@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.kafka.bad_records import find_bad
 from experiments_manager.kafka.errors import RecordError, TopicError
+from experiments_manager.kafka.formats.bad_records import find_bad
 from experiments_manager.kafka.formats.samples import merged, stacked, structure_of
 
 Read = Callable[[bytes], list[Any]]
@@ -41,6 +41,8 @@ class SampleDecoder:
                     structure = of_sample if structure is None else merged(structure, of_sample) or structure
             except RecordError as error:
                 reasons.append(str(error))
+        if not first_records:
+            raise TopicError("The topic holds no records. Expected one at least, to see what its samples are like.")
         if structure is None:
             reason = reasons[0] if reasons else "They have no values."
             raise TopicError(f"None of the first {len(first_records)} records can be decoded. {reason} {said}".strip())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import itertools
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ _OF_PYTHON = {"int64", "float32"}
 """The dtypes of Python's numbers, of which some records hold `3` and others `3.5` in the same field."""
 
 _DEEPEST = 32
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxlist, _REPR.maxstring, _REPR.maxother = 3, 8, 60, 60
 _HOOK = "Write a kafka_decode hook."
 
 
@@ -48,7 +51,7 @@ def stacked(structure: Structure, samples: Sequence[Any]) -> Any:
     Raises:
         RecordError: A sample does not fit the structure.
     """
-    columns = zip(*(structure.flatten(_map(sample, lambda value: value)) for sample in samples), strict=True)
+    columns = zip(*(structure.flatten(sample) for sample in samples), strict=True)
     arrays = [_array(leaf, list(values)) for leaf, values in zip(structure.leaves, columns, strict=True)]
     return structure.pack(arrays)
 
@@ -159,17 +162,16 @@ def _is_text(value: Any) -> bool:
 
 def _misfit(leaf: Leaf, values: list[Any]) -> RecordError:
     """Return the error of a leaf; with the value where there is one sample, as when bad records are looked for."""
-    got = f", got {_short(values[0])}" if len(values) == 1 else ""
-    return RecordError(f"The record does not fit. Expected {leaf}{got}.")
+    got, remedy = "", ""
+    if len(values) == 1:
+        got = f", got {_short(values[0])}"
+        with contextlib.suppress(ValueError):
+            if leaf.dtype == "int64" and np.asarray(values[0]).dtype.kind == "f":
+                remedy = " The first records held whole numbers: write them like 3.0, or use a kafka_decode hook."
+    return RecordError(f"The record does not fit. Expected {leaf}{got}.{remedy}")
 
 
 def _short(value: Any) -> str:
     # Only the beginning is written out: a value may have millions of numbers.
-    text = f"{type(value).__name__} {value.shape} {value.dtype}" if hasattr(value, "shape") else _repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def _repr(value: Any) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_repr, itertools.islice(value, 8))) + (", …]" if len(value) > 8 else "]")
-    return repr(value[:60] if isinstance(value, str | bytes) else value)
+    text = f"{type(value).__name__} {value.shape} {value.dtype}" if hasattr(value, "shape") else _REPR.repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"

@@ -92,12 +92,20 @@ class TrainingContext:
         return context
 
     def close(self) -> None:
-        """Wait until checkpoints and versions are on disk."""
-        for feed in filter(None, (self.experiment.train, self.experiment.validation)):
-            feed.close()
+        """Wait until checkpoints and versions are on disk, and tell the data so before it is let go."""
         with contextlib.closing(self.checkpoints):
+            self.checkpoints.wait()
+            self.tell_feed()
+            for feed in filter(None, (self.experiment.train, self.experiment.validation)):
+                feed.close()
             if self.publisher is not None:
                 self.publisher.close()
+
+    def tell_feed(self) -> None:
+        """Let the training data take note of the checkpoints that became whole."""
+        for positions in self.checkpoints.written():
+            if "train" in positions:
+                self.experiment.train.saved(positions["train"])
 
     def dispatch(self, event: str, *content: Any) -> None:
         """Tell every watcher; one that fails is told nothing more, and the run goes on."""

@@ -148,9 +148,7 @@ def flush_events(context: TrainingContext) -> None:
     """Tell the watchers what became of checkpoints and versions, which are written in the background."""
     for text in context.checkpoints.messages():
         context.dispatch("on_message", text)
-    for positions in context.checkpoints.written():
-        if "train" in positions:
-            context.experiment.train.saved(positions["train"])
+    context.tell_feed()
     for version, problem in context.publisher.outcomes() if context.publisher else ():
         if problem is None:
             context.dispatch("on_version", VersionPublished(version, context.run.exports_dir / str(version)))

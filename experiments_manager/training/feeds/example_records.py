@@ -10,8 +10,8 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from experiments_manager.common.error_text import reason
-from experiments_manager.kafka.bad_records import find_bad
 from experiments_manager.kafka.errors import RecordError, TopicError
+from experiments_manager.kafka.formats.bad_records import find_bad
 from experiments_manager.kafka.formats.decoders import advice
 from experiments_manager.kafka.formats.decoders import make_decoder as make_plain_decoder
 from experiments_manager.kafka.formats.fields import Fields
@@ -65,6 +65,8 @@ class ExampleFormat:
     """
 
     def __init__(self, first_records: Sequence[bytes | None], fields: Mapping[str, Any] | None = None) -> None:
+        if not first_records:
+            raise TopicError("The topic holds no records. Expected one at least, to see what its samples are like.")
         wanted, examples, problem = Fields(fields), [], "They have no values."
         for record in filter(None, first_records):
             try:

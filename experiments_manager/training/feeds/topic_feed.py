@@ -81,7 +81,7 @@ class TopicFeed(Feed):
         return self._iterator
 
     def _begin(self, number: int, position: SamplePosition | None) -> None:
-        self.close()
+        self._end_reading()
         self._switch_seconds = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_SECONDS)
         self._pass, self._resume = number, None
@@ -151,11 +151,15 @@ class TopicFeed(Feed):
     def close_epoch(self) -> None:
         """End the pass too, where epochs and pass are the same."""
         if not (self.goes_on or self.source.is_live):
-            self.close()
+            self._end_reading()
             self._taken = 0
 
     def close(self) -> None:
-        """Stop reading."""
+        """Stop reading, and leave the group."""
+        self._end_reading()
+        self.source.close()
+
+    def _end_reading(self) -> None:
         if self._reader is not None:
             self._reader.close()
             sys.setswitchinterval(self._switch_seconds)
@@ -196,7 +200,7 @@ class TopicFeed(Feed):
 
     def restore(self, position: dict[str, Any], prefix: Path) -> bool:
         """Go back to a saved position; what is there must still be in the topic."""
-        self.close()
+        self._end_reading()
         self._pass, self._taken = position["pass"], position["taken"]
         self._resume = SamplePosition.from_json(position["place"]) if position["place"] else None
         return False

@@ -101,11 +101,12 @@ class TopicSource:
         ends = self.ends
         if bounded and ends is None:
             ends = {number: end for number, (_, end) in Topics(self.connection).range_of(self.topic).bounds.items()}
-        position = position or SamplePosition(self.start)
+        is_shared = ends is None and self.shared_group is not None
+        position = position or SamplePosition(Position({}) if is_shared else self.start)
         patience = self.partition_wait if ends is None else None
 
         def read(place: Position, release: Callable[[], Position | None]) -> TopicReader:
-            if ends is None and self.shared_group is not None:
+            if is_shared:
                 start, own = self.start.offsets, place.offsets
                 names = (self.shared_group, self.group)
                 return GroupReader(self.connection, self.topic, *names, start, own, patience, release)

@@ -77,7 +77,7 @@ def test_objects_within_an_object_are_dictionaries_of_inputs():
         (b"{", "no JSON"),
         (b"\xff\xfe", "no JSON"),
         (b"[" * 100000, "no JSON"),
-        (b'{"y":0,"x":' + b'{"x":' * 400 + b"1" + b"}" * 401, "nested more than"),
+        (b'{"y":0,"x":' + b'{"x":' * 400 + b"1" + b"}" * 401, "Expected x (2) float32, got {'x': {'x': "),
         (b"7", "Expected an object of fields"),
         (b'{"y": 1}', "no field 'x'. It has y."),
         (b'{"x": null, "y": 1}', "'x' is null"),
@@ -85,7 +85,7 @@ def test_objects_within_an_object_are_dictionaries_of_inputs():
         (b'{"x": [1, "a"], "y": 1}', "got [1, 'a']"),
         (b'{"x": [1e300, 0], "y": 1}', "Expected x (2) float32"),
         (b'{"x": {"a": 1}, "y": 1}', "got {'a': 1}"),
-        (b'{"x": [1, 2], "y": 1.5}', "Expected y () int64, got 1.5"),
+        (b'{"x": [1, 2], "y": 1.5}', "got 1.5. The first records held whole numbers: write them like 3.0"),
         (b'{"x": [1, 2], "y": 9223372036854775808}', "Expected y () int64, got 9223372036854775808"),
         (b'{"x": [1, 2], "y": 1' + b"0" * 60 + b"}", "Expected y () int64"),
         (None, "no value"),
@@ -103,6 +103,18 @@ def test_a_record_that_does_not_fit_is_bad_and_the_others_are_good(bad, said):
 def test_first_records_that_cannot_be_read_are_left_out():
     decoder = make_decoder("json", first_records=[b"{", None, b'{"x": 1}', b'{"x": "a"}', b"[]"])
     assert [str(leaf) for leaf in decoder.structure.leaves] == ["x () int64"]
+
+
+def test_records_that_are_nested_without_end_are_refused():
+    deep = b'{"x":' * 400 + b"1" + b"}" * 400
+    with pytest.raises(TopicError, match="nested more than 32 deep"):
+        make_decoder("json", first_records=[deep])
+
+
+@pytest.mark.parametrize("format", ["json", "avro"])
+def test_a_topic_without_records_does_not_show_what_its_samples_are_like(format):
+    with pytest.raises(TopicError, match="holds no records"):
+        make_decoder(format, first_records=[])
 
 
 @pytest.mark.parametrize(("first", "looks"), [(b"\n\x05", "example"), (b"Obj\x01", "avro"), (b"\xe5\x01", "native")])

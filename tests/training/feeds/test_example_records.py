@@ -86,3 +86,17 @@ def test_other_formats_and_hooks_go_the_way_without_tensorflow():
     assert make_decoder("json", first_records=[b'{"x": 1}']).decode([b'{"x": 2}'])[0].tolist() == [2]
     hook = make_decoder("example", hook=lambda record: len(record), first_records=[b"abc"])
     assert hook.decode([b"ab"])[0].tolist() == [2]
+
+
+def test_damaged_records_are_bad_and_never_anything_worse():
+    random = np.random.default_rng(5)
+    decoder = make_decoder("example", fields={"x": ["x", "words"], "y": "y"}, first_records=RECORDS)
+    bad = [RECORDS[1][:place] for place in range(len(RECORDS[1]))] + [random.bytes(40) for _ in range(50)]
+    for _ in range(300):
+        flipped = bytearray(RECORDS[1])
+        flipped[random.integers(len(flipped))] ^= 1 << int(random.integers(8))
+        bad.append(bytes(flipped))
+    reasons = decoder.bad_records(bad)
+    assert len(reasons) > 200
+    good = [record for index, record in enumerate(bad) if index not in reasons]
+    assert decoder.decode([*good, *RECORDS])[1].sum() == len(good) + len(RECORDS)
