@@ -63,6 +63,9 @@ class SampleProducer:
     ) -> None:
         kafka = confluent_kafka()
         topics = Topics(connection)
+        topics.names()  # refuses an address at which nobody answers
+        # It asks the broker for its number while the topics are made, which takes half a second.
+        self._producer = kafka.Producer(producer_config(connection) | {"on_delivery": self._reported})
         found = None
         if resume and topic in topics.names():
             self._partitions = topics.partitions(topic)
@@ -78,7 +81,6 @@ class SampleProducer:
         self._number = self.sent = self.sent_bytes = self.failed = self.skipped = 0
         self._failure: Any = None
         self._acknowledged_at, self._acknowledged_then = time.monotonic(), 0
-        self._producer = kafka.Producer(producer_config(connection) | {"on_delivery": self._reported})
 
     @property
     def partitions(self) -> int:

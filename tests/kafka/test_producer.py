@@ -159,9 +159,11 @@ class FakeTime:
 class SlowProducer:
     """A producer whose every sending takes 3 ms, and notes when it begins."""
 
+    sent = 0
+
     def __init__(self, *given, **options):
         self.run = type("Run", (), {"last": {}, "arrived": 0})
-        self.sent = self.acknowledged = self.sent_bytes = self.partitions = 0
+        self.acknowledged = self.sent_bytes = self.partitions = self.failed = 0
         self.begun = []
 
     def send(self, batch):
@@ -188,3 +190,18 @@ def test_the_pace_follows_from_the_start_so_that_no_delay_adds_up(monkeypatch, r
         assert begun - 100 == pytest.approx(sent / rate, abs=1e-6)
         sent += count
     assert sent == 300
+
+
+def test_a_broker_that_stays_away_does_not_hold_up_who_was_told_to_stop(monkeypatch):
+    class Unanswered(SlowProducer):
+        clock = FakeTime()
+        sent = 9
+
+        def flush(self, seconds):
+            raise TopicError("nobody answers")
+
+    monkeypatch.setattr(production_module, "SampleProducer", Unanswered)
+    said = []
+    production = Production(Connection(["gone:1"]), Numbers(300), Plan("t"), should_stop=lambda: True, tell=said.append)
+    assert not production.run()
+    assert said[-1] == "The broker at gone:1 did not acknowledge 9 records; --resume finds out which of them arrived."

@@ -155,7 +155,7 @@ class Production:
             Whether it came to its end; `False` where it was stopped before.
 
         Raises:
-            TopicError: Records were given up, or after a stop the broker does not answer any more.
+            TopicError: Records were given up, or do not fit the structure.
         """
         try:
             self._send_all()
@@ -171,11 +171,13 @@ class Production:
         self._epoch = self._first_epoch()
         begun_at = self._epoch
         while self._plan.epochs is None or self._epoch < self._plan.epochs:
-            records = 0
-            for batch in regrouped(self._source.structure, self._source.epoch(self._epoch), self._multiple()):
+            empty = True
+            for batch in regrouped(
+                self._source.structure, self._source.epoch(self._epoch), self._plan.samples_per_record
+            ):
                 self._send(batch)
-                records += 1
-            if not records and self._epoch == begun_at:
+                empty = False
+            if empty and self._epoch == begun_at:
                 raise TopicError(f"There is nothing to send to topic {self._plan.topic}. Expected samples, got none.")
             self._epoch += 1
         self._epoch -= 1
@@ -191,9 +193,6 @@ class Production:
             epochs = min(epochs, self._plan.epochs)
         self.producer.skip_records(epochs * of_epoch)
         return epochs
-
-    def _multiple(self) -> int:
-        return self._plan.samples_per_record
 
     def _send(self, batch: Any) -> None:
         structure, size = self._source.structure, self._plan.samples_per_record
@@ -249,6 +248,15 @@ class Production:
         self._show(self.progress)
 
     def _flush_at_last(self) -> None:
+        """Give the broker some seconds to acknowledge what was sent; if it does not, --resume finds out later."""
         self._should_stop = lambda: False
         self._tell(f"Waiting for the acknowledgement of {self.progress.waiting:,} records.")
-        self.producer.flush(REQUEST_SECONDS)
+        try:
+            self.producer.flush(REQUEST_SECONDS)
+        except TopicError:
+            if self.producer.failed:
+                raise
+            self._tell(
+                f"The broker at {', '.join(self._connection.servers)} did not acknowledge {self.progress.waiting:,} "
+                "records; --resume finds out which of them arrived."
+            )

@@ -1,12 +1,17 @@
 """`experiments_manager kafka produce`: what it accepts, sends and prints."""
 
+import io
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from experiments_manager.cli import main
+from experiments_manager.cli.commands.kafka.progress import SendingProgress
+from experiments_manager.kafka.producing.production import Plan, Progress
 from experiments_manager.kafka.topics import Topics
 from tests.helpers.waiting import wait_until
 
@@ -90,3 +95,45 @@ def test_a_broker_that_does_not_answer_is_named(line_experiment, capsys, free_po
     said = capsys.readouterr().err
     assert f"No Kafka broker answers at {server}" in said
     assert "python3 tools/kafka_broker.py start" in said
+
+
+def test_help_imports_neither_tensorflow_nor_the_client_of_kafka():
+    code = (
+        "import sys; from experiments_manager.cli.main import run; "
+        "[run(['kafka', *verb, '--help']) for verb in ([], ['produce'], ['inspect'], ['demo'])]; "
+        "sys.exit(', '.join({'tensorflow', 'keras', 'confluent_kafka', 'numpy'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(verb in done.stdout for verb in ("produce", "inspect", "demo"))
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+SENT = Progress("t.train", 2, 1, 500, 480, 20, 100, 8_000, 2.0)
+
+
+def test_a_terminal_sees_a_bar_with_rate_and_remaining_time(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("experiments_manager.cli.commands.kafka.progress.REDRAW_SECONDS", 0)
+    stream = Terminal()
+    with SendingProgress(stream, Plan("t.train"), 1000) as display:
+        display.show(SENT)
+    shown = stream.getvalue()
+    assert "epoch 1/1  480 records acknowledged  250 samples/s  1.8 s left" in shown
+
+
+def test_a_file_gets_lines_and_the_sum(monkeypatch):
+    monkeypatch.setattr("experiments_manager.cli.commands.kafka.progress.LINE_SECONDS", 0)
+    stream = io.StringIO()
+    with SendingProgress(stream, Plan("t.train", epochs=None), None) as display:
+        display.show(SENT)
+        display.finish(SENT, False)
+    line, last = stream.getvalue().splitlines()
+    assert line == "t.train: epoch 1  480 records acknowledged  250 samples/s"
+    assert last == (
+        "Stopped; sent to topic t.train, 2 partitions: 500 samples in 480 records, 8 KB, 2.0 s, 250 samples/s"
+    )
