@@ -84,6 +84,9 @@ class Topics:
         """Return what tells a topic from another one of the same name; `None` where the broker does not say."""
         kafka = confluent_kafka()
         try:
+            known = self._admin.list_topics(topic, timeout=REQUEST_SECONDS)
+            if known.controller_id not in known.brokers:  # librdkafka's mock: nobody would answer
+                return None
             asked = self._admin.describe_topics(kafka.TopicCollection([topic]), request_timeout=REQUEST_SECONDS)
             return str(asked[topic].result().topic_id)
         except kafka.KafkaException:

@@ -123,7 +123,6 @@ def _send_all(
     quiet: bool,
 ) -> None:
     """Send one split after the other."""
-    from experiments_manager.cli.commands.kafka.progress import SendingProgress
     from experiments_manager.kafka.topics import Topics
 
     with stop.interruptible():
@@ -137,26 +136,30 @@ def _send_all(
         if source is None:
             _no_data(settings, split, alone=len(plans) == 1)
             continue
-        with SendingProgress(sys.stderr, plan, source.samples, quiet=quiet) as display:
-            results.append(_send(connection, source, plan, stop, display))
+        results.append(send_split(connection, source, plan, stop, quiet))
         if not results[-1]["finished"]:
             return
 
 
-def _send(connection: Connection, source: Any, plan: Plan, stop: Callable[[], bool], display: Any) -> dict[str, Any]:
+def send_split(
+    connection: Connection, source: Any, plan: Plan, stop: Callable[[], bool], quiet: bool
+) -> dict[str, Any]:
+    """Send a split, show how far it is, and return what became of it."""
+    from experiments_manager.cli.commands.kafka.progress import SendingProgress
     from experiments_manager.kafka.producing.production import Production
 
-    production = Production(connection, source, plan, should_stop=stop, tell=display.tell, show=display.show)
-    run = production.producer.run
-    if plan.resume:
-        display.tell(
-            f"{run.arrived:,} records of producer {run.name} are in topic {plan.topic} already."
-            if run.last
-            else f"No record of producer {run.name} is in topic {plan.topic}: all samples are sent."
-        )
-    finished = production.run()
-    display.finish(production.progress, finished)
-    return _result(production.progress, finished)
+    with SendingProgress(sys.stderr, plan, source.samples, quiet=quiet) as display:
+        production = Production(connection, source, plan, should_stop=stop, tell=display.tell, show=display.show)
+        run = production.producer.run
+        if plan.resume:
+            display.tell(
+                f"{run.arrived:,} records of producer {run.name} are in topic {plan.topic} already."
+                if run.last
+                else f"No record of producer {run.name} is in topic {plan.topic}: all samples are sent."
+            )
+        finished = production.run()
+        display.finish(production.progress, finished)
+        return _result(production.progress, finished)
 
 
 def _result(progress: Progress, finished: bool) -> dict[str, Any]:
