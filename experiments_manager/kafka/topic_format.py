@@ -41,7 +41,10 @@ class TopicFormat:
         self, structures: Mapping[int, Structure], reload: Callable[[], Mapping[int, Structure]] | None = None
     ) -> None:
         if not structures:
-            raise RecordError("The topic has no structure. Expected at least one. Produce the topic again.")
+            raise RecordError(
+                "The topic has no structure, so `kafka produce` did not write it. Expected one beside it, got none. "
+                "Set kafka_format to what wrote its records, write a hook kafka_decode, or produce the topic again."
+            )
         self.structure = list(structures.values())[-1]
         self._newest = RecordFormat(self.structure)
         self._formats = {number: RecordFormat(structure) for number, structure in structures.items()}

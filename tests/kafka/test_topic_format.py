@@ -1,11 +1,14 @@
 """Topics whose records have several structures."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from experiments_manager.kafka.errors import RecordError
+from experiments_manager.kafka.formats.composite import Ragged, Sparse
 from experiments_manager.kafka.record_format import RecordFormat
-from experiments_manager.kafka.structure import ArraySpec, Structure
+from experiments_manager.kafka.structure import ArraySpec, Leaf, Structure
 from experiments_manager.kafka.topic_format import TopicFormat
 
 
@@ -94,5 +97,24 @@ def test_a_structure_that_was_stored_since_is_asked_for_once():
 
 
 def test_a_topic_without_a_structure_is_refused():
-    with pytest.raises(RecordError, match="no structure"):
+    with pytest.raises(RecordError, match="no structure.*Set kafka_format"):
         TopicFormat({})
+
+
+def test_ragged_and_sparse_samples_of_an_older_structure_are_joined_with_the_newest_ones():
+    def batch_of(inner, width):
+        rows = Ragged(np.arange(2 * inner).reshape(2, inner), (np.array([0, 2]),))
+        return rows, Sparse(np.array([[0, width - 1]]), np.array([7]), (2, width))
+
+    older = Structure.of(batch_of(3, 4))
+    newest = dataclasses.replace(older, leaves=(older.leaves[0], Leaf("y", "int64", (None,), sparse=True)), record=b"")
+    mixed = records(older, batch_of(3, 4)) + records(newest, batch_of(3, 5))
+    (x, y), _ = topic(older, newest).decode(mixed)
+    assert x.row_lengths[0].tolist() == [0, 2, 0, 2]
+    assert y.shape == (4, 5)
+    assert y.indices.tolist() == [[0, 3], [2, 4]]
+    other = Structure.of(batch_of(2, 4))
+    assert list(topic(other, newest).bad_records(records(newest, batch_of(3, 4)) + records(other, batch_of(2, 4)))) == [
+        2,
+        3,
+    ]
