@@ -51,8 +51,7 @@ class AnswerRecords:
             )
         self._connection, self.topic = connection, topic
         topics = Topics(connection)
-        topics.create(topic, partitions)
-        self.partitions = len(topics.partitions(topic))
+        self.partitions = len(topics.ensure(topic, partitions))
         self._topics = topics
         self._format: RecordFormat | None = None
         if all(tensor.shape is not None for tensor in info.outputs.values()):
