@@ -45,7 +45,7 @@ class Endpoint:
     patience: float = 60.0
     max_message_bytes: int = 512 * 2**20
     kafka_servers: Sequence[str] = ("localhost:9092",)
-    kafka_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    kafka_options: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     legacy_settings: Path | None = None
 
     @property

@@ -44,7 +44,7 @@ class TopicOptions:
     """
 
     servers: Sequence[str]
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = dataclasses.field(repr=False)
     group: str | None = None
     instance: str | None = None
     batch_size: int = BATCH_SIZE

@@ -95,7 +95,7 @@ class GroupMember:
         kafka = confluent_kafka()
         self._producer = kafka.Producer(self._producer_config())
         with self._connection.errors(f"The transactions of group {self._group} cannot begin"):
-            _persist(lambda: self._producer.init_transactions(_CALL_SECONDS), give_up)
+            _persist(lambda: self._producer.init_transactions(_CALL_SECONDS), give_up, self._require_welcome)
         self._consumer = kafka.Consumer(self._consumer_config())
         self._consumer.subscribe(
             [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
@@ -192,6 +192,10 @@ class GroupMember:
                 self._producer.abort_transaction(1.0)
         self._consumer = self._producer = self._metadata = self._unread = None
 
+    def _require_welcome(self) -> None:
+        if refused := self._connection.refusal():
+            raise refused
+
     def _produce(self, one: Outgoing) -> None:
         place = {} if one.partition is None else {"partition": one.partition}
         while True:
@@ -218,8 +222,8 @@ class GroupMember:
         )
 
 
-def _persist(call: Callable[[], Any], give_up: Callable[[], bool]) -> None:
-    """Call until it succeeds, or fails for a reason that does not pass."""
+def _persist(call: Callable[[], Any], give_up: Callable[[], bool], on_wait: Callable[[], None] | None = None) -> None:
+    """Call until it succeeds, or fails for a reason that does not pass; `on_wait` may raise before the first wait."""
     kafka, warned, began = confluent_kafka(), False, time.monotonic()
     while True:
         try:
@@ -230,6 +234,8 @@ def _persist(call: Callable[[], Any], give_up: Callable[[], bool]) -> None:
             passes = cause.retriable() or (cause.name() in _PASSING and not cause.txn_requires_abort())
             if not passes or cause.fatal() or (give_up() and time.monotonic() - began > REQUEST_SECONDS):
                 raise
+            if not warned and on_wait:
+                on_wait()
             if not warned:
                 logger.warning("Kafka does not answer (%s). Trying until it does.", cause.str())
             warned = True

@@ -10,8 +10,10 @@ import time
 
 import pytest
 
+from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.group_member import TRANSACTION_SECONDS
 from experiments_manager.kafka.topics import Topics
-from tests.helpers.kafka_brokers import what_is_missing
+from tests.helpers.kafka_brokers import run_tool, unused_port, what_is_missing
 from tests.helpers.topics import messages, numbered, places, produce, samples
 from tests.helpers.waiting import wait_until
 
@@ -93,3 +95,43 @@ def test_each_record_is_answered_once_although_the_client_is_killed_again_and_ag
         assert answers.count < 3000
     assert start(kafka_broker, "--instance", "a", "--idle-timeout", "1").wait(timeout=240) == 0
     require_one_answer_each(kafka, topic, [1500, 1500])
+
+
+def test_clients_of_a_group_share_a_topic_and_one_that_stood_still_does_no_harm(kafka, kafka_broker, topic, start):
+    produce(kafka, topic, numbered(0, 2000), partitions=2)
+    with contextlib.closing(Answers(kafka, topic)) as answers:
+        slow = ("--rate", "10", "--batch-size", "8")
+        zombie = start(kafka_broker, *slow)
+        answers.wait_for(50)
+        other = start(kafka_broker, *slow, "--idle-timeout", "2")
+        answers.wait_for(answers.count + 200)
+        zombie.send_signal(signal.SIGSTOP)
+        answers.wait_for(answers.count + 1)
+        # Longer than the group and the broker wait for it: its partitions are with the other when it wakes up.
+        time.sleep(1.7 * TRANSACTION_SECONDS)
+        zombie.send_signal(signal.SIGCONT)
+        answers.wait_for(2000)
+        assert other.wait(timeout=120) == 0
+    zombie.send_signal(signal.SIGINT)
+    assert zombie.wait(timeout=60) == 0
+    require_one_answer_each(kafka, topic, [1000, 1000])
+
+
+def test_a_broker_that_is_away_for_a_while_costs_no_answer_and_gives_none_twice(topic, start, tmp_path):
+    data, port = tmp_path / "kafka", unused_port()
+    servers = f"127.0.0.1:{port}"
+    try:
+        assert run_tool("start", "--data", data, "--port", port).returncode == 0
+        connection = Connection([servers])
+        produce(connection, topic, numbered(0, 1000), partitions=2)
+        client = start(servers, "--rate", "10", "--batch-size", "8", "--idle-timeout", "3")
+        with contextlib.closing(Answers(connection, topic)) as answers:
+            answers.wait_for(150)
+        assert run_tool("stop", "--data", data).returncode == 0
+        time.sleep(20)
+        assert client.poll() is None
+        assert run_tool("start", "--data", data, "--port", port).returncode == 0
+        assert client.wait(timeout=240) == 0
+        require_one_answer_each(connection, topic, [500, 500])
+    finally:
+        run_tool("stop", "--data", data)
