@@ -1,4 +1,4 @@
-"""TLS and passwords against a real broker, by `install/kafka/server-secure.properties`, and what is told if they fail."""
+"""TLS and passwords against a real broker, by `install/kafka/server-secure.properties`, and what failures tell."""
 
 import contextlib
 import logging
