@@ -236,7 +236,7 @@ class AnsweringSession:
         offsets = {message.partition(): message.offset() + 1 for turn in turns for message in turn.messages}
         outgoing = [one for turn in turns for one in turn.results or ()]
         try:
-            self._member.commit(offsets, outgoing, lambda: self._closing)
+            self._member.commit(offsets, outgoing)
         except CommitLostError as error:
             self._lost += 1
             if self._closing or self._lost >= _MOST_LOST:

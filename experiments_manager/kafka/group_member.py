@@ -30,7 +30,7 @@ _PASSING = ("_ALL_BROKERS_DOWN", "_TRANSPORT", "_TIMED_OUT", "_MAX_POLL_EXCEEDED
 
 
 class CommitLostError(Exception):
-    """A commit did not happen; what it held is read again."""
+    """A commit is in doubt; what it held is read again if it did not happen."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,16 +140,15 @@ class GroupMember:
             return None
         raise TopicError(f"Topic {self._topic} cannot be read by group {self._group}: {error.str()}.")
 
-    def commit(self, offsets: Mapping[int, int], outgoing: Iterable[Outgoing], give_up: Callable[[], bool]) -> None:
+    def commit(self, offsets: Mapping[int, int], outgoing: Iterable[Outgoing]) -> None:
         """Write records, and that everything before these offsets is done: both or neither.
 
         Args:
             offsets: The next offset of each partition.
             outgoing: What to write.
-            give_up: Asked from time to time while no broker answers.
 
         Raises:
-            CommitLostError: It was not committed, and may be tried again after `close` and `open`.
+            CommitLostError: It is unknown whether it was committed; after `close` and `open` the group knows.
             TopicError: It can never be committed.
         """
         kafka = confluent_kafka()
@@ -158,8 +157,10 @@ class GroupMember:
             self._producer.begin_transaction()
             for one in outgoing:
                 self._produce(one)
-            _persist(lambda: self._producer.send_offsets_to_transaction(places, self._metadata, _CALL_SECONDS), give_up)
-            _persist(lambda: self._producer.commit_transaction(_CALL_SECONDS), give_up)
+            # Each is tried once, even if it could be tried again: librdkafka 2.16 may then wait for ever for a broker
+            # that was away. A new producer of the same name finds out how this transaction ended.
+            self._producer.send_offsets_to_transaction(places, self._metadata, _CALL_SECONDS)
+            self._producer.commit_transaction(_CALL_SECONDS)
         except kafka.KafkaException as error:
             cause = error.args[0]
             if self._instance and cause.name() == "_FENCED":
@@ -183,13 +184,11 @@ class GroupMember:
         return False
 
     def close(self) -> None:
-        """Leave the group; what is written and not committed is discarded."""
+        """Leave the group; what is written and not committed is discarded, at the latest by the next `open`."""
         if self._consumer is not None:
             self._consumer.close()
         if self._producer is not None:
-            with contextlib.suppress(confluent_kafka().KafkaException):
-                self._producer.purge()
-                self._producer.abort_transaction(1.0)
+            self._producer.purge()
         self._consumer = self._producer = self._metadata = self._unread = None
 
     def _require_welcome(self) -> None:
