@@ -174,8 +174,6 @@ def test_a_broker_that_does_not_end_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "STOP_SECONDS", 0.5)
     ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     script = f"import signal, time; {ignore}; print('.', flush=True); time.sleep(600)"
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('.', flush=True); time.sleep(600)"
-    )
     command = [sys.executable, "-c", script, str(tmp_path / "server.properties")]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as stubborn:
         stubborn.stdout.read(1)  # it ignores SIGTERM from here on
