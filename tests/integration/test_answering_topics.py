@@ -31,9 +31,9 @@ def start(model_server, topic, tmp_path):
     """Starts a client of the test's topic as a process of its own; those that are left at the end are killed."""
     clients = []
 
-    def started(servers, *options):
+    def started(servers, *options, address=f"127.0.0.1:{model_server.grpc}", model="linear"):
         command = [sys.executable, "-m", "experiments_manager", "predict", "--servers", servers, "--wait", "60"]
-        server = ["--address", f"127.0.0.1:{model_server.grpc}", "--model-name", "linear"]
+        server = ["--address", address, "--model-name", model]
         ends = ["--from", f"kafka:{topic}", "--to", f"kafka:{topic}-answers"]
         log = (tmp_path / f"client{len(clients)}.log").open("w")
         with log:
@@ -73,13 +73,13 @@ class Answers:
         self._consumer.close()
 
 
-def require_one_answer_each(connection, topic, counts):
+def require_one_answer_each(connection, topic, counts, expected=None):
     """Looks that each record has one answer, and the right one."""
     found = messages(connection, topic + "-answers")
     given = collections.Counter(places(found))
     assert given == {(number, offset): 1 for number, count in enumerate(counts) for offset in range(count)}
     y = samples(connection, topic + "-answers")["y"][:, 0]
-    assert sorted(y.tolist()) == [5.0 * number + 1 for number in range(sum(counts))]
+    assert sorted(y.tolist()) == (expected or [5.0 * number + 1 for number in range(sum(counts))])
 
 
 def test_each_record_is_answered_once_although_the_client_is_killed_again_and_again(kafka, kafka_broker, topic, start):
@@ -115,6 +115,32 @@ def test_clients_of_a_group_share_a_topic_and_one_that_stood_still_does_no_harm(
     zombie.send_signal(signal.SIGINT)
     assert zombie.wait(timeout=60) == 0
     require_one_answer_each(kafka, topic, [1000, 1000])
+
+
+def test_a_model_server_that_is_killed_and_comes_back_costs_no_answer(kafka, kafka_broker, topic, start):
+    numbers = numbered(0, 600)[:, :2]
+    produce(kafka, topic, numbers, partitions=2)
+    port = unused_port()
+
+    def serve():
+        command = [sys.executable, "-m", "tests.helpers.fake_model_server", str(port), "1", "0.02"]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    server = serve()
+    try:
+        slow = ("--rate", "20", "--batch-size", "8", "--idle-timeout", "1")
+        client = start(kafka_broker, *slow, address=f"127.0.0.1:{port}", model="double")
+        with contextlib.closing(Answers(kafka, topic)) as answers:
+            for _ in range(3):
+                answers.wait_for(answers.count + 60)
+                server.kill()
+                server.wait()
+                server = serve()
+        assert client.wait(timeout=120) == 0
+    finally:
+        server.kill()
+        server.wait()
+    require_one_answer_each(kafka, topic, [300, 300], expected=[2.0 * number for number in range(600)])
 
 
 def test_a_broker_that_is_away_for_a_while_costs_no_answer_and_gives_none_twice(topic, start, tmp_path):

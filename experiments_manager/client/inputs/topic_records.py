@@ -13,15 +13,17 @@ from experiments_manager.client.model_info import ModelInfo, fitted, listed
 from experiments_manager.kafka.connection import Connection
 from experiments_manager.kafka.errors import RecordError
 from experiments_manager.kafka.reader import load_structures
-from experiments_manager.kafka.record_format import RecordFormat
-from experiments_manager.kafka.structure import Leaf, Structure
+from experiments_manager.kafka.record_format import MAGIC, RecordFormat
+from experiments_manager.kafka.structure import FORMAT_VERSION, Leaf, Structure
 
+_BEGIN = bytes([MAGIC, FORMAT_VERSION])
 _STRUCTURE = slice(4, 8)  # of a record
 
 
 def structure_id(message: Any) -> bytes:
-    """Return the id of the structure that a record names, as it stands there."""
-    return (message.value() or b"")[_STRUCTURE]
+    """Return the id of the structure that a record names, as it stands there; empty if it is no such record."""
+    value = message.value() or b""
+    return value[_STRUCTURE] if value.startswith(_BEGIN) else b""
 
 
 class TopicRecords:
