@@ -129,10 +129,10 @@ class GroupReader(TopicReader):
             for number, offset in sorted(offsets.items())
         ]
 
-    def _sort_out(self, by_partition: Mapping[int, list[Any]]) -> None:
+    def _sort_out(self, messages: list[Any]) -> None:
         """Take up what was consumed, unless partitions were given away meanwhile: then all is read again."""
         if not self._begins_again:
-            super()._sort_out(by_partition)
+            super()._sort_out(messages)
             return
         self._begins_again = False
         kept = [self._kafka.TopicPartition(self._topic, *place) for place in sorted(self._position_again().items())]
