@@ -63,12 +63,16 @@ class SampleProducer:
     ) -> None:
         kafka = confluent_kafka()
         topics = Topics(connection)
+        found = None
+        if resume and topic in topics.names():
+            self._partitions = topics.partitions(topic)
+            found = find_producer_run(connection, topic, self._partitions, name)
+        if found is not None:
+            self._require_same(found, structure, samples_per_record)
         topics.store_structure(topic, structure)  # first, so that whoever finds the topic finds it too
         topics.create(topic, partitions, max_message_bytes=str(MESSAGE_BYTES))
         self._partitions = topics.partitions(topic)
-        found = find_producer_run(connection, topic, self._partitions, name) if resume else None
         self.run = found or ProducerRun.new(name, len(self._partitions), samples_per_record)
-        self._require_same(samples_per_record)
         self._connection, self._topic, self._on_wait = connection, topic, on_wait
         self._format, self._samples_per_record = RecordFormat(structure), samples_per_record
         self._number = self.sent = self.sent_bytes = self.failed = self.skipped = 0
@@ -182,8 +186,11 @@ class SampleProducer:
             "Remove the cause, then send what is missing: the same command with --resume."
         )
 
-    def _require_same(self, samples_per_record: int) -> None:
-        run = self.run
+    def _require_same(self, run: ProducerRun, structure: Structure, samples_per_record: int) -> None:
+        """Refuse to go on with other records, before anything is stored."""
+        for number, value in run.last.values():
+            if value[4:8] != structure.id.to_bytes(4, "little"):  # as docs/kafka.md has it
+                raise run.differs(number)
         if run.samples_per_record != samples_per_record:
             raise TopicError(
                 f"Producer {run.name} sent records of {run.samples_per_record} samples before. Expected the same to "

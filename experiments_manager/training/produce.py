@@ -14,6 +14,7 @@ from experiments_manager.kafka.structure import Structure
 from experiments_manager.settings import Settings
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.array_feed import as_arrays
+from experiments_manager.training.feeds.composites import from_tensors
 from experiments_manager.training.feeds.indexed_feed import IndexedFeed
 from experiments_manager.training.feeds.pipelines import is_random, without_endless_repeat
 from experiments_manager.training.setup.hooks import located_at_hook, seeded
@@ -127,15 +128,16 @@ def _of_pipeline(
     def batches(number: int) -> Iterator[Any]:
         if never_ends:  # the next epoch goes on where this one ends
             if number == 0 or not lasting:
-                lasting[:] = [first.as_numpy_iterator()]
+                lasting[:] = [_arrays(first)]
             return itertools.islice(lasting[0], steps)
         dataset = unread.pop() if number == 0 and unread else build(number) if differs else first
-        return without_endless_repeat(dataset).as_numpy_iterator()
+        return _arrays(without_endless_repeat(dataset))
 
-    for leaf in tf.nest.flatten(first.element_spec):
-        if not isinstance(leaf, tf.TensorSpec):
-            raise DataError(
-                f"dataset: the {split} split holds a {leaf.value_type.__name__}. Expected dense arrays, which alone "
-                "can be sent. Pad it (`.to_tensor()`, `tf.sparse.to_dense`)."
-            )
     return SampleSource(Structure.of_spec(first.element_spec), None, batches)
+
+
+def _arrays(dataset: tf.data.Dataset) -> Iterator[Any]:
+    """Return the batches as arrays; ragged and sparse ones in the form that records hold."""
+    if all(isinstance(spec, tf.TensorSpec) for spec in tf.nest.flatten(dataset.element_spec)):
+        return dataset.as_numpy_iterator()
+    return map(from_tensors, dataset)

@@ -6,10 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
 from experiments_manager.kafka.errors import RecordError, TopicError
+from experiments_manager.kafka.formats.composite import Ragged, Sparse
 from experiments_manager.kafka.inspection.messages import Message, bounds_of, messages_between
 from experiments_manager.kafka.reader import load_structures
 from experiments_manager.kafka.structure import Structure
@@ -44,7 +43,7 @@ class TopicReport:
         bounds: For each partition the first offset and the one after the last.
         structures: Those that are stored beside it, the newest last; none where another program writes it.
         problem: Why there are no decoded samples, in a sentence; `None` where there are.
-        samples: The first samples, leaf by leaf of the newest structure.
+        samples: The first samples: for each leaf of the newest structure, a list.
         values: The first records as they are stored.
         mean_bytes: Bytes of a record with its key, on average over those that were read; 0 without any.
         measured: How many that were.
@@ -57,7 +56,7 @@ class TopicReport:
     bounds: Mapping[int, tuple[int, int]]
     structures: Sequence[Structure]
     problem: str | None
-    samples: Sequence[Any]
+    samples: Sequence[Sequence[Any]]
     values: Sequence[bytes]
     mean_bytes: float
     measured: int
@@ -147,13 +146,15 @@ def _decoded(
             problem = problem or f"Some of the first records cannot be decoded. {error}"
     if not good:
         return list(structures.values()), [], problem or "The topic holds no records."
-    nest, _ = form.decode(good)
-    leaves = [leaf[:samples] for leaf in form.structure.flatten(nest)]
-    return (
-        list(structures.values()),
-        [np.asarray(leaf) if not isinstance(leaf, np.ndarray) else leaf for leaf in leaves],
-        problem,
-    )
+    nest, counts = form.decode(good)
+    count = min(samples, int(counts.sum()))
+    leaves = [[_sample(leaf, number) for number in range(count)] for leaf in form.structure.flatten(nest)]
+    return list(structures.values()), leaves, problem
+
+
+def _sample(leaf: Any, number: int) -> Any:
+    """Return one sample of a leaf; of a ragged or sparse one, the values alone."""
+    return leaf[number : number + 1].values if isinstance(leaf, Ragged | Sparse) else leaf[number]
 
 
 def groups_of(connection: Connection, topic: str, bounds: Mapping[int, tuple[int, int]]) -> list[Group] | None:

@@ -79,11 +79,15 @@ class ProducerRun:
         """
         known = self.last.get(number % self.partitions)
         if known is not None and known[0] == number and known[1] != value:
-            raise TopicError(
-                f"Record {number} of producer {self.name} differs from the one in the topic, so --resume cannot tell "
-                "which samples are missing. Expected the same data in the same order as before. Put settings and data "
-                "back as they were (and make `dataset` follow from the seed), or produce into a new topic."
-            )
+            raise self.differs(number)
+
+    def differs(self, number: int) -> TopicError:
+        """Return the error that a record is another one now than when it was sent."""
+        return TopicError(
+            f"Record {number} of producer {self.name} differs from the one in the topic, so --resume cannot tell which "
+            "samples are missing. Expected the same data in the same order as before. Put settings and data back as "
+            "they were (and make `dataset` follow from the seed), or produce into a new topic."
+        )
 
     def _next(self, place: int) -> int:
         return self.last[place][0] + self.partitions if place in self.last else place

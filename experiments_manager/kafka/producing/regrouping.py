@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments_manager.kafka.formats.composite import Ragged, Sparse, concatenated
 from experiments_manager.kafka.structure import Structure
 
 
@@ -47,17 +48,8 @@ def regrouped(structure: Structure, batches: Iterable[Any], multiple: int) -> It
 
 
 def _joined(parts: list[list[Any]]) -> list[Any]:
-    return [_concatenated(list(pieces)) for pieces in zip(*parts, strict=True)]
+    return [concatenated([_as_array(piece) for piece in pieces]) for pieces in zip(*parts, strict=True)]
 
 
-def _concatenated(pieces: list[Any]) -> Any:
-    if len(pieces) == 1:
-        return pieces[0]
-    arrays = [np.asarray(piece) for piece in pieces]
-    if len({(array.shape[1:], array.dtype) for array in arrays}) == 1:
-        return np.concatenate(arrays)
-    joined = np.empty(sum(map(len, arrays)), object)
-    samples = (sample for array in arrays for sample in array)
-    for index, sample in enumerate(samples):
-        joined[index] = sample
-    return joined
+def _as_array(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, Ragged | Sparse) else np.asarray(leaf)

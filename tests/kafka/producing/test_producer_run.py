@@ -14,7 +14,9 @@ from experiments_manager.kafka.inspection.messages import bounds_of, messages_be
 from experiments_manager.kafka.producer import SampleProducer
 from experiments_manager.kafka.producing.producer_run import find_producer_run
 from experiments_manager.kafka.producing.production import Plan, Production
+from experiments_manager.kafka.reader import load_structures
 from experiments_manager.kafka.record_format import RecordFormat
+from experiments_manager.kafka.structure import Structure
 from experiments_manager.kafka.topics import Topics
 from tests.helpers import counting_producer
 from tests.helpers.counting_producer import Numbers
@@ -126,6 +128,13 @@ def test_data_that_changed_are_refused(kafka, topic):
     send(kafka, topic, range(5), "a")
     with pytest.raises(TopicError, match="Record 4 of producer a differs .* same order"):
         send(kafka, topic, range(100, 110), "a", resume=True)
+
+
+def test_data_of_another_structure_are_refused_before_that_is_stored(kafka, topic):
+    send(kafka, topic, range(5), "a")
+    with pytest.raises(TopicError, match="Record 4 of producer a differs"):
+        SampleProducer(kafka, topic, Structure.of(np.zeros([1, 2])), name="a", resume=True)
+    assert list(load_structures(kafka, topic).values()) == [STRUCTURE]
 
 
 def test_another_number_of_samples_in_a_record_is_refused(kafka, topic):

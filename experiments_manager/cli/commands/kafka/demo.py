@@ -34,7 +34,7 @@ def demo(
     from experiments_manager.cli.results import run_summary
     from experiments_manager.cli.training_session import start_engine
     from experiments_manager.common.signals import StopRequested, stop_signals
-    from experiments_manager.kafka.mock_cluster import mock_cluster
+    from experiments_manager.kafka.producing.mock_cluster import mock_cluster
     from experiments_manager.kafka.topics import topic_name
 
     output = start_engine(json=json, debug=debug)

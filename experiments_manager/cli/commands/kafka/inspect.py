@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from experiments_manager.cli import options
 from experiments_manager.cli.commands.kafka.options import Servers, server_list
+from experiments_manager.cli.commands.kafka.texts import cell, facts, raw
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from experiments_manager.kafka.inspection.topic_report import TopicReport
 
 DEFAULT_SERVER = "localhost:9092"
-_FIRST_BYTES = 24
-_LONGEST = 60
 
 
 def inspect(
@@ -85,49 +83,6 @@ def as_json(report: TopicReport) -> dict[str, Any]:
     }
 
 
-def facts(report: TopicReport) -> list[tuple[str, str]]:
-    """Return what is known of a topic, as rows of name and text."""
-    from experiments_manager.cli.commands.kafka.progress import size
-
-    rows = [("topic", report.topic)]
-    for structure in report.structures:
-        rows.append(("structure", f"{structure.id:08x}: {structure}"))
-    for number, (start, end) in report.bounds.items():
-        rows.append((f"partition {number}", f"offsets {start:,} to {end:,}"))
-    rows.append(("records", f"{report.records:,}"))
-    if report.measured:
-        text = f"{size(report.mean_bytes)} a record (mean of {report.measured:,}), about {size(report.bytes)} in all"
-        rows.append(("size", f"{text}, before compression"))
-    if report.first_time is not None and report.last_time is not None:
-        rate = "" if report.rate is None else f", {report.rate:,.4g} records/s"
-        rows.append(("written", f"{_time(report.first_time)} to {_time(report.last_time)}{rate}"))
-    if report.groups is None:
-        rows.append(("readers", "the broker does not say"))
-    for group in report.groups or []:
-        rows.append(("reader", f"{group.name}: {group.lag:,} records behind"))
-    if report.problem:
-        rows.append(("note", report.problem))
-    return rows
-
-
-def cell(sample: Any) -> str:
-    """Return a value of a sample in few characters."""
-    import numpy as np
-
-    if isinstance(sample, bytes):
-        text = repr(sample.decode(errors="backslashreplace"))
-    else:
-        text = np.array2string(np.asarray(sample), threshold=8, edgeitems=2, precision=4, max_line_width=10_000)
-    text = " ".join(text.split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-
-
-def raw(value: bytes) -> str:
-    """Return the size and the first bytes of a record."""
-    more = " …" if len(value) > _FIRST_BYTES else ""
-    return f"{len(value):,} bytes: {value[:_FIRST_BYTES].hex(' ')}{more}"
-
-
 def _print(report: TopicReport) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -159,7 +114,3 @@ def _print(report: TopicReport) -> None:
 
 def _is_array(sample: Any) -> bool:
     return hasattr(sample, "ndim")
-
-
-def _time(milliseconds: int) -> str:
-    return datetime.datetime.fromtimestamp(milliseconds / 1000).isoformat(" ", "milliseconds")

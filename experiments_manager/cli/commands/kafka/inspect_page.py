@@ -7,7 +7,7 @@ import html
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.cli.commands.kafka.inspect import cell, facts, raw
+from experiments_manager.cli.commands.kafka.texts import cell, facts, raw
 from experiments_manager.common.atomic import write_text
 from experiments_manager.kafka.inspection.pictures import as_png, is_picture
 from experiments_manager.kafka.inspection.topic_report import TopicReport

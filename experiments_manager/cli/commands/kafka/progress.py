@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
+from experiments_manager.cli.commands.kafka.texts import size
 from experiments_manager.kafka.producing.production import Plan
 from experiments_manager.kafka.producing.production import Progress as Sent
 from experiments_manager.monitoring.progress_bar import LastingStream
@@ -97,12 +98,3 @@ class SendingProgress:
             left = (self._records - sent.already_there - sent.records) * sent.seconds / sent.records
             parts.append(f"{format_duration(max(left, 0))} left")
         return "  ".join(parts)
-
-
-def size(count: float) -> str:
-    """Return a number of bytes as one reads it."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.4g} {unit}"
-        count /= 1000
-    return f"{count:.4g} TB"
