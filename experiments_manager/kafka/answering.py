@@ -185,6 +185,7 @@ class AnsweringSession:
 
     def _open(self) -> None:
         """Enter the group, again if a commit was lost."""
+        self._member.require_place()
         self._member.close()
         self._void()
         self._must_open = False
@@ -241,8 +242,8 @@ class AnsweringSession:
             self._lost += 1
             if self._closing or self._lost >= _MOST_LOST:
                 raise TopicError(
-                    f"The answers to topic {self.topic} were not written: {error}. None of these counts as answered; "
-                    "start again, and they will be."
+                    f"The last answers to topic {self.topic} could not be written: {error}. Start again: those "
+                    "that were not written then are."
                 ) from error
             self._must_open = True
             self._void()

@@ -26,6 +26,7 @@ TRANSACTION_SECONDS = 15
 """How long the brokers keep a transaction open whose member was killed: so long nobody reads beyond it."""
 
 _CALL_SECONDS = 5.0
+_PLACE_SECONDS = 7.0  # two heartbeats, by whose answers a member learns that another has its place
 _PASSING = ("_ALL_BROKERS_DOWN", "_TRANSPORT", "_TIMED_OUT", "_MAX_POLL_EXCEEDED", "_RESOLVE")
 
 
@@ -75,7 +76,7 @@ class GroupMember:
         self._consumer: Any = None
         self._producer: Any = None
         self._metadata: Any = None
-        self._is_waiting = False
+        self._is_waiting = self._was_fenced = False
         self._unread: set[int] | None = None
 
     @property
@@ -93,6 +94,7 @@ class GroupMember:
             TopicError: The broker refuses.
         """
         kafka = confluent_kafka()
+        self._was_fenced = False
         self._producer = kafka.Producer(self._producer_config())
         with self._connection.errors(f"The transactions of group {self._group} cannot begin"):
             _persist(lambda: self._producer.init_transactions(_CALL_SECONDS), give_up, self._require_welcome)
@@ -103,10 +105,13 @@ class GroupMember:
 
     def _producer_config(self) -> dict[str, Any]:
         config = self._connection.config(
-            compression_type="zstd", linger_ms=5, message_max_bytes=64 * 2**20, queue_buffering_max_kbytes=2**20
+            compression_type="zstd",
+            linger_ms=5,
+            message_max_bytes=64 * 2**20,
+            queue_buffering_max_kbytes=2**20,
         )
         own = {"transactional.id": self._transactional_id, "transaction.timeout.ms": 1000 * TRANSACTION_SECONDS}
-        return config | own
+        return config | own | {"log_level": 0}  # what fails is told by `commit`
 
     def _consumer_config(self) -> dict[str, Any]:
         config = self._connection.config(auto_offset_reset="earliest", session_timeout_ms=1000 * SESSION_SECONDS)
@@ -131,7 +136,7 @@ class GroupMember:
         if error.name() == "_PARTITION_EOF":
             self._unread.discard(message.partition())
             return None
-        if error.name() == "FENCED_INSTANCE_ID":
+        if self._instance and error.name() in ("FENCED_INSTANCE_ID", "_FATAL") and "fenced" in error.str():
             raise self._replaced()
         if not error.fatal() and (error.name() in _PASSING or error.retriable()):
             if not self._is_waiting:
@@ -163,14 +168,25 @@ class GroupMember:
             self._producer.commit_transaction(_CALL_SECONDS)
         except kafka.KafkaException as error:
             cause = error.args[0]
-            if self._instance and cause.name() == "_FENCED":
-                raise self._replaced() from error
+            self._was_fenced = cause.name() == "_FENCED"
             if cause.code() == kafka.KafkaError.MSG_SIZE_TOO_LARGE:
                 raise TopicError(
                     f"An answer is larger than Kafka takes: {cause.str()}. Raise message.max.bytes of the broker, max."
                     "message.bytes of the topic and message.max.bytes in kafka_options."
                 ) from error
             raise CommitLostError(cause.str()) from error
+
+    def require_place(self) -> None:
+        """Look whether another client has taken the place of this one, if the last commit makes that likely.
+
+        Its transaction may also have been ended because a broker was away for long; only the group knows.
+
+        Raises:
+            TopicError: One has.
+        """
+        deadline = time.monotonic() + _PLACE_SECONDS
+        while self._was_fenced and self._instance and time.monotonic() < deadline:
+            self.poll(0.1)
 
     def holding(self) -> threading.Lock:
         """Return the lock under which to commit: partitions neither come nor go meanwhile."""
@@ -216,8 +232,8 @@ class GroupMember:
 
     def _replaced(self) -> TopicError:
         return TopicError(
-            f"Another client took the place of {self._instance!r} in group {self._group}, or this one stood still for "
-            f"more than {TRANSACTION_SECONDS} s. Nothing is lost. Give each client of a group an --instance of its own."
+            f"Another client took the place of {self._instance!r} in group {self._group} and goes on. Expected one "
+            "client of that name. Give each client of a group an --instance of its own."
         )
 
 

@@ -117,6 +117,19 @@ def test_clients_of_a_group_share_a_topic_and_one_that_stood_still_does_no_harm(
     require_one_answer_each(kafka, topic, [1000, 1000])
 
 
+def test_a_client_whose_name_another_one_takes_ends_and_says_so(kafka, kafka_broker, topic, start, tmp_path):
+    produce(kafka, topic, numbered(0, 1500), partitions=2)
+    slow = ("--rate", "20", "--batch-size", "8", "--instance", "same")
+    first = start(kafka_broker, *slow)
+    with contextlib.closing(Answers(kafka, topic)) as answers:
+        answers.wait_for(50)
+        second = start(kafka_broker, *slow, "--idle-timeout", "1")
+        assert first.wait(timeout=120) == 2
+        assert "Another client took the place of 'same'" in (tmp_path / "client0.log").read_text()
+    assert second.wait(timeout=120) == 0
+    require_one_answer_each(kafka, topic, [750, 750])
+
+
 def test_a_model_server_that_is_killed_and_comes_back_costs_no_answer(kafka, kafka_broker, topic, start):
     numbers = numbered(0, 600)[:, :2]
     produce(kafka, topic, numbers, partitions=2)
@@ -150,7 +163,7 @@ def test_a_broker_that_is_away_for_a_while_costs_no_answer_and_gives_none_twice(
         assert run_tool("start", "--data", data, "--port", port).returncode == 0
         connection = Connection([servers])
         produce(connection, topic, numbered(0, 1000), partitions=2)
-        client = start(servers, "--rate", "10", "--batch-size", "8", "--idle-timeout", "3")
+        client = start(servers, "--rate", "10", "--batch-size", "8", "--idle-timeout", "3", "--instance", "a")
         with contextlib.closing(Answers(connection, topic)) as answers:
             answers.wait_for(150)
         assert run_tool("stop", "--data", data).returncode == 0
