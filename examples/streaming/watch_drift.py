@@ -1,7 +1,7 @@
 """Produce, train, export, serve and predict at once, and draw how the served model learns a law that changes midway.
 
     python3 tools/kafka_broker.py start
-    python examples/streaming/watch_drift.py [--servers localhost:9092] [--rate 2000] [--out drift]
+    python examples/streaming/watch_drift.py [--servers localhost:9092] [--rate 1000] [--out drift]
 
 Three processes run beside each other: one sends samples, one trains and serves what it has learnt so far, and this one
 asks the served model and compares its answers with both laws. `drift/drift.png` and `drift/drift.csv` have the errors.
@@ -33,7 +33,7 @@ SECONDS_BETWEEN_QUESTIONS = 0.5
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--servers", default="localhost:9092")
-    parser.add_argument("--rate", type=float, default=2000, help="samples a second")
+    parser.add_argument("--rate", type=float, default=1000, help="samples a second")
     parser.add_argument("--out", type=Path, default=Path("drift"))
     parser.add_argument("--set", action="append", default=[], help="change a setting of the example")
     given = parser.parse_args()
@@ -59,8 +59,11 @@ def main():
         for process in (producer, trainer):
             process.terminate()
             process.wait()
-    draw(rows, ended / 2, given.out)
-    print(f"{given.out / 'drift.png'}: {summary(rows, ended / 2)}")
+    change = ended - example().hparams["samples"] / 2 / given.rate
+    if not rows or not rows[0][0] < change < rows[-1][0]:
+        sys.exit(f"The model was not served before and after the change. See {given.out}/*.log, or lower --rate.")
+    draw(rows, change, given.out)
+    print(f"{given.out / 'drift.png'}: {summary(rows, change)}")
 
 
 def start(arguments, log):
@@ -68,13 +71,18 @@ def start(arguments, log):
     return subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=log, stderr=subprocess.STDOUT)
 
 
-def ask(run, trainer, producer, started):
-    """Asks the served model until training ends; gives when, its version and its errors by both laws, and the end."""
+def example():
+    """Gives the settings module."""
     spec = importlib.util.spec_from_file_location("mysettings_drift", SETTINGS)
     settings = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(settings)
+    return settings
+
+
+def ask(run, trainer, producer, started):
+    """Asks the served model until training ends; gives when, its version and its errors by both laws, and the end."""
     x = np.random.default_rng(1).normal(size=(500, 4)).astype("float32")
-    laws = [settings.law(x, np.full(len(x), changed)) for changed in (False, True)]
+    laws = [example().law(x, np.full(len(x), changed)) for changed in (False, True)]
     rows, ended, client = [], None, None
     while trainer.poll() is None:
         time.sleep(SECONDS_BETWEEN_QUESTIONS)

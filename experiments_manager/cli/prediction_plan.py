@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments_manager.client.topic_options import TopicOptions, topic_of
 from experiments_manager.common.errors import CommandLineError
 
 if TYPE_CHECKING:
     from experiments_manager.client.client import Client, Prediction
     from experiments_manager.client.endpoint import Endpoint
+    from experiments_manager.client.stream import OnRefused
+    from experiments_manager.client.topic_answering import AnsweredTopic
     from experiments_manager.settings import Settings
 
 LEGACY_FIRST_TIMEOUT = 5
@@ -22,19 +25,27 @@ LEGACY_FIRST_TIMEOUT = 5
 class PredictionPlan(contextlib.ExitStack):
     """Where requests come from and where answers go, from the beginning of the `with` block to its end."""
 
-    def __init__(self, client: Client, endpoint: Endpoint, output: str | None, *, debug: bool) -> None:
+    def __init__(
+        self, client: Client, endpoint: Endpoint, output: str | None, topics: TopicOptions, *, debug: bool
+    ) -> None:
         super().__init__()
-        self.client, self._endpoint, self._debug = client, endpoint, debug
+        self.client, self._endpoint, self._debug, self._topics = client, endpoint, debug, topics
         self._started_in = Path.cwd()
-        self._output = str(self._started_in / output) if output not in (None, "-") else output
+        is_file = output not in (None, "-") and topic_of(output) is None
+        self._output = str(self._started_in / output) if is_file else output
         self.in_flight = 16
         self.files: list[str] = []
         self.requests: Iterator[Any] = iter(())
+        self.on_refused: OnRefused | None = None
+        self.topic: AnsweredTopic | None = None
         self._handlers: list[Any] = []
         self.enter_context(client)
 
     def prepare(self, source: str | None, scale: float | None) -> None:
         """Find the requests: from a source, else from the settings' client, else from the validation data."""
+        if topic := topic_of(source):
+            self._use_topic(topic)
+            return
         if source is not None:
             from experiments_manager.client.inputs.sources import open_source
 
@@ -46,6 +57,16 @@ class PredictionPlan(contextlib.ExitStack):
             self._use_client_hook(settings)
         else:
             self._use_validation_data(settings)
+
+    @property
+    def places(self) -> list[str]:
+        """Where the answers are, for the user."""
+        return self.files + (self.topic.places if self.topic else [])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What is to be counted besides answers."""
+        return {"dead": self.topic.dead} if self.topic else {}
 
     def on_answer(self, request: Any, outputs: Prediction) -> None:
         """Hand an answer to the files and to the user's client."""
@@ -85,6 +106,15 @@ class PredictionPlan(contextlib.ExitStack):
         except OSError:
             self.files.append(str(folder))
 
+    def _use_topic(self, topic: str) -> None:
+        from experiments_manager.client.topic_answering import AnsweredTopic
+
+        answered = AnsweredTopic(self.client, topic, self._output, self._topics)
+        self.callback(answered.close)
+        self.topic, self.files = answered, answered.files
+        self.requests, self.on_refused = answered.requests, answered.on_refused
+        self._handlers.append(answered.on_answer)
+
     def _use_client_hook(self, settings: Settings) -> None:
         from experiments_manager.client.hooks import make_client_hook
 
@@ -117,9 +147,15 @@ class PredictionPlan(contextlib.ExitStack):
     def _write_outputs(self) -> None:
         from experiments_manager.client.outputs.writer import PredictionWriter
 
-        writer = PredictionWriter.for_output(self._output, self._default_folder())
+        writer: Any
+        if topic := topic_of(self._output):
+            from experiments_manager.client.topic_answering import topic_writer
+
+            writer = topic_writer(self.client, topic, self._topics)
+        else:
+            writer = PredictionWriter.for_output(self._output, self._default_folder())
+            self.files += writer.files
         self.callback(writer.close)
-        self.files += writer.files
         numbers = iter(range(1 << 62))
 
         def write(request: Any, outputs: Prediction) -> None:

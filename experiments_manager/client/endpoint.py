@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments_manager.export import model_folders
 from experiments_manager.runs.folder import LEGACY_SETTINGS
 
-_FROM_SETTINGS = {"timeout": "request_timeout", "patience": "wait_for_server", "max_message_bytes": "max_message_bytes"}
+_FROM_SETTINGS = {
+    "timeout": "request_timeout",
+    "patience": "wait_for_server",
+    "max_message_bytes": "max_message_bytes",
+    "kafka_servers": "kafka_bootstrap_servers",
+    "kafka_options": "kafka_options",
+}
 _DEFAULT_HOST, _DEFAULT_PORT = "localhost", 9000
 
 
@@ -25,6 +32,8 @@ class Endpoint:
         timeout: The setting `request_timeout`, in seconds.
         patience: The setting `wait_for_server`, in seconds.
         max_message_bytes: The setting of that name.
+        kafka_servers: The setting `kafka_bootstrap_servers`.
+        kafka_options: The setting of that name; secrets are names of variables of the environment.
         legacy_settings: The settings file in a run folder of the legacy framework, whose path `path` is then.
     """
 
@@ -35,6 +44,8 @@ class Endpoint:
     timeout: float = 10.0
     patience: float = 60.0
     max_message_bytes: int = 512 * 2**20
+    kafka_servers: Sequence[str] = ("localhost:9092",)
+    kafka_options: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     legacy_settings: Path | None = None
 
     @property
@@ -44,9 +55,8 @@ class Endpoint:
 
     def client_options(self) -> dict[str, Any]:
         """Return what `Client` takes."""
-        options = dataclasses.asdict(self)
-        del options["path"], options["is_run"], options["legacy_settings"]
-        return options
+        fields = ("address", "model", "timeout", "patience", "max_message_bytes")
+        return {name: getattr(self, name) for name in fields}
 
 
 def find_endpoint(path: Path | str) -> Endpoint:

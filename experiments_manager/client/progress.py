@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import math
 import sys
 import time
@@ -66,19 +67,20 @@ class ProgressLine:
         self._began = self._shown = clock()
         self._last = self._began
 
-    def answered(self, version: int, seconds: float, retries: int = 0) -> None:
+    def answered(self, version: int, seconds: float, retries: int = 0, answers: int = 1) -> None:
         """Take note of an answer.
 
         Args:
             version: The version that gave it.
             seconds: How long it took.
             retries: How many requests were sent again so far.
+            answers: How many answers came together.
         """
         now = self._last = self._clock()
-        self._answers += 1
-        self._latencies.append(seconds)
-        self._times.append(now)
-        self._versions[version] = self._versions.get(version, 0) + 1
+        self._answers += answers
+        self._latencies.extend(itertools.repeat(seconds, answers))
+        self._times.extend(itertools.repeat(now, answers))
+        self._versions[version] = self._versions.get(version, 0) + answers
         if self._stream is not None and now - self._shown >= (REDRAW_SECONDS if self._moves else LINE_SECONDS):
             self._shown = now
             self._write(str(self._newest(version, retries)))

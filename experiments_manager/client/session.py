@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments_manager.client.client import IN_FLIGHT, Client, Prediction
 from experiments_manager.client.progress import ProgressLine, Summary
+from experiments_manager.client.stream import OnRefused, stream
 from experiments_manager.common.signals import shutdown_handler
 
 
@@ -22,6 +23,7 @@ def predict_all(
     in_flight: int = IN_FLIGHT,
     rate: float | None = None,
     make_line: Callable[[], ProgressLine] = ProgressLine,
+    on_refused: OnRefused | None = None,
 ) -> Summary:
     """Stream requests until they end, or until Ctrl-C or SIGTERM, which keep what was predicted.
 
@@ -33,6 +35,7 @@ def predict_all(
         in_flight: How many may be without an answer at a time.
         rate: How many a second may be sent.
         make_line: Makes what shows how it goes, when the server was found.
+        on_refused: Called with a request and the error if it has no answer, as for `stream`.
 
     Returns:
         How it went.
@@ -44,8 +47,9 @@ def predict_all(
     line, retries_before = make_line(), client.retries
     try:
         with shutdown_handler(signal.default_int_handler), _closing(_limited(requests, count)) as limited:
-            for request, outputs in client.stream(limited, in_flight=in_flight, rate=rate):
-                line.answered(outputs.version, outputs.seconds, client.retries - retries_before)
+            for request, outputs in stream(client, limited, in_flight=in_flight, rate=rate, on_refused=on_refused):
+                answers = getattr(request, "answers", 1)
+                line.answered(outputs.version, outputs.seconds, client.retries - retries_before, answers)
                 on_answer(request, outputs)
     except KeyboardInterrupt:
         pass

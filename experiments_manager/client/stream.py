@@ -12,21 +12,38 @@ import collections
 import threading
 import time
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from experiments_manager.client.connection import PendingCall
+from experiments_manager.client.errors import ClientError
 
 if TYPE_CHECKING:
     from experiments_manager.client.client import Client, Prediction
 
 _END = object()
 
+OnRefused = Callable[[Any, ClientError], None]
+
 
 def stream(
-    client: Client, requests: Iterable[Any], *, in_flight: int, rate: float | None
+    client: Client,
+    requests: Iterable[Any],
+    *,
+    in_flight: int,
+    rate: float | None,
+    on_refused: OnRefused | None = None,
 ) -> Iterator[tuple[Any, Prediction]]:
-    """Send requests and return each with its answer, in order; see `Client.stream`."""
+    """Send requests and return each with its answer, in order; see `Client.stream`.
+
+    Args:
+        client: Asks.
+        requests: What to ask.
+        in_flight: How many requests may be without an answer at a time, at most.
+        rate: How many requests a second may be sent, at most.
+        on_refused: Called, when it is a request's turn, with the request and the error if it has no answer; the stream
+            goes on unless this raises. By default the error is raised.
+    """
     if in_flight < 1:
         raise ValueError(f"in_flight is {in_flight}. Expected at least 1 request in flight.")
     if rate is not None and rate <= 0:
@@ -34,8 +51,8 @@ def stream(
     client.info()  # before any request is read: a server that is not there yet, or a wrong model, shows here
     limiter = RateLimiter(rate)
     if in_flight == 1:
-        return _one_by_one(client, requests, limiter)
-    return _Pipeline(client, requests, in_flight, limiter).run()
+        return _one_by_one(client, requests, limiter, on_refused or _raise)
+    return _Pipeline(client, requests, in_flight, limiter, on_refused or _raise).run()
 
 
 class RateLimiter:
@@ -68,7 +85,9 @@ class RateLimiter:
         self._stopped.set()
 
 
-def _one_by_one(client: Client, requests: Iterable[Any], limiter: RateLimiter) -> Iterator[tuple[Any, Prediction]]:
+def _one_by_one(
+    client: Client, requests: Iterable[Any], limiter: RateLimiter, on_refused: OnRefused
+) -> Iterator[tuple[Any, Prediction]]:
     iterator = iter(requests)
     try:
         while True:
@@ -76,14 +95,21 @@ def _one_by_one(client: Client, requests: Iterable[Any], limiter: RateLimiter) -
             request = next(iterator, _END)
             if request is _END:
                 return
-            yield request, client.predict(request)
+            try:
+                outputs = client.predict(request)
+            except ClientError as error:
+                on_refused(request, error)
+            else:
+                yield request, outputs
     finally:
         _close(iterator)
 
 
 class _Pipeline:
-    def __init__(self, client: Client, requests: Iterable[Any], in_flight: int, limiter: RateLimiter) -> None:
-        self._client, self._requests, self._limiter = client, requests, limiter
+    def __init__(
+        self, client: Client, requests: Iterable[Any], in_flight: int, limiter: RateLimiter, on_refused: OnRefused
+    ) -> None:
+        self._client, self._requests, self._limiter, self._on_refused = client, requests, limiter, on_refused
         self._free = threading.Semaphore(in_flight)
         self._changed = threading.Condition()
         self._sent: collections.deque[tuple[Any, PendingCall]] = collections.deque()
@@ -97,10 +123,15 @@ class _Pipeline:
         try:
             while (oldest := self._oldest()) is not None:
                 request, sent = oldest
-                outputs = self._client.receive(sent, self._others)
+                try:
+                    outputs = self._client.receive(sent, self._others)
+                except ClientError as error:
+                    self._on_refused(request, error)
+                    outputs = None
                 with self._changed:
                     self._sent.popleft()
-                yield request, outputs
+                if outputs is not None:
+                    yield request, outputs
                 self._free.release()
         finally:
             self._stopped = True
@@ -145,6 +176,10 @@ class _Pipeline:
         """Return what else is on its way."""
         with self._changed:
             return [sent for _, sent in self._sent][1:]
+
+
+def _raise(request: Any, error: ClientError) -> None:
+    raise error
 
 
 def _close(iterator: Any) -> None:

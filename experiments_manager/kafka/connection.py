@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from experiments_manager.kafka import faults
 from experiments_manager.kafka.errors import TopicError
 
 REQUEST_SECONDS = 15.0
 """How long a broker may take to answer a request for metadata or offsets."""
 
 _NO_ANSWER = ("_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN")
+_SECRET = ("password", "secret", "token", "key.pem", "credentials")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -30,13 +32,15 @@ class Connection:
     def __init__(self, servers: Sequence[str], options: Mapping[str, Any] | None = None) -> None:
         self.servers = tuple(servers)
         self._options = dict(options or {})
+        self._is_checked = not self._options
 
     def config(self, **own: Any) -> dict[str, Any]:
         """Return the configuration of a client; the user's options win over `own`, whose `_` stand for `.`.
 
         Raises:
-            TopicError: A variable of the environment is not set.
+            TopicError: A variable of the environment is not set, or librdkafka refuses an option.
         """
+        self._check()
         config = {"bootstrap.servers": ",".join(self.servers), "log_level": 2}
         config |= {name.replace("_", "."): value for name, value in own.items()}
         return config | {name: _expanded(name, value) for name, value in self._options.items()}
@@ -55,11 +59,37 @@ class Connection:
             cause = error.args[0]
             if cause.name() in _NO_ANSWER:
                 raise self.no_broker() from error
-            raise TopicError(f"{what}: {cause.str()}.") from error
+            raise TopicError(f"{what}: {self.without_secrets(cause.str())}.") from error
+
+    def refusal(self) -> TopicError | None:
+        """Return why the brokers do not talk to this client: TLS or its name and password; else `None`."""
+        reason = faults.refusal(confluent_kafka(), self.config(), self.servers)
+        return TopicError(self.without_secrets(reason)) if reason else None
+
+    def without_secrets(self, text: str) -> str:
+        """Return a text of librdkafka with `***` for every value of `kafka_options` that may be a secret."""
+        for name, value in self._options.items():
+            if isinstance(value, str) and (_VARIABLE.search(value) or any(word in name for word in _SECRET)):
+                with contextlib.suppress(TopicError):
+                    text = text.replace(_expanded(name, value) or "***", "***")
+        return text
+
+    def _check(self) -> None:
+        """Let librdkafka look at the options, once."""
+        if self._is_checked:
+            return
+        kafka = confluent_kafka()
+        options = {name: _expanded(name, value) for name, value in self._options.items()}
+        try:
+            kafka.admin.AdminClient({"bootstrap.servers": "localhost:9", "log_level": 0} | options)
+        except (kafka.KafkaException, TypeError, ValueError) as error:
+            text = error.args[0].str() if isinstance(error, kafka.KafkaException) else str(error)
+            raise TopicError(f"kafka_options: {self.without_secrets(text)}. Correct that option.") from None
+        self._is_checked = True
 
     def no_broker(self) -> TopicError:
-        """Return the error that nobody answers."""
-        return TopicError(
+        """Return the error that nobody answers, or that those who do refuse."""
+        return self.refusal() or TopicError(
             f"No Kafka broker answers at {', '.join(self.servers)}. Expected one, got no answer within "
             f"{REQUEST_SECONDS:.0f} s. Correct kafka_bootstrap_servers, or start one: "
             "python3 tools/kafka_broker.py start"

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from experiments_manager.kafka.errors import RecordError
+from experiments_manager.kafka.formats.composite import concatenated
 from experiments_manager.kafka.rotation import Position, Records
 from experiments_manager.kafka.structure import Structure
 
@@ -127,18 +128,3 @@ def decode(decoder: Decoder, records: Records) -> Samples:
         full[[index for index in range(len(values)) if index not in bad]] = counts
         counts = full
     return Samples(decoder.structure.flatten(nest), counts.cumsum(), records, bad)
-
-
-def concatenated(parts: Sequence[Any]) -> Any:
-    """Return one array of several; of objects, one a sample, where their samples differ in shape."""
-    if not isinstance(parts[0], np.ndarray):
-        return type(parts[0]).concatenated(parts)
-    if len({(part.shape[1:], part.dtype) for part in parts}) == 1:
-        return np.concatenate(parts)
-    samples = np.empty(sum(map(len, parts)), object)
-    index = 0
-    for part in parts:
-        for sample in part:
-            samples[index] = sample
-            index += 1
-    return samples

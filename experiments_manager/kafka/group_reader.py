@@ -8,6 +8,7 @@ one went on from before its own checkpoint, and does not count those samples its
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 from collections.abc import Callable, Mapping
@@ -55,6 +56,7 @@ class GroupReader(TopicReader):
         self._begun: dict[int, int] = {}
         self._lost: list[int] = []
         self._begins_again = False
+        self._to_commit: collections.deque[dict[int, int]] = collections.deque(maxlen=1)
         super().__init__(
             connection,
             topic,
@@ -85,6 +87,8 @@ class GroupReader(TopicReader):
             PartitionsLostError: The group gave partitions to others without waiting for this member.
         """
         records = super().read(seconds)
+        if self._to_commit:
+            self._commit(self._to_commit.popleft(), wait=False)
         if self._lost:
             raise PartitionsLostError(
                 f"Partitions {', '.join(map(str, self._lost))} of topic {self._topic} were given to other members of "
@@ -96,12 +100,28 @@ class GroupReader(TopicReader):
             self.trouble = None
         return records
 
-    def commit(self, offsets: Mapping[int, int], *, wait: bool = False) -> None:
-        """Commit the offsets of a whole checkpoint, of those partitions that are still this member's."""
-        begun = dict(self._begun)
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Let the offsets of a whole checkpoint be committed; called in any thread.
+
+        The reading thread does it: a consumer lets nobody commit while it waits for records.
+        """
+        self._to_commit.append(dict(offsets))
+
+    def close(self) -> None:
+        """Commit what is still to be committed, and leave the broker."""
+        try:
+            if self._to_commit and not self._lost:
+                self._commit(self._to_commit.popleft(), wait=True)
+        finally:
+            super().close()
+
+    def _commit(self, offsets: Mapping[int, int], *, wait: bool) -> None:
+        """Commit offsets of those partitions that are still this member's."""
+        begun = self._begun
         owned = {number: max(offset, begun[number]) for number, offset in offsets.items() if number in begun}
         if owned:
-            self._consumer.commit(offsets=self._places(owned), asynchronous=not wait)
+            with self._connection.errors(f"Offsets of the group {self._group} were not committed"):
+                self._consumer.commit(offsets=self._places(owned), asynchronous=not wait)
 
     def _places(self, offsets: Mapping[int, int]) -> list[Any]:
         return [
@@ -109,10 +129,10 @@ class GroupReader(TopicReader):
             for number, offset in sorted(offsets.items())
         ]
 
-    def _sort_out(self, by_partition: Mapping[int, list[Any]]) -> None:
+    def _sort_out(self, messages: list[Any]) -> None:
         """Take up what was consumed, unless partitions were given away meanwhile: then all is read again."""
         if not self._begins_again:
-            super()._sort_out(by_partition)
+            super()._sort_out(messages)
             return
         self._begins_again = False
         kept = [self._kafka.TopicPartition(self._topic, *place) for place in sorted(self._position_again().items())]
@@ -156,7 +176,8 @@ class GroupReader(TopicReader):
         place = None if self._lost else self._release()
         if place is None:  # reading ends
             return
-        self.commit(place.offsets, wait=True)
+        self._to_commit.clear()
+        self._commit(place.offsets, wait=True)
         self._own |= place.offsets
         revoked = [part.partition for part in parts]
         for number in revoked:

@@ -96,10 +96,7 @@ class TopicReader:
             TopicError: The broker refuses, or retention has removed what was to be read.
         """
         if not self.is_finished:
-            # One call into C for a list, not one line of Python a record: there are hundreds of thousands a second.
-            messages = self._consumer.consume(self._at_once, seconds)
-            for number, group in itertools.groupby(messages, self._kafka.Message.partition):
-                self._sort_out(number, list(group))
+            self._sort_out(self._consumer.consume(self._at_once, seconds))
             self._hold_back()
         if self.trouble is not None and time.monotonic() - self._asked > _SECONDS_BETWEEN_QUESTIONS:
             self._ask_broker()
@@ -107,13 +104,15 @@ class TopicReader:
             self._take_up_new_partitions()
         return self._rotation.take()
 
-    def _sort_out(self, number: int, messages: list[Any]) -> None:
-        """Take up what a partition sent; errors that are those of no partition, too."""
-        if number in self._rotation.partitions:
-            self._take_up(number, messages)
-        elif number < 0:
-            for message in messages:
-                self._look_at_error(number, message.error())
+    def _sort_out(self, messages: list[Any]) -> None:
+        """Take up what was consumed; errors that are those of no partition, too."""
+        # One call into C for a list, not one line of Python a record: there are hundreds of thousands a second.
+        for number, group in itertools.groupby(messages, self._kafka.Message.partition):
+            if number in self._rotation.partitions:
+                self._take_up(number, list(group))
+            elif number < 0:
+                for message in group:
+                    self._look_at_error(number, message.error())
 
     def keys(self) -> Iterator[bytes]:
         """Yield the keys of the records until the end of the range, instead of the records."""

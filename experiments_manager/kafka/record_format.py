@@ -7,7 +7,6 @@ joined once, and each leaf is one view of the result. No TensorFlow is needed.
 
 from __future__ import annotations
 
-import itertools
 import operator
 import struct
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from experiments_manager.kafka.errors import RecordError
 from experiments_manager.kafka.formats.bad_records import find_bad
 from experiments_manager.kafka.formats.column_arrays import array_of
 from experiments_manager.kafka.formats.columns import U4, checked, columns_of, contents
-from experiments_manager.kafka.formats.composite import concatenated
+from experiments_manager.kafka.formats.grouping import decode_in_groups
 from experiments_manager.kafka.structure import FORMAT_VERSION, Structure
 
 MAGIC = 0xE5
@@ -101,18 +100,18 @@ class RecordFormat:
         rows = self._rows(records, count)
         if rows is not None:  # all have the head of the first one, as nearly always
             return self.structure.pack(self._decode(records, rows, count)), np.full(len(records), count, np.int64)
-        runs, counts = [], []
-        for head, run in itertools.groupby(records, _HEAD_OF):
-            of_run, count = list(run), self._samples_of(head)
-            rows = self._rows(of_run, count)
-            if rows is None:
-                end, sizes = self._end(count), sorted(map(len, of_run))
-                wrong = next((size for size in sizes if size < end or not self._varying and size != end), sizes[0])
-                raise RecordError(f"The record has {wrong} bytes. Expected {end} for {count} samples.")
-            runs.append(self._decode(of_run, rows, count))
-            counts += [count] * len(of_run)
-        leaves = runs[0] if len(runs) == 1 else [concatenated(parts) for parts in zip(*runs, strict=True)]
-        return self.structure.pack(leaves), np.array(counts, np.int64)
+        leaves, counts = decode_in_groups(records, _HEAD_OF, self._decode_group)
+        return self.structure.pack(leaves), counts
+
+    def _decode_group(self, records: list[bytes]) -> tuple[list[Any], np.ndarray]:
+        """Return the leaves of records with the same head, and how many samples each held."""
+        count = self._samples_of(records[0][: _HEADER.size])
+        rows = self._rows(records, count)
+        if rows is None:
+            end, sizes = self._end(count), sorted(map(len, records))
+            wrong = next((size for size in sizes if size < end or not self._varying and size != end), sizes[0])
+            raise RecordError(f"The record has {wrong} bytes. Expected {end} for {count} samples.")
+        return self._decode(records, rows, count), np.full(len(records), count, np.int64)
 
     def _samples_of(self, head: bytes) -> int:
         if len(head) < _HEADER.size or head[0] != MAGIC:

@@ -319,10 +319,12 @@ class SampleReader:
         start = dataclasses.replace(before, records=window.records.start, window=number)
         after = SamplePosition(
             window.records.end,
-            window=number + 1,
+            window=number + bool(len(window)),
             records_read=before.records_read + len(window.ends),
             bad=before.bad + len(window.bad),
         )
+        if not len(window):
+            self._put(_Chunk([], 0, self._produced, start, None, 0), after)
         for first in range(0, len(order), step):
             rows = order[first : first + step]
             place = dataclasses.replace(start, skip=first)

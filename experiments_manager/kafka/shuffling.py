@@ -74,11 +74,11 @@ class Windows:
             yield from self.rest()
 
     def rest(self) -> Iterator[tuple[int, Samples]]:
-        """Yield the window that was begun, if any."""
-        if self._samples:
+        """Yield the window that was begun, if any; bad records alone are one without samples and without a number."""
+        if self._parts:
             window = Samples.concatenated(self._parts)
             yield self.number, window
-            self.number += 1
+            self.number += bool(len(window))
         self._parts, self._samples, self._bytes = [], 0, 0
 
     def _keep(self, part: Samples) -> None:

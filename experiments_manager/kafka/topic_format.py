@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import operator
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,11 +13,15 @@ import numpy as np
 from experiments_manager.kafka.errors import RecordError
 from experiments_manager.kafka.formats.bad_records import find_bad
 from experiments_manager.kafka.formats.columns import checked
-from experiments_manager.kafka.formats.composite import concatenated
-from experiments_manager.kafka.record_format import RecordFormat
-from experiments_manager.kafka.structure import Structure
+from experiments_manager.kafka.formats.grouping import decode_in_groups
+from experiments_manager.kafka.record_format import MAGIC, RecordFormat
+from experiments_manager.kafka.structure import FORMAT_VERSION, Structure
+
+MOST_ASKED = 100
+"""How often structures are loaded again."""
 
 _ID = slice(4, 8)
+_BEGINNING = bytes([MAGIC, FORMAT_VERSION])
 
 
 class TopicFormat:
@@ -41,7 +45,10 @@ class TopicFormat:
         self, structures: Mapping[int, Structure], reload: Callable[[], Mapping[int, Structure]] | None = None
     ) -> None:
         if not structures:
-            raise RecordError("The topic has no structure. Expected at least one. Produce the topic again.")
+            raise RecordError(
+                "The topic has no structure, so `kafka produce` did not write it. Expected one beside it, got none. "
+                "Set kafka_format to what wrote its records, write a hook kafka_decode, or produce the topic again."
+            )
         self.structure = list(structures.values())[-1]
         self._newest = RecordFormat(self.structure)
         self._formats = {number: RecordFormat(structure) for number, structure in structures.items()}
@@ -65,17 +72,20 @@ class TopicFormat:
             except RecordError:
                 if len({record[_ID] for record in records if record is not None}) == 1:
                     raise
-        runs = [self._decode_run(identity, list(run)) for identity, run in itertools.groupby(records, _id_of)]
-        leaves = [concatenated(parts) for parts in zip(*(of_run for of_run, _ in runs), strict=True)]
-        return self.structure.pack(leaves), np.concatenate([counts for _, counts in runs])
+        if None in records:
+            raise RecordError("The record has no value.")
+        leaves, counts = decode_in_groups(records, operator.itemgetter(_ID), self._decode_group)
+        return self.structure.pack(leaves), counts
 
     def bad_records(self, records: Sequence[bytes | None]) -> dict[int, str]:
         """Return which of the records cannot be decoded, by their index, and why."""
         return find_bad(self.decode, records)
 
-    def _decode_run(self, identity: bytes, records: list[bytes]) -> tuple[list[Any], np.ndarray]:
+    def _decode_group(self, records: list[bytes]) -> tuple[list[Any], np.ndarray]:
         """Return the leaves of records that share a structure, in the order of the newest one, and their counts."""
-        form = self._newest if identity == self._newest_id or len(identity) < 4 else self._format_of(identity)
+        identity = records[0][_ID]
+        is_ours = len(identity) == 4 and records[0].startswith(_BEGINNING)
+        form = self._format_of(identity) if is_ours and identity != self._newest_id else self._newest
         samples, counts = form.decode(records)
         if form is self._newest:
             return self.structure.flatten(samples), counts
@@ -90,7 +100,9 @@ class TopicFormat:
 
     def _format_of(self, identity: bytes) -> RecordFormat:
         [number] = struct.unpack("<I", identity)
-        if number not in self._formats and self._reload and number not in self._asked:
+        # Damaged records name any number of structures, and asking for them takes time.
+        is_asked = self._reload and number not in self._asked and len(self._asked) < MOST_ASKED
+        if number not in self._formats and is_asked:
             self._asked.add(number)
             found = {new: RecordFormat(structure) for new, structure in self._reload().items()}
             self._formats = found | self._formats
@@ -102,10 +114,6 @@ class TopicFormat:
             f"The record has another structure. Expected {self.structure}, got {structure}. "
             "Produce these samples to a topic of their own."
         )
-
-
-def _id_of(record: bytes) -> bytes:
-    return record[_ID]
 
 
 def _names(structure: Structure) -> Any:

@@ -186,6 +186,20 @@ def test_batches_of_different_shapes_of_one_structure_are_decoded_together():
     assert counts.tolist() == [2, 1]
 
 
+def test_records_of_different_sizes_may_take_turns():
+    rows = Ragged(np.arange(12), (np.array([2, 1, 0, 3, 4, 2]),))
+    batch = (numbers("int16", 6, 2), objects(*(b"t" * i for i in range(6))), rows)
+    form = RecordFormat(Structure.of(batch))
+    pairs, ones = form.encode(batch, 2), form.encode(batch)
+    (x, texts, ragged), counts = form.decode([pairs[0], ones[2], ones[3], pairs[2]])
+    same(x, batch[0])
+    same(texts, batch[1])
+    same(ragged.values, rows.values)
+    assert ragged.row_lengths[0].tolist() == rows.row_lengths[0].tolist()
+    assert counts.tolist() == [2, 1, 1, 2]
+    assert form.decode([ones[5], pairs[0], ones[4]])[0][1].tolist() == [b"ttttt", b"", b"t", b"tttt"]
+
+
 def test_empty_arrays_have_their_place():
     batch = (np.zeros([3, 0, 2], np.float32), np.arange(3))
     form = RecordFormat(Structure.of(batch))

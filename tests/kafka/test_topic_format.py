@@ -1,12 +1,15 @@
 """Topics whose records have several structures."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from experiments_manager.kafka.errors import RecordError
+from experiments_manager.kafka.formats.composite import Ragged, Sparse
 from experiments_manager.kafka.record_format import RecordFormat
-from experiments_manager.kafka.structure import ArraySpec, Structure
-from experiments_manager.kafka.topic_format import TopicFormat
+from experiments_manager.kafka.structure import ArraySpec, Leaf, Structure
+from experiments_manager.kafka.topic_format import MOST_ASKED, TopicFormat
 
 
 def batch(first, count=2, columns=3, dtype="float32"):
@@ -42,6 +45,16 @@ def test_records_of_an_older_structure_that_fits_are_decoded_among_the_others(ol
     assert samples["a"].dtype == np.float32
     assert samples["b"].tolist() == [0, 1] * 3
     assert counts.tolist() == [1] * 6
+
+
+def test_records_of_several_structures_may_take_turns():
+    first, second = records(NEWEST, batch(0, 4)), records(SWAPPED, batch(100, 4))
+    wide = RecordFormat(NEWEST).encode(batch(200, 3), 3)
+    mixed = [first[0], second[0], *wide, second[1], first[1], second[2], first[2]]
+    samples, counts = topic(SWAPPED, NEWEST).decode(mixed)
+    assert samples["a"][:, 0].tolist() == [0, 100, 200, 203, 206, 103, 3, 106, 6]
+    assert samples["b"].tolist() == [0, 0, 0, 1, 2, 1, 1, 2, 2]
+    assert counts.tolist() == [1, 1, 3, 1, 1, 1, 1]
 
 
 def test_a_topic_may_hold_records_of_an_older_structure_alone():
@@ -93,6 +106,36 @@ def test_a_structure_that_was_stored_since_is_asked_for_once():
     assert form.structure == NEWEST
 
 
+def test_structures_are_not_asked_for_without_end():
+    asked = []
+    form = topic(NEWEST, reload=lambda: asked.append(1) or {})
+    [record, _] = records(NEWEST, batch(0))
+    others = [record[:4] + number.to_bytes(4, "little") + record[8:] for number in range(2 * MOST_ASKED)]
+    assert len(form.bad_records([b"{%d: 1234}" % number for number in range(1000, 2000)])) == 1000
+    assert asked == []
+    assert len(form.bad_records(others)) == len(others)
+    assert len(asked) == MOST_ASKED
+
+
 def test_a_topic_without_a_structure_is_refused():
-    with pytest.raises(RecordError, match="no structure"):
+    with pytest.raises(RecordError, match="no structure.*Set kafka_format"):
         TopicFormat({})
+
+
+def test_ragged_and_sparse_samples_of_an_older_structure_are_joined_with_the_newest_ones():
+    def batch_of(inner, width):
+        rows = Ragged(np.arange(2 * inner).reshape(2, inner), (np.array([0, 2]),))
+        return rows, Sparse(np.array([[0, width - 1]]), np.array([7]), (2, width))
+
+    older = Structure.of(batch_of(3, 4))
+    newest = dataclasses.replace(older, leaves=(older.leaves[0], Leaf("y", "int64", (None,), sparse=True)), record=b"")
+    mixed = records(older, batch_of(3, 4)) + records(newest, batch_of(3, 5))
+    (x, y), _ = topic(older, newest).decode(mixed)
+    assert x.row_lengths[0].tolist() == [0, 2, 0, 2]
+    assert y.shape == (4, 5)
+    assert y.indices.tolist() == [[0, 3], [2, 4]]
+    other = Structure.of(batch_of(2, 4))
+    assert list(topic(other, newest).bad_records(records(newest, batch_of(3, 4)) + records(other, batch_of(2, 4)))) == [
+        2,
+        3,
+    ]

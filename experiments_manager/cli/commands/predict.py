@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments_manager.cli import options
+from experiments_manager.cli import options, topic_options
+from experiments_manager.client.topic_options import topic_of
 from experiments_manager.common.console import warn
 from experiments_manager.common.errors import CommandLineError
 
@@ -33,18 +34,21 @@ Rate = Annotated[float | None, typer.Option(metavar="HZ", help="Requests a secon
 Output = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE",
-        help="A .csv or .npz file, or - for a table on standard output. By default both files, in a new folder "
-        "predictions_<time> of the run.",
+        "--output",
+        "--to",
+        metavar="FILE|-|kafka:TOPIC",
+        help="A .csv or .npz file, - for a table on standard output, or a Kafka topic. By default both files, in a new "
+        "folder predictions_<time> of the run.",
     ),
 ]
 Source = Annotated[
     str | None,
     typer.Option(
         "--from",
-        metavar="PATH|-|camera:N",
-        help="What to send: an image, .npy, .npz, .csv or video file, a folder of these, a camera, or standard "
-        "input (CSV, a JSON value a line, or .npy). By default the settings' client or the validation data.",
+        metavar="PATH|-|camera:N|kafka:TOPIC",
+        help="What to send: an image, .npy, .npz, .csv or video file, a folder of these, a camera, the records of a "
+        "Kafka topic as they come, or standard input (CSV, a JSON value a line, or .npy). By default "
+        "the settings' client or the validation data.",
     ),
 ]
 Scale = Annotated[
@@ -93,6 +97,12 @@ def predict(
     wait: Wait = None,
     ssl_config_file: SslConfigFile = None,
     auth_token_file: AuthTokenFile = None,
+    servers: topic_options.Servers = None,
+    kafka_option: topic_options.KafkaOption = [],  # noqa: B006  (typer copies it)
+    group: topic_options.Group = None,
+    instance: topic_options.Instance = None,
+    batch_size: topic_options.BatchSize = None,
+    idle_timeout: topic_options.IdleTimeout = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -100,9 +110,12 @@ def predict(
     """Ask the model server of a run, once or in a stream.
 
     What is asked comes from the settings' `client`, from the validation data, or from --from. A server that is
-    restarted meanwhile costs no sample.
+    restarted meanwhile costs no sample. With --from and --to kafka:TOPIC, each record of a topic gets one answer, also
+    when this command is killed and started again.
     """
     _check(count=count, stream=stream, rate=rate, output=output, json=json, source=source, scale=scale)
+    of_topics = {"group": group, "instance": instance, "batch_size": batch_size, "idle_timeout": idle_timeout}
+    topic_options.check(source, output, scale, {"servers": servers, "kafka_option": kafka_option, **of_topics})
 
     from experiments_manager.cli.prediction_plan import PredictionPlan
     from experiments_manager.cli.results import ResultLine
@@ -116,9 +129,11 @@ def predict(
     given = {"timeout": timeout, "patience": wait, "version": _version(model_version)}
     given |= {"tls": ssl_config_file, "token_file": auth_token_file}
     chosen = endpoint.client_options() | {name: value for name, value in given.items() if value is not None}
-    with PredictionPlan(Client(**chosen), endpoint, output, debug=debug) as plan:
+    topics = topic_options.chosen(endpoint, servers, kafka_option, count=count, **of_topics)
+    with PredictionPlan(Client(**chosen), endpoint, output, topics, debug=debug) as plan:
         plan.prepare(source, scale)
-        pace = {"count": count, "in_flight": in_flight or plan.in_flight, "rate": rate}
+        pace = {"count": None if plan.topic else count, "in_flight": in_flight or plan.in_flight, "rate": rate}
+        pace["on_refused"] = plan.on_refused
         try:
             summary = predict_all(
                 plan.client, plan.requests, plan.on_answer, make_line=lambda: terminal_line(quiet=quiet), **pace
@@ -127,9 +142,9 @@ def predict(
             _leave_standard_output()
             return
     if not quiet:
-        warn("\n".join([str(summary), *(f"Predictions in {file}" for file in plan.files)]))
+        warn("\n".join([str(summary), *(f"Predictions in {place}" for place in plan.places)]))
     if line:
-        line.write(_result(endpoint, summary, plan.files))
+        line.write(_result(endpoint, summary, plan.files) | plan.counts)
 
 
 def _check(
@@ -151,11 +166,11 @@ def _check(
         raise CommandLineError("--json and --output - both want standard output. Expected one of them.")
     if scale is not None and source is None:
         raise CommandLineError("--scale is for what --from reads. Expected --from PATH with it.")
-    if source is not None:
+    if source is not None and topic_of(source) is None:
         from experiments_manager.client.inputs.sources import check_source
 
         check_source(source)
-    if output is not None:
+    if output is not None and topic_of(output) is None:
         from experiments_manager.client.outputs.writer import check_output
 
         check_output(output)

@@ -32,7 +32,7 @@ _QUOTED = 60  # characters of a line that cannot be read, in messages
 _CAMERA = re.compile(r"camera:(\d+)")
 _EXPECTED = (
     "Expected an image, an .npy, .npz or .csv file, a video, a folder of these, `camera:0`, "
-    "or `-` for CSV, JSON or .npy on standard input"
+    "`kafka:TOPIC`, or `-` for CSV, JSON or .npy on standard input"
 )
 
 

@@ -49,7 +49,7 @@ class Ragged:
         numbers, lengths = np.arange(len(self))[chosen], []
         for level in self.row_lengths:
             lengths.append(level[numbers])
-            numbers = _runs(starts_of(level)[:-1][numbers], level[numbers])
+            numbers = runs(starts_of(level)[:-1][numbers], level[numbers])
         return Ragged(self.values[numbers], tuple(lengths))
 
     def _run(self, start: int, stop: int) -> Ragged:
@@ -102,7 +102,7 @@ class Sparse:
         if isinstance(chosen, slice) and chosen.step in (None, 1):
             return self._run(*chosen.indices(len(self))[:2])
         numbers, sizes = np.arange(len(self))[chosen], self.sizes
-        places = _runs(starts_of(sizes)[:-1][numbers], sizes[numbers])
+        places = runs(starts_of(sizes)[:-1][numbers], sizes[numbers])
         of_sample = np.repeat(np.arange(len(numbers)), sizes[numbers])
         indices = np.column_stack([of_sample, self.indices[places, 1:]])
         return Sparse(indices, self.values[places], (len(numbers), *self.shape[1:]))
@@ -124,7 +124,7 @@ def sums(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.diff(starts_of(values)[starts_of(lengths)])
 
 
-def _runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Return the numbers of several runs, one run after the other."""
     return np.repeat(starts - starts_of(lengths)[:-1], lengths) + np.arange(lengths.sum())
 

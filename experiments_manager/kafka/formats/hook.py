@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.common.errors import UserError
 from experiments_manager.kafka.errors import RecordError
 
-_PACKAGE = str(Path(__file__).resolve().parents[2])
+_PACKAGE = str(Path(__file__).resolve().parents[2]) + os.sep
 
 
 def reader_of(hook: Callable[[bytes], Any]) -> Callable[[bytes], list[Any]]:
@@ -18,8 +20,8 @@ def reader_of(hook: Callable[[bytes], Any]) -> Callable[[bytes], list[Any]]:
     def read(record: bytes) -> list[Any]:
         try:
             return [hook(record)]
-        except RecordError:
-            raise
+        except UserError as error:  # of a hook that is called by way of the settings, which name its place
+            raise RecordError(str(error)) from error
         except Exception as error:
             raise RecordError(f"kafka_decode failed: {_place_of(error)}{type(error).__name__}: {error}") from error
 

@@ -100,12 +100,15 @@ def ready_batches(context: TrainingContext, wanted: int) -> int:
 
     It is 0 where a part of the data is to be given away first, by `hand_over`.
     """
-    feed, began = context.experiment.train, time.perf_counter()
+    feed, began, said = context.experiment.train, time.perf_counter(), False
     while (ready := feed.ready(wanted)) == 0 and not feed.must_release:
         after_chunk(context)
         text = feed.news()
         if text is not None:
+            said = True
             context.dispatch("on_message", text)
+    if said and ready:
+        context.dispatch("on_message", f"Training goes on after {time.perf_counter() - began:.0f} s.")
     context.meter.waited(time.perf_counter() - began)
     return ready
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.kafka.formats.composite import Ragged, Sparse
+from experiments_manager.kafka.structure import Leaf
 from experiments_manager.training.errors import DataError
 
 MOST_BYTES = 2**32
@@ -32,18 +33,54 @@ def to_tensors(batch: Any) -> Any:
     Raises:
         DataError: The padded samples would be too large.
     """
-    return tf.nest.map_structure(to_tensor, batch)
+    return tf.nest.map_structure(lambda array: None if array is None else to_tensor(array), batch)
 
 
-def to_tensor(array: Any) -> Any:
-    """Return the tensor of one leaf of a batch; as `to_tensors`."""
-    if array is None:
-        return None
+def to_tensor(array: Any, dtype: tf.DType | None = None) -> Any:
+    """Return the tensor of one leaf of a batch; as `to_tensors`.
+
+    Args:
+        array: An array, `Ragged` or `Sparse`.
+        dtype: Of the tensor, if not that of the values.
+    """
     if isinstance(array, Ragged):
-        return tf.RaggedTensor.from_nested_row_lengths(array.values, array.row_lengths, validate=False)
+        values = _of_dtype(array.values, dtype)
+        return tf.RaggedTensor.from_nested_row_lengths(values, array.row_lengths, validate=False)
     if isinstance(array, Sparse):
-        return tf.SparseTensor(array.indices, array.values, array.shape)
-    return tf.convert_to_tensor(padded(array))
+        return tf.SparseTensor(array.indices, _of_dtype(array.values, dtype), array.shape)
+    return _of_dtype(padded(array), dtype)
+
+
+def batch_spec(leaf: Leaf, dtype: tf.DType | None = None) -> tf.TypeSpec:
+    """Return what the batches of a leaf are as tensors.
+
+    Args:
+        leaf: One array of a sample.
+        dtype: Of the tensors, if not that of the leaf.
+    """
+    dtype = dtype or tf.as_dtype(leaf.dtype)
+    shape = [None, *leaf.shape]
+    if leaf.ragged:
+        return tf.RaggedTensorSpec(shape, dtype, ragged_rank=leaf.ragged, row_splits_dtype=tf.int64)
+    return tf.SparseTensorSpec(shape, dtype) if leaf.sparse else tf.TensorSpec(shape, dtype)
+
+
+def blank_batch(leaf: Leaf, dtype: tf.DType | None = None) -> Any:
+    """Return a batch of one sample of zeros or empty strings, to build a model on while there is no other.
+
+    Args:
+        leaf: One array of a sample.
+        dtype: Of the tensor, if not that of the leaf.
+    """
+    sizes = tuple(1 if size is None else size for size in leaf.shape)
+    zero = b"" if leaf.is_string else 0
+    if leaf.sparse:
+        indices = np.zeros([0, 1 + len(sizes)], np.int64)
+        return to_tensor(Sparse(indices, np.zeros(0, leaf.numpy_dtype), (1, *sizes)), dtype)
+    if leaf.ragged:
+        values = np.full((1, *sizes[leaf.ragged :]), zero, leaf.numpy_dtype)
+        return to_tensor(Ragged(values, (np.ones(1, np.int64),) * leaf.ragged), dtype)
+    return to_tensor(np.full((1, *sizes), zero, leaf.numpy_dtype), dtype)
 
 
 def padded(samples: np.ndarray) -> np.ndarray:
@@ -74,6 +111,13 @@ def padded(samples: np.ndarray) -> np.ndarray:
         if sample.size:
             row[tuple(map(slice, sample.shape))] = sample
     return batch
+
+
+def _of_dtype(values: np.ndarray, dtype: tf.DType | None) -> tf.Tensor:
+    if dtype is not None and values.dtype.kind != "O":
+        values = values.astype(dtype.as_numpy_dtype, copy=False)
+    # An array of objects that is empty does not say that it is of strings.
+    return tf.convert_to_tensor(values, tf.string if values.dtype.kind == "O" else None)
 
 
 def _from_tensor(value: Any) -> Any:

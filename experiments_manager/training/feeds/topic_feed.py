@@ -65,6 +65,7 @@ class TopicFeed(Feed):
         self._iterator: Any = None
         self._pass, self._taken = 0, 0
         self._resume: SamplePosition | None = None
+        self._next: tuple[int, SampleReader] | None = None
         self._said: str | None = None
         self._since, self._samples = time.monotonic(), 0
 
@@ -86,10 +87,21 @@ class TopicFeed(Feed):
         sys.setswitchinterval(SWITCH_SECONDS)
         self._pass, self._resume = number, None
         self._taken = self._taken if position else 0
-        self._reader = self.source.reader(
+        if position is None and self._next is not None and self._next[0] == number:
+            self._reader, self._next = self._next[1], None
+        else:
+            self._reader = self._new_reader(number, position)
+        self._iterator = iter(self._dataset(self._reader, self._taken))
+
+    def _new_reader(self, number: int, position: SamplePosition | None = None) -> SampleReader:
+        return self.source.reader(
             position, shuffle=self._shuffle, seed=self._seed, epoch=number, least_ahead=2 * self.batch_size
         )
-        self._iterator = iter(self._dataset(self._reader, self._taken))
+
+    def _read_next_pass_ahead(self) -> None:
+        """Begin to read the next pass while the rest of this one is trained on."""
+        if self._next is None and self.split == "train" and self._in_pass is not None and self._reader.is_finished:
+            self._next = (self._pass + 1, self._new_reader(self._pass + 1))
 
     def _dataset(self, reader: SampleReader, first: int) -> tf.data.Dataset:
         dataset = self.source.dataset(reader, self.batch_size)
@@ -116,7 +128,7 @@ class TopicFeed(Feed):
         return self._iterator
 
     def news(self) -> str | None:
-        """Return what is to be said of waiting: once when it begins, and once when it is over."""
+        """Return what is to be said of waiting, once."""
         reader, topic = self._reader, self.source.topic
         waited = time.monotonic() - reader.idle_since
         text = None
@@ -134,8 +146,9 @@ class TopicFeed(Feed):
         self._taken += batches
         self._samples += batches * self.batch_size
         self._reader.took(batches * self.batch_size)
-        if batches and self._said is not None:
+        if batches:
             self._said = None
+            self._read_next_pass_ahead()
 
     def take(self, source: Any, step: tf.Tensor) -> Any:
         """In the graph: the next batch, or an optional that is empty at the end."""
@@ -157,6 +170,9 @@ class TopicFeed(Feed):
     def close(self) -> None:
         """Stop reading, and leave the group."""
         self._end_reading()
+        if self._next is not None:
+            self._next[1].close()
+            self._next = None
         self.source.close()
 
     def _end_reading(self) -> None:

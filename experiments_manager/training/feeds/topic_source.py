@@ -13,8 +13,9 @@ import tensorflow as tf
 
 from experiments_manager.kafka.connection import Connection, confluent_kafka
 from experiments_manager.kafka.dead_letters import BadRecords
-from experiments_manager.kafka.decoding import Decoder, concatenated
+from experiments_manager.kafka.decoding import Decoder
 from experiments_manager.kafka.errors import TopicError
+from experiments_manager.kafka.formats.composite import concatenated
 from experiments_manager.kafka.group_reader import GroupReader, overtaken
 from experiments_manager.kafka.reader import TopicReader, removed_error
 from experiments_manager.kafka.rotation import Position
@@ -24,6 +25,7 @@ from experiments_manager.kafka.structure import Leaf
 from experiments_manager.kafka.topics import Topics
 from experiments_manager.training.errors import DataError, OvertakenError
 from experiments_manager.training.feeds.array_feed import without_lists
+from experiments_manager.training.feeds.composites import batch_spec, blank_batch, padded, to_tensor
 
 
 @dataclasses.dataclass
@@ -76,7 +78,7 @@ class TopicSource:
     @property
     def is_dense(self) -> bool:
         """Whether all samples have the same shapes."""
-        return all(isinstance(leaf, Leaf) and not leaf.open_dims for leaf in self.leaves)
+        return not any(leaf.varies for leaf in self.leaves)
 
     def reader(
         self,
@@ -124,11 +126,11 @@ class TopicSource:
 
     def batch_spec(self) -> Any:
         """Return the nested `tf.TensorSpec` of a batch."""
-        return self.packed([tf.TensorSpec([None, *leaf.shape], dtype_in_training(leaf)) for leaf in self.leaves])
+        return self.packed([batch_spec(leaf, dtype_in_training(leaf)) for leaf in self.leaves])
 
     def dataset(self, reader: SampleReader, batch_size: int) -> tf.data.Dataset:
         """Return the samples that a reader has not handed over yet, in batches."""
-        signature = tuple(tf.TensorSpec([None, *leaf.shape], dtype_in_training(leaf)) for leaf in self.leaves)
+        signature = tuple(batch_spec(leaf, dtype_in_training(leaf)) for leaf in self.leaves)
 
         def converted(chunks: Iterable[list[Any]]) -> Iterator[tuple[Any, ...]]:
             for chunk in chunks:
@@ -157,12 +159,7 @@ class TopicSource:
         with contextlib.closing(self.reader(self._early(), bounded=True)) as reader:
             for batch in self.dataset(reader, batch_size):
                 return batch
-        zeros = []
-        for leaf in self.leaves:
-            dtype = dtype_in_training(leaf)
-            shape = [1, *(size or 1 for size in leaf.shape)]
-            zeros.append(tf.constant("", dtype, shape) if dtype == tf.string else tf.zeros(shape, dtype))
-        return self.packed(zeros)
+        return self.packed([blank_batch(leaf, dtype_in_training(leaf)) for leaf in self.leaves])
 
     def _early(self) -> SamplePosition | None:
         """Return where the topic begins, if the run begins at its end."""
@@ -220,19 +217,12 @@ def dtype_in_training(leaf: Leaf) -> tf.DType:
     return tf.as_dtype(keras.config.floatx() if leaf.dtype == "float64" else leaf.numpy_dtype)
 
 
-def as_trained(leaf: Leaf, array: np.ndarray) -> np.ndarray:
-    """Return an array with the dtype that it has in training, padded with zeros where samples differ in shape."""
-    if array.dtype == object and not leaf.is_string or (leaf.open_dims and array.ndim == 1):
-        array = _padded(leaf, array)
+def as_trained(leaf: Leaf, array: Any) -> Any:
+    """Return an array with the dtype that it has in training, padded where samples differ in shape; else a tensor."""
+    if leaf.ragged or leaf.sparse:
+        return to_tensor(array, dtype_in_training(leaf))
+    array = padded(array)
     return array.astype(keras.config.floatx()) if array.dtype == np.float64 else array
-
-
-def _padded(leaf: Leaf, samples: np.ndarray) -> np.ndarray:
-    shape = np.max([sample.shape for sample in samples], axis=0)
-    batch = np.full((len(samples), *shape), b"" if leaf.is_string else 0, leaf.numpy_dtype)
-    for row, sample in zip(batch, samples, strict=True):
-        row[tuple(slice(size) for size in sample.shape)] = sample
-    return batch
 
 
 def in_batches(chunks: Iterable[list[Any]], batch_size: int) -> Iterator[list[Any]]:
@@ -249,6 +239,8 @@ def in_batches(chunks: Iterable[list[Any]], batch_size: int) -> Iterator[list[An
 
 def read_all(source: TopicSource, most_bytes: int) -> Any:
     """Return all samples of a range as nested arrays, or `None` where they are more than so many bytes."""
+    if any(leaf.ragged or leaf.sparse for leaf in source.leaves):
+        return None  # a feed of arrays has none of these
     parts: list[list[Any]] = []
     size = 0
     with contextlib.closing(source.reader(None)) as reader:

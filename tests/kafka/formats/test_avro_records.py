@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import re
+import sys
 import threading
 
 import fastavro
@@ -175,3 +176,18 @@ def test_a_registry_that_is_not_there_is_named(free_port):
 def test_an_address_that_is_none_is_refused():
     with pytest.raises(TopicError, match="Expected a URL such as http://localhost:8081, got localhost:8081"):
         make_decoder("avro", registry="localhost:8081", first_records=[wired(ROWS[0])])
+
+
+@pytest.mark.parametrize(
+    ("package", "registry", "said"),
+    [
+        ("fastavro", None, "need the package fastavro"),
+        ("confluent_kafka.schema_registry", "http://localhost:8081", "needs the package confluent_kafka"),
+    ],
+)
+def test_a_package_that_is_missing_is_named(monkeypatch, package, registry, said):
+    record = wired(ROWS[0])
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(TopicError, match=said) as refused:
+        make_decoder("avro", registry=registry, first_records=[record])
+    assert "pip install 'experiments-manager[kafka]'" in str(refused.value)

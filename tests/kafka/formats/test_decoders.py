@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from experiments_manager.common.errors import UserError
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.formats.decoders import make_decoder
 
@@ -169,6 +170,14 @@ def test_an_error_in_a_hook_makes_a_bad_record_and_names_the_line():
     assert list(reasons) == [1, 2]
     assert f"{__file__}:{line}: JSONDecodeError" in reasons[1]
     assert f"{__file__}:{line}: KeyError: 'value'" in reasons[2]
+
+
+def test_an_error_that_names_its_place_already_is_left_as_it_is():
+    def decode(record):
+        raise UserError("settings.py:7: kafka_decode raised KeyError: 'a'")
+
+    with pytest.raises(TopicError, match=r"can be decoded\. settings\.py:7: kafka_decode raised KeyError: 'a'"):
+        make_decoder("json", hook=decode, first_records=[b"a"])
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,15 @@ import pytest
 import tensorflow as tf
 
 from experiments_manager.kafka.record_format import RecordFormat
-from experiments_manager.kafka.structure import Structure
+from experiments_manager.kafka.structure import Leaf, Structure
 from experiments_manager.training.errors import DataError
-from experiments_manager.training.feeds.composites import from_tensors, padded, to_tensors
+from experiments_manager.training.feeds.composites import (
+    batch_spec,
+    blank_batch,
+    from_tensors,
+    padded,
+    to_tensors,
+)
 
 
 def through_records(dataset, samples_per_record=1):
@@ -68,6 +74,44 @@ def test_operations_find_the_rows_where_they_were():
     [(batch, read)] = through_records(tf.data.Dataset.from_tensor_slices(RAGGED["words"]).batch(4))
     assert tf.strings.length(read).to_list() == tf.strings.length(batch).to_list()
     assert tf.reduce_sum(to_tensors(from_tensors(RAGGED["sentences"])), axis=[1, 2]).numpy().tolist() == [3, 0, 3, 15]
+
+
+LEAVES = [
+    Leaf("x", "float64", (2,)),
+    Leaf("x", "string", (None, 2)),
+    Leaf("x", "float64", (None, None, 2), ragged=2),
+    Leaf("x", "string", (None,), ragged=1),
+    Leaf("x", "bfloat16", (5, 3), sparse=True),
+    Leaf("x", "string", (None,), sparse=True),
+]
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=str)
+def test_a_blank_batch_is_one_sample_like_the_specification_of_the_leaf(leaf):
+    for dtype in (None, tf.string if leaf.is_string else tf.float32):
+        blank, spec = blank_batch(leaf, dtype), batch_spec(leaf, dtype)
+        assert spec.is_compatible_with(blank)
+        assert blank.dtype == (dtype or leaf.dtype)
+        assert blank.shape[0] == 1
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=str)
+def test_what_was_read_is_like_the_specification_of_the_leaf(leaf):
+    structure = Structure(0, (leaf,))
+    form = RecordFormat(structure)
+    read, _ = form.decode(form.encode(from_tensors(blank_batch(leaf))) * 3)
+    assert batch_spec(leaf).is_compatible_with(to_tensors(read))
+    assert Structure.of_spec(batch_spec(leaf)) == structure
+
+
+def test_a_generator_hands_over_ragged_and_sparse_batches():
+    specs = tuple(batch_spec(leaf) for leaf in LEAVES[2:5])
+    dataset = tf.data.Dataset.from_generator(
+        lambda: iter([tuple(blank_batch(leaf) for leaf in LEAVES[2:5])]), output_signature=specs
+    )
+    [batch] = dataset
+    assert isinstance(batch[0], tf.RaggedTensor)
+    assert isinstance(batch[2], tf.SparseTensor)
 
 
 def test_samples_that_differ_in_shape_are_padded_to_the_largest():

@@ -1,0 +1,140 @@
+"""Records of a Kafka topic as a model's inputs: which part of them goes to which input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments_manager.client.errors import ClientError
+from experiments_manager.client.inputs.samples import SourceError
+from experiments_manager.client.model_info import ModelInfo, fitted, listed
+from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.errors import RecordError
+from experiments_manager.kafka.reader import load_structures
+from experiments_manager.kafka.record_format import MAGIC, RecordFormat
+from experiments_manager.kafka.structure import FORMAT_VERSION, Leaf, Structure
+
+_BEGIN = bytes([MAGIC, FORMAT_VERSION])
+_STRUCTURE = slice(4, 8)  # of a record
+
+
+def structure_id(message: Any) -> bytes:
+    """Return the id of the structure that a record names, as it stands there; empty if it is no such record."""
+    value = message.value() or b""
+    return value[_STRUCTURE] if value.startswith(_BEGIN) else b""
+
+
+class TopicRecords:
+    """Decodes records, and gives their parts to the model's inputs.
+
+    Args:
+        connection: How to reach the broker.
+        topic: The topic.
+        info: The model.
+
+    Raises:
+        TopicError: No structure is stored for the topic.
+        SourceError: The newest structure does not fit the model.
+    """
+
+    def __init__(self, connection: Connection, topic: str, info: ModelInfo) -> None:
+        self._connection, self._topic, self._info = connection, topic, info
+        self._formats: dict[bytes, tuple[RecordFormat, dict[str, int]]] = {}
+        self._unknown: set[bytes] = set()
+        structures = list(load_structures(connection, topic).values())
+        for structure in structures:
+            self._add(structure)
+        self._names_of(structures[-1])
+
+    def decode(self, messages: Sequence[Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return the model's inputs, and how many samples each record holds.
+
+        Args:
+            messages: Records of one structure.
+
+        Raises:
+            RecordError: A record cannot be decoded.
+            ClientError: The samples do not fit the model's inputs.
+        """
+        values = [message.value() for message in messages]
+        if None in values:
+            raise RecordError("The record has no value.")
+        form, names = self._format(structure_id(messages[0]))
+        nest, counts = form.decode(values)
+        leaves = form.structure.flatten(nest)
+        inputs = {name: fitted(name, _one_array(leaves[leaf]), self._info) for name, leaf in names.items()}
+        return inputs, counts
+
+    def _format(self, key: bytes) -> tuple[RecordFormat, dict[str, int]]:
+        if key not in self._formats and key not in self._unknown:
+            for structure in load_structures(self._connection, self._topic).values():
+                self._add(structure)
+        if key not in self._formats:
+            self._unknown.add(key)
+            form = next(iter(self._formats.values()))[0]
+            return form, {}  # whose error says what is wrong with the record
+        form, names = self._formats[key]
+        return form, names or self._names_of(form.structure)
+
+    def _add(self, structure: Structure) -> None:
+        try:
+            names = self._names_of(structure)
+        except SourceError:
+            names = {}
+        self._formats[structure.id.to_bytes(4, "little")] = RecordFormat(structure), names
+
+    def _names_of(self, structure: Structure) -> dict[str, int]:
+        """Return the number of the leaf for each input."""
+        info, nest = self._info, structure.nest
+        x = nest[0] if isinstance(nest, tuple) else nest
+        names: dict[str, Any] = {}
+        if isinstance(x, dict) and len(x) == 1 == len(info.required):
+            x = next(iter(x.values()))
+        elif isinstance(x, dict):
+            names = {name: x[name] for name in info.inputs if isinstance(x.get(name), int)}
+        if isinstance(x, tuple | list) and len(x) == 1:
+            x = x[0]
+        if isinstance(x, int) and len(info.required) == 1:
+            names = {next(iter(info.required)): x}
+        if not set(info.required) <= set(names) or any(
+            not _fits(structure.leaves[leaf], name, info) for name, leaf in names.items()
+        ):
+            raise SourceError(
+                f"The records of topic {self._topic} do not fit the model {info.name}, version {info.version}.\n"
+                f"  The model takes: {listed(info.inputs)}\n"
+                f"  A sample holds:  {structure}\n"
+                "Expected `x` of one part for a model with one input, else a dictionary by the names of the inputs. "
+                "Produce the topic so, or serve a model that takes it."
+            )
+        return names
+
+
+def _fits(leaf: Leaf, name: str, info: ModelInfo) -> bool:
+    """Return whether samples of a leaf may go to an input: rank, sizes and kind of values."""
+    expected = info.inputs[name]
+    if leaf.is_string != (expected.dtype == object):
+        return False
+    if expected.shape is not None:
+        sizes = zip(leaf.shape, expected.shape[1:], strict=False)
+        if len(leaf.shape) + 1 != len(expected.shape) or any(None not in pair and pair[0] != pair[1] for pair in sizes):
+            return False
+    try:
+        fitted(name, np.zeros(0, leaf.numpy_dtype), info)
+    except ClientError:
+        return False
+    return True
+
+
+def _one_array(values: np.ndarray) -> np.ndarray:
+    """Return samples as one array.
+
+    Raises:
+        RecordError: They differ in shape.
+    """
+    if values.dtype != object or values.ndim != 1 or not isinstance(values[0], np.ndarray):
+        return values
+    if len({sample.shape for sample in values}) > 1:
+        raise RecordError("The samples of a record differ in shape. Expected one shape in each record.")
+    return np.stack(list(values))

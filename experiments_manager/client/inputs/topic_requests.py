@@ -1,0 +1,102 @@
+"""Requests made of a topic's records, as they come."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from experiments_manager.client.errors import ClientError
+from experiments_manager.client.inputs.samples import Sample
+from experiments_manager.client.inputs.topic_records import TopicRecords, structure_id
+from experiments_manager.kafka.answering import AnsweringSession, Turn
+from experiments_manager.kafka.errors import RecordError
+from experiments_manager.kafka.group_member import Outgoing
+
+DeadLetter = Callable[[Any, Exception], Outgoing]
+
+
+class TopicRequest(Sample):
+    """A request made of some records.
+
+    Attributes:
+        turn: The records.
+        counts: How many samples each of them holds.
+        answers: How many answers are expected: one a record.
+    """
+
+    def __init__(self, inputs: Mapping[str, Any], turn: Turn, counts: np.ndarray) -> None:
+        first = turn.messages[0]
+        super().__init__(f"{first.partition()}:{first.offset()}", inputs)
+        self.turn, self.counts = turn, counts
+        self.answers = len(turn.messages)
+        self._stops = counts.cumsum().tolist()
+
+    def part(self, arrays: Mapping[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+        """Return the samples of one record among those of all."""
+        stop = self._stops[index]
+        return {name: array[stop - int(self.counts[index]) : stop] for name, array in arrays.items()}
+
+    def alone(self, turn: Turn) -> TopicRequest:
+        """Return the request of a turn of one of the records."""
+        index = self.turn.messages.index(turn.messages[0])
+        return TopicRequest(self.part(self, index), turn, self.counts[index : index + 1])
+
+
+def read_topic(
+    session: AnsweringSession,
+    records: TopicRecords,
+    dead_letter: DeadLetter,
+    *,
+    batch_size: int,
+    most: int | None = None,
+    idle_timeout: float | None = None,
+) -> Iterator[TopicRequest]:
+    """Yield requests made of a topic's records; their turns are to be settled in the session.
+
+    Args:
+        session: Gives the records.
+        records: Decodes them.
+        dead_letter: Makes what is written for one that cannot be used.
+        batch_size: Records in a request at most.
+        most: How many records to take at most.
+        idle_timeout: End when no record came for so many seconds; `None`: never.
+
+    Raises:
+        TopicError: The topic cannot be read, or its answers cannot be written.
+    """
+    quiet_since = time.monotonic()
+    while not session.is_closed:
+        left = batch_size if most is None else min(batch_size, most - session.count)
+        turn = session.take(left)
+        if turn is not None:
+            for _, messages in itertools.groupby(turn.messages, structure_id):
+                yield from _requests(session, records, turn.only(list(messages)), dead_letter)
+            quiet_since = time.monotonic()
+        elif most is not None and session.committed >= most:
+            return
+        elif not session.is_at_end:
+            quiet_since = time.monotonic()
+        elif idle_timeout is not None and time.monotonic() - quiet_since >= idle_timeout and session.is_idle():
+            return
+
+
+def _requests(
+    session: AnsweringSession, records: TopicRecords, turn: Turn, dead_letter: DeadLetter
+) -> Iterator[TopicRequest]:
+    """Yield the request of a turn; where a record spoils it, one for each of the others."""
+    try:
+        inputs, counts = records.decode(turn.messages)
+    except (RecordError, ClientError) as error:
+        if len(turn.messages) > 1:
+            for message in turn.messages:
+                yield from _requests(session, records, turn.only([message]), dead_letter)
+            return
+        session.register(turn)
+        session.settle(turn, [dead_letter(turn.messages[0], error)])
+        return
+    session.register(turn)
+    yield TopicRequest(inputs, turn, counts)
