@@ -78,9 +78,10 @@ def _use_best_weights(experiment: Experiment, run: Run) -> int:
             f"{run.path} has no checkpoint. Expected a run with at least one. Resume it, or start a new run."
         )
     state = experiment.state
-    if any(name.startswith("captured/") for name in found[1].tensors):
-        CompiledLoops.of(experiment)  # finds the variables that only the traced steps know
+    is_traced = any(name.startswith("captured/") for name in found[1].tensors)
+    loops = CompiledLoops.of(experiment) if is_traced else None  # these variables only the traced steps know
     state.restore(found[1])
+    del loops
     if state.best_weights is not None:
         state.assign_weights(state.best_weights)
         return state.progress.best.epoch

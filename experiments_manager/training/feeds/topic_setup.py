@@ -107,7 +107,7 @@ def _kept(settings: Settings, connection: Connection, topic: str, split: str, ru
         raise
     is_live = settings.kafka_mode == "live" and split == "train" and follow
     if known is not None and known["topic"] == topic:
-        _require_same(known, now, topic_id, is_live)
+        _require_same(known, now, topic_id, is_live or known["ends"] is None)
         return known if follow or known["ends"] is not None else {**known, "ends": _ends(now), "cached": False}
     start = {number: bounds[0] for number, bounds in now.bounds.items()}
     if split == "train" and settings.kafka_start == "latest":
