@@ -68,13 +68,13 @@ class TopicReader:
         self.trouble: str | None = None
         """Why the broker cannot be reached at present; `None` while it can."""
         self._rotation, self._patience = Rotation(start, patience), patience
-        for number in self._rotation.partitions:
-            if self._is_over(number, start.offsets[number]):
-                self._rotation.finish(number)
+        self._left = {number for number, offset in start.offsets.items() if not self._is_over(number, offset)}
+        for number in set(start.offsets) - self._left:
+            self._rotation.finish(number)
         self._at_once, self._paused, self._key_of = 1, set(), False
         self._looked = self._asked = time.monotonic()
         self._consumer = self._kafka.Consumer(connection.config(**READER_CONFIG | names) | {"error_cb": self._on_error})
-        self._assign({number: offset for number, offset in start.offsets.items() if not self._is_over(number, offset)})
+        self._assign({number: start.offsets[number] for number in self._left})
 
     def _assign(self, offsets: Mapping[int, int]) -> None:
         self._consumer.assign([self._kafka.TopicPartition(self._topic, *place) for place in sorted(offsets.items())])
@@ -171,6 +171,9 @@ class TopicReader:
             self._at_once = max(1, min(_AT_ONCE, _BYTES_AT_ONCE // max(1, len(values[-1] or b""))))
         self._rotation.add(number, offsets, values, next_offset)
         if self._is_over(number, next_offset):
+            if number not in self._left:  # what was under way when it was taken off
+                return
+            self._left.discard(number)
             self._rotation.finish(number)
             self._consumer.incremental_unassign([self._kafka.TopicPartition(self._topic, number)])
         elif at_end:

@@ -14,7 +14,7 @@ from experiments_manager.runs.run_settings import load_run_settings
 from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
 from experiments_manager.training.engine.chunk_size import ChunkSize
-from experiments_manager.training.engine.steps import CompiledLoop
+from experiments_manager.training.engine.steps import CompiledLoop, CompiledLoops
 from experiments_manager.training.engine.validation import run_test_steps
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.feeds.feed import Feed, x_and_y
@@ -57,7 +57,7 @@ def evaluate_run(run: Run, split: str = "test") -> Evaluation:
     with prepared_devices(settings) as devices, working_directory(settings, session_folder(settings, run.path)):
         experiment = build_experiment(settings, devices, run, with_export=False)
         epoch = _use_best_weights(experiment, run)
-        feed = feed_for(settings, split)
+        feed = feed_for(settings, split, run, follow=False)
         if feed is None:
             raise TrainingError(
                 f"{settings.location('dataset')}: dataset: there is no {split} split. "
@@ -67,6 +67,7 @@ def evaluate_run(run: Run, split: str = "test") -> Evaluation:
         model.reset_metrics()
         metrics = run_test_steps(CompiledLoop.for_evaluation(experiment, feed), feed, 0, ChunkSize())
         truth, predicted, samples = _classes(model, feed)
+        feed.close()
     return Evaluation(metrics, samples, epoch, truth, predicted, _names(settings, predicted))
 
 
@@ -77,7 +78,10 @@ def _use_best_weights(experiment: Experiment, run: Run) -> int:
             f"{run.path} has no checkpoint. Expected a run with at least one. Resume it, or start a new run."
         )
     state = experiment.state
+    is_traced = any(name.startswith("captured/") for name in found[1].tensors)
+    loops = CompiledLoops.of(experiment) if is_traced else None  # these variables only the traced steps know
     state.restore(found[1])
+    del loops
     if state.best_weights is not None:
         state.assign_weights(state.best_weights)
         return state.progress.best.epoch

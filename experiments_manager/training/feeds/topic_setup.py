@@ -57,6 +57,7 @@ def topic_feed(
     *,
     steps_per_epoch: int | None = None,
     augment: Callable[..., Any] | None = None,
+    follow: bool = True,
 ) -> Feed:
     """Return the feed of a topic.
 
@@ -67,12 +68,13 @@ def topic_feed(
         run: Keeps what of the topic is read, so that a resume reads the same; may be `None`.
         steps_per_epoch: Batches in an epoch.
         augment: The hook, or `None`.
+        follow: Whether a live topic is followed, and the run told what is read; else it ends where it ends now.
 
     Raises:
         TopicError: The topic is missing, holds nothing, or not what the run began with.
     """
     connection = Connection(settings.kafka_bootstrap_servers, settings.kafka_options)
-    kept = _kept(settings, connection, topic, split, run)
+    kept = _kept(settings, connection, topic, split, run, follow)
     source = _source(settings, connection, topic, split, kept, run)
     common = {"split": split, "batch_size": settings.batch_size, "seed": settings.random_seed}
     shuffles = settings.shuffle and split == "train" and not source.is_live
@@ -80,7 +82,7 @@ def topic_feed(
         arrays = _cached(source, settings.kafka_cache, settings, split)
         if kept["cached"] is None:
             kept["cached"] = arrays is not None
-            _keep(run, split, kept)
+            _keep(run if follow else None, split, kept)
         if arrays is not None:
             options = {**common, "shuffle": shuffles, "steps_per_epoch": steps_per_epoch}
             if augment is not None:
@@ -92,7 +94,7 @@ def topic_feed(
     return TopicFeed(source, steps_per_epoch=steps_per_epoch, shuffle=buffer, augment=augment, **common)
 
 
-def _kept(settings: Settings, connection: Connection, topic: str, split: str, run: Any) -> dict[str, Any]:
+def _kept(settings: Settings, connection: Connection, topic: str, split: str, run: Any, follow: bool) -> dict[str, Any]:
     """Return what of the topic is read: as run.json has it, else as the settings say and the topic is now."""
     topics = Topics(connection)
     known = (run.manifest.get("kafka") or {}).get(split) if run is not None else None
@@ -103,10 +105,10 @@ def _kept(settings: Settings, connection: Connection, topic: str, split: str, ru
             hint = "To validate on what `dataset` returns, set kafka_topics = {'validation': None}."
             raise TopicError(f"{error} {hint}") from error
         raise
-    is_live = settings.kafka_mode == "live" and split == "train"
+    is_live = settings.kafka_mode == "live" and split == "train" and follow
     if known is not None and known["topic"] == topic:
-        _require_same(known, now, topic_id, is_live)
-        return known
+        _require_same(known, now, topic_id, is_live or known["ends"] is None)
+        return known if follow or known["ends"] is not None else {**known, "ends": _ends(now), "cached": False}
     start = {number: bounds[0] for number, bounds in now.bounds.items()}
     if split == "train" and settings.kafka_start == "latest":
         start = {number: bounds[1] for number, bounds in now.bounds.items()}
@@ -123,11 +125,15 @@ def _kept(settings: Settings, connection: Connection, topic: str, split: str, ru
         "topic_id": topic_id,
         "mode": "live" if is_live else "bounded",
         "start": {str(number): offset for number, offset in start.items()},
-        "ends": None if ends is None else {str(number): offset for number, offset in ends.items()},
+        "ends": None if is_live else _ends(now),
         "cached": None,
     }
-    _keep(run, split, kept)
+    _keep(run if follow else None, split, kept)
     return kept
+
+
+def _ends(now: TopicRange) -> dict[str, int]:
+    return {str(number): end for number, (_, end) in now.bounds.items()}
 
 
 def _keep(run: Any, split: str, kept: Mapping[str, Any]) -> None:

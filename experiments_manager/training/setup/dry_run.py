@@ -60,7 +60,7 @@ def dry_run(settings: Settings) -> DryRun:
 
 def _feeds(settings: Settings, experiment: Experiment) -> list[tuple[str, Feed | None]]:
     try:
-        test = feed_for(settings, "test")
+        test = feed_for(settings, "test", follow=False)
     except Exception:  # a test split is not owed: hooks of many files know train and validation alone
         test = None
     return [("train", experiment.train), ("validation", experiment.validation), ("test", test)]
@@ -108,14 +108,23 @@ def _one_batch(experiment: Experiment) -> tuple[list[str], dict[str, Any]]:
     """Run one training step and one validation step, compiled as they will be: lines, and the traced steps."""
     model, loops = experiment.model, CompiledLoops.of(experiment)
     model.reset_metrics()
-    steps = loops.train(experiment.train.open(0), 0, 1)
+    steps = loops.train(_source(experiment.train), 0, 1)
     lines = [f"one step    {_values(steps.logs)}"]
     if loops.validation is not None:
         model.reset_metrics()
-        lines.append(f"validation  {_values(loops.validation(experiment.validation.open(0), 0, 1).logs)}")
+        lines.append(f"validation  {_values(loops.validation(_source(experiment.validation), 0, 1).logs)}")
+    for feed in filter(None, (experiment.train, experiment.validation)):
+        feed.close()
     if not steps.finite:
         lines.append("warning     the loss of the first batch is NaN or infinite")
     return lines, loops.traced
+
+
+def _source(feed: Feed) -> Any:
+    """Return what the first batch comes from; of a stream, which may have none yet, the batch that built the model."""
+    if feed.never_ends:
+        return iter(tf.data.Dataset.from_tensors(feed.sample_batch()))
+    return feed.open(0)
 
 
 def _values(logs: dict[str, tf.Tensor]) -> str:

@@ -107,14 +107,22 @@ def _build_experiment(settings: Settings, devices: Devices, run: Any, with_expor
 _FIRST = tf.VariableAggregation.ONLY_FIRST_REPLICA
 
 
-def feed_for(settings: Settings, split: str, run: Any = None) -> Feed | None:
-    """Return the feed of a split: of its topic, or the one that suits what the `dataset` hook returns."""
+def feed_for(settings: Settings, split: str, run: Any = None, *, follow: bool = True) -> Feed | None:
+    """Return the feed of a split: of its topic, or the one that suits what the `dataset` hook returns.
+
+    Args:
+        settings: Checked settings.
+        split: `train`, `validation` or `test`.
+        run: The run, which keeps what it reads of a topic.
+        follow: Whether a live topic is followed; else it ends where it ends now.
+    """
     topic = topic_of(settings, split)
     if topic is None:
         return dataset_feed(settings, split)
     training = split == "train"
     augment = _augment(settings) if training and settings.has("augment") else None
-    return topic_feed(settings, split, topic, run, steps_per_epoch=_epoch_steps(settings, training), augment=augment)
+    steps = _epoch_steps(settings, training)
+    return topic_feed(settings, split, topic, run, steps_per_epoch=steps, augment=augment, follow=follow)
 
 
 def dataset_feed(settings: Settings, split: str) -> Feed | None:

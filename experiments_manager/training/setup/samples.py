@@ -37,7 +37,7 @@ def split_samples(
         tf.config.set_visible_devices([], "GPU")
     if settings.has("prepare_datasets"):
         settings.call("prepare_datasets", run=None)
-    feed = feed_for(settings, split)
+    feed = feed_for(settings, split, follow=False)
     if feed is None:
         raise DataError(
             f'dataset: there is no {split} split. Expected data for `dataset("{split}")`, got None. '
