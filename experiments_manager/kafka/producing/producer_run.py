@@ -111,13 +111,24 @@ def find_producer_run(
     Raises:
         TopicError: Older records would have to be searched, or two producers of that name wrote at the same time.
     """
-    newest = {place: _last_of(connection, topic, number, name, searched) for place, number in enumerate(partitions)}
+    bounds = bounds_of(connection, topic, partitions)
+    newest = {
+        place: _last_of(connection, topic, number, name, searched, *bounds[number])
+        for place, number in enumerate(partitions)
+    }
     found = {place: pair for place, pair in newest.items() if pair is not None}
     if not found:
         return None
     run = max((run for run, _ in found.values()), key=lambda run: run.started)
+    for place, number in enumerate(partitions[: run.partitions]):
+        if place not in found and bounds[number][0] > 0:
+            raise TopicError(
+                f"Topic {topic}, partition {number}, begins at offset {bounds[number][0]:,} and holds no record of "
+                f"producer {name}: retention may have removed it, so --resume cannot tell how far it came. Expected "
+                "its last record. Produce into a new topic, and keep records for longer (retention.ms)."
+            )
     for other, message in found.values():
-        if other.started != run.started and message.timestamp > run.started:
+        if other.started != run.started and message.timestamp >= run.started:
             raise TopicError(
                 f"Two producers called {name} wrote to topic {topic} at the same time, so --resume cannot tell which "
                 "of them goes on. Expected a name of its own for each: give --proc-id. Produce into a new topic."
@@ -128,10 +139,9 @@ def find_producer_run(
 
 
 def _last_of(
-    connection: Connection, topic: str, partition: int, name: str, searched: int
+    connection: Connection, topic: str, partition: int, name: str, searched: int, first: int, end: int
 ) -> tuple[ProducerRun, Message] | None:
     """Search a partition from its end for a producer's last record, in blocks that grow."""
-    first, end = bounds_of(connection, topic, [partition])[partition]
     stop, size = end, _FIRST_BLOCK
     while stop > first:
         if end - stop >= searched:

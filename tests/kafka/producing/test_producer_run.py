@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import confluent_kafka.admin
 import numpy as np
 import pytest
 
@@ -122,6 +123,15 @@ def test_a_search_that_would_go_too_far_back_is_refused(kafka, topic):
     send(kafka, topic, range(2000), "b")
     with pytest.raises(TopicError, match="No record of producer a is among the newest .* Correct --proc-id"):
         find_producer_run(kafka, topic, [0], "a", searched=1000)
+
+
+def test_a_partition_that_retention_emptied_is_refused(kafka, topic):
+    send(kafka, topic, range(10), "a", partitions=2)
+    admin = confluent_kafka.admin.AdminClient(kafka.config())
+    [emptied] = admin.delete_records([confluent_kafka.TopicPartition(topic, 1, 5)]).values()
+    emptied.result()
+    with pytest.raises(TopicError, match="partition 1, begins at offset 5 .* retention may have removed it"):
+        SampleProducer(kafka, topic, STRUCTURE, name="a", resume=True)
 
 
 def test_data_that_changed_are_refused(kafka, topic):
