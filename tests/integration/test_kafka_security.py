@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from tests.helpers.kafka_brokers import unused_port, what_is_missing
 from tests.helpers.own_brokers import read_properties, run_kafka, running_brokers
 from tests.helpers.topics import numbered, produce, samples
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(what_is_missing()), reason=what_is_missing())]
+MISSING = what_is_missing() or (
+    "" if shutil.which("openssl") else "openssl is not installed: sudo apt-get install openssl"
+)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
 
 INSTALL = Path(__file__).resolve().parents[2] / "install/kafka"
 PASSWORD = "tr0ub4dor-and-3"
