@@ -14,6 +14,7 @@ from experiments_manager.common.errors import CommandLineError
 if TYPE_CHECKING:
     from experiments_manager.client.client import Client, Prediction
     from experiments_manager.client.endpoint import Endpoint
+    from experiments_manager.client.progress import Summary
     from experiments_manager.client.stream import OnRefused
     from experiments_manager.client.topic_answering import AnsweredTopic
     from experiments_manager.settings import Settings
@@ -57,6 +58,22 @@ class PredictionPlan(contextlib.ExitStack):
             self._use_client_hook(settings)
         else:
             self._use_validation_data(settings)
+
+    def predict(self, *, count: int | None, in_flight: int | None, rate: float | None, quiet: bool) -> Summary:
+        """Send the requests and hand over the answers, until there are no more; see `predict_all`."""
+        from experiments_manager.client.progress import terminal_line
+        from experiments_manager.client.session import predict_all
+
+        return predict_all(
+            self.client,
+            self.requests,
+            self.on_answer,
+            count=None if self.topic else count,  # of a topic, records are counted and not requests
+            in_flight=in_flight or self.in_flight,
+            rate=rate,
+            make_line=lambda: terminal_line(quiet=quiet),
+            on_refused=self.on_refused,
+        )
 
     @property
     def places(self) -> list[str]:

@@ -24,6 +24,14 @@ def read_properties(text):
     return dict(line.split("=", 1) for line in lines)
 
 
+def run_kafka(program, *arguments):
+    """Runs one of Kafka's own programs, as the scripts in its `bin` do."""
+    tool = load_tool()
+    command = [tool.find_java(), *tool.JVM_OPTIONS, "-cp", f"{tool.find_libraries()}/*", program]
+    told = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
 @contextlib.contextmanager
 def running_brokers(folder, *properties, answering):
     """Runs one broker for each dictionary of properties until the block ends; returns when all answer.

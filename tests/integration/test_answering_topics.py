@@ -59,10 +59,11 @@ class Answers:
         self._consumer.assign(places)
         self.count = 0
 
-    def wait_for(self, goal, seconds=120):
-        """Waits until there are so many."""
+    def wait_for(self, goal, client=None, seconds=120):
+        """Waits until there are so many; fails if the client ends before."""
 
         def come():
+            assert client is None or client.poll() is None, "the client has ended"
             message = self._consumer.poll(1.0)
             self.count += message is not None and message.error() is None
             return self.count >= goal
@@ -88,7 +89,7 @@ def test_each_record_is_answered_once_although_the_client_is_killed_again_and_ag
     with contextlib.closing(Answers(kafka, topic)) as answers:
         for _ in range(KILLS):
             client = start(kafka_broker, "--instance", "a", "--rate", "25", "--batch-size", "8")
-            answers.wait_for(answers.count + chance.randrange(1, 150))
+            answers.wait_for(answers.count + chance.randrange(1, 150), client)
             time.sleep(chance.uniform(0, 0.2))  # anywhere between two commits, or in the midst of one
             client.send_signal(signal.SIGKILL)
             client.wait()
@@ -145,7 +146,7 @@ def test_a_model_server_that_is_killed_and_comes_back_costs_no_answer(kafka, kaf
         client = start(kafka_broker, *slow, address=f"127.0.0.1:{port}", model="double")
         with contextlib.closing(Answers(kafka, topic)) as answers:
             for _ in range(3):
-                answers.wait_for(answers.count + 60)
+                answers.wait_for(answers.count + 60, client)
                 server.kill()
                 server.wait()
                 server = serve()
@@ -165,7 +166,7 @@ def test_a_broker_that_is_away_for_a_while_costs_no_answer_and_gives_none_twice(
         produce(connection, topic, numbered(0, 1000), partitions=2)
         client = start(servers, "--rate", "10", "--batch-size", "8", "--idle-timeout", "3", "--instance", "a")
         with contextlib.closing(Answers(connection, topic)) as answers:
-            answers.wait_for(150)
+            answers.wait_for(150, client)
         assert run_tool("stop", "--data", data).returncode == 0
         time.sleep(20)
         assert client.poll() is None

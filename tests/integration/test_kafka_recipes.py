@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import confluent_kafka.admin
 import pytest
 import yaml
 
@@ -43,6 +42,8 @@ def test_compose_shows_brokers_to_this_machine_alone():
 @needs_kafka
 @pytest.mark.slow
 def test_the_brokers_of_compose_form_a_cluster_that_keeps_three_copies(tmp_path, topic):
+    import confluent_kafka.admin
+
     services = compose()["services"]
     ports = {name: {kind: unused_port() for kind in ("19092", "9093", "host")} for name in services}
     brokers = []

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.reader import load_structures
 from experiments_manager.kafka.topics import Topics
 from tests.helpers.kafka_brokers import unused_port, what_is_missing
-from tests.helpers.own_brokers import read_properties, running_brokers
+from tests.helpers.own_brokers import read_properties, run_kafka, running_brokers
 from tests.helpers.topics import numbered, produce, samples
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(what_is_missing()), reason=what_is_missing())]
+MISSING = what_is_missing() or (
+    "" if shutil.which("openssl") else "openssl is not installed: sudo apt-get install openssl"
+)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
 
 INSTALL = Path(__file__).resolve().parents[2] / "install/kafka"
 PASSWORD = "tr0ub4dor-and-3"
@@ -50,8 +54,6 @@ def make_certificate(folder, authority, host):
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory):
     """A broker with TLS and passwords: its port, the file of its authority, and the port without both."""
-    import confluent_kafka.admin as admin
-
     folder = tmp_path_factory.mktemp("secure")
     authority = make_authority(folder, "ca.crt")
     internal, controller, clients = unused_port(), unused_port(), unused_port()
@@ -66,10 +68,9 @@ def secure(tmp_path_factory):
         assert old in text
         text = text.replace(old, new)
     with running_brokers(folder, read_properties(text), answering=[internal]):
-        mechanism = admin.ScramCredentialInfo(admin.ScramMechanism.SCRAM_SHA_512, 4096)
-        user = admin.UserScramCredentialUpsertion("trainer", mechanism, PASSWORD.encode())
-        client = admin.AdminClient({"bootstrap.servers": f"127.0.0.1:{internal}"})
-        client.alter_user_scram_credentials([user])["trainer"].result(30)
+        (folder / "user.conf").write_text(f"SCRAM-SHA-512=password={PASSWORD}")
+        user = ["--entity-type", "users", "--entity-name", "trainer", "--add-config-file", folder / "user.conf"]
+        run_kafka("kafka.admin.ConfigCommand", "--bootstrap-server", f"127.0.0.1:{internal}", "--alter", *user)
         yield clients, authority, internal
 
 

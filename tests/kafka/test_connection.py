@@ -19,3 +19,25 @@ def test_secrets_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("BROKER_PASSWORD", "secret")
     assert connection.config()["sasl.password"] == "secret"
     assert "secret" not in repr(vars(connection))
+
+
+def test_an_option_that_librdkafka_does_not_know_is_refused_without_the_secret(monkeypatch):
+    monkeypatch.setenv("BROKER_PASSWORD", "hidden-text")
+    connection = Connection(["a:1"], {"sasl.password": "${BROKER_PASSWORD}", "sasl.usrname": "me"})
+    with pytest.raises(TopicError, match='kafka_options: No such configuration property: "sasl.usrname"') as failure:
+        connection.config()
+    assert "hidden-text" not in str(failure.value)
+
+
+def test_an_invalid_value_is_refused_and_not_told_if_it_is_a_secret(monkeypatch):
+    monkeypatch.setenv("PROTOCOL", "hidden-text")
+    with pytest.raises(
+        TopicError, match=r'Invalid value "\*\*\*" for configuration property "security.protocol"'
+    ) as failure:
+        Connection(["a:1"], {"security.protocol": "${PROTOCOL}"}).config()
+    assert "hidden-text" not in f"{failure.value} {failure.value.__cause__} {failure.value.__context__.args[0].name()}"
+
+
+def test_texts_are_freed_of_what_stands_for_a_secret_by_its_name():
+    connection = Connection(["a:1"], {"sasl.password": "plain", "client.id": "me"})
+    assert connection.without_secrets("me: plain") == "me: ***"

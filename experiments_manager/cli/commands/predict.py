@@ -121,8 +121,6 @@ def predict(
     from experiments_manager.cli.results import ResultLine
     from experiments_manager.client.client import Client
     from experiments_manager.client.errors import OutputClosedError
-    from experiments_manager.client.progress import terminal_line
-    from experiments_manager.client.session import predict_all
 
     line = ResultLine() if json else None
     endpoint = _endpoint(run, address, model_name)
@@ -132,12 +130,8 @@ def predict(
     topics = topic_options.chosen(endpoint, servers, kafka_option, count=count, **of_topics)
     with PredictionPlan(Client(**chosen), endpoint, output, topics, debug=debug) as plan:
         plan.prepare(source, scale)
-        pace = {"count": None if plan.topic else count, "in_flight": in_flight or plan.in_flight, "rate": rate}
-        pace["on_refused"] = plan.on_refused
         try:
-            summary = predict_all(
-                plan.client, plan.requests, plan.on_answer, make_line=lambda: terminal_line(quiet=quiet), **pace
-            )
+            summary = plan.predict(count=count, in_flight=in_flight, rate=rate, quiet=quiet)
         except OutputClosedError:  # `head` has its lines: the user has what was asked for
             _leave_standard_output()
             return
