@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import time
 from collections.abc import Mapping
 
 from experiments_manager.common.suggestions import did_you_mean
@@ -12,6 +13,7 @@ from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.structure import Structure
 
 STRUCTURE_SUFFIX = ".structure"
+_SECONDS_BETWEEN_LOOKS = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +65,13 @@ class Topics:
             except kafka.KafkaException as error:
                 if error.args[0].code() != kafka.KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
+            self._wait_until_known(topic)
+
+    def _wait_until_known(self, topic: str) -> None:
+        """Wait until a topic that was just created is found: a broker hears of it a moment after the controller."""
+        until = time.monotonic() + REQUEST_SECONDS
+        while topic not in self._admin.list_topics(timeout=REQUEST_SECONDS).topics and time.monotonic() < until:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     def names(self) -> list[str]:
         """Return the topics that there are.

@@ -67,7 +67,11 @@ def equal(one, other):
     assert one.tensors.keys() == other.tensors.keys()
     different = [name for name, value in one.tensors.items() if not np.array_equal(value, other.tensors[name])]
     assert different == []
-    assert one.snapshot.progress.to_json() == other.snapshot.progress.to_json()
+    progress, others = one.snapshot.progress.to_json(), other.snapshot.progress.to_json()
+    measured = {"epoch_gradient_norm", "recent_gradient_norm"}  # of one step a call of the loop
+    assert {name: progress[name] for name in progress.keys() - measured} == {
+        name: others[name] for name in others.keys() - measured
+    }
     return True
 
 
@@ -136,10 +140,10 @@ def test_records_that_come_later_are_not_read_by_a_resume(
 def stopped(produce, from_topic, experiment):
     """A run that was asked to stop in the second epoch, in the middle of the topic."""
 
-    def run(**overrides):
+    def run(polls=9, **overrides):
         produce(40)
         given = from_topic(checkpoint_every_steps=1, kafka_cache=0, **overrides)
-        return experiment("", given, should_stop=stop_after(9))
+        return experiment("", given, should_stop=stop_after(polls))
 
     return run
 
@@ -182,7 +186,8 @@ def test_a_topic_that_was_made_again_is_refused_with_both_ids(stopped, resume, k
 
 @pytest.mark.parametrize("mode", ["bounded", "live"])
 def test_what_retention_removed_is_refused_with_both_numbers(stopped, resume, kafka, topic, mode):
-    run = stopped(**({"kafka_mode": "live", "steps_per_epoch": 2} if mode == "live" else {})).run
+    live = {"polls": 3, "kafka_mode": "live", "steps_per_epoch": 2, "kafka_idle_timeout": 5.0}
+    run = stopped(**(live if mode == "live" else {})).run
     confluent = confluent_kafka()
     admin, place = confluent.admin.AdminClient(kafka.config()), confluent.TopicPartition(topic, 0, 13)
     admin.delete_records([place])[place].result(REQUEST_SECONDS)

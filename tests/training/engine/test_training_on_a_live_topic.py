@@ -158,12 +158,15 @@ def model(hparams):
 """
 
 
-def test_prequential_metrics_are_those_of_each_batch_before_its_step(produce, live, experiment, resume, tmp_path):
+def test_prequential_metrics_are_those_of_each_batch_before_its_step(
+    produce, live, experiment, resume, settle, tmp_path
+):
     produce(48)
     one_by_one = experiment(
         DROPPED.replace("prequential = True", ""),
         live(steps_per_epoch=1, checkpoint_every_steps=1, keep_checkpoints=20, shuffle=False),
         working_dir=tmp_path / "by_hand",
+        should_stop=settle,
     )
     from experiments_manager.training.state.checkpoints import checkpoints, read_checkpoint
 
