@@ -124,8 +124,7 @@ class SampleReader:
         self.trouble: str | None = None
         """Why the broker cannot be reached at present; `None` while it can."""
         self.idle_since = time.monotonic()
-        self.is_idle = False
-        """Whether nothing has come for so long that the stream counts as ended."""
+        self._is_idle = False
         self.ends: dict[int, int] = {}
         """Where each partition ended when the thread last looked."""
         self._thread = threading.Thread(target=self._run, name=f"kafka {bad_records.topic}", daemon=True)
@@ -152,6 +151,12 @@ class SampleReader:
                 raise self._error
             ready = self._available() // batch_size
             return min(wanted, ready) if ready or not self.is_finished else 1
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing new has come for so long that the stream counts as ended, and all was trained on."""
+        with self._changed:
+            return self._is_idle and self.is_finished and self._available() == 0
 
     def took(self, samples: int) -> None:
         """Note that so many samples more were trained on."""
@@ -265,7 +270,7 @@ class SampleReader:
             elif self.trouble is not None:
                 self.idle_since = time.monotonic()  # the broker is silent, not the stream
             elif self._idle_timeout is not None and time.monotonic() - self.idle_since > self._idle_timeout:
-                self.is_idle = True
+                self._is_idle = True
                 break
         if self._windows and not self._closed:
             for number, window in self._windows.rest():

@@ -139,7 +139,7 @@ class TopicFeed(Feed):
     @property
     def end_reason(self) -> str | None:
         """Why there will be no more batches, where the stream has ended; `None` where there will be."""
-        if self._reader is None or not self._reader.is_idle:
+        if self._reader is None or not self._reader.has_ended:
             return None
         return f"no new sample in topic {self.source.topic} for {self.source.idle_timeout:g} s"
 

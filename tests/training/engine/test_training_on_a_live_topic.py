@@ -194,7 +194,7 @@ def test_prequential_metrics_are_those_of_each_batch_before_its_step(
     stopped = experiment(
         DROPPED, live(checkpoint_every_steps=1), working_dir=tmp_path / "s", should_stop=lambda: next(answers, True)
     )
-    assert stopped.result.state == "interrupted"
+    assert stopped.result.state == "interrupted", stopped.snapshot.progress
     ended = resume(stopped.run.path)
     assert ended.snapshot.progress.to_json() == whole.snapshot.progress.to_json()
     assert all(np.array_equal(value, ended.tensors[name]) for name, value in whole.tensors.items())
