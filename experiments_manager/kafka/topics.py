@@ -175,24 +175,6 @@ class Topics:
         if failures:
             raise TopicError(f"The structure was not stored in topic {place}: {failures[0].str()}.")
 
-    def ensure(self, topic: str, partitions: int = 1, **config: str) -> list[int]:
-        """Create a topic unless it is there already, and return its partitions when the brokers know them.
-
-        A broker may answer that a topic was created a moment before it tells of it.
-
-        Raises:
-            TopicError: No broker answers, or it refuses.
-        """
-        self.create(topic, partitions, **config)
-        deadline = time.monotonic() + REQUEST_SECONDS
-        while True:
-            with contextlib.suppress(TopicError):
-                if found := self.partitions(topic):
-                    return found
-            if time.monotonic() > deadline:
-                return self.partitions(topic)
-            time.sleep(0.05)
-
 
 def topic_name(session_name: str, split: str, proc_id: str | int = "") -> str:
     """Return the topic of a split by default: `<session_name>[<proc_id>].<split>`, in characters that Kafka takes."""
