@@ -54,7 +54,7 @@ class Answers:
 
         config = connection.config(group_id="tests", isolation_level="read_committed", auto_offset_reset="earliest")
         self._consumer = confluent_kafka.Consumer(config | {"enable.auto.commit": False})
-        Topics(connection).ensure(topic + "-answers", partitions)
+        Topics(connection).create(topic + "-answers", partitions)
         places = [confluent_kafka.TopicPartition(topic + "-answers", number, 0) for number in range(partitions)]
         self._consumer.assign(places)
         self.count = 0

@@ -48,7 +48,7 @@ class DeadLetters:
             TopicError: The topic cannot be created.
         """
         if not self._exists:
-            Topics(self._connection).ensure(self.topic)
+            Topics(self._connection).create(self.topic)
             self._exists = True
             logger.warning(
                 "Record %d of partition %d has no answer and goes to topic %s: %s",

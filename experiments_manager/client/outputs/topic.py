@@ -51,7 +51,8 @@ class AnswerRecords:
             )
         self._connection, self.topic = connection, topic
         topics = Topics(connection)
-        self.partitions = len(topics.ensure(topic, partitions))
+        topics.create(topic, partitions)
+        self.partitions = len(topics.partitions(topic))
         self._topics = topics
         self._format: RecordFormat | None = None
         if all(tensor.shape is not None for tensor in info.outputs.values()):
