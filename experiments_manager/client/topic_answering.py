@@ -15,7 +15,7 @@ from experiments_manager.client.outputs.dead_letters import DeadLetters, Refusal
 from experiments_manager.client.outputs.topic import AnswerRecords, FileAnswers, TopicAnswers, TopicWriter
 from experiments_manager.client.outputs.writer import PredictionWriter
 from experiments_manager.client.topic_options import TopicOptions, topic_of
-from experiments_manager.kafka.answering import AnsweringSession
+from experiments_manager.kafka.answering.session import AnsweringSession
 from experiments_manager.kafka.topics import Topics
 
 

@@ -1,1 +1,1 @@
-"""Kafka: the format of records, producing them, and reading a topic from offset to offset."""
+"""Kafka: topics of samples; what is sent, how it is read, where one is in it. No TensorFlow."""

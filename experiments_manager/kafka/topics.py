@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import re
 import time
@@ -11,9 +10,10 @@ from collections.abc import Mapping
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
 from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.structure import Structure
+from experiments_manager.kafka.records.structure import Structure
 
 STRUCTURE_SUFFIX = ".structure"
+DEAD_SUFFIX = ".dead"
 _AGAIN_SECONDS = 0.02
 
 
@@ -179,3 +179,9 @@ class Topics:
 def topic_name(session_name: str, split: str, proc_id: str | int = "") -> str:
     """Return the topic of a split by default: `<session_name>[<proc_id>].<split>`, in characters that Kafka takes."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", f"{session_name}{proc_id}.{split}")
+
+
+def place_headers(topic: str, partition: int, offset: int) -> list[tuple[str, bytes]]:
+    """Return the headers by which a record names another one: an answer its input, a dead letter its origin."""
+    place = {"source_topic": topic, "source_partition": partition, "source_offset": offset}
+    return [(name, str(value).encode()) for name, value in place.items()]

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments_manager.kafka.connection import Connection
 from experiments_manager.kafka.producing.production import Plan, Production
-from experiments_manager.kafka.structure import Structure
+from experiments_manager.kafka.records.structure import Structure
 
 BATCH = 100
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from experiments_manager.kafka.producer import SampleProducer
-from experiments_manager.kafka.reader import RangeReader, load_structures
-from experiments_manager.kafka.record_format import RecordFormat
-from experiments_manager.kafka.structure import Structure
+from experiments_manager.kafka.producing.producer import SampleProducer
+from experiments_manager.kafka.reading.reader import RangeReader, load_structures
+from experiments_manager.kafka.records.record_format import RecordFormat
+from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.topics import Topics
 
 

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from experiments_manager.kafka.answering.group_member import TRANSACTION_SECONDS
 from experiments_manager.kafka.connection import Connection
-from experiments_manager.kafka.group_member import TRANSACTION_SECONDS
 from experiments_manager.kafka.topics import Topics
 from tests.helpers.kafka_brokers import run_tool, unused_port, what_is_missing
 from tests.helpers.topics import messages, numbered, places, produce, samples

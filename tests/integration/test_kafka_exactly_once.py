@@ -31,8 +31,8 @@ def counted():
 @contextlib.contextmanager
 def produced(kafka, topic, at_once=48):
     """Sends counted samples all the time, in another thread; what is given stops it and says how many there are."""
-    from experiments_manager.kafka.producer import SampleProducer
-    from experiments_manager.kafka.structure import Structure
+    from experiments_manager.kafka.producing.producer import SampleProducer
+    from experiments_manager.kafka.records.structure import Structure
 
     module, stop = counted(), threading.Event()
     producer = SampleProducer(kafka, topic, Structure.of(module.samples(0, 1)), partitions=PARTITIONS)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments_manager.kafka.answering import AnsweringSession
+from experiments_manager.kafka.answering.session import AnsweringSession
 from experiments_manager.kafka.connection import Connection
 from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.reader import load_structures
+from experiments_manager.kafka.reading.reader import load_structures
 from experiments_manager.kafka.topics import Topics
 from tests.helpers.kafka_brokers import unused_port, what_is_missing
 from tests.helpers.own_brokers import read_properties, run_kafka, running_brokers

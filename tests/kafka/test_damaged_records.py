@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from experiments_manager.kafka.errors import RecordError
-from experiments_manager.kafka.formats.composite import Ragged, Sparse
 from experiments_manager.kafka.formats.decoders import make_decoder
-from experiments_manager.kafka.record_format import MAGIC, RecordFormat
-from experiments_manager.kafka.structure import ArraySpec, Leaf, Structure
-from experiments_manager.kafka.topic_format import TopicFormat
+from experiments_manager.kafka.records.composite import Ragged, Sparse
+from experiments_manager.kafka.records.record_format import MAGIC, RecordFormat
+from experiments_manager.kafka.records.structure import ArraySpec, Leaf, Structure
+from experiments_manager.kafka.records.topic_format import TopicFormat
 
 ROUNDS = 1500
 MOST_BYTES = 2**20

@@ -5,11 +5,11 @@ import pytest
 
 from experiments_manager.kafka.connection import Connection
 from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.producer import SampleProducer
-from experiments_manager.kafka.reader import TopicReader, load_structures
-from experiments_manager.kafka.record_format import RecordFormat
-from experiments_manager.kafka.rotation import Position
-from experiments_manager.kafka.structure import Structure
+from experiments_manager.kafka.producing.producer import SampleProducer
+from experiments_manager.kafka.reading.reader import TopicReader, load_structures
+from experiments_manager.kafka.reading.rotation import Position
+from experiments_manager.kafka.records.record_format import RecordFormat
+from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.topics import TopicRange, Topics
 
 pytestmark = pytest.mark.slow
@@ -128,7 +128,7 @@ def test_a_broker_that_does_not_answer_is_named(kafka_broker, monkeypatch, free_
 def test_partitions_that_are_ahead_are_asked_for_no_more_than_fits(kafka, topic, produce, monkeypatch):
     import confluent_kafka
 
-    monkeypatch.setattr("experiments_manager.kafka.reader._BYTES_AHEAD", 2**16)
+    monkeypatch.setattr("experiments_manager.kafka.reading.reader._BYTES_AHEAD", 2**16)
     produce(0, partitions=2)
     writer = confluent_kafka.Producer(kafka.config())
     for number in range(3000):

@@ -35,16 +35,16 @@ import tensorflow as tf
 
 from experiments_manager.events import Watcher
 from experiments_manager.kafka.connection import Connection
-from experiments_manager.kafka.producer import SampleProducer, producer_config
-from experiments_manager.kafka.record_format import RecordFormat
-from experiments_manager.kafka.rotation import Position
-from experiments_manager.kafka.structure import Structure
-from experiments_manager.kafka.topic_format import TopicFormat
+from experiments_manager.kafka.producing.producer import SampleProducer, producer_config
+from experiments_manager.kafka.reading.rotation import Position
+from experiments_manager.kafka.records.record_format import RecordFormat
+from experiments_manager.kafka.records.structure import Structure
+from experiments_manager.kafka.records.topic_format import TopicFormat
 from experiments_manager.kafka.topics import Topics
 from experiments_manager.settings import load_settings
 from experiments_manager.training.engine.runner import start_run
-from experiments_manager.training.feeds.topic_feed import TopicFeed
-from experiments_manager.training.feeds.topic_source import TopicSource
+from experiments_manager.training.feeds.topics.topic_feed import TopicFeed
+from experiments_manager.training.feeds.topics.topic_source import TopicSource
 
 PARTITIONS = 2
 CNN = '''

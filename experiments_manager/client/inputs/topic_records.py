@@ -12,9 +12,9 @@ from experiments_manager.client.inputs.samples import SourceError
 from experiments_manager.client.model_info import ModelInfo, fitted, listed
 from experiments_manager.kafka.connection import Connection
 from experiments_manager.kafka.errors import RecordError
-from experiments_manager.kafka.reader import load_structures
-from experiments_manager.kafka.record_format import MAGIC, RecordFormat
-from experiments_manager.kafka.structure import FORMAT_VERSION, Leaf, Structure
+from experiments_manager.kafka.reading.reader import load_structures
+from experiments_manager.kafka.records.record_format import MAGIC, RecordFormat
+from experiments_manager.kafka.records.structure import FORMAT_VERSION, Leaf, Structure
 
 _BEGIN = bytes([MAGIC, FORMAT_VERSION])
 _STRUCTURE = slice(4, 8)  # of a record

@@ -12,9 +12,9 @@ import numpy as np
 from experiments_manager.client.errors import ClientError
 from experiments_manager.client.inputs.samples import Sample
 from experiments_manager.client.inputs.topic_records import TopicRecords, structure_id
-from experiments_manager.kafka.answering import AnsweringSession, Turn
+from experiments_manager.kafka.answering.group_member import Outgoing
+from experiments_manager.kafka.answering.session import AnsweringSession, Turn
 from experiments_manager.kafka.errors import RecordError
-from experiments_manager.kafka.group_member import Outgoing
 
 DeadLetter = Callable[[Any, Exception], Outgoing]
 

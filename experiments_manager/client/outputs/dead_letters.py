@@ -8,25 +8,13 @@ from typing import Any
 from experiments_manager.client.client import Client, Prediction
 from experiments_manager.client.errors import ClientError
 from experiments_manager.client.inputs.topic_requests import TopicRequest
-from experiments_manager.kafka.answering import AnsweringSession
+from experiments_manager.kafka.answering.group_member import Outgoing
+from experiments_manager.kafka.answering.session import AnsweringSession
 from experiments_manager.kafka.connection import Connection
-from experiments_manager.kafka.group_member import Outgoing
-from experiments_manager.kafka.topics import Topics
+from experiments_manager.kafka.topics import DEAD_SUFFIX, Topics, place_headers
 from experiments_manager.protocol.status import Code
 
 logger = logging.getLogger(__name__)
-
-SUFFIX = ".dead"
-
-
-def place_headers(message: Any) -> tuple[tuple[str, bytes], ...]:
-    """Return the headers that say which record is meant."""
-    return (
-        ("source_topic", message.topic().encode()),
-        ("source_partition", b"%d" % message.partition()),
-        ("source_offset", b"%d" % message.offset()),
-    )
-
 
 class DeadLetters:
     """What is written for records that cannot be decoded, or that the model refuses.
@@ -38,7 +26,7 @@ class DeadLetters:
 
     def __init__(self, connection: Connection, topic: str) -> None:
         self._connection = connection
-        self.topic = topic + SUFFIX
+        self.topic = topic + DEAD_SUFFIX
         self._exists = False
 
     def letter(self, message: Any, error: Exception) -> Outgoing:
@@ -57,7 +45,8 @@ class DeadLetters:
                 self.topic,
                 error,
             )
-        headers = (*place_headers(message), ("reason", str(error).encode()))
+        place = place_headers(message.topic(), message.partition(), message.offset())
+        headers = (*place, ("reason", str(error).encode()))
         return Outgoing(self.topic, message.value(), message.key(), None, headers)
 
 

@@ -17,16 +17,15 @@ from experiments_manager.client.client import Prediction
 from experiments_manager.client.errors import ClientError
 from experiments_manager.client.inputs.topic_requests import TopicRequest
 from experiments_manager.client.model_info import ModelInfo, listed
-from experiments_manager.client.outputs.dead_letters import place_headers
 from experiments_manager.client.outputs.writer import PredictionWriter
-from experiments_manager.kafka.answering import AnsweringSession
+from experiments_manager.kafka.answering.group_member import Outgoing
+from experiments_manager.kafka.answering.session import AnsweringSession
 from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
 from experiments_manager.kafka.errors import RecordError, TopicError
-from experiments_manager.kafka.group_member import Outgoing
-from experiments_manager.kafka.producer import producer_config
-from experiments_manager.kafka.record_format import RecordFormat
-from experiments_manager.kafka.structure import STRING, Leaf, Structure
-from experiments_manager.kafka.topics import Topics
+from experiments_manager.kafka.producing.producer import producer_config
+from experiments_manager.kafka.records.record_format import RecordFormat
+from experiments_manager.kafka.records.structure import STRING, Leaf, Structure
+from experiments_manager.kafka.topics import Topics, place_headers
 
 
 class AnswerRecords:
@@ -107,7 +106,8 @@ class TopicAnswers:
 
     def _answer(self, message: Any, value: bytes, version: int) -> Outgoing:
         partition = message.partition() % self._records.partitions
-        headers = (*place_headers(message), ("model_version", b"%d" % version))
+        place = place_headers(message.topic(), message.partition(), message.offset())
+        headers = (*place, ("model_version", b"%d" % version))
         return Outgoing(self._records.topic, value, message.key(), partition, headers)
 
 

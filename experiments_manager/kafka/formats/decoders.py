@@ -11,7 +11,7 @@ from experiments_manager.kafka.formats.fields import Fields
 from experiments_manager.kafka.formats.hook import reader_of
 from experiments_manager.kafka.formats.json_records import read_json
 from experiments_manager.kafka.formats.sample_decoder import SampleDecoder
-from experiments_manager.kafka.record_format import MAGIC
+from experiments_manager.kafka.records.record_format import MAGIC
 
 _BEGINNINGS = {bytes([MAGIC, 1]): "native", b"{": "json", b"Obj\x01": "avro", b"\x00\x00": "avro", b"\n": "example"}
 

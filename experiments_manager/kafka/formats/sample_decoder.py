@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.kafka.errors import RecordError, TopicError
-from experiments_manager.kafka.formats.bad_records import find_bad
 from experiments_manager.kafka.formats.samples import merged, stacked, structure_of
+from experiments_manager.kafka.records.bad_records import find_bad
 
 Read = Callable[[bytes], list[Any]]
 """Returns the samples of a record, each `x`, `(x, y)` or `(x, y, weight)`; raises `RecordError`."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.kafka.errors import RecordError
-from experiments_manager.kafka.structure import ArraySpec, Leaf, Structure
+from experiments_manager.kafka.records.structure import ArraySpec, Leaf, Structure
 
 _OF_PYTHON = {"int64", "float32"}
 """The dtypes of Python's numbers, of which some records hold `3` and others `3.5` in the same field."""

@@ -8,11 +8,11 @@ from typing import Any
 
 from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
 from experiments_manager.kafka.errors import RecordError, TopicError
-from experiments_manager.kafka.formats.composite import Ragged, Sparse
 from experiments_manager.kafka.inspection.messages import Message, bounds_of, messages_between
-from experiments_manager.kafka.reader import load_structures
-from experiments_manager.kafka.structure import Structure
-from experiments_manager.kafka.topic_format import TopicFormat
+from experiments_manager.kafka.reading.reader import load_structures
+from experiments_manager.kafka.records.composite import Ragged, Sparse
+from experiments_manager.kafka.records.structure import Structure
+from experiments_manager.kafka.records.topic_format import TopicFormat
 from experiments_manager.kafka.topics import STRUCTURE_SUFFIX, Topics
 
 _MEASURED = 100

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection
 from experiments_manager.kafka.errors import RecordError, TopicError
-from experiments_manager.kafka.producer import SampleProducer
+from experiments_manager.kafka.producing.producer import SampleProducer
 from experiments_manager.kafka.producing.regrouping import regrouped, sample_count, sample_slice
-from experiments_manager.kafka.structure import Structure
+from experiments_manager.kafka.records.structure import Structure
 
 SILENT_SECONDS = 5.0
 """How long a broker may acknowledge nothing before it is said."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.kafka.formats.composite import Ragged, Sparse, concatenated
-from experiments_manager.kafka.structure import Structure
+from experiments_manager.kafka.records.composite import Ragged, Sparse, concatenated
+from experiments_manager.kafka.records.structure import Structure
 
 
 def sample_count(structure: Structure, batch: Any) -> int:

@@ -18,7 +18,7 @@ from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.factory import make_feed
 from experiments_manager.training.feeds.feed import Feed, Shape, x_and_y
 from experiments_manager.training.feeds.stream_feed import StreamFeed
-from experiments_manager.training.feeds.topic_setup import topic_feed, topic_of
+from experiments_manager.training.feeds.topics.topic_setup import topic_feed, topic_of
 from experiments_manager.training.setup.compilation import compiled_model, lowers_learning_rate
 from experiments_manager.training.setup.devices import Devices
 from experiments_manager.training.setup.hooks import hook_error, located_at_hook, seeded

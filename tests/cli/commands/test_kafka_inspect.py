@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from experiments_manager.cli.main import app, run
-from experiments_manager.kafka.producer import SampleProducer
-from experiments_manager.kafka.structure import Structure
+from experiments_manager.kafka.producing.producer import SampleProducer
+from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.topics import Topics
 
 pytestmark = pytest.mark.slow

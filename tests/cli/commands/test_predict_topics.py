@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from experiments_manager.cli.main import run
-from experiments_manager.kafka.reader import load_structures
-from experiments_manager.kafka.record_format import RecordFormat
+from experiments_manager.kafka.reading.reader import load_structures
+from experiments_manager.kafka.records.record_format import RecordFormat
 from experiments_manager.kafka.topics import Topics
 from tests.helpers.topics import messages, numbered, places, produce, samples, send_bytes
 

@@ -7,8 +7,8 @@ from experiments_manager.client.inputs import topic_records
 from experiments_manager.client.inputs.samples import SourceError
 from experiments_manager.client.model_info import ModelInfo, TensorInfo
 from experiments_manager.kafka.errors import RecordError
-from experiments_manager.kafka.record_format import RecordFormat
-from experiments_manager.kafka.structure import Structure
+from experiments_manager.kafka.records.record_format import RecordFormat
+from experiments_manager.kafka.records.structure import Structure
 
 FLOATS = TensorInfo(np.dtype("float32"), (None, 3))
 WORDS = TensorInfo(np.dtype(object), (None,))

@@ -6,8 +6,8 @@ import pytest
 
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.inspection.topic_report import inspect_topic
-from experiments_manager.kafka.producer import SampleProducer
-from experiments_manager.kafka.structure import Structure
+from experiments_manager.kafka.producing.producer import SampleProducer
+from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.topics import Topics
 
 pytestmark = pytest.mark.slow

@@ -12,12 +12,12 @@ import pytest
 
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.inspection.messages import bounds_of, messages_between
-from experiments_manager.kafka.producer import SampleProducer
+from experiments_manager.kafka.producing.producer import SampleProducer
 from experiments_manager.kafka.producing.producer_run import find_producer_run
 from experiments_manager.kafka.producing.production import Plan, Production
-from experiments_manager.kafka.reader import load_structures
-from experiments_manager.kafka.record_format import RecordFormat
-from experiments_manager.kafka.structure import Structure
+from experiments_manager.kafka.reading.reader import load_structures
+from experiments_manager.kafka.records.record_format import RecordFormat
+from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.topics import Topics
 from tests.helpers import counting_producer
 from tests.helpers.counting_producer import Numbers

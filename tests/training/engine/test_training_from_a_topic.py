@@ -5,10 +5,10 @@ import pytest
 
 from experiments_manager.kafka.connection import confluent_kafka
 from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.producer import SampleProducer
-from experiments_manager.kafka.structure import Structure
+from experiments_manager.kafka.producing.producer import SampleProducer
+from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.topics import Topics
-from experiments_manager.training.feeds import topic_source
+from experiments_manager.training.feeds.topics import topic_source
 
 pytestmark = pytest.mark.slow
 REQUEST_SECONDS = 15
@@ -198,7 +198,7 @@ def test_what_retention_removed_is_refused_with_both_numbers(stopped, resume, ka
 def test_a_run_begins_at_the_time_that_it_is_told(kafka, topic, produce, from_topic, experiment):
     producer = confluent_kafka().Producer(kafka.config())
     produce(0)
-    from experiments_manager.kafka.record_format import RecordFormat
+    from experiments_manager.kafka.records.record_format import RecordFormat
 
     for number, record in enumerate(RecordFormat(Structure.of(samples(0, 1))).encode(samples(0, 30))):
         producer.produce(topic, record, partition=number % 3, timestamp=1_700_000_000_000 + 1000 * number)
@@ -217,7 +217,7 @@ def test_a_bounded_run_that_begins_at_the_end_says_that_there_is_nothing(produce
 def test_aborted_transactions_are_not_seen_and_open_ones_not_waited_for(
     kafka, topic, produce, from_topic, experiment, tmp_path, cache
 ):
-    from experiments_manager.kafka.record_format import RecordFormat
+    from experiments_manager.kafka.records.record_format import RecordFormat
 
     produce(40)
     whole = experiment("", from_topic(kafka_cache=cache, shuffle=False))
@@ -244,9 +244,9 @@ def test_aborted_transactions_are_not_seen_and_open_ones_not_waited_for(
 def test_arrays_of_a_topic_keep_the_order_of_its_records(kafka, topic, produce, from_topic):
     produce(50)
     bounds = Topics(kafka).range_of(topic).bounds
-    from experiments_manager.kafka.reader import load_structures
-    from experiments_manager.kafka.record_format import RecordFormat
-    from experiments_manager.kafka.rotation import Position
+    from experiments_manager.kafka.reading.reader import load_structures
+    from experiments_manager.kafka.reading.rotation import Position
+    from experiments_manager.kafka.records.record_format import RecordFormat
 
     [structure] = load_structures(kafka, topic).values()
     start, ends = ({number: pair[side] for number, pair in bounds.items()} for side in (0, 1))

@@ -7,11 +7,11 @@ import pytest
 
 from experiments_manager.kafka.connection import confluent_kafka
 from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.producer import SampleProducer
-from experiments_manager.kafka.reader import read_range
-from experiments_manager.kafka.structure import Structure
+from experiments_manager.kafka.producing.producer import SampleProducer
+from experiments_manager.kafka.reading.reader import read_range
+from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.topics import Topics
-from experiments_manager.training.feeds import topic_feed
+from experiments_manager.training.feeds.topics import topic_feed
 
 pytestmark = pytest.mark.slow
 REQUEST_SECONDS = 15
@@ -127,7 +127,7 @@ def test_lag_rate_bad_records_and_drift_are_measured(produce, live, experiment):
 
 
 def test_partitions_that_are_added_are_taken_up(produce, live, experiment, kafka, topic, monkeypatch):
-    monkeypatch.setattr("experiments_manager.kafka.reader._SECONDS_BETWEEN_LOOKS", 0.5)
+    monkeypatch.setattr("experiments_manager.kafka.reading.reader._SECONDS_BETWEEN_LOOKS", 0.5)
     produce(16)
     added = []
 

@@ -65,7 +65,7 @@ def _send(
     from experiments_manager.cli.commands.kafka.produce import send_split
     from experiments_manager.kafka.producing.production import Plan
     from experiments_manager.kafka.topics import Topics
-    from experiments_manager.training.produce import prepare, sample_source
+    from experiments_manager.training.feeds.topics.sample_source import prepare, sample_source
 
     prepare(settings)
     sent = {}

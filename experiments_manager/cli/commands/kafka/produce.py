@@ -127,7 +127,7 @@ def _send_all(
 
     with stop.interruptible():
         Topics(connection).names()  # before TensorFlow is imported: an address that is wrong shows soon
-        from experiments_manager.training.produce import prepare, sample_source
+        from experiments_manager.training.feeds.topics.sample_source import prepare, sample_source
 
         prepare(settings)
     for split, plan in plans.items():

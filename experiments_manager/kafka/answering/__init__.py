@@ -1,0 +1,1 @@
+"""Answering the records of a topic, each of them once: consumer, transactions, turns."""

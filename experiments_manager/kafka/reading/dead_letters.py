@@ -1,0 +1,92 @@
+"""Records that cannot be decoded: counted, sent to `<topic>.dead` with the reason, and too many of them refused."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
+from experiments_manager.kafka.errors import TopicError
+from experiments_manager.kafka.reading.decoding import Samples
+from experiments_manager.kafka.reading.reader import read_range
+from experiments_manager.kafka.topics import DEAD_SUFFIX, Topics, place_headers
+
+logger = logging.getLogger(__name__)
+
+JUDGED_RECORDS = 1000
+"""A share of bad records is one of at least so many."""
+
+
+class BadRecords:
+    """Takes the records of a topic that cannot be decoded.
+
+    Each goes to `<topic>.dead` once, whoever finds it and however often: its key is `<partition>:<offset>`.
+
+    Args:
+        connection: How to reach the broker.
+        topic: Where the records are.
+        most: Share of bad records above which reading stops.
+        read: Records that were read before.
+        bad: How many of them were bad.
+    """
+
+    def __init__(self, connection: Connection, topic: str, most: float, read: int = 0, bad: int = 0) -> None:
+        self._connection, self.topic, self._most = connection, topic, most
+        self._read, self._bad = read, bad
+        self._sent: set[bytes] | None = None
+        self._producer: Any = None
+
+    def take(self, samples: Samples) -> None:
+        """Send what is bad among samples, and count.
+
+        Raises:
+            TopicError: Too many are bad.
+        """
+        self._read += len(samples.ends)
+        self._bad += len(samples.bad)
+        if not samples.bad:
+            return
+        index, why = next(iter(samples.bad.items()))
+        place = f"partition {samples.records.partitions[index]}, offset {samples.records.offsets[index]}"
+        too_many = self._bad > self._most * max(self._read, JUDGED_RECORDS)
+        if too_many and self._bad == self._read:
+            raise TopicError(
+                f"None of the first {self._read} records of topic {self.topic} can be decoded. {place}: {why} "
+                "Set kafka_format to what wrote them, or write a hook kafka_decode."
+            )
+        for number, reason in samples.bad.items():
+            self._send(samples, number, reason)
+        self._producer.poll(0)
+        if too_many:
+            self._producer.flush(REQUEST_SECONDS)
+            raise TopicError(
+                f"{self._bad} of {self._read} records of topic {self.topic} cannot be decoded, the last at {place}: "
+                f"{why} Expected {self._most:.2%} at most (kafka_max_bad). They are in topic "
+                f"{self.topic}{DEAD_SUFFIX}; correct what writes them, or raise kafka_max_bad."
+            )
+
+    def _send(self, samples: Samples, index: int, reason: str) -> None:
+        records = samples.records
+        partition, offset = records.partitions[index], records.offsets[index]
+        key = f"{partition}:{offset}".encode()
+        if self._sent is None:
+            self._sent = self._open()
+        if key in self._sent:
+            return
+        self._sent.add(key)
+        logger.warning("Topic %s, partition %d, offset %d: record left out: %s", self.topic, partition, offset, reason)
+        headers = [*place_headers(self.topic, partition, offset), ("reason", reason.encode())]
+        self._producer.produce(self.topic + DEAD_SUFFIX, records.values[index], key=key, headers=headers)
+
+    def _open(self) -> set[bytes]:
+        """Make the topic of dead letters where it is missing; return the keys that it holds."""
+        topics, place = Topics(self._connection), self.topic + DEAD_SUFFIX
+        topics.create(place)
+        self._producer = confluent_kafka().Producer(self._connection.config(enable_idempotence=True))
+        with read_range(self._connection, topics.range_of(place)) as reader:
+            return set(reader.keys())
+
+    def close(self) -> None:
+        """Wait until everything is sent."""
+        if self._producer is not None:
+            self._producer.flush(REQUEST_SECONDS)

@@ -1,0 +1,130 @@
+"""Records to samples: many at a time, those that cannot be decoded set aside."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from experiments_manager.kafka.errors import RecordError
+from experiments_manager.kafka.reading.rotation import Position, Records
+from experiments_manager.kafka.records.composite import concatenated
+from experiments_manager.kafka.records.structure import Structure
+
+
+class Decoder(Protocol):
+    """What turns the values of records into samples."""
+
+    structure: Structure
+
+    def decode(self, records: Sequence[bytes]) -> tuple[Any, np.ndarray]:
+        """Return the samples of records as a nest of arrays, and how many each record held."""
+
+    def bad_records(self, records: Sequence[bytes | None]) -> dict[int, str]:
+        """Return which records cannot be decoded, by their index, and why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """The samples of some records.
+
+    Attributes:
+        leaves: Array of each leaf of the structure, the sample first.
+        ends: For each record, how many samples it and those before it hold; int64.
+        records: Where they come from.
+        bad: Indices of the records that cannot be decoded, and why; they hold no samples.
+    """
+
+    leaves: list[Any]
+    ends: np.ndarray
+    records: Records
+    bad: dict[int, str] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    @functools.cached_property
+    def record_bytes(self) -> np.ndarray:
+        """Size of each record, int64."""
+        return np.array([len(value or b"") for value in self.records.values], np.int64)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all samples in memory; of strings and of shapes that differ, those of the records."""
+        sizes = [getattr(leaf, "nbytes", 0) for leaf in self.leaves]
+        is_plain = all(isinstance(leaf, np.ndarray) and leaf.dtype != object for leaf in self.leaves)
+        return sum(sizes) if is_plain else sum(sizes) + int(self.record_bytes.sum())
+
+    def place(self, samples: int) -> tuple[Position, int]:
+        """Return the position before the record in which a sample is, and how many samples of it come before.
+
+        Args:
+            samples: How many samples come before it, less than all.
+        """
+        before = int(np.searchsorted(self.ends, samples, side="right"))
+        first = int(self.ends[before - 1]) if before else 0
+        return self.records.position_after(before), samples - first
+
+    def split(self, count: int) -> tuple[Samples, Samples | None]:
+        """Return the first `count` records, and the others if there are any."""
+        if count >= len(self.ends):
+            return self, None
+        records, cut, middle = self.records, int(self.ends[count - 1]), self.records.position_after(count)
+        parts = []
+        for where, samples, start, end in (
+            (slice(None, count), slice(None, cut), records.start, middle),
+            (slice(count, None), slice(cut, None), middle, records.end),
+        ):
+            of_part = Records(records.values[where], records.partitions[where], records.offsets[where], start, end)
+            ends = self.ends[where] - (cut if where.start else 0)
+            shift = where.start or 0
+            bad = {index - shift: why for index, why in self.bad.items() if 0 <= index - shift < len(ends)}
+            parts.append(Samples([leaf[samples] for leaf in self.leaves], ends, of_part, bad))
+        return parts[0], parts[1]
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[Samples]) -> Samples:
+        """Return the samples of several parts that follow each other."""
+        if len(parts) == 1:
+            return parts[0]
+        leaves = [concatenated(leaves) for leaves in zip(*(part.leaves for part in parts if len(part)), strict=True)]
+        starts = np.cumsum([0, *(len(part) for part in parts)])
+        ends = np.concatenate([part.ends + start for part, start in zip(parts, starts[:-1], strict=True)])
+        records = Records(
+            [value for part in parts for value in part.records.values],
+            [number for part in parts for number in part.records.partitions],
+            [offset for part in parts for offset in part.records.offsets],
+            parts[0].records.start,
+            parts[-1].records.end,
+        )
+        first = np.cumsum([0, *(len(part.ends) for part in parts)])
+        bad = {
+            index + int(start): why
+            for part, start in zip(parts, first, strict=False)
+            for index, why in part.bad.items()
+        }
+        return cls(leaves, ends, records, bad)
+
+
+def decode(decoder: Decoder, records: Records) -> Samples:
+    """Return the samples of records; of those that cannot be decoded, why."""
+    values, bad = records.values, {}
+    if None in values:
+        nothing = {index: "The record has no value." for index, value in enumerate(values) if value is None}
+        bad |= nothing
+    try:
+        nest, counts = decoder.decode(values if not bad else [value for value in values if value is not None])
+    except RecordError:
+        bad = decoder.bad_records(values) | bad
+        good = [value for index, value in enumerate(values) if index not in bad]
+        if not good:
+            return Samples([], np.zeros(len(values), np.int64), records, bad)
+        nest, counts = decoder.decode(good)
+    if bad:
+        full = np.zeros(len(values), np.int64)
+        full[[index for index in range(len(values)) if index not in bad]] = counts
+        counts = full
+    return Samples(decoder.structure.flatten(nest), counts.cumsum(), records, bad)

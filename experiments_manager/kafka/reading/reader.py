@@ -1,0 +1,262 @@
+"""Reading a topic: a range of it, or all that comes, in the order of `Rotation`."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from experiments_manager.kafka.connection import Connection, confluent_kafka
+from experiments_manager.kafka.errors import TopicError
+from experiments_manager.kafka.reading.rotation import Position, Records, Rotation
+from experiments_manager.kafka.records.structure import Structure
+from experiments_manager.kafka.topics import STRUCTURE_SUFFIX, TopicRange, Topics
+
+_AT_ONCE = 2000
+_BYTES_AT_ONCE = 2**21
+"""What is taken from librdkafka at once: more falls out of the processor's cache before it is decoded."""
+_BYTES_AHEAD = 2**26
+"""Of a partition, while another one holds it up; the broker is asked for no more of it then."""
+_SECONDS_BETWEEN_LOOKS = 10.0
+"""From one look for new partitions to the next."""
+_SECONDS_BETWEEN_QUESTIONS = 1.0
+"""From one question whether a broker that was away answers again to the next: without new records nothing says so."""
+_PASSING = ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT", "_MSG_TIMED_OUT", "_MAX_POLL_EXCEEDED")
+"""Errors after which librdkafka goes on by itself."""
+
+READER_CONFIG = {
+    "group_id": "experiments_manager",
+    "enable_auto_commit": False,
+    "enable_auto_offset_store": False,
+    "enable_partition_eof": True,
+    "auto_offset_reset": "error",
+    "isolation_level": "read_committed",
+    "fetch_wait_max_ms": 100,
+    "reconnect_backoff_max_ms": 2000,
+}
+"""librdkafka's options of a consumer that keeps its own positions."""
+
+
+class TopicReader:
+    """Reads the records of a topic from a position on. Not for several threads.
+
+    Partitions are assigned by hand and nothing is committed.
+
+    Args:
+        connection: How to reach the broker.
+        topic: What to read.
+        start: Where to begin.
+        ends: For each partition the offset at which to stop; `None` to follow the topic as it grows, and to take up
+            partitions that are added to it.
+        patience: See `Rotation`.
+        names: Further options of librdkafka, such as `group_id`.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        topic: str,
+        start: Position,
+        ends: Mapping[int, int] | None = None,
+        patience: float | None = None,
+        **names: Any,
+    ) -> None:
+        self._kafka = confluent_kafka()
+        self._connection, self._topic, self._ends = connection, topic, ends
+        self.trouble: str | None = None
+        """Why the broker cannot be reached at present; `None` while it can."""
+        self._rotation, self._patience = Rotation(start, patience), patience
+        self._left = {number for number, offset in start.offsets.items() if not self._is_over(number, offset)}
+        for number in set(start.offsets) - self._left:
+            self._rotation.finish(number)
+        self._at_once, self._paused, self._key_of = 1, set(), False
+        self._looked = self._asked = time.monotonic()
+        self._consumer = self._kafka.Consumer(connection.config(**READER_CONFIG | names) | {"error_cb": self._on_error})
+        self._assign({number: start.offsets[number] for number in self._left})
+
+    def _assign(self, offsets: Mapping[int, int]) -> None:
+        self._consumer.assign([self._kafka.TopicPartition(self._topic, *place) for place in sorted(offsets.items())])
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the range was read to its end."""
+        return self._rotation.is_finished
+
+    @property
+    def position(self) -> Position:
+        """The place after what `read` returned last."""
+        return self._rotation.position
+
+    def read(self, seconds: float) -> Records | None:
+        """Return the next records, or `None` where their turn has not come within so many seconds.
+
+        Raises:
+            TopicError: The broker refuses, or retention has removed what was to be read.
+        """
+        if not self.is_finished:
+            self._sort_out(self._consumer.consume(self._at_once, seconds))
+            self._hold_back()
+        if self.trouble is not None and time.monotonic() - self._asked > _SECONDS_BETWEEN_QUESTIONS:
+            self._ask_broker()
+        if self._ends is None and time.monotonic() - self._looked > _SECONDS_BETWEEN_LOOKS:
+            self._take_up_new_partitions()
+        return self._rotation.take()
+
+    def _sort_out(self, messages: list[Any]) -> None:
+        """Take up what was consumed; errors that are those of no partition, too."""
+        # One call into C for a list, not one line of Python a record: there are hundreds of thousands a second.
+        for number, group in itertools.groupby(messages, self._kafka.Message.partition):
+            if number in self._rotation.partitions:
+                self._take_up(number, list(group))
+            elif number < 0:
+                for message in group:
+                    self._look_at_error(number, message.error())
+
+    def keys(self) -> Iterator[bytes]:
+        """Yield the keys of the records until the end of the range, instead of the records."""
+        self._key_of = True
+        for records in self:
+            yield from (key for key in records.values if key is not None)
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Do nothing: who reads by itself has no group that must know how far it came."""
+
+    def known_ends(self) -> dict[int, int]:
+        """Return where each partition ends, as far as the broker has told by the way."""
+        parts = {number: self._kafka.TopicPartition(self._topic, number) for number in self._rotation.partitions}
+        ends = {number: self._consumer.get_watermark_offsets(part, cached=True)[1] for number, part in parts.items()}
+        return {number: end for number, end in ends.items() if end >= 0}
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
+
+    def __iter__(self) -> Iterator[Records]:
+        """Yield the records until the end of the range."""
+        while not self.is_finished:
+            records = self.read(0.1)
+            if records is not None:
+                yield records
+
+    def __enter__(self) -> TopicReader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _is_over(self, number: int, offset: int) -> bool:
+        return self._ends is not None and offset >= self._ends.get(number, 0)
+
+    def _take_up(self, number: int, messages: list[Any]) -> None:
+        """Hand what one partition sent to the rotation."""
+        kind, at_end = self._kafka.Message, False
+        errors = list(map(kind.error, messages))
+        if failed := [error for error in errors if error is not None]:  # `count` would ask librdkafka's errors for `==`
+            at_end = errors[-1] is not None
+            for error in failed:
+                self._look_at_error(number, error)
+            next_offset = max(message.offset() + (message.error() is None) for message in messages)
+            messages = [message for message, error in zip(messages, errors, strict=True) if error is None]
+        else:
+            next_offset = messages[-1].offset() + 1
+        offsets = list(map(kind.offset, messages))
+        values = list(map(kind.key if self._key_of else kind.value, messages))
+        if self._ends is not None and next_offset > self._ends[number]:  # what came after the range was fixed
+            while offsets and offsets[-1] >= self._ends[number]:
+                del offsets[-1], values[-1]
+        if values:
+            self.trouble = None
+            self._at_once = max(1, min(_AT_ONCE, _BYTES_AT_ONCE // max(1, len(values[-1] or b""))))
+        self._rotation.add(number, offsets, values, next_offset)
+        if self._is_over(number, next_offset):
+            if number not in self._left:  # what was under way when it was taken off
+                return
+            self._left.discard(number)
+            self._rotation.finish(number)
+            self._consumer.incremental_unassign([self._kafka.TopicPartition(self._topic, number)])
+        elif at_end:
+            self._rotation.at_end(number)
+            self.trouble = None
+
+    def _look_at_error(self, number: int, error: Any) -> None:
+        if error is None or error.name() == "_PARTITION_EOF" or error.name() in _PASSING or error.retriable():
+            return
+        if error.name() in ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"):
+            raise self._removed(number)
+        raise TopicError(f"Topic {self._topic}, partition {number}, cannot be read: {error.str()}.")
+
+    def _removed(self, number: int) -> TopicError:
+        wanted = self._rotation.position.offsets.get(number, 0)
+        start, end = Topics(self._connection).range_of(self._topic).bounds.get(number, (0, 0))
+        return removed_error(self._topic, number, wanted, start, end)
+
+    def _hold_back(self) -> None:
+        """Ask for no more of partitions that are far ahead of the others, until these have come after."""
+        ahead = {
+            number
+            for number in self._rotation.partitions
+            if self._rotation.waiting_bytes(number) > (_BYTES_AHEAD // 2 if number in self._paused else _BYTES_AHEAD)
+        }
+        if ahead != self._paused:
+            pause = [self._kafka.TopicPartition(self._topic, number) for number in ahead - self._paused]
+            resume = [self._kafka.TopicPartition(self._topic, number) for number in self._paused - ahead]
+            self._consumer.pause(pause)
+            self._consumer.resume(resume)
+            self._paused = ahead
+
+    def _take_up_new_partitions(self) -> None:
+        self._looked = time.monotonic()
+        with contextlib.suppress(self._kafka.KafkaException):
+            known = self._consumer.list_topics(self._topic, timeout=1.0).topics[self._topic].partitions
+            for number in sorted(set(known) - set(self._rotation.partitions)):
+                self._rotation.join(number, 0)
+                self._consumer.incremental_assign([self._kafka.TopicPartition(self._topic, number, 0)])
+
+    def _ask_broker(self) -> None:
+        with contextlib.suppress(self._kafka.KafkaException):
+            self._consumer.list_topics(self._topic, timeout=0.5)
+            self.trouble = None
+        self._asked = time.monotonic()
+
+    def _on_error(self, error: Any) -> None:
+        if error.name() in ("_ALL_BROKERS_DOWN", "_TRANSPORT", "_RESOLVE"):
+            self.trouble = f"the broker at {', '.join(self._connection.servers)} does not answer"
+        elif error.fatal() or error.name() in ("_AUTHENTICATION", "_SSL"):
+            self.trouble = error.str()
+
+
+def removed_error(topic: str, partition: int, wanted: int, start: int, end: int) -> TopicError:
+    """Return the error that a partition does not hold an offset any more."""
+    return TopicError(
+        f"Topic {topic}, partition {partition}, does not hold offset {wanted} any more. Expected it within {start} to "
+        f"{end}, got {wanted}: retention removed it, or the topic was made again. Start a new run, or produce the "
+        "topic again."
+    )
+
+
+def read_range(connection: Connection, part: TopicRange) -> TopicReader:
+    """Return a reader of all records of a range."""
+    start = Position({number: start for number, (start, _) in part.bounds.items()})
+    return TopicReader(connection, part.topic, start, {number: end for number, (_, end) in part.bounds.items()})
+
+
+def load_structures(connection: Connection, topic: str) -> dict[int, Structure]:
+    """Return the structures that records of a topic have, by their id; the newest is the last.
+
+    Raises:
+        TopicError: No broker answers, or no structure is stored.
+        RecordError: One is malformed.
+    """
+    topics = Topics(connection)
+    structures = []
+    if topic + STRUCTURE_SUFFIX in topics.names():
+        with read_range(connection, topics.range_of(topic + STRUCTURE_SUFFIX)) as reader:
+            structures = [Structure.from_record(value) for records in reader for value in records.values if value]
+    if not structures:
+        raise TopicError(
+            f"No structure is stored for topic {topic}. Expected one in topic {topic}{STRUCTURE_SUFFIX}, got none. "
+            "Produce the topic again, or set kafka_format to what wrote it."
+        )
+    return {structure.id: structure for structure in structures}

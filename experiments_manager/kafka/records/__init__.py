@@ -1,0 +1,1 @@
+"""The format of our own records: structures, columns, encoding and decoding; docs/kafka.md describes it."""

@@ -1,0 +1,218 @@
+"""From the settings to the feed of a topic, and what run.json keeps of it: the range or the start, fixed once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.errors import TopicError
+from experiments_manager.kafka.reading.reader import load_structures, read_range, removed_error
+from experiments_manager.kafka.reading.rotation import Position
+from experiments_manager.kafka.topics import TopicRange, Topics, topic_name
+from experiments_manager.settings import Settings
+from experiments_manager.settings.value_checks import milliseconds
+from experiments_manager.training.feeds import array_feed
+from experiments_manager.training.feeds.feed import Feed
+from experiments_manager.training.feeds.topics.decoders import decoder_for
+from experiments_manager.training.feeds.topics.topic_feed import TopicFeed
+from experiments_manager.training.feeds.topics.topic_source import TopicSource, read_all
+
+logger = logging.getLogger(__name__)
+
+_PEEKED_RECORDS = 100
+"""Records that are looked at before training, to know what they hold."""
+
+
+class TopicArrays(array_feed.ArrayFeed):
+    """The samples of a topic that fit into memory; a checkpoint says that all of them were read."""
+
+    source: TopicSource
+
+    def saved(self, position: dict[str, Any]) -> None:
+        """Commit the end of the range to the consumer group."""
+        self.source.commit(self.source.ends)
+
+    def close(self) -> None:
+        """Leave the group."""
+        self.source.close()
+
+
+def topic_of(settings: Settings, split: str) -> str | None:
+    """Return the topic from which a split comes; `None` where it comes from `dataset`."""
+    if not settings.consume_data_from_kafka:
+        return None
+    if split in settings.kafka_topics or split == "test":
+        return settings.kafka_topics.get(split)
+    return topic_name(settings.session_name, split)
+
+
+def topic_feed(
+    settings: Settings,
+    split: str,
+    topic: str,
+    run: Any = None,
+    *,
+    steps_per_epoch: int | None = None,
+    augment: Callable[..., Any] | None = None,
+    follow: bool = True,
+) -> Feed:
+    """Return the feed of a topic.
+
+    Args:
+        settings: The experiment.
+        split: `train`, `validation` or `test`.
+        topic: Its topic.
+        run: Keeps what of the topic is read, so that a resume reads the same; may be `None`.
+        steps_per_epoch: Batches in an epoch.
+        augment: The hook, or `None`.
+        follow: Whether a live topic is followed, and the run told what is read; else it ends where it ends now.
+
+    Raises:
+        TopicError: The topic is missing, holds nothing, or not what the run began with.
+    """
+    connection = Connection(settings.kafka_bootstrap_servers, settings.kafka_options)
+    kept = _kept(settings, connection, topic, split, run, follow)
+    source = _source(settings, connection, topic, split, kept, run)
+    common = {"split": split, "batch_size": settings.batch_size, "seed": settings.random_seed}
+    shuffles = settings.shuffle and split == "train" and not source.is_live
+    if kept["cached"] is not False and not source.is_live:
+        arrays = _cached(source, settings.kafka_cache, settings, split)
+        if kept["cached"] is None:
+            kept["cached"] = arrays is not None
+            _keep(run if follow else None, split, kept)
+        if arrays is not None:
+            options = {**common, "shuffle": shuffles, "steps_per_epoch": steps_per_epoch}
+            if augment is not None:
+                return array_feed.AugmentedFeed(arrays, augment=augment, **options)
+            feed = TopicArrays(arrays, **options)
+            feed.source, feed.topic = source, topic
+            return feed
+    buffer = settings.kafka_shuffle_buffer if shuffles else 0
+    return TopicFeed(source, steps_per_epoch=steps_per_epoch, shuffle=buffer, augment=augment, **common)
+
+
+def _kept(settings: Settings, connection: Connection, topic: str, split: str, run: Any, follow: bool) -> dict[str, Any]:
+    """Return what of the topic is read: as run.json has it, else as the settings say and the topic is now."""
+    topics = Topics(connection)
+    known = (run.manifest.get("kafka") or {}).get(split) if run is not None else None
+    try:
+        now, topic_id = topics.range_of(topic), topics.id_of(topic)
+    except TopicError as error:
+        if split == "validation" and split not in settings.kafka_topics and "not found" in str(error):
+            hint = "To validate on what `dataset` returns, set kafka_topics = {'validation': None}."
+            raise TopicError(f"{error} {hint}") from error
+        raise
+    is_live = settings.kafka_mode == "live" and split == "train" and follow
+    if known is not None and known["topic"] == topic:
+        _require_same(known, now, topic_id, is_live or known["ends"] is None)
+        return known if follow or known["ends"] is not None else {**known, "ends": _ends(now), "cached": False}
+    start = {number: bounds[0] for number, bounds in now.bounds.items()}
+    if split == "train" and settings.kafka_start == "latest":
+        start = {number: bounds[1] for number, bounds in now.bounds.items()}
+    elif split == "train" and settings.kafka_start != "earliest":
+        start |= topics.offsets_at(topic, milliseconds(settings.kafka_start))
+    ends = None if is_live else {number: bounds[1] for number, bounds in now.bounds.items()}
+    if ends is not None and all(start[number] >= end for number, end in ends.items()):
+        raise TopicError(
+            f"Topic {topic} holds no record{' from kafka_start on' if split == 'train' else ''}. Expected at least "
+            "one. Produce it first (experiments_manager kafka produce SETTINGS), or set kafka_mode = 'live'."
+        )
+    kept = {
+        "topic": topic,
+        "topic_id": topic_id,
+        "mode": "live" if is_live else "bounded",
+        "start": {str(number): offset for number, offset in start.items()},
+        "ends": None if is_live else _ends(now),
+        "cached": None,
+    }
+    _keep(run if follow else None, split, kept)
+    return kept
+
+
+def _ends(now: TopicRange) -> dict[str, int]:
+    return {str(number): end for number, (_, end) in now.bounds.items()}
+
+
+def _keep(run: Any, split: str, kept: Mapping[str, Any]) -> None:
+    if run is not None:
+        run.update(kafka={**(run.manifest.get("kafka") or {}), split: dict(kept)})
+
+
+def _require_same(known: Mapping[str, Any], now: TopicRange, topic_id: str | None, is_live: bool) -> None:
+    """Raise where the topic is not the one with which the run began.
+
+    Raises:
+        TopicError: It was made again, retention removed a part of the range, or partitions were added to it.
+    """
+    topic = known["topic"]
+    if topic_id and known["topic_id"] and topic_id != known["topic_id"]:
+        raise TopicError(
+            f"Topic {topic} was deleted and made again since the run began. Expected the topic {known['topic_id']}, "
+            f"got {topic_id}. Start a new run."
+        )
+    if is_live:
+        return
+    start, ends = _numbers(known["start"]), _numbers(known["ends"])
+    if len(now.bounds) != len(start):
+        raise TopicError(
+            f"Topic {topic} has other partitions than when the run began. Expected {len(start)}, got "
+            f"{len(now.bounds)}. Start a new run, which reads all of them; live runs take up new ones."
+        )
+    for number, end in ends.items():
+        first, last = now.bounds[number]
+        if start[number] < end and not (first <= start[number] and end <= last):
+            raise removed_error(topic, number, start[number], first, last)
+
+
+def _numbers(offsets: Mapping[str, int]) -> dict[int, int]:
+    return {int(number): offset for number, offset in offsets.items()}
+
+
+def _source(
+    settings: Settings, connection: Connection, topic: str, split: str, kept: Mapping[str, Any], run: Any
+) -> TopicSource:
+    peeked = _first_values(connection, topic)
+    decoder = decoder_for(settings, lambda: load_structures(connection, topic), peeked)
+    return TopicSource(
+        connection,
+        topic,
+        decoder,
+        Position(_numbers(kept["start"])),
+        None if kept["ends"] is None else _numbers(kept["ends"]),
+        samples_per_record=_samples_per_record(decoder, peeked),
+        partition_wait=settings.kafka_partition_wait,
+        idle_timeout=settings.kafka_idle_timeout,
+        max_bad=settings.kafka_max_bad,
+        group=run.path.name if run is not None and split == "train" else None,
+        shared_group=settings.kafka_group if run is not None and split == "train" else None,
+    )
+
+
+def _first_values(connection: Connection, topic: str) -> list[bytes]:
+    """Return the values of some of the first records."""
+    bounds = Topics(connection).range_of(topic).bounds
+    first = {number: (start, min(end, start + _PEEKED_RECORDS)) for number, (start, end) in bounds.items()}
+    with read_range(connection, TopicRange(topic, first)) as reader:
+        return [value for records in reader for value in records.values if value is not None]
+
+
+def _samples_per_record(decoder: Any, peeked: list[bytes]) -> int:
+    for value in peeked:
+        with contextlib.suppress(ValueError):
+            return int(decoder.decode([value])[1][0])
+    return 1
+
+
+def _cached(source: TopicSource, most_bytes: int, settings: Settings, split: str) -> Any:
+    """Return the range as arrays if it fits into memory, else `None`."""
+    sizes = [leaf.size * leaf.numpy_dtype.itemsize for leaf in source.leaves if not leaf.is_string]
+    if source.expected_samples * sum(sizes) > most_bytes:
+        return None
+    arrays = read_all(source, most_bytes)
+    if arrays is None:
+        logger.info("Topic %s is larger than kafka_cache and is read again in each epoch.", source.topic)
+        return None
+    return array_feed.as_arrays(arrays, split, allow_nan=settings.allow_nan)
