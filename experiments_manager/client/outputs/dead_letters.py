@@ -16,6 +16,7 @@ from experiments_manager.protocol.status import Code
 
 logger = logging.getLogger(__name__)
 
+
 class DeadLetters:
     """What is written for records that cannot be decoded, or that the model refuses.
 
