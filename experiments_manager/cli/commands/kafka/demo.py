@@ -25,7 +25,7 @@ def demo(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Try Kafka without a broker: send the data, train from the topics, write a report.
+    """Send, train and report without a broker, for a first try.
 
     The broker is part of this process and ends with it. It keeps about 5 MB a partition, in memory, so it is for small
     data; `python3 tools/kafka_broker.py start` starts a real one.

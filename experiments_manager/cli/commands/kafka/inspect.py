@@ -33,7 +33,7 @@ def inspect(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show what a topic holds, how large it is, who reads it, and its first samples.
+    """Show what a topic holds, who reads it, and its first samples.
 
     Brokers are those of --servers, else of the settings, else localhost:9092.
     """
