@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments_manager.kafka.producing.producer import SampleProducer
-from experiments_manager.kafka.reading.reader import RangeReader, load_structures
+from experiments_manager.kafka.reading.reader import load_structures, read_range
 from experiments_manager.kafka.records.record_format import RecordFormat
 from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.topics import Topics
@@ -67,6 +67,6 @@ def places(found):
 def samples(connection, topic):
     """Gives the nests of all records of a topic, as one batch."""
     [structure] = load_structures(connection, topic).values()
-    with RangeReader(connection, Topics(connection).range_of(topic)) as reader:
+    with read_range(connection, Topics(connection).range_of(topic)) as reader:
         values = [value for chunk in reader for value in chunk.values]
     return RecordFormat(structure).decode(values)[0]
