@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from experiments_manager.kafka.topics import Topics
 from tests.helpers.topics import send_bytes
 
 pytestmark = pytest.mark.slow
@@ -67,6 +68,7 @@ def kafka_decode(record):
 def test_records_of_other_programs_train_like_the_arrays_themselves(
     kafka, kafka_broker, topic, experiment, write, source, overrides
 ):
+    Topics(kafka).create(topic)
     send_bytes(kafka, topic, *(write(x, y) for x, y in zip(X, Y, strict=True)))
     fields = {"kafka_fields": {"x": "features", "y": "target"}} if overrides else {}
     from_topic = {
