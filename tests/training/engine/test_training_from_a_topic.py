@@ -1,11 +1,17 @@
 """Training from a bounded topic: the same bits after an interruption, and nothing but what the run began with."""
 
+import threading
+
 import numpy as np
 import pytest
 
+from experiments_manager.common.errors import UserError
 from experiments_manager.kafka.connection import confluent_kafka
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.producing.producer import SampleProducer
+from experiments_manager.kafka.reading.reader import load_structures
+from experiments_manager.kafka.reading.rotation import Position
+from experiments_manager.kafka.records.record_format import RecordFormat
 from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.topics import Topics
 from experiments_manager.training.feeds.topics import topic_source
@@ -155,8 +161,6 @@ def test_more_partitions_are_refused(stopped, resume, kafka, topic):
 
 
 def wait_until(condition, seconds=30):
-    import threading
-
     pause = threading.Event()
     for _ in range(seconds * 20):
         if condition():
@@ -194,8 +198,6 @@ def test_what_retention_removed_is_refused_with_both_numbers(stopped, resume, ka
 def test_a_run_begins_at_the_time_that_it_is_told(kafka, topic, produce, from_topic, experiment):
     producer = confluent_kafka().Producer(kafka.config())
     produce(0)
-    from experiments_manager.kafka.records.record_format import RecordFormat
-
     for number, record in enumerate(RecordFormat(Structure.of(samples(0, 1))).encode(samples(0, 30))):
         producer.produce(topic, record, partition=number % 3, timestamp=1_700_000_000_000 + 1000 * number)
     producer.flush(REQUEST_SECONDS)
@@ -213,8 +215,6 @@ def test_a_bounded_run_that_begins_at_the_end_says_that_there_is_nothing(produce
 def test_aborted_transactions_are_not_seen_and_open_ones_not_waited_for(
     kafka, topic, produce, from_topic, experiment, tmp_path, cache
 ):
-    from experiments_manager.kafka.records.record_format import RecordFormat
-
     produce(40)
     whole = experiment("", from_topic(kafka_cache=cache, shuffle=False))
     producer = confluent_kafka().Producer(kafka.config(transactional_id=f"tests-{topic}"))
@@ -240,9 +240,6 @@ def test_aborted_transactions_are_not_seen_and_open_ones_not_waited_for(
 def test_arrays_of_a_topic_keep_the_order_of_its_records(kafka, topic, produce, from_topic):
     produce(50)
     bounds = Topics(kafka).range_of(topic).bounds
-    from experiments_manager.kafka.reading.reader import load_structures
-    from experiments_manager.kafka.reading.rotation import Position
-    from experiments_manager.kafka.records.record_format import RecordFormat
 
     [structure] = load_structures(kafka, topic).values()
     start, ends = ({number: pair[side] for number, pair in bounds.items()} for side in (0, 1))
@@ -251,3 +248,16 @@ def test_arrays_of_a_topic_keep_the_order_of_its_records(kafka, topic, produce, 
     np.testing.assert_array_equal(x, samples(0, 50)[0])
     np.testing.assert_array_equal(y, samples(0, 50)[1])
     assert topic_source.read_all(source, 100) is None
+
+
+def test_samples_that_do_not_fit_the_model_are_shown_beside_it(produce, from_topic, experiment, topic):
+    produce(30)
+    source = """
+    def model(hparams):
+        return keras.Sequential([keras.Input([5]), keras.layers.Dense(1)])
+    """
+    with pytest.raises(UserError) as caught:
+        experiment(source, from_topic())
+    assert f"the samples of topic {topic} do not fit the model" in str(caught.value)
+    assert "topic: x (8, 3) float32, y (8, 1) float32" in str(caught.value)
+    assert "model: x (None, 5) float32" in str(caught.value)

@@ -274,3 +274,21 @@ def test_a_run_that_waits_ends_its_threads(produce, live, experiment):
     produce(20)
     experiment("", live())
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("kafka ")]
+
+
+def test_a_group_wants_one_sample_a_record(kafka, topic, live, experiment):
+    producer = SampleProducer(kafka, topic, Structure.of(samples(0, 1)), samples_per_record=4)
+    producer.send(samples(0, 40))
+    producer.flush()
+    with pytest.raises(TopicError, match=r"kafka_group: .*hold 4 samples each.*kafka_group = None"):
+        experiment("", live(kafka_group="shared"))
+
+
+def test_a_run_alone_in_its_group_goes_on_where_it_ended(produce, live, experiment, resume, kafka, topic):
+    produce(48)
+    first = experiment("", live(kafka_group=topic, kafka_idle_timeout=8.0))
+    assert first.snapshot.progress.global_step == 6
+    assert offsets_of(kafka, topic, topic) == {0: 24, 1: 24}
+    produce(24)
+    assert resume(first.run.path).snapshot.progress.global_step == 9
+    assert offsets_of(kafka, topic, topic) == {0: 36, 1: 36}

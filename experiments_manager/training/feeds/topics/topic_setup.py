@@ -176,13 +176,20 @@ def _source(
 ) -> TopicSource:
     peeked = _first_values(connection, topic)
     decoder = decoder_for(settings, lambda: load_structures(connection, topic), peeked)
+    per_record = _samples_per_record(decoder, peeked)
+    if kept["ends"] is None and settings.kafka_group is not None and per_record > 1:
+        raise TopicError(
+            f"kafka_group: the records of topic {topic} hold {per_record} samples each, and a partition may be given "
+            "away in the middle of one. Expected one sample a record. Produce the topic without --samples-per-record, "
+            "or set kafka_group = None."
+        )
     return TopicSource(
         connection,
         topic,
         decoder,
         Position(_numbers(kept["start"])),
         None if kept["ends"] is None else _numbers(kept["ends"]),
-        samples_per_record=_samples_per_record(decoder, peeked),
+        samples_per_record=per_record,
         partition_wait=settings.kafka_partition_wait,
         idle_timeout=settings.kafka_idle_timeout,
         max_bad=settings.kafka_max_bad,
