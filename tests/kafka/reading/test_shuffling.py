@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from experiments_manager.kafka import shuffling
-from experiments_manager.kafka.decoding import decode
-from experiments_manager.kafka.record_format import RecordFormat
-from experiments_manager.kafka.rotation import Position, Records
-from experiments_manager.kafka.shuffling import Shuffle, Windows
-from experiments_manager.kafka.structure import Structure
+from experiments_manager.kafka.reading.decoding import decode
+from experiments_manager.kafka.reading.rotation import Position, Records
+from experiments_manager.kafka.reading.shuffling import Shuffle, Windows
+from experiments_manager.kafka.records.record_format import RecordFormat
+from experiments_manager.kafka.records.structure import Structure
 
 FORMAT = RecordFormat(Structure.of(np.arange(1)))
 
