@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments_manager.kafka import shuffling
+from experiments_manager.kafka.reading import shuffling
 from experiments_manager.kafka.reading.decoding import decode
 from experiments_manager.kafka.reading.rotation import Position, Records
 from experiments_manager.kafka.reading.shuffling import Shuffle, Windows
