@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.training.errors import DataError
+from experiments_manager.training.feeds.augmentation import augmented
 from experiments_manager.training.feeds.feed import HOST_BYTES, Feed, epoch_order, require_batches
 from experiments_manager.training.feeds.pipeline_probe import differ, draws_from_host, read
 from experiments_manager.training.feeds.pipelines import irreproducible_operation, runs_python_in_parallel
@@ -276,17 +277,3 @@ class AugmentedFeed(Feed):
     def as_dataset(self) -> tf.data.Dataset:
         """Return the data as a hook may want to see it: in batches, not shuffled and not augmented."""
         return self._plain.as_dataset()
-
-
-def augmented(augment: Callable[..., Any], parts: Any, seed: tf.Tensor) -> Any:
-    """Apply `augment(x, y, seed)` to one sample; weights pass through.
-
-    Args:
-        augment: The hook; returns `(x, y)`, or `x` alone where `y` stays.
-        parts: `(x, y)` or `(x, y, sample_weight)` of one sample.
-        seed: int64 `[2]`, for `tf.random.stateless_*` and `tf.image.stateless_random_*`.
-    """
-    x, y, *rest = parts if isinstance(parts, tuple) else (parts, None)
-    changed = augment(x, y, seed)
-    x, y = changed if isinstance(changed, tuple) else (changed, y)
-    return (x, y, *rest)

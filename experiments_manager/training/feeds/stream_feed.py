@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from experiments_manager.common.error_text import reason
 from experiments_manager.training.errors import DataError
-from experiments_manager.training.feeds.array_feed import augmented
+from experiments_manager.training.feeds.augmentation import augmented_batch, augmented_batches
 from experiments_manager.training.feeds.feed import Feed, require_batches
 from experiments_manager.training.feeds.pipeline_probe import (
     BATCHES,
@@ -30,7 +30,7 @@ from experiments_manager.training.feeds.pipelines import (
     unsaved_node,
     without_endless_repeat,
 )
-from experiments_manager.training.setup.seeds import derive, host_random_state, restore_host_random_state
+from experiments_manager.training.setup.seeds import host_random_state, restore_host_random_state
 
 REPLAYED_BATCHES = 64
 """Batches that a resume may run through again where passes are so short that building costs more than reading."""
@@ -293,33 +293,3 @@ class StreamFeed(Feed):
             tf.train.Checkpoint(iterator=self._iterator).read(str(prefix)).assert_consumed()
         self._taken = taken
         return taken > 0 and not is_saved and (self._keeps_drawing or self._drew)
-
-
-def augmented_batch(augment: Callable[..., Any] | None) -> Callable[..., Any]:
-    """Return a function of the graph that calls the hook on each sample of a batch, each with a seed of its own."""
-
-    def of_batch(key: tf.Tensor, index: tf.Tensor, batch: Any) -> Any:
-        rows = tf.shape(tf.nest.flatten(batch)[0], out_type=tf.int64)[0]
-        seeds = tf.stack([tf.fill([rows], key), index * 2**24 + tf.range(rows)], axis=1)
-        return tf.vectorized_map(lambda sample: augmented(augment, sample[0], sample[1]), (batch, seeds))
-
-    return of_batch
-
-
-def augmented_batches(
-    dataset: tf.data.Dataset, of_batch: Callable[..., Any], seed: int, number: int, first: int = 0
-) -> tf.data.Dataset:
-    """Return a pass with its batches augmented.
-
-    Args:
-        dataset: The batches.
-        of_batch: From `augmented_batch`.
-        seed: The run's seed.
-        number: Of the pass, which has its own key.
-        first: Number of the first batch in its pass.
-    """
-    key = tf.constant(derive(seed, "augment", number), tf.int64)
-    numbers = tf.data.Dataset.range(first, tf.int64.max)  # not `enumerate`, which hides what is below it
-    return tf.data.Dataset.zip((numbers, dataset)).map(
-        lambda index, batch: of_batch(key, index, batch), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )

@@ -11,8 +11,8 @@ from typing import Any
 import tensorflow as tf
 
 from experiments_manager.kafka.reading.sample_reader import SamplePosition, SampleReader
+from experiments_manager.training.feeds.augmentation import augmented_batch, augmented_batches
 from experiments_manager.training.feeds.feed import Feed, require_batches
-from experiments_manager.training.feeds.stream_feed import augmented_batch, augmented_batches
 from experiments_manager.training.feeds.topics.topic_source import TopicSource
 
 SWITCH_SECONDS = 0.0005
