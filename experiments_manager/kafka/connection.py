@@ -11,12 +11,12 @@ from typing import Any
 
 from experiments_manager.kafka import faults
 from experiments_manager.kafka.errors import TopicError
+from experiments_manager.settings.value_checks import SECRET_WORDS
 
 REQUEST_SECONDS = 15.0
 """How long a broker may take to answer a request for metadata or offsets."""
 
 _NO_ANSWER = ("_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN")
-_SECRET = ("password", "secret", "token", "key.pem", "credentials")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -69,7 +69,7 @@ class Connection:
     def without_secrets(self, text: str) -> str:
         """Return a text of librdkafka with `***` for every value of `kafka_options` that may be a secret."""
         for name, value in self._options.items():
-            if isinstance(value, str) and (_VARIABLE.search(value) or any(word in name for word in _SECRET)):
+            if isinstance(value, str) and (_VARIABLE.search(value) or any(word in name for word in SECRET_WORDS)):
                 with contextlib.suppress(TopicError):
                     text = text.replace(_expanded(name, value) or "***", "***")
         return text

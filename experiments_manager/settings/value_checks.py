@@ -235,7 +235,7 @@ def _reading_starts_at_a_time(values: Values, hooks: Mapping[str, Any]) -> Viola
     start = values.kafka_start
     try:
         known = isinstance(start, datetime.datetime) or start in ("earliest", "latest") or milliseconds(start) >= 0
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         known = False
     if not known:
         text = "Expected 'earliest', 'latest', or a time such as '2026-11-22 14:00', a datetime, or seconds since 1970"
@@ -250,10 +250,14 @@ def milliseconds(start: Any) -> int:
     return round(1000 * seconds)
 
 
+SECRET_WORDS = ("password", "secret", "token", "key.pem", "credentials")
+"""In names of librdkafka's options whose values nobody else may see."""
+
+
 @check
 def _secrets_stay_in_the_environment(values: Values, hooks: Mapping[str, Any]) -> Violations:
     for option, value in values.kafka_options.items():
-        is_secret = any(word in option for word in ("password", "secret", "token")) and "endpoint" not in option
+        is_secret = any(word in option for word in SECRET_WORDS) and "endpoint" not in option
         if is_secret and isinstance(value, str) and "${" not in value:
             text = f"the secret {option!r} stands in the file, and would be copied into run folders."
             yield (
@@ -261,3 +265,11 @@ def _secrets_stay_in_the_environment(values: Values, hooks: Mapping[str, Any]) -
                 f"{text} Expected a variable of the environment such as '${{KAFKA_PASSWORD}}', got a value. Set that "
                 "variable and name it here.",
             )
+    registry = values.kafka_schema_registry
+    if registry and re.search(r"://[^/@]*:[^/@$]+@", registry):
+        yield (
+            "kafka_schema_registry",
+            "a password stands in the file, and would be copied into run folders. Expected a variable of the "
+            "environment such as 'https://user:${REGISTRY_PASSWORD}@host', got a value. Set that variable and name it "
+            "here.",
+        )

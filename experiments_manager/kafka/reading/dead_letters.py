@@ -13,6 +13,7 @@ from experiments_manager.kafka.topics import DEAD_SUFFIX, Topics, place_headers
 
 logger = logging.getLogger(__name__)
 
+_MOST_BYTES = 2**26
 JUDGED_RECORDS = 1000
 """A share of bad records is one of at least so many."""
 
@@ -56,9 +57,8 @@ class BadRecords:
             )
         for number, reason in samples.bad.items():
             self._send(samples, number, reason)
-        self._producer.poll(0)
+        self._producer.flush(REQUEST_SECONDS)  # before a checkpoint can hold that they were seen
         if too_many:
-            self._producer.flush(REQUEST_SECONDS)
             raise TopicError(
                 f"{self._bad} of {self._read} records of topic {self.topic} cannot be decoded, the last at {place}: "
                 f"{why} Expected {self._most:.2%} at most (kafka_max_bad). They are in topic "
@@ -76,13 +76,18 @@ class BadRecords:
         self._sent.add(key)
         logger.warning("Topic %s, partition %d, offset %d: record left out: %s", self.topic, partition, offset, reason)
         headers = [*place_headers(self.topic, partition, offset), ("reason", reason.encode())]
-        self._producer.produce(self.topic + DEAD_SUFFIX, records.values[index], key=key, headers=headers)
+        try:
+            self._producer.produce(self.topic + DEAD_SUFFIX, records.values[index], key=key, headers=headers)
+        except (BufferError, confluent_kafka().KafkaException) as error:  # larger than the broker takes, for instance
+            logger.warning("It could not be sent to topic %s%s: %s", self.topic, DEAD_SUFFIX, error)
 
     def _open(self) -> set[bytes]:
         """Make the topic of dead letters where it is missing; return the keys that it holds."""
         topics, place = Topics(self._connection), self.topic + DEAD_SUFFIX
-        topics.create(place)
-        self._producer = confluent_kafka().Producer(self._connection.config(enable_idempotence=True))
+        topics.create(place, max_message_bytes=str(_MOST_BYTES))
+        self._producer = confluent_kafka().Producer(
+            self._connection.config(enable_idempotence=True, message_max_bytes=_MOST_BYTES)
+        )
         with read_range(self._connection, topics.range_of(place)) as reader:
             return set(reader.keys())
 

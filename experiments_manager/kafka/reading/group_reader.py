@@ -183,7 +183,10 @@ class GroupReader(TopicReader):
         for number in revoked:
             self._begun.pop(number, None)
         # What was read ahead is forgotten, so the partitions that stay are read again from the checkpoint on.
-        self._begun |= {number: offset for number, offset in place.offsets.items() if number in self._begun}
+        begun = self._begun
+        self._begun |= {
+            number: max(offset, begun[number]) for number, offset in place.offsets.items() if number in begun
+        }
         self._rotation = Rotation(Position(dict(self._begun), place.turn), self._patience)
         if self._paused:
             self._consumer.resume([self._kafka.TopicPartition(self._topic, number) for number in self._paused])

@@ -72,6 +72,7 @@ class TopicReader:
         for number in set(start.offsets) - self._left:
             self._rotation.finish(number)
         self._at_once, self._paused, self._key_of = 1, set(), False
+        self._fatal: TopicError | None = None
         self._looked = self._asked = time.monotonic()
         self._consumer = self._kafka.Consumer(connection.config(**READER_CONFIG | names) | {"error_cb": self._on_error})
         self._assign({number: start.offsets[number] for number in self._left})
@@ -85,6 +86,11 @@ class TopicReader:
         return self._rotation.is_finished
 
     @property
+    def holds_back(self) -> bool:
+        """Whether records wait for another partition's turn."""
+        return self._rotation.holds_back
+
+    @property
     def position(self) -> Position:
         """The place after what `read` returned last."""
         return self._rotation.position
@@ -95,6 +101,8 @@ class TopicReader:
         Raises:
             TopicError: The broker refuses, or retention has removed what was to be read.
         """
+        if self._fatal is not None:
+            raise self._fatal
         if not self.is_finished:
             self._sort_out(self._consumer.consume(self._at_once, seconds))
             self._hold_back()
@@ -154,7 +162,7 @@ class TopicReader:
         kind, at_end = self._kafka.Message, False
         errors = list(map(kind.error, messages))
         if failed := [error for error in errors if error is not None]:  # `count` would ask librdkafka's errors for `==`
-            at_end = errors[-1] is not None
+            at_end = errors[-1] is not None and errors[-1].name() == "_PARTITION_EOF"
             for error in failed:
                 self._look_at_error(number, error)
             next_offset = max(message.offset() + (message.error() is None) for message in messages)
@@ -185,7 +193,7 @@ class TopicReader:
             return
         if error.name() in ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"):
             raise self._removed(number)
-        raise TopicError(f"Topic {self._topic}, partition {number}, cannot be read: {error.str()}.")
+        raise TopicError(f"Topic {self._topic}, partition {number}, cannot be read: {self._reason(error)}.")
 
     def _removed(self, number: int) -> TopicError:
         wanted = self._rotation.position.offsets.get(number, 0)
@@ -223,8 +231,13 @@ class TopicReader:
     def _on_error(self, error: Any) -> None:
         if error.name() in ("_ALL_BROKERS_DOWN", "_TRANSPORT", "_RESOLVE"):
             self.trouble = f"the broker at {', '.join(self._connection.servers)} does not answer"
-        elif error.fatal() or error.name() in ("_AUTHENTICATION", "_SSL"):
-            self.trouble = error.str()
+        elif error.fatal():
+            self._fatal = TopicError(f"Topic {self._topic} cannot be read: {self._reason(error)}.")
+        elif error.name() in ("_AUTHENTICATION", "_SSL"):
+            self.trouble = self._reason(error)
+
+    def _reason(self, error: Any) -> str:
+        return self._connection.without_secrets(error.str())
 
 
 def removed_error(topic: str, partition: int, wanted: int, start: int, end: int) -> TopicError:

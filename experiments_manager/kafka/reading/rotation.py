@@ -105,6 +105,11 @@ class Rotation:
         """Whether every partition is finished and nothing waits."""
         return all(part.is_finished and not part.values for part in self._partitions.values())
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether records wait for another partition's turn."""
+        return any(part.values for part in self._partitions.values())
+
     def waiting_bytes(self, partition: int) -> int:
         """Return about how much of a partition waits for its turn, going by its last record."""
         waiting = self._partitions[partition].values

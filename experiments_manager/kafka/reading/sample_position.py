@@ -17,7 +17,7 @@ class SamplePosition:
         records: The place between two records at which reading goes on.
         skip: Samples after it that were used already.
         window: Number of the shuffled window that begins there.
-        records_read: Records before it, of all that were ever read.
+        records_read: Records before it that were read; of a bounded topic in this pass.
         bad: Those of them that could not be decoded.
     """
 

@@ -103,6 +103,12 @@ class SampleReader:
             return min(wanted, ready) if ready or not self.is_finished else 1
 
     @property
+    def is_exhausted(self) -> bool:
+        """Whether everything was read and trained on."""
+        with self._changed:
+            return self.is_finished and self._available() == 0
+
+    @property
     def has_ended(self) -> bool:
         """Whether nothing new has come for so long that the stream counts as ended, and all was trained on."""
         with self._changed:
@@ -217,8 +223,8 @@ class SampleReader:
                 self._bad.take(samples)
                 self._hand_over(samples)
                 self.idle_since = time.monotonic()
-            elif self.trouble is not None:
-                self.idle_since = time.monotonic()  # the broker is silent, not the stream
+            elif self.trouble is not None or reader.holds_back:
+                self.idle_since = time.monotonic()  # the broker is silent, or one partition, and not the stream
             elif self._idle_timeout is not None and time.monotonic() - self.idle_since > self._idle_timeout:
                 self._is_idle = True
                 break
@@ -233,6 +239,7 @@ class SampleReader:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._released or self._closed)
             self.must_release = False
+            self.idle_since = time.monotonic()
             if self._closed:
                 return None
             if self._last_place.skip:

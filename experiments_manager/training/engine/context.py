@@ -93,13 +93,14 @@ class TrainingContext:
 
     def close(self) -> None:
         """Wait until checkpoints and versions are on disk, and tell the data so before it is let go."""
-        with contextlib.closing(self.checkpoints):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.closing(self.checkpoints))
+            if self.publisher is not None:
+                stack.enter_context(contextlib.closing(self.publisher))
+            for feed in filter(None, (self.experiment.train, self.experiment.validation)):
+                stack.enter_context(contextlib.closing(feed))
             self.checkpoints.wait()
             self.tell_feed()
-            for feed in filter(None, (self.experiment.train, self.experiment.validation)):
-                feed.close()
-            if self.publisher is not None:
-                self.publisher.close()
 
     def tell_feed(self) -> None:
         """Let the training data take note of the checkpoints that became whole."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -55,7 +56,7 @@ def evaluate_run(run: Run, split: str = "test") -> Evaluation:
     """
     settings = load_run_settings(run)
     with prepared_devices(settings) as devices, working_directory(settings, session_folder(settings, run.path)):
-        experiment = build_experiment(settings, devices, run, with_export=False)
+        experiment = build_experiment(settings, devices, run, with_export=False, follow=False)
         epoch = _use_best_weights(experiment, run)
         feed = feed_for(settings, split, run, follow=False)
         if feed is None:
@@ -65,9 +66,9 @@ def evaluate_run(run: Run, split: str = "test") -> Evaluation:
             )
         model = experiment.model
         model.reset_metrics()
-        metrics = run_test_steps(CompiledLoop.for_evaluation(experiment, feed), feed, 0, ChunkSize())
-        truth, predicted, samples = _classes(model, feed)
-        feed.close()
+        with contextlib.closing(feed):
+            metrics = run_test_steps(CompiledLoop.for_evaluation(experiment, feed), feed, 0, ChunkSize())
+            truth, predicted, samples = _classes(model, feed)
     return Evaluation(metrics, samples, epoch, truth, predicted, _names(settings, predicted))
 
 

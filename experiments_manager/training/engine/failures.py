@@ -36,6 +36,9 @@ def translating_errors(experiment: Experiment) -> Iterator[None]:
     except tf.errors.OpError as error:
         text = str(error.message)
         where = f"{_place(experiment)} (batch: {Shape.of(experiment.train.spec).text})"
+        topic = experiment.train.topic
+        if topic is not None and any(word in text for word in _FROM_PYTHON):
+            raise DataError(f"kafka_topics: the samples of topic {topic} failed {where}: {reason(text)}.") from error
         if any(word in text for word in _FROM_PYTHON):
             raise DataError(
                 f"dataset: the pipeline failed {where}: {reason(text)}. Fix the function or generator that raises it.",

@@ -62,6 +62,7 @@ def reload_after_divergence(context: TrainingContext, error: DivergedError) -> N
         text = f"{error} Training went back to a checkpoint {MOST_RELOADS} times."
         raise DivergedError(text, error.step) from error
     context.checkpoints.wait()
+    context.checkpoints.written()  # whose offsets are not to be committed any more
     _pass_over_bad_state(context)
     if not restore_latest(context):
         raise DivergedError(f"{error} No checkpoint exists yet.", error.step) from error
@@ -91,6 +92,7 @@ def go_back_to_checkpoint(context: TrainingContext, error: Exception) -> None:
     context.checkpoints.wait()
     if not restore_latest(context):
         raise error
+    context.checkpoints.written()  # whose offsets are not to be committed any more
     progress = context.experiment.state.progress
     context.dispatch("on_rollback", Rollback(progress.epoch + 1, progress.step, progress.global_step))
     context.dispatch("on_message", f"{error} Training goes on from step {progress.global_step}, its last checkpoint.")

@@ -278,7 +278,10 @@ class CompiledLoops:
 
         That comes before the state is copied or put back.
         """
-        prequential = Prequential(experiment.model) if experiment.settings.prequential else None
+        prequential = None
+        if experiment.settings.prequential:
+            test_step = experiment.model.test_step
+            prequential = Prequential(experiment.model, lambda data: _on_replicas(test_step, data))
         train, feed = CompiledLoop.for_training(experiment, gradient_norm, prequential), experiment.validation
         jit_compile = experiment.settings.jit_compile
         validation = CompiledLoop.for_evaluation(experiment, feed, jit_compile=jit_compile) if feed else None

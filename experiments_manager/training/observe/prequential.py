@@ -7,6 +7,7 @@ without a validation set. Source: A. P. Dawid, "Statistical Theory: The Prequent
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -27,10 +28,11 @@ class Prequential:
 
     Args:
         model: Built and compiled.
+        test_step: Runs the model's `test_step` on a batch, in the graph; returns tensors by name.
     """
 
-    def __init__(self, model: keras.Model) -> None:
-        self._model = model
+    def __init__(self, model: keras.Model, test_step: Callable[[Any], dict[str, tf.Tensor]]) -> None:
+        self._test_step = test_step
         self._shown = [variable.value for variable in model.metrics_variables]
         self._own = [
             tf.Variable(variable, trainable=False, name=f"{PREFIX}{number}")
@@ -49,7 +51,7 @@ class Prequential:
         with tf.control_dependencies(held):
             put = [shown.assign(own) for shown, own in zip(self._shown, self._own, strict=True)]
         with tf.control_dependencies(put):
-            logs = {f"{PREFIX}{name}": tf.identity(value) for name, value in self._model.test_step(data).items()}
+            logs = {f"{PREFIX}{name}": tf.identity(value) for name, value in self._test_step(data).items()}
         with tf.control_dependencies(list(logs.values())):
             kept = [own.assign(shown) for own, shown in zip(self._own, self._shown, strict=True)]
         with tf.control_dependencies(kept):

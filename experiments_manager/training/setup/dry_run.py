@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -108,13 +109,14 @@ def _one_batch(experiment: Experiment) -> tuple[list[str], dict[str, Any]]:
     """Run one training step and one validation step, compiled as they will be: lines, and the traced steps."""
     model, loops = experiment.model, CompiledLoops.of(experiment)
     model.reset_metrics()
-    steps = loops.train(_source(experiment.train), 0, 1)
-    lines = [f"one step    {_values(steps.logs)}"]
-    if loops.validation is not None:
-        model.reset_metrics()
-        lines.append(f"validation  {_values(loops.validation(_source(experiment.validation), 0, 1).logs)}")
-    for feed in filter(None, (experiment.train, experiment.validation)):
-        feed.close()
+    with contextlib.ExitStack() as stack:
+        for feed in filter(None, (experiment.train, experiment.validation)):
+            stack.enter_context(contextlib.closing(feed))
+        steps = loops.train(_source(experiment.train), 0, 1)
+        lines = [f"one step    {_values(steps.logs)}"]
+        if loops.validation is not None:
+            model.reset_metrics()
+            lines.append(f"validation  {_values(loops.validation(_source(experiment.validation), 0, 1).logs)}")
     if not steps.finite:
         lines.append("warning     the loss of the first batch is NaN or infinite")
     return lines, loops.traced

@@ -50,7 +50,9 @@ class Experiment:
     callbacks: list[keras.callbacks.Callback]
 
 
-def build_experiment(settings: Settings, devices: Devices, run: Any = None, *, with_export: bool = True) -> Experiment:
+def build_experiment(
+    settings: Settings, devices: Devices, run: Any = None, *, with_export: bool = True, follow: bool = True
+) -> Experiment:
     """Call the hooks in their order and build model, optimiser and state.
 
     Everything random in a hook follows from the seed and the hook's name alone, so the same run built in another
@@ -61,6 +63,7 @@ def build_experiment(settings: Settings, devices: Devices, run: Any = None, *, w
         devices: From `prepared_devices`, whose scope must be open.
         run: The run, for hooks that ask for it.
         with_export: Whether a serving function is traced.
+        follow: Whether it is to be trained; else topics are looked at as they are now, whatever the run read of them.
 
     Raises:
         UserCodeError: If a hook raises.
@@ -68,20 +71,20 @@ def build_experiment(settings: Settings, devices: Devices, run: Any = None, *, w
         TrainingError: If model, data and settings do not fit together.
     """
     with located_at_hook(settings, "dataset"):
-        return _build_experiment(settings, devices, run, with_export)
+        return _build_experiment(settings, devices, run, with_export, follow)
 
 
-def _build_experiment(settings: Settings, devices: Devices, run: Any, with_export: bool) -> Experiment:
+def _build_experiment(settings: Settings, devices: Devices, run: Any, with_export: bool, follow: bool) -> Experiment:
     with seeded(settings, "prepare_datasets"):
         if settings.has("prepare_datasets"):
             settings.call("prepare_datasets", run=run)
-    train = feed_for(settings, "train", run)
+    train = feed_for(settings, "train", run if follow else None, follow=follow)
     if train is None:
         raise DataError(
             "dataset: there is no training data. Expected arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset` "
             'for the split "train", got None.'
         )
-    validation = feed_for(settings, "validation", run)
+    validation = feed_for(settings, "validation", run if follow else None, follow=follow)
     model = compiled_model(settings, train)
     _check_embeddings(settings, model)
     averages = Averages(model.trainable_variables, settings.ema_momentum) if settings.ema_momentum else None

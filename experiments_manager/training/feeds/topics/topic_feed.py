@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.reading.sample_reader import SamplePosition, SampleReader
 from experiments_manager.training.feeds.augmentation import augmented_batch, augmented_batches
 from experiments_manager.training.feeds.feed import Feed, require_batches
@@ -58,7 +59,7 @@ class TopicFeed(Feed):
         self.steps = steps_per_epoch or self._in_pass
         if self._in_pass is not None:
             self.steps = min(self.steps, self._in_pass)
-        self._counts_itself = steps_per_epoch is None
+        self._most_steps = steps_per_epoch
         self.goes_on = split == "train" and self._in_pass is not None and self.steps < self._in_pass
         self.spec = source.batch_spec()
         self._reader: SampleReader | None = None
@@ -111,10 +112,7 @@ class TopicFeed(Feed):
 
     def ready(self, wanted: int) -> int:
         """Return how many batches can be taken without waiting; 0 where there is none for a moment."""
-        ready = self._reader.ready(self.batch_size, wanted)
-        if self._counts_itself:  # records may hold more samples than the first one
-            self.steps = max(self.steps, self._taken + ready)
-        return ready
+        return self._reader.ready(self.batch_size, wanted)
 
     @property
     def must_release(self) -> bool:
@@ -135,7 +133,8 @@ class TopicFeed(Feed):
         if reader.trouble is not None:
             text = f"Training waits: {reader.trouble}."
         elif waited > SECONDS_UNTIL_SAID and not reader.is_finished:
-            text = f"Training waits for new samples in topic {topic}."
+            new = "new samples in" if self.source.is_live else "samples of"
+            text = f"Training waits for {new} topic {topic}."
         if text is not None and text != self._said:
             self._said = text
             return text
@@ -146,9 +145,17 @@ class TopicFeed(Feed):
         self._taken += batches
         self._samples += batches * self.batch_size
         self._reader.took(batches * self.batch_size)
+        self._correct_steps()
         if batches:
             self._said = None
             self._read_next_pass_ahead()
+
+    def _correct_steps(self) -> None:
+        """Let an epoch last until the range ends: records may hold more samples than the first one, or fewer."""
+        if self._in_pass is None or self.goes_on or self._taken < self.steps or self._reader.is_exhausted:
+            return
+        if self._most_steps is None or self.steps < self._most_steps:
+            self.steps = self._taken + 1
 
     def take(self, source: Any, step: tf.Tensor) -> Any:
         """In the graph: the next batch, or an optional that is empty at the end."""
@@ -164,6 +171,8 @@ class TopicFeed(Feed):
     def close_epoch(self) -> None:
         """End the pass too, where epochs and pass are the same."""
         if not (self.goes_on or self.source.is_live):
+            if self._reader is not None and self._reader.is_exhausted and self._taken:
+                self.steps = self._taken
             self._end_reading()
             self._taken = 0
 
@@ -198,21 +207,14 @@ class TopicFeed(Feed):
         return self.source.sample_batch(self.batch_size)
 
     def as_dataset(self) -> tf.data.Dataset:
-        """Return the range in batches, not shuffled; of a live topic what it held when the run began."""
-
-        def batches() -> Iterator[Any]:
-            reader = self.source.reader(None, bounded=True, least_ahead=2 * self.batch_size)
-            try:
-                yield from self.source.dataset(reader, self.batch_size)
-            finally:
-                reader.close()
-
-        return tf.data.Dataset.from_generator(batches, output_signature=self.spec)
+        """Return the range in batches, not shuffled; of a live topic what came since the run began."""
+        return tf.data.Dataset.from_generator(lambda: self.source.look(self.batch_size), output_signature=self.spec)
 
     def position(self) -> dict[str, Any]:
         """Return the pass, the batches of it that were trained on, and the place in the topic after them."""
         place = self._reader.position() if self._reader is not None else self._resume
-        return {"pass": self._pass, "taken": self._taken, "place": place and place.to_json()}
+        place = place and place.to_json()
+        return {"topic": self.source.topic, "pass": self._pass, "taken": self._taken, "place": place}
 
     def restore(self, position: dict[str, Any], prefix: Path) -> bool:
         """Go back to a saved position; what is there must still be in the topic."""
@@ -223,6 +225,12 @@ class TopicFeed(Feed):
 
     def require(self, position: dict[str, Any]) -> None:
         """Raise where the topic does not hold what a saved position points to."""
+        if position.get("topic") != self.source.topic:
+            raise TopicError(
+                f"The checkpoint does not belong to topic {self.source.topic}. Expected a place in it, got "
+                f"{position.get('topic') or 'one in other data'}. Resume with the settings that the run was started "
+                "with, or start a new run."
+            )
         if position["place"]:
             self.source.require_offsets(SamplePosition.from_json(position["place"]).records.offsets)
 

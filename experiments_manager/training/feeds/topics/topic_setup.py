@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from experiments_manager.kafka.reading.rotation import Position
 from experiments_manager.kafka.topics import TopicRange, Topics, topic_name
 from experiments_manager.settings import Settings
 from experiments_manager.settings.value_checks import milliseconds
+from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds import array_feed
 from experiments_manager.training.feeds.feed import Feed
 from experiments_manager.training.feeds.topics.decoders import decoder_for
@@ -22,11 +24,12 @@ from experiments_manager.training.feeds.topics.topic_source import TopicSource, 
 
 logger = logging.getLogger(__name__)
 
+_PEEKED_BYTES = 2**25
 _PEEKED_RECORDS = 100
 """Records that are looked at before training, to know what they hold."""
 
 
-class TopicArrays(array_feed.ArrayFeed):
+class _InMemory:
     """The samples of a topic that fit into memory; a checkpoint says that all of them were read."""
 
     source: TopicSource
@@ -38,6 +41,14 @@ class TopicArrays(array_feed.ArrayFeed):
     def close(self) -> None:
         """Leave the group."""
         self.source.close()
+
+
+class TopicArrays(_InMemory, array_feed.ArrayFeed):
+    """An `ArrayFeed` whose arrays come from a topic."""
+
+
+class AugmentedTopicArrays(_InMemory, array_feed.AugmentedFeed):
+    """An `AugmentedFeed` whose arrays come from a topic."""
 
 
 def topic_of(settings: Settings, split: str) -> str | None:
@@ -78,16 +89,18 @@ def topic_feed(
     source = _source(settings, connection, topic, split, kept, run)
     common = {"split": split, "batch_size": settings.batch_size, "seed": settings.random_seed}
     shuffles = settings.shuffle and split == "train" and not source.is_live
-    if kept["cached"] is not False and not source.is_live:
-        arrays = _cached(source, settings.kafka_cache, settings, split)
+    if kept["cached"] is not False and not source.is_live and follow:
+        # What was in memory once is so in a resume: another way of reading would give another order.
+        arrays = _cached(source, sys.maxsize if kept["cached"] else settings.kafka_cache, settings, split)
         if kept["cached"] is None:
             kept["cached"] = arrays is not None
             _keep(run if follow else None, split, kept)
         if arrays is not None:
             options = {**common, "shuffle": shuffles, "steps_per_epoch": steps_per_epoch}
             if augment is not None:
-                return array_feed.AugmentedFeed(arrays, augment=augment, **options)
-            feed = TopicArrays(arrays, **options)
+                feed = AugmentedTopicArrays(arrays, augment=augment, **options)
+            else:
+                feed = TopicArrays(arrays, **options)
             feed.source, feed.topic = source, topic
             return feed
     buffer = settings.kafka_shuffle_buffer if shuffles else 0
@@ -107,6 +120,11 @@ def _kept(settings: Settings, connection: Connection, topic: str, split: str, ru
         raise
     is_live = settings.kafka_mode == "live" and split == "train" and follow
     if known is not None and known["topic"] == topic:
+        if follow and known["mode"] != ("live" if is_live else "bounded"):
+            raise TopicError(
+                f"kafka_mode: the run was started with {known['mode']!r}, and its place in topic {topic} belongs to "
+                f"that. Expected the same, got {settings.kafka_mode!r}. Start a new run."
+            )
         _require_same(known, now, topic_id, is_live or known["ends"] is None)
         return known if follow or known["ends"] is not None else {**known, "ends": _ends(now), "cached": False}
     start = {number: bounds[0] for number, bounds in now.bounds.items()}
@@ -115,7 +133,7 @@ def _kept(settings: Settings, connection: Connection, topic: str, split: str, ru
     elif split == "train" and settings.kafka_start != "earliest":
         start |= topics.offsets_at(topic, milliseconds(settings.kafka_start))
     ends = None if is_live else {number: bounds[1] for number, bounds in now.bounds.items()}
-    if ends is not None and all(start[number] >= end for number, end in ends.items()):
+    if follow and ends is not None and all(start[number] >= end for number, end in ends.items()):
         raise TopicError(
             f"Topic {topic} holds no record{' from kafka_start on' if split == 'train' else ''}. Expected at least "
             "one. Produce it first (experiments_manager kafka produce SETTINGS), or set kafka_mode = 'live'."
@@ -174,7 +192,8 @@ def _numbers(offsets: Mapping[str, int]) -> dict[int, int]:
 def _source(
     settings: Settings, connection: Connection, topic: str, split: str, kept: Mapping[str, Any], run: Any
 ) -> TopicSource:
-    peeked = _first_values(connection, topic)
+    is_native = settings.kafka_format == "native" and not settings.has("kafka_decode")
+    peeked = _first_values(connection, topic, 1 if is_native else _PEEKED_RECORDS)
     decoder = decoder_for(settings, lambda: load_structures(connection, topic), peeked)
     per_record = _samples_per_record(decoder, peeked)
     if kept["ends"] is None and settings.kafka_group is not None and per_record > 1:
@@ -198,12 +217,17 @@ def _source(
     )
 
 
-def _first_values(connection: Connection, topic: str) -> list[bytes]:
-    """Return the values of some of the first records."""
+def _first_values(connection: Connection, topic: str, most: int) -> list[bytes]:
+    """Return the values of some of the first records of each partition."""
     bounds = Topics(connection).range_of(topic).bounds
-    first = {number: (start, min(end, start + _PEEKED_RECORDS)) for number, (start, end) in bounds.items()}
+    first = {number: (start, min(end, start + most)) for number, (start, end) in bounds.items()}
+    values: list[bytes] = []
     with read_range(connection, TopicRange(topic, first)) as reader:
-        return [value for records in reader for value in records.values if value is not None]
+        for records in reader:
+            values += [value for value in records.values if value is not None]
+            if sum(map(len, values)) > _PEEKED_BYTES:
+                break
+    return values
 
 
 def _samples_per_record(decoder: Any, peeked: list[bytes]) -> int:
@@ -222,4 +246,7 @@ def _cached(source: TopicSource, most_bytes: int, settings: Settings, split: str
     if arrays is None:
         logger.info("Topic %s is larger than kafka_cache and is read again in each epoch.", source.topic)
         return None
-    return array_feed.as_arrays(arrays, split, allow_nan=settings.allow_nan)
+    try:
+        return array_feed.as_arrays(arrays, split, allow_nan=settings.allow_nan)
+    except DataError as error:
+        raise DataError(str(error).replace("dataset:", f"topic {source.topic}:", 1)) from error

@@ -67,7 +67,7 @@ class TopicSource:
     @property
     def expected_samples(self) -> int:
         """Samples of a range, if every record has as many as the first and transactions left no gaps."""
-        offsets = sum(max(0, end - self.start.offsets[number]) for number, end in self.ends.items())
+        offsets = sum(max(0, end - self.start.offsets.get(number, end)) for number, end in self.ends.items())
         return offsets * self.samples_per_record
 
     @property
@@ -128,20 +128,32 @@ class TopicSource:
         """Return the nested `tf.TensorSpec` of a batch."""
         return self.packed([batch_spec(leaf, dtype_in_training(leaf)) for leaf in self.leaves])
 
-    def dataset(self, reader: SampleReader, batch_size: int) -> tf.data.Dataset:
-        """Return the samples that a reader has not handed over yet, in batches."""
+    def dataset(self, reader: SampleReader, batch_size: int, *, counts: bool = True) -> tf.data.Dataset:
+        """Return the samples that a reader has not handed over yet, in batches.
+
+        Args:
+            reader: Reads ahead.
+            batch_size: Samples in a batch.
+            counts: Whether somebody calls its `took`; else samples count as taken once they are handed over.
+        """
         signature = tuple(batch_spec(leaf, dtype_in_training(leaf)) for leaf in self.leaves)
+
+        def chunks() -> Iterator[list[Any]]:
+            for chunk in reader.chunks():
+                yield chunk
+                if not counts:
+                    reader.took(len(chunk[0]))
 
         def converted(chunks: Iterable[list[Any]]) -> Iterator[tuple[Any, ...]]:
             for chunk in chunks:
                 yield tuple(as_trained(leaf, array) for leaf, array in zip(self.leaves, chunk, strict=True))
 
         if self.is_dense:
-            dataset = tf.data.Dataset.from_generator(lambda: converted(reader.chunks()), output_signature=signature)
+            dataset = tf.data.Dataset.from_generator(lambda: converted(chunks()), output_signature=signature)
             dataset = dataset.rebatch(batch_size)
         else:
             dataset = tf.data.Dataset.from_generator(
-                lambda: converted(in_batches(reader.chunks(), batch_size)), output_signature=signature
+                lambda: converted(in_batches(chunks(), batch_size)), output_signature=signature
             )
         if self.decoder.structure.nest == tuple(range(len(self.leaves))):
             return dataset
@@ -156,10 +168,22 @@ class TopicSource:
 
     def sample_batch(self, batch_size: int) -> Any:
         """Return a first batch; zeros where the topic holds nothing yet."""
-        with contextlib.closing(self.reader(self._early(), bounded=True)) as reader:
-            for batch in self.dataset(reader, batch_size):
-                return batch
+        for batch in self.look(batch_size, self._early()):
+            return batch
         return self.packed([blank_batch(leaf, dtype_in_training(leaf)) for leaf in self.leaves])
+
+    def look(self, batch_size: int, position: SamplePosition | None = None) -> Iterator[Any]:
+        """Yield the samples in batches, not shuffled, to whoever looks at them; of a live topic up to its end now.
+
+        Raises:
+            TopicError: The topic cannot be read.
+        """
+        reader = self.reader(position, bounded=True, least_ahead=2 * batch_size)
+        try:
+            yield from self.dataset(reader, batch_size, counts=False)
+            reader.require_success()
+        finally:
+            reader.close()
 
     def _early(self) -> SamplePosition | None:
         """Return where the topic begins, if the run begins at its end."""
