@@ -39,7 +39,7 @@ class Topic:
 class Reader:
     """A `TopicReader` of such a topic, whose partitions send some records at a time."""
 
-    trouble = None
+    trouble, holds_back = None, False
 
     def __init__(self, topic, position, ends=True):
         self.topic, self.rotation, self.is_closed, self.ends = topic, Rotation(position), False, ends

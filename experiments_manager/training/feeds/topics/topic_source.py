@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from experiments_manager.kafka.connection import Connection, confluent_kafka
-from experiments_manager.kafka.errors import TopicError
+from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.reading.committer import OffsetCommitter
 from experiments_manager.kafka.reading.dead_letters import BadRecords
 from experiments_manager.kafka.reading.decoding import Decoder
 from experiments_manager.kafka.reading.group_reader import GroupReader, overtaken
@@ -57,7 +57,7 @@ class TopicSource:
     max_bad: float = 0.001
     group: str | None = None
     shared_group: str | None = None
-    _committer: Any = None
+    _committer: OffsetCommitter | None = None
 
     @property
     def is_live(self) -> bool:
@@ -219,13 +219,9 @@ class TopicSource:
         """Commit offsets to the group, without waiting; it is for those who watch, and must not disturb training."""
         if self.group is None:
             return
-        kafka = confluent_kafka()
-        with contextlib.suppress(kafka.KafkaException, TopicError):
-            if self._committer is None:
-                config = self.connection.config(group_id=self.group, enable_auto_commit=False)
-                self._committer = kafka.Consumer(config)
-            places = [kafka.TopicPartition(self.topic, *place) for place in offsets.items()]
-            self._committer.commit(offsets=places, asynchronous=True)
+        if self._committer is None:
+            self._committer = OffsetCommitter(self.connection, self.topic, self.group)
+        self._committer.commit(offsets)
 
     def close(self) -> None:
         """Leave the group."""
