@@ -217,10 +217,11 @@ class Drain:
 
 
 def bench_read(connection: Connection, size: int, count: int, samples_per_record: int, rounds: int, partitions: int):
+    batch_size = max(1, min(256, 2**21 // size))
+    count -= count % batch_size  # a live feed would wait for the rest of a batch
     topics, batch = Topics(connection), samples_of(size, count)
     topic, structure = new_topic(topics, partitions), Structure.of(batch)
     send(connection, topic, batch, samples_per_record, partitions)
-    batch_size = max(1, min(256, 2**21 // size))
     sides = {"bare": lambda: bare_read(connection, topic)}
     for name, live, shuffle in (("live", True, 0), ("bounded, shuffled", False, 16384)):
         source = source_of(connection, topic, structure, samples_per_record, live)

@@ -34,6 +34,7 @@ READER_CONFIG = {
     "auto_offset_reset": "error",
     "isolation_level": "read_committed",
     "fetch_wait_max_ms": 100,
+    "fetch_queue_backoff_ms": 10,  # a second by default, for which nothing comes once librdkafka has read far ahead
     "reconnect_backoff_max_ms": 2000,
 }
 """librdkafka's options of a consumer that keeps its own positions."""

@@ -108,7 +108,7 @@ class TopicFeed(Feed):
         dataset = self.source.dataset(reader, self.batch_size)
         if self._augmented is not None:
             dataset = augmented_batches(dataset, self._augmented, self._seed, self._pass, first)
-        return dataset.prefetch(2)
+        return dataset if self.source.is_dense and self._augmented is None else dataset.prefetch(2)
 
     def ready(self, wanted: int) -> int:
         """Return how many batches can be taken without waiting; 0 where there is none for a moment."""

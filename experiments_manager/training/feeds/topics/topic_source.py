@@ -150,7 +150,7 @@ class TopicSource:
 
         if self.is_dense:
             dataset = tf.data.Dataset.from_generator(lambda: converted(chunks()), output_signature=signature)
-            dataset = dataset.rebatch(batch_size)
+            dataset = dataset.prefetch(2).rebatch(batch_size)
         else:
             dataset = tf.data.Dataset.from_generator(
                 lambda: converted(in_batches(chunks(), batch_size)), output_signature=signature
