@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import os
 import statistics
 import tempfile
@@ -166,19 +167,26 @@ def source_of(connection: Connection, topic: str, structure: Structure, samples_
     )
 
 
-def bare_read(connection: Connection, topic: str) -> float:
+def bare_read(connection: Connection, topic: str, at_once: int) -> float:
     """Read all records of a topic; return the seconds."""
     bounds = Topics(connection).range_of(topic).bounds
+    gc.freeze()  # as if TensorFlow were not in the process
     start = time.perf_counter()
     consumer = confluent_kafka.Consumer(
-        connection.config(group_id="bench", enable_auto_commit=False, isolation_level="read_committed")
+        connection.config(
+            group_id="bench",
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            fetch_queue_backoff_ms=10,  # a second by default, for which it would stand still
+        )
     )
     consumer.assign([confluent_kafka.TopicPartition(topic, number, first) for number, (first, _) in bounds.items()])
     left = sum(end - first for first, end in bounds.values())
     while left:
-        left -= len(consumer.consume(min(left, 2000), 1.0))
+        left -= len(consumer.consume(min(left, at_once), 1.0))
     seconds = time.perf_counter() - start
     consumer.close()
+    gc.unfreeze()
     return seconds
 
 
@@ -189,26 +197,27 @@ class Drain:
         self._feed, self._count = feed, count
         self._loop = tf.function(self._steps, autograph=False)
 
-    def _steps(self, source, steps, total):
+    def _steps(self, source, first, last, total):
         def advance(step, total, more):
             batch = self._feed.take(source, step)
             more = batch.has_value()
             total = tf.cond(more, lambda: total + tf.reduce_sum(batch.get_value()[1]), lambda: total)
             return step + 1, total, more
 
-        return tf.while_loop(lambda step, total, more: (step < steps) & more, advance, (0, total, True))
+        return tf.while_loop(lambda step, total, more: (step < last) & more, advance, (first, total, True))
 
     def run(self) -> float:
         """Read everything once; return the seconds."""
+        steps = -(-self._count // self._feed.batch_size)
         start = time.perf_counter()
         source, total, taken = self._feed.open(0), tf.constant(0, tf.int64), 0
-        while taken < self._count:
-            ready = min(self._feed.ready(64), -(-(self._count - taken) // self._feed.batch_size))
+        while taken < steps:
+            ready = min(self._feed.ready(64), steps - taken)
             if ready == 0:
                 continue
-            _, total, _ = self._loop(source, tf.constant(ready), total)
+            _, total, _ = self._loop(self._feed.current(source), tf.constant(taken), tf.constant(taken + ready), total)
             self._feed.took(ready)
-            taken += ready * self._feed.batch_size
+            taken += ready
         seconds = time.perf_counter() - start
         self._feed.close()
         if int(total) != self._count * (self._count - 1) // 2:
@@ -222,7 +231,8 @@ def bench_read(connection: Connection, size: int, count: int, samples_per_record
     topics, batch = Topics(connection), samples_of(size, count)
     topic, structure = new_topic(topics, partitions), Structure.of(batch)
     send(connection, topic, batch, samples_per_record, partitions)
-    sides = {"bare": lambda: bare_read(connection, topic)}
+    at_once = max(1, min(2000, 2**21 // (size * samples_per_record)))  # more falls out of the processor's cache
+    sides = {"bare": lambda: bare_read(connection, topic, at_once)}
     for name, live, shuffle in (("live", True, 0), ("bounded, shuffled", False, 16384)):
         source = source_of(connection, topic, structure, samples_per_record, live)
         feed = TopicFeed(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,12 +36,14 @@ class Samples:
         ends: For each record, how many samples it and those before it hold; int64.
         records: Where they come from.
         bad: Indices of the records that cannot be decoded, and why; they hold no samples.
+        sizes: Bytes of each record, int64, where its value is not kept.
     """
 
     leaves: list[Any]
     ends: np.ndarray
     records: Records
     bad: dict[int, str] = dataclasses.field(default_factory=dict)
+    sizes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -49,7 +51,11 @@ class Samples:
     @functools.cached_property
     def record_bytes(self) -> np.ndarray:
         """Size of each record, int64."""
-        return np.array([len(value or b"") for value in self.records.values], np.int64)
+        if self.sizes is not None:
+            return self.sizes
+        values = self.records.values
+        values = [value or b"" for value in values] if None in values else values
+        return np.fromiter(map(len, values), np.int64, len(values))
 
     @property
     def nbytes(self) -> int:
@@ -57,6 +63,10 @@ class Samples:
         sizes = [getattr(leaf, "nbytes", 0) for leaf in self.leaves]
         is_plain = all(isinstance(leaf, np.ndarray) and leaf.dtype != object for leaf in self.leaves)
         return sum(sizes) if is_plain else sum(sizes) + int(self.record_bytes.sum())
+
+    def without_values(self) -> Samples:
+        """Return them without the bytes that they were read from, which make up half of the memory."""
+        return dataclasses.replace(self, records=dataclasses.replace(self.records, values=[]), sizes=self.record_bytes)
 
     def place(self, samples: int) -> tuple[Position, int]:
         """Return the position before the record in which a sample is, and how many samples of it come before.
@@ -82,15 +92,19 @@ class Samples:
             ends = self.ends[where] - (cut if where.start else 0)
             shift = where.start or 0
             bad = {index - shift: why for index, why in self.bad.items() if 0 <= index - shift < len(ends)}
-            parts.append(Samples([leaf[samples] for leaf in self.leaves], ends, of_part, bad))
+            sizes = None if self.sizes is None else self.sizes[where]
+            parts.append(Samples([leaf[samples] for leaf in self.leaves], ends, of_part, bad, sizes))
         return parts[0], parts[1]
 
     @classmethod
-    def concatenated(cls, parts: Sequence[Samples]) -> Samples:
-        """Return the samples of several parts that follow each other."""
-        if len(parts) == 1:
-            return parts[0]
-        leaves = [concatenated(leaves) for leaves in zip(*(part.leaves for part in parts if len(part)), strict=True)]
+    def concatenated(cls, parts: Sequence[Samples], join: Callable[[list[Any]], Any] = concatenated) -> Samples:
+        """Return the samples of several parts that follow each other.
+
+        Args:
+            parts: Of the same structure.
+            join: Makes one array of those of a leaf.
+        """
+        leaves = [join(list(leaves)) for leaves in zip(*(part.leaves for part in parts if len(part)), strict=True)]
         starts = np.cumsum([0, *(len(part) for part in parts)])
         ends = np.concatenate([part.ends + start for part, start in zip(parts, starts[:-1], strict=True)])
         records = Records(
@@ -106,7 +120,8 @@ class Samples:
             for part, start in zip(parts, first, strict=False)
             for index, why in part.bad.items()
         }
-        return cls(leaves, ends, records, bad)
+        sizes = None if any(part.sizes is None for part in parts) else np.concatenate([part.sizes for part in parts])
+        return cls(leaves, ends, records, bad, sizes)
 
 
 def decode(decoder: Decoder, records: Records) -> Samples:

@@ -14,7 +14,7 @@ from experiments_manager.kafka.reading.rotation import Position, Records, Rotati
 from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.topics import STRUCTURE_SUFFIX, TopicRange, Topics
 
-_AT_ONCE = 2000
+_AT_ONCE = 1000
 _BYTES_AT_ONCE = 2**21
 """What is taken from librdkafka at once: more falls out of the processor's cache before it is decoded."""
 _BYTES_AHEAD = 2**26
@@ -87,6 +87,11 @@ class TopicReader:
         return self._rotation.is_finished
 
     @property
+    def is_caught_up(self) -> bool:
+        """Whether there is no more to read at present, as far as the broker has told by the way."""
+        return self._known_to_be_left() == 0
+
+    @property
     def holds_back(self) -> bool:
         """Whether records wait for another partition's turn."""
         return self._rotation.holds_back
@@ -104,19 +109,29 @@ class TopicReader:
         """
         if self._fatal is not None:
             raise self._fatal
+        more_waits = False
         if not self.is_finished:
-            self._sort_out(self._consumer.consume(self._at_once, seconds))
+            asked = min(self._at_once, self._known_to_be_left() or self._at_once)  # librdkafka waits until all came
+            messages = self._consumer.consume(asked, seconds)
+            more_waits = len(messages) == asked == self._at_once
+            self._sort_out(messages)
             self._hold_back()
         if self.trouble is not None and time.monotonic() - self._asked > _SECONDS_BETWEEN_QUESTIONS:
             self._ask_broker()
         if self._ends is None and time.monotonic() - self._looked > _SECONDS_BETWEEN_LOOKS:
             self._take_up_new_partitions()
-        return self._rotation.take()
+        return self._rotation.take(whole_rounds=more_waits)
+
+    def _known_to_be_left(self) -> int:
+        ends = self.known_ends() if self._ends is None else self._ends
+        return sum(max(0, ends.get(number, 0) - self._rotation.seen(number)) for number in self._rotation.partitions)
 
     def _sort_out(self, messages: list[Any]) -> None:
         """Take up what was consumed; errors that are those of no partition, too."""
         # One call into C for a list, not one line of Python a record: there are hundreds of thousands a second.
-        for number, group in itertools.groupby(messages, self._kafka.Message.partition):
+        numbers = set(map(self._kafka.Message.partition, messages))
+        groups = itertools.groupby(messages, self._kafka.Message.partition) if len(numbers) > 1 else ()
+        for number, group in groups or zip(numbers, [messages], strict=False):
             if number in self._rotation.partitions:
                 self._take_up(number, list(group))
             elif number < 0:
@@ -161,16 +176,16 @@ class TopicReader:
     def _take_up(self, number: int, messages: list[Any]) -> None:
         """Hand what one partition sent to the rotation."""
         kind, at_end = self._kafka.Message, False
-        errors = list(map(kind.error, messages))
-        if failed := [error for error in errors if error is not None]:  # `count` would ask librdkafka's errors for `==`
+        if any(map(kind.error, messages)):
+            errors = list(map(kind.error, messages))
             at_end = errors[-1] is not None and errors[-1].name() == "_PARTITION_EOF"
-            for error in failed:
+            for error in errors:
                 self._look_at_error(number, error)
             next_offset = max(message.offset() + (message.error() is None) for message in messages)
             messages = [message for message, error in zip(messages, errors, strict=True) if error is None]
         else:
             next_offset = messages[-1].offset() + 1
-        offsets = list(map(kind.offset, messages))
+        offsets = self._offsets(messages)
         values = list(map(kind.key if self._key_of else kind.value, messages))
         if self._ends is not None and next_offset > self._ends[number]:  # what came after the range was fixed
             while offsets and offsets[-1] >= self._ends[number]:
@@ -188,6 +203,11 @@ class TopicReader:
         elif at_end:
             self._rotation.at_end(number)
             self.trouble = None
+
+    def _offsets(self, messages: list[Any]) -> list[int]:
+        if messages and (first := messages[0].offset()) + len(messages) - 1 == (last := messages[-1].offset()):
+            return list(range(first, last + 1))  # no gaps, and so nothing to ask
+        return list(map(self._kafka.Message.offset, messages))
 
     def _look_at_error(self, number: int, error: Any) -> None:
         if error is None or error.name() == "_PARTITION_EOF" or error.name() in _PASSING or error.retriable():

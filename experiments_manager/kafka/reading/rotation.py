@@ -110,6 +110,10 @@ class Rotation:
         """Whether records wait for another partition's turn."""
         return any(part.values for part in self._partitions.values())
 
+    def seen(self, partition: int) -> int:
+        """Return the offset up to which a partition has sent."""
+        return self._partitions[partition].seen
+
     def waiting_bytes(self, partition: int) -> int:
         """Return about how much of a partition waits for its turn, going by its last record."""
         waiting = self._partitions[partition].values
@@ -148,8 +152,12 @@ class Rotation:
         """Note that a partition will send nothing more."""
         self._partitions[partition].is_finished = True
 
-    def take(self) -> Records | None:
-        """Return all records whose turn has come."""
+    def take(self, *, whole_rounds: bool = False) -> Records | None:
+        """Return all records whose turn has come.
+
+        Args:
+            whole_rounds: Leave what is not one record of each partition, since more will come at once.
+        """
         values: list[bytes | None] = []
         partitions: list[int] = []
         offsets: list[int] = []
@@ -159,7 +167,7 @@ class Rotation:
             rounds = min(len(part.values) for part in parts)
             if rounds == 0:  # the first of them, up to the one that holds up the others
                 ready = next(index for index, part in enumerate(parts) if not part.values)
-                if ready == 0 and not self._passes_over(parts):
+                if (whole_rounds and ready) or (ready == 0 and not self._passes_over(parts)):
                     break
                 order, parts, rounds = order[:ready], parts[:ready], 1
             if order:

@@ -17,8 +17,9 @@ from experiments_manager.kafka.reading.reader import TopicReader
 from experiments_manager.kafka.reading.rotation import Position
 from experiments_manager.kafka.reading.sample_position import Chunk, SamplePosition
 from experiments_manager.kafka.reading.shuffling import Shuffle, Windows
+from experiments_manager.kafka.records.buffers import BufferPool
 
-_BYTES_AHEAD = 2**26
+_BYTES_AHEAD = 2**25
 """Samples that wait for training; reading pauses while there are more."""
 _PIECE_BYTES = 2**21
 """Of a shuffled window, that are handed over at once."""
@@ -41,6 +42,7 @@ class SampleReader:
         shuffle: How samples are shuffled; `None`: they come in the order of the topic.
         idle_timeout: Seconds without a new record after which a topic that is followed counts as ended.
         least_ahead: Samples that are read ahead, however large they are.
+        buffers: Memory for shuffled samples.
     """
 
     def __init__(
@@ -53,9 +55,10 @@ class SampleReader:
         shuffle: Shuffle | None = None,
         idle_timeout: float | None = None,
         least_ahead: int = 1,
+        buffers: BufferPool | None = None,
     ) -> None:
         self._make_reader, self._decoder, self._bad = make_reader, decoder, bad_records
-        self._windows = Windows(shuffle, start.window) if shuffle else None
+        self._windows = Windows(shuffle, start.window, buffers) if shuffle else None
         self._shuffle, self._idle_timeout, self._least_ahead = shuffle, idle_timeout, least_ahead
         self._chunks: collections.deque[Chunk] = collections.deque()
         self._handed_over, self._produced, self._taken = 0, -start.skip, 0
@@ -69,7 +72,7 @@ class SampleReader:
         self.trouble: str | None = None
         """Why the broker cannot be reached at present; `None` while it can."""
         self.idle_since = time.monotonic()
-        self._is_idle = False
+        self._is_idle = self._is_caught_up = False
         self.ends: dict[int, int] = {}
         """Where each partition ended when the thread last looked."""
         self._thread = threading.Thread(target=self._run, name=f"kafka {bad_records.topic}", daemon=True)
@@ -88,7 +91,12 @@ class SampleReader:
         with self._changed:
             # A call of the compiled loop for each batch would cost more than a moment's wait for several.
             self._changed.wait_for(
-                lambda: self._available() >= wanted * batch_size or self._bytes > _BYTES_AHEAD // 2 or self._is_over(),
+                lambda: (
+                    self._available() >= wanted * batch_size
+                    or self._bytes > _BYTES_AHEAD // 2
+                    or self._is_caught_up
+                    or self._is_over()
+                ),
                 _SECONDS_FOR_SEVERAL,
             )
             self._changed.wait_for(
@@ -125,6 +133,25 @@ class SampleReader:
                 self._handed_over -= 1
                 self._bytes -= done.nbytes
             self._changed.notify_all()
+
+    def samples(self, count: int) -> list[list[Any]]:
+        """Hand over the next samples at once, instead of by `chunks`; fewer where there are no more.
+
+        Returns:
+            The leaves, in pieces.
+        """
+        pieces = []
+        with self._changed:
+            while count and len(self._chunks) > self._handed_over:
+                chunk = self._chunks[self._handed_over]
+                pieces.append([leaf[:count] for leaf in chunk.leaves])
+                if len(chunk.leaves) and len(chunk.leaves[0]) > count:
+                    chunk.leaves, count = [leaf[count:] for leaf in chunk.leaves], 0
+                else:
+                    count -= len(chunk.leaves[0]) if chunk.leaves else 0
+                    chunk.leaves = []
+                    self._handed_over += 1
+        return [piece for piece in pieces if piece]
 
     def position(self) -> SamplePosition:
         """Return the place after the samples that were trained on."""
@@ -219,6 +246,7 @@ class SampleReader:
             if time.monotonic() - looked > _SECONDS_BETWEEN_LOOKS:
                 self.ends, looked = reader.known_ends(), time.monotonic()
             if records is not None:
+                self._is_caught_up = reader.is_caught_up
                 samples = decode(self._decoder, records)
                 self._bad.take(samples)
                 self._hand_over(samples)
@@ -251,6 +279,7 @@ class SampleReader:
             return self._last_place.records
 
     def _hand_over(self, samples: Samples) -> None:
+        samples = samples.without_values()
         if self._windows:
             for number, window in self._windows.add(samples):
                 self._hand_over_window(number, window)
@@ -261,11 +290,11 @@ class SampleReader:
             records_read=start.records_read + len(samples.ends),
             bad=start.bad + len(samples.bad),
         )
-        places = Samples([], samples.ends, dataclasses.replace(samples.records, values=[]), samples.bad)
+        places = dataclasses.replace(samples, leaves=[])
         self._put(Chunk(samples.leaves, count, self._produced, start, places, samples.nbytes), after)
 
     def _hand_over_window(self, number: int, window: Samples) -> None:
-        order, size = self._shuffle.order(number, len(window)), max(1, window.nbytes // max(1, len(window)))
+        size = max(1, window.nbytes // max(1, len(window)))
         step, before = max(1, _PIECE_BYTES // size), self._next_place
         start = dataclasses.replace(before, records=window.records.start, window=number)
         after = SamplePosition(
@@ -276,12 +305,11 @@ class SampleReader:
         )
         if not len(window):
             self._put(Chunk([], 0, self._produced, start, None, 0), after)
-        for first in range(0, len(order), step):
-            rows = order[first : first + step]
+        for first in range(0, len(window), step):
             place = dataclasses.replace(start, skip=first)
-            leaves = [leaf[rows] for leaf in window.leaves]
-            is_last = first + step >= len(order)
-            chunk = Chunk(leaves, len(rows), self._produced, place, None, size * len(rows))
+            leaves = [leaf[first : first + step] for leaf in window.leaves]
+            is_last, count = first + step >= len(window), len(leaves[0])
+            chunk = Chunk(leaves, count, self._produced, place, None, size * count)
             self._put(chunk, after if is_last else dataclasses.replace(start, skip=first + step))
 
     def _put(self, chunk: Chunk, after: SamplePosition) -> None:

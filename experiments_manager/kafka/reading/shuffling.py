@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from experiments_manager.kafka.reading.decoding import Samples
+from experiments_manager.kafka.records.buffers import BufferPool
+from experiments_manager.kafka.records.composite import concatenated
 
 MOST_BYTES = 2**26
 """Size of a window, whatever the number of its samples."""
@@ -51,15 +54,16 @@ class Windows:
     Args:
         shuffle: How long windows are.
         first: Number of the first one.
+        buffers: Memory for shuffled samples.
     """
 
-    def __init__(self, shuffle: Shuffle, first: int = 0) -> None:
-        self._shuffle, self.number = shuffle, first
+    def __init__(self, shuffle: Shuffle, first: int = 0, buffers: BufferPool | None = None) -> None:
+        self._shuffle, self.number, self._buffers = shuffle, first, buffers or BufferPool()
         self._parts: list[Samples] = []
         self._samples = self._bytes = 0
 
     def add(self, part: Samples) -> Iterator[tuple[int, Samples]]:
-        """Take further samples; yield the number and the samples of each window that they complete."""
+        """Take further samples; yield the number and the shuffled samples of each window that they complete."""
         while part is not None:
             missing = self._shuffle.length(self.number) - self._samples
             totals = self._bytes + part.record_bytes.cumsum()
@@ -76,10 +80,23 @@ class Windows:
     def rest(self) -> Iterator[tuple[int, Samples]]:
         """Yield the window that was begun, if any; bad records alone are one without samples and without a number."""
         if self._parts:
-            window = Samples.concatenated(self._parts)
+            order = self._shuffle.order(self.number, sum(map(len, self._parts)))
+            window = Samples.concatenated(self._parts, lambda arrays: self._shuffled(arrays, order))
             yield self.number, window
             self.number += bool(len(window))
         self._parts, self._samples, self._bytes = [], 0, 0
+
+    def _shuffled(self, arrays: list[Any], order: np.ndarray) -> Any:
+        """Return the array of a leaf in its new order."""
+        first = arrays[0]
+        if not all(isinstance(array, np.ndarray) and array.dtype == first.dtype != object for array in arrays):
+            return concatenated(arrays)[order]
+        # Each sample is written to its new place at once, instead of joining all and then picking them.
+        whole, places = self._buffers.empty((len(order), *first.shape[1:]), first.dtype), np.empty_like(order)
+        places[order] = np.arange(len(order))
+        for array, into in zip(arrays, np.split(places, np.cumsum([len(array) for array in arrays])[:-1]), strict=True):
+            whole[into] = array
+        return whole
 
     def _keep(self, part: Samples) -> None:
         self._parts.append(part)

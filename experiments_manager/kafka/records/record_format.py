@@ -7,6 +7,7 @@ joined once, and each leaf is one view of the result. No TensorFlow is needed.
 
 from __future__ import annotations
 
+import functools
 import operator
 import struct
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import numpy as np
 
 from experiments_manager.kafka.errors import RecordError
 from experiments_manager.kafka.records.bad_records import find_bad
+from experiments_manager.kafka.records.buffers import BufferPool
 from experiments_manager.kafka.records.column_arrays import array_of
 from experiments_manager.kafka.records.columns import U4, checked, columns_of, contents
 from experiments_manager.kafka.records.grouping import decode_in_groups
@@ -27,6 +29,12 @@ MOST_SAMPLES = 65535
 
 _HEADER = struct.Struct("<BBHI")
 _HEAD_OF = operator.itemgetter(slice(_HEADER.size))
+
+
+@functools.lru_cache(maxsize=32)
+def _packing(count: int, size: int) -> struct.Struct:
+    """Return what joins so many records: `bytes.join`, but into memory that is there already."""
+    return struct.Struct(f"{size}s" * count)
 
 
 class RecordFormat:
@@ -43,6 +51,7 @@ class RecordFormat:
         self._varying = [column for column in columns if column.width is None]
         self._values_start = _HEADER.size + U4.itemsize * len(self._varying)
         self._sample_width = sum(column.width for column in self._fixed)
+        self._buffers = BufferPool()
 
     def encode(self, batch: Any, samples_per_record: int = 1) -> list[bytes]:
         """Return the records of a batch.
@@ -153,10 +162,10 @@ class RecordFormat:
         """Return heads and fixed columns of records as a matrix of bytes; nothing if heads or lengths differ."""
         end = self._end(count)
         whole = [record[:end] for record in records] if self._varying else records
-        rows = np.frombuffer(b"".join(whole), np.uint8)
-        if rows.size != len(records) * end or max(map(len, whole)) != end:
+        if max(map(len, whole)) != end or min(map(len, whole)) != end:
             return None
-        rows = rows.reshape(len(records), end)
+        rows = self._buffers.empty((len(records), end), np.dtype(np.uint8))
+        _packing(len(records), end).pack_into(rows, 0, *whole)
         heads = rows[:, : _HEADER.size].copy().view(np.uint64)
         return rows if (heads == heads[0]).all() else None
 

@@ -131,7 +131,7 @@ def _train_chunk(
         context.callbacks.list.on_train_batch_begin(first)
     began = time.perf_counter()
     with context.chunk_size.measured(last - first):
-        steps = context.loops.train(source, first, last, context.meter.statistics)
+        steps = context.loops.train(feed.current(source), first, last, context.meter.statistics)
     context.meter.took(steps.done - first, time.perf_counter() - began, steps.statistics)
     progress.step, progress.global_step = steps.done, progress.global_step + steps.done - first
     feed.took(steps.done - first)

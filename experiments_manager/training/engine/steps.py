@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from experiments_manager.training.feeds.feed import Feed
+from experiments_manager.training.feeds.feed import Feed, OptionalBatch
 from experiments_manager.training.observe.gradient_norm import GradientNorm
 from experiments_manager.training.observe.prequential import Prequential
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from experiments_manager.training.setup.experiment import Experiment
 
 StepFunction = Callable[[Any], dict[str, tf.Tensor]]
+_OPTIONAL = (tf.experimental.Optional, OptionalBatch)
 
 
 class StepStatistics(NamedTuple):
@@ -156,7 +157,7 @@ class CompiledLoop:
 
         def advance(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, logs: Any, statistics: Any) -> tuple:
             batch, statistics = self._take(source, step, finite, statistics)
-            if not isinstance(batch, tf.experimental.Optional):
+            if not isinstance(batch, _OPTIONAL):
                 logs = one(batch)
                 return step + 1, more, _loss_is_finite(logs), logs, self._with_norm(statistics)
             more = batch.has_value()
@@ -177,7 +178,7 @@ class CompiledLoop:
             asked = tf.timestamp()
         with tf.control_dependencies([asked]):
             batch = self._feed.take(source, step)
-        is_optional = isinstance(batch, tf.experimental.Optional)
+        is_optional = isinstance(batch, _OPTIONAL)
         came = [batch.has_value()] if is_optional else [leaf for leaf in tf.nest.flatten(batch) if leaf is not None]
         with tf.control_dependencies(came):
             return batch, statistics._replace(waited=statistics.waited + tf.timestamp() - asked)

@@ -48,7 +48,7 @@ def run_test_steps(
                 last = first + 1
                 batch_callbacks.on_test_batch_begin(first)
             with chunk_size.measured(last - first):
-                steps = loop(source, first, last)
+                steps = loop(feed.current(source), first, last)
             if batch_callbacks is not None and steps.done > first:
                 batch_callbacks.on_test_batch_end(first, as_numbers(steps.logs))
             step = steps.done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,22 @@ from experiments_manager.training.setup.seeds import derive
 
 HOST_BYTES = 256 * 2**20
 """Arrays larger than this stay in the host's memory where there is a GPU, and are copied batch by batch."""
+
+
+class OptionalBatch:
+    """In the graph: a batch, or none where the data has ended; a `tf.experimental.Optional` without what that costs.
+
+    Args:
+        has_value: Whether there is one, bool.
+        get_value: Makes it.
+    """
+
+    def __init__(self, has_value: tf.Tensor, get_value: Callable[[], Any]) -> None:
+        self._has_value, self.get_value = has_value, get_value
+
+    def has_value(self) -> tf.Tensor:
+        """Return whether there is a batch."""
+        return self._has_value
 
 
 class Feed(abc.ABC):
@@ -47,7 +63,7 @@ class Feed(abc.ABC):
 
     @abc.abstractmethod
     def take(self, source: Any, step: tf.Tensor) -> Any:
-        """In the graph: the next batch, or a `tf.experimental.Optional` that is empty where the data ends."""
+        """In the graph: the next batch; or an optional one (TensorFlow's or ours), empty where the data ends."""
 
     @abc.abstractmethod
     def sample_batch(self) -> Any:
@@ -68,6 +84,10 @@ class Feed(abc.ABC):
         loop can see to signals and checkpoints meanwhile. Where the data has ended it is 1, for finding that out.
         """
         return wanted
+
+    def current(self, source: Any) -> Any:
+        """Return the source of the batches that `ready` has announced: the one that `open` gave, if not another."""
+        return source
 
     @property
     def must_release(self) -> bool:

@@ -127,6 +127,15 @@ def test_a_partition_at_its_end_is_passed_over_after_a_while_and_takes_its_turns
     assert rotation.take().values == [b"0:3", b"1:1"]
 
 
+def test_whole_rounds_are_taken_alone_where_more_will_come_at_once():
+    rotation = begin([0, 1])
+    send(rotation, 0, topic(3)[0])
+    assert rotation.take(whole_rounds=True) is None
+    send(rotation, 1, topic(0, 2)[1])
+    assert rotation.take(whole_rounds=True).values == [b"0:0", b"1:0", b"0:1", b"1:1"]
+    assert rotation.take().values == [b"0:2"]
+
+
 def test_a_partition_that_is_not_known_to_be_at_its_end_is_never_passed_over(clock):
     rotation = begin([0, 1], patience=2.0)
     send(rotation, 0, topic(2)[0])

@@ -39,7 +39,7 @@ class Topic:
 class Reader:
     """A `TopicReader` of such a topic, whose partitions send some records at a time."""
 
-    trouble, holds_back = None, False
+    trouble, holds_back, is_caught_up = None, False, False
 
     def __init__(self, topic, position, ends=True):
         self.topic, self.rotation, self.is_closed, self.ends = topic, Rotation(position), False, ends
@@ -86,6 +86,9 @@ class Bad:
 class Training:
     """Takes samples in batches, as the loop does."""
 
+    at_once = False
+    """Whether it asks for the samples of a batch, instead of taking chunks as they come."""
+
     def __init__(self, topic, position=None, *, batch=1, shuffle=None, **options):
         self.batch, self.bad = batch, Bad()
         self.reader = SampleReader(
@@ -97,7 +100,9 @@ class Training:
         """Trains on a batch, the last one perhaps smaller; false at the end."""
         while (ready := self.reader.ready(self.batch, 1, DEADLINE)) == 0:
             raise AssertionError("nothing came")
-        while len(self.waiting) < self.batch * ready:
+        if self.at_once:
+            self.waiting = [n for piece in self.reader.samples(self.batch * ready) for n in piece[0].tolist()]
+        while not self.at_once and len(self.waiting) < self.batch * ready:
             chunk = next(self.chunks, None)
             if chunk is None:
                 break
@@ -129,6 +134,12 @@ TOPICS = {
     "one record at a time": Topic(40, per_record=3, at_once=1),
 }
 SHUFFLES = {"in order": None, "shuffled": Shuffle(16, 7, 0), "shuffled in windows that are records": Shuffle(2, 7, 1)}
+
+
+@pytest.fixture(params=["chunk by chunk", "a batch at once"], autouse=True)
+def way(request, monkeypatch):
+    """How samples are handed over."""
+    monkeypatch.setattr(Training, "at_once", request.param == "a batch at once")
 
 
 @pytest.fixture(params=TOPICS)

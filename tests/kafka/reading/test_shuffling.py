@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.kafka.reading import shuffling
-from experiments_manager.kafka.reading.decoding import decode
+from experiments_manager.kafka.reading.decoding import Samples, decode
 from experiments_manager.kafka.reading.rotation import Position, Records
 from experiments_manager.kafka.reading.shuffling import Shuffle, Windows
 from experiments_manager.kafka.records.record_format import RecordFormat
@@ -34,7 +34,8 @@ def test_windows_do_not_depend_on_how_records_arrive(chunk, per_record):
     values = FORMAT.encode(np.arange(50), per_record)
     found = windows(values, chunk, Shuffle(8, 1, 0))
     assert found == windows(values, 7, Shuffle(8, 1, 0))
-    assert [sample for _, samples, _, _ in found for sample in samples] == list(range(50))
+    assert [sample for _, samples, _, _ in found for sample in sorted(samples)] == list(range(50))
+    assert any(samples != sorted(samples) for _, samples, _, _ in found)
     assert [number for number, *_ in found] == list(range(len(found)))
     assert [start for _, _, start, _ in found[1:]] == [end for *_, end in found[:-1]]
 
@@ -63,6 +64,20 @@ def test_an_order_is_a_permutation_that_differs_by_window_epoch_and_seed():
     assert all(sorted(order) == list(range(40)) for order in orders)
     assert len({tuple(order) for order in orders}) == 4
     assert Shuffle(40, 1, 0).order(0, 40).tolist() == orders[0].tolist()
+
+
+@pytest.mark.parametrize("dtype", ["int64", "S3", object])
+def test_samples_of_any_kind_are_shuffled_in_the_same_order(dtype):
+    numbers = np.arange(30)
+    parts = np.split(numbers.astype(str).astype("S3") if dtype == "S3" else numbers.astype(dtype), [7, 8, 20])
+    ends = [np.arange(1, len(part) + 1) for part in parts]
+    collect = Windows(Shuffle(1000, 1, 0))
+    for part, end in zip(parts, ends, strict=True):
+        places = Records([b"x"] * len(part), [0] * len(part), list(range(len(part))), Position({}), Position({}))
+        assert list(collect.add(Samples([part], end, places))) == []
+    ((number, window),) = collect.rest()
+    order = Shuffle(1000, 1, 0).order(0, 30)
+    assert (number, [int(value) for value in window.leaves[0]]) == (0, order.tolist())
 
 
 def test_bad_records_alone_are_a_window_without_samples_that_takes_no_number():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -81,6 +82,13 @@ def blank_batch(leaf: Leaf, dtype: tf.DType | None = None) -> Any:
         values = np.full((1, *sizes[leaf.ragged :]), zero, leaf.numpy_dtype)
         return to_tensor(Ragged(values, (np.ones(1, np.int64),) * leaf.ragged), dtype)
     return to_tensor(np.full((1, *sizes), zero, leaf.numpy_dtype), dtype)
+
+
+def dtype_in_training(leaf: Leaf) -> tf.DType:
+    """Return the dtype that a leaf has in training: float64 becomes Keras' `floatx`, as that of arrays does."""
+    if leaf.is_string:
+        return tf.string
+    return tf.as_dtype(keras.config.floatx() if leaf.dtype == "float64" else leaf.numpy_dtype)
 
 
 def padded(samples: np.ndarray) -> np.ndarray:

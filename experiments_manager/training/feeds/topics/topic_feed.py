@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +14,10 @@ from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.reading.sample_reader import SamplePosition, SampleReader
 from experiments_manager.training.feeds.augmentation import augmented_batch, augmented_batches
 from experiments_manager.training.feeds.feed import Feed, require_batches
+from experiments_manager.training.feeds.topics.batch_buffer import BatchBuffer, LoadedBatches
+from experiments_manager.training.feeds.topics.interpreter import reading_records
 from experiments_manager.training.feeds.topics.topic_source import TopicSource
 
-SWITCH_SECONDS = 0.0005
-"""How long a thread may keep Python to itself while others wait for it: reading and training hand over batches."""
 SECONDS_UNTIL_SAID = 5.0
 """Without a new sample, until that is said."""
 
@@ -63,7 +63,10 @@ class TopicFeed(Feed):
         self.goes_on = split == "train" and self._in_pass is not None and self.steps < self._in_pass
         self.spec = source.batch_spec()
         self._reader: SampleReader | None = None
-        self._iterator: Any = None
+        self._buffer = BatchBuffer(source, batch_size) if source.is_plain and not augment else None
+        self._source: Any = None
+        self._reading = contextlib.ExitStack()
+        self._step, self._loaded = 0, 0
         self._pass, self._taken = 0, 0
         self._resume: SamplePosition | None = None
         self._next: tuple[int, SampleReader] | None = None
@@ -71,28 +74,33 @@ class TopicFeed(Feed):
         self._since, self._samples = time.monotonic(), 0
 
     def open(self, epoch: int, step: int = 0) -> Any:
-        """Return the iterator: of the pass that goes on, or of a new one."""
+        """Return what batches come from: of the pass that goes on, or of a new one."""
+        self._step = step
         if self._reader is None:
             goes_on = self.goes_on or self.source.is_live
             self._begin(self._pass if goes_on or self._resume else epoch, self._resume)
-        return self._iterator
+        return self._source
 
     def next_pass(self) -> Any:
         """Begin the range again, in another order."""
         self._begin(self._pass + 1, None)
-        return self._iterator
+        return self._source
 
     def _begin(self, number: int, position: SamplePosition | None) -> None:
         self._end_reading()
-        self._switch_seconds = sys.getswitchinterval()
-        sys.setswitchinterval(SWITCH_SECONDS)
+        self._reading.enter_context(reading_records())
         self._pass, self._resume = number, None
         self._taken = self._taken if position else 0
         if position is None and self._next is not None and self._next[0] == number:
             self._reader, self._next = self._next[1], None
         else:
             self._reader = self._new_reader(number, position)
-        self._iterator = iter(self._dataset(self._reader, self._taken))
+        self._connect()
+
+    def _connect(self) -> None:
+        """Let samples come that the reader has not handed over."""
+        self._loaded = 0
+        self._source = iter(self._dataset(self._reader, self._taken)) if self._buffer is None else None
 
     def _new_reader(self, number: int, position: SamplePosition | None = None) -> SampleReader:
         return self.source.reader(
@@ -112,7 +120,17 @@ class TopicFeed(Feed):
 
     def ready(self, wanted: int) -> int:
         """Return how many batches can be taken without waiting; 0 where there is none for a moment."""
-        return self._reader.ready(self.batch_size, wanted)
+        ready = self._reader.ready(self.batch_size, wanted if self._buffer is None else self._buffer.capacity)
+        if self._buffer is None or ready == 0:
+            return ready
+        if self._loaded == 0:
+            self._loaded = ready
+            self._source = self._buffer.load(self._reader.samples(ready * self.batch_size), self._step)
+        return min(wanted, self._loaded)
+
+    def current(self, source: Any) -> Any:
+        """Return what the batches that are ready come from."""
+        return self._source
 
     @property
     def must_release(self) -> bool:
@@ -120,10 +138,10 @@ class TopicFeed(Feed):
         return self._reader is not None and self._reader.must_release
 
     def release(self) -> Any:
-        """Give them away; return the iterator of what stays."""
+        """Give them away; return what the batches of what stays come from."""
         self._reader.release()
-        self._iterator = iter(self._dataset(self._reader, self._taken))
-        return self._iterator
+        self._connect()
+        return self._source
 
     def news(self) -> str | None:
         """Return what is to be said of waiting, once."""
@@ -143,6 +161,8 @@ class TopicFeed(Feed):
     def took(self, batches: int) -> None:
         """Note that so many batches were trained on."""
         self._taken += batches
+        self._step += batches
+        self._loaded = max(0, self._loaded - batches)
         self._samples += batches * self.batch_size
         self._reader.took(batches * self.batch_size)
         self._correct_steps()
@@ -159,6 +179,8 @@ class TopicFeed(Feed):
 
     def take(self, source: Any, step: tf.Tensor) -> Any:
         """In the graph: the next batch, or an optional that is empty at the end."""
+        if isinstance(source, LoadedBatches):
+            return self._buffer.take(source, step)
         return source.get_next_as_optional()
 
     @property
@@ -187,8 +209,8 @@ class TopicFeed(Feed):
     def _end_reading(self) -> None:
         if self._reader is not None:
             self._reader.close()
-            sys.setswitchinterval(self._switch_seconds)
-        self._reader = self._iterator = None
+            self._reading.close()
+        self._reader = self._source = None
 
     def measures(self) -> dict[str, float]:
         """Return what is logged of the stream after an epoch: rate, lag, and records that could not be decoded."""

@@ -20,12 +20,19 @@ from experiments_manager.kafka.reading.reader import TopicReader, removed_error
 from experiments_manager.kafka.reading.rotation import Position
 from experiments_manager.kafka.reading.sample_reader import SamplePosition, SampleReader
 from experiments_manager.kafka.reading.shuffling import Shuffle
+from experiments_manager.kafka.records.buffers import BufferPool
 from experiments_manager.kafka.records.composite import concatenated
 from experiments_manager.kafka.records.structure import Leaf
 from experiments_manager.kafka.topics import Topics
 from experiments_manager.training.errors import DataError, OvertakenError
 from experiments_manager.training.feeds.array_feed import without_lists
-from experiments_manager.training.feeds.topics.composites import batch_spec, blank_batch, padded, to_tensor
+from experiments_manager.training.feeds.topics.composites import (
+    batch_spec,
+    blank_batch,
+    dtype_in_training,
+    padded,
+    to_tensor,
+)
 
 
 @dataclasses.dataclass
@@ -58,6 +65,7 @@ class TopicSource:
     group: str | None = None
     shared_group: str | None = None
     _committer: OffsetCommitter | None = None
+    _buffers: BufferPool = dataclasses.field(default_factory=BufferPool)
 
     @property
     def is_live(self) -> bool:
@@ -79,6 +87,11 @@ class TopicSource:
     def is_dense(self) -> bool:
         """Whether all samples have the same shapes."""
         return not any(leaf.varies for leaf in self.leaves)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all samples are arrays of numbers of the same shapes."""
+        return self.is_dense and not any(leaf.ragged or leaf.sparse or leaf.is_string for leaf in self.leaves)
 
     def reader(
         self,
@@ -122,6 +135,7 @@ class TopicSource:
             shuffle=Shuffle(shuffle, seed, epoch) if shuffle else None,
             idle_timeout=self.idle_timeout if ends is None else None,
             least_ahead=least_ahead,
+            buffers=self._buffers,
         )
 
     def batch_spec(self) -> Any:
@@ -228,13 +242,6 @@ class TopicSource:
         if self._committer is not None:
             self._committer.close()
             self._committer = None
-
-
-def dtype_in_training(leaf: Leaf) -> tf.DType:
-    """Return the dtype that a leaf has in training: float64 becomes Keras' `floatx`, as that of arrays does."""
-    if leaf.is_string:
-        return tf.string
-    return tf.as_dtype(keras.config.floatx() if leaf.dtype == "float64" else leaf.numpy_dtype)
 
 
 def as_trained(leaf: Leaf, array: Any) -> Any:
