@@ -52,12 +52,11 @@ class BatchBuffer:
         """Batches that it holds at most."""
         self._pool = BufferPool()
 
-    def load(self, pieces: Iterable[Sequence[np.ndarray]], step: int) -> LoadedBatches:
-        """Return batches of samples.
+    def load(self, pieces: Iterable[Sequence[np.ndarray]]) -> LoadedBatches:
+        """Return batches of samples, the first of them for step 0.
 
         Args:
             pieces: The samples, as arrays of each leaf; `capacity` batches at most.
-            step: Number of the step that the first batch is for.
         """
         rows, size = 0, self.capacity * self._batch_size
         arrays = [
@@ -67,7 +66,11 @@ class BatchBuffer:
             for array, part in zip(arrays, piece, strict=True):
                 np.copyto(array[rows : rows + len(part)], part, casting="same_kind")
             rows += len(piece[0])
-        return LoadedBatches(tf.constant(step), tf.constant(rows), tuple(map(_shared, arrays)))
+        return LoadedBatches(tf.constant(0), tf.constant(rows), tuple(map(_shared, arrays)))
+
+    def placed(self, loaded: LoadedBatches, first: int) -> LoadedBatches:
+        """Return the batches for the steps from `first` on."""
+        return loaded._replace(first=tf.constant(first))
 
     def take(self, loaded: LoadedBatches, step: tf.Tensor) -> OptionalBatch:
         """In the graph: the batch for a step; none where there are no more samples."""

@@ -66,7 +66,7 @@ class TopicFeed(Feed):
         self._buffer = BatchBuffer(source, batch_size) if source.is_plain and not augment else None
         self._source: Any = None
         self._reading = contextlib.ExitStack()
-        self._step, self._loaded = 0, 0
+        self._step = self._loaded = self._used = 0
         self._pass, self._taken = 0, 0
         self._resume: SamplePosition | None = None
         self._next: tuple[int, SampleReader] | None = None
@@ -99,7 +99,7 @@ class TopicFeed(Feed):
 
     def _connect(self) -> None:
         """Let samples come that the reader has not handed over."""
-        self._loaded = 0
+        self._loaded = self._used = 0
         self._source = iter(self._dataset(self._reader, self._taken)) if self._buffer is None else None
 
     def _new_reader(self, number: int, position: SamplePosition | None = None) -> SampleReader:
@@ -124,13 +124,15 @@ class TopicFeed(Feed):
         if self._buffer is None or ready == 0:
             return ready
         if self._loaded == 0:
-            self._loaded = ready
-            self._source = self._buffer.load(self._reader.samples(ready * self.batch_size), self._step)
+            self._loaded, self._used = ready, 0
+            self._source = self._buffer.load(self._reader.samples(ready * self.batch_size))
         return min(wanted, self._loaded)
 
     def current(self, source: Any) -> Any:
         """Return what the batches that are ready come from."""
-        return self._source
+        if self._buffer is None:
+            return self._source
+        return self._buffer.placed(self._source, self._step - self._used)  # an epoch may have ended in between
 
     @property
     def must_release(self) -> bool:
@@ -162,7 +164,7 @@ class TopicFeed(Feed):
         """Note that so many batches were trained on."""
         self._taken += batches
         self._step += batches
-        self._loaded = max(0, self._loaded - batches)
+        self._loaded, self._used = max(0, self._loaded - batches), self._used + batches
         self._samples += batches * self.batch_size
         self._reader.took(batches * self.batch_size)
         self._correct_steps()

@@ -38,7 +38,7 @@ def batches(buffer, loaded, steps):
 def test_pieces_are_put_together_and_cut_into_batches():
     x, y = np.arange(20.0, dtype="float32").reshape(10, 2), np.arange(10)
     buffer = buffer_of((x, y), 4)
-    loaded = buffer.load([[x[:3], y[:3]], [x[3:9], y[3:9]], [x[9:], y[9:]]], step=7)
+    loaded = buffer.placed(buffer.load([[x[:3], y[:3]], [x[3:9], y[3:9]], [x[9:], y[9:]]]), 7)
     found = list(batches(buffer, loaded, range(7, 11)))
     assert [batch and batch[1] for batch in found] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], None]
     assert found[1][0] == x[4:8].tolist()
@@ -46,7 +46,7 @@ def test_pieces_are_put_together_and_cut_into_batches():
 
 def test_nothing_left_is_no_batch():
     buffer = buffer_of(np.arange(3), 4)
-    assert list(batches(buffer, buffer.load([], 0), [0, 1])) == [None, None]
+    assert list(batches(buffer, buffer.load([]), [0, 1])) == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -56,20 +56,20 @@ def test_nothing_left_is_no_batch():
 def test_every_dtype_arrives_as_it_is(dtype, count):
     x = np.arange(count).astype(dtype)
     buffer = buffer_of(x, count)
-    assert buffer.load([[x]], 0).leaves[0].dtype == tf.as_dtype(x.dtype)
-    assert list(batches(buffer, buffer.load([[x]], 0), [0])) == [tf.constant(x).numpy().tolist()]
+    assert buffer.load([[x]]).leaves[0].dtype == tf.as_dtype(x.dtype)
+    assert list(batches(buffer, buffer.load([[x]]), [0])) == [tf.constant(x).numpy().tolist()]
 
 
 def test_double_precision_becomes_that_of_training():
     x = np.linspace(0, 1, 5)
     buffer = buffer_of(x, 5)
-    assert list(batches(buffer, buffer.load([[x]], 0), [0])) == [x.astype("float32").tolist()]
+    assert list(batches(buffer, buffer.load([[x]]), [0])) == [x.astype("float32").tolist()]
 
 
 def test_what_was_loaded_stays_while_the_next_is_loaded():
     x = np.arange(200_000)
     buffer = buffer_of(x, 1000)
-    loads = [buffer.load([[x[start : start + 50_000]]], 0) for start in (0, 50_000, 100_000)]
+    loads = [buffer.load([[x[start : start + 50_000]]]) for start in (0, 50_000, 100_000)]
     for number, loaded in enumerate(loads):
         assert next(batches(buffer, loaded, [0])) == list(range(50_000 * number, 50_000 * number + 1000))
 
