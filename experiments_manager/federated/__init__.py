@@ -1,0 +1,1 @@
+"""Federations: the same settings module, trained where the data lives, with Flower."""

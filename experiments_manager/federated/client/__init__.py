@@ -1,0 +1,1 @@
+"""The side that has data: local training between two messages."""

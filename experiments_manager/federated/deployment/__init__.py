@@ -1,0 +1,1 @@
+"""A federation of several machines, over a SuperLink and SuperNodes of Flower."""

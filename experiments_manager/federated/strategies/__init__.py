@@ -1,0 +1,1 @@
+"""How the clients' weights become those of the next round."""
