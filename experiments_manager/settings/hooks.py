@@ -56,7 +56,10 @@ class HookSpec:
         return f"{kind} of that name ({self.doc[0].lower()}{self.doc[1:].rstrip('.')})"
 
 
-COMMON = ("settings", "hparams", "batch_size", "epochs", "seed", "class_names", "debug", "model_name")
+COMMON = (
+    *("settings", "hparams", "batch_size", "epochs", "seed", "class_names", "debug", "model_name"),
+    *("partition", "partitions"),
+)
 """Parameters that every hook may ask for: they follow from the settings alone."""
 
 _PARAMETERS = (
@@ -68,6 +71,8 @@ _PARAMETERS = (
     Parameter("class_names", "The setting of that name."),
     Parameter("debug", "The setting of that name.", ("debugMode",)),
     Parameter("model_name", "Name of the model file without `.py`, or of the settings file where the model is there."),
+    Parameter("partition", "Number of the federation's client, `hparams['procID']`, from 0; `None` outside of one."),
+    Parameter("partitions", "Number of the federation's clients; `None` where that is not known."),
     Parameter("split", "`train`, `validation` or `test`."),
     Parameter("data_dir", "The data folder of the split, from the settings.", ("raw_data_files_folder",)),
     Parameter("is_training", "Whether the split is `train`.", ("isTraining",)),
@@ -171,6 +176,11 @@ _HOOKS = (
         ("model", "epoch", "logs", "train_data", "validation_data", "run"),
         "custom_tensorboard_logs",
         ("model", "epoch", "logs"),
+    ),
+    HookSpec(
+        "federated_strategy",
+        "A strategy of Flower (`flwr.serverapp.strategy.Strategy`) that makes one model of those of the clients.",
+        (),
     ),
     HookSpec(
         "kafka_decode",

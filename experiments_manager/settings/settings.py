@@ -297,6 +297,8 @@ class Settings(LegacyChecks):
             "class_names": self.class_names,
             "debug": self.debug,
             "model_name": self.model_name,
+            "partition": self.hparams.get("procID"),
+            "partitions": self.federated.get("clients"),
             "steps_per_epoch": self.steps_per_epoch,
         }
         split = offered.get("split")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
@@ -96,7 +96,7 @@ class CompiledLoop:
     ) -> None:
         self._model, self._feed, self._gradient_norm = model, feed, gradient_norm
         self._one = tf.function(step_function, autograph=False, reduce_retracing=True, jit_compile=jit_compile or None)
-        self._loop = tf.function(self._steps, autograph=False)
+        self._loop = tf.function(self._steps, autograph=False, reduce_retracing=True)
 
     @classmethod
     def for_training(
@@ -274,10 +274,20 @@ class CompiledLoops:
     prequential: Prequential | None = None
 
     @classmethod
-    def of(cls, experiment: Experiment, gradient_norm: GradientNorm | None = None) -> CompiledLoops:
+    def of(
+        cls,
+        experiment: Experiment,
+        gradient_norm: GradientNorm | None = None,
+        ignored: Sequence[tf.Variable] = (),
+    ) -> CompiledLoops:
         """Make and trace the loops, so that every variable that they use is part of the experiment's state.
 
         That comes before the state is copied or put back.
+
+        Args:
+            experiment: What is trained.
+            gradient_norm: What records the norm of the gradients, where it is measured.
+            ignored: Variables that the steps use and that are no part of the state.
         """
         prequential = None
         if experiment.settings.prequential:
@@ -287,5 +297,6 @@ class CompiledLoops:
         jit_compile = experiment.settings.jit_compile
         validation = CompiledLoop.for_evaluation(experiment, feed, jit_compile=jit_compile) if feed else None
         traced = {"training": train.trace()} | ({"validation": validation.trace()} if validation else {})
-        experiment.state.include(list(traced.values()), [gradient_norm.variable] if gradient_norm else [])
+        ignored = [*ignored, *([gradient_norm.variable] if gradient_norm else [])]
+        experiment.state.include(list(traced.values()), ignored)
         return cls(train, validation, traced, prequential)

@@ -150,7 +150,7 @@ class ArrayFeed(Feed):
             lambda leaf: None if leaf is None else tf.TensorSpec([self._static, *leaf.shape[1:]], leaf.dtype),
             self.arrays,
         )
-        self._seed = seed
+        self.seed = seed
         self._order = tf.function(self._make_order, input_signature=[tf.TensorSpec([], tf.int64)], autograph=False)
 
     @staticmethod
@@ -161,7 +161,7 @@ class ArrayFeed(Feed):
         return arrays
 
     def _make_order(self, epoch: tf.Tensor) -> tf.Tensor:
-        return epoch_order(self.samples, self._seed, epoch)
+        return epoch_order(self.samples, self.seed, epoch)
 
     def open(self, epoch: int, step: int = 0) -> tf.Tensor:
         """Return the order of the samples in `epoch`, int `[samples]` (empty where nothing is shuffled)."""

@@ -195,8 +195,13 @@ def _describe(part: Any) -> str:
 def epoch_order(samples: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
     """In the graph: a permutation of `range(samples)` that follows from `(seed, epoch)` alone; int32 or int64 `[n]`."""
     kind = tf.int32 if samples < np.iinfo(np.int32).max else tf.int64
-    key = tf.stack([tf.constant(derive(seed, "order"), tf.int32), tf.cast(epoch, tf.int32)])
-    return tf.random.experimental.stateless_shuffle(tf.range(samples, dtype=kind), seed=key)
+    return shuffled_order(tf.constant(samples, kind), tf.constant(derive(seed, "order"), tf.int32), epoch)
+
+
+def shuffled_order(samples: tf.Tensor, key: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+    """In the graph: the same for a number of samples that is a tensor, and a key that was derived from the seed."""
+    seed = tf.stack([key, tf.cast(epoch, tf.int32)])
+    return tf.random.experimental.stateless_shuffle(tf.range(samples, dtype=samples.dtype), seed=seed)
 
 
 def require_batches(steps: int | None, split: str) -> None:

@@ -85,6 +85,19 @@ def _build_experiment(settings: Settings, devices: Devices, run: Any, with_expor
             'for the split "train", got None.'
         )
     validation = feed_for(settings, "validation", run if follow else None, follow=follow)
+    return experiment_on(settings, devices, train, validation, run, with_export=with_export)
+
+
+def experiment_on(
+    settings: Settings,
+    devices: Devices,
+    train: Feed,
+    validation: Feed | None,
+    run: Any = None,
+    *,
+    with_export: bool = True,
+) -> Experiment:
+    """Build model, optimiser and state for data that is there already; see `build_experiment`."""
     model = compiled_model(settings, train)
     _check_embeddings(settings, model)
     averages = Averages(model.trainable_variables, settings.ema_momentum) if settings.ema_momentum else None

@@ -1,0 +1,1 @@
+"""Training for clients of a federation, between two messages."""
