@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -37,6 +37,19 @@ class Interrupted(Exception):
     """Training was asked to stop; raised between two steps, from where it can go on."""
 
 
+class EpochTrainer(Protocol):
+    """Who trains an epoch in the place of the loop, such as a federation's round; the rest of a run stays as it is."""
+
+    def train_epoch(self, context: TrainingContext) -> dict[str, float]:
+        """Train an epoch, leave its weights in the model and count its steps; return its loss and metrics."""
+
+    def state(self) -> tuple[dict[str, Any], dict[str, tf.Tensor]]:
+        """Return what it goes on from, besides the state of the run: plain data (JSON), and tensors by name."""
+
+    def restore(self, plain: Mapping[str, Any], tensors: Mapping[str, tf.Tensor]) -> None:
+        """Go back to what `state` returned."""
+
+
 @dataclasses.dataclass
 class TrainingContext:
     """Everything that the loop works with."""
@@ -53,6 +66,7 @@ class TrainingContext:
     meter: Meter
     reset_metrics: Callable[[], None]
     should_stop: Callable[[], bool] = lambda: False
+    epoch_trainer: EpochTrainer | None = None
     chunk_size: ChunkSize = dataclasses.field(default_factory=ChunkSize)
     validation_chunk_size: ChunkSize = dataclasses.field(default_factory=ChunkSize)
     last_checkpoint_step: int = -1

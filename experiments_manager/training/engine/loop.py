@@ -66,7 +66,8 @@ def train_epochs(context: TrainingContext) -> None:
         started = time.monotonic()
         try:
             with translating_errors(experiment), checkpoint_on_interrupt(context):
-                logs = _train_epoch(context)
+                trainer = context.epoch_trainer
+                logs = trainer.train_epoch(context) if trainer else _train_epoch(context)
                 rate = state.learning_rate
                 logs |= _validate_and_decide(context, logs)
         except DivergedError as error:

@@ -10,7 +10,7 @@ from experiments_manager.training.errors import DivergedError
 from experiments_manager.training.setup.seeds import restore_host_random_state
 from experiments_manager.training.state.checkpoints import checkpoints, read_latest
 from experiments_manager.training.state.reachable import restore_generators
-from experiments_manager.training.state.state import StateSnapshot
+from experiments_manager.training.state.state import EPOCH_TRAINER, StateSnapshot
 
 MOST_RELOADS = 3
 """After so many, the trouble is not one unlucky batch."""
@@ -43,6 +43,13 @@ def restore_latest(context: TrainingContext) -> bool:
         restore_host_random_state(snapshot.extras["random"])
     restore_generators(context.experiment, snapshot.extras.get("generators", {}), snapshot.tensors)
     context.callbacks.restore(snapshot.extras["callbacks"], snapshot.tensors)
+    if context.epoch_trainer is not None:
+        held = {
+            name.removeprefix(EPOCH_TRAINER): value
+            for name, value in snapshot.tensors.items()
+            if name.startswith(EPOCH_TRAINER)
+        }
+        context.epoch_trainer.restore(snapshot.extras["epoch_trainer"], held)
     context.restored = path.name
     return True
 

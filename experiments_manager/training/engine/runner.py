@@ -22,7 +22,7 @@ from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.attributes import Session
 from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
 from experiments_manager.training.engine.completion import continue_hint, is_patience_extended, nothing_left_to_train
-from experiments_manager.training.engine.context import Interrupted, TrainingContext
+from experiments_manager.training.engine.context import EpochTrainer, Interrupted, TrainingContext
 from experiments_manager.training.engine.exactness import exactness, inexact_reasons
 from experiments_manager.training.engine.loop import train_epochs
 from experiments_manager.training.engine.outcome import (
@@ -54,6 +54,10 @@ class RunOptions:
     """Gives those who are told of the run, once it has its folder."""
     should_stop: Callable[[], bool] = lambda: False
     """Asked between steps; a true answer ends the run as `interrupted`."""
+    make_epoch_trainer: Callable[[TrainingContext], contextlib.AbstractContextManager[EpochTrainer | None]] = (
+        lambda context: contextlib.nullcontext()
+    )
+    """Gives who trains the epochs, if not the loop."""
     interruptible: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     """Gives a context for what comes before the first step, in which a request to stop raises `KeyboardInterrupt`; the
     run ends as `interrupted` then. By default nothing interrupts it."""
@@ -185,9 +189,10 @@ def _execute(
                 run.update(overrides=overrides)
             with _start_up(options):
                 context = TrainingContext.make(build_experiment(settings, devices, run), run, watchers)
-            with contextlib.closing(context):
+            with contextlib.closing(context), contextlib.ExitStack() as stack:
                 context.should_stop = options.should_stop
                 with _start_up(options):
+                    context.epoch_trainer = stack.enter_context(options.make_epoch_trainer(context))
                     _begin(context, devices, resuming=former is not None)
                 try:
                     train_epochs(context)

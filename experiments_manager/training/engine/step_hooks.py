@@ -20,7 +20,7 @@ from experiments_manager.training.engine.exactness import exactness
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.state.checkpoints import checkpoint_name, extras_for
 from experiments_manager.training.state.reachable import packed_generators
-from experiments_manager.training.state.state import StateSnapshot
+from experiments_manager.training.state.state import EPOCH_TRAINER, StateSnapshot
 
 
 def publish(context: TrainingContext) -> None:
@@ -61,7 +61,11 @@ def _snapshot(context: TrainingContext, stage: Path) -> StateSnapshot:
     generators, further = packed_generators(experiment)
     if said or new_reasons(context):
         _tell_of_position(context, said)
-    return experiment.state.snapshot(tensors | further, positions=positions, callbacks=callbacks, generators=generators)
+    extras = {"positions": positions, "callbacks": callbacks, "generators": generators}
+    if context.epoch_trainer is not None:
+        extras["epoch_trainer"], held = context.epoch_trainer.state()
+        further = further | {f"{EPOCH_TRAINER}{name}": value for name, value in held.items()}
+    return experiment.state.snapshot(tensors | further, **extras)
 
 
 def _tell_of_position(context: TrainingContext, said: Sequence[str]) -> None:

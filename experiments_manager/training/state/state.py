@@ -33,7 +33,8 @@ class StateSnapshot:
     """Positions in the data, host random state, callbacks: plain data (JSON)."""
 
 
-FURTHER = ("best/", "callbacks/", "generators/")
+EPOCH_TRAINER = "epoch_trainer/"
+FURTHER = ("best/", "callbacks/", "generators/", EPOCH_TRAINER)
 """Beginnings of names of tensors in a snapshot that are no variables."""
 USERS = ("reached/", "captured/")
 """Beginnings of names of variables that the user made and Keras does not list."""
