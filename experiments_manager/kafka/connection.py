@@ -113,14 +113,7 @@ def confluent_kafka() -> ModuleType:
 
 
 def _expanded(name: str, value: Any) -> Any:
-    def read(match: re.Match[str]) -> str:
-        if match[1] not in os.environ:
-            raise TopicError(
-                f"kafka_options: {name} names the variable {match[1]}, which is not set. Set it, or write the value."
-            )
-        return os.environ[match[1]]
-
-    return _VARIABLE.sub(read, value) if isinstance(value, str) else value
+    return with_environment(f"kafka_options: {name}", value) if isinstance(value, str) else value
 
 
 def with_environment(setting: str, text: str) -> str:

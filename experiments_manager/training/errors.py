@@ -36,6 +36,10 @@ class DivergedError(TrainingError):
         self.step = step
 
 
+STREAM_ENDED = "no new sample in topic"
+"""Begins the reason for which training ended where a stream had: it goes on when more has come."""
+
+
 class StreamEndedError(Exception):
     """A stream has ended and gave no batch to the epoch that was begun; training ends normally with that reason."""
 

@@ -57,6 +57,7 @@ class GroupReader(TopicReader):
         self._lost: list[int] = []
         self._begins_again = False
         self._to_commit: collections.deque[dict[int, int]] = collections.deque(maxlen=1)
+        self._committed: dict[int, int] = {}
         super().__init__(
             connection,
             topic,
@@ -107,6 +108,10 @@ class GroupReader(TopicReader):
         """
         self._to_commit.append(dict(offsets))
 
+    def is_committed(self, offsets: Mapping[int, int]) -> bool:
+        """Return whether the broker has confirmed these offsets; called in any thread."""
+        return all(offset <= self._committed.get(number, -1) for number, offset in offsets.items())
+
     def close(self) -> None:
         """Commit what is still to be committed, and leave the broker."""
         try:
@@ -122,6 +127,13 @@ class GroupReader(TopicReader):
         if owned:
             with self._connection.errors(f"Offsets of the group {self._group} were not committed"):
                 self._consumer.commit(offsets=self._places(owned), asynchronous=not wait)
+            if wait:
+                self._committed = self._committed | owned
+
+    def _on_commit(self, error: Any, parts: list[Any]) -> None:
+        """Take note of what was committed without waiting."""
+        done = {} if error else {part.partition: part.offset for part in parts if part.error is None}
+        self._committed = self._committed | done
 
     def _places(self, offsets: Mapping[int, int]) -> list[Any]:
         return [
@@ -170,6 +182,7 @@ class GroupReader(TopicReader):
         if begin and not self._lost:
             with self._connection.errors(f"Partitions were not taken over in the group {self._group}"):
                 consumer.commit(offsets=self._places(begin), asynchronous=False)
+            self._committed = self._committed | begin
 
     def _on_revoke(self, consumer: Any, parts: list[Any]) -> None:
         """Give partitions away once a checkpoint holds what was trained on of them."""

@@ -52,7 +52,7 @@ class TopicReader:
         ends: For each partition the offset at which to stop; `None` to follow the topic as it grows, and to take up
             partitions that are added to it.
         patience: See `Rotation`.
-        names: Further options of librdkafka, such as `group_id`.
+        options: Further options of librdkafka, such as `group_id`; `_` stands for `.`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class TopicReader:
         start: Position,
         ends: Mapping[int, int] | None = None,
         patience: float | None = None,
-        **names: Any,
+        **options: Any,
     ) -> None:
         self._kafka = confluent_kafka()
         self._connection, self._topic, self._ends = connection, topic, ends
@@ -75,7 +75,8 @@ class TopicReader:
         self._at_once, self._paused, self._key_of = 1, set(), False
         self._fatal: TopicError | None = None
         self._looked = self._asked = time.monotonic()
-        self._consumer = self._kafka.Consumer(connection.config(**READER_CONFIG | names) | {"error_cb": self._on_error})
+        callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
+        self._consumer = self._kafka.Consumer(connection.config(**READER_CONFIG | options) | callbacks)
         self._assign({number: start.offsets[number] for number in self._left})
 
     def _assign(self, offsets: Mapping[int, int]) -> None:
@@ -146,6 +147,10 @@ class TopicReader:
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Do nothing: who reads by itself has no group that must know how far it came."""
+
+    def is_committed(self, offsets: Mapping[int, int]) -> bool:
+        """Return whether no other reader can get what is before these offsets."""
+        return True
 
     def known_ends(self) -> dict[int, int]:
         """Return where each partition ends, as far as the broker has told by the way."""
@@ -256,6 +261,9 @@ class TopicReader:
             self._fatal = TopicError(f"Topic {self._topic} cannot be read: {self._reason(error)}.")
         elif error.name() in ("_AUTHENTICATION", "_SSL"):
             self.trouble = self._reason(error)
+
+    def _on_commit(self, error: Any, parts: list[Any]) -> None:
+        """Do nothing: nothing is committed."""
 
     def _reason(self, error: Any) -> str:
         return self._connection.without_secrets(error.str())

@@ -177,6 +177,11 @@ class SampleReader:
         if self._reader is not None and not self._closed:
             self._reader.commit(offsets)
 
+    def is_committed(self, offsets: Mapping[int, int]) -> bool:
+        """Return whether the reader's group knows that everything before these offsets is done."""
+        reader = self._reader
+        return reader is not None and reader.is_committed(offsets)
+
     def lag_after(self, position: SamplePosition) -> int:
         """Return how many records the topic held after a position when the thread last looked."""
         return sum(max(0, end - position.records.offsets.get(number, 0)) for number, end in self.ends.items())

@@ -11,6 +11,7 @@ from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.export.versions import versions
 from experiments_manager.runs import Run, RunError
 from experiments_manager.settings import Settings
+from experiments_manager.training.errors import STREAM_ENDED
 from experiments_manager.training.state.checkpoints import checkpoints
 from experiments_manager.training.state.progress import TrainingProgress
 
@@ -21,13 +22,13 @@ HOW_LONG = ("epochs", "early_stopping_patience")
 
 def training_is_over(progress: TrainingProgress, epochs: int, patience: int | None) -> bool:
     """Return whether training has reached its end under these settings; more epochs or patience move the end."""
-    return progress.epoch >= epochs or (
-        progress.stop_reason is not None and not is_patience_extended(progress, patience)
-    )
+    return progress.epoch >= epochs or (progress.stop_reason is not None and not may_go_on(progress, patience))
 
 
-def is_patience_extended(progress: TrainingProgress, patience: int | None) -> bool:
-    """Return whether early stopping ended training, and would not with this patience."""
+def may_go_on(progress: TrainingProgress, patience: int | None) -> bool:
+    """Return whether a stream or early stopping ended training, and more may have come, or there is more patience."""
+    if progress.stop_reason is not None and progress.stop_reason.startswith(STREAM_ENDED):
+        return True
     by_patience = progress.stop_reason not in (None, STOPPED_BY_CALLBACK)
     return by_patience and (patience is None or progress.epochs_without_improvement < patience)
 
@@ -73,7 +74,9 @@ def _further_changes(manifest: Mapping[str, Any], settings: Settings) -> bool:
 def continue_hint(epochs: int, stop_reason: str | None) -> str:
     """Return the sentences for a run that has nothing left to do."""
     reason = f": {stop_reason}" if stop_reason else ""
+    is_stream = stop_reason is not None and stop_reason.startswith(STREAM_ENDED)
+    more = "more epochs" if is_stream else "more epochs or patience"
     return (
-        f"The run is already finished, after {epochs} epochs{reason}. To go on, resume with more epochs or patience, "
+        f"The run is already finished, after {epochs} epochs{reason}. To go on, resume with {more}, "
         f"e.g. `--set epochs={2 * max(epochs, 1)}`."
     )

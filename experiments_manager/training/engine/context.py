@@ -85,7 +85,10 @@ class TrainingContext:
         run.checkpoints_dir.mkdir(exist_ok=True)
         remove_leftovers(run.checkpoints_dir)
         checkpoints = CheckpointWriter(
-            run.checkpoints_dir, settings.keep_checkpoints, lambda: sync_files(_growing_files(run))
+            run.checkpoints_dir,
+            settings.keep_checkpoints,
+            lambda: sync_files(_growing_files(run)),
+            lambda positions: "train" not in positions or experiment.train.is_ours(positions["train"]),
         )
         publisher, meter = _publisher(experiment, run), Meter(experiment)
         context = cls(

@@ -94,8 +94,10 @@ def _train_epoch(context: TrainingContext) -> dict[str, float]:
         if context.loops.prequential is not None:
             context.loops.prequential.reset()
         context.meter.begin_epoch()
-        if context.callbacks:
-            context.callbacks.list.on_epoch_begin(progress.epoch)
+    is_told = progress.step > 0 or not context.callbacks
+    if not is_told and not feed.never_ends:
+        context.callbacks.list.on_epoch_begin(progress.epoch)
+        is_told = True
     source = feed.open(progress.epoch, progress.step)
     logs: dict[str, tf.Tensor] = {}
     while feed.steps is None or progress.step < feed.steps:
@@ -107,6 +109,9 @@ def _train_epoch(context: TrainingContext) -> dict[str, float]:
         if ready == 0:
             source = hand_over(context)
             continue
+        if not is_told and feed.end_reason is None:  # callbacks are told of no epoch without a batch
+            context.callbacks.list.on_epoch_begin(progress.epoch)
+            is_told = True
         last = first + ready
         source, latest, ended = _train_chunk(context, source, first, last)
         logs = latest if progress.step > first else logs

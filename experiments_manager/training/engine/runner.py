@@ -21,7 +21,7 @@ from experiments_manager.runs.serving_setup import ServingSetup, write_serving_s
 from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.attributes import Session
 from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
-from experiments_manager.training.engine.completion import continue_hint, is_patience_extended, nothing_left_to_train
+from experiments_manager.training.engine.completion import continue_hint, may_go_on, nothing_left_to_train
 from experiments_manager.training.engine.context import EpochTrainer, Interrupted, TrainingContext
 from experiments_manager.training.engine.exactness import exactness, inexact_reasons
 from experiments_manager.training.engine.loop import train_epochs
@@ -230,8 +230,8 @@ def _begin(context: TrainingContext, devices: Devices, *, resuming: bool) -> Non
     """Put the state back, and write and tell what the run is."""
     resumed, settings = resuming and restore_latest(context), context.experiment.settings
     progress = context.experiment.state.progress
-    if resumed and is_patience_extended(progress, context.experiment.monitor.patience):
-        progress.stop_reason = None  # more patience goes on where early stopping had ended the run
+    if resumed and may_go_on(progress, context.experiment.monitor.patience):
+        progress.stop_reason = None  # more may have come of a stream; more patience goes on after early stopping
     describe_model(context.experiment.model, context.run.path)
     setup = ServingSetup(settings.server_host, settings.grpc_port, settings.rest_port, settings.model_name)
     write_serving_setup(context.run.path, setup)

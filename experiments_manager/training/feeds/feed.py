@@ -115,6 +115,10 @@ class Feed(abc.ABC):
     def saved(self, position: dict[str, Any]) -> None:
         """Take note that a checkpoint with this position is whole and on disk."""
 
+    def is_ours(self, position: dict[str, Any]) -> bool:
+        """Return whether no other run can train on the samples that led to a position."""
+        return True
+
     def close(self) -> None:
         """Let go of what reads ahead; `open` begins again."""
 

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,8 @@ def read_latest(
     Args:
         folder: The run's `checkpoints/`.
         report: Told of each checkpoint that was passed over.
-        require: Raises `OvertakenError` for a checkpoint whose samples another run trains on, too.
+        require: Raises `OvertakenError` for a checkpoint whose samples another run trains on, too. Such ones are
+            removed once an older one is found: when the data has come back to this run, nothing would tell them.
 
     Returns:
         Its folder and the state, or `None` where there is no checkpoint.
@@ -138,15 +139,19 @@ def read_latest(
         TrainingError: If there are checkpoints and all are damaged.
     """
     damaged: list[str] = []
+    overtaken: list[Path] = []
     if folder.is_dir() and _named_by_latest(folder) is None:
         report(f"{folder / LATEST} is damaged and ignored; the newest valid checkpoint is used.")
     for path in checkpoints(folder):
         try:
             snapshot = read_checkpoint(path)
             require(snapshot)
+            if overtaken:
+                _give_up(folder, overtaken, path)
             return path, snapshot
         except OvertakenError as error:
             damaged.append(str(error))
+            overtaken.append(path)
             report(f"Checkpoint {path.name} is skipped: {error}")
         except DamagedError as error:
             damaged.append(str(error))
@@ -159,6 +164,12 @@ def read_latest(
     return None
 
 
+def _give_up(folder: Path, paths: Sequence[Path], newest: Path) -> None:
+    atomic.write_text(folder / LATEST, newest.name + "\n")
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 class CheckpointWriter:
     """Writes checkpoints in a thread of its own, and keeps the newest few.
 
@@ -167,10 +178,20 @@ class CheckpointWriter:
         keep: How many to keep.
         bring_logs_to_disk: Called in that thread before a checkpoint counts. A run that goes on from it writes no line
             of an earlier epoch again, so these must have outlived the machine too.
+        is_ours: Whether no other run can train on the samples that led to positions in the data, by split. The newest
+            checkpoint of which that is so is kept, too: a run that loses its data to others goes back to it.
     """
 
-    def __init__(self, folder: Path, keep: int, bring_logs_to_disk: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keep: int,
+        bring_logs_to_disk: Callable[[], None] = lambda: None,
+        is_ours: Callable[[Mapping[str, Any]], bool] = lambda positions: True,
+    ) -> None:
         self._folder, self._keep, self._bring_logs_to_disk = folder, max(1, keep), bring_logs_to_disk
+        self._is_ours = is_ours
+        self._in_doubt: dict[Path, Mapping[str, Any]] = {}
         self._failing = False
         self.problem: str | None = None
         """Why the last one could not be written; `None` where it could."""
@@ -237,13 +258,22 @@ class CheckpointWriter:
             )
             return
         self._bring_logs_to_disk()
-        write_checkpoint(stage, self._folder, snapshot)
-        self._written.append(snapshot.extras.get("positions", {}))
+        path, positions = write_checkpoint(stage, self._folder, snapshot), snapshot.extras.get("positions", {})
+        self._written.append(positions)
+        self._in_doubt[path] = positions
         if self._failing:
             self._messages.append("Checkpoints are written again.")
         self._failing, self.problem = False, None
-        for old in checkpoints(self._folder)[self._keep :]:
-            shutil.rmtree(old, ignore_errors=True)
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        self._in_doubt = {path: place for path, place in self._in_doubt.items() if not self._is_ours(place)}
+        found = checkpoints(self._folder)
+        safe = next((path for path in found if path not in self._in_doubt), None)
+        for old in found[self._keep :]:
+            if old != safe:
+                shutil.rmtree(old, ignore_errors=True)
+                self._in_doubt.pop(old, None)
 
     def _failed(self, job: tuple[Path, StateSnapshot], error: BaseException) -> None:
         shutil.rmtree(job[0], ignore_errors=True)

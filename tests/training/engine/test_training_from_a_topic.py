@@ -208,6 +208,27 @@ def test_a_run_begins_at_the_time_that_it_is_told(kafka, topic, produce, from_to
     assert kafka_settings["train"]["start"] == {"0": 4, "1": 4, "2": 4}
 
 
+@pytest.mark.parametrize(
+    ("began", "wanted", "said"),
+    [
+        ("earliest", "latest", "began to read topic {} at 'earliest' and goes on with that; 'latest' has no effect"),
+        ("2023-11-14 22:13", "earliest", "at '2023-11-14 22:13' and goes on with that; 'earliest' has no effect"),
+        ("2023-11-14 22:13", "2023-11-14T22:13:00", None),
+        ("earliest", "earliest", None),
+    ],
+)
+def test_another_start_has_no_effect_on_a_resume_and_that_is_said_once(
+    kafka, topic, produce, from_topic, experiment, resume, caplog, began, wanted, said
+):
+    produce(30)
+    first = experiment("", from_topic(kafka_start=began, epochs=1))
+    again = resume(first.run.path, {"kafka_start": wanted, "epochs": 2})
+    assert again.run.manifest["kafka"]["train"]["start"] == first.run.manifest["kafka"]["train"]["start"]
+    told = [record.getMessage() for record in caplog.records if "kafka_start" in record.getMessage()]
+    assert len(told) == (said is not None)
+    assert said is None or said.format(topic) in told[0]
+
+
 def test_a_bounded_run_that_begins_at_the_end_says_that_there_is_nothing(produce, from_topic, experiment):
     produce(30)
     with pytest.raises(TopicError, match=r"holds no record from kafka_start on.*kafka_mode = 'live'"):

@@ -93,6 +93,30 @@ def test_a_run_ends_when_nothing_comes_and_goes_on_when_something_has(produce, l
     assert offsets_of(kafka, topic, first.run.path.name) == {0: 37, 1: 37}
 
 
+def test_callbacks_are_told_of_no_epoch_that_got_no_batch(produce, live, experiment, resume, tmp_path):
+    produce(48)
+    notes = tmp_path / "notes"
+    first = experiment(
+        f"""
+        def note(text):
+            with open({str(notes)!r}, "a") as file:
+                print(text, file=file)
+
+        class Noting(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None): note(f"{{epoch}} begins")
+            def on_epoch_end(self, epoch, logs=None): note(f"{{epoch}} ends")
+            def on_train_end(self, logs=None): note("end")
+
+        callbacks = [Noting()]
+        """,
+        live(),
+    )
+    assert notes.read_text().splitlines() == ["0 begins", "0 ends", "1 begins", "1 ends", "end"]
+    produce(20)
+    resume(first.run.path)
+    assert notes.read_text().splitlines()[5:] == ["2 begins", "2 ends", "end"]
+
+
 def test_waiting_is_said_and_a_request_to_stop_is_heeded_at_once(
     produce, live, experiment, recorder, kafka, topic, monkeypatch
 ):

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from experiments_manager import api
-from experiments_manager.training.errors import TrainingError
+from experiments_manager.training.errors import OvertakenError, TrainingError
 from experiments_manager.training.state.checkpoints import CheckpointWriter, checkpoints, read_latest
 from experiments_manager.training.state.progress import Best, TrainingProgress
 from experiments_manager.training.state.state import StateSnapshot
@@ -57,6 +57,39 @@ def test_the_newest_few_are_kept_and_nothing_else_lies_about(folder, written):
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["epoch-00003-step-00000030", "epoch-00004-step-00000040", "latest"]
     assert (folder / "latest").read_text() == "epoch-00004-step-00000040\n"
+
+
+def test_the_newest_that_no_other_run_can_overtake_is_kept_too(folder):
+    known = set()
+    writer = CheckpointWriter(folder, 2, is_ours=lambda positions: len(known) > 0)
+    (folder / "epoch-00001-step-00000010").mkdir(parents=True)  # of an earlier process
+    for epoch in (2, 3, 4, 5):
+        writer.submit(snapshot(epoch), writer.stage())
+        writer.wait()
+    assert [int(path.name[6:11]) for path in checkpoints(folder)] == [5, 4, 1]
+    known.add("that the group knows of 4 and 5")
+    writer.submit(snapshot(6), writer.stage())
+    writer.close()
+    assert [int(path.name[6:11]) for path in checkpoints(folder)] == [6, 5]
+
+
+def test_checkpoints_that_another_run_overtook_are_given_up_once_one_is_found_that_was_not(folder, written):
+    written(1, 2, 3, keep=3)
+    overtaken_by = OvertakenError("Another run trains on it.")
+
+    def require(found, least=2):
+        if found.progress.epoch >= least:
+            raise overtaken_by
+
+    with pytest.raises(TrainingError, match="Another run trains on it"):
+        read_latest(folder, require=lambda found: require(found, 1))
+    assert len(checkpoints(folder)) == 3
+    said = []
+    path, found = read_latest(folder, said.append, require)
+    assert found.progress.epoch == 1
+    assert [text.split(":")[0][-11:] for text in said] == [" is skipped"] * 2
+    assert checkpoints(folder) == [path]
+    assert (folder / "latest").read_text() == path.name + "\n"
 
 
 def test_where_nothing_was_written_there_is_no_checkpoint(folder):

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.reading.sample_reader import SamplePosition, SampleReader
+from experiments_manager.training.errors import STREAM_ENDED
 from experiments_manager.training.feeds.augmentation import augmented_batch, augmented_batches
 from experiments_manager.training.feeds.feed import Feed, require_batches
 from experiments_manager.training.feeds.topics.batch_buffer import BatchBuffer, LoadedBatches
@@ -190,7 +191,7 @@ class TopicFeed(Feed):
         """Why there will be no more batches, where the stream has ended; `None` where there will be."""
         if self._reader is None or not self._reader.has_ended:
             return None
-        return f"no new sample in topic {self.source.topic} for {self.source.idle_timeout:g} s"
+        return f"{STREAM_ENDED} {self.source.topic} for {self.source.idle_timeout:g} s"
 
     def close_epoch(self) -> None:
         """End the pass too, where epochs and pass are the same."""
@@ -267,3 +268,10 @@ class TopicFeed(Feed):
             self.source.commit(offsets)
         elif self._reader is not None:
             self._reader.commit(offsets)
+
+    def is_ours(self, position: dict[str, Any]) -> bool:
+        """Return whether the group knows that the samples up to a position are trained on."""
+        reader = self._reader
+        if self.source.shared_group is None or reader is None or not position["place"]:
+            return self.source.shared_group is None
+        return reader.is_committed(SamplePosition.from_json(position["place"]).records.offsets)

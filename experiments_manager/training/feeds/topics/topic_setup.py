@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.kafka.connection import Connection
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.reading.reader import load_structures, read_range, removed_error
@@ -27,6 +30,8 @@ logger = logging.getLogger(__name__)
 _PEEKED_BYTES = 2**25
 _PEEKED_RECORDS = 100
 """Records that are looked at before training, to know what they hold."""
+_NAMED_BY = 60
+"""Characters of the run's folder in its name within a group; a commit holds some twenty of these names."""
 
 
 class _InMemory:
@@ -126,6 +131,8 @@ def _kept(settings: Settings, connection: Connection, topic: str, split: str, ru
                 f"that. Expected the same, got {settings.kafka_mode!r}. Start a new run."
             )
         _require_same(known, now, topic_id, is_live or known["ends"] is None)
+        if follow and split == "train":
+            _tell_of_other_start(known, settings.kafka_start)
         return known if follow or known["ends"] is not None else {**known, "ends": _ends(now), "cached": False}
     start = {number: bounds[0] for number, bounds in now.bounds.items()}
     if split == "train" and settings.kafka_start == "latest":
@@ -146,8 +153,32 @@ def _kept(settings: Settings, connection: Connection, topic: str, split: str, ru
         "ends": None if is_live else _ends(now),
         "cached": None,
     }
+    if split == "train":
+        kept["kafka_start"] = to_jsonable(settings.kafka_start)
+    if is_live and run is not None:
+        kept["member"] = _member_name(run.path.name)
     _keep(run if follow else None, split, kept)
     return kept
+
+
+def _tell_of_other_start(known: Mapping[str, Any], wanted: Any) -> None:
+    """Say that a run which goes on does not begin elsewhere, where that is asked for."""
+    began = known.get("kafka_start", to_jsonable(wanted))  # earlier releases did not keep it
+    names = ("earliest", "latest")
+    same = began == wanted if began in names or wanted in names else milliseconds(began) == milliseconds(wanted)
+    if not same:
+        logger.warning(
+            "kafka_start: the run began to read topic %s at %r and goes on with that; %r has no effect. Start a new "
+            "run to begin there.",
+            known["topic"],
+            began,
+            to_jsonable(wanted),
+        )
+
+
+def _member_name(folder: str) -> str:
+    """Return a name in a group that no other run has, wherever its folder is; brokers want short and plain ones."""
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '_', folder)[:_NAMED_BY]}-{uuid.uuid4().hex[:12]}"
 
 
 def _ends(now: TopicRange) -> dict[str, int]:
@@ -214,6 +245,7 @@ def _source(
         max_bad=settings.kafka_max_bad,
         group=run.path.name if run is not None and split == "train" else None,
         shared_group=settings.kafka_group if run is not None and split == "train" else None,
+        member=kept.get("member") or (run.path.name if run is not None else None),
     )
 
 

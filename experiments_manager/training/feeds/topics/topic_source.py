@@ -51,6 +51,7 @@ class TopicSource:
         max_bad: See `kafka_max_bad`.
         group: Consumer group of the run alone, to which the offsets of its checkpoints are committed; `None`: none.
         shared_group: Consumer group that shares the partitions of a live topic; `None`: the run reads all of them.
+        member: Name of the run in it, which no other run has.
     """
 
     connection: Connection
@@ -64,6 +65,7 @@ class TopicSource:
     max_bad: float = 0.001
     group: str | None = None
     shared_group: str | None = None
+    member: str | None = None
     _committer: OffsetCommitter | None = None
     _buffers: BufferPool = dataclasses.field(default_factory=BufferPool)
 
@@ -123,7 +125,7 @@ class TopicSource:
         def read(place: Position, release: Callable[[], Position | None]) -> TopicReader:
             if is_shared:
                 start, own = self.start.offsets, place.offsets
-                names = (self.shared_group, self.group)
+                names = (self.shared_group, self.member)
                 return GroupReader(self.connection, self.topic, *names, start, own, patience, release)
             return TopicReader(self.connection, self.topic, place, ends, patience)
 
@@ -216,7 +218,7 @@ class TopicSource:
                 answers.
         """
         if self.shared_group is not None and self.is_live:
-            taken = overtaken(self.connection, self.topic, self.shared_group, self.group, offsets)
+            taken = overtaken(self.connection, self.topic, self.shared_group, self.member, offsets)
             for number, since in taken.items():
                 raise OvertakenError(
                     f"Another run of the group {self.shared_group} trains on partition {number} of topic {self.topic} "
