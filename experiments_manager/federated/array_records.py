@@ -1,0 +1,110 @@
+"""Variables as arrays, and as the `ArrayRecord` in which Flower sends and aggregates them.
+
+Flower writes arrays as `.npy` and computes with what comes out of it. That does not know `bfloat16` and the like, so
+these travel as `float32`, which holds each of their values, and `array_dtypes` of the message says what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from experiments_manager.federated.errors import FederationError
+
+if TYPE_CHECKING:
+    from flwr.app import ArrayRecord
+
+ARRAY_DTYPES = "array-dtypes"
+"""Key of the `config` record under which stand `"DTYPE NAME"` of all arrays that travel as another type."""
+_NUMBERS = "biufc"
+
+
+def named_dtype(name: str) -> np.dtype:
+    """Return the data type of a name, also of those that NumPy does not have by itself, such as `bfloat16`."""
+    try:
+        return np.dtype(name)
+    except TypeError:
+        import ml_dtypes
+
+        return np.dtype(getattr(ml_dtypes, name))
+
+
+def to_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
+    """Return arrays as a record that strategies can compute with; the order of the names is kept.
+
+    Raises:
+        FederationError: An array holds no numbers.
+    """
+    from flwr.app import Array, ArrayRecord
+
+    return ArrayRecord({name: Array(_widened(name, np.asarray(array))) for name, array in arrays.items()})
+
+
+def widened_dtypes(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Return `"DTYPE NAME"` of each array that `to_record` turns into another type."""
+    return [f"{array.dtype.name} {name}" for name, array in arrays.items() if not _is_native(array.dtype)]
+
+
+def to_arrays(record: ArrayRecord, dtypes: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    """Return the arrays of a record.
+
+    Args:
+        record: What `to_record` or a strategy made.
+        dtypes: What `widened_dtypes` gave for it.
+    """
+    arrays = {name: array.numpy() for name, array in record.items()}
+    for entry in dtypes:
+        dtype, _, name = entry.partition(" ")
+        if name in arrays:
+            arrays[name] = arrays[name].astype(named_dtype(dtype))
+    return arrays
+
+
+def cast_like(arrays: Mapping[str, np.ndarray], like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return aggregated arrays in the types of the variables; a mean of integers is rounded, one of booleans a vote.
+
+    Raises:
+        FederationError: They have other names or shapes than the variables.
+    """
+    if set(arrays) != set(like):
+        other = ", ".join(sorted(set(arrays) ^ set(like)))
+        raise FederationError(
+            f"The strategy returned other arrays than it was given. Expected the same {len(like)} names; missing or "
+            f"new are: {other}. Mend the strategy."
+        )
+    return {name: _cast(name, arrays[name], np.asarray(variable)) for name, variable in like.items()}
+
+
+def _cast(name: str, array: np.ndarray, variable: np.ndarray) -> np.ndarray:
+    if array.shape != variable.shape:
+        raise FederationError(
+            f"The strategy returned {name} in another shape. Expected {variable.shape}, got {array.shape}. Mend the "
+            "strategy."
+        )
+    dtype = variable.dtype
+    if array.dtype == dtype:
+        return array
+    if dtype.kind == "b":
+        return array >= 0.5
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        # The largest int64 is no float64: what is rounded up to it would wrap around.
+        return np.where(array >= limits.max, limits.max, np.rint(array.clip(limits.min)).astype(dtype)).astype(dtype)
+    return array.astype(dtype)
+
+
+def _is_native(dtype: np.dtype) -> bool:
+    return np.dtype(dtype.str) == dtype
+
+
+def _widened(name: str, array: np.ndarray) -> np.ndarray:
+    if not _is_native(array.dtype):
+        return array.astype(np.float32)
+    if array.dtype.kind not in _NUMBERS:
+        raise FederationError(
+            f"{name} cannot be aggregated. Expected numbers, got {array.dtype}. Keep it at the client "
+            "(federated_local_layers)."
+        )
+    return array

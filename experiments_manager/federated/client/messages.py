@@ -1,0 +1,105 @@
+"""A message of the server, answered by local training: the same in one process and behind a SuperNode."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from experiments_manager.common.error_text import reason
+from experiments_manager.common.errors import UserError
+from experiments_manager.federated.array_records import ARRAY_DTYPES, to_arrays, to_record
+from experiments_manager.federated.errors import FederationError
+
+if TYPE_CHECKING:
+    from flwr.app import Message, RecordDict
+
+logger = logging.getLogger(__name__)
+
+CLIENT_FAILED = 2
+"""Code of an error reply; Flower's own for a client that raised."""
+
+
+class LocalResult(Protocol):
+    """What local training or evaluation came to."""
+
+    weights: dict[str, np.ndarray]
+    samples: int
+    logs: dict[str, float]
+
+
+class LocalTrainer(Protocol):
+    """Trains and evaluates with the data of one client."""
+
+    def train(self, weights: Mapping[str, np.ndarray], *, round: int, epochs: int, proximal_mu: float) -> LocalResult:  # noqa: A002
+        """Train from `weights` for some epochs, in the given round of the federation."""
+
+    def evaluate(self, weights: Mapping[str, np.ndarray]) -> LocalResult:
+        """Evaluate `weights` on the client's validation data."""
+
+
+def answer(message: Message, trainer: LocalTrainer, proc_id: int) -> Message:
+    """Do what a message asks for and return the reply.
+
+    Args:
+        message: Of the type `train` or `evaluate`, with the records `arrays` and `config`.
+        trainer: Does the work.
+        proc_id: The client's number, which is told with the reply.
+
+    Returns:
+        The reply, or one that holds an error of one sentence where the work failed.
+    """
+    from flwr.app import Error, Message
+
+    try:
+        return Message(_content(message, trainer, proc_id), reply_to=message)
+    except Exception as error:  # whatever a user's hook raised: the server must hear of it, and other clients go on
+        sentence = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {reason(error)}."
+        logger.warning("Client %d could not answer: %s", proc_id, sentence)
+        logger.debug("That came from:", exc_info=error)
+        return Message(Error(CLIENT_FAILED, sentence), reply_to=message)
+
+
+def _content(message: Message, trainer: LocalTrainer, proc_id: int) -> RecordDict:
+    from flwr.app import ConfigRecord, MetricRecord, RecordDict
+
+    kind = message.metadata.message_type.split(".")[0]
+    config = message.content.config_records.get("config", {})
+    weights = _weights(message.content, config)
+    records: dict[str, Any] = {}
+    if kind == "train":
+        result = trainer.train(
+            weights,
+            round=int(config.get("server-round", 0)),
+            epochs=int(config.get("local-epochs", 1)),
+            proximal_mu=float(config.get("proximal-mu", 0.0)),
+        )
+        records["arrays"] = to_record(_in_order(result.weights, weights))
+    elif kind == "evaluate":
+        result = trainer.evaluate(weights)
+    else:
+        raise FederationError(
+            f"The server sent a message of the type {message.metadata.message_type}. Expected train or evaluate. "
+            "Use the same release of experiments_manager on both sides."
+        )
+    metrics = {name: float(value) for name, value in result.logs.items()}
+    records["metrics"] = MetricRecord({"num-examples": float(result.samples), **metrics})
+    records["client"] = ConfigRecord({"proc-id": int(proc_id)})
+    return RecordDict(records)
+
+
+def _weights(content: RecordDict, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    record = content.array_records.get("arrays")
+    if record is None:
+        raise FederationError(
+            f"The server sent no weights. Expected a record named arrays, got {', '.join(content) or 'nothing'}. "
+            "Use the same release of experiments_manager on both sides."
+        )
+    return to_arrays(record, config.get(ARRAY_DTYPES, ()))
+
+
+def _in_order(trained: Mapping[str, np.ndarray], sent: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Return trained arrays in the order of those that were sent; where the names differ, the server says so."""
+    return {name: trained[name] for name in sent} if set(trained) == set(sent) else trained

@@ -1,0 +1,61 @@
+"""How the rounds of a federation are to be run, and who is called on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from experiments_manager.federated.server.federation_state import FederationState, RoundReport, Values
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundPlan:
+    """What the settings say of the rounds."""
+
+    rounds: int
+    """Rounds in all, those before a resume included."""
+    seed: int = 0
+    min_clients: int = 1
+    """A round with fewer good answers does not count."""
+    round_timeout: float | None = None
+    """Seconds that clients have to train, and again to evaluate; `None` waits as long as it takes."""
+    tries: int = 3
+    """How often a round is begun until enough clients answered."""
+    pause: float = 1.0
+    """Seconds between two tries."""
+    train_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What clients are told with each training message, e.g. `local-epochs`."""
+    evaluate_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    monitor: str = "loss"
+    """The watched value: of the server's evaluation, else of the clients', else of their training."""
+    mode: str = "min"
+    """`min` or `max`: whether less or more of it is better."""
+
+
+def _nothing(*_: Any) -> None:
+    """Do nothing."""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundHooks:
+    """Who is called."""
+
+    evaluate: Callable[[int, Mapping[str, np.ndarray]], Values] | None = None
+    """Evaluates the global model of a round on the server."""
+    on_round: Callable[[RoundReport, FederationState], None] = _nothing
+    """Called with each round that counts, before its state is saved: after a kill it may be called again for it."""
+    extra: Callable[[], Mapping[str, Any]] | None = None
+    """Gives what the state keeps for the caller, after `on_round`; without it, that stays what it was."""
+    save: Callable[[FederationState], None] = _nothing
+    """Brings a state to the disk; nothing of the next round is sent before it returned."""
+    on_message: Callable[[str], None] = _nothing
+    """Called with one sentence that the user should read."""
+    should_stop: Callable[[], bool] = _never
+    """Asked between rounds and while waiting; a round in which it says so does not count."""

@@ -1,0 +1,31 @@
+"""Python's and NumPy's global generators, the same in each run of a round."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+
+import numpy as np
+
+
+@contextlib.contextmanager
+def seeded(seed: int, *place: int) -> Iterator[None]:
+    """Seed both generators for a part of a round, and put them back afterwards.
+
+    Strategies draw from them whom to ask and which noise to add; so what they draw depends on the seed and the round,
+    and not on what was drawn before.
+
+    Args:
+        seed: The run's seed.
+        place: Numbers that name the part: the round, the try, and what is done.
+    """
+    before = random.getstate(), np.random.get_state()
+    words = np.random.SeedSequence([seed % 2**64, *place]).generate_state(8)
+    random.seed(int.from_bytes(words.tobytes(), "little"))
+    np.random.seed(words)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])

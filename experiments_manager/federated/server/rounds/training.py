@@ -1,0 +1,153 @@
+"""One try of a round: who trains, what comes back, and what the strategy makes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments_manager.common.error_text import reason
+from experiments_manager.federated.array_records import ARRAY_DTYPES, cast_like, to_arrays, to_record, widened_dtypes
+from experiments_manager.federated.errors import FederationError
+from experiments_manager.federated.server.federation_state import FederationState, Values
+from experiments_manager.federated.server.rounds.exchange import Exchange, exchange
+from experiments_manager.federated.server.rounds.nodes import FixedNodes
+from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
+from experiments_manager.federated.server.rounds.proc_ids import ProcIds
+from experiments_manager.federated.server.rounds.seeds import seeded
+from experiments_manager.federated.strategies import reply_checks
+from experiments_manager.federated.strategies.reply_checks import LeftOut
+
+if TYPE_CHECKING:
+    from flwr.app import ArrayRecord, Message, MetricRecord
+    from flwr.serverapp import Grid
+    from flwr.serverapp.strategy import Strategy
+
+_CONFIGURE_TRAIN, _AGGREGATE_TRAIN = 0, 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a try came to."""
+
+    arrays: Mapping[str, np.ndarray] | None
+    """The new global model; `None` where too few clients answered as expected."""
+    metrics: Values
+    by_client: Mapping[int, Values]
+    left_out: Sequence[LeftOut]
+    silent: Sequence[int]
+    """Nodes that did not answer in time."""
+    bytes_sent: int
+    bytes_received: int
+
+
+@dataclasses.dataclass
+class Federation:
+    """Everything that the parts of a round work with."""
+
+    grid: Grid
+    strategy: Strategy
+    plan: RoundPlan
+    hooks: RoundHooks
+    proc_ids: ProcIds
+
+
+def train(federation: Federation, state: FederationState, attempt: int, nodes: Sequence[int]) -> Trained:
+    """Let clients train the model of `state` for one round, and aggregate.
+
+    Args:
+        federation: Who takes part, and how.
+        state: The state before the round; it is not changed, but the strategy is.
+        attempt: Which try this is, counted from 0.
+        nodes: Who is there.
+
+    Raises:
+        FederationError: The strategy failed, or the new weights are not finite.
+    """
+    plan, number = federation.plan, state.round + 1
+    sent = to_record(state.arrays)
+    config = config_record(plan.train_config, state.arrays)
+    with (
+        strategy_works(federation, number, "choose the clients that train"),
+        seeded(plan.seed, number, attempt, _CONFIGURE_TRAIN),
+    ):
+        fixed = FixedNodes(federation.grid, nodes)
+        messages = list(federation.strategy.configure_train(number, sent, config, fixed))
+    came = ask(federation, messages)
+    good, left_out = usable(federation, came, sent)
+    by_client = metrics_by_client(good)
+    arrays, metrics = None, {}
+    if len(good) >= max(1, plan.min_clients) and not federation.hooks.should_stop():
+        with strategy_works(federation, number, "aggregate"), seeded(plan.seed, number, attempt, _AGGREGATE_TRAIN):
+            record, aggregated = federation.strategy.aggregate_train(number, good)
+        if record is not None:
+            arrays, metrics = cast_like(to_arrays(record), state.arrays), scalars(aggregated or {})
+            _require_finite(arrays, number)
+    return Trained(arrays, metrics, by_client, left_out, came.silent, came.bytes_sent, came.bytes_received)
+
+
+def ask(federation: Federation, messages: Sequence[Message]) -> Exchange:
+    """Send messages and wait for replies as long as the plan says."""
+    return exchange(
+        federation.grid, messages, timeout=federation.plan.round_timeout, should_stop=federation.hooks.should_stop
+    )
+
+
+def usable(federation: Federation, came: Exchange, sent: ArrayRecord | None) -> tuple[list[Message], list[LeftOut]]:
+    """Return the replies that can be aggregated, by the clients' numbers, and who is left out and why.
+
+    Args:
+        federation: Who takes part, and how.
+        came: What was sent and came back.
+        sent: The arrays that were to be trained; `None` where they were only evaluated.
+    """
+    federation.proc_ids.learn(came.replies)
+    good, left_out = reply_checks.checked_replies(came.replies, sent, known=federation.proc_ids.known)
+    timeout = federation.plan.round_timeout
+    why = "It could not be sent the message." if timeout is None else f"It did not answer within {timeout:g} s."
+    return good, federation.proc_ids.named([*left_out, *(LeftOut(None, node_id, why) for node_id in came.silent)])
+
+
+def metrics_by_client(replies: Sequence[Message]) -> dict[int, Values]:
+    """Return the metrics of replies that can be aggregated, by the clients' numbers."""
+    return {reply_checks.proc_id_of(reply): scalars(reply.content["metrics"]) for reply in replies}
+
+
+def config_record(values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Any:
+    """Return the `config` of a message; strategies write into it, so each round has its own."""
+    from flwr.app import ConfigRecord
+
+    dtypes = widened_dtypes(arrays)
+    return ConfigRecord({**values, **({ARRAY_DTYPES: dtypes} if dtypes else {})})
+
+
+def scalars(metrics: MetricRecord | Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics that are one number each."""
+    return {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
+
+
+@contextlib.contextmanager
+def strategy_works(federation: Federation, number: int, work: str) -> Iterator[None]:
+    """Say which strategy failed at what, where it does: it may be the user's own."""
+    try:
+        yield
+    except FederationError:
+        raise
+    except Exception as error:
+        raise FederationError(
+            f"Round {number}: the strategy {type(federation.strategy).__name__} could not {work}: "
+            f"{type(error).__name__}: {reason(error)}. Mend its options (federated), or the hook federated_strategy."
+        ) from error
+
+
+def _require_finite(arrays: Mapping[str, np.ndarray], number: int) -> None:
+    for name, array in arrays.items():
+        floating = array if array.dtype.kind in "fc" else array.astype(np.float32)
+        if not np.isfinite(floating).all():
+            raise FederationError(
+                f"Round {number}: the aggregated {name} is not finite, though all clients sent finite weights. "
+                "Expected numbers, got NaN or Inf. Lower the strategy's learning rate (federated), and resume."
+            )
