@@ -1,0 +1,118 @@
+"""Replies that cannot be aggregated are left out, named, and stop nobody."""
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord
+
+from experiments_manager.federated.strategies.reply_checks import LeftOut, checked_replies
+from tests.helpers.federations import arrays_of, error_to, message_to, reply_to
+
+KERNEL = np.ones((2, 3), "float32")
+SENT = arrays_of(kernel=KERNEL, steps=np.int64(4))
+
+
+FIVE = np.int64(5)
+
+
+def answer(node_id, proc_id, kernel=KERNEL * 2, steps=FIVE, **options):
+    return reply_to(message_to(node_id, SENT), proc_id, {"kernel": kernel, "steps": steps}, **options)
+
+
+def numbers(replies):
+    return [reply.content["client"]["proc-id"] for reply in replies]
+
+
+def reason_for(reply, **options):
+    good, left_out = checked_replies([answer(1, 0), answer(2, 1), reply], SENT, **options)
+    assert numbers(good) == [0, 1]
+    assert len(left_out) == 1
+    return left_out[0].reason
+
+
+def test_good_replies_come_in_the_order_of_the_clients_numbers():
+    good, left_out = checked_replies([answer(7, 2), answer(9, 0), answer(5, 1)], SENT)
+    assert numbers(good) == [0, 1, 2]
+    assert left_out == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_reply_with_numbers_that_are_not_finite_is_left_out(value):
+    kernel = KERNEL.copy()
+    kernel[1, 2] = value
+    assert "'kernel' holds NaN or Inf in 1 of 6 elements" in reason_for(answer(3, 2, kernel))
+
+
+def test_a_reply_of_another_shape_is_left_out_with_both_shapes():
+    assert "'kernel' has shape (3, 2). Expected (2, 3)" in reason_for(answer(3, 2, KERNEL.T))
+
+
+def test_a_reply_that_lies_about_a_shape_is_left_out():
+    true = Array(KERNEL.T.copy())
+    lie = ArrayRecord(
+        {"kernel": Array("float32", (2, 3), true.stype, true.data), "steps": Array(np.asarray(np.int64(1)))}
+    )
+    assert "shape (3, 2). Expected (2, 3)" in reason_for(reply_to(message_to(3, SENT), 2, lie))
+
+
+def test_a_reply_of_another_dtype_is_left_out():
+    assert "dtype float64. Expected float32" in reason_for(answer(3, 2, KERNEL.astype("float64")))
+
+
+def test_a_reply_with_other_variables_is_left_out_with_both_shapes():
+    reason = reason_for(reply_to(message_to(3, SENT), 2, {"weight": KERNEL.T, "steps": np.int64(1)}))
+    assert "lack 'kernel' and have 'weight' more" in reason
+    assert "(2, 3)" in reason and "(3, 2)" in reason
+
+
+def test_a_reply_without_variables_is_left_out():
+    assert "Expected one record of variables, got 0" in reason_for(reply_to(message_to(3, SENT), 2))
+
+
+@pytest.mark.parametrize("examples", [0, -3, float("nan"), float("inf"), [1, 2]])
+def test_a_reply_needs_a_positive_number_of_samples(examples):
+    assert "number of samples must be positive" in reason_for(answer(3, 2, examples=examples))
+
+
+def test_a_reply_with_a_loss_that_is_not_finite_is_left_out():
+    assert "Its loss is nan" in reason_for(answer(3, 2, loss=float("nan")))
+
+
+def test_a_reply_with_other_metrics_than_most_is_left_out():
+    assert "Expected loss, num-examples, got accuracy, loss, num-examples" in reason_for(answer(3, 2, accuracy=0.5))
+
+
+def test_a_client_that_reports_an_error_is_left_out_under_the_number_it_was_known_by():
+    good, left_out = checked_replies([answer(1, 0), error_to(message_to(3, SENT), "out of memory")], SENT, known={3: 8})
+    assert numbers(good) == [0]
+    assert left_out == [LeftOut(8, 3, "It reports an error (code 0): out of memory")]
+
+
+def test_a_reply_that_does_not_tell_who_sent_it_is_left_out():
+    assert "does not tell its number" in reason_for(answer(3, None))
+
+
+def test_of_two_clients_with_one_number_the_second_is_left_out():
+    assert "Another client answered as number 1 already" in reason_for(answer(3, 1))
+
+
+def test_a_reply_that_cannot_be_decoded_is_left_out():
+    broken = ArrayRecord({"kernel": Array("float32", (2, 3), "numpy.ndarray", b"nonsense"), "steps": SENT["steps"]})
+    assert "cannot be read" in reason_for(reply_to(message_to(3, SENT), 2, broken))
+
+
+def test_variables_in_another_order_are_put_into_the_order_that_was_sent():
+    swapped = reply_to(message_to(3, SENT), 2, {"steps": np.int64(5), "kernel": KERNEL})
+    good, _ = checked_replies([swapped], SENT)
+    assert list(good[0].content["arrays"]) == ["kernel", "steps"]
+
+
+def test_variables_that_did_not_change_are_refused_only_where_they_must():
+    same = answer(3, 2, KERNEL)
+    assert checked_replies([same], SENT)[1] == []
+    assert "no update to clip" in reason_for(same, must_differ=True)
+
+
+def test_replies_to_an_evaluation_need_no_variables():
+    good, left_out = checked_replies([reply_to(message_to(1, SENT, "evaluate"), 4)])
+    assert numbers(good) == [4]
+    assert left_out == []
