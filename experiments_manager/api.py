@@ -27,6 +27,7 @@ __all__ = [
     "compare_runs",
     "evaluate",
     "evaluate_and_draw",
+    "federation_settings",
     "list_runs",
     "load_run",
     "load_settings",
@@ -34,12 +35,14 @@ __all__ = [
     "report",
     "resume",
     "serve",
+    "simulate_federation",
     "train",
 ]
 
 logger = logging.getLogger(__name__)
 
 Overrides = Mapping[str, Any] | Sequence[str]
+DEFAULT_ROUNDS = 20
 
 
 def train(
@@ -131,9 +134,73 @@ def resume(
     options = {"make_watchers": _watchers(watchers, quiet, on_run)}
     with stop_signals() as stop:
         with interruption_recorded(run), stop.interruptible():
-            from experiments_manager.training.engine import runner
+            if run.manifest.get("federation"):
+                from experiments_manager.federated.simulated_run import resume as resume_run
+            else:
+                from experiments_manager.training.engine.runner import resume_run
 
-        return runner.resume_run(run, overrides, should_stop=stop, interruptible=stop.interruptible, **options)
+        return resume_run(run, overrides, should_stop=stop, interruptible=stop.interruptible, **options)
+
+
+def federation_settings(
+    settings: Path | str, *, clients: int | None = None, rounds: int | None = None, overrides: Overrides = ()
+) -> Settings:
+    """Load a settings module for a federation, whose rounds are the epochs of its global model.
+
+    Args:
+        settings: The settings module's file.
+        clients: Number of clients, instead of `federated["clients"]`.
+        rounds: Number of rounds, instead of `federated["rounds"]`.
+        overrides: Settings to change, as for `load_settings`.
+
+    Raises:
+        SettingsError: The settings module cannot be used.
+    """
+    loaded = load_settings(settings, overrides)
+    given = {"clients": clients, "rounds": rounds}
+    federated = {**loaded.federated, **{name: value for name, value in given.items() if value is not None}}
+    # The mean over the clients takes the place of the moving average, and clients begin each round with the full rate.
+    own = {"epochs": federated.get("rounds", DEFAULT_ROUNDS), "ema_momentum": None, "reduce_lr_patience": None}
+    return load_settings(settings, {**loaded.overrides, **own, "federated": federated})
+
+
+def simulate_federation(
+    settings: Settings,
+    *,
+    workers: int | None = None,
+    working_dir: Path | str | None = None,
+    run_name: str | None = None,
+    watchers: Sequence[Watcher] = (),
+    quiet: bool = False,
+    command: Sequence[str] = (),
+    on_run: Callable[[Run], None] | None = None,
+) -> RunResult:
+    """Train a federation whose clients are all in this process; `resume` goes on with it as with any run.
+
+    Args:
+        settings: From `federation_settings`.
+        workers: How many clients train at a time; by default one for each processor. Results do not depend on it.
+        working_dir: As for `train`.
+        run_name: As for `train`.
+        watchers: As for `train`.
+        quiet: As for `train`.
+        command: As for `train`.
+        on_run: As for `train`.
+
+    Raises:
+        FederationError: The setting `federated` is wrong, or a round failed.
+        SettingsError: As for `train`.
+        UserCodeError: As for `train`.
+        TrainingError: As for `train`.
+        RunError: As for `train`.
+    """
+    options = {"command": command, "make_watchers": _watchers(watchers, quiet, on_run)}
+    with stop_signals() as stop:
+        with stop.interruptible():
+            from experiments_manager.federated import simulated_run
+
+        options |= {"should_stop": stop, "interruptible": stop.interruptible}
+        return simulated_run.simulate(settings, workers=workers, working_dir=working_dir, run_name=run_name, **options)
 
 
 def evaluate(run: Run | Path | str, split: str = "test") -> dict[str, float]:

@@ -14,6 +14,7 @@ from experiments_manager.cli.commands.board import board
 from experiments_manager.cli.commands.check import check
 from experiments_manager.cli.commands.compare import compare
 from experiments_manager.cli.commands.evaluate import evaluate
+from experiments_manager.cli.commands.federate import federate
 from experiments_manager.cli.commands.kafka import kafka
 from experiments_manager.cli.commands.new import new
 from experiments_manager.cli.commands.predict import predict
@@ -43,6 +44,7 @@ app = typer.Typer(
 for command in (train, resume, check, evaluate, serve, predict, runs, compare, report_page, board, settings, new):
     app.command()(command)
 app.add_typer(kafka, name="kafka")
+app.add_typer(federate, name="federate")
 
 
 def _show_version(asked: bool) -> None:

@@ -88,3 +88,8 @@ def same_specs(first: Any, second: Any) -> bool:
     except (ValueError, TypeError):
         return False
     return tf.nest.flatten(first) == tf.nest.flatten(second)
+
+
+def shared(feed: Feed | None) -> Feed | None:
+    """Return arrays as those of several clients in turn; other feeds as they are."""
+    return SharedArrays(feed) if isinstance(feed, ArrayFeed) else feed

@@ -22,9 +22,9 @@ from experiments_manager.training.errors import DataError, TrainingError
 from experiments_manager.training.feeds.array_feed import ArrayFeed
 from experiments_manager.training.feeds.feed import Feed
 from experiments_manager.training.local.proximal import ProximalTerm
-from experiments_manager.training.local.shared_arrays import SharedArrays
+from experiments_manager.training.local.shared_arrays import SharedArrays, shared
 from experiments_manager.training.setup.devices import Devices
-from experiments_manager.training.setup.experiment import experiment_on
+from experiments_manager.training.setup.experiment import Experiment, experiment_on
 from experiments_manager.training.setup.seeds import derive
 
 
@@ -64,20 +64,17 @@ class LocalTrainer:
     """Trains a model for clients, one at a time. Not for several threads.
 
     Args:
-        settings: Checked settings.
-        devices: From `prepared_devices`, whose scope must be open.
-        first: Some client, whose data says what batches look like.
-        proximal: Whether the loss has the term of FedProx.
+        experiment: What is trained. Where its training data is `SharedArrays`, it serves any number of clients.
+        loops: Its compiled loops.
+        proximal: The term of FedProx in its loss, if there is one.
     """
 
-    def __init__(self, settings: Settings, devices: Devices, first: Client, *, proximal: bool = False) -> None:
-        self._seed, self._chunk_size = settings.random_seed, ChunkSize()
-        self._train, self._validation = _shared(first.train), _shared(first.validation)
-        experiment = experiment_on(settings, devices, self._train, self._validation, with_export=False)
-        self._model = experiment.model
-        self._proximal = ProximalTerm(self._model) if proximal else None
-        self._loops = CompiledLoops.of(experiment, ignored=self._proximal.variables if self._proximal else ())
-        self._weights = {f"{number:04d}/{w.path}": w.value for number, w in enumerate(self._model.weights)}
+    def __init__(self, experiment: Experiment, loops: CompiledLoops, proximal: ProximalTerm | None = None) -> None:
+        self._loops, self._proximal = loops, proximal
+        self._seed, self._chunk_size = experiment.settings.random_seed, ChunkSize()
+        self._model, self._train, self._validation = experiment.model, experiment.train, experiment.validation
+        # Numbers and not paths: Keras counts layers of the same kind over all models of a process.
+        self._weights = {f"{number:04d}/{w.name}": w.value for number, w in enumerate(self._model.weights)}
         self._seeds = [variable.value for variable in seed_states(self._model)]
         known = {id(variable) for variable in [*self._weights.values(), *self._seeds]}
         averages = experiment.state.averages
@@ -87,8 +84,24 @@ class LocalTrainer:
         self._fresh = [variable.numpy() for variable in self._others]
         self._begin = tf.function(self._assign, autograph=False)
 
-    def initial_weights(self) -> dict[str, np.ndarray]:
-        """Return the weights of the model as they are now: those it was built with, before any training."""
+    @classmethod
+    def make(cls, settings: Settings, devices: Devices, first: Client, *, proximal: bool = False) -> LocalTrainer:
+        """Build and compile a model of its own.
+
+        Args:
+            settings: Checked settings.
+            devices: From `prepared_devices`, whose scope must be open.
+            first: Some client, whose data says what batches look like.
+            proximal: Whether the loss has the term of FedProx.
+        """
+        train, validation = shared(first.train), shared(first.validation)
+        experiment = experiment_on(settings, devices, train, validation, with_export=False)
+        term = ProximalTerm(experiment.model) if proximal else None
+        loops = CompiledLoops.of(experiment, ignored=term.variables if term else ())
+        return cls(experiment, loops, term)
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return the weights of the model as they are now, trainable or not."""
         return {name: variable.numpy() for name, variable in self._weights.items()}
 
     def train(
@@ -105,7 +118,7 @@ class LocalTrainer:
 
         Args:
             client: The client.
-            weights: To begin with, by name as in `initial_weights`.
+            weights: To begin with, by name as in `weights`.
             round: Number of the round, counted from 1.
             epochs: How often it goes through its data.
             proximal_mu: Weight of the proximal term.
@@ -127,7 +140,7 @@ class LocalTrainer:
         if keep:
             client.kept = [variable.numpy() for variable in self._others]
         logs = as_numbers(steps.logs) if steps is not None else {}
-        return LocalResult(self.initial_weights(), _samples(client.train), logs)
+        return LocalResult(self.weights(), _samples(client.train), logs)
 
     def evaluate(self, client: Client, weights: Mapping[str, np.ndarray]) -> LocalResult:
         """Evaluate weights on the validation data of a client.
@@ -146,6 +159,10 @@ class LocalTrainer:
         self._model.reset_metrics()
         logs = run_test_steps(self._loops.validation, self._validation, 0, self._chunk_size)
         return LocalResult({}, _samples(client.validation), logs)
+
+    def put_back(self, weights: Mapping[str, np.ndarray], round: int) -> None:
+        """Let the model have these weights, and all else be as it was before any training."""
+        self._begin([weights[name] for name in self._weights], self._fresh, self._seed_values(-1, round))
 
     def close(self) -> None:
         """Let go of what reads ahead."""
@@ -194,15 +211,11 @@ class LocalTrainer:
                 return steps
 
 
-def _shared(feed: Feed | None) -> Feed | None:
-    return SharedArrays(feed) if isinstance(feed, ArrayFeed) else feed
-
-
-def _use(shared: Feed, feed: Feed, client: Client) -> None:
+def _use(place: Feed, feed: Feed, client: Client) -> None:
     """Let a client's data be what is trained on."""
-    if isinstance(shared, SharedArrays) and isinstance(feed, ArrayFeed):
-        shared.use(feed)
-    elif feed is not shared:
+    if isinstance(place, SharedArrays) and isinstance(feed, ArrayFeed):
+        place.use(feed)
+    elif feed is not place:
         raise DataError(
             f"dataset: the {feed.split} data of client {client.number} cannot be exchanged for that of another client. "
             f"Expected arrays, got {type(feed).__name__}. Return arrays, or train clients in processes of their own."

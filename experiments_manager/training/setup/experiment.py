@@ -19,6 +19,7 @@ from experiments_manager.training.feeds.factory import make_feed
 from experiments_manager.training.feeds.feed import Feed, Shape, x_and_y
 from experiments_manager.training.feeds.stream_feed import StreamFeed
 from experiments_manager.training.feeds.topics.topic_setup import topic_feed, topic_of
+from experiments_manager.training.local.shared_arrays import shared
 from experiments_manager.training.setup.compilation import compiled_model, lowers_learning_rate
 from experiments_manager.training.setup.devices import Devices
 from experiments_manager.training.setup.hooks import hook_error, located_at_hook, seeded
@@ -51,7 +52,13 @@ class Experiment:
 
 
 def build_experiment(
-    settings: Settings, devices: Devices, run: Any = None, *, with_export: bool = True, follow: bool = True
+    settings: Settings,
+    devices: Devices,
+    run: Any = None,
+    *,
+    with_export: bool = True,
+    follow: bool = True,
+    shares_arrays: bool = False,
 ) -> Experiment:
     """Call the hooks in their order and build model, optimiser and state.
 
@@ -64,6 +71,7 @@ def build_experiment(
         run: The run, for hooks that ask for it.
         with_export: Whether a serving function is traced.
         follow: Whether it is to be trained; else topics are looked at as they are now, whatever the run read of them.
+        shares_arrays: Whether the arrays of several clients of a federation are trained on in turn.
 
     Raises:
         UserCodeError: If a hook raises.
@@ -71,10 +79,13 @@ def build_experiment(
         TrainingError: If model, data and settings do not fit together.
     """
     with located_at_hook(settings, "dataset"):
-        return _build_experiment(settings, devices, run, with_export, follow)
+        train, validation = _feeds(settings, run, follow)
+        train = shared(train) if shares_arrays else train
+        return experiment_on(settings, devices, train, validation, run, with_export=with_export)
 
 
-def _build_experiment(settings: Settings, devices: Devices, run: Any, with_export: bool, follow: bool) -> Experiment:
+def _feeds(settings: Settings, run: Any, follow: bool) -> tuple[Feed, Feed | None]:
+    """Return the data to train and to validate on."""
     with seeded(settings, "prepare_datasets"):
         if settings.has("prepare_datasets"):
             settings.call("prepare_datasets", run=run)
@@ -85,7 +96,7 @@ def _build_experiment(settings: Settings, devices: Devices, run: Any, with_expor
             'for the split "train", got None.'
         )
     validation = feed_for(settings, "validation", run if follow else None, follow=follow)
-    return experiment_on(settings, devices, train, validation, run, with_export=with_export)
+    return train, validation
 
 
 def experiment_on(

@@ -71,7 +71,7 @@ def make(tmp_path):
             (tmp_path / "mysettings_local.py").write_text(text)
             settings = load_settings(tmp_path / "mysettings_local.py")
             devices = stack.enter_context(prepared_devices(settings))
-            return LocalTrainer(settings, devices, client(0), **options)
+            return LocalTrainer.make(settings, devices, client(0), **options)
 
         yield trainer
 
@@ -82,7 +82,7 @@ def same(first, second):
 
 def test_a_client_trains_the_same_whoever_was_trained_before(make):
     trainer = make()
-    weights = trainer.initial_weights()
+    weights = trainer.weights()
     alone = trainer.train(client(3), weights, round=2, epochs=2)
     trainer.train(client(1, samples=21), weights, round=1, epochs=1)
     trainer.train(client(2, samples=5), weights, round=7, epochs=1, keep=True)
@@ -93,15 +93,15 @@ def test_a_client_trains_the_same_whoever_was_trained_before(make):
 
 def test_another_trainer_of_the_same_settings_trains_the_same(make):
     first, second = make(), make()
-    assert same(first.initial_weights(), second.initial_weights())
-    weights = first.initial_weights()
+    assert same(first.weights(), second.weights())
+    weights = first.weights()
     results = [trainer.train(client(5), weights, round=1, epochs=3) for trainer in (first, second)]
     assert same(*(result.weights for result in results))
 
 
 def test_rounds_and_clients_differ_in_order_and_dropout(make):
     trainer = make()
-    weights = trainer.initial_weights()
+    weights = trainer.weights()
     one, other = client(0), client(0)
     other.number = 1
     found = [
@@ -113,7 +113,7 @@ def test_rounds_and_clients_differ_in_order_and_dropout(make):
 
 def test_weights_that_are_not_trained_come_back_too(make):
     trainer = make()
-    weights = trainer.initial_weights()
+    weights = trainer.weights()
     moved = [
         name
         for name, value in trainer.train(client(1), weights, round=1, epochs=1).weights.items()
@@ -124,14 +124,14 @@ def test_weights_that_are_not_trained_come_back_too(make):
 
 
 def test_samples_are_counted_once_and_logs_are_those_of_the_last_epoch(make):
-    result = make().train(client(1, samples=10), make().initial_weights(), round=1, epochs=3)
+    result = make().train(client(1, samples=10), make().weights(), round=1, epochs=3)
     assert result.samples == 10
     assert set(result.logs) == {"loss", "mean_absolute_error"}
 
 
 def test_the_optimizer_begins_anew_in_each_round_unless_it_is_kept(make):
     trainer = make()
-    weights = trainer.initial_weights()
+    weights = trainer.weights()
     kept, fresh = client(1), client(1)
     for number in (1, 2):
         with_slots = trainer.train(kept, weights, round=number, epochs=1, keep=True).weights
@@ -143,7 +143,7 @@ def test_the_optimizer_begins_anew_in_each_round_unless_it_is_kept(make):
 def test_plain_gradient_descent_is_what_numpy_computes(make):
     linear = ("*hidden(layers), ", "")
     trainer = make(linear, ('optimizer = "adam"', 'optimizer = "sgd"'))
-    weights = trainer.initial_weights()
+    weights = trainer.weights()
     kernel, bias = (value.astype(np.float64) for value in weights.values())
     who = client(2, samples=4, shuffle=False)
     x, y = (np.asarray(part, np.float64) for part in who.train.arrays)
@@ -158,7 +158,7 @@ def test_plain_gradient_descent_is_what_numpy_computes(make):
 def test_the_proximal_term_holds_training_near_the_weights_that_it_got(make):
     trainer = make(("layers.Dropout(0.5), ", ""), ('optimizer = "adam"', 'optimizer = "sgd"'), proximal=True)
     plain = make(("layers.Dropout(0.5), ", ""), ('optimizer = "adam"', 'optimizer = "sgd"'))
-    weights = trainer.initial_weights()
+    weights = trainer.weights()
 
     def moved(trainer, mu):
         found = trainer.train(client(4), weights, round=1, epochs=10, proximal_mu=mu).weights
@@ -171,7 +171,7 @@ def test_the_proximal_term_holds_training_near_the_weights_that_it_got(make):
 
 def test_evaluation_leaves_training_as_it_was(make):
     trainer = make()
-    weights = trainer.initial_weights()
+    weights = trainer.weights()
     before = trainer.train(client(1), weights, round=1, epochs=1)
     first, second = (trainer.evaluate(client(1), weights) for _ in range(2))
     assert first.logs == second.logs
@@ -181,7 +181,7 @@ def test_evaluation_leaves_training_as_it_was(make):
 
 def test_weights_of_another_model_are_refused_with_both_shapes(make):
     trainer = make()
-    weights = trainer.initial_weights()
+    weights = trainer.weights()
     name = next(iter(weights))
     with pytest.raises(TrainingError, match=r"another model: .*Expected shape \(2, 8\), got \(3, 8\)"):
         trainer.train(client(0), {**weights, name: np.zeros([3, 8])}, round=1, epochs=1)
@@ -191,19 +191,19 @@ def test_weights_of_another_model_are_refused_with_both_shapes(make):
 
 def test_data_that_looks_different_is_refused_with_both_shapes(make):
     with pytest.raises(DataError, match=r"look different. Expected .*2.* got .*3"):
-        make().train(client(1, width=3), make().initial_weights(), round=1, epochs=1)
+        make().train(client(1, width=3), make().weights(), round=1, epochs=1)
 
 
 def test_a_loss_that_is_not_finite_names_client_and_round(make):
     trainer = make()
-    weights = {name: np.full_like(value, np.nan) for name, value in trainer.initial_weights().items()}
+    weights = {name: np.full_like(value, np.nan) for name, value in trainer.weights().items()}
     with pytest.raises(TrainingError, match="round 4 at client 2"):
         trainer.train(client(2), weights, round=4, epochs=1)
 
 
 def test_models_in_low_precision_train_too(make):
     trainer = make(("batch_size = 4", 'batch_size = 4\nmixed_precision = "bfloat16"'))
-    weights = trainer.initial_weights()
+    weights = trainer.weights()
     assert {value.dtype for value in weights.values()} == {np.dtype("float32")}
     assert not same(trainer.train(client(1), weights, round=1, epochs=1).weights, weights)
     keras.config.set_dtype_policy("float32")
