@@ -160,7 +160,9 @@ def federation_settings(
     given = {"clients": clients, "rounds": rounds}
     federated = {**loaded.federated, **{name: value for name, value in given.items() if value is not None}}
     # The mean over the clients takes the place of the moving average, and clients begin each round with the full rate.
-    own = {"epochs": federated.get("rounds", DEFAULT_ROUNDS), "ema_momentum": None, "reduce_lr_patience": None}
+    rounds = federated.get("rounds", DEFAULT_ROUNDS)
+    epochs = rounds if isinstance(rounds, int) and rounds > 0 else 1  # what is wrong with it is said with all the rest
+    own = {"epochs": epochs, "ema_momentum": None, "reduce_lr_patience": None}
     return load_settings(settings, {**loaded.overrides, **own, "federated": federated})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from types import ModuleType
 
@@ -25,4 +26,5 @@ def flower() -> ModuleType:
         raise FederationError(
             "The package flwr is not installed. Install it: pip install 'experiments-manager[federated]'"
         ) from error
+    logging.getLogger("flwr").setLevel(logging.ERROR)  # it tells of each round; so do we, once
     return flwr

@@ -62,7 +62,7 @@ class FederationPlan:
         if "clients" not in given:
             problems.append("federated['clients'] is missing. Expected the number of clients. Add --clients N.")
         if problems:
-            raise FederationError(" ".join([f"{settings.location('federated')}:", *problems]))
+            raise FederationError(" ".join([f"{settings.file}:", *problems]))
         strategy = {"fraction_evaluate": 0.0, **{key: given[key] for key in OF_STRATEGY if key in given}}
         strategy["min_clients"] = given.get("min_clients", min(2, given["clients"]))
         return cls(strategy=strategy, **{name: given[name] for name in own if name in given})

@@ -1,7 +1,7 @@
 """A federation in one process as an ordinary run: a round is an epoch of the global model.
 
 So all that a run has, a federation has too: its folder, `metrics.csv` with a row a round, validation on the server,
-early stopping, checkpoints, versions that are exported as the global model improves, reports, and going on after a kill.
+early stopping, checkpoints, versions that are exported as the global model improves, reports, going on after a kill.
 """
 
 from __future__ import annotations
