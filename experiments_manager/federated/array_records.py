@@ -63,7 +63,7 @@ def to_arrays(record: ArrayRecord, dtypes: Iterable[str] = ()) -> dict[str, np.n
 
 
 def cast_like(arrays: Mapping[str, np.ndarray], like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return aggregated arrays in the types of the variables; a mean of integers is rounded, one of booleans a vote.
+    """Return aggregated arrays in the order and the types of the variables.
 
     Raises:
         FederationError: They have other names or shapes than the variables.
@@ -83,16 +83,7 @@ def _cast(name: str, array: np.ndarray, variable: np.ndarray) -> np.ndarray:
             f"The strategy returned {name} in another shape. Expected {variable.shape}, got {array.shape}. Mend the "
             "strategy."
         )
-    dtype = variable.dtype
-    if array.dtype == dtype:
-        return array
-    if dtype.kind == "b":
-        return array >= 0.5
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        # The largest int64 is no float64: what is rounded up to it would wrap around.
-        return np.where(array >= limits.max, limits.max, np.rint(array.clip(limits.min)).astype(dtype)).astype(dtype)
-    return array.astype(dtype)
+    return array.astype(variable.dtype, copy=False)
 
 
 def _is_native(dtype: np.dtype) -> bool:

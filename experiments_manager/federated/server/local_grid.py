@@ -8,15 +8,18 @@ import functools
 import itertools
 import threading
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from experiments_manager.common.error_text import reason
 from experiments_manager.common.errors import UserError
-from experiments_manager.compat.flower import IN_PROCESS_RUN, identify_process
+from experiments_manager.compat.flower import identify_process, in_process_run
 from experiments_manager.federated.client.messages import CLIENT_FAILED
+
+if TYPE_CHECKING:
+    from flwr.supercore.run import Run
 
 Client = Callable[[Message], Message]
 """Answers one message; it is called by one thread at a time."""
@@ -83,7 +86,7 @@ class LocalGrid(Grid):
     @property
     def run(self) -> Run:
         """A run without a SuperLink."""
-        return Run.create_empty(IN_PROCESS_RUN)
+        return in_process_run()
 
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None

@@ -54,6 +54,9 @@ def write_state(folder: Path, state: FederationState, keep: int = KEEP) -> Path:
             f"The state after round {state.round} cannot be written: {reason(error)}. Nothing was sent without it. "
             f"{remedy}, and resume."
         ) from error
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
     for old in states(folder)[max(1, keep) :]:
         shutil.rmtree(old, ignore_errors=True)
     return target

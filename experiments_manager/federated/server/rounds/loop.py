@@ -13,14 +13,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from experiments_manager.federated.array_records import to_record
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.server.federation_state import BestRound, FederationState, RoundReport, Values
 from experiments_manager.federated.server.rounds.evaluation import Evaluated, evaluate
-from experiments_manager.federated.server.rounds.memory import restore, state_of
 from experiments_manager.federated.server.rounds.nodes import nodes_needed, wait_for_nodes
 from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
 from experiments_manager.federated.server.rounds.proc_ids import ProcIds, name_of
 from experiments_manager.federated.server.rounds.training import Federation, Trained, train
+from experiments_manager.federated.strategies.server_strategy import ServerStrategy
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
@@ -48,13 +49,14 @@ def run_rounds(
         FederationError: A round got too few answers as often as it was tried, or the strategy failed.
     """
     hooks = hooks or RoundHooks()
+    strategy = strategy if isinstance(strategy, ServerStrategy) else ServerStrategy(strategy)
     federation = Federation(grid, strategy, plan, hooks, ProcIds(grid))
     if state.round == 0:
-        plain, arrays = state_of(strategy)
+        plain, arrays = strategy.state()
         state = dataclasses.replace(state, strategy=plain, strategy_arrays=arrays)
         hooks.save(state)
     else:
-        restore(strategy, state)
+        _restore(strategy, state)
     while state.round < plan.rounds and not hooks.should_stop():
         after = _run_round(federation, state)
         if after is None:
@@ -62,6 +64,10 @@ def run_rounds(
         hooks.save(after)
         state = after
     return state
+
+
+def _restore(strategy: ServerStrategy, state: FederationState) -> None:
+    strategy.restore(dict(state.strategy), state.strategy_arrays, to_record(state.arrays))
 
 
 def _run_round(federation: Federation, state: FederationState) -> FederationState | None:
@@ -78,7 +84,7 @@ def _run_round(federation: Federation, state: FederationState) -> FederationStat
     server = dict(hooks.evaluate(number, trained.arrays)) if hooks.evaluate is not None else {}
     best, improved = _best(federation.plan, state.best, number, (server, evaluated.metrics, trained.metrics))
     report = _report(number, time.monotonic() - began, trained, evaluated, server, tries, improved)
-    plain, arrays = state_of(federation.strategy)
+    plain, arrays = federation.strategy.state()
     after = FederationState(number, trained.arrays, plain, arrays, best, state.extra)
     hooks.on_round(report, after)
     return dataclasses.replace(after, extra=dict(hooks.extra())) if hooks.extra is not None else after
@@ -101,7 +107,7 @@ def _train(federation: Federation, state: FederationState) -> tuple[Trained, Seq
             problem = f"{len(nodes)} clients are there. Expected at least {needed} (min_clients)."
             continue
         if attempt > 0:  # a strategy remembers that it was asked before
-            restore(federation.strategy, state)
+            _restore(federation.strategy, state)
         trained = train(federation, state, attempt, nodes)
         if hooks.should_stop():
             return None

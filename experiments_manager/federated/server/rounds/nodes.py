@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
+
+if TYPE_CHECKING:
+    from flwr.supercore.run import Run
 
 _POLL_SECONDS = 0.25
 _MINIMA = ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes")

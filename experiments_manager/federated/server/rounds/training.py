@@ -20,11 +20,11 @@ from experiments_manager.federated.server.rounds.proc_ids import ProcIds
 from experiments_manager.federated.server.rounds.seeds import seeded
 from experiments_manager.federated.strategies import reply_checks
 from experiments_manager.federated.strategies.reply_checks import LeftOut
+from experiments_manager.federated.strategies.server_strategy import ServerStrategy
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord, Message, MetricRecord
     from flwr.serverapp import Grid
-    from flwr.serverapp.strategy import Strategy
 
 _CONFIGURE_TRAIN, _AGGREGATE_TRAIN = 0, 1
 
@@ -49,7 +49,7 @@ class Federation:
     """Everything that the parts of a round work with."""
 
     grid: Grid
-    strategy: Strategy
+    strategy: ServerStrategy
     plan: RoundPlan
     hooks: RoundHooks
     proc_ids: ProcIds
@@ -105,7 +105,9 @@ def usable(federation: Federation, came: Exchange, sent: ArrayRecord | None) -> 
         sent: The arrays that were to be trained; `None` where they were only evaluated.
     """
     federation.proc_ids.learn(came.replies)
-    good, left_out = reply_checks.checked_replies(came.replies, sent, known=federation.proc_ids.known)
+    good, left_out = reply_checks.checked_replies(
+        came.replies, sent, federation.proc_ids.known, must_differ=federation.strategy.needs_changes
+    )
     timeout = federation.plan.round_timeout
     why = "It could not be sent the message." if timeout is None else f"It did not answer within {timeout:g} s."
     return good, federation.proc_ids.named([*left_out, *(LeftOut(None, node_id, why) for node_id in came.silent)])
@@ -138,7 +140,7 @@ def strategy_works(federation: Federation, number: int, work: str) -> Iterator[N
         raise
     except Exception as error:
         raise FederationError(
-            f"Round {number}: the strategy {type(federation.strategy).__name__} could not {work}: "
+            f"Round {number}: the strategy {type(federation.strategy.strategy).__name__} could not {work}: "
             f"{type(error).__name__}: {reason(error)}. Mend its options (federated), or the hook federated_strategy."
         ) from error
 

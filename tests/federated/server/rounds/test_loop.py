@@ -1,0 +1,306 @@
+"""Rounds begin from a state and end with one: whoever fails, and wherever they were interrupted."""
+
+import dataclasses
+import random
+import re
+import threading
+
+import numpy as np
+import pytest
+
+pytest.importorskip("flwr")
+
+from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM
+
+from experiments_manager.federated.errors import FederationError
+from experiments_manager.federated.server.federation_state import BestRound, FederationState
+from experiments_manager.federated.server.local_grid import LocalGrid
+from experiments_manager.federated.server.rounds.loop import run_rounds
+from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
+from experiments_manager.federated.server.state_files import read_state, write_state
+from tests.helpers.line_clients import bits, disturbed, first_arrays, line_client
+
+STRATEGIES = {
+    "FedAvg": FedAvg,
+    "FedAdam": lambda: FedAdam(eta=0.05, beta_1=0.9, beta_2=0.99),
+    "FedAvgM": lambda: FedAvgM(server_learning_rate=0.9, server_momentum=0.5),
+    "half of the clients": lambda: FedAvg(fraction_train=0.5, fraction_evaluate=0.5),
+}
+
+
+def run(
+    rounds=4, clients=6, strategy=None, state=None, make_client=line_client, workers=2, grid=None, hooks=None, **options
+):
+    """Gives the final state, and the reports of the rounds."""
+    reports = []
+    given = hooks or RoundHooks()
+
+    def on_round(report, state):
+        reports.append(report)
+        given.on_round(report, state)
+
+    plan = RoundPlan(rounds, **{"seed": 5, "min_clients": 2, "pause": 0.0, "round_timeout": 60.0, **options})
+    after = run_rounds(
+        grid or LocalGrid(make_client, range(clients), workers=workers),
+        strategy or FedAvg(),
+        state or FederationState(0, first_arrays()),
+        plan,
+        dataclasses.replace(given, on_round=on_round),
+    )
+    return after, reports
+
+
+def timeless(reports):
+    return [dataclasses.replace(report, seconds=0.0) for report in reports]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_rounds_that_go_on_from_a_saved_state_end_with_the_same_bits(name, tmp_path):
+    whole, reports = run(
+        strategy=STRATEGIES[name](), hooks=RoundHooks(save=lambda state: write_state(tmp_path, state, 9))
+    )
+    assert not np.array_equal(whole.arrays["w"], first_arrays()["w"])
+    for number in range(5):
+        random.seed(number)
+        np.random.seed(number)
+        resumed, later = run(strategy=STRATEGIES[name](), state=read_state(tmp_path / f"round_{number}"))
+        assert bits(resumed.arrays) == bits(whole.arrays)
+        assert bits(resumed.strategy_arrays) == bits(whole.strategy_arrays)
+        assert (resumed.best, resumed.strategy) == (whole.best, whole.strategy)
+        assert timeless(later) == timeless(reports[number:])
+
+
+def test_half_of_the_clients_are_others_in_each_round_and_depend_on_the_seed():
+    _, reports = run(rounds=6, strategy=STRATEGIES["half of the clients"]())
+    _, others = run(rounds=6, strategy=STRATEGIES["half of the clients"](), seed=6)
+    asked = [report.participants for report in reports]
+    assert {len(each) for each in asked} == {3}
+    assert len(set(asked)) > 2
+    assert asked != [report.participants for report in others]
+
+
+def test_the_generators_of_the_process_are_left_as_they_were():
+    random.seed(1)
+    np.random.seed(1)
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    run(rounds=2)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+
+
+def test_a_report_tells_what_came_of_a_round():
+    hooks = RoundHooks(evaluate=lambda number, arrays: {"loss": 1.0 / number, "accuracy": 0.5})
+    after, reports = run(rounds=2, clients=3, hooks=hooks)
+    report = reports[1]
+    assert (report.round, report.participants, report.left_out, report.tries) == (2, (0, 1, 2), (), 1)
+    assert report.server == {"loss": 0.5, "accuracy": 0.5}
+    assert set(report.train) == set(report.clients) == {"loss"}
+    assert report.train_by_client[1]["num-examples"] == report.clients_by_client[1]["num-examples"] == 6.0
+    assert report.bytes_sent > report.bytes_received > 0
+    assert after.best == BestRound(0.5, 2)
+
+
+def test_the_best_round_is_that_of_the_watched_value():
+    values = iter([0.5, 0.75, 0.75, 0.25])
+    hooks = RoundHooks(evaluate=lambda number, arrays: {"accuracy": next(values)})
+    after, reports = run(hooks=hooks, monitor="accuracy", mode="max")
+    assert [report.improved for report in reports] == [True, True, False, False]
+    assert after.best == BestRound(0.75, 2)
+
+
+def spoil(change):
+    def disturb(number, result):
+        change(result)
+        return result
+
+    return disturb
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda result: result.weights.update(w=np.array([np.nan, 1], "float32")), "NaN"),
+        (lambda result: result.weights.update(w=np.zeros(3, "float32")), r"\(3,\).*\(2,\)"),
+        (lambda result: result.weights.pop("b"), "lack 'b'"),
+        (lambda result: result.weights.clear(), "lack"),
+        (lambda result: setattr(result, "samples", 0), "samples"),
+        (lambda result: result.logs.update(loss=float("nan")), "loss"),
+        (lambda result: 1 / 0, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_client_that_answers_nonsense_is_left_out_named_and_does_not_count(change, why):
+    after, reports = run(rounds=2, clients=4, make_client=disturbed(1, spoil(change)))
+    without, _ = run(rounds=2, grid=grid_of(0, 2, 3))
+    assert bits(after.arrays) == bits(without.arrays)
+    for report in reports:
+        assert report.participants == (0, 2, 3)
+        assert [entry.proc_id for entry in report.left_out] == [1]
+        assert re.search(why, report.left_out[0].reason)
+
+
+def grid_of(*proc_ids, make_client=line_client):
+    return LocalGrid(make_client, proc_ids)
+
+
+def test_a_client_that_hangs_does_not_hold_up_the_others():
+    let_go = threading.Event()
+    hangs = disturbed(2, lambda number, result: let_go.wait(60) and result)
+    try:
+        after, reports = run(rounds=3, clients=3, make_client=hangs, round_timeout=0.5)
+    finally:
+        let_go.set()
+    assert [report.participants for report in reports] == [(0, 1)] * 3
+    assert [[entry.proc_id for entry in report.left_out] for report in reports] == [[2], [], []]
+    assert reports[0].left_out[0].reason == "It did not answer within 0.5 s."
+    without, _ = run(rounds=3, grid=grid_of(0, 1))
+    assert bits(after.arrays) == bits(without.arrays)
+
+
+def test_a_client_that_joins_late_takes_part_from_the_next_round():
+    grid = grid_of(0, 1)
+    hooks = RoundHooks(on_round=lambda report, state: grid.join(2) if report.round == 2 else None)
+    _, reports = run(grid=grid, hooks=hooks)
+    assert [report.participants for report in reports] == [(0, 1), (0, 1), (0, 1, 2), (0, 1, 2)]
+
+
+def test_a_round_with_too_few_answers_is_tried_again_and_ends_with_the_same_bits():
+    failures = iter([True, False])
+
+    def disturb(number, result):
+        if number == 2 and next(failures, False):
+            raise OSError("no data today")
+        return result
+
+    messages = []
+    after, reports = run(
+        clients=2,
+        make_client=disturbed(1, disturb),
+        strategy=STRATEGIES["FedAdam"](),
+        hooks=RoundHooks(on_message=messages.append),
+    )
+    undisturbed, _ = run(clients=2, strategy=STRATEGIES["FedAdam"]())
+    assert bits(after.arrays) == bits(undisturbed.arrays)
+    assert [report.tries for report in reports] == [1, 2, 1, 1]
+    assert len(messages) == 1
+    assert "Round 2: 1 clients answered as expected. Expected at least 2 (min_clients)." in messages[0]
+    assert "client 1: " in messages[0] and "no data today" in messages[0]
+    assert messages[0].endswith("It is tried again (2 of 3).")
+
+
+def test_a_round_in_which_all_fail_stops_the_federation_with_the_state_before():
+    def fail(proc_id):
+        return line_client(proc_id, lambda number, result: 1 / 0 if number == 3 else result)
+
+    saved = []
+    with pytest.raises(FederationError, match="Round 3 could not be done in 3 tries: 0 clients") as failure:
+        run(make_client=fail, hooks=RoundHooks(save=saved.append))
+    assert [state.round for state in saved] == [0, 1, 2]
+    assert "the state of round 2 is kept" in str(failure.value)
+    assert "client 5: " in str(failure.value)
+
+
+def test_the_server_waits_for_enough_clients_and_says_so():
+    grid = grid_of(0)
+    messages = []
+
+    def on_message(text):
+        messages.append(text)
+        grid.join(1)
+
+    after, _ = run(rounds=1, grid=grid, hooks=RoundHooks(on_message=on_message), round_timeout=None)
+    assert messages == ["Round 1 waits for clients: 1 of 2 are there."]
+    assert after.round == 1
+
+
+def test_the_server_does_not_wait_for_ever():
+    with pytest.raises(FederationError, match="1 clients are there. Expected at least 2"):
+        run(grid=grid_of(0), round_timeout=0.01)
+
+
+@pytest.mark.parametrize("moment", ["before", "training", "waiting"])
+def test_rounds_stop_when_they_should(moment):
+    stop, let_go = threading.Event(), threading.Event()
+
+    def disturb(number, result):
+        if moment == "training" and number == 2:
+            stop.set()
+            let_go.wait(60)
+        return result
+
+    grid = LocalGrid(disturbed(1, disturb), range(2), workers=2)
+
+    def on_round(report, state):
+        if moment == "before":
+            stop.set()
+        if moment == "waiting":
+            grid.leave(1)
+
+    def on_message(text):
+        stop.set()
+
+    saved = []
+    hooks = RoundHooks(on_round=on_round, on_message=on_message, should_stop=stop.is_set, save=saved.append)
+    try:
+        after, reports = run(grid=grid, hooks=hooks)
+    finally:
+        let_go.set()
+    assert after.round == 1 and len(reports) == 1
+    assert saved[-1] is after
+
+
+def test_the_state_is_saved_before_anything_of_the_next_round_is_sent():
+    said = []
+
+    def disturb(number, result):
+        said.append(("train", number))
+        return result
+
+    hooks = RoundHooks(
+        on_round=lambda report, state: said.append(("report", report.round)),
+        save=lambda state: said.append(("save", state.round)),
+    )
+    run(rounds=2, clients=2, make_client=disturbed(0, disturb), hooks=hooks)
+    assert said == [
+        ("save", 0), ("train", 1), ("report", 1), ("save", 1), ("train", 2), ("report", 2), ("save", 2),
+    ]  # fmt: skip
+
+
+def test_what_the_caller_keeps_is_in_the_state():
+    kept = {}
+    hooks = RoundHooks(on_round=lambda report, state: kept.update(version=report.round), extra=lambda: kept)
+    assert run(rounds=2, hooks=hooks)[0].extra == {"version": 2}
+    state = FederationState(0, first_arrays(), extra={"version": 7})
+    assert run(rounds=1, state=state)[0].extra == {"version": 7}
+
+
+def test_a_strategy_that_fails_is_named():
+    class Faulty(FedAvg):
+        def aggregate_train(self, server_round, replies):
+            raise RuntimeError("no idea")
+
+    with pytest.raises(
+        FederationError, match="Round 1: the strategy Faulty could not aggregate: RuntimeError: no idea"
+    ):
+        run(strategy=Faulty())
+
+
+def test_weights_that_are_no_longer_finite_are_refused():
+    with np.errstate(over="ignore"), pytest.raises(FederationError, match="Round 1: the aggregated b is not finite"):
+        run(make_client=lambda proc_id: line_client(proc_id, spoil(lambda r: r.weights.update(b=np.array(3e38, "f4")))),
+            strategy=FedAvgM(server_learning_rate=9.0, server_momentum=0.5))  # fmt: skip
+
+
+def test_a_client_that_only_fails_to_evaluate_takes_part():
+    def make(proc_id):
+        client = line_client(proc_id)
+
+        def answer(message):
+            if proc_id == 1 and message.metadata.message_type == "evaluate":
+                raise ValueError("no validation data")
+            return client(message)
+
+        return answer
+
+    _, reports = run(rounds=1, make_client=make, clients=3)
+    assert reports[0].participants == (0, 1, 2)
+    assert sorted(reports[0].clients_by_client) == [0, 2]
+    assert [entry.proc_id for entry in reports[0].left_out] == [1]
