@@ -1,0 +1,89 @@
+"""What runs in the processes that Flower starts: it hands everything over to ours, and imports no TensorFlow.
+
+Flower starts a process for each message. One that built a model each time would spend minutes on seconds of training,
+so that model and data stay in our own process, at the other end of a Unix domain socket.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from flwr.app import Context, Error, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.task_identity import TaskIdentity
+
+from experiments_manager.federated.deployment import wire
+from experiments_manager.federated.deployment.records import (
+    pack_message,
+    pack_records,
+    unpack_message,
+    unpack_records,
+)
+
+SOCKET = "EXPERIMENTS_MANAGER_FEDERATION_SOCKET"
+"""The variable of the environment that says where our process listens."""
+TRAINER_GONE, TRAINER_FAILED = 1001, 1002
+"""Codes of errors in replies: the trainer's process is not there; its work raised an error."""
+
+
+class ForwardingClientApp(ClientApp):
+    """A client that hands each message to the trainer and returns its answer."""
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answer one message."""
+        path = os.environ.get(SOCKET, "")
+        metadata = message.metadata
+        header = {"type": metadata.message_type, "group": metadata.group_id, "message": metadata.message_id}
+        try:
+            with _connect(path) as connection:
+                wire.send(connection, header, [pack_records(message.content)])
+                answer, parts = wire.receive(connection)
+        except (OSError, wire.Disconnected) as error:
+            reason = f"The process that trains does not answer at {path!r}: {error}. See the client's console."
+            return Message(Error(TRAINER_GONE, reason), reply_to=message)
+        if "error" in answer:
+            return Message(Error(TRAINER_FAILED, answer["error"]), reply_to=message)
+        return Message(unpack_records(parts[0]), reply_to=message)
+
+
+def serve_grid(grid: Grid, context: Context) -> None:
+    """Do with the grid what our process asks for, until it closes the connection."""
+    with _connect(os.environ[SOCKET]) as connection:
+        wire.send(connection, {"run": context.run_id, "node": context.node_id, "task": TaskIdentity.task_id})
+        while True:
+            try:
+                asked, parts = wire.receive(connection)
+            except wire.Disconnected:
+                return
+            if asked["do"] == "nodes":
+                wire.send(connection, {"nodes": list(grid.get_node_ids())})
+            elif asked["do"] == "push":
+                ids = grid.push_messages([_addressed(unpack_message(part)) for part in parts])
+                wire.send(connection, {"ids": list(ids)})
+            else:
+                found = grid.pull_messages(asked["ids"])
+                wire.send(connection, {}, [pack_message(message) for message in found])
+
+
+def _addressed(message: Message) -> Message:
+    """Return the same message as of this process, whose run and task Flower knows."""
+    told = message.metadata
+    return Message(message.content, told.dst_node_id, told.message_type, ttl=told.ttl, group_id=told.group_id)
+
+
+def _connect(path: str) -> socket.socket:
+    """Connect to our process."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+client_app = ForwardingClientApp()
+server_app = ServerApp()
+server_app.main()(serve_grid)

@@ -1,0 +1,100 @@
+"""The grid of a deployment as our own process has it: the clients, and messages to and from them.
+
+This module imports flwr: import it after `flower()`.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import NoReturn
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+from experiments_manager.federated.deployment import wire
+from experiments_manager.federated.deployment.records import pack_message, unpack_message
+from experiments_manager.federated.errors import FederationError
+
+POLL = 0.1
+"""Seconds between two looks for replies. Flower's own grid waits three."""
+
+
+def take_identity(run: int, node: int, task: int) -> None:
+    """Let this process make messages: `flwr.app.Message` asks for the run, the node and the task that it belongs to."""
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run, node, task
+
+
+class ForwardedGrid(Grid):
+    """A grid whose work is done in the process of Flower's ServerApp.
+
+    Args:
+        connection: To that process.
+        check: Called while replies are waited for; raises when Flower is gone.
+    """
+
+    def __init__(self, connection: socket.socket, check: Callable[[], None]) -> None:
+        self._connection, self._check = connection, check
+        super().__init__()
+
+    def get_node_ids(self) -> list[int]:
+        """Return the numbers by which Flower knows the clients that are there."""
+        return self._ask({"do": "nodes"})[0]["nodes"]
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Send messages and return their ids."""
+        parts = [pack_message(message) for message in messages]
+        return self._ask({"do": "push"}, parts)[0]["ids"] if parts else []
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return the replies that came to messages; each is returned once."""
+        ids = list(message_ids)
+        return [unpack_message(part) for part in self._ask({"do": "pull", "ids": ids})[1]] if ids else []
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        """Send messages and return the replies that came in so many seconds.
+
+        Args:
+            messages: What is sent, each to one client.
+            timeout: Seconds; None waits until all replied.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        waiting = set(filter(None, self.push_messages(messages)))
+        replies: list[Message] = []
+        while waiting:
+            came = self.pull_messages(waiting)
+            replies += came
+            waiting -= {reply.metadata.reply_to_message_id for reply in came}
+            if not waiting or (deadline is not None and time.monotonic() >= deadline):
+                break
+            self._check()
+            time.sleep(POLL)
+        return replies
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Return a message, as `flwr.app.Message` makes it."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def set_run(self, run: object) -> None:
+        """Do nothing: the process of the ServerApp knows its run."""
+
+    @property
+    def run(self) -> NoReturn:
+        """Not known in this process."""
+        raise NotImplementedError("the run of Flower is known in the process of its ServerApp alone")
+
+    def _ask(self, header: dict, parts: list[bytes] | None = None) -> tuple[dict, list[bytes]]:
+        """Let the process of the ServerApp do something."""
+        try:
+            wire.send(self._connection, header, parts or [])
+            return wire.receive(self._connection)
+        except wire.Disconnected as error:
+            self._check()
+            raise FederationError(
+                f"Flower's ServerApp ended: {error}. Expected it to run as long as the server. Its output is in the "
+                "log of the SuperLink, flower-superlink.log."
+            ) from error

@@ -1,0 +1,190 @@
+"""Programs of Flower as child processes: with our own interpreter, a home of their own, and an end with ours."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import experiments_manager
+from experiments_manager.federated.errors import FederationError
+from experiments_manager.federated.flower import QUIET
+
+PATIENCE = 10.0
+"""Seconds that a program has to end after SIGTERM."""
+KILLED_PATIENCE = 10.0
+"""Seconds that it has to be gone after SIGKILL, which a busy machine may need."""
+QUICK_POLL = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}
+"""How often Flower looks for a message whose process it should start; every second otherwise."""
+_BOUND = """\
+import ctypes, os, signal, sys
+parent = int(sys.argv.pop(1))
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG of prctl(2)
+if os.getppid() != parent:
+    sys.exit(1)
+"""
+"""Lets the kernel end a program when its parent dies, even by SIGKILL; set by itself, since our process has threads."""
+
+
+class Program:
+    """A program of Flower that runs, and all that it started itself.
+
+    Attributes:
+        name: What it is called in messages.
+        log: The file that it writes its output to.
+        process: It.
+    """
+
+    def __init__(self, name: str, process: subprocess.Popen, home: Path, log: Path) -> None:
+        self.name, self.process, self.log, self._home = name, process, log, home
+
+    @property
+    def ended(self) -> bool:
+        """Whether it ended."""
+        return self.process.poll() is not None
+
+    def said(self, lines: int = 15) -> str:
+        """Return the last lines of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def check(self) -> None:
+        """Raise when it ended.
+
+        Raises:
+            FederationError: It did.
+        """
+        if self.ended:
+            raise FederationError(
+                f"{self.name} ended by itself with exit code {self.process.returncode}. Expected it to run on. "
+                f"Its log is {self.log}, which ends with:\n{self.said()}"
+            )
+
+    def stop(self, patience: float = PATIENCE) -> None:
+        """End it and what it started, by SIGTERM and then by SIGKILL."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(patience)
+        deadline = time.monotonic() + 2.0
+        while _processes_of(self._home) and time.monotonic() < deadline:
+            time.sleep(0.05)  # what Flower started looks for its parent five times a second
+        self.kill()
+
+    def kill(self) -> None:
+        """End it and what it started by SIGKILL."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        deadline = time.monotonic() + KILLED_PATIENCE
+        while (left := _processes_of(self._home)) and time.monotonic() < deadline:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(KILLED_PATIENCE)
+
+
+def make_home(folder: Path) -> Path:
+    """Make a folder for everything that programs of Flower write, and return it.
+
+    Flower starts its own programs by name (`flwr-clientapp`). They come from `bin/` here, so that they run in this very
+    environment, whichever one the path would name.
+    """
+    home = Path(folder).absolute()
+    (home / "bin").mkdir(parents=True, mode=0o700, exist_ok=True)
+    home.chmod(0o700)
+    for program in ("flower-superexec", "flwr-serverapp", "flwr-clientapp", "flwr"):
+        script = home / "bin" / program
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(_code(program))} "$@"\n')
+        script.chmod(0o700)
+    return home
+
+
+def environment(home: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of a program: quiet, in its own home, and able to import this package."""
+    package = str(Path(experiments_manager.__file__).parents[1])
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **os.environ,
+        **QUIET,
+        **QUICK_POLL,
+        "FLWR_HOME": str(home),
+        "PATH": os.pathsep.join([str(home / "bin"), os.environ.get("PATH", os.defpath)]),
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONUNBUFFERED": "1",
+        "NO_COLOR": "1",
+        **(extra or {}),
+    }
+
+
+def start(program: str, arguments: Sequence[str | Path], home: Path, extra: Mapping[str, str] | None = None) -> Program:
+    """Start a program of Flower. It ends when the thread that started it does, however that comes.
+
+    Args:
+        program: Its name, such as `flower-superlink`.
+        arguments: Its command line.
+        home: The folder that `make_home` made; its log goes there.
+        extra: More variables for its environment.
+    """
+    log = home / f"{program}.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _BOUND + _code(program), str(os.getpid()), *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment(home, extra),
+            cwd=home,
+            start_new_session=True,
+        )
+    return Program(program, process, home, log)
+
+
+def call(program: str, arguments: Sequence[str | Path], home: Path) -> str:
+    """Run a program of Flower to its end and return what it printed.
+
+    Raises:
+        FederationError: It failed.
+    """
+    told = subprocess.run(
+        [home / "bin" / program, *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=environment(home),
+        cwd=home,
+    )
+    if told.returncode:
+        raise FederationError(
+            f"`{program} {' '.join(map(str, arguments))}` failed with exit code {told.returncode}. Expected Flower to "
+            f"do it. It said:\n{(told.stdout + told.stderr).strip()}"
+        )
+    return told.stdout
+
+
+def _code(program: str) -> str:
+    """Return the Python code that is a program of Flower."""
+    (entry,) = (entry for entry in metadata.distribution("flwr").entry_points if entry.name == program)
+    return f"import sys; from {entry.module} import {entry.attr} as main; sys.exit(main())"
+
+
+def _processes_of(home: Path) -> list[int]:
+    """Return the numbers of the processes whose home this is, whoever their parent is; none where there is no /proc.
+
+    Flower starts some of them in sessions of their own, where a signal to the group of processes does not reach them.
+    """
+    mark = b"FLWR_HOME=" + os.fsencode(home)
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in entry.read_bytes().split(b"\0"):
+                found.append(int(entry.parent.name))
+    return found

@@ -1,0 +1,150 @@
+"""The server of a federation over several machines: SuperLink, gate, and the grid for the rounds."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments_manager.federated.deployment.addresses import Address
+from experiments_manager.federated.errors import FederationError
+from experiments_manager.federated.flower import flower
+
+if TYPE_CHECKING:
+    from experiments_manager.federated.deployment.grid import ForwardedGrid
+    from experiments_manager.federated.deployment.programs import Program
+
+FAREWELL = "query.federation_over"
+"""The type of the message that tells clients to end."""
+_FAREWELL_PATIENCE = 20.0
+_APP_START = 180.0
+"""Seconds that Flower has to start the process of the ServerApp."""
+
+
+@dataclass(frozen=True)
+class ServerSecurity:
+    """How a server proves who it is, and who may join.
+
+    Attributes:
+        certificate: In PEM, with those between it and the authority that clients trust.
+        key: Its private key, in PEM.
+        public_keys: Files of the public keys of the only clients that may join; None lets everyone in who reaches it.
+    """
+
+    certificate: Path
+    key: Path
+    public_keys: Sequence[Path] | None
+
+
+@contextlib.contextmanager
+def running_server(
+    address: Address, security: ServerSecurity | None, *, insecure: bool = False, home: Path | None = None
+) -> Iterator[ForwardedGrid]:
+    """Give the grid of a federation to which SuperNodes connect while the block runs.
+
+    When the block ends without an error, the clients are told that the federation is over.
+
+    Args:
+        address: Where SuperNodes connect.
+        security: TLS, and who may join; None only with `insecure`.
+        insecure: Whether there is neither TLS nor authentication, which must be asked for.
+        home: A folder for the logs and everything else that Flower writes; a temporary one where there is none.
+
+    Raises:
+        FederationError: It cannot start, or ended by itself.
+    """
+    _check_security(address, security, insecure)
+    flower()
+    from experiments_manager.federated.deployment.fleet_gate import open_gate
+    from experiments_manager.federated.deployment.programs import make_home
+    from experiments_manager.federated.deployment.superlink import running_superlink
+
+    public_keys = security.public_keys if security else None
+    with contextlib.ExitStack() as stack:
+        # A socket's path may have 107 characters at the most: it is not put into a run's folder.
+        private = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="em_server_", ignore_cleanup_errors=True))
+        )
+        home = make_home(home or private / "flower")
+        listener = stack.enter_context(listening(private / "server.sock"))
+        link = stack.enter_context(
+            running_superlink(home, private / "server.sock", tls=not insecure, public_keys=public_keys)
+        )
+        files = (security.certificate, security.key) if security else (None, None)
+        stack.enter_context(open_gate(address, link.url, link.ca_certificate, *files))
+        grid = stack.enter_context(_server_app(home, listener, link.program))
+        yield grid
+        say_farewell(grid)
+
+
+def _check_security(address: Address, security: ServerSecurity | None, insecure: bool) -> None:
+    """Raise where a server would be open to others without that being asked for, or a file is missing."""
+    if insecure and security:
+        raise FederationError(
+            "A server was asked to be insecure, and to use a certificate. Expected one of both. Leave `--insecure` out."
+        )
+    if insecure and not address.is_loopback:
+        raise FederationError(
+            f"A server without TLS at {address} would let everybody on the network read and change the model. Expected "
+            "a certificate and its key for any other address than 127.0.0.1. Give `--certificate` and `--key`."
+        )
+    if not insecure and not security:
+        raise FederationError(
+            "A server needs a certificate and its private key. Give `--certificate FILE --key FILE`, or `--insecure` "
+            "for a first try on this machine."
+        )
+    files = [security.certificate, security.key, *(security.public_keys or ())] if security else []
+    for file in files:
+        if not Path(file).is_file():
+            raise FederationError(f"{file} is not there. Expected a certificate or a key in this file.")
+
+
+@contextlib.contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    """Listen at a Unix domain socket, in a folder that nobody else may enter."""
+    path.parent.chmod(0o700)
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen(16)
+        yield listener
+
+
+@contextlib.contextmanager
+def _server_app(home: Path, listener: socket.socket, superlink: Program) -> Iterator[ForwardedGrid]:
+    """Let Flower start the ServerApp, and give the grid that it forwards."""
+    from experiments_manager.federated.deployment import wire
+    from experiments_manager.federated.deployment.app_bundle import submit
+    from experiments_manager.federated.deployment.grid import ForwardedGrid, take_identity
+
+    submit(home)
+    listener.settimeout(0.2)
+    deadline = time.monotonic() + _APP_START
+    while True:
+        with contextlib.suppress(TimeoutError):
+            connection, _ = listener.accept()
+            break
+        superlink.check()
+        if time.monotonic() > deadline:
+            raise FederationError(
+                f"Flower did not start its ServerApp within {_APP_START:.0f} s. The log of the SuperLink is "
+                f"{superlink.log}, which ends with:\n{superlink.said()}"
+            )
+    with connection:
+        connection.settimeout(None)
+        header, _ = wire.receive(connection)
+        take_identity(**header)
+        yield ForwardedGrid(connection, superlink.check)
+
+
+def say_farewell(grid: ForwardedGrid) -> None:
+    """Tell all clients that are there that the federation is over, and give them some seconds to answer."""
+    from flwr.app import Message, RecordDict
+
+    messages = [Message(RecordDict(), node, FAREWELL, ttl=60.0) for node in grid.get_node_ids()]
+    grid.send_and_receive(messages, timeout=_FAREWELL_PATIENCE)

@@ -1,0 +1,36 @@
+"""A SuperNode of Flower: what connects a client to the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments_manager.federated.deployment.addresses import Address, free_port
+from experiments_manager.federated.deployment.forwarding import SOCKET
+from experiments_manager.federated.deployment.programs import Program, start
+
+
+def start_supernode(
+    home: Path,
+    socket: Path,
+    server: Address,
+    *,
+    ca_certificate: Path | None,
+    private_key: Path | None,
+    proc_id: int,
+) -> Program:
+    """Start a SuperNode.
+
+    Args:
+        home: The folder that `make_home` made.
+        socket: Where the process of the ClientApp finds ours.
+        server: Where the server of the federation listens.
+        ca_certificate: What its certificate is signed with; None without TLS.
+        private_key: Who this client is; None where the server asks for no key.
+        proc_id: Its number.
+    """
+    arguments: list[str | Path] = ["--superlink", str(server), "--host", "127.0.0.1", "--port", str(free_port())]
+    arguments += ["--root-certificates", ca_certificate.absolute()] if ca_certificate else ["--insecure"]
+    if private_key:
+        arguments += ["--auth-supernode-private-key", private_key.absolute()]
+    arguments += ["--node-config", f"proc-id={proc_id}"]
+    return start("flower-supernode", arguments, home, {SOCKET: str(socket)})
