@@ -40,8 +40,17 @@ IdleTimeout = Annotated[
     float | None,
     typer.Option(min=0, metavar="SECONDS", help="End when a topic has no new record for so long. By default never."),
 ]
+MaxBad = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        metavar="SHARE",
+        help="End when more of a topic's records cannot be decoded. By default the run's kafka_max_bad.",
+    ),
+]
 
-_ONLY_READING = ("group", "instance", "batch_size", "idle_timeout")
+_ONLY_READING = ("group", "instance", "batch_size", "idle_timeout", "max_bad")
 
 
 def check(source: str | None, output: str | None, scale: float | None, given: Mapping[str, Any]) -> None:
@@ -60,7 +69,7 @@ def check(source: str | None, output: str | None, scale: float | None, given: Ma
     reads, writes = topic_of(source), topic_of(output)
     for name, value in given.items():
         option = f"--{name.replace('_', '-')}"
-        if value and not reads and name in _ONLY_READING:
+        if value not in (None, "", []) and not reads and name in _ONLY_READING:
             raise CommandLineError(f"{option} is for reading a topic. Expected --from kafka:TOPIC with it.")
         if value and not reads and not writes:
             raise CommandLineError(f"{option} is for topics. Expected --from kafka:TOPIC or --to kafka:TOPIC with it.")
@@ -81,6 +90,7 @@ def chosen(
     instance: str | None,
     batch_size: int | None,
     idle_timeout: float | None,
+    max_bad: float | None,
     count: int | None,
 ) -> TopicOptions:
     """Return what was chosen, by the command line or else by the run's settings.
@@ -95,5 +105,6 @@ def chosen(
             raise CommandLineError(f"Invalid --kafka-option {name}. Expected NAME=VALUE.")
         options[name] = value
     addresses = [one.strip() for one in servers.split(",")] if servers else endpoint.kafka_servers
-    more = {} if batch_size is None else {"batch_size": batch_size}
+    more: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
+    more["max_bad"] = endpoint.kafka_max_bad if max_bad is None else max_bad
     return TopicOptions(addresses, options, group, instance, idle_timeout=idle_timeout, count=count, **more)

@@ -16,6 +16,7 @@ _FROM_SETTINGS = {
     "max_message_bytes": "max_message_bytes",
     "kafka_servers": "kafka_bootstrap_servers",
     "kafka_options": "kafka_options",
+    "kafka_max_bad": "kafka_max_bad",
 }
 _DEFAULT_HOST, _DEFAULT_PORT = "localhost", 9000
 
@@ -34,6 +35,7 @@ class Endpoint:
         max_message_bytes: The setting of that name.
         kafka_servers: The setting `kafka_bootstrap_servers`.
         kafka_options: The setting of that name; secrets are names of variables of the environment.
+        kafka_max_bad: The setting of that name; `None` without a run.
         legacy_settings: The settings file in a run folder of the legacy framework, whose path `path` is then.
     """
 
@@ -46,6 +48,7 @@ class Endpoint:
     max_message_bytes: int = 512 * 2**20
     kafka_servers: Sequence[str] = ("localhost:9092",)
     kafka_options: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+    kafka_max_bad: float | None = None
     legacy_settings: Path | None = None
 
     @property

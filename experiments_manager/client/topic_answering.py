@@ -80,6 +80,7 @@ class AnsweredTopic:
             batch_size=min(options.batch_size, _most_samples(info)),
             most=options.count,
             idle_timeout=options.idle_timeout,
+            max_bad=options.max_bad,
         )
         if self._answers:
             self.on_answer: Any = TopicAnswers(self._session, self._answers)

@@ -41,6 +41,7 @@ class TopicOptions:
         batch_size: Records in one request at most.
         idle_timeout: End when no record came for so many seconds; `None`: never.
         count: How many records to answer at most.
+        max_bad: Share of records that cannot be decoded above which it ends, judged over at least 1,000; `None`: never.
     """
 
     servers: Sequence[str]
@@ -50,6 +51,7 @@ class TopicOptions:
     batch_size: int = BATCH_SIZE
     idle_timeout: float | None = None
     count: int | None = None
+    max_bad: float | None = None
 
     @property
     def connection(self) -> Connection:

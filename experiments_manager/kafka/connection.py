@@ -10,13 +10,21 @@ from types import ModuleType
 from typing import Any
 
 from experiments_manager.kafka import faults
-from experiments_manager.kafka.errors import TopicError
+from experiments_manager.kafka.errors import NoBrokerError, TopicError
 from experiments_manager.settings.value_checks import SECRET_WORDS
 
 REQUEST_SECONDS = 15.0
 """How long a broker may take to answer a request for metadata or offsets."""
 
 _NO_ANSWER = ("_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN")
+_NOT_READY = (
+    "NOT_COORDINATOR",
+    "COORDINATOR_NOT_AVAILABLE",
+    "COORDINATOR_LOAD_IN_PROGRESS",
+    "LEADER_NOT_AVAILABLE",
+    "_WAIT_COORD",
+)
+"""What a broker says that has only just started."""
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -59,7 +67,9 @@ class Connection:
             cause = error.args[0]
             if cause.name() in _NO_ANSWER:
                 raise self.no_broker() from error
-            raise TopicError(f"{what}: {self.without_secrets(cause.str())}.") from error
+            passes = cause.retriable() or cause.name() in _NOT_READY
+            kind = NoBrokerError if passes else TopicError
+            raise kind(f"{what}: {self.without_secrets(cause.str())}.") from error
 
     def refusal(self) -> TopicError | None:
         """Return why the brokers do not talk to this client: TLS or its name and password; else `None`."""
@@ -89,7 +99,7 @@ class Connection:
 
     def no_broker(self) -> TopicError:
         """Return the error that nobody answers, or that those who do refuse."""
-        return self.refusal() or TopicError(
+        return self.refusal() or NoBrokerError(
             f"No Kafka broker answers at {', '.join(self.servers)}. Expected one, got no answer within "
             f"{REQUEST_SECONDS:.0f} s. Correct kafka_bootstrap_servers, or start one: "
             "python3 tools/kafka_broker.py start"

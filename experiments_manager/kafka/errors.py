@@ -15,3 +15,7 @@ class RecordError(ValueError):
 
 class PartitionsLostError(TopicError):
     """A consumer group took partitions away from a member that did not answer."""
+
+
+class NoBrokerError(TopicError):
+    """No broker answers at present, or none that is ready for the question."""

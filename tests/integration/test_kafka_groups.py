@@ -75,3 +75,24 @@ def test_a_run_that_stood_still_counts_nothing_that_another_was_given(kafka_brok
             samples = finish()
             assert first.wait() == 0, first.output
     require_each_sample_once([first, second], samples)
+
+
+def test_runs_of_the_same_name_in_other_folders_are_not_taken_for_each_other(kafka_broker, kafka, topic, tmp_path):
+    group = (f"kafka_group='{topic}'", "kafka_partition_wait=0.5", "kafka_idle_timeout=15.0")
+    a_case = case("same", kafka_broker, topic, *group)
+    with produced(kafka, topic) as finish, survival.Training(a_case, tmp_path / "here") as first:
+        assert first.wait_for(lambda: first.step > 20), first.output
+        with survival.Training(a_case, tmp_path / "there") as second:
+            assert second.wait_for(lambda: second.step > 20), second.output
+            reached = first.step
+            assert first.wait_for(lambda: first.step > reached + 20), first.output
+            first.kill()
+            assert second.wait_for(lambda: len(partitions_of(second)) == PARTITIONS), second.output
+            with survival.Training(a_case, tmp_path / "here") as resumed:
+                reached = resumed.step
+                assert resumed.wait_for(lambda: resumed.step > reached + 20), resumed.output
+                second.process.send_signal(signal.SIGTERM)
+                assert second.wait() == 75, second.output
+                samples = finish()
+                assert resumed.wait() == 0, resumed.output
+    require_each_sample_once([resumed, second], samples)

@@ -103,6 +103,7 @@ def predict(
     instance: topic_options.Instance = None,
     batch_size: topic_options.BatchSize = None,
     idle_timeout: topic_options.IdleTimeout = None,
+    max_bad: topic_options.MaxBad = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -115,6 +116,7 @@ def predict(
     """
     _check(count=count, stream=stream, rate=rate, output=output, json=json, source=source, scale=scale)
     of_topics = {"group": group, "instance": instance, "batch_size": batch_size, "idle_timeout": idle_timeout}
+    of_topics["max_bad"] = max_bad
     topic_options.check(source, output, scale, {"servers": servers, "kafka_option": kafka_option, **of_topics})
 
     from experiments_manager.cli.prediction_plan import PredictionPlan

@@ -14,7 +14,9 @@ from experiments_manager.client.inputs.samples import Sample
 from experiments_manager.client.inputs.topic_records import TopicRecords, structure_id
 from experiments_manager.kafka.answering.group_member import Outgoing
 from experiments_manager.kafka.answering.session import AnsweringSession, Turn
-from experiments_manager.kafka.errors import RecordError
+from experiments_manager.kafka.errors import RecordError, TopicError
+from experiments_manager.kafka.reading.dead_letters import JUDGED_RECORDS
+from experiments_manager.kafka.topics import DEAD_SUFFIX
 
 DeadLetter = Callable[[Any, Exception], Outgoing]
 
@@ -46,6 +48,38 @@ class TopicRequest(Sample):
         return TopicRequest(self.part(self, index), turn, self.counts[index : index + 1])
 
 
+class BadShare:
+    """Counts the records that cannot be decoded, as training does.
+
+    Args:
+        topic: The topic.
+        most: Share of them above which reading ends; `None`: never.
+    """
+
+    def __init__(self, topic: str, most: float | None) -> None:
+        self._topic, self._most = topic, most
+        self._read = self._bad = 0
+
+    def read(self, count: int) -> None:
+        """Note that records were decoded."""
+        self._read += count
+
+    def found_bad(self, message: Any, error: Exception) -> None:
+        """Note that one cannot be decoded.
+
+        Raises:
+            TopicError: Too many cannot.
+        """
+        self._read, self._bad = self._read + 1, self._bad + 1
+        if self._most is not None and self._bad > self._most * max(self._read, JUDGED_RECORDS):
+            raise TopicError(
+                f"{self._bad} of {self._read} records of topic {self._topic} cannot be decoded, the last at partition "
+                f"{message.partition()}, offset {message.offset()}: {error} Expected {self._most:.2%} at most "
+                f"(kafka_max_bad). They are in topic {self._topic}{DEAD_SUFFIX}; correct what writes them, or raise "
+                "the share by --max-bad."
+            )
+
+
 def read_topic(
     session: AnsweringSession,
     records: TopicRecords,
@@ -54,6 +88,7 @@ def read_topic(
     batch_size: int,
     most: int | None = None,
     idle_timeout: float | None = None,
+    max_bad: float | None = None,
 ) -> Iterator[TopicRequest]:
     """Yield requests made of a topic's records; their turns are to be settled in the session.
 
@@ -64,17 +99,18 @@ def read_topic(
         batch_size: Records in a request at most.
         most: How many records to take at most.
         idle_timeout: End when no record came for so many seconds; `None`: never.
+        max_bad: Share of records that cannot be decoded above which it ends; `None`: never.
 
     Raises:
-        TopicError: The topic cannot be read, or its answers cannot be written.
+        TopicError: The topic cannot be read, too many of its records cannot be decoded, or answers cannot be written.
     """
-    quiet_since = time.monotonic()
+    quiet_since, share = time.monotonic(), BadShare(session.topic, max_bad)
     while not session.is_closed:
         left = batch_size if most is None else min(batch_size, most - session.count)
         turn = session.take(left)
         if turn is not None:
             for _, messages in itertools.groupby(turn.messages, structure_id):
-                yield from _requests(session, records, turn.only(list(messages)), dead_letter)
+                yield from _requests(session, records, turn.only(list(messages)), dead_letter, share)
             quiet_since = time.monotonic()
         elif most is not None and session.committed >= most:
             return
@@ -85,7 +121,7 @@ def read_topic(
 
 
 def _requests(
-    session: AnsweringSession, records: TopicRecords, turn: Turn, dead_letter: DeadLetter
+    session: AnsweringSession, records: TopicRecords, turn: Turn, dead_letter: DeadLetter, share: BadShare
 ) -> Iterator[TopicRequest]:
     """Yield the request of a turn; where a record spoils it, one for each of the others."""
     try:
@@ -93,10 +129,12 @@ def _requests(
     except (RecordError, ClientError) as error:
         if len(turn.messages) > 1:
             for message in turn.messages:
-                yield from _requests(session, records, turn.only([message]), dead_letter)
+                yield from _requests(session, records, turn.only([message]), dead_letter, share)
             return
         session.register(turn)
         session.settle(turn, [dead_letter(turn.messages[0], error)])
+        share.found_bad(turn.messages[0], error)
         return
+    share.read(len(turn.messages))
     session.register(turn)
     yield TopicRequest(inputs, turn, counts)

@@ -78,6 +78,7 @@ class GroupMember:
         self._metadata: Any = None
         self._is_waiting = self._was_fenced = False
         self._unread: set[int] | None = None
+        self._next: dict[int, int] = {}
 
     @property
     def is_at_end(self) -> bool:
@@ -129,6 +130,8 @@ class GroupMember:
         if message is None:
             return None
         error = message.error()
+        if error is None or error.name() == "_PARTITION_EOF":
+            self._tell_of_removed(message.partition(), message.offset(), message.offset() + (error is None))
         if error is None:
             self._is_waiting = False
             self._unread.add(message.partition())
@@ -225,10 +228,33 @@ class GroupMember:
             # Not later: then it could be that of a generation in which others have what was read in this one.
             self._metadata = consumer.consumer_group_metadata()
             self._unread = {place.partition for place in partitions}
+            self._next = self._committed(consumer, partitions)
 
     def _revoked(self, consumer: Any, partitions: Any) -> None:
         with self._committing:  # a commit that has begun ends first, in the generation that it belongs to
             self._on_change()
+
+    def _committed(self, consumer: Any, partitions: Any) -> dict[int, int]:
+        """Return where the group goes on, as far as a broker says; it is only for telling what is missing there."""
+        with contextlib.suppress(confluent_kafka().KafkaException):
+            places = consumer.committed(partitions, timeout=_CALL_SECONDS)
+            return {place.partition: place.offset for place in places if place.offset >= 0}
+        return {}
+
+    def _tell_of_removed(self, number: int, offset: int, after: int) -> None:
+        """Say how many records retention removed before they were answered, where some are missing."""
+        expected = self._next.get(number, offset)
+        self._next[number] = after
+        if offset - expected <= 1:  # the mark of a transaction
+            return
+        part = confluent_kafka().TopicPartition(self._topic, number)
+        with contextlib.suppress(confluent_kafka().KafkaException):
+            first, _ = self._consumer.get_watermark_offsets(part, timeout=_CALL_SECONDS)
+            if first > expected:
+                logger.warning(
+                    "Topic %s, partition %d: %d records (offsets %d to %d) have no answer: retention removed them.",
+                    *(self._topic, number, first - expected, expected, first - 1),
+                )
 
     def _replaced(self) -> TopicError:
         return TopicError(

@@ -11,13 +11,18 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
-from experiments_manager.kafka.errors import PartitionsLostError
+from experiments_manager.kafka.errors import NoBrokerError, PartitionsLostError
+from experiments_manager.kafka.reading.committer import CLOSING_SECONDS
 from experiments_manager.kafka.reading.reader import TopicReader
 from experiments_manager.kafka.reading.rotation import Position, Rotation
+
+logger = logging.getLogger(__name__)
 
 _MOST_OWNERS = 20
 """Of a partition, that a commit names; brokers take 4096 bytes of it."""
@@ -58,6 +63,7 @@ class GroupReader(TopicReader):
         self._begins_again = False
         self._to_commit: collections.deque[dict[int, int]] = collections.deque(maxlen=1)
         self._committed: dict[int, int] = {}
+        self._is_under_way = False
         super().__init__(
             connection,
             topic,
@@ -92,8 +98,8 @@ class GroupReader(TopicReader):
             self._commit(self._to_commit.popleft(), wait=False)
         if self._lost:
             raise PartitionsLostError(
-                f"Partitions {', '.join(map(str, self._lost))} of topic {self._topic} were given to other members of "
-                f"the group {self._group}, since this one did not answer for too long."
+                f"Partitions {', '.join(map(str, self._lost))} of topic {self._topic} may have been given to other "
+                f"members of the group {self._group}, since this one was not in touch with the broker for too long."
             )
         if not self._rotation.partitions:
             self.trouble = f"the group {self._group} assigns no partition of topic {self._topic} to this run at present"
@@ -113,25 +119,45 @@ class GroupReader(TopicReader):
         return all(offset <= self._committed.get(number, -1) for number, offset in offsets.items())
 
     def close(self) -> None:
-        """Commit what is still to be committed, and leave the broker."""
+        """Commit what is still to be committed, if the broker answers within a moment, and leave it."""
         try:
             if self._to_commit and not self._lost:
-                self._commit(self._to_commit.popleft(), wait=True)
+                self._commit_in_the_end(self._to_commit.popleft())
         finally:
             super().close()
 
+    def _commit_in_the_end(self, offsets: Mapping[int, int]) -> None:
+        until = time.monotonic() + CLOSING_SECONDS
+        self._is_under_way = False
+        while not self.is_committed(self._owned(offsets)):
+            if time.monotonic() > until:
+                logger.warning(
+                    "The offsets of the last checkpoint were not committed to the group %s, since the broker does not "
+                    "answer. If another run of it goes on from before them, a resume takes an older checkpoint.",
+                    self._group,
+                )
+                return
+            if not self._is_under_way:
+                self._is_under_way = True
+                self._commit(offsets, wait=False)
+            self._consumer.poll(0.05)  # calls `_on_commit`
+
     def _commit(self, offsets: Mapping[int, int], *, wait: bool) -> None:
         """Commit offsets of those partitions that are still this member's."""
-        begun = self._begun
-        owned = {number: max(offset, begun[number]) for number, offset in offsets.items() if number in begun}
+        owned = self._owned(offsets)
         if owned:
             with self._connection.errors(f"Offsets of the group {self._group} were not committed"):
                 self._consumer.commit(offsets=self._places(owned), asynchronous=not wait)
             if wait:
                 self._committed = self._committed | owned
 
+    def _owned(self, offsets: Mapping[int, int]) -> dict[int, int]:
+        begun = self._begun
+        return {number: max(offset, begun[number]) for number, offset in offsets.items() if number in begun}
+
     def _on_commit(self, error: Any, parts: list[Any]) -> None:
         """Take note of what was committed without waiting."""
+        self._is_under_way = False
         done = {} if error else {part.partition: part.offset for part in parts if part.error is None}
         self._committed = self._committed | done
 
@@ -160,9 +186,9 @@ class GroupReader(TopicReader):
 
     def _on_assign(self, consumer: Any, parts: list[Any]) -> None:
         """Begin to read partitions where the group, or this run's own checkpoint, has come to, and say so."""
-        with self._connection.errors(f"The offsets of the group {self._group} were not found"):
+        begin, committed = {}, []
+        with self._or_lost(parts, f"The offsets of the group {self._group} were not found"):
             committed = consumer.committed(parts, timeout=REQUEST_SECONDS) if parts else []
-        begin = {}
         for part in committed:
             number, owners = part.partition, owners_of(part.metadata)
             place, own = part.offset, self._own.get(number, 0)
@@ -180,9 +206,9 @@ class GroupReader(TopicReader):
         self._begun |= begin
         consumer.incremental_assign([self._kafka.TopicPartition(self._topic, *place) for place in begin.items()])
         if begin and not self._lost:
-            with self._connection.errors(f"Partitions were not taken over in the group {self._group}"):
+            with self._or_lost(parts, f"Partitions were not taken over in the group {self._group}"):
                 consumer.commit(offsets=self._places(begin), asynchronous=False)
-            self._committed = self._committed | begin
+                self._committed = self._committed | begin
 
     def _on_revoke(self, consumer: Any, parts: list[Any]) -> None:
         """Give partitions away once a checkpoint holds what was trained on of them."""
@@ -190,7 +216,8 @@ class GroupReader(TopicReader):
         if place is None:  # reading ends
             return
         self._to_commit.clear()
-        self._commit(place.offsets, wait=True)
+        with self._or_lost(parts, f"Offsets of the group {self._group} were not committed"):
+            self._commit(place.offsets, wait=True)
         self._own |= place.offsets
         revoked = [part.partition for part in parts]
         for number in revoked:
@@ -204,6 +231,15 @@ class GroupReader(TopicReader):
         if self._paused:
             self._consumer.resume([self._kafka.TopicPartition(self._topic, number) for number in self._paused])
         self._paused, self._begins_again = set(), True
+
+    @contextlib.contextmanager
+    def _or_lost(self, parts: list[Any], what: str) -> Iterator[None]:
+        """Count partitions as lost where no broker answers inside: the run goes back to what the group knows of it."""
+        try:
+            with self._connection.errors(what):
+                yield
+        except NoBrokerError:
+            self._lost += [part.partition for part in parts]
 
     def _on_lost(self, consumer: Any, parts: list[Any]) -> None:
         self._lost += [part.partition for part in parts]

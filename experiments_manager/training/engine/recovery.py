@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 
 from experiments_manager.events import Rollback
+from experiments_manager.kafka.errors import NoBrokerError
 from experiments_manager.training.engine.context import TrainingContext
+from experiments_manager.training.engine.step_hooks import poll_signals
 from experiments_manager.training.errors import DivergedError
 from experiments_manager.training.setup.seeds import restore_host_random_state
 from experiments_manager.training.state.checkpoints import checkpoints, read_latest
@@ -95,14 +97,28 @@ def go_back_to_checkpoint(context: TrainingContext, error: Exception) -> None:
 
     Raises:
         Exception: `error`, where there is no checkpoint.
+        Interrupted: It was asked to stop while the broker was away.
     """
     context.checkpoints.wait()
-    if not restore_latest(context):
+    if not _restore_once_known(context):
         raise error
     context.checkpoints.written()  # whose offsets are not to be committed any more
     progress = context.experiment.state.progress
     context.dispatch("on_rollback", Rollback(progress.epoch + 1, progress.step, progress.global_step))
     context.dispatch("on_message", f"{error} Training goes on from step {progress.global_step}, its last checkpoint.")
+
+
+def _restore_once_known(context: TrainingContext) -> bool:
+    """Put the newest checkpoint back that no other run has overtaken; wait for the broker, which knows that."""
+    is_told = False
+    while True:
+        try:
+            return restore_latest(context)
+        except NoBrokerError:
+            if not is_told:
+                context.dispatch("on_message", f"Training waits for the broker of {context.experiment.train.topic}.")
+            is_told = True
+            poll_signals(context)
 
 
 def _pass_over_bad_state(context: TrainingContext) -> None:

@@ -86,6 +86,34 @@ def test_what_cannot_be_decoded_or_is_refused_goes_to_the_dead_letters(ask, kafk
     assert f"topic {topic}.dead: 4 without an answer" in told
 
 
+def test_too_many_records_that_cannot_be_decoded_end_it(ask, kafka, topic, capfd):
+    produce(kafka, topic, numbered(0, 5))
+    send_bytes(kafka, topic, *[b"no record"] * 3)
+    produce(kafka, topic, numbered(5, 5))
+    assert ask("--max-bad", "0.002", "--batch-size", "1", "--in-flight", "1") == 2
+    told = capfd.readouterr().err
+    assert f"3 of 8 records of topic {topic} cannot be decoded, the last at partition 0, offset 7" in told
+    assert "Expected 0.20% at most (kafka_max_bad)" in told
+    assert ask("--max-bad", "0.003") == 0
+    assert places(messages(kafka, topic + "-answers")) == [
+        (0, offset) for offset in range(13) if offset not in (5, 6, 7)
+    ]
+    assert places(messages(kafka, topic + ".dead")) == [(0, 5), (0, 6), (0, 7)]
+
+
+def test_how_many_records_retention_removed_is_told(ask, kafka, topic, caplog):
+    confluent = pytest.importorskip("confluent_kafka")
+    produce(kafka, topic, numbered(0, 40))
+    assert ask("--count", 10) == 0
+    admin = confluent.admin.AdminClient(kafka.config())
+    place = confluent.TopicPartition(topic, 0, 25)
+    admin.delete_records([place])[place].result(15)
+    assert ask() == 0
+    told = "partition 0: 15 records (offsets 10 to 24) have no answer: retention removed them."
+    assert caplog.text.count(told) == 1
+    assert places(messages(kafka, topic + "-answers")) == [(0, n) for n in (*range(10), *range(25, 40))]
+
+
 def test_dictionaries_go_to_inputs_by_their_names(ask, kafka, topic):
     produce(kafka, topic, {"other": np.arange(3), "x": numbered(0, 3)})
     assert ask() == 0
