@@ -68,7 +68,7 @@ NO_DISTRIBUTION = (
 def no_federation(name: str) -> str:
     """Say why an option of a federation's server or clients is refused, and what to do."""
     return (
-        f"{name} is not supported: this version trains no federation. Omit it to train one model alone: "
+        f"{name} is not supported: this version joins no federation. Omit it to train one model alone: "
         "experiments_manager --usersettings FILE, with enable_federated_learning = False in the file."
     )
 
