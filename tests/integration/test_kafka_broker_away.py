@@ -1,5 +1,7 @@
 """A broker that goes away in the middle of training and comes back: training waits, says so, and goes on exactly."""
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from tests.integration.test_kafka_exactly_once import case, counts_of, produced
 from tools.bench import survival
 
 pytestmark = [pytest.mark.slow]
+SECONDS_TO_END = 60
 
 
 @pytest.fixture
@@ -47,5 +50,32 @@ def test_training_waits_for_a_broker_that_is_away_and_goes_on_exactly(broker, to
             assert training.wait() == 0, training.output
             assert training.output.count(waits) < 5
     counts = counts_of(survival.outcome_of(training.run_dir))
+    wrong = np.flatnonzero(counts != (np.arange(len(counts)) < samples))
+    assert wrong.tolist() == [], f"{len(wrong)} of {samples}"
+
+
+@pytest.mark.parametrize("group", ["None", "'shared'"])
+def test_a_run_that_is_to_stop_does_not_wait_for_a_broker_that_is_away(broker, topic, tmp_path, group):
+    from experiments_manager.kafka.connection import Connection
+
+    address, tell = broker
+    a_case = case("stopped", address, topic, "kafka_idle_timeout=8.0", f"kafka_group={group}")
+    with produced(Connection([address]), topic) as finish:
+        with survival.Training(a_case, tmp_path) as training:
+            assert training.wait_for(lambda: training.step > 20), training.output
+            tell("stop")
+            assert training.wait_for(lambda: "does not answer" in training.output), training.output
+            training.process.send_signal(signal.SIGTERM)
+            assert training.process.wait(SECONDS_TO_END) == 75, training.output
+        assert training.manifest["state"] == "interrupted"
+        before = counts_of(survival.outcome_of(training.run_dir)).sum()
+        reached = training.step
+        assert before == 16 * reached
+        tell("start")
+        with survival.Training(a_case, tmp_path) as resumed:
+            assert resumed.wait_for(lambda: resumed.step > reached), resumed.output
+            samples = finish()
+            assert resumed.wait() == 0, resumed.output
+    counts = counts_of(survival.outcome_of(resumed.run_dir))
     wrong = np.flatnonzero(counts != (np.arange(len(counts)) < samples))
     assert wrong.tolist() == [], f"{len(wrong)} of {samples}"

@@ -12,6 +12,7 @@ import collections
 import contextlib
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -124,7 +125,10 @@ class GroupReader(TopicReader):
             if self._to_commit and not self._lost:
                 self._commit_in_the_end(self._to_commit.popleft())
         finally:
-            super().close()
+            # While the broker is away, librdkafka may wait for ever for an answer to a commit.
+            leaving = threading.Thread(target=super().close, name=f"leaving {self._group}", daemon=True)
+            leaving.start()
+            leaving.join(CLOSING_SECONDS if self.trouble else 3 * CLOSING_SECONDS)
 
     def _commit_in_the_end(self, offsets: Mapping[int, int]) -> None:
         until = time.monotonic() + CLOSING_SECONDS
