@@ -72,7 +72,8 @@ class SampleReader:
         self.trouble: str | None = None
         """Why the broker cannot be reached at present; `None` while it can."""
         self.idle_since = time.monotonic()
-        self._is_idle = self._is_caught_up = False
+        self._is_idle = self._is_caught_up = self._gives_chunks = False
+        self._awaited = 0
         self.ends: dict[int, int] = {}
         """Where each partition ended when the thread last looked."""
         self._thread = threading.Thread(target=self._run, name=f"kafka {bad_records.topic}", daemon=True)
@@ -90,6 +91,7 @@ class SampleReader:
         """
         with self._changed:
             # A call of the compiled loop for each batch would cost more than a moment's wait for several.
+            self._awaited = wanted * batch_size
             self._changed.wait_for(
                 lambda: (
                     self._available() >= wanted * batch_size
@@ -99,6 +101,7 @@ class SampleReader:
                 ),
                 _SECONDS_FOR_SEVERAL,
             )
+            self._awaited = batch_size
             self._changed.wait_for(
                 lambda: self._available() >= batch_size or self._is_over() or self.must_release, seconds
             )
@@ -207,7 +210,7 @@ class SampleReader:
 
     def chunks(self) -> Iterator[list[Any]]:
         """Yield the leaves of all samples that were not handed over yet, as they come, until the end."""
-        generation = self._generation
+        generation, self._gives_chunks = self._generation, True
         while True:
             with self._changed:
                 self._changed.wait_for(
@@ -331,7 +334,9 @@ class SampleReader:
             chunk.leaves = [leaf[used:] for leaf in chunk.leaves] if used else chunk.leaves
             self._chunks.append(chunk)
             self._bytes += chunk.nbytes
-            self._changed.notify_all()
+            is_enough = self._available() >= self._awaited or self._bytes > _BYTES_AHEAD // 2 or self._is_caught_up
+            if is_enough or self._gives_chunks:  # waking a thread that has to wait on costs more than decoding
+                self._changed.notify_all()
 
 
 def _unexpected(topic: str, error: BaseException) -> TopicError:
