@@ -1,5 +1,6 @@
 """Every strategy goes on from its stored state as if nothing had stopped it, bit for bit."""
 
+import gc
 import inspect
 import json
 import random
@@ -16,6 +17,15 @@ from experiments_manager.federated.strategies.catalogue import checked_strategy
 from experiments_manager.federated.strategies.clustered_strategies import ClusteredCosine, ClusteredSpectral
 from experiments_manager.federated.strategies.strategy_state import Beginning, restore, state_of
 from tests.helpers.federations import FakeGrid, arrays_of, message_to, numpy_of, one_round, reply_to
+
+
+@pytest.fixture(autouse=True)
+def quick_collections():
+    """Some strategies collect garbage once a variable, which takes long beside TensorFlow."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
 
 NODES = range(100, 107)
 CLASSES = {
