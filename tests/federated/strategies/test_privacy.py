@@ -6,8 +6,8 @@ import pytest
 from flwr.app import ConfigRecord, Context, RecordDict
 
 from experiments_manager.federated.errors import FederationError
-from experiments_manager.federated.strategies.catalogue import server_strategy
-from experiments_manager.federated.strategies.privacy import client_mods, with_mods
+from experiments_manager.federated.strategies.catalogue import checked_strategy, server_strategy
+from experiments_manager.federated.strategies.privacy import client_mods, mods_for, with_mods
 from tests.helpers.federations import FakeGrid, arrays_of, error_to, message_to, numpy_of, one_round, reply_to
 
 FIXED = {"noise_multiplier": 0.0, "clipping_norm": 0.5}
@@ -118,6 +118,13 @@ def test_mods_leave_evaluations_and_errors_alone():
 def test_clients_of_a_server_that_clips_apply_nothing():
     assert client_mods({}) == []
     assert client_mods(setting(**FIXED)) == []
+
+
+def test_mods_follow_from_a_strategy_of_a_hook_too():
+    clipped = flower.DifferentialPrivacyClientSideFixedClipping(flower.FedAvg(), 0.0, 0.5, 2)
+    message = message_to(1, arrays_of(**SENT), clipping_norm=0.5)
+    assert length_of_update(with_mods(far, mods_for(checked_strategy(clipped)))(message, CONTEXT)) < 0.51
+    assert mods_for(checked_strategy(flower.FedAvg())) == []
 
 
 def test_what_is_wrong_is_told_with_its_place():
