@@ -76,7 +76,7 @@ def client_mods(federated: Mapping[str, Any]) -> list[Mod]:
 
 
 def mods_for(strategy: Strategy) -> list[Mod]:
-    """Return what clients apply to messages of training where a hook chose the strategy (`client_mods` for settings)."""
+    """Return what clients apply to messages of training where a hook chose the strategy, not the settings."""
     inner: Any = strategy
     while inner is not None:
         for clipping, mod in _MODS.items():
