@@ -72,6 +72,7 @@ def error_to(message, reason="it fell over"):
 
 
 def one_round(strategy, server_round, arrays, grid, **config):
-    """Lets clients train once; gives the global variables thereafter, and the metrics."""
+    """Lets clients train once; gives the global variables thereafter, and the metrics. Replies come in their order."""
     messages = strategy.configure_train(server_round, arrays, ConfigRecord(config), grid)
-    return strategy.aggregate_train(server_round, list(grid.send_and_receive(messages)))
+    replies = sorted(grid.send_and_receive(messages), key=lambda reply: reply.metadata.src_node_id)
+    return strategy.aggregate_train(server_round, replies)

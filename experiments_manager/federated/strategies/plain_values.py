@@ -22,14 +22,22 @@ class NotPlain(Exception):
 
 
 class Arrays(dict[str, np.ndarray]):
-    """Arrays by the keys under which plain values name them."""
+    """Arrays by the keys under which plain values name them.
+
+    Args:
+        name: What the keys begin with.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
 
     def key_of(self, array: np.ndarray) -> str:
-        """Keep a copy of an array; return its key."""
+        """Keep an array, which nobody may change later; return its key."""
         if array.dtype.hasobject:
             raise NotPlain("an array of Python objects")
-        key = f"array_{len(self):05d}"
-        self[key] = np.array(array)
+        key = f"{self._name}.{len(self)}"
+        self[key] = array
         return key
 
     def __eq__(self, other: object) -> bool:
@@ -60,7 +68,7 @@ def encoded(value: Any, arrays: Arrays, depth: int = 0) -> Any:
     if isinstance(value, np.generic):
         return {"scalar": arrays.key_of(np.asarray(value))}
     if type(value) is np.ndarray:
-        return {"array": arrays.key_of(value)}
+        return {"array": arrays.key_of(value.copy())}
     if type(value) is bytes:
         return {"bytes": arrays.key_of(np.frombuffer(value, np.uint8))}
     if isinstance(value, (Array, ArrayRecord)):

@@ -75,6 +75,17 @@ def client_mods(federated: Mapping[str, Any]) -> list[Mod]:
     return [_on_floats(_MODS[privacy.get("clipping", "fixed")])]
 
 
+def mods_for(strategy: Strategy) -> list[Mod]:
+    """Return what clients apply to messages of training where a hook chose the strategy, not the settings."""
+    inner: Any = strategy
+    while inner is not None:
+        for clipping, mod in _MODS.items():
+            if isinstance(inner, _kind({"side": "client", "clipping": clipping})):
+                return [_on_floats(mod)]
+        inner = getattr(inner, "strategy", None)
+    return []
+
+
 def with_mods(handler: Handler, mods: list[Mod]) -> Handler:
     """Return a handler of messages to which mods are applied, the first of them outermost."""
     for mod in reversed(mods):

@@ -24,7 +24,7 @@ class Beginning:
         for name, value in vars(owner).items():
             where = f"{path}.{name}"
             self._objects[where] = value, _items(value)
-            arrays = Arrays()
+            arrays = Arrays(where.lstrip("."))
             try:
                 self._values[where] = (encoded(value, arrays), arrays)
             except NotPlain:
@@ -67,40 +67,56 @@ def state_of(strategy: Strategy, beginning: Beginning | None = None) -> tuple[di
     Raises:
         FederationError: It keeps something that cannot be stored.
     """
-    arrays = Arrays()
-    return {"strategy": _object_state("", strategy, beginning, arrays, [])}, dict(arrays)
+    arrays: dict[str, np.ndarray] = {}
+    return {"strategy": _object_state("", strategy, beginning, arrays, [])}, arrays
 
 
 def _object_state(
-    path: str, owner: Any, beginning: Beginning | None, arrays: Arrays, owners: list[int]
+    path: str, owner: Any, beginning: Beginning | None, arrays: dict[str, np.ndarray], owners: list[int]
 ) -> dict[str, Any]:
     attributes = {}
     for name, value in vars(owner).items():
         where = f"{path}.{name}"
-        trial = Arrays()
+        own = Arrays(where.lstrip("."))
         try:
-            plain = encoded(value, trial)
+            plain = encoded(value, own)
         except NotPlain as problem:
             kept = _kept_object(where, value, beginning, arrays, [*owners, id(owner)], problem)
             if kept is not None:
                 attributes[name] = kept
             continue
-        if beginning is None or not beginning.has(where, plain, trial):
-            attributes[name] = encoded(value, arrays)
+        if beginning is None or not beginning.has(where, plain, own):
+            attributes[name] = plain
+            arrays.update(own)
     return {"object": type(owner).__name__, "attributes": attributes}
 
 
 def _kept_object(
-    where: str, value: Any, beginning: Beginning | None, arrays: Arrays, owners: list[int], problem: NotPlain
+    where: str,
+    value: Any,
+    beginning: Beginning | None,
+    arrays: dict[str, np.ndarray],
+    owners: list[int],
+    problem: NotPlain,
 ) -> dict[str, Any] | None:
     same = beginning is None or beginning.is_object(where, value)
     if same and hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
-        return {"loaded": encoded(value.state_dict(), arrays)}
+        own = Arrays(where.lstrip("."))
+        try:
+            plain = encoded(value.state_dict(), own)
+        except NotPlain as inner:
+            raise _not_stored(where, inner) from inner
+        arrays.update(own)
+        return {"loaded": plain}
     if same and _has_attributes(value) and id(value) not in owners:
         return _object_state(where, value, beginning, arrays, owners)
     if same and (beginning is not None or callable(value)):
         return None
-    raise FederationError(
+    raise _not_stored(where, problem)
+
+
+def _not_stored(where: str, problem: NotPlain) -> FederationError:
+    return FederationError(
         f"The strategy keeps something that cannot be stored, so the federation could not be resumed: "
         f"{where.lstrip('.')} holds {problem}. Expected numbers, strings, lists, dictionaries or NumPy arrays. "
         "Keep it in one of these, or make it when the strategy is built."

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_AT_ONCE = 1 << 14  # elements of each update: enough for the product, few enough for the cache
+
 Variables = Mapping[str, np.ndarray]
 """Variables by name."""
 
@@ -42,7 +44,7 @@ def similarity(
 ) -> Similarity:
     """Compare updates with each other.
 
-    Only one variable at a time is held in double precision, so this needs little memory beside the updates.
+    Only a part of one variable at a time is held in double precision, so this needs little memory beside the updates.
 
     Args:
         updates: The updates of the clients.
@@ -54,8 +56,10 @@ def similarity(
     shares = np.asarray(weights, "float64") / np.sum(weights)
     gram = np.zeros((len(updates), len(updates)))
     for name in names:
-        flat = np.stack([np.asarray(update[name], "float64").ravel() for update in updates])
-        gram += flat @ flat.T
+        flat = [np.ravel(update[name]) for update in updates]
+        for start in range(0, flat[0].size, _AT_ONCE):
+            part = np.array([each[start : start + _AT_ONCE] for each in flat], "float64")
+            gram += part @ part.T
     gram = (gram + gram.T) / 2
     norms = np.sqrt(np.maximum(np.diag(gram), 0.0))
     mean_norm = float(np.sqrt(max(shares @ gram @ shares, 0.0)))

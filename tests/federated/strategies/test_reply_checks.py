@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from experiments_manager.federated.strategies.reply_checks import LeftOut, checked_replies
 from tests.helpers.federations import arrays_of, error_to, message_to, reply_to
@@ -116,3 +118,32 @@ def test_replies_to_an_evaluation_need_no_variables():
     good, left_out = checked_replies([reply_to(message_to(1, SENT, "evaluate"), 4)])
     assert numbers(good) == [4]
     assert left_out == []
+
+
+def nasty_metrics():
+    number = st.one_of(st.integers(-(2**62), 2**62), st.floats())
+    names = st.sampled_from(["num-examples", "loss", "accuracy", ""])
+    return st.dictionaries(names, st.one_of(number, st.lists(st.floats(), max_size=3)), max_size=4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    metrics=nasty_metrics(),
+    name=st.sampled_from(["kernel", "steps", "other"]),
+    dtype=st.sampled_from(["float32", "float64", "int64", "object", ""]),
+    shape=st.lists(st.integers(-2, 4), max_size=3),
+    kind=st.sampled_from(["numpy.ndarray", "pickle", ""]),
+    data=st.binary(max_size=200),
+    proc_id=st.one_of(st.none(), st.integers(-5, 5), st.text(max_size=3), st.floats()),
+)
+def test_nothing_that_a_client_sends_stops_the_server(metrics, name, dtype, shape, kind, data, proc_id):
+    records = {
+        "arrays": ArrayRecord({"steps": SENT["steps"], name: Array(dtype, tuple(shape), kind, data)}),
+        "metrics": MetricRecord(metrics),
+        "client": ConfigRecord({} if proc_id is None else {"proc-id": proc_id}),
+    }
+    nasty = Message(content=RecordDict(records), reply_to=message_to(3, SENT))
+    good, left_out = checked_replies([answer(1, 10), answer(2, 11), nasty], SENT)
+    assert numbers(good) == [10, 11]
+    assert len(left_out) == 1
+    assert left_out[0].reason

@@ -1,8 +1,10 @@
 """Every strategy goes on from its stored state as if nothing had stopped it, bit for bit."""
 
+import gc
 import inspect
 import json
 import random
+import threading
 import zlib
 
 import flwr.serverapp.strategy as flower
@@ -16,6 +18,15 @@ from experiments_manager.federated.strategies.catalogue import checked_strategy
 from experiments_manager.federated.strategies.clustered_strategies import ClusteredCosine, ClusteredSpectral
 from experiments_manager.federated.strategies.strategy_state import Beginning, restore, state_of
 from tests.helpers.federations import FakeGrid, arrays_of, message_to, numpy_of, one_round, reply_to
+
+
+@pytest.fixture(autouse=True)
+def quick_collections():
+    """Some strategies collect garbage once a variable, which takes long beside TensorFlow."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
 
 NODES = range(100, 107)
 CLASSES = {
@@ -235,3 +246,26 @@ def test_arrays_are_copies_that_later_rounds_do_not_change():
 
 def test_messages_of_these_tests_are_those_of_flower():
     assert trained(message_to(101, beginning_arrays(""), **{"server-round": 1})).content["client"]["proc-id"] == 1
+
+
+class Accountant:
+    """Anything that gives and takes its state."""
+
+    def __init__(self):
+        self.lock, self.spent = threading.Lock(), 0.0
+
+    def state_dict(self):
+        return {"spent": self.spent}
+
+    def load_state_dict(self, state):
+        self.spent = state["spent"]
+
+
+def test_what_gives_its_state_itself_is_asked_for_it():
+    first, second = flower.FedAvg(), flower.FedAvg()
+    first.accountant, second.accountant = Accountant(), Accountant()
+    begun = Beginning(first)
+    first.accountant.spent = 0.25
+    plain, held = state_of(first, begun)
+    restore(second, through_json(plain), held)
+    assert second.accountant.spent == 0.25
