@@ -57,6 +57,7 @@ def run_rounds(
         hooks.save(state)
     else:
         _restore(strategy, state)
+    hooks.restore(state)
     while state.round < plan.rounds and not hooks.should_stop():
         after = _run_round(federation, state)
         if after is None:
@@ -85,9 +86,10 @@ def _run_round(federation: Federation, state: FederationState) -> FederationStat
     best, improved = _best(federation.plan, state.best, number, (server, evaluated.metrics, trained.metrics))
     report = _report(number, time.monotonic() - began, trained, evaluated, server, tries, improved)
     plain, arrays = federation.strategy.state()
-    after = FederationState(number, trained.arrays, plain, arrays, best, state.extra)
+    after = FederationState(number, trained.arrays, plain, arrays, best, state.extra, state.extra_arrays)
     hooks.on_round(report, after)
-    return dataclasses.replace(after, extra=dict(hooks.extra())) if hooks.extra is not None else after
+    given = {"extra": hooks.extra, "extra_arrays": hooks.extra_arrays}
+    return dataclasses.replace(after, **{name: dict(give()) for name, give in given.items() if give is not None})
 
 
 def _train(federation: Federation, state: FederationState) -> tuple[Trained, Sequence[int], int] | None:
@@ -108,6 +110,7 @@ def _train(federation: Federation, state: FederationState) -> tuple[Trained, Seq
             continue
         if attempt > 0:  # a strategy remembers that it was asked before
             _restore(federation.strategy, state)
+            hooks.restore(state)
         trained = train(federation, state, attempt, nodes)
         if hooks.should_stop():
             return None

@@ -304,3 +304,39 @@ def test_a_client_that_only_fails_to_evaluate_takes_part():
     assert reports[0].participants == (0, 1, 2)
     assert sorted(reports[0].clients_by_client) == [0, 2]
     assert [entry.proc_id for entry in reports[0].left_out] == [1]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_clients_keep_is_what_it_was_when_a_round_begins_again(fails, tmp_path):
+    """Clients that add to what they keep in each round, as an optimizer does."""
+
+    def run_with(kept, state=None):
+        failures = iter([fails])
+
+        def make(proc_id):
+            def disturb(number, result):
+                kept[str(proc_id)] = kept.get(str(proc_id), np.zeros(())) + result.logs["loss"]
+                result.weights["b"] = result.weights["b"] + np.float32(0.01) * kept[str(proc_id)].astype("float32")
+                if proc_id == 1 and number == 3 and next(failures, False):
+                    raise OSError("no data today")
+                return result
+
+            return line_client(proc_id, disturb)
+
+        def restore(state):
+            kept.clear()
+            kept.update(state.extra_arrays)
+
+        hooks = RoundHooks(
+            extra_arrays=lambda: kept, restore=restore, save=lambda state: write_state(tmp_path, state, keep=9)
+        )
+        return run(clients=2, make_client=make, hooks=hooks, state=state)[0]
+
+    whole = run_with({})
+    assert set(whole.extra_arrays) == {"0", "1"}
+    if fails:
+        fails = False
+        assert bits(run_with({}).arrays) == bits(whole.arrays)
+    resumed = run_with({"0": np.array(99.0)}, state=read_state(tmp_path / "round_2"))
+    assert bits(resumed.arrays) == bits(whole.arrays)
+    assert bits(resumed.extra_arrays) == bits(whole.extra_arrays)
