@@ -289,6 +289,27 @@ def test_weights_that_are_no_longer_finite_are_refused():
             strategy=FedAvgM(server_learning_rate=9.0, server_momentum=0.5))  # fmt: skip
 
 
+def test_a_client_that_hangs_when_it_should_evaluate_is_not_waited_for_after_the_timeout():
+    let_go = threading.Event()
+
+    def make(proc_id):
+        client = line_client(proc_id)
+
+        def answer(message):
+            if proc_id == 0 and message.metadata.message_type == "evaluate":
+                assert let_go.wait(60)
+            return client(message)
+
+        return answer
+
+    try:
+        _, reports = run(rounds=2, make_client=make, clients=3, round_timeout=0.5)
+    finally:
+        let_go.set()
+    assert [report.participants for report in reports] == [(0, 1, 2), (1, 2)]
+    assert [sorted(report.clients_by_client) for report in reports] == [[1, 2], [1, 2]]
+
+
 def test_a_client_that_only_fails_to_evaluate_takes_part():
     def make(proc_id):
         client = line_client(proc_id)
