@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from experiments_manager.federated.array_records import require_same_variables
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.server.federation_state import FederationState
 from experiments_manager.federated.server.local_grid import Client, LocalGrid
@@ -53,7 +54,8 @@ def simulate(
         The state after the last round.
 
     Raises:
-        FederationError: There are fewer clients than a round needs, a round failed, or all states are damaged.
+        FederationError: There are fewer clients than a round needs, a round failed, all states are damaged or
+            of another model.
     """
     hooks = hooks or RoundHooks()
     if not 1 <= max(1, plan.min_clients) <= clients:
@@ -66,6 +68,7 @@ def simulate(
     if checkpoints is None:
         return run_rounds(grid, strategy, state, plan, hooks)
     state = read_latest(checkpoints, hooks.on_message) or state
+    require_same_variables(state.arrays, arrays)
     with StateWriter(checkpoints, bring_logs_to_disk) as writer:
         return run_rounds(grid, strategy, state, plan, dataclasses.replace(hooks, save=_both(writer.save, hooks.save)))
 

@@ -101,7 +101,7 @@ def _train(federation: Federation, state: FederationState) -> tuple[Trained, Seq
     plan, hooks, number = federation.plan, federation.hooks, state.round + 1
     needed = nodes_needed(federation.strategy, plan.min_clients)
     problem = ""
-    for attempt in range(plan.tries):
+    for attempt in range(max(1, plan.tries)):
         nodes = _wait_for_clients(federation, needed, number)
         if hooks.should_stop():
             return None
