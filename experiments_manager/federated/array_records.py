@@ -77,8 +77,8 @@ def require_same_variables(stored: Mapping[str, np.ndarray], built: Mapping[str,
         if before.get(name) != now.get(name):
             raise FederationError(
                 f"The state is that of another model: {name}. Expected {now.get(name, 'no such variable')} as the "
-                f"settings make it, got {before.get(name, 'no such variable')}. Resume with the settings that the federation "
-                "was started with, or start a new one."
+                f"settings make it, got {before.get(name, 'no such variable')}. Resume with the settings that the "
+                "federation was started with, or start a new one."
             )
 
 

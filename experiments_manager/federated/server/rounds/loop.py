@@ -31,7 +31,12 @@ _SECONDS_BETWEEN_MESSAGES = 60.0
 
 
 def run_rounds(
-    grid: Grid, strategy: Strategy, state: FederationState, plan: RoundPlan, hooks: RoundHooks | None = None
+    grid: Grid,
+    strategy: Strategy,
+    state: FederationState,
+    plan: RoundPlan,
+    hooks: RoundHooks | None = None,
+    proc_ids: ProcIds | None = None,
 ) -> FederationState:
     """Run the rounds that are left.
 
@@ -41,6 +46,7 @@ def run_rounds(
         state: Where to begin: round 0 with the first arrays, or what was saved after a round.
         plan: How many rounds, and how.
         hooks: Who is called on the way.
+        proc_ids: What is known of the clients' numbers, for who runs rounds in several calls.
 
     Returns:
         The state after the last round that counts; it has fewer rounds than planned where `should_stop` said so.
@@ -50,7 +56,7 @@ def run_rounds(
     """
     hooks = hooks or RoundHooks()
     strategy = strategy if isinstance(strategy, ServerStrategy) else ServerStrategy(strategy)
-    federation = Federation(grid, strategy, plan, hooks, ProcIds(grid))
+    federation = Federation(grid, strategy, plan, hooks, proc_ids or ProcIds(grid))
     if state.round == 0:
         plain, arrays = strategy.state()
         state = dataclasses.replace(state, strategy=plain, strategy_arrays=arrays)

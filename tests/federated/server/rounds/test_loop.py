@@ -17,6 +17,7 @@ from experiments_manager.federated.server.federation_state import BestRound, Fed
 from experiments_manager.federated.server.local_grid import LocalGrid
 from experiments_manager.federated.server.rounds.loop import run_rounds
 from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
+from experiments_manager.federated.server.rounds.proc_ids import ProcIds
 from experiments_manager.federated.server.state_files import read_state, write_state
 from tests.helpers.line_clients import bits, disturbed, first_arrays, line_client
 
@@ -262,6 +263,21 @@ def test_the_state_is_saved_before_anything_of_the_next_round_is_sent():
     assert said == [
         ("save", 0), ("train", 1), ("report", 1), ("save", 1), ("train", 2), ("report", 2), ("save", 2),
     ]  # fmt: skip
+
+
+def test_clients_that_fail_are_named_by_what_they_told_in_earlier_rounds():
+    def make(proc_id):
+        return line_client(proc_id, lambda number, result: 1 / 0 if (proc_id, number) in ((0, 1), (1, 2)) else result)
+
+    grid = LocalGrid(make, range(4))
+    known = ProcIds("a grid that knows nodes alone, as Flower's")
+    reports = []
+    state = FederationState(0, first_arrays())
+    for number in (1, 2):
+        hooks = RoundHooks(on_round=lambda report, state: reports.append(report))
+        plan = RoundPlan(number, min_clients=2, pause=0.0, round_timeout=60.0)
+        state = run_rounds(grid, FedAvg(), state, plan, hooks, known)
+    assert [[entry.proc_id for entry in report.left_out] for report in reports] == [[None], [1]]
 
 
 def test_what_the_caller_keeps_is_in_the_state():
