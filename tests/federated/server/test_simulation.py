@@ -149,7 +149,7 @@ def content(folder):
 
 @pytest.mark.slow
 def test_a_simulation_that_is_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
-    rounds, moments = 300, random.Random(0)
+    rounds, moments = 400, random.Random(0)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     killed.mkdir()

@@ -85,7 +85,7 @@ def _run_round(federation: Federation, state: FederationState) -> FederationStat
     if tried is None:
         return None
     trained, nodes, tries = tried
-    evaluated = evaluate(federation, number, trained.arrays, nodes, trained.silent)
+    evaluated = evaluate(federation, number, trained.arrays, nodes, trained.gone)
     if hooks.should_stop():
         return None
     server = dict(hooks.evaluate(number, trained.arrays)) if hooks.evaluate is not None else {}

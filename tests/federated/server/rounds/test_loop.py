@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("flwr")
 
+from flwr.app import Error, Message
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM
 
 from experiments_manager.federated.errors import FederationError
@@ -324,6 +325,26 @@ def test_a_client_that_hangs_when_it_should_evaluate_is_not_waited_for_after_the
         let_go.set()
     assert [report.participants for report in reports] == [(0, 1, 2), (1, 2)]
     assert [sorted(report.clients_by_client) for report in reports] == [[1, 2], [1, 2]]
+
+
+@pytest.mark.parametrize(("code", "asked"), [(5, ["train"]), (2, ["train", "evaluate"])])
+def test_a_client_whose_machine_is_gone_is_not_asked_to_evaluate(code, asked):
+    kinds = []
+
+    def make(proc_id):
+        client = line_client(proc_id)
+
+        def answer(message):
+            if proc_id != 1:
+                return client(message)
+            kinds.append(message.metadata.message_type)
+            return Message(Error(code, "no heartbeat"), reply_to=message)
+
+        return answer
+
+    _, reports = run(rounds=1, make_client=make, clients=3)
+    assert kinds == asked
+    assert reports[0].participants == (0, 2)
 
 
 def test_a_client_that_only_fails_to_evaluate_takes_part():
