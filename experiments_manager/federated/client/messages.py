@@ -54,7 +54,8 @@ def answer(message: Message, trainer: LocalTrainer, proc_id: int) -> Message:
     from flwr.app import Error, Message
 
     try:
-        return Message(_content(message, trainer, proc_id), reply_to=message)
+        content = answer_content(message.metadata.message_type, message.content, trainer, proc_id)
+        return Message(content, reply_to=message)
     except Exception as error:  # whatever a user's hook raised: the server must hear of it, and other clients go on
         sentence = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {reason(error)}."
         logger.warning("Client %d could not answer: %s", proc_id, sentence)
@@ -62,12 +63,24 @@ def answer(message: Message, trainer: LocalTrainer, proc_id: int) -> Message:
         return Message(Error(CLIENT_FAILED, sentence), reply_to=message)
 
 
-def _content(message: Message, trainer: LocalTrainer, proc_id: int) -> RecordDict:
+def answer_content(message_type: str, content: RecordDict, trainer: LocalTrainer, proc_id: int) -> RecordDict:
+    """Do what a message asks for and return what the reply holds; as `answer`, for who has no whole message.
+
+    Args:
+        message_type: `train` or `evaluate`.
+        content: With the records `arrays` and `config`.
+        trainer: Does the work.
+        proc_id: The client's number, which is told with the reply.
+
+    Raises:
+        FederationError: The message is not as expected.
+        Exception: Whatever the trainer raises.
+    """
     from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
-    kind = message.metadata.message_type.split(".")[0]
-    config = message.content.config_records.get("config", {})
-    weights = _weights(message.content, config)
+    kind = message_type.split(".")[0]
+    config = content.config_records.get("config", {})
+    weights = _weights(content, config)
     records: dict[str, Any] = {}
     if kind == "train":
         result = trainer.train(
@@ -81,7 +94,7 @@ def _content(message: Message, trainer: LocalTrainer, proc_id: int) -> RecordDic
         result = trainer.evaluate(weights)
     else:
         raise FederationError(
-            f"The server sent a message of the type {message.metadata.message_type}. Expected train or evaluate. "
+            f"The server sent a message of the type {message_type}. Expected train or evaluate. "
             "Use the same release of experiments_manager on both sides."
         )
     metrics = {name: float(value) for name, value in result.logs.items()}

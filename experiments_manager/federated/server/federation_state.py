@@ -37,6 +37,8 @@ class FederationState:
     best: BestRound | None = None
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What else whoever runs the rounds wants to find again, as far as JSON holds it."""
+    extra_arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    """The same in arrays: what simulated clients keep from round to round."""
 
 
 @dataclasses.dataclass(frozen=True)

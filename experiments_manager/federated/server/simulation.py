@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from experiments_manager.federated.array_records import require_same_variables
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.server.federation_state import FederationState
 from experiments_manager.federated.server.local_grid import Client, LocalGrid
 from experiments_manager.federated.server.rounds.loop import run_rounds
 from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
-from experiments_manager.federated.server.state_files import read_latest, write_state
+from experiments_manager.federated.server.state_files import read_latest
+from experiments_manager.federated.server.state_writer import StateWriter
 
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy
@@ -31,6 +33,7 @@ def simulate(
     workers: int | None = None,
     checkpoints: Path | None = None,
     hooks: RoundHooks | None = None,
+    bring_logs_to_disk: Callable[[], None] = lambda: None,
 ) -> FederationState:
     """Run a federation whose clients are all here; the result does not depend on `workers`.
 
@@ -42,14 +45,17 @@ def simulate(
         arrays: The first global model.
         plan: How many rounds, and how.
         workers: How many clients work at a time; by default as many as there are processors.
-        checkpoints: Where states are kept. If there are some, the newest whole one is where this goes on.
-        hooks: Who is called on the way; `save` is called after a state was written.
+        checkpoints: Where states are kept. If there are some, the newest whole one is where this goes on. They are
+            written while the next round runs, and all clients begin again from there: nobody here outlives the process.
+        hooks: Who is called on the way; `save` is called when a state was handed over to be written.
+        bring_logs_to_disk: Called before a state counts.
 
     Returns:
         The state after the last round.
 
     Raises:
-        FederationError: There are fewer clients than a round needs, a round failed, or all states are damaged.
+        FederationError: There are fewer clients than a round needs, a round failed, all states are damaged or
+            of another model.
     """
     hooks = hooks or RoundHooks()
     if not 1 <= max(1, plan.min_clients) <= clients:
@@ -57,17 +63,21 @@ def simulate(
             f"There are {clients} clients. Expected at least {max(1, plan.min_clients)} (min_clients). Simulate more "
             "of them (--clients), or lower min_clients."
         )
-    state = FederationState(0, dict(arrays))
-    if checkpoints is not None:
-        state = read_latest(checkpoints, hooks.on_message) or state
-        hooks = dataclasses.replace(hooks, save=_saving(checkpoints, hooks.save))
     grid = LocalGrid(make_client, range(clients), workers=workers or os.cpu_count() or 1)
-    return run_rounds(grid, strategy, state, plan, hooks)
+    state = FederationState(0, dict(arrays))
+    if checkpoints is None:
+        return run_rounds(grid, strategy, state, plan, hooks)
+    state = read_latest(checkpoints, hooks.on_message) or state
+    require_same_variables(state.arrays, arrays)
+    with StateWriter(checkpoints, bring_logs_to_disk) as writer:
+        return run_rounds(grid, strategy, state, plan, dataclasses.replace(hooks, save=_both(writer.save, hooks.save)))
 
 
-def _saving(folder: Path, then: Callable[[FederationState], None]) -> Callable[[FederationState], None]:
+def _both(
+    first: Callable[[FederationState], None], then: Callable[[FederationState], None]
+) -> Callable[[FederationState], None]:
     def save(state: FederationState) -> None:
-        write_state(folder, state)
+        first(state)
         then(state)
 
     return save

@@ -23,6 +23,7 @@ KEEP = 3
 """Rounds that are kept."""
 SCHEMA_VERSION = 1
 _PREFIX = "round_"
+_GROUPS = ("arrays", "strategy_arrays", "extra_arrays")
 
 
 def write_state(folder: Path, state: FederationState, keep: int = KEEP) -> Path:
@@ -119,13 +120,13 @@ def read_state(path: Path) -> FederationState:
             f"{SCHEMA_VERSION}). Update experiments_manager."
         )
     with np.load(path / "arrays.npz", allow_pickle=False) as stored:
-        arrays, strategy_arrays = (_read_arrays(stored, plain[group], group) for group in ("arrays", "strategy_arrays"))
+        groups = {group: _read_arrays(stored, plain[group], group) for group in _GROUPS}
     best = BestRound(**plain["best"]) if plain["best"] else None
-    return FederationState(plain["round"], arrays, plain["strategy"], strategy_arrays, best, plain["extra"])
+    return FederationState(plain["round"], strategy=plain["strategy"], best=best, extra=plain["extra"], **groups)
 
 
 def _write(stage: Path, state: FederationState) -> None:
-    groups = {"arrays": state.arrays, "strategy_arrays": state.strategy_arrays}
+    groups = {group: getattr(state, group) for group in _GROUPS}
     # Names of variables may be anything, so the files are numbered; `bfloat16` and the like are written as raw bytes.
     numbered = {f"{group}-{i}": array for group, arrays in groups.items() for i, array in enumerate(arrays.values())}
     for array in numbered.values():

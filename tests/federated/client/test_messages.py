@@ -10,7 +10,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from experiments_manager.compat.flower import identify_process
 from experiments_manager.federated.array_records import ARRAY_DTYPES, to_arrays, to_record, widened_dtypes
-from experiments_manager.federated.client.messages import answer
+from experiments_manager.federated.client.messages import answer, answer_content
 from experiments_manager.federated.errors import FederationError
 from tests.helpers.line_clients import Result, bits
 
@@ -100,6 +100,15 @@ def test_an_error_of_the_trainer_is_told_in_one_sentence(error, sentence):
     reply = answer(message(), Failing(error), 0)
     assert reply.has_error()
     assert reply.error.reason == sentence
+
+
+def test_who_has_no_whole_message_gets_the_content_of_the_reply_or_the_error():
+    sent = message()
+    content = answer_content("train", sent.content, Echo(), 3)
+    assert list(content["arrays"]) == list(WEIGHTS)
+    assert content["client"]["proc-id"] == 3
+    with pytest.raises(KeyError):
+        answer_content("train", sent.content, Failing(KeyError("w")), 3)
 
 
 def test_a_message_of_another_kind_is_refused():

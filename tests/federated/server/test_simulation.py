@@ -120,6 +120,21 @@ def test_variables_of_every_type_are_those_of_the_model_after_a_round():
     assert bits({name: after.arrays[name] for name in kept}) == bits({name: arrays[name] for name in kept})
 
 
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        ({"w": np.zeros(3, "float32")}, r"w. Expected float32 \[3\] .*, got float32 \[2\]"),
+        ({"w": np.zeros(2, "float64")}, r"w. Expected float64 \[2\] .*, got float32 \[2\]"),
+        ({"c": np.zeros(1)}, r"c. Expected float64 \[1\] .*, got no such variable"),
+    ],
+)
+def test_checkpoints_of_another_model_are_refused(tmp_path, other, sentence):
+    options = {"strategy": FedAvg(), "plan": RoundPlan(1), "checkpoints": tmp_path}
+    simulate(line_client, 2, arrays=first_arrays(), **options)
+    with pytest.raises(FederationError, match=f"The state is that of another model: {sentence}"):
+        simulate(line_client, 2, arrays={**first_arrays(), **other}, **options)
+
+
 def test_fewer_clients_than_a_round_needs_are_refused_at_once():
     with pytest.raises(FederationError, match="There are 2 clients. Expected at least 3"):
         simulate(line_client, 2, strategy=FedAvg(), arrays=first_arrays(), plan=RoundPlan(1, min_clients=3))
@@ -134,7 +149,7 @@ def content(folder):
 
 @pytest.mark.slow
 def test_a_simulation_that_is_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
-    rounds, moments = 300, random.Random(0)
+    rounds, moments = 400, random.Random(0)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     killed.mkdir()

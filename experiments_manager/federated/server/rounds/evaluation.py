@@ -37,7 +37,7 @@ class Evaluated:
 
 
 def evaluate(
-    federation: Federation, number: int, arrays: Mapping[str, np.ndarray], nodes: Sequence[int], silent: Sequence[int]
+    federation: Federation, number: int, arrays: Mapping[str, np.ndarray], nodes: Sequence[int], gone: Sequence[int]
 ) -> Evaluated:
     """Let clients evaluate a model.
 
@@ -49,7 +49,7 @@ def evaluate(
         number: The round.
         arrays: The new model.
         nodes: Who is there.
-        silent: Nodes that did not answer when they should train; they are not waited for again.
+        gone: Nodes that did not answer when they should train; they are not waited for again.
     """
     plan = federation.plan
     config = config_record(plan.evaluate_config, arrays)
@@ -59,7 +59,7 @@ def evaluate(
     ):
         fixed = FixedNodes(federation.grid, nodes)
         messages = list(federation.strategy.configure_evaluate(number, to_record(arrays), config, fixed))
-    came = ask(federation, [message for message in messages if message.metadata.dst_node_id not in silent])
+    came = ask(federation, [message for message in messages if message.metadata.dst_node_id not in gone])
     good, left_out = usable(federation, came, None)
     metrics: Values = {}
     if good and not federation.hooks.should_stop():

@@ -31,7 +31,12 @@ _SECONDS_BETWEEN_MESSAGES = 60.0
 
 
 def run_rounds(
-    grid: Grid, strategy: Strategy, state: FederationState, plan: RoundPlan, hooks: RoundHooks | None = None
+    grid: Grid,
+    strategy: Strategy,
+    state: FederationState,
+    plan: RoundPlan,
+    hooks: RoundHooks | None = None,
+    proc_ids: ProcIds | None = None,
 ) -> FederationState:
     """Run the rounds that are left.
 
@@ -41,6 +46,7 @@ def run_rounds(
         state: Where to begin: round 0 with the first arrays, or what was saved after a round.
         plan: How many rounds, and how.
         hooks: Who is called on the way.
+        proc_ids: What is known of the clients' numbers, for who runs rounds in several calls.
 
     Returns:
         The state after the last round that counts; it has fewer rounds than planned where `should_stop` said so.
@@ -50,13 +56,14 @@ def run_rounds(
     """
     hooks = hooks or RoundHooks()
     strategy = strategy if isinstance(strategy, ServerStrategy) else ServerStrategy(strategy)
-    federation = Federation(grid, strategy, plan, hooks, ProcIds(grid))
+    federation = Federation(grid, strategy, plan, hooks, proc_ids or ProcIds(grid))
     if state.round == 0:
         plain, arrays = strategy.state()
         state = dataclasses.replace(state, strategy=plain, strategy_arrays=arrays)
         hooks.save(state)
     else:
         _restore(strategy, state)
+    hooks.restore(state)
     while state.round < plan.rounds and not hooks.should_stop():
         after = _run_round(federation, state)
         if after is None:
@@ -78,16 +85,17 @@ def _run_round(federation: Federation, state: FederationState) -> FederationStat
     if tried is None:
         return None
     trained, nodes, tries = tried
-    evaluated = evaluate(federation, number, trained.arrays, nodes, trained.silent)
+    evaluated = evaluate(federation, number, trained.arrays, nodes, trained.gone)
     if hooks.should_stop():
         return None
     server = dict(hooks.evaluate(number, trained.arrays)) if hooks.evaluate is not None else {}
     best, improved = _best(federation.plan, state.best, number, (server, evaluated.metrics, trained.metrics))
     report = _report(number, time.monotonic() - began, trained, evaluated, server, tries, improved)
     plain, arrays = federation.strategy.state()
-    after = FederationState(number, trained.arrays, plain, arrays, best, state.extra)
+    after = FederationState(number, trained.arrays, plain, arrays, best, state.extra, state.extra_arrays)
     hooks.on_round(report, after)
-    return dataclasses.replace(after, extra=dict(hooks.extra())) if hooks.extra is not None else after
+    given = {"extra": hooks.extra, "extra_arrays": hooks.extra_arrays}
+    return dataclasses.replace(after, **{name: dict(give()) for name, give in given.items() if give is not None})
 
 
 def _train(federation: Federation, state: FederationState) -> tuple[Trained, Sequence[int], int] | None:
@@ -99,7 +107,7 @@ def _train(federation: Federation, state: FederationState) -> tuple[Trained, Seq
     plan, hooks, number = federation.plan, federation.hooks, state.round + 1
     needed = nodes_needed(federation.strategy, plan.min_clients)
     problem = ""
-    for attempt in range(plan.tries):
+    for attempt in range(max(1, plan.tries)):
         nodes = _wait_for_clients(federation, needed, number)
         if hooks.should_stop():
             return None
@@ -108,6 +116,7 @@ def _train(federation: Federation, state: FederationState) -> tuple[Trained, Seq
             continue
         if attempt > 0:  # a strategy remembers that it was asked before
             _restore(federation.strategy, state)
+            hooks.restore(state)
         trained = train(federation, state, attempt, nodes)
         if hooks.should_stop():
             return None

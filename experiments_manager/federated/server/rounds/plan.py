@@ -53,6 +53,12 @@ class RoundHooks:
     """Called with each round that counts, before its state is saved: after a kill it may be called again for it."""
     extra: Callable[[], Mapping[str, Any]] | None = None
     """Gives what the state keeps for the caller, after `on_round`; without it, that stays what it was."""
+    extra_arrays: Callable[[], Mapping[str, np.ndarray]] | None = None
+    """The same for arrays."""
+    restore: Callable[[FederationState], None] = _nothing
+    """Called before the first round, and before a round is tried again, with the state that it begins from: whoever
+    gave
+    `extra_arrays` takes them back from there."""
     save: Callable[[FederationState], None] = _nothing
     """Brings a state to the disk; nothing of the next round is sent before it returned."""
     on_message: Callable[[str], None] = _nothing

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from flwr.app import ArrayRecord, Message, MetricRecord
     from flwr.serverapp import Grid
 
+_CODES_OF_NODES_GONE = {3, 4, 5}
+"""Flower's: a message or its reply is not available, or the node sends no heartbeat."""
 _CONFIGURE_TRAIN, _AGGREGATE_TRAIN = 0, 1
 
 
@@ -38,8 +40,8 @@ class Trained:
     metrics: Values
     by_client: Mapping[int, Values]
     left_out: Sequence[LeftOut]
-    silent: Sequence[int]
-    """Nodes that did not answer in time."""
+    gone: Sequence[int]
+    """Nodes that did not answer, or for which the SuperLink answered that they are gone."""
     bytes_sent: int
     bytes_received: int
 
@@ -86,7 +88,12 @@ def train(federation: Federation, state: FederationState, attempt: int, nodes: S
         if record is not None:
             arrays, metrics = cast_like(to_arrays(record), state.arrays), scalars(aggregated or {})
             _require_finite(arrays, number)
-    return Trained(arrays, metrics, by_client, left_out, came.silent, came.bytes_sent, came.bytes_received)
+    gone = [*came.silent, *(reply.metadata.src_node_id for reply in came.replies if _is_gone(reply))]
+    return Trained(arrays, metrics, by_client, left_out, gone, came.bytes_sent, came.bytes_received)
+
+
+def _is_gone(reply: Message) -> bool:
+    return reply.has_error() and reply.error.code in _CODES_OF_NODES_GONE
 
 
 def ask(federation: Federation, messages: Sequence[Message]) -> Exchange:

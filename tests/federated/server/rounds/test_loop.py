@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("flwr")
 
+from flwr.app import Error, Message
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM
 
 from experiments_manager.federated.errors import FederationError
@@ -17,6 +18,7 @@ from experiments_manager.federated.server.federation_state import BestRound, Fed
 from experiments_manager.federated.server.local_grid import LocalGrid
 from experiments_manager.federated.server.rounds.loop import run_rounds
 from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
+from experiments_manager.federated.server.rounds.proc_ids import ProcIds
 from experiments_manager.federated.server.state_files import read_state, write_state
 from tests.helpers.line_clients import bits, disturbed, first_arrays, line_client
 
@@ -264,6 +266,21 @@ def test_the_state_is_saved_before_anything_of_the_next_round_is_sent():
     ]  # fmt: skip
 
 
+def test_clients_that_fail_are_named_by_what_they_told_in_earlier_rounds():
+    def make(proc_id):
+        return line_client(proc_id, lambda number, result: 1 / 0 if (proc_id, number) in ((0, 1), (1, 2)) else result)
+
+    grid = LocalGrid(make, range(4))
+    known = ProcIds("a grid that knows nodes alone, as Flower's")
+    reports = []
+    state = FederationState(0, first_arrays())
+    for number in (1, 2):
+        hooks = RoundHooks(on_round=lambda report, state: reports.append(report))
+        plan = RoundPlan(number, min_clients=2, pause=0.0, round_timeout=60.0)
+        state = run_rounds(grid, FedAvg(), state, plan, hooks, known)
+    assert [[entry.proc_id for entry in report.left_out] for report in reports] == [[None], [1]]
+
+
 def test_what_the_caller_keeps_is_in_the_state():
     kept = {}
     hooks = RoundHooks(on_round=lambda report, state: kept.update(version=report.round), extra=lambda: kept)
@@ -289,6 +306,47 @@ def test_weights_that_are_no_longer_finite_are_refused():
             strategy=FedAvgM(server_learning_rate=9.0, server_momentum=0.5))  # fmt: skip
 
 
+def test_a_client_that_hangs_when_it_should_evaluate_is_not_waited_for_after_the_timeout():
+    let_go = threading.Event()
+
+    def make(proc_id):
+        client = line_client(proc_id)
+
+        def answer(message):
+            if proc_id == 0 and message.metadata.message_type == "evaluate":
+                assert let_go.wait(60)
+            return client(message)
+
+        return answer
+
+    try:
+        _, reports = run(rounds=2, make_client=make, clients=3, round_timeout=0.5)
+    finally:
+        let_go.set()
+    assert [report.participants for report in reports] == [(0, 1, 2), (1, 2)]
+    assert [sorted(report.clients_by_client) for report in reports] == [[1, 2], [1, 2]]
+
+
+@pytest.mark.parametrize(("code", "asked"), [(5, ["train"]), (2, ["train", "evaluate"])])
+def test_a_client_whose_machine_is_gone_is_not_asked_to_evaluate(code, asked):
+    kinds = []
+
+    def make(proc_id):
+        client = line_client(proc_id)
+
+        def answer(message):
+            if proc_id != 1:
+                return client(message)
+            kinds.append(message.metadata.message_type)
+            return Message(Error(code, "no heartbeat"), reply_to=message)
+
+        return answer
+
+    _, reports = run(rounds=1, make_client=make, clients=3)
+    assert kinds == asked
+    assert reports[0].participants == (0, 2)
+
+
 def test_a_client_that_only_fails_to_evaluate_takes_part():
     def make(proc_id):
         client = line_client(proc_id)
@@ -304,3 +362,39 @@ def test_a_client_that_only_fails_to_evaluate_takes_part():
     assert reports[0].participants == (0, 1, 2)
     assert sorted(reports[0].clients_by_client) == [0, 2]
     assert [entry.proc_id for entry in reports[0].left_out] == [1]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_clients_keep_is_what_it_was_when_a_round_begins_again(fails, tmp_path):
+    """Clients that add to what they keep in each round, as an optimizer does."""
+
+    def run_with(kept, state=None):
+        failures = iter([fails])
+
+        def make(proc_id):
+            def disturb(number, result):
+                kept[str(proc_id)] = kept.get(str(proc_id), np.zeros(())) + result.logs["loss"]
+                result.weights["b"] = result.weights["b"] + np.float32(0.01) * kept[str(proc_id)].astype("float32")
+                if proc_id == 1 and number == 3 and next(failures, False):
+                    raise OSError("no data today")
+                return result
+
+            return line_client(proc_id, disturb)
+
+        def restore(state):
+            kept.clear()
+            kept.update(state.extra_arrays)
+
+        hooks = RoundHooks(
+            extra_arrays=lambda: kept, restore=restore, save=lambda state: write_state(tmp_path, state, keep=9)
+        )
+        return run(clients=2, make_client=make, hooks=hooks, state=state)[0]
+
+    whole = run_with({})
+    assert set(whole.extra_arrays) == {"0", "1"}
+    if fails:
+        fails = False
+        assert bits(run_with({}).arrays) == bits(whole.arrays)
+    resumed = run_with({"0": np.array(99.0)}, state=read_state(tmp_path / "round_2"))
+    assert bits(resumed.arrays) == bits(whole.arrays)
+    assert bits(resumed.extra_arrays) == bits(whole.extra_arrays)
