@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from experiments_manager.federated.deployment import wire
 from experiments_manager.federated.deployment.addresses import Address, answers
+from experiments_manager.federated.deployment.deactivation import sign_off
 from experiments_manager.federated.deployment.server import FAREWELL, listening
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.flower import flower
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _POLL = 0.2
-_RESTART_PAUSE = 5.0
+_RESTART_PAUSE = 2.0
 """Seconds before a SuperNode that ended is started again."""
 _DELIVERY = 15.0
 """Seconds that the answer to a farewell has to leave."""
+_CONNECTED, _SENT = "SuperNode ID:", "Sent successfully"
+"""What a SuperNode writes when it is connected, and when an answer has left."""
 _REFUSED = ("could not be activated", "node activation", "activate")
 
 
@@ -43,6 +46,7 @@ def run_client(
     insecure: bool = False,
     home: Path | None = None,
     patience: float | None = None,
+    refused_patience: float = 75.0,
     stopping: Callable[[], bool] = lambda: False,
 ) -> None:
     """Take part in a federation until it is over.
@@ -57,6 +61,8 @@ def run_client(
         insecure: Whether there is no TLS, which must be asked for.
         home: A folder for the logs and everything else that Flower writes; a temporary one where there is none.
         patience: Seconds to wait for a server that does not answer; None waits for ever.
+        refused_patience: Seconds to try again where the server refuses this client. Flower needs a minute to let one in
+            again that was killed.
         stopping: Asked between messages; the client leaves when it returns True.
 
     Raises:
@@ -76,6 +82,7 @@ def run_client(
         path = private / "client.sock"
         listener = stack.enter_context(listening(path))
         listener.settimeout(_POLL)
+        refused_until = None
         while not stopping() and _wait_for(server, ca_certificate, patience, stopping):
             node = start_supernode(
                 home, path, server, ca_certificate=ca_certificate, private_key=private_key, proc_id=proc_id
@@ -85,8 +92,16 @@ def run_client(
                     return
             finally:
                 node.stop()
-            _explain_end(node, server, private_key)
-            logger.warning("The connection to the server at %s was lost. It is tried again.", server)
+            if _was_refused(node):
+                refused_until = refused_until or time.monotonic() + refused_patience
+                if time.monotonic() >= refused_until:
+                    raise _refusal(node, server, private_key)
+                logger.warning("The server at %s refuses this client. It is tried again for a minute.", server)
+            else:
+                refused_until = None
+                if ca_certificate and private_key:
+                    sign_off(node.output(), server, ca_certificate, private_key)
+                logger.warning("The connection to the server at %s was lost. It is tried again.", server)
             _pause(_RESTART_PAUSE, stopping)
 
 
@@ -193,23 +208,34 @@ def answer_one(connection: socket.socket, handle: Callable[[str, RecordDict], Re
 
 def _let_leave(node: Program) -> None:
     """Wait until the SuperNode has sent the last answer; it says so in its log."""
-    sent = node.log.read_text(errors="replace").count("Sent successfully")
+    sent = node.output().count(_SENT)
     deadline = time.monotonic() + _DELIVERY
     while not node.ended and time.monotonic() < deadline:
-        if node.log.read_text(errors="replace").count("Sent successfully") > sent:
+        if node.output().count(_SENT) > sent:
             return
         time.sleep(0.1)
 
 
-def _explain_end(node: Program, server: Address, private_key: Path | None) -> None:
-    """Raise where a SuperNode that ended says that starting it again is of no use."""
-    said = node.said(60)
-    if "SuperNode ID:" in said:
-        return  # it was connected: the server went away, and may come again
-    known = f"The key {private_key} is" if private_key else "This client has no key, and is"
+def _was_refused(node: Program) -> bool:
+    """Return whether a SuperNode ended because the server did not let it in.
+
+    Raises:
+        FederationError: It ended before it was connected, for another reason.
+    """
+    said = node.output()
+    if _CONNECTED in said:
+        return False  # the server went away, and may come again
     if any(words in said.lower() for words in _REFUSED):
-        raise FederationError(
-            f"{known} not known to the server at {server}. Expected the private key that belongs to one of its public "
-            f"keys. Give `--private-key`, or add the public key at the server. Flower says:\n{said}"
-        )
+        return True
     node.check()
+    return False
+
+
+def _refusal(node: Program, server: Address, private_key: Path | None) -> FederationError:
+    """Return the error of a client that is not let in."""
+    who = f"The key {private_key} is" if private_key else "This client has no key, and is"
+    return FederationError(
+        f"{who} not known to the server at {server}, or another client uses it. Expected the private key that belongs "
+        f"to one of its public keys. Give `--private-key`, or add the public key at the server. Flower says:\n"
+        f"{node.said()}"
+    )

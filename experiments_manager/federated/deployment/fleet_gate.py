@@ -8,6 +8,7 @@ nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import ssl
@@ -30,6 +31,8 @@ FLEET = "/v1/fleet/"
 _ALONE = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"host"))
 """Headers of one connection, which are not passed on (RFC 9110, section 7.6.1)."""
 _START = 30.0
+_CLOSING = 0.25
+"""Seconds in which the loop sees that connections were cut, before it is closed itself."""
 _TIMEOUT = httpx.Timeout(30.0, read=300.0)
 """Seconds to reach the SuperLink, and for its answer."""
 
@@ -48,6 +51,10 @@ class Gate:
         self._client = httpx.AsyncClient(
             base_url=target, verify=trust, timeout=_TIMEOUT, limits=limits, trust_env=False
         )
+
+    async def close(self) -> None:
+        """Close the connections to the SuperLink."""
+        await self._client.aclose()
 
     async def __call__(self, scope: dict[str, Any], receive: _Receive, send: _Send) -> None:
         """Answer one request."""
@@ -90,13 +97,15 @@ def open_gate(
     Raises:
         FederationError: It cannot listen there, or with these files.
     """
+    gate = Gate(target, ca_certificate)
     config = uvicorn.Config(
-        Gate(target, ca_certificate),
+        gate,
         host=address.host,
         port=address.port,
         ssl_certfile=certificate,
         ssl_keyfile=key,
         lifespan="off",
+        ws="none",
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=2,
@@ -110,7 +119,7 @@ def open_gate(
         ) from error
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=_run, args=(server,), name="federation-gate", daemon=True)
+    thread = threading.Thread(target=_run, args=(server, gate), name="federation-gate", daemon=True)
     thread.start()
     try:
         deadline = time.monotonic() + _START
@@ -127,10 +136,20 @@ def open_gate(
         thread.join(10)
 
 
-def _run(server: uvicorn.Server) -> None:
+def _run(server: uvicorn.Server, gate: Gate) -> None:
     """Serve until told to stop; uvicorn leaves by SystemExit where it cannot listen."""
+
+    async def serve() -> None:
+        try:
+            await server.serve()
+        finally:
+            await gate.close()
+            for connection in list(server.server_state.connections):
+                connection.transport.abort()  # a SuperNode keeps its connection, and TLS waits for its goodbye
+            await asyncio.sleep(_CLOSING)
+
     with contextlib.suppress(SystemExit):
-        server.run()
+        asyncio.run(serve())
 
 
 async def _body(receive: _Receive) -> AsyncIterator[bytes]:

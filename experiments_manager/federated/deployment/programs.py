@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -23,6 +24,7 @@ KILLED_PATIENCE = 10.0
 """Seconds that it has to be gone after SIGKILL, which a busy machine may need."""
 QUICK_POLL = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}
 """How often Flower looks for a message whose process it should start; every second otherwise."""
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _BOUND = """\
 import ctypes, os, signal, sys
 parent = int(sys.argv.pop(1))
@@ -43,17 +45,24 @@ class Program:
         process: It.
     """
 
-    def __init__(self, name: str, process: subprocess.Popen, home: Path, log: Path) -> None:
+    def __init__(self, name: str, process: subprocess.Popen, home: Path, log: Path, begin: int) -> None:
         self.name, self.process, self.log, self._home = name, process, log, home
+        self._begin = begin
 
     @property
     def ended(self) -> bool:
         """Whether it ended."""
         return self.process.poll() is not None
 
+    def output(self) -> str:
+        """Return all that it wrote, without what is in its log from before."""
+        with self.log.open("rb") as log:
+            log.seek(self._begin)
+            return _COLOUR.sub("", log.read().decode(errors="replace"))
+
     def said(self, lines: int = 15) -> str:
-        """Return the last lines of its log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        """Return the last lines that it wrote."""
+        return "\n".join(self.output().splitlines()[-lines:])
 
     def check(self) -> None:
         """Raise when it ended.
@@ -136,6 +145,7 @@ def start(program: str, arguments: Sequence[str | Path], home: Path, extra: Mapp
     """
     log = home / f"{program}.log"
     with log.open("ab") as output:
+        begin = output.tell()
         process = subprocess.Popen(
             [sys.executable, "-c", _BOUND + _code(program), str(os.getpid()), *map(str, arguments)],
             stdin=subprocess.DEVNULL,
@@ -145,7 +155,7 @@ def start(program: str, arguments: Sequence[str | Path], home: Path, extra: Mapp
             cwd=home,
             start_new_session=True,
         )
-    return Program(program, process, home, log)
+    return Program(program, process, home, log, begin)
 
 
 def call(program: str, arguments: Sequence[str | Path], home: Path) -> str:

@@ -8,6 +8,9 @@ from experiments_manager.federated.deployment.addresses import Address, free_por
 from experiments_manager.federated.deployment.forwarding import SOCKET
 from experiments_manager.federated.deployment.programs import Program, start
 
+RECONNECT = 20.0
+"""Seconds that a SuperNode tries by itself to reach a server that went away; then it ends, and we try."""
+
 
 def start_supernode(
     home: Path,
@@ -30,6 +33,7 @@ def start_supernode(
     """
     arguments: list[str | Path] = ["--superlink", str(server), "--host", "127.0.0.1", "--port", str(free_port())]
     arguments += ["--root-certificates", ca_certificate.absolute()] if ca_certificate else ["--insecure"]
+    arguments += ["--max-wait-time", str(RECONNECT)]
     if private_key:
         arguments += ["--auth-supernode-private-key", private_key.absolute()]
     arguments += ["--node-config", f"proc-id={proc_id}"]

@@ -1,0 +1,107 @@
+"""Clients of a deployed federation in processes of their own, which need no TensorFlow.
+
+Run as a program it is such a client: it adds its number to each array.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+class DeployedClient:
+    """A client that takes part; `home` is where its SuperNode writes to."""
+
+    def __init__(self, folder, port, ca_certificate, private_key, proc_id, refused_patience=75.0):
+        self.home, self.log = folder / f"client{proc_id}", folder / f"client{proc_id}.log"
+        told = {"port": port, "ca": ca_certificate, "key": private_key, "proc_id": proc_id, "home": self.home}
+        told["refused_patience"] = refused_patience
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, __file__, json.dumps(told, default=str)],
+                stdout=log,
+                stderr=log,
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                cwd=folder,
+            )
+
+    def supernode(self):
+        """Gives the number of the process of its SuperNode; None while there is none."""
+        mark = b"FLWR_HOME=" + os.fsencode(self.home)
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if b"flower_supernode" in (entry / "cmdline").read_bytes() and mark in (entry / "environ").read_bytes():
+                    return int(entry.name)
+        return None
+
+    def processes(self):
+        """Gives the numbers of all processes that Flower runs for it."""
+        from experiments_manager.federated.deployment.programs import _processes_of
+
+        return _processes_of(self.home)
+
+    def kill_supernode(self):
+        """Kills its SuperNode, and nothing else."""
+        self.killed = self.supernode()
+        os.kill(self.killed, signal.SIGKILL)
+
+    def has_supernode_again(self):
+        """Whether another SuperNode runs than the one that was killed."""
+        return self.supernode() not in (None, self.killed)
+
+    def end(self):
+        """Ends it, if it has not, and gives its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+def add_number(proc_id, kind, content):
+    """Answers a message: adds the number of the client to each array, or fails where it is told to."""
+    from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+    if content["config"].get("fails") == proc_id:
+        raise ArithmeticError("it was told to fail")
+    arrays = {name: Array(array.numpy() + proc_id) for name, array in content["arrays"].items()}
+    told = {
+        "arrays": ArrayRecord(arrays),
+        "metrics": MetricRecord({"num-examples": float(proc_id)}),
+        "client": ConfigRecord({"proc-id": proc_id, "pid": os.getpid(), "kind": kind}),
+    }
+    return RecordDict(told)
+
+
+def main():
+    """Is a client until the federation is over, or it is told to end."""
+    from experiments_manager.common.errors import UserError
+    from experiments_manager.federated.deployment.addresses import Address
+    from experiments_manager.federated.deployment.client import run_client
+
+    told, stopped = json.loads(sys.argv[1]), []
+    signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
+    try:
+        run_client(
+            lambda kind, content: add_number(told["proc_id"], kind, content),
+            server=Address("127.0.0.1", told["port"]),
+            ca_certificate=Path(told["ca"]),
+            private_key=Path(told["key"]),
+            proc_id=told["proc_id"],
+            home=Path(told["home"]),
+            refused_patience=told["refused_patience"],
+            stopping=lambda: bool(stopped),
+        )
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
