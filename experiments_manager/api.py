@@ -83,10 +83,7 @@ def train(
         RunError: The run folder cannot be made or written, is in use, or `resume="auto"` lacks a `run_name`.
         KeyboardInterrupt: A signal asked to stop before there was a run folder.
     """
-    if resume == "auto" and run_name is None:
-        raise RunError(
-            "Resume auto does not know which run. Expected a run name with it, got none. Add --run-name NAME."
-        )
+    _require_name(resume, run_name)
     if isinstance(settings, Settings) and overrides:
         raise TypeError("Overrides take effect while a settings module is executed. Give them to `load_settings`.")
     make_watchers = _watchers(watchers, quiet, on_run)
@@ -142,6 +139,13 @@ def resume(
         return resume_run(run, overrides, should_stop=stop, interruptible=stop.interruptible, **options)
 
 
+def _require_name(resume: str, run_name: str | None) -> None:
+    if resume == "auto" and run_name is None:
+        raise RunError(
+            "Resume auto does not know which run. Expected a run name with it, got none. Add --run-name NAME."
+        )
+
+
 def federation_settings(
     settings: Path | str, *, clients: int | None = None, rounds: int | None = None, overrides: Overrides = ()
 ) -> Settings:
@@ -172,6 +176,7 @@ def simulate_federation(
     workers: int | None = None,
     working_dir: Path | str | None = None,
     run_name: str | None = None,
+    resume: Literal["never", "auto"] = "never",
     watchers: Sequence[Watcher] = (),
     quiet: bool = False,
     command: Sequence[str] = (),
@@ -184,6 +189,7 @@ def simulate_federation(
         workers: How many clients train at a time; by default one for each processor. Results do not depend on it.
         working_dir: As for `train`.
         run_name: As for `train`.
+        resume: As for `train`.
         watchers: As for `train`.
         quiet: As for `train`.
         command: As for `train`.
@@ -196,13 +202,15 @@ def simulate_federation(
         TrainingError: As for `train`.
         RunError: As for `train`.
     """
+    _require_name(resume, run_name)
     options = {"command": command, "make_watchers": _watchers(watchers, quiet, on_run)}
     with stop_signals() as stop:
         with stop.interruptible():
             from experiments_manager.federated import simulated_run
 
         options |= {"should_stop": stop, "interruptible": stop.interruptible}
-        return simulated_run.simulate(settings, workers=workers, working_dir=working_dir, run_name=run_name, **options)
+        start = simulated_run.simulate_or_resume if resume == "auto" else simulated_run.simulate
+        return start(settings, workers=workers, working_dir=working_dir, run_name=run_name, **options)
 
 
 def evaluate(run: Run | Path | str, split: str = "test") -> dict[str, float]:

@@ -48,6 +48,12 @@ def simulate(settings: Settings, *, workers: int | None = None, **options: Any) 
     return runner.start_run(settings, **_options(workers), **options)
 
 
+def simulate_or_resume(settings: Settings, run_name: str, *, workers: int | None = None, **options: Any) -> RunResult:
+    """Go on with the federation of this name, or start it where there is none; see `runner.start_or_resume`."""
+    _check(settings)
+    return runner.start_or_resume(settings, run_name, **_options(workers), **options)
+
+
 def resume(run: Run, overrides: Mapping[str, Any] = {}, *, workers: int | None = None, **options: Any) -> RunResult:
     """Go on with such a run from the last round of its newest checkpoint; see `runner.resume_run`."""
     return runner.resume_run(run, overrides, **_options(workers), **options)

@@ -48,17 +48,18 @@ TIMES = ("seconds", "wait", "memory")
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """An experiment to be killed: settings file and overrides `NAME=VALUE`."""
+    """An experiment to be killed: settings file, overrides `NAME=VALUE`, and the command that trains it."""
 
     name: str
     settings: Path
     overrides: tuple[str, ...] = ()
+    verb: tuple[str, ...] = ("train",)
 
     def command(self, working_dir: Path) -> list[str]:
         """Return the command line that starts the run and, given again, goes on with it."""
         options = [f"--set={override}" for override in self.overrides]
         names = ["--run-name", self.name, "--resume", "auto", "--working-dir", str(working_dir)]
-        return [sys.executable, "-m", "experiments_manager", "train", str(self.settings), *names, *options]
+        return [sys.executable, "-m", "experiments_manager", *self.verb, str(self.settings), *names, *options]
 
 
 CASES = {

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from experiments_manager.cli import options
+from experiments_manager.cli.commands.train import Resume
 from experiments_manager.common.console import warn
 
 federate = typer.Typer(help="Train one model over the data of several clients.", no_args_is_help=True)
@@ -35,6 +36,9 @@ def simulate(
     run_name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Exact name of the run folder, instead of one with the time.")
     ] = None,
+    resume: Annotated[
+        Resume, typer.Option(help="auto: go on with the run of that --run-name, or start it if it does not exist.")
+    ] = Resume.NEVER,
     serve: options.Serve = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -57,6 +61,7 @@ def simulate(
         workers=workers,
         working_dir=working_dir,
         run_name=run_name,
+        resume=resume.value,
         command=["experiments_manager", *sys.argv[1:]],
     )
     run_to_its_end(train_it, output, quiet=quiet, serve=loaded if serve else None)
