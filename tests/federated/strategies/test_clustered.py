@@ -1,6 +1,7 @@
 """Clients whose updates point different ways get models of their own; those of one law stay together."""
 
 import json
+import random
 
 import numpy as np
 import pytest
@@ -241,3 +242,24 @@ def test_clusters_hold_variables_of_all_dtypes_for_the_server():
 def counted(message):
     number, got = message.metadata.dst_node_id - 100, numpy_of(message.content["arrays"])
     return reply_to(message, number, {"kernel": got["kernel"] + TARGETS[number % 2], "steps": got["steps"] + 1})
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "build",
+    [ClusteredCosine, lambda **options: ClusteredSpectral(split_rounds=[3, 6, 9], **options)],
+    ids=["cosine", "spectral"],
+)
+def test_groups_are_found_where_half_of_the_clients_train_in_a_round(build, seed):
+    random.seed(seed)
+    strategy = build(fraction_train=0.5)
+    run(strategy, Clients(TWO), rounds=20)
+    assert groups(strategy) == members(TWO)
+
+
+def test_a_member_that_answered_with_the_model_of_another_cluster_does_not_stop_a_split():
+    strategy, clients = ClusteredSpectral(split_rounds=[3, 5]), Clients(THREE)
+    arrays = run(strategy, clients, rounds=4)
+    clients.base = 500  # so all begin with the biggest model in the next round, which splits
+    run(strategy, clients, first=5, rounds=7, arrays=arrays)
+    assert groups(strategy) == members(THREE)
