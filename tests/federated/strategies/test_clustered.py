@@ -9,6 +9,7 @@ from flwr.app import ConfigRecord
 from flwr.serverapp.strategy import FedAvg
 
 from experiments_manager.federated.strategies.catalogue import server_strategy
+from experiments_manager.federated.strategies.clustered import Clustered
 from experiments_manager.federated.strategies.clustered_strategies import ClusteredCosine, ClusteredSpectral
 from experiments_manager.federated.strategies.reply_checks import checked_replies
 from tests.helpers.federations import FakeGrid, arrays_of, numpy_of, one_round, reply_to
@@ -257,9 +258,30 @@ def test_groups_are_found_where_half_of_the_clients_train_in_a_round(build, seed
     assert groups(strategy) == members(TWO)
 
 
-def test_a_member_that_answered_with_the_model_of_another_cluster_does_not_stop_a_split():
-    strategy, clients = ClusteredSpectral(split_rounds=[3, 5]), Clients(THREE)
-    arrays = run(strategy, clients, rounds=4)
-    clients.base = 500  # so all begin with the biggest model in the next round, which splits
-    run(strategy, clients, first=5, rounds=7, arrays=arrays)
-    assert groups(strategy) == members(THREE)
+class Halved(Clustered):
+    """Halves every cluster in every round."""
+
+    def __init__(self):
+        super().__init__(centred=False, ignored=())
+
+    def groups(self, server_round, alike):
+        count = len(alike.norms)
+        return [int(place >= (count + 1) // 2) for place in range(count)], 1.0
+
+
+def test_a_member_that_answered_with_the_model_of_another_cluster_is_placed_when_its_own_has_split():
+    strategy, clients = Halved(), Clients([0] * 7)
+    arrays = run(strategy, clients, rounds=1)
+    assert groups(strategy) == [(0, 1, 2, 3), (4, 5, 6)]
+    moved = FakeGrid([*clients.grid(range(6)).node_ids, 900], lambda message: answered_elsewhere(clients, message))
+    one_round(strategy, 2, arrays, moved)
+    assert groups(strategy) == [(0, 1), (2, 3), (4,), (5,)]
+    one_round(strategy, 3, arrays, moved)
+    assert 6 in [number for group in groups(strategy) for number in group]
+
+
+def answered_elsewhere(clients, message):
+    """The node of client 6 has another id since it started again."""
+    if message.metadata.dst_node_id != 900:
+        return clients(message)
+    return reply_to(message, 6, message.content["arrays"].copy(), examples=10)
