@@ -128,7 +128,7 @@ class Clustered(FedAvg):
             self._split(server_round, index, answers, origin)
         only = None
         for index, began in enumerate(origin):
-            own = [each.reply for each in answers if self._members[each.proc_id] == index and each.began == began]
+            own = [each.reply for each in answers if self._members.get(each.proc_id) == index and each.began == began]
             only, _ = super().aggregate_train(server_round, own) if own else (None, None)
             if only is not None:
                 before = self._models[index]
@@ -203,12 +203,13 @@ class Clustered(FedAvg):
         best, nearest = _JOINS_AT, newcomer.began
         for index, model in enumerate(self._models):
             if index != newcomer.began:
-                alike = cosine(own, {name: model[name] - began[name] for name in names}, names)
+                way = {name: model[name] - began[name] for name in names}
+                alike = min(cosine(newcomer.update, way, names), cosine(own, way, names))
                 best, nearest = (alike, index) if alike > best else (best, nearest)
         return nearest
 
     def _split(self, server_round: int, index: int, answers: list[_Answer], origin: list[int]) -> None:
-        own = [each for each in answers if each.began == index and self._members[each.proc_id] == index]
+        own = [each for each in answers if each.began == index and self._members.get(each.proc_id) == index]
         if not own:
             return
         names = compared(list(self._models[index]), self.ignored)

@@ -33,7 +33,7 @@ class ClusteredCosine(Clustered):
             which `eps1` and `eps2` allow it.
         min_separation: How much larger the mean cosine within groups must be than that across them; noise gives about
             0. Without `centred`, groups whose largest cosine across is below its negative are separate too.
-        min_members: The smallest group that may split off.
+        min_members: The smallest group that may split off; `None` for 2 where updates are centred, else 1.
         centred: Whether what all updates have in common is taken away before they are compared; `None`: if
             `split_rounds` are given, as the common part is most of an update while the model still learns.
         ignored: Patterns of the names of variables that are not compared.
@@ -48,7 +48,7 @@ class ClusteredCosine(Clustered):
         gamma_max: Annotated[float, Field(ge=0, lt=1)] = 0.0,
         split_rounds: Rounds | None = None,
         min_separation: Positive = 0.4,
-        min_members: Count = 1,
+        min_members: Count | None = None,
         centred: bool | None = None,
         ignored: Sequence[str] = STATISTICS,
         **flower: Any,
@@ -59,7 +59,8 @@ class ClusteredCosine(Clustered):
         self.gamma_max = gamma_max
         self.split_rounds = None if split_rounds is None else tuple(split_rounds)
         self.min_separation = min_separation
-        self.min_members = min_members
+        # Of a few centred updates of noise, one always seems to be alone.
+        self.min_members = min_members or (2 if self.centred else 1)
 
     def groups(self, server_round: int, alike: Similarity) -> tuple[list[int], float] | None:
         """Return two groups where the cluster is to split."""

@@ -1,6 +1,7 @@
 """Clients whose updates point different ways get models of their own; those of one law stay together."""
 
 import json
+import random
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from flwr.app import ConfigRecord
 from flwr.serverapp.strategy import FedAvg
 
 from experiments_manager.federated.strategies.catalogue import server_strategy
+from experiments_manager.federated.strategies.clustered import Clustered
 from experiments_manager.federated.strategies.clustered_strategies import ClusteredCosine, ClusteredSpectral
 from experiments_manager.federated.strategies.reply_checks import checked_replies
 from tests.helpers.federations import FakeGrid, arrays_of, numpy_of, one_round, reply_to
@@ -241,3 +243,45 @@ def test_clusters_hold_variables_of_all_dtypes_for_the_server():
 def counted(message):
     number, got = message.metadata.dst_node_id - 100, numpy_of(message.content["arrays"])
     return reply_to(message, number, {"kernel": got["kernel"] + TARGETS[number % 2], "steps": got["steps"] + 1})
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "build",
+    [ClusteredCosine, lambda **options: ClusteredSpectral(split_rounds=[3, 6, 9], **options)],
+    ids=["cosine", "spectral"],
+)
+def test_groups_are_found_where_half_of_the_clients_train_in_a_round(build, seed):
+    random.seed(seed)
+    strategy = build(fraction_train=0.5)
+    run(strategy, Clients(TWO), rounds=20)
+    assert groups(strategy) == members(TWO)
+
+
+class Halved(Clustered):
+    """Halves every cluster in every round."""
+
+    def __init__(self):
+        super().__init__(centred=False, ignored=())
+
+    def groups(self, server_round, alike):
+        count = len(alike.norms)
+        return [int(place >= (count + 1) // 2) for place in range(count)], 1.0
+
+
+def test_a_member_that_answered_with_the_model_of_another_cluster_is_placed_when_its_own_has_split():
+    strategy, clients = Halved(), Clients([0] * 7)
+    arrays = run(strategy, clients, rounds=1)
+    assert groups(strategy) == [(0, 1, 2, 3), (4, 5, 6)]
+    moved = FakeGrid([*clients.grid(range(6)).node_ids, 900], lambda message: answered_elsewhere(clients, message))
+    one_round(strategy, 2, arrays, moved)
+    assert groups(strategy) == [(0, 1), (2, 3), (4,), (5,)]
+    one_round(strategy, 3, arrays, moved)
+    assert 6 in [number for group in groups(strategy) for number in group]
+
+
+def answered_elsewhere(clients, message):
+    """The node of client 6 has another id since it started again."""
+    if message.metadata.dst_node_id != 900:
+        return clients(message)
+    return reply_to(message, 6, message.content["arrays"].copy(), examples=10)
