@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+TIMEOUT = 60
 
 
 class DeployedClient:
@@ -65,6 +66,16 @@ class DeployedClient:
             return self.process.wait()
 
 
+def run_round(grid, weights, number, **config):
+    """Lets all clients train, and gives their replies, those with an error last."""
+    from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+
+    content = {"arrays": ArrayRecord({"w": Array(weights)}), "config": ConfigRecord({"server-round": number, **config})}
+    messages = [Message(RecordDict(content), node, "train", group_id=str(number)) for node in grid.get_node_ids()]
+    replies = grid.send_and_receive(messages, timeout=TIMEOUT)
+    return sorted(replies, key=lambda reply: 9 if reply.has_error() else reply.content["client"]["proc-id"])
+
+
 def add_number(proc_id, kind, content):
     """Answers a message: adds the number of the client to each array, or fails where it is told to."""
     from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -92,8 +103,9 @@ def main():
         run_client(
             lambda kind, content: add_number(told["proc_id"], kind, content),
             server=Address("127.0.0.1", told["port"]),
-            ca_certificate=Path(told["ca"]),
-            private_key=Path(told["key"]),
+            ca_certificate=Path(told["ca"]) if told["ca"] else None,
+            private_key=Path(told["key"]) if told["key"] else None,
+            insecure=not told["ca"],
             proc_id=told["proc_id"],
             home=Path(told["home"]),
             refused_patience=told["refused_patience"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from experiments_manager.federated.deployment.programs import call
@@ -35,6 +36,7 @@ _MODULE = "from experiments_manager.federated.deployment.forwarding import {name
 
 def write_app(folder: Path) -> Path:
     """Write the app into a folder and return that."""
+    shutil.rmtree(folder, ignore_errors=True)  # of a server that ended, and whose run goes on
     modules = folder / "federation_app"
     modules.mkdir(parents=True)
     (folder / "pyproject.toml").write_text(_PROJECT)

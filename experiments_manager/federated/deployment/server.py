@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import tempfile
 import time
@@ -18,6 +19,8 @@ from experiments_manager.federated.flower import flower
 if TYPE_CHECKING:
     from experiments_manager.federated.deployment.grid import ForwardedGrid
     from experiments_manager.federated.deployment.programs import Program
+
+logger = logging.getLogger(__name__)
 
 FAREWELL = "query.federation_over"
 """The type of the message that tells clients to end."""
@@ -146,5 +149,8 @@ def say_farewell(grid: ForwardedGrid) -> None:
     """Tell all clients that are there that the federation is over, and give them some seconds to answer."""
     from flwr.app import Message, RecordDict
 
-    messages = [Message(RecordDict(), node, FAREWELL, ttl=60.0) for node in grid.get_node_ids()]
-    grid.send_and_receive(messages, timeout=_FAREWELL_PATIENCE)
+    try:
+        messages = [Message(RecordDict(), node, FAREWELL, ttl=60.0) for node in grid.get_node_ids()]
+        grid.send_and_receive(messages, timeout=_FAREWELL_PATIENCE)
+    except FederationError as error:  # the rounds are done, and what they gave is kept
+        logger.warning("The clients could not be told that the federation is over. %s", error)

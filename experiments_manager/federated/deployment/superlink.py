@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ def running_superlink(
     """
     address = Address("127.0.0.1", free_port())
     arguments = ["--disable-runtime-dependency-installation", "--host", address.host, "--port", str(address.port)]
+    shutil.rmtree(home / "tls", ignore_errors=True)  # of a server that ended, and whose run goes on
     certificates = make_certificates(home / "tls", ["127.0.0.1", "localhost"]) if tls else None
     if certificates:
         arguments += ["--ssl-certfile", certificates.certificate, "--ssl-keyfile", certificates.key]

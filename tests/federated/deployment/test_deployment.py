@@ -10,11 +10,10 @@ import pytest
 from experiments_manager.federated.deployment.addresses import Address, free_port
 from experiments_manager.federated.deployment.server import ServerSecurity, running_server
 from experiments_manager.federated.flower import flower
-from tests.helpers.superlinks import DeployedClient
+from tests.helpers.superlinks import TIMEOUT, DeployedClient, run_round
 from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.slow
-TIMEOUT = 60
 
 
 @pytest.fixture(scope="module")
@@ -43,16 +42,6 @@ def federation(tmp_path_factory):
     finally:
         for client in clients:
             client.end()
-
-
-def run_round(grid, weights, number, **config):
-    """Lets all clients train, and gives their replies, those with an error last."""
-    from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
-
-    content = {"arrays": ArrayRecord({"w": Array(weights)}), "config": ConfigRecord({"server-round": number, **config})}
-    messages = [Message(RecordDict(content), node, "train", group_id=str(number)) for node in grid.get_node_ids()]
-    replies = grid.send_and_receive(messages, timeout=TIMEOUT)
-    return sorted(replies, key=lambda reply: 9 if reply.has_error() else reply.content["client"]["proc-id"])
 
 
 def average(replies):
