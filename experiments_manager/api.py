@@ -197,10 +197,7 @@ def simulate_federation(
 
     Raises:
         FederationError: The setting `federated` is wrong, or a round failed.
-        SettingsError: As for `train`.
-        UserCodeError: As for `train`.
-        TrainingError: As for `train`.
-        RunError: As for `train`.
+        SettingsError, UserCodeError, TrainingError, RunError: As for `train`.
     """
     _require_name(resume, run_name)
     options = {"command": command, "make_watchers": _watchers(watchers, quiet, on_run)}

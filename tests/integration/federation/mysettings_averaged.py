@@ -9,7 +9,14 @@ early_stopping_patience = None
 figures = False
 loss = "mean_squared_error"
 learning_rate = 0.02
-federated = {"clients": 4, "rounds": 30, "local_epochs": 3, "keep_optimizer": True, "strategy": "FedAdam", "options": {"eta": 0.02}}
+federated = {
+    "clients": 4,
+    "rounds": 30,
+    "local_epochs": 3,
+    "keep_optimizer": True,
+    "strategy": "FedAdam",
+    "options": {"eta": 0.02},
+}
 
 
 def dataset(split, partition=None, partitions=None):
