@@ -1,0 +1,34 @@
+"""A curve of which each client sees one interval; the global model learns all of it.
+
+experiments_manager train examples/federated/mysettings_curve_fitting.py
+experiments_manager federate simulate examples/federated/mysettings_curve_fitting.py --clients 5 --rounds 20
+"""
+
+import keras
+import numpy as np
+
+from experiments_manager.data import client_share
+
+session_name = "federated_curve"
+hparams = {"hidden_units": 32, "learning_rate": 0.01, "noise": 0.1, "procID": None, "clients": 5}
+epochs = 20
+batch_size = 50
+loss = "mean_squared_error"
+learning_rate = hparams["learning_rate"]
+# federated = {"strategy": "FedAvg", "rounds": 20, "local_epochs": 1}
+
+
+def dataset(split, hparams):
+    """Draws 1,000 points of a noisy curve, x and y [1000, 1]; of the training points a client has one interval of x."""
+    generator = np.random.default_rng(["train", "validation", "test"].index(split))
+    x = generator.uniform(-5, 5, size=(1000, 1)).astype("float32")
+    y = (np.sin(x) + x) / 2 + generator.normal(scale=hparams["noise"], size=x.shape).astype("float32")
+    client = hparams.get("procID") if split == "train" else None
+    return client_share((x, y), client, hparams.get("clients"), by="column", column=x)
+
+
+def model(hparams):
+    """One hidden layer between x and y."""
+    x = keras.Input((1,), name="x")
+    hidden = keras.layers.Dense(hparams["hidden_units"], activation="gelu")(x)
+    return keras.Model(x, keras.layers.Dense(1, name="y")(hidden))
