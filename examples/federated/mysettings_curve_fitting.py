@@ -10,21 +10,21 @@ import numpy as np
 from experiments_manager.data import client_share
 
 session_name = "federated_curve"
-hparams = {"hidden_units": 32, "learning_rate": 0.01, "noise": 0.1, "procID": None, "clients": 5}
+hparams = {"hidden_units": 32, "learning_rate": 0.01, "noise": 0.1}
 epochs = 20
 batch_size = 50
 loss = "mean_squared_error"
 learning_rate = hparams["learning_rate"]
-# federated = {"strategy": "FedAvg", "rounds": 20, "local_epochs": 1}
+federated = {"strategy": "FedAvg", "rounds": 20, "local_epochs": 1}
 
 
-def dataset(split, hparams):
+def dataset(split, hparams, partition=None, partitions=None):
     """Draws 1,000 points of a noisy curve, x and y [1000, 1]; of the training points a client has one interval of x."""
     generator = np.random.default_rng(["train", "validation", "test"].index(split))
     x = generator.uniform(-5, 5, size=(1000, 1)).astype("float32")
     y = (np.sin(x) + x) / 2 + generator.normal(scale=hparams["noise"], size=x.shape).astype("float32")
-    client = hparams.get("procID") if split == "train" else None
-    return client_share((x, y), client, hparams.get("clients"), by="column", column=x)
+    client = partition if split == "train" else None
+    return client_share((x, y), client, partitions, by="column", column=x)
 
 
 def model(hparams):

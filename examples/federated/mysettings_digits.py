@@ -17,42 +17,39 @@ hparams = {
     "learning_rate": 0.003,
     "alpha": 0.5,  # small: each client has few digits; large: all have the same mixture
     "rotations": 1,  # 2: the second half of the clients sees the digits turned by 90 degrees
-    "procID": None,
-    "clients": 10,
 }
 epochs = 20
 batch_size = 16
 loss = "sparse_categorical_crossentropy"
 metrics = ["accuracy"]
 learning_rate = hparams["learning_rate"]
-# federated = {"strategy": "FedAvg", "rounds": 20, "local_epochs": 1}
+federated = {"strategy": "FedAvg", "rounds": 20, "local_epochs": 1}
 
 
-def rotation(client, hparams):
+def rotation(client, clients, hparams):
     """Quarter turns of the digits of a client: the group that a clustered strategy should find it in."""
-    return client * hparams["rotations"] // hparams["clients"]
+    return client * hparams["rotations"] // clients
 
 
-def dataset(split, hparams):
+def dataset(split, hparams, partition=None, partitions=None):
     """Images [n, 8, 8, 1] in 0..1 and digits [n]; a client has its share of the training images."""
     digits = load_digits()
     images = (digits.images[..., None] / 16).astype("float32")
     order = np.random.default_rng(0).permutation(len(images))
     rows = dict(zip(("train", "validation", "test"), np.split(order, [1257, 1437]), strict=True))[split]
     images, labels = images[rows], digits.target[rows]
-    client = hparams.get("procID") if split == "train" else None
-    if client is None:
+    if split != "train" or partition is None:
         return images, labels
     images, labels = client_share(
         (images, labels),
-        client,
-        hparams["clients"],
+        partition,
+        partitions,
         by="dirichlet",
         labels=labels,
         alpha=hparams["alpha"],
         min_samples=10,
     )
-    return np.rot90(images, rotation(client, hparams), axes=(1, 2)), labels
+    return np.rot90(images, rotation(partition, partitions, hparams), axes=(1, 2)), labels
 
 
 def model(hparams):

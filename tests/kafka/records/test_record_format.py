@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.kafka.errors import RecordError
+from experiments_manager.kafka.records.buffers import ALIGNMENT
 from experiments_manager.kafka.records.composite import Ragged, Sparse
 from experiments_manager.kafka.records.record_format import MAGIC, RecordFormat
 from experiments_manager.kafka.records.structure import Structure
@@ -262,7 +263,7 @@ def test_a_wide_column_is_not_copied_and_a_narrow_one_keeps_no_records_in_memory
     form = RecordFormat(Structure.of(batch))
     (x, y), _ = form.decode(form.encode(batch))
     same(x, batch[0])
-    assert x.base.nbytes == x.nbytes + y.nbytes + 4 * 8
+    assert x.base.nbytes == x.nbytes + y.nbytes + 4 * 8 + ALIGNMENT
     assert y.base.nbytes == y.nbytes
 
 
