@@ -23,7 +23,7 @@ batch_size = 16
 loss = "sparse_categorical_crossentropy"
 metrics = ["accuracy"]
 learning_rate = hparams["learning_rate"]
-federated = {"strategy": "FedAvg", "rounds": 20, "local_epochs": 1}
+federated = {"strategy": "FedAvg", "rounds": 20, "local_epochs": 2}
 
 
 def rotation(client, clients, hparams):
