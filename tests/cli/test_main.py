@@ -22,6 +22,7 @@ COMMANDS = [
     "settings",
     "new",
     "kafka",
+    "federate",
 ]
 
 

@@ -44,7 +44,7 @@ def simulate(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train a federation whose clients are all in this process, in a new run folder.
+    """Train a federation whose clients are all in this process.
 
     Ctrl-C stops it within a round, and `resume` goes on with that round.
     """

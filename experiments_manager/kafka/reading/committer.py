@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +28,7 @@ class OffsetCommitter:
     """
 
     def __init__(self, connection: Connection, topic: str, group: str) -> None:
-        self._kafka, self._topic = confluent_kafka(), topic
+        self._kafka, self._topic, self._group = confluent_kafka(), topic, group
         self._wanted: Mapping[int, int] | None = None
         self._is_under_way = False
         self._consumer = self._kafka.Consumer(
@@ -44,7 +45,10 @@ class OffsetCommitter:
         until = time.monotonic() + CLOSING_SECONDS
         while (self._is_under_way or self._wanted) and time.monotonic() < until:
             self._go_on(0.05)
-        self._consumer.close()
+        # While the broker is away, librdkafka may wait for ever for an answer to a commit.
+        leaving = threading.Thread(target=self._consumer.close, name=f"leaving {self._group}", daemon=True)
+        leaving.start()
+        leaving.join(CLOSING_SECONDS)
 
     def _go_on(self, seconds: float) -> None:
         with contextlib.suppress(self._kafka.KafkaException, TopicError):

@@ -38,6 +38,6 @@ def model():
             layers.Input((3,)),
             layers.Dense(16, activation="relu"),
             layers.Dropout(0.2),
-                layers.Dense(1),
+            layers.Dense(1),
         ]
     )

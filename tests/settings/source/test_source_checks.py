@@ -111,7 +111,8 @@ def test_a_parameter_that_is_not_offered_is_reported_with_the_nearest(check):
     assert (problem.line, problem.name) == (1, "callbacks")
     assert problem.text == (
         "no parameter `modl` is offered to this hook. Expected some of batch_size, class_names, debug, epochs, "
-        "hparams, model, model_name, run, seed, settings, train_data, validation_data. Did you mean `model`?"
+        "hparams, model, model_name, partition, partitions, run, seed, settings, train_data, validation_data. "
+        "Did you mean `model`?"
     )
 
 
