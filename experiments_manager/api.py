@@ -132,7 +132,7 @@ def resume(
     with stop_signals() as stop:
         with interruption_recorded(run), stop.interruptible():
             if run.manifest.get("federation"):
-                from experiments_manager.federated.simulated_run import resume as resume_run
+                from experiments_manager.federated.run import resume as resume_run
             else:
                 from experiments_manager.training.engine.runner import resume_run
 
@@ -163,11 +163,9 @@ def federation_settings(
     loaded = load_settings(settings, overrides)
     given = {"clients": clients, "rounds": rounds}
     federated = {**loaded.federated, **{name: value for name, value in given.items() if value is not None}}
-    # The mean over the clients takes the place of the moving average, and clients begin each round with the full rate.
     rounds = federated.get("rounds", DEFAULT_ROUNDS)
     epochs = rounds if isinstance(rounds, int) and rounds > 0 else 1  # what is wrong with it is said with all the rest
-    own = {"epochs": epochs, "ema_momentum": None, "reduce_lr_patience": None}
-    return load_settings(settings, {**loaded.overrides, **own, "federated": federated})
+    return load_settings(settings, {**loaded.overrides, "epochs": epochs, "federated": federated})
 
 
 def simulate_federation(
@@ -203,10 +201,10 @@ def simulate_federation(
     options = {"command": command, "make_watchers": _watchers(watchers, quiet, on_run)}
     with stop_signals() as stop:
         with stop.interruptible():
-            from experiments_manager.federated import simulated_run
+            from experiments_manager.federated import run as federated_run
 
         options |= {"should_stop": stop, "interruptible": stop.interruptible}
-        start = simulated_run.simulate_or_resume if resume == "auto" else simulated_run.simulate
+        start = federated_run.simulate_or_resume if resume == "auto" else federated_run.simulate
         return start(settings, workers=workers, working_dir=working_dir, run_name=run_name, **options)
 
 

@@ -62,30 +62,6 @@ def to_arrays(record: ArrayRecord, dtypes: Iterable[str] = ()) -> dict[str, np.n
     return arrays
 
 
-def require_same_variables(stored: Mapping[str, np.ndarray], built: Mapping[str, np.ndarray]) -> None:
-    """Refuse to go on with the state of another model.
-
-    Args:
-        stored: The arrays of a state.
-        built: Those of the model that the settings make now.
-
-    Raises:
-        FederationError: A name, a shape or a type differs; it names the first.
-    """
-    before, now = ({name: _described(array) for name, array in arrays.items()} for arrays in (stored, built))
-    for name in [*before, *now]:
-        if before.get(name) != now.get(name):
-            raise FederationError(
-                f"The state is that of another model: {name}. Expected {now.get(name, 'no such variable')} as the "
-                f"settings make it, got {before.get(name, 'no such variable')}. Resume with the settings that the "
-                "federation was started with, or start a new one."
-            )
-
-
-def _described(array: np.ndarray) -> str:
-    return f"{array.dtype.name} {list(array.shape)}"
-
-
 def cast_like(arrays: Mapping[str, np.ndarray], like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return aggregated arrays in the order and the types of the variables.
 

@@ -12,6 +12,7 @@ class Result:
     weights: dict
     samples: int
     logs: dict
+    steps: int = 1
 
 
 class Line:
@@ -23,13 +24,13 @@ class Line:
         self.y = self.x @ np.array([1.0, -2.0], "float32") + proc_id
         self.disturb = disturb
 
-    def train(self, weights, *, round, epochs, proximal_mu):
+    def train(self, weights, task):
         w, b = weights["w"], weights["b"]
-        for _ in range(epochs):
+        for _ in range(task.epochs):
             error = self.x @ w + b - self.y
             w = (w - 0.1 * self.x.T @ error / len(error)).astype("float32")
             b = (b - 0.1 * error.mean()).astype("float32")
-        return self.disturb(round, Result({"w": w, "b": b}, len(self.y), {"loss": self._loss(w, b)}))
+        return self.disturb(task.round, Result({"w": w, "b": b}, len(self.y), {"loss": self._loss(w, b)}))
 
     def evaluate(self, weights):
         return Result({}, len(self.y), {"loss": self._loss(weights["w"], weights["b"])})

@@ -12,6 +12,7 @@ from experiments_manager.common.error_text import reason
 from experiments_manager.common.errors import UserError
 from experiments_manager.federated.array_records import ARRAY_DTYPES, to_arrays, to_record
 from experiments_manager.federated.errors import FederationError
+from experiments_manager.training.local.task import LocalTask
 
 if TYPE_CHECKING:
     from flwr.app import Message, RecordDict
@@ -27,14 +28,15 @@ class LocalResult(Protocol):
 
     weights: dict[str, np.ndarray]
     samples: int
+    steps: int
     logs: dict[str, float]
 
 
 class LocalTrainer(Protocol):
     """Trains and evaluates with the data of one client."""
 
-    def train(self, weights: Mapping[str, np.ndarray], *, round: int, epochs: int, proximal_mu: float) -> LocalResult:  # noqa: A002
-        """Train from `weights` for some epochs, in the given round of the federation."""
+    def train(self, weights: Mapping[str, np.ndarray], task: LocalTask) -> LocalResult:
+        """Train from `weights` as the task says."""
 
     def evaluate(self, weights: Mapping[str, np.ndarray]) -> LocalResult:
         """Evaluate `weights` on the client's validation data."""
@@ -85,9 +87,13 @@ def answer_content(message_type: str, content: RecordDict, trainer: LocalTrainer
     if kind == "train":
         result = trainer.train(
             weights,
-            round=int(config.get("server-round", 0)),
-            epochs=int(config.get("local-epochs", 1)),
-            proximal_mu=float(config.get("proximal-mu", 0.0)),
+            LocalTask(
+                round=int(config.get("server-round", 0)),
+                epochs=int(config.get("local-epochs", 1)),
+                proximal_mu=float(config.get("proximal-mu", 0.0)),
+                steps_before=int(config.get("steps-before", 0)),
+                rate_scale=float(config.get("rate-scale", 1.0)),
+            ),
         )
         records["arrays"] = to_record(_in_order(result.weights, weights))
     elif kind == "evaluate":
@@ -98,7 +104,10 @@ def answer_content(message_type: str, content: RecordDict, trainer: LocalTrainer
             "Use the same release of experiments_manager on both sides."
         )
     metrics = {name: float(value) for name, value in result.logs.items()}
-    records["metrics"] = MetricRecord({"num-examples": float(result.samples), **metrics})
+    counts = {"num-examples": float(result.samples)}
+    if kind == "train":
+        counts["num-steps"] = float(result.steps)
+    records["metrics"] = MetricRecord(counts | metrics)
     records["client"] = ConfigRecord({"proc-id": int(proc_id)})
     return RecordDict(records)
 

@@ -23,6 +23,7 @@ from experiments_manager.training.feeds.array_feed import ArrayFeed
 from experiments_manager.training.feeds.feed import Feed
 from experiments_manager.training.local.proximal import ProximalTerm
 from experiments_manager.training.local.shared_arrays import SharedArrays, shared
+from experiments_manager.training.local.task import LocalTask
 from experiments_manager.training.setup.devices import Devices
 from experiments_manager.training.setup.experiment import Experiment, experiment_on
 from experiments_manager.training.setup.seeds import derive
@@ -35,11 +36,13 @@ class LocalResult:
     Attributes:
         weights: Of the model by name; empty after an evaluation.
         samples: How many it trained on, or was evaluated on, each counted once.
+        steps: How many steps it took.
         logs: Loss and metrics.
     """
 
     weights: dict[str, np.ndarray]
     samples: int
+    steps: int
     logs: dict[str, float]
 
 
@@ -108,10 +111,8 @@ class LocalTrainer:
         self,
         client: Client,
         weights: Mapping[str, np.ndarray],
+        task: LocalTask,
         *,
-        round: int,
-        epochs: int,
-        proximal_mu: float = 0.0,
         keep: bool = False,
     ) -> LocalResult:
         """Train a client's epochs of a round.
@@ -119,9 +120,7 @@ class LocalTrainer:
         Args:
             client: The client.
             weights: To begin with, by name as in `weights`.
-            round: Number of the round, counted from 1.
-            epochs: How often it goes through its data.
-            proximal_mu: Weight of the proximal term.
+            task: What is to be trained.
             keep: Whether the client goes on with the optimizer's variables of its last round, and keeps them.
 
         Raises:
@@ -131,16 +130,19 @@ class LocalTrainer:
         _use(self._train, client.train, client)
         self._check(weights)
         others = client.kept if keep and client.kept is not None else self._fresh
-        self._begin([weights[name] for name in self._weights], others, self._seed_values(client.number, round))
+        self._begin([weights[name] for name in self._weights], others, self._seed_values(client.number, task.round))
+        if task.rate_scale != 1.0:
+            self._model.optimizer.learning_rate = self._model.optimizer.learning_rate * task.rate_scale
         if self._proximal is not None:
-            self._proximal.begin(proximal_mu)
-        steps = None
-        for epoch in range(epochs):
-            steps = self._train_epoch((round - 1) * epochs + epoch, client, round)
+            self._proximal.begin(task.proximal_mu)
+        steps, done = None, 0
+        for epoch in range(task.epochs):
+            steps = self._train_epoch((task.round - 1) * task.epochs + epoch, client, task.round)
+            done += steps.done
         if keep:
             client.kept = [variable.numpy() for variable in self._others]
         logs = as_numbers(steps.logs) if steps is not None else {}
-        return LocalResult(self.weights(), _samples(client.train), logs)
+        return LocalResult(self.weights(), _samples(client.train), done, logs)
 
     def evaluate(self, client: Client, weights: Mapping[str, np.ndarray]) -> LocalResult:
         """Evaluate weights on the validation data of a client.
@@ -158,7 +160,7 @@ class LocalTrainer:
         self._begin([weights[name] for name in self._weights], self._fresh, self._seed_values(client.number, 0))
         self._model.reset_metrics()
         logs = run_test_steps(self._loops.validation, self._validation, 0, self._chunk_size)
-        return LocalResult({}, _samples(client.validation), logs)
+        return LocalResult({}, _samples(client.validation), 0, logs)
 
     def put_back(self, weights: Mapping[str, np.ndarray], round: int) -> None:
         """Let the model have these weights, and all else be as it was before any training."""

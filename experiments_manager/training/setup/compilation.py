@@ -126,10 +126,13 @@ def _configure(settings: Settings, optimizer: Any, learning_rate: Any) -> None:
 
 def lowers_learning_rate(settings: Settings, optimizer: Any) -> bool:
     """Return whether a plateau lowers the learning rate: not where a schedule rules it, or there is no optimizer."""
-    if settings.reduce_lr_patience is None or optimizer is None:
-        return False
+    return settings.reduce_lr_patience is not None and optimizer is not None and not has_schedule(optimizer)
+
+
+def has_schedule(optimizer: Any) -> bool:
+    """Return whether the learning rate of an optimizer follows from its steps."""
     rule = getattr(optimizer, "inner_optimizer", optimizer).get_config().get("learning_rate")
-    return not isinstance(rule, dict)  # the configuration of a schedule
+    return isinstance(rule, dict)  # the configuration of a schedule
 
 
 def _build(settings: Settings, model: keras.Model, train: Feed) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -43,6 +44,17 @@ class Averages:
 
         for average, weight in zip(self.averages, self.weights, strict=True):
             strategy.extended.update(average, move, args=(weight,))
+
+    def follow(self, first: int, steps: int) -> None:
+        """Move the averages as in `steps` updates from step `first` on, all of them with the weights of now."""
+        kept = math.prod(min(self.momentum, (1.0 + t) / (10.0 + t)) for t in range(first, first + steps))
+        for average, weight in zip(self.averages, self.weights, strict=True):
+            average.assign(weight + tf.cast(kept, average.dtype) * (average - weight))
+
+    def assign(self, values: Sequence[Any]) -> None:
+        """Put these values in the place of the averages."""
+        for average, value in zip(self.averages, values, strict=True):
+            average.assign(value)
 
     def distance(self) -> float:
         """Return how far the averages are from the weights, relative to these: `‖w - average‖ / ‖w‖`."""

@@ -12,6 +12,7 @@ from experiments_manager.compat.flower import identify_process
 from experiments_manager.federated.array_records import ARRAY_DTYPES, to_arrays, to_record, widened_dtypes
 from experiments_manager.federated.client.messages import answer, answer_content
 from experiments_manager.federated.errors import FederationError
+from experiments_manager.training.local.task import LocalTask
 from tests.helpers.line_clients import Result, bits
 
 WEIGHTS = {
@@ -29,8 +30,8 @@ WEIGHTS = {
 class Echo:
     """Gives back what it was sent, and notes what it was asked."""
 
-    def train(self, weights, **asked):
-        self.weights, self.asked = weights, asked
+    def train(self, weights, task):
+        self.weights, self.asked = weights, task
         return Result(dict(reversed(weights.items())), 5, {"loss": np.float32(0.5)})
 
     def evaluate(self, weights):
@@ -42,7 +43,7 @@ class Failing:
     def __init__(self, error):
         self.error = error
 
-    def train(self, weights, **asked):
+    def train(self, weights, task):
         raise self.error
 
 
@@ -64,7 +65,7 @@ def test_the_reply_holds_trained_weights_in_the_order_of_those_sent():
     reply = answer(sent, Echo(), 3)
     assert list(reply.content["arrays"]) == list(WEIGHTS)
     assert bits(to_arrays(reply.content["arrays"], widened_dtypes(WEIGHTS))) == bits(WEIGHTS)
-    assert dict(reply.content["metrics"]) == {"num-examples": 5.0, "loss": 0.5}
+    assert dict(reply.content["metrics"]) == {"num-examples": 5.0, "num-steps": 1.0, "loss": 0.5}
     assert reply.content["client"]["proc-id"] == 3
     assert reply.metadata.src_node_id == sent.metadata.dst_node_id
 
@@ -77,9 +78,9 @@ def test_types_that_flower_does_not_know_travel_as_some_that_it_can_average():
 def test_what_the_strategy_asks_for_reaches_the_trainer():
     trainer = Echo()
     answer(message(**{"server-round": 4, "local-epochs": 2, "proximal-mu": 0.5}), trainer, 0)
-    assert trainer.asked == {"round": 4, "epochs": 2, "proximal_mu": 0.5}
+    assert trainer.asked == LocalTask(round=4, epochs=2, proximal_mu=0.5)
     answer(message(**{"server-round": 5}), trainer, 0)
-    assert trainer.asked == {"round": 5, "epochs": 1, "proximal_mu": 0.0}
+    assert trainer.asked == LocalTask(round=5)
 
 
 def test_an_evaluation_is_answered_by_metrics_alone():
@@ -123,7 +124,7 @@ def test_a_message_without_weights_is_refused():
 
 def test_a_result_that_holds_no_numbers_is_an_error_that_names_the_variable():
     class Words(Echo):
-        def train(self, weights, **asked):
+        def train(self, weights, task):
             return Result({**weights, "flag": np.array(["yes"])}, 5, {})
 
     assert answer(message(), Words(), 0).error.reason.startswith("flag cannot be aggregated.")

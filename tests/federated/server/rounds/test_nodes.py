@@ -8,8 +8,8 @@ pytest.importorskip("flwr")
 
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg
 
-from experiments_manager.federated.server.local_grid import LocalGrid
 from experiments_manager.federated.server.rounds.nodes import FixedNodes, nodes_needed, wait_for_nodes
+from experiments_manager.federated.simulation.local_grid import LocalGrid
 from tests.helpers.line_clients import line_client
 
 

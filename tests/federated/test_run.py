@@ -117,7 +117,7 @@ def test_a_federation_is_a_run_with_a_row_a_round(settings_file, tmp_path):
 
 
 def test_results_do_not_depend_on_how_many_clients_train_at_a_time(settings_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments_manager.federated.simulated_run._SECONDS_OF_A_SHORT_ROUND", 0.0)
+    monkeypatch.setattr("experiments_manager.federated.simulation.simulated_fleet._SECONDS_OF_A_SHORT_ROUND", 0.0)
     results = [simulate(settings_file(), tmp_path, f"w{workers}", workers=workers) for workers in (1, 3)]
     assert same(*results)
 

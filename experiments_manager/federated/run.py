@@ -1,0 +1,79 @@
+"""A federation as an ordinary run; see `rounds_of_run`."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from experiments_manager.federated.fleet import Fleet
+from experiments_manager.federated.flower import flower
+from experiments_manager.federated.plan import FederationPlan
+from experiments_manager.federated.rounds_of_run import FederatedRounds, make_strategy
+from experiments_manager.federated.watching.watchers import round_watchers
+from experiments_manager.runs import Run
+from experiments_manager.settings import Settings
+from experiments_manager.training.engine import runner
+from experiments_manager.training.engine.context import TrainingContext
+from experiments_manager.training.engine.outcome import RunResult
+from experiments_manager.training.local.trainer import LocalTrainer
+
+MakeFleet = Callable[[TrainingContext, LocalTrainer], contextlib.AbstractContextManager[Fleet]]
+"""Gives the clients of a run, whose `LocalTrainer` trains on the model of the run."""
+
+
+def simulate(settings: Settings, *, workers: int | None = None, **options: Any) -> RunResult:
+    """Train a federation whose clients are all in this process, in a run folder.
+
+    Args:
+        settings: With `federated["clients"]`; the rounds are its epochs.
+        workers: How many clients train at a time; by default one for each processor. Results do not depend on it.
+        **options: As for `runner.start_run`.
+
+    Raises:
+        FederationError: The setting `federated` is wrong, or a round failed.
+    """
+    check(settings)
+    return runner.start_run(settings, **run_options(_simulation(workers)), **options)
+
+
+def simulate_or_resume(settings: Settings, run_name: str, *, workers: int | None = None, **options: Any) -> RunResult:
+    """Go on with the federation of this name, or start it where there is none; see `runner.start_or_resume`."""
+    check(settings)
+    return runner.start_or_resume(settings, run_name, **run_options(_simulation(workers)), **options)
+
+
+def resume(run: Run, overrides: Mapping[str, Any] = {}, *, workers: int | None = None, **options: Any) -> RunResult:
+    """Go on with such a run from the last round of its newest checkpoint; see `runner.resume_run`."""
+    return runner.resume_run(run, overrides, **run_options(_simulation(workers)), **options)
+
+
+def check(settings: Settings) -> None:
+    """Raise what is wrong before anything is built."""
+    flower()
+    FederationPlan.of(settings)
+    if not settings.has("federated_strategy"):
+        make_strategy(settings)
+
+
+def run_options(make_fleet: MakeFleet) -> dict[str, Any]:
+    """Return what makes a run that of a federation."""
+    return {"shares_arrays": True, "make_epoch_trainer": functools.partial(_rounds, make_fleet=make_fleet)}
+
+
+def _simulation(workers: int | None) -> MakeFleet:
+    from experiments_manager.federated.simulation.simulated_fleet import simulated_fleet
+
+    return functools.partial(simulated_fleet, workers=workers)
+
+
+@contextlib.contextmanager
+def _rounds(context: TrainingContext, make_fleet: MakeFleet) -> Iterator[FederatedRounds]:
+    server = LocalTrainer(context.experiment, context.loops)
+    with contextlib.ExitStack() as stack:
+        fleet = stack.enter_context(make_fleet(context, server))
+        plan = FederationPlan.of(context.experiment.settings)
+        context.run.update(federation={"kind": fleet.kind, "clients": plan.clients})
+        watchers = [stack.enter_context(contextlib.closing(watcher)) for watcher in round_watchers(context)]
+        yield FederatedRounds(context, fleet, server, watchers)

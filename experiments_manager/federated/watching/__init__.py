@@ -1,0 +1,1 @@
+"""What is written, drawn and exported of a federation, besides what a run has."""
