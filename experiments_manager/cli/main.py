@@ -15,6 +15,7 @@ from experiments_manager.cli.commands.check import check
 from experiments_manager.cli.commands.compare import compare
 from experiments_manager.cli.commands.evaluate import evaluate
 from experiments_manager.cli.commands.federate import federate
+from experiments_manager.cli.commands.jobs import cancel, logs
 from experiments_manager.cli.commands.kafka import kafka
 from experiments_manager.cli.commands.new import new
 from experiments_manager.cli.commands.predict import predict
@@ -23,6 +24,7 @@ from experiments_manager.cli.commands.resume import resume
 from experiments_manager.cli.commands.runs import runs
 from experiments_manager.cli.commands.serve import serve
 from experiments_manager.cli.commands.settings import settings
+from experiments_manager.cli.commands.submit import submit
 from experiments_manager.cli.commands.train import train
 from experiments_manager.cli.errors import report
 from experiments_manager.common.exit_codes import ExitCode, table
@@ -41,7 +43,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (train, resume, check, evaluate, serve, predict, runs, compare, report_page, board, settings, new):
+_RUNS = (train, resume, check, evaluate, serve, predict, runs, compare, report_page, board, settings, new)
+for command in (*_RUNS, submit, logs, cancel):
     app.command()(command)
 app.add_typer(kafka, name="kafka")
 app.add_typer(federate, name="federate")

@@ -40,14 +40,16 @@ class RunRow:
     """ISO 8601 with zone."""
     path: Path
     problem: str | None = None
-    """Why an `unreadable` run is that."""
+    """Why an `unreadable` run is that, or why its job failed."""
+    job: str | None = None
+    """Number of the cluster's job that it belongs to."""
 
     def to_json(self) -> dict[str, Any]:
         """Give the row as plain JSON values."""
         return to_jsonable(dataclasses.asdict(self))
 
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(RunRow) if field.name not in ("hparams", "problem"))
+COLUMNS = tuple(field.name for field in dataclasses.fields(RunRow) if field.name not in ("hparams", "problem", "job"))
 """What `list_runs` sorts by, besides the names of hparams."""
 
 
@@ -108,6 +110,7 @@ def _row(run: Run) -> RunRow:
         seconds=_number(manifest.get("seconds")),
         start=manifest.get("start"),
         path=run.path,
+        job=_dictionary(manifest.get("job")).get("id"),
     )
 
 

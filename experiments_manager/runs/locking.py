@@ -6,6 +6,8 @@ process, it is taken over:
 - A process of this host is judged by its process id *and* the time it started, for ids are used again.
 - A process that cannot be seen from here (another host, another container) is judged by its heartbeat: the holder
   touches the file every 20 seconds, and a lock not touched for 5 minutes, by the file server's own clock, is stale.
+  A job of a cluster that is queued again and starts on another host has the number of the holder's job: the cluster
+  starts no job twice at a time, so the holder has ended.
 
 Where the file system supports `flock` on folders (all common local ones), it also guards the moment in which a dead
 lock is judged and replaced, so of two processes that find it at once only one gets it. NFS does not support it; there
@@ -45,6 +47,9 @@ HEARTBEAT = 20.0
 STALE_AFTER = 300.0
 """Seconds without a touch after which a holder that cannot be seen from here is taken for dead."""
 
+OUT_OF_JOB = 60.0
+"""Seconds that a cluster may take to end the processes of a job that it starts again on the same host."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
@@ -60,6 +65,8 @@ class Holder:
     """ISO 8601 with zone."""
     token: str
     """Random, so that two locks of the same process are told apart."""
+    job: str = ""
+    """Number of the cluster's job that the process belongs to; empty outside of one."""
 
     def describe(self) -> str:
         """Give the words that name it in messages."""
@@ -85,6 +92,7 @@ class RunLock:
         """
         holder = _this_process()
         try:
+            self._wait_for_former_start_of_job()
             with _guarded(self.run.path):
                 while not _create(self.file, holder):
                     self._make_way()
@@ -103,6 +111,15 @@ class RunLock:
             if read_holder(self.file) == self._holder:
                 self.file.unlink()
         self._holder = None
+
+    def _wait_for_former_start_of_job(self) -> None:
+        """Wait while a process of the same job, from before it was queued again, is on its way out on this host."""
+        deadline = time.monotonic() + OUT_OF_JOB
+        while time.monotonic() < deadline:
+            holder = read_holder(self.file)
+            if holder is None or not holder.job or holder.job != _job() or not is_held(self.file, holder):
+                return
+            time.sleep(0.5)
 
     def _make_way(self) -> None:
         """Remove the lock of a dead process, or refuse."""
@@ -165,6 +182,8 @@ def is_held(file: Path, holder: Holder | None = None) -> bool:
     if holder is not None and holder.process_space and holder.process_space == _process_space():
         start = _process_start(holder.pid)
         return start is not None and ("" in (start, holder.process_start) or start == holder.process_start)
+    if holder is not None and holder.job and holder.job == _job():
+        return False
     return _recently_touched(file)
 
 
@@ -258,7 +277,14 @@ def _this_process() -> Holder:
         process_space=_process_space(),
         since=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         token=os.urandom(8).hex(),
+        job=_job(),
     )
+
+
+def _job() -> str:
+    """Return the number of the job that this process belongs to, with the name of the cluster; empty outside of one."""
+    job = os.environ.get("SLURM_JOB_ID", "")
+    return f"{os.environ.get('SLURM_CLUSTER_NAME', '')} {job}".strip() if job else ""
 
 
 def _process_start(pid: int) -> str | None:

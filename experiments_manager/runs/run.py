@@ -178,6 +178,35 @@ class Run:
             **fields,
         )
 
+    def prepare(
+        self,
+        *,
+        settings_file: Path | str,
+        model_file: Path | str | None = None,
+        command: Sequence[str] = (),
+        hparams: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take the snapshot for a run that begins later, as a job; it begins as one that is resumed.
+
+        Raises:
+            RunError: A file could not be read or written, or the run has started before.
+        """
+        from experiments_manager.runs.provenance import describe_git
+        from experiments_manager.runs.snapshot import take_snapshot
+
+        if self.is_started:
+            raise RunError(f"{self.path} has started before. Resume it, or make a new run.")
+        snapshot = take_snapshot(self.settings_dir, settings_file, model_file)
+        git = describe_git(Path(settings_file), snapshot.sources)
+        self._write_git_diff(git.diff if git is not None else b"")
+        self.update(
+            command=list(command),
+            hparams=hparams or {},
+            **_snapshot_fields(snapshot),
+            origin=_origin(settings_file, model_file),
+            git=None if git is None else git.as_fields(),
+        )
+
     def _write_git_diff(self, diff: bytes) -> None:
         try:
             self.git_diff.unlink(missing_ok=True)  # left by a start that was killed
@@ -195,7 +224,14 @@ class Run:
         Raises:
             RunError: It could not be written.
         """
-        resumed = [*self.manifest.get("resumed", []), _now()]
+        manifest = self.manifest
+        if manifest.get("start") is None:  # prepared for later, and that is now
+            from experiments_manager.runs.provenance import describe_host, installed_packages
+
+            first = {"start": _now(), "host": describe_host(), "packages": installed_packages()}
+            self.update(**{"state": "running", "error": None, "end": None, **first, **fields})
+            return
+        resumed = [*manifest.get("resumed", []), _now()]
         self.update(**{"state": "running", "error": None, "end": None, "resumed": resumed, **fields})
 
     def finish(self, state: str, **fields: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -97,6 +98,39 @@ def check_source(path: str | Path) -> list[Problem]:
         return error.problems
 
 
+@dataclasses.dataclass(frozen=True)
+class SourceValues:
+    """What the source of a settings module shows, without executing it.
+
+    Attributes:
+        values: All settings; what only an execution would tell is at its default.
+        model_file: The model file, where one is named.
+        overrides: What the overrides came to, by canonical name, as far as that can be told.
+    """
+
+    values: Values
+    model_file: Path | None
+    overrides: dict[str, Any]
+
+
+def read_values(path: str | Path, overrides: Sequence[str] = ()) -> SourceValues:
+    """Read what the source of a settings module shows. Execute nothing.
+
+    Args:
+        path: The settings module.
+        overrides: Texts `NAME=VALUE`, as for `load_settings`.
+
+    Raises:
+        SettingsError: With all problems that the source shows.
+    """
+    table, problems = read_overrides(overrides)
+    loading = _Loading(read_source(Path(path).absolute()), table, None)
+    problems += loading.read()
+    if problems:
+        raise SettingsError(problems)
+    return loading.source_values()
+
+
 class _Loading:
     """One settings module on its way in: first read, then executed.
 
@@ -123,11 +157,17 @@ class _Loading:
         namespace = self._namespace({})
         namespace.withhold(self._source.readable.lost_names)
         Interpreter(self._source, namespace).follow(self._source.tree.body)
-        validation = validate(self._source, namespace, self._overrides, self._is_legacy)
+        validation = self._validation = validate(self._source, namespace, self._overrides, self._is_legacy)
         self._wrong = validation.wrong
-        _, found = self._model_source(validation)
+        model_source, found = self._model_source(validation)
+        self._model_file = model_source.file if model_source is not None else None
         shown = with_values(check_settings_source(self._source, set(self._overrides)), namespace, self._meant)
         return [*shown, *validation.problems, *found]
+
+    def source_values(self) -> SourceValues:
+        """Return what `read` has found."""
+        _fill_in(self._validation.values, self._source)
+        return SourceValues(self._validation.values, self._model_file, self._validation.effective)
 
     def execute(self) -> list[Problem]:
         """Execute module and model file; return what that shows to be wrong."""

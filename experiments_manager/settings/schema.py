@@ -97,6 +97,7 @@ class Values(pydantic.BaseModel):
     gpus: Indices | None = setting(None, "Devices", "Indices of the GPUs to use. `None`: the first one visible, or the CPU; `[]`: the CPU.", "used_gpu_IDs")
     strategy: Literal["MirroredStrategy"] | None = setting(None, "Devices", "How several GPUs share the work; means nothing with fewer than two.", "distribution_strategy")
     deterministic: Flag = setting(False, "Devices", "Allow only operations that give the same bits each time, also on a GPU.")
+    cluster: Dictionary = setting({}, "Devices", "What jobs of this experiment ask of a cluster, e.g. `{'time': '4:00:00', 'gpus': 1, 'mem': '16G'}`; all keys are in docs/clusters.md.")
 
     checkpoint_every_steps: PositiveCount | None = setting(None, "Checkpoints", "Write a checkpoint after this many steps.")
     checkpoint_every_minutes: Positive | None = setting(10.0, "Checkpoints", "Write a checkpoint when the last one is this old.")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from experiments_manager.runs import RunRow
 
 STATE_STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow", "failed": "red", "killed": "red"}
+STATE_STYLES |= {"queued": "blue", "requeued": "blue", "cancelled": "yellow"}
 
 
 def runs(
@@ -24,17 +25,33 @@ def runs(
             metavar="NAME", help="name, state, best, epochs, seconds, start or a key of hparams; -NAME: downwards."
         ),
     ] = None,
+    watch: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Show them again and again, until Ctrl-C.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """List runs with their states and best values.
 
     Of the hparams, those that differ are shown.
     """
+    if watch is None:
+        _show(directory, sort, json=json)
+        return
+    import time
+
+    while True:
+        typer.clear()
+        _show(directory, sort, json=json)
+        time.sleep(max(1.0, watch))
+
+
+def _show(directory: Path, sort: str | None, *, json: bool) -> None:
     from experiments_manager import api
     from experiments_manager.cli.results import as_line
+    from experiments_manager.cluster.jobs import with_job_states
 
     descending = bool(sort) and sort.startswith("-")
-    rows = api.list_runs(directory, sort and sort.removeprefix("-"), descending=descending)
+    rows = with_job_states(api.list_runs(directory, sort and sort.removeprefix("-"), descending=descending))
     if json:
         typer.echo(as_line({"runs": [row.to_json() for row in rows]}), nl=False)
     elif not rows:

@@ -1,0 +1,1 @@
+"""Jobs on a cluster: command lines of ours, submitted to SLURM, that go on until they are done."""

@@ -1,0 +1,161 @@
+"""What a job asks of the cluster, and where that comes from: the site's file, the settings file, the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments_manager.cluster.errors import ClusterError
+from experiments_manager.common.suggestions import did_you_mean
+
+SITE_FILE = Path("experiments_manager", "cluster.toml")
+"""Below `$XDG_CONFIG_HOME`, by default `~/.config`."""
+
+_TIME = re.compile(r"\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d(:\d\d)?)?")
+_MEMORY = re.compile(r"\d+[KMGT]?", re.IGNORECASE)
+_SHELL_BREAKERS = re.compile(r"[\n\r\0]")
+
+
+@dataclasses.dataclass(frozen=True)
+class JobOptions:
+    """What a job asks for; `None` leaves it to the site.
+
+    Attributes:
+        partition: Of the cluster.
+        time: Limit: minutes, `MM:SS`, `HH:MM:SS`, `D-HH` or `D-HH:MM:SS`.
+        gpus: A number, or `TYPE:NUMBER`, a node.
+        nodes: How many.
+        cpus: Processors of each node's task.
+        mem: Memory of each node, e.g. `16G`.
+        account: Who pays.
+        constraint: Features that a node must have.
+        image: An Apptainer image in which the command runs.
+        bind: Folders that the image sees, besides the working folder, the run folder and the home folder.
+        setup: Shell lines before the command, e.g. `module load …`.
+        python: The Python that runs the command where there is no image.
+        warning: Seconds before the time limit at which the run is told to stop.
+        max_requeues: How often the job is queued again.
+        sbatch: Further options of sbatch, e.g. `--qos=long`.
+    """
+
+    partition: str | None = None
+    time: str | None = None
+    gpus: str | None = None
+    nodes: int = 1
+    cpus: int | None = None
+    mem: str | None = None
+    account: str | None = None
+    constraint: str | None = None
+    image: str | None = None
+    bind: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()
+    python: str = sys.executable
+    warning: int = 120
+    max_requeues: int = 20
+    sbatch: tuple[str, ...] = ()
+
+
+_LISTS = ("bind", "setup", "sbatch")
+_COUNTS = {"nodes": 1, "cpus": 1, "warning": 1, "max_requeues": 0}
+
+
+def site_file() -> Path:
+    """Return where the defaults of the site are, whether the file exists or not."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / SITE_FILE
+
+
+def read_site_file() -> dict[str, Any]:
+    """Return the site's defaults; none where there is no such file.
+
+    Raises:
+        ClusterError: It cannot be read.
+    """
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10
+        import tomli as tomllib
+    file = site_file()
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ClusterError(
+            f'{file}: it cannot be read: {error}. Expected TOML, such as `partition = "gpu"`.'
+        ) from error
+
+
+def merged_options(*layers: tuple[str, Mapping[str, Any]]) -> JobOptions:
+    """Return the options that follow from several places; later ones count, lists are joined.
+
+    Args:
+        *layers: Names of the places, as messages give them, with what each says; `None` says nothing.
+
+    Raises:
+        ClusterError: With everything that is wrong in them.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for place, layer in layers:
+        for name, value in layer.items():
+            if value is None:
+                continue
+            problem = _problem(name, value)
+            if problem:
+                problems.append(f"{place}: {problem}")
+            elif name in _LISTS:
+                values[name] = (*values.get(name, ()), *([value] if isinstance(value, str) else value))
+            else:
+                values[name] = str(value) if name in ("time", "gpus", "mem") else value
+    if problems:
+        raise ClusterError(" ".join(problems))
+    return JobOptions(**values)
+
+
+def _problem(name: str, value: Any) -> str | None:
+    """Return what is wrong with an option, or `None`."""
+    names = [field.name for field in dataclasses.fields(JobOptions)]
+    if name not in names:
+        otherwise = f"Expected one of {', '.join(names)}."
+        return f"{name} is unknown. {did_you_mean(name, names, otherwise)}"
+    texts = list(value) if name in _LISTS and isinstance(value, list | tuple) else [value]
+    if name in _COUNTS:
+        least = _COUNTS[name]
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        return None if whole else f"{name} is wrong. Expected an integer of at least {least}, got {value!r}."
+    if name in ("time", "gpus", "mem") and isinstance(value, int) and not isinstance(value, bool):
+        texts = [str(value)]
+    if not all(isinstance(text, str) and text and not _SHELL_BREAKERS.search(text) for text in texts):
+        return f"{name} is wrong. Expected {'texts' if name in _LISTS else 'a text'} of one line, got {value!r}."
+    if name == "time" and not _TIME.fullmatch(texts[0]):
+        return f"time is wrong. Expected minutes, HH:MM:SS or D-HH:MM:SS, got {value!r}."
+    if name == "mem" and not _MEMORY.fullmatch(texts[0]):
+        return f"mem is wrong. Expected a size such as 16G, got {value!r}."
+    if name == "sbatch" and not all(text.startswith("-") for text in texts):
+        return f"sbatch is wrong. Expected options such as --qos=long, got {value!r}."
+    return None
+
+
+def words(options: JobOptions) -> list[str]:
+    """Return the options of sbatch, in the order of the script."""
+    given = {
+        "--partition": options.partition,
+        "--account": options.account,
+        "--constraint": options.constraint,
+        "--time": options.time,
+        "--nodes": options.nodes,
+        "--ntasks-per-node": 1,
+        "--cpus-per-task": options.cpus,
+        "--mem": options.mem,
+        "--gpus-per-node": options.gpus,
+    }
+    return [f"{name}={shlex.quote(str(value))}" for name, value in given.items() if value is not None] + [
+        *options.sbatch
+    ]

@@ -1,0 +1,237 @@
+"""From a command line of ours to a job in the queue.
+
+A training that is submitted has its run folder from then on, with a copy of the code as it is at that moment: what is
+edited while the job waits does not change it, and a job that is queued again goes on in the same folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments_manager.cluster import slurm
+from experiments_manager.cluster.batch_script import Job, batch_script
+from experiments_manager.cluster.errors import ClusterError
+from experiments_manager.cluster.job_options import JobOptions, merged_options, read_site_file, site_file
+from experiments_manager.common import atomic
+from experiments_manager.runs import Run, create_run, find_run, naming, open_run
+from experiments_manager.runs.folder import make_new_folder
+from experiments_manager.settings import SourceValues, read_values
+
+JOB_FOLDER = "job"
+"""In a run folder: the script and the output of its job."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Submission:
+    """A job that was, or would be, submitted.
+
+    Attributes:
+        job: What runs.
+        options: What it asks for.
+        script: Its text.
+        runs: The run folders that it trains in, in the order of its tasks; none for other commands.
+        id: The job's number; `None` where it was not submitted.
+    """
+
+    job: Job
+    options: JobOptions
+    script: str
+    runs: tuple[Path, ...] = ()
+    id: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """A `train` command line, taken apart."""
+
+    settings: Path
+    overrides: list[str]
+    working_dir: Path | None
+    run_name: str | None
+    goes_on: bool
+    further: list[str]
+
+    @classmethod
+    def of(cls, words: Sequence[str]) -> _Training:
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        parser.add_argument("settings", type=Path)
+        parser.add_argument("--set", action="append", default=[], dest="overrides")
+        parser.add_argument("--working-dir", type=Path)
+        parser.add_argument("--run-name")
+        parser.add_argument("--resume")
+        try:
+            given, further = parser.parse_known_args(list(words))
+        except (argparse.ArgumentError, SystemExit) as error:
+            raise ClusterError(
+                f"train {shlex.join(words)}: {error}. Expected a settings file, and options of train."
+            ) from None
+        return cls(given.settings, given.overrides, given.working_dir, given.run_name, given.resume == "auto", further)
+
+
+def submit(
+    command: Sequence[str], given: Mapping[str, Any], *, arrays: Sequence[str] = (), dry_run: bool = False
+) -> Submission:
+    """Submit a command line.
+
+    Args:
+        command: The command and its arguments, without the name of the program.
+        given: Options of the job by name, as in `JobOptions`, and `name`; `None` leaves one to the defaults.
+        arrays: Grids `NAME=V1,V2,…` (all combinations are tasks), or one file with a line of options a task.
+        dry_run: Whether only the script is made, and nothing written.
+
+    Raises:
+        ClusterError: Something is wrong with the command line or the options, or the cluster refuses the job.
+        SettingsError: The source of the settings file shows problems.
+        RunError: A run folder cannot be made.
+    """
+    if not command:
+        raise ClusterError(
+            "There is nothing to submit. Expected a command after `--`, e.g. `submit -- train mysettings.py`."
+        )
+    given = dict(given)
+    name, now = given.pop("name", None), datetime.datetime.now()
+    tasks = _tasks(arrays) or [()]
+    if command[0] != "train":
+        return _submit_plain(command, tasks, given, name, now, dry_run)
+    trainings = [_Training.of([*command[1:], *task]) for task in tasks]
+    values = [read_values(training.settings, training.overrides) for training in trainings]
+    options = _options(values[0].values.cluster, str(trainings[0].settings), given)
+    name = name or values[0].values.session_name
+    parents = [
+        Path(training.working_dir or value.values.working_dir)
+        for training, value in zip(trainings, values, strict=True)
+    ]
+    if dry_run:
+        folders = [
+            (
+                parent / (training.run_name or naming.run_name(value.values.session_name, value.values.hparams, now))
+            ).absolute()
+            for parent, training, value in zip(parents, trainings, values, strict=True)
+        ]
+        return _described(folders, trainings, options, name)
+    runs = [
+        _prepared_run(training, value, parent, now, command)
+        for training, value, parent in zip(trainings, values, parents, strict=True)
+    ]
+    described = _described([run.path for run in runs], trainings, options, name)
+    return _handed_over(described, runs)
+
+
+def _described(folders: Sequence[Path], trainings: Sequence[_Training], options: JobOptions, name: str) -> Submission:
+    """Return the job that trains in these folders."""
+    commands = tuple(
+        ("resume", str(folder), *_sets(training.overrides), *training.further)
+        for folder, training in zip(folders, trainings, strict=True)
+    )
+    binds = tuple(dict.fromkeys(folder.parent for folder in folders))
+    job = Job(name, folders[0] / JOB_FOLDER, Path.cwd(), commands, binds)
+    return Submission(job, options, batch_script(job, options), tuple(folders))
+
+
+def _sets(overrides: Sequence[str]) -> list[str]:
+    return [word for override in overrides for word in ("--set", override)]
+
+
+def _prepared_run(
+    training: _Training, values: SourceValues, parent: Path, now: datetime.datetime, command: Sequence[str]
+) -> Run:
+    """Make the run folder, with the code as it is now; or find the one to go on with."""
+    if training.goes_on and training.run_name is not None:
+        found = find_run(parent, training.run_name)
+        if found is not None and found.is_started:
+            return found
+    hparams = values.values.hparams
+    run = create_run(parent, values.values.session_name, hparams, now=now, run_name=training.run_name)
+    run.prepare(
+        settings_file=training.settings,
+        model_file=values.model_file,
+        command=["experiments_manager", *command],
+        hparams=hparams,
+    )
+    return run
+
+
+def _handed_over(described: Submission, runs: Sequence[Run]) -> Submission:
+    """Write the script, submit it, and note the job's number in the runs."""
+    job = _submit_script(described)
+    for number, run in enumerate(runs):
+        task = f"{job}_{number}" if len(runs) > 1 else job
+        run.update(
+            job={"scheduler": "slurm", "id": task, "folder": str(described.job.folder), "name": described.job.name}
+        )
+    return dataclasses.replace(described, id=job)
+
+
+def _submit_script(described: Submission) -> str:
+    folder = described.job.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    script = folder / "job.sh"
+    atomic.write_text(script, described.script)
+    script.chmod(0o755)
+    return slurm.submit(script)
+
+
+def _submit_plain(
+    command: Sequence[str],
+    tasks: Sequence[Sequence[str]],
+    given: Mapping[str, Any],
+    name: str | None,
+    now: datetime.datetime,
+    dry_run: bool,
+) -> Submission:
+    """Submit a command that makes no run folder of its own, or goes on in one that is there."""
+    options, runs = _options({}, "", given), []
+    name = name or f"{Path(command[1]).stem if command[1:] else command[0]}"
+    folder = Path("jobs", naming.run_name(name, {}, now)).absolute()
+    if command[0] == "resume" and command[1:] and len(tasks) == 1:
+        run = open_run(command[1])
+        folder, runs = run.path / JOB_FOLDER, [run]
+    elif not dry_run:
+        folder = make_new_folder(folder)
+    commands = tuple((*command, *task) for task in tasks)
+    job = Job(name, folder, Path.cwd(), commands)
+    described = Submission(job, options, batch_script(job, options), tuple(run.path for run in runs))
+    return described if dry_run else _handed_over(described, runs)
+
+
+def _options(of_settings: Mapping[str, Any], settings: str, given: Mapping[str, Any]) -> JobOptions:
+    return merged_options(
+        (str(site_file()), read_site_file()), (f"{settings}: cluster", of_settings), ("submit", given)
+    )
+
+
+def _tasks(arrays: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the further words of each task of an array.
+
+    Raises:
+        ClusterError: A grid has no values, or the file none.
+    """
+    import itertools
+
+    if not arrays:
+        return []
+    if len(arrays) == 1 and "=" not in arrays[0]:
+        try:
+            lines = Path(arrays[0]).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ClusterError(
+                f"--array {arrays[0]}: it cannot be read: {error}. Expected NAME=V1,V2,… or a file with a line of "
+                "options a task."
+            ) from error
+        found = [tuple(shlex.split(line)) for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        if not found:
+            raise ClusterError(f"--array {arrays[0]}: the file has no line. Expected a line of options a task.")
+        return found
+    axes = []
+    for grid in arrays:
+        name, _, values = grid.partition("=")
+        if not name or not values or not all(values.split(",")):
+            raise ClusterError(f"--array {grid}: expected NAME=V1,V2,…")
+        axes.append([("--set", f"{name}={value}") for value in values.split(",")])
+    return [tuple(word for pair in combination for word in pair) for combination in itertools.product(*axes)]

@@ -1,0 +1,55 @@
+"""What a job asks for comes from the site, the settings and the command line, and is checked before it is submitted."""
+
+import pytest
+
+from experiments_manager.cluster import job_options
+from experiments_manager.cluster.errors import ClusterError
+from experiments_manager.cluster.job_options import merged_options
+
+
+def test_later_places_count_and_lists_are_joined():
+    options = merged_options(
+        ("site", {"partition": "long", "setup": ["module load apptainer"], "time": 60}),
+        ("settings", {"time": "4:00:00", "gpus": 2}),
+        ("submit", {"partition": None, "setup": ["export A=1"], "mem": "8G"}),
+    )
+    assert (options.partition, options.time, options.gpus, options.mem) == ("long", "4:00:00", "2", "8G")
+    assert options.setup == ("module load apptainer", "export A=1")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"tme": "1:00:00"}, "tme is unknown. Did you mean time?"),
+        ({"time": "1h"}, "Expected minutes, HH:MM:SS or D-HH:MM:SS, got '1h'"),
+        ({"mem": "16 GB"}, "Expected a size such as 16G"),
+        ({"nodes": 0}, "Expected an integer of at least 1, got 0"),
+        ({"cpus": True}, "Expected an integer"),
+        ({"setup": ["module load a\nrm x"]}, "Expected texts of one line"),
+        ({"sbatch": ["qos=long"]}, "Expected options such as --qos=long"),
+        ({"partition": ""}, "Expected a text of one line"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(given, sentence):
+    with pytest.raises(ClusterError) as caught:
+        merged_options(("site.toml", given))
+    assert sentence in str(caught.value)
+    assert str(caught.value).startswith("site.toml: ")
+
+
+def test_everything_that_is_wrong_is_said_at_once():
+    with pytest.raises(ClusterError) as caught:
+        merged_options(("site", {"time": "soon"}), ("submit", {"nodes": -1, "mem": "x"}))
+    assert [word in str(caught.value) for word in ("time is wrong", "nodes is wrong", "mem is wrong")] == [True] * 3
+
+
+def test_the_file_of_the_site_is_read_where_the_standard_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert job_options.read_site_file() == {}
+    file = tmp_path / "experiments_manager" / "cluster.toml"
+    file.parent.mkdir()
+    file.write_text('partition = "gpu"\nsetup = ["module load cuda"]\n')
+    assert job_options.read_site_file() == {"partition": "gpu", "setup": ["module load cuda"]}
+    file.write_text("partition = \n")
+    with pytest.raises(ClusterError, match="Expected TOML"):
+        job_options.read_site_file()

@@ -1,0 +1,186 @@
+"""Jobs in a real SLURM: each ends with the bits of a run that was never interrupted."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments_manager.runs import open_run
+from experiments_manager.training.state.checkpoints import read_latest
+from tests.helpers import slurm
+
+pytestmark = [pytest.mark.slow]
+SETTINGS = """
+import time
+
+import keras
+import numpy as np
+
+session_name = "line"
+hparams = {"rate": 0.01, "pause": 0.0}
+epochs = 40
+batch_size = 8
+tensorboard = False
+figures = False
+export = False
+early_stopping_patience = None
+loss = "mean_squared_error"
+learning_rate = hparams["rate"]
+
+
+def dataset(split):
+    x = np.random.default_rng(1).normal(size=(64, 3)).astype("float32")
+    return x, x @ np.ones((3, 1), "float32")
+
+
+def model():
+    return keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])
+
+
+class Slow(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        time.sleep(hparams["pause"])
+
+
+def callbacks():
+    return [Slow()]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(cluster, tmp_path_factory):
+    place = tmp_path_factory.mktemp("jobs")
+    (place / "mysettings_line.py").write_text(SETTINGS)
+    return place
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder):
+    """The weights of a run that nobody interrupted."""
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments_manager", "train", "mysettings_line.py", "--run-name", "whole", "--quiet"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return weights(folder / "experiments" / "whole")
+
+
+def weights(run):
+    _, snapshot = read_latest(open_run(run).checkpoints_dir)
+    return {name: np.asarray(value).tobytes() for name, value in snapshot.tensors.items() if "callback" not in name}
+
+
+def submit(folder, *options, command=("train", "mysettings_line.py")):
+    """Submits, and gives the job's number and the run folders."""
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments_manager", "submit", *options, "--json", "--", *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    return told["job"], [Path(run) for run in told["runs"]]
+
+
+def experiments_manager(folder, *words):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments_manager", *words], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+
+
+def state_of(folder, run):
+    told = json.loads(experiments_manager(folder, "runs", str(folder), "--json").stdout)
+    return next(row["state"] for row in told["runs"] if row["path"] == str(run))
+
+
+def log_of(run):
+    return "".join(path.read_text() for path in sorted((run / "job").glob("slurm-*.out")))
+
+
+def epochs_done(run):
+    return len((run / "metrics.csv").read_text().splitlines()) - 1 if (run / "metrics.csv").exists() else 0
+
+
+def test_a_job_that_is_warned_of_its_time_limit_is_queued_again_and_ends_with_the_same_bits(folder, undisturbed):
+    job, (run,) = submit(
+        folder, "--time", "1", "--warning", "30", command=("train", "mysettings_line.py", "--set", "pause=1")
+    )
+    slurm.wait_for(lambda: int(slurm.job(job).get("Restarts") or 0) == 1, 120)
+    assert 0 < epochs_done(run) < 40
+    assert slurm.wait_for_end(job, 120) == "COMPLETED", log_of(run)
+    assert slurm.manifest(run)["state"] == "finished"
+    assert len(slurm.manifest(run)["resumed"]) >= 1
+    assert weights(run) == undisturbed
+
+
+def test_a_job_that_is_preempted_goes_on_when_the_other_is_done(folder, undisturbed):
+    slow = ("train", "mysettings_line.py", "--set", "pause=0.5")
+    job, (run,) = submit(
+        folder, "--partition", "low", "--nodes", "1", "--cpus", "2", "--sbatch=--nodelist=n1", command=slow
+    )
+    slurm.wait_for(lambda: epochs_done(run) > 2)
+    other, _ = submit(folder, "--partition", "high", "--sbatch=--nodelist=n1", "--cpus", "2", command=("runs", "."))
+    assert slurm.wait_for_end(other) == "COMPLETED"
+    assert slurm.wait_for_end(job) == "COMPLETED", log_of(run)
+    assert "USR1" in log_of(run)
+    assert len(slurm.manifest(run)["resumed"]) == 1
+    assert weights(run) == undisturbed
+
+
+def test_a_job_whose_node_fails_starts_at_once_on_another(folder, undisturbed):
+    slow = ("train", "mysettings_line.py", "--set", "pause=0.5")
+    job, (run,) = submit(folder, "--cpus", "1", command=slow)
+    slurm.wait_for(lambda: epochs_done(run) > 2)
+    node = slurm.job(job)["NodeList"]
+    subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=test"], check=True)
+    try:
+        slurm.wait_for(lambda: slurm.job(job).get("NodeList") not in (node, "(null)"))
+        assert slurm.wait_for_end(job) == "COMPLETED", log_of(run)
+    finally:
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
+    assert weights(run) == undisturbed
+
+
+def test_the_tasks_of_an_array_are_runs_of_their_own(folder, undisturbed):
+    job, runs = submit(folder, "--array", "rate=0.01,0.02", command=("train", "mysettings_line.py", "--quiet"))
+    assert len(set(runs)) == 2
+    assert [slurm.wait_for_end(f"{job}_{task}") for task in (0, 1)] == ["COMPLETED"] * 2, log_of(runs[0])
+    assert [slurm.manifest(run)["hparams"]["rate"] for run in runs] == [0.01, 0.02]
+    assert weights(runs[0]) == undisturbed
+    assert experiments_manager(folder, "logs", str(runs[0])).stdout == log_of(runs[0])
+
+
+def test_a_cancelled_job_is_not_queued_again_and_its_run_can_go_on(folder, undisturbed):
+    slow = ("train", "mysettings_line.py", "--set", "pause=0.5")
+    job, (run,) = submit(folder, command=slow)
+    slurm.wait_for(lambda: epochs_done(run) > 2)
+    assert state_of(folder, run) == "running"
+    assert experiments_manager(folder, "cancel", str(run)).returncode == 0
+    assert slurm.wait_for_end(job) == "CANCELLED"
+    slurm.wait_for(lambda: slurm.manifest(run)["state"] == "interrupted")
+    assert state_of(folder, run) == "cancelled"
+    assert slurm.job(job).get("Restarts") == "0"
+    done = experiments_manager(folder, "resume", str(run), "--set", "pause=0", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert weights(run) == undisturbed
+
+
+def test_code_that_is_edited_while_a_job_waits_does_not_change_it(folder, undisturbed):
+    job, (run,) = submit(folder, "--sbatch=--hold")
+    assert state_of(folder, run) == "queued"
+    file = folder / "mysettings_line.py"
+    file.write_text(SETTINGS.replace("epochs = 40", "epochs = 1"))
+    try:
+        subprocess.run(["scontrol", "release", job], check=True)
+        assert slurm.wait_for_end(job) == "COMPLETED", log_of(run)
+    finally:
+        file.write_text(SETTINGS)
+    assert weights(run) == undisturbed

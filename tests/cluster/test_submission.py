@@ -1,0 +1,103 @@
+"""What `submit` makes of a command line."""
+
+import subprocess
+import sys
+
+import pytest
+
+from experiments_manager.cluster.errors import ClusterError
+from experiments_manager.cluster.submission import submit
+from experiments_manager.settings import SettingsError
+
+SETTINGS = """
+session_name = "small"
+hparams = {"rate": 0.1}
+loss = "mse"
+learning_rate = hparams["rate"]
+cluster = {"time": "2:00:00"}
+
+
+def dataset(split):
+    import tensorflow
+
+
+def model():
+    import tensorflow
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "mysettings.py").write_text(SETTINGS)
+    return tmp_path
+
+
+def dry(*command, arrays=(), **given):
+    return submit(command, given, arrays=arrays, dry_run=True)
+
+
+def test_a_dry_run_writes_nothing_and_knows_the_run_folder(folder):
+    made = dry("train", "mysettings.py", "--set", "rate=0.2", "--working-dir", "runs", "--quiet", mem="4G")
+    assert sorted(path.name for path in folder.iterdir()) == ["mysettings.py"]
+    (run,) = made.runs
+    assert run.parent == folder / "runs"
+    assert run.name.startswith("small_rate0.2_")
+    assert made.job.commands == (("resume", str(run), "--set", "rate=0.2", "--quiet"),)
+    assert (made.options.time, made.options.mem) == ("2:00:00", "4G")
+
+
+def test_a_grid_gives_a_run_for_each_combination(folder):
+    made = dry("train", "mysettings.py", arrays=["rate=0.1,0.2", "epochs=3,4"])
+    assert [command[3:] for command in made.job.commands] == [
+        ("rate=0.1", "--set", "epochs=3"),
+        ("rate=0.1", "--set", "epochs=4"),
+        ("rate=0.2", "--set", "epochs=3"),
+        ("rate=0.2", "--set", "epochs=4"),
+    ]
+
+
+def test_a_file_gives_a_task_for_each_line(folder):
+    (folder / "tasks").write_text("# the rates\n--set rate=0.3 --run-name third\n\n--set rate=0.4\n")
+    made = dry("train", "mysettings.py", arrays=["tasks"])
+    assert made.runs[0].name == "third"
+    assert made.job.commands[1][3:] == ("rate=0.4",)
+
+
+@pytest.mark.parametrize(
+    ("command", "arrays", "sentence"),
+    [
+        ((), (), "There is nothing to submit"),
+        (("train",), (), "Expected a settings file"),
+        (("train", "mysettings.py"), ("rate=",), "expected NAME=V1,V2"),
+        (("train", "mysettings.py"), ("nowhere",), "it cannot be read"),
+    ],
+)
+def test_what_cannot_be_submitted_is_one_sentence(folder, command, arrays, sentence):
+    with pytest.raises(ClusterError, match=sentence):
+        dry(*command, arrays=arrays)
+
+
+def test_a_settings_file_that_is_wrong_is_refused_before_it_waits_for_hours(folder):
+    (folder / "mysettings.py").write_text(SETTINGS.replace("loss =", "los ="))
+    with pytest.raises(SettingsError, match="loss"):
+        dry("train", "mysettings.py")
+
+
+def test_other_commands_are_submitted_as_they_are(folder):
+    made = dry("sweep", "mysweep.py", "--trials", "5", time="30")
+    assert made.job.commands == (("sweep", "mysweep.py", "--trials", "5"),)
+    assert made.runs == ()
+    assert made.job.folder.parent == folder / "jobs"
+
+
+def test_a_dry_run_needs_no_tensorflow(folder):
+    code = (
+        "import sys; from experiments_manager.cli.main import run;"
+        "code = run(['submit', '--dry-run', '--', 'train', 'mysettings.py']);"
+        "sys.exit(code or 'tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("#!/bin/bash\n# experiments_manager resume ")
