@@ -21,6 +21,9 @@ COMMANDS = [
     "board",
     "settings",
     "new",
+    "submit",
+    "logs",
+    "cancel",
     "kafka",
     "federate",
 ]

@@ -20,7 +20,7 @@ def test_later_places_count_and_lists_are_joined():
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"tme": "1:00:00"}, "tme is unknown. Did you mean time?"),
+        ({"tme": "1:00:00"}, "tme is unknown. Did you mean `time`?"),
         ({"time": "1h"}, "Expected minutes, HH:MM:SS or D-HH:MM:SS, got '1h'"),
         ({"mem": "16 GB"}, "Expected a size such as 16G"),
         ({"nodes": 0}, "Expected an integer of at least 1, got 0"),

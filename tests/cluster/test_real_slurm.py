@@ -184,3 +184,20 @@ def test_code_that_is_edited_while_a_job_waits_does_not_change_it(folder, undist
     finally:
         file.write_text(SETTINGS)
     assert weights(run) == undisturbed
+
+
+def test_a_job_that_fails_is_told_with_its_reason(folder):
+    job, (run,) = submit(folder, command=("train", "mysettings_line.py", "--set", "rate=1e30", "--set", "epochs=3"))
+    assert slurm.wait_for_end(job) == "FAILED"
+    assert state_of(folder, run) == "failed"
+    assert "NaN or infinite" in experiments_manager(folder, "logs", str(run), "--follow").stdout
+
+
+def test_a_run_that_never_ends_is_queued_again_no_more_often_than_was_said(folder):
+    words = ("train", "mysettings_line.py", "--set", "pause=0.5")
+    job, (run,) = submit(folder, "--max-requeues", "0", command=words)
+    slurm.wait_for(lambda: epochs_done(run) > 2)
+    subprocess.run(["scancel", "--signal=USR1", "--batch", job], check=True)
+    assert slurm.wait_for_end(job) == "FAILED"
+    assert "queued again 0 times (--max-requeues)" in log_of(run)
+    assert slurm.manifest(run)["state"] == "interrupted"

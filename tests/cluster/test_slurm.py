@@ -10,12 +10,12 @@ from experiments_manager.cluster.slurm import JobState
 @pytest.fixture
 def program(tmp_path, monkeypatch):
     """Gives a function that makes a program on the PATH, which prints a text."""
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", str(tmp_path))
 
     def make(name, printed, code=0, said=""):
         file = tmp_path / name
         (tmp_path / f"{name}.txt").write_text(printed)
-        file.write_text(f"#!/bin/sh\ncat {tmp_path}/{name}.txt\necho '{said}' >&2\nexit {code}\n")
+        file.write_text(f"#!/bin/sh\n/bin/cat {tmp_path}/{name}.txt\necho '{said}' >&2\nexit {code}\n")
         file.chmod(0o755)
 
     return make

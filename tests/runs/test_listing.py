@@ -43,6 +43,7 @@ def test_a_row_says_what_the_manifest_says(make_run, tmp_path):
         "start": "2024-02-29T07:08:09+00:00",
         "path": str(run.path),
         "problem": None,
+        "job": None,
     }
 
 

@@ -199,6 +199,41 @@ def test_a_lock_of_another_host_without_a_heartbeat_is_taken_over(run):
         assert read_holder(held.file).pid == os.getpid()
 
 
+def test_a_job_that_starts_again_on_another_host_takes_over_its_own_lock_at_once(run, monkeypatch):
+    leave_lock(run, job="cluster 12")
+    with pytest.raises(RunError, match="is in use"), lock(run):
+        pass
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "cluster")
+    monkeypatch.setenv("SLURM_JOB_ID", "13")
+    with pytest.raises(RunError, match="is in use"), lock(run):
+        pass
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    with lock(run):
+        assert read_holder(run.path / "run.lock").job == "cluster 12"
+
+
+def test_a_job_that_starts_again_on_the_same_host_waits_for_its_former_start_to_end(run, hold, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    process = hold()
+    began = threading.Event()
+    held = []
+
+    def wait():
+        began.set()
+        with lock(run):
+            held.append(process.poll())
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    began.wait()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    tell(process)
+    waiting.join(30)
+    assert held
+    assert process.wait(30) == 0
+
+
 def test_a_damaged_lock_is_respected_until_it_is_old(run):
     file = run.path / "run.lock"
     file.write_text("{")

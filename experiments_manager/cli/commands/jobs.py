@@ -26,7 +26,10 @@ def logs(
 
 
 def cancel(run: options.RunFolder, debug: options.Debug = False) -> None:
-    """Cancel a run's job, queued or running; what it has trained is kept, and `resume` goes on with it."""
+    """Cancel a run's job.
+
+    What it has trained is kept, and `resume` goes on with it.
+    """
     from experiments_manager.cluster import jobs
     from experiments_manager.runs import open_run
 
