@@ -12,10 +12,11 @@ import typer
 from experiments_manager.cli import TRAINING_COMMANDS
 from experiments_manager.cli.commands.board import board
 from experiments_manager.cli.commands.check import check
+from experiments_manager.cli.commands.cluster.jobs import cancel, logs
+from experiments_manager.cli.commands.cluster.submit import submit
 from experiments_manager.cli.commands.compare import compare
 from experiments_manager.cli.commands.evaluate import evaluate
 from experiments_manager.cli.commands.federate import federate
-from experiments_manager.cli.commands.jobs import cancel, logs
 from experiments_manager.cli.commands.kafka import kafka
 from experiments_manager.cli.commands.new import new
 from experiments_manager.cli.commands.predict import predict
@@ -24,7 +25,6 @@ from experiments_manager.cli.commands.resume import resume
 from experiments_manager.cli.commands.runs import runs
 from experiments_manager.cli.commands.serve import serve
 from experiments_manager.cli.commands.settings import settings
-from experiments_manager.cli.commands.submit import submit
 from experiments_manager.cli.commands.train import train
 from experiments_manager.cli.errors import report
 from experiments_manager.common.exit_codes import ExitCode, table

@@ -52,9 +52,9 @@ def submit(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Submit a command to SLURM; a training goes on in its run folder until it is finished.
+    """Submit a command to SLURM.
 
-    Defaults of a site are in ~/.config/experiments_manager/cluster.toml, those of an experiment in its setting
+    A training goes on in its run folder until it is finished. Defaults of a site are in ~/.config/experiments_manager/cluster.toml, those of an experiment in its setting
     `cluster`.
     """
     from experiments_manager.cluster import submission
