@@ -48,12 +48,15 @@ SlurmdSpoolDir={folder}/%n
 # What needs control groups or a database is left out.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
+# Looks at the memory of jobs every second, and ends those that take more than they asked for.
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill,UsePss
 AccountingStorageType=accounting_storage/none
 # Jobs share the processors of a node by cores and memory.
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
-DefMemPerCPU=1000
+DefMemPerCPU={memory_of_cpu}
 # A job of a higher partition puts those of the lower back into the queue, and warns them as at a time limit.
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -209,6 +212,7 @@ def configuration(given, ports):
         nodes=nodes,
         cpus=given.cpus,
         memory=given.memory,
+        memory_of_cpu=given.memory // given.cpus,
         grace=given.grace,
         remembered=given.remembered,
     )

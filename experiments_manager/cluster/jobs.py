@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 from experiments_manager.cluster import slurm
 from experiments_manager.cluster.errors import ClusterError
 from experiments_manager.cluster.slurm import JobState
-from experiments_manager.runs import Run, RunRow
+from experiments_manager.runs import Run, RunError, RunRow
 
+OUT_OF_MEMORY = "out of memory"
+_WORDS_OF_SLURMSTEPD = (b"exceeded memory limit", b"exceeded job memory limit", b"oom_kill event", b"oom-kill event")
 _ENDED = ("finished", "failed")
 _POLL_SECONDS = 1.0
 _STATE_SECONDS = 10.0
@@ -49,8 +52,21 @@ def _with_state(row: RunRow, job: JobState | None) -> RunRow:
     if job is None or job.state == "finished":
         return row
     if job.state == "failed":
-        return dataclasses.replace(row, state="failed", problem=f"{row.path}: job {job.id} failed: {job.reason}.")
+        reason = OUT_OF_MEMORY if _ran_out_of_memory(row) else job.reason
+        return dataclasses.replace(row, state="failed", problem=f"{row.path}: job {job.id} failed: {reason}.")
     return dataclasses.replace(row, state=job.state)
+
+
+def _ran_out_of_memory(row: RunRow) -> bool:
+    """Return whether SLURM wrote so into the job's output: without control groups it says nothing else of it."""
+    try:
+        with output_file(Run(row.path)).open("rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - 4096))
+            end = stream.read().lower()
+    except (OSError, ClusterError, RunError):
+        return False
+    return any(words in end for words in _WORDS_OF_SLURMSTEPD)
 
 
 def cancel(run: Run) -> str:

@@ -153,7 +153,9 @@ def _judged(job: str, state: str, code: str, reason: str, restarts: int, node: s
         return JobState(job, "cancelled", "", restarts, node)
     if reason == "OutOfMemory":
         state = "OUT_OF_MEMORY"
-    return JobState(job, "failed", _REASONS.get(state, f"exit code {code.split(':')[0]}"), restarts, node)
+    exit_code, _, signal = code.partition(":")
+    ended = f"signal {signal}" if signal.isdecimal() and int(signal) else f"exit code {exit_code}"
+    return JobState(job, "failed", _REASONS.get(state, ended), restarts, node)
 
 
 def _call(command: Sequence[str], what: str) -> str:

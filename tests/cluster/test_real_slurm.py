@@ -193,6 +193,31 @@ def test_a_job_that_fails_is_told_with_its_reason(folder):
     assert "NaN or infinite" in experiments_manager(folder, "logs", str(run), "--follow").stdout
 
 
+def test_a_job_that_takes_more_memory_than_it_asked_for_is_told_as_that(folder):
+    """TensorFlow alone takes more than 60 MB."""
+    job, (run,) = submit(folder, "--mem", "60M")
+    assert slurm.wait_for_end(job) in ("FAILED", "OUT_OF_MEMORY")
+    told = json.loads(experiments_manager(folder, "runs", str(folder), "--json").stdout)
+    row = next(row for row in told["runs"] if row["path"] == str(run))
+    assert (row["state"], row["problem"]) == ("failed", f"{run}: job {job} failed: out of memory.")
+
+
+def test_a_node_that_is_drained_ends_its_job_and_gets_no_other(folder, undisturbed):
+    job, (run,) = submit(folder, "--cpus", "1", command=("train", "mysettings_line.py", "--set", "pause=0.2"))
+    slurm.wait_for(lambda: epochs_done(run) > 2)
+    node = slurm.job(job)["NodeList"]
+    subprocess.run(["scontrol", "update", f"nodename={node}", "state=drain", "reason=test"], check=True)
+    try:
+        other, (second,) = submit(folder, "--cpus", "1")
+        assert slurm.wait_for_end(other) == "COMPLETED", log_of(second)
+        assert slurm.job(other)["NodeList"] != node
+        assert slurm.wait_for_end(job) == "COMPLETED", log_of(run)
+        assert slurm.job(job)["Restarts"] == "0"
+    finally:
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
+    assert weights(run) == weights(second) == undisturbed
+
+
 def test_a_run_that_never_ends_is_queued_again_no_more_often_than_was_said(folder):
     words = ("train", "mysettings_line.py", "--set", "pause=0.5")
     job, (run,) = submit(folder, "--max-requeues", "0", command=words)

@@ -54,8 +54,8 @@ def submit(
 ) -> None:
     """Submit a command to SLURM.
 
-    A training goes on in its run folder until it is finished. Defaults of a site are in ~/.config/experiments_manager/cluster.toml, those of an experiment in its setting
-    `cluster`.
+    A training goes on in its run folder until it is finished. Defaults of a site are in
+    ~/.config/experiments_manager/cluster.toml, those of an experiment in its setting `cluster`.
     """
     from experiments_manager.cluster import submission
 
