@@ -19,7 +19,7 @@ tensorboard = False
 figures = False
 export = False
 loss = "mean_squared_error"
-learning_rate = 0.05
+learning_rate = 0.01
 optimizer = "sgd"
 federated = {"rounds": 2, "clients": 2}
 
@@ -27,7 +27,7 @@ federated = {"rounds": 2, "clients": 2}
 def arrays(split, partition):
     generator = np.random.default_rng([{"train": 1, "validation": 2}[split], partition or 0])
     x = generator.normal(size=(18, 3)).astype("float32")
-    return x, (x @ np.array([[1.0], [2.0], [3.0]])).astype("float32") * (1 + (partition or 0))
+    return x, (x @ np.array([[1.0], [2.0], [3.0]])).astype("float32") * (1 + 0.2 * (partition or 0))
 
 
 def dataset(split, partition=None):
@@ -71,9 +71,7 @@ class Federation:
 
     def write(self, *added, **replaced):
         """Replaces settings by name, and adds lines."""
-        lines = [
-            line for line in SETTINGS.splitlines() if not any(line.startswith(f"{name} = ") for name in replaced)
-        ]
+        lines = [line for line in SETTINGS.splitlines() if not any(line.startswith(f"{name} = ") for name in replaced)]
         place = lines.index("batch_size = 4") if "batch_size" not in replaced else 6
         lines[place:place] = [f"{name} = {value}" for name, value in replaced.items()]
         self.file.write_text("\n".join([*lines, *map(textwrap.dedent, added)]) + "\n")
