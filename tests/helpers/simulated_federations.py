@@ -86,7 +86,7 @@ class Federation:
             work()
         return out.getvalue().splitlines()
 
-    def simulate(self, name="run", *, workers=1, stop_after=None):
+    def simulate(self, name="run", *, workers=1, stop_after=None, also=()):
         """Gives the result of a federation, or of the first rounds of it."""
         from experiments_manager import api
 
@@ -98,7 +98,7 @@ class Federation:
             working_dir=self.folder / "runs",
             run_name=name,
             quiet=True,
-            watchers=[self.watching],
+            watchers=[self.watching, *also],
         )
 
 
