@@ -73,6 +73,16 @@ def seed_states(model: keras.Model) -> list[keras.Variable]:
     return [*states, global_seed_generator().state]
 
 
+def schedule_of(optimizer: keras.optimizers.Optimizer) -> Any:
+    """Return the schedule of an optimizer's learning rate, `None` where that is a number.
+
+    Use: schedules are shifted for clients of a federation. Missing: `Optimizer.learning_rate` gives the rate of now
+    (`_learning_rate` is the schedule). When a release breaks it: find what the setter of `learning_rate` sets.
+    """
+    rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
+    return rate if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) else None
+
+
 def failed_metric(error: BaseException) -> keras.metrics.Metric | None:
     """Return the metric that was updated or read when an exception was raised, `None` where there is none.
 

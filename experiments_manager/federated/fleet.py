@@ -28,7 +28,7 @@ class Fleet(Protocol):
         """Get ready for a round, in the thread of the loop."""
 
     def after_round(self, report: RoundReport) -> None:
-        """Learn what became of a round."""
+        """Learn what became of a round that counts, before its `state` is asked for."""
 
     def state(self) -> Mapping[str, np.ndarray]:
         """Return what the clients keep between rounds, as far as it is here."""

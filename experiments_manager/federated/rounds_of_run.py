@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from experiments_manager.federated.fleet import Fleet
 from experiments_manager.federated.plan import FederationPlan
+from experiments_manager.federated.server.federation_metrics import CLIENTS_PREFIX
 from experiments_manager.federated.watching.round_watcher import RoundWatcher
 from experiments_manager.settings import Settings
 from experiments_manager.training.engine.context import Interrupted, TrainingContext
@@ -77,9 +78,12 @@ class FederatedRounds:
         (report,) = reports
         self._state = after
         self._take_over(context, after, averages, rate, _mean_steps(report))
-        self._fleet.after_round(report)
         self._tell(context, report, strategy)
-        return {name: value for name, value in report.train.items() if name not in NOT_OF_ROUNDS}
+        return _metrics(report.train) | _metrics(report.clients, CLIENTS_PREFIX)
+
+    def inexact_reasons(self) -> Sequence[str]:
+        """Return why a resume would not be exact, as far as it lies at the clients."""
+        return getattr(self._fleet, "inexact_reasons", ())
 
     def state(self) -> tuple[dict[str, Any], dict[str, tf.Tensor]]:
         """Return the strategy's memory, and what clients keep from one round to the next."""
@@ -131,8 +135,12 @@ class FederatedRounds:
     def _hooks(self, context: TrainingContext, reports: list[RoundReport]) -> RoundHooks:
         from experiments_manager.federated.server.rounds.plan import RoundHooks
 
+        def note(report: RoundReport, after: FederationState) -> None:
+            reports.append(report)
+            self._fleet.after_round(report)
+
         return RoundHooks(
-            on_round=lambda report, after: reports.append(report),
+            on_round=note,
             on_message=lambda text: context.dispatch("on_message", text),
             should_stop=context.should_stop,
             restore=lambda state: self._fleet.restore(state.extra_arrays),
@@ -158,7 +166,7 @@ class FederatedRounds:
     ) -> None:
         """Put the global weights into the model, let the averages follow, and count the round as a step."""
         experiment, progress = context.experiment, context.experiment.state.progress
-        self._server.put_back(state.arrays, state.round)
+        self._server.put_back(state.arrays, state.round, self._steps + steps)
         if not has_schedule(experiment.model.optimizer):
             experiment.model.optimizer.learning_rate = rate
         if experiment.state.averages is not None:
@@ -187,6 +195,10 @@ def make_strategy(settings: Settings) -> ServerStrategy:
     if settings.has("federated_strategy"):
         return checked_strategy(settings.call("federated_strategy"))
     return server_strategy(FederationPlan.of(settings).strategy)
+
+
+def _metrics(values: Mapping[str, float], prefix: str = "") -> dict[str, float]:
+    return {f"{prefix}{name}": value for name, value in values.items() if name not in NOT_OF_ROUNDS}
 
 
 def _held_averages(context: TrainingContext) -> list[np.ndarray]:

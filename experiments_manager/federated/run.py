@@ -59,7 +59,7 @@ def check(settings: Settings) -> None:
 
 def run_options(make_fleet: MakeFleet) -> dict[str, Any]:
     """Return what makes a run that of a federation."""
-    return {"shares_arrays": True, "make_epoch_trainer": functools.partial(_rounds, make_fleet=make_fleet)}
+    return {"for_clients": True, "make_epoch_trainer": functools.partial(_rounds, make_fleet=make_fleet)}
 
 
 def _simulation(workers: int | None) -> MakeFleet:

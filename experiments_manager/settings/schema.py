@@ -152,6 +152,7 @@ class Values(pydantic.BaseModel):
     prequential: Flag = setting(False, "Kafka", "Test each batch with the weights from before its own step, and log loss and metrics of that as `prequential_…`.")
 
     federated: Dictionary = setting({}, "Federation and quantisation", "How a federation trains, e.g. `{'strategy': 'FedAvg', 'rounds': 20, 'local_epochs': 1}`; all keys are in docs/federated.md.")
+    federated_local_layers: Names = setting([], "Federation and quantisation", "Layers that stay at the clients of a federation, each with its own weights; names, or patterns such as `head*`.")
     enable_federated_learning: Flag = setting(False, "Federation and quantisation", "Train as a client of a federation.")
     federated_learning_server_address: Text = setting("localhost:8080", "Federation and quantisation", "Address of the federation's server.")
     quantization_aware_training: Flag = setting(False, "Federation and quantisation", "Train with simulated quantisation.")

@@ -1,33 +1,69 @@
-"""A client of a simulation: its settings and its data."""
+"""A client of a federation whose settings say what it is: its data, its hooks."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments_manager.federated.errors import FederationError
 from experiments_manager.settings import Settings, load_settings
 from experiments_manager.training.errors import TrainingError
-from experiments_manager.training.feeds.array_feed import ArrayFeed
-from experiments_manager.training.local.trainer import Client
-from experiments_manager.training.setup.experiment import dataset_feed
+from experiments_manager.training.local.client import HOST_RANDOM, Client, ClientData
+from experiments_manager.training.local.kept import Kept
+from experiments_manager.training.setup.class_weights import class_weights_of
+from experiments_manager.training.setup.experiment import feed_for
 from experiments_manager.training.setup.seeds import derive
 
 
-def client_of(settings: Settings, number: int, clients: int) -> Client:
-    """Return a client with its own data: that of `dataset` where `hparams["procID"]` is its number.
+def client_of(settings: Settings, number: int, clients: int, *, run: Any = None, kept: Kept | None = None) -> Client:
+    """Return a client with its own data: that of the settings module where `hparams["procID"]` is its number.
 
     Args:
         settings: Those of the federation.
         number: Of the client, from 0.
         clients: How many there are.
+        run: The run, for hooks that ask for it.
+        kept: What the client goes on from.
 
     Raises:
         TrainingError: It has no training data.
     """
     overrides = dict(settings.overrides) | {"hparams.procID": number}
     own = load_settings(settings.file, overrides | {"federated": {**settings.federated, "clients": clients}})
-    train = dataset_feed(own, "train")
-    if train is None:
-        raise TrainingError(
-            f'dataset: client {number} has no training data. Expected data for `dataset("train")`, got None.'
+    remake = functools.partial(_data, own, number, run)
+    data = remake(kept.topics if kept else {})
+    return Client(number, data, settings=own, run=run, kept=kept, remake=remake)
+
+
+def _data(settings: Settings, number: int, run: Any, topics: Mapping[str, Any]) -> ClientData:
+    if settings.consume_data_from_kafka and settings.kafka_group is not None:
+        raise FederationError(
+            f"{settings.file}: kafka_group: clients of a federation do not share a topic. Expected None, got "
+            f"{settings.kafka_group!r}. Name a topic for each client by hparams['procID'] in kafka_topics."
         )
-    if isinstance(train, ArrayFeed):
-        train.seed = derive(settings.random_seed, "client", number)
-    return Client(number, train)
+    record = _TopicRecord(number, run, topics)
+    seed = derive(settings.random_seed, "client", number)
+    with HOST_RANDOM:
+        train = feed_for(settings, "train", record, seed=seed)
+        if train is None:
+            raise TrainingError(
+                f'dataset: client {number} has no training data. Expected data for `dataset("train")`, got None.'
+            )
+        evaluates = bool(settings.federated.get("fraction_evaluate"))
+        validation = feed_for(settings, "validation", record) if evaluates else None
+        return ClientData(train, validation, class_weights_of(settings, train), record.manifest.get("kafka", {}))
+
+
+class _TopicRecord:
+    """Keeps what a client reads of topics, as a run does in its manifest."""
+
+    def __init__(self, number: int, run: Any, topics: Mapping[str, Any]) -> None:
+        name = f"client-{number}" if run is None else f"{run.path.name}-client-{number}"
+        self.path = Path(name)
+        self.manifest: dict[str, Any] = {"kafka": dict(topics)} if topics else {}
+
+    def update(self, **values: Any) -> None:
+        """Keep it."""
+        self.manifest |= values

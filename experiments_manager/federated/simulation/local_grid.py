@@ -45,11 +45,14 @@ class LocalGrid(Grid):
         make_client: Makes the client of a number, when it is first asked, in the thread that sends.
         proc_ids: The clients that are there from the beginning.
         workers: How many work at a time.
+
+    Attributes:
+        workers: The same; it may be changed while no client works.
     """
 
     def __init__(self, make_client: Callable[[int], Client], proc_ids: Iterable[int], *, workers: int = 1) -> None:
         identify_process()
-        self._make_client, self._workers = make_client, max(1, workers)
+        self._make_client, self.workers = make_client, max(1, workers)
         self._clients: dict[int, Client] = {}
         self._proc_ids = set(proc_ids)
         self._numbers = itertools.count(1)
@@ -159,7 +162,7 @@ class LocalGrid(Grid):
         return job is not None and job.abandoned
 
     def _start_threads(self) -> None:
-        while self._threads < self._workers and (job := self._next_job()) is not None:
+        while self._threads < self.workers and (job := self._next_job()) is not None:
             self._threads += 1
             # A client that hangs must not keep the process from ending.
             threading.Thread(target=self._work, args=(job,), name=f"client-{job.node_id}", daemon=True).start()

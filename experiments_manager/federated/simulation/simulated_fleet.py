@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from experiments_manager.federated.flower import flower
 from experiments_manager.federated.plan import FederationPlan
 from experiments_manager.federated.simulation.clients import client_of
 from experiments_manager.training.engine.context import TrainingContext
+from experiments_manager.training.local.client import Client
+from experiments_manager.training.local.kept import Kept
 from experiments_manager.training.local.task import LocalTask
-from experiments_manager.training.local.trainer import Client, LocalResult, LocalTrainer
+from experiments_manager.training.local.trainer import LocalResult, LocalTrainer
 
 if TYPE_CHECKING:
     from flwr.app import Message
@@ -54,79 +57,123 @@ class SimulatedFleet:
         flower()
         from experiments_manager.federated.simulation.local_grid import LocalGrid
 
+        self._context, self._server = context, server
         self._settings, self._devices = context.experiment.settings, context.experiment.devices
         self._plan = FederationPlan.of(self._settings)
         self._workers = min(workers, self._plan.clients)
         self._clients: dict[int, Client] = {}
-        self._kept: dict[int, list[np.ndarray]] = {}
-        self._server = server
+        self._busy: set[Client] = set()
+        self._lock = threading.Lock()
+        self._participants: Sequence[int] = ()
+        self._committed: dict[int, Kept] = {}
+        self._given: dict[str, np.ndarray] = {}
         self._trainers: list[LocalTrainer] = []
         self._free: queue.SimpleQueue[LocalTrainer] = queue.SimpleQueue()
-        self._wanted_trainers = 1
-        self.grid = LocalGrid(self._make_client, range(self._plan.clients), workers=self._workers)
+        # A client that hangs holds its model: where that may happen, the others have one more.
+        self._wanted_trainers = 1 if self._plan.round_timeout is None else min(2, self._workers)
+        self._is_closed = False
+        self.grid = LocalGrid(self._make_client, range(self._plan.clients), workers=1)
 
     def before_round(self, round: int) -> None:  # noqa: A002
         """Compile the models that are wanted and not there yet."""
-        self._make_trainers(self._wanted_trainers)
+        self._make_trainers()
 
     def after_round(self, report: RoundReport) -> None:
-        """Want a model for each worker, if rounds are long enough."""
+        """Take note of who took part, and want a model for each worker, if rounds are long enough."""
+        self._participants = report.participants
         if report.seconds > _SECONDS_OF_A_SHORT_ROUND:
             self._wanted_trainers = self._workers
 
     def state(self) -> Mapping[str, np.ndarray]:
-        """Return what clients keep of their optimizers."""
-        return {
-            f"{number}/{index:04d}": value
-            for number, client in sorted(self._clients.items())
-            for index, value in enumerate(client.kept or [])
+        """Return what the clients keep after a round; those whose weights did not count keep what they had."""
+        for number, client in self._idle_clients():
+            if client.kept is not None and number in self._participants:
+                self._committed[number] = client.kept
+        self._given = {
+            f"{number}/{name}": value
+            for number, kept in sorted(self._committed.items())
+            for name, value in kept.arrays.items()
         }
+        return self._given
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Give it back to them."""
-        self._kept = {}
-        for name in sorted(arrays):
-            self._kept.setdefault(int(name.split("/")[0]), []).append(arrays[name])
-        for number, client in self._clients.items():
-            client.kept = self._kept.get(number)
+        """Give back to the clients what `state` returned, and let nobody wait for clients that hang."""
+        if not _is_same(arrays, self._given):
+            grouped: dict[int, dict[str, np.ndarray]] = {}
+            for name, value in arrays.items():
+                number, _, rest = name.partition("/")
+                grouped.setdefault(int(number), {})[rest] = value
+            self._committed = {number: Kept.of(held) for number, held in grouped.items()}
+            self._given = dict(arrays)
+        idle = dict(self._idle_clients())
+        self._clients = idle  # those that hang are made again, when they can be asked again
+        for number, client in idle.items():
+            kept = self._committed.get(number)
+            if client.kept is not kept:
+                client.restore(kept)
+        self._make_trainers()
+
+    @property
+    def inexact_reasons(self) -> Sequence[str]:
+        """Why clients would not go on after a resume as if there had been none."""
+        return [reason for _, client in self._idle_clients() for reason in client.inexact_reasons]
 
     def close(self) -> None:
-        """Let go of the models."""
+        """Let go of data and models."""
+        self._is_closed = True
+        for _, client in self._idle_clients():
+            client.close()
         for trainer in self._trainers:
             if trainer is not self._server:
                 trainer.close()
 
-    def _make_trainers(self, count: int) -> None:
-        """Let so many models be there; the first is that of the run, unless the loss has a term of its own."""
+    def _idle_clients(self) -> list[tuple[int, Client]]:
+        with self._lock:
+            return [(number, client) for number, client in self._clients.items() if client not in self._busy]
+
+    def _make_trainers(self) -> None:
+        """Let so many models be free as are wanted; called while no client works but those that hang."""
         proximal = self._plan.strategy.get("strategy") == "FedProx"
-        while len(self._trainers) < count:
-            if not self._trainers and not proximal:
+        while self._free.qsize() < self._wanted_trainers:
+            if not self._trainers and not proximal:  # the first is that of the run, unless the loss has its own term
                 trainer = self._server
             else:
-                trainer = LocalTrainer.make(self._settings, self._devices, self._client(0), proximal=proximal)
+                first, like = self._context.experiment.train, self._server.beginning
+                trainer = LocalTrainer.make(self._settings, self._devices, first, proximal=proximal, like=like)
             self._trainers.append(trainer)
             self._free.put(trainer)
+        self.grid.workers = self._wanted_trainers
 
     def _client(self, number: int) -> Client:
+        """Return a client; it is made where there is none, or where the former one hangs."""
         if number not in self._clients:
-            client = client_of(self._settings, number, self._plan.clients)
-            client.kept = self._kept.get(number)
+            kept, run = self._committed.get(number), self._context.run
+            client = client_of(self._settings, number, self._plan.clients, run=run, kept=kept)
+            client.should_stop = lambda: self._is_closed
             self._clients[number] = client
         return self._clients[number]
 
     def _make_client(self, number: int) -> Any:
         from experiments_manager.federated.client.messages import answer
 
-        client = self._client(number)
+        self._client(number)
 
         def reply(message: Message) -> Message:
-            trainer = self._free.get()
+            trainer, client = self._free.get(), self._client(number)
+            with self._lock:
+                self._busy.add(client)
             try:
                 return answer(message, _OfClient(trainer, client, self._plan.keep_optimizer), number)
             finally:
+                with self._lock:
+                    self._busy.discard(client)
                 self._free.put(trainer)
 
         return reply
+
+
+def _is_same(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> bool:
+    return first.keys() == second.keys() and all(first[name] is second[name] for name in first)
 
 
 class _OfClient:

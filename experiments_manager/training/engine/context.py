@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,6 +48,9 @@ class EpochTrainer(Protocol):
 
     def restore(self, plain: Mapping[str, Any], tensors: Mapping[str, tf.Tensor]) -> None:
         """Go back to what `state` returned."""
+
+    def inexact_reasons(self) -> Sequence[str]:
+        """Return why a resume would not be exact, as far as it lies with the trainer."""
 
 
 @dataclasses.dataclass
@@ -154,4 +157,7 @@ def _publisher(experiment: Experiment, run: Run) -> Publisher | None:
 
 def new_reasons(context: TrainingContext) -> list[str]:
     """Why a resume would not be exact, as far as it came up since the run began: what callbacks have got meanwhile."""
-    return [reason for reason in of_callbacks(context.callbacks) if reason not in context.inexact_reasons]
+    reasons = of_callbacks(context.callbacks)
+    if context.epoch_trainer is not None:
+        reasons += context.epoch_trainer.inexact_reasons()
+    return [reason for reason in reasons if reason not in context.inexact_reasons]

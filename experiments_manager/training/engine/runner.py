@@ -58,8 +58,8 @@ class RunOptions:
         lambda context: contextlib.nullcontext()
     )
     """Gives who trains the epochs, if not the loop."""
-    shares_arrays: bool = False
-    """Whether arrays of several clients are trained on in turn."""
+    for_clients: bool = False
+    """Whether clients of a federation are trained in turn."""
     interruptible: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     """Gives a context for what comes before the first step, in which a request to stop raises `KeyboardInterrupt`; the
     run ends as `interrupted` then. By default nothing interrupts it."""
@@ -191,7 +191,7 @@ def _execute(
                 run.update(overrides=overrides)
             with _start_up(options):
                 context = TrainingContext.make(
-                    build_experiment(settings, devices, run, shares_arrays=options.shares_arrays), run, watchers
+                    build_experiment(settings, devices, run, for_clients=options.for_clients), run, watchers
                 )
             with contextlib.closing(context), contextlib.ExitStack() as stack:
                 context.should_stop = options.should_stop

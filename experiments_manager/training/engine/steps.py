@@ -107,7 +107,7 @@ class CompiledLoop:
     ) -> CompiledLoop:
         """Make the loop that trains: the model's `train_step`, the averages and the step counter."""
         model, state = experiment.model, experiment.state
-        weigh = _class_weighting(experiment.class_weight)
+        weigh = experiment.class_weight.weigh if experiment.class_weight else lambda data: data
 
         def train(data: Any) -> dict[str, tf.Tensor]:
             tested = prequential.test(data) if prequential else {}
@@ -246,24 +246,6 @@ def _loss_is_finite(logs: Any) -> tf.Tensor:
     return tf.constant(True) if loss is None else tf.reduce_all(tf.math.is_finite(loss))
 
 
-def _class_weighting(class_weight: Mapping[int, float] | None) -> Callable[[Any], Any]:
-    if not class_weight:
-        return lambda data: data
-    table = tf.constant([class_weight.get(label, 1.0) for label in range(max(class_weight) + 1)], tf.float32)
-
-    def weigh(data: Any) -> Any:
-        x, y, *weights = data
-        labels = (
-            tf.argmax(y, axis=-1) if y.shape.rank and y.shape.rank > 1 and y.shape[-1] != 1 else tf.reshape(y, [-1])
-        )
-        labels = tf.cast(labels, tf.int32)
-        known = labels < len(table)
-        weight = tf.where(known, tf.gather(table, tf.minimum(labels, len(table) - 1)), 1.0)
-        return (x, y, weight * tf.cast(weights[0], tf.float32)) if weights else (x, y, weight)
-
-    return weigh
-
-
 @dataclasses.dataclass
 class CompiledLoops:
     """The loops of an experiment, and the concrete functions of a `training` and a `validation` step."""
@@ -297,6 +279,6 @@ class CompiledLoops:
         jit_compile = experiment.settings.jit_compile
         validation = CompiledLoop.for_evaluation(experiment, feed, jit_compile=jit_compile) if feed else None
         traced = {"training": train.trace()} | ({"validation": validation.trace()} if validation else {})
-        ignored = [*ignored, *([gradient_norm.variable] if gradient_norm else [])]
+        ignored = [*ignored, *experiment.exchanged, *([gradient_norm.variable] if gradient_norm else [])]
         experiment.state.include(list(traced.values()), ignored)
         return cls(train, validation, traced, prequential)

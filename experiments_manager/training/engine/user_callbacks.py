@@ -112,6 +112,12 @@ class UserCallbacks:
         if self._has_begun:
             self._put_back()
 
+    def put_back(self, states: Sequence[Mapping[str, Any]], tensors: Mapping[str, tf.Tensor]) -> None:
+        """Put back what `state` gave, at once: before `on_train_begin` of another training with the same callbacks."""
+        self._restored = states, tensors
+        self._put_back()
+        self._restored = (), {}
+
     def begin(self) -> None:
         """Call `on_train_begin`, in which many callbacks reset themselves, and then put back what was restored."""
         self.list.on_train_begin()

@@ -77,7 +77,7 @@ class StreamFeed(Feed):
             steps_per_epoch = steps_per_epoch or likely_steps
         # An endless repetition at the end is made here, pass by pass, since the beginning of a pass can be found again.
         self._strip = steps_per_epoch is not None
-        self._dataset, self._build, self._passes_begun = self._one_pass(dataset), 0, 0
+        self._dataset = self._one_pass(dataset)
         self.spec = self._prepared(self._dataset, 0).element_spec
         self._random = varies or is_random(self._dataset)
         self._first: list[Any] = []
@@ -90,7 +90,6 @@ class StreamFeed(Feed):
         if has_state_outside(self._prepared(self._dataset, 0)):
             self._look_twice()
         self._saveable, self._saving_failed = self._can_be_saved(self._prepared(self._dataset, 0)), False
-        self._is_fresh = False  # it was looked at: training begins with one that was not read from
 
         length = int(self._dataset.cardinality())
         never_ends = tf.data.INFINITE_CARDINALITY in (length, int(dataset.cardinality()))
@@ -195,16 +194,12 @@ class StreamFeed(Feed):
         comes_next = self._iterator is not None and number == self._pass + 1 and (before > 0 or not self._random)
         self._pass, self._taken, self._is_open = number, skip, True
         if self._lasts and comes_next:
-            self._passes_begun += 1
             return
-        is_fresh = self._is_fresh and build == self._build and self._passes_begun <= before
-        if self._random and self._rebuild and not is_fresh:
-            self._dataset, self._build, self._passes_begun = self._one_pass(self._hook(build)), build, 0
-            self._is_fresh, self._shown = True, None
+        if self._random and self._rebuild:  # a second iterator over a dataset shuffles in another order
+            self._dataset, self._shown = self._one_pass(self._hook(build)), None
         if self._passes_per_build > 1:
             skip += before * self.steps  # shuffles draw from where the pass before left them
         self._iterator = self._new_iterator(skip)
-        self._passes_begun = before + 1
 
     def _one_pass(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         return without_endless_repeat(dataset) if self._strip else dataset

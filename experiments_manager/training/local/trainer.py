@@ -2,13 +2,15 @@
 
 One compiled model serves any number of clients, one after the other: whatever a client keeps from one round to the
 next is put into its variables before, and taken out afterwards. So what a client trains depends on the weights that it
-got, its data, its number and the round alone, and not on who was trained before.
+got, its data, its number, the round and what it keeps, and not on who was trained before.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,16 +18,20 @@ import tensorflow as tf
 from experiments_manager.compat.keras import seed_states
 from experiments_manager.settings import Settings
 from experiments_manager.training.engine.chunk_size import ChunkSize
-from experiments_manager.training.engine.steps import ChunkResult, CompiledLoops, as_numbers
+from experiments_manager.training.engine.steps import CompiledLoop, CompiledLoops
+from experiments_manager.training.engine.user_callbacks import UserCallbacks
 from experiments_manager.training.engine.validation import run_test_steps
-from experiments_manager.training.errors import DataError, TrainingError
-from experiments_manager.training.feeds.array_feed import ArrayFeed
+from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.feeds.feed import Feed
+from experiments_manager.training.local.client import HOST_RANDOM, Client
+from experiments_manager.training.local.epochs import LocalEpochs
+from experiments_manager.training.local.kept import Kept
+from experiments_manager.training.local.local_layers import local_weights
 from experiments_manager.training.local.proximal import ProximalTerm
-from experiments_manager.training.local.shared_arrays import SharedArrays, shared
+from experiments_manager.training.local.shared_feed import SharedFeed
 from experiments_manager.training.local.task import LocalTask
 from experiments_manager.training.setup.devices import Devices
-from experiments_manager.training.setup.experiment import Experiment, experiment_on
+from experiments_manager.training.setup.experiment import Experiment, bare_experiment
 from experiments_manager.training.setup.seeds import derive
 
 
@@ -34,7 +40,7 @@ class LocalResult:
     """What came of local training, or of an evaluation.
 
     Attributes:
-        weights: Of the model by name; empty after an evaluation.
+        weights: Of the model by name, without those that stay at the client; empty after an evaluation.
         samples: How many it trained on, or was evaluated on, each counted once.
         steps: How many steps it took.
         logs: Loss and metrics.
@@ -46,132 +52,184 @@ class LocalResult:
     logs: dict[str, float]
 
 
-@dataclasses.dataclass
-class Client:
-    """A client of a federation.
+@dataclasses.dataclass(frozen=True)
+class Beginning:
+    """What a model of these settings begins with; the same for all trainers of a process.
 
     Attributes:
-        number: Its number.
-        train: Its training data.
-        validation: Its validation data, or `None`.
-        kept: Variables of the optimizer and others, as the last round left them; `None` before the first.
+        local: Which weights stay at the clients, by their place in `model.weights`.
+        layers: These weights by name, for clients that trained none yet.
+        others: Values of the optimizer's variables and of others that are no weights.
+        rate: The learning rate.
     """
 
-    number: int
-    train: Feed
-    validation: Feed | None = None
-    kept: list[np.ndarray] | None = None
+    local: frozenset[int]
+    layers: Mapping[str, np.ndarray]
+    others: Sequence[np.ndarray]
+    rate: float
 
 
 class LocalTrainer:
     """Trains a model for clients, one at a time. Not for several threads.
 
     Args:
-        experiment: What is trained. Where its training data is `SharedArrays`, it serves any number of clients.
+        experiment: What is trained, built for clients.
         loops: Its compiled loops.
         proximal: The term of FedProx in its loss, if there is one.
+        like: What another trainer of the same settings began with, whose layers have the names that the settings know.
     """
 
-    def __init__(self, experiment: Experiment, loops: CompiledLoops, proximal: ProximalTerm | None = None) -> None:
-        self._loops, self._proximal = loops, proximal
+    def __init__(
+        self,
+        experiment: Experiment,
+        loops: CompiledLoops,
+        proximal: ProximalTerm | None = None,
+        like: Beginning | None = None,
+    ) -> None:
+        self._experiment, self._proximal = experiment, proximal
+        self._model, self._shared = experiment.model, experiment.train
+        self._epochs = LocalEpochs(experiment.model, loops)
         self._seed, self._chunk_size = experiment.settings.random_seed, ChunkSize()
-        self._model, self._train, self._validation = experiment.model, experiment.train, experiment.validation
         # Numbers and not paths: Keras counts layers of the same kind over all models of a process.
         self._weights = {f"{number:04d}/{w.name}": w.value for number, w in enumerate(self._model.weights)}
+        local = like.local if like else local_weights(experiment.settings, self._model)
+        self._sent = {name: w for number, (name, w) in enumerate(self._weights.items()) if number not in local}
+        self._layers = {name: w for number, (name, w) in enumerate(self._weights.items()) if number in local}
         self._seeds = [variable.value for variable in seed_states(self._model)]
         known = {id(variable) for variable in [*self._weights.values(), *self._seeds]}
         averages = experiment.state.averages
         self._averages = list(zip(averages.averages, averages.weights, strict=True)) if averages else []
         known |= {id(average) for average, _ in self._averages}
         self._others = [v for v in experiment.state.variables.values() if id(v) not in known]
-        self._fresh = [variable.numpy() for variable in self._others]
+        self.beginning = like or Beginning(
+            local, _values(self._layers), [v.numpy() for v in self._others], experiment.state.learning_rate
+        )
         self._begin = tf.function(self._assign, autograph=False)
+        self._evaluation: tuple[SharedFeed, CompiledLoop] | None = None
 
     @classmethod
-    def make(cls, settings: Settings, devices: Devices, first: Client, *, proximal: bool = False) -> LocalTrainer:
+    def make(
+        cls,
+        settings: Settings,
+        devices: Devices,
+        first: Feed,
+        *,
+        proximal: bool = False,
+        like: Beginning | None = None,
+    ) -> LocalTrainer:
         """Build and compile a model of its own.
 
         Args:
             settings: Checked settings.
             devices: From `prepared_devices`, whose scope must be open.
-            first: Some client, whose data says what batches look like.
+            first: Training data of some client, which says what batches look like.
             proximal: Whether the loss has the term of FedProx.
+            like: What another trainer of the same settings in this process began with, if there is one.
         """
-        train, validation = shared(first.train), shared(first.validation)
-        experiment = experiment_on(settings, devices, train, validation, with_export=False)
+        experiment = bare_experiment(settings, devices, SharedFeed(first), for_clients=True)
         term = ProximalTerm(experiment.model) if proximal else None
         loops = CompiledLoops.of(experiment, ignored=term.variables if term else ())
-        return cls(experiment, loops, term)
+        return cls(experiment, loops, term, like)
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Return the weights of the model as they are now, trainable or not."""
-        return {name: variable.numpy() for name, variable in self._weights.items()}
+        """Return the weights that clients share as they are now, trainable or not."""
+        return _values(self._sent)
 
     def train(
-        self,
-        client: Client,
-        weights: Mapping[str, np.ndarray],
-        task: LocalTask,
-        *,
-        keep: bool = False,
+        self, client: Client, weights: Mapping[str, np.ndarray], task: LocalTask, *, keep: bool = False
     ) -> LocalResult:
         """Train a client's epochs of a round.
 
         Args:
-            client: The client.
+            client: The client. After an error it is as it was before.
             weights: To begin with, by name as in `weights`.
             task: What is to be trained.
             keep: Whether the client goes on with the optimizer's variables of its last round, and keeps them.
 
         Raises:
-            TrainingError: The weights are those of another model, or the loss is not finite.
+            TrainingError: The weights are those of another model, or something is not finite.
             DataError: The client's data looks different from that of others.
         """
-        _use(self._train, client.train, client)
         self._check(weights)
-        others = client.kept if keep and client.kept is not None else self._fresh
-        self._begin([weights[name] for name in self._weights], others, self._seed_values(client.number, task.round))
-        if task.rate_scale != 1.0:
-            self._model.optimizer.learning_rate = self._model.optimizer.learning_rate * task.rate_scale
+        try:
+            with HOST_RANDOM if client.reads_alone else contextlib.nullcontext():
+                callbacks = client.prepare(self._model)
+                result = self._train(client, weights, task, callbacks, keep=keep)
+            client.keep(self._what_is_kept(client, callbacks, task, keep=keep))
+            return result
+        except BaseException:
+            client.spoil()
+            raise
+        finally:
+            self._model.stop_training = False
+
+    def _train(
+        self,
+        client: Client,
+        weights: Mapping[str, np.ndarray],
+        task: LocalTask,
+        callbacks: UserCallbacks | None,
+        *,
+        keep: bool,
+    ) -> LocalResult:
+        feed = self._shared.use(client.train, client.number)
+        self._put_in_place(client, weights, task.round, goes_on=keep)
+        self._set_rate(client, task, keep=keep)
+        if self._experiment.class_weight is not None:
+            self._experiment.class_weight.assign(client.class_weight)
         if self._proximal is not None:
             self._proximal.begin(task.proximal_mu)
-        steps, done = None, 0
-        for epoch in range(task.epochs):
-            steps = self._train_epoch((task.round - 1) * task.epochs + epoch, client, task.round)
-            done += steps.done
-        if keep:
-            client.kept = [variable.numpy() for variable in self._others]
-        logs = as_numbers(steps.logs) if steps is not None else {}
-        return LocalResult(self.weights(), _samples(client.train), done, logs)
+        done = self._epochs.train(client, feed, task, callbacks)
+        trained = self.weights()
+        if not all(np.isfinite(value).all() for value in trained.values() if value.dtype.kind == "f"):
+            raise TrainingError(
+                f"The weights are NaN or infinite after round {task.round} at client {client.number}. Expected finite "
+                "numbers. Lower `learning_rate`, or set `gradient_clip_norm`."
+            )
+        return LocalResult(trained, self._shared.samples(done.epochs), done.steps, done.logs)
 
     def evaluate(self, client: Client, weights: Mapping[str, np.ndarray]) -> LocalResult:
-        """Evaluate weights on the validation data of a client.
+        """Evaluate weights, and the layers that stay at the client, on its validation data.
 
         Raises:
             TrainingError: The weights are those of another model, or there is no validation data.
         """
-        if client.validation is None or self._validation is None:
+        if client.validation is None:
             raise TrainingError(
                 f'Client {client.number} has no validation data. Expected data for `dataset("validation")`, got None. '
                 "Return it, or set fraction_evaluate to 0."
             )
-        _use(self._validation, client.validation, client)
         self._check(weights)
-        self._begin([weights[name] for name in self._weights], self._fresh, self._seed_values(client.number, 0))
+        if self._evaluation is None:
+            shared, jit_compile = SharedFeed(client.validation), self._experiment.settings.jit_compile
+            loop = CompiledLoop.for_evaluation(self._experiment, shared, jit_compile=jit_compile)
+            self._evaluation = shared, loop
+        shared, loop = self._evaluation
+        feed = shared.use(client.validation, client.number)
+        self._put_in_place(client, weights, 0, goes_on=False)
         self._model.reset_metrics()
-        logs = run_test_steps(self._loops.validation, self._validation, 0, self._chunk_size)
-        return LocalResult({}, _samples(client.validation), 0, logs)
+        logs = run_test_steps(loop, feed, 0, self._chunk_size)
+        return LocalResult({}, shared.samples(), 0, logs)
 
-    def put_back(self, weights: Mapping[str, np.ndarray], round: int) -> None:
-        """Let the model have these weights, and all else be as it was before any training."""
-        self._begin([weights[name] for name in self._weights], self._fresh, self._seed_values(-1, round))
+    def put_back(self, weights: Mapping[str, np.ndarray], round: int, steps: int = 0) -> None:  # noqa: A002
+        """Let the model have these weights, and all else be as it was before any training.
+
+        Args:
+            weights: Those of the global model.
+            round: The round that they came of.
+            steps: Steps that it has behind it, by which a schedule of the learning rate goes.
+        """
+        values = {**weights, **self.beginning.layers}
+        self._begin([values[name] for name in self._weights], self.beginning.others, self._seed_values(-1, round))
+        if self._experiment.schedule is not None:
+            self._experiment.schedule.steps_before.assign(steps)
 
     def close(self) -> None:
         """Let go of what reads ahead."""
-        self._train.close()
+        self._shared.close()
 
     def _check(self, weights: Mapping[str, np.ndarray]) -> None:
-        ours = {name: tuple(variable.shape) for name, variable in self._weights.items()}
+        ours = {name: tuple(variable.shape) for name, variable in self._sent.items()}
         theirs = {name: tuple(value.shape) for name, value in weights.items()}
         if ours != theirs:
             name = next(name for name in [*ours, *theirs] if ours.get(name) != theirs.get(name))
@@ -180,6 +238,39 @@ class LocalTrainer:
                 f"{theirs.get(name, 'none')}. Let server and clients use the same `model` and hparams."
             )
 
+    def _put_in_place(
+        self,
+        client: Client,
+        weights: Mapping[str, np.ndarray],
+        round: int,  # noqa: A002
+        *,
+        goes_on: bool,
+    ) -> None:
+        kept = client.kept or Kept()
+        values = {**weights, **self.beginning.layers, **kept.layers}
+        others = kept.others if goes_on and kept.others else self.beginning.others
+        self._begin([values[name] for name in self._weights], list(others), self._seed_values(client.number, round))
+
+    def _set_rate(self, client: Client, task: LocalTask, *, keep: bool) -> None:
+        """Let the learning rate be that of the round: a schedule's, or the client's own, scaled by the server."""
+        if self._experiment.schedule is not None:
+            self._experiment.schedule.steps_before.assign(0 if keep else task.steps_before)
+            return
+        before = client.kept.rate_scale if keep and client.kept else 1.0
+        if (
+            task.rate_scale != before and self._model.optimizer is not None
+        ):  # else it stays as the optimizer, or a callback, left it
+            self._model.optimizer.learning_rate = self.beginning.rate * task.rate_scale
+
+    def _what_is_kept(self, client: Client, callbacks: UserCallbacks | None, task: LocalTask, *, keep: bool) -> Kept:
+        return client.what_is_kept(
+            callbacks,
+            self._experiment.state.holds,
+            others=[variable.numpy() for variable in self._others] if keep else (),
+            layers=_values(self._layers),
+            rate_scale=task.rate_scale if keep else 1.0,
+        )
+
     def _assign(self, weights: Sequence[tf.Tensor], others: Sequence[tf.Tensor], seeds: Sequence[tf.Tensor]) -> None:
         variables = [*self._weights.values(), *self._others, *self._seeds]
         for variable, value in zip(variables, [*weights, *others, *seeds], strict=True):
@@ -187,44 +278,13 @@ class LocalTrainer:
         for average, weight in self._averages:
             average.assign(weight)
 
-    def _seed_values(self, client: int, round: int) -> list[np.ndarray]:
+    def _seed_values(self, client: int, round: int) -> list[np.ndarray]:  # noqa: A002
         """Return the states of the seed generators, which follow from seed, client and round."""
         return [
             np.array([derive(self._seed, "client", client, round, number, part) for part in range(state.shape[0])])
             for number, state in enumerate(self._seeds)
         ]
 
-    def _train_epoch(self, epoch: int, client: Client, round: int) -> ChunkResult:
-        self._model.reset_metrics()
-        source, step = self._train.open(epoch), 0
-        while True:
-            last = step + self._chunk_size.steps(None if self._train.steps is None else self._train.steps - step)
-            with self._chunk_size.measured(last - step):
-                steps = self._loops.train(self._train.current(source), step, last)
-            step = steps.done
-            self._train.took(last - step)
-            if not steps.finite:
-                raise TrainingError(
-                    f"loss: it is NaN or infinite in round {round} at client {client.number}. "
-                    "Expected a finite number. Lower `learning_rate`, or look for such values in the data."
-                )
-            if steps.exhausted or step == self._train.steps:
-                self._train.close_epoch()
-                return steps
 
-
-def _use(place: Feed, feed: Feed, client: Client) -> None:
-    """Let a client's data be what is trained on."""
-    if isinstance(place, SharedArrays) and isinstance(feed, ArrayFeed):
-        place.use(feed)
-    elif feed is not place:
-        raise DataError(
-            f"dataset: the {feed.split} data of client {client.number} cannot be exchanged for that of another client. "
-            f"Expected arrays, got {type(feed).__name__}. Return arrays, or train clients in processes of their own."
-        )
-
-
-def _samples(feed: Feed) -> int:
-    if isinstance(feed, ArrayFeed):
-        return min(feed.samples, feed.steps * feed.batch_size)
-    return sum(int(tf.shape(tf.nest.flatten(batch)[0])[0]) for batch in feed.as_dataset().take(feed.steps or -1))
+def _values(variables: Mapping[Any, tf.Variable]) -> dict[Any, np.ndarray]:
+    return {name: variable.numpy() for name, variable in variables.items()}

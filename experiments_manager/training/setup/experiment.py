@@ -5,24 +5,27 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from experiments_manager.export.servable import ExportError, Servable, servable_from_hook, servable_from_model
-from experiments_manager.settings import Lazy, Settings
-from experiments_manager.training.engine.steps import as_numbers
+from experiments_manager.settings import Settings
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.factory import make_feed
-from experiments_manager.training.feeds.feed import Feed, Shape, x_and_y
+from experiments_manager.training.feeds.feed import Feed, x_and_y
 from experiments_manager.training.feeds.stream_feed import StreamFeed
 from experiments_manager.training.feeds.topics.topic_setup import topic_feed, topic_of
-from experiments_manager.training.local.shared_arrays import shared
-from experiments_manager.training.setup.compilation import compiled_model, lowers_learning_rate
+from experiments_manager.training.local.shared_feed import SharedFeed
+from experiments_manager.training.local.shifted_schedule import ShiftedSchedule, shift_schedule
+from experiments_manager.training.setup.callbacks import checked_callbacks, given_callbacks
+from experiments_manager.training.setup.class_weights import ClassWeights, class_weights_of
+from experiments_manager.training.setup.compilation import compiled_model
 from experiments_manager.training.setup.devices import Devices
 from experiments_manager.training.setup.hooks import hook_error, located_at_hook, seeded
+from experiments_manager.training.setup.monitors import monitor_of
 from experiments_manager.training.setup.seeds import derive, reseed_for_pipeline
 from experiments_manager.training.state.averaging import Averages
 from experiments_manager.training.state.host_generators import states_of
@@ -44,11 +47,19 @@ class Experiment:
     validation: Feed | None
     state: TrainingState
     monitor: Monitor
-    class_weight: dict[int, float] | None
+    class_weight: ClassWeights | None
     servable: Servable | None
     export_problem: str | None
     """Why there is no servable although one was asked for."""
     callbacks: list[keras.callbacks.Callback]
+    schedule: ShiftedSchedule | None = None
+    """The learning rate's, where clients of a federation are trained and it has one."""
+
+    @property
+    def exchanged(self) -> list[tf.Variable]:
+        """Variables of the engine's own in the training step, which are set before each training and are no state."""
+        table = self.class_weight.variables if self.class_weight else []
+        return [*table, *([self.schedule.steps_before] if self.schedule else [])]
 
 
 def build_experiment(
@@ -58,7 +69,7 @@ def build_experiment(
     *,
     with_export: bool = True,
     follow: bool = True,
-    shares_arrays: bool = False,
+    for_clients: bool = False,
 ) -> Experiment:
     """Call the hooks in their order and build model, optimiser and state.
 
@@ -71,7 +82,7 @@ def build_experiment(
         run: The run, for hooks that ask for it.
         with_export: Whether a serving function is traced.
         follow: Whether it is to be trained; else topics are looked at as they are now, whatever the run read of them.
-        shares_arrays: Whether the arrays of several clients of a federation are trained on in turn.
+        for_clients: Whether clients of a federation are trained in turn.
 
     Raises:
         UserCodeError: If a hook raises.
@@ -80,8 +91,10 @@ def build_experiment(
     """
     with located_at_hook(settings, "dataset"):
         train, validation = _feeds(settings, run, follow)
-        train = shared(train) if shares_arrays else train
-        return experiment_on(settings, devices, train, validation, run, with_export=with_export)
+        train = SharedFeed(train) if for_clients else train
+        return experiment_on(
+            settings, devices, train, validation, run, with_export=with_export, for_clients=for_clients
+        )
 
 
 def _feeds(settings: Settings, run: Any, follow: bool) -> tuple[Feed, Feed | None]:
@@ -107,34 +120,67 @@ def experiment_on(
     run: Any = None,
     *,
     with_export: bool = True,
+    for_clients: bool = False,
 ) -> Experiment:
     """Build model, optimiser and state for data that is there already; see `build_experiment`."""
-    model = compiled_model(settings, train)
+    experiment = bare_experiment(settings, devices, train, momentum=settings.ema_momentum, for_clients=for_clients)
+    model = experiment.model
     _check_embeddings(settings, model)
-    averages = Averages(model.trainable_variables, settings.ema_momentum) if settings.ema_momentum else None
-    step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step", aggregation=_FIRST)
-    state = TrainingState(model, step, averages)
-    given = _given_callbacks(settings, model, train, validation, run)
+    given = given_callbacks(settings, model, train, validation, run)
+    replaced = given if isinstance(given, dict) else ()
+    clients_evaluate = for_clients and bool(settings.federated.get("fraction_evaluate"))
+    monitor = monitor_of(settings, model, train, validation, replaced, clients_evaluate=clients_evaluate)
     servable, problem = _servable(settings, model, train, run) if with_export and settings.export else (None, None)
+    return dataclasses.replace(
+        experiment,
+        validation=validation,
+        monitor=monitor,
+        servable=servable,
+        export_problem=problem,
+        callbacks=checked_callbacks(settings, given),
+    )
+
+
+def bare_experiment(
+    settings: Settings, devices: Devices, train: Feed, *, momentum: float | None = None, for_clients: bool = False
+) -> Experiment:
+    """Build model, optimiser and state alone: nothing is validated, exported, or told to callbacks.
+
+    Args:
+        settings: Checked settings.
+        devices: From `prepared_devices`, whose scope must be open.
+        train: Data that is there already.
+        momentum: Of the moving average of the weights; `None`: there is none.
+        for_clients: Whether clients of a federation are trained in turn.
+    """
+    model = compiled_model(settings, train)
+    averages = Averages(model.trainable_variables, momentum) if momentum else None
+    schedule = shift_schedule(model.optimizer) if for_clients else None
+    step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step", aggregation=_FIRST)
+    weights = class_weights_of(settings, train)
+    has_table = settings.has("class_weight") if for_clients else weights
     return Experiment(
         settings=settings,
         devices=devices,
         model=model,
         train=train,
-        validation=validation,
-        state=state,
-        monitor=_monitor(settings, model, train, validation, replaced=given if isinstance(given, dict) else ()),
-        class_weight=_class_weight(settings, train),
-        servable=servable,
-        export_problem=problem,
-        callbacks=_checked_callbacks(settings, given),
+        validation=None,
+        state=TrainingState(model, step, averages),
+        monitor=Monitor.make("loss", "min"),
+        class_weight=ClassWeights(weights, exchangeable=for_clients) if has_table else None,
+        servable=None,
+        export_problem=None,
+        callbacks=[],
+        schedule=schedule,
     )
 
 
 _FIRST = tf.VariableAggregation.ONLY_FIRST_REPLICA
 
 
-def feed_for(settings: Settings, split: str, run: Any = None, *, follow: bool = True) -> Feed | None:
+def feed_for(
+    settings: Settings, split: str, run: Any = None, *, follow: bool = True, seed: int | None = None
+) -> Feed | None:
     """Return the feed of a split: of its topic, or the one that suits what the `dataset` hook returns.
 
     Args:
@@ -142,17 +188,18 @@ def feed_for(settings: Settings, split: str, run: Any = None, *, follow: bool = 
         split: `train`, `validation` or `test`.
         run: The run, which keeps what it reads of a topic.
         follow: Whether a live topic is followed; else it ends where it ends now.
+        seed: Of the order of the samples; by default that of the settings.
     """
     topic = topic_of(settings, split)
     if topic is None:
-        return dataset_feed(settings, split)
+        return dataset_feed(settings, split, seed=seed)
     training = split == "train"
     augment = _augment(settings) if training and settings.has("augment") else None
     steps = _epoch_steps(settings, training)
-    return topic_feed(settings, split, topic, run, steps_per_epoch=steps, augment=augment, follow=follow)
+    return topic_feed(settings, split, topic, run, steps_per_epoch=steps, augment=augment, follow=follow, seed=seed)
 
 
-def dataset_feed(settings: Settings, split: str) -> Feed | None:
+def dataset_feed(settings: Settings, split: str, *, seed: int | None = None) -> Feed | None:
     """Call the `dataset` hook for a split and make the feed that suits its result."""
     training = split == "train"
 
@@ -175,7 +222,7 @@ def dataset_feed(settings: Settings, split: str) -> Feed | None:
             build,
             split=split,
             batch_size=settings.batch_size,
-            seed=settings.random_seed,
+            seed=settings.random_seed if seed is None else seed,
             steps_per_epoch=_epoch_steps(settings, training),
             likely_steps=_steps_from_size(settings, training),
             shuffle=settings.shuffle and training,
@@ -209,37 +256,6 @@ def _augment(settings: Settings) -> Callable[..., Any]:
     return augment
 
 
-def _class_weight(settings: Settings, train: Feed) -> dict[int, float] | None:
-    if not settings.has("class_weight"):
-        return None
-    weights = settings.resolve("class_weight", train_data=Lazy(train.as_dataset))
-    if not isinstance(train.spec, tuple) or len(train.spec) < 2 or tf.nest.is_nested(train.spec[1]):
-        text = f"Expected data of the form (x, y) with one array y, got {Shape.of(train.spec).text}."
-        raise hook_error(settings, "class_weight", f"{text} Give sample weights as the third part of the data instead.")
-    return {int(label): float(weight) for label, weight in weights.items()} if weights else None
-
-
-def _given_callbacks(settings: Settings, model: keras.Model, train: Feed, validation: Feed | None, run: Any) -> Any:
-    if not settings.has("callbacks"):
-        return []
-    return settings.resolve(
-        "callbacks",
-        model=model,
-        train_data=Lazy(train.as_dataset),
-        validation_data=Lazy(lambda: validation.as_dataset() if validation else None),
-        run=run,
-    )
-
-
-def _checked_callbacks(settings: Settings, given: Any) -> list[keras.callbacks.Callback]:
-    found = list(given.values()) if isinstance(given, dict) else list(given or [])
-    for callback in found:
-        if not isinstance(callback, keras.callbacks.Callback):
-            text = f"Expected a list or dict of Keras callbacks, got a {type(callback).__name__} in it. Remove it."
-            raise hook_error(settings, "callbacks", text)
-    return found
-
-
 def _check_embeddings(settings: Settings, model: keras.Model) -> None:
     """Refuse layers whose outputs cannot be looked at, before hours of training rather than after them."""
     if not settings.embeddings or not settings.tensorboard:
@@ -259,43 +275,6 @@ def _check_embeddings(settings: Settings, model: keras.Model) -> None:
                 "functional or sequential model. Name another layer, or leave `embeddings` out for the model's outputs."
             )
             raise hook_error(settings, "embeddings", text) from error
-
-
-_EARLY_STOPPING, _PLATEAU = "earlystopping_callback", "reduceLROnPlateau_callback"
-"""Keys under which callbacks of a legacy file took the place of what the framework did by itself."""
-
-
-def _monitor(
-    settings: Settings, model: keras.Model, train: Feed, validation: Feed | None, replaced: Collection[str] = ()
-) -> Monitor:
-    monitor = settings.monitor
-    if validation is None and monitor == "val_loss":
-        monitor = "loss"
-        logger.warning("There is no validation data, so the training loss decides which epoch is the best.")
-    names = list(as_numbers(model.get_metrics_result())) if type(model).train_step is keras.Model.train_step else []
-    names += [f"prequential_{name}" for name in names] if settings.prequential else []
-    known = [*names, *(f"val_{name}" for name in names if validation is not None)]
-    if known and monitor not in known:
-        near = difflib.get_close_matches(monitor, known, n=1)
-        remedy = f"Write {near[0]!r}." if near else "Add it to `metrics`, or watch another."
-        text = f"Nothing of this name is measured. Expected one of {', '.join(known)}, got {monitor!r}. {remedy}"
-        raise hook_error(settings, "monitor", text)
-    if train.never_ends and settings.is_given("early_stopping_patience") and settings.early_stopping_patience:
-        logger.warning(
-            "early_stopping_patience has no effect on a live topic, where the latest epoch counts as the best. "
-            "kafka_idle_timeout or a signal ends the run."
-        )
-    replaced = replaced if settings.is_legacy else ()
-    lowered = lowers_learning_rate(settings, model.optimizer) and _PLATEAU not in replaced
-    return Monitor.make(
-        monitor,
-        settings.monitor_mode,
-        min_delta=settings.early_stopping_min_delta,
-        patience=None if _EARLY_STOPPING in replaced else settings.early_stopping_patience,
-        plateau_patience=settings.reduce_lr_patience if lowered else None,
-        plateau_min_delta=settings.reduce_lr_min_delta,
-        takes_latest=train.never_ends,
-    )
 
 
 def _servable(settings: Settings, model: keras.Model, train: Feed, run: Any) -> tuple[Servable | None, str | None]:

@@ -9,7 +9,9 @@ import pytest
 from experiments_manager.settings import load_settings
 from experiments_manager.training.errors import DataError, TrainingError
 from experiments_manager.training.feeds.array_feed import ArrayFeed, as_arrays
-from experiments_manager.training.local.trainer import Client, LocalTrainer
+from experiments_manager.training.local.client import Client, ClientData
+from experiments_manager.training.local.task import LocalTask
+from experiments_manager.training.local.trainer import LocalTrainer
 from experiments_manager.training.setup.devices import prepared_devices
 
 SETTINGS = """
@@ -55,7 +57,7 @@ def client(number, samples=8, width=2, shuffle=True):
         )
         for split in ("train", "validation")
     ]
-    return Client(number, *feeds)
+    return Client(number, ClientData(*feeds))
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def make(tmp_path):
             (tmp_path / "mysettings_local.py").write_text(text)
             settings = load_settings(tmp_path / "mysettings_local.py")
             devices = stack.enter_context(prepared_devices(settings))
-            return LocalTrainer.make(settings, devices, client(0), **options)
+            return LocalTrainer.make(settings, devices, client(0).train, **options)
 
         yield trainer
 
@@ -83,10 +85,10 @@ def same(first, second):
 def test_a_client_trains_the_same_whoever_was_trained_before(make):
     trainer = make()
     weights = trainer.weights()
-    alone = trainer.train(client(3), weights, round=2, epochs=2)
-    trainer.train(client(1, samples=21), weights, round=1, epochs=1)
-    trainer.train(client(2, samples=5), weights, round=7, epochs=1, keep=True)
-    again = trainer.train(client(3), weights, round=2, epochs=2)
+    alone = trainer.train(client(3), weights, LocalTask(2, epochs=2))
+    trainer.train(client(1, samples=21), weights, LocalTask(1))
+    trainer.train(client(2, samples=5), weights, LocalTask(7), keep=True)
+    again = trainer.train(client(3), weights, LocalTask(2, epochs=2))
     assert same(alone.weights, again.weights)
     assert alone.logs == again.logs
 
@@ -95,7 +97,7 @@ def test_another_trainer_of_the_same_settings_trains_the_same(make):
     first, second = make(), make()
     assert same(first.weights(), second.weights())
     weights = first.weights()
-    results = [trainer.train(client(5), weights, round=1, epochs=3) for trainer in (first, second)]
+    results = [trainer.train(client(5), weights, LocalTask(1, epochs=3)) for trainer in (first, second)]
     assert same(*(result.weights for result in results))
 
 
@@ -104,9 +106,7 @@ def test_rounds_and_clients_differ_in_order_and_dropout(make):
     weights = trainer.weights()
     one, other = client(0), client(0)
     other.number = 1
-    found = [
-        trainer.train(who, weights, round=number, epochs=1).weights for who, number in ((one, 1), (one, 2), (other, 1))
-    ]
+    found = [trainer.train(who, weights, LocalTask(number)).weights for who, number in ((one, 1), (one, 2), (other, 1))]
     assert not same(found[0], found[1])
     assert not same(found[0], found[2])
 
@@ -116,7 +116,7 @@ def test_weights_that_are_not_trained_come_back_too(make):
     weights = trainer.weights()
     moved = [
         name
-        for name, value in trainer.train(client(1), weights, round=1, epochs=1).weights.items()
+        for name, value in trainer.train(client(1), weights, LocalTask(1)).weights.items()
         if not np.array_equal(value, weights[name])
     ]
     assert any("moving_mean" in name for name in moved)
@@ -124,7 +124,7 @@ def test_weights_that_are_not_trained_come_back_too(make):
 
 
 def test_samples_are_counted_once_and_logs_are_those_of_the_last_epoch(make):
-    result = make().train(client(1, samples=10), make().weights(), round=1, epochs=3)
+    result = make().train(client(1, samples=10), make().weights(), LocalTask(1, epochs=3))
     assert result.samples == 10
     assert set(result.logs) == {"loss", "mean_absolute_error"}
 
@@ -134,8 +134,8 @@ def test_the_optimizer_begins_anew_in_each_round_unless_it_is_kept(make):
     weights = trainer.weights()
     kept, fresh = client(1), client(1)
     for number in (1, 2):
-        with_slots = trainer.train(kept, weights, round=number, epochs=1, keep=True).weights
-        without = trainer.train(fresh, weights, round=number, epochs=1).weights
+        with_slots = trainer.train(kept, weights, LocalTask(number), keep=True).weights
+        without = trainer.train(fresh, weights, LocalTask(number)).weights
         assert same(with_slots, without) == (number == 1)
     assert fresh.kept is None
 
@@ -150,7 +150,7 @@ def test_plain_gradient_descent_is_what_numpy_computes(make):
     for _ in range(3):
         error = x @ kernel + bias - y
         kernel, bias = kernel - 0.05 * 2 * x.T @ error / 4, bias - 0.05 * 2 * error.mean(axis=0)
-    found = list(trainer.train(who, weights, round=1, epochs=3).weights.values())
+    found = list(trainer.train(who, weights, LocalTask(1, epochs=3)).weights.values())
     np.testing.assert_allclose(found[0], kernel, rtol=1e-5)
     np.testing.assert_allclose(found[1], bias, rtol=1e-5)
 
@@ -161,7 +161,7 @@ def test_the_proximal_term_holds_training_near_the_weights_that_it_got(make):
     weights = trainer.weights()
 
     def moved(trainer, mu):
-        found = trainer.train(client(4), weights, round=1, epochs=10, proximal_mu=mu).weights
+        found = trainer.train(client(4), weights, LocalTask(1, 10, proximal_mu=mu)).weights
         return found, sum(float(np.square(found[n] - weights[n]).sum()) for n in weights if "moving" not in n)
 
     assert moved(trainer, 0.0)[1] > moved(trainer, 1.0)[1] > moved(trainer, 10.0)[1]
@@ -172,11 +172,11 @@ def test_the_proximal_term_holds_training_near_the_weights_that_it_got(make):
 def test_evaluation_leaves_training_as_it_was(make):
     trainer = make()
     weights = trainer.weights()
-    before = trainer.train(client(1), weights, round=1, epochs=1)
+    before = trainer.train(client(1), weights, LocalTask(1))
     first, second = (trainer.evaluate(client(1), weights) for _ in range(2))
     assert first.logs == second.logs
     assert (first.samples, first.weights) == (8, {})
-    assert same(before.weights, trainer.train(client(1), weights, round=1, epochs=1).weights)
+    assert same(before.weights, trainer.train(client(1), weights, LocalTask(1)).weights)
 
 
 def test_weights_of_another_model_are_refused_with_both_shapes(make):
@@ -184,26 +184,26 @@ def test_weights_of_another_model_are_refused_with_both_shapes(make):
     weights = trainer.weights()
     name = next(iter(weights))
     with pytest.raises(TrainingError, match=r"another model: .*Expected shape \(2, 8\), got \(3, 8\)"):
-        trainer.train(client(0), {**weights, name: np.zeros([3, 8])}, round=1, epochs=1)
+        trainer.train(client(0), {**weights, name: np.zeros([3, 8])}, LocalTask(1))
     with pytest.raises(TrainingError, match="another model"):
         trainer.evaluate(client(0), {name: weights[name]})
 
 
 def test_data_that_looks_different_is_refused_with_both_shapes(make):
-    with pytest.raises(DataError, match=r"look different. Expected .*2.* got .*3"):
-        make().train(client(1, width=3), make().weights(), round=1, epochs=1)
+    with pytest.raises(DataError, match=r"look different. Expected .*2.* got .*3.* at client 1"):
+        make().train(client(1, width=3), make().weights(), LocalTask(1))
 
 
 def test_a_loss_that_is_not_finite_names_client_and_round(make):
     trainer = make()
     weights = {name: np.full_like(value, np.nan) for name, value in trainer.weights().items()}
     with pytest.raises(TrainingError, match="round 4 at client 2"):
-        trainer.train(client(2), weights, round=4, epochs=1)
+        trainer.train(client(2), weights, LocalTask(4))
 
 
 def test_models_in_low_precision_train_too(make):
     trainer = make(("batch_size = 4", 'batch_size = 4\nmixed_precision = "bfloat16"'))
     weights = trainer.weights()
     assert {value.dtype for value in weights.values()} == {np.dtype("float32")}
-    assert not same(trainer.train(client(1), weights, round=1, epochs=1).weights, weights)
+    assert not same(trainer.train(client(1), weights, LocalTask(1)).weights, weights)
     keras.config.set_dtype_policy("float32")

@@ -74,6 +74,7 @@ def topic_feed(
     steps_per_epoch: int | None = None,
     augment: Callable[..., Any] | None = None,
     follow: bool = True,
+    seed: int | None = None,
 ) -> Feed:
     """Return the feed of a topic.
 
@@ -85,6 +86,7 @@ def topic_feed(
         steps_per_epoch: Batches in an epoch.
         augment: The hook, or `None`.
         follow: Whether a live topic is followed, and the run told what is read; else it ends where it ends now.
+        seed: Of the order of the samples; by default that of the settings.
 
     Raises:
         TopicError: The topic is missing, holds nothing, or not what the run began with.
@@ -92,7 +94,7 @@ def topic_feed(
     connection = Connection(settings.kafka_bootstrap_servers, settings.kafka_options)
     kept = _kept(settings, connection, topic, split, run, follow)
     source = _source(settings, connection, topic, split, kept, run)
-    common = {"split": split, "batch_size": settings.batch_size, "seed": settings.random_seed}
+    common = {"split": split, "batch_size": settings.batch_size, "seed": settings.random_seed if seed is None else seed}
     shuffles = settings.shuffle and split == "train" and not source.is_live
     if kept["cached"] is not False and not source.is_live and follow:
         # What was in memory once is so in a resume: another way of reading would give another order.

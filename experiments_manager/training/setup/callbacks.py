@@ -1,0 +1,41 @@
+"""Callbacks of the user's, from the hook."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from experiments_manager.settings import Lazy, Settings
+from experiments_manager.training.feeds.feed import Feed
+from experiments_manager.training.setup.hooks import hook_error
+
+
+def callbacks_of(
+    settings: Settings, model: keras.Model, train: Feed, validation: Feed | None, run: Any
+) -> list[keras.callbacks.Callback]:
+    """Ask the hook for callbacks."""
+    return checked_callbacks(settings, given_callbacks(settings, model, train, validation, run))
+
+
+def given_callbacks(settings: Settings, model: keras.Model, train: Feed, validation: Feed | None, run: Any) -> Any:
+    """Return what the hook gives: a list, or a dictionary in files of the legacy framework."""
+    if not settings.has("callbacks"):
+        return []
+    return settings.resolve(
+        "callbacks",
+        model=model,
+        train_data=Lazy(train.as_dataset),
+        validation_data=Lazy(lambda: validation.as_dataset() if validation else None),
+        run=run,
+    )
+
+
+def checked_callbacks(settings: Settings, given: Any) -> list[keras.callbacks.Callback]:
+    """Return a list of what the hook gave."""
+    found = list(given.values()) if isinstance(given, dict) else list(given or [])
+    for callback in found:
+        if not isinstance(callback, keras.callbacks.Callback):
+            text = f"Expected a list or dict of Keras callbacks, got a {type(callback).__name__} in it. Remove it."
+            raise hook_error(settings, "callbacks", text)
+    return found

@@ -1,0 +1,62 @@
+"""What is watched in a run, as the settings say."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Collection
+
+import keras
+
+from experiments_manager.settings import Settings
+from experiments_manager.training.engine.steps import as_numbers
+from experiments_manager.training.feeds.feed import Feed
+from experiments_manager.training.setup.compilation import lowers_learning_rate
+from experiments_manager.training.setup.hooks import hook_error
+from experiments_manager.training.state.monitor import Monitor
+
+logger = logging.getLogger(__name__)
+
+_EARLY_STOPPING, _PLATEAU = "earlystopping_callback", "reduceLROnPlateau_callback"
+"""Keys under which callbacks of a legacy file took the place of what the framework did by itself."""
+
+
+def monitor_of(
+    settings: Settings,
+    model: keras.Model,
+    train: Feed,
+    validation: Feed | None,
+    replaced: Collection[str] = (),
+    *,
+    clients_evaluate: bool = False,
+) -> Monitor:
+    """Return what decides which epoch is the best."""
+    monitor = settings.monitor
+    if validation is None and monitor == "val_loss":
+        monitor = "loss"
+        logger.warning("There is no validation data, so the training loss decides which epoch is the best.")
+    names = list(as_numbers(model.get_metrics_result())) if type(model).train_step is keras.Model.train_step else []
+    names += [f"prequential_{name}" for name in names] if settings.prequential else []
+    known = [*names, *(f"val_{name}" for name in names if validation is not None)]
+    known += [f"clients/{name}" for name in names if clients_evaluate]
+    if known and monitor not in known:
+        near = difflib.get_close_matches(monitor, known, n=1)
+        remedy = f"Write {near[0]!r}." if near else "Add it to `metrics`, or watch another."
+        text = f"Nothing of this name is measured. Expected one of {', '.join(known)}, got {monitor!r}. {remedy}"
+        raise hook_error(settings, "monitor", text)
+    if train.never_ends and settings.is_given("early_stopping_patience") and settings.early_stopping_patience:
+        logger.warning(
+            "early_stopping_patience has no effect on a live topic, where the latest epoch counts as the best. "
+            "kafka_idle_timeout or a signal ends the run."
+        )
+    replaced = replaced if settings.is_legacy else ()
+    lowered = lowers_learning_rate(settings, model.optimizer) and _PLATEAU not in replaced
+    return Monitor.make(
+        monitor,
+        settings.monitor_mode,
+        min_delta=settings.early_stopping_min_delta,
+        patience=None if _EARLY_STOPPING in replaced else settings.early_stopping_patience,
+        plateau_patience=settings.reduce_lr_patience if lowered else None,
+        plateau_min_delta=settings.reduce_lr_min_delta,
+        takes_latest=train.never_ends,
+    )
