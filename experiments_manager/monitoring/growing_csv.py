@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from experiments_manager.common.atomic import write_text
@@ -31,10 +31,20 @@ class GrowingCsv:
         key: Name of the first column, whose cells are integers from 1.
         stays_open: Whether the file is kept open; not where there are more files than a process may open.
         sync: Whether a file that is written anew is brought to the disk at once.
+        warn: Called once when the file cannot be written, with its path and the reason; logs a warning by default.
     """
 
-    def __init__(self, path: Path | str, key: str, *, stays_open: bool = True, sync: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        key: str,
+        *,
+        stays_open: bool = True,
+        sync: bool = True,
+        warn: Callable[[Path, OSError], None] | None = None,
+    ) -> None:
         self.path, self.key = Path(path), key
+        self._tell = warn or _warn
         self._stays_open, self._sync = stays_open, sync
         self._columns: list[str] = []
         self._unwritten: list[Row] = []
@@ -139,8 +149,12 @@ class GrowingCsv:
 
     def _warn(self, error: OSError) -> None:
         if not self._has_warned:
-            logger.warning("%s cannot be written: %s. Training goes on; the rows are kept.", self.path, error.strerror)
+            self._tell(self.path, error)
             self._has_warned = True
+
+
+def _warn(path: Path, error: OSError) -> None:
+    logger.warning("%s cannot be written: %s. Training goes on; the rows are kept.", path, error.strerror)
 
 
 def read_rows(path: Path, key: str) -> tuple[list[str], list[dict[str, str]]]:

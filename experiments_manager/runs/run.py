@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "run.json"
 SETTINGS = "settings"
+CLIENTS = "clients"
 RESUMED_FIELDS = ("state", "error", "end", "resumed")
 """What `Run.mark_resumed` changes."""
 
@@ -71,6 +72,17 @@ class Run:
     def metrics_csv(self) -> Path:
         """One row an epoch."""
         return self.path / "metrics.csv"
+
+    @property
+    def clients_dir(self) -> Path:
+        """Runs of the clients of a federation, by their numbers."""
+        return self.path / CLIENTS
+
+    @property
+    def federation(self) -> Run | None:
+        """The run of the federation that this is a client's run of, where it lies in that one's folder."""
+        above = self.path.parent.parent
+        return Run(above) if self.path.parent.name == CLIENTS and (above / MANIFEST).is_file() else None
 
     @property
     def git_diff(self) -> Path:

@@ -24,17 +24,20 @@ def runs(
             metavar="NAME", help="name, state, best, epochs, seconds, start or a key of hparams; -NAME: downwards."
         ),
     ] = None,
+    clients: Annotated[
+        bool, typer.Option("--clients", help="List the clients of federations, too, each below its federation.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """List runs with their states and best values.
 
-    Of the hparams, those that differ are shown.
+    Of the hparams, those that differ are shown. `runs RUN/clients` lists the clients of one federation.
     """
     from experiments_manager import api
     from experiments_manager.cli.results import as_line
 
     descending = bool(sort) and sort.startswith("-")
-    rows = api.list_runs(directory, sort and sort.removeprefix("-"), descending=descending)
+    rows = api.list_runs(directory, sort and sort.removeprefix("-"), descending=descending, clients=clients)
     if json:
         typer.echo(as_line({"runs": [row.to_json() for row in rows]}), nl=False)
     elif not rows:

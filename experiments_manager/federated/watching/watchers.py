@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from experiments_manager.federated.watching.client_runs import ClientRuns
 from experiments_manager.federated.watching.clients_csv import FILE, ClientsCsv
 from experiments_manager.federated.watching.round_watcher import RoundWatcher
 from experiments_manager.training.engine.context import TrainingContext
@@ -15,4 +16,8 @@ def round_watchers(context: TrainingContext, server: LocalTrainer) -> list[Round
         context: The run of the global model.
         server: Gives weights to its model.
     """
-    return [ClientsCsv(context.run.path / FILE)]
+    experiment = context.experiment
+    return [
+        ClientsCsv(context.run.path / FILE),
+        ClientRuns(context.run, experiment.settings, experiment.monitor),
+    ]
