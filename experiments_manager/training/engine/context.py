@@ -90,7 +90,7 @@ class TrainingContext:
             lambda: sync_files(_growing_files(run)),
             lambda positions: "train" not in positions or experiment.train.is_ours(positions["train"]),
         )
-        publisher, meter = _publisher(experiment, run), Meter(experiment)
+        publisher, meter = publisher_of(experiment, run.exports_dir), Meter(experiment)
         context = cls(
             experiment=experiment,
             run=run,
@@ -137,11 +137,12 @@ class TrainingContext:
 
 
 def _growing_files(run: Run) -> list[Path]:
-    """Return the logs, which grow line by line."""
-    return [run.metrics_csv, *run.logs_dir.rglob("events.out.tfevents.*")]
+    """Return the logs and tables, which grow line by line."""
+    return [*run.path.glob("*.csv"), *run.logs_dir.rglob("events.out.tfevents.*")]
 
 
-def _publisher(experiment: Experiment, run: Run) -> Publisher | None:
+def publisher_of(experiment: Experiment, folder: Path) -> Publisher | None:
+    """Return what publishes the model of an experiment into a folder of versions; `None` where nothing is exported."""
     servable, settings = experiment.servable, experiment.settings
     if servable is None:
         return None
@@ -149,7 +150,7 @@ def _publisher(experiment: Experiment, run: Run) -> Publisher | None:
     tolerance = TOLERANCE if exact else LOW_PRECISION_TOLERANCE
     probe = servable.probe(experiment.train.sample_batch(), PROBE_SAMPLES)
     warmup = warmup_requests(servable, first_batch(experiment.validation, experiment.train))
-    return Publisher(servable, run.exports_dir, probe, keep=settings.keep_versions, tolerance=tolerance, warmup=warmup)
+    return Publisher(servable, folder, probe, keep=settings.keep_versions, tolerance=tolerance, warmup=warmup)
 
 
 def new_reasons(context: TrainingContext) -> list[str]:
