@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MANIFEST = "run.json"
 SETTINGS = "settings"
 CLIENTS = "clients"
+EPOCH, ROUND = "epoch", "round"
+"""What an epoch is called: elsewhere, and in a federation."""
 RESUMED_FIELDS = ("state", "error", "end", "resumed")
 """What `Run.mark_resumed` changes."""
 
@@ -97,6 +99,15 @@ class Run:
             RunError: It cannot be read.
         """
         return read_manifest(self.manifest_file)
+
+    @property
+    def unit(self) -> str:
+        """What its epochs are called: `round` in a federation, else `epoch`.
+
+        Raises:
+            RunError: As for `manifest`.
+        """
+        return unit_of(self.manifest)
 
     @property
     def is_started(self) -> bool:
@@ -232,6 +243,11 @@ class Run:
             if not use_reserve(self.path):
                 raise
             self.update(**fields)
+
+
+def unit_of(manifest: Mapping[str, Any]) -> str:
+    """Return what the epochs of a run are called, by its run.json."""
+    return ROUND if manifest.get("federation") else EPOCH
 
 
 def _snapshot_fields(snapshot: Snapshot) -> dict[str, Any]:

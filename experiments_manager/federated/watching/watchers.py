@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from experiments_manager.federated.plan import FederationPlan
+from experiments_manager.federated.watching.client_curves import ClientCurves
 from experiments_manager.federated.watching.client_runs import ClientRuns
 from experiments_manager.federated.watching.clients_csv import FILE, ClientsCsv
 from experiments_manager.federated.watching.cluster_models import ClusterModels
@@ -25,7 +26,9 @@ def round_watchers(context: TrainingContext, server: LocalTrainer) -> list[Round
     run, experiment = context.run, context.experiment
     settings, plan = experiment.settings, FederationPlan.of(experiment.settings)
     models = ClusterModels(context, server, run.path / CLUSTERS)
+    curves = [ClientCurves(run.logs_dir, lambda text: context.dispatch("on_message", text))]
     return [
+        *(curves if settings.tensorboard else []),
         ClientsCsv(run.path / FILE),
         ClientRuns(run, settings, experiment.monitor),
         Clusters(run, models, true_groups=plan.true_groups, figures=settings.figures),

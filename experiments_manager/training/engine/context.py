@@ -16,6 +16,7 @@ from experiments_manager.events import Watcher
 from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERANCE, Publisher
 from experiments_manager.export.warmup_file import warmup_requests
 from experiments_manager.runs import Run
+from experiments_manager.runs.run import EPOCH
 from experiments_manager.training.engine.chunk_size import ChunkSize
 from experiments_manager.training.engine.exactness import of_callbacks
 from experiments_manager.training.engine.steps import CompiledLoops
@@ -39,6 +40,9 @@ class Interrupted(Exception):
 
 class EpochTrainer(Protocol):
     """Who trains an epoch in the place of the loop, such as a federation's round; the rest of a run stays as it is."""
+
+    unit: str
+    """What an epoch is called in messages."""
 
     def train_epoch(self, context: TrainingContext) -> dict[str, float]:
         """Train an epoch, leave its weights in the model and count its steps; return its loss and metrics."""
@@ -107,6 +111,11 @@ class TrainingContext:
         if experiment.export_problem:
             context.dispatch("on_message", experiment.export_problem)
         return context
+
+    @property
+    def unit(self) -> str:
+        """What an epoch is called in messages."""
+        return EPOCH if self.epoch_trainer is None else self.epoch_trainer.unit
 
     def close(self) -> None:
         """Wait until checkpoints and versions are on disk, and tell the data so before it is let go."""
