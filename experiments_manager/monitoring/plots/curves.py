@@ -107,13 +107,18 @@ def overlaid_curves(
 def learning_rate_curve(run: Curves) -> Figure:
     """Draw the learning rate of one run at the end of each epoch."""
     with canvas.figure_style():
-        figure = canvas.new_figure(_LEFT + _PANEL[0] + _RIGHT, _BOTTOM + _PANEL[1] + _TOP)
-        axes = canvas.place(figure, _LEFT, _BOTTOM, *_PANEL)
+        figure, axes = new_panel()
         values = run.columns.get("learning_rate", np.full(len(run.epochs), np.nan))
         _draw_line(axes, run.epochs, values, canvas.colour(2), "-")
         _mark_best(axes, run, line=True)
-        _finish(axes, "learning rate", [values], run.epochs, run.unit)
+        finish_panel(axes, "learning rate", [values], run.epochs, run.unit)
     return figure
+
+
+def new_panel() -> tuple[Figure, Axes]:
+    """Make a figure that has one panel, of the size of all; within `figure_style`."""
+    figure = canvas.new_figure(_LEFT + _PANEL[0] + _RIGHT, _BOTTOM + _PANEL[1] + _TOP)
+    return figure, canvas.place(figure, _LEFT, _BOTTOM, *_PANEL)
 
 
 def _panels(
@@ -163,7 +168,7 @@ def _draw_metric(axes: Axes, name: str, runs: Sequence[Curves], colours: Sequenc
     if len(runs) == 1:
         _mark_best(axes, runs[0], line=True)
     last = max((run.epochs.max() for run in runs if len(run.epochs)), default=1)
-    _finish(axes, name, drawn, np.array([last]), _unit(runs))
+    finish_panel(axes, name, drawn, np.array([last]), _unit(runs))
 
 
 def _draw_line(axes: Axes, epochs: np.ndarray, values: np.ndarray, colour: str, style: str, key: str = "") -> None:
@@ -183,8 +188,10 @@ def _unit(runs: Sequence[Curves]) -> str:
     return units.pop() if len(units) == 1 else "epoch"
 
 
-def _finish(axes: Axes, title: str, drawn: Sequence[np.ndarray], epochs: np.ndarray, unit: str) -> None:
-    """Title, grid and scales."""
+def finish_panel(
+    axes: Axes, title: str, drawn: Sequence[np.ndarray], epochs: np.ndarray, unit: str, *, from_zero: bool = False
+) -> None:
+    """Set title, grid and scales of a panel in which values were drawn over epochs."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     axes.set_title(canvas.shortened(title, 44))
@@ -197,6 +204,9 @@ def _finish(axes: Axes, title: str, drawn: Sequence[np.ndarray], epochs: np.ndar
     values = values[np.isfinite(values)]
     if not len(values):
         axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", color=canvas.FAINT)
+    elif from_zero:
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
     elif values.min() > 0 and values.max() / values.min() > LOG_RATIO:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
