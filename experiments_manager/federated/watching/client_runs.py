@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_MANIFESTS = 10.0
+_SETTINGS = ("session_name", "monitor", "monitor_mode")
+"""Settings that stand in the manifest of a client; all of them are in that of the federation."""
+SECONDS_BETWEEN_MANIFESTS = 30.0
 """How often `run.json` says of each client how far it is, beside the beginning and the end."""
 
 
@@ -52,7 +54,7 @@ class ClientRuns(RoundWatcher):
         self._clients: dict[int, _Client] = {}
         self._fields = {
             "hparams": to_jsonable(settings.hparams),
-            "settings": to_jsonable(settings.values()),
+            "settings": {name: to_jsonable(settings.values()[name]) for name in _SETTINGS},
             "seed": settings.random_seed,
         }
         self._state, self._written = "running", 0.0

@@ -205,7 +205,7 @@ def finish_panel(
     if not len(values):
         axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", color=canvas.FAINT)
     elif from_zero:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * values.max() or 1)
         axes.yaxis.set_major_locator(MaxNLocator(5))
     elif values.min() > 0 and values.max() / values.min() > LOG_RATIO:
         axes.set_yscale("log")

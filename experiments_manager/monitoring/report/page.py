@@ -170,7 +170,8 @@ def _charts(runs: Sequence[ReportedRun], colours: dict[str, str]) -> list[Markup
     names = metric_names(curves)
     if len(runs) == 1:
         charts = {name: learning_curves(curves[0], names=[name], legend=False) for name in names}
-        charts["learning rate"] = learning_rate_curve(curves[0])
+        if "learning_rate" in curves[0].columns:
+            charts["learning rate"] = learning_rate_curve(curves[0])
     else:
         options = {"colours": [colours[run.key] for run in curves], "legend": False}
         charts = {name: overlaid_curves(curves, names=[name], **options) for name in names}
