@@ -14,6 +14,7 @@ from experiments_manager.common.signals import stop_signals
 from experiments_manager.runs import Run, RunError, compare_runs, list_runs
 from experiments_manager.runs import open_run as load_run
 from experiments_manager.runs.interruption import interruption_recorded
+from experiments_manager.runs.run_settings import refuse_client
 from experiments_manager.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -121,13 +122,14 @@ def resume(
         How the run ended.
 
     Raises:
-        RunError: There is no run in that folder, or another process works on it.
+        RunError: There is no run in that folder, it is the run of a client, or another process works on it.
         SettingsError: As for `train`.
         UserCodeError: As for `train`.
         TrainingError: As for `train`.
         KeyboardInterrupt: A signal asked to stop before the settings were loaded.
     """
     run = run if isinstance(run, Run) else load_run(run)
+    refuse_client(run)
     options = {"make_watchers": _watchers(watchers, quiet, on_run)}
     with stop_signals() as stop:
         with interruption_recorded(run), stop.interruptible():

@@ -9,11 +9,14 @@ once a run is finished, and `on_end` last, however it ends.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+ROUND_COUNTS = ("participants", "left_out", "bytes_sent", "bytes_received")
+"""What is counted in each round of a federation, and stands among the values of the round."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +45,8 @@ class RunStart:
     """Steps of the first epoch that were trained before: more than 0 after a resume inside an epoch."""
     inexact_reasons: tuple[str, ...] = ()
     """Why a resume of this run would not be exact; nothing where it is."""
+    unit: str = "epoch"
+    """What an epoch of this run is called: in a federation, `round`."""
     model_graph: Callable[[], bytes | None] = lambda: None
     """Gives the model's graph as a serialised `GraphDef`; `None` where it cannot be traced."""
 
@@ -173,6 +178,12 @@ class RunEnd:
     metrics: Mapping[str, float]
     """Values of the last completed epoch."""
     exported_model: Path | None
+
+
+def metrics_among(names: Iterable[str]) -> list[str]:
+    """Return the names of an epoch's values without the counts of a federation's round."""
+    names = list(names)
+    return [name for name in names if name not in ROUND_COUNTS] if {*ROUND_COUNTS} <= {*names} else names
 
 
 class Watcher:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from experiments_manager.common.suggestions import did_you_mean
@@ -23,6 +23,7 @@ class FederationPlan:
         local_epochs: How often a client goes through its data in a round.
         round_timeout: Seconds that clients have for a round; `None`: as long as it takes.
         keep_optimizer: Whether a client's optimizer goes on where its last round ended.
+        true_groups: The group that each client belongs to in truth, by its number; clusters are scored by them.
         strategy: What concerns the strategy, as it is given.
     """
 
@@ -31,6 +32,7 @@ class FederationPlan:
     local_epochs: int = 1
     round_timeout: float | None = None
     keep_optimizer: bool = False
+    true_groups: Sequence[Hashable] | None = None
     strategy: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -59,6 +61,7 @@ class FederationPlan:
             problems.append(
                 f"federated['keep_optimizer'] is wrong. Expected True or False, got {given['keep_optimizer']!r}."
             )
+        problems += _problems_of_groups(given)
         if "clients" not in given:
             problems.append("federated['clients'] is missing. Expected the number of clients. Add --clients N.")
         if problems:
@@ -66,3 +69,16 @@ class FederationPlan:
         strategy = {"fraction_evaluate": 0.0, **{key: given[key] for key in OF_STRATEGY if key in given}}
         strategy["min_clients"] = given.get("min_clients", min(2, given["clients"]))
         return cls(strategy=strategy, **{name: given[name] for name in own if name in given})
+
+
+def _problems_of_groups(given: Mapping[str, Any]) -> list[str]:
+    groups, clients = given.get("true_groups"), given.get("clients")
+    if groups is None:
+        return []
+    if not isinstance(groups, list | tuple) or not all(isinstance(group, int | str) for group in groups):
+        return [f"federated['true_groups'] is wrong. Expected a list with a group for each client, got {groups!r}."]
+    if isinstance(clients, int) and len(groups) != clients:
+        return [
+            f"federated['true_groups'] is wrong. Expected a group for each of {clients} clients, got {len(groups)}."
+        ]
+    return []

@@ -7,6 +7,7 @@ on after a kill.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import tensorflow as tf
 
 from experiments_manager.federated.fleet import Fleet
 from experiments_manager.federated.plan import FederationPlan
-from experiments_manager.federated.server.federation_metrics import CLIENTS_PREFIX
+from experiments_manager.federated.watching.round_values import round_values
 from experiments_manager.federated.watching.round_watcher import RoundWatcher
 from experiments_manager.settings import Settings
 from experiments_manager.training.engine.context import Interrupted, TrainingContext
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
     from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
     from experiments_manager.federated.strategies.server_strategy import ServerStrategy
 
-NOT_OF_ROUNDS = ("num-examples", "num-steps")
-"""What clients tell with their metrics that is no metric."""
+logger = logging.getLogger(__name__)
 
 
 class FederatedRounds:
     """Trains the rounds of a run; an `EpochTrainer`.
+
+    A round that is over stays so: where the run is stopped in the validation that follows it, the round is in the
+    checkpoint, with what came of it, and the run goes on with that validation.
 
     Args:
         context: The run of the global model.
@@ -41,6 +44,8 @@ class FederatedRounds:
         server: Its `LocalTrainer`, which knows the variables of the global model.
         watchers: Who is told of each round.
     """
+
+    unit = "round"
 
     def __init__(
         self, context: TrainingContext, fleet: Fleet, server: LocalTrainer, watchers: Sequence[RoundWatcher] = ()
@@ -51,6 +56,7 @@ class FederatedRounds:
         self._first_rate = context.experiment.state.learning_rate
         self._steps, self._began = 0, False
         self._state: FederationState | None = None
+        self._values: dict[str, float] = {}
 
     def train_epoch(self, context: TrainingContext) -> dict[str, float]:
         """Run the next round; its weights are in the model afterwards.
@@ -63,6 +69,8 @@ class FederatedRounds:
 
         if context.should_stop():
             raise Interrupted
+        if self._state is not None and self._state.round > context.experiment.state.progress.epoch:
+            return dict(self._values)
         if self._fleet.keeps_state:
             checkpoint(context)
             context.checkpoints.wait()
@@ -76,14 +84,25 @@ class FederatedRounds:
         if after.round == state.round:
             raise Interrupted
         (report,) = reports
+        self._tell(context, report, strategy)
+        self._values = round_values(report, strategy, self._plan.true_groups)
         self._state = after
         self._take_over(context, after, averages, rate, _mean_steps(report))
-        self._tell(context, report, strategy)
-        return _metrics(report.train) | _metrics(report.clients, CLIENTS_PREFIX)
+        return dict(self._values)
 
     def inexact_reasons(self) -> Sequence[str]:
         """Return why a resume would not be exact, as far as it lies at the clients."""
         return getattr(self._fleet, "inexact_reasons", ())
+
+    def end(self, context: TrainingContext) -> None:
+        """Tell the watchers that the last round is over, unless the run was stopped and is to go on."""
+        if self._state is None or context.should_stop():
+            return
+        from experiments_manager.federated.array_records import to_record
+
+        strategy = make_strategy(self._settings)
+        strategy.restore(dict(self._state.strategy), self._state.strategy_arrays, to_record(self._state.arrays))
+        self._dispatch("on_last", self._state.round, strategy)
 
     def state(self) -> tuple[dict[str, Any], dict[str, tf.Tensor]]:
         """Return the strategy's memory, and what clients keep from one round to the next."""
@@ -100,6 +119,7 @@ class FederatedRounds:
             "steps": self._steps,
             "strategy": dict(self._state.strategy),
             "order": list(self._state.arrays),
+            "values": self._values,
         }
         return plain, {name: tf.constant(value) for name, value in tensors.items()}
 
@@ -115,7 +135,7 @@ class FederatedRounds:
             group, _, rest = name.partition("/")
             groups[group][rest] = np.asarray(value)
         arrays = {name: groups["global"][name] for name in plain["order"]}
-        self._steps = plain.get("steps", 0)
+        self._steps, self._values = plain.get("steps", 0), dict(plain.get("values", {}))
         self._state = FederationState(
             plain["round"], arrays, plain["strategy"], groups["strategy"], extra_arrays=groups["clients"]
         )
@@ -124,8 +144,7 @@ class FederatedRounds:
         self._fleet.before_round(round)
         if not self._began:
             self._began = True
-            for watcher in self._watchers:
-                watcher.on_begin(round)
+            self._dispatch("on_begin", round)
 
     def _beginning(self) -> FederationState:
         from experiments_manager.federated.server.federation_state import FederationState
@@ -180,8 +199,17 @@ class FederatedRounds:
         for entry in report.left_out:
             who = f"client {entry.proc_id}" if entry.proc_id is not None else f"the client at node {entry.node_id}"
             context.dispatch("on_message", f"Round {report.round}: {who} was left out. {entry.reason}")
-        for watcher in self._watchers:
-            watcher.on_round(report, strategy)
+        self._dispatch("on_round", report, strategy)
+
+    def _dispatch(self, event: str, *content: Any) -> None:
+        """Tell every watcher; one that fails is told of no further round, and the federation goes on."""
+        for watcher in list(self._watchers):
+            try:
+                getattr(watcher, event)(*content)
+            except Exception as error:
+                self._watchers.remove(watcher)
+                logger.warning("%s failed and is disabled for the rest of the run: %s", type(watcher).__name__, error)
+                logger.debug("traceback", exc_info=True)
 
 
 def make_strategy(settings: Settings) -> ServerStrategy:
@@ -195,10 +223,6 @@ def make_strategy(settings: Settings) -> ServerStrategy:
     if settings.has("federated_strategy"):
         return checked_strategy(settings.call("federated_strategy"))
     return server_strategy(FederationPlan.of(settings).strategy)
-
-
-def _metrics(values: Mapping[str, float], prefix: str = "") -> dict[str, float]:
-    return {f"{prefix}{name}": value for name, value in values.items() if name not in NOT_OF_ROUNDS}
 
 
 def _held_averages(context: TrainingContext) -> list[np.ndarray]:

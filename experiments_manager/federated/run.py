@@ -75,5 +75,8 @@ def _rounds(context: TrainingContext, make_fleet: MakeFleet) -> Iterator[Federat
         fleet = stack.enter_context(make_fleet(context, server))
         plan = FederationPlan.of(context.experiment.settings)
         context.run.update(federation={"kind": fleet.kind, "clients": plan.clients})
-        watchers = [stack.enter_context(contextlib.closing(watcher)) for watcher in round_watchers(context)]
-        yield FederatedRounds(context, fleet, server, watchers)
+        watchers = round_watchers(context, server)
+        context.watchers += watchers
+        rounds = FederatedRounds(context, fleet, server, watchers)
+        yield rounds
+        rounds.end(context)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
 from experiments_manager import events
-from experiments_manager.events import EpochReport, RunEnd, RunStart, VersionPublished, Watcher
+from experiments_manager.events import EpochReport, RunEnd, RunStart, VersionPublished, Watcher, metrics_among
 from experiments_manager.monitoring.timing import EpochTiming, format_duration
 
 REDRAW_SECONDS = 0.1
@@ -71,7 +71,7 @@ class ProgressBar(Watcher):
         self._timing = EpochTiming(start)
         self._console.print(headline(start), markup=False)
         done = start.first_epoch - 1
-        place = f"epoch {done}/{start.epochs}"
+        place = f"{start.unit} {done}/{start.epochs}"
         self._task = self._bar.add_task("", total=start.epochs, completed=done, place=place, timing="", values="")
         self._bar.start()
         self._bar.refresh()
@@ -91,7 +91,7 @@ class ProgressBar(Watcher):
         if report.improved:
             self._best_epoch = report.epoch
         if self._is_due():
-            self._draw(report.epoch, f"epoch {report.epoch}/{self._start.epochs}")
+            self._draw(report.epoch, f"{self._start.unit} {report.epoch}/{self._start.epochs}")
 
     def on_message(self, text: str) -> None:
         """Show a sentence above the bar."""
@@ -115,7 +115,7 @@ class ProgressBar(Watcher):
         self._drawn_at = self._clock()
         values = format_values(self._values)
         if self._best_epoch is not None:
-            values += f"  best at epoch {self._best_epoch}"
+            values += f"  best at {self._start.unit} {self._best_epoch}"
         if self._version is not None:
             values += f"  version {self._version}"
         self._bar.update(self._task, completed=epochs_done, place=place, timing=self._timing.text(), values=values)
@@ -175,7 +175,8 @@ class ProgressLines(Watcher):
 
     def _write_epoch(self) -> None:
         report, self._unwritten = self._unwritten, None
-        parts = [f"epoch {report.epoch}/{self._start.epochs}", format_values(report.logs), f"{report.seconds:.3g} s"]
+        place = f"{self._start.unit} {report.epoch}/{self._start.epochs}"
+        parts = [place, format_values(report.logs), f"{report.seconds:.3g} s"]
         if report.improved:
             parts.append("best so far")
         if self._version is not None:
@@ -229,7 +230,7 @@ class LastingStream:
 
 def headline(start: RunStart) -> str:
     """Return what runs where, and how a resume would find its place in the data."""
-    resumed = f", from epoch {start.first_epoch} on" if start.first_epoch > 1 else ""
+    resumed = f", from {start.unit} {start.first_epoch} on" if start.first_epoch > 1 else ""
     what = f"{start.session_name}: {start.parameters:,} parameters on {', '.join(start.devices)}{resumed}"
     lines = [what, *([f"position in the data: {start.data_position}"] if start.data_position else [])]
     return "\n".join([*lines, *(f"a resume is not exact: {reason}" for reason in start.inexact_reasons)])
@@ -238,14 +239,14 @@ def headline(start: RunStart) -> str:
 def place_of(progress: events.Progress, start: RunStart) -> str:
     """Epoch and step, with their totals where these are known."""
     steps = "" if progress.steps_per_epoch is None else f"/{progress.steps_per_epoch}"
-    return f"epoch {progress.epoch}/{start.epochs} step {progress.step}{steps}"
+    return f"{start.unit} {progress.epoch}/{start.epochs} step {progress.step}{steps}"
 
 
 def summary_line(end: RunEnd, start: RunStart) -> str:
     """Return one line on how the run ended: state, best value, run folder and exported model."""
-    parts = [f"{end.state} after {end.epochs} epochs in {format_duration(end.seconds)}"]
+    parts = [f"{end.state} after {end.epochs} {start.unit}s in {format_duration(end.seconds)}"]
     if end.best:
-        parts.append(f"best {end.best['name']} {end.best['value']:.5g} at epoch {end.best['epoch']}")
+        parts.append(f"best {end.best['name']} {end.best['value']:.5g} at {start.unit} {end.best['epoch']}")
     parts.append(f"run {start.run_dir}")
     if end.exported_model is not None:
         parts.append(f"model {_within(end.exported_model, start)}")
@@ -260,5 +261,5 @@ def _within(path: Path, start: RunStart) -> Path:
 
 
 def format_values(values: Mapping[str, float]) -> str:
-    """Name and values with four significant digits."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+    """Name and values with four significant digits, without what is counted of a federation's round."""
+    return "  ".join(f"{name} {values[name]:.4g}" for name in metrics_among(values))

@@ -53,16 +53,19 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(RunRow) if field.name
 """What `list_runs` sorts by, besides the names of hparams."""
 
 
-def list_runs(directory: Path | str, sort: str | None = None, *, descending: bool = False) -> list[RunRow]:
+def list_runs(
+    directory: Path | str, sort: str | None = None, *, descending: bool = False, clients: bool = False
+) -> list[RunRow]:
     """List the runs in a folder and up to four levels below it.
 
     Hidden folders and what is inside of a run are not searched.
 
     Args:
-        directory: The folder; a run folder lists itself.
+        directory: The folder; a run folder lists itself, the folder `clients` of a federation its clients.
         sort: A column (`name`, `state`, `best`, `epochs`, `seconds`, `start`, `path`, …) or the name of a
             hyperparameter; by default the start. Rows that lack the value come last.
         descending: Largest value first.
+        clients: Whether to list the runs of clients, too, each federation's below its own.
 
     Returns:
         One row a run.
@@ -73,8 +76,16 @@ def list_runs(directory: Path | str, sort: str | None = None, *, descending: boo
     directory = Path(directory).expanduser()
     if not directory.is_dir():
         raise RunError(f"There is no folder {directory}. Expected a folder of runs. Check the path.")
-    rows = [_row(Run(path)) for path in _run_folders(directory.resolve(), DEPTH)]
-    return _sorted(rows, sort or "start", descending)
+    rows, column = [_row(Run(path)) for path in _run_folders(directory.resolve(), DEPTH)], sort or "start"
+    below = {row.path: list_clients(Run(row.path)) if clients else [] for row in rows}
+    _check_column(column, [*rows, *(client for own in below.values() for client in own)])
+    listed = _sorted(rows, column, descending)
+    return [each for row in listed for each in (row, *_sorted(below[row.path], column, descending))]
+
+
+def list_clients(run: Run) -> list[RunRow]:
+    """List the runs of the clients of a federation by their numbers; none where it has no such runs."""
+    return [_row(Run(path)) for path in _run_folders(run.clients_dir, 1)] if run.clients_dir.is_dir() else []
 
 
 def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
@@ -85,12 +96,18 @@ def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
         return
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
         return
-    for name in names:
+    for name in sorted(names, key=_natural_order):
         if not name.startswith(".") and name not in _SKIPPED:
             yield from _run_folders(folder / name, depth - 1)
+
+
+def _natural_order(name: str) -> tuple[bool, int, str]:
+    """Sort the numbers of clients as numbers, before all other names."""
+    is_number = name.isascii() and name.isdecimal()
+    return (not is_number, int(name) if is_number else 0, name)
 
 
 def _row(run: Run) -> RunRow:
@@ -115,18 +132,20 @@ def _row(run: Run) -> RunRow:
 
 
 def _state(run: Run, state: str) -> str:
-    if state == "running" and not is_held(run.path / LOCK_FILE):
+    if state == "running" and not is_held((run.federation or run).path / LOCK_FILE):
         return "killed"
     return state
 
 
-def _sorted(rows: list[RunRow], column: str, descending: bool) -> list[RunRow]:
+def _check_column(column: str, rows: list[RunRow]) -> None:
     hparams = dict.fromkeys(name for row in rows for name in row.hparams)
     if column not in COLUMNS and column not in hparams:
         known = [*COLUMNS, *hparams]
         hint = did_you_mean(column, known, f"Choose one of {', '.join(known)}.")
         raise RunError(f"Runs cannot be sorted by {column!r}. Expected a column or a hyperparameter. {hint}")
 
+
+def _sorted(rows: list[RunRow], column: str, descending: bool) -> list[RunRow]:
     def value(row: RunRow) -> Any:
         return getattr(row, column) if column in COLUMNS else row.hparams.get(column)
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 MANIFEST = "run.json"
 SETTINGS = "settings"
+CLIENTS = "clients"
+EPOCH, ROUND = "epoch", "round"
+"""What an epoch is called: elsewhere, and in a federation."""
 RESUMED_FIELDS = ("state", "error", "end", "resumed")
 """What `Run.mark_resumed` changes."""
 
@@ -73,6 +76,17 @@ class Run:
         return self.path / "metrics.csv"
 
     @property
+    def clients_dir(self) -> Path:
+        """Runs of the clients of a federation, by their numbers."""
+        return self.path / CLIENTS
+
+    @property
+    def federation(self) -> Run | None:
+        """The run of the federation that this is a client's run of, where it lies in that one's folder."""
+        above = self.path.parent.parent
+        return Run(above) if self.path.parent.name == CLIENTS and (above / MANIFEST).is_file() else None
+
+    @property
     def git_diff(self) -> Path:
         """The uncommitted diff; absent where there is none."""
         return self.path / "git.diff"
@@ -85,6 +99,15 @@ class Run:
             RunError: It cannot be read.
         """
         return read_manifest(self.manifest_file)
+
+    @property
+    def unit(self) -> str:
+        """What its epochs are called: `round` in a federation, else `epoch`.
+
+        Raises:
+            RunError: As for `manifest`.
+        """
+        return unit_of(self.manifest)
 
     @property
     def is_started(self) -> bool:
@@ -256,6 +279,11 @@ class Run:
             if not use_reserve(self.path):
                 raise
             self.update(**fields)
+
+
+def unit_of(manifest: Mapping[str, Any]) -> str:
+    """Return what the epochs of a run are called, by its run.json."""
+    return ROUND if manifest.get("federation") else EPOCH
 
 
 def _snapshot_fields(snapshot: Snapshot) -> dict[str, Any]:

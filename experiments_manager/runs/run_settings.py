@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.runs.run import Run
+from experiments_manager.runs.errors import RunError
+from experiments_manager.runs.run import CLIENTS, Run
 from experiments_manager.runs.snapshot import changed_files
 from experiments_manager.settings import Settings, load_settings
 from experiments_manager.settings.overrides import HPARAMS
@@ -34,6 +35,47 @@ def load_run_settings(run: Run, overrides: Mapping[str, Any] | Sequence[str] = (
         merged = known | load_settings(run.settings_file, overrides, hparams=_entries(known), **place).overrides
     values = {name: value for name, value in merged.items() if not name.startswith(HPARAMS)}
     return load_settings(run.settings_file, values, hparams=_entries(merged), **place)
+
+
+def weights_of(run: Run) -> tuple[Run, dict[str, Any]]:
+    """Return the run that holds the weights of a run, and settings to override when these are evaluated.
+
+    The client of a federation has the weights of the federation, which are evaluated on its own data.
+
+    Raises:
+        RunError: Its folder stands alone.
+    """
+    number = client_number(run)
+    if number is None or run.checkpoints_dir.is_dir():
+        return run, {}
+    if run.federation is None:
+        raise RunError(
+            f"{run.path} is the run of client {number}, whose weights are those of its federation. "
+            f"Expected it in the folder `{CLIENTS}` of that run. Name {CLIENTS}/{number} in the folder of the run."
+        )
+    return run.federation, {f"{HPARAMS}procID": number}
+
+
+def client_number(run: Run) -> int | None:
+    """Return the number of the client that a run is of; `None` where it is no client's."""
+    told = run.manifest.get("federation") or {}
+    return told.get("proc_id") if told.get("kind") == "client" else None
+
+
+def refuse_client(run: Run) -> None:
+    """Raise `RunError` for the run of a client, which cannot be resumed by itself."""
+    number = client_number(run)
+    if number is None:
+        return
+    how = (
+        "on its server"
+        if run.federation is None
+        else f"experiments_manager resume {shlex.quote(str(run.federation.path))}"
+    )
+    raise RunError(
+        f"{run.path} is the run of client {number} of a federation. Expected the run of the federation, which goes on "
+        f"with all its clients. Resume that: {how}"
+    )
 
 
 def _entries(overrides: Mapping[str, Any]) -> dict[str, Any]:

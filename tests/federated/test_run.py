@@ -201,3 +201,48 @@ def test_a_client_whose_loss_is_not_finite_is_left_out_and_named(settings_file, 
     assert result.state == "finished"
     assert [text for text in said if "client 1 was left out" in text and "NaN" in text]
     assert not [text for text in said if "client 0 was left out" in text]
+
+
+def test_the_row_of_a_round_counts_clients_and_bytes_and_clients_csv_names_them(settings_file, tmp_path):
+    file = settings_file(("    return x[:60], y[:60]", "    return x[:60], y[:60] * (1e38 if partition == 1 else 1)"))
+    result = simulate(file, tmp_path, "counted", rounds=2)
+    for row in rows(result):
+        assert (row["participants"], row["left_out"]) == ("2.0", "1.0")
+        assert float(row["bytes_sent"]) > float(row["bytes_received"]) > 0
+    with (result.run_dir / "clients.csv").open() as table:
+        told = list(csv.DictReader(table))
+    assert [(row["round"], row["client"], row["took_part"]) for row in told] == [
+        ("1", "0", "1"), ("1", "1", "0"), ("1", "2", "1"), ("2", "0", "1"), ("2", "1", "0"), ("2", "2", "1"),
+    ]  # fmt: skip
+    assert "NaN" in told[1]["left_out"]
+
+
+class StoppingInValidation(Stopping):
+    """Stops a federation as Ctrl-C does, just before a round is validated."""
+
+    def on_round(self, report, strategy):
+        import os
+        import signal
+
+        if report.round == self.after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("stopping", [Stopping, StoppingInValidation])
+def test_tables_of_an_interrupted_federation_have_the_same_bytes(settings_file, tmp_path, monkeypatch, stopping):
+    from experiments_manager.federated import run as federated_run
+
+    made = federated_run.round_watchers
+    file, stop = settings_file(), stopping(after=2)
+    whole = simulate(file, tmp_path, "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            federated_run, "round_watchers", lambda *given: [*made(*given), *[stop][: stopping is not Stopping]]
+        )
+        stopped = simulate(file, tmp_path, "stopped", watchers=[stop] if stopping is Stopping else [])
+    assert stopped.state == "interrupted"
+    assert api.resume(stopped.run_dir, quiet=True).epochs == 3
+    assert same(whole, stopped)
+    names = ["metrics.csv", "clients.csv"]
+    for name in names:
+        assert (whole.run_dir / name).read_bytes() == (stopped.run_dir / name).read_bytes(), name

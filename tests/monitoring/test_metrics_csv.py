@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.events import EpochReport, RunEnd, RunStart
-from experiments_manager.monitoring import metrics_csv
+from experiments_manager.monitoring import growing_csv
 from experiments_manager.monitoring.metrics_csv import MetricsCsv, read_rows
 
 END = RunEnd("finished", 3, 1.0, None, {}, None)
@@ -149,8 +149,8 @@ def test_a_full_disk_loses_no_row_and_is_reported_once(path, tmp_path, caplog):
     watcher = MetricsCsv(path)
     watcher.on_start(start(path))
     watcher.on_epoch(report(1))
-    watcher._stream.close()
-    watcher._stream = FullDisk(path, "ab")
+    watcher.table._stream.close()
+    watcher.table._stream = FullDisk(path, "ab")
     before = path.read_bytes()
     with caplog.at_level(logging.WARNING):
         watcher.on_epoch(report(2))
@@ -159,7 +159,7 @@ def test_a_full_disk_loses_no_row_and_is_reported_once(path, tmp_path, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         f"{path} cannot be written: No space left on device. Training goes on; the rows are kept."
     ]
-    watcher._stream.room = 10_000
+    watcher.table._stream.room = 10_000
     watcher.on_epoch(report(4))
     watcher.on_end(END)
     write(tmp_path / "whole.csv", [1, 2, 3, 4])
@@ -167,13 +167,13 @@ def test_a_full_disk_loses_no_row_and_is_reported_once(path, tmp_path, caplog):
 
 
 def test_a_disk_that_is_full_from_the_start_gets_all_rows_later(path, tmp_path, monkeypatch, caplog):
-    def refuse(path, text):
+    def refuse(path, text, **options):
         raise OSError(28, "No space left on device", str(path))
 
     watcher = MetricsCsv(path)
     watcher.on_start(start(path))
     with monkeypatch.context() as patch:
-        patch.setattr(metrics_csv, "write_text", refuse)
+        patch.setattr(growing_csv, "write_text", refuse)
         watcher.on_epoch(report(1))
         watcher.on_epoch(report(2))
     assert len(caplog.records) == 1

@@ -41,7 +41,7 @@ def evaluate(
         result |= {"samples": evaluation.samples, "metrics": evaluation.metrics, "confusion_matrix": picture}
         output.write(result)
         return
-    typer.echo(f"{split.value}: {evaluation.samples:,} samples, weights of epoch {evaluation.epoch}")
+    typer.echo(f"{split.value}: {evaluation.samples:,} samples, weights of {opened.unit} {evaluation.epoch}")
     width = max(map(len, evaluation.metrics), default=0)
     for name, value in evaluation.metrics.items():
         typer.echo(f"  {name:<{width}}  {value:.6g}")

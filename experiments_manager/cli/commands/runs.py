@@ -28,30 +28,34 @@ def runs(
     watch: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Show them again and again, until Ctrl-C.")
     ] = None,
+    clients: Annotated[
+        bool, typer.Option("--clients", help="List the clients of federations, too, each below its federation.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """List runs with their states and best values.
 
-    Of the hparams, those that differ are shown.
+    Of the hparams, those that differ are shown. `runs RUN/clients` lists the clients of one federation.
     """
     if watch is None:
-        _show(directory, sort, json=json)
+        _show(directory, sort, clients=clients, json=json)
         return
     import time
 
     while True:
         typer.clear()
-        _show(directory, sort, json=json)
+        _show(directory, sort, clients=clients, json=json)
         time.sleep(max(1.0, watch))
 
 
-def _show(directory: Path, sort: str | None, *, json: bool) -> None:
+def _show(directory: Path, sort: str | None, *, clients: bool, json: bool) -> None:
     from experiments_manager import api
     from experiments_manager.cli.results import as_line
     from experiments_manager.cluster.jobs import with_job_states
 
     descending = bool(sort) and sort.startswith("-")
-    rows = with_job_states(api.list_runs(directory, sort and sort.removeprefix("-"), descending=descending))
+    found = api.list_runs(directory, sort and sort.removeprefix("-"), descending=descending, clients=clients)
+    rows = with_job_states(found)
     if json:
         typer.echo(as_line({"runs": [row.to_json() for row in rows]}), nl=False)
     elif not rows:

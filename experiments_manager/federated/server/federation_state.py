@@ -15,14 +15,6 @@ Values = Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
-class BestRound:
-    """The best value of the watched quantity, and the round that reached it."""
-
-    value: float
-    round: int
-
-
-@dataclasses.dataclass(frozen=True)
 class FederationState:
     """Everything that the next round depends on."""
 
@@ -34,11 +26,8 @@ class FederationState:
     """What the strategy remembers, as far as JSON holds it."""
     strategy_arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     """What the strategy remembers in arrays."""
-    best: BestRound | None = None
-    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """What else whoever runs the rounds wants to find again, as far as JSON holds it."""
     extra_arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    """The same in arrays: what simulated clients keep from round to round."""
+    """What else whoever runs the rounds wants to find again: what simulated clients keep from round to round."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +41,6 @@ class RoundReport:
     """Metrics of the clients' training, aggregated."""
     clients: Values
     """Metrics of the clients' evaluation of the new model, aggregated; empty where they did not evaluate."""
-    server: Values
-    """Metrics of the server's own evaluation of the new model; empty where it did not evaluate."""
     train_by_client: Mapping[int, Values]
     """Metrics of each client that took part, with `num-examples`."""
     clients_by_client: Mapping[int, Values]
@@ -66,5 +53,3 @@ class RoundReport:
     bytes_received: int
     tries: int = 1
     """How often the round was begun until enough clients answered."""
-    improved: bool = False
-    """Whether the watched value is the best so far."""

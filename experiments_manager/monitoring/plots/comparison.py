@@ -82,7 +82,7 @@ def read_curves(run: Run, label: str) -> Curves:
     """Read what a run logged; empty where it has finished no epoch."""
     _, rows = read_rows(run.metrics_csv)
     best = run.manifest.get("best")
-    return Curves.from_rows(label, rows, best.get("epoch") if isinstance(best, dict) else None)
+    return Curves.from_rows(label, rows, best.get("epoch") if isinstance(best, dict) else None, unit=run.unit)
 
 
 def labels(runs: Sequence[Run], hparams: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from experiments_manager.events import metrics_among
 from experiments_manager.monitoring.plots import canvas
 
 if TYPE_CHECKING:
@@ -41,13 +42,17 @@ class Curves:
     best_epoch: int | None = None
     key: str = ""
     """Identity of its lines in an SVG."""
+    unit: str = "epoch"
+    """What its epochs are called."""
 
     @classmethod
-    def from_rows(cls, label: str, rows: Sequence[Mapping[str, str]], best_epoch: int | None = None) -> Curves:
+    def from_rows(
+        cls, label: str, rows: Sequence[Mapping[str, str]], best_epoch: int | None = None, *, unit: str = "epoch"
+    ) -> Curves:
         """Take the curves from rows of a `metrics.csv`."""
         names = dict.fromkeys(name for row in rows for name in row if name not in ("epoch", "step"))
         columns = {name: np.array([_number(row.get(name)) for row in rows]) for name in names}
-        return cls(label, np.array([int(row["epoch"]) for row in rows], int), columns, best_epoch)
+        return cls(label, np.array([int(row["epoch"]) for row in rows], int), columns, best_epoch, unit=unit)
 
     def at_best(self, name: str) -> float:
         """Give a value at the best epoch; NaN where there is none."""
@@ -60,7 +65,7 @@ class Curves:
 def metric_names(runs: Sequence[Curves]) -> list[str]:
     """Name the metrics that the runs have between them, without `val_`, the loss first."""
     names = dict.fromkeys(
-        name.removeprefix(VALIDATION) for run in runs for name in run.columns if name not in NO_METRICS
+        name.removeprefix(VALIDATION) for run in runs for name in metrics_among(run.columns) if name not in NO_METRICS
     )
     return sorted(names, key=lambda name: name != "loss")
 
@@ -90,7 +95,11 @@ def overlaid_curves(
     """
     colours = list(colours) or [canvas.colour(number) for number in range(len(runs))]
     entries = [(run.label, colour, "-") for run, colour in zip(runs, colours, strict=True)]
-    entries += [("train", canvas.FAINT, "--"), ("validation", canvas.FAINT, "-"), ("best epoch", canvas.FAINT, "o")]
+    entries += [
+        ("train", canvas.FAINT, "--"),
+        ("validation", canvas.FAINT, "-"),
+        (f"best {_unit(runs)}", canvas.FAINT, "o"),
+    ]
     names = metric_names(runs) if names is None else names
     return _panels(runs, names, [(colour, colour) for colour in colours], legend=entries if legend else [])
 
@@ -98,13 +107,18 @@ def overlaid_curves(
 def learning_rate_curve(run: Curves) -> Figure:
     """Draw the learning rate of one run at the end of each epoch."""
     with canvas.figure_style():
-        figure = canvas.new_figure(_LEFT + _PANEL[0] + _RIGHT, _BOTTOM + _PANEL[1] + _TOP)
-        axes = canvas.place(figure, _LEFT, _BOTTOM, *_PANEL)
+        figure, axes = new_panel()
         values = run.columns.get("learning_rate", np.full(len(run.epochs), np.nan))
         _draw_line(axes, run.epochs, values, canvas.colour(2), "-")
         _mark_best(axes, run, line=True)
-        _finish(axes, "learning rate", [values], run.epochs)
+        finish_panel(axes, "learning rate", [values], run.epochs, run.unit)
     return figure
+
+
+def new_panel() -> tuple[Figure, Axes]:
+    """Make a figure that has one panel, of the size of all; within `figure_style`."""
+    figure = canvas.new_figure(_LEFT + _PANEL[0] + _RIGHT, _BOTTOM + _PANEL[1] + _TOP)
+    return figure, canvas.place(figure, _LEFT, _BOTTOM, *_PANEL)
 
 
 def _panels(
@@ -154,7 +168,7 @@ def _draw_metric(axes: Axes, name: str, runs: Sequence[Curves], colours: Sequenc
     if len(runs) == 1:
         _mark_best(axes, runs[0], line=True)
     last = max((run.epochs.max() for run in runs if len(run.epochs)), default=1)
-    _finish(axes, name, drawn, np.array([last]))
+    finish_panel(axes, name, drawn, np.array([last]), _unit(runs))
 
 
 def _draw_line(axes: Axes, epochs: np.ndarray, values: np.ndarray, colour: str, style: str, key: str = "") -> None:
@@ -169,12 +183,19 @@ def _mark_best(axes: Axes, run: Curves, *, line: bool) -> None:
         axes.axvline(run.best_epoch, color=canvas.FAINT, linewidth=0.9, linestyle=":", zorder=1)
 
 
-def _finish(axes: Axes, title: str, drawn: Sequence[np.ndarray], epochs: np.ndarray) -> None:
-    """Title, grid and scales."""
+def _unit(runs: Sequence[Curves]) -> str:
+    units = {run.unit for run in runs}
+    return units.pop() if len(units) == 1 else "epoch"
+
+
+def finish_panel(
+    axes: Axes, title: str, drawn: Sequence[np.ndarray], epochs: np.ndarray, unit: str, *, from_zero: bool = False
+) -> None:
+    """Set title, grid and scales of a panel in which values were drawn over epochs."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     axes.set_title(canvas.shortened(title, 44))
-    axes.set_xlabel("epoch", labelpad=1)
+    axes.set_xlabel(unit, labelpad=1)
     axes.grid(visible=True)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if len(epochs) and epochs.max() <= 1:
@@ -183,6 +204,9 @@ def _finish(axes: Axes, title: str, drawn: Sequence[np.ndarray], epochs: np.ndar
     values = values[np.isfinite(values)]
     if not len(values):
         axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", color=canvas.FAINT)
+    elif from_zero:
+        axes.set_ylim(0, 1.08 * values.max() or 1)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
     elif values.min() > 0 and values.max() / values.min() > LOG_RATIO:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
@@ -197,7 +221,7 @@ def _legend_of_one(run: Curves) -> list[tuple[str, str, str]]:
     if any(name.startswith(VALIDATION) for name in run.columns):
         entries.append(("validation", VALIDATION_COLOUR, "-"))
     if run.best_epoch is not None:
-        entries.append((f"best: epoch {run.best_epoch}", canvas.FAINT, ":"))
+        entries.append((f"best: {run.unit} {run.best_epoch}", canvas.FAINT, ":"))
     return entries
 
 

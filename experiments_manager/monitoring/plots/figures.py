@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from experiments_manager.common.atomic import write_bytes
 from experiments_manager.events import ModelView, RunEnd, Watcher
 from experiments_manager.monitoring.metrics_csv import read_rows
 from experiments_manager.monitoring.prediction_views import Picture, PredictionViews
+from experiments_manager.runs import Run, RunError
+from experiments_manager.runs.run import EPOCH
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +97,9 @@ def _curves(run_dir: Path, best_epoch: int | None) -> Iterator[Picture]:
     _, rows = read_rows(run_dir / "metrics.csv")
     if not rows:
         return
-    curves = Curves.from_rows(run_dir.name, rows, best_epoch)
+    unit = EPOCH
+    with contextlib.suppress(RunError):
+        unit = Run(run_dir).unit
+    curves = Curves.from_rows(run_dir.name, rows, best_epoch, unit=unit)
     yield Picture("learning_curves", learning_curves(curves))
     yield Picture("learning_rate", learning_rate_curve(curves))

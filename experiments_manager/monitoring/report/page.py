@@ -6,12 +6,12 @@ import base64
 import datetime
 import json
 import math
-import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments_manager.events import metrics_among
 from experiments_manager.monitoring.plots import canvas
 from experiments_manager.monitoring.plots.comparison import write_file
 from experiments_manager.monitoring.plots.curves import (
@@ -23,12 +23,15 @@ from experiments_manager.monitoring.plots.curves import (
     overlaid_curves,
 )
 from experiments_manager.monitoring.report.collect import ReportedRun, collect_runs, is_default
+from experiments_manager.monitoring.report.federation import spans
+from experiments_manager.monitoring.report.federation_section import federation_section
+from experiments_manager.monitoring.report.inline_svg import inline_svg
 from experiments_manager.runs.compare import differing
+from experiments_manager.runs.run import EPOCH
 from experiments_manager.settings.schema import SETTINGS
 
 if TYPE_CHECKING:
     from markupsafe import Markup
-    from matplotlib.figure import Figure
 
 FILE = "report.html"
 COLOURED = 10
@@ -37,7 +40,7 @@ WITH_FIGURES = 6
 """Runs whose figures are in a page about many, the best ones."""
 MOST_METRICS = 8
 """Columns with metrics in the table."""
-INLINE = ("learning_curves", "learning_rate")
+INLINE = ("learning_curves", "learning_rate", "clusters")
 """Figures that the page draws itself."""
 
 
@@ -80,6 +83,9 @@ def render(folder: Path, runs: Sequence[ReportedRun]) -> str:
         coloured=COLOURED,
         grey=canvas.FAINT,
         charts=_charts(runs, colours),
+        federation=federation_section(runs[0]) if single else None,
+        federation_strokes=(TRAIN_COLOUR, VALIDATION_COLOUR),
+        unit=runs[0].curves.unit if single else EPOCH,
         strokes=(TRAIN_COLOUR, VALIDATION_COLOUR) if single else ("", ""),
         hparams=_names(runs, "hparams") if single else differing([run.row.hparams for run in runs if run.manifest]),
         settings=[] if single else differing([_other_settings(run) for run in runs if run.manifest]),
@@ -104,23 +110,9 @@ def run_colours(runs: Sequence[ReportedRun]) -> dict[str, str]:
 def metric_columns(runs: Sequence[ReportedRun]) -> list[str]:
     """Choose the metrics that the table shows: what is watched first, then validation before training."""
     watched = dict.fromkeys(run.row.best_name for run in runs if run.row.best_name)
-    names = dict.fromkeys(name for run in runs for name in run.best_metrics)
+    names = dict.fromkeys(name for run in runs for name in metrics_among(run.best_metrics))
     ordered = sorted(names, key=lambda name: not name.startswith("val_"))
     return [name for name in dict.fromkeys([*watched, *ordered]) if name in names][:MOST_METRICS]
-
-
-def inline_svg(figure: Figure, title: str) -> Markup:
-    """Make an SVG that takes the colours and the font of the page around it."""
-    from markupsafe import Markup, escape
-
-    svg = canvas.encode(figure, ".svg", transparent=True).decode()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r'<g id="(run-\w+)">', r'<g class="curve \1">', svg)
-    svg = re.sub(r'<g id="[\w.]+_\d+">', "<g>", svg)  # such ids stand in every SVG, and nothing refers to them
-    svg = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', "", svg, count=1)
-    svg = svg.replace(canvas.INK, "currentColor")
-    head, rest = svg.split(">", 1)
-    return Markup(f'{head} role="img" aria-label="{escape(title)}">{rest}')  # noqa: S704  our own SVG
 
 
 def shown(value: Any) -> str:
@@ -165,7 +157,7 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters.update(shown=shown, short=short, duration=duration, data_uri=data_uri, shell=shlex.join)
-    environment.globals.update(is_default=is_default, inline=INLINE)
+    environment.globals.update(is_default=is_default, inline=INLINE, spans=spans, colour=canvas.colour)
     return environment.get_template("page.html")
 
 
@@ -178,7 +170,8 @@ def _charts(runs: Sequence[ReportedRun], colours: dict[str, str]) -> list[Markup
     names = metric_names(curves)
     if len(runs) == 1:
         charts = {name: learning_curves(curves[0], names=[name], legend=False) for name in names}
-        charts["learning rate"] = learning_rate_curve(curves[0])
+        if "learning_rate" in curves[0].columns:
+            charts["learning rate"] = learning_rate_curve(curves[0])
     else:
         options = {"colours": [colours[run.key] for run in curves], "legend": False}
         charts = {name: overlaid_curves(curves, names=[name], **options) for name in names}

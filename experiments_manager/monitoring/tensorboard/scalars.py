@@ -28,12 +28,15 @@ from experiments_manager.events import (
     RunStart,
     StepReport,
     Watcher,
+    metrics_among,
 )
 from experiments_manager.monitoring.tensorboard.event_files import EventFile, scalars_summary
 from experiments_manager.monitoring.tensorboard.texts import as_table
 
 VALIDATION_PREFIX = "val_"
 BY_STEP = "by_step"
+FEDERATION = "federation"
+"""Group of what is counted in each round of a federation."""
 TRAIN, VALIDATION = "train", "validation"
 TRAIN_BY_STEP, VALIDATION_BY_STEP = f"{TRAIN}/{BY_STEP}", f"{VALIDATION}/{BY_STEP}"
 LARGEST_EXACT = 2**53
@@ -105,7 +108,9 @@ class TensorBoardLogs(Watcher):
 
     def on_epoch(self, report: EpochReport) -> None:
         """Write the values of one epoch."""
-        train = {name: value for name, value in report.logs.items() if not name.startswith(VALIDATION_PREFIX)}
+        metrics = metrics_among(report.logs)
+        named = {name if name in metrics else f"{FEDERATION}/{name}": value for name, value in report.logs.items()}
+        train = {name: value for name, value in named.items() if not name.startswith(VALIDATION_PREFIX)}
         validation = {
             name.removeprefix(VALIDATION_PREFIX): value
             for name, value in report.logs.items()
@@ -133,7 +138,7 @@ class TensorBoardLogs(Watcher):
     def _write_best(self, report: EpochReport) -> None:
         """Write what the best epoch so far reached, for the HParams page, whose other columns show the last epoch."""
         validated = [name for name in report.logs if name.startswith(VALIDATION_PREFIX)]
-        names = validated or list(report.logs)
+        names = validated or metrics_among(report.logs)
         best = {f"best/{name.removeprefix(VALIDATION_PREFIX)}": report.logs[name] for name in names}
         best["best/epoch"] = report.epoch
         self.write_scalars(VALIDATION if validated else TRAIN, best, report.epoch)

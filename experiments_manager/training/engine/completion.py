@@ -10,6 +10,7 @@ from experiments_manager.common.checksums import DamagedError, verify_checksums
 from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.export.versions import versions
 from experiments_manager.runs import Run, RunError
+from experiments_manager.runs.run import EPOCH
 from experiments_manager.settings import Settings
 from experiments_manager.training.errors import STREAM_ENDED
 from experiments_manager.training.state.checkpoints import checkpoints
@@ -71,12 +72,12 @@ def _further_changes(manifest: Mapping[str, Any], settings: Settings) -> bool:
     return any(kept.get(name) != value for name, value in wanted.items() if name not in HOW_LONG)
 
 
-def continue_hint(epochs: int, stop_reason: str | None) -> str:
-    """Return the sentences for a run that has nothing left to do."""
+def continue_hint(epochs: int, stop_reason: str | None, unit: str = EPOCH) -> str:
+    """Return the sentences for a run that has nothing left to do; its epochs may be called otherwise."""
     reason = f": {stop_reason}" if stop_reason else ""
     is_stream = stop_reason is not None and stop_reason.startswith(STREAM_ENDED)
-    more = "more epochs" if is_stream else "more epochs or patience"
+    more = f"more {unit}s" if is_stream else f"more {unit}s or patience"
     return (
-        f"The run is already finished, after {epochs} epochs{reason}. To go on, resume with {more}, "
+        f"The run is already finished, after {epochs} {unit}s{reason}. To go on, resume with {more}, "
         f"e.g. `--set epochs={2 * max(epochs, 1)}`."
     )

@@ -16,6 +16,7 @@ from experiments_manager.events import Watcher
 from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERANCE, Publisher
 from experiments_manager.export.warmup_file import warmup_requests
 from experiments_manager.runs import Run
+from experiments_manager.runs.run import EPOCH
 from experiments_manager.training.engine.chunk_size import ChunkSize
 from experiments_manager.training.engine.exactness import of_callbacks
 from experiments_manager.training.engine.steps import CompiledLoops
@@ -39,6 +40,9 @@ class Interrupted(Exception):
 
 class EpochTrainer(Protocol):
     """Who trains an epoch in the place of the loop, such as a federation's round; the rest of a run stays as it is."""
+
+    unit: str
+    """What an epoch is called in messages."""
 
     def train_epoch(self, context: TrainingContext) -> dict[str, float]:
         """Train an epoch, leave its weights in the model and count its steps; return its loss and metrics."""
@@ -93,7 +97,7 @@ class TrainingContext:
             lambda: sync_files(_growing_files(run)),
             lambda positions: "train" not in positions or experiment.train.is_ours(positions["train"]),
         )
-        publisher, meter = _publisher(experiment, run), Meter(experiment)
+        publisher, meter = publisher_of(experiment, run.exports_dir), Meter(experiment)
         context = cls(
             experiment=experiment,
             run=run,
@@ -110,6 +114,11 @@ class TrainingContext:
         if experiment.export_problem:
             context.dispatch("on_message", experiment.export_problem)
         return context
+
+    @property
+    def unit(self) -> str:
+        """What an epoch is called in messages."""
+        return EPOCH if self.epoch_trainer is None else self.epoch_trainer.unit
 
     def close(self) -> None:
         """Wait until checkpoints and versions are on disk, and tell the data so before it is let go."""
@@ -140,11 +149,12 @@ class TrainingContext:
 
 
 def _growing_files(run: Run) -> list[Path]:
-    """Return the logs, which grow line by line."""
-    return [run.metrics_csv, *run.logs_dir.rglob("events.out.tfevents.*")]
+    """Return the logs and tables, which grow line by line."""
+    return [*run.path.glob("*.csv"), *run.logs_dir.rglob("events.out.tfevents.*")]
 
 
-def _publisher(experiment: Experiment, run: Run) -> Publisher | None:
+def publisher_of(experiment: Experiment, folder: Path) -> Publisher | None:
+    """Return what publishes the model of an experiment into a folder of versions; `None` where nothing is exported."""
     servable, settings = experiment.servable, experiment.settings
     if servable is None:
         return None
@@ -152,7 +162,7 @@ def _publisher(experiment: Experiment, run: Run) -> Publisher | None:
     tolerance = TOLERANCE if exact else LOW_PRECISION_TOLERANCE
     probe = servable.probe(experiment.train.sample_batch(), PROBE_SAMPLES)
     warmup = warmup_requests(servable, first_batch(experiment.validation, experiment.train))
-    return Publisher(servable, run.exports_dir, probe, keep=settings.keep_versions, tolerance=tolerance, warmup=warmup)
+    return Publisher(servable, folder, probe, keep=settings.keep_versions, tolerance=tolerance, warmup=warmup)
 
 
 def new_reasons(context: TrainingContext) -> list[str]:

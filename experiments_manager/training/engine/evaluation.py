@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.runs import Run
-from experiments_manager.runs.run_settings import load_run_settings
+from experiments_manager.runs.run_settings import load_run_settings, weights_of
 from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
 from experiments_manager.training.engine.chunk_size import ChunkSize
@@ -44,7 +44,8 @@ def evaluate_run(run: Run, split: str = "test") -> Evaluation:
     """Evaluate the best weights of a run.
 
     Args:
-        run: A run with at least one checkpoint.
+        run: A run with at least one checkpoint; of a client of a federation, the best global weights are evaluated on
+            the client's own data.
         split: `train`, `validation` or `test`.
 
     Returns:
@@ -54,7 +55,8 @@ def evaluate_run(run: Run, split: str = "test") -> Evaluation:
         TrainingError: If the run has no checkpoint, or the `dataset` hook gives nothing for the split.
         UserCodeError: If a hook raises.
     """
-    settings = load_run_settings(run)
+    run, overrides = weights_of(run)
+    settings = load_run_settings(run, overrides)
     with prepared_devices(settings) as devices, working_directory(settings, session_folder(settings, run.path)):
         experiment = build_experiment(settings, devices, run, with_export=False, follow=False)
         epoch = _use_best_weights(experiment, run)

@@ -82,7 +82,9 @@ def train_epochs(context: TrainingContext) -> None:
         _finish_epoch(context, logs, rate, time.monotonic() - started)
     context.callbacks.list.on_train_end(state.progress.last_logs)
     if state.progress.best is None and state.progress.epoch:
-        context.dispatch("on_message", f"{experiment.monitor.name} was never finite, so there is no best epoch.")
+        context.dispatch(
+            "on_message", f"{experiment.monitor.name} was never finite, so there is no best {context.unit}."
+        )
 
 
 def _train_epoch(context: TrainingContext) -> dict[str, float]:
@@ -233,7 +235,7 @@ def _apply_decision(context: TrainingContext, logs: dict[str, float]) -> None:
     """Compare the epoch with the best, and keep the weights in place, the averaged ones, if it is better."""
     state, progress = context.experiment.state, context.experiment.state.progress
     progress.epoch, progress.step = progress.epoch + 1, 0
-    decision = decide(context.experiment.monitor, progress, logs)
+    decision = decide(context.experiment.monitor, progress, logs, context.unit)
     progress.stop_reason = decision.stop_reason
     if decision.improved:
         state.best_weights = state.weights()

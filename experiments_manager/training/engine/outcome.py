@@ -90,7 +90,7 @@ def _unsaved(context: TrainingContext, newest: Path | None) -> str:
     place = f"from its checkpoint {newest.name}" if newest else "from its beginning, for NO CHECKPOINT COULD BE SAVED"
     return (
         f"The last state of the run could not be saved: {context.checkpoints.problem}. It trained "
-        f"{context.experiment.state.progress.epoch} epochs, and what came after its last checkpoint is lost. "
+        f"{context.experiment.state.progress.epoch} {context.unit}s, and what came after its last checkpoint is lost. "
         f"Fix that (if the disk that holds {context.run.path} is full, free some space), then go on {place}: "
         f"experiments_manager resume {shlex.quote(str(context.run.path))}"
     )

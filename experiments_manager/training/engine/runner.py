@@ -158,7 +158,7 @@ def resume_run(
         warn_changed_files(run, origin)
     if nothing_left_to_train(run, settings):
         result = result_of(run, "finished")
-        logger.warning("%s", continue_hint(result.epochs, result.stop_reason))
+        logger.warning("%s", continue_hint(result.epochs, result.stop_reason, run.unit))
         return result
     with lock(run):
         former = run.manifest
@@ -241,7 +241,7 @@ def _begin(context: TrainingContext, devices: Devices, *, resuming: bool) -> Non
     write_serving_setup(context.run.path, setup)
     _announce(context, devices)
     if progress.epoch >= settings.epochs or progress.stop_reason:
-        context.dispatch("on_message", continue_hint(progress.epoch, progress.stop_reason))
+        context.dispatch("on_message", continue_hint(progress.epoch, progress.stop_reason, context.unit))
 
 
 def _found_data_dirs(settings: Settings, seen_from: Path) -> dict[str, str]:
@@ -283,6 +283,7 @@ def _announce(context: TrainingContext, devices: Devices) -> None:
             data_position=POSITIONS[experiment.train.kind],
             global_step=progress.global_step,
             first_step=progress.step,
+            unit=context.unit,
             model_graph=context.viewer.graph,
             inexact_reasons=tuple(context.inexact_reasons),
         ),

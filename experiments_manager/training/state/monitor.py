@@ -80,13 +80,14 @@ class Decision:
     stop_reason: str | None
 
 
-def decide(monitor: Monitor, progress: TrainingProgress, logs: Mapping[str, float]) -> Decision:
+def decide(monitor: Monitor, progress: TrainingProgress, logs: Mapping[str, float], unit: str = "epoch") -> Decision:
     """Compare the epoch that ended with the best so far, and update the counters in `progress`.
 
     Args:
         monitor: The rules.
         progress: Its `epoch` and `global_step` are those after the epoch; `best` and the counters are updated.
         logs: The epoch's values.
+        unit: What an epoch is called in the reason to stop.
 
     Returns:
         The decision.
@@ -100,8 +101,8 @@ def decide(monitor: Monitor, progress: TrainingProgress, logs: Mapping[str, floa
     progress.epochs_without_improvement += 1
     reason = None
     if monitor.patience is not None and progress.epochs_without_improvement >= monitor.patience:
-        where = f"; best {progress.best.value:.6g} in epoch {progress.best.epoch}" if progress.best else ""
-        reason = f"{monitor.name} has not improved for {progress.epochs_without_improvement} epochs{where}"
+        where = f"; best {progress.best.value:.6g} in {unit} {progress.best.epoch}" if progress.best else ""
+        reason = f"{monitor.name} has not improved for {progress.epochs_without_improvement} {unit}s{where}"
     return Decision(improved=False, lower_learning_rate=lower, stop_reason=reason)
 
 

@@ -8,14 +8,13 @@ that were interrupted and go on from a saved state end with the same bits as rou
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from experiments_manager.federated.array_records import to_record
 from experiments_manager.federated.errors import FederationError
-from experiments_manager.federated.server.federation_state import BestRound, FederationState, RoundReport, Values
+from experiments_manager.federated.server.federation_state import FederationState, RoundReport
 from experiments_manager.federated.server.rounds.evaluation import Evaluated, evaluate
 from experiments_manager.federated.server.rounds.nodes import nodes_needed, wait_for_nodes
 from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
@@ -88,14 +87,11 @@ def _run_round(federation: Federation, state: FederationState) -> FederationStat
     evaluated = evaluate(federation, number, trained.arrays, nodes, trained.gone)
     if hooks.should_stop():
         return None
-    server = dict(hooks.evaluate(number, trained.arrays)) if hooks.evaluate is not None else {}
-    best, improved = _best(federation.plan, state.best, number, (server, evaluated.metrics, trained.metrics))
-    report = _report(number, time.monotonic() - began, trained, evaluated, server, tries, improved)
+    report = _report(number, time.monotonic() - began, trained, evaluated, tries)
     plain, arrays = federation.strategy.state()
-    after = FederationState(number, trained.arrays, plain, arrays, best, state.extra, state.extra_arrays)
+    after = FederationState(number, trained.arrays, plain, arrays, state.extra_arrays)
     hooks.on_round(report, after)
-    given = {"extra": hooks.extra, "extra_arrays": hooks.extra_arrays}
-    return dataclasses.replace(after, **{name: dict(give()) for name, give in given.items() if give is not None})
+    return after if hooks.extra_arrays is None else dataclasses.replace(after, extra_arrays=dict(hooks.extra_arrays()))
 
 
 def _train(federation: Federation, state: FederationState) -> tuple[Trained, Sequence[int], int] | None:
@@ -160,31 +156,12 @@ def _too_few(trained: Trained, min_clients: int) -> str:
     )
 
 
-def _best(
-    plan: RoundPlan, best: BestRound | None, number: int, values: Sequence[Values]
-) -> tuple[BestRound | None, bool]:
-    """Return the best round so far, and whether it is this one."""
-    value = next((source[plan.monitor] for source in values if plan.monitor in source), math.nan)
-    is_better = best is None or (value < best.value if plan.mode == "min" else value > best.value)
-    improved = math.isfinite(value) and is_better
-    return (BestRound(value, number), True) if improved else (best, False)
-
-
-def _report(
-    number: int,
-    seconds: float,
-    trained: Trained,
-    evaluated: Evaluated,
-    server: Mapping[str, Any],
-    tries: int,
-    improved: bool,
-) -> RoundReport:
+def _report(number: int, seconds: float, trained: Trained, evaluated: Evaluated, tries: int) -> RoundReport:
     return RoundReport(
         round=number,
         seconds=seconds,
         train=trained.metrics,
         clients=evaluated.metrics,
-        server={name: float(value) for name, value in server.items()},
         train_by_client=trained.by_client,
         clients_by_client=evaluated.by_client,
         participants=tuple(sorted(trained.by_client)),
@@ -192,5 +169,4 @@ def _report(
         bytes_sent=trained.bytes_sent + evaluated.bytes_sent,
         bytes_received=trained.bytes_received + evaluated.bytes_received,
         tries=tries,
-        improved=improved,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.federated.server.federation_state import FederationState, RoundReport, Values
+from experiments_manager.federated.server.federation_state import FederationState, RoundReport
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +29,6 @@ class RoundPlan:
     train_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What clients are told with each training message, e.g. `local-epochs`."""
     evaluate_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    monitor: str = "loss"
-    """The watched value: of the server's evaluation, else of the clients', else of their training."""
-    mode: str = "min"
-    """`min` or `max`: whether less or more of it is better."""
 
 
 def _nothing(*_: Any) -> None:
@@ -47,18 +43,13 @@ def _never() -> bool:
 class RoundHooks:
     """Who is called."""
 
-    evaluate: Callable[[int, Mapping[str, np.ndarray]], Values] | None = None
-    """Evaluates the global model of a round on the server."""
     on_round: Callable[[RoundReport, FederationState], None] = _nothing
     """Called with each round that counts, before its state is saved: after a kill it may be called again for it."""
-    extra: Callable[[], Mapping[str, Any]] | None = None
-    """Gives what the state keeps for the caller, after `on_round`; without it, that stays what it was."""
     extra_arrays: Callable[[], Mapping[str, np.ndarray]] | None = None
-    """The same for arrays."""
+    """Gives what the state keeps for the caller, after `on_round`; without it, that stays what it was."""
     restore: Callable[[FederationState], None] = _nothing
     """Called before the first round, and before a round is tried again, with the state that it begins from: whoever
-    gave
-    `extra_arrays` takes them back from there."""
+    gave `extra_arrays` takes them back from there."""
     save: Callable[[FederationState], None] = _nothing
     """Brings a state to the disk; nothing of the next round is sent before it returned."""
     on_message: Callable[[str], None] = _nothing

@@ -15,7 +15,7 @@ from flwr.app import Error, Message
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM
 
 from experiments_manager.federated.errors import FederationError
-from experiments_manager.federated.server.federation_state import BestRound, FederationState
+from experiments_manager.federated.server.federation_state import FederationState
 from experiments_manager.federated.server.rounds.loop import run_rounds
 from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
 from experiments_manager.federated.server.rounds.proc_ids import ProcIds
@@ -69,7 +69,7 @@ def test_rounds_that_go_on_from_a_saved_state_end_with_the_same_bits(name):
         resumed, later = run(strategy=STRATEGIES[name](), state=saved[number])
         assert bits(resumed.arrays) == bits(whole.arrays)
         assert bits(resumed.strategy_arrays) == bits(whole.strategy_arrays)
-        assert (resumed.best, resumed.strategy) == (whole.best, whole.strategy)
+        assert resumed.strategy == whole.strategy
         assert timeless(later) == timeless(reports[number:])
 
 
@@ -91,23 +91,12 @@ def test_the_generators_of_the_process_are_left_as_they_were():
 
 
 def test_a_report_tells_what_came_of_a_round():
-    hooks = RoundHooks(evaluate=lambda number, arrays: {"loss": 1.0 / number, "accuracy": 0.5})
-    after, reports = run(rounds=2, clients=3, hooks=hooks)
+    _, reports = run(rounds=2, clients=3)
     report = reports[1]
     assert (report.round, report.participants, report.left_out, report.tries) == (2, (0, 1, 2), (), 1)
-    assert report.server == {"loss": 0.5, "accuracy": 0.5}
     assert (set(report.train), set(report.clients)) == ({"loss", "num-steps"}, {"loss"})
     assert report.train_by_client[1]["num-examples"] == report.clients_by_client[1]["num-examples"] == 6.0
     assert report.bytes_sent > report.bytes_received > 0
-    assert after.best == BestRound(0.5, 2)
-
-
-def test_the_best_round_is_that_of_the_watched_value():
-    values = iter([0.5, 0.75, 0.75, 0.25])
-    hooks = RoundHooks(evaluate=lambda number, arrays: {"accuracy": next(values)})
-    after, reports = run(hooks=hooks, monitor="accuracy", mode="max")
-    assert [report.improved for report in reports] == [True, True, False, False]
-    assert after.best == BestRound(0.75, 2)
 
 
 def spoil(change):
@@ -284,10 +273,10 @@ def test_clients_that_fail_are_named_by_what_they_told_in_earlier_rounds():
 
 def test_what_the_caller_keeps_is_in_the_state():
     kept = {}
-    hooks = RoundHooks(on_round=lambda report, state: kept.update(version=report.round), extra=lambda: kept)
-    assert run(rounds=2, hooks=hooks)[0].extra == {"version": 2}
-    state = FederationState(0, first_arrays(), extra={"version": 7})
-    assert run(rounds=1, state=state)[0].extra == {"version": 7}
+    hooks = RoundHooks(on_round=lambda report, state: kept.update(version=report.round), extra_arrays=lambda: kept)
+    assert run(rounds=2, hooks=hooks)[0].extra_arrays == {"version": 2}
+    state = FederationState(0, first_arrays(), extra_arrays={"version": 7})
+    assert run(rounds=1, state=state)[0].extra_arrays == {"version": 7}
 
 
 def test_a_strategy_that_fails_is_named():
