@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments_manager.federated.client.private_answers import PrivateAnswers
 from experiments_manager.federated.flower import flower
 from experiments_manager.federated.plan import FederationPlan
 from experiments_manager.federated.simulation.clients import client_of
@@ -56,6 +57,7 @@ class SimulatedFleet:
 
         self._settings, self._devices = context.experiment.settings, context.experiment.devices
         self._plan = FederationPlan.of(self._settings)
+        self._privacy = PrivateAnswers.of(self._settings, self._settings.random_seed)
         self._workers = min(workers, self._plan.clients)
         self._clients: dict[int, Client] = {}
         self._kept: dict[int, list[np.ndarray]] = {}
@@ -122,7 +124,7 @@ class SimulatedFleet:
         def reply(message: Message) -> Message:
             trainer = self._free.get()
             try:
-                return answer(message, _OfClient(trainer, client, self._plan.keep_optimizer), number)
+                return answer(message, _OfClient(trainer, client, self._plan.keep_optimizer), number, self._privacy)
             finally:
                 self._free.put(trainer)
 

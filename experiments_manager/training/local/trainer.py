@@ -103,6 +103,12 @@ class LocalTrainer:
         loops = CompiledLoops.of(experiment, ignored=term.variables if term else ())
         return cls(experiment, loops, term)
 
+    @property
+    def not_trained(self) -> frozenset[str]:
+        """The names of the weights that no gradient changes, such as the moving averages of batch normalisation."""
+        trained = {id(variable.value) for variable in self._model.trainable_variables}
+        return frozenset(name for name, variable in self._weights.items() if id(variable) not in trained)
+
     def weights(self) -> dict[str, np.ndarray]:
         """Return the weights of the model as they are now, trainable or not."""
         return {name: variable.numpy() for name, variable in self._weights.items()}
