@@ -124,21 +124,23 @@ class SimulatedFleet:
         def reply(message: Message) -> Message:
             trainer = self._free.get()
             try:
-                return answer(message, _OfClient(trainer, client, self._plan.keep_optimizer), number, self._privacy)
+                return answer(message, OfClient(trainer, client, self._plan.keep_optimizer), number, self._privacy)
             finally:
                 self._free.put(trainer)
 
         return reply
 
 
-class _OfClient:
+class OfClient:
     """A trainer at work for one client."""
 
     def __init__(self, trainer: LocalTrainer, client: Client, keep: bool) -> None:
         self._trainer, self._client, self._keep = trainer, client, keep
 
     def train(self, weights: Mapping[str, np.ndarray], task: LocalTask) -> LocalResult:
+        """Train with the client's data."""
         return self._trainer.train(self._client, weights, task, keep=self._keep)
 
     def evaluate(self, weights: Mapping[str, np.ndarray]) -> LocalResult:
+        """Evaluate on the client's validation data."""
         return self._trainer.evaluate(self._client, weights)
