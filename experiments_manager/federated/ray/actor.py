@@ -49,6 +49,7 @@ class Worker:
     """Clients that were asked for so far, and one model for them in turn."""
 
     def __init__(self, task: Task) -> None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # each process would take all of a GPU's memory
         from experiments_manager.federated.client.private_answers import PrivateAnswers
         from experiments_manager.federated.plan import FederationPlan
         from experiments_manager.settings import load_settings

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _START_SECONDS, _END_SECONDS, _POLL_SECONDS = 120.0, 30.0, 0.05
 _SILENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # as it is by default, which Ray would remark upon
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it remarks that it hides GPUs, which `Worker` does
     "TF_CPP_MIN_LOG_LEVEL": "3",
     **QUIET,
 }
