@@ -173,6 +173,7 @@ def federation_settings(
 def simulate_federation(
     settings: Settings,
     *,
+    engine: Literal["process", "ray"] = "process",
     workers: int | None = None,
     working_dir: Path | str | None = None,
     run_name: str | None = None,
@@ -182,10 +183,11 @@ def simulate_federation(
     command: Sequence[str] = (),
     on_run: Callable[[Run], None] | None = None,
 ) -> RunResult:
-    """Train a federation whose clients are all in this process; `resume` goes on with it as with any run.
+    """Train a federation whose clients are simulated; `resume` goes on with it as with any run.
 
     Args:
         settings: From `federation_settings`.
+        engine: Where clients are: in this process, or in processes of Flower's own simulation, which Ray starts.
         workers: How many clients train at a time; by default one for each processor. Results do not depend on it.
         working_dir: As for `train`.
         run_name: As for `train`.
@@ -207,7 +209,8 @@ def simulate_federation(
 
         options |= {"should_stop": stop, "interruptible": stop.interruptible}
         start = federated_run.simulate_or_resume if resume == "auto" else federated_run.simulate
-        return start(settings, workers=workers, working_dir=working_dir, run_name=run_name, **options)
+        options |= {"engine": engine, "workers": workers}
+        return start(settings, working_dir=working_dir, run_name=run_name, **options)
 
 
 def evaluate(run: Run | Path | str, split: str = "test") -> dict[str, float]:

@@ -19,7 +19,12 @@ batch_size = 10
 loss = "mean_squared_error"
 learning_rate = hparams["learning_rate"]
 optimizer = "sgd"
-federated = {"strategy": "FedAvg", "rounds": 20, "local_epochs": 1}
+federated = {
+    "strategy": "FedAvgM",  # a bump is moved by one client or two, of whose steps the mean leaves only a part
+    "options": {"server_learning_rate": 2.0},
+    "rounds": 20,
+    "local_epochs": 1,
+}
 
 
 def dataset(split, hparams, partition=None, partitions=None):

@@ -14,7 +14,7 @@ session_name = "federated_digits"
 class_names = [str(digit) for digit in range(10)]
 hparams = {
     "hidden_units": 128,
-    "learning_rate": 0.003,
+    "learning_rate": 0.01,
     "alpha": 0.5,  # small: each client has few digits; large: all have the same mixture
     "rotations": 1,  # 2: the second half of the clients sees the digits turned by 90 degrees
 }
@@ -23,7 +23,7 @@ batch_size = 16
 loss = "sparse_categorical_crossentropy"
 metrics = ["accuracy"]
 learning_rate = hparams["learning_rate"]
-federated = {"strategy": "FedAvg", "rounds": 20, "local_epochs": 2}
+federated = {"strategy": "FedProx", "options": {"proximal_mu": 0.01}, "rounds": 20, "local_epochs": 5}
 
 
 def rotation(client, clients, hparams):

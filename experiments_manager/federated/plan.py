@@ -10,7 +10,15 @@ from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.settings import Settings
 
-OF_STRATEGY = ("strategy", "options", "fraction_train", "fraction_evaluate", "min_clients", "differential_privacy")
+OF_STRATEGY = (
+    "strategy",
+    "options",
+    "fraction_train",
+    "fraction_evaluate",
+    "min_clients",
+    "differential_privacy",
+    "secure_aggregation",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ on after a kill.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,7 +78,7 @@ class FederatedRounds:
         rate = context.experiment.state.learning_rate
         context.callbacks.list.on_epoch_begin(context.experiment.state.progress.epoch)
         self._begin(state.round + 1)
-        strategy, reports = make_strategy(self._settings), []
+        strategy, reports = make_strategy(self._settings, self._server.not_trained), []
         hooks = self._hooks(context, reports)
         after = run_rounds(self._fleet.grid, strategy, state, self._round_plan(context, state), hooks)
         if after.round == state.round:
@@ -212,8 +212,12 @@ class FederatedRounds:
                 logger.debug("traceback", exc_info=True)
 
 
-def make_strategy(settings: Settings) -> ServerStrategy:
+def make_strategy(settings: Settings, averaged: Collection[str] = ()) -> ServerStrategy:
     """Return the strategy of the settings, new: what it remembers is put into it.
+
+    Args:
+        settings: With the setting `federated`, or the hook `federated_strategy`.
+        averaged: Names of the variables that are not trained.
 
     Raises:
         FederationError: The setting `federated` is wrong, or the hook returned something else.
@@ -221,8 +225,8 @@ def make_strategy(settings: Settings) -> ServerStrategy:
     from experiments_manager.federated.strategies.catalogue import checked_strategy, server_strategy
 
     if settings.has("federated_strategy"):
-        return checked_strategy(settings.call("federated_strategy"))
-    return server_strategy(FederationPlan.of(settings).strategy)
+        return checked_strategy(settings.call("federated_strategy"), averaged)
+    return server_strategy(FederationPlan.of(settings).strategy, averaged)
 
 
 def _held_averages(context: TrainingContext) -> list[np.ndarray]:

@@ -23,11 +23,12 @@ MakeFleet = Callable[[TrainingContext, LocalTrainer], contextlib.AbstractContext
 """Gives the clients of a run, whose `LocalTrainer` trains on the model of the run."""
 
 
-def simulate(settings: Settings, *, workers: int | None = None, **options: Any) -> RunResult:
-    """Train a federation whose clients are all in this process, in a run folder.
+def simulate(settings: Settings, *, engine: str = "process", workers: int | None = None, **options: Any) -> RunResult:
+    """Train a federation whose clients are all simulated, in a run folder.
 
     Args:
         settings: With `federated["clients"]`; the rounds are its epochs.
+        engine: `process` (threads of this one) or `ray` (Flower's own simulation).
         workers: How many clients train at a time; by default one for each processor. Results do not depend on it.
         **options: As for `runner.start_run`.
 
@@ -35,18 +36,21 @@ def simulate(settings: Settings, *, workers: int | None = None, **options: Any) 
         FederationError: The setting `federated` is wrong, or a round failed.
     """
     check(settings)
-    return runner.start_run(settings, **run_options(_simulation(workers)), **options)
+    return runner.start_run(settings, **run_options(_simulation(engine, workers)), **options)
 
 
-def simulate_or_resume(settings: Settings, run_name: str, *, workers: int | None = None, **options: Any) -> RunResult:
+def simulate_or_resume(
+    settings: Settings, run_name: str, *, engine: str = "process", workers: int | None = None, **options: Any
+) -> RunResult:
     """Go on with the federation of this name, or start it where there is none; see `runner.start_or_resume`."""
     check(settings)
-    return runner.start_or_resume(settings, run_name, **run_options(_simulation(workers)), **options)
+    return runner.start_or_resume(settings, run_name, **run_options(_simulation(engine, workers)), **options)
 
 
 def resume(run: Run, overrides: Mapping[str, Any] = {}, *, workers: int | None = None, **options: Any) -> RunResult:
-    """Go on with such a run from the last round of its newest checkpoint; see `runner.resume_run`."""
-    return runner.resume_run(run, overrides, **run_options(_simulation(workers)), **options)
+    """Go on with such a run from the last round of its newest checkpoint, with its engine; see `runner.resume_run`."""
+    engine = "ray" if run.manifest["federation"]["kind"] == "ray" else "process"
+    return runner.resume_run(run, overrides, **run_options(_simulation(engine, workers)), **options)
 
 
 def check(settings: Settings) -> None:
@@ -62,7 +66,12 @@ def run_options(make_fleet: MakeFleet) -> dict[str, Any]:
     return {"for_clients": True, "make_epoch_trainer": functools.partial(_rounds, make_fleet=make_fleet)}
 
 
-def _simulation(workers: int | None) -> MakeFleet:
+def _simulation(engine: str, workers: int | None) -> MakeFleet:
+    if engine == "ray":
+        from experiments_manager.federated.ray.fleet import ray_fleet, require_ray
+
+        require_ray()
+        return functools.partial(ray_fleet, workers=workers)
     from experiments_manager.federated.simulation.simulated_fleet import simulated_fleet
 
     return functools.partial(simulated_fleet, workers=workers)

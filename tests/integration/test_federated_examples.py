@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments_manager import api
+from experiments_manager.federated import rounds_of_run
 from experiments_manager.settings import load_settings
 
 pytest.importorskip("sklearn")
@@ -49,3 +50,21 @@ def test_the_second_half_of_the_clients_sees_digits_turned():
     for client, turns in ((4, 0), (5, 1)):
         expected = np.rot90(share_of(upright, client)[0], turns, axes=(1, 2))
         assert np.array_equal(share_of(turned, client)[0], expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("strategy", "options"), [("ClusteredCosine", {"split_rounds": [3]}), ("ClusteredSpectral", {"split_rounds": [3]})]
+)
+def test_clients_whose_digits_are_turned_are_a_cluster_of_their_own(strategy, options, tmp_path, monkeypatch):
+    made = []
+    make_strategy = rounds_of_run.make_strategy
+    monkeypatch.setattr(rounds_of_run, "make_strategy", lambda *given: made.append(make_strategy(*given)) or made[-1])
+    changes = {"hparams.rotations": 2, "federated": {"strategy": strategy, "options": options}, "export": False}
+    settings = api.federation_settings(FOLDER / FILES[1], clients=CLIENTS, rounds=4, overrides=changes)
+    api.simulate_federation(settings, working_dir=tmp_path, quiet=True)
+    rotation = settings.experiment_settings.rotation
+    truth = {client: rotation(client, CLIENTS, settings.hparams) for client in range(CLIENTS)}
+    assert set(truth.values()) == {0, 1}
+    assert made[-1].clustered.score(truth) == 1.0
+    assert [cluster.proc_ids for cluster in made[-1].clusters] == [(0, 1, 2, 3, 4), (5, 6, 7, 8, 9)]

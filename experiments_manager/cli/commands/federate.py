@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import sys
 from pathlib import Path
@@ -12,6 +13,14 @@ import typer
 from experiments_manager.cli import options
 from experiments_manager.cli.commands.train import Resume
 from experiments_manager.common.console import warn
+
+
+class Engine(str, enum.Enum):
+    """Where simulated clients are."""
+
+    PROCESS = "process"
+    RAY = "ray"
+
 
 federate = typer.Typer(help="Train one model over the data of several clients.", no_args_is_help=True)
 
@@ -29,6 +38,10 @@ def simulate(
     workers: Annotated[
         int | None, typer.Option(metavar="W", help="Clients that train at a time; results do not depend on it.")
     ] = None,
+    engine: Annotated[
+        Engine,
+        typer.Option(help="Where clients are: in this process, or in processes of Flower's own simulation (Ray)."),
+    ] = Engine.PROCESS,
     overrides: options.Overrides = [],  # noqa: B006  (typer copies it)
     working_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Make the run folder here instead of in working_dir.")
@@ -44,7 +57,7 @@ def simulate(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train a federation whose clients are all in this process.
+    """Train a federation whose clients are all simulated.
 
     Ctrl-C stops it within a round, and `resume` goes on with that round.
     """
@@ -58,6 +71,7 @@ def simulate(
     train_it = functools.partial(
         api.simulate_federation,
         loaded,
+        engine=engine.value,
         workers=workers,
         working_dir=working_dir,
         run_name=run_name,

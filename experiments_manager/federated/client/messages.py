@@ -17,6 +17,8 @@ from experiments_manager.training.local.task import LocalTask
 if TYPE_CHECKING:
     from flwr.app import Message, RecordDict
 
+    from experiments_manager.federated.client.private_answers import PrivateAnswers
+
 logger = logging.getLogger(__name__)
 
 CLIENT_FAILED = 2
@@ -42,13 +44,14 @@ class LocalTrainer(Protocol):
         """Evaluate `weights` on the client's validation data."""
 
 
-def answer(message: Message, trainer: LocalTrainer, proc_id: int) -> Message:
+def answer(message: Message, trainer: LocalTrainer, proc_id: int, privacy: PrivateAnswers | None = None) -> Message:
     """Do what a message asks for and return the reply.
 
     Args:
         message: Of the type `train` or `evaluate`, with the records `arrays` and `config`.
         trainer: Does the work.
         proc_id: The client's number, which is told with the reply.
+        privacy: What is applied to trained weights before they are sent.
 
     Returns:
         The reply, or one that holds an error of one sentence where the work failed.
@@ -56,7 +59,7 @@ def answer(message: Message, trainer: LocalTrainer, proc_id: int) -> Message:
     from flwr.app import Error, Message
 
     try:
-        content = answer_content(message.metadata.message_type, message.content, trainer, proc_id)
+        content = answer_content(message.metadata.message_type, message.content, trainer, proc_id, privacy)
         return Message(content, reply_to=message)
     except Exception as error:  # whatever a user's hook raised: the server must hear of it, and other clients go on
         sentence = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {reason(error)}."
@@ -65,7 +68,13 @@ def answer(message: Message, trainer: LocalTrainer, proc_id: int) -> Message:
         return Message(Error(CLIENT_FAILED, sentence), reply_to=message)
 
 
-def answer_content(message_type: str, content: RecordDict, trainer: LocalTrainer, proc_id: int) -> RecordDict:
+def answer_content(
+    message_type: str,
+    content: RecordDict,
+    trainer: LocalTrainer,
+    proc_id: int,
+    privacy: PrivateAnswers | None = None,
+) -> RecordDict:
     """Do what a message asks for and return what the reply holds; as `answer`, for who has no whole message.
 
     Args:
@@ -73,6 +82,7 @@ def answer_content(message_type: str, content: RecordDict, trainer: LocalTrainer
         content: With the records `arrays` and `config`.
         trainer: Does the work.
         proc_id: The client's number, which is told with the reply.
+        privacy: What is applied to trained weights before they are sent.
 
     Raises:
         FederationError: The message is not as expected.
@@ -109,7 +119,8 @@ def answer_content(message_type: str, content: RecordDict, trainer: LocalTrainer
         counts["num-steps"] = float(result.steps)
     records["metrics"] = MetricRecord(counts | metrics)
     records["client"] = ConfigRecord({"proc-id": int(proc_id)})
-    return RecordDict(records)
+    answered = RecordDict(records)
+    return privacy.applied(content, answered, proc_id) if privacy is not None and kind == "train" else answered
 
 
 def _weights(content: RecordDict, config: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -107,7 +107,7 @@ class LocalGrid(Grid):
         jobs = {str(next(self._numbers)): self._job(message) for message in messages}
         with self._changed:
             for number, job in jobs.items():
-                job.message = Message(job.message.content, metadata=_numbered(job.message.metadata, number))
+                job.message = Message(job.message.content, metadata=numbered(job.message.metadata, number))
             self._jobs.update(jobs)
             self._waiting.extend(sorted(jobs.values(), key=lambda job: job.node_id))
             self._start_threads()
@@ -207,7 +207,8 @@ def _reply(job: _Job) -> Message:
     return reply
 
 
-def _numbered(metadata: Metadata, message_id: str) -> Metadata:
+def numbered(metadata: Metadata, message_id: str) -> Metadata:
+    """Return the metadata of a message with a number."""
     return Metadata(
         run_id=metadata.run_id,
         message_id=message_id,

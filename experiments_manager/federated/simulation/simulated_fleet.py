@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments_manager.federated.client.private_answers import PrivateAnswers
 from experiments_manager.federated.flower import flower
 from experiments_manager.federated.plan import FederationPlan
 from experiments_manager.federated.simulation.clients import client_of
@@ -60,6 +61,7 @@ class SimulatedFleet:
         self._context, self._server = context, server
         self._settings, self._devices = context.experiment.settings, context.experiment.devices
         self._plan = FederationPlan.of(self._settings)
+        self._privacy = PrivateAnswers.of(self._settings, self._settings.random_seed)
         self._workers = min(workers, self._plan.clients)
         self._clients: dict[int, Client] = {}
         self._busy: set[Client] = set()
@@ -163,7 +165,7 @@ class SimulatedFleet:
             with self._lock:
                 self._busy.add(client)
             try:
-                return answer(message, _OfClient(trainer, client, self._plan.keep_optimizer), number)
+                return answer(message, OfClient(trainer, client, self._plan.keep_optimizer), number, self._privacy)
             finally:
                 with self._lock:
                     self._busy.discard(client)
@@ -176,14 +178,16 @@ def _is_same(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) 
     return first.keys() == second.keys() and all(first[name] is second[name] for name in first)
 
 
-class _OfClient:
+class OfClient:
     """A trainer at work for one client."""
 
     def __init__(self, trainer: LocalTrainer, client: Client, keep: bool) -> None:
         self._trainer, self._client, self._keep = trainer, client, keep
 
     def train(self, weights: Mapping[str, np.ndarray], task: LocalTask) -> LocalResult:
+        """Train with the client's data."""
         return self._trainer.train(self._client, weights, task, keep=self._keep)
 
     def evaluate(self, weights: Mapping[str, np.ndarray]) -> LocalResult:
+        """Evaluate on the client's validation data."""
         return self._trainer.evaluate(self._client, weights)

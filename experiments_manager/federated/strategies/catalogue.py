@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import flwr.serverapp.strategy as flower_strategies
@@ -18,11 +18,8 @@ from experiments_manager.federated.strategies.privacy import privacy_problems, p
 from experiments_manager.federated.strategies.reply_checks import EXAMPLES
 from experiments_manager.federated.strategies.server_strategy import ServerStrategy
 
-KEYS = ("strategy", "options", "fraction_train", "fraction_evaluate", "min_clients", "differential_privacy")
-"""The keys of the setting `federated` that are checked and used here."""
-
 _OURS = {"ClusteredCosine": ClusteredCosine, "ClusteredSpectral": ClusteredSpectral}
-_OF_TREES = "FedXgbBagging"
+_OF_TREES = "FedXgb"
 _WORDS = {"weighted_by_key": EXAMPLES, "arrayrecord_key": "arrays", "configrecord_key": "config"}
 
 
@@ -31,7 +28,7 @@ def strategy_names() -> list[str]:
     flowers = [
         name
         for name in flower_strategies.__all__
-        if issubclass(getattr(flower_strategies, name), FedAvg) and name != _OF_TREES
+        if issubclass(getattr(flower_strategies, name), FedAvg) and not name.startswith(_OF_TREES)
     ]
     return sorted([*flowers, *_OURS])
 
@@ -60,14 +57,20 @@ def problems_of_strategy(federated: Mapping[str, Any]) -> list[str]:
     if (privacy := federated.get("differential_privacy")) is not None:
         clustered = not problem and issubclass(_kind(name), Clustered)
         problems += privacy_problems(privacy, least, clustered)
+    if federated.get("secure_aggregation"):
+        problems.append(
+            "federated['secure_aggregation'] cannot be used: in Flower 1.41, SecAgg+ works with the legacy API alone, "
+            "and not with its Message API. Leave it out, and see `differential_privacy`."
+        )
     return problems
 
 
-def server_strategy(federated: Mapping[str, Any]) -> ServerStrategy:
+def server_strategy(federated: Mapping[str, Any], averaged: Collection[str] = ()) -> ServerStrategy:
     """Return the strategy that the setting `federated` asks for.
 
     Args:
-        federated: The setting. Only `KEYS` are looked at; all of them have defaults.
+        federated: The setting. Keys that do not concern the strategy are ignored; all have defaults.
+        averaged: Names of the variables that are not trained: no strategy takes steps of its own on them.
 
     Raises:
         FederationError: It is wrong; the message tells everything that is.
@@ -79,17 +82,19 @@ def server_strategy(federated: Mapping[str, Any]) -> ServerStrategy:
     options = {**_given(kind, federated), **(federated.get("options") or {})}
     try:
         strategy = kind(**options)
-        if "min_train_nodes" not in options:  # FedXgbCyclic has fixed numbers
-            strategy.min_train_nodes = strategy.min_evaluate_nodes = _least(federated)
         if (privacy := federated.get("differential_privacy")) is not None:
             strategy = privately(strategy, privacy, _least(federated))
     except (ValueError, TypeError) as error:
         raise FederationError(f"Flower refuses the setting `federated`: {error} Correct its options.") from error
-    return ServerStrategy(strategy)
+    return ServerStrategy(strategy, averaged)
 
 
-def checked_strategy(strategy: Any) -> ServerStrategy:
+def checked_strategy(strategy: Any, averaged: Collection[str] = ()) -> ServerStrategy:
     """Return what the hook `federated_strategy` returned, as the strategy that a server works with.
+
+    Args:
+        strategy: What it returned.
+        averaged: As for `server_strategy`.
 
     Raises:
         FederationError: It is no strategy, or one that reads other words than clients send.
@@ -112,17 +117,15 @@ def checked_strategy(strategy: Any) -> ServerStrategy:
                     f"{expected!r}, got {got!r}. Leave {name} out."
                 )
         inner = getattr(inner, "strategy", None)
-    return ServerStrategy(strategy)
+    return ServerStrategy(strategy, averaged)
 
 
 def _problem_of_name(name: Any) -> str | None:
     names = strategy_names()
-    if name == _OF_TREES:
-        return (
-            "federated['strategy'] cannot be 'FedXgbBagging': it adds trees of XGBoost, and clients train Keras models."
-        )
     if name in names:
         return None
+    if isinstance(name, str) and name.startswith(_OF_TREES):
+        return f"federated['strategy'] cannot be {name!r}: it is for trees of XGBoost, and clients train Keras models."
     if isinstance(name, str) and name.startswith("DifferentialPrivacy"):
         instead = "Set federated['differential_privacy'] instead."
         return f"federated['strategy'] cannot be {name!r}, which wraps another. {instead}"
@@ -155,12 +158,6 @@ def _least(federated: Mapping[str, Any]) -> int:
 
 def _problems_of_numbers(name: str, options: Mapping[str, Any], federated: Mapping[str, Any]) -> list[str]:
     """Return why a strategy could never aggregate as few replies as may come."""
-    if name == "FedXgbCyclic":
-        return [
-            f"federated[{key!r}] must be 0 or 1 for FedXgbCyclic, which trains one client at a time. Got {value!r}."
-            for key in ("fraction_train", "fraction_evaluate")
-            if (value := federated.get(key, 1.0)) not in (0, 1)
-        ]
     bad = options.get("num_malicious_nodes", 0)
     needed = {"Bulyan": 4 * bad + 3, "Krum": 2 * bad + 3, "MultiKrum": 2 * bad + 3}.get(name, 0)
     if not needed or (name != "Bulyan" and not bad) or _least(federated) >= needed:

@@ -131,6 +131,12 @@ class LocalTrainer:
         loops = CompiledLoops.of(experiment, ignored=term.variables if term else ())
         return cls(experiment, loops, term, like)
 
+    @property
+    def not_trained(self) -> frozenset[str]:
+        """The names of the weights that no gradient changes, such as the moving averages of batch normalisation."""
+        trained = {id(variable.value) for variable in self._model.trainable_variables}
+        return frozenset(name for name, variable in self._weights.items() if id(variable) not in trained)
+
     def weights(self) -> dict[str, np.ndarray]:
         """Return the weights that clients share as they are now, trainable or not."""
         return _values(self._sent)

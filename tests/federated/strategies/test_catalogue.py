@@ -43,7 +43,10 @@ def test_every_strategy_can_be_named(name):
 def test_all_that_flower_has_is_named_but_what_is_not_for_keras():
     flowers = {name for name in flower.__all__ if name not in ("Strategy", "Result")}
     left = flowers - set(strategy_names())
-    assert {name for name in left if not name.startswith("DifferentialPrivacy")} == {"FedXgbBagging"}
+    assert {name for name in left if not name.startswith("DifferentialPrivacy")} == {
+        "FedXgbBagging",
+        "FedXgbCyclic",
+    }
 
 
 def test_options_reach_the_strategy():
@@ -86,7 +89,8 @@ def test_strategies_that_wrap_others_or_train_trees_are_refused_with_the_reason(
     assert "Set federated['differential_privacy'] instead" in refused(
         {"strategy": "DifferentialPrivacyServerSideFixedClipping"}
     )
-    assert "trees of XGBoost" in refused({"strategy": "FedXgbBagging"})
+    for name in ("FedXgbBagging", "FedXgbCyclic"):
+        assert f"cannot be '{name}': it is for trees of XGBoost" in refused({"strategy": name})
 
 
 def test_an_option_that_is_needed_is_missed():
@@ -107,10 +111,6 @@ def test_too_few_clients_for_a_robust_strategy_are_refused(name, bad, needed):
     setting = {"strategy": name, "options": {"num_malicious_nodes": bad}, "min_clients": needed - 1}
     assert f"Expected at least {needed} for {name} with num_malicious_nodes = {bad}" in refused(setting)
     assert server_strategy({**setting, "min_clients": needed})
-
-
-def test_a_strategy_that_trains_one_after_the_other_takes_no_fractions():
-    assert "['fraction_train'] must be 0 or 1" in refused({"strategy": "FedXgbCyclic", "fraction_train": 0.5})
 
 
 def test_options_of_clusters_are_checked_too():
@@ -148,3 +148,7 @@ def test_a_hook_whose_strategy_reads_other_words_is_refused():
     privacy = flower.DifferentialPrivacyServerSideFixedClipping(FedAvg(arrayrecord_key="weights"), 1.0, 1.0, 2)
     with pytest.raises(FederationError, match="Expected arrayrecord_key = 'arrays', got 'weights'"):
         checked_strategy(privacy)
+
+
+def test_secure_aggregation_is_refused_with_the_reason():
+    assert "SecAgg+ works with the legacy API alone" in refused({"secure_aggregation": True})

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
 from collections.abc import Iterator
 
 import numpy as np
+
+_ALONE = threading.RLock()
+"""Held while the generators, which all threads share, are seeded."""
 
 
 @contextlib.contextmanager
@@ -14,12 +18,17 @@ def seeded(seed: int, *place: int) -> Iterator[None]:
     """Seed both generators for a part of a round, and put them back afterwards.
 
     Strategies draw from them whom to ask and which noise to add; so what they draw depends on the seed and the round,
-    and not on what was drawn before.
+    and not on what was drawn before. One thread at a time draws.
 
     Args:
         seed: The run's seed.
         place: Numbers that name the part: the round, the try, and what is done.
     """
+    with _ALONE:
+        yield from _seeded(seed, place)
+
+
+def _seeded(seed: int, place: tuple[int, ...]) -> Iterator[None]:
     before = random.getstate(), np.random.get_state()
     words = np.random.SeedSequence([seed % 2**64, *place]).generate_state(8)
     random.seed(int.from_bytes(words.tobytes(), "little"))

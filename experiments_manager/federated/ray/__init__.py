@@ -1,0 +1,1 @@
+"""Clients in processes of Flower's own simulation, which Ray starts."""
