@@ -100,7 +100,7 @@ class FederatedRounds:
             return
         from experiments_manager.federated.array_records import to_record
 
-        strategy = make_strategy(self._settings)
+        strategy = make_strategy(self._settings, self._server.not_trained)
         strategy.restore(dict(self._state.strategy), self._state.strategy_arrays, to_record(self._state.arrays))
         self._dispatch("on_last", self._state.round, strategy)
 
