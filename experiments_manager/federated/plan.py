@@ -70,6 +70,11 @@ class FederationPlan:
                 f"federated['keep_optimizer'] is wrong. Expected True or False, got {given['keep_optimizer']!r}."
             )
         problems += _problems_of_groups(given)
+        if settings.consume_data_from_kafka and settings.kafka_group is not None:
+            problems.append(
+                f"kafka_group is wrong: clients of a federation do not share a topic. Expected None, got "
+                f"{settings.kafka_group!r}. Name a topic for each by hparams['procID'] in kafka_topics."
+            )
         if "clients" not in given:
             problems.append("federated['clients'] is missing. Expected the number of clients. Add --clients N.")
         if problems:

@@ -12,6 +12,7 @@ from experiments_manager.compat.keras import (
     build_model,
     failed_metric,
     gradients_seen,
+    schedule_of,
     seed_states,
 )
 
@@ -110,3 +111,14 @@ def test_no_error_is_a_metrics_that_was_not_raised_in_one():
         raise ValueError("something")
     except ValueError as error:
         assert failed_metric(error) is None
+
+
+def test_the_schedule_of_an_optimizer_is_found_and_can_be_exchanged(uses):
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.5)
+    optimizer = keras.optimizers.Adam(schedule)
+    with uses("Keras", "Optimizer._learning_rate"):
+        assert schedule_of(optimizer) is schedule, SEE.format("_learning_rate")
+        assert schedule_of(keras.optimizers.LossScaleOptimizer(optimizer)) is schedule
+        assert schedule_of(keras.optimizers.Adam(0.5)) is None
+        optimizer.learning_rate = keras.optimizers.schedules.ExponentialDecay(0.25, 10, 0.5)
+        assert float(optimizer.learning_rate) == 0.25

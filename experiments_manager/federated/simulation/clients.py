@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.federated.errors import FederationError
 from experiments_manager.settings import Settings, load_settings
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.local.client import HOST_RANDOM, Client, ClientData
@@ -38,11 +37,6 @@ def client_of(settings: Settings, number: int, clients: int, *, run: Any = None,
 
 
 def _data(settings: Settings, number: int, run: Any, topics: Mapping[str, Any]) -> ClientData:
-    if settings.consume_data_from_kafka and settings.kafka_group is not None:
-        raise FederationError(
-            f"{settings.file}: kafka_group: clients of a federation do not share a topic. Expected None, got "
-            f"{settings.kafka_group!r}. Name a topic for each client by hparams['procID'] in kafka_topics."
-        )
     record = _TopicRecord(number, run, topics)
     seed = derive(settings.random_seed, "client", number)
     with HOST_RANDOM:

@@ -48,7 +48,7 @@ class Kept:
             "topics": self.topics,
         }
         return {
-            **{f"{_OPTIMIZER}{number:04d}": value for number, value in enumerate(self.others)},
+            **{f"{_OPTIMIZER}{number:06d}": value for number, value in enumerate(self.others)},
             **{f"{_LAYERS}{name}": value for name, value in self.layers.items()},
             **{f"{_CALLBACKS}{name}": value for name, value in self.callback_arrays.items()},
             _PLAIN: np.frombuffer(json.dumps(plain).encode(), np.uint8),

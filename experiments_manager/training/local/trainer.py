@@ -162,6 +162,8 @@ class LocalTrainer:
                 callbacks = client.prepare(self._model)
                 result = self._train(client, weights, task, callbacks, keep=keep)
             client.keep(self._what_is_kept(client, callbacks, task, keep=keep))
+            if client.train.end_reason is not None:
+                client.spoil()  # more may have come of the stream until the next round
             return result
         except BaseException:
             client.spoil()
