@@ -96,10 +96,13 @@ class FederatedRounds:
 
     def end(self, context: TrainingContext) -> None:
         """Tell the watchers that the last round is over, unless the run was stopped and is to go on."""
-        if self._state is None or context.should_stop():
+        progress = context.experiment.state.progress
+        is_over = progress.epoch >= self._settings.epochs or progress.stop_reason is not None
+        if self._state is None or not is_over:
             return
         from experiments_manager.federated.array_records import to_record
 
+        self._begin_watching(self._state.round + 1)  # where the run was killed after its last round
         strategy = make_strategy(self._settings, self._server.not_trained)
         strategy.restore(dict(self._state.strategy), self._state.strategy_arrays, to_record(self._state.arrays))
         self._dispatch("on_last", self._state.round, strategy)
@@ -142,6 +145,9 @@ class FederatedRounds:
 
     def _begin(self, round: int) -> None:  # noqa: A002
         self._fleet.before_round(round)
+        self._begin_watching(round)
+
+    def _begin_watching(self, round: int) -> None:  # noqa: A002
         if not self._began:
             self._began = True
             self._dispatch("on_begin", round)

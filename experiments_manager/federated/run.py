@@ -83,7 +83,8 @@ def _rounds(context: TrainingContext, make_fleet: MakeFleet) -> Iterator[Federat
     with contextlib.ExitStack() as stack:
         fleet = stack.enter_context(make_fleet(context, server))
         plan = FederationPlan.of(context.experiment.settings)
-        context.run.update(federation={"kind": fleet.kind, "clients": plan.clients})
+        strategy = type(make_strategy(context.experiment.settings).strategy).__name__
+        context.run.update(federation={"kind": fleet.kind, "clients": plan.clients, "strategy": strategy})
         watchers = round_watchers(context, server)
         context.watchers += watchers
         rounds = FederatedRounds(context, fleet, server, watchers)

@@ -55,11 +55,11 @@ class GrowingCsv:
         """Whether columns and size are those of the file."""
         self._has_warned = False
 
-    def begin(self, first: int) -> list[Row]:
+    def begin(self, first: int) -> list[Row] | None:
         """Drop the rows from number `first` on, and a last line that was cut off.
 
         Returns:
-            The rows that stay; none where the disk refuses.
+            The rows that stay; `None` where the disk refuses.
         """
         self._last = first - 1
         self._unwritten = []
@@ -67,7 +67,7 @@ class GrowingCsv:
             return self._rewrite(first)
         except OSError as error:
             self._warn(error)
-            return []
+            return None
 
     def append(self, rows: Sequence[Row]) -> None:
         """Append rows of one number, and those that could not be written before.

@@ -28,7 +28,8 @@ class MetricsCsv(Watcher):
 
     def on_start(self, start: RunStart) -> None:
         """Drop the rows of epochs that will be trained again, and a last line that was cut off."""
-        missing = start.first_epoch - 1 - len(self.table.begin(start.first_epoch))
+        kept = self.table.begin(start.first_epoch)
+        missing = 0 if kept is None else start.first_epoch - 1 - len(kept)
         if missing > 0:
             logger.warning("%s lacks the rows of %d epochs: it was damaged or removed.", self.table.path, missing)
 

@@ -15,7 +15,7 @@
 | `start`, `end`, `resumed` | ISO 8601 with zone; `resumed` is a list of times |
 | `seconds`, `epochs`, `global_step`, `metrics` | how far it came; last values of the metrics by name |
 | `best` | `{"epoch", "step", "value", "name"}` of the watched value, or null |
-| `federation` | of a federation `{"kind", "clients"}`; of a client's run `{"kind": "client", "proc_id", "of"}` |
+| `federation` | of a federation `{"kind", "clients", "strategy"}`; of one of its clients `{"kind", "proc_id", "of"}` |
 | `data_position`, `exactness` | how a resume finds the place in the data; `{"exact", "reasons"}` of resuming at all |
 | `checkpoint`, `checkpoint_problem` | the newest checkpoint at the end, or null; why the last one was not written |
 | `exported_model`, `last_version`, `mlflow` | see the rooms that write them |

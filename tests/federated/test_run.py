@@ -112,7 +112,7 @@ def test_a_federation_is_a_run_with_a_row_a_round(settings_file, tmp_path):
     assert len(losses) == 4
     assert losses[-1] < losses[0]
     manifest = json.loads((result.run_dir / "run.json").read_text())
-    assert manifest["federation"] == {"kind": "simulation", "clients": 3}
+    assert manifest["federation"] == {"kind": "simulation", "clients": 3, "strategy": "FedAvg"}
     assert {path.name for path in (result.run_dir / "exported_models").iterdir()} <= {"1", "2", "3", "4"}
 
 

@@ -25,3 +25,7 @@ def test_every_tensor_and_every_row_is_that_of_an_undisturbed_federation(tmp_pat
     outcome = survival.outcome_of(tmp_path / "killed" / "federation")
     assert survival.differences(reference.outcome, outcome) == []
     assert kills.total() > 0
+    tables = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*.csv")]
+    assert len(tables) == 6  # metrics.csv of the federation and of its four clients, and clients.csv
+    for table in tables:
+        assert (tmp_path / "killed" / table).read_bytes() == (tmp_path / "whole" / table).read_bytes(), table

@@ -1,5 +1,6 @@
 """The bar and the lines that show how far a run is."""
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -85,6 +86,19 @@ def test_each_epoch_is_a_line_with_values_time_and_mark_of_improvement(lines, cl
         "epoch 1/50  loss 0.25  val_loss 0.5  0.5 s  best so far",
         "epoch 2/50  loss 0.25  val_loss 0.5  0.5 s",
     ]
+
+
+def test_a_federation_has_rounds_and_does_not_show_what_it_counts(lines, clock, stream):
+    lines.on_start(dataclasses.replace(start(epochs=20, first_epoch=3), unit="round"))
+    counts = dict.fromkeys(("participants", "left_out", "bytes_sent", "bytes_received"), 7.0)
+    clock.now += 2
+    lines.on_epoch(EpochReport(3, 3, {"loss": 0.25, **counts, "val_loss": 0.5}, 0.1, 0.5, False))
+    lines.on_end(end())
+    told = stream.getvalue().splitlines()
+    assert told[0] == "test: 31 parameters on CPU, from round 3 on"
+    assert told[1] == "round 3/20  loss 0.25  val_loss 0.5  0.5 s"
+    assert "rounds in" in told[2]
+    assert "at round 48" in told[2]
 
 
 def test_short_epochs_give_one_line_a_second_and_always_the_last(lines, clock, stream):

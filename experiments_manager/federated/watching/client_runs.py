@@ -129,7 +129,7 @@ class _Client:
     def begin(self, first: int) -> None:
         """Drop the rows from a round on, and know again what those before it say."""
         self._round, self._steps, self._last, self._best = 0, 0, {}, None
-        for row in self.table.begin(first):
+        for row in self.table.begin(first) or ():
             values = {name: float(value) for name, value in row.items() if name not in (KEY, "step")}
             self._note(int(row[KEY]), int(row["step"]), values)
 

@@ -36,9 +36,8 @@ def federation_section(run: ReportedRun) -> dict[str, Any] | None:
     if told is None:
         return None
     counts = {name: _counts(run.curves, name) for name in ("bytes_sent", "bytes_received")}
-    settings = (run.manifest.get("settings") or {}).get("federated") or {}
     return {
-        "strategy": settings.get("strategy", "FedAvg"),
+        "strategy": (run.manifest.get("federation") or {}).get("strategy"),
         "clients": len(told.clients),
         "share": told.took_part.sum() / max(1, told.asked.sum()),
         "missing": int((told.asked & ~told.took_part).sum()),

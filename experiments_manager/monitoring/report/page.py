@@ -40,7 +40,7 @@ WITH_FIGURES = 6
 """Runs whose figures are in a page about many, the best ones."""
 MOST_METRICS = 8
 """Columns with metrics in the table."""
-INLINE = ("learning_curves", "learning_rate", "clusters")
+INLINE = ("learning_curves", "learning_rate")
 """Figures that the page draws itself."""
 
 
@@ -73,6 +73,7 @@ def render(folder: Path, runs: Sequence[ReportedRun]) -> str:
     from experiments_manager.common.version import __version__
 
     single = len(runs) == 1
+    federation = federation_section(runs[0]) if single else None
     colours = run_colours(runs)
     return _template().render(
         folder=folder,
@@ -83,7 +84,8 @@ def render(folder: Path, runs: Sequence[ReportedRun]) -> str:
         coloured=COLOURED,
         grey=canvas.FAINT,
         charts=_charts(runs, colours),
-        federation=federation_section(runs[0]) if single else None,
+        federation=federation,
+        shown_already=INLINE if federation is None else (*INLINE, "clusters"),
         federation_strokes=(TRAIN_COLOUR, VALIDATION_COLOUR),
         unit=runs[0].curves.unit if single else EPOCH,
         strokes=(TRAIN_COLOUR, VALIDATION_COLOUR) if single else ("", ""),
@@ -157,7 +159,7 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters.update(shown=shown, short=short, duration=duration, data_uri=data_uri, shell=shlex.join)
-    environment.globals.update(is_default=is_default, inline=INLINE, spans=spans, colour=canvas.colour)
+    environment.globals.update(is_default=is_default, spans=spans, colour=canvas.colour)
     return environment.get_template("page.html")
 
 

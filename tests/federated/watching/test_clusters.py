@@ -132,16 +132,18 @@ def test_the_clusters_are_drawn(federation):
     assert "cluster in each round" in (federation / "figures" / "clusters.svg").read_text()
 
 
-def test_clusters_survive_an_interruption(federation, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [3, 4], ids=["in a round", "in the last one"])
+def test_clusters_survive_an_interruption(federation, tmp_path, monkeypatch, number):
     made = federated_run.round_watchers
     with monkeypatch.context() as patch:
-        patch.setattr(federated_run, "round_watchers", lambda *given: [*made(*given), Stop(3)])
+        patch.setattr(federated_run, "round_watchers", lambda *given: [*made(*given), Stop(number)])
         stopped = simulate(tmp_path, "whole")
-    assert len(rows(stopped)) == 2
+    assert len(rows(stopped)) == number - 1
     assert json.loads((stopped / "clusters.json").read_text())["round"] == 2
     api.resume(stopped, quiet=True)
     for name in ("metrics.csv", "clients.csv", "clusters.json", "clients/5/metrics.csv", "figures/clusters.svg"):
         assert (stopped / name).read_bytes() == (federation / name).read_bytes(), name
+    assert json.loads((stopped / "clients" / "5" / "run.json").read_text())["state"] == "finished"
 
 
 @pytest.mark.parametrize(

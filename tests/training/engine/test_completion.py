@@ -17,3 +17,8 @@ def test_a_run_whose_stream_had_ended_goes_on_whatever_the_patience():
 def test_after_a_stream_more_patience_is_no_remedy():
     assert "resume with more epochs, e.g. `--set epochs=6`" in continue_hint(3, IDLE)
     assert "more epochs or patience" in continue_hint(3, "no improvement for 5 epochs")
+
+
+def test_the_epochs_of_a_federation_are_rounds():
+    hint = continue_hint(3, None, "round")
+    assert "finished, after 3 rounds. To go on, resume with more rounds or patience, e.g. `--set epochs=6`" in hint

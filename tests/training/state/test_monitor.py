@@ -26,6 +26,13 @@ def test_training_stops_after_so_many_epochs_without_improvement():
     assert (progress.best.epoch, progress.best.step, progress.best.value) == (2, 20, 2.0)
 
 
+def test_the_reason_to_stop_calls_the_epochs_of_a_federation_rounds():
+    monitor, progress = Monitor.make("val_loss", "auto", patience=1), TrainingProgress(epoch=1)
+    decide(monitor, progress, {"val_loss": 1.0}, "round")
+    reason = decide(monitor, progress, {"val_loss": 2.0}, "round").stop_reason
+    assert reason == "val_loss has not improved for 1 rounds; best 1 in round 1"
+
+
 def test_no_patience_at_all_stops_at_the_first_epoch_without_improvement():
     assert len(decided([3.0, 2.0, 2.5, 1.0], patience=0)[0]) == 3
 
