@@ -60,7 +60,11 @@ def test_clients_whose_digits_are_turned_are_a_cluster_of_their_own(strategy, op
     made = []
     make_strategy = rounds_of_run.make_strategy
     monkeypatch.setattr(rounds_of_run, "make_strategy", lambda *given: made.append(make_strategy(*given)) or made[-1])
-    changes = {"hparams.rotations": 2, "federated": {"strategy": strategy, "options": options}, "export": False}
+    changes = {
+        "hparams.rotations": 2,
+        "federated": {"strategy": strategy, "options": options, "local_epochs": 5},
+        "export": False,
+    }
     settings = api.federation_settings(FOLDER / FILES[1], clients=CLIENTS, rounds=4, overrides=changes)
     api.simulate_federation(settings, working_dir=tmp_path, quiet=True)
     rotation = settings.experiment_settings.rotation

@@ -187,7 +187,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--case", choices=list(CASES))
-    parser.add_argument("--without-flower", action="store_true", help="leave Flower's own simulation and deployment out")
+    parser.add_argument(
+        "--without-flower", action="store_true", help="leave Flower's own simulation and deployment out"
+    )
     parser.add_argument("--worker", choices=list(SIDES), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -77,10 +77,10 @@ def ray_fleet(context: TrainingContext, server: LocalTrainer, workers: int | Non
     settings = context.experiment.settings
     clients = FederationPlan.of(settings).clients
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_environment())
+        stack.enter_context(environment())
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="em_ray_", ignore_cleanup_errors=True))
         simulation = _Simulation(
-            _task(settings), clients, _backend(min(workers or os.cpu_count() or 1, clients), folder)
+            _task(settings), clients, backend_config(min(workers or os.cpu_count() or 1, clients), folder)
         )
         stack.callback(simulation.stop)
         yield RayFleet(simulation)
@@ -175,7 +175,7 @@ def _task(settings: Settings) -> Task:
     return Task(uuid.uuid4().hex, str(Path.cwd()), str(Path(settings.file).absolute()), overrides)
 
 
-def _backend(workers: int, folder: str) -> dict[str, Any]:
+def backend_config(workers: int, folder: str) -> dict[str, Any]:
     """Return how Ray is started: on the loopback address alone, unless there is a cluster to join."""
     ours: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if not os.environ.get(_CLUSTER):
@@ -184,7 +184,7 @@ def _backend(workers: int, folder: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _environment() -> Iterator[None]:
+def environment() -> Iterator[None]:
     """Set what processes of Ray inherit, and put back what Flower changes."""
     wanted = _SILENT if os.environ.get(_CLUSTER) else {**_SILENT, **_ALONE}
     before = {name: os.environ.get(name) for name in [*wanted, "PYTHONPATH"]}
