@@ -11,10 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments_manager.common.signals import stop_signals
-from experiments_manager.runs import Run, RunError, compare_runs, list_runs
+from experiments_manager.federated.verbs import (
+    deploy_federation,
+    federation_settings,
+    join_federation,
+    refuse_client,
+    simulate_federation,
+)
+from experiments_manager.monitoring.watcher_maker import watcher_maker
+from experiments_manager.runs import Run, compare_runs, list_runs
 from experiments_manager.runs import open_run as load_run
 from experiments_manager.runs.interruption import interruption_recorded
-from experiments_manager.runs.run_settings import refuse_client
+from experiments_manager.runs.naming import require_run_name
+from experiments_manager.runs.run_settings import refuse_client_run
 from experiments_manager.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -26,9 +35,11 @@ if TYPE_CHECKING:
 __all__ = [
     "check",
     "compare_runs",
+    "deploy_federation",
     "evaluate",
     "evaluate_and_draw",
     "federation_settings",
+    "join_federation",
     "list_runs",
     "load_run",
     "load_settings",
@@ -43,7 +54,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 Overrides = Mapping[str, Any] | Sequence[str]
-DEFAULT_ROUNDS = 20
 
 
 def train(
@@ -82,16 +92,18 @@ def train(
         UserCodeError: A hook raised.
         TrainingError: Data, devices or numbers do not allow to train.
         RunError: The run folder cannot be made or written, is in use, or `resume="auto"` lacks a `run_name`.
+        FederationError: The settings ask to join a federation, which `join_federation` does.
         KeyboardInterrupt: A signal asked to stop before there was a run folder.
     """
-    _require_name(resume, run_name)
+    require_run_name(resume, run_name)
     if isinstance(settings, Settings) and overrides:
         raise TypeError("Overrides take effect while a settings module is executed. Give them to `load_settings`.")
-    make_watchers = _watchers(watchers, quiet, on_run)
+    make_watchers = watcher_maker(watchers, quiet, on_run)
     with stop_signals() as stop:
         with stop.interruptible():
             if not isinstance(settings, Settings):
                 settings = load_settings(settings, overrides)
+            refuse_client(settings)
             from experiments_manager.training.engine import runner
 
         options = {"command": command, "make_watchers": make_watchers}
@@ -129,8 +141,8 @@ def resume(
         KeyboardInterrupt: A signal asked to stop before the settings were loaded.
     """
     run = run if isinstance(run, Run) else load_run(run)
-    refuse_client(run)
-    options = {"make_watchers": _watchers(watchers, quiet, on_run)}
+    refuse_client_run(run)
+    options = {"make_watchers": watcher_maker(watchers, quiet, on_run)}
     with stop_signals() as stop:
         with interruption_recorded(run), stop.interruptible():
             if run.manifest.get("federation"):
@@ -139,78 +151,6 @@ def resume(
                 from experiments_manager.training.engine.runner import resume_run
 
         return resume_run(run, overrides, should_stop=stop, interruptible=stop.interruptible, **options)
-
-
-def _require_name(resume: str, run_name: str | None) -> None:
-    if resume == "auto" and run_name is None:
-        raise RunError(
-            "Resume auto does not know which run. Expected a run name with it, got none. Add --run-name NAME."
-        )
-
-
-def federation_settings(
-    settings: Path | str, *, clients: int | None = None, rounds: int | None = None, overrides: Overrides = ()
-) -> Settings:
-    """Load a settings module for a federation, whose rounds are the epochs of its global model.
-
-    Args:
-        settings: The settings module's file.
-        clients: Number of clients, instead of `federated["clients"]`.
-        rounds: Number of rounds, instead of `federated["rounds"]`.
-        overrides: Settings to change, as for `load_settings`.
-
-    Raises:
-        SettingsError: The settings module cannot be used.
-    """
-    loaded = load_settings(settings, overrides)
-    given = {"clients": clients, "rounds": rounds}
-    federated = {**loaded.federated, **{name: value for name, value in given.items() if value is not None}}
-    rounds = federated.get("rounds", DEFAULT_ROUNDS)
-    epochs = rounds if isinstance(rounds, int) and rounds > 0 else 1  # what is wrong with it is said with all the rest
-    return load_settings(settings, {**loaded.overrides, "epochs": epochs, "federated": federated})
-
-
-def simulate_federation(
-    settings: Settings,
-    *,
-    engine: Literal["process", "ray"] = "process",
-    workers: int | None = None,
-    working_dir: Path | str | None = None,
-    run_name: str | None = None,
-    resume: Literal["never", "auto"] = "never",
-    watchers: Sequence[Watcher] = (),
-    quiet: bool = False,
-    command: Sequence[str] = (),
-    on_run: Callable[[Run], None] | None = None,
-) -> RunResult:
-    """Train a federation whose clients are simulated; `resume` goes on with it as with any run.
-
-    Args:
-        settings: From `federation_settings`.
-        engine: Where clients are: in this process, or in processes of Flower's own simulation, which Ray starts.
-        workers: How many clients train at a time; by default one for each processor. Results do not depend on it.
-        working_dir: As for `train`.
-        run_name: As for `train`.
-        resume: As for `train`.
-        watchers: As for `train`.
-        quiet: As for `train`.
-        command: As for `train`.
-        on_run: As for `train`.
-
-    Raises:
-        FederationError: The setting `federated` is wrong, or a round failed.
-        SettingsError, UserCodeError, TrainingError, RunError: As for `train`.
-    """
-    _require_name(resume, run_name)
-    options = {"command": command, "make_watchers": _watchers(watchers, quiet, on_run)}
-    with stop_signals() as stop:
-        with stop.interruptible():
-            from experiments_manager.federated import run as federated_run
-
-        options |= {"should_stop": stop, "interruptible": stop.interruptible}
-        start = federated_run.simulate_or_resume if resume == "auto" else federated_run.simulate
-        options |= {"engine": engine, "workers": workers}
-        return start(settings, working_dir=working_dir, run_name=run_name, **options)
 
 
 def evaluate(run: Run | Path | str, split: str = "test") -> dict[str, float]:
@@ -335,18 +275,3 @@ def report(place: Run | Path | str, output: Path | str | None = None) -> Path:
     from experiments_manager.monitoring import report as reports
 
     return reports.write_report(place.path if isinstance(place, Run) else place, output)
-
-
-def _watchers(
-    further: Sequence[Watcher], quiet: bool, on_run: Callable[[Run], None] | None
-) -> Callable[[Run, Settings], list[Watcher]]:
-    """Who is told of a run, made when the run has its folder."""
-
-    def make(run: Run, settings: Settings) -> list[Watcher]:
-        from experiments_manager.monitoring.watchers import watchers_of
-
-        if on_run is not None:
-            on_run(run)
-        return [*watchers_of(run, settings, quiet=quiet), *further]
-
-    return make

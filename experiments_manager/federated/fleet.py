@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -20,6 +20,8 @@ class Fleet(Protocol):
     """`simulation`, `ray` or `deployment`; for `run.json`."""
     grid: Grid
     """How messages reach them."""
+    config: Mapping[str, Any]
+    """What clients are told with each message, besides what the round needs."""
     keeps_state: bool
     """Whether clients keep state where this process cannot reach it. No round is begun then before the state of the
     last one is on disk, so clients are never more than a round ahead of a server that starts again."""

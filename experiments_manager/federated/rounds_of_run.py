@@ -27,6 +27,7 @@ from experiments_manager.training.setup.compilation import has_schedule
 if TYPE_CHECKING:
     from experiments_manager.federated.server.federation_state import FederationState, RoundReport
     from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
+    from experiments_manager.federated.server.rounds.proc_ids import ProcIds
     from experiments_manager.federated.strategies.server_strategy import ServerStrategy
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class FederatedRounds:
         self._steps, self._began = 0, False
         self._state: FederationState | None = None
         self._values: dict[str, float] = {}
+        self._proc_ids: ProcIds | None = None
 
     def train_epoch(self, context: TrainingContext) -> dict[str, float]:
         """Run the next round; its weights are in the model afterwards.
@@ -66,6 +68,7 @@ class FederatedRounds:
             FederationError: The round failed.
         """
         from experiments_manager.federated.server.rounds.loop import run_rounds
+        from experiments_manager.federated.server.rounds.proc_ids import ProcIds
 
         if context.should_stop():
             raise Interrupted
@@ -80,7 +83,9 @@ class FederatedRounds:
         self._begin(state.round + 1)
         strategy, reports = make_strategy(self._settings, self._server.not_trained), []
         hooks = self._hooks(context, reports)
-        after = run_rounds(self._fleet.grid, strategy, state, self._round_plan(context, state), hooks)
+        self._proc_ids = self._proc_ids or ProcIds(self._fleet.grid)  # one for all rounds: it learns who is where
+        plan = self._round_plan(context, state)
+        after = run_rounds(self._fleet.grid, strategy, state, plan, hooks, self._proc_ids)
         if after.round == state.round:
             raise Interrupted
         (report,) = reports
@@ -175,7 +180,8 @@ class FederatedRounds:
     def _round_plan(self, context: TrainingContext, state: FederationState) -> RoundPlan:
         from experiments_manager.federated.server.rounds.plan import RoundPlan
 
-        config: dict[str, Any] = {"local-epochs": self._plan.local_epochs, "steps-before": self._steps}
+        told = dict(self._fleet.config)
+        config: dict[str, Any] = told | {"local-epochs": self._plan.local_epochs, "steps-before": self._steps}
         if not has_schedule(context.experiment.model.optimizer):
             config["rate-scale"] = context.experiment.state.learning_rate / self._first_rate
         return RoundPlan(
@@ -184,6 +190,7 @@ class FederatedRounds:
             min_clients=self._plan.strategy["min_clients"],
             round_timeout=self._plan.round_timeout,
             train_config=config,
+            evaluate_config=told,
         )
 
     def _take_over(

@@ -60,6 +60,18 @@ def check_run_name(name: str) -> None:
         raise RunError(f"The run name {name!r} is too long. Expected at most {LONGEST_NAME} bytes, got {size}.")
 
 
+def require_run_name(resume: str, run_name: str | None) -> None:
+    """Refuse to go on with a run that nobody named.
+
+    Raises:
+        RunError: `resume` is `auto`, and there is no name.
+    """
+    if resume == "auto" and run_name is None:
+        raise RunError(
+            "Resume auto does not know which run. Expected a run name with it, got none. Add --run-name NAME."
+        )
+
+
 def _value_text(value: Any) -> str:
     if isinstance(value, Mapping):
         return "-".join(f"{key}{_value_text(item)}" for key, item in value.items())

@@ -62,7 +62,7 @@ def client_number(run: Run) -> int | None:
     return told.get("proc_id") if told.get("kind") == "client" else None
 
 
-def refuse_client(run: Run) -> None:
+def refuse_client_run(run: Run) -> None:
     """Raise `RunError` for the run of a client, which cannot be resumed by itself."""
     number = client_number(run)
     if number is None:

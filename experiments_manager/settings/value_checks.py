@@ -71,8 +71,6 @@ class _Known:
 _REFUSED = {
     "quantization_aware_training": "Keras 3 has no quantisation-aware training. Expected False. Quantise after "
     "training instead, when the exported model is converted to TensorFlow Lite.",
-    "enable_federated_learning": "this version joins no federation. Expected False. Set it to False to train alone, "
-    "on this machine.",
 }
 """Switches of the legacy framework that may be written down, and not be on."""
 

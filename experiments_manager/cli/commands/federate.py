@@ -79,3 +79,124 @@ def simulate(
         command=["experiments_manager", *sys.argv[1:]],
     )
     run_to_its_end(train_it, output, quiet=quiet, serve=loaded if serve else None)
+
+
+@federate.command()
+def server(
+    settings: options.SettingsFile,
+    address: Annotated[
+        str, typer.Option(metavar="H:P", help="Where clients connect; 0.0.0.0:P for all networks of this machine.")
+    ] = "127.0.0.1:9092",
+    certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Certificate of this server, in PEM.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of the certificate, in PEM.")] = None,
+    public_keys: Annotated[
+        list[Path],
+        typer.Option(metavar="FILE", help="Public key of a client that may join. May be given several times."),
+    ] = [],  # noqa: B006  (typer copies it)
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Use neither TLS nor keys; on the loopback address alone.")
+    ] = False,
+    rounds: Annotated[
+        int | None,
+        typer.Option("--rounds", "-rounds", "--num_rounds", metavar="R", help="Rounds of training and aggregation."),
+    ] = None,
+    clients: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of clients; by default as many as public keys.")
+    ] = None,
+    min_clients: Annotated[
+        int | None,
+        typer.Option(
+            "--min-clients", "-minCl", "--minCl", "--min_available_clients", metavar="N", help="Clients of a round."
+        ),
+    ] = None,
+    min_fit: Annotated[int | None, typer.Option("-minFit", "--minFit", "--min_fit_clients", hidden=True)] = None,
+    min_eval: Annotated[int | None, typer.Option("-minEval", "--minEval", "--min_eval_clients", hidden=True)] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option("--strategy", "-agr", "--agregation", metavar="NAME", help="Strategy, such as FedAvg."),
+    ] = None,
+    local_epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--local-epochs", "-locEpoch", "--local_epochs", metavar="E", help="Passes over a client's data a round."
+        ),
+    ] = None,
+    overrides: options.Overrides = [],  # noqa: B006  (typer copies it)
+    working_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Make the run folder here instead of in working_dir.")
+    ] = None,
+    run_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Exact name of the run folder, instead of one with the time.")
+    ] = None,
+    resume: Annotated[
+        Resume, typer.Option(help="auto: go on with the run of that --run-name, or start it if it does not exist.")
+    ] = Resume.NEVER,
+    serve: options.Serve = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train a federation as its server; clients on other machines join it by `federate client`.
+
+    Ctrl-C stops it within a round, and `resume` goes on with that round; clients wait for that.
+    """
+    from experiments_manager import api
+    from experiments_manager.cli.training_session import run_to_its_end, start_engine
+    from experiments_manager.federated.deployment.deployment import Deployment
+
+    deployment = Deployment.make(address, certificate=certificate, key=key, public_keys=public_keys, insecure=insecure)
+    if not quiet:
+        warn(f"Training a federation of {settings}")
+    output = start_engine(json=json, debug=debug)
+    least = [number for number in (min_clients, min_fit, min_eval) if number is not None]
+    federated = {"min_clients": max(least, default=None), "strategy": strategy, "local_epochs": local_epochs}
+    loaded = api.federation_settings(settings, clients=clients, rounds=rounds, overrides=overrides, federated=federated)
+    train_it = functools.partial(
+        api.deploy_federation,
+        loaded,
+        deployment,
+        working_dir=working_dir,
+        run_name=run_name,
+        resume=resume.value,
+        command=["experiments_manager", *sys.argv[1:]],
+    )
+    run_to_its_end(train_it, output, quiet=quiet, serve=loaded if serve else None)
+
+
+@federate.command()
+def client(
+    settings: options.SettingsFile,
+    proc_id: Annotated[int, typer.Option(metavar="K", help="Number of this client, from 0: it chooses the data.")],
+    server: Annotated[str, typer.Option(metavar="H:P", help="Where the server listens.")],
+    ca_certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Certificate of the authority that signed the server's.")
+    ] = None,
+    private_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of this client.")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Use neither TLS nor keys; to the loopback address alone.")
+    ] = False,
+    partitions: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of clients; by default as the server says.")
+    ] = None,
+    overrides: options.Overrides = [],  # noqa: B006  (typer copies it)
+    working_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Make the run folder below here instead of in working_dir.")
+    ] = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Take part in a federation with the data of this machine until it is over.
+
+    Give the same settings file and the same --set as on the server. Ctrl-C leaves; the same command joins again.
+    """
+    from experiments_manager import api
+    from experiments_manager.cli.federation_session import join
+    from experiments_manager.cli.training_session import start_engine
+    from experiments_manager.federated.verbs import Membership
+
+    start_engine(debug=debug)
+    loaded = api.load_settings(settings, overrides)
+    membership = Membership(server, ca_certificate, private_key, insecure)
+    join(loaded, proc_id, membership, partitions=partitions, working_dir=working_dir, quiet=quiet)

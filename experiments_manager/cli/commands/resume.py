@@ -19,10 +19,10 @@ def resume(
     from experiments_manager import api
     from experiments_manager.cli.training_session import run_to_its_end, start_engine
     from experiments_manager.runs.interruption import interruption_recorded
-    from experiments_manager.runs.run_settings import load_run_settings, refuse_client
+    from experiments_manager.runs.run_settings import load_run_settings, refuse_client_run
 
     opened = api.load_run(run)
-    refuse_client(opened)
+    refuse_client_run(opened)
 
     with interruption_recorded(opened):
         output = start_engine(json=json, debug=debug)

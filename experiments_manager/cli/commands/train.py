@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from experiments_manager.cli import options
+from experiments_manager.cli.federation_session import join_as_before
 from experiments_manager.common.console import warn
 
 
@@ -49,6 +50,9 @@ def train(
         warn(f"Training {settings}")
     output = start_engine(json=json, debug=debug)
     loaded = api.load_settings(settings, overrides)
+    if loaded.enable_federated_learning:
+        join_as_before(loaded, working_dir, quiet=quiet)
+        return
 
     train_it = functools.partial(
         api.train,

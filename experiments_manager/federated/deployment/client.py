@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from experiments_manager.federated.deployment import wire
 from experiments_manager.federated.deployment.addresses import Address, answers
-from experiments_manager.federated.deployment.deactivation import sign_off
 from experiments_manager.federated.deployment.server import FAREWELL, listening
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.flower import flower
@@ -71,7 +70,7 @@ def run_client(
     _check_security(server, ca_certificate, private_key, insecure)
     flower()
     from experiments_manager.federated.deployment.programs import make_home
-    from experiments_manager.federated.deployment.supernode import start_supernode
+    from experiments_manager.federated.deployment.supernode import sign_off, start_supernode
 
     with contextlib.ExitStack() as stack:
         # A socket's path may have 107 characters at the most: it is not put into a run's folder.
@@ -190,15 +189,15 @@ def answer_one(connection: socket.socket, handle: Callable[[str, RecordDict], Re
     """
     from flwr.app import RecordDict
 
-    from experiments_manager.federated.deployment.records import pack_records, unpack_records
+    from experiments_manager.compat.flower import records_from_bytes, records_to_bytes
 
     header, parts = wire.receive(connection)
     kind = header["type"]
     if kind == FAREWELL:
-        wire.send(connection, {}, [pack_records(RecordDict())])
+        wire.send(connection, {}, [records_to_bytes(RecordDict())])
         return kind
     try:
-        told, content = {}, [pack_records(handle(kind, unpack_records(parts[0])))]
+        told, content = {}, [records_to_bytes(handle(kind, records_from_bytes(parts[0])))]
     except Exception as error:  # whatever it is, the server shall know and the others go on
         logger.error("The answer to a message of type %s failed.\n%s", kind, traceback.format_exc())
         told, content = {"error": f"{type(error).__name__}: {error}"}, []

@@ -12,15 +12,15 @@ import socket
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.task_identity import TaskIdentity
 
-from experiments_manager.federated.deployment import wire
-from experiments_manager.federated.deployment.records import (
-    pack_message,
-    pack_records,
-    unpack_message,
-    unpack_records,
+from experiments_manager.compat.flower import (
+    message_from_bytes,
+    message_to_bytes,
+    records_from_bytes,
+    records_to_bytes,
+    task_of_process,
 )
+from experiments_manager.federated.deployment import wire
 
 SOCKET = "EXPERIMENTS_MANAGER_FEDERATION_SOCKET"
 """The variable of the environment that says where our process listens."""
@@ -38,20 +38,20 @@ class ForwardingClientApp(ClientApp):
         header = {"type": metadata.message_type, "group": metadata.group_id, "message": metadata.message_id}
         try:
             with _connect(path) as connection:
-                wire.send(connection, header, [pack_records(message.content)])
+                wire.send(connection, header, [records_to_bytes(message.content)])
                 answer, parts = wire.receive(connection)
         except (OSError, wire.Disconnected) as error:
             reason = f"The process that trains does not answer at {path!r}: {error}. See the client's console."
             return Message(Error(TRAINER_GONE, reason), reply_to=message)
         if "error" in answer:
             return Message(Error(TRAINER_FAILED, answer["error"]), reply_to=message)
-        return Message(unpack_records(parts[0]), reply_to=message)
+        return Message(records_from_bytes(parts[0]), reply_to=message)
 
 
 def serve_grid(grid: Grid, context: Context) -> None:
     """Do with the grid what our process asks for, until it closes the connection."""
     with _connect(os.environ[SOCKET]) as connection:
-        wire.send(connection, {"run": context.run_id, "node": context.node_id, "task": TaskIdentity.task_id})
+        wire.send(connection, {"run": context.run_id, "node": context.node_id, "task": task_of_process()})
         while True:
             try:
                 asked, parts = wire.receive(connection)
@@ -60,11 +60,11 @@ def serve_grid(grid: Grid, context: Context) -> None:
             if asked["do"] == "nodes":
                 wire.send(connection, {"nodes": list(grid.get_node_ids())})
             elif asked["do"] == "push":
-                ids = grid.push_messages([_addressed(unpack_message(part)) for part in parts])
+                ids = grid.push_messages([_addressed(message_from_bytes(part)) for part in parts])
                 wire.send(connection, {"ids": list(ids)})
             else:
                 found = grid.pull_messages(asked["ids"])
-                wire.send(connection, {}, [pack_message(message) for message in found])
+                wire.send(connection, {}, [message_to_bytes(message) for message in found])
 
 
 def _addressed(message: Message) -> Message:

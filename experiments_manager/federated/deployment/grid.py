@@ -12,19 +12,13 @@ from typing import NoReturn
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
+from experiments_manager.compat.flower import message_from_bytes, message_to_bytes
 from experiments_manager.federated.deployment import wire
-from experiments_manager.federated.deployment.records import pack_message, unpack_message
 from experiments_manager.federated.errors import FederationError
 
 POLL = 0.1
 """Seconds between two looks for replies. Flower's own grid waits three."""
-
-
-def take_identity(run: int, node: int, task: int) -> None:
-    """Let this process make messages: `flwr.app.Message` asks for the run, the node and the task that it belongs to."""
-    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run, node, task
 
 
 class ForwardedGrid(Grid):
@@ -45,13 +39,13 @@ class ForwardedGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Send messages and return their ids."""
-        parts = [pack_message(message) for message in messages]
+        parts = [message_to_bytes(message) for message in messages]
         return self._ask({"do": "push"}, parts)[0]["ids"] if parts else []
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Return the replies that came to messages; each is returned once."""
         ids = list(message_ids)
-        return [unpack_message(part) for part in self._ask({"do": "pull", "ids": ids})[1]] if ids else []
+        return [message_from_bytes(part) for part in self._ask({"do": "pull", "ids": ids})[1]] if ids else []
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         """Send messages and return the replies that came in so many seconds.

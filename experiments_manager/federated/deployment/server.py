@@ -7,7 +7,7 @@ import logging
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,22 +46,27 @@ class ServerSecurity:
 
 @contextlib.contextmanager
 def running_server(
-    address: Address, security: ServerSecurity | None, *, insecure: bool = False, home: Path | None = None
+    address: Address,
+    security: ServerSecurity | None,
+    *,
+    insecure: bool = False,
+    home: Path | None = None,
+    is_over: Callable[[], bool] = lambda: True,
 ) -> Iterator[ForwardedGrid]:
     """Give the grid of a federation to which SuperNodes connect while the block runs.
-
-    When the block ends without an error, the clients are told that the federation is over.
 
     Args:
         address: Where SuperNodes connect.
         security: TLS, and who may join; None only with `insecure`.
         insecure: Whether there is neither TLS nor authentication, which must be asked for.
         home: A folder for the logs and everything else that Flower writes; a temporary one where there is none.
+        is_over: Asked when the block ended without an error: whether the clients are told that the federation is over,
+            and end. Otherwise they wait for a server at the same address.
 
     Raises:
         FederationError: It cannot start, or ended by itself.
     """
-    _check_security(address, security, insecure)
+    check_security(address, security, insecure)
     flower()
     from experiments_manager.federated.deployment.fleet_gate import open_gate
     from experiments_manager.federated.deployment.programs import make_home
@@ -82,10 +87,11 @@ def running_server(
         stack.enter_context(open_gate(address, link.url, link.ca_certificate, *files))
         grid = stack.enter_context(_server_app(home, listener, link.program))
         yield grid
-        say_farewell(grid)
+        if is_over():
+            say_farewell(grid)
 
 
-def _check_security(address: Address, security: ServerSecurity | None, insecure: bool) -> None:
+def check_security(address: Address, security: ServerSecurity | None, insecure: bool) -> None:
     """Raise where a server would be open to others without that being asked for, or a file is missing."""
     if insecure and security:
         raise FederationError(
@@ -121,9 +127,10 @@ def listening(path: Path) -> Iterator[socket.socket]:
 @contextlib.contextmanager
 def _server_app(home: Path, listener: socket.socket, superlink: Program) -> Iterator[ForwardedGrid]:
     """Let Flower start the ServerApp, and give the grid that it forwards."""
+    from experiments_manager.compat.flower import take_identity
     from experiments_manager.federated.deployment import wire
     from experiments_manager.federated.deployment.app_bundle import submit
-    from experiments_manager.federated.deployment.grid import ForwardedGrid, take_identity
+    from experiments_manager.federated.deployment.grid import ForwardedGrid
 
     submit(home)
     listener.settimeout(0.2)

@@ -69,6 +69,7 @@ class SimulatedFleet:
 
     kind = "simulation"
     keeps_state = False
+    config: Mapping[str, Any] = {}
 
     def __init__(self, context: TrainingContext, server: LocalTrainer, workers: int) -> None:
         flower()

@@ -13,6 +13,8 @@ from flwr.app import ArrayRecord, Message, MetricRecord
 
 EXAMPLES = "num-examples"
 """The metric by which clients are weighted."""
+CLIENT, PROC_ID, ERROR = "client", "proc-id", "error"
+"""The record in which a client tells of itself: its number, and in one sentence why it could not do the work."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def checked_replies(
         try:
             told = _proc_id(reply)
             proc_id = told
+            _check_work(reply)
             _check_metrics(reply)
             if expected is not None:
                 _check_arrays(reply, expected, must_differ)
@@ -87,12 +90,18 @@ def proc_id_of(reply: Message) -> int | None:
 def _proc_id(reply: Message) -> int:
     if reply.has_error():
         raise _Refused(f"It reports an error (code {reply.error.code}): {reply.error.reason}")
-    told = reply.content.config_records.get("client", {}).get("proc-id")
+    told = reply.content.config_records.get(CLIENT, {}).get(PROC_ID)
     if isinstance(told, bool) or not isinstance(told, int):
         raise _Refused(
             f"It does not tell its number. Expected an integer `proc-id` in the record `client`, got {told!r}."
         )
     return told
+
+
+def _check_work(reply: Message) -> None:
+    error = reply.content.config_records.get(CLIENT, {}).get(ERROR)
+    if error is not None:
+        raise _Refused(f"It reports an error: {error}")
 
 
 def _check_metrics(reply: Message) -> None:

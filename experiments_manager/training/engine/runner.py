@@ -60,6 +60,10 @@ class RunOptions:
     """Gives who trains the epochs, if not the loop."""
     for_clients: bool = False
     """Whether clients of a federation are trained in turn."""
+    trains_here: bool = True
+    """Whether there must be training data; else what batches look like may be seen from the validation data."""
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Further fields of run.json from its start on."""
     interruptible: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     """Gives a context for what comes before the first step, in which a request to stop raises `KeyboardInterrupt`; the
     run ends as `interrupted` then. By default nothing interrupts it."""
@@ -93,11 +97,11 @@ def start_run(
     surroundings = RunOptions(**options)
     run = create_run(working_dir or settings.working_dir, settings.session_name, settings.hparams, run_name=run_name)
     with lock(run):
-        _start(run, settings, command)
+        _start(run, settings, command, surroundings)
         return _execute(run, settings, surroundings)
 
 
-def _start(run: Run, settings: Settings, command: Sequence[str]) -> None:
+def _start(run: Run, settings: Settings, command: Sequence[str], options: RunOptions) -> None:
     run.start(
         settings_file=settings.file,
         model_file=settings.model_file,
@@ -106,6 +110,7 @@ def _start(run: Run, settings: Settings, command: Sequence[str]) -> None:
         hparams=settings.hparams,
         settings=settings.values(),
         seed=settings.random_seed,
+        **options.fields,
     )
 
 
@@ -120,10 +125,10 @@ def start_or_resume(
     if run is None:
         return start_run(settings, working_dir=working_dir, run_name=run_name, **options)
     if not run.is_started:  # killed between the making of the folder and the first word in it
-        command = options.pop("command", ())
+        command, surroundings = options.pop("command", ()), RunOptions(**options)
         with lock(run):
-            _start(run, settings, command)
-            return _execute(run, settings, RunOptions(**options))
+            _start(run, settings, command, surroundings)
+            return _execute(run, settings, surroundings)
     options.pop("command", None)
     origin = {"settings_file": settings.file, "model_file": settings.model_file}
     return resume_run(run, settings.overrides, origin=origin, **options)
@@ -190,9 +195,10 @@ def _execute(
             if former is None:
                 run.update(overrides=overrides)
             with _start_up(options):
-                context = TrainingContext.make(
-                    build_experiment(settings, devices, run, for_clients=options.for_clients), run, watchers
+                experiment = build_experiment(
+                    settings, devices, run, for_clients=options.for_clients, trains_here=options.trains_here
                 )
+                context = TrainingContext.make(experiment, run, watchers)
             with contextlib.closing(context), contextlib.ExitStack() as stack:
                 context.should_stop = options.should_stop
                 with _start_up(options):

@@ -26,6 +26,7 @@ from experiments_manager.training.setup.compilation import compiled_model
 from experiments_manager.training.setup.devices import Devices
 from experiments_manager.training.setup.hooks import hook_error, located_at_hook, seeded
 from experiments_manager.training.setup.monitors import monitor_of
+from experiments_manager.training.setup.other_data import data_like_training
 from experiments_manager.training.setup.seeds import derive, reseed_for_pipeline
 from experiments_manager.training.state.averaging import Averages
 from experiments_manager.training.state.host_generators import states_of
@@ -70,6 +71,7 @@ def build_experiment(
     with_export: bool = True,
     follow: bool = True,
     for_clients: bool = False,
+    trains_here: bool = True,
 ) -> Experiment:
     """Call the hooks in their order and build model, optimiser and state.
 
@@ -83,6 +85,7 @@ def build_experiment(
         with_export: Whether a serving function is traced.
         follow: Whether it is to be trained; else topics are looked at as they are now, whatever the run read of them.
         for_clients: Whether clients of a federation are trained in turn.
+        trains_here: Whether there must be training data; else the validation data may stand for it.
 
     Raises:
         UserCodeError: If a hook raises.
@@ -90,19 +93,22 @@ def build_experiment(
         TrainingError: If model, data and settings do not fit together.
     """
     with located_at_hook(settings, "dataset"):
-        train, validation = _feeds(settings, run, follow)
+        train, validation = _feeds(settings, run, follow, trains_here)
         train = SharedFeed(train) if for_clients else train
         return experiment_on(
             settings, devices, train, validation, run, with_export=with_export, for_clients=for_clients
         )
 
 
-def _feeds(settings: Settings, run: Any, follow: bool) -> tuple[Feed, Feed | None]:
+def _feeds(settings: Settings, run: Any, follow: bool, trains_here: bool) -> tuple[Feed, Feed | None]:
     """Return the data to train and to validate on."""
     with seeded(settings, "prepare_datasets"):
         if settings.has("prepare_datasets"):
             settings.call("prepare_datasets", run=run)
-    train = feed_for(settings, "train", run if follow else None, follow=follow)
+    if trains_here:
+        train = feed_for(settings, "train", run if follow else None, follow=follow)
+    else:
+        train = data_like_training(settings, feed_for)
     if train is None:
         raise DataError(
             "dataset: there is no training data. Expected arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset` "

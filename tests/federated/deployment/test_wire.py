@@ -46,7 +46,7 @@ def test_records_keep_names_order_types_and_bits():
     flower()
     from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-    from experiments_manager.federated.deployment.records import pack_records, unpack_records
+    from experiments_manager.compat.flower import records_from_bytes, records_to_bytes
 
     arrays = {
         "dense/kernel": np.array([[np.nan, -0.0], [np.inf, 1e-40]], np.float32),
@@ -61,7 +61,7 @@ def test_records_keep_names_order_types_and_bits():
             "config": ConfigRecord(config),
         }
     )
-    came = unpack_records(pack_records(sent))
+    came = records_from_bytes(records_to_bytes(sent))
     assert list(came["arrays"]) == list(arrays)
     for name, array in arrays.items():
         found = came["arrays"][name].numpy()
