@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from experiments_manager.compat.flower import identify_process
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.flower import flower
-from experiments_manager.federated.plan import FederationPlan
 from experiments_manager.federated.server.rounds.seeds import seeded
 from experiments_manager.settings import Settings
 
@@ -49,7 +48,7 @@ class PrivateAnswers:
 
         if settings.has("federated_strategy"):
             return cls(mods_for(checked_strategy(settings.call("federated_strategy"))), seed)
-        return cls(client_mods(FederationPlan.of(settings).strategy), seed)
+        return cls(client_mods(settings.federated), seed)
 
     def applied(self, sent: RecordDict, answered: RecordDict, proc_id: int) -> RecordDict:
         """Return what a client may send.

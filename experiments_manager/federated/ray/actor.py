@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import logging
 import os
 from collections.abc import Mapping
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from experiments_manager.federated.client.private_answers import PrivateAnswers
     from experiments_manager.federated.plan import FederationPlan
     from experiments_manager.settings import Settings
-    from experiments_manager.training.local.trainer import Client, LocalTrainer
+    from experiments_manager.training.local.client import Client
+    from experiments_manager.training.local.trainer import LocalTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -77,14 +79,15 @@ class Worker:
         number = int(config[PROC_ID])
         client = self._client(number)
         kept = content.array_records.get(KEPT)
-        client.kept = None if kept is None else list(to_arrays(kept, config.get(KEPT_DTYPES, ())).values())
+        if kept is not None or client.kept is not None:  # else it begins as any client does
+            client.restore({} if kept is None else to_arrays(kept, config.get(KEPT_DTYPES, ())))
         # Mods expect one record of a kind.
         message.content = RecordDict({name: record for name, record in content.items() if name != KEPT})
         reply = answer(
             message, OfClient(self._trainer_for(client), client, self._plan.keep_optimizer), number, self._privacy
         )
-        if reply.has_content() and client.kept is not None:
-            arrays = {f"{index:04d}": value for index, value in enumerate(client.kept)}
+        arrays = client.state()
+        if reply.has_content() and arrays:
             reply.content[KEPT] = to_record(arrays)
             reply.content.config_records["client"][KEPT_DTYPES] = widened_dtypes(arrays)
         return reply
@@ -107,7 +110,7 @@ class Worker:
 
         if self._trainer is None:
             proximal = self._plan.strategy.get("strategy") == "FedProx"
-            self._trainer = LocalTrainer.make(self._settings, self._devices, client, proximal=proximal)
+            self._trainer = LocalTrainer.make(self._settings, self._devices, client.train, proximal=proximal)
         return self._trainer
 
 
@@ -141,9 +144,8 @@ def client_app(task: Task) -> ClientApp:
     app = ClientApp()
 
     def answered(message: Message, context: Context) -> Message:
-        from experiments_manager.federated.ray.actor import reply
-
-        return reply(task, message, context)
+        # By name: a function that is sent as a value would bring globals of its own, and build a model for each message.
+        return importlib.import_module(__name__).reply(task, message, context)
 
     app.train()(answered)
     app.evaluate()(answered)

@@ -101,21 +101,23 @@ class RayFleet:
         """Do nothing: processes build what they need with their first message."""
 
     def after_round(self, report: RoundReport) -> None:
-        """Do nothing."""
+        """Let those who took part go on from what the round left them with."""
+        self.grid.kept |= {number: self.grid.left[number] for number in report.participants if number in self.grid.left}
+        self.grid.left = {}
 
     def state(self) -> Mapping[str, np.ndarray]:
-        """Return what clients keep of their optimizers."""
+        """Return what clients keep."""
         return {
-            f"{number}/{index:04d}": value
-            for number, kept in sorted(self.grid.kept.items())
-            for index, value in enumerate(kept)
+            f"{number}/{name}": value for number, kept in sorted(self.grid.kept.items()) for name, value in kept.items()
         }
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Give it back to them."""
-        self.grid.kept = {}
-        for name in sorted(arrays):
-            self.grid.kept.setdefault(int(name.split("/")[0]), []).append(arrays[name])
+        kept: dict[int, dict[str, np.ndarray]] = {}
+        for name, value in arrays.items():
+            number, _, rest = name.partition("/")
+            kept.setdefault(int(number), {})[rest] = value
+        self.grid.kept, self.grid.left = dict(kept), {}
 
 
 class _Simulation:

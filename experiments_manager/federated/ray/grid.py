@@ -37,8 +37,10 @@ class RayGrid(Grid):
         self._nodes = sorted(grid.get_node_ids())
         self._sent: dict[str, Message] = {}
         self._replies: dict[str, Message] = {}
-        self.kept: dict[int, list[np.ndarray]] = {}
-        """What each client keeps, by its number."""
+        self.kept: dict[int, Mapping[str, np.ndarray]] = {}
+        """What each client goes on from, by its number."""
+        self.left: dict[int, Mapping[str, np.ndarray]] = {}
+        """What each client was left with by the round that runs; it goes on from there if the round counts."""
 
     @staticmethod
     def proc_id_of(node_id: int) -> int:
@@ -101,7 +103,7 @@ class RayGrid(Grid):
 
     def _push(self, message: Message) -> str:
         proc_id = self.proc_id_of(message.metadata.dst_node_id)
-        kept = _named(self.kept.get(proc_id, ()))
+        kept = self.kept.get(proc_id, {})
         told = {PROC_ID: proc_id, KEPT_DTYPES: widened_dtypes(kept)}
         config = ConfigRecord({**message.content.config_records.get("config", {}), **told})
         content: dict[str, Any] = {**message.content, "config": config}
@@ -134,10 +136,6 @@ class RayGrid(Grid):
             if KEPT in content:
                 dtypes = content.config_records["client"].pop(KEPT_DTYPES, ())
                 kept = to_arrays(content.array_records[KEPT], dtypes)
-                self.kept[self.proc_id_of(sent.metadata.dst_node_id)] = list(kept.values())
+                self.left[self.proc_id_of(sent.metadata.dst_node_id)] = kept
                 del content[KEPT]
             self._replies[number] = Message(content, reply_to=sent)
-
-
-def _named(values: Iterable[np.ndarray]) -> Mapping[str, np.ndarray]:
-    return {f"{index:04d}": value for index, value in enumerate(values)}
