@@ -144,7 +144,7 @@ def client_app(task: Task) -> ClientApp:
     app = ClientApp()
 
     def answered(message: Message, context: Context) -> Message:
-        # By name: a function that is sent as a value would bring globals of its own, and build a model for each message.
+        # By name: a function that is sent as a value brings globals of its own, and would build a model each time.
         return importlib.import_module(__name__).reply(task, message, context)
 
     app.train()(answered)
