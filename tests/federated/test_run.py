@@ -228,6 +228,7 @@ class StoppingInValidation(Stopping):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopping", [Stopping, StoppingInValidation])
 def test_tables_of_an_interrupted_federation_have_the_same_bytes(settings_file, tmp_path, monkeypatch, stopping):
     from experiments_manager.federated import run as federated_run

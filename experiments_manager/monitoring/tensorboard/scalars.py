@@ -5,6 +5,7 @@
     logs/validation/          loss and metrics, under the same names; best/… those of the best epoch so far
     logs/train/by_step/       as `train`, under names that begin with `by_step/`
     logs/validation/by_step/
+    logs/clients/<number>/    in a federation, written by `federated.watching.client_curves`
 
 The step of every event is the epoch; in the folders `by_step`, it is the global step. They are folders of their own
 since after a resume TensorBoard drops what a folder holds from some step on, whatever the name.

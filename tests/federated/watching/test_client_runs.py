@@ -60,6 +60,7 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_each_client_has_a_row_for_each_round_it_took_part_in(federation):
     with (federation / "clients.csv").open() as file:
         told = [(int(row["client"]), row["round"], row["loss"]) for row in csv.DictReader(file)]
@@ -70,6 +71,7 @@ def test_each_client_has_a_row_for_each_round_it_took_part_in(federation):
         assert [int(row["step"]) for row in found] == [3 * (n + 1) for n in range(len(found))]  # 20 samples by 8
 
 
+@pytest.mark.slow
 def test_its_manifest_says_whose_it_is_and_how_it_ended(federation):
     manifest = open_run(federation / "clients" / "1").manifest
     assert manifest["federation"] == {"kind": "client", "proc_id": 1, "of": "parent"}
@@ -81,6 +83,7 @@ def test_its_manifest_says_whose_it_is_and_how_it_ended(federation):
     assert manifest["epochs"] == int(last["epoch"])
 
 
+@pytest.mark.slow
 def test_clients_are_listed_when_they_are_asked_for(federation, capsys):
     assert [row.name for row in list_runs(federation.parent)] == ["parent"]
     assert [row.name for row in list_runs(federation.parent, clients=True)] == ["parent", "0", "1", "2"]
@@ -91,6 +94,7 @@ def test_clients_are_listed_when_they_are_asked_for(federation, capsys):
     assert [row["name"] for row in json.loads(capsys.readouterr().out)["runs"]] == ["parent", "0", "1", "2"]
 
 
+@pytest.mark.slow
 def test_clients_are_compared_and_reported_as_runs_are(federation, tmp_path):
     clients = [federation / "clients" / name for name in ("0", "1")]
     comparison = api.compare_runs(clients)
@@ -102,18 +106,21 @@ def test_clients_are_compared_and_reported_as_runs_are(federation, tmp_path):
     assert api.report(clients[0], tmp_path / "one.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_client_is_evaluated_with_the_global_weights_on_its_own_data(federation):
     whole, first, last = (api.evaluate(federation / place) for place in (".", "clients/0", "clients/2"))
     assert first == whole  # this settings module adds 100 for each number
     assert last["loss"] > 100 * whole["loss"] > 0
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_client_that_was_taken_away_cannot_be_evaluated(federation, tmp_path):
     shutil.copytree(federation / "clients" / "1", tmp_path / "1")
     with pytest.raises(RunError, match="client 1.*Expected it in the folder `clients`"):
         api.evaluate(tmp_path / "1")
 
 
+@pytest.mark.slow
 def test_a_client_is_not_resumed_without_its_federation(federation, capsys):
     with pytest.raises(RunError, match="client 2 of a federation.*experiments_manager resume .*parent"):
         api.resume(federation / "clients" / "2")
@@ -121,6 +128,7 @@ def test_a_client_is_not_resumed_without_its_federation(federation, capsys):
     assert "Resume that" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_unfinished_federation_and_its_clients_are_killed_alike(federation, tmp_path):
     copy = tmp_path / "parent"
     shutil.copytree(federation, copy)
