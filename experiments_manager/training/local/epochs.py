@@ -20,6 +20,10 @@ from experiments_manager.training.local.task import LocalTask
 logger = logging.getLogger(__name__)
 
 
+class ClientStopped(BaseException):
+    """A client was asked to stop; like `KeyboardInterrupt`, it is no error that anybody is to be told of."""
+
+
 class LocalSteps(NamedTuple):
     """What was trained in a round."""
 
@@ -135,7 +139,7 @@ class LocalEpochs:
                 return ready if feed.steps is None else min(ready, feed.steps - step)
             if (text := feed.news()) is not None:
                 logger.info("Client %d: %s", client.number, text)
-        raise TrainingError(f"Client {client.number} was asked to stop.")
+        raise ClientStopped(f"Client {client.number} was asked to stop.")
 
     def _next_pass(self, feed: Feed, taken: int) -> Any:
         if taken == 0 and feed.position()["taken"] == 0:
