@@ -87,6 +87,7 @@ class FederatedRounds:
         plan = self._round_plan(context, state)
         after = run_rounds(self._fleet.grid, strategy, state, plan, hooks, self._proc_ids)
         if after.round == state.round:
+            self._put_in_place(context, state, averages, rate)
             raise Interrupted
         (report,) = reports
         self._tell(context, report, strategy)
@@ -198,15 +199,23 @@ class FederatedRounds:
     ) -> None:
         """Put the global weights into the model, let the averages follow, and count the round as a step."""
         experiment, progress = context.experiment, context.experiment.state.progress
-        self._server.put_back(state.arrays, state.round, self._steps + steps)
+        first, self._steps = self._steps, self._steps + steps
+        self._put_in_place(context, state, averages, rate)
+        if experiment.state.averages is not None:
+            experiment.state.averages.follow(first, steps)
+        progress.global_step, progress.step = state.round, 1
+        experiment.state.step.assign(state.round)
+
+    def _put_in_place(
+        self, context: TrainingContext, state: FederationState, averages: list[np.ndarray], rate: float
+    ) -> None:
+        """Let the model, on which clients may have trained, be that of a state."""
+        experiment = context.experiment
+        self._server.put_back(state.arrays, state.round, self._steps)
         if not has_schedule(experiment.model.optimizer):
             experiment.model.optimizer.learning_rate = rate
         if experiment.state.averages is not None:
             experiment.state.averages.assign(averages)
-            experiment.state.averages.follow(self._steps, steps)
-        self._steps += steps
-        progress.global_step, progress.step = state.round, 1
-        experiment.state.step.assign(state.round)
 
     def _tell(self, context: TrainingContext, report: RoundReport, strategy: ServerStrategy) -> None:
         for entry in report.left_out:

@@ -45,14 +45,22 @@ class LocalGrid(Grid):
         make_client: Makes the client of a number, when it is first asked, in the thread that sends.
         proc_ids: The clients that are there from the beginning.
         workers: How many work at a time.
+        patience: Gives the seconds for which `abandon` waits until those that it leaves behind have ended.
 
     Attributes:
         workers: The same; it may be changed while no client works.
     """
 
-    def __init__(self, make_client: Callable[[int], Client], proc_ids: Iterable[int], *, workers: int = 1) -> None:
+    def __init__(
+        self,
+        make_client: Callable[[int], Client],
+        proc_ids: Iterable[int],
+        *,
+        workers: int = 1,
+        patience: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         identify_process()
-        self._make_client, self.workers = make_client, max(1, workers)
+        self._make_client, self.workers, self._patience = make_client, max(1, workers), patience
         self._clients: dict[int, Client] = {}
         self._proc_ids = set(proc_ids)
         self._numbers = itertools.count(1)
@@ -145,6 +153,7 @@ class LocalGrid(Grid):
                     job.abandoned = True
                     self._threads -= 1
             self._start_threads()
+            self._changed.wait_for(lambda: not any(job.abandoned for job in self._busy.values()), self._patience())
 
     def _job(self, message: Message) -> _Job:
         """Return the work that a message asks for, with a client that is made here if there is none yet."""
@@ -181,6 +190,7 @@ class LocalGrid(Grid):
                 del self._busy[job.node_id]
                 if job.abandoned:
                     self._start_threads()
+                    self._changed.notify_all()
                     return
                 number = job.message.metadata.message_id
                 del self._jobs[number]

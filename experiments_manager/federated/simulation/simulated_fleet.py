@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _SECONDS_OF_A_SHORT_ROUND = 1.0
 """After a longer one it is worth while to compile more models, one for each processor."""
 
+_SECONDS_TO_STOP = 10.0
+"""For which a federation that is asked to stop waits until its clients heed that."""
+
 
 @contextlib.contextmanager
 def simulated_fleet(
@@ -91,7 +94,7 @@ class SimulatedFleet:
         # A client that hangs holds its model: where that may happen, the others have one more.
         self._wanted_trainers = 1 if self._plan.round_timeout is None else min(2, self._workers)
         self._is_closed = False
-        self.grid = LocalGrid(self._make_client, range(self._plan.clients), workers=1)
+        self.grid = LocalGrid(self._make_client, range(self._plan.clients), workers=1, patience=self._patience)
 
     def before_round(self, round: int) -> None:  # noqa: A002
         """Compile the models that are wanted and not there yet."""
@@ -146,6 +149,13 @@ class SimulatedFleet:
             if trainer is not self._server:
                 trainer.close()
 
+    def _should_stop(self) -> bool:
+        return self._is_closed or self._context.should_stop()
+
+    def _patience(self) -> float:
+        """Return how long to wait for clients whose answers are not waited for, before there is a checkpoint."""
+        return _SECONDS_TO_STOP if self._context.should_stop() else 0.0
+
     def _idle_clients(self) -> list[tuple[int, Client]]:
         with self._lock:
             return [(number, client) for number, client in self._clients.items() if client not in self._busy]
@@ -153,8 +163,10 @@ class SimulatedFleet:
     def _make_trainers(self) -> None:
         """Let so many models be free as are wanted; called while no client works but those that hang."""
         proximal = self._plan.strategy.get("strategy") == "FedProx"
+        # The model of the run is for clients, too, unless their loss has a term of its own, or one may be left behind.
+        is_shared = not proximal and self._plan.round_timeout is None
         while self._free.qsize() < self._wanted_trainers:
-            if not self._trainers and not proximal:  # the first is that of the run, unless the loss has its own term
+            if not self._trainers and is_shared:
                 trainer = self._server
             else:
                 first, like = self._context.experiment.train, self._server.beginning
@@ -168,7 +180,7 @@ class SimulatedFleet:
         if number not in self._clients:
             kept, run = self._committed.get(number), self._context.run
             client = client_of(self._settings, number, self._plan.clients, run=run, kept=kept)
-            client.should_stop = lambda: self._is_closed
+            client.should_stop = self._should_stop
             self._clients[number] = client
         return self._clients[number]
 

@@ -62,7 +62,7 @@ class Client:
         self._callbacks: Sequence[keras.callbacks.Callback] | None = None
         self._is_spoilt = False
         self.should_stop: Callable[[], bool] = lambda: False
-        """Asked while it waits for data."""
+        """Asked between calls of the compiled loop."""
         self.inexact_reasons: Sequence[str] = ()
         """Why it would not go on after a resume as if there had been none."""
         self._find_place()
@@ -98,6 +98,8 @@ class Client:
 
     def restore(self, arrays: Mapping[str, np.ndarray] | Kept | None) -> None:
         """Go back to what `state` gave; nothing of it is the state before the first round."""
+        if not self._is_spoilt and not isinstance(arrays, Kept) and _equal(self.state(), arrays or {}):
+            return
         kept = arrays if isinstance(arrays, Kept) else Kept.of(arrays) if arrays else None
         self._kept, self._is_spoilt = kept, True
 
@@ -160,3 +162,9 @@ class Client:
         if self._kept is not None and self._kept.position:
             self.train.require(dict(self._kept.position))
             self.train.restore(dict(self._kept.position), _NOWHERE)
+
+
+def _equal(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> bool:
+    return first.keys() == second.keys() and all(
+        first[name].tobytes() == np.asarray(second[name]).tobytes() for name in first
+    )

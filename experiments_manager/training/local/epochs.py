@@ -20,6 +20,10 @@ from experiments_manager.training.local.task import LocalTask
 logger = logging.getLogger(__name__)
 
 
+class ClientStopped(BaseException):
+    """A client was asked to stop; like `KeyboardInterrupt`, it is no error that anybody is to be told of."""
+
+
 class LocalSteps(NamedTuple):
     """What was trained in a round."""
 
@@ -130,12 +134,12 @@ class LocalEpochs:
         """Wait until batches can be taken; return how many."""
         wanted = self._chunk_size.steps(None if feed.steps is None else feed.steps - step)
         wanted = 1 if callbacks and callbacks.want_batches else wanted
-        while (ready := feed.ready(wanted)) == 0:
-            if client.should_stop():
-                raise TrainingError(f"Client {client.number} was asked to stop while it waited for data.")
+        while not client.should_stop():
+            if (ready := feed.ready(wanted)) > 0:
+                return ready if feed.steps is None else min(ready, feed.steps - step)
             if (text := feed.news()) is not None:
                 logger.info("Client %d: %s", client.number, text)
-        return ready if feed.steps is None else min(ready, feed.steps - step)
+        raise ClientStopped(f"Client {client.number} was asked to stop.")
 
     def _next_pass(self, feed: Feed, taken: int) -> Any:
         if taken == 0 and feed.position()["taken"] == 0:

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
-import tensorflow as tf
 
-from experiments_manager.compat.keras import seed_states
 from experiments_manager.settings import Settings
 from experiments_manager.training.engine.chunk_size import ChunkSize
 from experiments_manager.training.engine.steps import CompiledLoop, CompiledLoops
@@ -26,13 +23,12 @@ from experiments_manager.training.feeds.feed import Feed
 from experiments_manager.training.local.client import HOST_RANDOM, Client
 from experiments_manager.training.local.epochs import LocalEpochs
 from experiments_manager.training.local.kept import Kept
-from experiments_manager.training.local.local_layers import local_weights
+from experiments_manager.training.local.model_variables import Beginning, ModelVariables
 from experiments_manager.training.local.proximal import ProximalTerm
 from experiments_manager.training.local.shared_feed import SharedFeed
 from experiments_manager.training.local.task import LocalTask
 from experiments_manager.training.setup.devices import Devices
 from experiments_manager.training.setup.experiment import Experiment, bare_experiment
-from experiments_manager.training.setup.seeds import derive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,23 +46,6 @@ class LocalResult:
     samples: int
     steps: int
     logs: dict[str, float]
-
-
-@dataclasses.dataclass(frozen=True)
-class Beginning:
-    """What a model of these settings begins with; the same for all trainers of a process.
-
-    Attributes:
-        local: Which weights stay at the clients, by their place in `model.weights`.
-        layers: These weights by name, for clients that trained none yet.
-        others: Values of the optimizer's variables and of others that are no weights.
-        rate: The learning rate.
-    """
-
-    local: frozenset[int]
-    layers: Mapping[str, np.ndarray]
-    others: Sequence[np.ndarray]
-    rate: float
 
 
 class LocalTrainer:
@@ -89,22 +68,8 @@ class LocalTrainer:
         self._experiment, self._proximal = experiment, proximal
         self._model, self._shared = experiment.model, experiment.train
         self._epochs = LocalEpochs(experiment.model, loops)
-        self._seed, self._chunk_size = experiment.settings.random_seed, ChunkSize()
-        # Numbers and not paths: Keras counts layers of the same kind over all models of a process.
-        self._weights = {f"{number:04d}/{w.name}": w.value for number, w in enumerate(self._model.weights)}
-        local = like.local if like else local_weights(experiment.settings, self._model)
-        self._sent = {name: w for number, (name, w) in enumerate(self._weights.items()) if number not in local}
-        self._layers = {name: w for number, (name, w) in enumerate(self._weights.items()) if number in local}
-        self._seeds = [variable.value for variable in seed_states(self._model)]
-        known = {id(variable) for variable in [*self._weights.values(), *self._seeds]}
-        averages = experiment.state.averages
-        self._averages = list(zip(averages.averages, averages.weights, strict=True)) if averages else []
-        known |= {id(average) for average, _ in self._averages}
-        self._others = [v for v in experiment.state.variables.values() if id(v) not in known]
-        self.beginning = like or Beginning(
-            local, _values(self._layers), [v.numpy() for v in self._others], experiment.state.learning_rate
-        )
-        self._begin = tf.function(self._assign, autograph=False)
+        self._chunk_size = ChunkSize()
+        self._variables = ModelVariables(experiment, like)
         self._evaluation: tuple[SharedFeed, CompiledLoop] | None = None
 
     @classmethod
@@ -132,14 +97,18 @@ class LocalTrainer:
         return cls(experiment, loops, term, like)
 
     @property
+    def beginning(self) -> Beginning:
+        """What the model began with, for further trainers of the same settings."""
+        return self._variables.beginning
+
+    @property
     def not_trained(self) -> frozenset[str]:
         """The names of the weights that no gradient changes, such as the moving averages of batch normalisation."""
-        trained = {id(variable.value) for variable in self._model.trainable_variables}
-        return frozenset(name for name, variable in self._weights.items() if id(variable) not in trained)
+        return self._variables.not_trained
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return the weights that clients share as they are now, trainable or not."""
-        return _values(self._sent)
+        return self._variables.sent()
 
     def train(
         self, client: Client, weights: Mapping[str, np.ndarray], task: LocalTask, *, keep: bool = False
@@ -156,7 +125,7 @@ class LocalTrainer:
             TrainingError: The weights are those of another model, or something is not finite.
             DataError: The client's data looks different from that of others.
         """
-        self._check(weights)
+        self._variables.check(weights)
         try:
             with HOST_RANDOM if client.reads_alone else contextlib.nullcontext():
                 callbacks = client.prepare(self._model)
@@ -181,7 +150,9 @@ class LocalTrainer:
         keep: bool,
     ) -> LocalResult:
         feed = self._shared.use(client.train, client.number)
-        self._put_in_place(client, weights, task.round, goes_on=keep)
+        kept = client.kept or Kept()
+        others = kept.others if keep else ()
+        self._variables.begin(weights, client=client.number, round=task.round, layers=kept.layers, others=others)
         self._set_rate(client, task, keep=keep)
         if self._experiment.class_weight is not None:
             self._experiment.class_weight.assign(client.class_weight)
@@ -189,7 +160,8 @@ class LocalTrainer:
             self._proximal.begin(task.proximal_mu)
         done = self._epochs.train(client, feed, task, callbacks)
         trained = self.weights()
-        if not all(np.isfinite(value).all() for value in trained.values() if value.dtype.kind == "f"):
+        everything = [*trained.values(), *self._variables.layers().values()]
+        if not all(np.isfinite(value).all() for value in everything if value.dtype.kind == "f"):
             raise TrainingError(
                 f"The weights are NaN or infinite after round {task.round} at client {client.number}. Expected finite "
                 "numbers. Lower `learning_rate`, or set `gradient_clip_norm`."
@@ -207,14 +179,15 @@ class LocalTrainer:
                 f'Client {client.number} has no validation data. Expected data for `dataset("validation")`, got None. '
                 "Return it, or set fraction_evaluate to 0."
             )
-        self._check(weights)
+        self._variables.check(weights)
         if self._evaluation is None:
             shared, jit_compile = SharedFeed(client.validation), self._experiment.settings.jit_compile
             loop = CompiledLoop.for_evaluation(self._experiment, shared, jit_compile=jit_compile)
             self._evaluation = shared, loop
         shared, loop = self._evaluation
         feed = shared.use(client.validation, client.number)
-        self._put_in_place(client, weights, 0, goes_on=False)
+        layers = client.kept.layers if client.kept else {}
+        self._variables.begin(weights, client=client.number, round=0, layers=layers)
         self._model.reset_metrics()
         logs = run_test_steps(loop, feed, 0, self._chunk_size)
         return LocalResult({}, shared.samples(), 0, logs)
@@ -227,8 +200,7 @@ class LocalTrainer:
             round: The round that they came of.
             steps: Steps that it has behind it, by which a schedule of the learning rate goes.
         """
-        values = {**weights, **self.beginning.layers}
-        self._begin([values[name] for name in self._weights], self.beginning.others, self._seed_values(-1, round))
+        self._variables.begin(weights, client=-1, round=round)
         if self._experiment.schedule is not None:
             self._experiment.schedule.steps_before.assign(steps)
 
@@ -236,63 +208,21 @@ class LocalTrainer:
         """Let go of what reads ahead."""
         self._shared.close()
 
-    def _check(self, weights: Mapping[str, np.ndarray]) -> None:
-        ours = {name: tuple(variable.shape) for name, variable in self._sent.items()}
-        theirs = {name: tuple(value.shape) for name, value in weights.items()}
-        if ours != theirs:
-            name = next(name for name in [*ours, *theirs] if ours.get(name) != theirs.get(name))
-            raise TrainingError(
-                f"The weights are those of another model: {name}. Expected shape {ours.get(name, 'none')}, got "
-                f"{theirs.get(name, 'none')}. Let server and clients use the same `model` and hparams."
-            )
-
-    def _put_in_place(
-        self,
-        client: Client,
-        weights: Mapping[str, np.ndarray],
-        round: int,  # noqa: A002
-        *,
-        goes_on: bool,
-    ) -> None:
-        kept = client.kept or Kept()
-        values = {**weights, **self.beginning.layers, **kept.layers}
-        others = kept.others if goes_on and kept.others else self.beginning.others
-        self._begin([values[name] for name in self._weights], list(others), self._seed_values(client.number, round))
-
     def _set_rate(self, client: Client, task: LocalTask, *, keep: bool) -> None:
         """Let the learning rate be that of the round: a schedule's, or the client's own, scaled by the server."""
         if self._experiment.schedule is not None:
             self._experiment.schedule.steps_before.assign(0 if keep else task.steps_before)
             return
         before = client.kept.rate_scale if keep and client.kept else 1.0
-        if (
-            task.rate_scale != before and self._model.optimizer is not None
-        ):  # else it stays as the optimizer, or a callback, left it
+        # Where the scale is that of before, the rate stays as a callback may have left it.
+        if task.rate_scale != before and self._model.optimizer is not None:
             self._model.optimizer.learning_rate = self.beginning.rate * task.rate_scale
 
     def _what_is_kept(self, client: Client, callbacks: UserCallbacks | None, task: LocalTask, *, keep: bool) -> Kept:
         return client.what_is_kept(
             callbacks,
             self._experiment.state.holds,
-            others=[variable.numpy() for variable in self._others] if keep else (),
-            layers=_values(self._layers),
+            others=self._variables.others() if keep else (),
+            layers=self._variables.layers(),
             rate_scale=task.rate_scale if keep else 1.0,
         )
-
-    def _assign(self, weights: Sequence[tf.Tensor], others: Sequence[tf.Tensor], seeds: Sequence[tf.Tensor]) -> None:
-        variables = [*self._weights.values(), *self._others, *self._seeds]
-        for variable, value in zip(variables, [*weights, *others, *seeds], strict=True):
-            variable.assign(tf.cast(value, variable.dtype))
-        for average, weight in self._averages:
-            average.assign(weight)
-
-    def _seed_values(self, client: int, round: int) -> list[np.ndarray]:  # noqa: A002
-        """Return the states of the seed generators, which follow from seed, client and round."""
-        return [
-            np.array([derive(self._seed, "client", client, round, number, part) for part in range(state.shape[0])])
-            for number, state in enumerate(self._seeds)
-        ]
-
-
-def _values(variables: Mapping[Any, tf.Variable]) -> dict[Any, np.ndarray]:
-    return {name: variable.numpy() for name, variable in variables.items()}

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 
+from experiments_manager import api
 from tests.helpers.simulated_federations import arrays, same
 
 pytest.importorskip("flwr")
@@ -49,6 +50,25 @@ WITHOUT_DATA = """
 def dataset(split, partition=None):
     return None if partition == 1 and split == "train" else arrays(split, partition)
 """
+INTERRUPTING = """
+import os
+import signal
+from pathlib import Path
+
+
+class Interrupting(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch in (0, 2) and batch == 2 and WANTED and not (Path(FOLDER) / f"{self.epoch}").exists():
+            (Path(FOLDER) / f"{self.epoch}").touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+
+def callbacks(partition):
+    return [Interrupting()] if partition == 1 else []
+"""
 PIPELINE = """
 def dataset(split, partition=None):
     return tf.data.Dataset.from_tensor_slices(arrays(split, partition)).shuffle(18).batch(batch_size)
@@ -80,6 +100,26 @@ def test_a_round_that_is_tried_again_begins_with_what_clients_kept(federation):
     assert [text for text in federation.watching.said if "the disk is full" in text and "tried again (2 of 3)" in text]
     assert same(whole, again)
     assert same(whole, again, "clients")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_federation_that_is_stopped_within_a_round_begins_the_round_anew(federation, several_models, workers):
+    given = f"FOLDER = {str(federation.folder)!r}\nWANTED = "
+    settings = {
+        "federated": '{"rounds": 4, "clients": 2, "keep_optimizer": True}',
+        "optimizer": '"adam"',
+        "ema_momentum": "0.9",
+    }
+    federation.write(given + "False" + INTERRUPTING, **settings)
+    whole = federation.simulate("whole")
+    federation.write(given + "True" + INTERRUPTING, **settings)
+    result, rounds = federation.simulate("stopped", workers=workers), []
+    while result.state == "interrupted":
+        rounds.append(result.epochs)
+        result = api.resume(result.run_dir, quiet=True)
+    assert rounds == [0, 2]
+    assert same(whole, result)
+    assert whole.metrics == result.metrics
 
 
 @pytest.mark.parametrize("workers", [1, 2])

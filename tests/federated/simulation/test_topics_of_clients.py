@@ -49,8 +49,7 @@ def from_topics(federation, kafka_broker, kafka, topic):
 def test_topics_give_the_same_whoever_trains_and_after_a_resume(from_topics, several_models, replaced):
     federation = from_topics(**replaced)
     whole = federation.simulate("whole")
-    assert same(whole, federation.simulate("parallel", workers=2))
-    resumed = api.resume(federation.simulate("stopped", stop_after=1).run_dir, quiet=True)
+    resumed = api.resume(federation.simulate("stopped", workers=2, stop_after=2).run_dir, quiet=True)
     assert (resumed.state, resumed.epochs) == ("finished", 3)
     assert same(whole, resumed)
 

@@ -1,0 +1,122 @@
+"""The variables of a model that trains for clients in turn: what is put into them before, and taken out afterwards."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from experiments_manager.compat.keras import seed_states
+from experiments_manager.training.errors import TrainingError
+from experiments_manager.training.local.local_layers import local_weights
+from experiments_manager.training.setup.experiment import Experiment
+from experiments_manager.training.setup.seeds import derive
+
+
+@dataclasses.dataclass(frozen=True)
+class Beginning:
+    """What a model of these settings begins with; the same for all trainers of a process.
+
+    Attributes:
+        local: Which weights stay at the clients, by their place in `model.weights`.
+        layers: These weights by name, for clients that trained none yet.
+        others: Values of the optimizer's variables and of others that are no weights.
+        rate: The learning rate.
+    """
+
+    local: frozenset[int]
+    layers: Mapping[str, np.ndarray]
+    others: Sequence[np.ndarray]
+    rate: float
+
+
+class ModelVariables:
+    """Everything in a model that decides what it trains.
+
+    Args:
+        experiment: Whose training step is traced.
+        like: What another model of the same settings began with, whose layers have the names that the settings know.
+
+    Raises:
+        SettingsError: `federated_local_layers` does not suit the model.
+    """
+
+    def __init__(self, experiment: Experiment, like: Beginning | None = None) -> None:
+        self._model, self._seed = experiment.model, experiment.settings.random_seed
+        # Numbers and not paths: Keras counts layers of the same kind over all models of a process.
+        self._weights = {f"{number:04d}/{w.name}": w.value for number, w in enumerate(self._model.weights)}
+        local = like.local if like else local_weights(experiment.settings, self._model)
+        self._sent = {name: w for number, (name, w) in enumerate(self._weights.items()) if number not in local}
+        self._layers = {name: w for number, (name, w) in enumerate(self._weights.items()) if number in local}
+        self._seeds = [variable.value for variable in seed_states(self._model)]
+        known = {id(variable) for variable in [*self._weights.values(), *self._seeds]}
+        averages = experiment.state.averages
+        self._averages = list(zip(averages.averages, averages.weights, strict=True)) if averages else []
+        known |= {id(average) for average, _ in self._averages}
+        self._others = [v for v in experiment.state.variables.values() if id(v) not in known]
+        self.beginning = like or Beginning(local, self.layers(), self.others(), experiment.state.learning_rate)
+        self._assign_all = tf.function(self._assign, autograph=False)
+
+    @property
+    def not_trained(self) -> frozenset[str]:
+        """The names of the shared weights that no gradient changes."""
+        trained = {id(variable.value) for variable in self._model.trainable_variables}
+        return frozenset(name for name, variable in self._sent.items() if id(variable) not in trained)
+
+    def sent(self) -> dict[str, np.ndarray]:
+        """Return the weights that clients share."""
+        return {name: variable.numpy() for name, variable in self._sent.items()}
+
+    def layers(self) -> dict[str, np.ndarray]:
+        """Return the weights that stay at the clients."""
+        return {name: variable.numpy() for name, variable in self._layers.items()}
+
+    def others(self) -> list[np.ndarray]:
+        """Return the optimizer's variables, and others that are no weights."""
+        return [variable.numpy() for variable in self._others]
+
+    def begin(
+        self,
+        weights: Mapping[str, np.ndarray],
+        *,
+        client: int,
+        round: int,  # noqa: A002
+        layers: Mapping[str, np.ndarray] | None = None,
+        others: Sequence[np.ndarray] = (),
+    ) -> None:
+        """Put weights in their place, and all else as it is at the beginning, but for what is given.
+
+        Args:
+            weights: Those that clients share.
+            client: The client's number; random numbers follow from it and from the round.
+            round: The round.
+            layers: Weights that stay at the client.
+            others: The optimizer's variables and others.
+        """
+        values = {**weights, **self.beginning.layers, **(layers or {})}
+        seeds = [
+            np.array([derive(self._seed, "client", client, round, number, part) for part in range(state.shape[0])])
+            for number, state in enumerate(self._seeds)
+        ]
+        self._assign_all([values[name] for name in self._weights], list(others or self.beginning.others), seeds)
+
+    def check(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Raise where weights are not those that clients share."""
+        ours = {name: tuple(variable.shape) for name, variable in self._sent.items()}
+        theirs = {name: tuple(value.shape) for name, value in weights.items()}
+        if ours != theirs:
+            name = next(name for name in [*ours, *theirs] if ours.get(name) != theirs.get(name))
+            raise TrainingError(
+                f"The weights are those of another model: {name}. Expected shape {ours.get(name, 'none')}, got "
+                f"{theirs.get(name, 'none')}. Let server and clients use the same `model` and hparams."
+            )
+
+    def _assign(self, weights: Sequence[Any], others: Sequence[Any], seeds: Sequence[Any]) -> None:
+        variables = [*self._weights.values(), *self._others, *self._seeds]
+        for variable, value in zip(variables, [*weights, *others, *seeds], strict=True):
+            variable.assign(tf.cast(value, variable.dtype))
+        for average, weight in self._averages:
+            average.assign(weight)
