@@ -64,7 +64,7 @@ class SimulatedFleet:
         self._server = server
         self._trainers: list[LocalTrainer] = []
         self._free: queue.SimpleQueue[LocalTrainer] = queue.SimpleQueue()
-        self._wanted_trainers = 1
+        self._wanted_trainers, self._compiled = 1, False
         self.grid = LocalGrid(self._make_client, range(self._plan.clients), workers=self._workers)
 
     def before_round(self, round: int) -> None:  # noqa: A002
@@ -72,9 +72,10 @@ class SimulatedFleet:
         self._make_trainers(self._wanted_trainers)
 
     def after_round(self, report: RoundReport) -> None:
-        """Want a model for each worker, if rounds are long enough."""
-        if report.seconds > _SECONDS_OF_A_SHORT_ROUND:
+        """Want a model for each worker, if rounds are long enough; the first one is long because it compiles."""
+        if self._compiled and report.seconds > _SECONDS_OF_A_SHORT_ROUND:
             self._wanted_trainers = self._workers
+        self._compiled = True
 
     def state(self) -> Mapping[str, np.ndarray]:
         """Return what clients keep of their optimizers."""
