@@ -141,8 +141,6 @@ def client_app(task: Task) -> ClientApp:
     app = ClientApp()
 
     def answered(message: Message, context: Context) -> Message:
-        from experiments_manager.federated.ray.actor import reply
-
         return reply(task, message, context)
 
     app.train()(answered)

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from experiments_manager import api
-from experiments_manager.federated.errors import FederationError
-from experiments_manager.federated.ray import fleet as ray_fleet
+from experiments_manager.cli.main import run
 from experiments_manager.runs import open_run
 from experiments_manager.training.state.checkpoints import read_latest
 
@@ -143,8 +142,11 @@ def test_no_process_is_left_and_the_environment_is_as_before(runs):
     assert "RAY_AUTH_TOKEN" not in os.environ
 
 
-def test_a_package_that_is_missing_is_named(monkeypatch):
+def test_a_package_that_is_missing_is_named_before_anything_is_made(monkeypatch, tmp_path, capsys):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "ray" else find_spec(name))
-    with pytest.raises(FederationError, match=r"pip install 'experiments-manager\[federated-ray\]'"):
-        ray_fleet.require_ray()
+    file = tmp_path / "mysettings_ray.py"
+    file.write_text(SETTINGS)
+    assert run(["federate", "simulate", str(file), "--engine", "ray", "--working-dir", str(tmp_path / "runs")]) != 0
+    assert "pip install 'experiments-manager[federated-ray]'" in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "runs").exists()
