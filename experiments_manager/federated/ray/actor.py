@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import logging
 import os
 from collections.abc import Mapping
@@ -144,8 +143,7 @@ def client_app(task: Task) -> ClientApp:
     app = ClientApp()
 
     def answered(message: Message, context: Context) -> Message:
-        # By name: a function that is sent as a value brings globals of its own, and would build a model each time.
-        return importlib.import_module(__name__).reply(task, message, context)
+        return reply(task, message, context)
 
     app.train()(answered)
     app.evaluate()(answered)

@@ -91,6 +91,7 @@ class RayFleet:
 
     kind = "ray"
     keeps_state = False
+    config: Mapping[str, Any] = {}
 
     def __init__(self, simulation: _Simulation) -> None:
         from experiments_manager.federated.ray.grid import RayGrid

@@ -95,16 +95,18 @@ class SimulatedFleet:
         self._wanted_trainers = 1 if self._plan.round_timeout is None else min(2, self._workers)
         self._is_closed = False
         self.grid = LocalGrid(self._make_client, range(self._plan.clients), workers=1, patience=self._patience)
+        self._compiled = False
 
     def before_round(self, round: int) -> None:  # noqa: A002
         """Compile the models that are wanted and not there yet."""
         self._make_trainers()
 
     def after_round(self, report: RoundReport) -> None:
-        """Take note of who took part, and want a model for each worker, if rounds are long enough."""
+        """Take note of who took part, and want a model for each worker, if rounds are long; the first one compiles."""
         self._participants = report.participants
-        if report.seconds > _SECONDS_OF_A_SHORT_ROUND:
+        if self._compiled and report.seconds > _SECONDS_OF_A_SHORT_ROUND:
             self._wanted_trainers = self._workers
+        self._compiled = True
 
     def state(self) -> Mapping[str, np.ndarray]:
         """Return what the clients keep after a round; those whose weights did not count keep what they had."""

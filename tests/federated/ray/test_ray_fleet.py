@@ -1,5 +1,6 @@
 """Clients in Flower's own simulation train as those of this process do, and leave nothing behind."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -10,8 +11,7 @@ import numpy as np
 import pytest
 
 from experiments_manager import api
-from experiments_manager.federated.errors import FederationError
-from experiments_manager.federated.ray import fleet as ray_fleet
+from experiments_manager.cli.main import run
 from experiments_manager.runs import open_run
 from experiments_manager.training.state.checkpoints import read_latest
 
@@ -72,10 +72,31 @@ def folders_of_ray():
     return set(Path(tempfile.gettempdir()).glob("em_ray_*"))
 
 
+def is_of_ours(folder):
+    """Tell the folder of this process' Ray from those of others: the session's name ends with the process' number."""
+    return any(session.name.endswith(f"_{os.getpid()}") for session in folder.glob("session_*"))
+
+
+def descendants():
+    """Numbers of this process and of all that it started, itself or by others."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = {os.getpid()}
+    while new := {number for number, parent in parents.items() if parent in found} - found:
+        found |= new
+    return found
+
+
 def listening_addresses():
-    """Addresses at which processes of this user listen, as the kernel writes them."""
+    """Addresses at which they listen, as the kernel writes them, with the sockets' numbers."""
+    sockets = set()
+    for link in (link for number in descendants() for link in Path("/proc", str(number), "fd").glob("*")):
+        with contextlib.suppress(OSError):
+            sockets.add(str(link.readlink()))
     lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
-    return {(fields[1], fields[9]) for fields in lines if fields[3] == "0A"}
+    return {(fields[1], fields[9]) for fields in lines if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets}
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +112,7 @@ def runs(tmp_path_factory):
 
         def on_epoch(self, report):
             opened.append(listening_addresses() - before)
-            folders.extend(folders_of_ray() - folders_before)
+            folders.extend(folder for folder in folders_of_ray() - folders_before if is_of_ours(folder))
 
         def __getattr__(self, name):
             return lambda *content: None
@@ -143,8 +164,11 @@ def test_no_process_is_left_and_the_environment_is_as_before(runs):
     assert "RAY_AUTH_TOKEN" not in os.environ
 
 
-def test_a_package_that_is_missing_is_named(monkeypatch):
+def test_a_package_that_is_missing_is_named_before_anything_is_made(monkeypatch, tmp_path, capsys):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "ray" else find_spec(name))
-    with pytest.raises(FederationError, match=r"pip install 'experiments-manager\[federated-ray\]'"):
-        ray_fleet.require_ray()
+    file = tmp_path / "mysettings_ray.py"
+    file.write_text(SETTINGS)
+    assert run(["federate", "simulate", str(file), "--engine", "ray", "--working-dir", str(tmp_path / "runs")]) != 0
+    assert "pip install 'experiments-manager[federated-ray]'" in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "runs").exists()
