@@ -111,8 +111,8 @@ def test_the_app_that_flower_runs_imports_no_tensorflow():
 def test_a_trainer_that_is_gone_is_told_in_the_reply(tmp_path, monkeypatch):
     from flwr.app import Message, RecordDict
 
-    from experiments_manager.federated.deployment import forwarding
     from experiments_manager.compat.flower import take_identity
+    from experiments_manager.federated.deployment import forwarding
 
     take_identity(run=1, node=2, task=3)
     monkeypatch.setenv(forwarding.SOCKET, str(tmp_path / "gone.sock"))
