@@ -39,6 +39,20 @@ if os.getppid() != parent:
     sys.exit(1)
 """
 """Lets the kernel end a program when its parent dies, even by SIGKILL; set by itself, since our process has threads."""
+_TO_ITS_END = """\
+import os, sys, traceback
+try:
+    code = main()
+except SystemExit as end:
+    code = end.code
+except BaseException:
+    traceback.print_exc()
+    code = 1
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+"""
+"""Ends a SuperNode (1.41) that gave its server up: the thread of its own API would let it wait for ever."""
 
 
 class Program:
@@ -188,7 +202,8 @@ def call(program: str, arguments: Sequence[str | Path], home: Path) -> str:
 def _code(program: str) -> str:
     """Return the Python code that is a program of Flower."""
     (entry,) = (entry for entry in metadata.distribution("flwr").entry_points if entry.name == program)
-    return f"import sys; from {entry.module} import {entry.attr} as main; sys.exit(main())"
+    main = f"from {entry.module} import {entry.attr} as main\n"
+    return main + (_TO_ITS_END if program == "flower-supernode" else "import sys; sys.exit(main())")
 
 
 @contextlib.contextmanager
