@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from experiments_manager.common.console import warn
+from experiments_manager.common.errors import CommandLineError
 from experiments_manager.common.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from experiments_manager.federated.verbs import Membership
     from experiments_manager.settings import Settings
+
+
+def key_files(given: Sequence[Path], further: Sequence[str]) -> list[Path]:
+    """Return the files of public keys: a shell makes several words of `--public-keys keys/*.pub`.
+
+    Args:
+        given: What follows `--public-keys`; a folder stands for its `*.pub`.
+        further: What else stands in the command line.
+
+    Raises:
+        CommandLineError: There is something else that is no public key, or a folder without any.
+    """
+    for word in further:
+        if not given or not word.endswith(".pub"):
+            raise CommandLineError(f"{word!r} is not understood. Expected options after the settings file. Remove it.")
+    files = []
+    for path in (*given, *map(Path, further)):
+        found = sorted(path.glob("*.pub")) if path.is_dir() else [path]
+        if not found:
+            raise CommandLineError(f"{path} holds no public keys. Expected files *.pub in it, got none. Add them.")
+        files += found
+    return files
 
 
 def join(

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from experiments_manager import api
 from experiments_manager.common.console import warn
 from experiments_manager.common.errors import CommandLineError
+from experiments_manager.federated.verbs import join_as_before
 from experiments_manager.settings.legacy.command_line import canonical_form, run_of
-from experiments_manager.settings.legacy.options import legacy_parser, no_federation
+from experiments_manager.settings.legacy.options import legacy_parser
 
 if TYPE_CHECKING:
     from experiments_manager.settings import Settings
@@ -51,7 +52,8 @@ def run(
 
     Returns:
         After training `loss` (of the last epoch, on the training data), `last_exported_model` (folder of the newest
-        version, or `None`), `sessionFolder` (the run folder) and `global_step` (steps trained); else `None`.
+        version, or `None`), `sessionFolder` (the run folder) and `global_step` (steps trained); else `None`, also for
+        a client of a federation.
 
     Raises:
         CommandLineError: The flags say too little, or ask for what is not there.
@@ -105,16 +107,23 @@ def _predict(flags: argparse.Namespace) -> None:
     )
 
 
-def _train(flags: argparse.Namespace, hparams: dict[str, Any]) -> dict[str, Any]:
+def _train(flags: argparse.Namespace, hparams: dict[str, Any]) -> dict[str, Any] | None:
     if flags.procID is not None:
         hparams["procID"] = flags.procID
     if "isFLserver" in hparams:
-        raise CommandLineError(no_federation('external_hparams["isFLserver"]'))
+        raise CommandLineError(
+            'external_hparams["isFLserver"] is not supported: the server of a federation is a command. Omit it, and '
+            f"start: experiments_manager federate server {flags.usersettings}"
+        )
     if flags.model_dir:
         result = api.resume(flags.model_dir, overrides={f"hparams.{key}": value for key, value in hparams.items()})
     else:
+        entries = {key: value for key, value in hparams.items() if key != "session_folder"}
+        settings = api.load_settings(flags.usersettings, hparams=entries)
+        if settings.enable_federated_learning:
+            return _join(settings, hparams.get("session_folder"))
         result = api.train(
-            api.load_settings(flags.usersettings, hparams={k: v for k, v in hparams.items() if k != "session_folder"}),
+            settings,
             working_dir=hparams.get("session_folder"),
             run_name=f"expe_{hparams.get('session_number', 0)}" if hparams.get("session_folder") else None,
             command=["experiments_manager.run", flags.usersettings],
@@ -124,6 +133,13 @@ def _train(flags: argparse.Namespace, hparams: dict[str, Any]) -> dict[str, Any]
             f"The run was interrupted. To go on: experiments_manager.resume({str(result.run_dir)!r})"
         )
     return _summary(result)
+
+
+def _join(settings: Settings, working_dir: Path | str | None) -> None:
+    """Take part in the federation that the settings name, as a client of it."""
+    state = join_as_before(settings, working_dir=working_dir, command=["experiments_manager.run", str(settings.file)])
+    if state == "interrupted":
+        raise KeyboardInterrupt("The client was stopped. Run the same again to take part again.")
 
 
 def _summary(result: RunResult) -> dict[str, Any]:

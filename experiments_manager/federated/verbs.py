@@ -19,6 +19,7 @@ from experiments_manager.monitoring.watcher_maker import watcher_maker
 from experiments_manager.runs import Run
 from experiments_manager.runs.naming import require_run_name
 from experiments_manager.settings import Settings, load_settings
+from experiments_manager.settings.overrides import HPARAMS
 
 if TYPE_CHECKING:
     from experiments_manager.events import Watcher
@@ -222,6 +223,7 @@ def join_federation(
                 private_key=files[1],
                 proc_id=proc_id,
                 insecure=membership.insecure,
+                home=_home(settings, proc_id, working_dir),
                 stopping=stop,
             )
         except KeyboardInterrupt:
@@ -233,6 +235,11 @@ def join_federation(
         state = "interrupted" if stop() else "finished"
         client.close(state)
         return state
+
+
+def _home(settings: Settings, proc_id: int, working_dir: Path | str | None) -> Path:
+    """Return where Flower writes at a client: a hidden folder, found again by one that is started after a kill."""
+    return Path(working_dir or settings.working_dir).expanduser().absolute() / ".federation" / f"client-{proc_id}"
 
 
 def join_as_before(settings: Settings, **options: Any) -> Literal["finished", "interrupted"]:
@@ -258,8 +265,11 @@ def join_as_before(settings: Settings, **options: Any) -> Literal["finished", "i
             "everybody on the network. Expected a certificate for it. Join by: experiments_manager federate client "
             f"{settings.file} --proc-id {number} --server {server} --ca-certificate FILE --private-key FILE"
         )
-    overrides = {name: value for name, value in settings.overrides.items() if name != "hparams.procID"}
-    return join_federation(settings.file, number, Membership(address, insecure=True), overrides=overrides, **options)
+    values = {name: value for name, value in settings.overrides.items() if not name.startswith(HPARAMS)}
+    entries = {name.removeprefix(HPARAMS): value for name, value in settings.overrides.items() if name not in values}
+    entries.pop("procID", None)  # the server has none, and both must say the same
+    plain = load_settings(settings.file, values, hparams=entries)
+    return join_federation(plain, number, Membership(address, insecure=True), **options)
 
 
 def refuse_client(settings: Settings) -> None:

@@ -50,6 +50,22 @@ from experiments_manager.settings.legacy.command_line import translate
         (["--model_dir", "d", "--start_server", "-psi", "i"], ["serve", "d", "--engine", "apptainer", "--image", "i"]),
         (["--model_dir", "d", "--start_server", "-psi=i"], ["serve", "d", "--engine", "apptainer", "--image", "i"]),
         (["--start_server", "--debug", "--model_dir=d"], ["serve", "d", "--debug"]),
+        (["-rounds=3", "-u", "a.py"], ["federate", "server", "a.py", "--insecure", "--rounds", "3"]),
+        (
+            ["-u", "a.py", "--num_rounds", "5", "-minCl", "4", "-minFit=3", "--min_eval_clients", "2", "-d"],
+            [
+                *("federate", "server", "a.py", "--insecure", "--rounds", "5"),
+                *("--minCl", "4", "--minFit", "3", "--minEval", "2", "--debug"),
+            ],
+        ),
+        (
+            ["--usersettings=a.py", "-agr", "FedAvg", "-locEpoch", "2"],
+            ["federate", "server", "a.py", "--insecure", "--strategy", "FedAvg", "--local-epochs", "2"],
+        ),
+        (
+            ["-u", "a.py", "-sim", "-rounds", "5", "-minCl", "4"],
+            ["federate", "simulate", "a.py", "--clients", "4", "--rounds", "5"],
+        ),
     ],
 )
 def test_the_legacy_command_line_is_translated(legacy, canonical):
@@ -77,6 +93,12 @@ def test_options_that_never_counted_together_are_named(arguments, idle, capsys):
     assert f"Ignored options: {idle}." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["-w", "-log", "-layerSim", "-saveC", "-mulmt"])
+def test_options_of_a_federations_server_that_have_nothing_to_do_are_named(option, capsys):
+    translate(["-u", "a.py", option, "x"])
+    assert f"Ignored option: {option} (--" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "canonical",
     [
@@ -101,8 +123,8 @@ def test_canonical_command_line_is_left_alone(canonical, capsys):
         (["-u", "a.py", "-r"], "does not say which run to go on with. Expected --model_dir DIR"),
         (["-u", "a.py", "-dist"], "a run trains on one machine.*the settings `gpus`"),
         (["-u", "a.py", "--distributed"], "Omit it"),
-        (["-u", "a.py", "-sim", "-rounds", "5"], "-sim is not supported: this version joins no federation"),
-        (["-rounds=3", "-u", "a.py"], "-rounds is not supported: this version joins no federation"),
+        (["-rounds", "3"], "Expected --usersettings FILE with these options"),
+        (["-rounds", "many", "-u", "a.py"], "invalid int value: 'many'"),
         (["-u", "a.py", "-v", "2"], "says which version to serve"),
         (["-s", "-m", "a", "-v", "newest"], "--version is 'newest'. Expected the number"),
         (["-u"], "expected one argument"),

@@ -118,7 +118,7 @@ def test_an_interruption_ends_a_loop_of_runs(settings_file, tmp_path, monkeypatc
     [
         ({}, {}, "Expected --usersettings=FILE to train"),
         ({"usersettings": "a.py", "distributed": True}, {}, "a run trains on one machine"),
-        ({"usersettings": "a.py"}, {"isFLserver": True}, "is not supported: this version joins no federation"),
+        ({"usersettings": "a.py"}, {"isFLserver": True}, "start: experiments_manager federate server a.py"),
         ({"start_server": True}, {}, "Expected --model_dir DIR"),
         ({"predict": True}, {}, "Expected --model_dir DIR"),
     ],

@@ -7,7 +7,6 @@ from experiments_manager.settings import SettingsError, load_settings
     ("text", "name", "says"),
     [
         ("quantization_aware_training = True", "quantization_aware_training", "converted to TensorFlow Lite"),
-        ("enable_federated_learning = True", "enable_federated_learning", "Set it to False to train alone"),
         ("gradient_clip_norm = 1.0; gradient_clip_value = 1.0", "gradient_clip_value", "`gradient_clip_norm` is given"),
         ("kafka_topics = {'training': 'x'}", "kafka_topics", "Expected train, validation, test, got 'training'"),
         ("kafka_topics = {'train': 'a b'}", "kafka_topics", "invalid topic of the train split"),

@@ -14,6 +14,9 @@ from experiments_manager.cli import options
 from experiments_manager.cli.commands.train import Resume
 from experiments_manager.common.console import warn
 
+DEFAULT = "127.0.0.1:9092"
+"""Where the server of a federation listens."""
+
 
 class Engine(str, enum.Enum):
     """Where simulated clients are."""
@@ -81,19 +84,23 @@ def simulate(
     run_to_its_end(train_it, output, quiet=quiet, serve=loaded if serve else None)
 
 
-@federate.command()
+@federate.command(context_settings={"allow_extra_args": True})
 def server(
+    context: typer.Context,
     settings: options.SettingsFile,
     address: Annotated[
-        str, typer.Option(metavar="H:P", help="Where clients connect; 0.0.0.0:P for all networks of this machine.")
-    ] = "127.0.0.1:9092",
+        str | None,
+        typer.Option(
+            metavar="H:P", help="Where clients connect, 127.0.0.1:9092 by default; 0.0.0.0:P for all networks."
+        ),
+    ] = None,
     certificate: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Certificate of this server, in PEM.")
     ] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of the certificate, in PEM.")] = None,
     public_keys: Annotated[
         list[Path],
-        typer.Option(metavar="FILE", help="Public key of a client that may join. May be given several times."),
+        typer.Option(metavar="FILE…", help="Public keys of the clients that may join: files, or a folder of `*.pub`."),
     ] = [],  # noqa: B006  (typer copies it)
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Use neither TLS nor keys; on the loopback address alone.")
@@ -143,16 +150,19 @@ def server(
     Ctrl-C stops it within a round, and `resume` goes on with that round; clients wait for that.
     """
     from experiments_manager import api
+    from experiments_manager.cli.federation_session import key_files
     from experiments_manager.cli.training_session import run_to_its_end, start_engine
     from experiments_manager.federated.deployment.deployment import Deployment
 
-    deployment = Deployment.make(address, certificate=certificate, key=key, public_keys=public_keys, insecure=insecure)
+    keys = key_files(public_keys, context.args)
     if not quiet:
         warn(f"Training a federation of {settings}")
     output = start_engine(json=json, debug=debug)
     least = [number for number in (min_clients, min_fit, min_eval) if number is not None]
     federated = {"min_clients": max(least, default=None), "strategy": strategy, "local_epochs": local_epochs}
     loaded = api.federation_settings(settings, clients=clients, rounds=rounds, overrides=overrides, federated=federated)
+    address = address or (loaded.federated_learning_server_address if loaded.enable_federated_learning else DEFAULT)
+    deployment = Deployment.make(address, certificate=certificate, key=key, public_keys=keys, insecure=insecure)
     train_it = functools.partial(
         api.deploy_federation,
         loaded,

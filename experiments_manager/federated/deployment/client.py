@@ -58,7 +58,8 @@ def run_client(
         private_key: Who this client is; None where the server asks for no key.
         proc_id: The client's number.
         insecure: Whether there is no TLS, which must be asked for.
-        home: A folder for the logs and everything else that Flower writes; a temporary one where there is none.
+        home: A folder for the logs and everything else that Flower writes; a temporary one where there is none. It is
+            this client's alone: what a process that was killed left there is ended, and signed off at the server.
         patience: Seconds to wait for a server that does not answer; None waits for ever.
         refused_patience: Seconds to try again where the server refuses this client. Flower needs a minute to let one in
             again that was killed.
@@ -69,7 +70,7 @@ def run_client(
     """
     _check_security(server, ca_certificate, private_key, insecure)
     flower()
-    from experiments_manager.federated.deployment.programs import make_home
+    from experiments_manager.federated.deployment.programs import held_alone, make_home
     from experiments_manager.federated.deployment.supernode import sign_off, start_supernode
 
     with contextlib.ExitStack() as stack:
@@ -78,6 +79,7 @@ def run_client(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="em_client_", ignore_cleanup_errors=True))
         )
         home = make_home(home or private / "flower")
+        stack.enter_context(held_alone(home, proc_id))
         path = private / "client.sock"
         listener = stack.enter_context(listening(path))
         listener.settimeout(_POLL)
@@ -92,6 +94,8 @@ def run_client(
             finally:
                 node.stop()
             if _was_refused(node):
+                if ca_certificate and private_key:
+                    sign_off(node.output_before(), server, ca_certificate, private_key)
                 refused_until = refused_until or time.monotonic() + refused_patience
                 if time.monotonic() >= refused_until:
                     raise _refusal(node, server, private_key)

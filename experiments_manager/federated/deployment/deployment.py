@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments_manager.federated.deployment.addresses import read_address
 from experiments_manager.federated.deployment.server import ServerSecurity, check_security
+from experiments_manager.federated.errors import FederationError
 
 KIND = "deployment"
 """What `run.json` calls such a federation."""
@@ -76,4 +77,9 @@ class Deployment:
         Raises:
             FederationError: It is not safe, or a file is missing.
         """
+        if bool(self.certificate) != bool(self.key):
+            raise FederationError(
+                "A server needs a certificate and its private key. Expected a certificate and its key, got one of them "
+                "alone. Give `--certificate FILE --key FILE`."
+            )
         check_security(read_address(self.address), self.security, self.insecure)

@@ -10,13 +10,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
 import experiments_manager
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.flower import QUIET
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 PATIENCE = 10.0
 """Seconds that a program has to end after SIGTERM."""
@@ -34,6 +39,20 @@ if os.getppid() != parent:
     sys.exit(1)
 """
 """Lets the kernel end a program when its parent dies, even by SIGKILL; set by itself, since our process has threads."""
+_TO_ITS_END = """\
+import os, sys, traceback
+try:
+    code = main()
+except SystemExit as end:
+    code = end.code
+except BaseException:
+    traceback.print_exc()
+    code = 1
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+"""
+"""Ends a SuperNode (1.41) that gave its server up: the thread of its own API would let it wait for ever."""
 
 
 class Program:
@@ -59,6 +78,11 @@ class Program:
         with self.log.open("rb") as log:
             log.seek(self._begin)
             return _COLOUR.sub("", log.read().decode(errors="replace"))
+
+    def output_before(self) -> str:
+        """Return what is in its log from before it was started."""
+        with self.log.open("rb") as log:
+            return _COLOUR.sub("", log.read(self._begin).decode(errors="replace"))
 
     def said(self, lines: int = 15) -> str:
         """Return the last lines that it wrote."""
@@ -91,12 +115,7 @@ class Program:
         """End it and what it started by SIGKILL."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        deadline = time.monotonic() + KILLED_PATIENCE
-        while (left := _processes_of(self._home)) and time.monotonic() < deadline:
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.05)
+        _kill_all(self._home)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(KILLED_PATIENCE)
 
@@ -183,7 +202,37 @@ def call(program: str, arguments: Sequence[str | Path], home: Path) -> str:
 def _code(program: str) -> str:
     """Return the Python code that is a program of Flower."""
     (entry,) = (entry for entry in metadata.distribution("flwr").entry_points if entry.name == program)
-    return f"import sys; from {entry.module} import {entry.attr} as main; sys.exit(main())"
+    main = f"from {entry.module} import {entry.attr} as main\n"
+    return main + (_TO_ITS_END if program == "flower-supernode" else "import sys; sys.exit(main())")
+
+
+@contextlib.contextmanager
+def held_alone(home: Path, proc_id: int) -> Iterator[None]:
+    """Let no other process use a home while the block runs, and end what one that was killed left.
+
+    Raises:
+        FederationError: Another process uses it.
+    """
+    with (home / "lock").open("w") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise FederationError(
+                    f"Client {proc_id} runs already: another process uses {home}. Expected each number once. Stop that "
+                    "one, or choose another --proc-id."
+                ) from error
+        _kill_all(home)
+        yield
+
+
+def _kill_all(home: Path) -> None:
+    deadline = time.monotonic() + KILLED_PATIENCE
+    while (left := _processes_of(home)) and time.monotonic() < deadline:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
 
 
 def _processes_of(home: Path) -> list[int]:

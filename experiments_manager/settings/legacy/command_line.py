@@ -9,12 +9,12 @@ from pathlib import Path
 
 from experiments_manager.common.console import warn
 from experiments_manager.common.errors import CommandLineError
+from experiments_manager.settings.legacy.federation import is_server_command, server_form
 from experiments_manager.settings.legacy.options import (
     LEGACY_OPTIONS,
     NO_DISTRIBUTION,
     is_legacy_option,
     legacy_parser,
-    refuse_federation,
 )
 
 
@@ -32,8 +32,10 @@ def translate(arguments: Sequence[str]) -> list[str] | None:
     """
     if not (arguments and arguments[0].startswith("-") and any(map(is_legacy_option, arguments))):
         return None
-    refuse_federation(list(arguments))
-    canonical = canonical_form(legacy_parser().parse_args(arguments))
+    if is_server_command(arguments):
+        canonical = server_form(arguments)
+    else:
+        canonical = canonical_form(legacy_parser().parse_args(arguments))
     warn(f"The command line has a new form: experiments_manager {shlex.join(canonical)}")
     return canonical
 

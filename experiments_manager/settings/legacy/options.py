@@ -65,14 +65,6 @@ NO_DISTRIBUTION = (
 )
 
 
-def no_federation(name: str) -> str:
-    """Say why an option of a federation's server or clients is refused, and what to do."""
-    return (
-        f"{name} is not supported: this version joins no federation. Omit it to train one model alone: "
-        "experiments_manager --usersettings FILE, with enable_federated_learning = False in the file."
-    )
-
-
 FEDERATED_OPTIONS = {
     "-w": "--pretrainedmodelcheckpointpath",
     "-rounds": "--num_rounds",
@@ -87,7 +79,7 @@ FEDERATED_OPTIONS = {
     "-saveC": "--save_clients",
     "-mulmt": "--multi_metric",
 }
-"""What the legacy script `start_federated_server.py` took besides; its one thing is not there yet."""
+"""What the legacy script `start_federated_server.py` took besides."""
 
 _LONG_FLAGS = [flag for option in LEGACY_OPTIONS if option.begins for flag in option.flags if flag.startswith("--")]
 _SHORT_FLAGS = tuple(flag for option in LEGACY_OPTIONS if option.begins for flag in option.flags if len(flag) == 2)
@@ -98,22 +90,16 @@ _ALSO_SHORT = ("-dist",)
 def is_legacy_option(word: str) -> bool:
     """Return whether a word of a command line is a legacy option: whole, abbreviated, or with its value behind it."""
     flag = word.partition("=")[0]
-    if flag in _FEDERATED:
+    if is_federated_option(word):
         return True
     if flag.startswith("--"):
         return len(flag) > 3 and any(long.startswith(flag) for long in _LONG_FLAGS)
     return word.startswith((*_SHORT_FLAGS, *_ALSO_SHORT))
 
 
-def refuse_federation(words: list[str]) -> None:
-    """Refuse the options of the script that started a federation's server.
-
-    Raises:
-        CommandLineError: There is one.
-    """
-    found = [word for word in words if word.partition("=")[0] in _FEDERATED]
-    if found:
-        raise CommandLineError(no_federation(found[0].partition("=")[0]))
+def is_federated_option(word: str) -> bool:
+    """Return whether a word is an option of the script that started a federation's server."""
+    return word.partition("=")[0] in _FEDERATED
 
 
 class LegacyParser(argparse.ArgumentParser):
