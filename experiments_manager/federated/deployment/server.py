@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 FAREWELL = "query.federation_over"
 """The type of the message that tells clients to end."""
-_FAREWELL_PATIENCE = 20.0
+_FAREWELL_PATIENCE = 60.0
+"""Seconds that clients have to answer the last message, which a busy machine may need."""
 _APP_START = 180.0
 """Seconds that Flower has to start the process of the ServerApp."""
 
@@ -153,11 +154,11 @@ def _server_app(home: Path, listener: socket.socket, superlink: Program) -> Iter
 
 
 def say_farewell(grid: ForwardedGrid) -> None:
-    """Tell all clients that are there that the federation is over, and give them some seconds to answer."""
+    """Tell all clients that are there that the federation is over, and give them some time to answer."""
     from flwr.app import Message, RecordDict
 
     try:
-        messages = [Message(RecordDict(), node, FAREWELL, ttl=60.0) for node in grid.get_node_ids()]
+        messages = [Message(RecordDict(), node, FAREWELL, ttl=2 * _FAREWELL_PATIENCE) for node in grid.get_node_ids()]
         grid.send_and_receive(messages, timeout=_FAREWELL_PATIENCE)
     except FederationError as error:  # the rounds are done, and what they gave is kept
         logger.warning("The clients could not be told that the federation is over. %s", error)

@@ -10,7 +10,7 @@ from experiments_manager.federated.deployment.addresses import free_port
 from experiments_manager.federated.flower import flower
 from tests.helpers.federation_commands import SETTINGS, Command, processes_below, rows
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 INTERRUPTED = ExitCode.INTERRUPTED
 

@@ -120,6 +120,14 @@ def test_replies_to_an_evaluation_need_no_variables():
     assert left_out == []
 
 
+def test_a_client_that_tells_an_error_and_its_number_is_named():
+    failed = answer(3, 2)
+    failed.content["client"]["error"] = "The loss is NaN."
+    good, left_out = checked_replies([answer(1, 0), failed], SENT)
+    assert numbers(good) == [0]
+    assert left_out == [LeftOut(2, 3, "It reports an error: The loss is NaN.")]
+
+
 def nasty_metrics():
     number = st.one_of(st.integers(-(2**62), 2**62), st.floats())
     names = st.sampled_from(["num-examples", "loss", "accuracy", ""])
