@@ -21,6 +21,7 @@ COMMANDS = [
     "board",
     "settings",
     "new",
+    "doctor",
     "submit",
     "logs",
     "cancel",
