@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments_manager.doctor.finding import Finding, note, ok, problem
 
-SECONDS = 3.5
+SECONDS = 3.0
 _DRIVER = Path("/proc/driver/nvidia/version")
 _CONTROL = Path("/dev/nvidiactl")
 _MEMORY = Path("/dev/nvidia-uvm")

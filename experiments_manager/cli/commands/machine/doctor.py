@@ -23,7 +23,7 @@ def doctor(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Show what this machine offers to runs, and what to do about what is missing."""
+    """Show what this machine has, and how to get what is missing."""
     from experiments_manager.doctor import examination
 
     findings = examination.examine(working_dir)
