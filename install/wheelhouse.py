@@ -8,8 +8,8 @@ Copy the folder, and run in it, on the other machine, with the Python that it wa
 
     sh install.sh VENV
 
-Making it needs `pip install packaging`, and a network; any Python from 3.11 on will do. The script makes a virtual environment
-from nothing but the folder, and checks every wheel by its hash.
+Making it needs a network, Python 3.11 or newer and `pip install packaging`. The script makes a virtual environment from
+nothing but the folder, and checks every wheel by its hash.
 """
 
 from __future__ import annotations

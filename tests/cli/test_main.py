@@ -22,6 +22,7 @@ COMMANDS = [
     "settings",
     "new",
     "doctor",
+    "reproduce",
     "submit",
     "logs",
     "cancel",
