@@ -8,7 +8,6 @@
 | engine | makes | needs |
 | --- | --- | --- |
 | `apptainer` | `build/TARGET.sif` | Apptainer |
-| `podman` | the image `experiments-manager-TARGET` | Podman |
 | `chroot` | the folder `build/TARGET` | Linux with user namespaces, `mmdebstrap`, `uidmap` |
 
 Run it as an ordinary user. The image is tried as one, too: with a read-only root, no network and no home folder.
@@ -18,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -70,13 +70,12 @@ exec chroot --userspec=12345:12345 "$root" /usr/bin/env -i PATH=/usr/local/bin:/
 def make_context(folder: Path, target: str, *, gpu: bool = False) -> Path:
     """Put together what goes into an image: our wheel, the frozen list, its wheels, and the scripts."""
     requirements = HERE / ("requirements-gpu.txt" if gpu else LISTS[target])
-    house = wheelhouse.make(folder / f"wheelhouse-{requirements.stem}", requirements, PYTHON)
+    house = wheelhouse.make(folder / f"wheelhouse-{requirements.stem}", requirements, PYTHON, platform.machine())
     context = folder / "context"
     shutil.rmtree(context, ignore_errors=True)
     shutil.copytree(house / "wheels", context / "wheels", copy_function=os.link)
     for file in (house / "requirements.txt", *(house / "own").glob("*.whl"), *(HERE / "image").iterdir()):
         shutil.copy(file, context)
-    (context / "list").write_text("requirements.txt\n")
     if target == "train":
         shutil.copytree(ROOT / "examples", context / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     return context
@@ -118,7 +117,9 @@ def definition(target: str, context: Path, base: Path | None) -> str:
     text = text.replace("    build/context /opt/build", f"    {context} /opt/build")
     if base is None:
         return text
-    lines = (f"Bootstrap: localimage\nFrom: {base}" if line.startswith("Bootstrap:") else line for line in text.split("\n"))
+    lines = (
+        f"Bootstrap: localimage\nFrom: {base}" if line.startswith("Bootstrap:") else line for line in text.split("\n")
+    )
     return "\n".join(line for line in lines if not line.startswith("From: debian"))
 
 
@@ -147,11 +148,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", choices=DEFINITIONS)
     parser.add_argument("--base", choices=("registry", "mmdebstrap"), help="default: mmdebstrap for chroot")
-    parser.add_argument("--engine", choices=("apptainer", "podman", "chroot"), help="default: the first that is there")
+    parser.add_argument("--engine", choices=("apptainer", "chroot"), help="default: apptainer if it is there")
     parser.add_argument("--gpu", action="store_true", help="with CUDA's libraries")
     parser.add_argument("--folder", type=Path, default=ROOT / "build", help="where it is built")
     given = parser.parse_args()
-    engine = given.engine or next((name for name in ("apptainer", "podman") if shutil.which(name)), "chroot")
+    engine = given.engine or ("apptainer" if shutil.which("apptainer") else "chroot")
     base = given.base or ("mmdebstrap" if engine == "chroot" else "registry")
     if (engine, base) == ("chroot", "registry"):
         parser.error("the engine chroot has no registry. Use --base mmdebstrap")
@@ -170,30 +171,12 @@ def build(folder: Path, target: str, engine: str, base: str, *, gpu: bool) -> No
         image = _timed("image", lambda: build_chroot(folder, target, archive, context))
         _timed("test", lambda: run_chroot(image, "sh", "/opt/experiments_manager/share/test.sh"))
         _timed("help", lambda: run_chroot(image, "sh", "/opt/experiments_manager/share/run.sh", "--help"))
-    elif engine == "apptainer":
+    else:
         image = _timed("image", lambda: build_apptainer(folder, target, archive, context))
         confined = ["--containall", "--no-home", "--net", "--network", "none"]
         _timed("test", lambda: subprocess.run(["apptainer", "test", *confined, str(image)], check=True))
         _timed("help", lambda: subprocess.run(["apptainer", "run", *confined, str(image), "--help"], check=True))
-    else:
-        image = _timed("image", lambda: build_podman(target, archive, context))
-        confined = ["podman", "run", "--rm", "--read-only", "--network", "none", "--user", "12345"]
-        test = ["--entrypoint", "/bin/sh", str(image), "/opt/experiments_manager/share/test.sh"]
-        _timed("test", lambda: subprocess.run([*confined, *test], check=True))
-        print(f"{image}: see `podman images`")  # noqa: T201
-        return
     print(f"{image}: {size_of(image) / 1e6:.0f} MB")  # noqa: T201
-
-
-def build_podman(target: str, base: Path | None, context: Path) -> str:
-    """Build an image by the Dockerfile, and return its name."""
-    name = f"experiments-manager-{target}"
-    command = ["podman", "build", "--file", str(HERE / "Dockerfile"), "--target", target, "--tag", name]
-    if base is not None:
-        subprocess.run(["podman", "import", "--quiet", str(base), "experiments-manager-base"], check=True)
-        command += ["--build-arg", "BASE=localhost/experiments-manager-base"]
-    subprocess.run([*command, str(context)], check=True)
-    return name
 
 
 def _timed(step: str, work):  # noqa: ANN001, ANN202
@@ -208,4 +191,6 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except subprocess.CalledProcessError as error:
-        sys.exit(f"{shlex.join(map(str, error.cmd[:1]))} failed with code {error.returncode}; what it said stands above.")
+        sys.exit(
+            f"{shlex.join(map(str, error.cmd[:1]))} failed with code {error.returncode}; what it said stands above."
+        )

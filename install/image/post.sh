@@ -22,10 +22,11 @@ fi
 "$home/bin/pip" install --quiet $offline --require-hashes --only-binary :all: --no-compile -r "$list"
 "$home/bin/pip" install --quiet --no-index --no-deps --no-compile /opt/build/experiments_manager-*.whl
 
-# What runs never read: headers, symbols of debuggers, pip.
+# What runs never read: headers, symbols for debuggers, pip.
 packages=$(echo "$home"/lib/python3*/site-packages)
 rm -rf "$packages/tensorflow/include" "$packages/clang" "$packages"/pip "$packages"/pip-*.dist-info "$home"/bin/pip*
-find "$packages" -name '*.so*' -type f -exec strip --strip-unneeded {} + 2> /dev/null || true
+# Only TensorFlow's own libraries: strip breaks those of NumPy and others that patchelf has changed.
+find "$packages/tensorflow" -name '*.so*' -type f -exec strip --strip-unneeded {} + 2> /dev/null || true
 find "$packages" -depth -type d \( -name tests -o -name test \) -path '*/numpy/*' -exec rm -rf {} +
 # The root is read-only when it runs: what is not compiled now is compiled at each start. Hashes make two builds alike.
 python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$packages" > /dev/null || true
