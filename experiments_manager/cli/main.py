@@ -18,6 +18,8 @@ from experiments_manager.cli.commands.compare import compare
 from experiments_manager.cli.commands.evaluate import evaluate
 from experiments_manager.cli.commands.federate import federate
 from experiments_manager.cli.commands.kafka import kafka
+from experiments_manager.cli.commands.machine.doctor import doctor
+from experiments_manager.cli.commands.machine.reproduce import reproduce
 from experiments_manager.cli.commands.new import new
 from experiments_manager.cli.commands.predict import predict
 from experiments_manager.cli.commands.report import report as report_page
@@ -44,7 +46,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 _RUNS = (train, resume, check, evaluate, serve, predict, runs, compare, report_page, board, settings, new)
-for command in (*_RUNS, submit, logs, cancel):
+for command in (*_RUNS, doctor, reproduce, submit, logs, cancel):
     app.command()(command)
 app.add_typer(kafka, name="kafka")
 app.add_typer(federate, name="federate")

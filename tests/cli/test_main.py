@@ -21,6 +21,8 @@ COMMANDS = [
     "board",
     "settings",
     "new",
+    "doctor",
+    "reproduce",
     "submit",
     "logs",
     "cancel",

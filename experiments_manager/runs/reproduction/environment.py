@@ -1,0 +1,108 @@
+"""The environment of a run, made again from the packages that its run.json names."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import experiments_manager
+from experiments_manager.common.version import __version__
+from experiments_manager.runs.errors import RunError
+
+_OURS = "experiments-manager"
+_OF_INSTALLATION = {_OURS, "pip", "setuptools", "wheel", "uv"}
+"""Packages that are there anyway, or that no result follows from."""
+
+
+def requirements(manifest: Mapping[str, Any]) -> list[str]:
+    """Return the packages of a run as pip's requirements.
+
+    Raises:
+        RunError: The run does not name any.
+    """
+    packages = manifest.get("packages") or {}
+    named = [f"{name}=={version}" for name, version in packages.items() if _installable(name, version)]
+    if not named:
+        raise RunError(
+            "The run names no packages. Expected `packages` in its run.json. Use --here to train it as it is."
+        )
+    return named
+
+
+def differing_packages(manifest: Mapping[str, Any], installed: Mapping[str, str]) -> dict[str, tuple[str, str | None]]:
+    """Return the packages of a run whose version is another one here: that of the run, and that of here."""
+    packages = {k: v for k, v in (manifest.get("packages") or {}).items() if k not in _OF_INSTALLATION - {_OURS}}
+    return {name: (was, installed.get(name)) for name, was in packages.items() if installed.get(name) != was}
+
+
+def make_environment(folder: Path, manifest: Mapping[str, Any], wheels: Path | None = None) -> Path:
+    """Make a virtual environment with the packages of a run.
+
+    Args:
+        folder: Where; one that is there is used as it is.
+        manifest: The content of the run's run.json.
+        wheels: Folder of wheels to install from, without a network.
+
+    Returns:
+        Its Python.
+
+    Raises:
+        RunError: The Python or the release of this package is another one, or a package cannot be installed.
+    """
+    _check_versions(manifest)
+    wanted = requirements(manifest)
+    python = folder / "bin" / "python"
+    done = folder / "complete"
+    if done.exists() and done.read_text(encoding="utf-8").split() == wanted:
+        return python
+    _call([sys.executable, "-m", "venv", "--clear", str(folder)], "make a virtual environment")
+    listed = folder / "requirements.txt"
+    listed.write_text("\n".join(wanted) + "\n", encoding="utf-8")
+    offline = [] if wheels is None else ["--no-index", "--find-links", str(wheels)]
+    install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", *offline]
+    _call([*install, "--requirement", str(listed)], "install the packages of the run")
+    _add_this_package(python)
+    done.write_text("\n".join(wanted), encoding="utf-8")
+    return python
+
+
+def _check_versions(manifest: Mapping[str, Any]) -> None:
+    was = str((manifest.get("host") or {}).get("python", ""))
+    here = platform.python_version()
+    if was.split(".")[:2] != here.split(".")[:2]:
+        raise RunError(
+            f"The run was made with another Python. Expected {was or 'its version in run.json'}, got {here}. Start "
+            "`reproduce` with that Python, or use --here to train with the packages that are installed."
+        )
+    ours = (manifest.get("packages") or {}).get(_OURS, manifest.get("tool_version"))
+    if ours != __version__:
+        raise RunError(
+            f"The run was made with another experiments_manager. Expected {ours}, got {__version__}. Install that "
+            "release, or use --here to train with this one."
+        )
+
+
+def _add_this_package(python: Path) -> None:
+    """Let the environment import this very package, whose version is that of the run."""
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = Path(_call([str(python), "-c", code], "ask the new environment for its packages").strip())
+    place = Path(experiments_manager.__file__).resolve().parents[1]
+    packages.joinpath("experiments_manager.pth").write_text(
+        f"import sys; sys.path.append({str(packages)!r})\n" if place == packages else f"{place}\n", encoding="utf-8"
+    )
+
+
+def _installable(name: str, version: str) -> bool:
+    return name not in _OF_INSTALLATION and version != "unknown"
+
+
+def _call(command: list[str], what: str) -> str:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise RunError(f"Cannot {what}: {said[-1] if said else f'code {done.returncode}'}. See it by hand: {command}")
+    return done.stdout

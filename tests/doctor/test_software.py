@@ -1,0 +1,51 @@
+import pytest
+
+from experiments_manager.doctor import software
+from experiments_manager.doctor.finding import State
+
+
+@pytest.fixture
+def on_the_path(tmp_path, monkeypatch):
+    """Gives a function that puts a program on the path, which is empty otherwise."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def put(name, script):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+
+    return put
+
+
+def test_programs_that_are_missing_can_be_missed(on_the_path):
+    assert software.apptainer().state is State.NOTE
+    assert software.slurm().state is State.NOTE
+
+
+def test_programs_that_are_there_tell_their_version(on_the_path):
+    on_the_path("singularity", "echo singularity-ce version 4.1.0")
+    on_the_path("sbatch", "echo slurm 23.11.4")
+    assert software.apptainer().text == "singularity-ce version 4.1.0"
+    assert software.slurm().text == "slurm 23.11.4"
+
+
+def test_a_program_that_fails_is_told_with_its_last_words(on_the_path):
+    on_the_path("sbatch", "echo no configuration >&2; exit 1")
+    assert software.slurm().text == "`sbatch --version` ended with code 1: no configuration"
+
+
+def test_extras_that_are_complete_are_told_from_those_that_lack_a_package(monkeypatch):
+    requirements = [
+        "numpy>=1.26",
+        'pytest>=8; extra == "one"',
+        "pytest; extra == 'two'",
+        'no-such-package>=2; extra == "two"',
+        'pytest; extra == "test"',
+    ]
+    monkeypatch.setattr(software.importlib.metadata, "requires", lambda name: requirements)
+    found = software.extras()
+    assert found.text == "installed: one; missing: two (lacks no-such-package)"
+    assert found.remedy == "To add one: pip install 'experiments-manager[two]'"
+
+
+def test_python_is_told_with_the_version_of_the_package():
+    assert "experiments_manager" in software.python().text

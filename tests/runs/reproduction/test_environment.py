@@ -1,0 +1,74 @@
+import platform
+import subprocess
+
+import pytest
+
+from experiments_manager.common.version import __version__
+from experiments_manager.runs import RunError
+from experiments_manager.runs.reproduction.environment import differing_packages, make_environment, requirements
+
+
+def manifest(**packages):
+    return {
+        "packages": {"experiments-manager": __version__, **packages},
+        "host": {"python": platform.python_version()},
+        "tool_version": __version__,
+    }
+
+
+def test_the_requirements_are_the_packages_of_the_run_but_those_of_the_installation():
+    assert requirements(manifest(numpy="2.4.6", pip="25", odd="unknown")) == ["numpy==2.4.6"]
+
+
+def test_a_run_that_names_no_packages_is_refused():
+    with pytest.raises(RunError, match="names no packages"):
+        requirements({})
+
+
+def test_packages_that_differ_are_told_with_both_versions():
+    there = {"numpy": "2.4.6", "experiments-manager": __version__}
+    assert differing_packages(manifest(numpy="2.4.5", rich="14"), there) == {
+        "numpy": ("2.4.5", "2.4.6"),
+        "rich": ("14", None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("host", {"python": "3.7.1"}, "another Python. Expected 3.7.1"),
+        ("packages", {"experiments-manager": "0.0.1", "rich": "14"}, "another experiments_manager. Expected 0.0.1"),
+    ],
+)
+def test_another_python_or_release_is_refused_before_anything_is_installed(tmp_path, field, value, message):
+    with pytest.raises(RunError, match=message):
+        make_environment(tmp_path / "venv", {**manifest(rich="14"), field: value})
+    assert not (tmp_path / "venv").exists()
+
+
+@pytest.mark.slow
+def test_a_package_that_cannot_be_had_is_named(tmp_path):
+    with pytest.raises(RunError, match=r"install the packages of the run: .*no-such-package==1\.0"):
+        make_environment(tmp_path / "venv", manifest(**{"no-such-package": "1.0"}), wheels=tmp_path)
+
+
+@pytest.mark.slow
+def test_the_environment_imports_this_package_and_is_used_again(tmp_path, monkeypatch):
+    stub = tmp_path / "stub-1.0-py3-none-any.whl"
+    make_stub(stub)
+    python = make_environment(tmp_path / "venv", manifest(stub="1.0"), wheels=tmp_path)
+    code = "import stub, experiments_manager.common.version as ours; print(ours.__version__)"
+    told = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert told.stdout.strip() == __version__, told.stderr
+    stub.unlink()
+    assert make_environment(tmp_path / "venv", manifest(stub="1.0"), wheels=tmp_path) == python
+
+
+def make_stub(file):
+    import zipfile
+
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("stub.py", "")
+        archive.writestr("stub-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: stub\nVersion: 1.0\n")
+        archive.writestr("stub-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("stub-1.0.dist-info/RECORD", "")
