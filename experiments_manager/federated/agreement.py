@@ -50,5 +50,6 @@ def check_terms(config: Mapping[str, Any], settings: Settings) -> None:
 def _terms(settings: Settings) -> dict[str, Any]:
     values = {name: getattr(settings, name) for name in _AGREED}
     values |= {f"hparams.{name}": value for name, value in settings.hparams.items() if not isinstance(value, str)}
+    values["federated_local_layers"] = ", ".join(settings.federated_local_layers)
     values["federated.keep_optimizer"] = bool(settings.federated.get("keep_optimizer", False))
     return {name: value for name, value in values.items() if isinstance(value, _PLAIN) and name not in _OF_CLIENTS}

@@ -23,6 +23,7 @@ from experiments_manager.monitoring.growing_csv import GrowingCsv
 from experiments_manager.monitoring.metrics_csv import KEY, metrics_row
 from experiments_manager.runs import Run
 from experiments_manager.runs.manifest import first_manifest
+from experiments_manager.runs.run import SETTINGS
 from experiments_manager.settings import Settings
 from experiments_manager.training.state.monitor import Monitor
 from experiments_manager.training.state.progress import Best
@@ -66,13 +67,14 @@ class ClientRuns(RoundWatcher):
         manifest = self._run.manifest
         self._fields |= {name: manifest.get(name) for name in ("command", "git", "host", "start", "resumed")}
         for place in sorted(self._run.clients_dir.glob("*/run.json")):
-            if place.parent.name.isdecimal():
+            if place.parent.name.isdecimal() and not _writes_itself(place.parent):
                 self._client(int(place.parent.name)).begin(first_round)
         self._write_manifests()
 
     def on_round(self, report: RoundReport, strategy: ServerStrategy) -> None:
         """Append a row for each client that trained or evaluated."""
-        numbers = sorted({*report.train_by_client, *report.clients_by_client})
+        told = sorted({*report.train_by_client, *report.clients_by_client})
+        numbers = [number for number in told if not _writes_itself(self._run.clients_dir / str(number))]
         known = len(self._clients)
         clients = {number: self._client(number) for number in numbers}
         if len(self._clients) > known or time.monotonic() - self._written > SECONDS_BETWEEN_MANIFESTS:
@@ -113,6 +115,11 @@ class ClientRuns(RoundWatcher):
         if not self._has_warned:
             logger.warning("%s cannot be written: %s. The federation goes on.", path, error.strerror)
             self._has_warned = True
+
+
+def _writes_itself(folder: Path) -> bool:
+    """Return whether a client has its own run there: one on a machine of its own that shares the file system."""
+    return (folder / SETTINGS).is_dir()
 
 
 class _Client:
