@@ -64,6 +64,7 @@ def run_sweep(
     should_stop: Callable[[], bool] = lambda: False,
     interruptible: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     make_observer: MakeObserver | None = None,
+    server: ForkServer | None = None,
 ) -> SweepResult:
     """Run a sweep, or go on with it.
 
@@ -73,6 +74,7 @@ def run_sweep(
         should_stop: Asked between events; a true answer ends the sweep as `interrupted`.
         interruptible: Gives a context for what comes before the first trial, in which a request to stop raises.
         make_observer: Gives who watches, from the folder, the experiment and the trials that there are at most.
+        server: What trials are forked from, and what stays when the sweep is over; by default one of its own.
 
     Returns:
         What it found.
@@ -82,7 +84,9 @@ def run_sweep(
         SweepError: There is a sweep in the folder already, its journal is damaged, or it cannot go on.
         RunError: The folder cannot be written, or another process works on it.
     """
-    with contextlib.closing(ForkServer(threads_of_a_trial(options.parallel or 1))) as server:
+    with contextlib.ExitStack() as stack:
+        if server is None:
+            server = stack.enter_context(contextlib.closing(ForkServer(threads_of_a_trial(options.parallel or 1))))
         with interruptible():
             file = load_sweep_file(sweep_file)
             folder = SweepFolder(Path(options.working_dir).expanduser().absolute() / (options.name or file.name))

@@ -55,20 +55,20 @@ def sweep(
     with stop_signals() as stop:
         with stop.interruptible():
             _require_hyperopt()
-            from experiments_manager.sweeps import live
+            from experiments_manager.sweeps.live.choice import chosen_observers
             from experiments_manager.sweeps.sweep import SweepOptions, run_sweep
 
         options = SweepOptions(
             trials=trials,
             parallel=parallel,
             resume=resume,
-            retry_failed=retry_failed or False,
+            retry_failed=retry_failed,
             working_dir=working_dir,
             name=name,
             export_all=serve,
             command=command,
         )
-        observers = live.observers(quiet=quiet, serve=serve)
+        observers = chosen_observers(quiet=quiet, serve=serve)
         return run_sweep(
             sweep_file, options, should_stop=stop, interruptible=stop.interruptible, make_observer=observers
         )

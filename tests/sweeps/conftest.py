@@ -13,7 +13,7 @@ epochs = 3
 batch_size = 16
 loss = "mse"
 learning_rate = hparams["learning_rate"]
-tensorboard = False
+tensorboard = export = figures = False
 early_stopping_patience = None
 
 

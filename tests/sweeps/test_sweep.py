@@ -12,13 +12,26 @@ from experiments_manager.runs import open_run
 from experiments_manager.settings.problems import SettingsError
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.state.journal import read_journal
+from experiments_manager.sweeps.sweep import SweepOptions, run_sweep
+from experiments_manager.sweeps.trials.server_process import ForkServer
 from experiments_manager.sweeps.trials.trial_watcher import ObjectiveError
 
 pytestmark = pytest.mark.slow
 
 
+_SERVER = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    """One warm process for the trials of all tests here."""
+    _SERVER.append(ForkServer(1))
+    yield
+    _SERVER.pop().close()
+
+
 def run(file, **options):
-    return em.sweep(file, working_dir=file.parent / "sweeps", quiet=True, **options)
+    return run_sweep(file, SweepOptions(working_dir=file.parent / "sweeps", **options), server=_SERVER[0])
 
 
 def rows_of(result):
@@ -34,7 +47,7 @@ def what_was_found(result):
 @pytest.fixture(scope="module")
 def finished(write_sweep, tmp_path_factory):
     """A sweep of four trials, two at a time."""
-    file = write_sweep(tmp_path_factory.mktemp("finished"), "parallel = 2\nstart_from = [{}]\n")
+    file = write_sweep(tmp_path_factory.mktemp("finished"), "parallel = 2\nstart_from = [{}]\n", "export = True\n")
     return file, run(file)
 
 
