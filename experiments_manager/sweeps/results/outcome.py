@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from experiments_manager.runs.errors import explain
 from experiments_manager.sweeps.experiment import Experiment
 from experiments_manager.sweeps.names import qualified
 from experiments_manager.sweeps.results.best import best_settings, train_command
+from experiments_manager.sweeps.results.page import write_report
 from experiments_manager.sweeps.results.table import write_table
 from experiments_manager.sweeps.state.folder import SweepFolder
 from experiments_manager.sweeps.state.trials import SweepState, Trial, best_trial, pareto_front
@@ -34,6 +36,7 @@ class SweepResult:
         best: The best trial: `number`, `values`, `overrides`, `run_dir`, `command` (repeats it), `exported_model`;
             `None` where none was finished.
         front: The trials of the Pareto front, in the same form; with one objective the best alone.
+        report: The HTML page; `None` where no trial has a result.
     """
 
     sweep_dir: Path
@@ -42,6 +45,7 @@ class SweepResult:
     trials: dict[str, int]
     best: dict[str, Any] | None
     front: list[dict[str, Any]]
+    report: Path | None
 
 
 def write_results(
@@ -69,10 +73,15 @@ def write_results(
     trials, modes = list(state.trials.values()), experiment.modes
     best = best_trial(trials, modes)
     ended = "interrupted" if reason == "interrupted" else "finished"
-    model = None
+    exported, command = (lambda: None), None
+    if best is not None:
+        command = _shown(best, folder, file, experiment)["command"]
     if best is not None and best.number >= 0:
         _write_best_settings(folder, file, experiment, best)
-        model = _export(folder, file, experiment, best, server) if ended == "finished" else None
+        if ended == "finished":
+            exported = _Export(folder, file, experiment, best).start(server)
+    report = write_report(folder, state, command)  # while the model is exported
+    model = exported()
     shown = {trial.number: _shown(trial, folder, file, experiment) for trial in pareto_front(trials, modes)}
     return SweepResult(
         sweep_dir=folder.path,
@@ -81,6 +90,7 @@ def write_results(
         trials=dict(collections.Counter(trial.state for trial in trials)),
         best=best and {**_shown(best, folder, file, experiment), "exported_model": model},
         front=list(shown.values()),
+        report=report,
     )
 
 
@@ -109,20 +119,31 @@ def _write_best_settings(folder: SweepFolder, file: SweepFile, experiment: Exper
             raise explain(error, "write", folder.best_settings) from error
 
 
-def _export(
-    folder: SweepFolder, file: SweepFile, experiment: Experiment, best: Trial, server: ForkServer
-) -> str | None:
-    """Give the best trial what trials do without, in a process of its own: its servable model and its figures."""
-    wanted = {name: experiment.settings[name] for name in ("export", "figures") if name not in file.plan.overrides}
-    if not any(wanted.values()):
-        return None
-    pid, channel = server.fork()
-    log = str(folder.output_of(best.name))
-    channel.send({"kind": "export", "run_dir": str(folder.trials_dir / best.name), "overrides": wanted, "log": log})
-    answer = channel.receive()
-    channel.close()
-    server.wait(pid)
-    told = answer[0] if answer else {"model": None, "reason": "its process ended without a word"}
-    if told["model"] is None and wanted.get("export"):
-        logger.warning("The best model was not exported: %s. See %s.", told.get("reason"), log)
-    return told["model"]
+class _Export:
+    """Gives the best trial what trials do without, in a process of its own: its servable model and its figures."""
+
+    def __init__(self, folder: SweepFolder, file: SweepFile, experiment: Experiment, best: Trial) -> None:
+        names = [name for name in ("export", "figures") if name not in file.plan.overrides]
+        self._wanted = {name: experiment.settings[name] for name in names}
+        self._run_dir = folder.trials_dir / best.name
+        self._log = folder.output_of(best.name)
+
+    def start(self, server: ForkServer) -> Callable[[], str | None]:
+        """Begin, and return what waits for the end and gives the folder of the model."""
+        if not any(self._wanted.values()):
+            return lambda: None
+        pid, channel = server.fork()
+        channel.send(
+            {"kind": "export", "run_dir": str(self._run_dir), "overrides": self._wanted, "log": str(self._log)}
+        )
+
+        def wait() -> str | None:
+            answer = channel.receive()
+            channel.close()
+            server.wait(pid)
+            told = answer[0] if answer else {"model": None, "reason": "its process ended without a word"}
+            if told["model"] is None and self._wanted.get("export"):
+                logger.warning("The best model was not exported: %s. See %s.", told.get("reason"), self._log)
+            return told["model"]
+
+        return wait

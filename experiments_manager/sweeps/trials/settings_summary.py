@@ -8,6 +8,7 @@ from typing import Any
 
 import pydantic
 
+from experiments_manager.serving.server.flag_table import LIMITS
 from experiments_manager.settings import Settings, load_settings
 from experiments_manager.settings.hooks import HOOKS_BY_ANY_NAME
 from experiments_manager.settings.monitor_mode import resolved_mode
@@ -63,6 +64,8 @@ def describe_settings(
         "model_name": settings.model_name,
         "hparams": list(settings.hparams),
         "is_legacy": settings.is_legacy,
+        "limits": {name: getattr(settings, name) for name in LIMITS},
+        "serve_on_gpu": settings.serve_on_gpu,
         "model_file": settings.model_file and str(Path(settings.model_file).absolute()),
     }
 
