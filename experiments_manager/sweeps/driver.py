@@ -26,7 +26,7 @@ from experiments_manager.sweeps.trials.channel import Message
 from experiments_manager.sweeps.trials.pool import DIED, Pool
 from experiments_manager.sweeps.trials.trial_watcher import ObjectiveError
 
-MOST_DEATHS = 5
+MOST_DEATHS = 25
 """Times that a trial is resumed after somebody else has killed its process, without a further epoch in between."""
 _POLL_SECONDS = 0.5
 _GRACE = 60.0

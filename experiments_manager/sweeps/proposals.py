@@ -55,15 +55,19 @@ class Proposals:
         given = self._next_given(state)
         if given is not None:
             return self._proposal(given, "start_from")
-        made = sum(
-            trial.by == self._algorithm.name and trial.space == self._space.digest for trial in state.trials.values()
-        )
-        position = made if self._algorithm.name == "grid" else number
+        position = self._points_of_grid(state) if self._algorithm.name == "grid" else number
         point = self._algorithm.propose(position, self._history.known(state, number))
         return None if point is None else self._proposal(point, self._algorithm.name)
 
+    def _points_of_grid(self, state: SweepState) -> int:
+        """Return how many points of the grid were proposed."""
+        digest = self._space.digest
+        return sum(trial.by == self._algorithm.name and trial.space == digest for trial in state.trials.values())
+
     def _next_given(self, state: SweepState) -> Point | None:
         """Return the first of the user's points that was not tried yet."""
+        if not self._points:
+            return None
         tried = [trial.overrides for trial in state.trials.values() if trial.by == "start_from"]
         return next((point for point in self._points if self._overrides(point) not in tried), None)
 

@@ -151,15 +151,15 @@ def test_a_driver_that_is_killed_again_and_again_loses_and_doubles_nothing(undis
 
 
 def test_trials_that_are_killed_go_on_as_runs(undisturbed, tmp_path):
-    expected, _ = undisturbed
+    expected, seconds = undisturbed
     sweep, chance, kills = Sweep(tmp_path / "killed"), random.Random(KILLS), 0
     sweep.start()
     killed = set()
     while kills < KILLS and not sweep.has_ended():
         wait_until(lambda: sweep.has_ended() or [pid for pid in sweep.running_trials() if pid not in killed], 120)
         found = [pid for pid in sweep.running_trials() if pid not in killed]
-        until = time.monotonic() + chance.uniform(0, 1.0)
-        wait_until(lambda until=until: time.monotonic() > until)
+        until = time.monotonic() + chance.uniform(0, seconds / TRIALS)
+        wait_until(lambda until=until: time.monotonic() > until, seconds + 60)
         for pid in found:
             killed.add(pid)
             try:

@@ -12,6 +12,7 @@ import time
 from experiments_manager.sweeps.trials.channel import Channel, Message
 from experiments_manager.sweeps.trials.resources import (
     gpus_of_slot,
+    out_of_memory_kills,
     resident_bytes,
     threads_of_a_trial,
     visible_gpus,
@@ -32,6 +33,7 @@ class _Worker:
     channel: Channel
     trial: int | None = None
     trials: int = 0
+    kills_before: int = dataclasses.field(default_factory=out_of_memory_kills)
     heard: float = dataclasses.field(default_factory=time.monotonic)
     killed: str | None = None
     """Why we have killed it."""
@@ -167,6 +169,8 @@ class Pool:
         if worker.killed:
             return {"kind": DIED, "reason": worker.killed, "outside": False}
         reason, outside = how_it_ended(status)
+        if outside and out_of_memory_kills() > worker.kills_before:
+            reason, outside = f"{reason}: the machine was out of memory", False
         return {"kind": DIED, "reason": reason, "outside": outside}
 
     def _forget(self, worker: _Worker) -> None:

@@ -42,6 +42,15 @@ def gpus_of_slot(slot: int, parallel: int, gpus: list[str]) -> str | None:
     return gpus[slot % len(gpus)]
 
 
+def out_of_memory_kills() -> int:
+    """Return how many processes the system has ended for want of memory so far; 0 where it does not tell."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
 def resident_bytes(pid: int) -> int:
     """Return the memory that a process has of its own; 0 where that cannot be told.
 
