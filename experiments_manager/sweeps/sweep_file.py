@@ -90,7 +90,7 @@ def load_sweep_file(path: Path | str, *, settings_file: Path | str | None = None
     if settings_file is not None:
         settings_file = Path(settings_file)
     elif isinstance(given.get("settings_file"), str):
-        settings_file = (source.file.parent / given["settings_file"]).absolute()
+        settings_file = (source.file.parent / given["settings_file"]).resolve()
         if not settings_file.is_file():
             problems.append(_problem(source, "settings_file", _missing_file(settings_file, given["settings_file"])))
     try:
