@@ -209,7 +209,11 @@ class _Sweep:
             "command": list(self._options.command),
         }
         lean = {**PLAIN_TRIALS, "export": self._experiment.settings["export"] and self._options.export_all}
-        overrides = qualified({**lean, **plan.overrides, **trial.overrides}, self._experiment.settings["hparams"])
+        told = self._experiment.settings
+        overrides = qualified({**lean, **plan.overrides, **trial.overrides}, told["hparams"])
+        swept = {name: value for name, value in trial.overrides.items() if name in overrides}
+        if swept:  # settings that are no hparams are shown beside them, in TensorBoard's HParams too
+            overrides["hparams_ext"] = {**told["hparams_ext"], **swept}
         return task_of(trial, self._folder, common, overrides)
 
 

@@ -1,5 +1,6 @@
 """A sweep, from its file to what it leaves."""
 
+import contextlib
 import csv
 import json
 import subprocess
@@ -8,8 +9,9 @@ import sys
 import pytest
 
 import experiments_manager as em
-from experiments_manager.runs import open_run
+from experiments_manager.runs import Run, RunError, lock, open_run
 from experiments_manager.settings.problems import SettingsError
+from experiments_manager.sweeps.driver import Observer
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.state.journal import read_journal
 from experiments_manager.sweeps.sweep import SweepOptions, run_sweep
@@ -127,6 +129,44 @@ def test_proposals_follow_from_the_order_of_completions_in_the_journal(finished)
     proposed = {event["trial"]: event["point"] for event in events if event["event"] == "proposed"}
     assert replayed(result.sweep_dir) == proposed
     assert len(proposed) == 4
+
+
+def test_a_sweep_that_was_asked_to_stop_goes_on_to_the_same_end(one_by_one, write_sweep, tmp_path):
+    file = write_sweep(tmp_path)
+    epochs = []
+
+    class Listener(Observer):
+        def on_epoch(self, trial, epoch, of, value):
+            epochs.append((trial, epoch))
+
+    options = SweepOptions(working_dir=tmp_path / "sweeps", resume=True)
+    stopped = run_sweep(
+        file,
+        options,
+        server=_SERVER[0],
+        should_stop=lambda: (1, 1) in epochs,
+        make_observer=lambda *told: contextlib.nullcontext(Listener()),
+    )
+    assert stopped.state == "interrupted"
+    again = run_sweep(file, options, server=_SERVER[0])
+    assert again.state == "finished"
+    assert what_was_found(again)[:4] == what_was_found(one_by_one[1])[:4]
+
+
+def test_two_processes_do_not_run_the_same_sweep_at_once(write_sweep, tmp_path):
+    file = write_sweep(tmp_path)
+    folder = tmp_path / "sweeps" / "line"
+    folder.mkdir(parents=True)
+    with lock(Run(folder)), pytest.raises(RunError, match="is in use"):
+        run(file)
+
+
+def test_settings_that_vary_stand_beside_the_hparams_of_a_trial(write_sweep, tmp_path):
+    sweep = "space = {'batch_size': hp.choice('batch_size', [8, 16])}\nmax_trials = 1\n"
+    result = run(write_sweep(tmp_path, sweep))
+    settings = open_run(result.best["run_dir"]).manifest["settings"]
+    assert settings["hparams_ext"] == result.best["overrides"]
+    assert settings["batch_size"] == result.best["overrides"]["batch_size"]
 
 
 def test_names_and_values_that_the_settings_file_does_not_take_are_problems_of_the_sweep_file(write_sweep, tmp_path):

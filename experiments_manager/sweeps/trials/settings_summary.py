@@ -63,6 +63,7 @@ def describe_settings(
         "ports": [settings.grpc_port, settings.rest_port],
         "model_name": settings.model_name,
         "hparams": list(settings.hparams),
+        "hparams_ext": settings.hparams_ext,
         "is_legacy": settings.is_legacy,
         "limits": {name: getattr(settings, name) for name in LIMITS},
         "serve_on_gpu": settings.serve_on_gpu,
