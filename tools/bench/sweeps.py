@@ -32,19 +32,14 @@ space = {
     "learning_rate": hp.loguniform("learning_rate", log(1e-3), log(1.0)),
 }
 """
-SWEEP = (
-    SPACE
-    + """
+SWEEP = """
 settings_file = {settings!r}
 max_trials = {trials}
 parallel = 2
 overrides = {{"epochs": {epochs}}}
 trials_per_process = {together}
 """
-)
-FRESH = (
-    SPACE
-    + """
+FRESH = """
 import subprocess, sys, json
 import numpy as np
 from hyperopt import fmin, tpe
@@ -57,10 +52,7 @@ def train(values):
     return json.loads(told.splitlines()[-1])["best"]["value"]
 fmin(train, space, tpe.suggest, {trials}, rstate=np.random.default_rng(0), show_progressbar=False)
 """
-)
-BARE = (
-    SPACE
-    + """
+BARE = """
 import numpy as np
 from hyperopt import fmin, tpe
 import keras, runpy
@@ -74,7 +66,6 @@ def train(values):
     return min(history.history["val_loss"])
 fmin(train, space, tpe.suggest, {trials}, rstate=np.random.default_rng(0), show_progressbar=False)
 """
-)
 LONG = """
 import numpy as np
 from hyperopt import hp
@@ -98,12 +89,12 @@ def speed(options: argparse.Namespace, folder: Path) -> bool:
     cases = {}
     for together in (1, 10):
         file = folder / f"mysweep_together_{together}.py"
-        file.write_text(SWEEP.format(**values, together=together))
+        file.write_text(SPACE + SWEEP.format(**values, together=together))
         name = "sweep" if together == 1 else f"sweep, {together} trials a process"
         cases[name] = [*sweep_command, str(file), "--working-dir", str(folder)]
     for name, script in (("fresh process a trial", FRESH), ("bare fit in one process", BARE)):
         file = folder / f"{name.split()[0]}.py"
-        file.write_text(script.format(**values))
+        file.write_text(SPACE + script.format(**values))
         cases[name] = [sys.executable, str(file)]
     found = {}
     for name, command in cases.items():

@@ -28,6 +28,7 @@ from experiments_manager.sweeps.trials.channel import Channel
 WARM = (
     "experiments_manager.training.engine.runner",
     "experiments_manager.monitoring.watchers",
+    "experiments_manager.compat.tensorboard",
     "experiments_manager.sweeps.trials.trial_process",
 )
 """What is imported before the first fork, with all that it imports."""

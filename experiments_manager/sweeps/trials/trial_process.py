@@ -20,6 +20,7 @@ from typing import Any
 
 from experiments_manager.common.error_text import reason
 from experiments_manager.common.errors import UserError
+from experiments_manager.events import Watcher
 from experiments_manager.runs import Run, find_run
 from experiments_manager.runs.locking import LOCK_FILE, is_held
 from experiments_manager.settings import Settings, load_settings
@@ -112,7 +113,6 @@ def _train(driver: _Driver, task: Message) -> None:
 
 def _trained(driver: _Driver, task: Message, started: float) -> dict[str, Any]:
     """Train, or go on with what was trained before; return how it ended."""
-    from experiments_manager.monitoring.watchers import watchers_of
     from experiments_manager.training.engine.runner import start_or_resume
 
     settings = load_settings(task["settings_file"], task["overrides"])
@@ -131,7 +131,7 @@ def _trained(driver: _Driver, task: Message, started: float) -> dict[str, Any]:
         task["name"],
         task["trials_dir"],
         command=task["command"],
-        make_watchers=lambda run, loaded: [*watchers_of(run, loaded, quiet=True), watcher],
+        make_watchers=lambda run, loaded: [*_watchers(run, loaded), watcher],
         should_stop=lambda: watcher.was_ended or driver.wants_stop(),
     )
     if result.state == "interrupted":
@@ -148,6 +148,16 @@ def _trained(driver: _Driver, task: Message, started: float) -> dict[str, Any]:
             "epochs": result.epochs,
         }
     return {"state": "finished", "values": values, "curve": curve, "epochs": result.epochs}
+
+
+def _watchers(run: Run, settings: Settings) -> list[Watcher]:
+    """Return the watchers of a trial: those of any run, but those that draw where the trial draws no figures."""
+    from experiments_manager.monitoring.tensorboard.images import Images
+    from experiments_manager.monitoring.tensorboard.projector import Projector
+    from experiments_manager.monitoring.watchers import watchers_of
+
+    chosen = watchers_of(run, settings, quiet=True)
+    return [watcher for watcher in chosen if settings.figures or not isinstance(watcher, (Images, Projector))]
 
 
 def _asking(task: Mapping[str, Any], settings: Settings) -> Callable[[int], bool]:
