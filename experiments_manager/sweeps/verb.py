@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +55,7 @@ def sweep(
     """
     with stop_signals() as stop:
         with stop.interruptible():
-            _require_hyperopt()
+            _require_what_it_needs()
             from experiments_manager.sweeps.live.choice import chosen_observers
             from experiments_manager.sweeps.sweep import SweepOptions, run_sweep
 
@@ -74,7 +75,12 @@ def sweep(
         )
 
 
-def _require_hyperopt() -> None:
+def _require_what_it_needs() -> None:
+    if not hasattr(os, "fork"):
+        raise SweepError(
+            "A sweep forks its trials from a warm process, which this system cannot do. Expected Linux or macOS. Call "
+            "`experiments_manager.run(settings_file, hparams)` in a loop of your own instead."
+        )
     try:
         import hyperopt  # noqa: F401
     except ImportError as error:

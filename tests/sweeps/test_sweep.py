@@ -147,7 +147,7 @@ def test_a_sweep_that_was_asked_to_stop_goes_on_to_the_same_end(one_by_one, writ
         should_stop=lambda: (1, 1) in epochs,
         make_observer=lambda *told: contextlib.nullcontext(Listener()),
     )
-    assert stopped.state == "interrupted"
+    assert (stopped.state, stopped.report) == ("interrupted", None)
     again = run_sweep(file, options, server=_SERVER[0])
     assert again.state == "finished"
     assert what_was_found(again)[:4] == what_was_found(one_by_one[1])[:4]

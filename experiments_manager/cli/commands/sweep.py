@@ -110,7 +110,8 @@ def _print(result: Any) -> None:
         return
     values = ", ".join(f"{name} {value:.6g}" for name, value in result.best["values"].items())
     typer.echo(f"Best: trial {result.best['number']}, {values}\n\n    {result.best['command']}\n")
-    typer.echo(f"Report: {result.report}")
+    if result.report is not None:
+        typer.echo(f"Report: {result.report}")
     if len(result.best["values"]) > 1:
         typer.echo(f"Pareto front: trials {', '.join(str(trial['number']) for trial in result.front)}")
 

@@ -36,7 +36,7 @@ class SweepResult:
         best: The best trial: `number`, `values`, `overrides`, `run_dir`, `command` (repeats it), `exported_model`;
             `None` where none was finished.
         front: The trials of the Pareto front, in the same form; with one objective the best alone.
-        report: The HTML page; `None` where no trial has a result.
+        report: The HTML page; `None` where no trial has a result, or the sweep was interrupted.
     """
 
     sweep_dir: Path
@@ -80,7 +80,9 @@ def write_results(
         _write_best_settings(folder, file, experiment, best)
         if ended == "finished":
             exported = _Export(folder, file, experiment, best).start(server)
-    report = write_report(folder, state, command)  # while the model is exported
+    report = None
+    if ended == "finished":  # one that was asked to stop has little time; a model is exported meanwhile
+        report = write_report(folder, state, command)
     model = exported()
     shown = {trial.number: _shown(trial, folder, file, experiment) for trial in pareto_front(trials, modes)}
     return SweepResult(
