@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import signal
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ from experiments_manager.sweeps.state.journal import read_journal
 from experiments_manager.sweeps.sweep import SweepOptions, run_sweep
 from experiments_manager.sweeps.trials.server_process import ForkServer
 from experiments_manager.sweeps.trials.trial_watcher import ObjectiveError
+from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -361,3 +363,18 @@ def test_the_command_prints_what_was_found_as_json(write_sweep, tmp_path):
     told = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(told.stdout)["best"]["number"] == 0
     assert "trial 0 of 1 finished" in told.stderr
+
+
+def test_a_signal_ends_the_command_with_the_one_that_goes_on_and_no_process_is_left(write_sweep, tmp_path):
+    file = write_sweep(tmp_path, "parallel = 2\noverrides = {'epochs': 100_000}\n")
+    command = [sys.executable, "-m", "experiments_manager", "sweep", str(file), "--working-dir", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        metrics = tmp_path / "line" / "trials"
+        wait_until(lambda: process.poll() is not None or len(list(metrics.glob("*/metrics.csv"))) == 2, 300)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=300)
+    assert process.returncode == 75, said
+    assert f"To go on: experiments_manager sweep {file} --resume --working-dir {tmp_path}" in said
+    states = {run.manifest["state"] for run in map(open_run, metrics.iterdir())}
+    assert states == {"interrupted"}
+    assert not list(metrics.glob("*/run.lock"))
