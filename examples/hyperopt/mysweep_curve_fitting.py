@@ -1,4 +1,4 @@
-"""Width and learning rate of the regression, with random search's successor TPE.
+"""Width and learning rate of the regression.
 
 experiments_manager sweep examples/hyperopt/mysweep_curve_fitting.py --parallel 2
 """
