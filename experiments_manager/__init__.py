@@ -7,6 +7,7 @@ The verbs of the command line, for notebooks and scripts:
     result = em.train("mysettings_curve_fitting.py", overrides={"epochs": 20})
     em.evaluate(result.run_dir)                  # {"loss": …, "accuracy": …}
     em.resume(result.run_dir, overrides={"epochs": 40})
+    em.sweep("mysweep_curve_fitting.py", parallel=2).best    # the settings that work best
     run = em.load_run(result.run_dir)            # its paths and what run.json says
     em.list_runs("experiments", sort="best")
     em.compare_runs([first, second]).hparams     # what differs
@@ -44,6 +45,7 @@ __all__ = [
     "resume",
     "run",
     "serve",
+    "sweep",
     "train",
 ]
 
@@ -63,17 +65,19 @@ if TYPE_CHECKING:
     )
     from experiments_manager.cli.legacy_run import get_commands, get_default_args, loadExperimentsSettings, run
     from experiments_manager.client.client import Client
+    from experiments_manager.sweeps.verb import sweep
 
 
 _LEGACY = "experiments_manager.cli.legacy_run"
 _ELSEWHERE = {
     "Client": "experiments_manager.client.client",
+    "sweep": "experiments_manager.sweeps.verb",
     "run": _LEGACY,
     "loadExperimentsSettings": _LEGACY,
     "get_commands": _LEGACY,
     "get_default_args": _LEGACY,
 }
-"""Names that do not come from `api`: it needs more packages than a client has to have."""
+"""Names that do not come from `api`."""
 
 _GONE = {
     "build_run_training_session": "Use `run` or `train`.",

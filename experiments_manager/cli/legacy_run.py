@@ -51,9 +51,9 @@ def run(
             among them is none: the run is made in that folder, as `expe_<session_number>` (0 by default).
 
     Returns:
-        After training `loss` (of the last epoch, on the training data), `last_exported_model` (folder of the newest
-        version, or `None`), `sessionFolder` (the run folder) and `global_step` (steps trained); else `None`, also for
-        a client of a federation.
+        After training `loss` (of the last epoch, on the training data), `status` (`"ok"`, hyperopt's word for a trial
+        that came to its end), `last_exported_model` (folder of the newest version, or `None`), `sessionFolder` (the run
+        folder) and `global_step` (steps trained); else `None`, also for a client of a federation.
 
     Raises:
         CommandLineError: The flags say too little, or ask for what is not there.
@@ -146,6 +146,7 @@ def _summary(result: RunResult) -> dict[str, Any]:
     loss = {"loss": result.metrics["loss"]} if "loss" in result.metrics else {}
     return {
         **loss,
+        "status": "ok",
         "last_exported_model": result.exported_model and str(result.exported_model),
         "sessionFolder": str(result.run_dir),
         "global_step": api.load_run(result.run_dir).manifest.get("global_step"),

@@ -27,6 +27,7 @@ from experiments_manager.cli.commands.resume import resume
 from experiments_manager.cli.commands.runs import runs
 from experiments_manager.cli.commands.serve import serve
 from experiments_manager.cli.commands.settings import settings
+from experiments_manager.cli.commands.sweep import sweep
 from experiments_manager.cli.commands.train import train
 from experiments_manager.cli.errors import report
 from experiments_manager.common.exit_codes import ExitCode, table
@@ -50,6 +51,7 @@ for command in (*_RUNS, doctor, reproduce, submit, logs, cancel):
     app.command()(command)
 app.add_typer(kafka, name="kafka")
 app.add_typer(federate, name="federate")
+app.add_typer(sweep, name="sweep")
 
 
 def _show_version(asked: bool) -> None:

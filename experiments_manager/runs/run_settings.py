@@ -32,7 +32,8 @@ def load_run_settings(run: Run, overrides: Mapping[str, Any] | Sequence[str] = (
     known = dict(run.manifest.get("overrides") or {})
     merged = known
     if overrides:  # loaded once more for their types
-        merged = known | load_settings(run.settings_file, overrides, hparams=_entries(known), **place).overrides
+        further = _with_model_file(known, overrides)
+        merged = known | load_settings(run.settings_file, further, hparams=_entries(known), **place).overrides
     values = {name: value for name, value in merged.items() if not name.startswith(HPARAMS)}
     return load_settings(run.settings_file, values, hparams=_entries(merged), **place)
 
@@ -76,6 +77,17 @@ def refuse_client_run(run: Run) -> None:
         f"{run.path} is the run of client {number} of a federation. Expected the run of the federation, which goes on "
         f"with all its clients. Resume that: {how}"
     )
+
+
+def _with_model_file(
+    known: Mapping[str, Any], overrides: Mapping[str, Any] | Sequence[str]
+) -> Mapping[str, Any] | Sequence[str]:
+    """Add the model file that the run began with: that of the settings file need not be in the snapshot."""
+    if "model_file" not in known:
+        return overrides
+    if isinstance(overrides, Mapping):
+        return {"model_file": known["model_file"], **overrides}
+    return [f"model_file={known['model_file']}", *([overrides] if isinstance(overrides, str) else overrides)]
 
 
 def _entries(overrides: Mapping[str, Any]) -> dict[str, Any]:

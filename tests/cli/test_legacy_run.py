@@ -40,6 +40,7 @@ def test_a_run_gives_loss_model_folder_and_steps(file):
     run = em.load_run(result["sessionFolder"])
     assert result == {
         "loss": run.manifest["metrics"]["loss"],
+        "status": "ok",
         "last_exported_model": str(run.path / run.manifest["exported_model"]),
         "sessionFolder": str(run.path),
         "global_step": 10,

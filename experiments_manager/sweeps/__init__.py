@@ -1,0 +1,1 @@
+"""Sweeps: the search for the settings that work best, over runs that know nothing of it."""

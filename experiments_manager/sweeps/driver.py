@@ -1,0 +1,257 @@
+"""The loop of a sweep: propose, start, listen, decide, and write down each event before anything follows from it.
+
+    while there is something to do
+        while a process is free: a trial that was interrupted, one to promote, or a new proposal
+        for each message of a trial: note it in the journal, answer, and look whether the sweep has searched enough
+
+Which trial comes next follows from the journal alone. So with one trial at a time the same seed gives the same sweep,
+killed or not; with several it follows from the order in which they ended, which the journal holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from experiments_manager.sweeps.proposals import Proposals
+from experiments_manager.sweeps.search.pruning import Pruner
+from experiments_manager.sweeps.search.stopping import stop_reason
+from experiments_manager.sweeps.state.folder import SweepFolder
+from experiments_manager.sweeps.state.journal import Journal
+from experiments_manager.sweeps.state.trials import FAILED, FINISHED, RUNNING, SweepState, Trial
+from experiments_manager.sweeps.sweep_plan import StopWhen
+from experiments_manager.sweeps.trials.channel import Message
+from experiments_manager.sweeps.trials.pool import DIED, Pool
+from experiments_manager.sweeps.trials.trial_watcher import ObjectiveError
+
+MOST_DEATHS = 25
+"""Times that a trial is resumed after somebody else has killed its process, without a further epoch in between."""
+_POLL_SECONDS = 0.5
+_GRACE = 60.0
+"""Seconds in which trials write their checkpoints when the sweep is asked to stop."""
+
+
+class Observer:
+    """Base of who watches a sweep; override what you need."""
+
+    def on_event(self, state: SweepState, event: Mapping[str, Any]) -> None:
+        """Called when something was written to the journal."""
+
+    def on_epoch(self, trial: int, epoch: int, epochs: int, value: float | None) -> None:
+        """Called when a trial has begun (with epochs trained before), or has trained an epoch."""
+
+    def on_wait(self, state: SweepState) -> None:
+        """Called several times a second."""
+
+
+@dataclasses.dataclass
+class Limits:
+    """How far a sweep goes."""
+
+    max_trials: int
+    stop_when: StopWhen
+    modes: tuple[str, ...]
+
+
+@dataclasses.dataclass
+class _Progress:
+    """What is known of a trial that runs, beside the journal."""
+
+    epoch: int = 0
+    epochs: int = 0
+    deaths: int = 0
+
+
+class Driver:
+    """Runs trials until a sweep is done.
+
+    Args:
+        journal: Where every event is written.
+        state: What the journal says so far.
+        pool: Who runs trials.
+        proposals: Who proposes them.
+        pruner: Who ends them early.
+        limits: How far to go.
+        task: Gives what the process of a trial is told.
+        observer: Who watches.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        state: SweepState,
+        pool: Pool,
+        proposals: Proposals,
+        pruner: Pruner,
+        limits: Limits,
+        task: Callable[[Trial], Message],
+        observer: Observer,
+    ) -> None:
+        self._journal, self._state, self._pool = journal, state, pool
+        self._proposals, self._pruner, self._limits = proposals, pruner, limits
+        self._task, self._observer = task, observer
+        self._progress: dict[int, _Progress] = {}
+        self._began = time.monotonic()
+
+    def run(self, should_stop: Callable[[], bool]) -> str:
+        """Run until there is nothing left to do.
+
+        Args:
+            should_stop: A true answer lets all trials write a checkpoint, and ends the sweep as `interrupted`.
+
+        Returns:
+            Why it ended: `interrupted`, or a reason in words.
+
+        Raises:
+            SweepError: No further trial can be proposed or started, or the objective does not exist.
+        """
+        while True:
+            if should_stop():
+                return self._stop("interrupted")
+            if self._time_is_over():
+                return self._stop(f"the {self._limits.stop_when.hours:g} hours are over")
+            reason = self._start_trials()
+            if not self._pool.running:
+                return reason or self._reason() or f"{self._limits.max_trials} trials were proposed"
+            for number, message in self._pool.poll(_POLL_SECONDS):
+                self._handle(number, message)
+            self._observer.on_wait(self._state)
+
+    def note(self, event: str, **fields: Any) -> None:
+        """Write an event to the journal, then let it count."""
+        written = self._journal.append({"event": event, **fields, "at": round(time.monotonic() - self._began, 3)})
+        self._state.apply(written)
+        self._observer.on_event(self._state, written)
+
+    def _start_trials(self) -> str | None:
+        """Start what can be started now; return why nothing more is proposed, where that is so."""
+        while self._pool.free:
+            trial = self._interrupted() or self._promoted()
+            if trial is None:
+                reason = self._reason()
+                if reason is not None:
+                    return reason
+                trial = self._proposed()
+                if trial is None:
+                    return "every point of the grid was tried"
+            self._progress.setdefault(trial.number, _Progress())
+            self._pool.start(trial.number, self._task(trial))
+        return None
+
+    def _interrupted(self) -> Trial | None:
+        running = self._pool.running
+        return next((trial for trial in self._state.of_state(RUNNING) if trial.number not in running), None)
+
+    def _promoted(self) -> Trial | None:
+        if self._reason(of_proposals=False) is not None:
+            return None
+        trial = self._pruner.promotable(self._state)
+        if trial is not None:
+            self.note("promoted", trial=trial.number, epoch=max(trial.reports))
+        return trial
+
+    def _proposed(self) -> Trial | None:
+        number = self._state.proposed
+        proposal = self._proposals.next(self._state, number)
+        if proposal is None:
+            return None
+        self.note("proposed", trial=number, **proposal)
+        return self._state.trials[number]
+
+    def _reason(self, *, of_proposals: bool = True) -> str | None:
+        """Return why nothing more is started."""
+        reason = stop_reason(self._limits.stop_when, self._state, self._limits.modes)
+        if reason is None and of_proposals and self._state.proposed >= self._limits.max_trials:
+            return f"{self._state.proposed} trials were proposed"
+        return reason
+
+    def _time_is_over(self) -> bool:
+        hours = self._limits.stop_when.hours
+        return hours is not None and self._state.before + time.monotonic() - self._began > 3600 * hours
+
+    def _handle(self, number: int, message: Message) -> None:
+        """Act on what a trial tells."""
+        trial, progress = self._state.trials[number], self._progress[number]
+        kind = message["kind"]
+        if kind in ("started", "epoch"):
+            progress.deaths = 0 if message["epoch"] > progress.epoch else progress.deaths
+            progress.epoch = max(progress.epoch, message["epoch"])
+            progress.epochs = message.get("epochs", progress.epochs)
+            self._observer.on_epoch(number, message["epoch"], progress.epochs, message.get("value"))
+        elif kind == "asked":
+            self._decide(trial, message)
+        elif kind == "ended":
+            self._end(trial, message)
+        elif kind == DIED:
+            self._bury(trial, progress, message)
+
+    def _decide(self, trial: Trial, message: Message) -> None:
+        values = [float(value) for value in message["values"]]
+        verdict = self._pruner.verdict(self._state, trial, message["epoch"], values)
+        ending = {"state": verdict.state, "reason": verdict.reason, "curve": message["curve"]}
+        ending |= {"seconds": message["seconds"]}
+        self.note(
+            "reported",
+            trial=trial.number,
+            epoch=message["epoch"],
+            values=values,
+            go=verdict.go,
+            **({} if verdict.go else ending),
+        )
+        self._pool.answer(trial.number, go=verdict.go)
+
+    def _end(self, trial: Trial, message: Message) -> None:
+        if message["state"] not in (FINISHED, FAILED):
+            return  # `stopped` by a verdict, which is noted already, or `interrupted`, to go on later
+        if message.get("refused"):
+            raise ObjectiveError(message["reason"])
+        fields = {name: message[name] for name in ("values", "reason", "curve", "epochs", "seconds") if name in message}
+        self.note("ended", trial=trial.number, state=message["state"], **fields)
+
+    def _bury(self, trial: Trial, progress: _Progress, message: Message) -> None:
+        """Deal with a process that ended without a word: resume the run where somebody else has killed it."""
+        if trial.state != RUNNING:
+            return
+        progress.deaths += 1
+        if message["outside"] and progress.deaths < MOST_DEATHS:
+            return  # it is `running` without a process, so it comes next
+        times = f", {progress.deaths} times without a further epoch in between" if message["outside"] else ""
+        self.note(
+            "ended", trial=trial.number, state=FAILED, reason=f"{message['reason']}{times}", epochs=progress.epoch
+        )
+
+    def _stop(self, reason: str) -> str:
+        """Let all trials write their checkpoints; they are still `running` in the journal, and go on with a resume."""
+        self._pool.ask_to_stop()
+        end = time.monotonic() + _GRACE
+        while self._pool.running and time.monotonic() < end:
+            for number, message in self._pool.poll(_POLL_SECONDS):
+                if message["kind"] != DIED:
+                    self._handle_while_stopping(number, message)
+        return reason
+
+    def _handle_while_stopping(self, number: int, message: Message) -> None:
+        """Take note of a trial that came to its end all the same; one that asks is asked again after the resume."""
+        if message["kind"] == "ended":
+            self._end(self._state.trials[number], message)
+
+
+def task_of(trial: Trial, folder: SweepFolder, common: Mapping[str, Any], overrides: Mapping[str, Any]) -> Message:
+    """Return what the process of a trial is told.
+
+    Args:
+        trial: The trial.
+        folder: Of the sweep.
+        common: What all trials are told.
+        overrides: Settings that it is run with.
+    """
+    return {
+        **common,
+        "trials_dir": str(folder.trials_dir),
+        "name": trial.name,
+        "overrides": overrides,
+        "asked": max(trial.reports, default=0),
+        "log": str(folder.output_of(trial.name)),
+    }

@@ -1,0 +1,55 @@
+"""Those who watch a sweep, and all of them as one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments_manager.sweeps.driver import Observer
+from experiments_manager.sweeps.results.table import write_table
+from experiments_manager.sweeps.state.folder import SweepFolder
+from experiments_manager.sweeps.state.trials import SweepState
+
+_SECONDS_BETWEEN_TABLES = 2.0
+
+
+class Together(Observer):
+    """Several observers as one."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = list(observers)
+
+    def on_event(self, state: SweepState, event: Mapping[str, Any]) -> None:
+        """Hand it on."""
+        for observer in self._observers:
+            observer.on_event(state, event)
+
+    def on_epoch(self, trial: int, epoch: int, epochs: int, value: float | None) -> None:
+        """Hand it on."""
+        for observer in self._observers:
+            observer.on_epoch(trial, epoch, epochs, value)
+
+    def on_wait(self, state: SweepState) -> None:
+        """Hand it on."""
+        for observer in self._observers:
+            observer.on_wait(state)
+
+
+class TableWriter(Observer):
+    """Keeps `trials.csv` up to date, and writes it every other second at most: it grows with the sweep."""
+
+    def __init__(self, folder: SweepFolder, names: Sequence[str]) -> None:
+        self._folder, self._names = folder, names
+        self._written = 0.0
+        self._changed = False
+
+    def on_event(self, state: SweepState, event: Mapping[str, Any]) -> None:
+        """Note that there is something new."""
+        self._changed = True
+
+    def on_wait(self, state: SweepState) -> None:
+        """Write the table if it is time to."""
+        if self._changed and time.monotonic() - self._written > _SECONDS_BETWEEN_TABLES:
+            write_table(self._folder, self._names, state)
+            self._changed, self._written = False, time.monotonic()

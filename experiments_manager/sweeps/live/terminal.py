@@ -1,0 +1,151 @@
+"""How far a sweep is, on the terminal: a table that is drawn anew in place, or a line for each trial elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from experiments_manager.common.console import warn
+from experiments_manager.monitoring.timing import format_duration
+from experiments_manager.sweeps.driver import Observer
+from experiments_manager.sweeps.experiment import Experiment
+from experiments_manager.sweeps.state.folder import SweepFolder
+from experiments_manager.sweeps.state.trials import FAILED, FINISHED, PAUSED, PRUNED, RUNNING, SweepState, best_trial
+
+REDRAW_SECONDS = 0.25
+_BARS = "▁▂▃▄▅▆▇█"
+_LONGEST_CURVE = 24
+_MOST_BEST = 5
+
+
+@contextlib.contextmanager
+def terminal_display(folder: SweepFolder, experiment: Experiment, most: int) -> Iterator[Observer]:
+    """Give the display that suits where standard error goes, and take it away at the end."""
+    console = Console(file=sys.stderr, highlight=False)
+    if console.is_terminal and not console.is_dumb_terminal and not console.is_jupyter:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            yield LiveTable(live, experiment, most)
+    else:
+        warn(f"Sweep folder {folder.path}")
+        yield Lines(experiment, most)
+
+
+def sparkline(values: list[float | None]) -> str:
+    """Draw a curve as text, one character a value; the last `_LONGEST_CURVE` of them, and `·` where there is none."""
+    values = values[-_LONGEST_CURVE:]
+    numbers = [value for value in values if value is not None and value == value and abs(value) != float("inf")]
+    if not numbers:
+        return "·" * len(values)
+    low, span = min(numbers), (max(numbers) - min(numbers)) or 1.0
+    height = len(_BARS) - 1
+    return "".join(_BARS[round((value - low) / span * height)] if value in numbers else "·" for value in values)
+
+
+def overrides_text(overrides: Mapping[str, Any]) -> str:
+    """Write the values of a trial in a line."""
+    parts = (f"{name.removeprefix('hparams.')}={_short(value)}" for name, value in sorted(overrides.items()))
+    return " ".join(parts)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+class Lines(Observer):
+    """A line for each trial that ended, for logs."""
+
+    def __init__(self, experiment: Experiment, most: int) -> None:
+        self._experiment, self._most = experiment, most
+
+    def on_event(self, state: SweepState, event: Mapping[str, Any]) -> None:
+        """Write a line where a trial has ended, was paused, or goes on."""
+        if event["event"] == "promoted":
+            warn(f"trial {event['trial']} goes on after {event['epoch']} epochs")
+        if event["event"] not in ("ended", "reported") or event.get("go"):
+            return
+        trial = state.trials[event["trial"]]
+        best = best_trial(state.trials.values(), self._experiment.modes)
+        values = " ".join(
+            f"{name} {_short(value)}" for name, value in zip(self._experiment.names, trial.values or (), strict=False)
+        )
+        words = [f"trial {trial.number} of {self._most} {trial.state}:", *([values] if values else [])]
+        words += [f"after {trial.epochs} epochs;", overrides_text(trial.overrides)]
+        words += [f"({trial.reason})"] if trial.reason else []
+        if best is not None:
+            words.append(f"- best {_short(best.values[0])} (trial {best.number})")
+        warn(" ".join(words))
+
+
+class LiveTable(Observer):
+    """The best trials, those that run with their curves, and how long the rest will take."""
+
+    def __init__(self, live: Live, experiment: Experiment, most: int) -> None:
+        self._live, self._experiment, self._most = live, experiment, most
+        self._curves: dict[int, list[float | None]] = {}
+        self._epochs: dict[int, tuple[int, int]] = {}
+        self._began, self._drawn = time.monotonic(), 0.0
+        self._ended_before: int | None = None
+
+    def on_event(self, state: SweepState, event: Mapping[str, Any]) -> None:
+        """Forget the curve of a trial that ended, and draw."""
+        if event["event"] == "ended":
+            self._curves.pop(event["trial"], None)
+            self._epochs.pop(event["trial"], None)
+
+    def on_epoch(self, trial: int, epoch: int, epochs: int, value: float | None) -> None:
+        """Lengthen a curve."""
+        self._epochs[trial] = (epoch, epochs)
+        if epoch and value is not None:
+            self._curves.setdefault(trial, []).append(value)
+
+    def on_wait(self, state: SweepState) -> None:
+        """Draw, if it is time to."""
+        if self._ended_before is None:
+            self._ended_before = len(self._ended(state))
+        if time.monotonic() - self._drawn > REDRAW_SECONDS:
+            self._drawn = time.monotonic()
+            self._live.update(self.render(state), refresh=True)
+
+    def render(self, state: SweepState) -> Group:
+        """Make the table."""
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+        for name in ("trial", "state", *self._experiment.names, "epochs", "curve", "settings"):
+            table.add_column(name, no_wrap=True, overflow="ellipsis")
+        for place, trial in enumerate(self._best(state)):
+            table.add_row(str(trial.number), "" if place else "best", *map(_short, trial.values), str(trial.epochs),
+                          sparkline(trial.curve), overrides_text(trial.overrides))  # fmt: skip
+        for trial in state.of_state(RUNNING):
+            done, of = self._epochs.get(trial.number, (0, 0))
+            curve = self._curves.get(trial.number, [])
+            values = [_short(curve[-1]) if curve else "", *[""] * (len(self._experiment.names) - 1)]
+            table.add_row(str(trial.number), "running", *values, f"{done}/{of}" if of else "starts", sparkline(curve),
+                          overrides_text(trial.overrides))  # fmt: skip
+        return Group(Text(self._headline(state)), table)
+
+    def _best(self, state: SweepState) -> list[Any]:
+        sign = -1 if self._experiment.modes[0] == "max" else 1
+        found = [trial for trial in state.trials.values() if trial.has_result]
+        return sorted(found, key=lambda trial: (sign * trial.values[0], trial.number))[:_MOST_BEST]
+
+    def _ended(self, state: SweepState) -> list[Any]:
+        return state.of_state(FINISHED, FAILED, PRUNED, PAUSED)
+
+    def _headline(self, state: SweepState) -> str:
+        ended, elapsed = len(self._ended(state)), time.monotonic() - self._began
+        here = ended - (self._ended_before or 0)
+        rest = max(0, self._most - ended) * elapsed / here if here > 0 else None
+        counts = ", ".join(
+            f"{len(found)} {name}"
+            for name in (FINISHED, PRUNED, PAUSED, FAILED, RUNNING)
+            if (found := state.of_state(name))
+        )
+        left = f", about {format_duration(rest)} left" if rest is not None else ""
+        return f"{ended} of {self._most} trials ({counts}) in {format_duration(elapsed)}{left}"

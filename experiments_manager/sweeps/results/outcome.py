@@ -1,0 +1,151 @@
+"""What a sweep leaves: its table, its best settings, the best model."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments_manager.common import atomic
+from experiments_manager.runs.errors import explain
+from experiments_manager.sweeps.experiment import Experiment
+from experiments_manager.sweeps.names import qualified
+from experiments_manager.sweeps.results.best import best_settings, train_command
+from experiments_manager.sweeps.results.page import write_report
+from experiments_manager.sweeps.results.table import write_table
+from experiments_manager.sweeps.state.folder import SweepFolder
+from experiments_manager.sweeps.state.trials import SweepState, Trial, best_trial, pareto_front
+from experiments_manager.sweeps.sweep_file import SweepFile
+from experiments_manager.sweeps.trials.server_process import ForkServer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepResult:
+    """What a sweep found.
+
+    Attributes:
+        sweep_dir: Its folder.
+        state: `finished` or `interrupted`.
+        reason: Why it ended.
+        trials: How many there are in each state.
+        best: The best trial: `number`, `values`, `overrides`, `run_dir`, `command` (repeats it), `exported_model`;
+            `None` where none was finished.
+        front: The trials of the Pareto front, in the same form; with one objective the best alone.
+        report: The HTML page; `None` where no trial has a result, or the sweep was interrupted.
+    """
+
+    sweep_dir: Path
+    state: str
+    reason: str
+    trials: dict[str, int]
+    best: dict[str, Any] | None
+    front: list[dict[str, Any]]
+    report: Path | None
+
+
+def write_results(
+    folder: SweepFolder,
+    file: SweepFile,
+    experiment: Experiment,
+    state: SweepState,
+    reason: str,
+    server: ForkServer,
+) -> SweepResult:
+    """Write all that a sweep leaves, and sum it up.
+
+    Args:
+        folder: Of the sweep.
+        file: The sweep file.
+        experiment: What is known of the experiment.
+        state: What is known of the trials.
+        reason: Why the sweep ended.
+        server: Forks a process for what needs TensorFlow.
+
+    Raises:
+        RunError: A file cannot be written.
+    """
+    write_table(folder, experiment.names, state)
+    trials, modes = list(state.trials.values()), experiment.modes
+    best = best_trial(trials, modes)
+    ended = "interrupted" if reason == "interrupted" else "finished"
+    exported, command = (lambda: None), None
+    if best is not None:
+        command = _shown(best, folder, file, experiment)["command"]
+    if best is not None and best.number >= 0:
+        _write_best_settings(folder, file, experiment, best)
+        if ended == "finished":
+            exported = _Export(folder, file, experiment, best).start(server)
+    report = None
+    if ended == "finished":  # one that was asked to stop has little time; a model is exported meanwhile
+        report = write_report(folder, state, command)
+    model = exported()
+    shown = {trial.number: _shown(trial, folder, file, experiment) for trial in pareto_front(trials, modes)}
+    return SweepResult(
+        sweep_dir=folder.path,
+        state=ended,
+        reason=reason,
+        trials=dict(collections.Counter(trial.state for trial in trials)),
+        best=best and {**_shown(best, folder, file, experiment), "exported_model": model},
+        front=list(shown.values()),
+        report=report,
+    )
+
+
+def _shown(trial: Trial, folder: SweepFolder, file: SweepFile, experiment: Experiment) -> dict[str, Any]:
+    overrides = {**file.plan.overrides, **trial.overrides}
+    return {
+        "number": trial.number,
+        "values": dict(zip(experiment.names, trial.values, strict=True)),
+        "overrides": trial.overrides,
+        "run_dir": str(folder.trials_dir / trial.name) if trial.number >= 0 else None,
+        "command": train_command(file.settings_file, qualified(overrides, experiment.settings["hparams"])),
+    }
+
+
+def _write_best_settings(folder: SweepFolder, file: SweepFile, experiment: Experiment, best: Trial) -> None:
+    told = experiment.settings
+    if told["is_legacy"]:
+        return  # its names are others than those of overrides; the command line does
+    overrides = {**file.plan.overrides, **best.overrides}
+    title = f"The best settings of the sweep {folder.path.name}: trial {best.number}"
+    text = best_settings(file.settings_file, overrides, told["hparams"], told["model_file"], title)
+    if not folder.best_settings.exists() or folder.best_settings.read_text(encoding="utf-8") != text:
+        try:
+            atomic.write_text(folder.best_settings, text)
+        except OSError as error:
+            raise explain(error, "write", folder.best_settings) from error
+
+
+class _Export:
+    """Gives the best trial what trials do without, in a process of its own: its servable model and its figures."""
+
+    def __init__(self, folder: SweepFolder, file: SweepFile, experiment: Experiment, best: Trial) -> None:
+        names = [name for name in ("export", "figures") if name not in file.plan.overrides]
+        self._wanted = {name: experiment.settings[name] for name in names}
+        self._run_dir = folder.trials_dir / best.name
+        self._log = folder.output_of(best.name)
+
+    def start(self, server: ForkServer) -> Callable[[], str | None]:
+        """Begin, and return what waits for the end and gives the folder of the model."""
+        if not any(self._wanted.values()):
+            return lambda: None
+        pid, channel = server.fork()
+        channel.send(
+            {"kind": "export", "run_dir": str(self._run_dir), "overrides": self._wanted, "log": str(self._log)}
+        )
+
+        def wait() -> str | None:
+            answer = channel.receive()
+            channel.close()
+            server.wait(pid)
+            told = answer[0] if answer else {"model": None, "reason": "its process ended without a word"}
+            if told["model"] is None and self._wanted.get("export"):
+                logger.warning("The best model was not exported: %s. See %s.", told.get("reason"), self._log)
+            return told["model"]
+
+        return wait

@@ -1,0 +1,1 @@
+"""What to try next: search spaces, algorithms, and when a trial or the whole sweep has been tried enough."""

@@ -1,0 +1,226 @@
+"""A sweep from start to end: its file, its folder, the warm process, the loop, and what is left when it is over."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments_manager.runs import Run, lock
+from experiments_manager.sweeps.driver import Driver, Limits, Observer, task_of
+from experiments_manager.sweeps.earlier_sweep import earlier_results
+from experiments_manager.sweeps.errors import SweepError
+from experiments_manager.sweeps.experiment import Experiment, look_at_experiment
+from experiments_manager.sweeps.names import qualified
+from experiments_manager.sweeps.proposals import Proposals
+from experiments_manager.sweeps.results.outcome import SweepResult, write_results
+from experiments_manager.sweeps.search.pruning import AshaPruner, Pruner, make_pruner
+from experiments_manager.sweeps.state.folder import SweepFolder
+from experiments_manager.sweeps.state.journal import Journal
+from experiments_manager.sweeps.state.trials import FAILED, SweepState, Trial
+from experiments_manager.sweeps.sweep_file import SweepFile, load_sweep_file
+from experiments_manager.sweeps.trials.pool import Pool
+from experiments_manager.sweeps.trials.resources import threads_of_a_trial
+from experiments_manager.sweeps.trials.server_process import ForkServer
+
+MakeObserver = Callable[[SweepFolder, Experiment, int], contextlib.AbstractContextManager[Observer]]
+JOURNAL_VERSION = 1
+PLAIN_TRIALS = {"export": False, "figures": False}
+"""What trials do without, to be short; the best one gets it at the end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepOptions:
+    """How a sweep is run, beside what its file says.
+
+    Attributes:
+        trials: Trials at most; `None` as in the file.
+        parallel: Trials at a time; `None` as in the file.
+        resume: Whether to go on with the sweep in the folder, where there is one.
+        retry_failed: Whether failed trials are run again.
+        working_dir: Parent of the sweep's folder.
+        name: Of the folder; `None` for that of the file.
+        export_all: Whether each trial exports its model, as serving the best so far needs.
+        command: The command line, for the runs' manifests.
+    """
+
+    trials: int | None = None
+    parallel: int | None = None
+    resume: bool = False
+    retry_failed: bool = False
+    working_dir: Path | str = "sweeps"
+    name: str | None = None
+    export_all: bool = False
+    command: Sequence[str] = ()
+
+
+def run_sweep(
+    sweep_file: Path | str,
+    options: SweepOptions,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    interruptible: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    make_observer: MakeObserver | None = None,
+    server: ForkServer | None = None,
+) -> SweepResult:
+    """Run a sweep, or go on with it.
+
+    Args:
+        sweep_file: The sweep file.
+        options: How to run it.
+        should_stop: Asked between events; a true answer ends the sweep as `interrupted`.
+        interruptible: Gives a context for what comes before the first trial, in which a request to stop raises.
+        make_observer: Gives who watches, from the folder, the experiment and the trials that there are at most.
+        server: What trials are forked from, and what stays when the sweep is over; by default one of its own.
+
+    Returns:
+        What it found.
+
+    Raises:
+        SettingsError: Sweep file or settings file cannot be used; all problems are named.
+        SweepError: There is a sweep in the folder already, its journal is damaged, or it cannot go on.
+        RunError: The folder cannot be written, or another process works on it.
+    """
+    with contextlib.ExitStack() as stack:
+        if server is None:
+            server = stack.enter_context(contextlib.closing(ForkServer(threads_of_a_trial(options.parallel or 1))))
+        with interruptible():
+            file = load_sweep_file(sweep_file)
+            folder = SweepFolder(Path(options.working_dir).expanduser().absolute() / (options.name or file.name))
+            _refuse_to_overwrite(folder, options)
+            experiment = look_at_experiment(file, server)
+            folder.make()
+        with lock(Run(folder.path)), contextlib.closing(Journal(folder.journal)) as journal:
+            sweep = _Sweep(file, folder, experiment, options, journal, SweepState(journal.events))
+            with make_observer(folder, experiment, sweep.most) if make_observer else _nobody() as observer:
+                return sweep.run(server, should_stop, observer)
+
+
+def _refuse_to_overwrite(folder: SweepFolder, options: SweepOptions) -> None:
+    if folder.exists and not options.resume:
+        raise SweepError(
+            f"There is a sweep in {folder.path} already. Expected a new name, or --resume. Add --resume to go on with "
+            "it (also with more trials or a wider space), or --name NAME to begin another one."
+        )
+
+
+def _nobody() -> contextlib.AbstractContextManager[Observer]:
+    return contextlib.nullcontext(Observer())
+
+
+class _Sweep:
+    """A sweep whose folder is locked and whose journal is open."""
+
+    def __init__(
+        self,
+        file: SweepFile,
+        folder: SweepFolder,
+        experiment: Experiment,
+        options: SweepOptions,
+        journal: Journal,
+        state: SweepState,
+    ) -> None:
+        self._file, self._folder, self._experiment, self._options = file, folder, experiment, options
+        self._journal, self._state = journal, state
+        self._parallel = options.parallel or file.plan.parallel
+        self.most = options.trials or file.plan.max_trials
+
+    def run(self, server: ForkServer, should_stop: Callable[[], bool], observer: Observer) -> SweepResult:
+        plan, modes = self._file.plan, self._experiment.modes
+        self._same_objective()
+        pruner = make_pruner(plan.prune, modes, self._experiment.epochs)
+        rungs = pruner.rungs if isinstance(pruner, AshaPruner) else ()
+        proposals = Proposals(
+            plan.algorithm,
+            self._file.space,
+            plan.seed,
+            modes=modes,
+            rungs=rungs,
+            points=self._experiment.points,
+            whole=self._experiment.whole,
+        )
+        if callable(plan.objective):
+            server.import_module("hyperopt")
+        limits = Limits(self.most, plan.stop_when, modes)
+        with self._pool(server) as pool:
+            driver = Driver(self._journal, self._state, pool, proposals, pruner, limits, self._task, observer)
+            self._open(driver, pruner)
+            reason = driver.run(should_stop)
+        return write_results(self._folder, self._file, self._experiment, self._state, reason, server)
+
+    def _same_objective(self) -> None:
+        """Refuse to go on where earlier values mean something else."""
+        before = self._state.opened
+        names, modes = list(self._experiment.names), list(self._experiment.modes)
+        if before and (before["objectives"], before["modes"]) != (names, modes):
+            raise SweepError(
+                f"The objective has changed: the sweep in {self._folder.path} searches "
+                f"{_text(before['objectives'], before['modes'])}. Expected the same, got {_text(names, modes)}. "
+                "Change it back, or begin a sweep of another --name."
+            )
+
+    def _open(self, driver: Driver, pruner: Pruner) -> None:
+        first = not self._state.opened
+        driver.note(
+            "opened",
+            version=JOURNAL_VERSION,
+            sweep_file=self._folder.keep_sweep_file(self._file.file),
+            settings_file=str(self._file.settings_file),
+            space=self._file.space.digest,
+            objectives=self._experiment.names,
+            modes=self._experiment.modes,
+            algorithm=self._file.plan.algorithm if isinstance(self._file.plan.algorithm, str) else "custom",
+            seed=self._file.plan.seed,
+            epochs=self._experiment.epochs,
+            asks=pruner.asks,
+            max_trials=self.most,
+            parallel=self._parallel,
+        )
+        if first and isinstance(self._file.plan.start_from, str):
+            for number, result in enumerate(earlier_results(self._file, self._experiment)):
+                driver.note("known", trial=-1 - number, **result)
+        if self._options.retry_failed:
+            for trial in self._state.of_state(FAILED):
+                driver.note("retried", trial=trial.number)
+
+    @contextlib.contextmanager
+    def _pool(self, server: ForkServer) -> Iterator[Pool]:
+        plan = self._file.plan
+        pool = Pool(
+            server,
+            self._parallel,
+            trials_per_process=plan.trials_per_process,
+            timeout=plan.trial_timeout,
+            memory_limit=self._file.memory_limit,
+        )
+        with contextlib.closing(pool):
+            yield pool
+
+    def _task(self, trial: Trial) -> dict[str, Any]:
+        plan = self._file.plan
+        common = {
+            "settings_file": str(self._file.settings_file),
+            "sweep_file": str(self._file.file) if callable(plan.objective) else None,
+            "columns": self._experiment.columns,
+            "asks": self._state.opened["asks"],
+            "command": list(self._options.command),
+        }
+        lean = {**PLAIN_TRIALS, "export": self._experiment.settings["export"] and self._options.export_all}
+        told = self._experiment.settings
+        overrides = qualified({**lean, **plan.overrides, **trial.overrides}, told["hparams"])
+        swept = {name: value for name, value in trial.overrides.items() if name in overrides}
+        if swept:  # settings that are no hparams are shown beside them, in TensorBoard's HParams too
+            overrides["hparams_ext"] = {**told["hparams_ext"], **swept}
+        return task_of(trial, self._folder, common, overrides)
+
+
+def _text(names: Sequence[str], modes: Sequence[str]) -> str:
+    return ", ".join(f"{name} ({mode})" for name, mode in zip(names, modes, strict=True))
+
+
+def resume_command(sweep_file: Path | str, *further: str) -> str:
+    """Return the command that goes on with a sweep."""
+    return shlex.join(["experiments_manager", "sweep", str(sweep_file), "--resume", *further])

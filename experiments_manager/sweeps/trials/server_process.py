@@ -1,0 +1,112 @@
+"""The fork server as the driver sees it: started, asked for processes, asked how they ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import experiments_manager
+from experiments_manager.sweeps.errors import SweepError
+from experiments_manager.sweeps.trials.channel import Channel
+
+FORK_SERVER = "experiments_manager.sweeps.trials.fork_server"
+"""A program, not imported here: it is for another process."""
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_END_WITHIN = 5.0
+
+
+class ForkServer:
+    """A warm process that forks others; it starts in the background.
+
+    Args:
+        threads: That each trial may use, for libraries which count them when they are imported.
+    """
+
+    def __init__(self, threads: int) -> None:
+        ours, theirs = socket.socketpair()
+        root = str(Path(experiments_manager.__file__).parents[1])
+        path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), root])
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": path}
+        environment |= {name: os.environ.get(name, str(threads)) for name in _THREADS}
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", FORK_SERVER, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+            )
+        self._control, self._channel = ours, Channel(ours)
+        self._is_ready = False
+
+    def fork(self) -> tuple[int, Channel]:
+        """Make a process that waits for what to do.
+
+        Returns:
+            Its id, and the channel to it.
+
+        Raises:
+            SweepError: The server has ended.
+        """
+        self.wait_until_ready()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            with contextlib.suppress(OSError):
+                socket.send_fds(self._control, [b"fork\n"], [theirs.fileno()])
+            answer = self._channel.receive()
+        if not answer:
+            ours.close()
+            raise self._gone()
+        return answer[0]["pid"], Channel(ours)
+
+    def wait(self, pid: int) -> int | None:
+        """Return how a process ended, as `os.waitpid` tells it; `None` where that is not known."""
+        with contextlib.suppress(OSError):
+            self._control.sendall(f"wait {pid}\n".encode())
+        answer = self._channel.receive()
+        return answer[0]["status"] if answer else None
+
+    def import_module(self, name: str) -> None:
+        """Let all processes that are forked from here on have a module that their trials need.
+
+        Raises:
+            SweepError: It failed.
+        """
+        self.wait_until_ready()
+        with contextlib.suppress(OSError):
+            self._control.sendall(f"import {name}\n".encode())
+        if not self._channel.receive():
+            raise self._gone()
+
+    def wait_until_ready(self) -> None:
+        """Wait until all is imported.
+
+        Raises:
+            SweepError: It failed.
+        """
+        if not self._is_ready:
+            if not self._channel.receive():
+                raise self._gone()
+            self._is_ready = True
+
+    def _gone(self) -> SweepError:
+        code = self._process.wait()
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return SweepError(
+            f"The process that trials are forked from has ended ({how}). Expected TensorFlow to be importable there, "
+            "and memory to be left. Look at the messages above, then go on by --resume."
+        )
+
+    def close(self) -> None:
+        """End the process; its children end by themselves, since the driver's ends of their channels are closed."""
+        self._channel.close()
+        try:
+            self._process.wait(_END_WITHIN)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
