@@ -84,7 +84,12 @@ def _compile(folder: Path, name: str, *options: str) -> None:
     command = ["uv", "pip", "compile", f"{name}.in", "--output-file", f"{name}.txt", "--universal", "--upgrade"]
     command += ["--python-version", OLDEST_PYTHON, "--generate-hashes", "--no-annotate", "--no-emit-index-url"]
     command += ["--no-config", "--no-header", "--quiet", *options]
-    subprocess.run(command, cwd=folder, check=True)
+    try:
+        subprocess.run(command, cwd=folder, check=True)
+    except FileNotFoundError:
+        sys.exit("freeze.py: there is no uv here. Expected it on the PATH. Install it: pip install uv")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"freeze.py: uv ended with code {error.returncode}; its messages are above.")
 
 
 def _render(groups: dict[str, list[str]]) -> str:
