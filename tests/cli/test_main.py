@@ -28,6 +28,7 @@ COMMANDS = [
     "cancel",
     "kafka",
     "federate",
+    "sweep",
 ]
 
 

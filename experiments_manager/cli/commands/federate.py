@@ -197,7 +197,7 @@ def client(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Take part in a federation with the data of this machine until it is over.
+    """Take part in a federation with the data of this machine.
 
     Give the same settings file and the same --set as on the server. Ctrl-C leaves; the same command joins again.
     """

@@ -38,9 +38,10 @@ def deployed_fleet(context: TrainingContext, server: LocalTrainer, deployment: D
         FederationError: The server cannot start.
     """
     deployment.check()
-    progress, settings = context.experiment.state.progress, context.experiment.settings
+    settings = context.experiment.settings
 
     def is_over() -> bool:
+        progress = context.experiment.state.progress  # a resume puts another one in its place
         return progress.epoch >= settings.epochs or bool(progress.stop_reason)
 
     config = terms_of(settings) | {"run": context.run.name, "clients": FederationPlan.of(settings).clients}
