@@ -145,9 +145,9 @@ def server(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train a federation as its server; clients on other machines join it by `federate client`.
+    """Train a federation as its server.
 
-    Ctrl-C stops it within a round, and `resume` goes on with that round; clients wait for that.
+    Clients on other machines join it by `federate client`. Ctrl-C stops it within a round, and `resume` goes on with that round; clients wait for that.
     """
     from experiments_manager import api
     from experiments_manager.cli.federation_session import key_files

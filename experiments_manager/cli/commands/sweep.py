@@ -123,7 +123,10 @@ def new(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="The sweep file. By default beside SETTINGS.")
     ] = None,
 ) -> None:
-    """Write a sweep file for a settings file, with a space guessed from its hparams."""
+    """Write a sweep file for a settings file.
+
+    Its space is guessed from names and values of the hparams.
+    """
     from experiments_manager.cli.training_session import start_engine
     from experiments_manager.sweeps.search.guess import write_sweep_file
 
