@@ -147,7 +147,8 @@ def server(
 ) -> None:
     """Train a federation as its server.
 
-    Clients on other machines join it by `federate client`. Ctrl-C stops it within a round, and `resume` goes on with that round; clients wait for that.
+    Clients on other machines join it by `federate client`. Ctrl-C stops it within a round, and `resume` goes on with
+    that round; clients wait for that.
     """
     from experiments_manager import api
     from experiments_manager.cli.federation_session import key_files
