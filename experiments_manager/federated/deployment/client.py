@@ -198,7 +198,8 @@ def answer_one(connection: socket.socket, handle: Callable[[str, RecordDict], Re
     header, parts = wire.receive(connection)
     kind = header["type"]
     if kind == FAREWELL:
-        wire.send(connection, {}, [records_to_bytes(RecordDict())])
+        with contextlib.suppress(wire.Disconnected):  # its process may have ended with the server
+            wire.send(connection, {}, [records_to_bytes(RecordDict())])
         return kind
     try:
         told, content = {}, [records_to_bytes(handle(kind, records_from_bytes(parts[0])))]
