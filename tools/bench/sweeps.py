@@ -24,6 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 REGRESSION = ROOT / "examples" / "regression" / "mysettings_curve_fitting.py"
 DIGITS = ROOT / "examples" / "classification" / "mysettings_digits.py"
+MORE = 2.5
+"""ASHA has so many times the trials; most end after an epoch, so it trains about a third of the epochs all the same."""
 SPACE = """
 from math import log
 from hyperopt import hp
@@ -113,7 +115,8 @@ def asha(options: argparse.Namespace, folder: Path) -> bool:
     shares, gains = [], []
     for seed in range(options.seeds):
         found = {}
-        for name, prune in (("whole", None), ("asha", {"method": "asha", "min_epochs": 1, "reduction": 3})):
+        halving = {"method": "asha", "min_epochs": 1, "reduction": 3}
+        for name, prune, trials in (("whole", None, options.trials), ("asha", halving, int(MORE * options.trials))):
             file = folder / f"mysweep_{name}_{seed}.py"
             space = SPACE.replace('"hidden_units": hp.quniform("hidden_units", 4, 64, 1)',
                                   '"dropout": hp.uniform("dropout", 0, 0.6)')  # fmt: skip
@@ -121,7 +124,7 @@ def asha(options: argparse.Namespace, folder: Path) -> bool:
                 space
                 + textwrap.dedent(f"""
                 settings_file = {str(DIGITS)!r}
-                max_trials = {options.trials}
+                max_trials = {trials}
                 parallel = 2
                 seed = {seed}
                 prune = {prune!r}
