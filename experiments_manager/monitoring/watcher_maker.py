@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from experiments_manager.events import Watcher
-from experiments_manager.runs import Run
-from experiments_manager.settings import Settings
+if TYPE_CHECKING:
+    from experiments_manager.events import Watcher
+    from experiments_manager.runs import Run
+    from experiments_manager.settings import Settings
 
 
 def watcher_maker(

@@ -144,7 +144,7 @@ def test_weights_and_optimizers_are_those_of_clients_in_one_process(runs):
 @pytest.mark.slow
 def test_a_resume_goes_on_with_ray(runs):
     manifest = json.loads((runs[1] / "run.json").read_text())
-    assert manifest["federation"] == {"kind": "ray", "clients": 2}
+    assert manifest["federation"] == {"kind": "ray", "clients": 2, "strategy": "FedAvg"}
     assert manifest["epochs"] == 2
 
 
