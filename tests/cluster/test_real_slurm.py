@@ -110,14 +110,16 @@ def epochs_done(run):
 
 
 def test_a_job_that_is_warned_of_its_time_limit_is_queued_again_and_ends_with_the_same_bits(folder, undisturbed):
-    job, (run,) = submit(
-        folder, "--time", "1", "--warning", "30", command=("train", "mysettings_line.py", "--set", "pause=1")
-    )
-    slurm.wait_for(lambda: int(slurm.job(job).get("Restarts") or 0) == 1, 120)
-    assert 0 < epochs_done(run) < 40
-    assert slurm.wait_for_end(job, 120) == "COMPLETED", log_of(run)
+    words = ("train", "mysettings_line.py", "--set", "pause=0.5")
+    job, (run,) = submit(folder, "--time", "30", "--warning", "110", command=words)
+    slurm.wait_for(lambda: epochs_done(run) > 2)
+    subprocess.run(["scontrol", "update", f"jobid={job}", "timelimit=2"], check=True)  # so it is warned at once
+    slurm.wait_for(lambda: int(slurm.job(job).get("Restarts") or 0) >= 1, 120)
+    subprocess.run(["scontrol", "update", f"jobid={job}", "timelimit=30"], check=True)
+    assert 2 < epochs_done(run) < 40
+    assert slurm.wait_for_end(job, 180) == "COMPLETED", log_of(run)
     assert slurm.manifest(run)["state"] == "finished"
-    assert len(slurm.manifest(run)["resumed"]) >= 1
+    assert slurm.manifest(run)["resumed"]
     assert weights(run) == undisturbed
 
 
