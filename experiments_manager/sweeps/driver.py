@@ -23,7 +23,7 @@ from experiments_manager.sweeps.state.journal import Journal
 from experiments_manager.sweeps.state.trials import FAILED, FINISHED, RUNNING, SweepState, Trial
 from experiments_manager.sweeps.sweep_plan import StopWhen
 from experiments_manager.sweeps.trials.channel import Message
-from experiments_manager.sweeps.trials.pool import DIED, Pool
+from experiments_manager.sweeps.trials.trial_pool import DIED, TrialPool
 from experiments_manager.sweeps.trials.trial_watcher import ObjectiveError
 
 MOST_DEATHS = 25
@@ -41,6 +41,9 @@ class Observer:
 
     def on_epoch(self, trial: int, epoch: int, epochs: int, value: float | None) -> None:
         """Called when a trial has begun (with epochs trained before), or has trained an epoch."""
+
+    def on_queue(self, trial: int, reason: str) -> None:
+        """Called when the job of a trial waits in the queue of a cluster, and for what."""
 
     def on_wait(self, state: SweepState) -> None:
         """Called several times a second."""
@@ -82,7 +85,7 @@ class Driver:
         self,
         journal: Journal,
         state: SweepState,
-        pool: Pool,
+        pool: TrialPool,
         proposals: Proposals,
         pruner: Pruner,
         limits: Limits,
@@ -107,6 +110,7 @@ class Driver:
         Raises:
             SweepError: No further trial can be proposed or started, or the objective does not exist.
         """
+        self._take_up()
         while True:
             if should_stop():
                 return self._stop("interrupted")
@@ -125,6 +129,13 @@ class Driver:
         self._state.apply(written)
         self._observer.on_event(self._state, written)
 
+    def _take_up(self) -> None:
+        tasks = {trial.number: self._task(trial) for trial in self._state.of_state(RUNNING)}
+        for number, submitted in self._pool.take_up(tasks).items():
+            self._progress.setdefault(number, _Progress())
+            if submitted:
+                self.note("submitted", trial=number, **submitted)
+
     def _start_trials(self) -> str | None:
         """Start what can be started now; return why nothing more is proposed, where that is so."""
         while self._pool.free:
@@ -137,7 +148,9 @@ class Driver:
                 if trial is None:
                     return "every point of the grid was tried"
             self._progress.setdefault(trial.number, _Progress())
-            self._pool.start(trial.number, self._task(trial))
+            submitted = self._pool.start(trial.number, self._task(trial))
+            if submitted:
+                self.note("submitted", trial=trial.number, **submitted)
         return None
 
     def _interrupted(self) -> Trial | None:
@@ -148,6 +161,8 @@ class Driver:
         if self._reason(of_proposals=False) is not None:
             return None
         trial = self._pruner.promotable(self._state)
+        if trial is not None and trial.number in self._pool.running:
+            return None  # it is still on its way out after the verdict, and can begin again after that
         if trial is not None:
             self.note("promoted", trial=trial.number, epoch=max(trial.reports))
         return trial
@@ -180,6 +195,8 @@ class Driver:
             progress.epoch = max(progress.epoch, message["epoch"])
             progress.epochs = message.get("epochs", progress.epochs)
             self._observer.on_epoch(number, message["epoch"], progress.epochs, message.get("value"))
+        elif kind == "queued":
+            self._observer.on_queue(number, message["reason"])
         elif kind == "asked":
             self._decide(trial, message)
         elif kind == "ended":
@@ -188,6 +205,9 @@ class Driver:
             self._bury(trial, progress, message)
 
     def _decide(self, trial: Trial, message: Message) -> None:
+        if message["epoch"] in trial.reports:  # noted by a driver that was killed before its answer got through
+            self._pool.answer(trial.number, go=trial.state == RUNNING)
+            return
         values = [float(value) for value in message["values"]]
         verdict = self._pruner.verdict(self._state, trial, message["epoch"], values)
         ending = {"state": verdict.state, "reason": verdict.reason, "curve": message["curve"]}

@@ -18,6 +18,12 @@ from experiments_manager.sweeps.trials.server_process import ForkServer
 _SAMPLES = 3
 """Points at random that are tried on the settings file before the sweep begins."""
 
+_HINTS = {
+    "Expected int": " Whole numbers come from `hp.quniform(LABEL, LOW, HIGH, 1)`, one of a list from `hp.choice`.",
+    "got [": " One of a list comes from `hp.choice(LABEL, LIST)`.",
+}
+"""What may be meant in a space by a value that a setting does not take."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -52,7 +58,8 @@ def look_at_experiment(file: SweepFile, server: ForkServer) -> Experiment:
     told = _described(file, server)
     problems = [_placed(file, Problem(*fields)) for fields in told["problems"]]
     if problems:
-        raise SettingsError(problems)
+        by_name = {(problem.file, problem.line, problem.name): problem for problem in problems}  # of several points
+        raise SettingsError(list(by_name.values()))
     names, modes = _objectives(file, told)
     points, problems = _points(file, told["current"])
     if problems:
@@ -104,7 +111,8 @@ def _placed(file: SweepFile, problem: Problem) -> Problem:
         (key for key in (problem.name, problem.name.removeprefix(HPARAMS)) if key in _all_keys(file)), problem.name
     )
     where = "overrides" if name in file.plan.overrides else "space" if name in file.space.names else "start_from"
-    return file.problem(where, problem.text, key=name)
+    hint = next((hint for expected, hint in _HINTS.items() if where == "space" and expected in problem.text), "")
+    return file.problem(where, problem.text + hint, key=name)
 
 
 def _all_keys(file: SweepFile) -> set[str]:

@@ -19,7 +19,6 @@ class Proposals:
         space: The search space.
         seed: Of the sweep.
         modes: Of the objectives.
-        rungs: Of successive halving.
         points: To try before all others, values by name.
         whole: Names whose values are whole numbers.
     """
@@ -31,13 +30,12 @@ class Proposals:
         seed: int,
         *,
         modes: tuple[str, ...],
-        rungs: Sequence[int] = (),
         points: Sequence[Point] = (),
         whole: Collection[str] = (),
     ) -> None:
         self._algorithm = Algorithm(algorithm, space, seed)
         self._space, self._points, self._whole = space, list(points), set(whole)
-        self._history = History(space, modes, rungs, seed)
+        self._history = History(space, modes, seed)
 
     def next(self, state: SweepState, number: int) -> dict[str, Any] | None:
         """Propose the point of a trial.

@@ -32,13 +32,11 @@ def replayed(sweep_dir: Path | str) -> dict[int, Point]:
             file = load_sweep_file(
                 folder.path / "sweep_files" / event["sweep_file"], settings_file=event["settings_file"]
             )
-            rungs = event["asks"] if isinstance(event["asks"], list) else []
             proposals = Proposals(
                 file.plan.algorithm,
                 file.space,
                 file.plan.seed,
                 modes=tuple(event["modes"]),
-                rungs=rungs,
             )
         elif event["event"] == "proposed" and event["by"] == "start_from":
             found[event["trial"]] = event["point"]

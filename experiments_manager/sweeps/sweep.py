@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from experiments_manager.sweeps.driver import Driver, Limits, Observer, task_of
 from experiments_manager.sweeps.earlier_sweep import earlier_results
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.experiment import Experiment, look_at_experiment
+from experiments_manager.sweeps.jobs.opening import ClusterJobs, choose_jobs, refuse_jobs_in_queue
 from experiments_manager.sweeps.names import qualified
 from experiments_manager.sweeps.proposals import Proposals
 from experiments_manager.sweeps.results.outcome import SweepResult, write_results
-from experiments_manager.sweeps.search.pruning import AshaPruner, Pruner, make_pruner
+from experiments_manager.sweeps.search.pruning import Pruner, make_pruner
 from experiments_manager.sweeps.state.folder import SweepFolder
 from experiments_manager.sweeps.state.journal import Journal
 from experiments_manager.sweeps.state.trials import FAILED, SweepState, Trial
@@ -25,6 +26,7 @@ from experiments_manager.sweeps.sweep_file import SweepFile, load_sweep_file
 from experiments_manager.sweeps.trials.pool import Pool
 from experiments_manager.sweeps.trials.resources import threads_of_a_trial
 from experiments_manager.sweeps.trials.server_process import ForkServer
+from experiments_manager.sweeps.trials.trial_pool import TrialPool
 
 MakeObserver = Callable[[SweepFolder, Experiment, int], contextlib.AbstractContextManager[Observer]]
 JOURNAL_VERSION = 1
@@ -45,6 +47,8 @@ class SweepOptions:
         name: Of the folder; `None` for that of the file.
         export_all: Whether each trial exports its model, as serving the best so far needs.
         command: The command line, for the runs' manifests.
+        executor: Where trials run: `local`, in processes of this machine, or `slurm`, as jobs of a cluster.
+        cluster: What these jobs ask for, beside what the files say.
     """
 
     trials: int | None = None
@@ -55,6 +59,8 @@ class SweepOptions:
     name: str | None = None
     export_all: bool = False
     command: Sequence[str] = ()
+    executor: str = "local"
+    cluster: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def run_sweep(
@@ -65,6 +71,7 @@ def run_sweep(
     interruptible: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     make_observer: MakeObserver | None = None,
     server: ForkServer | None = None,
+    jobs_go_on: Callable[[], bool] = lambda: False,
 ) -> SweepResult:
     """Run a sweep, or go on with it.
 
@@ -75,6 +82,7 @@ def run_sweep(
         interruptible: Gives a context for what comes before the first trial, in which a request to stop raises.
         make_observer: Gives who watches, from the folder, the experiment and the trials that there are at most.
         server: What trials are forked from, and what stays when the sweep is over; by default one of its own.
+        jobs_go_on: Asked when the sweep is to stop: whether jobs of a cluster go on meanwhile.
 
     Returns:
         What it found.
@@ -83,6 +91,7 @@ def run_sweep(
         SettingsError: Sweep file or settings file cannot be used; all problems are named.
         SweepError: There is a sweep in the folder already, its journal is damaged, or it cannot go on.
         RunError: The folder cannot be written, or another process works on it.
+        ClusterError: The jobs cannot be described, or the cluster refuses them or does not answer.
     """
     with contextlib.ExitStack() as stack:
         if server is None:
@@ -92,9 +101,11 @@ def run_sweep(
             folder = SweepFolder(Path(options.working_dir).expanduser().absolute() / (options.name or file.name))
             _refuse_to_overwrite(folder, options)
             experiment = look_at_experiment(file, server)
+            as_jobs = options.executor == "slurm"
+            jobs = choose_jobs(file, experiment, options.cluster, jobs_go_on) if as_jobs else None
             folder.make()
         with lock(Run(folder.path)), contextlib.closing(Journal(folder.journal)) as journal:
-            sweep = _Sweep(file, folder, experiment, options, journal, SweepState(journal.events))
+            sweep = _Sweep(file, folder, experiment, options, journal, SweepState(journal.events), jobs)
             with make_observer(folder, experiment, sweep.most) if make_observer else _nobody() as observer:
                 return sweep.run(server, should_stop, observer)
 
@@ -122,9 +133,10 @@ class _Sweep:
         options: SweepOptions,
         journal: Journal,
         state: SweepState,
+        jobs: ClusterJobs | None = None,
     ) -> None:
         self._file, self._folder, self._experiment, self._options = file, folder, experiment, options
-        self._journal, self._state = journal, state
+        self._journal, self._state, self._jobs = journal, state, jobs
         self._parallel = options.parallel or file.plan.parallel
         self.most = options.trials or file.plan.max_trials
 
@@ -132,20 +144,18 @@ class _Sweep:
         plan, modes = self._file.plan, self._experiment.modes
         self._same_objective()
         pruner = make_pruner(plan.prune, modes, self._experiment.epochs)
-        rungs = pruner.rungs if isinstance(pruner, AshaPruner) else ()
         proposals = Proposals(
             plan.algorithm,
             self._file.space,
             plan.seed,
             modes=modes,
-            rungs=rungs,
             points=self._experiment.points,
             whole=self._experiment.whole,
         )
         if callable(plan.objective):
             server.import_module("hyperopt")
         limits = Limits(self.most, plan.stop_when, modes)
-        with self._pool(server) as pool:
+        with contextlib.closing(self._pool(server)) as pool:
             driver = Driver(self._journal, self._state, pool, proposals, pruner, limits, self._task, observer)
             self._open(driver, pruner)
             reason = driver.run(should_stop)
@@ -186,18 +196,18 @@ class _Sweep:
             for trial in self._state.of_state(FAILED):
                 driver.note("retried", trial=trial.number)
 
-    @contextlib.contextmanager
-    def _pool(self, server: ForkServer) -> Iterator[Pool]:
+    def _pool(self, server: ForkServer) -> TrialPool:
         plan = self._file.plan
-        pool = Pool(
+        if self._jobs is not None:
+            return self._jobs.pool(self._folder, self._parallel, self._state.jobs)
+        refuse_jobs_in_queue(self._folder, self._state.jobs)
+        return Pool(
             server,
             self._parallel,
             trials_per_process=plan.trials_per_process,
             timeout=plan.trial_timeout,
             memory_limit=self._file.memory_limit,
         )
-        with contextlib.closing(pool):
-            yield pool
 
     def _task(self, trial: Trial) -> dict[str, Any]:
         plan = self._file.plan

@@ -85,6 +85,7 @@ class SweepPlan(Rules):
     trials_per_process: PositiveCount = option(1, "Trials that a process runs one after another; more than one saves time where trials are short.")
     trial_timeout: Positive | None = option(None, "Seconds without progress after which a trial is ended as failed.")
     memory_limit: Text | PositiveCount | None = option(None, "Memory that a trial may use, in bytes or as in `'4 GiB'`; one that needs more is ended as failed.")
+    cluster: dict[str, Any] = option({}, "What each trial's job asks of a cluster with `--executor slurm`, e.g. `{'time': '1:00:00', 'cpus': 4}`; counts before `cluster` of the settings file.")
     # fmt: on
 
     @pydantic.field_validator("prune", mode="before")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from experiments_manager.common.signals import stop_signals
+from experiments_manager.common.signals import AHEAD_OF_A_LIMIT, stop_signals
 from experiments_manager.sweeps.errors import SweepError
 
 if TYPE_CHECKING:
@@ -25,12 +25,15 @@ def sweep(
     name: str | None = None,
     serve: bool = False,
     quiet: bool = False,
+    executor: str = "local",
+    cluster: Mapping[str, Any] | None = None,
     command: Sequence[str] = (),
 ) -> SweepResult:
-    """Search the settings that work best, in trials that run in processes of their own.
+    """Search the settings that work best, in trials that run in processes of their own or as jobs of a cluster.
 
     Ctrl-C (in a notebook: interrupting the kernel) or SIGTERM lets the trials that run write a checkpoint, and ends the
-    sweep as `interrupted`; `resume=True` goes on with it, also after the process was killed.
+    sweep as `interrupted`; `resume=True` goes on with it, also after the process was killed. At SIGUSR1, which a
+    cluster sends ahead of a time limit, jobs go on without it.
 
     Args:
         sweep_file: The sweep file; docs/sweeps.md says what it may hold.
@@ -42,6 +45,8 @@ def sweep(
         name: Of the sweep's folder; that of the sweep file, without `mysweep_`, by default.
         serve: Whether the best trial so far is served, at the settings' ports.
         quiet: Whether to show no progress.
+        executor: Where trials run: `local` or `slurm`.
+        cluster: What the jobs of `slurm` ask for, by the names of docs/clusters.md, beside what the files say.
         command: The command line, for the runs' manifests.
 
     Returns:
@@ -51,8 +56,11 @@ def sweep(
         SettingsError: Sweep file or settings file cannot be used; all problems are named.
         SweepError: There is such a sweep already, it cannot go on, or the extra `sweeps` is not installed.
         RunError: The sweep's folder cannot be written, or another process works on it.
+        ClusterError: Jobs cannot be described, or the cluster refuses them.
         KeyboardInterrupt: A signal asked to stop before there was a trial.
     """
+    if executor not in ("local", "slurm"):
+        raise SweepError(f"There is no executor {executor!r}. Expected 'local' or 'slurm'.")
     with stop_signals() as stop:
         with stop.interruptible():
             _require_what_it_needs()
@@ -68,10 +76,17 @@ def sweep(
             name=name,
             export_all=serve,
             command=command,
+            executor=executor,
+            cluster=cluster or {},
         )
         observers = chosen_observers(quiet=quiet, serve=serve)
         return run_sweep(
-            sweep_file, options, should_stop=stop, interruptible=stop.interruptible, make_observer=observers
+            sweep_file,
+            options,
+            should_stop=stop,
+            interruptible=stop.interruptible,
+            make_observer=observers,
+            jobs_go_on=lambda: stop.asked_by in AHEAD_OF_A_LIMIT,
         )
 
 

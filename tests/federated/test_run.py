@@ -164,7 +164,7 @@ def test_one_round_is_federated_averaging_as_numpy_computes_it(settings_file, tm
 
 
 def initial_weights(file):
-    from experiments_manager.training.setup.devices import prepared_devices
+    from experiments_manager.training.devices.devices import prepared_devices
     from experiments_manager.training.setup.experiment import build_experiment
 
     settings = api.load_settings(file)

@@ -1,55 +1,11 @@
 """A little experiment that many trials can train."""
 
-import textwrap
-
 import pytest
 
-LINE = """
-import keras
-import numpy as np
-
-hparams = {"learning_rate": 0.05, "units": 4, "crash": "no"}
-epochs = 3
-batch_size = 16
-loss = "mse"
-learning_rate = hparams["learning_rate"]
-tensorboard = export = figures = False
-early_stopping_patience = None
-
-
-def dataset(split):
-    x = np.random.default_rng(len(split)).normal(size=(64, 3)).astype("float32")
-    return x, np.tanh(x.sum(axis=1, keepdims=True))
-
-
-def model(hparams):
-    inputs = keras.Input([3], name="x")
-    hidden = keras.layers.Dense(hparams["units"], activation="tanh")(inputs)
-    return keras.Model(inputs, keras.layers.Dense(1, name="y")(hidden))
-"""
-
-SWEEP = """
-from math import log
-from hyperopt import hp
-
-settings_file = "mysettings_line.py"
-space = {
-    "learning_rate": hp.loguniform("learning_rate", log(1e-3), log(0.3)),
-    "units": hp.quniform("units", 2, 8, 1),
-}
-max_trials = 4
-"""
+from tests.helpers.sweep_files import write_sweep_files
 
 
 @pytest.fixture(scope="session")
 def write_sweep():
     """Writes the experiment and a sweep over it into a folder, with more lines in each; gives the sweep file."""
-
-    def write(folder, sweep="", settings="", base=SWEEP):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "mysettings_line.py").write_text(LINE + textwrap.dedent(settings))
-        file = folder / "mysweep_line.py"
-        file.write_text(base + textwrap.dedent(sweep))
-        return file
-
-    return write
+    return write_sweep_files

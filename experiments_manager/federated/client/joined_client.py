@@ -24,11 +24,11 @@ from experiments_manager.federated.strategies.reply_checks import CLIENT, ERROR,
 from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.attributes import Session
 from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
+from experiments_manager.training.devices.devices import prepared_devices
 from experiments_manager.training.engine.outcome import attributed_to_hooks
 from experiments_manager.training.local.client import Client
 from experiments_manager.training.local.task import LocalTask
 from experiments_manager.training.local.trainer import LocalResult, LocalTrainer
-from experiments_manager.training.setup.devices import prepared_devices
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict

@@ -54,7 +54,7 @@ class Worker:
         from experiments_manager.federated.client.private_answers import PrivateAnswers
         from experiments_manager.federated.plan import FederationPlan
         from experiments_manager.settings import load_settings
-        from experiments_manager.training.setup.devices import prepared_devices
+        from experiments_manager.training.devices.devices import prepared_devices
 
         os.chdir(task.folder)
         self.task = task

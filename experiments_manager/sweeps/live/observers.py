@@ -30,6 +30,11 @@ class Together(Observer):
         for observer in self._observers:
             observer.on_epoch(trial, epoch, epochs, value)
 
+    def on_queue(self, trial: int, reason: str) -> None:
+        """Hand it on."""
+        for observer in self._observers:
+            observer.on_queue(trial, reason)
+
     def on_wait(self, state: SweepState) -> None:
         """Hand it on."""
         for observer in self._observers:

@@ -67,6 +67,8 @@ class Lines(Observer):
 
     def on_event(self, state: SweepState, event: Mapping[str, Any]) -> None:
         """Write a line where a trial has ended, was paused, or goes on."""
+        if event["event"] == "submitted":
+            warn(f"trial {event['trial']} is job {event['job']}")
         if event["event"] == "promoted":
             warn(f"trial {event['trial']} goes on after {event['epoch']} epochs")
         if event["event"] not in ("ended", "reported") or event.get("go"):
@@ -91,6 +93,7 @@ class LiveTable(Observer):
         self._live, self._experiment, self._most = live, experiment, most
         self._curves: dict[int, list[float | None]] = {}
         self._epochs: dict[int, tuple[int, int]] = {}
+        self._waiting: dict[int, str] = {}
         self._began, self._drawn = time.monotonic(), 0.0
         self._ended_before: int | None = None
 
@@ -103,8 +106,13 @@ class LiveTable(Observer):
     def on_epoch(self, trial: int, epoch: int, epochs: int, value: float | None) -> None:
         """Lengthen a curve."""
         self._epochs[trial] = (epoch, epochs)
+        self._waiting.pop(trial, None)
         if epoch and value is not None:
             self._curves.setdefault(trial, []).append(value)
+
+    def on_queue(self, trial: int, reason: str) -> None:
+        """Show that it waits, until there is an epoch to show."""
+        self._waiting[trial] = f"queued ({reason})" if reason and reason != "None" else "queued"
 
     def on_wait(self, state: SweepState) -> None:
         """Draw, if it is time to."""
@@ -126,7 +134,8 @@ class LiveTable(Observer):
             done, of = self._epochs.get(trial.number, (0, 0))
             curve = self._curves.get(trial.number, [])
             values = [_short(curve[-1]) if curve else "", *[""] * (len(self._experiment.names) - 1)]
-            table.add_row(str(trial.number), "running", *values, f"{done}/{of}" if of else "starts", sparkline(curve),
+            state_of = self._waiting.get(trial.number, "running")
+            table.add_row(str(trial.number), state_of, *values, f"{done}/{of}" if of else "starts", sparkline(curve),
                           overrides_text(trial.overrides))  # fmt: skip
         return Group(Text(self._headline(state)), table)
 

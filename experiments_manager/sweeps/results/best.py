@@ -9,8 +9,10 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.settings.hooks import HOOKS_BY_ANY_NAME
 from experiments_manager.settings.overrides import HPARAMS
-from experiments_manager.settings.source.module_source import read_source
+from experiments_manager.settings.schema import BY_ANY_NAME, SettingSpec
+from experiments_manager.settings.source.module_source import Source, read_source
 
 
 def train_command(settings_file: Path | str, overrides: Mapping[str, Any]) -> str:
@@ -36,11 +38,11 @@ def best_settings(
     """Return the source of a settings file with other values.
 
     Each assignment of such a setting at the top level gets the new value; what the file derives from it follows, as it
-    does with `--set`.
+    does with `--set`. A setting that the file gives by its legacy name gets the new value by that name.
 
     Args:
         settings_file: The file to copy.
-        overrides: New values by name; of keys of `hparams` as `hparams.KEY` or, where no setting is called so, `KEY`.
+        overrides: New values by canonical or legacy name; of keys of `hparams` as `hparams.KEY` or `KEY`.
         hparams: Keys of the file's `hparams`, to tell the two apart.
         model_file: Absolute path of the model file, where the experiment has one.
         title: First line of the comment at its head.
@@ -49,6 +51,7 @@ def best_settings(
     entries = {name.removeprefix(HPARAMS): value for name, value in overrides.items() if _is_entry(name, hparams)}
     settings = {name: value for name, value in overrides.items() if not _is_entry(name, hparams)}
     settings |= {"model_file": model_file} if model_file and "model_file" not in settings else {}
+    settings = dict(_as_bound(name, value, source) for name, value in settings.items())
     lines = source.text.splitlines()
     for first, last, new in sorted(_changes(source.tree, settings, entries), reverse=True):
         lines[first:last] = new
@@ -63,20 +66,32 @@ def _is_entry(name: str, hparams: Collection[str]) -> bool:
     return name.startswith(HPARAMS) or name in hparams
 
 
+def _as_bound(name: str, value: Any, source: Source) -> tuple[str, Any]:
+    """Return a setting, or the value of a hook, by the name under which a file gives it, as it reads there."""
+    hook, spec = HOOKS_BY_ANY_NAME.get(name), BY_ANY_NAME.get(name)
+    if hook is not None:
+        return (hook.legacy if hook.legacy in source.names else hook.name), value
+    if spec is None or spec.legacy is None:
+        return name, value
+    canonical = spec.legacy.to_canonical(value) if name == spec.legacy.name else value
+    if spec.legacy.name not in source.names:
+        return spec.name, canonical
+    return spec.legacy.name, _as_legacy(spec, canonical)
+
+
+def _as_legacy(spec: SettingSpec, value: Any) -> Any:
+    """Return a value as the legacy setting had it; the value itself where that was a switch, and this says more."""
+    found = spec.legacy.to_legacy(value)
+    return found if spec.legacy.to_canonical(found) == value else value
+
+
 def _changes(
     tree: ast.Module, settings: Mapping[str, Any], entries: Mapping[str, Any]
 ) -> Iterator[tuple[int, int, list[str]]]:
     """Yield which lines are replaced by what: plain values by the new ones; others are followed by the new ones."""
     for statement in tree.body:
-        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-        names = {
-            node.id
-            for target in targets
-            if target is not None
-            for node in ast.walk(target)
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-        }
-        found = [f"{name} = {settings[name]!r}" for name in settings if name in names]
+        names = _bound_by(statement)
+        found = [f"{name} = {names[name]}{settings[name]!r}" for name in settings if name in names]
         old = _plain_value(statement)
         if "hparams" in names and entries:
             merged = isinstance(old, dict)
@@ -84,6 +99,28 @@ def _changes(
         if found:
             first = statement.end_lineno if old is _NONE else statement.lineno - 1
             yield first, statement.end_lineno, found
+
+
+def _bound_by(statement: ast.stmt) -> dict[str, str]:
+    """Return the names that a statement of the top level binds, each with what a value needs before it there.
+
+    A value in the place of a function is a function that returns it, so that the file may go on to call it.
+    """
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return {statement.name: "lambda *_, **__: "}
+    if isinstance(statement, ast.ClassDef):
+        return {statement.name: ""}
+    if isinstance(statement, (ast.Import, ast.ImportFrom)):
+        return {alias.asname or alias.name: "" for alias in statement.names}
+    found = {}
+    for node in ast.iter_child_nodes(statement):
+        if isinstance(node, ast.stmt):
+            found |= _bound_by(node)
+            continue
+        found |= {
+            inner.id: "" for inner in ast.walk(node) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)
+        }
+    return found
 
 
 _NONE = object()

@@ -109,8 +109,6 @@ def _shown(trial: Trial, folder: SweepFolder, file: SweepFile, experiment: Exper
 
 def _write_best_settings(folder: SweepFolder, file: SweepFile, experiment: Experiment, best: Trial) -> None:
     told = experiment.settings
-    if told["is_legacy"]:
-        return  # its names are others than those of overrides; the command line does
     overrides = {**file.plan.overrides, **best.overrides}
     title = f"The best settings of the sweep {folder.path.name}: trial {best.number}"
     text = best_settings(file.settings_file, overrides, told["hparams"], told["model_file"], title)

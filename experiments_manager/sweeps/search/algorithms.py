@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from hyperopt import Trials, anneal, rand, tpe
 from hyperopt.base import JOB_STATE_DONE, STATUS_OK, trials_from_docs
+from hyperopt.pyll import dfs
 
 from experiments_manager.common.error_text import reason
 from experiments_manager.sweeps.errors import SweepError
@@ -111,15 +112,17 @@ def _adaptive_tpe() -> Callable[..., Any]:
         import lightgbm  # noqa: F401
         import sklearn  # noqa: F401
         from hyperopt import atpe
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: LightGBM wants libgomp of the system
         raise SweepError(
-            "The algorithm 'atpe' needs lightgbm and scikit-learn, and they are not installed. "
-            'Install them by `pip install "experiments-manager[sweeps]" lightgbm`, or choose `algorithm = "tpe"`.'
+            f"The algorithm 'atpe' needs lightgbm and scikit-learn, which cannot be imported: {reason(error)}. "
+            'Install them by `pip install "experiments-manager[sweeps-atpe]"` (on Debian also `apt-get install '
+            'libgomp1`), or choose `algorithm = "tpe"`.'
         ) from error
 
     def suggest(new_ids: list[int], domain: Any, trials: Any, seed: int) -> Any:
         import random
 
+        _give_bounds_by_position(domain)
         state = random.getstate(), np.random.get_state()  # it draws from both
         random.seed(seed)
         np.random.seed(seed % 2**32)
@@ -130,6 +133,19 @@ def _adaptive_tpe() -> Callable[..., Any]:
             np.random.set_state(state[1])
 
     return suggest
+
+
+def _give_bounds_by_position(domain: Any) -> None:
+    """Let a space read `uniform(0, 1)` for `uniform(low=0, high=1)`, which `hp.uniformint` says: atpe needs it."""
+    for node in dfs(domain.expr):
+        if node.name == "hyperopt_param" and node.pos_args[1].named_args:
+            distribution = node.pos_args[1]
+            distribution.pos_args += [value for _, value in sorted(distribution.named_args, key=_place_of_bound)]
+            distribution.named_args = []
+
+
+def _place_of_bound(argument: tuple[str, Any]) -> int:
+    return ("low", "mu", "high", "upper", "sigma", "q").index(argument[0])
 
 
 def shown_results(known: Sequence[Known]) -> list[Known]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,8 +11,6 @@ from experiments_manager.sweeps.search.algorithms import Known, proposal_seed
 from experiments_manager.sweeps.search.spaces import Point, Space
 from experiments_manager.sweeps.state.trials import FINISHED, KNOWN, SweepState, Trial, losses
 
-ENOUGH = 20
-"""Results at one length of training from which TPE does more than draw at random."""
 _AUGMENTATION = 0.05
 _FIRST_IDENTITY = 10**6
 
@@ -23,24 +21,26 @@ class History:
     Args:
         space: The space that is searched now; points of earlier spaces are translated where they lie in it.
         modes: `min` or `max` for each objective.
-        rungs: Epochs after which successive halving compares trials; empty without it.
         seed: Of the sweep.
     """
 
-    def __init__(self, space: Space, modes: tuple[str, ...], rungs: Sequence[int], seed: int) -> None:
-        self._space, self._modes, self._rungs, self._seed = space, modes, list(rungs), seed
+    def __init__(self, space: Space, modes: tuple[str, ...], seed: int) -> None:
+        self._space, self._modes, self._seed = space, modes, seed
         self._translated: dict[int, Point | None] = {}
 
     def known(self, state: SweepState, number: int) -> list[Known]:
-        """Return the results from which the proposal of a trial is made, in the order in which they came."""
-        compared = self._comparable(state.completed())
-        pairs = [(trial, losses(compared[trial.number], self._modes)) for trial in state.completed()
-                 if trial.number in compared and self._point(trial) is not None]  # fmt: skip
-        pairs = [(trial, values) for trial, values in pairs if all(map(math.isfinite, values))]
-        scalar = self._scalars([values for _, values in pairs], number)
-        return [
-            Known(_identity(trial), self._point(trial), loss) for (trial, _), loss in zip(pairs, scalar, strict=True)
-        ]
+        """Return the results from which the proposal of a trial is made, in the order in which they came.
+
+        Where trials were ended early, each one's loss is its place in the order of all: those trained for longer before
+        those that were not, and among these the better ones first. So the values of short and long trainings need not
+        be comparable, and none is left out; TPE looks at the order alone. Optuna's does the same.
+        """
+        trials = [trial for trial in state.completed() if self._point(trial) is not None and _has_values(trial)]
+        found = self._scalars([losses(_longest(trial), self._modes) for trial in trials], number)
+        if not all(_is_whole(trial) for trial in trials):
+            order = sorted(range(len(trials)), key=lambda place: (-_length(trials[place]), found[place], place))
+            found = [float(rank) for _, rank in sorted(zip(order, range(len(order)), strict=True))]
+        return [Known(_identity(trial), self._point(trial), loss) for trial, loss in zip(trials, found, strict=True)]
 
     def _point(self, trial: Trial) -> Point | None:
         if trial.space == self._space.digest:
@@ -48,20 +48,6 @@ class History:
         if trial.number not in self._translated:
             self._translated[trial.number] = self._space.point_for(trial.overrides)
         return self._translated[trial.number]
-
-    def _comparable(self, completed: Sequence[Trial]) -> Mapping[int, tuple[float, ...]]:
-        """Return values of the longest training that enough trials have reached (Falkner et al., BOHB, ICML 2018)."""
-        whole = {trial.number: trial.values for trial in completed if trial.state in (FINISHED, KNOWN)}
-        if not self._rungs:
-            return {trial.number: trial.values for trial in completed}
-        if len(whole) >= ENOUGH:
-            return whole
-        for rung in reversed(self._rungs):
-            reached = {trial.number: trial.reports.get(rung, trial.values) for trial in completed
-                       if rung in trial.reports or trial.number in whole}  # fmt: skip
-            if len(reached) >= ENOUGH:
-                return reached
-        return {trial.number: trial.reports.get(self._rungs[0], trial.values) for trial in completed}
 
     def _scalars(self, values: Sequence[tuple[float, ...]], number: int) -> list[float]:
         """Return one loss for each result.
@@ -77,6 +63,26 @@ class History:
         weights = np.random.default_rng(proposal_seed(self._seed, number)).dirichlet(np.ones(len(self._modes)))
         weighted = scaled * weights
         return [float(loss) for loss in weighted.max(axis=1) + _AUGMENTATION * weighted.sum(axis=1)]
+
+
+def _is_whole(trial: Trial) -> bool:
+    """Return whether a trial was trained to its end."""
+    return trial.state in (FINISHED, KNOWN)
+
+
+def _length(trial: Trial) -> float:
+    """Return the epochs after which the values of a trial were taken; all that were not ended early are equal."""
+    return math.inf if _is_whole(trial) else max(trial.reports, default=0)
+
+
+def _longest(trial: Trial) -> tuple[float, ...]:
+    """Return the values of a trial at its longest training so far; one that was promoted may be ahead of its pause."""
+    return trial.values if _is_whole(trial) or not trial.reports else trial.reports[max(trial.reports)]
+
+
+def _has_values(trial: Trial) -> bool:
+    """Return whether there are values, which one that is tried again after a failure has lost, and all are finite."""
+    return _longest(trial) is not None and all(map(math.isfinite, _longest(trial)))
 
 
 def _identity(trial: Trial) -> int:

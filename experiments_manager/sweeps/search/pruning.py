@@ -10,6 +10,7 @@ of its rung is paused with a checkpoint, and goes on from there if later ones tu
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Literal, Protocol
@@ -69,14 +70,16 @@ class MedianPruner:
     def verdict(self, state: SweepState, trial: Trial, epoch: int, values: Sequence[float]) -> Verdict:
         """End it, or let it go on."""
         others = [
-            losses(other.reports[epoch], self._modes)[0]
+            _loss(other.reports[epoch], self._modes)
             for other in state.trials.values()
             if other.number != trial.number and epoch in other.reports
         ]
         if epoch <= self._rules.warmup_epochs or len(others) < self._rules.min_trials:
             return GO
-        median = statistics.median(others)
-        if losses(values, self._modes)[0] <= median:
+        median, loss = statistics.median(others), _loss(values, self._modes)
+        if loss == math.inf:
+            return Verdict(False, PRUNED, f"diverged by epoch {epoch}")
+        if loss <= median:
             return GO
         sign = -1 if self._modes[0] == "max" else 1
         return Verdict(False, PRUNED, f"worse than the median {sign * median:.6g} at epoch {epoch}")
@@ -107,7 +110,7 @@ class AshaPruner:
     def verdict(self, state: SweepState, trial: Trial, epoch: int, values: Sequence[float]) -> Verdict:
         """Let it go on if it is among the best of its rung, else pause it."""
         reached = self._reached(state, epoch)
-        reached[trial.number] = losses(values, self._modes)[0]
+        reached[trial.number] = _loss(values, self._modes)
         if trial.number in self._best(reached):
             return GO
         return Verdict(False, PAUSED, f"not among the best 1 in {self._rules.reduction} after {epoch} epochs")
@@ -123,14 +126,20 @@ class AshaPruner:
 
     def _reached(self, state: SweepState, rung: int) -> dict[int, float]:
         return {
-            trial.number: losses(trial.reports[rung], self._modes)[0]
+            trial.number: _loss(trial.reports[rung], self._modes)
             for trial in state.trials.values()
             if rung in trial.reports
         }
 
     def _best(self, reached: dict[int, float]) -> list[int]:
-        ranked = sorted(reached, key=lambda number: (reached[number], number))
-        return ranked[: len(ranked) // self._rules.reduction]
+        ranked = sorted(reached, key=lambda number: (reached[number], number))[: len(reached) // self._rules.reduction]
+        return [number for number in ranked if reached[number] < math.inf]
+
+
+def _loss(values: Sequence[float], modes: tuple[str, ...]) -> float:
+    """Return the first objective so that less is better; a trial that has diverged is worse than any other."""
+    loss = losses(values, modes)[0]
+    return loss if math.isfinite(loss) else math.inf
 
 
 def rungs(rules: AshaRules, epochs: int) -> list[int]:

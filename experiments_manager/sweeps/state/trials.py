@@ -71,6 +71,7 @@ class SweepState:
         completions: Numbers of trials in the order in which results came, those with values alone.
         seconds: Work of all processes, by their last events.
         before: Of these, those of earlier processes.
+        jobs: Numbers of the cluster's jobs by `<trial>/<n>`, in the order in which they were submitted.
         opened: The last event `opened`: what the objectives are, and which space is searched.
     """
 
@@ -80,6 +81,7 @@ class SweepState:
         self.seconds = 0.0
         self.opened: Event = {}
         self.before = 0.0
+        self.jobs: dict[str, str] = {}
         for event in events:
             self.apply(event)
 
@@ -122,6 +124,9 @@ class SweepState:
         trial = self.trials[event["trial"]]
         trial.state, trial.reason, trial.values, trial.reports = RUNNING, None, None, {}
         trial.attempts += 1
+
+    def _submitted(self, event: Event) -> None:
+        self.jobs[event["folder"]] = event["job"]
 
     def _ended(self, event: Event) -> None:
         trial = self.trials[event["trial"]]

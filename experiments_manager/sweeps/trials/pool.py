@@ -8,6 +8,8 @@ import os
 import selectors
 import signal
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from experiments_manager.sweeps.trials.channel import Channel, Message
 from experiments_manager.sweeps.trials.resources import (
@@ -18,9 +20,8 @@ from experiments_manager.sweeps.trials.resources import (
     visible_gpus,
 )
 from experiments_manager.sweeps.trials.server_process import ForkServer
+from experiments_manager.sweeps.trials.trial_pool import DIED
 
-DIED = "died"
-"""Kind of the message that stands for the end of a process that has not told its own."""
 _SECONDS_BETWEEN_CHECKS = 0.2
 _BROKEN_OFF = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """Signals by which somebody else ends a process; others are faults of what it ran."""
@@ -40,7 +41,7 @@ class _Worker:
 
 
 class Pool:
-    """Processes that run trials.
+    """Processes of this machine that run trials; see `TrialPool`.
 
     Args:
         server: What they are forked from.
@@ -80,6 +81,10 @@ class Pool:
     def pid_of(self, trial: int) -> int:
         """Return the process of a trial that runs."""
         return self._of(trial).pid
+
+    def take_up(self, tasks: Mapping[int, Message]) -> dict[int, dict[str, Any]]:
+        """Take up nothing: the processes of an earlier driver end by themselves."""
+        return {}
 
     def start(self, trial: int, task: Message) -> None:
         """Run a trial, in a process that waits for one or in a new one.

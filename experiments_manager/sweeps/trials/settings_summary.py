@@ -64,8 +64,8 @@ def describe_settings(
         "model_name": settings.model_name,
         "hparams": list(settings.hparams),
         "hparams_ext": settings.hparams_ext,
-        "is_legacy": settings.is_legacy,
         "limits": {name: getattr(settings, name) for name in LIMITS},
+        "cluster": settings.cluster,
         "serve_on_gpu": settings.serve_on_gpu,
         "model_file": settings.model_file and str(Path(settings.model_file).absolute()),
     }

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from experiments_manager.common.error_text import reason
 from experiments_manager.common.errors import UserError
@@ -34,8 +34,21 @@ _FORMER_PROCESS = 60.0
 """Seconds for which a trial waits until a process of an earlier driver has left its run."""
 
 
+class DriverLink(Protocol):
+    """The driver as a trial sees it: what it wants, and what it is told."""
+
+    def wants_stop(self) -> bool:
+        """Return whether the trial should end at the next step."""
+
+    def tell(self, **message: Any) -> None:
+        """Send a message."""
+
+    def ask(self, epoch: int, values: tuple[float, ...], curve: list[float | None], seconds: float) -> bool:
+        """Ask whether a trial goes on after an epoch, and wait for the answer."""
+
+
 class _Driver:
-    """The driver as the process of a trial sees it: what it wants, and what it is told."""
+    """The driver at the other end of a socket; see `DriverLink`."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -93,7 +106,8 @@ def _describe(driver: _Driver, task: Message) -> None:
     driver.tell(kind="described", **found)
 
 
-def _train(driver: _Driver, task: Message) -> None:
+def train(driver: DriverLink, task: Message) -> None:
+    """Train a trial, or go on with it, and tell how it ended."""
     _share_machine(task["threads"], task["gpus"])
     started = time.monotonic()
     try:
@@ -111,7 +125,7 @@ def _train(driver: _Driver, task: Message) -> None:
     driver.tell(kind="ended", seconds=time.monotonic() - started, **ended)
 
 
-def _trained(driver: _Driver, task: Message, started: float) -> dict[str, Any]:
+def _trained(driver: DriverLink, task: Message, started: float) -> dict[str, Any]:
     """Train, or go on with what was trained before; return how it ended."""
     from experiments_manager.training.engine.runner import start_or_resume
 
@@ -203,7 +217,7 @@ def _export(driver: _Driver, task: Message) -> None:
         driver.tell(kind="exported", model=None, reason=reason(error))
 
 
-_TASKS = {"describe": _describe, "train": _train, "export": _export}
+_TASKS = {"describe": _describe, "train": train, "export": _export}
 
 
 def _share_machine(threads: int, gpus: str | None) -> None:

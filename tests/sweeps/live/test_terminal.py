@@ -43,12 +43,26 @@ def test_the_table_shows_the_best_those_that_run_and_the_rest_of_the_way():
     assert lines[3].split() == ["2", "running", "0.75", "1/5", "▁", "rate=0.3"]
 
 
+def test_a_trial_whose_job_waits_is_shown_with_what_it_waits_for():
+    shown, found = LiveTable(None, EXPERIMENT, 10), state()
+    console = Console(width=120, record=True, file=io.StringIO())
+    shown.on_queue(2, "Resources")
+    console.print(shown.render(found))
+    shown.on_epoch(2, 0, 5, None)
+    console.print(shown.render(found))
+    last = [line for line in console.export_text().splitlines() if line.startswith("2 ")]
+    assert last[1].startswith("2      queued (Resources)")
+    assert last[3].split()[:3] == ["2", "running", "0/5"]
+
+
 def test_elsewhere_each_trial_that_ends_is_a_line(capsys):
     lines, found = Lines(EXPERIMENT, 10), state()
     lines.on_event(found, {"event": "proposed", "trial": 2})
+    lines.on_event(found, {"event": "submitted", "trial": 2, "job": "12", "folder": "trial_00002/1"})
     lines.on_event(found, {"event": "ended", "trial": 0})
     lines.on_event(found, {"event": "ended", "trial": 1})
     said = capsys.readouterr().err.splitlines()
+    assert said.pop(0) == "trial 2 is job 12"
     assert said[0] == "trial 0 of 10 finished: val_loss 0.5 after 2 epochs; rate=0.1 - best 0.5 (trial 0)"
     assert said[1].endswith("(ValueError: no model) - best 0.5 (trial 0)")
     assert len(said) == 2

@@ -76,3 +76,75 @@ def test_the_command_names_the_file_as_seen_from_here_and_quotes_values(write, t
         "experiments_manager train mysettings_line.py --set hparams.rate=0.1 --set 'hparams.kind=a b' "
         "--set 'hparams.layers=[1, 2]'"
     )
+
+
+LEGACY = """
+hparams = {"learningRate": 0.1, "nbEpoch": 50}
+nbEpoch = hparams["nbEpoch"]
+weights_moving_averages = True
+early_stopping_patience = 10
+serving_client_timeout_int_secs = 1
+
+def get_learningRate(): return hparams["learningRate"]
+def get_optimizer(model, loss, learning_rate): return "rmsprop"
+def get_total_loss(model): return "mse"
+def get_input_pipeline(folder, isTraining, batch_size, nbEpoch): ...
+def model(usersettings): ...
+"""
+
+
+@pytest.fixture
+def legacy_file(tmp_path):
+    file = tmp_path / "mysettings_legacy.py"
+    file.write_text(LEGACY)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({"learningRate": 0.5, "nbEpoch": 7}, {"epochs": 7, "hparams": {"learningRate": 0.5, "nbEpoch": 7}}),
+        ({"epochs": 9, "batch_size": 5}, {"epochs": 9, "batch_size": 5}),
+        ({"ema_momentum": 0.9}, {"ema_momentum": 0.9}),
+        ({"ema_momentum": None}, {"ema_momentum": None}),
+        ({"weights_moving_averages": False}, {"ema_momentum": None}),
+        ({"early_stopping_patience": 3}, {"early_stopping_patience": 3}),
+        ({"session_name": "found"}, {"session_name": "found"}),
+    ],
+)
+def test_a_legacy_file_gets_the_values_by_its_own_names(legacy_file, tmp_path, overrides, expected):
+    text = best_settings(legacy_file, overrides, ["learningRate", "nbEpoch"], None, "Best")
+    found = loaded(tmp_path, text)
+    assert found.is_legacy
+    assert {name: getattr(found, name) for name in expected} == expected
+    assert not {"epochs =", "ema_momentum ="} & {line[: line.find("=") + 1] for line in text.splitlines()}
+
+
+@pytest.mark.parametrize("overrides", [{"learning_rate": 0.25}, {"get_learningRate": 0.25}])
+def test_a_value_takes_the_place_of_a_function(legacy_file, write, tmp_path, overrides):
+    found = loaded(tmp_path, best_settings(legacy_file, overrides, ["learningRate"], None, "Best"))
+    assert found.call("learning_rate") == 0.25
+    file = write("hparams = {'rate': 0.1}\ndef learning_rate(hparams): return hparams['rate']\n")
+    (tmp_path / "canonical").mkdir()
+    found = loaded(tmp_path / "canonical", best_settings(file, {"learning_rate": 0.25}, ["rate"], None, "Best"))
+    assert found.call("learning_rate") == 0.25
+
+
+def test_names_that_are_bound_in_a_branch_or_a_loop_get_the_new_values_too(write, tmp_path):
+    file = write(
+        """
+        import os
+        learning_rate = 0.1
+        if os.environ.get("LONG"):
+            epochs = 500
+        else:
+            epochs = 50
+        for batch_size in (1, 2):
+            pass
+
+        class Own:
+            patience = 3
+        """
+    )
+    found = loaded(tmp_path, best_settings(file, {"epochs": 5, "batch_size": 7}, [], None, "Best"))
+    assert (found.epochs, found.batch_size) == (5, 7)

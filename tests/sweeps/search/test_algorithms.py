@@ -67,8 +67,23 @@ def test_an_algorithm_that_fails_is_named():
 
 def test_atpe_says_what_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightgbm", None)
-    with pytest.raises(SweepError, match="needs lightgbm and scikit-learn"):
+    with pytest.raises(SweepError, match=r"needs lightgbm and scikit-learn.*experiments-manager\[sweeps-atpe\]"):
         Algorithm("atpe", space(), 1)
+
+
+def test_atpe_searches_with_its_extra():
+    known = search("tpe", 24)
+    point = Algorithm("atpe", space(), 1).propose(24, known)
+    assert point == Algorithm("atpe", space(), 1).propose(24, known)
+    assert math.log(1e-4) <= math.log(point["rate"]) <= 0
+
+
+def test_atpe_reads_whole_numbers_and_bounds_by_name():
+    named = Space({"units": hp.uniformint("units", 2, 40), "rate": hp.uniform("rate", high=2.0, low=1.0)})
+    point = Algorithm("atpe", named, 1).propose(0, [])
+    assert 2 <= point["units"] <= 40
+    assert 1 <= point["rate"] <= 2
+    assert isinstance(named.overrides(point)["units"], int)
 
 
 def test_a_grid_ends():

@@ -39,6 +39,19 @@ def test_nobody_ends_before_enough_others_came_so_far_or_while_warming_up():
     )
 
 
+def test_trials_that_diverged_are_worse_than_all_others():
+    nan = float("nan")
+    state = state_of([{1: nan}, {1: nan}, {1: nan}, {}])
+    median = MedianPruner(MedianRules(min_trials=3, warmup_epochs=0), MIN)
+    assert median.verdict(state, state.trials[3], 1, [9.0]).go
+    assert median.verdict(state, state.trials[3], 1, [nan]).reason == "diverged by epoch 1"
+    halving = AshaPruner(AshaRules(min_epochs=1, reduction=2), ("max",), 9)
+    assert halving.verdict(state, state.trials[3], 1, [0.1]).go
+    assert not halving.verdict(state, state.trials[3], 1, [nan]).go
+    pause(state, 3, 1, nan)
+    assert halving.promotable(state) is None
+
+
 def test_the_rungs_lie_below_the_whole_length():
     assert rungs(AshaRules(min_epochs=1, reduction=3), 27) == [1, 3, 9]
     assert rungs(AshaRules(min_epochs=2, reduction=2), 9) == [2, 4, 8]

@@ -1,0 +1,146 @@
+"""The jobs of a sweep as the cluster sees them: handed over, found again by name, cancelled, and why they ended."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments_manager.cluster import slurm
+from experiments_manager.cluster.batch_script import Job
+from experiments_manager.cluster.errors import ClusterError
+from experiments_manager.cluster.job_options import JobOptions, merged_options, read_site_file, site_file
+from experiments_manager.cluster.jobs import OUT_OF_MEMORY, tells_out_of_memory
+from experiments_manager.cluster.slurm import QueuedJob
+from experiments_manager.cluster.submission import submit_job
+from experiments_manager.common.exit_codes import ExitCode
+from experiments_manager.sweeps.jobs.job_folder import JobFolder, JobFolders
+
+COMMAND = ("sweep", "trial")
+"""The command that runs on a node, with the folder of the job."""
+_ALIVE = ("queued", "requeued", "running")
+_MAY_GO_ON = ("node failed", "preempted")
+
+
+@dataclasses.dataclass(frozen=True)
+class End:
+    """How a job ended.
+
+    Attributes:
+        reason: In words.
+        outside: Whether that was no fault of the trial, so that it goes on in another job.
+        of_time: Whether the time limit came before the run could stop where it can go on.
+    """
+
+    reason: str
+    outside: bool
+    of_time: bool = False
+
+
+def job_options(
+    sweep_file: Path,
+    settings_file: Path,
+    *,
+    of_settings: Mapping[str, Any],
+    of_file: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> JobOptions:
+    """Return what each job of a sweep asks for: later places count more, and lists are joined.
+
+    Args:
+        sweep_file: The sweep file.
+        settings_file: The settings file.
+        of_settings: What the settings file says by `cluster`.
+        of_file: What the sweep file says by `cluster`.
+        given: What the command line says.
+
+    Raises:
+        ClusterError: With everything that is wrong; or there is no SLURM here.
+    """
+    options = merged_options(
+        (str(site_file()), read_site_file()),
+        (f"{settings_file}: cluster", of_settings),
+        (f"{sweep_file}: cluster", of_file),
+        ("--cluster", given),
+    )
+    if options.nodes != 1:
+        raise ClusterError(
+            f"A trial of a sweep runs on one node. Expected nodes = 1, got {options.nodes}. Add `--cluster nodes=1`."
+        )
+    missing = [name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None]
+    if missing:
+        raise ClusterError(
+            f"--executor slurm: there is no {missing[0]} here. Expected SLURM's commands on the PATH. Log in to a node "
+            "of the cluster from which jobs are submitted, or leave --executor out to run the trials on this machine."
+        )
+    return options
+
+
+class JobQueue:
+    """The cluster's queue, as far as a sweep is concerned.
+
+    Args:
+        folders: Of the sweep's jobs.
+        options: What each job asks for.
+        binds: Folders that an image must see.
+    """
+
+    def __init__(self, folders: JobFolders, options: JobOptions, binds: tuple[Path, ...]) -> None:
+        self._folders, self._options, self._binds = folders, options, binds
+
+    def submit(self, folder: JobFolder) -> str:
+        """Submit the job of a folder, and return its number.
+
+        Raises:
+            ClusterError: The cluster refuses it, or does not answer, in which case the job may be in the queue.
+        """
+        command = (*COMMAND, str(folder.path))
+        job = Job(self._folders.name_of(folder), folder.path, Path.cwd(), (command,), self._binds)
+        try:
+            return submit_job(job, self._options)
+        except OSError as error:
+            raise ClusterError(f"{folder.path}/job.sh cannot be written: {error.strerror}.") from error
+
+    def look(self) -> dict[str, tuple[JobFolder, QueuedJob]]:
+        """Return the jobs of the sweep that wait or run, by the keys of their folders.
+
+        Raises:
+            ClusterError: The cluster does not answer.
+        """
+        found = [(self._folders.named(job.name), job) for job in slurm.queued_jobs()]
+        return {folder.key: (folder, job) for folder, job in found if folder is not None}
+
+    def cancel(self, job: str) -> None:
+        """Cancel a job; one that is not there any more, or a cluster that does not answer, is passed over."""
+        with contextlib.suppress(ClusterError):
+            slurm.cancel(job)
+
+    def end_of(self, folder: JobFolder, job: str) -> End | None:
+        """Return how a job that is not in the queue has ended; `None` where it is there all the same.
+
+        Raises:
+            ClusterError: The cluster does not answer.
+        """
+        state = slurm.job_states([job]).get(job)
+        if state is None:
+            return End(f"its job {job} has left the queue, and the cluster does not know how", outside=True)
+        if state.state in _ALIVE:
+            return None
+        if state.state == "finished":
+            return End(f"its job {job} has ended without a word", outside=True)
+        if state.state == "cancelled":
+            return End(f"its job {job} was cancelled", outside=False)
+        output = folder.path / f"slurm-{job}.out"
+        if tells_out_of_memory(output):
+            return End(f"its job {job} failed: {OUT_OF_MEMORY}", outside=False)
+        if state.reason == f"exit code {int(ExitCode.INTERRUPTED)}":
+            if state.restarts >= self._options.max_requeues:
+                times = f"was queued again {state.restarts} times (max_requeues) and is not finished"
+                return End(f"its job {job} {times}", outside=False)
+            return End(f"its job {job} was interrupted", outside=True)
+        where = f" (see {output})" if state.reason.startswith(("exit code", "signal")) else ""
+        reason = f"its job {job} failed: {state.reason}{where}"
+        return End(reason, state.reason in _MAY_GO_ON, of_time=state.reason == "time limit")
