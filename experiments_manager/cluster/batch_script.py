@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shlex
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def _header(job: Job, options: JobOptions) -> list[str]:
         "# After a preemption, or when its node fails, the cluster queues the job again.",
         "#SBATCH --requeue",
         f"# {options.warning} seconds before the time limit the run is told to stop where it can go on.",
-        f"#SBATCH --signal={'' if options.nodes > 1 else 'B:'}USR1@{options.warning}",
+        f"#SBATCH --signal=B:USR1@{options.warning}",
     ]
 
 
@@ -64,7 +65,26 @@ def _one_line(text: str) -> str:
 
 
 def _setup(job: Job, options: JobOptions) -> list[str]:
-    return [f"cd {shlex.quote(str(job.directory))} || exit 1", *options.setup]
+    lines = [f"cd {shlex.quote(str(job.directory))} || exit 1", *options.setup]
+    if options.image is not None and _staged(job):
+        folder = options.stage_dir or "${SLURM_TMPDIR:-${TMPDIR:-/tmp}}"
+        lines += [
+            "# The image sees the node's own disk, to which data is copied.",
+            f'export APPTAINER_BIND="${{APPTAINER_BIND:+$APPTAINER_BIND,}}{folder}"',
+        ]
+    return lines
+
+
+def _staged(job: Job) -> list[str]:
+    """Return what the commands copy to the node's own disk."""
+    words = [word for command in job.commands for word in command]
+    return [str(job.directory / path) for option, path in itertools.pairwise(words) if option == "--stage-data"]
+
+
+_LOST_TASK = (
+    "# srun passes the signals on to its tasks. 137: one of them was killed, and the others have stopped.",
+    f'if [ "$code" -eq 137 ]; then warned=yes; code={int(ExitCode.INTERRUPTED)}; fi',
+)
 
 
 def _run(job: Job, options: JobOptions) -> list[str]:
@@ -79,6 +99,7 @@ def _run(job: Job, options: JobOptions) -> list[str]:
         "# A signal ends `wait`, not the command.",
         'while wait "$child"; kill -0 "$child" 2>/dev/null; do :; done',
         'wait "$child"; code=$?',
+        *(_LOST_TASK if options.nodes > 1 else ()),
         "",
         f"# {int(ExitCode.INTERRUPTED)}: interrupted, and can go on. Without a warning, it was cancelled or the",
         "# cluster queues it again by itself.",
@@ -96,7 +117,8 @@ def _run(job: Job, options: JobOptions) -> list[str]:
 def _command(job: Job, options: JobOptions) -> list[str]:
     start = _program(job, options)
     if options.nodes > 1:
-        start = ["srun", "--kill-on-bad-exit=1", *start]
+        # A task that ends leaves the others the time to stop by themselves, and to say why.
+        start = ["srun", "--kill-on-bad-exit=0", "--wait=60", *start]
     if len(job.commands) == 1:
         return [f"{shlex.join([*start, *job.commands[0]])} &"]
     tasks = [f"  {number}) set -- {shlex.join(command)} ;;" for number, command in enumerate(job.commands)]
@@ -106,7 +128,8 @@ def _command(job: Job, options: JobOptions) -> list[str]:
 def _program(job: Job, options: JobOptions) -> list[str]:
     if options.image is None:
         return [options.python, "-m", "experiments_manager"]
-    folders = dict.fromkeys([*(str(path) for path in (job.directory, *job.binds)), *options.bind])
+    folders = dict.fromkeys([*(str(path) for path in (job.directory, *job.binds)), *_staged(job), *options.bind])
     binds = [word for folder in folders for word in ("--bind", folder)]
     gpu = ["--nv"] if options.gpus else []
-    return ["apptainer", "exec", *gpu, *binds, "--pwd", str(job.directory), options.image, "experiments_manager"]
+    own = ["--env", "PYTHONPATH="]  # or Python in the image would import the packages of the machine
+    return ["apptainer", "exec", *gpu, *own, *binds, "--pwd", str(job.directory), options.image, "experiments_manager"]

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class JobOptions:
         bind: Folders that the image sees, besides the working folder, the run folder and the home folder.
         setup: Shell lines before the command, e.g. `module load …`.
         python: The Python that runs the command where there is no image.
+        stage_dir: The folder on a node's own disk that `--stage-data` copies to; may name variables of the node.
         warning: Seconds before the time limit at which the run is told to stop.
         max_requeues: How often the job is queued again.
         sbatch: Further options of sbatch, e.g. `--qos=long`.
@@ -56,6 +57,7 @@ class JobOptions:
     bind: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
     python: str = sys.executable
+    stage_dir: str | None = None
     warning: int = 120
     max_requeues: int = 20
     sbatch: tuple[str, ...] = ()
@@ -117,6 +119,24 @@ def merged_options(*layers: tuple[str, Mapping[str, Any]]) -> JobOptions:
     if problems:
         raise ClusterError(" ".join(problems))
     return JobOptions(**values)
+
+
+def options_of_texts(texts: Sequence[str]) -> dict[str, Any]:
+    """Return what texts `NAME=VALUE` say; a name of a list may come several times.
+
+    Raises:
+        ClusterError: One has no such form.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise ClusterError(f"{text}: expected NAME=VALUE, e.g. partition=gpu.")
+        if name in _LISTS:
+            found[name] = [*found.get(name, ()), value]
+        else:
+            found[name] = int(value) if name in _COUNTS and value.isdecimal() else value
+    return found
 
 
 def _problem(name: str, value: Any) -> str | None:

@@ -58,13 +58,20 @@ def _with_state(row: RunRow, job: JobState | None) -> RunRow:
 
 
 def _ran_out_of_memory(row: RunRow) -> bool:
-    """Return whether SLURM wrote so into the job's output: without control groups it says nothing else of it."""
     try:
-        with output_file(Run(row.path)).open("rb") as stream:
+        return tells_out_of_memory(output_file(Run(row.path)))
+    except (ClusterError, RunError):
+        return False
+
+
+def tells_out_of_memory(output: Path) -> bool:
+    """Return whether SLURM wrote so into a job's output: without control groups it says nothing else of it."""
+    try:
+        with output.open("rb") as stream:
             stream.seek(0, os.SEEK_END)
             stream.seek(max(0, stream.tell() - 4096))
             end = stream.read().lower()
-    except (OSError, ClusterError, RunError):
+    except OSError:
         return False
     return any(words in end for words in _WORDS_OF_SLURMSTEPD)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from experiments_manager.cluster.errors import ClusterError
@@ -23,6 +24,28 @@ _REASONS = {
     "BOOT_FAIL": "node failed",
     "PREEMPTED": "preempted",
 }
+
+_OF_THE_SITE = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
+_OF_THE_NODE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL")
+
+
+@dataclasses.dataclass(frozen=True)
+class QueuedJob:
+    """A job of this user that waits or runs.
+
+    Attributes:
+        id: Its number.
+        name: As it was submitted.
+        runs: Whether it runs at this moment; one that waits, is suspended, or has just ended does not.
+        waits: Whether it waits, for the first time or again.
+        reason: Why it waits.
+    """
+
+    id: str
+    name: str
+    runs: bool
+    waits: bool
+    reason: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +73,39 @@ def submit(script: Path) -> str:
     Raises:
         ClusterError: There is no SLURM here, or it refuses the job.
     """
-    return _call(["sbatch", "--parsable", str(script)], "submit a job").strip().split(";")[0]
+    told = _call(["sbatch", "--parsable", str(script)], "submit a job", _outside_of_job(os.environ))
+    return told.strip().split(";")[0]
+
+
+def _outside_of_job(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without what the cluster has set for the job that this process may belong to.
+
+    A job inherits the environment that it is submitted from. What SLURM sets only for some jobs, such as the number of
+    restarts or the memory, would count for the new one.
+    """
+    if "SLURM_JOB_ID" not in environment:
+        return dict(environment)
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in _OF_THE_SITE or not name.startswith("SLURM") and name not in _OF_THE_NODE
+    }
+
+
+def queued_jobs() -> list[QueuedJob]:
+    """Return the jobs of this user that wait or run; the controller looks at these alone.
+
+    Raises:
+        ClusterError: There is no SLURM here, or it does not answer.
+    """
+    command = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%r|%j"]
+    found = []
+    for line in _call(command, "ask for the queue").splitlines():
+        job, state, reason, name = [*line.strip().split("|", 3), "", "", ""][:4]
+        if job:
+            waits = state in _PENDING
+            found.append(QueuedJob(job, name, state == "RUNNING", waits, reason if waits else ""))
+    return found
 
 
 def cancel(job: str) -> None:
@@ -158,15 +213,22 @@ def _judged(job: str, state: str, code: str, reason: str, restarts: int, node: s
     return JobState(job, "failed", _REASONS.get(state, ended), restarts, node)
 
 
-def _call(command: Sequence[str], what: str) -> str:
-    """Run one of SLURM's commands and return what it prints.
+def _call(command: Sequence[str], what: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run one of SLURM's commands and return what it prints; `None` stands for the environment of this process.
 
     Raises:
         ClusterError: It is missing, failed, or did not answer.
     """
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for who called it
         )
     except FileNotFoundError as error:
         raise ClusterError(

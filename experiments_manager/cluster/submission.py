@@ -75,7 +75,12 @@ class _Training:
 
 
 def submit(
-    command: Sequence[str], given: Mapping[str, Any], *, arrays: Sequence[str] = (), dry_run: bool = False
+    command: Sequence[str],
+    given: Mapping[str, Any],
+    *,
+    arrays: Sequence[str] = (),
+    stage_data: Sequence[Path] = (),
+    dry_run: bool = False,
 ) -> Submission:
     """Submit a command line.
 
@@ -83,6 +88,7 @@ def submit(
         command: The command and its arguments, without the name of the program.
         given: Options of the job by name, as in `JobOptions`, and `name`; `None` leaves one to the defaults.
         arrays: Grids `NAME=V1,V2,…` (all combinations are tasks), or one file with a line of options a task.
+        stage_data: Folders or files that the job copies to the own disk of its node; `train` and `resume` only.
         dry_run: Whether only the script is made, and nothing written.
 
     Raises:
@@ -94,7 +100,7 @@ def submit(
         raise ClusterError(
             "There is nothing to submit. Expected a command after `--`, e.g. `submit -- train mysettings.py`."
         )
-    given = dict(given)
+    command, given = [*command, *_stages(command[0], stage_data)], dict(given)
     name, now = given.pop("name", None), datetime.datetime.now()
     tasks = _tasks(arrays) or [()]
     if command[0] != "train":
@@ -121,6 +127,16 @@ def submit(
     ]
     described = _described([run.path for run in runs], trainings, options, name)
     return _handed_over(described, runs)
+
+
+def _stages(command: str, paths: Sequence[Path]) -> list[str]:
+    """Return the options of `train` or `resume` that copy data to the node's own disk."""
+    if paths and command not in ("train", "resume"):
+        raise ClusterError(f"--stage-data is for train and resume. Got {command}. Leave it out.")
+    missing = next((path for path in paths if not path.exists()), None)
+    if missing is not None:
+        raise ClusterError(f"--stage-data {missing}: it does not exist. Expected a folder or file that the nodes see.")
+    return [word for path in paths for word in ("--stage-data", str(path.absolute()))]
 
 
 def _described(folders: Sequence[Path], trainings: Sequence[_Training], options: JobOptions, name: str) -> Submission:
@@ -159,7 +175,7 @@ def _prepared_run(
 
 def _handed_over(described: Submission, runs: Sequence[Run]) -> Submission:
     """Write the script, submit it, and note the job's number in the runs."""
-    job = _submit_script(described)
+    job = submit_job(described.job, described.options)
     for number, run in enumerate(runs):
         task = f"{job}_{number}" if len(runs) > 1 else job
         run.update(
@@ -168,11 +184,16 @@ def _handed_over(described: Submission, runs: Sequence[Run]) -> Submission:
     return dataclasses.replace(described, id=job)
 
 
-def _submit_script(described: Submission) -> str:
-    folder = described.job.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    script = folder / "job.sh"
-    atomic.write_text(script, described.script)
+def submit_job(job: Job, options: JobOptions) -> str:
+    """Write the script of a job into its folder, submit it, and return the job's number.
+
+    Raises:
+        ClusterError: There is no SLURM here, or it refuses the job.
+        OSError: The script cannot be written.
+    """
+    job.folder.mkdir(parents=True, exist_ok=True)
+    script = job.folder / "job.sh"
+    atomic.write_text(script, batch_script(job, options))
     script.chmod(0o755)
     return slurm.submit(script)
 

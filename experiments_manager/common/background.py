@@ -1,7 +1,8 @@
-"""Work that must not hold up training: one job at a time in a thread of its own, and only the newest waits."""
+"""Work that must not hold up training, in threads of its own: only the newest job waits, or all do in their order."""
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -73,3 +74,46 @@ class LatestJobWorker(Generic[Job]):
                 with self._changed:
                     self._busy = False
                     self._changed.notify_all()
+
+
+class OrderedWorker:
+    """Does all that is handed in, in that order, in a thread of its own, which starts with the first job.
+
+    Where a disk does not keep up, `most` jobs wait; whoever hands in another then waits, too.
+
+    Args:
+        name: Name of the thread.
+        most: How many jobs may wait.
+    """
+
+    def __init__(self, name: str, most: int = 1000) -> None:
+        self._name, self._jobs = name, queue.Queue[Callable[[], None] | None](most)
+        self._thread: threading.Thread | None = None
+        self.closed = False
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Hand in a job, which must not raise."""
+        if self.closed:
+            raise RuntimeError("this worker was closed; make a new one")
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+
+    def wait(self) -> None:
+        """Wait until all is done that was handed in before; may be called from any thread but its own."""
+        if self._thread is not None and not self.closed:
+            done = threading.Event()
+            self._jobs.put(done.set)
+            done.wait()
+
+    def close(self) -> None:
+        """Finish what waits, then end the thread."""
+        self.closed = True
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()

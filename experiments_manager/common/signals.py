@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 """SIGUSR1 and SIGUSR2 are what SLURM and others can be told to send ahead of a time limit."""
+AHEAD_OF_A_LIMIT = ("SIGUSR1", "SIGUSR2")
 SHUTDOWN_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _AGAIN_AFTER = 0.02
@@ -57,6 +58,11 @@ class StopSignals:
     def __call__(self) -> bool:
         """Return whether the process was asked to stop."""
         return self._asked_by is not None
+
+    @property
+    def asked_by(self) -> str | None:
+        """Name of the first signal that asked to stop."""
+        return self._asked_by
 
     def listen(self) -> None:
         """Handle the signals, but those that are ignored, or that this system does not have."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.common import atomic
+from experiments_manager.common import atomic, local_copies
 from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.runs import naming
@@ -51,16 +51,16 @@ def create_run(
     Raises:
         RunError: The folder cannot be written, or `run_name` is taken or unsafe.
     """
-    parent = Path(working_dir).expanduser().absolute()
+    parent, hparams = Path(working_dir).expanduser().absolute(), local_copies.to_originals(dict(hparams or {}))
     if run_name is not None:
         naming.check_run_name(run_name)
-    name = run_name or naming.run_name(session_name, hparams or {}, now or datetime.datetime.now())
+    name = run_name or naming.run_name(session_name, hparams, now or datetime.datetime.now())
     stage = atomic.staging_path(parent / name)
     try:
         parent.mkdir(parents=True, exist_ok=True)
         atomic.remove_leftovers(parent, older_than=_LEFT_BY_A_KILLED_PROCESS)
         stage.mkdir()
-        atomic.write_json(stage / MANIFEST, {**first_manifest(), "hparams": to_jsonable(hparams or {})})
+        atomic.write_json(stage / MANIFEST, {**first_manifest(), "hparams": to_jsonable(hparams)})
         path = _claim(stage, parent, name, exact=run_name is not None)
     except OSError as error:
         raise explain(error, "make a run folder in", parent) from error

@@ -30,7 +30,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.common import atomic
+from experiments_manager.common import atomic, local_copies
 from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.runs.errors import RunError, explain
 
@@ -138,7 +138,8 @@ def update_manifest(file: Path, fields: dict[str, Any]) -> dict[str, Any]:
         RunError: It could not be read or written; the file is what it was before.
     """
     with _updating:
-        manifest = {**read_manifest(file), **to_jsonable(fields), "schema_version": SCHEMA_VERSION}
+        fields = local_copies.to_originals(to_jsonable(fields))
+        manifest = {**read_manifest(file), **fields, "schema_version": SCHEMA_VERSION}
         try:
             atomic.write_json(file, manifest)
         except OSError as error:

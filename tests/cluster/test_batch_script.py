@@ -33,14 +33,14 @@ def test_an_image_sees_the_working_folder_and_the_folder_of_runs_and_the_gpus_th
     made = Job("run", tmp_path / "job", tmp_path, (("resume", "r"),), binds=(tmp_path / "runs",))
     script = batch_script(made, JobOptions(image="tf.sif", gpus="1", bind=("/data",)))
     binds = f"--bind {tmp_path} --bind {tmp_path / 'runs'} --bind /data --pwd {tmp_path} tf.sif"
-    assert f"apptainer exec --nv {binds} experiments_manager resume r &" in script
+    assert f"apptainer exec --nv --env PYTHONPATH= {binds} experiments_manager resume r &" in script
     assert "--nv" not in batch_script(made, JobOptions(image="tf.sif"))
 
 
 def test_several_nodes_are_warned_through_srun(tmp_path):
     script = batch_script(job(tmp_path), JobOptions(nodes=2))
-    assert "srun --kill-on-bad-exit=1 " in script
-    assert "#SBATCH --signal=USR1@120" in script
+    assert "srun --kill-on-bad-exit=0 --wait=60 " in script
+    assert "#SBATCH --signal=B:USR1@120" in script
 
 
 def test_the_tasks_of_an_array_have_a_command_each(tmp_path):
@@ -102,3 +102,16 @@ def test_a_run_that_stopped_at_a_warning_is_queued_again(tmp_path, code, number,
     if queued_again:
         assert (tmp_path / "called").read_text() == "requeue 7\n"
     assert ("--max-requeues" in said) is (restarts == 3)
+
+
+@pytest.mark.parametrize(("code", "queued_again"), [(137, True), (75, False), (2, False)])
+def test_a_training_of_several_nodes_is_queued_again_when_a_task_was_killed(tmp_path, code, queued_again):
+    for name, said in (("srun", f"exit {code}"), ("scontrol", f'echo "$@" >> {tmp_path}/called; exit 1')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{said}\n")
+        (tmp_path / name).chmod(0o755)
+    script = tmp_path / "job.sh"
+    script.write_text(batch_script(job(tmp_path), JobOptions(nodes=2)))
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    done = subprocess.run(["bash", script], env=os.environ | variables, timeout=60)
+    assert done.returncode == (75 if code == 137 else code)
+    assert (tmp_path / "called").exists() is queued_again

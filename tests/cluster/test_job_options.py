@@ -4,7 +4,7 @@ import pytest
 
 from experiments_manager.cluster import job_options
 from experiments_manager.cluster.errors import ClusterError
-from experiments_manager.cluster.job_options import merged_options
+from experiments_manager.cluster.job_options import merged_options, options_of_texts
 
 
 def test_later_places_count_and_lists_are_joined():
@@ -53,3 +53,14 @@ def test_the_file_of_the_site_is_read_where_the_standard_says(tmp_path, monkeypa
     file.write_text("partition = \n")
     with pytest.raises(ClusterError, match="Expected TOML"):
         job_options.read_site_file()
+
+
+def test_options_as_texts_have_the_types_of_the_table_and_lists_may_come_several_times():
+    texts = ["cpus=4", "time=30", "setup=module load a", "setup=b", "sbatch=--qos=long"]
+    found = options_of_texts(texts)
+    assert found == {"cpus": 4, "time": "30", "setup": ["module load a", "b"], "sbatch": ["--qos=long"]}
+    assert merged_options(("--cluster", found)).cpus == 4
+    with pytest.raises(ClusterError, match="--cluster: cpus is wrong. Expected an integer of at least 1, got 'many'"):
+        merged_options(("--cluster", options_of_texts(["cpus=many"])))
+    with pytest.raises(ClusterError, match="partition: expected NAME=VALUE"):
+        options_of_texts(["partition"])

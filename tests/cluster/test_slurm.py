@@ -4,7 +4,7 @@ import pytest
 
 from experiments_manager.cluster import slurm
 from experiments_manager.cluster.errors import ClusterError
-from experiments_manager.cluster.slurm import JobState
+from experiments_manager.cluster.slurm import JobState, QueuedJob
 
 
 @pytest.fixture
@@ -58,6 +58,17 @@ def test_accounting_is_asked_for_jobs_that_the_controller_has_forgotten(program)
     program("scontrol", "", 1, "slurm_load_jobs error: Invalid job id specified")
     program("sacct", "7|CANCELLED by 1000|0:15|n2\n8|FAILED|1:0|n2\n")
     assert slurm.job_states(["7"]) == {"7": JobState("7", "cancelled", "", 0, "n2")}
+
+
+def test_the_queue_tells_what_runs_and_what_waits(program):
+    lines = ["7|RUNNING|None|line-1", "8|PENDING|Resources|a|b", "9|COMPLETING|None|c", "10|SUSPENDED|None|d"]
+    program("squeue", "\n".join(lines) + "\n")
+    assert slurm.queued_jobs() == [
+        QueuedJob("7", "line-1", runs=True, waits=False),
+        QueuedJob("8", "a|b", runs=False, waits=True, reason="Resources"),
+        QueuedJob("9", "c", runs=False, waits=False),
+        QueuedJob("10", "d", runs=False, waits=False),
+    ]
 
 
 def test_a_machine_without_slurm_and_a_refusal_are_one_sentence(program, tmp_path):

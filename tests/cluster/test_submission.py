@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,8 +35,8 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def dry(*command, arrays=(), **given):
-    return submit(command, given, arrays=arrays, dry_run=True)
+def dry(*command, arrays=(), stage_data=(), **given):
+    return submit(command, given, arrays=arrays, stage_data=stage_data, dry_run=True)
 
 
 def test_a_dry_run_writes_nothing_and_knows_the_run_folder(folder):
@@ -90,6 +91,27 @@ def test_other_commands_are_submitted_as_they_are(folder):
     assert made.job.commands == (("sweep", "mysweep.py", "--trials", "5"),)
     assert made.runs == ()
     assert made.job.folder.parent == folder / "jobs"
+
+
+def test_data_to_be_staged_is_copied_by_the_job_and_seen_by_its_image(folder):
+    (folder / "images").mkdir()
+    given = {"stage_data": [Path("images")], "image": "/x.sif", "stage_dir": "$LOCAL_SCRATCH"}
+    made = dry("train", "mysettings.py", **given)
+    assert made.job.commands[0][-2:] == ("--stage-data", str(folder / "images"))
+    assert f"--bind {folder / 'images'} " in made.script
+    assert 'export APPTAINER_BIND="${APPTAINER_BIND:+$APPTAINER_BIND,}$LOCAL_SCRATCH"' in made.script
+    with_default = dry("train", "mysettings.py", **given | {"stage_dir": None}).script
+    assert '$APPTAINER_BIND,}${SLURM_TMPDIR:-${TMPDIR:-/tmp}}"' in with_default
+    assert "APPTAINER_BIND" not in dry("train", "mysettings.py", image="/x.sif").script
+
+
+def test_data_that_cannot_be_staged_is_refused(folder):
+    with pytest.raises(
+        ClusterError, match=r"nowhere: it does not exist\. Expected a folder or file that the nodes see"
+    ):
+        dry("train", "mysettings.py", stage_data=[Path("nowhere")])
+    with pytest.raises(ClusterError, match=r"--stage-data is for train and resume\. Got sweep"):
+        dry("sweep", "mysweep.py", stage_data=[folder])
 
 
 def test_a_dry_run_needs_no_tensorflow(folder):

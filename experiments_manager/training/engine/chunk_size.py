@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 SECONDS_A_CALL = 0.05
 """Long enough that Python costs nothing, short enough that a signal is seen at once."""
@@ -12,10 +12,17 @@ _LARGEST_GROWTH = 8
 
 
 class ChunkSize:
-    """Adapt the number of steps a call to the time that calls take; results never depend on it."""
+    """Adapt the number of steps a call to the time that calls take; results never depend on it.
 
-    def __init__(self, seconds_a_call: float = SECONDS_A_CALL) -> None:
-        self._target = seconds_a_call
+    Args:
+        seconds_a_call: The time wanted.
+        agree: Given the number that suits this process, returns the one that all processes of a training take.
+    """
+
+    def __init__(
+        self, seconds_a_call: float = SECONDS_A_CALL, agree: Callable[[int], int] = lambda steps: steps
+    ) -> None:
+        self._target, self._agree = seconds_a_call, agree
         self._steps = 1
         self._calls = 0
 
@@ -26,9 +33,10 @@ class ChunkSize:
             at_most: Steps to a place that calls must not run past; they are dealt out evenly among so many calls as
                 come nearest to the time wanted, since a short rest would cost a call too.
         """
+        steps = self._agree(self._steps)
         if at_most is None:
-            return self._steps
-        calls = max(1, round(at_most / self._steps))
+            return steps
+        calls = max(1, round(at_most / steps))
         return -(-at_most // calls)
 
     @contextlib.contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,16 +14,21 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from experiments_manager.common.atomic import remove_leftovers, sync_files
+from experiments_manager.common.background import OrderedWorker
 from experiments_manager.events import Watcher
 from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERANCE, Publisher
 from experiments_manager.export.warmup_file import warmup_requests
 from experiments_manager.runs import Run
 from experiments_manager.runs.run import EPOCH
+from experiments_manager.settings import Settings
 from experiments_manager.training.engine.chunk_size import ChunkSize
 from experiments_manager.training.engine.exactness import of_callbacks
 from experiments_manager.training.engine.steps import CompiledLoops
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
 from experiments_manager.training.feeds.factory import first_batch
+from experiments_manager.training.hosts.membership import ALONE, Membership
+from experiments_manager.training.hosts.replicas import require_no_accumulation
+from experiments_manager.training.hosts.same_data import require_same_data
 from experiments_manager.training.observe.model_views import Viewer
 from experiments_manager.training.observe.step_statistics import Meter
 from experiments_manager.training.observe.user_logs import UserLogs
@@ -32,6 +39,11 @@ logger = logging.getLogger(__name__)
 
 PROBE_SAMPLES = 1
 """Samples on which each exported version is compared with the live model; training waits for their way through it."""
+
+
+_MAY_COME_LATER = {"on_progress", "on_steps", "on_epoch", "on_version"}
+_COME_AT_ONCE = {"on_message", "on_validated"}
+"""Do not wait for those that may come later."""
 
 
 class Interrupted(Exception):
@@ -72,8 +84,11 @@ class TrainingContext:
     viewer: Viewer
     meter: Meter
     reset_metrics: Callable[[], None]
+    background: OrderedWorker = dataclasses.field(default_factory=lambda: OrderedWorker("watchers"))
+    """Tells watchers that write files."""
     should_stop: Callable[[], bool] = lambda: False
     epoch_trainer: EpochTrainer | None = None
+    membership: Membership = ALONE
     chunk_size: ChunkSize = dataclasses.field(default_factory=ChunkSize)
     validation_chunk_size: ChunkSize = dataclasses.field(default_factory=ChunkSize)
     last_checkpoint_step: int = -1
@@ -85,16 +100,26 @@ class TrainingContext:
     """Checkpoint that training went back to last because the loss was no longer finite."""
 
     @classmethod
-    def make(cls, experiment: Experiment, run: Run, watchers: list[Watcher]) -> TrainingContext:
+    def make(
+        cls, experiment: Experiment, run: Run, watchers: list[Watcher], membership: Membership = ALONE
+    ) -> TrainingContext:
         """Compile the loops for an experiment, and make what writes its checkpoints and versions."""
         settings, model = experiment.settings, experiment.model
+        if membership.team.size > 1:
+            require_no_accumulation(model)
         callbacks = UserCallbacks(experiment.callbacks, model, settings.epochs, experiment.train.steps)
         run.checkpoints_dir.mkdir(exist_ok=True)
         remove_leftovers(run.checkpoints_dir)
+        background = OrderedWorker("watchers")
+
+        def bring_logs_to_disk() -> None:
+            background.wait()
+            sync_files(_growing_files(run))
+
         checkpoints = CheckpointWriter(
             run.checkpoints_dir,
             settings.keep_checkpoints,
-            lambda: sync_files(_growing_files(run)),
+            bring_logs_to_disk,
             lambda positions: "train" not in positions or experiment.train.is_ours(positions["train"]),
         )
         publisher, meter = publisher_of(experiment, run.exports_dir), Meter(experiment)
@@ -103,6 +128,7 @@ class TrainingContext:
             run=run,
             callbacks=callbacks,
             checkpoints=checkpoints,
+            background=background,
             publisher=publisher,
             watchers=watchers,
             user_logs=UserLogs(experiment, run),
@@ -110,7 +136,14 @@ class TrainingContext:
             meter=meter,
             loops=CompiledLoops.of(experiment, meter.gradient_norm),
             reset_metrics=tf.function(model.reset_metrics, autograph=False),
+            membership=membership,
+            chunk_size=ChunkSize(agree=membership.team.chiefs),
+            validation_chunk_size=ChunkSize(agree=membership.team.chiefs),
         )
+        for feed in filter(None, (experiment.train, experiment.validation)):
+            feed.agree = membership.team.gather
+        if problem := require_same_data(membership.team, experiment.train, experiment.validation):
+            context.dispatch("on_message", problem)
         if experiment.export_problem:
             context.dispatch("on_message", experiment.export_problem)
         return context
@@ -123,6 +156,7 @@ class TrainingContext:
     def close(self) -> None:
         """Wait until checkpoints and versions are on disk, and tell the data so before it is let go."""
         with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.closing(self.background))  # closed last: checkpoints wait for it
             stack.enter_context(contextlib.closing(self.checkpoints))
             if self.publisher is not None:
                 stack.enter_context(contextlib.closing(self.publisher))
@@ -140,17 +174,59 @@ class TrainingContext:
     def dispatch(self, event: str, *content: Any) -> None:
         """Tell every watcher; one that fails is told nothing more, and the run goes on."""
         for watcher in list(self.watchers):
-            try:
-                getattr(watcher, event)(*content)
-            except Exception as error:
-                self.watchers.remove(watcher)
-                logger.warning("%s failed and is disabled for the rest of the run: %s", type(watcher).__name__, error)
-                logger.debug("traceback", exc_info=True)
+            comes_later = isinstance(watcher, Watcher) and watcher.in_background and not self.background.closed
+            if not comes_later:
+                self._tell(watcher, event, *content)
+            elif event in _MAY_COME_LATER:
+                if getattr(type(watcher), event) is not getattr(Watcher, event):
+                    self.background.submit(functools.partial(self._tell, watcher, event, *content))
+            else:
+                if event not in _COME_AT_ONCE:
+                    self.background.wait()
+                self._tell(watcher, event, *content)
+
+    def _tell(self, watcher: Watcher, event: str, *content: Any) -> None:
+        if watcher not in self.watchers:  # it failed after this was handed in
+            return
+        try:
+            getattr(watcher, event)(*content)
+        except Exception as error:
+            self.watchers.remove(watcher)
+            logger.warning("%s failed and is disabled for the rest of the run: %s", type(watcher).__name__, error)
+            logger.debug("traceback", exc_info=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """What surrounds a run in this process."""
+
+    make_watchers: Callable[[Run, Settings], Sequence[Watcher]] = lambda run, settings: ()
+    """Gives those who are told of the run, once it has its folder."""
+    should_stop: Callable[[], bool] = lambda: False
+    """Asked between steps; a true answer ends the run as `interrupted`."""
+    make_epoch_trainer: Callable[[TrainingContext], contextlib.AbstractContextManager[EpochTrainer | None]] = (
+        lambda context: contextlib.nullcontext()
+    )
+    """Gives who trains the epochs, if not the loop."""
+    for_clients: bool = False
+    """Whether clients of a federation are trained in turn."""
+    trains_here: bool = True
+    """Whether there must be training data; else what batches look like may be seen from the validation data."""
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Further fields of run.json from its start on."""
+    interruptible: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    """Gives a context for what comes before the first step, in which a request to stop raises `KeyboardInterrupt`; the
+    run ends as `interrupted` then. By default nothing interrupts it."""
 
 
 def _growing_files(run: Run) -> list[Path]:
-    """Return the logs and tables, which grow line by line."""
-    return [*run.path.glob("*.csv"), *run.logs_dir.rglob("events.out.tfevents.*")]
+    """Return the logs and tables, which grow line by line.
+
+    Other threads rename folders meanwhile, such as those of embeddings: `os.walk` passes over what is gone, at which
+    `Path.rglob` raises.
+    """
+    logs = (Path(parent, name) for parent, _, names in os.walk(run.logs_dir) for name in names)
+    return [*run.path.glob("*.csv"), *(file for file in logs if file.name.startswith("events.out.tfevents."))]
 
 
 def publisher_of(experiment: Experiment, folder: Path) -> Publisher | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -14,12 +15,12 @@ from experiments_manager.runs import Run
 from experiments_manager.runs.run_settings import load_run_settings, weights_of
 from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
+from experiments_manager.training.devices.devices import prepared_devices
 from experiments_manager.training.engine.chunk_size import ChunkSize
 from experiments_manager.training.engine.steps import CompiledLoop, CompiledLoops
 from experiments_manager.training.engine.validation import run_test_steps
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.feeds.feed import Feed, x_and_y
-from experiments_manager.training.setup.devices import prepared_devices
 from experiments_manager.training.setup.experiment import Experiment, build_experiment, feed_for
 from experiments_manager.training.state.checkpoints import read_latest
 
@@ -55,23 +56,46 @@ def evaluate_run(run: Run, split: str = "test") -> Evaluation:
         TrainingError: If the run has no checkpoint, or the `dataset` hook gives nothing for the split.
         UserCodeError: If a hook raises.
     """
+    with best_experiment(run) as (experiment, epoch):
+        settings, model = experiment.settings, experiment.model
+        with contextlib.closing(split_feed(settings, split, run)) as feed:
+            model.reset_metrics()
+            metrics = run_test_steps(CompiledLoop.for_evaluation(experiment, feed), feed, 0, ChunkSize())
+            truth, predicted, samples = _classes(model, feed)
+    return Evaluation(metrics, samples, epoch, truth, predicted, _names(settings, predicted))
+
+
+@contextlib.contextmanager
+def best_experiment(run: Run) -> Iterator[tuple[Experiment, int]]:
+    """Build the experiment of a run with its best weights; gives it, and the epoch that these are of.
+
+    Args:
+        run: As for `evaluate_run`; of a client of a federation, with the settings of that client.
+
+    Raises:
+        TrainingError: As for `evaluate_run`.
+        UserCodeError: If a hook raises.
+    """
     run, overrides = weights_of(run)
     settings = load_run_settings(run, overrides)
     with prepared_devices(settings) as devices, working_directory(settings, session_folder(settings, run.path)):
         experiment = build_experiment(settings, devices, run, with_export=False, follow=False)
-        epoch = _use_best_weights(experiment, run)
-        feed = feed_for(settings, split, run, follow=False)
-        if feed is None:
-            raise TrainingError(
-                f"{settings.location('dataset')}: dataset: there is no {split} split. "
-                f'Expected data for `dataset("{split}")`, got None. Return the data, or name another split.'
-            )
-        model = experiment.model
-        model.reset_metrics()
-        with contextlib.closing(feed):
-            metrics = run_test_steps(CompiledLoop.for_evaluation(experiment, feed), feed, 0, ChunkSize())
-            truth, predicted, samples = _classes(model, feed)
-    return Evaluation(metrics, samples, epoch, truth, predicted, _names(settings, predicted))
+        yield experiment, _use_best_weights(experiment, run)
+
+
+def split_feed(settings: Settings, split: str, run: Run) -> Feed:
+    """Return the data of a split of the experiment of a run.
+
+    Raises:
+        TrainingError: If there is none.
+    """
+    feed = feed_for(settings, split, weights_of(run)[0], follow=False)
+    if feed is None:
+        raise TrainingError(
+            f"{settings.location('dataset')}: dataset: there is no {split} split. "
+            f'Expected data for `dataset("{split}")`, got None. Return the data, or name another split.'
+        )
+    return feed
 
 
 def _use_best_weights(experiment: Experiment, run: Run) -> int:

@@ -69,7 +69,7 @@ def train_epochs(context: TrainingContext) -> None:
                 trainer = context.epoch_trainer
                 logs = trainer.train_epoch(context) if trainer else _train_epoch(context)
                 rate = state.learning_rate
-                logs |= _validate_and_decide(context, logs)
+                logs |= _validate_and_decide(context, context.membership.team.chiefs(logs))
         except DivergedError as error:
             reload_after_divergence(context, error)
             continue
@@ -161,7 +161,12 @@ def _train_chunk(
         _report_steps(context, as_numbers(steps.logs))
     if steps.exhausted and feed.goes_on and steps.done < feed.steps:
         return _next_pass(feed, steps.done - first), steps.logs, False
-    return source, steps.logs, steps.exhausted or context.callbacks.stop_training
+    return source, steps.logs, steps.exhausted or _stopped_by_callback(context)
+
+
+def _stopped_by_callback(context: TrainingContext) -> bool:
+    """Return whether a callback set `model.stop_training`, in any process of the training."""
+    return bool(context.callbacks) and context.membership.team.any(context.callbacks.stop_training)
 
 
 def _report_steps(context: TrainingContext, logs: dict[str, float]) -> None:
@@ -199,6 +204,7 @@ def _validate_and_decide(context: TrainingContext, logs: dict[str, float]) -> di
         except Interrupted:
             state.restore_transient(kept)
             raise
+        values = context.membership.team.chiefs(values)
         _apply_decision(context, logs | values)
         context.user_logs.write(state.progress.epoch, logs | values)
         _dispatch_view(context, logs | values)
@@ -225,7 +231,9 @@ def _validate(context: TrainingContext) -> dict[str, float]:
 
 def _dispatch_view(context: TrainingContext, logs: dict[str, float]) -> None:
     """Let the watchers look at the model, with the averaged weights and the metrics of the validation in place."""
-    progress, validated = context.experiment.state.progress, context.experiment.validation is not None
+    progress = context.experiment.state.progress
+    # Sums of metrics are shared out among processes, and a watcher of one cannot ask the others for theirs.
+    validated = context.experiment.validation is not None and context.membership.team.size == 1
     context.dispatch(
         "on_validated", context.viewer.view(progress.epoch, progress.global_step, logs, validated=validated)
     )
@@ -264,7 +272,7 @@ def _finish_epoch(context: TrainingContext, logs: dict[str, float], rate: float,
     if context.callbacks:
         with context.user_logs.around_callbacks(progress.epoch):
             context.callbacks.list.on_epoch_end(progress.epoch - 1, dict(logs))
-        if context.callbacks.stop_training and progress.stop_reason is None:
+        if _stopped_by_callback(context) and progress.stop_reason is None:
             progress.stop_reason = STOPPED_BY_CALLBACK
     progress.stop_reason = progress.stop_reason or experiment.train.end_reason
     progress.last_logs = logs
@@ -274,5 +282,5 @@ def _finish_epoch(context: TrainingContext, logs: dict[str, float], rate: float,
     context.dispatch("on_epoch", report)
     flush_events(context)
     age = time.monotonic() - context.checkpoints.last_written
-    if age > SECONDS_BETWEEN_EPOCH_CHECKPOINTS:
+    if context.membership.team.chiefs(age > SECONDS_BETWEEN_EPOCH_CHECKPOINTS):
         checkpoint(context)

@@ -19,6 +19,7 @@ from experiments_manager.runs.run import RESUMED_FIELDS
 from experiments_manager.settings import Settings, SettingsError, UserCodeError
 from experiments_manager.training.engine.context import Interrupted, TrainingContext
 from experiments_manager.training.errors import TrainingError
+from experiments_manager.training.hosts.team import WorkerLostError
 from experiments_manager.training.observe.manifest_updates import ManifestUpdates
 from experiments_manager.training.state.checkpoints import checkpoints
 
@@ -179,7 +180,7 @@ def recorded_end(run: Run, updates: ManifestUpdates, former: Mapping[str, Any] |
 
     try:
         yield
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt, WorkerLostError):
         record("interrupted")
         raise
     except BaseException as error:

@@ -9,6 +9,7 @@ from experiments_manager.kafka.errors import NoBrokerError
 from experiments_manager.training.engine.context import TrainingContext
 from experiments_manager.training.engine.step_hooks import poll_signals
 from experiments_manager.training.errors import DivergedError
+from experiments_manager.training.hosts.membership import require_same
 from experiments_manager.training.setup.seeds import restore_host_random_state
 from experiments_manager.training.state.checkpoints import checkpoints, read_latest
 from experiments_manager.training.state.reachable import restore_generators
@@ -31,11 +32,16 @@ def restore_latest(context: TrainingContext) -> bool:
             if feeds.get(name) is not None:
                 feeds[name].require(position)
 
-    found = read_latest(context.run.checkpoints_dir, lambda text: context.dispatch("on_message", text), require)
+    membership, folder = context.membership, context.run.checkpoints_dir
+    if membership.cluster is not None:
+        membership.team.chiefs(None)  # whatever the chief has to write is there
+        folder = membership.run / folder.relative_to(context.run.path)
+    found = read_latest(folder, lambda text: context.dispatch("on_message", text), require)
+    require_same(membership.team, "checkpoints to go on from", found and found[0].name)
     if found is None:
         return False
     path, snapshot = found
-    context.experiment.state.restore(snapshot)
+    context.experiment.state.restore(snapshot, membership.team)
     restored = [
         feeds[name].restore(position, path / f"iterator-{name}")
         for name, position in snapshot.extras["positions"].items()

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from experiments_manager.runs.serving_setup import ServingSetup, write_serving_s
 from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.attributes import Session
 from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
+from experiments_manager.training.devices.devices import Devices, prepared_devices
 from experiments_manager.training.engine.completion import continue_hint, may_go_on, nothing_left_to_train
-from experiments_manager.training.engine.context import EpochTrainer, Interrupted, TrainingContext
+from experiments_manager.training.engine.context import Interrupted, RunOptions, TrainingContext
 from experiments_manager.training.engine.exactness import exactness, inexact_reasons
 from experiments_manager.training.engine.loop import train_epochs
 from experiments_manager.training.engine.outcome import (
@@ -36,37 +37,16 @@ from experiments_manager.training.engine.outcome import (
 from experiments_manager.training.engine.recovery import restore_latest
 from experiments_manager.training.engine.step_hooks import checkpoint, flush_events, publish_at_the_end, show_best
 from experiments_manager.training.feeds.feed import POSITIONS
+from experiments_manager.training.hosts.follower import following, follows, meeting
+from experiments_manager.training.hosts.membership import Membership, change_of_workers
+from experiments_manager.training.hosts.same_data import agree_on_topics
+from experiments_manager.training.hosts.team import WorkerLostError
 from experiments_manager.training.observe.manifest_updates import ManifestUpdates
-from experiments_manager.training.setup.devices import Devices, prepared_devices
+from experiments_manager.training.setup.data_dirs import found_data_dirs
 from experiments_manager.training.setup.experiment import build_experiment
 from experiments_manager.training.setup.model_summary import describe_model
 
 logger = logging.getLogger(__name__)
-
-DATA_DIRS = ("train_data_dir", "validation_data_dir", "test_data_dir")
-
-
-@dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """What surrounds a run in this process."""
-
-    make_watchers: Callable[[Run, Settings], Sequence[Watcher]] = lambda run, settings: ()
-    """Gives those who are told of the run, once it has its folder."""
-    should_stop: Callable[[], bool] = lambda: False
-    """Asked between steps; a true answer ends the run as `interrupted`."""
-    make_epoch_trainer: Callable[[TrainingContext], contextlib.AbstractContextManager[EpochTrainer | None]] = (
-        lambda context: contextlib.nullcontext()
-    )
-    """Gives who trains the epochs, if not the loop."""
-    for_clients: bool = False
-    """Whether clients of a federation are trained in turn."""
-    trains_here: bool = True
-    """Whether there must be training data; else what batches look like may be seen from the validation data."""
-    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Further fields of run.json from its start on."""
-    interruptible: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
-    """Gives a context for what comes before the first step, in which a request to stop raises `KeyboardInterrupt`; the
-    run ends as `interrupted` then. By default nothing interrupts it."""
 
 
 def start_run(
@@ -95,6 +75,8 @@ def start_run(
         TrainingError: If the data, the devices or the numbers do not allow to train; `run.json` says `failed`.
     """
     surroundings = RunOptions(**options)
+    if follows(settings):
+        return _follow(settings, surroundings)
     run = create_run(working_dir or settings.working_dir, settings.session_name, settings.hparams, run_name=run_name)
     with lock(run):
         _start(run, settings, command, surroundings)
@@ -122,7 +104,7 @@ def start_or_resume(
     So a training that a cluster kills and queues again has one command line. See `start_run` for the options.
     """
     run = find_run(working_dir or settings.working_dir, run_name)
-    if run is None:
+    if run is None or (follows(settings) and not run.is_started):
         return start_run(settings, working_dir=working_dir, run_name=run_name, **options)
     if not run.is_started:  # killed between the making of the folder and the first word in it
         command, surroundings = options.pop("command", ()), RunOptions(**options)
@@ -165,19 +147,35 @@ def resume_run(
         result = result_of(run, "finished")
         logger.warning("%s", continue_hint(result.epochs, result.stop_reason, run.unit))
         return result
+    if follows(settings):
+        return _follow(settings, surroundings)
     with lock(run):
         former = run.manifest
         run.mark_resumed()
         return _execute(run, settings, surroundings, former=former)
 
 
+def _follow(settings: Settings, options: RunOptions) -> RunResult:
+    """Train beside the chief, whose run folder alone stays."""
+    with following(settings, options.interruptible) as (run, loaded, membership):
+        unwatched = dataclasses.replace(options, make_watchers=lambda run, settings: ())
+        former = {} if membership.resuming else None
+        result = _execute(run, loaded, unwatched, membership=membership, former=former)
+    return dataclasses.replace(result, run_dir=membership.run, exported_model=None)
+
+
 def _execute(
-    run: Run, settings: Settings, options: RunOptions, *, former: Mapping[str, Any] | None = None
+    run: Run,
+    settings: Settings,
+    options: RunOptions,
+    *,
+    membership: Membership | None = None,
+    former: Mapping[str, Any] | None = None,
 ) -> RunResult:
     """Build, train and finish; whatever happens, the manifest says so. `former` is that of a run to go on with."""
     started = time.monotonic()
     folder = session_folder(settings, run.path)
-    overrides = settings.overrides | _found_data_dirs(settings, folder if settings.is_legacy else Path.cwd())
+    overrides = settings.overrides | found_data_dirs(settings, folder if settings.is_legacy else Path.cwd())
     changed = {"overrides": overrides, "hparams": settings.hparams, "settings": settings.values()}
     updates = ManifestUpdates(run, when_begun=changed if former else {})
     watchers: list[Watcher] = [updates]
@@ -188,22 +186,25 @@ def _execute(
             recorded_end(run, updates, former),
             attributed_to_hooks(settings),
             settings.active(),
-            prepared_devices(settings) as devices,
+            meeting(settings, run, membership, lambda: _start_up(options), resuming=former is not None) as membership,
+            prepared_devices(settings, membership.cluster) as devices,
             working_directory(settings, folder, Session(str(folder), str(run.exports_dir), former is not None)),
         ):
             watchers += options.make_watchers(run, settings)
             if former is None:
                 run.update(overrides=overrides)
             with _start_up(options):
+                agree_on_topics(membership.team, settings, run)
                 experiment = build_experiment(
                     settings, devices, run, for_clients=options.for_clients, trains_here=options.trains_here
                 )
-                context = TrainingContext.make(experiment, run, watchers)
+                context = TrainingContext.make(experiment, run, watchers, membership)
             with contextlib.closing(context), contextlib.ExitStack() as stack:
-                context.should_stop = options.should_stop
+                context.should_stop = lambda: membership.team.any(options.should_stop())
                 with _start_up(options):
                     context.epoch_trainer = stack.enter_context(options.make_epoch_trainer(context))
-                    _begin(context, devices, resuming=former is not None)
+                    _begin(context, devices, former)
+                membership.team.begin_training()
                 try:
                     train_epochs(context)
                     ended = "finished"
@@ -219,7 +220,7 @@ def _execute(
     except Interrupted:
         state = "interrupted"
         return result_of(run, state)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, WorkerLostError):
         state = "interrupted"
         raise
     finally:
@@ -236,31 +237,20 @@ def _start_up(options: RunOptions) -> Iterator[None]:
         raise Interrupted from request
 
 
-def _begin(context: TrainingContext, devices: Devices, *, resuming: bool) -> None:
+def _begin(context: TrainingContext, devices: Devices, former: Mapping[str, Any] | None) -> None:
     """Put the state back, and write and tell what the run is."""
-    resumed, settings = resuming and restore_latest(context), context.experiment.settings
+    resumed, settings = former is not None and restore_latest(context), context.experiment.settings
     progress = context.experiment.state.progress
     if resumed and may_go_on(progress, context.experiment.monitor.patience):
         progress.stop_reason = None  # more may have come of a stream; more patience goes on after early stopping
+    if resumed and (change := change_of_workers(former, context.membership.team.size)):
+        context.dispatch("on_message", change)
     describe_model(context.experiment.model, context.run.path)
     setup = ServingSetup(settings.server_host, settings.grpc_port, settings.rest_port, settings.model_name)
     write_serving_setup(context.run.path, setup)
     _announce(context, devices)
     if progress.epoch >= settings.epochs or progress.stop_reason:
         context.dispatch("on_message", continue_hint(progress.epoch, progress.stop_reason, context.unit))
-
-
-def _found_data_dirs(settings: Settings, seen_from: Path) -> dict[str, str]:
-    """Return absolute paths of the data folders, so that a resume from another directory finds the same data.
-
-    Args:
-        settings: The settings.
-        seen_from: The working directory of the hooks, which need not be there yet.
-    """
-    given = {name: getattr(settings, name) for name in DATA_DIRS}
-    paths = {name: path for name, path in given.items() if isinstance(path, str | Path) and str(path)}
-    found = {name: (seen_from / path).resolve() for name, path in paths.items()}
-    return {name: str(path) for name, path in found.items() if path.exists()}
 
 
 def _announce(context: TrainingContext, devices: Devices) -> None:
@@ -270,6 +260,7 @@ def _announce(context: TrainingContext, devices: Devices) -> None:
     context.inexact_reasons = inexact_reasons(experiment.settings, feeds, context.loops.traced, context.callbacks)
     context.run.update(
         devices=list(devices.names),
+        workers=context.membership.team.size,
         data_position=experiment.train.kind,
         exactness=exactness(context.inexact_reasons),
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import dataclasses
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from experiments_manager.common.error_text import reason
@@ -18,8 +18,9 @@ from experiments_manager.runs import RunError
 from experiments_manager.training.engine.context import Interrupted, TrainingContext, new_reasons
 from experiments_manager.training.engine.exactness import exactness
 from experiments_manager.training.errors import TrainingError
-from experiments_manager.training.state.checkpoints import checkpoint_name, extras_for
+from experiments_manager.training.state.checkpoints import checkpoint_name, positions_of
 from experiments_manager.training.state.reachable import packed_generators
+from experiments_manager.training.state.shares import gather_shares
 from experiments_manager.training.state.state import EPOCH_TRAINER, StateSnapshot
 
 
@@ -40,23 +41,25 @@ def checkpoint(context: TrainingContext) -> None:
     """Copy the state and let it be written in the background, unless it is what was read from there."""
     if checkpoint_name(context.experiment.state.progress) == context.restored:
         return
-    stage = None
+    state, team = context.experiment.state, context.membership.team
+    shares = gather_shares(state.variables, team)
+    if team.size > 1:
+        context.last_checkpoint_step = state.progress.global_step
+    if not team.is_chief:
+        return
     try:
-        stage = context.checkpoints.stage()
-        snapshot = _snapshot(context, stage)
+        snapshot = _snapshot(context, shares)
     except Exception as error:  # whatever it is: training is worth more than one checkpoint
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
         context.checkpoints.failed(error)
         return
-    context.checkpoints.submit(snapshot, stage)
+    context.checkpoints.submit(snapshot)
     context.last_checkpoint_step = snapshot.progress.global_step
 
 
-def _snapshot(context: TrainingContext, stage: Path) -> StateSnapshot:
+def _snapshot(context: TrainingContext, shares: Mapping[str, np.ndarray]) -> StateSnapshot:
     experiment = context.experiment
     feeds = {"train": experiment.train} | ({"validation": experiment.validation} if experiment.validation else {})
-    positions, said = extras_for(feeds, stage)
+    positions, iterators, said = positions_of(feeds)
     callbacks, tensors = context.callbacks.state(experiment.state.holds)
     generators, further = packed_generators(experiment)
     if said or new_reasons(context):
@@ -65,7 +68,9 @@ def _snapshot(context: TrainingContext, stage: Path) -> StateSnapshot:
     if context.epoch_trainer is not None:
         extras["epoch_trainer"], held = context.epoch_trainer.state()
         further = further | {f"{EPOCH_TRAINER}{name}": value for name, value in held.items()}
-    return experiment.state.snapshot(tensors | further, **extras)
+    gathered = {name: tf.convert_to_tensor(value) for name, value in shares.items()}
+    snapshot = experiment.state.snapshot(tensors | further | gathered, **extras)
+    return dataclasses.replace(snapshot, iterators=iterators)
 
 
 def _tell_of_position(context: TrainingContext, said: Sequence[str]) -> None:
@@ -94,7 +99,9 @@ def after_chunk(context: TrainingContext) -> None:
     settings, step = context.experiment.settings, context.experiment.state.progress.global_step
     every, minutes = settings.checkpoint_every_steps, settings.checkpoint_every_minutes
     by_steps = every is not None and step > 0 and step % every == 0
-    by_time = minutes is not None and time.monotonic() - context.checkpoints.last_written > 60 * minutes
+    by_time = minutes is not None and context.membership.team.chiefs(
+        time.monotonic() - context.checkpoints.last_written > 60 * minutes
+    )
     if (by_steps or by_time) and context.last_checkpoint_step != step:
         checkpoint(context)
 

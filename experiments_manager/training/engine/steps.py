@@ -18,6 +18,14 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.training.feeds.feed import Feed, OptionalBatch
+from experiments_manager.training.hosts.replicas import (
+    StepMessage,
+    gradients_summed,
+    is_of_hosts,
+    moving_statistics,
+    rows_weighed,
+    same_on_hosts,
+)
 from experiments_manager.training.observe.gradient_norm import GradientNorm
 from experiments_manager.training.observe.prequential import Prequential
 
@@ -96,6 +104,9 @@ class CompiledLoop:
     ) -> None:
         self._model, self._feed, self._gradient_norm = model, feed, gradient_norm
         self._one = tf.function(step_function, autograph=False, reduce_retracing=True, jit_compile=jit_compile or None)
+        # TensorFlow numbers the collectives of several hosts when a function is called, which it gets wrong for a
+        # function that is called in a branch.
+        self._in_branch = step_function if is_of_hosts(tf.distribute.get_strategy()) else self._one
         self._loop = tf.function(self._steps, autograph=False, reduce_retracing=True)
 
     @classmethod
@@ -112,7 +123,7 @@ class CompiledLoop:
         def train(data: Any) -> dict[str, tf.Tensor]:
             tested = prequential.test(data) if prequential else {}
             with gradient_norm.recorded() if gradient_norm else contextlib.nullcontext():
-                logs = _on_replicas(model.train_step, weigh(data))
+                logs = _on_replicas(model.train_step, weigh(data), model)
             if state.averages is not None:
                 state.averages.update(state.step)
             state.step.assign_add(1)
@@ -148,7 +159,7 @@ class CompiledLoop:
         return ChunkResult(int(done), not bool(more), bool(finite), logs, statistics)
 
     def _steps(self, source: Any, first: tf.Tensor, last: tf.Tensor, statistics: Any) -> tuple:
-        feed, one = self._feed, self._one
+        feed, one, in_branch = self._feed, self._one, self._in_branch
         shapes = one.get_concrete_function(feed.spec).structured_outputs
         empty = tf.nest.map_structure(lambda out: tf.zeros(out.shape, out.dtype), shapes)
 
@@ -162,7 +173,7 @@ class CompiledLoop:
                 return step + 1, more, _loss_is_finite(logs), logs, self._with_norm(statistics)
             more = batch.has_value()
             logs, statistics = tf.cond(
-                more, lambda: (one(batch.get_value()), self._with_norm(statistics)), lambda: (logs, statistics)
+                more, lambda: (in_branch(batch.get_value()), self._with_norm(statistics)), lambda: (logs, statistics)
             )
             return step + tf.cast(more, step.dtype), more, _loss_is_finite(logs), logs, statistics
 
@@ -202,7 +213,7 @@ class CompiledLoop:
         return logs
 
 
-def _on_replicas(step: StepFunction, data: Any) -> dict[str, tf.Tensor]:
+def _on_replicas(step: StepFunction, data: Any, trained: keras.Model | None = None) -> dict[str, tf.Tensor]:
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
@@ -210,7 +221,12 @@ def _on_replicas(step: StepFunction, data: Any) -> dict[str, tf.Tensor]:
 
     def replica_step() -> dict[str, tf.Tensor]:
         number = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return _plain(step(tf.nest.map_structure(lambda part: _share(part, number, replicas), data)))
+        share = tf.nest.map_structure(lambda part: _share(part, number, replicas), data)
+        if trained is None:
+            return same_on_hosts(_plain(step(share)), strategy)
+        message = StepMessage(trained) if is_of_hosts(strategy) else None
+        with rows_weighed(trained.optimizer, share, data, replicas, message), gradients_summed(trained, message):
+            return same_on_hosts(_plain(step(share)), strategy, moving_statistics(trained), message)
 
     logs = strategy.run(replica_step)
     return {name: _mean(strategy.experimental_local_results(value)) for name, value in logs.items()}

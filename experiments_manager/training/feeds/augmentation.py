@@ -30,7 +30,7 @@ def augmented_batch(augment: Callable[..., Any] | None) -> Callable[..., Any]:
     def of_batch(key: tf.Tensor, index: tf.Tensor, batch: Any) -> Any:
         rows = tf.shape(tf.nest.flatten(batch)[0], out_type=tf.int64)[0]
         seeds = tf.stack([tf.fill([rows], key), index * 2**24 + tf.range(rows)], axis=1)
-        return tf.vectorized_map(lambda sample: augmented(augment, sample[0], sample[1]), (batch, seeds))
+        return tf.vectorized_map(lambda sample: augmented(augment, sample[0], sample[1]), (batch, seeds), warn=False)
 
     return of_batch
 

@@ -51,6 +51,8 @@ class Feed(abc.ABC):
     """Whether it follows a stream."""
     topic: str | None = None
     """The Kafka topic from which it comes; `None` where it comes from `dataset`."""
+    agree: Callable[[Any], list[Any]] = staticmethod(lambda value: [value])
+    """Returns the values of all processes that train together; for what depends on when data arrives."""
 
     inexact_reasons: Sequence[str] = ()
     """Why a resume does not find exactly the same data; nothing where it does."""
@@ -135,12 +137,13 @@ class Feed(abc.ABC):
         """Plain numbers that `restore` takes."""
         return {}
 
-    def save(self, prefix: Path) -> str | None:
-        """Write what does not fit in plain numbers (an iterator's buffers) to files that begin with `prefix`.
+    def save(self) -> tuple[tf.Tensor | None, str | None]:
+        """Copy what does not fit in plain numbers: an iterator's buffers.
 
         Returns:
-            What is to be said, if anything.
+            The state of the iterator, where it is needed, and what is to be said, if anything.
         """
+        return None, None
 
     def restore(self, position: dict[str, Any], prefix: Path) -> bool:
         """Go back to a saved position; the next `open` continues there.

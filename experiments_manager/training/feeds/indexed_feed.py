@@ -16,7 +16,10 @@ from experiments_manager.training.setup.seeds import derive
 
 
 class IndexedFeed(Feed):
-    """A `keras.utils.PyDataset`: batches are asked for by index, so any place can be begun at."""
+    """A `keras.utils.PyDataset`: batches are asked for by index, so any place can be begun at.
+
+    One that has a method `batch_of_epoch(epoch, index)` is asked by that, and may give other batches in each epoch.
+    """
 
     def __init__(
         self,
@@ -70,9 +73,10 @@ class IndexedFeed(Feed):
         if self._shuffle:
             order = np.random.default_rng([derive(self._seed, "order"), epoch]).permutation(self._batches)
         kinds = [spec.dtype for spec in tf.nest.flatten(self.spec)]
+        by_epoch = getattr(self._source, "batch_of_epoch", None)
 
         def fetch(index: np.ndarray) -> list[np.ndarray]:
-            batch = _as_tuple(self._source[int(index)])
+            batch = _as_tuple(by_epoch(epoch, int(index)) if by_epoch else self._source[int(index)])
             return [
                 np.asarray(leaf, kind.as_numpy_dtype) for leaf, kind in zip(tf.nest.flatten(batch), kinds, strict=True)
             ]

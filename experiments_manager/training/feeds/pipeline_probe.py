@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.common import disk_space
+from experiments_manager.compat.tensorflow import iterator_state, write_iterator_state
 from experiments_manager.training.feeds.pipelines import unsaved_node
 from experiments_manager.training.setup.seeds import host_random_state
 
@@ -36,28 +37,14 @@ def can_be_saved(dataset: tf.data.Dataset) -> bool:
     iterator = iter(dataset)
     read(iterator, 1)
     with tempfile.TemporaryDirectory() as folder:
-        return save_iterator(iterator, Path(folder) / "probe") is None
-
-
-def save_iterator(iterator: Any, prefix: Path) -> Exception | None:
-    """Write an iterator with its buffers to files that begin with `prefix`.
-
-    Returns:
-        Why TensorFlow could not, in which case there are no such files; `None` if it could.
-
-    Raises:
-        OSError: Or `tf.errors.OpError`, if the disk is full.
-    """
-    try:
-        tf.train.Checkpoint(iterator=iterator).write(str(prefix))
-    except (tf.errors.OpError, ValueError) as error:
-        for path in prefix.parent.glob(f"{prefix.name}*"):
-            path.unlink()
-        if disk_space.is_full(error):
-            raise
-        logger.debug("the iterator cannot be saved: %s", error)
-        return error
-    return None
+        try:
+            write_iterator_state(iterator_state(iterator), str(Path(folder) / "probe"))
+        except (tf.errors.OpError, ValueError) as error:
+            if disk_space.is_full(error):
+                raise
+            logger.debug("the iterator cannot be saved: %s", error)
+            return False
+    return True
 
 
 def read(iterator: Iterator[Any], batches: int) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from experiments_manager.common.error_text import reason
+from experiments_manager.compat.tensorflow import iterator_state
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.augmentation import augmented_batch, augmented_batches
 from experiments_manager.training.feeds.feed import Feed, require_batches
@@ -19,7 +20,6 @@ from experiments_manager.training.feeds.pipeline_probe import (
     draws_from_host,
     read,
     read_watching_host,
-    save_iterator,
 )
 from experiments_manager.training.feeds.pipelines import (
     has_state_outside,
@@ -259,19 +259,20 @@ class StreamFeed(Feed):
         """Return the pass, and the batches of it that were trained on."""
         return {"pass": self._pass, "taken": self._taken}
 
-    def save(self, prefix: Path) -> str | None:
-        """Write the iterator, with its shuffle buffer, where TensorFlow can; where it cannot, the count has to do.
+    def save(self) -> tuple[tf.Tensor | None, str | None]:
+        """Copy the iterator, with its shuffle buffer, where TensorFlow can; where it cannot, the count has to do.
 
         Returns:
-            What is to be said where it could not although it had seemed so.
+            The copy, and what is to be said where there is none although it had seemed so.
         """
         if not self._saves_iterator or not self._taken:
-            return None
-        error = save_iterator(self._iterator, prefix)
-        if error is None:
-            return None
+            return None, None
+        try:
+            return iterator_state(self._iterator), None
+        except (tf.errors.OpError, ValueError) as failure:
+            error = failure
         self._saving_failed = True
-        return (
+        return None, (
             f"The iterator of the {self.split} data cannot be saved: {reason(error)}. From here on its position is "
             "counted, and a resume builds the pipeline again from its seed and skips what was seen."
         )

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments_manager.settings import Settings
+from experiments_manager.training.devices.devices import Devices
 from experiments_manager.training.engine.chunk_size import ChunkSize
 from experiments_manager.training.engine.steps import CompiledLoop, CompiledLoops
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
@@ -27,7 +28,6 @@ from experiments_manager.training.local.model_variables import Beginning, ModelV
 from experiments_manager.training.local.proximal import ProximalTerm
 from experiments_manager.training.local.shared_feed import SharedFeed
 from experiments_manager.training.local.task import LocalTask
-from experiments_manager.training.setup.devices import Devices
 from experiments_manager.training.setup.experiment import Experiment, bare_experiment
 
 

@@ -11,7 +11,8 @@ import keras
 import tensorflow as tf
 
 from experiments_manager.compat.keras import gradients_seen
-from experiments_manager.training.state.reachable import optimizers_of
+from experiments_manager.training.hosts.replicas import is_of_hosts
+from experiments_manager.training.state.reachable import innermost, optimizers_of
 
 _NONE = -1.0
 """What is in the place of the sum of squares before an update."""
@@ -49,7 +50,7 @@ class GradientNorm:
     def recorded(self) -> Iterator[None]:
         """While a step is traced: lets the graph note the gradients that are applied in it."""
         self._squares.assign(_NONE)
-        optimizers = [inner for optimizer in optimizers_of(self._model).values() for inner in _innermost(optimizer)]
+        optimizers = [inner for optimizer in optimizers_of(self._model).values() for inner in innermost(optimizer)]
         every = self._every if len(optimizers) == 1 else 1
         with contextlib.ExitStack() as stack:
             for optimizer in optimizers:
@@ -97,12 +98,6 @@ class GradientNorm:
 
 
 def _replicas() -> int:
+    """Return how many hold a part of the gradients; several hosts have added them up before."""
     context = tf.distribute.get_replica_context()
-    return 1 if context is None else context.num_replicas_in_sync
-
-
-def _innermost(optimizer: Any) -> list[Any]:
-    """Return the optimizers that do the work, behind a loss scale or a division among variables."""
-    inner = [optimizer.inner_optimizer] if hasattr(optimizer, "inner_optimizer") else None
-    inner = inner or list(getattr(optimizer, "optimizers", ()))
-    return [one for each in inner for one in _innermost(each)] if inner else [optimizer]
+    return 1 if context is None or is_of_hosts(context.strategy) else context.num_replicas_in_sync

@@ -36,7 +36,7 @@ def features_before_outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
         of the model, of fewer than three numbers a sample, or of more than 2048 in one dimension.
     """
     outputs, inputs = (getattr(model, name, None) for name in ("outputs", "inputs"))
-    if not outputs or not inputs or _has_own_call(model):
+    if not outputs or not inputs or has_own_call(model):
         return {}
     makers = _makers(model)
     found: dict[str, keras.KerasTensor] = {}
@@ -49,7 +49,7 @@ def features_before_outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
     return found
 
 
-def _has_own_call(model: keras.Model) -> bool:
+def has_own_call(model: keras.Model) -> bool:
     """Return whether a class of the user's defines `call`, so that the graph need not be what it computes."""
     return any("call" in vars(kind) for kind in type(model).__mro__ if kind.__module__.partition(".")[0] != "keras")
 

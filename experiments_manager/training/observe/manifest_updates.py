@@ -24,6 +24,8 @@ class ManifestUpdates(Watcher):
             only then: had they made it fail, they would make each further resume fail.
     """
 
+    in_background = True
+
     def __init__(self, run: Run, when_begun: Mapping[str, Any] | None = None) -> None:
         self._run = run
         self._when_begun = dict(when_begun or {})

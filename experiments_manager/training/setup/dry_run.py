@@ -10,13 +10,13 @@ import tensorflow as tf
 
 from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.working_directory import as_in_run_folder
+from experiments_manager.training.devices.devices import prepared_devices
 from experiments_manager.training.engine.exactness import inexact_reasons
 from experiments_manager.training.engine.steps import CompiledLoops, as_numbers
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
 from experiments_manager.training.feeds.feed import Feed, Shape
 from experiments_manager.training.feeds.pipeline_probe import differ
 from experiments_manager.training.feeds.stream_feed import StreamFeed
-from experiments_manager.training.setup.devices import prepared_devices
 from experiments_manager.training.setup.experiment import Experiment, build_experiment, feed_for
 
 

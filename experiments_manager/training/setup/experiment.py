@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from experiments_manager.export.servable import ExportError, Servable, servable_from_hook, servable_from_model
 from experiments_manager.settings import Settings
+from experiments_manager.training.devices.devices import Devices
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.factory import make_feed
 from experiments_manager.training.feeds.feed import Feed, x_and_y
@@ -23,7 +24,6 @@ from experiments_manager.training.local.shifted_schedule import ShiftedSchedule,
 from experiments_manager.training.setup.callbacks import checked_callbacks, given_callbacks
 from experiments_manager.training.setup.class_weights import ClassWeights, class_weights_of
 from experiments_manager.training.setup.compilation import compiled_model
-from experiments_manager.training.setup.devices import Devices
 from experiments_manager.training.setup.hooks import hook_error, located_at_hook, seeded
 from experiments_manager.training.setup.monitors import monitor_of
 from experiments_manager.training.setup.other_data import data_like_training

@@ -18,6 +18,7 @@ from experiments_manager.common import atomic, disk_space
 from experiments_manager.common.background import LatestJobWorker
 from experiments_manager.common.checksums import DamagedError, verify_checksums, write_checksums
 from experiments_manager.common.error_text import reason
+from experiments_manager.compat.tensorflow import write_iterator_state
 from experiments_manager.training.errors import OvertakenError, TrainingError
 from experiments_manager.training.state.progress import TrainingProgress
 from experiments_manager.training.state.state import StateSnapshot
@@ -38,7 +39,7 @@ def write_checkpoint(stage: Path, folder: Path, snapshot: StateSnapshot) -> Path
     """Write a snapshot into `stage`, move it into `folder` and let `latest` point at it.
 
     Args:
-        stage: An existing folder beside the place, which may hold files of iterators already.
+        stage: A folder beside the place, which is made.
         folder: The run's `checkpoints/`.
         snapshot: The state.
 
@@ -48,13 +49,12 @@ def write_checkpoint(stage: Path, folder: Path, snapshot: StateSnapshot) -> Path
     Raises:
         OSError: Or `tf.errors.OpError`, if it cannot be written; `folder` is as it was then.
     """
-    names = list(snapshot.tensors)
-    tf.raw_ops.SaveV2(
-        prefix=str(stage / "variables"),
-        tensor_names=names,
-        shape_and_slices=[""] * len(names),
-        tensors=[snapshot.tensors[name] for name in names],
-    )
+    stage.mkdir()
+    for name, iterator in snapshot.iterators.items():
+        _write_iterator(iterator, stage / f"iterator-{name}")
+    names, tensors = list(snapshot.tensors), list(snapshot.tensors.values())
+    no_slices = [""] * len(names)
+    tf.raw_ops.SaveV2(prefix=str(stage / "variables"), tensor_names=names, shape_and_slices=no_slices, tensors=tensors)
     state = {
         "schema_version": SCHEMA_VERSION,
         "progress": snapshot.progress.to_json(),
@@ -69,6 +69,18 @@ def write_checkpoint(stage: Path, folder: Path, snapshot: StateSnapshot) -> Path
     atomic.replace_directory(stage, target)
     atomic.write_text(folder / LATEST, target.name + "\n")
     return target
+
+
+def _write_iterator(state: tf.Tensor, prefix: Path) -> None:
+    """Write an iterator's state; where TensorFlow has no form for it on a disk, a resume counts batches instead."""
+    try:
+        write_iterator_state(state, str(prefix))
+    except (tf.errors.OpError, ValueError) as error:
+        if disk_space.is_full(error):
+            raise
+        for file in prefix.parent.glob(f"{prefix.name}*"):
+            file.unlink()
+        logger.warning("The state of the data's %s cannot be saved; a resume counts it: %s", prefix.name, reason(error))
 
 
 def read_checkpoint(path: Path) -> StateSnapshot:
@@ -198,8 +210,8 @@ class CheckpointWriter:
         self._messages: collections.deque[str] = collections.deque()
         self._written: collections.deque[dict[str, Any]] = collections.deque()
         self.last_written = time.monotonic()
-        self._worker: LatestJobWorker[tuple[Path, StateSnapshot]] = LatestJobWorker(
-            self._write, self._failed, name="checkpoints"
+        self._worker: LatestJobWorker[StateSnapshot] = LatestJobWorker(
+            self._write, lambda snapshot, error: self.failed(error), name="checkpoints"
         )
 
     def messages(self) -> list[str]:
@@ -210,19 +222,10 @@ class CheckpointWriter:
         """Return the positions in the data, by split, of the checkpoints that became whole since the last call."""
         return [self._written.popleft() for _ in range(len(self._written))]
 
-    def stage(self) -> Path:
-        """Make the folder into which a feed may write its iterator now, and the rest goes later."""
-        self._folder.mkdir(exist_ok=True)
-        stage = atomic.staging_path(self._folder / "checkpoint")
-        stage.mkdir()
-        return stage
-
-    def submit(self, snapshot: StateSnapshot, stage: Path) -> None:
+    def submit(self, snapshot: StateSnapshot) -> None:
         """Hand a snapshot to the thread; an older one that still waits is dropped."""
         self.last_written = time.monotonic()
-        displaced = self._worker.submit((stage, snapshot))
-        if displaced is not None:
-            shutil.rmtree(displaced[0], ignore_errors=True)
+        self._worker.submit(snapshot)
 
     @property
     def idle(self) -> bool:
@@ -248,17 +251,20 @@ class CheckpointWriter:
             )
         self._failing = True
 
-    def _write(self, job: tuple[Path, StateSnapshot]) -> None:
-        stage, snapshot = job
+    def _write(self, snapshot: StateSnapshot) -> None:
         if not _is_finite(snapshot):  # it must not take the place of the last good one
-            shutil.rmtree(stage, ignore_errors=True)
             self.problem = "the weights are not finite"
             logger.warning(
                 "Step %d: checkpoint not saved: the weights contain NaN or Inf.", snapshot.progress.global_step
             )
             return
         self._bring_logs_to_disk()
-        path, positions = write_checkpoint(stage, self._folder, snapshot), snapshot.extras.get("positions", {})
+        self._folder.mkdir(exist_ok=True)
+        stage, positions = atomic.staging_path(self._folder / "checkpoint"), snapshot.extras.get("positions", {})
+        try:
+            path = write_checkpoint(stage, self._folder, snapshot)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)  # it is moved into its place, unless writing it failed
         self._written.append(positions)
         self._in_doubt[path] = positions
         if self._failing:
@@ -275,10 +281,6 @@ class CheckpointWriter:
                 shutil.rmtree(old, ignore_errors=True)
                 self._in_doubt.pop(old, None)
 
-    def _failed(self, job: tuple[Path, StateSnapshot], error: BaseException) -> None:
-        shutil.rmtree(job[0], ignore_errors=True)
-        self.failed(error)
-
 
 def _is_finite(snapshot: StateSnapshot) -> bool:
     """Return whether the weights are numbers; told by their averages where there are any, which hold no mask."""
@@ -287,8 +289,9 @@ def _is_finite(snapshot: StateSnapshot) -> bool:
     return all(bool(np.isfinite(value.numpy()).all()) for value in weights if value.dtype.is_floating)
 
 
-def extras_for(feeds: dict[str, Any], stage: Path) -> tuple[dict[str, Any], list[str]]:
-    """Write the feeds' iterators into `stage`; return their positions, and what there is to say."""
+def positions_of(feeds: dict[str, Any]) -> tuple[dict[str, Any], dict[str, tf.Tensor], list[str]]:
+    """Return the feeds' positions, the states of their iterators, and what there is to say."""
     positions = {name: feed.position() for name, feed in feeds.items()}
-    said = [feed.save(stage / f"iterator-{name}") for name, feed in feeds.items()]
-    return positions, [text for text in said if text is not None]
+    saved = {name: feed.save() for name, feed in feeds.items()}
+    iterators = {name: iterator for name, (iterator, _) in saved.items() if iterator is not None}
+    return positions, iterators, [text for _, text in saved.values() if text is not None]

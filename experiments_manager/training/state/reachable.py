@@ -69,6 +69,13 @@ def optimizers_of(model: keras.Model) -> dict[str, keras.optimizers.Optimizer]:
     return found
 
 
+def innermost(optimizer: Any) -> list[Any]:
+    """Return the optimizers that do the work, behind a loss scale or a division among variables."""
+    inner = [optimizer.inner_optimizer] if hasattr(optimizer, "inner_optimizer") else None
+    inner = inner or list(getattr(optimizer, "optimizers", ()))
+    return [one for each in inner for one in innermost(each)] if inner else [optimizer]
+
+
 def generators_of(modules: Iterable[types.ModuleType]) -> dict[str, HostGenerator]:
     """Find the random generators that are global names of modules, e.g. `mysettings.rng`."""
     found: dict[str, HostGenerator] = {}

@@ -15,11 +15,13 @@ import tensorflow as tf
 
 from experiments_manager.compat.keras import seed_states
 from experiments_manager.training.errors import TrainingError
+from experiments_manager.training.hosts.team import ALONE, Team
 from experiments_manager.training.setup.seeds import host_random_state
 from experiments_manager.training.state.averaging import Averages
 from experiments_manager.training.state.graph_state import captured_variables
 from experiments_manager.training.state.progress import TrainingProgress
 from experiments_manager.training.state.reachable import Reachable, optimizers_of, reachable
+from experiments_manager.training.state.shares import SHARES, own_share, put_back
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +33,12 @@ class StateSnapshot:
     """Variables by name, and the best weights under `best/…`."""
     extras: dict[str, Any]
     """Positions in the data, host random state, callbacks: plain data (JSON)."""
+    iterators: dict[str, tf.Tensor] = dataclasses.field(default_factory=dict)
+    """States of iterators with their buffers, by split; only on the way to the disk."""
 
 
 EPOCH_TRAINER = "epoch_trainer/"
-FURTHER = ("best/", "callbacks/", "generators/", EPOCH_TRAINER)
+FURTHER = ("best/", "callbacks/", "generators/", EPOCH_TRAINER, SHARES)
 """Beginnings of names of tensors in a snapshot that are no variables."""
 USERS = ("reached/", "captured/")
 """Beginnings of names of variables that the user made and Keras does not list."""
@@ -56,7 +60,7 @@ class TrainingState:
         self._traced: list[Any] = []
         self._ignored: list[tf.Variable] = []
         self._transient = [
-            *(variable.value for variable in model.metrics_variables),
+            *(own_share(variable.value) for variable in model.metrics_variables),
             *(variable.value for variable in seed_states(model)),
         ]
         self._copy_weights = _copy_function([variable.value for variable in model.variables])
@@ -101,13 +105,14 @@ class TrainingState:
 
     @functools.cached_property
     def _copy_all(self) -> Any:
-        return _copy_function(list(self.variables.values()))
+        return _copy_function([own_share(variable) for variable in self.variables.values()])
 
     def snapshot(self, further: Mapping[str, tf.Tensor] | None = None, **extras: Any) -> StateSnapshot:
         """Copy the state; the copy is shared until training next writes, so this costs little.
 
         Args:
-            further: Tensors that are no variables, by names that begin with one of `FURTHER`.
+            further: Tensors that are no variables, by names that begin with one of `FURTHER`, and variables as a whole
+                of which this process holds a share.
             **extras: Plain data to keep with it.
         """
         tensors = dict(zip(self.variables, self._copy_all(), strict=True))
@@ -117,8 +122,12 @@ class TrainingState:
         extras = {"random": host_random_state(), **extras}
         return StateSnapshot(copy.deepcopy(self.progress), tensors, extras)
 
-    def restore(self, snapshot: StateSnapshot) -> None:
+    def restore(self, snapshot: StateSnapshot, team: Team = ALONE) -> None:
         """Put the state back, all but that of Python's and NumPy's generators, which reading data may change again.
+
+        Args:
+            snapshot: The state.
+            team: The processes that train together.
 
         Raises:
             TrainingError: If the model or optimiser is another one than the snapshot's.
@@ -146,7 +155,7 @@ class TrainingState:
                     f"The checkpoint belongs to another model: {name} has shape {tuple(value.shape)}, "
                     f"expected {tuple(variable.shape)}. Resume with the settings that the run was started with."
                 )
-            variable.assign(value)
+            put_back(variable, value, snapshot.tensors.get(SHARES + name), team)
         best = sorted(name for name in snapshot.tensors if name.startswith("best/"))
         self.best_weights = [tf.convert_to_tensor(snapshot.tensors[name]) for name in best] or None
         self.progress = copy.deepcopy(snapshot.progress)

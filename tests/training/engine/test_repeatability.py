@@ -41,6 +41,21 @@ PYDATASET = """
     def dataset(split):
         return Rows()
 """
+PYDATASET_BY_EPOCH = """
+    class Rows(keras.utils.PyDataset):
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, index):
+            return self.batch_of_epoch(0, index)
+
+        def batch_of_epoch(self, epoch, index):
+            x = np.random.default_rng([epoch, index]).normal(size=(8, 3)).astype("float32")
+            return x, x.sum(axis=1, keepdims=True)
+
+    def dataset(split):
+        return Rows()
+"""
 AUGMENTED = """
     def augment(x, y, seed):
         return x + tf.random.stateless_normal(tf.shape(x), tf.cast(seed, tf.int32), stddev=0.1), y
@@ -50,6 +65,7 @@ SOURCES = {
     "pipeline": NOISY + PIPELINE,
     "random_in_python": NOISY + RANDOM_IN_PYTHON,
     "pydataset": NOISY + PYDATASET,
+    "pydataset_by_epoch": NOISY + PYDATASET_BY_EPOCH,
     "augmented": NOISY + AUGMENTED,
 }
 

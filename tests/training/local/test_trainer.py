@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from experiments_manager.settings import load_settings
+from experiments_manager.training.devices.devices import prepared_devices
 from experiments_manager.training.errors import DataError, TrainingError
 from experiments_manager.training.feeds.array_feed import ArrayFeed, as_arrays
 from experiments_manager.training.local.client import Client, ClientData
 from experiments_manager.training.local.task import LocalTask
 from experiments_manager.training.local.trainer import LocalTrainer
-from experiments_manager.training.setup.devices import prepared_devices
 
 SETTINGS = """
 import keras

@@ -35,7 +35,7 @@ def written(folder):
     def write(*epochs, keep=2):
         writer = CheckpointWriter(folder, keep)
         for epoch in epochs:
-            writer.submit(snapshot(epoch), writer.stage())
+            writer.submit(snapshot(epoch))
             writer.wait()
         writer.close()
         return checkpoints(folder)
@@ -64,11 +64,11 @@ def test_the_newest_that_no_other_run_can_overtake_is_kept_too(folder):
     writer = CheckpointWriter(folder, 2, is_ours=lambda positions: len(known) > 0)
     (folder / "epoch-00001-step-00000010").mkdir(parents=True)  # of an earlier process
     for epoch in (2, 3, 4, 5):
-        writer.submit(snapshot(epoch), writer.stage())
+        writer.submit(snapshot(epoch))
         writer.wait()
     assert [int(path.name[6:11]) for path in checkpoints(folder)] == [5, 4, 1]
     known.add("that the group knows of 4 and 5")
-    writer.submit(snapshot(6), writer.stage())
+    writer.submit(snapshot(6))
     writer.close()
     assert [int(path.name[6:11]) for path in checkpoints(folder)] == [6, 5]
 
@@ -159,7 +159,7 @@ def test_a_checkpoint_of_a_newer_release_is_refused_as_such(folder, written):
 def test_weights_that_are_not_finite_never_take_the_place_of_good_ones(folder):
     writer = CheckpointWriter(folder, keep=1)
     for epoch, value in ((1, 1.0), (2, float("nan"))):
-        writer.submit(snapshot(epoch, value), writer.stage())
+        writer.submit(snapshot(epoch, value))
         writer.wait()
     writer.close()
     assert read_latest(folder)[1].progress.epoch == 1
@@ -171,7 +171,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_is_told_once(mounted_disk):
     writer = CheckpointWriter(folder, keep=1)
 
     def write(epoch):
-        writer.submit(snapshot(epoch), writer.stage())
+        writer.submit(snapshot(epoch))
         writer.wait()
 
     write(1)
@@ -182,7 +182,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_is_told_once(mounted_disk):
     big = snapshot(2)
     big.tensors["model/0001/kernel"] = tf.ones([64, 1024])
     for _ in range(2):
-        writer.submit(big, writer.stage())
+        writer.submit(big)
         writer.wait()
     [text] = writer.messages()
     assert text.startswith("A checkpoint could not be written: ")

@@ -120,7 +120,10 @@ class TopicFeed(Feed):
         return dataset if self.source.is_dense and self._augmented is None else dataset.prefetch(2)
 
     def ready(self, wanted: int) -> int:
-        """Return how many batches can be taken without waiting; 0 where there is none for a moment."""
+        """Return how many batches all processes can take without waiting; 0 where one has none for a moment."""
+        return min(self.agree(self._ready(wanted)))
+
+    def _ready(self, wanted: int) -> int:
         ready = self._reader.ready(self.batch_size, wanted if self._buffer is None else self._buffer.capacity)
         if self._buffer is None or ready == 0:
             return ready
@@ -175,7 +178,9 @@ class TopicFeed(Feed):
 
     def _correct_steps(self) -> None:
         """Let an epoch last until the range ends: records may hold more samples than the first one, or fewer."""
-        if self._in_pass is None or self.goes_on or self._taken < self.steps or self._reader.is_exhausted:
+        if self._in_pass is None or self.goes_on or self._taken < self.steps:
+            return
+        if all(self.agree(self._reader.is_exhausted)):  # a reader may not have seen the end yet
             return
         if self._most_steps is None or self.steps < self._most_steps:
             self.steps = self._taken + 1

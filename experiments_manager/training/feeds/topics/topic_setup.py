@@ -114,6 +114,14 @@ def topic_feed(
     return TopicFeed(source, steps_per_epoch=steps_per_epoch, shuffle=buffer, augment=augment, **common)
 
 
+def keep_ranges(settings: Settings, run: Any) -> None:
+    """Let a run keep what it reads of its topics, before any of them is read."""
+    connection = Connection(settings.kafka_bootstrap_servers, settings.kafka_options)
+    for split in ("train", "validation"):
+        if (topic := topic_of(settings, split)) is not None:
+            _kept(settings, connection, topic, split, run, True)
+
+
 def _kept(settings: Settings, connection: Connection, topic: str, split: str, run: Any, follow: bool) -> dict[str, Any]:
     """Return what of the topic is read: as run.json has it, else as the settings say and the topic is now."""
     topics = Topics(connection)
@@ -247,6 +255,7 @@ def _source(
         max_bad=settings.kafka_max_bad,
         group=run.path.name if run is not None and split == "train" else None,
         shared_group=settings.kafka_group if run is not None and split == "train" else None,
+        sends_bad=not kept.get("of_chief"),
         member=kept.get("member") or (run.path.name if run is not None else None),
     )
 

@@ -52,6 +52,7 @@ class TopicSource:
         group: Consumer group of the run alone, to which the offsets of its checkpoints are committed; `None`: none.
         shared_group: Consumer group that shares the partitions of a live topic; `None`: the run reads all of them.
         member: Name of the run in it, which no other run has.
+        sends_bad: Whether records that cannot be decoded go to the topic of dead letters.
     """
 
     connection: Connection
@@ -66,6 +67,7 @@ class TopicSource:
     group: str | None = None
     shared_group: str | None = None
     member: str | None = None
+    sends_bad: bool = True
     _committer: OffsetCommitter | None = None
     _buffers: BufferPool = dataclasses.field(default_factory=BufferPool)
 
@@ -133,7 +135,14 @@ class TopicSource:
             read,
             self.decoder,
             position,
-            BadRecords(self.connection, self.topic, self.max_bad, position.records_read, position.bad),
+            BadRecords(
+                self.connection,
+                self.topic,
+                self.max_bad,
+                position.records_read,
+                position.bad,
+                sends=self.sends_bad,
+            ),
             shuffle=Shuffle(shuffle, seed, epoch) if shuffle else None,
             idle_timeout=self.idle_timeout if ends is None else None,
             least_ahead=least_ahead,

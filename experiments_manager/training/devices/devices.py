@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +14,8 @@ import keras
 import tensorflow as tf
 
 from experiments_manager.settings import Settings
+from experiments_manager.training.devices.job_gpus import gpus_of_job, in_job_with_gpus
+from experiments_manager.training.hosts.cluster import STRATEGY, Cluster
 from experiments_manager.training.setup.hooks import hook_error
 
 logger = logging.getLogger(__name__)
@@ -36,8 +40,12 @@ class Devices:
 
 
 @contextlib.contextmanager
-def prepared_devices(settings: Settings) -> Iterator[Devices]:
+def prepared_devices(settings: Settings, cluster: Cluster | None = None) -> Iterator[Devices]:
     """Choose devices, memory growth, precision and determinism; inside, models are made for these.
+
+    Args:
+        settings: Checked settings.
+        cluster: The processes that train together; `None` for this one alone.
 
     Raises:
         SettingsError: If a GPU is asked for that is not there, or the batch cannot be shared among the devices.
@@ -45,9 +53,11 @@ def prepared_devices(settings: Settings) -> Iterator[Devices]:
     gpus = _visible_gpus(settings)
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
-    strategy = _strategy(settings, gpus)
+    strategy = _strategy(settings, gpus) if cluster is None else _strategy_of_hosts(settings, gpus, cluster)
     names = tuple(device.name.replace("/physical_device:", "") for device in gpus) or ("CPU",)
-    if strategy is not None and not gpus:
+    if cluster is not None:
+        names = tuple(f"{address} {names[0]}" for address in cluster.addresses)
+    elif strategy is not None and not gpus:
         names = tuple(device.name.removeprefix("/device:") for device in tf.config.list_logical_devices("CPU"))
     policy = keras.config.dtype_policy()
     # Names of layers are counted from the start, so that inputs are called the same in each run. Before all else,
@@ -66,8 +76,9 @@ def prepared_devices(settings: Settings) -> Iterator[Devices]:
 
 
 def _visible_gpus(settings: Settings) -> list[Any]:
-    wanted, present = settings.gpus, tf.config.list_physical_devices("GPU")
-    chosen = present[:1] if wanted is None else [gpu for number, gpu in enumerate(present) if number in wanted]
+    wanted, present = settings.gpus, gpus_of_job(tf.config.list_physical_devices("GPU"), wanted=settings.gpus != [])
+    by_default = present if in_job_with_gpus() and settings.strategy in (None, "MirroredStrategy") else present[:1]
+    chosen = by_default if wanted is None else [gpu for number, gpu in enumerate(present) if number in wanted]
     if wanted and len(chosen) < len(set(wanted)):
         raise hook_error(settings, "gpus", _missing_gpus(wanted, len(present)))
     try:
@@ -92,16 +103,52 @@ def _missing_gpus(wanted: list[int], present: int) -> str:
 
 
 def _strategy(settings: Settings, gpus: list[Any]) -> tf.distribute.Strategy | None:
+    if settings.strategy == STRATEGY:
+        return None
     if len(gpus) > 1:
         devices = [f"/GPU:{number}" for number in range(len(gpus))]
     elif settings.strategy and not gpus and len(tf.config.list_logical_devices("CPU")) > 1:
         devices = [device.name for device in tf.config.list_logical_devices("CPU")]
     else:
         return None
-    if settings.batch_size % len(devices):
+    _require_divisible(settings, len(devices), "devices")
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def _strategy_of_hosts(settings: Settings, gpus: list[Any], cluster: Cluster) -> tf.distribute.Strategy:
+    """Return the strategy of one device a process; it waits until TensorFlow runs in all of them."""
+    if len(gpus) > 1:
         text = (
-            f"the batch size is not divisible by {len(devices)} devices. "
-            f"Expected a multiple of {len(devices)}, got {settings.batch_size}. Set it to such a number."
+            f"each process of {STRATEGY} trains on one device. Expected one index, got {settings.gpus}. "
+            "Start one process for each GPU, e.g. by `srun --gpus-per-task=1`."
+        )
+        raise hook_error(settings, "gpus", text)
+    if settings.jit_compile and not gpus:
+        text = (
+            f"XLA compiles no step of {STRATEGY} on a CPU, where it has no collective operations. Expected False, got "
+            "True. Remove the line."
+        )
+        raise hook_error(settings, "jit_compile", text)
+    _require_divisible(settings, len(cluster.addresses), "processes")
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(cluster.addresses)}), task_type="worker", task_id=cluster.index
+    )
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    _take_back_sigterm()
+    return strategy
+
+
+def _take_back_sigterm() -> None:
+    """Let Python handle SIGTERM again, which TensorFlow's cluster takes for a preemption that it need not act on."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _require_divisible(settings: Settings, parts: int, what: str) -> None:
+    if settings.batch_size % parts:
+        text = (
+            f"the batch size is not divisible by {parts} {what}. "
+            f"Expected a multiple of {parts}, got {settings.batch_size}. Set it to such a number."
         )
         raise hook_error(settings, "batch_size", text)
-    return tf.distribute.MirroredStrategy(devices)

@@ -14,7 +14,7 @@ def refused(curve, tmp_path, monkeypatch):
     def refuse(line, gpus, overrides=()):
         import tensorflow as tf
 
-        from experiments_manager.training.setup.devices import prepared_devices
+        from experiments_manager.training.devices.devices import prepared_devices
 
         monkeypatch.chdir(tmp_path)
         path = tmp_path / "mysettings_curve.py"

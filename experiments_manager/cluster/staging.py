@@ -1,0 +1,197 @@
+"""Data copied to the node's own disk: once a node, verified, and taken for whole only when it is.
+
+A copy has a folder of its own, named after its source and what is in it: `data/`, the file `whole.json`, which is
+written last, and a lock. Who reads the copy shares the lock, who makes it holds it alone, so of several tasks on a node
+one copies and the others wait. What a killed process has copied is kept: files that are whole are not copied again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from experiments_manager.cluster.errors import ClusterError
+from experiments_manager.cluster.parallel_copy import Tell, copy_files
+from experiments_manager.cluster.source_listing import Listing, list_source, size_text
+from experiments_manager.common import atomic, disk_space, local_copies
+from experiments_manager.common.error_text import reason
+
+_WHOLE, _DATA, _LOCK = "whole.json", "data", "lock"
+_OTHER = 'Name another folder on the node\'s own disk as `stage_dir`, in cluster.toml or `cluster = {"stage_dir": …}`.'
+
+
+def stage_folder(setting: str | None = None) -> Path:
+    """Return the node's own folder for copies: that of the setting, else of $SLURM_TMPDIR, $TMPDIR, or the system's.
+
+    Raises:
+        ClusterError: It does not exist, or cannot be written to.
+    """
+    named = {"stage_dir": setting and Path(os.path.expandvars(setting)).expanduser()}
+    named |= {f"${name}": os.environ.get(name) for name in ("SLURM_TMPDIR", "TMPDIR")}
+    source, folder = next(
+        ((name, path) for name, path in named.items() if path), ("the system's", tempfile.gettempdir())
+    )
+    path = Path(folder).absolute()
+    if not path.is_dir() or not os.access(path, os.W_OK | os.X_OK):
+        raise ClusterError(
+            f"--stage-data: {source} folder {path} does not exist on this node, or cannot be written. {_OTHER}"
+        )
+    return path / f"experiments_manager-{os.getuid()}"
+
+
+@contextlib.contextmanager
+def staged(sources: Sequence[Path], folder: Path, tell: Tell) -> Iterator[None]:
+    """Copy data to the node's own disk, and let settings name the copies for the length of a `with` block.
+
+    Args:
+        sources: Folders or files.
+        folder: Holds the copies; see `stage_folder`.
+        tell: Told how it goes, now and then.
+
+    Raises:
+        ClusterError: A source cannot be read, or there is no room for its copy.
+    """
+    with contextlib.ExitStack() as stack:
+        copies = {}
+        for source in dict.fromkeys(Path(local_copies.normal_path(source)) for source in sources):
+            copies[source] = stack.enter_context(_copy_of(source, folder, tell))
+        stack.enter_context(local_copies.in_use(copies))
+        yield
+
+
+@contextlib.contextmanager
+def _copy_of(source: Path, folder: Path, tell: Tell) -> Iterator[Path]:
+    """Give the whole copy of a source, which stays while it is used."""
+    listing = list_source(source)
+    place = folder / f"{_key(source)}-{listing.digest[:12]}"
+    with contextlib.ExitStack() as stack:
+        try:
+            _make_private(folder)
+            place.mkdir(exist_ok=True)
+            lock = stack.enter_context((place / _LOCK).open("a"))
+            _take_whole(listing, place, lock, tell)
+        except OSError as error:
+            raise ClusterError(f"--stage-data {source}: {place}: {reason(error)}. {_OTHER}") from error
+        yield place / _DATA / source.name
+
+
+def _take_whole(listing: Listing, place: Path, lock: TextIO, tell: Tell) -> None:
+    """Share the lock of a copy that is whole, after making it where it is not."""
+    _lock(lock, fcntl.LOCK_SH, listing.source, tell)
+    if not _is_whole(place, listing):
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        _lock(lock, fcntl.LOCK_EX, listing.source, tell)
+        if not _is_whole(place, listing):
+            _remove_outdated(place, listing.source)
+            _copy(listing, place, tell)
+            _lock(lock, fcntl.LOCK_SH, listing.source, tell)
+            return
+        _lock(lock, fcntl.LOCK_SH, listing.source, tell)
+    tell(f"{listing.source}: the copy on this node is whole, and is used again ({size_text(listing.bytes)}).")
+
+
+def _key(source: Path) -> str:
+    return f"{source.name}-{hashlib.sha256(str(source).encode()).hexdigest()[:12]}"
+
+
+def _make_private(folder: Path) -> None:
+    """Make the folder, which nobody else may write to: its name can be guessed.
+
+    Raises:
+        ClusterError: It is there and belongs to somebody else.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise ClusterError(f"--stage-data: {folder} belongs to another user. {_OTHER}")
+
+
+def _lock(file: TextIO, how: int, source: Path, tell: Tell) -> None:
+    """Take a lock; wait without holding up signals."""
+    said = False
+    while True:
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if not said:
+                tell(f"{source}: another task on this node copies it; waiting.")
+            said = True
+            time.sleep(0.1)
+
+
+def _is_whole(place: Path, listing: Listing) -> bool:
+    """Return whether the copy was finished, and nothing of it was lost since then."""
+    try:
+        told = json.loads((place / _WHOLE).read_text(encoding="utf-8"))
+        return told["digest"] == listing.digest and not _missing(listing, place / _DATA)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _missing(listing: Listing, data: Path) -> list[str]:
+    """Return names of files of which there is no whole copy. A copy has the time of its source when it is whole."""
+
+    def is_whole(name: str) -> bool:
+        try:
+            found = (data / name).lstat()
+        except OSError:
+            return False
+        return (found.st_size, found.st_mtime_ns) == listing.files[name]
+
+    return [name for name in listing.files if not is_whole(name)]
+
+
+def _remove_outdated(place: Path, source: Path) -> None:
+    """Remove copies of what the source held before, as far as nobody reads them."""
+    for other in place.parent.glob(f"{_key(source)}-*"):
+        if other == place:
+            continue
+        with contextlib.suppress(OSError), (other / _LOCK).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _clear(other)
+
+
+def _clear(place: Path) -> None:
+    """Remove a copy; its lock stays, for somebody may be about to take it."""
+    (place / _WHOLE).unlink(missing_ok=True)
+    shutil.rmtree(place / _DATA, ignore_errors=True)
+
+
+def _copy(listing: Listing, place: Path, tell: Tell) -> None:
+    """Copy what is missing, verify the sizes, and say last that the copy is whole."""
+    (place / _WHOLE).unlink(missing_ok=True)
+    data = place / _DATA
+    missing = _missing(listing, data)
+    needed, free = sum(listing.files[name][0] for name in missing), shutil.disk_usage(place).free
+    if needed > free:
+        _clear(place)
+        raise ClusterError(
+            f"--stage-data {listing.source}: {place} has not enough space. Expected {size_text(needed)}, got "
+            f"{size_text(free)} free. {_OTHER}"
+        )
+    tell(f"Copying {listing.source} to {data / listing.source.name}: {size_text(needed)} in {len(missing)} files.")
+    for name in ["", *listing.folders]:
+        (data / name).mkdir(parents=True, exist_ok=True)
+    try:
+        copy_files(listing, missing, data, tell)
+    except OSError as error:
+        if disk_space.is_full(error):
+            _clear(place)  # what is left would fill the disk of others
+            raise ClusterError(f"--stage-data {listing.source}: {place}: {reason(error)}. {_OTHER}") from error
+        raise ClusterError(f"--stage-data {listing.source}: it cannot be copied: {reason(error)}.") from error
+    changed = _missing(listing, data)
+    if changed:
+        raise ClusterError(
+            f"--stage-data {listing.source}: {changed[0]} changed while it was copied. Expected data that nobody "
+            "writes to. Copy it when it is complete."
+        )
+    atomic.write_json(place / _WHOLE, {"source": str(listing.source), "digest": listing.digest})

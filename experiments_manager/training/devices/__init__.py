@@ -1,0 +1,1 @@
+"""What a run computes on: devices, precision, and the GPUs of a job."""

@@ -1,0 +1,174 @@
+"""What the replicas of a step on several hosts have to have in common."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from experiments_manager.compat.keras import gradients_summed_by
+from experiments_manager.training.errors import TrainingError
+from experiments_manager.training.state.reachable import innermost, optimizers_of
+
+
+def is_of_hosts(strategy: tf.distribute.Strategy) -> bool:
+    """Return whether the replicas are in several processes."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def moving_statistics(model: keras.Model) -> list[keras.Variable]:
+    """Return the numbers that a model keeps beside its weights, such as those of batch normalization."""
+    return [variable for variable in model.non_trainable_variables if tf.as_dtype(variable.dtype).is_floating]
+
+
+def same_on_hosts(
+    logs: dict[str, tf.Tensor],
+    strategy: tf.distribute.Strategy,
+    variables: Sequence[keras.Variable] = (),
+    message: StepMessage | None = None,
+) -> dict[str, tf.Tensor]:
+    """In the graph, in a replica: what a step returned as the mean over all hosts, where there are several.
+
+    Each process decides by it whether the loop goes on, so a loss that is not finite in one has to be so in all: a
+    process that went on alone would wait for the others for ever.
+
+    Args:
+        logs: What the step returned.
+        strategy: Of the run.
+        variables: Which each process has moved by its own rows; they become the mean of all, too.
+        message: What went with the gradients; nothing is left to do where that was all.
+    """
+    if not is_of_hosts(strategy):
+        return logs
+    if message is not None and message.loss_of_all is not None:
+        return logs | {"loss": message.loss_of_all}
+    floating = {name: value for name, value in logs.items() if value.dtype.is_floating}
+    values = [*floating.values(), *(tf.convert_to_tensor(variable) for variable in variables)]
+    if not values:
+        return logs
+    flat = tf.concat([tf.reshape(tf.cast(value, tf.float32), [-1]) for value in values], axis=0)
+    mean = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, flat)
+    parts = tf.split(mean, [value.shape.num_elements() for value in values])
+    means = [tf.cast(tf.reshape(part, value.shape), value.dtype) for part, value in zip(parts, values, strict=True)]
+    for variable, value in zip(variables, means[len(floating) :], strict=True):
+        variable.assign(value)
+    return logs | dict(zip(floating, means, strict=False))
+
+
+class StepMessage:
+    """What a replica of a training step tells those on other hosts beside its gradients, where it goes with these.
+
+    A message costs most of a millisecond, however short it is. Keras' own `train_step` has the loss and the moving
+    statistics before it applies gradients, and returns metrics, which are added up when they are read; so one message
+    does. Of other steps it is not known: `same_on_hosts` sends theirs afterwards.
+
+    Args:
+        model: The model that is trained.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        steps = ((model.train_step, keras.Model.train_step), (model.compute_metrics, keras.Model.compute_metrics))
+        is_keras_own = all(getattr(bound, "__func__", None) is function for bound, function in steps)
+        self._variables = moving_statistics(model) if is_keras_own else None
+        self.loss: tf.Tensor | None = None
+        """Of the rows of this replica, before the optimizer scales it; the replicas' are to be added up."""
+        self.loss_of_all: tf.Tensor | None = None
+        """Of the whole batch, once that is known."""
+
+    def sent_with(self, gradients: Sequence[Any]) -> list[Any]:
+        """In the graph: send it; return the sums of the gradients, and give the moving statistics their means."""
+        if self._variables is None or self.loss is None or self.loss_of_all is not None:
+            return _summed(gradients)
+        values = [tf.cast(value, tf.float32) for value in (self.loss, *self._variables)]
+        *summed, self.loss_of_all = _summed([*gradients, *values[1:], values[0]])
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        for variable, total in zip(self._variables, summed[len(gradients) :], strict=True):
+            variable.assign(tf.cast(total / replicas, variable.dtype))
+        return summed[: len(gradients)]
+
+
+@contextlib.contextmanager
+def rows_weighed(
+    optimizer: Any, share: Any, batch: Any, replicas: int, message: StepMessage | None = None
+) -> Iterator[None]:
+    """In the graph, in a replica: inside, the loss counts by the rows that this replica has of a batch.
+
+    Keras takes the mean of the replicas' means, which is that of the batch only where all have as many rows.
+
+    Args:
+        optimizer: Scales the loss; `None` where there is none.
+        share: The rows of this replica.
+        batch: The whole batch.
+        replicas: How many share it.
+        message: Takes the loss.
+    """
+    whole = next(leaf for leaf in tf.nest.flatten(batch) if leaf is not None)
+    is_even = whole.shape[0] is not None and whole.shape[0] % replicas == 0
+    if optimizer is None or (is_even and message is None):
+        yield
+        return
+    weight = tf.constant(1.0) if is_even else _weight(share, whole, replicas)
+    scale = optimizer.scale_loss
+
+    def weighed(loss: tf.Tensor) -> tf.Tensor:
+        if message is not None:
+            message.loss = loss * tf.cast(weight, loss.dtype)
+        return scale(loss) if is_even else scale(loss) * tf.cast(weight, loss.dtype)
+
+    optimizer.scale_loss = weighed
+    try:
+        yield
+    finally:
+        del optimizer.scale_loss
+
+
+def _weight(share: Any, whole: tf.Tensor, replicas: int) -> tf.Tensor:
+    part = next(leaf for leaf in tf.nest.flatten(share) if leaf is not None)
+    own, rows = tf.shape(part)[0], tf.shape(whole)[0]
+    # A batch of fewer rows than replicas is the same in all of them.
+    return tf.where(rows < replicas, 1.0, tf.cast(own * replicas, tf.float32) / tf.cast(rows, tf.float32))
+
+
+def require_no_accumulation(model: keras.Model) -> None:
+    """Refuse optimizers that accumulate gradients: Keras updates in a branch then, where replicas cannot meet.
+
+    Raises:
+        TrainingError: An optimizer of the model does.
+    """
+    for optimizer in (one for each in optimizers_of(model).values() for one in innermost(each)):
+        if steps := optimizer.gradient_accumulation_steps:
+            raise TrainingError(
+                "gradient_accumulation_steps: gradients cannot be accumulated in a training of several processes. "
+                f"Expected None, got {steps}. Remove it, or make `batch_size` {steps} times as large instead."
+            )
+
+
+@contextlib.contextmanager
+def gradients_summed(model: keras.Model, message: StepMessage | None = None) -> Iterator[None]:
+    """In the graph, in a replica: inside, optimizers get the gradients of the whole batch where it is on several hosts.
+
+    Keras would clip those of each replica, and their sum would be another one.
+
+    Args:
+        model: Its optimizer, and any others that are attributes of it.
+        message: Goes with the gradients.
+    """
+    add_up = _summed if message is None else message.sent_with
+    with contextlib.ExitStack() as stack:
+        if is_of_hosts(tf.distribute.get_strategy()):
+            optimizers = list(optimizers_of(model).values())
+            inside = [one for optimizer in optimizers for one in innermost(optimizer) if one is not optimizer]
+            for optimizer in optimizers:
+                if not any(optimizer is one for one in inside):
+                    stack.enter_context(gradients_summed_by(optimizer, innermost(optimizer), add_up))
+        yield
+
+
+def _summed(gradients: Sequence[Any]) -> list[Any]:
+    present = [gradient for gradient in gradients if gradient is not None]
+    context = tf.distribute.get_replica_context()
+    summed = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, present) if present else ())  # in one message
+    return [None if gradient is None else next(summed) for gradient in gradients]
