@@ -3,11 +3,14 @@
 
     python3 install/build.py serve                       # the embedded model server
     python3 install/build.py train [--gpu]               # everything
+    python3 install/build.py lite                        # the model server for TensorFlow Lite models alone
+    python3 install/build.py client                      # the streaming client
     python3 install/build.py serve --base mmdebstrap     # where no registry of images can be reached
 
 | engine | makes | needs |
 | --- | --- | --- |
-| `apptainer` | `build/TARGET.sif` | Apptainer |
+| `apptainer` | a file in `build`, e.g. `tf2_addons.sif` | Apptainer |
+| `podman` | the image `experiments_manager:TARGET` | Podman |
 | `chroot` | the folder `build/TARGET` | Linux with user namespaces, `mmdebstrap`, `uidmap` |
 
 Run it as an ordinary user. The image is tried as one, too: with a read-only root, no network and no home folder.
@@ -16,8 +19,10 @@ Run it as an ordinary user. The image is tried as one, too: with a read-only roo
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import os
 import platform
+import resource
 import shlex
 import shutil
 import subprocess
@@ -27,58 +32,34 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import wheelhouse  # noqa: E402
+from engines import DEFINITIONS, ENGINES, HERE, LISTS, ROOT, SHARE  # noqa: E402
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-DEFINITIONS = {"train": "tf2_addons.def", "serve": "tf_server_embedded.def"}
-LISTS = {"train": "requirements.txt", "serve": "requirements-serving.txt"}
 PYTHON = "3.11"
 """That of Debian 12."""
+_RELEASE = "bookworm"
+_EPOCH = "1735689600"
+"""Seconds since 1970 that files of the base are dated to, so that two builds have the same."""
 _PACKAGES = "python3,python3-venv,binutils,ca-certificates"
 _SKIPPED = ("doc", "man", "locale", "info")
-_NAMESPACE = ["unshare", "--user", "--map-root-user", "--map-auto", "--mount", "--pid", "--fork", "--kill-child"]
-_DEVICES = "null zero full random urandom"
-_MOUNTS = f"""
-mount -t tmpfs -o mode=755 none "$root/dev"
-for device in {_DEVICES}; do : > "$root/dev/$device"; mount --bind "/dev/$device" "$root/dev/$device"; done
-mkdir "$root/dev/shm"; mount -t tmpfs -o mode=1777 none "$root/dev/shm"
-mount -t proc none "$root/proc" || mount --rbind /proc "$root/proc"
-mount -t tmpfs -o mode=1777 none "$root/tmp"
-"""
-_BUILD = f"""
-set -eu
-root=$1 base=$2 context=$3 list=$4
-rm -rf "$root"; mkdir -p "$root"
-tar -C "$root" --exclude='./dev/*' -xpf "$base"
-mkdir -p "$root/opt/build"
-mount --bind "$context" "$root/opt/build"
-{_MOUNTS}
-chroot "$root" /bin/sh /opt/build/post.sh "$list"
-umount "$root/opt/build"; rmdir "$root/opt/build"
-"""
-_RUN = f"""
-set -eu
-root=$1; shift
-ip link set lo up
-mount --bind "$root" "$root"
-{_MOUNTS}
-mount -o remount,bind,ro "$root"
-exec chroot --userspec=12345:12345 "$root" /usr/bin/env -i PATH=/usr/local/bin:/usr/bin:/bin LC_ALL=C.UTF-8 "$@"
-"""
 
 
 def make_context(folder: Path, target: str, *, gpu: bool = False) -> Path:
     """Put together what goes into an image: our wheel, the frozen list, its wheels, and the scripts."""
-    requirements = HERE / ("requirements-gpu.txt" if gpu else LISTS[target])
+    requirements = HERE / list_of(target, gpu=gpu)
     house = wheelhouse.make(folder / f"wheelhouse-{requirements.stem}", requirements, PYTHON, platform.machine())
     context = folder / "context"
     shutil.rmtree(context, ignore_errors=True)
     shutil.copytree(house / "wheels", context / "wheels", copy_function=os.link)
-    for file in (house / "requirements.txt", *(house / "own").glob("*.whl"), *(HERE / "image").iterdir()):
+    for file in (house / "own").glob("*.whl"):
+        shutil.copy(file, context / "wheels")
+    for file in (requirements, *(HERE / "image").iterdir()):
         shutil.copy(file, context)
-    if target == "train":
-        shutil.copytree(ROOT / "examples", context / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     return context
+
+
+def list_of(target: str, *, gpu: bool) -> str:
+    """Return the name of the frozen list that a target is made of."""
+    return "requirements-gpu.txt" if gpu else LISTS[target]
 
 
 def make_base(folder: Path) -> Path:
@@ -88,59 +69,21 @@ def make_base(folder: Path) -> Path:
         made = folder / "base.part.tar"
         command = ["mmdebstrap", "--mode=unshare", "--variant=minbase", f"--include={_PACKAGES}", "--quiet"]
         command += ["--dpkgopt=force-unsafe-io", *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _SKIPPED)]
-        subprocess.run([*command, "bookworm", str(made)], check=True)
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": _EPOCH}
+        subprocess.run([*command, _RELEASE, str(made)], check=True, env=environment)
         made.rename(base)
     return base
 
 
-def build_chroot(folder: Path, target: str, base: Path, context: Path) -> Path:
-    """Build an image as a folder, and return it."""
-    root = folder / target
-    command = ["sh", "-c", _BUILD, "build", str(root), str(base), str(context), "requirements.txt"]
-    subprocess.run([*_NAMESPACE, *command], check=True)
-    return root
-
-
-def run_chroot(root: Path, *command: str) -> None:
-    """Run a command in an image as an ordinary user, with a read-only root and no network."""
-    subprocess.run([*_NAMESPACE, "--net", "sh", "-c", _RUN, "run", str(root), *command], check=True)
-
-
-def definition(target: str, context: Path, base: Path | None) -> str:
-    """Return the recipe for Apptainer, with labels, and another base where no registry is used."""
+def names_of(target: str, *, gpu: bool) -> dict[str, str]:
+    """Return what an image is labelled with, and made of."""
     sys.path.insert(0, str(ROOT))
     from experiments_manager.common.version import __version__
 
-    text = (HERE / DEFINITIONS[target]).read_text(encoding="utf-8")
-    told = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    text = text.replace("@VERSION@", __version__).replace("@COMMIT@", told.stdout.strip() or "unknown")
-    text = text.replace("    build/context /opt/build", f"    {context} /opt/build")
-    if base is None:
-        return text
-    lines = (
-        f"Bootstrap: localimage\nFrom: {base}" if line.startswith("Bootstrap:") else line for line in text.split("\n")
-    )
-    return "\n".join(line for line in lines if not line.startswith("From: debian"))
-
-
-def build_apptainer(folder: Path, target: str, base: Path | None, context: Path) -> Path:
-    """Build an image for Apptainer, and return it; `base` is an archive, or `None` for the registry's."""
-    place = None
-    if base is not None:
-        place = folder / "base"
-        place.mkdir(exist_ok=True)
-        subprocess.run(["tar", "-C", str(place), "--exclude=./dev/*", "-xf", str(base)], check=True)
-    recipe = folder / f"{target}.def"
-    recipe.write_text(definition(target, context, place), encoding="utf-8")
-    image = folder / f"{target}.sif"
-    subprocess.run(["apptainer", "build", "--force", "--notest", str(image), str(recipe)], check=True)
-    return image
-
-
-def size_of(path: Path) -> int:
-    """Return the bytes of a file, or of all files below a folder, each counted once."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file() and not file.is_symlink()]
-    return sum({file.lstat().st_ino: file.lstat().st_size for file in files}.values())
+    # A clone that belongs to another user is none to Git unless it is told so.
+    command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), "rev-parse", "HEAD"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout if shutil.which("git") else ""
+    return {"version": __version__, "commit": told.strip() or "unknown", "list": list_of(target, gpu=gpu)}
 
 
 def main() -> int:
@@ -148,35 +91,45 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", choices=DEFINITIONS)
     parser.add_argument("--base", choices=("registry", "mmdebstrap"), help="default: mmdebstrap for chroot")
-    parser.add_argument("--engine", choices=("apptainer", "chroot"), help="default: apptainer if it is there")
+    parser.add_argument("--engine", choices=ENGINES, help="default: the first of them that is there")
     parser.add_argument("--gpu", action="store_true", help="with CUDA's libraries")
     parser.add_argument("--folder", type=Path, default=ROOT / "build", help="where it is built")
     given = parser.parse_args()
-    engine = given.engine or ("apptainer" if shutil.which("apptainer") else "chroot")
+    engine = given.engine or next((name for name in ("apptainer", "podman") if shutil.which(name)), "chroot")
     base = given.base or ("mmdebstrap" if engine == "chroot" else "registry")
     if (engine, base) == ("chroot", "registry"):
         parser.error("the engine chroot has no registry. Use --base mmdebstrap")
+    if given.gpu and given.target != "train":
+        parser.error("--gpu is for the target train. Expected no --gpu, or train")
     if os.geteuid() == 0:
         parser.error("an image is built by an ordinary user. Expected one, got root. Run: su USER -c '…'")
+    if missing := [name for name in _programs(engine, base) if not shutil.which(name)]:
+        parser.error(f"{', '.join(missing)} not found on the PATH. Install what install/README.md names")
     build(given.folder.absolute(), given.target, engine, base, gpu=given.gpu)
     return 0
+
+
+def _programs(engine: str, base: str) -> list[str]:
+    own = {"apptainer": ["apptainer"], "podman": ["podman"], "chroot": ["unshare", "newuidmap", "ip"]}[engine]
+    return [*own, *(["mmdebstrap", "newuidmap"] if base == "mmdebstrap" else [])]
 
 
 def build(folder: Path, target: str, engine: str, base: str, *, gpu: bool) -> None:
     """Build an image, try it, and say what it came to."""
     folder.mkdir(parents=True, exist_ok=True)
-    context = _timed("wheels", lambda: make_context(folder, target, gpu=gpu))
-    archive = _timed("base", lambda: make_base(folder)) if base == "mmdebstrap" else None
-    if engine == "chroot":
-        image = _timed("image", lambda: build_chroot(folder, target, archive, context))
-        _timed("test", lambda: run_chroot(image, "sh", "/opt/experiments_manager/share/test.sh"))
-        _timed("help", lambda: run_chroot(image, "sh", "/opt/experiments_manager/share/run.sh", "--help"))
-    else:
-        image = _timed("image", lambda: build_apptainer(folder, target, archive, context))
-        confined = ["--containall", "--no-home", "--net", "--network", "none"]
-        _timed("test", lambda: subprocess.run(["apptainer", "test", *confined, str(image)], check=True))
-        _timed("help", lambda: subprocess.run(["apptainer", "run", *confined, str(image), "--help"], check=True))
-    print(f"{image}: {size_of(image) / 1e6:.0f} MB")  # noqa: T201
+    begin = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # each waits for its server most of the time
+        base_made = pool.submit(_timed, "base", lambda: make_base(folder)) if base == "mmdebstrap" else None
+        context = _timed("wheels", lambda: make_context(folder, target, gpu=gpu))
+        archive = base_made.result() if base_made else None
+    chosen = ENGINES[engine]
+    names = names_of(target, gpu=gpu)
+    image = _timed("image", lambda: chosen.build(folder, target, archive, context, names))
+    _timed("test", lambda: chosen.run(image, "sh", f"{SHARE}/test.sh"))
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # on a busy machine, most of the time is waiting
+    took = f"{time.monotonic() - begin:.0f} s, {used.ru_utime + used.ru_stime:.0f} s of a processor"
+    file = f"; the file has {Path(image).stat().st_size / 1e6:.0f} MB" if Path(image).is_file() else ""
+    print(f"{image}: {chosen.size(image) / 1e6:.0f} MB, made in {took}{file}")  # noqa: T201
 
 
 def _timed(step: str, work):  # noqa: ANN001, ANN202

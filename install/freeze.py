@@ -5,16 +5,18 @@
     python3 install/freeze.py            # renews all lists
     python3 install/freeze.py --check    # says whether they are in step with setup.cfg; needs no network
 
-`requirements.in` is printed from setup.cfg: what the package needs, and all of its extras. `uv` freezes from it
+`requirements.in` is printed from setup.cfg: what the package needs, and its extras. `uv` freezes from it
 
 | list | for |
 | --- | --- |
-| `requirements.txt` | everything, on CPU |
+| `requirements.txt` | everything but SHAP, on CPU |
 | `requirements-gpu.txt` | the same with CUDA's libraries, as wheels |
-| `requirements-serving.txt` | the embedded model server: TensorFlow's build for CPU, and little else |
+| `requirements-serving.txt` | the embedded model server: TensorFlow and little else |
+| `requirements-lite.txt` | the embedded model server for TensorFlow Lite models alone, without TensorFlow |
 | `requirements-client.txt` | the streaming client, without TensorFlow |
 
-All lists have the same versions of the same packages. They hold for Python 3.11 to 3.13 on Linux, Intel and ARM.
+All lists have the same versions of the same packages. They hold for Python 3.11 to 3.13 on Linux, Intel and ARM. What
+is for CPU alone has TensorFlow's build for CPU, which is smaller by more than a half.
 """
 
 from __future__ import annotations
@@ -30,11 +32,16 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 OLDEST_PYTHON = "3.11"
 """Flower has no release for an older one."""
-_NOT_INSTALLED = {"all", "test", "gpu"}
+_NOT_INSTALLED = {"all", "test", "gpu", "xai"}
+"""SHAP brings LLVM, 230 MB for one method of `explain`."""
 _OURS = "experiments-manager["
 _SERVER = ("numpy", "pydantic", "typer", "rich", "pillow", "jinja2")
 """Packages of install_requires that the model server needs beside TensorFlow and Keras."""
 _CLIENT = ("pydantic", "typer", "rich", "pillow")
+_BOUNDS = (
+    "backports-strenum<1.3",  # of the releases from there on, uv does not heed that they are for Pythons before 3.11
+)
+"""What uv would choose wrongly without, for packages that ours need."""
 _NAME = re.compile(r"[\w.-]+")
 
 
@@ -53,13 +60,15 @@ def render(root: Path = HERE.parent) -> dict[str, str]:
     given = extras(root)
     everything = {extra: names for extra, names in given.items() if extra not in _NOT_INSTALLED}
     base = {_NAME.match(line).group().lower(): line for line in given[""]}
-    tensorflow = base["tensorflow"].replace("tensorflow", "tensorflow-cpu")
-    server = [tensorflow, base["keras"], *(base[name] for name in _SERVER), *given["serving"]]
+    tensorflow = _for_cpu(base["tensorflow"])
+    on_cpu = [line for line in given[""] if line != base["tensorflow"]]
+    server = [*(base[name] for name in _SERVER), *given["serving"]]
     client = [*(base[name] for name in _CLIENT), *given["client"]]
     return {
-        "requirements.in": _render(everything),
-        "requirements-gpu.in": _render({"": ["-r requirements.in"], "gpu": given["gpu"]}),
-        "requirements-serving.in": _render({"": server}),
+        "requirements.in": _render({**everything, "": [*tensorflow, *on_cpu]}),
+        "requirements-gpu.in": _render({**everything, "gpu": given["gpu"]}),
+        "requirements-serving.in": _render({"": [*tensorflow, base["keras"], *server]}),
+        "requirements-lite.in": _render({"": server, "lite": given["lite"]}),
         "requirements-client.in": _render({"": client}),
     }
 
@@ -76,20 +85,26 @@ def freeze(root: Path = HERE.parent) -> None:
     for name, text in render(root).items():
         (folder / name).write_text(text, encoding="utf-8")
     _compile(folder, "requirements")
-    for other in ("requirements-gpu", "requirements-serving", "requirements-client"):
-        _compile(folder, other, "--constraints", "requirements.txt")
+    for other in sorted(set(render(root)) - {"requirements.in"}):
+        _compile(folder, other.removesuffix(".in"), "--constraints", "requirements.txt")
 
 
 def _compile(folder: Path, name: str, *options: str) -> None:
     command = ["uv", "pip", "compile", f"{name}.in", "--output-file", f"{name}.txt", "--universal", "--upgrade"]
     command += ["--python-version", OLDEST_PYTHON, "--generate-hashes", "--no-annotate", "--no-emit-index-url"]
-    command += ["--no-config", "--no-header", "--quiet", *options]
+    command += ["--no-config", "--no-header", "--quiet", "--constraints", "-", *options]
     try:
-        subprocess.run(command, cwd=folder, check=True)
+        subprocess.run(command, cwd=folder, check=True, input="\n".join(_BOUNDS), text=True)
     except FileNotFoundError:
         sys.exit("freeze.py: there is no uv here. Expected it on the PATH. Install it: pip install uv")
     except subprocess.CalledProcessError as error:
         sys.exit(f"freeze.py: uv ended with code {error.returncode}; its messages are above.")
+
+
+def _for_cpu(tensorflow: str) -> list[str]:
+    """Return TensorFlow's build for CPU where there is one; that for ARM has no other."""
+    smaller = tensorflow.replace("tensorflow", "tensorflow-cpu")
+    return [f'{smaller}; platform_machine != "aarch64"', f'{tensorflow}; platform_machine == "aarch64"']
 
 
 def _render(groups: dict[str, list[str]]) -> str:

@@ -102,7 +102,15 @@ def select(text: str, python: str, machine: str) -> str:
 def build_own(source: Path, folder: Path) -> Path:
     """Build the wheel of a package, from a copy of what it is made of, and return it."""
     shutil.rmtree(folder, ignore_errors=True)
-    copy = folder / "source"
+    copy = copy_own(source, folder / "source")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*command, "--wheel-dir", str(folder), str(copy)], check=True)
+    shutil.rmtree(copy)
+    return next(folder.glob("*.whl"))
+
+
+def copy_own(source: Path, copy: Path) -> Path:
+    """Copy what a package is made of, with what its links point to, and return the copy."""
     copy.mkdir(parents=True)
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
     for entry in source.iterdir():
@@ -110,10 +118,7 @@ def build_own(source: Path, folder: Path) -> Path:
             shutil.copy(entry, copy)
         elif (entry / "__init__.py").is_file() and entry.name != "tests":
             shutil.copytree(entry, copy / entry.name, ignore=ignored)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    subprocess.run([*command, "--wheel-dir", str(folder), str(copy)], check=True)
-    shutil.rmtree(copy)
-    return next(folder.glob("*.whl"))
+    return copy
 
 
 def _drop_others(wheels: Path, known: frozenset[str]) -> None:

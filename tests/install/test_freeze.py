@@ -12,16 +12,17 @@ _SPEC = importlib.util.spec_from_file_location("freeze", ROOT / "install" / "fre
 freeze = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(freeze)
 
-LISTS = ["requirements.txt", "requirements-gpu.txt", "requirements-serving.txt", "requirements-client.txt"]
+LISTS = [f"requirements{of}.txt" for of in ("", "-gpu", "-serving", "-lite", "-client")]
 PYTHON = {"python_version": "3.11", "python_full_version": "3.11.2", "sys_platform": "linux"}
+INTEL, ARM = {**PYTHON, "platform_machine": "x86_64"}, {**PYTHON, "platform_machine": "aarch64"}
 
 
-def frozen(name):
+def frozen(name, environment=INTEL):
     """Give the versions of a list for the images' Python, by normalised name."""
     versions = {}
     for line in (ROOT / "install" / name).read_text(encoding="utf-8").splitlines():
         match = re.match(r"([\w.-]+)==(\S+)\s*(?:;\s*([^\\]+))?", line)
-        if match and (not match[3] or Marker(match[3].strip()).evaluate(PYTHON)):
+        if match and (not match[3] or Marker(match[3].strip()).evaluate(environment)):
             versions[match[1].lower().replace("_", "-")] = match[2]
     return versions
 
@@ -36,7 +37,7 @@ def test_each_requirement_is_frozen_in_its_range(name):
     wanted = [Requirement(line) for line in text.splitlines() if line and not line.startswith(("#", "-r"))]
     versions = frozen(name)
     for requirement in wanted:
-        if requirement.marker is None or requirement.marker.evaluate(PYTHON):
+        if requirement.marker is None or requirement.marker.evaluate(INTEL):
             assert requirement.specifier.contains(versions[requirement.name.lower()]), requirement
     assert wanted
 
@@ -58,9 +59,21 @@ def test_all_lists_have_the_same_versions(name):
 
 
 def test_the_list_for_gpus_adds_cuda_and_leaves_nothing_out():
-    added = frozen("requirements-gpu.txt").keys() - frozen("requirements.txt").keys()
-    assert frozen("requirements.txt").keys() <= frozen("requirements-gpu.txt").keys()
-    assert {"nvidia-cudnn-cu12", "nvidia-cublas-cu12"} <= added
+    cpu, gpu = frozen("requirements.txt"), frozen("requirements-gpu.txt")
+    assert cpu.keys() - gpu.keys() == {"tensorflow-cpu"}
+    assert {"nvidia-cudnn-cu12", "nvidia-cublas-cu12"} <= gpu.keys() - cpu.keys()
+    assert gpu["tensorflow"] == cpu["tensorflow-cpu"]
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-serving.txt"])
+def test_of_tensorflow_the_build_for_cpu_is_taken_where_there_is_one(name):
+    assert {package for package in frozen(name) if package.startswith("tensorflow")} == {"tensorflow-cpu"}
+    assert {package for package in frozen(name, ARM) if package.startswith("tensorflow")} == {"tensorflow"}
+
+
+@pytest.mark.parametrize("name", ["requirements-lite.txt", "requirements-client.txt"])
+def test_the_small_lists_have_no_tensorflow(name):
+    assert not {package for package in frozen(name) if package.startswith(("tensorflow", "keras"))}
 
 
 @pytest.mark.parametrize(

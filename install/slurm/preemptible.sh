@@ -1,0 +1,26 @@
+#!/bin/bash
+# Train where jobs of others may take the node away at any time: a checkpoint every five minutes.
+#
+#   sbatch --partition=preemptible install/slurm/preemptible.sh mysettings.py
+#
+# What follows the script is for `train`. IMAGE is the image, by default tf2_addons.sif in the folder of submission;
+# RUN_NAME the name of the run folder.
+#SBATCH --job-name=train-preemptible
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=16G
+#SBATCH --time=24:00:00
+#SBATCH --output=%x-%j.out
+# A job that is queued again writes on in the same file.
+#SBATCH --open-mode=append
+# After a preemption, or when its node fails, the cluster queues the job again; it goes on in the same run folder.
+#SBATCH --requeue
+# Two minutes before the time limit the run is told to stop where it can go on.
+#SBATCH --signal=B:USR1@120
+
+# SLURM runs a copy of this file: the common part lies beside the file that was submitted.
+command=$(scontrol show job "${SLURM_JOB_ID:-none}" 2> /dev/null | sed -n 's/^ *Command=//p')
+command=${command:-$0}
+# shellcheck source=/dev/null
+. "$(dirname "${command%" $*"}")/common.sh"
+
+train_in_image apptainer exec -- "$@" --set checkpoint_every_minutes=5
