@@ -6,6 +6,7 @@ The verbs of the command line, for notebooks and scripts:
 
     result = em.train("mysettings_curve_fitting.py", overrides={"epochs": 20})
     em.evaluate(result.run_dir)                  # {"loss": …, "accuracy": …}
+    em.explain(result.run_dir).figures           # what its answers rest on
     em.resume(result.run_dir, overrides={"epochs": 40})
     em.sweep("mysweep_curve_fitting.py", parallel=2).best    # the settings that work best
     run = em.load_run(result.run_dir)            # its paths and what run.json says
@@ -34,6 +35,7 @@ __all__ = [
     "check",
     "compare_runs",
     "evaluate",
+    "explain",
     "get_commands",
     "get_default_args",
     "list_runs",
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
         serve,
         train,
     )
+    from experiments_manager.attribution.verb import explain
     from experiments_manager.cli.legacy_run import get_commands, get_default_args, loadExperimentsSettings, run
     from experiments_manager.client.client import Client
     from experiments_manager.sweeps.verb import sweep
@@ -71,6 +74,7 @@ if TYPE_CHECKING:
 _LEGACY = "experiments_manager.cli.legacy_run"
 _ELSEWHERE = {
     "Client": "experiments_manager.client.client",
+    "explain": "experiments_manager.attribution.verb",
     "sweep": "experiments_manager.sweeps.verb",
     "run": _LEGACY,
     "loadExperimentsSettings": _LEGACY,

@@ -189,6 +189,11 @@ def metrics_among(names: Iterable[str]) -> list[str]:
 class Watcher:
     """Base of everything that watches a run; override what you need."""
 
+    in_background: bool = False
+    """Whether `on_progress`, `on_steps`, `on_epoch` and `on_version` may come later and from another thread, in their
+    order. For those that write files: a slow disk does not hold up training then. Before `on_rollback`, `on_best` and
+    `on_end` all of them have come, and before a checkpoint counts, those that came before it."""
+
     def on_start(self, start: RunStart) -> None:
         """Called once, before the first step."""
 

@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.helpers.disks", "tests.helpers.kafka_brokers", "tests.helpers.model_servers"]
+pytest_plugins = [
+    "tests.helpers.disks",
+    "tests.helpers.kafka_brokers",
+    "tests.helpers.model_servers",
+    "tests.helpers.slow_disks",
+]
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

@@ -46,7 +46,11 @@ def test_no_module_is_longer_than_a_reader_takes_in():
 
 
 def test_every_room_says_in_one_line_what_it_holds():
-    rooms = [folder for folder in (ROOT / PACKAGE).rglob("*") if list(folder.glob("*.py")) and folder.name != "starter"]
+    rooms = [
+        folder
+        for folder in (ROOT / PACKAGE).rglob("*")
+        if list(folder.glob("*.py")) and folder.name not in ("starter", "gallery")
+    ]
     silent = [room for room in rooms if not (room / "__init__.py").read_text(encoding="utf-8").startswith('"""')]
     assert silent == []
 

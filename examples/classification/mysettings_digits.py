@@ -4,8 +4,9 @@ experiments_manager train examples/classification/mysettings_digits.py
 experiments_manager train examples/classification/mysettings_digits.py --set model_file=model_cnn.py
 """
 
-import runpy
 from pathlib import Path
+
+from prepare_digits import prepare_digits
 
 from experiments_manager.data import read_image_table
 
@@ -26,8 +27,7 @@ learning_rate = hparams["learning_rate"]
 def prepare_datasets():
     """Writes the image files, where they are missing."""
     if not Path(train_data_dir).is_dir():
-        script = Path(__file__).parents[2] / "tools" / "prepare_digits.py"
-        runpy.run_path(str(script))["prepare_digits"](Path(train_data_dir))
+        prepare_digits(Path(train_data_dir))
 
 
 def dataset(split, data_dir):

@@ -15,7 +15,7 @@ from experiments_manager.cli.commands.check import check
 from experiments_manager.cli.commands.cluster.jobs import cancel, logs
 from experiments_manager.cli.commands.cluster.submit import submit
 from experiments_manager.cli.commands.compare import compare
-from experiments_manager.cli.commands.evaluate import evaluate
+from experiments_manager.cli.commands.data import data
 from experiments_manager.cli.commands.federate import federate
 from experiments_manager.cli.commands.kafka import kafka
 from experiments_manager.cli.commands.machine.doctor import doctor
@@ -23,6 +23,8 @@ from experiments_manager.cli.commands.machine.reproduce import reproduce
 from experiments_manager.cli.commands.new import new
 from experiments_manager.cli.commands.predict import predict
 from experiments_manager.cli.commands.report import report as report_page
+from experiments_manager.cli.commands.results.evaluate import evaluate
+from experiments_manager.cli.commands.results.explain import explain
 from experiments_manager.cli.commands.resume import resume
 from experiments_manager.cli.commands.runs import runs
 from experiments_manager.cli.commands.serve import serve
@@ -46,9 +48,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-_RUNS = (train, resume, check, evaluate, serve, predict, runs, compare, report_page, board, settings, new)
+_RUNS = (train, resume, check, evaluate, explain, serve, predict, runs, compare, report_page, board, settings, new)
 for command in (*_RUNS, doctor, reproduce, submit, logs, cancel):
     app.command()(command)
+app.add_typer(data, name="data")
 app.add_typer(kafka, name="kafka")
 app.add_typer(federate, name="federate")
 app.add_typer(sweep, name="sweep")

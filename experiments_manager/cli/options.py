@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,32 @@ Overrides = Annotated[
     typer.Option(
         "--set", metavar="NAME=VALUE", help="Change a setting, or a key of hparams. May be given several times."
     ),
+]
+StageData = Annotated[
+    list[Path],
+    typer.Option(
+        "--stage-data",
+        metavar="PATH",
+        help="Copy this folder or file to the node's own disk first, and read the copy. May be given several times.",
+    ),
+]
+WorkingDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Make the run folder here instead of in working_dir.")
+]
+RunName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Exact name of the run folder, instead of one with the time.")
+]
+
+
+class Resume(str, enum.Enum):
+    """Whether a run of the same name is continued."""
+
+    NEVER = "never"
+    AUTO = "auto"
+
+
+ResumeByName = Annotated[
+    Resume, typer.Option(help="auto: go on with the run of that --run-name, or start it if it does not exist.")
 ]
 Serve = Annotated[
     bool, typer.Option("--serve", help="Serve the best version so far, at the settings' grpc_port and rest_port.")

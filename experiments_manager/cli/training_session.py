@@ -11,6 +11,7 @@ import typer
 
 from experiments_manager.cli.quiet_tensorflow import silence_startup_logs
 from experiments_manager.cli.results import ResultLine, run_summary
+from experiments_manager.cli.staged_data import tell_unused_copies
 from experiments_manager.common.console import warn
 from experiments_manager.common.exit_codes import ExitCode
 from experiments_manager.runs import Run, RunError
@@ -68,6 +69,7 @@ def run_to_its_end(
 
     def announce(run: Run) -> None:
         runs.append(run)
+        tell_unused_copies()
         if not quiet:
             warn(f"Run folder {run.path}")
 

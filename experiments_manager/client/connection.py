@@ -6,7 +6,6 @@ Only what is peculiar to gRPC is here; `client.py` knows models, `stream.py` man
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import logging
 import random
 import time
@@ -18,6 +17,7 @@ import grpc
 from experiments_manager.client.credentials import ClientTls
 from experiments_manager.client.errors import ClientError
 from experiments_manager.client.faults import FaultHistory, is_permanent, short, unreachable
+from experiments_manager.common.addresses import is_loopback
 from experiments_manager.protocol.status import Code
 
 logger = logging.getLogger(__name__)
@@ -265,9 +265,4 @@ def _channel(address: str, max_message_bytes: int, tls: ClientTls | None) -> grp
 
 def _is_local(address: str) -> bool:
     host = address.rpartition(":")[0].strip("[]")
-    if address.startswith("unix:") or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return address.startswith("unix:") or is_loopback(host)

@@ -60,6 +60,35 @@ def gradients_seen(optimizer: keras.optimizers.Optimizer, see: Callable[[Sequenc
         del optimizer._clip_gradients  # the method of the class is seen again
 
 
+@contextlib.contextmanager
+def gradients_summed_by(
+    optimizer: keras.optimizers.Optimizer,
+    inner: Sequence[keras.optimizers.Optimizer],
+    add_up: Callable[[Sequence[Any]], Sequence[Any]],
+) -> Iterator[None]:
+    """Inside, `add_up` adds up gradients over the replicas before an optimizer does anything with them.
+
+    Use: several hosts. Missing: Keras looks whether gradients are finite and clips those of each replica, and
+    only then adds them up (`_all_reduce_sum_gradients`). When a release breaks it: find where
+    `TFOptimizer._backend_update_step` does that.
+
+    Args:
+        optimizer: The outermost one, which a `train_step` calls.
+        inner: Those behind it that do the work, or itself.
+        add_up: Takes the gradients, `None` among them for variables without one.
+    """
+    apply = optimizer.apply
+    optimizer.apply = lambda grads, trainable_variables=None: apply(add_up(grads), trainable_variables)
+    for one in inner:
+        one._all_reduce_sum_gradients = lambda pairs: pairs
+    try:
+        yield
+    finally:
+        del optimizer.apply  # the methods of the class are seen again
+        for one in inner:
+            del one._all_reduce_sum_gradients
+
+
 def seed_states(model: keras.Model) -> list[keras.Variable]:
     """List the state of every seed generator that a step may draw from: of layers, of the loss, and Keras' global one.
 

@@ -56,6 +56,42 @@ def write_event(writer: tf.summary.SummaryWriter, event: bytes) -> None:
     tf.raw_ops.ImportEvent(writer=writer._resource, event=event)
 
 
+def iterator_state(iterator: Any) -> tf.Tensor:
+    """Copy the state of a pipeline's iterator, with its buffers, into memory.
+
+    Use: a checkpoint is written while training goes on. Missing: `tf.train.Checkpoint(iterator=…)` copies and writes in
+    one call. When a release breaks it: see what `OwnedIterator` gives to that.
+
+    Raises:
+        tf.errors.OpError: A part of the pipeline has a state that cannot be saved.
+    """
+    return iterator._serialize_to_tensors()["_STATE"]
+
+
+def write_iterator_state(state: tf.Tensor, prefix: str) -> None:
+    """Write what `iterator_state` gave to files from which `tf.train.Checkpoint(iterator=…)` reads the iterator.
+
+    When a release breaks it: as for `iterator_state`.
+
+    Raises:
+        tf.errors.OpError: It cannot be written, or a part of it has no form on a disk.
+    """
+    tf.train.Checkpoint(iterator=_IteratorState(state)).write(prefix)
+
+
+class _IteratorState(tf.Module):
+    """Stands for an iterator whose state it has, under the name that TensorFlow gives to that in a file."""
+
+    _LEGACY_SAVEABLE_NAME = "ITERATOR"
+
+    def __init__(self, state: tf.Tensor) -> None:
+        super().__init__()
+        self._state = state
+
+    def _serialize_to_tensors(self) -> dict[str, tf.Tensor]:
+        return {"_STATE": self._state}
+
+
 def graphs_within(graph: tf.Graph) -> dict[str, tf.Graph]:
     """Return the graphs of the functions that a graph holds, by the functions' names.
 

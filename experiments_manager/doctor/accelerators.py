@@ -70,7 +70,8 @@ def _none_seen(cuda: str | None) -> Finding:
     if hidden is not None and hidden in ("", "-1"):
         return note("GPU", f"none: {_LIST_OF_DEVICES} is {hidden!r}", f"To use them: unset {_LIST_OF_DEVICES}")
     if not cuda:
-        return note("GPU", "none: this TensorFlow was built without CUDA", "Install the package tensorflow.")
+        remedy = "Install tensorflow in place of tensorflow-cpu; the image is made by: install/build.py train --gpu"
+        return note("GPU", "none: this TensorFlow was built without CUDA", remedy)
     remedy = "Install CUDA's libraries: pip install 'tensorflow[and-cuda]'. If they are there, the driver is too old."
     return note("GPU", f"none, though there is a driver: {driver}. TensorFlow needs CUDA {cuda}", remedy)
 

@@ -22,6 +22,8 @@ KEY = "epoch"
 class MetricsCsv(Watcher):
     """Writes the columns epoch, step and learning_rate, then every logged value at full precision; see `GrowingCsv`."""
 
+    in_background = True
+
     def __init__(self, path: Path | str) -> None:
         """Remember where to write; nothing is touched before the run starts."""
         self.table = GrowingCsv(path, KEY)

@@ -51,6 +51,8 @@ _FILE_STORE = "MLFLOW_ALLOW_FILE_STORE"
 class MlflowLog(Watcher):
     """Logs one run to MLflow. A server that does not answer costs these logs and nothing else."""
 
+    in_background = True
+
     def __init__(self, run: Run, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
         """Remember what to log; MLflow is imported when the run starts.
 

@@ -207,8 +207,8 @@ class LastingStream:
         self._try(self._stream.flush)
 
     def isatty(self) -> bool:
-        """Return whether the stream is a terminal."""
-        return self._stream.isatty()
+        """Return whether the stream is a terminal; what somebody has put in the place of one may not know."""
+        return getattr(self._stream, "isatty", lambda: False)()
 
     def fileno(self) -> int:
         """Return number of the underlying file."""
@@ -217,7 +217,7 @@ class LastingStream:
     @property
     def encoding(self) -> str:
         """Encoding of the stream: tells rich which characters it may draw with."""
-        return self._stream.encoding or "utf-8"
+        return getattr(self._stream, "encoding", None) or "utf-8"
 
     def _try(self, action: Callable[[], object]) -> None:
         if self._is_gone:

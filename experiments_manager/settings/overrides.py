@@ -12,6 +12,7 @@ from typing import Any
 
 import pydantic
 
+from experiments_manager.common import local_copies
 from experiments_manager.common.suggestions import nearest_name
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME, HookSpec
 from experiments_manager.settings.problems import OVERRIDE, Problem, shown
@@ -65,6 +66,8 @@ def read_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> tuple[dict[s
             problems.append(Problem(OVERRIDE, 0, given, "invalid override. Expected NAME=VALUE, e.g. epochs=5."))
             continue
         name = _canonical_name(given)
+        if name != "working_dir":
+            value = local_copies.to_copies(value, is_path=name.endswith("_data_dir"))
         table[name] = Override(name, given, value, is_text)
     return table, problems
 
@@ -78,7 +81,8 @@ def add_updates(table: dict[str, Override], hparams: Mapping[str, Any]) -> None:
     """
     for key, value in hparams.items():
         name = HPARAMS + key
-        table.setdefault(name, Override(name, name, value, is_text=False)).is_update = True
+        update = Override(name, name, local_copies.to_copies(value), is_text=False)
+        table.setdefault(name, update).is_update = True
 
 
 _NO_VALUE = object()

@@ -94,8 +94,8 @@ class Values(pydantic.BaseModel):
 
     jit_compile: Flag = setting(False, "Devices", "Compile the training step by XLA. Often slower on a CPU.", "useXLA")
     mixed_precision: Literal["float16", "bfloat16"] | None = setting(None, "Devices", "Type that layers compute in; the weights stay in float32.", switch("enable_mixed_precision", "float16"))
-    gpus: Indices | None = setting(None, "Devices", "Indices of the GPUs to use. `None`: the first one visible, or the CPU; `[]`: the CPU.", "used_gpu_IDs")
-    strategy: Literal["MirroredStrategy"] | None = setting(None, "Devices", "How several GPUs share the work; means nothing with fewer than two.", "distribution_strategy")
+    gpus: Indices | None = setting(None, "Devices", "Indices of the GPUs to use. `None`: all that SLURM gave to the job, elsewhere the first one visible, or the CPU; `[]`: the CPU.", "used_gpu_IDs")
+    strategy: Literal["MirroredStrategy", "MultiWorkerMirroredStrategy"] | None = setting(None, "Devices", "How several GPUs of a host (`MirroredStrategy`), or several processes (`MultiWorkerMirroredStrategy`, docs/clusters.md), share the work; means nothing with fewer than two.", "distribution_strategy")
     deterministic: Flag = setting(False, "Devices", "Allow only operations that give the same bits each time, also on a GPU.")
     cluster: Dictionary = setting({}, "Devices", "What jobs of this experiment ask of a cluster, e.g. `{'time': '4:00:00', 'gpus': 1, 'mem': '16G'}`; all keys are in docs/clusters.md.")
 

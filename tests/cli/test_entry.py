@@ -11,7 +11,7 @@ import pytest
 
 from experiments_manager.cli import entry
 
-MOMENTS = 4
+MOMENTS = 3
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 INTERRUPTED = 75
 

@@ -12,6 +12,7 @@ from experiments_manager.compat.keras import (
     build_model,
     failed_metric,
     gradients_seen,
+    gradients_summed_by,
     schedule_of,
     seed_states,
 )
@@ -45,6 +46,26 @@ def test_gradients_are_seen_before_they_are_clipped(uses, make):
     assert len(seen) == 1, SEE.format("Optimizer._clip_gradients")
     assert [float(tf.reduce_max(gradient)) for gradient in seen[0]] == [1.0, 1.0], SEE.format("_clip_gradients")
     assert "_clip_gradients" not in vars(model.optimizer)
+
+
+def test_gradients_are_added_up_before_they_are_clipped_and_not_once_more_by_keras(monkeypatch):
+    added, seen = [], []
+    monkeypatch.setattr(
+        keras.optimizers.SGD, "_all_reduce_sum_gradients", lambda optimizer, pairs: added.append("by Keras") or pairs
+    )
+    model = small_model(keras.optimizers.SGD(0.1, global_clipnorm=1e-3))
+    build_model(model, (X, Y))
+    inner, outer = model.optimizer, keras.optimizers.LossScaleOptimizer(model.optimizer, initial_scale=2.0)
+    gradients = [tf.ones_like(weight) for weight in model.trainable_weights]
+    with (
+        gradients_summed_by(outer, [inner], lambda parts: [6 * part for part in parts]),
+        gradients_seen(inner, seen.append),
+    ):
+        outer.apply(gradients, model.trainable_weights)
+    assert [float(tf.reduce_max(gradient)) for gradient in seen[0]] == [3.0, 3.0], SEE.format("Optimizer.apply")
+    assert added == []
+    outer.apply(gradients, model.trainable_weights)
+    assert added == ["by Keras"], SEE.format("TFOptimizer._all_reduce_sum_gradients")
 
 
 def test_a_gradient_of_each_update_is_seen_where_several_steps_are_accumulated():

@@ -35,6 +35,20 @@ def test_a_session_callable_takes_and_gives_arrays(uses):
             compat.session_callable(session, ["x:0"], ["nothing:0"])
 
 
+def test_the_state_of_an_iterator_is_copied_at_once_and_written_later(uses, tmp_path):
+    data = DATA.range(100).shuffle(20, seed=1).batch(4)
+    iterator = iter(data)
+    next(iterator)
+    with uses("TensorFlow", "OwnedIterator._serialize_to_tensors"):
+        state = compat.iterator_state(iterator)
+    expected = [batch.numpy().tolist() for batch in iterator]
+    with uses("TensorFlow", "Trackable._serialize_to_tensors"):
+        compat.write_iterator_state(state, str(tmp_path / "iterator"))
+    again = iter(data)
+    tf.train.Checkpoint(iterator=again).read(str(tmp_path / "iterator")).assert_consumed()
+    assert [batch.numpy().tolist() for batch in again] == expected
+
+
 def test_a_summary_writer_takes_an_event_that_is_no_summary(uses, tmp_path):
     log = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.CHECKPOINT)
     event = tf.compat.v1.Event(step=3, session_log=log).SerializeToString()

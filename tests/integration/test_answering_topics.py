@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 
-KILLS = 12
+KILLS = 6
 
 
 @pytest.fixture

@@ -2,17 +2,15 @@
 
 import io
 import json
-import os
-import re
 import signal
-import subprocess
-import sys
-import time
 import urllib.request
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.helpers.boards import Page, open_board
+from tests.helpers.waiting import wait_until
 
 NAMES = ("marked", "narrow", "wide")
 
@@ -31,29 +29,10 @@ def board(watched_runs, opened):
     chosen = opened / "browser"
     chosen.write_text(f'#!/bin/sh\necho "$1" > {opened}/address\n', encoding="utf-8")
     chosen.chmod(0o755)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments_manager", "board", str(watched_runs), "--open"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PATH": "/usr/bin:/bin", "BROWSER": str(chosen)},  # no `tensorboard` on the path
-    )
-    with process:
-        line = process.stdout.readline()
-        try:
-            address = re.search(r"http://127\.0\.0\.1:\d+/", line)[0]
-            wait_until(lambda: has_read_all(address))
-            yield process, address
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def wait_until(condition, seconds=120):
-    """Waits until the condition holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.05)
+    environment = {"PATH": "/usr/bin:/bin", "BROWSER": str(chosen)}  # no `tensorboard` on the path
+    with open_board(watched_runs, "--open", env=environment) as (process, address):
+        wait_until(lambda: has_read_all(address), 120)
+        yield process, address
 
 
 def has_read_all(address):
@@ -79,65 +58,6 @@ def page(browser, board, screenshots, request):
     browser.switch_to.default_content()
     browser.save_screenshot(str(screenshots / f"{request.node.name.removeprefix('test_')}.png"))
     browser.get("about:blank")  # or it goes on drawing beside other tests
-
-
-class Page:
-    """A page of TensorBoard, which is made of elements inside of elements' shadows."""
-
-    FIND = """
-        const found = [];
-        (function walk(root) {
-            for (const element of root.querySelectorAll("*")) {
-                if (element.matches(arguments[1])) found.push(element);
-                if (element.shadowRoot) walk(element.shadowRoot, arguments[1]);
-            }
-        })(document, arguments[0]);
-        return found;
-    """
-
-    def __init__(self, browser, address):
-        self.browser, self.address = browser, address
-
-    def open(self, name):
-        self.browser.switch_to.default_content()
-        self.browser.get("about:blank")
-        self.browser.get(f"{self.address}#{name}")
-
-    def wait(self, condition, seconds=120):
-        """Waits until the condition gives something true, and gives it."""
-        from selenium.common.exceptions import StaleElementReferenceException
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        waiting = WebDriverWait(self.browser, seconds, ignored_exceptions=[StaleElementReferenceException])
-        return waiting.until(lambda _: condition())
-
-    def elements(self, selector):
-        return [element for element in self.browser.execute_script(self.FIND, selector) if element.is_displayed()]
-
-    def element(self, selector, text=""):
-        """Waits for an element that is shown, has a size and holds the text."""
-
-        def find():
-            found = [one for one in self.elements(selector) if text in one.text and one.size["height"] > 0]
-            return found[0] if found else None
-
-        return self.wait(find)
-
-    def click(self, selector, text=""):
-        """Clicks on an element, once nothing lies over it any more, as while a menu unfolds."""
-        from selenium.common.exceptions import ElementClickInterceptedException, ElementNotInteractableException
-
-        def clicked():
-            try:
-                self.element(selector, text).click()
-            except (ElementClickInterceptedException, ElementNotInteractableException):
-                return False
-            return True
-
-        self.wait(clicked)
-
-    def enter_frame(self):
-        self.browser.switch_to.frame(self.element("iframe"))
 
 
 def hues(element, least_pixels=25):

@@ -13,7 +13,7 @@ from tools.bench import survival
 
 pytestmark = [pytest.mark.slow]
 SETTINGS = Path(__file__).parent / "federation" / "mysettings_averaged.py"
-KILLS = int(os.environ.get("EXPERIMENTS_MANAGER_KILLS", "4"))
+KILLS = int(os.environ.get("EXPERIMENTS_MANAGER_KILLS", "2"))
 
 
 def test_every_tensor_and_every_row_is_that_of_an_undisturbed_federation(tmp_path):

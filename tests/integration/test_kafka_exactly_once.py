@@ -17,7 +17,7 @@ from tools.bench import survival
 
 pytestmark = [pytest.mark.slow]
 SETTINGS = Path(__file__).parent / "streaming" / "mysettings_counted.py"
-KILLS = int(os.environ.get("EXPERIMENTS_MANAGER_KILLS", "5"))
+KILLS = int(os.environ.get("EXPERIMENTS_MANAGER_KILLS", "3"))
 PARTITIONS = 3
 
 

@@ -14,43 +14,13 @@ import time
 import pytest
 
 from experiments_manager.sweeps.state.journal import read_journal
+from tests.helpers.sweep_files import write_sweep_files
 from tests.helpers.waiting import wait_until
 
 pytestmark = [pytest.mark.slow]
-KILLS = int(os.environ.get("EXPERIMENTS_MANAGER_KILLS", "3"))
+KILLS = int(os.environ.get("EXPERIMENTS_MANAGER_KILLS", "2"))
 TRIALS = 6
-SETTINGS = """
-import keras
-import numpy as np
-
-hparams = {"learning_rate": 0.05, "units": 4}
-epochs = 12
-batch_size = 16
-loss = "mse"
-learning_rate = hparams["learning_rate"]
-tensorboard = export = figures = False
-early_stopping_patience = None
-
-
-def dataset(split):
-    x = np.random.default_rng(len(split)).normal(size=(256, 3)).astype("float32")
-    return x, np.tanh(x.sum(axis=1, keepdims=True))
-
-
-def model(hparams):
-    inputs = keras.Input([3], name="x")
-    hidden = keras.layers.Dense(hparams["units"], activation="tanh")(inputs)
-    return keras.Model(inputs, keras.layers.Dense(1, name="y")(hidden))
-"""
 SWEEP = f"""
-from math import log
-from hyperopt import hp
-
-settings_file = "mysettings_killed.py"
-space = {{
-    "learning_rate": hp.loguniform("learning_rate", log(1e-3), log(0.3)),
-    "units": hp.quniform("units", 2, 8, 1),
-}}
 max_trials = {TRIALS}
 prune = {{"method": "asha", "min_epochs": 3, "reduction": 2}}
 """
@@ -61,8 +31,7 @@ class Sweep:
 
     def __init__(self, folder):
         folder.mkdir()
-        (folder / "mysettings_killed.py").write_text(SETTINGS)
-        (folder / "mysweep_killed.py").write_text(SWEEP)
+        write_sweep_files(folder, SWEEP, "epochs = 12; samples = 256", name="killed")
         self.folder, self.sweep_dir = folder, folder / "killed"
         self.process = None
 
@@ -131,42 +100,60 @@ def assert_nothing_is_lost_or_doubled(sweep, expected):
     assert proposed == list(range(TRIALS))
 
 
-def test_a_driver_that_is_killed_again_and_again_loses_and_doubles_nothing(undisturbed, tmp_path):
-    expected, seconds = undisturbed
-    sweep, chance, kills = Sweep(tmp_path / "killed"), random.Random(KILLS), 0
-    while kills < KILLS:
-        sweep.start()
-        until = time.monotonic() + chance.uniform(0.1, 0.8) * seconds
-        wait_until(lambda until=until: sweep.has_ended() or time.monotonic() > until, seconds=2 * seconds + 60)
-        if sweep.has_ended():
-            break
-        sweep.kill()
-        kills += 1
-    if kills == KILLS:
-        sweep.start()
-    sweep.end()
-    assert kills > 0
-    assert_nothing_is_lost_or_doubled(sweep, expected)
-    wait_until(lambda: not sweep.running_trials())
+def until_all_kills_have_landed(disturb, expected, folder, record_property):
+    """Disturbs one sweep after another, since each may end before the last kill; all must end as `expected`."""
+    chance, kills = random.Random(KILLS), []
+    while sum(kills) < KILLS:
+        sweep = Sweep(folder / f"killed{len(kills)}")
+        kills.append(disturb(sweep, chance, KILLS - sum(kills)))
+        assert_nothing_is_lost_or_doubled(sweep, expected)
+        assert len(kills) < KILLS + 5
+        wait_until(lambda sweep=sweep: not sweep.running_trials())
+    record_property("kills of each sweep", kills)
+    assert sum(kills) == KILLS
 
 
-def test_trials_that_are_killed_go_on_as_runs(undisturbed, tmp_path):
+def test_a_driver_that_is_killed_again_and_again_loses_and_doubles_nothing(undisturbed, tmp_path, record_property):
     expected, seconds = undisturbed
-    sweep, chance, kills = Sweep(tmp_path / "killed"), random.Random(KILLS), 0
-    sweep.start()
-    killed = set()
-    while kills < KILLS and not sweep.has_ended():
-        wait_until(lambda: sweep.has_ended() or [pid for pid in sweep.running_trials() if pid not in killed], 120)
-        found = [pid for pid in sweep.running_trials() if pid not in killed]
-        until = time.monotonic() + chance.uniform(0, seconds / TRIALS)
-        wait_until(lambda until=until: time.monotonic() > until, seconds + 60)
-        for pid in found:
-            killed.add(pid)
-            try:
+
+    def disturb(sweep, chance, most):
+        """Kills the driver at any moment, starts it again, and so on; gives how often it was killed at work."""
+        sweep.start()
+        for kills in range(most):
+            until = time.monotonic() + chance.uniform(0.1, 0.8) * seconds
+            wait_until(lambda until=until: sweep.has_ended() or time.monotonic() > until, seconds=2 * seconds + 60)
+            if sweep.has_ended():
+                sweep.end()
+                return kills
+            sweep.kill()
+            sweep.start()
+        sweep.end()
+        return most
+
+    until_all_kills_have_landed(disturb, expected, tmp_path, record_property)
+
+
+def test_trials_that_are_killed_go_on_as_runs(undisturbed, tmp_path, record_property):
+    expected, seconds = undisturbed
+
+    def disturb(sweep, chance, most):
+        """Kills the process of a trial at any moment of its life, the next one too, and so on; gives how many."""
+        sweep.start()
+        killed = set()
+
+        def alive():
+            return [pid for pid in sweep.running_trials() if pid not in killed]
+
+        while len(killed) < most:
+            wait_until(lambda: sweep.has_ended() or alive(), 120)
+            until = time.monotonic() + chance.uniform(0, seconds / TRIALS)
+            wait_until(lambda until=until: time.monotonic() > until, seconds + 60)
+            if sweep.has_ended():
+                break
+            for pid in alive()[:1]:  # its run is locked, so it has not come to its end
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-            kills += 1
-    sweep.end()
-    assert kills > 0
-    assert_nothing_is_lost_or_doubled(sweep, expected)
+                killed.add(pid)
+        sweep.end()
+        return len(killed)
+
+    until_all_kills_have_landed(disturb, expected, tmp_path, record_property)

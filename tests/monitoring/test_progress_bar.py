@@ -227,3 +227,22 @@ def test_a_closed_stream_swallows_what_is_written(stream):
     stream.close()
     assert lasting.write("unseen") == 6
     lasting.flush()
+
+
+def test_a_stream_that_can_only_be_written_to_is_no_terminal():
+    class Plain:
+        def __init__(self):
+            self.text = ""
+
+        def write(self, text):
+            self.text += text
+
+        def flush(self):
+            pass
+
+    plain = Plain()
+    watcher = terminal_progress(plain)
+    assert isinstance(watcher, ProgressLines)
+    watcher.on_start(start())
+    watcher.on_epoch(report(1))
+    assert "1/" in plain.text

@@ -86,4 +86,5 @@ def test_an_override_that_does_not_fit_the_rest_is_reported_as_override(write):
     "start", ["'earliest'", "'latest'", "'2026-11-22 14:00'", "1.7e9", "__import__('datetime').datetime(2026, 11, 22)"]
 )
 def test_a_topic_is_read_from_an_end_or_a_time_on(write, start):
-    load_settings(write(f"kafka_start = {start}\nkafka_options = {{'sasl.password': '${{NAME}}'}}\n"))
+    loaded = load_settings(write(f"kafka_start = {start}\nkafka_options = {{'sasl.password': '${{NAME}}'}}\n"))
+    assert (loaded.kafka_start, loaded.kafka_options) == (eval(start), {"sasl.password": "${NAME}"})

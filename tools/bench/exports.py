@@ -27,9 +27,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from experiments_manager.export.publisher import Publisher
 from experiments_manager.settings import load_settings
+from experiments_manager.training.devices.devices import prepared_devices
 from experiments_manager.training.engine.context import PROBE_SAMPLES
 from experiments_manager.training.engine.steps import CompiledLoop
-from experiments_manager.training.setup.devices import prepared_devices
 from experiments_manager.training.setup.experiment import build_experiment
 from experiments_manager.training.state.averaging import Averages
 

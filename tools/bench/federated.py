@@ -113,9 +113,9 @@ def bare_loops(case: Case, folder: Path) -> dict[str, float]:
     import numpy as np
 
     from experiments_manager.federated.simulation.clients import client_of
+    from experiments_manager.training.devices.devices import prepared_devices
     from experiments_manager.training.local.task import LocalTask
     from experiments_manager.training.local.trainer import LocalTrainer
-    from experiments_manager.training.setup.devices import prepared_devices
     from experiments_manager.training.setup.seeds import seed_everything
 
     began, averaging, ended = time.perf_counter(), 0.0, []

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from experiments_manager.cli import options
-from experiments_manager.cli.commands.train import Resume
 from experiments_manager.common.console import warn
 
 DEFAULT = "127.0.0.1:9092"
@@ -46,15 +45,9 @@ def simulate(
         typer.Option(help="Where clients are: in this process, or in processes of Flower's own simulation (Ray)."),
     ] = Engine.PROCESS,
     overrides: options.Overrides = [],  # noqa: B006  (typer copies it)
-    working_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Make the run folder here instead of in working_dir.")
-    ] = None,
-    run_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Exact name of the run folder, instead of one with the time.")
-    ] = None,
-    resume: Annotated[
-        Resume, typer.Option(help="auto: go on with the run of that --run-name, or start it if it does not exist.")
-    ] = Resume.NEVER,
+    working_dir: options.WorkingDir = None,
+    run_name: options.RunName = None,
+    resume: options.ResumeByName = options.Resume.NEVER,
     serve: options.Serve = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -131,15 +124,9 @@ def server(
         ),
     ] = None,
     overrides: options.Overrides = [],  # noqa: B006  (typer copies it)
-    working_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Make the run folder here instead of in working_dir.")
-    ] = None,
-    run_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Exact name of the run folder, instead of one with the time.")
-    ] = None,
-    resume: Annotated[
-        Resume, typer.Option(help="auto: go on with the run of that --run-name, or start it if it does not exist.")
-    ] = Resume.NEVER,
+    working_dir: options.WorkingDir = None,
+    run_name: options.RunName = None,
+    resume: options.ResumeByName = options.Resume.NEVER,
     serve: options.Serve = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

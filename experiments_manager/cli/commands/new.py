@@ -9,14 +9,27 @@ from typing import Annotated
 import typer
 
 STARTER = Path(__file__).with_name("starter")
+GALLERY = Path(__file__).parents[2] / "gallery"
+"""The examples; in the repository a link to the folder beside the package."""
+_TOGETHER = {"hyperopt": ("regression", "classification")}
+"""Examples that use files of others, and these."""
 
 
 def new(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    example: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Copy an example of the gallery, e.g. timeseries.")
+    ] = None,
 ) -> None:
     """Make a starter experiment that trains as it stands."""
-    settings_file = make_starter(directory)
-    typer.echo(f"{settings_file} is ready. Train it with\n\n    experiments_manager train {settings_file}\n")
+    if example is None:
+        files = [make_starter(directory)]
+    else:
+        files = copy_example(example, directory)
+    command = "sweep" if files[0].name.startswith("mysweep_") else "train"
+    typer.echo(f"{files[0]} is ready. Start it with\n\n    experiments_manager {command} {files[0]}\n")
+    if (page := files[0].with_name("README.md")).is_file():
+        typer.echo(f"{page} says what it does, and what else is there.")
 
 
 def make_starter(directory: Path) -> Path:
@@ -45,3 +58,65 @@ def make_starter(directory: Path) -> Path:
             raise RunError(f"{target} exists already. Expected a new folder. Choose another one.") from error
         raise explain(error, "write", target) from error
     return target
+
+
+def examples() -> list[str]:
+    """Return the names of the examples: none where the package was installed without them."""
+    return sorted(path.name for path in GALLERY.glob("*") if any(path.glob("my*_*.py")))
+
+
+def copy_example(name: str, directory: Path) -> list[Path]:
+    """Copy an example, and those that it uses files of, each then in a folder of its own.
+
+    Args:
+        name: Its name in the gallery.
+        directory: The folder to write to; made where it is missing.
+
+    Returns:
+        Its settings or sweep files, as copied.
+
+    Raises:
+        CommandLineError: There is no example of this name, or there are none at all.
+        RunError: A file of the same name exists already, or the folder cannot be written.
+    """
+    from experiments_manager.common.errors import CommandLineError
+    from experiments_manager.common.suggestions import did_you_mean
+
+    known = examples()
+    if not known:
+        raise CommandLineError(
+            f"This installation has no examples. Expected them in {GALLERY}. Take an image or a wheel for training."
+        )
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise CommandLineError(f"Unknown example {name!r}. Expected one of {', '.join(known)}. {hint}".rstrip())
+    others = _TOGETHER.get(name, ())
+    copies = {
+        source: (directory / each if others else directory) / source.name
+        for each in (name, *others)
+        for source in sorted((GALLERY / each).iterdir())
+        if source.is_file() and not source.match("merit*.py")
+    }
+    _copy(copies, directory)
+    return [target for source, target in copies.items() if source.parent.name == name and source.match("my*_*.py")]
+
+
+def _copy(copies: dict[Path, Path], directory: Path) -> None:
+    """Copy files, none of which may be there.
+
+    Raises:
+        RunError: One is there, or cannot be written.
+    """
+    from experiments_manager.runs import RunError
+    from experiments_manager.runs.errors import explain
+
+    for target in copies.values():
+        if target.exists():
+            raise RunError(f"{target} exists already. Expected a new folder. Choose another one.")
+    try:
+        for source, target in copies.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("xb") as file:
+                file.write(source.read_bytes())
+    except OSError as error:
+        raise explain(error, "write", directory) from error

@@ -10,6 +10,7 @@ from experiments_manager.cli import options
 def resume(
     run: options.RunFolder,
     overrides: options.Overrides = [],  # noqa: B006  (typer copies it)
+    stage_data: options.StageData = [],  # noqa: B006
     serve: options.Serve = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -17,6 +18,7 @@ def resume(
 ) -> None:
     """Go on with a run that was interrupted or killed."""
     from experiments_manager import api
+    from experiments_manager.cli.staged_data import staged_data
     from experiments_manager.cli.training_session import run_to_its_end, start_engine
     from experiments_manager.runs.interruption import interruption_recorded
     from experiments_manager.runs.run_settings import load_run_settings, refuse_client_run
@@ -26,6 +28,7 @@ def resume(
 
     with interruption_recorded(opened):
         output = start_engine(json=json, debug=debug)
-        settings = load_run_settings(opened, overrides) if serve else None
-        train_on = functools.partial(api.resume, opened, overrides=overrides)
-        run_to_its_end(train_on, output, quiet=quiet, serve=settings, overrides=overrides)
+        with staged_data(stage_data, opened.settings_file, quiet=quiet):
+            settings = load_run_settings(opened, overrides) if serve else None
+            train_on = functools.partial(api.resume, opened, overrides=overrides)
+            run_to_its_end(train_on, output, quiet=quiet, serve=settings, overrides=overrides)

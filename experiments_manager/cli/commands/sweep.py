@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import shlex
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer.core
 
 from experiments_manager.cli import options
 from experiments_manager.common.console import warn
+from experiments_manager.common.errors import CommandLineError
 from experiments_manager.common.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -28,6 +30,13 @@ class _RunByDefault(typer.core.TyperGroup):
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = [_DEFAULT, *args]
         return super().parse_args(ctx, args)
+
+
+class Executor(str, enum.Enum):
+    """Where trials run."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
 
 
 sweep = typer.Typer(
@@ -67,17 +76,32 @@ def run(
     serve: Annotated[
         bool, typer.Option("--serve", help="Serve the best trial so far, at the settings' grpc_port and rest_port.")
     ] = False,
+    executor: Annotated[
+        Executor, typer.Option(help="slurm: each trial is a job, at most P of them in the queue.")
+    ] = Executor.LOCAL,
+    cluster: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="What each job asks for, e.g. partition=gpu or time=2:00:00; the names are those of submit's options. "
+            "May be given several times.",
+        ),
+    ] = [],  # noqa: B006  (typer copies it)
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Run a sweep: trials in processes of their own, each an ordinary run.
 
-    Ctrl-C lets the trials that run write a checkpoint, where --resume goes on later; so it does after a kill.
+    Ctrl-C lets the trials that run write a checkpoint, where --resume goes on later; so it does after a kill. With
+    --executor slurm they are jobs of a cluster, which go on while there is no driver.
     """
     from experiments_manager.cli.results import ResultLine
+    from experiments_manager.cluster.job_options import options_of_texts
     from experiments_manager.sweeps.verb import sweep as run_sweep
 
+    if cluster and executor is not Executor.SLURM:
+        raise CommandLineError("--cluster describes jobs of a cluster. Expected --executor slurm beside it. Add it.")
     output = ResultLine() if json else None
     result = run_sweep(
         sweep_file,
@@ -89,6 +113,8 @@ def run(
         name=name,
         serve=serve,
         quiet=quiet,
+        executor=executor.value,
+        cluster=options_of_texts(cluster),
         command=["experiments_manager", *sys.argv[1:]],
     )
     if output:
@@ -98,6 +124,8 @@ def run(
     if result.state == "interrupted":
         further = [] if name is None else ["--name", name]
         further += [] if working_dir == Path("sweeps") else ["--working-dir", str(working_dir)]
+        further += [] if executor is Executor.LOCAL else ["--executor", executor.value]
+        further += [word for text in cluster for word in ("--cluster", text)]
         warn(f"To go on: {shlex.join(['experiments_manager', 'sweep', str(sweep_file), '--resume', *further])}")
         raise typer.Exit(ExitCode.INTERRUPTED)
 
@@ -133,3 +161,16 @@ def new(
     start_engine(debug=False)
     file = write_sweep_file(settings, output)
     typer.echo(f"{file} is ready. Look through its space, then run it with\n\n    experiments_manager sweep {file}\n")
+
+
+@sweep.command(hidden=True)
+def trial(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the job.")]) -> None:
+    """Train the trial of a job; the script of the job calls this."""
+    from experiments_manager.cli.training_session import start_engine
+    from experiments_manager.common.signals import exit_process, stop_signals
+    from experiments_manager.sweeps.jobs.job_process import run_job
+
+    with stop_signals() as stop:
+        start_engine(debug=False)
+        code = run_job(folder.absolute(), stop)
+    exit_process(code)  # the queue waits for the end of the process, which may take TensorFlow a while

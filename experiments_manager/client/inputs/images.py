@@ -2,7 +2,7 @@
 
 Pixels are 0 to 1 where the input is of floating point, as `data.read_image_table` gives them, and 0 to 255 where it
 is of integers. They are resized to the input's height and width, and turned into grey, RGB or RGBA as its channels
-ask.
+ask. To an input of strings, files are sent as they are, encoded.
 """
 
 from __future__ import annotations
@@ -26,17 +26,22 @@ _INSTALL = 'Install it: pip install "experiments-manager[vision]"'
 def read_image(file: Path, tensor: TensorInfo, scale: float | None = None) -> np.ndarray:
     """Read an image file, with Pillow where it is installed, else with OpenCV.
 
+    For an input of strings it is not decoded.
+
     Args:
         file: The file.
         tensor: The input that it is for.
         scale: What pixel values of 0 to 255 are multiplied by; see the head of this module for the default.
 
     Returns:
-        `[height, width, channels]`, or `[height, width]` for an input without channels, in the input's type.
+        `[height, width, channels]`, or `[height, width]` for an input without channels, in the input's type; the whole
+        file, of shape `[]`, for an input of strings.
 
     Raises:
         SourceError: It cannot be read, or the model does not take images.
     """
+    if tensor.dtype == object:
+        return _encoded(file)
     try:
         from PIL import Image
     except ImportError:
@@ -50,6 +55,13 @@ def read_image(file: Path, tensor: TensorInfo, scale: float | None = None) -> np
     if height and width and picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)  # Pillow's is antialiased
     return _as_input(np.asarray(picture), tensor, scale)
+
+
+def _encoded(file: Path) -> np.ndarray:
+    try:
+        return np.array(file.read_bytes(), dtype=object)
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read: {error.strerror}.") from error
 
 
 def frames(source: int | Path, tensor: TensorInfo, scale: float | None = None) -> Iterator[np.ndarray]:

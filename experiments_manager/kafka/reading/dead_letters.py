@@ -29,11 +29,14 @@ class BadRecords:
         most: Share of bad records above which reading stops.
         read: Records that were read before.
         bad: How many of them were bad.
+        sends: Whether they go to the topic of dead letters; another process that reads the same may do that.
     """
 
-    def __init__(self, connection: Connection, topic: str, most: float, read: int = 0, bad: int = 0) -> None:
+    def __init__(
+        self, connection: Connection, topic: str, most: float, read: int = 0, bad: int = 0, *, sends: bool = True
+    ) -> None:
         self._connection, self.topic, self._most = connection, topic, most
-        self._read, self._bad = read, bad
+        self._read, self._bad, self._sends = read, bad, sends
         self._sent: set[bytes] | None = None
         self._producer: Any = None
 
@@ -55,9 +58,10 @@ class BadRecords:
                 f"None of the first {self._read} records of topic {self.topic} can be decoded. {place}: {why} "
                 "Set kafka_format to what wrote them, or write a hook kafka_decode."
             )
-        for number, reason in samples.bad.items():
-            self._send(samples, number, reason)
-        self._producer.flush(REQUEST_SECONDS)  # before a checkpoint can hold that they were seen
+        if self._sends:
+            for number, reason in samples.bad.items():
+                self._send(samples, number, reason)
+            self._producer.flush(REQUEST_SECONDS)  # before a checkpoint can hold that they were seen
         if too_many:
             raise TopicError(
                 f"{self._bad} of {self._read} records of topic {self.topic} cannot be decoded, the last at {place}: "

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.events import ModelView, Rollback, RunEnd, RunStart, Watcher
+from experiments_manager.events import EpochReport, ModelView, Rollback, RunEnd, RunStart, Watcher
 from experiments_manager.monitoring.prediction_views import PredictionViews
 from experiments_manager.monitoring.tensorboard.event_files import EventFile
 from experiments_manager.monitoring.tensorboard.summary_images import images_of, png_size
@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 class Images(Watcher):
     """Writes image summaries."""
+
+    in_background = True
 
     def __init__(self, logs_dir: Path | str, views: PredictionViews, every: int | None = None) -> None:
         """Remember where to write; nothing is touched before there is a picture.
@@ -33,6 +35,8 @@ class Images(Watcher):
         """
         self._logs_dir, self._views, self._every = Path(logs_dir), views, every
         self._file: EventFile | None = None
+        self._drawn: dict[int, Any] = {}
+        """Summaries by epoch, drawn while its weights are in place and written when it has ended."""
         self._blamed: set[str] = set()
 
     def on_start(self, start: RunStart) -> None:
@@ -46,12 +50,18 @@ class Images(Watcher):
             self._file.restart(to.epoch)
 
     def on_validated(self, view: ModelView) -> None:
-        """Write what the metrics draw and, every so many epochs, the pictures of the model."""
+        """Draw what the metrics show and, every so many epochs, the pictures of the model."""
         images = dict(self._metric_images(view.metrics))
         if self._every is not None and view.epoch % self._every == 0:
             images |= {picture.name: picture.png for picture in self._views.pictures(view)}
-        if images and self._file is not None:
-            self._file.write(images_summary(images), view.epoch)
+        if images:
+            self._drawn[view.epoch] = images_summary(images)
+
+    def on_epoch(self, report: EpochReport) -> None:
+        """Write what was drawn."""
+        summary = self._drawn.pop(report.epoch, None)
+        if summary is not None and self._file is not None:
+            self._file.write(summary, report.epoch)
 
     def on_best(self, view: ModelView) -> None:
         """Write the pictures of the best weights, in the place of those of earlier sessions."""

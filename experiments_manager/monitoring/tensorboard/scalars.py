@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ LARGEST_EXACT = 2**53
 class TensorBoardLogs(Watcher):
     """Writes what TensorBoard shows of one run."""
 
+    in_background = True
+
     def __init__(
         self,
         logs_dir: Path | str,
@@ -70,6 +72,8 @@ class TensorBoardLogs(Watcher):
         self._by_step, self._histogram_every = by_step, histogram_every
         self._further_hparams = dict(further_hparams or {})
         self._files: dict[str, EventFile] = {}
+        self._histograms: dict[int, list[Any]] = {}
+        """Summaries by epoch, made while its weights are in place and written with its values."""
         self._monitor = ""
 
     def on_start(self, start: RunStart) -> None:
@@ -103,12 +107,14 @@ class TensorBoardLogs(Watcher):
         self.write_scalars(TRAIN_BY_STEP, _named_by_step(values), report.global_step)
 
     def on_validated(self, view: ModelView) -> None:
-        """Write histograms of the weights, where these are due."""
+        """Make histograms of the weights, where these are due."""
         if self._histogram_every and view.epoch % self._histogram_every == 0:
-            self.write_histograms({f"weights/{name}": value for name, value in view.weights().items()}, view.epoch)
+            self._histograms[view.epoch] = list(_histograms(view.weights()))
 
     def on_epoch(self, report: EpochReport) -> None:
         """Write the values of one epoch."""
+        for summary in self._histograms.pop(report.epoch, ()):
+            self._files[TRAIN].write(summary, report.epoch)
         metrics = metrics_among(report.logs)
         named = {name if name in metrics else f"{FEDERATION}/{name}": value for name, value in report.logs.items()}
         train = {name: value for name, value in named.items() if not name.startswith(VALIDATION_PREFIX)}
@@ -156,20 +162,21 @@ class TensorBoardLogs(Watcher):
         """
         self._files[group].write(scalars_summary(values), step)
 
-    def write_histograms(self, values: Mapping[str, np.ndarray], epoch: int) -> None:
-        """Write a histogram of each array of floating-point numbers, between `on_start` and `on_end`."""
-        from experiments_manager.compat.tensorboard import histogram_summary
-
-        for name, value in values.items():
-            finite = value[np.isfinite(value)] if np.issubdtype(value.dtype, np.floating) else value[:0]
-            if finite.size:
-                self._files[TRAIN].write(histogram_summary(name, finite), epoch)
-
     def write_text(self, name: str, markdown: str, epoch: int = 0) -> None:
         """Show a text in Markdown, between `on_start` and `on_end`."""
         from experiments_manager.compat.tensorboard import text_summary
 
         self._files[""].write(text_summary(name, markdown), epoch)
+
+
+def _histograms(weights: Mapping[str, np.ndarray]) -> Iterator[Any]:
+    """Make a summary of each array of floating-point numbers."""
+    from experiments_manager.compat.tensorboard import histogram_summary
+
+    for name, value in weights.items():
+        finite = value[np.isfinite(value)] if np.issubdtype(value.dtype, np.floating) else value[:0]
+        if finite.size:
+            yield histogram_summary(f"weights/{name}", finite)
 
 
 def hparam_value(value: Any) -> bool | int | float | str:

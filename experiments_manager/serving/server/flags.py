@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import logging
 import os
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _REACHED_AS_LOCALHOST = frozenset({"127.0.0.1", "0.0.0.0", "localhost", "::", "::1"})
 _DEFAULTS = {name: field.default for name, field in FLAGS.items()} | {name: it for name, (it, _) in IGNORED.items()}
+_TENSORFLOW = ("tensorflow", "tensorflow-cpu")
+"""Names of its distribution: in images for CPU it is the second, which is smaller."""
 _EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -118,8 +121,12 @@ def versions() -> str:
 
     from experiments_manager.common.version import __version__
 
-    tensorflow = metadata.version("tensorflow")
-    return f"TensorFlow ModelServer: experiments-manager {__version__}\nTensorFlow Library: {tensorflow}"
+    library = "none; TensorFlow Lite models alone"
+    for name in _TENSORFLOW:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            library = metadata.version(name)
+            break
+    return f"TensorFlow ModelServer: experiments-manager {__version__}\nTensorFlow Library: {library}"
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, MutableMapping
 from typing import Any
 
+from experiments_manager.common import local_copies
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
 from experiments_manager.settings.overrides import (
     ADDED_BY_LAUNCHERS,
@@ -57,6 +58,7 @@ class Namespace(MutableMapping[str, Any]):
         return self._names[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
+        value = _of_copies(name, value)
         self._names[name] = value if name in self._own_names else self._replaced(name, value)
         self.unknown.discard(name)
         if name in self._withheld:
@@ -194,6 +196,14 @@ class OverriddenDict(dict):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (dict(self),)
+
+
+def _of_copies(name: str, value: Any) -> Any:
+    """Return a value in which data that was copied to the node's own disk is named there; runs stay where they were."""
+    canonical = _canonical_name(name) or ""
+    if canonical == "working_dir":
+        return local_copies.to_originals(value)
+    return local_copies.to_copies(value, is_path=canonical.endswith("_data_dir"))
 
 
 def _canonical_name(name: str) -> str | None:

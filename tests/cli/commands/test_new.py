@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments_manager.cli.commands.new import copy_example, examples
 from experiments_manager.cli.main import run
 from experiments_manager.settings import check_source
 
@@ -27,6 +28,52 @@ def test_a_file_in_the_way_is_bad_input(tmp_path, capsys):
     (tmp_path / "mine").write_text("a file")
     assert run(["new", str(tmp_path / "mine")]) == 2
     assert "a file stands where a folder is expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", examples())
+def test_an_example_is_copied_whole(tmp_path, name):
+    pytest.importorskip("sklearn")
+    for file in copy_example(name, tmp_path / "mine"):
+        assert file.is_file()
+        if file.name.startswith("mysettings_"):
+            assert check_source(file) == []
+
+
+def test_the_command_names_the_copied_file_and_its_page(tmp_path, capsys):
+    assert run(["new", str(tmp_path / "beats"), "--example", "embedding"]) == 0
+    told = capsys.readouterr().out
+    assert f"experiments_manager train {tmp_path / 'beats' / 'mysettings_heartbeats.py'}" in told
+    assert f"{tmp_path / 'beats' / 'README.md'} says" in told
+    assert not (tmp_path / "beats" / "merit.py").exists(), "it draws the page of the gallery"
+
+
+def test_a_sweep_comes_with_the_examples_that_it_searches(tmp_path, capsys):
+    assert run(["new", str(tmp_path), "--example", "hyperopt"]) == 0
+    assert f"experiments_manager sweep {tmp_path / 'hyperopt'}" in capsys.readouterr().out
+    assert (tmp_path / "classification" / "mysettings_digits.py").is_file()
+
+
+def test_an_unknown_example_is_refused_with_the_nearest(tmp_path, capsys):
+    assert run(["new", str(tmp_path / "mine"), "--example", "timeserie"]) == 2
+    assert "Unknown example 'timeserie'" in (told := capsys.readouterr().err)
+    assert "Did you mean" in told
+    assert not (tmp_path / "mine").exists()
+
+
+def test_an_installation_without_examples_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("experiments_manager.cli.commands.new.GALLERY", tmp_path / "none")
+    assert run(["new", str(tmp_path / "mine"), "--example", "timeseries"]) == 2
+    assert "This installation has no examples" in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
+
+
+def test_an_example_overwrites_nothing(tmp_path, capsys):
+    file = tmp_path / "mysettings_heartbeats.py"
+    file.write_text("precious")
+    assert run(["new", str(tmp_path), "--example", "embedding"]) == 2
+    assert file.read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    assert capsys.readouterr().err.startswith(f"{file} exists already.")
 
 
 @pytest.mark.slow

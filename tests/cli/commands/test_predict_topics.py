@@ -134,7 +134,7 @@ def test_a_table_takes_answers_too(ask, kafka, topic, tmp_path, capfd):
     produce(kafka, topic, numbered(0, 5), samples_per_record=2)
     file = tmp_path / "answers.csv"
     assert ask(to=str(file)) == 0
-    rows = list(csv.DictReader(file.open()))
+    rows = list(csv.DictReader(file.read_text().splitlines()))
     assert [row["sample"] for row in rows] == ["0:0[0]", "0:0[1]", "0:1[0]", "0:1[1]", "0:2"]
     assert [float(row["y_0"]) for row in rows] == [1.0, 6.0, 11.0, 16.0, 21.0]
     assert ask(to=str(tmp_path / "answers.npz")) != 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from experiments_manager.events import ModelView, Rollback, RunEnd, RunStart, Samples
+from experiments_manager.events import EpochReport, ModelView, Rollback, RunEnd, RunStart, Samples
 from experiments_manager.monitoring.prediction_views import PredictionViews, read_samples
 from experiments_manager.monitoring.tensorboard.images import Images
 from experiments_manager.monitoring.tensorboard.summary_images import images_of, png_size
@@ -67,6 +67,11 @@ def images(tmp_path):
     return begin
 
 
+def validate(watcher, seen):
+    watcher.on_validated(seen)
+    watcher.on_epoch(EpochReport(seen.epoch, seen.global_step, {}, 0.1, 1.0, False))
+
+
 def end(watcher):
     watcher.on_end(RunEnd("finished", 1, 1.0, None, {}, None))
 
@@ -74,7 +79,7 @@ def end(watcher):
 def test_pictures_of_the_model_come_every_so_many_epochs(images, tmp_path):
     watcher = images()
     for epoch in range(1, 6):
-        watcher.on_validated(view(epoch, samples=classify))
+        validate(watcher, view(epoch, samples=classify))
     end(watcher)
     found = shown(tmp_path / "images")
     assert found.keys() == {"confusion_matrix", "confusion_matrix_normalised", "predictions"}
@@ -85,7 +90,7 @@ def test_pictures_of_the_model_come_every_so_many_epochs(images, tmp_path):
 def test_the_best_weights_have_pictures_of_their_own_and_a_later_session_replaces_them(images, tmp_path):
     for best_epoch in (3, 2):
         watcher = images(every=None)
-        watcher.on_validated(view(1, samples=classify))
+        validate(watcher, view(1, samples=classify))
         watcher.on_best(view(best_epoch, samples=classify))
         end(watcher)
     assert not (tmp_path / "images").exists()
@@ -96,7 +101,7 @@ def test_metrics_that_draw_are_shown_after_every_epoch_wherever_keras_keeps_them
     watcher = images(every=None)
     metrics = [Container(Drawing(np.zeros((4, 6, 3))), Container(Drawing(np.zeros((5, 5, 1)), "roc"))), object()]
     for epoch in (1, 2):
-        watcher.on_validated(view(epoch, metrics))
+        validate(watcher, view(epoch, metrics))
     end(watcher)
     assert shown(tmp_path / "images") == {"curve": [(1, 6, 4), (2, 6, 4)], "roc": [(1, 5, 5), (2, 5, 5)]}
 
@@ -106,7 +111,7 @@ def test_a_resumed_run_shows_each_epoch_once(images, tmp_path):
     for first, last in ((1, 3), (3, 4)):
         watcher = images(first)
         for epoch in range(first, last + 1):
-            watcher.on_validated(view(epoch, metrics))
+            validate(watcher, view(epoch, metrics))
         end(watcher)
     assert [step for step, _, _ in shown(tmp_path / "images")["curve"]] == [1, 2, 3, 4]
 
@@ -114,10 +119,10 @@ def test_a_resumed_run_shows_each_epoch_once(images, tmp_path):
 def test_going_back_to_an_earlier_epoch_shows_each_once(images, tmp_path):
     watcher, metrics = images(), [Drawing(np.zeros((4, 6, 3)))]
     for epoch in (1, 2, 3):
-        watcher.on_validated(view(epoch, metrics))
+        validate(watcher, view(epoch, metrics))
     watcher.on_rollback(Rollback(epoch=2, step=0, global_step=10))
     for epoch in (2, 3):
-        watcher.on_validated(view(epoch, metrics))
+        validate(watcher, view(epoch, metrics))
     end(watcher)
     assert [step for step, _, _ in shown(tmp_path / "images")["curve"]] == [1, 2, 3]
 
@@ -128,7 +133,7 @@ def test_a_metric_that_cannot_draw_is_named_once_and_the_others_are_shown(images
     metrics = [Drawing(gives, "broken"), Drawing(np.zeros((4, 6, 3)))]
     with caplog.at_level(logging.WARNING):
         for epoch in (1, 3):
-            watcher.on_validated(view(epoch, metrics))
+            validate(watcher, view(epoch, metrics))
     end(watcher)
     assert shown(tmp_path / "images") == {"curve": [(1, 6, 4), (3, 6, 4)]}
     assert [record.message.split(".")[0] for record in caplog.records] == [

@@ -130,7 +130,8 @@ def refused(server):
 
 def cut_while_it_is_sent(server):
     def cut():
-        with server.connect() as client:
+        # On a busy machine, ten of them may take longer than a body is waited for, and are cut by the server.
+        with server.connect() as client, contextlib.suppress(ConnectionError):
             client.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % (LARGE + 10))
             client.sendall(b"1" * LARGE)
 

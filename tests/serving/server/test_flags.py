@@ -1,5 +1,6 @@
 """The command line of `experiments-model-server`, which is that of `tensorflow_model_server`."""
 
+import importlib.metadata
 import logging
 import socket
 import subprocess
@@ -313,6 +314,24 @@ def test_help_names_every_flag_and_version_both_libraries(capsys):
     assert [name for name in [*FLAGS, *IGNORED] if f"--{name} " not in shown] == []
     assert flags.run(["--version"]) == 0
     assert "TensorFlow ModelServer: experiments-manager" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("installed", "told"),
+    [
+        ({"tensorflow": "2.21.0"}, "2.21.0"),
+        ({"tensorflow-cpu": "2.21.1"}, "2.21.1"),
+        ({}, "none; TensorFlow Lite models alone"),
+    ],
+)
+def test_version_names_tensorflow_whichever_build_of_it_is_installed(installed, told, monkeypatch):
+    def version(name):
+        if name not in installed:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    assert flags.versions().splitlines()[1] == f"TensorFlow Library: {told}"
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def submit(
             metavar="GRID", help="NAME=V1,V2,…: a task for each value, or combination; or a file, a line a task."
         ),
     ] = [],  # noqa: B006
+    stage_data: options.StageData = [],  # noqa: B006
     max_requeues: Annotated[int | None, typer.Option(metavar="N", help="How often it is queued again.")] = None,
     warning: Annotated[
         int | None, typer.Option(metavar="SECONDS", help="How long before the limit the run is told to stop.")
@@ -65,7 +66,7 @@ def submit(
         **{"max_requeues": max_requeues, "warning": warning},
         **{key: value or None for key, value in {"bind": bind, "setup": setup, "sbatch": sbatch}.items()},
     }
-    submitted = submission.submit(command or [], given, arrays=array, dry_run=dry_run)
+    submitted = submission.submit(command or [], given, arrays=array, stage_data=stage_data, dry_run=dry_run)
     if json:
         from experiments_manager.cli.results import as_line
 

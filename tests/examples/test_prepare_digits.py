@@ -6,9 +6,10 @@ import csv
 import numpy as np
 import pytest
 
-from tools import prepare_digits as script
+from tests.helpers.modules import load_file
 
 pytest.importorskip("sklearn")
+script = load_file("examples/classification/prepare_digits.py")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Writes the 1,797 handwritten digits that ship inside scikit-learn as image files with a table of labels.
 
-    python tools/prepare_digits.py [FOLDER]
+    python examples/classification/prepare_digits.py [FOLDER]
 
 Needs scikit-learn and Pillow, and no download. The folder gets the usual shape of such a data set:
 
@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 DIGITS = 1797
-DEFAULT_FOLDER = Path(__file__).resolve().parents[1] / "examples" / "classification" / "data" / "digits"
+DEFAULT_FOLDER = Path(__file__).resolve().parent / "data" / "digits"
 
 
 def prepare_digits(folder: Path = DEFAULT_FOLDER) -> Path:

@@ -1,0 +1,189 @@
+"""Boxes in a CSV file, and the categories that they may be of."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.data.detection.problems import Problems
+
+COLUMNS = ("image", "class", "xmin", "ymin", "xmax", "ymax")
+_SIDES = COLUMNS[2:]
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """A box in pixels; `xmax` and `ymax` are the first column and row beside it.
+
+    Attributes:
+        category: The id of its category.
+        place: File and line that it comes from, for messages.
+    """
+
+    category: int
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+    place: str
+
+
+@dataclasses.dataclass
+class AnnotatedImage:
+    """An image with the boxes in it; none for one that shows nothing.
+
+    Attributes:
+        name: Its file, relative to the folder of images.
+        place: File and line that names it first.
+        split: The split that the column `split` puts it into; empty without such a column.
+        boxes: The boxes in the order of the file.
+    """
+
+    name: str
+    place: str
+    split: str = ""
+    boxes: list[Box] = dataclasses.field(default_factory=list)
+
+
+def read_categories(path: Path | str, problems: Problems) -> dict[int, str]:
+    """Read the names of categories by their ids.
+
+    Args:
+        path: A CSV file with the columns `name` and, optionally, `id`: whole numbers from 1. Without it, the categories
+            are counted from 1 in the order of the file.
+        problems: Takes what is wrong.
+    """
+    path = Path(path)
+    found: dict[int, str] = {}
+    for number, (line, row) in enumerate(_rows(path, ("name",), problems), start=1):
+        place, name = f"{path}, line {line}", row["name"]
+        given = row.get("id", str(number))
+        if not name:
+            problems.add(place, "it has no name. Fill in the column 'name', or remove the line.")
+        elif name in found.values():
+            problems.add(place, f"category {name!r} is there twice. Expected each once. Remove one.")
+        elif not (given.isascii() and given.isdigit() and int(given) > 0):
+            problems.add(place, f"id {given!r} is no whole number from 1. Correct it, or leave the column out.")
+        elif int(given) in found:
+            problems.add(place, f"id {given} is there twice. Expected another for each category. Change one.")
+        else:
+            found[int(given)] = name
+    return found
+
+
+def read_annotations(path: Path | str, categories: dict[int, str], problems: Problems) -> list[AnnotatedImage]:
+    """Read the boxes of each image, in the order in which the file names the images.
+
+    Args:
+        path: A CSV file with the columns `image`, `class`, `xmin`, `ymin`, `xmax` and `ymax`, in pixels, a line for
+            each box. A line with nothing but the image is an image without boxes. A column `split`, if it is there,
+            puts each image into a split.
+        categories: Names of the categories by their ids.
+        problems: Takes what is wrong.
+    """
+    path = Path(path)
+    ids = {name: number for number, name in categories.items()}
+    images: dict[str, AnnotatedImage] = {}
+    seen: dict[tuple[str, ...], int] = {}
+    for line, row in _rows(path, COLUMNS, problems):
+        place = f"{path}, line {line}"
+        if not row["image"]:
+            problems.add(place, "it names no image. Fill in the column 'image', or remove the line.")
+            continue
+        name = Path(row["image"]).as_posix()  # one name for a.jpg and ./a.jpg, which must not be in two splits
+        image = images.setdefault(name, AnnotatedImage(name, place, row.get("split", "")))
+        if image.split != row.get("split", ""):
+            text = f"image {image.name} is in the split {row['split']!r}, and in {image.split!r} by {image.place}"
+            problems.add(place, f"{text}. Expected all boxes of an image in one split. Correct one of them.")
+        given = (name, *(row[column] for column in COLUMNS[1:]))
+        if not any(given[1:]):
+            continue
+        if (before := seen.setdefault(given, line)) != line:
+            problems.add(place, f"it is the same box as in line {before}. Expected each once. Remove one.")
+        box = _box(row, ids, place, problems)
+        if box is not None:
+            image.boxes.append(box)
+    return list(images.values())
+
+
+def _box(row: dict[str, str], ids: dict[str, int], place: str, problems: Problems) -> Box | None:
+    """Return the box of a line, or `None` where it is no box."""
+    count = len(problems)
+    if row["class"] not in ids and (ids or not row["class"]):
+        hint = did_you_mean(row["class"], list(ids))
+        text = f"class {row['class']!r} is unknown. Expected one of {', '.join(list(ids)[:20])}. {hint}"
+        problems.add(place, text.rstrip())
+    sides = {}
+    for side in _SIDES:
+        sides[side] = number(row[side])
+        if math.isnan(sides[side]) or math.isinf(sides[side]):
+            problems.add(place, f"{side} is {row[side]!r}. Expected a number of pixels.")
+    if len(problems) > count:
+        return None
+    return Box(ids.get(row["class"], 0), **sides, place=place)
+
+
+def problem_of_box(xmin: float, ymin: float, xmax: float, ymax: float, width: int, height: int) -> str | None:
+    """Say what is wrong with a box in an image of a size, all in pixels; `None` for nothing."""
+    shown = f"box x {xmin:g} to {xmax:g}, y {ymin:g} to {ymax:g}"
+    if xmax <= xmin or ymax <= ymin:
+        return f"{shown} is empty. Expected xmin below xmax and ymin below ymax. Correct or remove it."
+    if xmin < 0 or ymin < 0 or xmax > width or ymax > height:
+        return f"{shown} lies outside of the image, which is {width} x {height} pixels. Cut or remove it."
+    return None
+
+
+def number(text: str) -> float:
+    """Return a number, NaN where the text is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _rows(path: Path, needed: Sequence[str], problems: Problems) -> Iterator[tuple[int, dict[str, str]]]:
+    """Give the lines of a CSV file as dictionaries of stripped text, with their numbers."""
+    text = _text(path, needed, problems)
+    if text is None:
+        return
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    empty = True
+    try:
+        header = [column.strip() for column in next(reader, [])]
+        if missing := [column for column in needed if column not in header]:
+            hint = " Its columns are parted by semicolons; commas are needed." if header and ";" in header[0] else ""
+            shown = ", ".join(header) or "none"
+            problems.add(path, f"column {', '.join(missing)} is missing. Its columns are {shown}.{hint}")
+            return
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            empty = False
+            if len(cells) != len(header):
+                place = f"{path}, line {reader.line_num}"
+                problems.add(place, f"it has {len(cells)} columns. Expected {len(header)}, as the header has.")
+                continue
+            yield reader.line_num, {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+    except csv.Error as error:
+        problems.add(f"{path}, line {reader.line_num}", f"it cannot be read: {error}. Expected comma-separated values.")
+        return
+    if empty:
+        problems.add(path, "it has no lines below its header.")
+
+
+def _text(path: Path, needed: Sequence[str], problems: Problems) -> str | None:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        problems.add(path, f"not found. Expected a CSV file with the columns {', '.join(needed)}.")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        problems.add(f"{path}, line {line}", "it is not UTF-8. Save the file as CSV in UTF-8.")
+    except OSError as error:
+        problems.add(path, f"it cannot be read: {error.strerror}. Expected a CSV file.")
+    return None

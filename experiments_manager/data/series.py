@@ -1,0 +1,227 @@
+"""Time series on regular grids, from CSV files or data frames."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments_manager.common.errors import UserError
+from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.data.tables import DataFileError
+
+if TYPE_CHECKING:
+    import pandas
+
+_MORE = 8
+"""Places of one kind of problem that a message names."""
+_TOLERANCE = 1e-3
+"""Part of a step by which times may be off the grid, since floats do not add up."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """Measurements at equal steps of time.
+
+    Attributes:
+        name: Where it comes from.
+        times: `datetime64[ns]` or numbers of shape [steps], at equal distances.
+        values: `float32` of shape [steps, columns]; NaN where there is no measurement.
+        columns: Names of the columns.
+    """
+
+    name: str
+    times: np.ndarray
+    values: np.ndarray
+    columns: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+def read_series(
+    path: Path | str, columns: Sequence[str], *, time_column: str = "time", step: Any = None, pattern: str = "*.csv"
+) -> list[Series]:
+    """Read a CSV file, or all of a folder, as a series each.
+
+    Rows may be missing: the series gets NaN there. Nothing is filled in; see `fill_gaps`.
+
+    Args:
+        path: A file, or a folder of files.
+        columns: The columns to read, covariates included.
+        time_column: Column of the times: dates, or numbers.
+        step: Time from one row to the next, e.g. `"1h"`, `"month"` or a number; `None` takes the most frequent one of
+            each file.
+        pattern: The files of a folder.
+
+    Returns:
+        The series in the order of the files' names.
+
+    Raises:
+        DataFileError: Files that are missing or empty, columns that are missing or hold words, times that are missing,
+            double or off the grid; of all files, all at once.
+    """
+    path = Path(path)
+    files = sorted(path.glob(pattern)) if path.is_dir() else [path]
+    if not files:
+        raise DataFileError(f"{path} holds no files {pattern}. Expected a CSV file a series.")
+    found, problems = [], []
+    for file in files:
+        try:
+            found.append(series_of(_read_frame(file), columns, time_column=time_column, step=step, name=str(file)))
+        except DataFileError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataFileError("\n".join(problems))
+    return found
+
+
+def _read_frame(file: Path) -> pandas.DataFrame:
+    pandas = _pandas()
+    try:
+        frame = pandas.read_csv(file, skipinitialspace=True)
+    except FileNotFoundError:
+        raise DataFileError(f"{file} not found. Expected a CSV file, or a folder of them.") from None
+    except (OSError, UnicodeDecodeError, pandas.errors.ParserError, pandas.errors.EmptyDataError) as error:
+        raise DataFileError(f"{file} cannot be read: {error}. Expected a CSV file in UTF-8 with a header.") from error
+    return frame
+
+
+def series_of(
+    frame: pandas.DataFrame,
+    columns: Sequence[str],
+    *,
+    time_column: str = "time",
+    step: Any = None,
+    name: str = "series",
+) -> Series:
+    """Make a series of a data frame, as `read_series` does of a file.
+
+    Raises:
+        DataFileError: As there.
+    """
+    pandas = _pandas()
+    wanted, known = [time_column, *columns], [str(column) for column in frame.columns]
+    missing = [f"{column!r} ({did_you_mean(column, known) or 'not there'})" for column in wanted if column not in known]
+    if missing:
+        raise DataFileError(f"{name} has no column {', '.join(missing)}. Its columns are {', '.join(known)}.")
+    if len(frame) < 2:
+        raise DataFileError(f"{name} has {len(frame)} rows. Expected two or more.")
+    values, problems = _numbers(frame, columns)
+    times, wrong = _times(frame[time_column])
+    if problems + wrong:
+        raise DataFileError(f"{name}: {' '.join(problems + wrong)}")
+    if step == "month":
+        times = times.astype("datetime64[M]")
+    order = np.argsort(times, kind="stable")
+    times, values = times[order], values[order]
+    distance = _most_frequent(np.diff(times)) if step is None else _as_distance(step, times, pandas)
+    ratios = (times - times[0]) / distance
+    places = np.rint(ratios).astype(int)
+    if wrong := _off_grid(times, ratios - places, places):
+        raise DataFileError(f"{name}: {wrong} Expected one row every {_shown(distance)}; `step` changes that.")
+    grid = np.full((places[-1] + 1, values.shape[1]), np.nan, np.float32)
+    grid[places] = values
+    return Series(name, times[0] + np.arange(len(grid)) * distance, grid, tuple(columns))
+
+
+def _numbers(frame: pandas.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    pandas = _pandas()
+    found, problems = [], []
+    for column in columns:
+        numbers = pandas.to_numeric(frame[column], errors="coerce")
+        words = np.flatnonzero((numbers.isna() & frame[column].notna()).to_numpy())
+        words = [row for row in words if str(frame[column].iloc[row]).strip()]
+        infinite = np.flatnonzero(np.isinf(numbers.to_numpy(float)))
+        if len(words):
+            problems.append(f"Column {column!r} holds words in {_lines(words)}. Expected numbers, or nothing.")
+        if len(infinite):
+            problems.append(f"Column {column!r} is infinite in {_lines(infinite)}. Expected numbers, or nothing.")
+        found.append(numbers.to_numpy(np.float32))
+    return np.stack(found, axis=1) if found else np.empty((len(frame), 0), np.float32), problems
+
+
+def _times(column: pandas.Series) -> tuple[np.ndarray, list[str]]:
+    pandas = _pandas()
+    if pandas.api.types.is_numeric_dtype(column):
+        times = column.to_numpy(float)
+        broken = np.flatnonzero(~np.isfinite(times))
+    else:
+        parsed = pandas.to_datetime(column, errors="coerce", utc=True, format="mixed")
+        broken, times = np.flatnonzero(parsed.isna()), parsed.dt.tz_localize(None).to_numpy("datetime64[ns]")
+    if len(broken):
+        return times, [f"Column {column.name!r} holds no time in {_lines(broken)}. Expected dates, or numbers."]
+    return times, []
+
+
+def _lines(rows: Sequence[int]) -> str:
+    """Name the lines of a file, whose header is line 1."""
+    shown = ", ".join(str(int(row) + 2) for row in rows[:_MORE])
+    return f"{'line' if len(rows) == 1 else 'lines'} {shown}{', …' if len(rows) > _MORE else ''}"
+
+
+def _most_frequent(distances: np.ndarray) -> Any:
+    """Return the step that occurs most often; the smallest one of several."""
+    forward = distances[distances > np.zeros(1, distances.dtype)]
+    if not len(forward):
+        return np.ones(1, distances.dtype)[0]
+    middle = np.sort(forward)[len(forward) // 2]
+    found, counts = np.unique(np.round(forward / middle, 6), return_counts=True)  # floats differ in their last bits
+    return found[counts.argmax()] * middle
+
+
+def _as_distance(step: Any, times: np.ndarray, pandas: Any) -> Any:
+    if times.dtype.kind != "M":
+        return float(step)
+    if step == "month":
+        return np.timedelta64(1, "M")
+    try:
+        return pandas.Timedelta(step).to_timedelta64().astype("timedelta64[ns]")
+    except ValueError as error:
+        raise DataFileError(f"step={step!r} is no time span. Expected e.g. '1h' or '7D'.") from error
+
+
+def _off_grid(times: np.ndarray, off: np.ndarray, places: np.ndarray) -> str:
+    stray = times[np.abs(off) > _TOLERANCE]
+    if len(stray):
+        return f"Times off the grid: {_some(stray)}."
+    double = times[1:][np.diff(places) == 0]
+    return f"Double times: {_some(double)}." if len(double) else ""
+
+
+def _some(times: np.ndarray) -> str:
+    shown = ", ".join(_shown(time) for time in times[:_MORE])
+    return f"{shown}{', …' if len(times) > _MORE else ''}"
+
+
+def _shown(time: Any) -> str:
+    pandas = _pandas()
+    if isinstance(time, np.datetime64):
+        return str(pandas.Timestamp(time))
+    if isinstance(time, np.timedelta64):
+        return "month" if np.datetime_data(time)[0] == "M" else str(pandas.Timedelta(time))
+    return f"{time:g}"
+
+
+def fill_gaps(series: Series, longest: int) -> Series:
+    """Fill gaps of up to `longest` steps by straight lines; longer ones, and both ends, stay NaN."""
+    values = series.values.copy()
+    for column in values.T:
+        there = np.flatnonzero(~np.isnan(column))
+        for first, last in zip(there[:-1], there[1:], strict=True):
+            if 1 < last - first <= longest + 1:
+                column[first : last + 1] = np.linspace(column[first], column[last], last - first + 1)
+    return dataclasses.replace(series, values=values)
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError as error:
+        raise UserError(
+            'Series are read by pandas, which is missing. Run: pip install "experiments-manager[timeseries]".'
+        ) from error
+    return pandas

@@ -1,0 +1,115 @@
+"""Pairs of images and label maps, and all that can be wrong with them."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments_manager.data import DataFileError
+from experiments_manager.data.patches import IGNORED, read_pairs
+
+
+def problems(*arguments, **options):
+    with pytest.raises(DataFileError) as caught:
+        read_pairs(*arguments, **options)
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize("endings", [(".png", ".png"), (".tif", ".tif"), (".jpg", ".png"), (".npy", ".npy")])
+def test_pairs_are_found_by_name(write_pair, quarters, endings):
+    write_pair("b", quarters, *endings)
+    folder = write_pair("a", quarters, *endings)
+    first, second = read_pairs(folder, 3)
+    assert (first.name, second.name) == ("a", "b")
+    assert np.array_equal(first.label_window(0, 0, 40, 60), quarters)
+    assert first.image_window(0, 0, 40, 60).max() <= 1
+    assert first.pixels.tolist() == [40 * 60 - 600 - 5 - 60, 600, 5]
+
+
+def test_labels_of_any_value_become_classes(write_pair, quarters):
+    folder = write_pair("a", np.array([10, 300, 7], np.uint16)[np.minimum(quarters, 2)], label_ending=".tif")
+    (pair,) = read_pairs(folder, 2, label_values=[10, 300], ignored_value=7)
+    expected = np.array([0, 1, IGNORED])[np.minimum(quarters, 2)]
+    assert np.array_equal(pair.label_window(0, 0, 40, 60), expected)
+
+
+def test_the_positions_of_a_class_are_pixels_of_it(write_pair, quarters):
+    (pair,) = read_pairs(write_pair("a", quarters), 3)
+    assert sorted(pair.positions) == [0, 1, 2]
+    for index, positions in pair.positions.items():
+        assert set(quarters[tuple(positions.T)]) == {index}
+    assert len(pair.positions[2]) == 5, "a small class keeps all its pixels"
+
+
+def test_images_of_16_bits_and_of_floats_are_taken(write_pair, quarters):
+    deep = np.full((40, 60, 3), 65535, np.uint16)
+    (pair,) = read_pairs(write_pair("a", quarters, ".tif", image=deep), 3)
+    assert pair.image_window(0, 0, 2, 2).tolist() == np.ones((2, 2, 3)).tolist()
+
+
+def test_everything_wrong_is_said_at_once(write_pair, quarters):
+    folder = write_pair("alone", quarters)
+    (folder / "labels" / "alone.png").unlink()
+    write_pair("cropped", quarters, image=np.zeros((40, 50, 3), np.uint8))
+    write_pair("deep", quarters + np.uint8(1))
+    write_pair("grey", quarters, image=quarters)
+    write_pair("colours", quarters)
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(folder / "labels" / "colours.png")
+    write_pair("torn", quarters)
+    whole = (folder / "images" / "torn.png").read_bytes()
+    (folder / "images" / "torn.png").write_bytes(whole[: len(whole) // 2])
+    write_pair("orphan", quarters)
+    (folder / "images" / "orphan.png").unlink()
+    write_pair("broken", quarters, ".npy", image=np.full((40, 60, 3), np.nan, np.float32))
+    found = problems(folder, 3)
+    for text in (
+        r"images/alone.png has no partner. Expected",
+        r"labels/orphan.png has no partner. Expected",
+        r"labels/cropped.png is 40x60 (height x width). Expected 40x50 like cropped.png.",
+        r"labels/deep.png has labels out of range: 3 (5 pixels). Expected 0, 1, 2, or 255 where a pixel is ignored.",
+        r"images/grey.png has 1 channels. Expected 3.",
+        r"labels/colours.png has 3 channels of type uint8. Expected one channel of whole numbers",
+        r"images/torn.png cannot be read as an image",
+        r"images/broken.npy holds 7200 values that are NaN or infinite.",
+    ):
+        assert sum(text in line for line in found) == 1, (text, found)
+    assert len(found) == 8
+
+
+def test_labels_with_gaps_are_refused_with_the_way_out(write_pair, quarters):
+    folder = write_pair("a", quarters // 2 * 100)
+    (found,) = problems(folder, 3)
+    assert "a.png has labels out of range: 100 (5 pixels)" in found
+    assert "or give label_values and ignored_value" in found
+
+
+def test_signed_labels_below_zero_are_refused(write_pair, quarters):
+    folder = write_pair("a", quarters.astype(np.int16) - 1, label_ending=".npy")
+    assert "out of range: -1" in problems(folder, 2, ignored_value=254)[0]
+
+
+def test_a_class_that_is_nowhere_is_refused_in_training(write_pair, quarters):
+    folder = write_pair("a", quarters)
+    assert read_pairs(folder, 4)
+    (found,) = problems(folder, 4, every_class=True)
+    assert "no pixel of class 3 (value 3) in 1 label maps" in found
+
+
+def test_images_that_are_too_small_are_refused(write_pair, quarters):
+    (found,) = problems(write_pair("a", quarters), 3, smallest=48)
+    assert "images/a.png is 40x60 (height x width). Expected 48x48 at least." in found
+
+
+def test_empty_and_missing_folders_are_refused(tmp_path):
+    assert [line.split(" is no folder")[0] for line in problems(tmp_path / "nowhere", 2)] == [
+        str(tmp_path / "nowhere" / part) for part in ("images", "labels")
+    ]
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    assert all("holds no image" in line for line in problems(tmp_path, 2))
+
+
+def test_values_that_do_not_fit_the_classes_are_refused(write_pair, quarters):
+    folder = write_pair("a", quarters)
+    assert "Expected 3 different values" in problems(folder, 3, label_values=[0, 1])[0]
+    assert "ignored_value is 2" in problems(folder, 3, ignored_value=2)[0]
+    assert "Expected 1 to 253" in problems(folder, 0)[0]
