@@ -77,8 +77,12 @@ def _setup(job: Job, options: JobOptions) -> list[str]:
 
 def _staged(job: Job) -> list[str]:
     """Return what the commands copy to the node's own disk."""
-    words = [word for command in job.commands for word in command]
+    words = [part for command in job.commands for word in command for part in _option_and_value(word)]
     return [str(job.directory / path) for option, path in itertools.pairwise(words) if option == "--stage-data"]
+
+
+def _option_and_value(word: str) -> list[str]:
+    return word.split("=", 1) if word.startswith("--stage-data=") else [word]
 
 
 _LOST_TASK = (

@@ -7,7 +7,6 @@ on after a kill.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from experiments_manager.federated.plan import FederationPlan
 from experiments_manager.federated.watching.round_values import round_values
 from experiments_manager.federated.watching.round_watcher import RoundWatcher
 from experiments_manager.settings import Settings
-from experiments_manager.training.engine.context import Interrupted, TrainingContext
+from experiments_manager.training.engine.context import Interrupted, TrainingContext, tell_or_disable
 from experiments_manager.training.engine.step_hooks import checkpoint
 from experiments_manager.training.local.trainer import LocalTrainer
 from experiments_manager.training.setup.compilation import has_schedule
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
     from experiments_manager.federated.server.rounds.proc_ids import ProcIds
     from experiments_manager.federated.strategies.server_strategy import ServerStrategy
-
-logger = logging.getLogger(__name__)
 
 
 class FederatedRounds:
@@ -226,12 +223,7 @@ class FederatedRounds:
     def _dispatch(self, event: str, *content: Any) -> None:
         """Tell every watcher; one that fails is told of no further round, and the federation goes on."""
         for watcher in list(self._watchers):
-            try:
-                getattr(watcher, event)(*content)
-            except Exception as error:
-                self._watchers.remove(watcher)
-                logger.warning("%s failed and is disabled for the rest of the run: %s", type(watcher).__name__, error)
-                logger.debug("traceback", exc_info=True)
+            tell_or_disable(self._watchers, watcher, event, *content)
 
 
 def make_strategy(settings: Settings, averaged: Collection[str] = ()) -> ServerStrategy:

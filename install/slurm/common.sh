@@ -26,6 +26,11 @@ train_in_image() {
     while wait "$child"; kill -0 "$child" 2> /dev/null; do :; done
     wait "$child"
     code=$?
+    # srun passes the signals on to its tasks. 137: one of them was killed, and the others have stopped.
+    if [ "$code" -eq 137 ] && [ "${SLURM_JOB_NUM_NODES:-1}" -gt 1 ]; then
+        warned=yes
+        code=75
+    fi
     # 75: interrupted, and can go on. Without a warning, it was cancelled or the cluster queues it again by itself.
     if [ "$code" -eq 75 ] && [ -n "$warned" ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 20 ]; then
         scontrol requeue "$SLURM_JOB_ID" && sleep 60 # until the cluster ends this script

@@ -19,7 +19,7 @@
 # After a preemption, or when its node fails, the cluster queues the job again; it goes on in the same run folder.
 #SBATCH --requeue
 # Two minutes before the time limit the run is told to stop where it can go on.
-#SBATCH --signal=USR1@120
+#SBATCH --signal=B:USR1@120
 
 # SLURM runs a copy of this file: the common part lies beside the file that was submitted.
 command=$(scontrol show job "${SLURM_JOB_ID:-none}" 2> /dev/null | sed -n 's/^ *Command=//p')

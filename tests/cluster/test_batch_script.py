@@ -37,6 +37,13 @@ def test_an_image_sees_the_working_folder_and_the_folder_of_runs_and_the_gpus_th
     assert "--nv" not in batch_script(made, JobOptions(image="tf.sif"))
 
 
+@pytest.mark.parametrize("words", [("--stage-data", "set"), ("--stage-data=set",)])
+def test_an_image_sees_the_disk_to_which_data_is_copied(tmp_path, words):
+    script = batch_script(job(tmp_path, ("resume", "r", *words)), JobOptions(image="tf.sif"))
+    assert "APPTAINER_BIND" in script
+    assert "APPTAINER_BIND" not in batch_script(job(tmp_path, ("resume", "r")), JobOptions(image="tf.sif"))
+
+
 def test_several_nodes_are_warned_through_srun(tmp_path):
     script = batch_script(job(tmp_path), JobOptions(nodes=2))
     assert "srun --kill-on-bad-exit=0 --wait=60 " in script

@@ -71,6 +71,24 @@ def test_without_an_image_a_script_says_what_to_do(script, tmp_path):
     )
 
 
+def test_the_shell_of_each_script_is_warned_ahead_of_its_time_limit():
+    for script in SCRIPTS:
+        assert "#SBATCH --signal=B:USR1@120" in script.read_text(encoding="utf-8").splitlines(), script
+
+
+@pytest.mark.parametrize(("nodes", "code", "queued_again"), [(2, 137, True), (1, 137, False), (2, 2, False)])
+def test_a_job_of_several_nodes_that_lost_a_process_is_queued_again(tmp_path, nodes, code, queued_again):
+    for name, said in (("srun", f"exit {code}"), ("scontrol", f'echo "$@" >> {tmp_path}/called; [ "$1" = show ]')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{said}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "image.sif").touch()
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "IMAGE": str(tmp_path / "image.sif")}
+    command = ["bash", FOLDER / "nodes.sh", "mysettings.py"]
+    done = subprocess.run(command, env=os.environ | variables | {"SLURM_JOB_NUM_NODES": str(nodes)}, timeout=60)
+    assert done.returncode == (75 if queued_again else code)
+    assert ("requeue 7" in (tmp_path / "called").read_text()) is queued_again
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_slurm_accepts_each_script(cluster, script):

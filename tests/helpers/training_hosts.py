@@ -16,7 +16,7 @@ import numpy as np
 SETTINGS = Path(__file__).resolve().parents[1] / "integration/hosts/mysettings_hosts.py"
 LONGEST = 600.0
 PORTS = range(20000, 32000)
-"""None of these is given to a connection or to a server that asks for any port, nor to Ray's workers (10002 to 19999)."""
+"""None of these is given to a connection, to a server that asks for any port, or to Ray's workers (up to 19999)."""
 
 
 def free_addresses(number):

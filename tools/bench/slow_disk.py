@@ -3,7 +3,7 @@
     python tools/bench/slow_disk.py [--rounds 3] [--epochs 12] [--samples 16000] [--milliseconds 20]
 
 On the slow disk (`tools/slow_disk.py`, a FUSE file system) each call takes 20 ms: lookup, `stat`, `open`, each `write`,
-`fsync`, `rename`; many calls may wait at the same time. A small CNN on synthetic images is trained as a user would:
+`fsync`, `rename`; many calls may wait at the same time. The CNN of `training.py` is trained as a user would:
 averaged weights, checkpoints, metrics.csv, TensorBoard, exported versions. Each training is a process of its own;
 fast and slow ones alternate. An epoch's time is the median of the times from the end of one epoch to the end of the
 next, after the first two; the ratio is the median over the rounds. What comes before the first and after the last
@@ -33,37 +33,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 SLOW_DISK = Path(__file__).parents[1] / "slow_disk.py"
 LOG = "calls.log"
-CNN = '''
-"""A small CNN on synthetic images."""
-import keras
-import numpy as np
-
-session_name = "slow_disk"
-hparams = {"samples": 16000}
-batch_size = 128
-early_stopping_patience = None
-loss = "sparse_categorical_crossentropy"
-learning_rate = 0.001
-metrics = ["accuracy"]
-
-
-def dataset(split, hparams):
-    generator = np.random.default_rng(["train", "validation", "test"].index(split))
-    count = hparams["samples"] if split == "train" else hparams["samples"] // 8
-    y = generator.integers(0, 10, size=count)
-    x = generator.normal(size=(count, 28, 28, 1)).astype("float32") + y.reshape(-1, 1, 1, 1).astype("float32") / 10
-    return x, y
-
-
-def model():
-    layers = keras.layers
-    return keras.Sequential([
-        layers.Input((28, 28, 1)),
-        layers.Conv2D(16, 3, activation="relu"), layers.MaxPooling2D(),
-        layers.Conv2D(32, 3, activation="relu"), layers.MaxPooling2D(),
-        layers.Flatten(), layers.Dropout(0.25), layers.Dense(10, activation="softmax"),
-    ])
-'''
 
 
 @contextlib.contextmanager
@@ -152,6 +121,8 @@ def main() -> int:
         train(*options.train, options)
         return 0
     with tempfile.TemporaryDirectory(prefix="slow_disk") as name, mounted(Path(name), options.milliseconds) as slow:
+        from training import CNN
+
         fast, settings = Path(name, "fast"), Path(name, "mysettings.py")
         settings.write_text(CNN)
         rounds = []

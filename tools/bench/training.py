@@ -79,7 +79,7 @@ import numpy as np
 import tensorflow as tf
 
 session_name = "bench_cnn"
-hparams = {"feed": "arrays"}
+hparams = {"feed": "arrays", "samples": 8000}
 epochs = 8
 batch_size = 128
 early_stopping_patience = None
@@ -91,7 +91,7 @@ shuffle = True
 
 def arrays(split):
     generator = np.random.default_rng(["train", "validation", "test"].index(split))
-    count = 8000 if split == "train" else 1000
+    count = hparams["samples"] if split == "train" else hparams["samples"] // 8
     y = generator.integers(0, 10, size=count)
     x = generator.normal(size=(count, 28, 28, 1)).astype("float32") + y.reshape(-1, 1, 1, 1).astype("float32") / 10
     return x, y

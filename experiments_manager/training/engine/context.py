@@ -186,14 +186,18 @@ class TrainingContext:
                 self._tell(watcher, event, *content)
 
     def _tell(self, watcher: Watcher, event: str, *content: Any) -> None:
-        if watcher not in self.watchers:  # it failed after this was handed in
-            return
-        try:
-            getattr(watcher, event)(*content)
-        except Exception as error:
-            self.watchers.remove(watcher)
-            logger.warning("%s failed and is disabled for the rest of the run: %s", type(watcher).__name__, error)
-            logger.debug("traceback", exc_info=True)
+        if watcher in self.watchers:  # else it failed after this was handed in
+            tell_or_disable(self.watchers, watcher, event, *content)
+
+
+def tell_or_disable(watchers: list[Any], watcher: Any, event: str, *content: Any) -> None:
+    """Tell a watcher; one that fails is taken out of the list, and the run goes on."""
+    try:
+        getattr(watcher, event)(*content)
+    except Exception as error:
+        watchers.remove(watcher)
+        logger.warning("%s failed and is disabled for the rest of the run: %s", type(watcher).__name__, error)
+        logger.debug("traceback", exc_info=True)
 
 
 @dataclasses.dataclass(frozen=True)
