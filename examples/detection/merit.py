@@ -9,18 +9,20 @@ from PIL import Image
 from experiments_manager.data.detection import coco_metrics, draw_detections
 
 SETTINGS = Path(__file__).with_name("mysettings_scenes.py")
+VARIANTS = {"with masks": {"hparams.masks": True}, "": {}}
 SCENES = Path("experiments") / "data" / "scenes"
 CATEGORIES = {1: "disc", 2: "rectangle", 3: "triangle"}
 
 
 def merit(run_dir):
-    """The mean average precision of COCO on the test images, by the exported model."""
-    metrics = coco_metrics(SCENES / "coco" / "test.json", detections(run_dir))
-    return {
-        "mAP@[.5:.95]": metrics["mAP"],
-        "mAP@.5": metrics["mAP50"],
-        "mAP@.75": metrics["mAP75"],
-    }
+    """The mean average precision of COCO on the test images, by the exported model: of boxes, and of masks."""
+    found, figures = detections(run_dir), {}
+    has_masks = all("detection_masks" in outputs for outputs in found.values())
+    for kind in ("", "mask ") if has_masks else ("",):
+        metrics = coco_metrics(SCENES / "coco" / "test.json", found, masks=bool(kind))
+        named = {"mAP@[.5:.95]": "mAP", "mAP@.5": "mAP50", "mAP@.75": "mAP75"}
+        figures |= {f"{kind}{name}": metrics[key] for name, key in named.items()}
+    return figures
 
 
 def detections(run_dir):

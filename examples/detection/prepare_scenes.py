@@ -1,11 +1,12 @@
-"""Draws scenes with discs, rectangles and triangles, and writes them as image files with boxes in a CSV file.
+"""Draws scenes with discs, rectangles and triangles, and writes them as image files with boxes and masks in a CSV file.
 
     python examples/detection/prepare_scenes.py [FOLDER]
 
 Needs NumPy and Pillow, and no download. The folder gets the usual shape of such a data set, always the same:
 
     images/scene_0000.jpg …    128 x 128 pixels
-    annotations.csv            image, class, xmin, ymin, xmax, ymax: a line for each object, in pixels
+    masks/scene_0000.png …     for each pixel, the number of the object that is seen there, or 0
+    annotations.csv            image, class, xmin, ymin, xmax, ymax, mask, mask_value: a line for each object, in pixels
     categories.csv             name: the classes
     coco/  records/            what `data csv-to-coco` and `data coco-to-tfrecord` make of these
 
@@ -38,8 +39,9 @@ def prepare_scenes(folder: Path = SCENES_DIR, scenes: int = SCENES) -> Path:
     stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}_", dir=folder.parent))
     try:
         write_scenes(stage, scenes)
-        csv_to_coco(stage / "annotations.csv", stage / "categories.csv", stage / "images", stage / "coco")
-        coco_to_tfrecord(stage / "coco", stage / "images", stage / "records")
+        tables = (stage / "annotations.csv", stage / "categories.csv")
+        csv_to_coco(*tables, stage / "images", stage / "coco", mask_dir=stage / "masks")
+        coco_to_tfrecord(stage / "coco", stage / "images", stage / "records", masks=True)
         stage.chmod(0o755)
         try:
             stage.rename(folder)
@@ -52,25 +54,33 @@ def prepare_scenes(folder: Path = SCENES_DIR, scenes: int = SCENES) -> Path:
 
 
 def write_scenes(folder: Path, scenes: int) -> None:
-    """Draw the images and write the tables of their objects."""
+    """Draw the images with their masks, and write the tables of their objects."""
     (folder / "images").mkdir()
+    (folder / "masks").mkdir()
     rows = []
     for number in range(scenes):
-        image, objects = draw_scene(np.random.default_rng([7, number]))
-        name = f"scene_{number:04d}.jpg"
+        image, mask, objects = draw_scene(np.random.default_rng([7, number]))
+        name, mask_name = f"scene_{number:04d}.jpg", f"scene_{number:04d}.png"
         image.save(folder / "images" / name, quality=92)
-        rows += [[name, CLASSES[kind], *box] for kind, box in objects]
+        mask.save(folder / "masks" / mask_name)
+        rows += [[name, CLASSES[kind], *box, mask_name, value] for value, (kind, box) in enumerate(objects, start=1)]
     for file, table in (
-        ("annotations.csv", [["image", "class", "xmin", "ymin", "xmax", "ymax"], *rows]),
+        ("annotations.csv", [["image", "class", "xmin", "ymin", "xmax", "ymax", "mask", "mask_value"], *rows]),
         ("categories.csv", [["name"], *([name] for name in CLASSES)]),
     ):
         with (folder / file).open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream, lineterminator="\n").writerows(table)
 
 
-def draw_scene(generator: np.random.Generator) -> tuple[Image.Image, list[tuple[int, tuple[int, int, int, int]]]]:
-    """Draw one to five objects over a blurred, lined background; they hide little of each other."""
-    image = background(generator)
+def draw_scene(
+    generator: np.random.Generator,
+) -> tuple[Image.Image, Image.Image, list[tuple[int, tuple[int, int, int, int]]]]:
+    """Draw one to five objects over a blurred, lined background; they hide little of each other.
+
+    Returns:
+        The scene, a mask with the number of the object that each pixel shows, and class and box of the objects.
+    """
+    image, mask = background(generator), Image.new("L", (SIDE, SIDE))
     objects: list[tuple[int, tuple[int, int, int, int]]] = []
     for _ in range(generator.integers(1, 6)):
         width, height = (generator.uniform(16, 52) * generator.uniform(0.8, 1.25, 2)).astype(int)
@@ -78,9 +88,9 @@ def draw_scene(generator: np.random.Generator) -> tuple[Image.Image, list[tuple[
         box = (left, top, left + int(width), top + int(height))
         if all(overlap(box, other) < 0.15 for _, other in objects):
             objects.append((int(generator.integers(len(CLASSES))), box))
-            draw_object(image, *objects[-1], generator)
+            draw_object(image, mask, len(objects), *objects[-1], generator)
     noise = generator.normal(scale=6, size=(SIDE, SIDE, 3))
-    return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)), objects
+    return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)), mask, objects
 
 
 def background(generator: np.random.Generator) -> Image.Image:
@@ -93,22 +103,30 @@ def background(generator: np.random.Generator) -> Image.Image:
     return clouds
 
 
-def draw_object(image: Image.Image, kind: int, box: tuple[int, int, int, int], generator: np.random.Generator) -> None:
-    """Draw an object that just fills its box, in a colour that differs from what is there."""
+def draw_object(
+    image: Image.Image,
+    mask: Image.Image,
+    number: int,
+    kind: int,
+    box: tuple[int, int, int, int],
+    generator: np.random.Generator,
+) -> None:
+    """Draw an object that just fills its box, in a colour that differs from what is there, and its number as a mask."""
     left, top, right, bottom = box
     under = np.asarray(image.crop(box)).mean(axis=(0, 1))
     colour = generator.integers(0, 256, 3)
     while np.abs(colour - under).max() < 80:
         colour = generator.integers(0, 256, 3)
-    pen, colour = ImageDraw.Draw(image), tuple(colour.tolist())
     last_column, last_row = right - 1, bottom - 1  # Pillow's corners are inside
-    if kind == 0:
-        pen.ellipse((left, top, last_column, last_row), fill=colour)
-    elif kind == 1:
-        pen.rectangle((left, top, last_column, last_row), fill=colour)
-    else:
-        tip = int(generator.integers(left, right))
-        pen.polygon([(tip, top), (last_column, last_row), (left, last_row)], fill=colour)
+    tip = int(generator.integers(left, right)) if kind == 2 else left
+    for canvas, fill in ((image, tuple(colour.tolist())), (mask, number)):
+        pen = ImageDraw.Draw(canvas)
+        if kind == 0:
+            pen.ellipse((left, top, last_column, last_row), fill=fill)
+        elif kind == 1:
+            pen.rectangle((left, top, last_column, last_row), fill=fill)
+        else:
+            pen.polygon([(tip, top), (last_column, last_row), (left, last_row)], fill=fill)
 
 
 def overlap(one: tuple[int, ...], other: tuple[int, ...]) -> float:

@@ -59,8 +59,10 @@ def test_boxes_just_hold_the_objects():
     for kind in range(3):
         for seed in range(10):
             image = Image.new("RGB", (script.SIDE, script.SIDE))
-            script.draw_object(image, kind, (30, 40, 71, 77), np.random.default_rng(seed))
-            assert image.getbbox() == (30, 40, 71, 77)
+            mask = Image.new("L", image.size)
+            script.draw_object(image, mask, 5, kind, (30, 40, 71, 77), np.random.default_rng(seed))
+            assert image.getbbox() == mask.getbbox() == (30, 40, 71, 77)
+            assert np.array_equal(np.asarray(mask), 5 * np.asarray(image).any(axis=-1))
 
 
 def test_mirrored_images_keep_their_boxes():
@@ -79,6 +81,32 @@ def test_mirrored_images_keep_their_boxes():
         assert padding[4] == -1
         found.add(corners[1])
     assert found == {16, 80}, "some are mirrored, and some are not"
+
+
+def test_mirrored_images_keep_their_masks():
+    from experiments_manager import load_settings
+
+    augment = load_settings(SETTINGS, {"hparams.masks": True}).experiment_settings.augment
+    image = np.zeros((128, 128, 3), np.uint8)
+    image[32:64, 16:48] = 200
+    mask = (image[::4, ::4, 0] > 0).astype(np.float32)
+    rows = np.concatenate([[0.25, 0.125, 0.5, 0.375, 1], mask.ravel()])[np.newaxis].astype(np.float32)
+    found = set()
+    for seed in range(8):
+        changed, (row,) = (part.numpy() for part in augment(image, rows, np.array([5, seed], np.int64)))
+        assert np.array_equal(row[5:].reshape(32, 32), changed[::4, ::4, 0] > 150)
+        found.add(row[1])
+    assert len(found) == 2, "some are mirrored, and some are not"
+
+
+def test_masks_are_an_option(in_folder, tensorflow):
+    import experiments_manager
+
+    result = experiments_manager.train(SETTINGS, overrides={**SHORT, "hparams.masks": True}, quiet=True)
+    page = load_file("examples/detection/merit.py")
+    figures = page.merit(result.run_dir)
+    assert list(figures)[3:] == ["mask mAP@[.5:.95]", "mask mAP@.5", "mask mAP@.75"]
+    assert {outputs["detection_masks"].shape for outputs in page.detections(result.run_dir).values()} == {(20, 28, 28)}
 
 
 def test_the_client_draws_boxes_into_the_test_images(trained, server):

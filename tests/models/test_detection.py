@@ -13,6 +13,7 @@ from experiments_manager.models.detection import (
     decode_detections,
     detection_head,
     generalised_iou,
+    mask_prototypes,
     residual_encoder,
     top_down,
 )
@@ -78,8 +79,8 @@ def test_an_image_without_objects_has_a_finite_loss_and_gradient():
 
 
 def test_the_loss_is_made_again_from_its_configuration():
-    loss = keras.losses.deserialize(keras.losses.serialize(DetectionLoss(box_weight=3.0, spread=0.2)))
-    assert (loss.box_weight, loss.spread) == (3.0, 0.2)
+    loss = keras.losses.deserialize(keras.losses.serialize(DetectionLoss(3.0, 0.2, prototypes=8, mask_weight=2.0)))
+    assert (loss.box_weight, loss.spread, loss.prototypes, loss.mask_weight) == (3.0, 0.2, 8, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,88 @@ def test_of_boxes_that_overlap_the_best_of_a_class_stays():
     assert found["detection_classes"].numpy()[0, :2].tolist() == [9, 4]
 
 
+COUNT = 3
+
+
+def with_masks(output, coefficients, prototypes):
+    """An output with coefficients [1, 8, 8, 3] and prototypes [1, 16, 16, 3], packed as the head does it."""
+    parts = prototypes.reshape(1, CELLS, 2, CELLS, 2, COUNT).transpose(0, 1, 3, 2, 4, 5)
+    return np.concatenate([output, coefficients, parts.reshape(1, CELLS, CELLS, 4 * COUNT)], axis=-1)
+
+
+@pytest.fixture
+def left_half():
+    """An output whose mask is the left half of the image, and the same for what it should be."""
+    prototypes = np.full((1, 2 * CELLS, 2 * CELLS, COUNT), -9.0, np.float32)
+    prototypes[:, :, :CELLS, 1] = 9.0
+    coefficients = np.zeros((1, CELLS, CELLS, COUNT), np.float32)
+    coefficients[..., 1] = 1.0
+    mask = np.zeros((2 * CELLS, 2 * CELLS), np.float32)
+    mask[:, :CELLS] = 1.0
+    rows = np.concatenate([truth((BOX, 1)), np.zeros((1, 3, mask.size), np.float32)], axis=-1)
+    rows[0, 0, 5:] = mask.ravel()
+    return with_masks(perfect(), coefficients, prototypes), rows
+
+
+def test_a_perfect_mask_costs_nearly_nothing_and_its_opposite_much(left_half):
+    output, rows = left_half
+    loss = DetectionLoss(prototypes=COUNT)
+    assert float(loss(rows, output)) == pytest.approx(0, abs=2e-3)
+    rows[0, 0, 5:] = 1 - rows[0, 0, 5:]
+    assert float(loss(rows, output)) == pytest.approx(9, abs=0.01), "a logit of 9 on the wrong side, all over the box"
+    assert float(DetectionLoss(prototypes=COUNT, mask_weight=0.5)(rows, output)) == pytest.approx(4.5, abs=0.01)
+
+
+def test_a_mask_counts_in_its_box_and_one_cell_beside_it(left_half):
+    output, rows = left_half
+    mask = rows[0, 0, 5:].reshape(2 * CELLS, 2 * CELLS).copy()
+    for place, costs in (((0, 0), False), ((1, 5), True), ((10, 5), True), ((11, 5), False), ((5, 2), False)):
+        changed = mask.copy()
+        changed[place] = 0
+        rows[0, 0, 5:] = changed.ravel()
+        assert (float(DetectionLoss(prototypes=COUNT)(rows, output)) > 0.02) is costs, place
+
+
+def test_images_without_objects_have_no_loss_of_masks_and_a_finite_gradient(left_half):
+    import tensorflow as tf
+
+    output = tf.Variable(left_half[0])
+    rows = np.concatenate([truth(), np.zeros((1, 2, 4 * CELLS**2), np.float32)], axis=-1)
+    with tf.GradientTape() as tape:
+        loss = DetectionLoss(prototypes=COUNT)(rows, output)
+    assert float(loss) == pytest.approx(loss_of(truth(), left_half[0][..., :6]))
+    assert np.isfinite(tape.gradient(loss, output)).all()
+
+
+def test_targets_that_do_not_fit_the_prototypes_are_told(left_half):
+    output, rows = left_half
+    with pytest.raises(ValueError, match=r"Each box has 5 values. Expected 261: .* Read .* mask_size=\(16, 16\)"):
+        DetectionLoss(prototypes=COUNT)(rows[..., :5], output)
+    with pytest.raises(ValueError, match="Each box has 261 values. Expected 5, since the loss has no prototypes"):
+        DetectionLoss()(rows, output[..., :6])
+
+
+def test_masks_are_served_as_they_are_seen_through_their_boxes(left_half):
+    found = {name: value.numpy() for name, value in decode_detections(left_half[0], [4, 9], max_boxes=3).items()}
+    assert found["detection_masks"].shape == (1, 3, 28, 28)
+    columns = BOX[1] + (np.arange(28) + 0.5) / 28 * (BOX[3] - BOX[1])
+    away = np.abs(columns - 0.5) > 0.5 / (2 * CELLS)
+    assert np.allclose(found["detection_masks"][0, 0][:, away], (columns < 0.5)[away], atol=1e-3)
+    assert not found["detection_masks"][0, 1:].any()
+
+
+def test_each_detection_gets_the_mask_of_its_own_cell(left_half):
+    output = left_half[0]
+    output[0, 6, 1, :2] = 4.0, -12.0  # another object, whose box and mask are its own
+    output[0, 6, 1, 2:6] = 1.0
+    output[0, 6, 1, 6:9] = 0.0, -1.0, 0.0
+    found = decode_detections(output, [4, 9], max_boxes=3)
+    assert found["detection_classes"].numpy()[0, :2].tolist() == [9, 4]
+    first, second = found["detection_masks"].numpy()[0, :2]
+    assert first[14, 2] > 0.99
+    assert second.max() < 0.01, "its coefficient is the opposite: all of its box is outside"
+
+
 @pytest.fixture(scope="module")
 def detector():
     image = keras.Input((32, 48, 3), dtype="uint8")
@@ -146,6 +229,23 @@ def test_encoded_images_of_any_size_are_served(detector):
     }
     boxes = outputs["detection_boxes"].numpy()
     assert ((boxes >= 0) & (boxes <= 1)).all()
+
+
+def test_a_head_with_prototypes_is_packed_as_it_is_parted():
+    from experiments_manager.models.detection.masks import packed, split_masks
+
+    features = keras.Input((4, 6, 5))
+    fine = keras.Input((8, 12, 7))
+    prototypes = mask_prototypes(features, fine, COUNT, filters=4)
+    head = detection_head(features, 2, filters=8, prototypes=prototypes)
+    both = keras.Model([features, fine], [head, prototypes, packed(prototypes)])
+    generator = np.random.default_rng(0)
+    inputs = [generator.normal(size=(2, *each.shape[1:])).astype("float32") for each in (features, fine)]
+    output, shapes, _ = both(inputs)
+    assert output.shape == (2, 4, 6, 6 + 5 * COUNT)
+    boxes, coefficients, parted = split_masks(output, COUNT)
+    assert (boxes.shape[-1], coefficients.shape[-1]) == (6, COUNT)
+    assert np.array_equal(parted, shapes)
 
 
 def test_bytes_that_are_no_image_are_refused(detector, tensorflow):

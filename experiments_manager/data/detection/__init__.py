@@ -1,9 +1,10 @@
-"""Boxes of objects in images: from CSV to COCO JSON to TFRecord, read for training, compared with what is found."""
+"""Boxes and masks of objects in images: from CSV to COCO JSON to TFRecord, read for training, compared and drawn."""
 
 from experiments_manager.data.detection.conversion import csv_to_coco
 from experiments_manager.data.detection.drawing import draw_detections
 from experiments_manager.data.detection.evaluation import coco_metrics
 from experiments_manager.data.detection.label_maps import read_label_map
+from experiments_manager.data.detection.masks import image_masks
 from experiments_manager.data.detection.output import SplitSummary
 from experiments_manager.data.detection.reading import decoded_image, read_detection_records, read_encoded_images
 from experiments_manager.data.detection.records import coco_to_tfrecord
@@ -16,6 +17,7 @@ __all__ = [
     "csv_to_coco",
     "decoded_image",
     "draw_detections",
+    "image_masks",
     "read_detection_records",
     "read_encoded_images",
     "read_label_map",

@@ -23,6 +23,8 @@ class Box:
     Attributes:
         category: The id of its category.
         place: File and line that it comes from, for messages.
+        mask: File of its mask, relative to the folder of masks; empty without one.
+        mask_value: The value that its pixels have there; `None` for any but 0.
     """
 
     category: int
@@ -31,6 +33,8 @@ class Box:
     xmax: float
     ymax: float
     place: str
+    mask: str = ""
+    mask_value: int | None = None
 
 
 @dataclasses.dataclass
@@ -82,7 +86,8 @@ def read_annotations(path: Path | str, categories: dict[int, str], problems: Pro
     Args:
         path: A CSV file with the columns `image`, `class`, `xmin`, `ymin`, `xmax` and `ymax`, in pixels, a line for
             each box. A line with nothing but the image is an image without boxes. A column `split`, if it is there,
-            puts each image into a split.
+            puts each image into a split. A column `mask` names an image file of the object's mask, and a column
+            `mask_value` the value of its pixels there; without, they are all that are not 0.
         categories: Names of the categories by their ids.
         problems: Takes what is wrong.
     """
@@ -123,9 +128,13 @@ def _box(row: dict[str, str], ids: dict[str, int], place: str, problems: Problem
         sides[side] = number(row[side])
         if math.isnan(sides[side]) or math.isinf(sides[side]):
             problems.add(place, f"{side} is {row[side]!r}. Expected a number of pixels.")
+    mask, value = row.get("mask", ""), row.get("mask_value", "")
+    if value and not (mask and value.isascii() and value.isdigit() and int(value) > 0):
+        text = f"mask_value is {value!r}" if mask else "it has a mask_value and no mask"
+        problems.add(place, f"{text}. Expected a whole number from 1, and the mask's file in the column 'mask'.")
     if len(problems) > count:
         return None
-    return Box(ids.get(row["class"], 0), **sides, place=place)
+    return Box(ids.get(row["class"], 0), **sides, place=place, mask=mask, mask_value=int(value) if value else None)
 
 
 def problem_of_box(xmin: float, ymin: float, xmax: float, ymax: float, width: int, height: int) -> str | None:

@@ -1,4 +1,4 @@
-"""COCO JSON of boxes, read with all that is wrong in it."""
+"""COCO JSON of boxes and masks, read with all that is wrong in it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from experiments_manager.data.detection.annotations import problem_of_box
+from experiments_manager.data.detection.masks import decoded_mask, problem_of_mask
 from experiments_manager.data.detection.problems import Problems
 
 _SLACK = 0.01
 """Pixels by which boxes may leave an image, since other programs round."""
 
 
-def read_coco(path: Path, problems: Problems) -> dict[str, Any]:
+def read_coco(path: Path, problems: Problems, *, masks: bool = False) -> dict[str, Any]:
     """Read a COCO JSON file of boxes, and check that its parts fit together.
 
     Args:
         path: The file.
         problems: Takes what is wrong.
+        masks: Whether each annotation must have a `segmentation`.
 
     Returns:
         The lists `images`, `annotations` and `categories`, empty where the file could not be read.
@@ -37,7 +39,10 @@ def read_coco(path: Path, problems: Problems) -> dict[str, Any]:
         if annotation["category_id"] not in categories:
             shown = ", ".join(f"{number} ({category['name']})" for number, category in list(categories.items())[:20])
             problems.add(place, f"category_id {annotation['category_id']} is unknown. Expected one of {shown}.")
-        if (text := _problem_of_bbox(annotation["bbox"], image)) is not None:
+        text = _problem_of_bbox(annotation["bbox"], image)
+        if text is None and masks:
+            text = _problem_of_segmentation(annotation, image)
+        if text is not None:
             problems.add(place, text)
     return {name: content.get(name, []) for name in ("images", "annotations", "categories")}
 
@@ -96,3 +101,17 @@ def _problem_of_bbox(bbox: Any, image: Mapping[str, Any] | None) -> str | None:
     near = (0 if -_SLACK < side < 0 else side for side in (x, y))
     ends = zip((x + width, y + height), far, strict=True)
     return problem_of_box(*near, *(end if abs(side - end) < _SLACK else side for side, end in ends), *far)
+
+
+def _problem_of_segmentation(annotation: Mapping[str, Any], image: Mapping[str, Any] | None) -> str | None:
+    """Say what is wrong with the mask of an annotation whose box is one."""
+    if "segmentation" not in annotation:
+        return "it has no segmentation. Expected polygons or run lengths. Add it, or convert without masks."
+    if image is None or type(image["width"]) is not int or type(image["height"]) is not int:
+        return None
+    try:
+        mask = decoded_mask(annotation["segmentation"], (image["width"], image["height"]))
+    except ValueError as error:
+        return str(error)
+    x, y, width, height = annotation["bbox"]
+    return problem_of_mask(mask, (x, y, x + width, y + height))

@@ -1,4 +1,4 @@
-"""Boxes drawn onto images."""
+"""Boxes and masks drawn onto images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.data.detection.image_files import pillow
+from experiments_manager.data.detection.masks import image_masks
 
 _COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
+_SHADE = 110  # of 255: what is below stays visible
 
 
 def draw_detections(
@@ -20,17 +22,19 @@ def draw_detections(
     Args:
         image: Image of Pillow, which stays as it is.
         detections: `detection_boxes` [boxes, 4] as parts of the image (ymin, xmin, ymax, xmax), `detection_scores`,
-            `detection_classes` and `num_detections`.
+            `detection_classes` and `num_detections`; and `detection_masks`, where there are some, as `image_masks`
+            takes them.
         categories: Names of the categories by their ids.
         min_score: Boxes below it are left out.
 
     Returns:
         A new image of Pillow, in RGB.
     """
-    pillow()
+    Image = pillow()  # noqa: N806  (a module of that name)
     from PIL import ImageDraw
 
     drawn = image.convert("RGB")
+    masks = image_masks(detections, *drawn.size) if "detection_masks" in detections else None
     pen = ImageDraw.Draw(drawn)
     line = max(1, round(min(drawn.size) / 150))
     for place in range(int(detections["num_detections"])):
@@ -40,6 +44,9 @@ def draw_detections(
         number = int(detections["detection_classes"][place])
         ymin, xmin, ymax, xmax = np.asarray(detections["detection_boxes"][place]) * np.tile(drawn.size[::-1], 2)
         colour = _COLOURS[number % len(_COLOURS)]
+        if masks is not None:
+            shade = Image.fromarray((masks[place] * _SHADE).astype(np.uint8))
+            drawn.paste(colour, mask=shade)
         pen.rectangle((xmin, ymin, xmax, ymax), outline=colour, width=line)
         text = f"{categories.get(number, number)} {score:.2f}"
         corner = (max(0, min(xmin + 1, drawn.width - pen.textlength(text) - 1)), max(0, ymin - 11))

@@ -12,26 +12,31 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.common.errors import UserError
+from experiments_manager.data.detection.masks import encoded_mask, image_masks
 from experiments_manager.data.tables import DataFileError
 
 _NAMES = ("mAP", "mAP50", "mAP75", "mAP_small", "mAP_medium", "mAP_large", "AR1", "AR10", "AR100")
 
 
-def coco_metrics(truth: Path | str, detections: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, float]:
+def coco_metrics(
+    truth: Path | str, detections: Mapping[str, Mapping[str, np.ndarray]], *, masks: bool = False
+) -> dict[str, float]:
     """Compare detections with a COCO JSON file.
 
     Args:
         truth: The file.
         detections: For each image of it, by `file_name`, what a served detector gave for it: `detection_boxes`
             [boxes, 4] as parts of the image (ymin, xmin, ymax, xmax), `detection_scores` [boxes], `detection_classes`
-            [boxes], which are ids of categories, and `num_detections`.
+            [boxes], which are ids of categories, and `num_detections`; for masks, `detection_masks` as
+            `image_masks` takes them.
+        masks: Compare masks in the place of boxes.
 
     Returns:
         `mAP` (over intersections over union from 0.5 to 0.95), `mAP50`, `mAP75`, of small, medium and large objects,
         the recalls `AR1`, `AR10` and `AR100`, and `mAP <category>` of each; NaN where there is no such object.
 
     Raises:
-        DataFileError: There are no detections for an image.
+        DataFileError: There are no detections for an image, or, for masks, an object without a mask.
     """
     try:
         from pycocotools.coco import COCO
@@ -45,13 +50,17 @@ def coco_metrics(truth: Path | str, detections: Mapping[str, Mapping[str, np.nda
             f"There are no detections for {len(missing)} images, e.g. {missing[0]}. "
             "Expected the outputs of the detector for each, also where it found nothing."
         )
-    rows = [row for image in content["images"] for row in _rows(image, detections[image["file_name"]])]
+    if masks and (without := [each["id"] for each in content["annotations"] if "segmentation" not in each]):
+        text = f"{truth}: {len(without)} annotations have no segmentation, e.g. {without[0]}"
+        raise DataFileError(f"{text}. Expected one of each, to compare masks. Add them, or compare boxes.")
+    as_rows = _mask_rows if masks else _rows
+    rows = [row for image in content["images"] for row in as_rows(image, detections[image["file_name"]])]
     with contextlib.redirect_stdout(io.StringIO()):
         reference = COCO()
         reference.dataset = content
         reference.createIndex()
         found = _loaded(reference, rows)
-        evaluation = COCOeval(reference, found, "bbox")
+        evaluation = COCOeval(reference, found, "segm" if masks else "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -84,3 +93,12 @@ def _rows(image: Mapping[str, Any], found: Mapping[str, np.ndarray]) -> list[dic
         {"image_id": image["id"], "category_id": int(category), "bbox": bbox.tolist(), "score": float(score)}
         for bbox, score, category in zip(bboxes, scores, classes, strict=True)
     ]
+
+
+def _mask_rows(image: Mapping[str, Any], found: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    masks = image_masks(found, image["width"], image["height"])
+    rows = _rows(image, found)
+    for row, mask in zip(rows, masks, strict=True):
+        del row["bbox"]  # by which pycocotools would compare
+        row["segmentation"] = encoded_mask(mask)
+    return rows

@@ -1,4 +1,4 @@
-"""TFRecord files of the TensorFlow object detection API, read as a `tf.data` pipeline of images and boxes."""
+"""TFRecord files of the TensorFlow object detection API, read as a `tf.data` pipeline of images, boxes and masks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 _SIDES = ("ymin", "xmin", "ymax", "xmax")
 _BOXES = [f"image/object/bbox/{side}" for side in _SIDES]
 _LABEL, _CROWD = "image/object/class/label", "image/object/is_crowd"
-_ENCODED, _NAME = "image/encoded", "image/filename"
+_ENCODED, _NAME, _MASK = "image/encoded", "image/filename", "image/object/mask"
 
 
 def read_detection_records(
-    folder: Path | str, split: str, *, image_size: tuple[int, int], max_boxes: int, shuffle_buffer: int = 0
+    folder: Path | str,
+    split: str,
+    *,
+    image_size: tuple[int, int],
+    max_boxes: int,
+    mask_size: tuple[int, int] | None = None,
+    shuffle_buffer: int = 0,
 ) -> tf.data.Dataset:
     """Read images and boxes of one split.
 
@@ -33,12 +39,15 @@ def read_detection_records(
         split: Name of the split.
         image_size: Height and width that all images are resized to.
         max_boxes: Boxes that an image may have.
+        mask_size: Height and width that the masks of the objects are resized to, each of the whole image; without, none
+            are read.
         shuffle_buffer: Images, as they are stored, among which the next one is drawn; 0 keeps the order.
 
     Returns:
         Images `uint8 [height, width, 3]` and boxes `float32 [max_boxes, 5]`: ymin, xmin, ymax and xmax in parts of the
         image, and the class, an index into the sorted ids of the label map; -1 where there is no box. Boxes of crowds
-        are left out.
+        are left out. With a `mask_size`, each box is followed by its mask, row by row, as the part of each cell that
+        the object covers: `float32 [max_boxes, 5 + height * width]`, 0 where there is no box.
 
     Raises:
         DataFileError: Files are missing or damaged, or hold what is none of the above; the message lists all of it.
@@ -50,7 +59,8 @@ def read_detection_records(
     files, problems = _files(folder, split), Problems()
     count = 0
     for file in files:
-        found, texts = _inspected(file, file.stat().st_size, file.stat().st_mtime_ns, tuple(ids), max_boxes)
+        size, changed = file.stat().st_size, file.stat().st_mtime_ns
+        found, texts = _inspected(file, size, changed, tuple(ids), max_boxes, mask_size is not None)
         count += found
         for text in texts:
             problems.add(file, text)
@@ -60,7 +70,7 @@ def read_detection_records(
     records = records.apply(tf.data.experimental.assert_cardinality(count))
     if shuffle_buffer:
         records = records.shuffle(min(shuffle_buffer, count))
-    read = functools.partial(_sample, ids=ids, image_size=image_size, max_boxes=max_boxes)
+    read = functools.partial(_sample, ids=ids, image_size=image_size, max_boxes=max_boxes, mask_size=mask_size)
     return records.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
@@ -110,7 +120,13 @@ def decoded_image(encoded: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
     return tf.ensure_shape(tf.cond(tf.strings.length(encoded) > 0, decode, lambda: black), [height, width, 3])
 
 
-def _sample(record: tf.Tensor, ids: Sequence[int], image_size: tuple[int, int], max_boxes: int) -> Any:
+def _sample(
+    record: tf.Tensor,
+    ids: Sequence[int],
+    image_size: tuple[int, int],
+    max_boxes: int,
+    mask_size: tuple[int, int] | None,
+) -> Any:
     import tensorflow as tf
 
     example = tf.io.parse_single_example(record, {_ENCODED: tf.io.FixedLenFeature([], tf.string), **_features()})
@@ -118,15 +134,32 @@ def _sample(record: tf.Tensor, ids: Sequence[int], image_size: tuple[int, int], 
     classes = tf.argmax(tf.equal(labels[:, None], tf.constant(ids, tf.int64)), axis=1)
     rows = tf.concat([boxes, tf.cast(classes, tf.float32)[:, None]], axis=1)
     rows = tf.boolean_mask(rows, crowd == 0)
-    rows = tf.pad(rows, [[0, max_boxes - tf.shape(rows)[0]], [0, 0]], constant_values=-1)
-    return decoded_image(example[_ENCODED], image_size), tf.ensure_shape(rows, [max_boxes, 5])
+    missing = [[0, max_boxes - tf.shape(rows)[0]], [0, 0]]
+    rows = tf.ensure_shape(tf.pad(rows, missing, constant_values=-1), [max_boxes, 5])
+    if mask_size is not None:
+        masks = tf.boolean_mask(_covered(example[_MASK], mask_size), crowd == 0)
+        masks = tf.ensure_shape(tf.pad(masks, missing), [max_boxes, mask_size[0] * mask_size[1]])
+        rows = tf.concat([rows, masks], axis=1)
+    return decoded_image(example[_ENCODED], image_size), rows
+
+
+def _covered(encoded: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Decode masks, and return which part of each cell an object covers, `float32 [masks, height * width]`."""
+    import tensorflow as tf
+
+    def of_one(mask: tf.Tensor) -> tf.Tensor:
+        pixels = tf.cast(tf.io.decode_png(mask, channels=1) > 0, tf.float32)
+        return tf.reshape(tf.image.resize(pixels, size, "area"), [size[0] * size[1]])
+
+    return tf.map_fn(of_one, encoded, fn_output_signature=tf.TensorSpec([size[0] * size[1]], tf.float32))
 
 
 def _features() -> dict[str, Any]:
     import tensorflow as tf
 
     integers = {name: tf.io.RaggedFeature(tf.int64) for name in (_LABEL, _CROWD)}
-    return {**{name: tf.io.RaggedFeature(tf.float32) for name in _BOXES}, **integers}
+    floats = {name: tf.io.RaggedFeature(tf.float32) for name in _BOXES}
+    return {**floats, **integers, _MASK: tf.io.RaggedFeature(tf.string)}
 
 
 def _objects(example: dict[str, Any]) -> tuple[Any, Any, Any]:
@@ -139,7 +172,9 @@ def _objects(example: dict[str, Any]) -> tuple[Any, Any, Any]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _inspected(file: Path, size: int, changed: int, ids: tuple[int, ...], max_boxes: int) -> tuple[int, list[str]]:
+def _inspected(
+    file: Path, size: int, changed: int, ids: tuple[int, ...], max_boxes: int, masks: bool
+) -> tuple[int, list[str]]:
     """Read a file once: return how many images it has, and what is wrong with it."""
     import tensorflow as tf
 
@@ -147,7 +182,7 @@ def _inspected(file: Path, size: int, changed: int, ids: tuple[int, ...], max_bo
     boxes: list[int] = []
     try:
         for record in tf.data.TFRecordDataset(str(file)).prefetch(16).as_numpy_iterator():
-            found, problems = _inspected_record(record, ids)
+            found, problems = _inspected_record(record, ids, masks)
             boxes.append(found)
             texts += [f"record {len(boxes)}: {problem}" for problem in problems]
     except tf.errors.OpError:
@@ -160,7 +195,7 @@ def _inspected(file: Path, size: int, changed: int, ids: tuple[int, ...], max_bo
     return len(boxes), texts
 
 
-def _inspected_record(record: bytes, ids: tuple[int, ...]) -> tuple[int, list[str]]:
+def _inspected_record(record: bytes, ids: tuple[int, ...], masks: bool) -> tuple[int, list[str]]:
     """Return how many boxes a record has, and what is wrong with it."""
     import tensorflow as tf
     from google.protobuf.message import DecodeError
@@ -175,7 +210,7 @@ def _inspected_record(record: bytes, ids: tuple[int, ...]) -> tuple[int, list[st
         return 0, [f"it has no {_ENCODED}. Expected an encoded image."]
     if {len(side) for side in sides} != {len(labels)} or len(features[_CROWD].int64_list.value) not in (0, len(labels)):
         return 0, ["the sides of its boxes and its labels differ in number. Expected one of each for a box."]
-    texts = []
+    texts = _problems_of_masks(features[_MASK].bytes_list.value, len(labels)) if masks else []
     for ymin, xmin, ymax, xmax in zip(*sides, strict=True):
         if not (0 <= ymin < ymax <= 1 + 1e-6 and 0 <= xmin < xmax <= 1 + 1e-6):  # which NaN is not
             shown = f"y {ymin:g} to {ymax:g}, x {xmin:g} to {xmax:g}"
@@ -183,3 +218,11 @@ def _inspected_record(record: bytes, ids: tuple[int, ...]) -> tuple[int, list[st
     if unknown := sorted(set(labels) - set(ids)):
         texts.append(f"labels {unknown} are not in {LABEL_MAP}. Expected some of {list(ids)[:20]}.")
     return len(labels), texts
+
+
+def _problems_of_masks(encoded: Sequence[bytes], boxes: int) -> list[str]:
+    if len(encoded) != boxes:
+        return [f"it has {len(encoded)} masks. Expected {boxes}, one a box. Convert it with masks, or read none."]
+    if not all(mask.startswith(b"\x89PNG") for mask in encoded):
+        return ["a mask is no PNG. Expected PNG, as `data coco-to-tfrecord --masks` writes them."]
+    return []

@@ -18,6 +18,7 @@ from experiments_manager.data.detection.image_files import (
     warn_of_turned,
 )
 from experiments_manager.data.detection.label_maps import LABEL_MAP, label_map_text
+from experiments_manager.data.detection.masks import decoded_mask, png_of_mask
 from experiments_manager.data.detection.output import SplitSummary, new_folder, refuse_existing
 from experiments_manager.data.detection.problems import Problems
 from experiments_manager.data.tables import DataFileError
@@ -33,6 +34,7 @@ class _Split:
     images: list[dict[str, Any]]
     annotations: dict[int, list[dict[str, Any]]]
     categories: dict[int, str]
+    masks: bool = False
 
 
 def coco_to_tfrecord(
@@ -40,6 +42,7 @@ def coco_to_tfrecord(
     images: Path | str,
     output: Path | str,
     *,
+    masks: bool = False,
     shards: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, SplitSummary]:
@@ -50,6 +53,7 @@ def coco_to_tfrecord(
         images: Folder that `file_name` is relative to.
         output: New folder for `<split>-00000-of-<shards>.tfrecord` and `label_map.pbtxt`; it appears whole or not at
             all.
+        masks: Whether the masks of the objects are written too; each annotation must have a `segmentation` then.
         shards: Files of each split; by default as many as make about 128 MiB each.
         progress: Is told how far it is.
 
@@ -62,7 +66,7 @@ def coco_to_tfrecord(
     """
     output, folder, problems = Path(output), Path(images), Problems()
     refuse_existing(output)
-    splits = _read_splits(Path(coco), problems)
+    splits = _read_splits(Path(coco), problems, masks)
     names = [image["file_name"] for split in splits for image in split.images]
     files = inspect_images(folder, names, problems, progress)
     _check(splits, files, problems)
@@ -79,11 +83,11 @@ def coco_to_tfrecord(
     return {split.name: SplitSummary(len(split.images), sum(map(len, split.annotations.values()))) for split in splits}
 
 
-def _read_splits(coco: Path, problems: Problems) -> list[_Split]:
+def _read_splits(coco: Path, problems: Problems, masks: bool) -> list[_Split]:
     paths = sorted(coco.glob("*.json")) if coco.is_dir() else [coco]
     if not paths:
         raise DataFileError(f"{coco} holds no JSON files. Expected a COCO JSON file for each split.")
-    splits = [_read_split(path, problems) for path in paths]
+    splits = [_read_split(path, problems, masks) for path in paths]
     for split in splits[1:]:
         if split.categories and splits[0].categories and split.categories != splits[0].categories:
             text = f"its categories are not those of {splits[0].path}. Expected the same in all files."
@@ -96,9 +100,9 @@ def _read_splits(coco: Path, problems: Problems) -> list[_Split]:
     return splits
 
 
-def _read_split(path: Path, problems: Problems) -> _Split:
+def _read_split(path: Path, problems: Problems, masks: bool) -> _Split:
     before = len(problems)
-    content = read_coco(path, problems)
+    content = read_coco(path, problems, masks=masks)
     if len(problems) > before:  # entries may not be whole; of the images, those that are still get looked at
         entries = (image for image in content["images"] if isinstance(image, dict))
         images = [image for image in entries if type(image.get("file_name")) is str]
@@ -107,7 +111,7 @@ def _read_split(path: Path, problems: Problems) -> _Split:
     for annotation in content["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
     categories = {category["id"]: category["name"] for category in content["categories"]}
-    return _Split(path.stem, path, content["images"], annotations, categories)
+    return _Split(path.stem, path, content["images"], annotations, categories, masks)
 
 
 def _check(splits: Sequence[_Split], files: Mapping[str, ImageFile], problems: Problems) -> None:
@@ -137,14 +141,12 @@ def _write(split: _Split, folder: Path, stage: Path, shards: int | None, progres
         with tf.io.TFRecordWriter(str(stage / f"{split.name}-{shard:05d}-of-{shards:05d}.tfrecord")) as writer:
             for _ in range(first, last):
                 image = next(ordered)
-                example = _example(image, split.annotations[image["id"]], split.categories, folder)
+                example = _example(image, split.annotations[image["id"]], split, folder)
                 writer.write(example.SerializeToString(deterministic=True))
     next(ordered, None)  # tells of the last image
 
 
-def _example(
-    image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]], categories: Mapping[int, str], folder: Path
-) -> Any:
+def _example(image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]], split: _Split, folder: Path) -> Any:
     """Return the `tf.train.Example` of an image."""
     import tensorflow as tf
 
@@ -160,8 +162,11 @@ def _example(
         "image/filename": [image["file_name"].encode()],
         "image/source_id": [str(image["id"]).encode()],
         "image/key/sha256": [hashlib.sha256(content).hexdigest().encode()],
-        "image/object/class/text": [categories[annotation["category_id"]].encode() for annotation in annotations],
+        "image/object/class/text": [split.categories[annotation["category_id"]].encode() for annotation in annotations],
     }
+    if split.masks:
+        masks = (decoded_mask(annotation["segmentation"], (width, height)) for annotation in annotations)
+        texts["image/object/mask"] = [png_of_mask(mask) for mask in masks]
     integers = {
         "image/height": [height],
         "image/width": [width],

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from experiments_manager.models.detection.masks import mask_loss, split_masks
+
 _EPSILON = 1e-6
 
 
@@ -14,11 +16,15 @@ _EPSILON = 1e-6
 class DetectionLoss(keras.losses.Loss):
     """A focal loss on the heat map of middles (Zhou et al. 2019), and a generalised IoU loss on the boxes around them.
 
+    With prototypes, the cross-entropy of masks inside of their boxes (Bolya et al. 2019) is added.
+
     Targets are made of the boxes in the graph, so that images may be changed at random together with plain boxes.
 
     Args:
         box_weight: Weight of the loss on boxes.
         spread: Width of the bell around a middle, in parts of the box's sides.
+        prototypes: Number of prototypes that the model's masks are sums of; 0 for a model without masks.
+        mask_weight: Weight of the loss on masks.
         reduction: As for all losses of Keras.
         name: As for all losses of Keras.
     """
@@ -27,23 +33,32 @@ class DetectionLoss(keras.losses.Loss):
         self,
         box_weight: float = 2.0,
         spread: float = 0.12,
+        prototypes: int = 0,
+        mask_weight: float = 1.0,
         reduction: str = "sum_over_batch_size",
         name: str = "detection_loss",
     ) -> None:
         super().__init__(name=name, reduction=reduction)
         self.box_weight, self.spread = box_weight, spread
+        self.prototypes, self.mask_weight = prototypes, mask_weight
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss of each image.
 
         Args:
             y_true: Boxes of shape [batch, boxes, 5]: ymin, xmin, ymax and xmax in parts of the image, and the class,
-                below 0 where there is no box.
+                below 0 where there is no box. For masks, of shape [batch, boxes, 5 + 2 rows * 2 columns]: each box is
+                followed by its mask, the part of each cell of a prototype that the object covers.
             y_pred: What `detection_head` gives.
 
         Returns:
             Of shape [batch].
+
+        Raises:
+            ValueError: There are not as many values for a box as the output calls for.
         """
+        y_pred, coefficients, prototypes = split_masks(y_pred, self.prototypes)
+        _require_width(y_true, prototypes)
         rows, columns, classes = y_pred.shape[1], y_pred.shape[2], y_pred.shape[3] - 4
         y_true = ops.cast(y_true, y_pred.dtype)
         boxes = y_true[..., :4] * ops.convert_to_tensor([rows, columns, rows, columns], y_pred.dtype)
@@ -60,11 +75,31 @@ class DetectionLoss(keras.losses.Loss):
         weights = ops.where(weights > 0.3, weights, ops.zeros_like(weights))
         missed = 1.0 - generalised_iou(targets, boxes_of_cells(y_pred[..., classes:]))
         box_loss = ops.sum(weights * missed, axis=(1, 2)) / ops.maximum(ops.sum(weights, axis=(1, 2)), 1.0)
-        return focal + self.box_weight * box_loss
+        loss = focal + self.box_weight * box_loss
+        if self.prototypes:
+            masks = ops.reshape(y_true[..., 5:], (-1, y_true.shape[1], *prototypes.shape[1:3]))
+            loss += self.mask_weight * mask_loss(masks, boxes, bells, coefficients, prototypes)
+        return loss
 
     def get_config(self) -> dict[str, Any]:
         """Return what makes it again."""
-        return {**super().get_config(), "box_weight": self.box_weight, "spread": self.spread}
+        own = ("box_weight", "spread", "prototypes", "mask_weight")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+
+
+def _require_width(y_true: Any, prototypes: Any) -> None:
+    _, height, width, count = prototypes.shape
+    found = y_true.shape[-1]
+    if count and found != 5 + height * width:
+        raise ValueError(
+            f"Each box has {found} values. Expected {5 + height * width}: 5 of the box and {height} x {width} of its "
+            f"mask. Read the records with mask_size=({height}, {width})."
+        )
+    if not count and found != 5:
+        raise ValueError(
+            f"Each box has {found} values. Expected 5, since the loss has no prototypes. Read the records without "
+            "mask_size, or give the loss the prototypes of the model."
+        )
 
 
 def bells_of(boxes: Any, is_box: Any, rows: int, columns: int, spread: float) -> tuple[Any, Any]:

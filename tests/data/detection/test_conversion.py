@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -193,3 +194,76 @@ def test_images_that_viewers_turn_are_told(write, capsys):
     turned.save(folder / "images" / "a.jpg", exif=exif)
     convert(folder)
     assert "Images that are stored turned (EXIF orientation): 1 (a.jpg)." in capsys.readouterr().err
+
+
+MASKED = """image,class,xmin,ymin,xmax,ymax,mask,mask_value
+a.jpg,cat,2,4,20,30,a.png,1
+a.jpg,dog,10,0,40,20,a.png,2
+b.png,dog,0,0,32,24,whole.png,
+c.png,dog,1,1,9,9,,
+"""
+
+
+@pytest.fixture
+def write_masked(write):
+    """Writes the data set with masks in a folder of their own."""
+
+    def write_masked(annotations=MASKED):
+        folder = write(annotations)
+        (folder / "masks").mkdir()
+        values = np.zeros((30, 40), np.uint8)
+        values[4:30, 2:20], values[0:20, 20:40] = 1, 2
+        Image.fromarray(values).save(folder / "masks" / "a.png")
+        Image.fromarray(np.full((24, 32), 255, np.uint8)).save(folder / "masks" / "whole.png")
+        return folder
+
+    return write_masked
+
+
+def test_masks_become_run_lengths_and_their_pixels_the_area(write_masked):
+    from pycocotools.coco import COCO
+
+    folder = write_masked()
+    told = []
+    convert(folder, mask_dir=folder / "masks", progress=lambda *given: told.append(given))
+    assert told[-1] == ("masks read", 2, 2), "a file that has several objects is read once"
+    content = json.loads((folder / "coco" / "train.json").read_text())
+    assert [each["area"] for each in content["annotations"]] == [26 * 18, 20 * 20, 24 * 32, 64]
+    assert ["segmentation" in each for each in content["annotations"]] == [True, True, True, False]
+    dog = COCO(folder / "coco" / "train.json").annToMask(content["annotations"][1])
+    assert dog[:20, 20:].all()
+    assert dog.sum() == 400
+
+
+def test_masks_are_beside_the_images_by_default(write_masked):
+    folder = write_masked()
+    for file in (folder / "masks").iterdir():
+        file.rename(folder / "images" / file.name)
+    convert(folder)
+    assert (folder / "coco" / "train.json").read_text().count("counts") == 3
+
+
+def test_all_that_is_wrong_with_masks_is_told_at_once(write_masked):
+    header = MASKED.splitlines()[0] + "\n"
+    folder = write_masked(
+        header
+        + "a.jpg,cat,2,4,20,30,a.png,3\n"
+        + "a.jpg,cat,21,4,40,29,a.png,1\n"
+        + "a.jpg,cat,2,4,20,29,a.png,one\n"
+        + "a.jpg,cat,3,4,20,30,,1\n"
+        + "a.jpg,dog,10,0,40,20,gone.png,\n"
+        + "c.png,dog,0,0,9,9,whole.png,\n"
+    )
+    lines = refusal(folder, mask_dir=folder / "masks")
+    expected = [
+        ("line 4", "mask_value is 'one'. Expected a whole number from 1"),
+        ("line 5", "it has a mask_value and no mask."),
+        ("line 2, image a.jpg", "its mask has no pixel."),
+        ("line 3, image a.jpg", "of its mask lie outside of its box."),
+        ("line 6, image a.jpg", "mask masks/gone.png not found."),
+        ("line 7, image c.png", "mask masks/whole.png is 32 x 24 pixels. Expected 16 x 16"),
+    ]
+    assert len(lines) == 1 + len(expected)
+    for line, (place, text) in zip(lines[1:], expected, strict=True):
+        assert line.startswith(f"annotations.csv, {place}: "), line
+        assert text in line

@@ -9,6 +9,7 @@ from PIL import Image
 
 from experiments_manager.data import DataFileError
 from experiments_manager.data.detection import coco_metrics, draw_detections
+from experiments_manager.data.detection.masks import encoded_mask
 
 
 @pytest.fixture
@@ -78,3 +79,44 @@ def test_boxes_are_drawn_where_they_are_and_only_if_likely():
     assert drawn[60, 50].any()
     assert not drawn[:, 100:].any(), "the dog is not likely enough"
     assert not np.asarray(image).any(), "the image given stays as it is"
+
+
+def masked(outputs, part=1.0):
+    """The same detections with masks that fill a part of their boxes, from the left."""
+    masks = np.zeros((4, 20, 20), np.float32)
+    masks[:, :, : round(20 * part)] = 1
+    return {**outputs, "detection_masks": masks}
+
+
+@pytest.fixture
+def masked_truth(truth):
+    """The same truth; each object fills its box."""
+    content = json.loads(truth.read_text())
+    for annotation in content["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        mask = np.zeros((100, 200), bool)
+        mask[y : y + height, x : x + width] = True
+        annotation["segmentation"] = encoded_mask(mask)
+    truth.write_text(json.dumps(content))
+    return truth
+
+
+@pytest.mark.parametrize(("part", "expected"), [(1.0, 1.0), (0.8, 0.7), (0.4, 0.0)])
+def test_masks_count_up_to_their_overlap(masked_truth, part, expected):
+    outputs = {"1.png": found((CAT, 3, 0.9), (DOG, 8, 0.8)), "2.png": found((OTHER_DOG, 8, 0.7))}
+    outputs = {name: masked(each, part) for name, each in outputs.items()}
+    assert coco_metrics(masked_truth, outputs, masks=True)["mAP"] == pytest.approx(expected, abs=1e-6)
+    assert coco_metrics(masked_truth, outputs)["mAP"] == pytest.approx(1), "the boxes are still exact"
+
+
+def test_masks_are_not_compared_with_boxes(truth):
+    outputs = {"1.png": masked(found()), "2.png": masked(found())}
+    with pytest.raises(DataFileError, match="3 annotations have no segmentation, e.g. 1"):
+        coco_metrics(truth, outputs, masks=True)
+
+
+def test_masks_are_drawn_over_what_stays_visible():
+    image = Image.new("RGB", (200, 100), "gray")
+    drawn = np.asarray(draw_detections(image, masked(found((CAT, 3, 0.9)), 0.5), {3: "cat"})).astype(int)
+    assert np.abs(drawn[30, 35] - 128).sum() > 30, "in the left half of the box"
+    assert drawn[30, 65].tolist() == [128] * 3, "in its right half"

@@ -271,3 +271,71 @@ def test_a_split_that_is_missing_is_refused(folder):
     convert(folder)
     with pytest.raises(DataFileError, match="there is no file test\\*.tfrecord"):
         read_detection_records(folder / "records", "test", image_size=(8, 8), max_boxes=1)
+
+
+@pytest.fixture
+def masked(folder):
+    """The data set with segmentations: polygons, run lengths, and a crowd."""
+
+    def add(content):
+        square = [[4, 6, 18, 6, 18, 26, 4, 26]]
+        content["annotations"][0].update(segmentation=square)
+        content["annotations"][1].update(segmentation={"size": [30, 40], "counts": [600, 20, 580]}, iscrowd=1)
+        content["annotations"][2].update(segmentation={"size": [24, 32], "counts": [0, 768]})
+
+    edit(folder, add)
+    return folder
+
+
+def test_masks_are_written_as_the_object_detection_api_has_them(masked, tensorflow):
+    convert(masked, masks=True)
+    [file] = (masked / "records").glob("*.tfrecord")
+    first = next(iter(tensorflow.data.TFRecordDataset(str(file)))).numpy()
+    masks = tensorflow.train.Example.FromString(first).features.feature["image/object/mask"].bytes_list.value
+    cat, crowd = (tensorflow.io.decode_png(mask).numpy()[..., 0] for mask in masks)
+    assert cat.shape == (30, 40)
+    assert cat[6:26, 4:18].all()
+    assert cat.sum() == 20 * 14
+    assert np.flatnonzero(crowd.T).tolist() == list(range(600, 620))
+
+
+def test_masks_follow_their_boxes_as_the_part_of_each_cell_that_is_covered(masked):
+    convert(masked, masks=True)
+    (_, rows), (_, more), (_, none) = read(masked, mask_size=(15, 20))
+    assert rows.shape == (3, 5 + 15 * 20)
+    masks = rows[:, 5:].reshape(3, 15, 20)
+    expected = np.zeros((15, 20))
+    expected[3:13, 2:9] = 1
+    assert np.allclose(masks[0], expected)
+    assert not masks[1:].any(), "the crowd is left out, with its mask"
+    assert rows[:, 4].tolist() == [0, -1, -1]
+    assert np.allclose(more[0, 5:], 1)
+    assert not none[:, 5:].any()
+    (_, coarse), *_ = read(masked, mask_size=(10, 10))
+    assert np.allclose(coarse[0, 5:].reshape(10, 10)[:, 4], [0, 0, *[0.5] * 6, 1 / 3, 0]), (
+        "columns 16 to 19; rows 6 to 25"
+    )
+
+
+def test_records_without_masks_are_refused_where_masks_are_wanted(masked):
+    convert(masked)
+    assert read(masked)[0][1].shape == (3, 5)
+    with pytest.raises(DataFileError) as caught:
+        read(masked, mask_size=(15, 20))
+    assert "record 1: it has 0 masks. Expected 2, one a box. Convert it with masks, or read none." in str(caught.value)
+
+
+def test_all_segmentations_that_are_none_are_told_at_once(masked):
+    def damage(content):
+        del content["annotations"][0]["segmentation"]
+        content["annotations"][1]["segmentation"]["counts"].append(1)
+        content["annotations"][2]["segmentation"] = [[100, 100, 110, 100, 105, 110]]
+
+    edit(masked, damage)
+    with pytest.raises(DataFileError) as caught:
+        convert(masked, masks=True)
+    lines = str(caught.value).splitlines()[1:]
+    assert not (masked / "records").exists()
+    expected = ["it has no segmentation.", "its run lengths add up to 1201 pixels.", "its mask has no pixel."]
+    assert [next(text for text in expected if text in line) for line in lines] == expected
+    assert convert(masked) == {"train": SplitSummary(3, 3)}, "without masks nobody looks at them"

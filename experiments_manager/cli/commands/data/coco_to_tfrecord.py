@@ -15,6 +15,9 @@ def coco_to_tfrecord(
     coco: Annotated[Path, typer.Argument(metavar="COCO", help="A COCO JSON file, or a folder of them, one a split.")],
     images: ImageFolder,
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="New folder for TFRecord files and the label map.")],
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Write the masks of the objects too; each must have a segmentation.")
+    ] = False,
     shards: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Files of each split. By default some 128 MiB make a file.")
     ] = None,
@@ -33,5 +36,5 @@ def coco_to_tfrecord(
     if not debug:
         silence_startup_logs()
     with shown_progress(quiet=quiet) as progress:
-        summaries = records.coco_to_tfrecord(coco, images, output, shards=shards, progress=progress)
+        summaries = records.coco_to_tfrecord(coco, images, output, masks=masks, shards=shards, progress=progress)
     show_result(summaries, output, json=json, quiet=quiet)

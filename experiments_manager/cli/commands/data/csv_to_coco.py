@@ -15,11 +15,18 @@ from experiments_manager.common.errors import CommandLineError
 def csv_to_coco(
     annotations: Annotated[
         Path,
-        typer.Argument(metavar="ANNOTATIONS", help="CSV file: image, class, xmin, ymin, xmax, ymax, in pixels."),
+        typer.Argument(
+            metavar="ANNOTATIONS",
+            help="CSV file: image, class, xmin, ymin, xmax, ymax, in pixels, and optionally mask, mask_value, split.",
+        ),
     ],
     categories: Annotated[Path, typer.Argument(metavar="CATEGORIES", help="CSV file: name, and optionally id.")],
     images: ImageFolder,
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="New folder for one COCO JSON file a split.")],
+    mask_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the masks. By default IMAGES."),
+    ] = None,
     split: Annotated[
         list[str],
         typer.Option(
@@ -35,14 +42,22 @@ def csv_to_coco(
 ) -> None:
     """Convert boxes in CSV to COCO JSON, split by image.
 
-    Tables, images and boxes are checked first: all that is wrong is told at once, and nothing is written.
+    A column `mask` names image files of the objects' masks, `mask_value` the value of their pixels there.
+    Tables, images, boxes and masks are checked first: all that is wrong is told at once, and nothing is written.
     """
     from experiments_manager.data.detection import conversion
 
     shares = _shares(split)
     with shown_progress(quiet=quiet) as progress:
         summaries = conversion.csv_to_coco(
-            annotations, categories, images, output, shares=shares or None, seed=seed, progress=progress
+            annotations,
+            categories,
+            images,
+            output,
+            mask_dir=mask_dir,
+            shares=shares or None,
+            seed=seed,
+            progress=progress,
         )
     show_result(summaries, output, json=json, quiet=quiet)
 
