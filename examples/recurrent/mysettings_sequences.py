@@ -25,7 +25,7 @@ def dataset(split, batch_size):
     size = 1600 if split == "train" else 500
     pipeline = tf.data.Dataset.from_tensor_slices(draw_waves(size, ["train", "validation", "test"].index(split)))
     if split == "train":
-        pipeline = pipeline.shuffle(size)
+        pipeline = pipeline.shuffle(10 * batch_size)  # waves are drawn in no order: more would only take longer
     return pipeline.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 

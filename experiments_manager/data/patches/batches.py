@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from experiments_manager.data.patches.crops import CropPlan
 from experiments_manager.data.patches.pairs import IGNORED, Pair
 from experiments_manager.data.patches.tiling import cut_tile, keep_own, make_tiles
 
+WORKERS = min(4, os.cpu_count() or 1)
+"""Threads that cut crops and tiles; which they are does not depend on it."""
 Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
@@ -28,7 +31,7 @@ class RandomCrops(keras.utils.PyDataset):
             rest is placed anywhere, each pixel of all images as often as the others.
         augment: Called with a crop, its labels and a generator to draw from; by default crops are mirrored and
             turned by quarters.
-        **options: `workers`, as for `keras.utils.PyDataset`.
+        **options: `workers`, as for `keras.utils.PyDataset`; by default as many threads as processors, up to 4.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class RandomCrops(keras.utils.PyDataset):
         augment: Augment | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(**{"workers": WORKERS, **options})
         self._plan = CropPlan(pairs, size, balance)
         self._batch_size, self._batches, self._seed = batch_size, batches, seed
         self._augment = augment or mirror_and_turn
@@ -88,11 +91,11 @@ class Tiles(keras.utils.PyDataset):
         size: Height and width of a tile.
         batch_size: Tiles in a batch.
         overlap: Rows and columns that neighbours share at least.
-        **options: `workers`, as for `keras.utils.PyDataset`.
+        **options: `workers`, as for `keras.utils.PyDataset`; by default as many threads as processors, up to 4.
     """
 
     def __init__(self, pairs: Sequence[Pair], size: int, batch_size: int, *, overlap: int = 0, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(**{"workers": WORKERS, **options})
         self._tiles = [(pair, tile) for pair in pairs for tile in make_tiles(*pair.size, size, overlap)]
         self._size, self._batch_size = size, batch_size
 

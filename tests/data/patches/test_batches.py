@@ -1,5 +1,8 @@
 """Batches of crops and tiles."""
 
+import concurrent.futures
+import os
+
 import numpy as np
 import pytest
 
@@ -27,6 +30,19 @@ def test_crops_follow_from_seed_epoch_and_index_alone(pairs):
     assert all(np.array_equal(*parts) for parts in zip(first, again, strict=True))
     for other in (crops(pairs).batch_of_epoch(4, 7), crops(pairs).batch_of_epoch(3, 8), crops(pairs, seed=2)[7]):
         assert not np.array_equal(first[0], other[0])
+
+
+def test_threads_that_cut_crops_at_once_cut_the_same(pairs):
+    source, indices = crops(pairs, augment=None), [*range(20)] * 5
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        at_once = list(pool.map(lambda index: source.batch_of_epoch(1, index), indices))
+    for index, batch in zip(indices, at_once, strict=True):
+        assert all(map(np.array_equal, batch, crops(pairs, augment=None).batch_of_epoch(1, index)))
+
+
+def test_processors_are_used_unless_it_is_said_otherwise(pairs):
+    assert crops(pairs).workers == Tiles(pairs, 16, 8).workers == min(4, os.cpu_count())
+    assert crops(pairs, workers=1).workers == Tiles(pairs, 16, 8, workers=1).workers == 1
 
 
 def test_crops_are_cut_from_image_and_labels_at_the_same_place(pairs):
