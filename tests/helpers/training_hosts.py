@@ -4,7 +4,7 @@ import contextlib
 import csv
 import json
 import os
-import random
+import secrets
 import socket
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def free_addresses(number):
     """Gives addresses on which nothing listens, and on which nothing else will while the test runs."""
     found = []
     while len(found) < number:
-        port = random.choice(PORTS)
+        port = secrets.choice(PORTS)  # trainings in this process seed `random` alike in all processes of the tests
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             found.append(f"127.0.0.1:{port}")
     return found if len(set(found)) == number else free_addresses(number)
