@@ -49,12 +49,29 @@ def read_image(file: Path, tensor: TensorInfo, scale: float | None = None) -> np
     height, width, channels = _size(tensor, str(file))
     try:
         with Image.open(file) as opened:
-            picture = opened.convert(_MODES.get(channels or 3, "RGB"))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{file} cannot be read as an image: {error}.") from error
+            picture = _converted(opened, _MODES.get(channels or 3, "RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise SourceError(f"{file} cannot be read as an image: {str(error).rstrip('.')}.") from error
     if height and width and picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)  # Pillow's is antialiased
-    return _as_input(np.asarray(picture), tensor, scale)
+    pixels = np.asarray(picture)
+    if pixels.ndim == 2 and channels != 1:  # 16 bits
+        pixels = np.stack([*[pixels] * 3, *[np.full_like(pixels, 255)] * (channels == 4)], axis=-1)
+    return _as_input(pixels, tensor, scale)
+
+
+def _converted(picture: Any, mode: str) -> Any:
+    """Convert Pillow's image; one with 16 bits a pixel to mode `F`, from 0 to 255, as Pillow would cut off above."""
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):  # before Pillow 11.3
+        from PIL import Image
+
+        return Image.fromarray(np.asarray(picture).astype(np.float32) * np.float32(255 / 65535))
+    if picture.mode in ("I", "F"):
+        raise ValueError(
+            "its pixels have 32 bits, and nothing says which of their values is white. Expected 8 or 16 bits a "
+            "channel. Convert it, or send its values in an .npy file"
+        )
+    return picture.convert(mode)
 
 
 def _encoded(file: Path) -> np.ndarray:
@@ -161,6 +178,6 @@ def _as_input(pixels: np.ndarray, tensor: TensorInfo, scale: float | None) -> np
     is_integer = tensor.dtype.kind in "iu"
     factor = scale if scale is not None else None if is_integer else 1 / 255
     if factor is None:
-        return pixels.astype(tensor.dtype)
+        return (np.rint(pixels) if pixels.dtype.kind == "f" else pixels).astype(tensor.dtype)
     values = pixels.astype(np.float32) * np.float32(factor)
     return (np.rint(values) if is_integer else values).astype(tensor.dtype)

@@ -119,6 +119,33 @@ def test_images_fit_the_input(tmp_path: Path) -> None:
     assert flat["image"].shape == (1, 8, 6)
 
 
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_sixteen_bits_a_pixel_are_scaled_and_not_cut_off(ending: str, tmp_path: Path) -> None:
+    pixels = np.array([[0, 257], [32896, 65535]], np.uint16)
+    file = write_image(tmp_path / f"a.{ending}", pixels)
+    (grey,) = read(file, model(image=("float32", (None, 2, 2, 1))))
+    np.testing.assert_allclose(grey["image"][0, :, :, 0], pixels / 65535, rtol=1e-5)
+    (colour,) = read(file, model(image=("uint8", (None, 2, 2, 4))))
+    assert colour["image"][0].tolist() == [[[0, 0, 0, 255], [1, 1, 1, 255]], [[128] * 3 + [255], [255] * 4]]
+    (smaller,) = read(file, model(image=("float32", (None, 1, 1, 3))))
+    assert smaller["image"].shape == (1, 1, 1, 3)
+
+
+def test_an_image_whose_white_is_unknown_is_refused(tmp_path: Path) -> None:
+    file = write_image(tmp_path / "a.tif", np.ones((8, 6), np.float32))
+    with pytest.raises(SourceError, match=r"a.tif .*32 bits, .*Expected 8 or 16 bits a channel.*\.npy file\.$"):
+        read(file, GREY)
+
+
+def test_an_image_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None:
+    file = write_image(tmp_path / "a.bmp", np.zeros((8, 6), np.uint8))
+    content = bytearray(file.read_bytes())
+    content[18:22] = (1 << 30).to_bytes(4, "little")  # its width
+    file.write_bytes(content)
+    with pytest.raises(SourceError, match="a.bmp cannot be read as an image: Image size"):
+        read(file, GREY)
+
+
 def warnings_of(caplog: Any) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
@@ -250,6 +277,16 @@ def test_standard_input_may_be_csv_json_or_arrays(monkeypatch: Any) -> None:
         (b"1,2,3\n", r"\[3\] does not fit the input x. Expected float32 \[any, 2\]"),
         (b"1,2\n1,2,3\n", "row 2: invalid number of cells. Expected 2, as in the first line; got 3"),
         (b"1,2\n1\n", "row 2: invalid number of cells. Expected 2, as in the first line; got 1"),
+        (
+            b"1,NA\n1,2\n",
+            r"first line has numbers and other cells: 1, NA\. Expected a header without numbers, or a sample",
+        ),
+        (b"1,2\r3,4\r", "line 1: new-line character .* Expected lines that end in a line feed"),
+        (b"1," + b"2" * 200_000 + b"\n", "line 1: field larger than field limit"),
+        (b"1,2\n1,\xff\n", "line 2: .* Expected text in UTF-8"),
+        (b"[" * 100_000 + b"\n", "line 1: maximum recursion depth exceeded.*Expected an array of numbers"),
+        (b"[1, " + b"2" * 5000 + b"]\n", "line 1: Exceeds the limit .*Expected an array of numbers"),
+        (b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4' (\n", "array 0: .*Expected arrays as numpy.save writes"),
         (b"rubbish, and more\n", r"has a header \(rubbish, .*\) and nothing else. Expected a line for each sample"),
     ],
 )
@@ -257,6 +294,12 @@ def test_bad_standard_input_is_named_by_its_line(content: bytes, message: str, m
     feed(monkeypatch, content)
     with pytest.raises(SourceError, match=message):
         read("-", POINT)
+
+
+@pytest.mark.parametrize("content", [b"1,2\n3,4\n", b"[1, 2]\n[3, 4]\n", b"\n1,2\n3,4\n"])
+def test_a_byte_order_mark_on_standard_input_costs_no_sample(content: bytes, monkeypatch: Any) -> None:
+    feed(monkeypatch, b"\xef\xbb\xbf" + content)
+    assert [sample["x"].tolist() for sample in read("-", POINT)] == [[[1, 2]], [[3, 4]]]
 
 
 def test_lines_are_sent_as_they_come(monkeypatch: Any) -> None:
@@ -279,6 +322,8 @@ def test_lines_are_sent_as_they_come(monkeypatch: Any) -> None:
         ("a", b"", POINT, "its name has no ending"),
         ("a.npy", b"rubbish", POINT, "a.npy cannot be read"),
         ("a.npz", b"rubbish", POINT, "a.npz cannot be read"),
+        ("a.npz", b"PK\x03\x04rubbish", POINT, "a.npz cannot be read: File is not a zip file"),
+        ("a.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4' (\n", POINT, "a.npy cannot be read"),
         ("a.png", b"rubbish", GREY, "a.png cannot be read as an image"),
         ("a.png", b"rubbish", POINT, "the model does not take images"),
         ("a.png", b"rubbish", TWO, "The image .* can be sent to a model with one input"),
