@@ -170,6 +170,17 @@ def _check(
         from experiments_manager.client.outputs.writer import check_output
 
         check_output(output)
+        if source is not None and _is_same_file(source, output):
+            raise CommandLineError(
+                f"--from and --output are the same file, which would be lost: {output}. Expected another --output."
+            )
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    try:
+        return Path(one).expanduser().samefile(other)
+    except OSError:
+        return False
 
 
 def _leave_standard_output() -> None:

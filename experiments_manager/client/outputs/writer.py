@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import logging
 import sys
 import tempfile
 import zipfile
@@ -22,6 +23,8 @@ import numpy as np
 
 from experiments_manager.client.errors import ClientError, OutputClosedError
 from experiments_manager.runs.folder import make_new_folder
+
+logger = logging.getLogger(__name__)
 
 TABLE_LIMIT = 100
 """Numbers of one output of one sample that a table shows at most."""
@@ -109,6 +112,7 @@ class PredictionWriter:
                 f"{_listed(dtypes)}. Predict again, or ask for one version by --model-version."
             )
         count = _batch(outputs)
+        label = label.encode("utf-8", "backslashreplace").decode()  # a file's name may be no text
         labels = [label] if count == 1 else [f"{label}[{index}]" for index in range(count)]
         batched = {
             name: value if value.ndim and len(value) == count else value[None] for name, value in outputs.items()
@@ -129,9 +133,12 @@ class PredictionWriter:
             ClientError: They cannot be written.
         """
         try:
-            for part in (self._table, self._archive):
-                if part is not None:
-                    part.close()
+            try:
+                if self._table is not None:
+                    self._table.close()
+            finally:  # where the table's disk is full, the archive may have another
+                if self._archive is not None:
+                    self._archive.close()
         except OSError as error:
             raise _cannot_write(error) from error
 
@@ -156,6 +163,7 @@ class _Table:
         self._file: IO[str] = sys.stdout if file == "-" else _open(Path(file))
         self._writer = csv.writer(self._file, lineterminator="\n")
         self._shown: dict[str, int] | None = None
+        self._has_warned = False
 
     def write(self, labels: list[str], version: int, outputs: Mapping[str, np.ndarray]) -> None:
         if self._shown is None:
@@ -167,9 +175,24 @@ class _Table:
             titles = [title for name, size in self._shown.items() for title in _titles(name, size)]
             self._writer.writerow(["sample", "version", *titles])
         for index, label in enumerate(labels):
-            cells = [cell for name in self._shown for cell in _cells(outputs[name][index])]
+            cells = [cell for name in self._shown for cell in self._fitted(name, _cells(outputs[name][index]), label)]
             self._writer.writerow([label, version, *cells])
         self._file.flush()
+
+    def _fitted(self, name: str, cells: list[str], label: str) -> list[str]:
+        """Keep each output in its columns, also where samples have more or fewer numbers than the first one."""
+        columns = self._shown[name]
+        if len(cells) > columns and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "Sample %s has %d numbers of the output %s, and the table has columns for %d, as many as the first "
+                "sample had: those beyond are left out of the table. An .npz file holds all.",
+                label,
+                len(cells),
+                name,
+                columns,
+            )
+        return [*cells[:columns], *[""] * (columns - len(cells))]
 
     def close(self) -> None:
         if self._file is not sys.stdout:
@@ -231,13 +254,19 @@ class _Archive:
 
     def close(self) -> None:
         unfinished = self._file.with_name(f".{self._file.name}.part")
-        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            _write_array(archive, "sample", np.array(self._labels, dtype=str))
-            _write_array(archive, "version", np.array(self._versions, np.int64))
-            for name, column in self._columns.items():
-                _write_column(archive, name, column)
+        try:
+            with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+                _write_array(archive, "sample", np.array(self._labels, dtype=str))
+                _write_array(archive, "version", np.array(self._versions, np.int64))
+                for name, column in self._columns.items():
+                    _write_column(archive, name, column)
+            unfinished.replace(self._file)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)  # a full disk needs the room
+            raise
+        finally:
+            for column in self._columns.values():
                 column.values.close()
-        unfinished.replace(self._file)
 
 
 def _write_column(archive: zipfile.ZipFile, name: str, column: _Column) -> None:

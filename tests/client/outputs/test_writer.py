@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,46 @@ def test_samples_of_different_shapes_keep_theirs(folder: Path) -> None:
     archive = np.load(folder / "predictions.npz")
     assert archive["boxes.shapes"].tolist() == [[2, 4], [3, 4]]
     assert archive["boxes"].tolist() == [1] * 8 + [0] * 12
+
+
+def test_outputs_of_changing_size_keep_their_columns(folder: Path, caplog: Any) -> None:
+    sizes = (2, 1, 3, 3)
+    write(folder, *({"a": np.arange(size, dtype=np.float32)[None], "b": np.float32([[9]])} for size in sizes))
+    header, *table = rows(folder / "predictions.csv")
+    assert header[2:] == ["a_0", "a_1", "b"]
+    assert [row[2:] for row in table] == [["0.0", "1.0", "9.0"], ["0.0", "", "9.0"], *[["0.0", "1.0", "9.0"]] * 2]
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning.startswith("Sample 2 has 3 numbers of the output a, and the table has columns for 2")
+
+
+def test_the_name_of_a_file_may_be_no_text(folder: Path) -> None:
+    writer = PredictionWriter.for_output(None, folder)
+    writer.write("caf\udce9.png", 1, {"y": np.float32([[1]])})  # as the system gives the name of a file in Latin-1
+    writer.close()
+    assert rows(folder / "predictions.csv")[1][0] == r"caf\udce9.png"
+    assert np.load(folder / "predictions.npz")["sample"].tolist() == [r"caf\udce9.png"]
+
+
+def test_a_disk_that_is_full_leaves_no_half_archive(folder: Path, monkeypatch: Any) -> None:
+    writer = PredictionWriter.for_output(None, folder)
+    writer.write("a", 1, {"y": np.float32([[1]])})
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("experiments_manager.client.outputs.writer._write_column", full)
+    with pytest.raises(ClientError, match="No space left on device"):
+        writer.close()
+    assert [file.name for file in folder.iterdir()] == ["predictions.csv"]
+
+
+def test_a_table_that_cannot_be_finished_costs_no_archive(tmp_path: Path) -> None:
+    writer = PredictionWriter(Path("/dev/full"), tmp_path / "a.npz")
+    with pytest.raises(ClientError, match="No space left on device"):
+        writer.write("a", 1, {"y": np.float32([[1]])})
+    with pytest.raises(ClientError, match="No space left on device"):
+        writer.close()
+    assert (tmp_path / "a.npz").is_file()
 
 
 def test_types_that_numpy_lacks_are_written_as_floats(folder: Path) -> None:
