@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gc
+import io
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -15,6 +17,7 @@ from experiments_manager.common.signals import StopRequested, end_by_interrupt, 
 def main() -> None:
     """Run the console scripts `experiments_manager` and `em`."""
     end_by_interrupt()
+    _write_all_text()
     code: int | None = None
     try:
         with _listening(sys.argv[1:]):
@@ -29,6 +32,14 @@ def main() -> None:
         exit_process(code)  # gRPC's thread may abort the process while Python takes itself down
     gc.freeze()  # otherwise Python looks for cycles among all that TensorFlow made before it ends: a second lost
     sys.exit(code)
+
+
+def _write_all_text() -> None:
+    """Let no name of a file, and no arrow in an encoding without one, end a command; standard error never does."""
+    output = sys.stdout
+    if isinstance(output, io.TextIOWrapper):
+        is_utf8 = codecs.lookup(output.encoding).name == "utf-8"
+        output.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
 
 
 @contextlib.contextmanager

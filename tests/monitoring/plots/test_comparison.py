@@ -68,3 +68,9 @@ def test_tensorflow_is_not_needed(runs, tmp_path):
     arguments = [tmp_path / "curves.png", *(run.path for run in runs)]
     done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("ending", SIGNATURES)
+def test_names_of_folders_that_are_no_text_are_drawn(make_run, tmp_path, ending):
+    runs = [make_run("cafe").path.rename(tmp_path / "caf\udce9"), make_run("other")]
+    assert plot_runs(runs, tmp_path / f"curves{ending}").stat().st_size
