@@ -6,8 +6,10 @@ import codecs
 import contextlib
 import gc
 import io
+import os
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from experiments_manager.cli import TRAINING_COMMANDS
 from experiments_manager.common.exit_codes import ExitCode
@@ -35,7 +37,13 @@ def main() -> None:
 
 
 def _write_all_text() -> None:
-    """Let no name of a file, and no arrow in an encoding without one, end a command; standard error never does."""
+    """Let no name of a file, no arrow in an encoding without one, and no closed output end a command.
+
+    What is opened for a closed one takes its number, so that no file of ours gets it.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (open to the end)
     output = sys.stdout
     if isinstance(output, io.TextIOWrapper):
         is_utf8 = codecs.lookup(output.encoding).name == "utf-8"

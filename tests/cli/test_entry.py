@@ -4,7 +4,10 @@ import contextlib
 import io
 import json
 import random
+import shlex
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -53,6 +56,14 @@ def test_whatever_a_file_is_called_and_a_terminal_can_show_is_printed(encoding, 
     entry._write_all_text()
     print("caf\udce9 →", end="", flush=True)
     assert written.getvalue() == expected
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_outputs_end_no_command(closed, tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "run.json").write_text("{}")
+    command = f"{shlex.quote(sys.executable)} -m experiments_manager runs {shlex.quote(str(tmp_path))} {closed}"
+    assert subprocess.run(["sh", "-c", command], capture_output=True).returncode == 0
 
 
 def is_listening(process):

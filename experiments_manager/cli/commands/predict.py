@@ -156,7 +156,7 @@ def _check(
     """Refuse options that do not go together, and files that could be neither read nor written, before all else."""
     if count is not None and stream:
         raise CommandLineError("--count and --stream exclude each other. Expected one of them.")
-    if rate is not None and rate <= 0:
+    if rate is not None and not rate > 0:
         raise CommandLineError(f"--rate is {rate:g}. Expected more than 0 requests a second.")
     if json and output == "-":
         raise CommandLineError("--json and --output - both want standard output. Expected one of them.")

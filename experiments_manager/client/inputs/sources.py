@@ -80,6 +80,8 @@ def check_source(source: str) -> None:
     Raises:
         SourceError: The file or folder is not found.
     """
+    if not source:
+        raise SourceError(f"No source is named. {_EXPECTED}.")
     path = Path(source).expanduser()
     if source != STANDARD_INPUT and not _CAMERA.fullmatch(source) and not path.exists():
         raise SourceError(f"{path} not found. {_EXPECTED}.")

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import io
 import logging
+import os
 import sys
 import tempfile
 import zipfile
@@ -50,7 +52,7 @@ def make_output_folder(folder: Path) -> Path:
     try:
         return make_new_folder(folder)
     except OSError as error:
-        raise _cannot_write(error) from error
+        raise _cannot_write(error, str(folder)) from error
 
 
 class PredictionWriter:
@@ -73,7 +75,7 @@ class PredictionWriter:
             self._table = None if table is None else _Table(table)
             self._archive = None if archive is None else _Archive(archive)
         except OSError as error:
-            raise _cannot_write(error) from error
+            raise self._cannot_write(error) from error
 
     @classmethod
     def for_output(cls, output: str | None, default_folder: Path) -> PredictionWriter:
@@ -124,7 +126,7 @@ class PredictionWriter:
         except BrokenPipeError as error:
             raise OutputClosedError("The pipe that takes the predictions is closed.") from error
         except OSError as error:
-            raise _cannot_write(error) from error
+            raise self._cannot_write(error) from error
 
     def close(self) -> None:
         """Finish the files.
@@ -140,11 +142,14 @@ class PredictionWriter:
                 if self._archive is not None:
                     self._archive.close()
         except OSError as error:
-            raise _cannot_write(error) from error
+            raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error: OSError) -> ClientError:
+        return _cannot_write(error, " or ".join(self.files) or "standard output")
 
 
-def _cannot_write(error: OSError) -> ClientError:
-    return ClientError(f"Cannot write predictions: {error.filename or 'the file'}: {error.strerror}.")
+def _cannot_write(error: OSError, place: str) -> ClientError:
+    return ClientError(f"Cannot write predictions: {error.filename or place}: {error.strerror}.")
 
 
 def _listed(dtypes: Mapping[str, np.dtype]) -> str:
@@ -235,6 +240,8 @@ class _Archive:
         self._file, self._columns = file, {}
         self._labels: list[str] = []
         self._versions: list[int] = []
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
         with _temporary(file.parent):
             pass  # whether the folder can be written shows now, not after hours
 

@@ -341,6 +341,11 @@ def test_what_cannot_be_read_is_named(
         read(tmp_path / name, info)
 
 
+def test_an_empty_name_is_not_the_folder_that_one_is_in() -> None:
+    with pytest.raises(SourceError, match="No source is named. Expected an image"):
+        sources.check_source("")
+
+
 def test_arrays_that_do_not_fit_the_model_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((3, 5)))
     with pytest.raises(SourceError, match=r"a.npy\[0\]: the array \[1, 5\] does not fit the input x"):

@@ -121,11 +121,17 @@ def test_a_disk_that_is_full_leaves_no_half_archive(folder: Path, monkeypatch: A
 
 def test_a_table_that_cannot_be_finished_costs_no_archive(tmp_path: Path) -> None:
     writer = PredictionWriter(Path("/dev/full"), tmp_path / "a.npz")
-    with pytest.raises(ClientError, match="No space left on device"):
+    with pytest.raises(ClientError, match="predictions: /dev/full or .*a.npz: No space left on device"):
         writer.write("a", 1, {"y": np.float32([[1]])})
     with pytest.raises(ClientError, match="No space left on device"):
         writer.close()
     assert (tmp_path / "a.npz").is_file()
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused_before_the_first_answer(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").mkdir()
+    with pytest.raises(ClientError, match=r"a\.npz: Is a directory"):
+        PredictionWriter.for_output(str(tmp_path / "a.npz"), tmp_path)
 
 
 def test_types_that_numpy_lacks_are_written_as_floats(folder: Path) -> None:
