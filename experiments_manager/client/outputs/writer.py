@@ -13,6 +13,7 @@ import dataclasses
 import errno
 import io
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -227,46 +228,58 @@ def _cells(value: Any) -> list[str]:
 
 @dataclasses.dataclass
 class _Column:
-    """The values of one output so far: in a temporary file, or in memory where they are strings."""
+    """The numbers of one output so far, in a temporary file; where they are strings, answers hold them."""
 
     dtype: np.dtype
     values: IO[bytes]
-    shapes: list[tuple[int, ...]] = dataclasses.field(default_factory=list)
-    strings: list[Any] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Answer:
+    """What belongs to one answer; by column in the order of the columns."""
+
+    labels: list[str]
+    version: int
+    shapes: tuple[tuple[int, ...], ...]
+    strings: tuple[list[Any], ...]
 
 
 class _Archive:
     def __init__(self, file: Path) -> None:
-        self._file, self._columns = file, {}
-        self._labels: list[str] = []
-        self._versions: list[int] = []
+        self._file = file
+        self._columns: dict[str, _Column] = {}
+        self._answers: list[_Answer] = []
         if file.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
         with _temporary(file.parent):
             pass  # whether the folder can be written shows now, not after hours
 
     def write(self, labels: list[str], version: int, outputs: Mapping[str, np.ndarray]) -> None:
-        self._labels += labels
-        self._versions += [version] * len(labels)
+        shapes, strings = [], []
         for name, given in outputs.items():
             value = given if given.dtype.isbuiltin == 1 else given.astype(np.float32)  # bfloat16 has no place in .npy
-            column = self._columns.get(name)
-            if column is None:
-                column = self._columns[name] = _Column(value.dtype, _temporary(self._file.parent))
-            column.shapes += [value.shape[1:]] * len(value)
-            if value.dtype == object:
-                column.strings += value.ravel().tolist()
-            else:
-                column.values.write(value.tobytes())
+            if name not in self._columns:
+                self._columns[name] = _Column(value.dtype, _temporary(self._file.parent))
+            shapes.append(value.shape)
+            strings.append(value.ravel().tolist() if value.dtype == object else [])
+            if value.dtype != object:
+                self._columns[name].values.write(value.tobytes())
+        # In one step: Ctrl-C may come at any moment, and what it cut off does not count.
+        self._answers.append(_Answer(labels, version, tuple(shapes), tuple(strings)))
 
     def close(self) -> None:
         unfinished = self._file.with_name(f".{self._file.name}.part")
+        labels = [label for answer in self._answers for label in answer.labels]
+        versions = [answer.version for answer in self._answers for _ in answer.labels]
         try:
             with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-                _write_array(archive, "sample", np.array(self._labels, dtype=str))
-                _write_array(archive, "version", np.array(self._versions, np.int64))
-                for name, column in self._columns.items():
-                    _write_column(archive, name, column)
+                _write_array(archive, "sample", np.array(labels, dtype=str))
+                _write_array(archive, "version", np.array(versions, np.int64))
+                for place, (name, column) in enumerate(self._columns.items() if self._answers else ()):
+                    shapes = [answer.shapes[place] for answer in self._answers]
+                    samples = [shape[1:] for shape in shapes for _ in range(shape[0])]
+                    texts = [text for answer in self._answers for text in answer.strings[place]]
+                    _write_column(archive, name, column, samples, texts)
             unfinished.replace(self._file)
         except BaseException:
             unfinished.unlink(missing_ok=True)  # a full disk needs the room
@@ -276,26 +289,28 @@ class _Archive:
                 column.values.close()
 
 
-def _write_column(archive: zipfile.ZipFile, name: str, column: _Column) -> None:
+def _write_column(
+    archive: zipfile.ZipFile, name: str, column: _Column, shapes: list[tuple[int, ...]], strings: list[Any]
+) -> None:
     """Write `name`; where samples differ in shape, all numbers one after the other, and `name.shapes`."""
-    shapes = set(column.shapes)
-    shape = (len(column.shapes), *shapes.pop()) if len(shapes) == 1 else None
+    different = set(shapes)
+    shape = (len(shapes), *different.pop()) if len(different) == 1 else None
     if shape is None:
-        rank = max(map(len, column.shapes))
-        padded = [[*sizes, *[-1] * (rank - len(sizes))] for sizes in column.shapes]
+        rank = max(map(len, shapes), default=0)
+        padded = [[*sizes, *[-1] * (rank - len(sizes))] for sizes in shapes]
         _write_array(archive, f"{name}.shapes", np.array(padded, np.int64))
     if column.dtype == object:
-        texts = np.array(
-            [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in column.strings]
-        )
+        texts = np.array([item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in strings])
         _write_array(archive, name, texts if shape is None else texts.reshape(shape))
         return
-    size = column.values.tell() // column.dtype.itemsize
+    size = sum(map(math.prod, shapes))
+    left = size * column.dtype.itemsize
     column.values.seek(0)
     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
         _write_header(member, column.dtype, shape or (size,))
-        while block := column.values.read(_COPIED_AT_ONCE):
+        while block := column.values.read(min(left, _COPIED_AT_ONCE)):
             member.write(block)
+            left -= len(block)
 
 
 def _write_header(member: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:

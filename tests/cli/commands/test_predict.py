@@ -422,6 +422,16 @@ def test_an_error_in_the_client_is_told_with_its_line(
     assert becomes in error
 
 
+def test_requests_that_cannot_be_read_are_no_fault_of_ours(make_run: Any, capfd: Any) -> None:
+    source = TODAYS_CLIENT.replace("for number in range(40):", "return").replace(
+        "            yield", "        _ = lambda number:"
+    )
+    assert run(["predict", str(make_run(source))]) == 3
+    error = capfd.readouterr().err
+    assert "requests: TypeError: 'NoneType' object is not iterable" in error
+    assert "mysettings_double.py:" in error
+
+
 def test_a_client_without_the_methods_is_refused(make_run: Any, capfd: Any) -> None:
     assert run(["predict", str(make_run("class client:\n    def requests(self): yield\n"))]) == 2
     error = capfd.readouterr().err

@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -132,6 +133,32 @@ def test_a_folder_in_the_place_of_a_file_is_refused_before_the_first_answer(tmp_
     (tmp_path / "a.npz").mkdir()
     with pytest.raises(ClientError, match=r"a\.npz: Is a directory"):
         PredictionWriter.for_output(str(tmp_path / "a.npz"), tmp_path)
+
+
+@pytest.mark.parametrize("fails", ["a", "b"])
+def test_an_answer_that_ctrl_c_cuts_off_does_not_count(folder: Path, fails: str, monkeypatch: Any) -> None:
+    answer = {"a": np.ones((1, 2), np.float32), "b": np.ones((1, 3), np.float32), "c": np.array([b"x"], object)}
+    writer = PredictionWriter.for_output(None, folder)
+    writer.write("0", 1, answer)
+    file = writer._archive._columns[fails].values
+
+    def cut_off(content: bytes) -> None:
+        file.write(content[:3])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer._archive._columns[fails], "values", SimpleNamespace(write=cut_off))
+    with pytest.raises(KeyboardInterrupt):
+        writer.write("1", 1, answer)
+    writer._archive._columns[fails].values = file
+    writer.close()
+    archive = np.load(folder / "predictions.npz")
+    assert {name: archive[name].shape for name in archive} == {
+        "sample": (1,),
+        "version": (1,),
+        "a": (1, 2),
+        "b": (1, 3),
+        "c": (1,),
+    }
 
 
 def test_types_that_numpy_lacks_are_written_as_floats(folder: Path) -> None:
