@@ -8,6 +8,7 @@ ask. To an input of strings, files are sent as they are, encoded.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import numpy as np
 
 from experiments_manager.client.inputs.samples import SourceError
 from experiments_manager.client.model_info import TensorInfo
+
+logger = logging.getLogger(__name__)
 
 IMAGES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"])
 VIDEOS = frozenset([".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"])
@@ -85,10 +88,12 @@ def frames(source: int | Path, tensor: TensorInfo, scale: float | None = None) -
     """Return the frames of a camera, by its number, or of a video file; a camera's go on for ever.
 
     Raises:
-        SourceError: OpenCV is not installed, or cannot open the source.
+        SourceError: OpenCV is not installed, or cannot open the source; or the camera gives no more.
     """
     cv2 = _opencv("Cameras and videos are read by OpenCV, which is not installed")
     what = f"camera {source}" if isinstance(source, int) else str(source)
+    if any("\ud800" <= character <= "\udfff" for character in what):  # OpenCV would end the process
+        raise SourceError(f"{what!r} cannot be opened: its name is no text in UTF-8. Rename it.")
     capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
     try:
         if not capture.isOpened():
@@ -100,10 +105,19 @@ def frames(source: int | Path, tensor: TensorInfo, scale: float | None = None) -
             if not read:
                 if number == 0:
                     raise SourceError(f"{what} gives no frames.")
+                if isinstance(source, int):
+                    raise SourceError(f"{what} gives no more frames, after {number:,}. Is it still connected?")
+                _tell_missing(what, number, capture.get(cv2.CAP_PROP_FRAME_COUNT))
                 return
             yield fit_frame(frame, tensor, scale, what)
     finally:
         capture.release()
+
+
+def _tell_missing(what: str, frames_read: int, frames: float) -> None:
+    """Say that a video ended early; how many frames it has is not exact in all formats."""
+    if frames_read < 0.9 * frames:
+        logger.warning("%s ended after %d of %d frames: it is damaged, or cut off.", what, frames_read, frames)
 
 
 def fit_frame(frame: np.ndarray, tensor: TensorInfo, scale: float | None, where: str) -> np.ndarray:

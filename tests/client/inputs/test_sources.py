@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import types
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,44 @@ def test_frames_of_a_video_are_samples(tmp_path: Path) -> None:
     frames = read(file, model(image=("float32", (None, 12, 16, 3))))
     assert [sample.label for sample in frames] == ["0", "1", "2"]
     assert [round(float(sample["image"].mean()) * 255, -1) for sample in frames] == [0, 100, 200]
+
+
+def test_a_video_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    file = tmp_path / "caf\udce9.avi"
+    file.touch()
+    with pytest.raises(SourceError, match="its name is no text in UTF-8. Rename it"):
+        read(file, model(image=("float32", (None, 16, 12, 3))))
+
+
+@pytest.fixture
+def two_frames(monkeypatch: Any) -> None:
+    """Lets OpenCV find two frames of ten everywhere."""
+    cv2 = pytest.importorskip("cv2")
+    left = [np.zeros((16, 12, 3), np.uint8)] * 2
+
+    class Capture:
+        isOpened = staticmethod(lambda: True)  # noqa: N815
+        set = staticmethod(lambda name, value: True)
+        get = staticmethod(lambda name: 10.0)
+        read = staticmethod(lambda: (True, left.pop()) if left else (False, None))
+        release = staticmethod(lambda: None)
+
+    fake = types.SimpleNamespace(**vars(cv2) | {"VideoCapture": lambda source: Capture})
+    monkeypatch.setattr(images, "_opencv", lambda missing: fake)
+
+
+def test_a_camera_that_is_unplugged_is_told(two_frames: None) -> None:
+    samples = sources.open_source("camera:0", model(image=("float32", (None, 16, 12, 3))))
+    assert [next(samples).label, next(samples).label] == ["0", "1"]
+    with pytest.raises(SourceError, match="camera 0 gives no more frames, after 2. Is it still connected"):
+        next(samples)
+
+
+def test_a_video_that_ends_early_is_told(two_frames: None, tmp_path: Path, caplog: Any) -> None:
+    (tmp_path / "a.avi").touch()
+    assert len(read(tmp_path / "a.avi", model(image=("float32", (None, 16, 12, 3))))) == 2
+    assert warnings_of(caplog) == [f"{tmp_path / 'a.avi'} ended after 2 of 10 frames: it is damaged, or cut off."]
 
 
 def test_a_camera_that_is_not_there_is_named() -> None:
