@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -100,6 +101,7 @@ def start(data, port):
                 f"Use that port, or stop it first: {command('stop', data)}"
             )
         return f"Already running: {describe(state)}."
+    records = property_value(data / RECORDS)
     check_port(port)
     java = find_java()
     libraries = find_libraries()
@@ -107,8 +109,8 @@ def start(data, port):
     cluster = cluster_id(data)
     properties = data / PROPERTIES
     properties.write_text(
-        SERVER_PROPERTIES.format(host=HOST, port=port, controller_port=free_port(), records=data / RECORDS),
-        encoding="utf-8",
+        SERVER_PROPERTIES.format(host=HOST, port=port, controller_port=free_port(), records=records),
+        encoding="ascii",
     )
     jvm = [java, *JVM_OPTIONS, "-cp", f"{libraries}{os.sep}*"]
     if not (data / RECORDS / "meta.properties").exists():
@@ -132,6 +134,19 @@ def start(data, port):
         (data / STATE).write_text(json.dumps({"cluster_id": cluster}), encoding="utf-8")
         raise
     return f"Started: {describe(state)}, log {data / LOG}."
+
+
+def property_value(path):
+    """Return a path as a file of properties has it: Java takes such files for Latin-1, and Kafka commas for several.
+
+    Raises:
+        Problem: Kafka cannot keep its data there.
+    """
+    if "," in str(path) or not str(path).isprintable():
+        raise Problem(f"Kafka cannot keep data in {path}: a name has a comma or is no text. Choose another by --data.")
+    units = str(path).replace("\\", "\\\\").encode("utf-16-be")
+    codes = [int.from_bytes(units[place : place + 2], "big") for place in range(0, len(units), 2)]
+    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)
 
 
 def stop(data):
@@ -170,7 +185,7 @@ def describe(state):
 
 def command(verb, data):
     """Return the command line for a data folder."""
-    return f"python3 {sys.argv[0]} {verb} --data {data}"
+    return shlex.join(["python3", sys.argv[0], verb, "--data", str(data)])
 
 
 def read_state(data):

@@ -130,6 +130,9 @@ def parse(arguments):
     )
     given = parser.parse_args(arguments)
     given.folder = given.folder.expanduser().resolve()
+    for name in ("nodes", "cpus", "memory"):
+        if getattr(given, name) < 1:
+            parser.error(f"--{name} is {getattr(given, name)}. Expected a whole number from 1 on.")
     return given
 
 
@@ -138,6 +141,7 @@ def start(given):
     folder = given.folder
     if running(folder):
         return f"Already running in {folder}."
+    check_name(folder)
     check_machine()
     make_folders(folder)
     ports = free_ports(1 + given.nodes)
@@ -168,6 +172,12 @@ def check_machine():
     missing = [name for name in PROGRAMS if shutil.which(name, path=search_path()) is None]
     if missing:
         raise Problem(f"{', '.join(missing)}: not found. Install them: apt-get install slurm-wlm munge")
+
+
+def check_name(folder):
+    """Refuse a folder that slurm.conf could not name."""
+    if any(character in "#=,%'\"\\" or not character.isprintable() or character.isspace() for character in str(folder)):
+        raise Problem(f"SLURM cannot have its files in {folder}. Expected a path without spaces and # = , % ' \" \\.")
 
 
 def search_path():
@@ -408,7 +418,7 @@ def main(arguments=None):
         else:
             for name, value in settings_of(given.folder).items():
                 print(f"export {name}='{value}'")
-    except Problem as problem:
+    except (Problem, OSError, subprocess.TimeoutExpired) as problem:
         print(f"local_slurm: {problem}", file=sys.stderr)
         return 1
     return 0

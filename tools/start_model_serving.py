@@ -114,7 +114,7 @@ def read_setup(file):
     try:
         parser.read(file, encoding="utf-8")
         return dict(parser["SERVER"]) if parser.has_section("SERVER") else {}
-    except configparser.Error as error:
+    except (configparser.Error, UnicodeDecodeError) as error:
         raise Problem(f"{file} is damaged: {error}. Fix it, or remove it.") from error
 
 
@@ -212,7 +212,7 @@ def main(arguments=None):
     try:
         base, setup = find_versions(given.model_dir)
         command = [*server_command(base, setup, given), *further]
-    except Problem as problem:
+    except (Problem, OSError) as problem:
         print(problem, file=sys.stderr)
         return 2
     if int(given.version):
@@ -220,8 +220,11 @@ def main(arguments=None):
     else:
         print(f"Serving version {versions_in(base)[-1]} of {base}, and what training will add there.")
     print(f"TensorFlow Serving listens on every network interface of this machine. {shlex.join(command)}", flush=True)
-    os.execvp(command[0], command)  # signals and the exit code are the server's own from here on
-    return 0
+    try:
+        os.execvp(command[0], command)  # signals and the exit code are the server's own from here on
+    except OSError as error:
+        print(f"{command[0]} cannot be started: {error.strerror}. Install it anew.", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

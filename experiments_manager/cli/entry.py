@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gc
+import io
+import os
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from experiments_manager.cli import TRAINING_COMMANDS
 from experiments_manager.common.exit_codes import ExitCode
@@ -15,6 +19,7 @@ from experiments_manager.common.signals import StopRequested, end_by_interrupt, 
 def main() -> None:
     """Run the console scripts `experiments_manager` and `em`."""
     end_by_interrupt()
+    _write_all_text()
     code: int | None = None
     try:
         with _listening(sys.argv[1:]):
@@ -29,6 +34,20 @@ def main() -> None:
         exit_process(code)  # gRPC's thread may abort the process while Python takes itself down
     gc.freeze()  # otherwise Python looks for cycles among all that TensorFlow made before it ends: a second lost
     sys.exit(code)
+
+
+def _write_all_text() -> None:
+    """Let no name of a file, no arrow in an encoding without one, and no closed output end a command.
+
+    What is opened for a closed one takes its number, so that no file of ours gets it.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (open to the end)
+    output = sys.stdout
+    if isinstance(output, io.TextIOWrapper):
+        is_utf8 = codecs.lookup(output.encoding).name == "utf-8"
+        output.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
 
 
 @contextlib.contextmanager

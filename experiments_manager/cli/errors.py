@@ -12,7 +12,16 @@ from experiments_manager.common.disk_space import FULL
 from experiments_manager.common.errors import UserError
 from experiments_manager.common.exit_codes import ExitCode
 
-_OUTSIDE_CAUSES = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE)
+_OUTSIDE_CAUSES = (
+    *FULL,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)
 """Errors of the operating system for which neither we nor the user's code can be blamed."""
 
 

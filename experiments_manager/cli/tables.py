@@ -19,13 +19,14 @@ def new_table(*columns: str) -> Table:
     """Return a table without frames, whose cells can be copied, and cut out with the tools of the shell.
 
     Args:
-        *columns: Headers of the columns.
+        *columns: Headers of the columns; never taken for markup.
     """
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for name in columns:
-        table.add_column(name, no_wrap=True)
+        table.add_column(escape(name), no_wrap=True)
     return table
 
 

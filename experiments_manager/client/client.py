@@ -74,7 +74,8 @@ class Client:
             the model; `None`: as for all others.
 
     Raises:
-        ClientError: A file cannot be read, or holds nothing of the kind; or the token cannot be sent.
+        ClientError: A file cannot be read, or holds nothing of the kind; or the token, a name, the version, the address
+            or a time is invalid.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Client:
         token_file: Path | str | None = None,
         keep_messages: bool = False,
     ) -> None:
+        _check_asked(model, version, signature)
         self.model, self.version, self.signature = model, version, signature
         self.keep_messages = keep_messages
         self.first_timeout: float | None = None
@@ -285,6 +287,18 @@ class Client:
             spec.version.value = self.version
         elif self.version is not None:
             spec.version_label = self.version
+
+
+def _check_asked(model: str, version: int | str | None, signature: str) -> None:
+    """Refuse what no request can hold, and an empty label, which would ask for the newest version."""
+    if (isinstance(version, int) and not 0 <= version < 2**63) or version == "":
+        raise ClientError(
+            f"invalid version of a model: {version!r}. Expected a number from 0 to 2**63 - 1, or a label."
+        )
+    names = {"model": model, "label": version if isinstance(version, str) else "", "signature": signature}
+    for what, name in names.items():
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise ClientError(f"invalid name of a {what}: {name!r}. Expected text in UTF-8.")
 
 
 def _tls(given: bool | ClientTls | Path | str) -> ClientTls | None:

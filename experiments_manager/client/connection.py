@@ -26,6 +26,8 @@ PREDICT = "/tensorflow.serving.PredictionService/Predict"
 METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
+_FOR_EVER = 1e8
+"""Seconds from which on no deadline is set: gRPC takes what it cannot count for a deadline that is over."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds before a request is sent again; each pause is twice as long as the one before."""
 
@@ -42,7 +44,7 @@ class Connection:
         token: Bearer token.
 
     Raises:
-        ClientError: The address is invalid.
+        ClientError: The address is invalid, or a time is no number.
     """
 
     def __init__(
@@ -56,6 +58,9 @@ class Connection:
         token: str | None = None,
     ) -> None:
         _check_address(address)
+        for name, seconds in (("timeout", timeout), ("patience", patience)):
+            if not seconds >= 0:
+                raise ClientError(f"{name} is {seconds:g}. Expected seconds, 0 or more.")
         self.address, self.timeout, self.patience = address, timeout, patience
         self.retries = 0
         self._metadata = (("authorization", f"Bearer {token}"),) if token else None
@@ -84,7 +89,8 @@ class Connection:
         if call is None:
             call = self._calls[sent.path] = self._channel.unary_unary(sent.path)
         sent.started, sent.seconds = time.perf_counter(), 0.0
-        sent.future = call.future(sent.message, timeout=sent.timeout, metadata=self._metadata)
+        timeout = sent.timeout if sent.timeout < _FOR_EVER else None
+        sent.future = call.future(sent.message, timeout=timeout, metadata=self._metadata)
         sent.future.add_done_callback(sent.note_time)
 
     def answer(self, sent: PendingCall, others: Callable[[], Sequence[PendingCall]] = tuple) -> bytes:
@@ -240,11 +246,15 @@ def _check_address(address: str) -> None:
     """Refuse at once what could never be reached; gRPC takes 443 for a port that is missing."""
     host, _, port = address.rpartition(":")
     other_scheme = address.startswith("unix") or ":///" in address
-    if other_scheme or (host and "://" not in host and port.isascii() and port.isdigit()):
+    if other_scheme or (host and "://" not in host and _is_port(port)):
         return
     raise ClientError(
         f"invalid address of a model server: {address!r}. Expected HOST:PORT, such as localhost:9000, or unix:PATH."
     )
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535  # gRPC would cut off its bits
 
 
 def _channel(address: str, max_message_bytes: int, tls: ClientTls | None) -> grpc.Channel:

@@ -78,7 +78,7 @@ class _UserClient:
         return self._settings.run_user_code(name, function, *arguments)
 
     def requests(self) -> Iterator[Any]:
-        iterator = iter(self._run("requests", self._instance.requests))
+        iterator = self._run("requests", lambda: iter(self._instance.requests()))
         end = object()
         while (request := self._run("requests", next, iterator, end)) is not end:
             yield request

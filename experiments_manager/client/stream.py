@@ -46,7 +46,7 @@ def stream(
     """
     if in_flight < 1:
         raise ValueError(f"in_flight is {in_flight}. Expected at least 1 request in flight.")
-    if rate is not None and rate <= 0:
+    if rate is not None and not rate > 0:
         raise ValueError(f"rate is {rate}. Expected more than 0 requests a second, or None.")
     client.info()  # before any request is read: a server that is not there yet, or a wrong model, shows here
     limiter = RateLimiter(rate)

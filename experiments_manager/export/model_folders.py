@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -180,4 +181,4 @@ def _none_coming(target: ServingTarget, state: str) -> str:
     if state == "finished":
         return text + "the run is finished. Train again with `export = True`, and check its messages on the export."
     told = "no process trains the run" if state == "on its own" else f"the run is {state}"
-    return f"{text}{told}. Go on with it: experiments_manager resume {target.run.path}"
+    return f"{text}{told}. Go on with it: {shlex.join(['experiments_manager', 'resume', str(target.run.path)])}"

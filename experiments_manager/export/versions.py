@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 STAGE_PREFIX = ".stage-"
 """Model servers look at integer names alone, so what is being written is never served."""
@@ -37,9 +40,14 @@ def _is_version(name: str) -> bool:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` versions; 0 keeps all."""
+    """Remove all but the newest `keep` versions; 0 keeps all. One that cannot be removed stays, with a warning."""
     for version in versions(folder)[: -keep or None] if keep else []:
-        remove(folder, version)
+        try:
+            remove(folder, version)
+        except FileNotFoundError:  # somebody else removed it, or its name is `007`
+            continue
+        except OSError as error:
+            logger.warning("Version %d in %s cannot be removed: %s.", version, folder, error.strerror)
 
 
 def remove(folder: Path, version: int) -> None:

@@ -56,7 +56,9 @@ class GrowingCsv:
         self._has_warned = False
 
     def begin(self, first: int) -> list[Row] | None:
-        """Drop the rows from number `first` on, and a last line that was cut off.
+        """Drop the rows from number `first` on, and lines that are no rows, such as a last one that was cut off.
+
+        A file that is no such table at all is kept beside the new one, under a name that ends in `.damaged`.
 
         Returns:
             The rows that stay; `None` where the disk refuses.
@@ -64,10 +66,20 @@ class GrowingCsv:
         self._last = first - 1
         self._unwritten = []
         try:
+            self._set_aside()
             return self._rewrite(first)
         except OSError as error:
             self._warn(error)
             return None
+
+    def _set_aside(self) -> None:
+        """Keep a file that somebody else wrote, or a spreadsheet saved with other separators."""
+        columns, _ = read_rows(self.path, self.key)
+        if columns or not self.path.is_file() or not self.path.read_bytes().rpartition(b"\n")[0].strip():
+            return
+        aside = self.path.with_name(f"{self.path.name}.damaged")
+        self.path.replace(aside)
+        logger.warning("%s is no table that begins with the column %s. It is now %s.", self.path, self.key, aside)
 
     def append(self, rows: Sequence[Row]) -> None:
         """Append rows of one number, and those that could not be written before.
@@ -158,7 +170,7 @@ def _warn(path: Path, error: OSError) -> None:
 
 
 def read_rows(path: Path, key: str) -> tuple[list[str], list[dict[str, str]]]:
-    """Read the columns and all whole rows, cells verbatim; a row that was cut off ends the table.
+    """Read the columns and all whole rows, cells verbatim; lines that are no rows are left out.
 
     Args:
         path: The file.
@@ -181,7 +193,7 @@ def read_rows(path: Path, key: str) -> tuple[list[str], list[dict[str, str]]]:
     rows = []
     for cells in records:
         if len(cells) != len(columns) or not cells[0].isdecimal():
-            break
+            continue
         rows.append({name: cell for name, cell in zip(columns, cells, strict=True) if cell})
     return columns, rows
 

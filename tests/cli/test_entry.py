@@ -1,9 +1,13 @@
 """Signals before training: real processes, stopped at moments from their first on until they train."""
 
 import contextlib
+import io
 import json
 import random
+import shlex
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -41,6 +45,25 @@ def test_commands_that_train_listen_from_the_beginning(words, handlers):
         assert not set(map(id, handlers())) & set(map(id, before))
         stop_listening()
         assert handlers() == before
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"), [("utf-8", b"caf\xe9 \xe2\x86\x92"), ("latin-1", b"caf\\udce9 \\u2192")]
+)
+def test_whatever_a_file_is_called_and_a_terminal_can_show_is_printed(encoding, expected, monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding))
+    entry._write_all_text()
+    print("caf\udce9 →", end="", flush=True)
+    assert written.getvalue() == expected
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_outputs_end_no_command(closed, tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "run.json").write_text("{}")
+    command = f"{shlex.quote(sys.executable)} -m experiments_manager runs {shlex.quote(str(tmp_path))} {closed}"
+    assert subprocess.run(["sh", "-c", command], capture_output=True).returncode == 0
 
 
 def is_listening(process):

@@ -21,6 +21,7 @@ from experiments_manager.training.errors import DataError, DivergedError, Traini
         (DivergedError("loss is NaN", step=7), ExitCode.USER_CODE_FAILED),
         (UserCodeError("dataset", "a.py:3", ValueError("no")), ExitCode.USER_CODE_FAILED),
         (OSError(errno.ENOSPC, "No space left on device"), ExitCode.BAD_INPUT),
+        (OSError(errno.ENAMETOOLONG, "File name too long"), ExitCode.BAD_INPUT),
         (KeyError("surprise"), ExitCode.BUG),
     ],
 )

@@ -223,7 +223,7 @@ def test_waiting_for_the_rate_takes_no_longer_than_it_must(lateness: float, monk
     assert 0.38 <= now - 1000 <= 0.4 + lateness  # to wake up late once more or less is made up for
 
 
-@pytest.mark.parametrize("options", [{"in_flight": 0}, {"rate": 0}, {"rate": -1}])
+@pytest.mark.parametrize("options", [{"in_flight": 0}, {"rate": 0}, {"rate": -1}, {"rate": float("nan")}])
 def test_senseless_limits_are_refused(options: Any, server: Any, connect: Any) -> None:
     with pytest.raises(ValueError, match="Expected"):
         connect(server.address).stream(numbered(1), **options)
@@ -255,7 +255,9 @@ def test_a_server_that_stays_away_is_one_clear_error(free_port: Any, connect: An
     assert [record.message for record in caplog.records if "Trying again for 0.3 s" in record.message]
 
 
-@pytest.mark.parametrize("address", ["localhost", "http://localhost:9000", "localhost:nine", ":9000", ""])
+@pytest.mark.parametrize(
+    "address", ["localhost", "http://localhost:9000", "localhost:nine", ":9000", "", "localhost:65536"]
+)
 def test_what_is_no_address_is_refused_at_once(address: str) -> None:
     with pytest.raises(ClientError, match="^invalid address of a model server: .* Expected HOST:PORT"):
         Client(address, "double")
@@ -421,6 +423,27 @@ def test_a_closed_client_says_so(server: Any, connect: Any) -> None:
     client.close()
     with pytest.raises(ClientError, match="client is closed"):
         client.predict([[1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"version": 2**63}, "invalid version of a model: 9223372036854775808. Expected a number from 0"),
+        ({"version": -1}, "invalid version of a model: -1"),
+        ({"version": ""}, "invalid version of a model: ''.* or a label"),
+        ({"model": "m\udcff"}, r"invalid name of a model: 'm\\udcff'. Expected text in UTF-8"),
+        ({"timeout": float("nan")}, "timeout is nan. Expected seconds, 0 or more"),
+        ({"patience": float("nan")}, "patience is nan. Expected seconds, 0 or more"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_at_once(options: Any, message: str) -> None:
+    with pytest.raises(ClientError, match=message):
+        Client("localhost:9000", **options)
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e300])
+def test_an_answer_may_take_for_ever(seconds: float, server: Any, connect: Any) -> None:
+    assert connect(server.address, timeout=seconds).predict([[1, 2]])["y"].tolist() == [[2, 4]]
 
 
 def test_a_version_or_a_label_can_be_asked_for(server: Any, connect: Any) -> None:

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.helpers import slurm
 
 
@@ -34,3 +36,21 @@ def test_accounting_is_told_from_what_the_controller_remembers(cluster):
         ["sacct", "-n", "-j", job, "--format=JobID,State,ExitCode"], capture_output=True, text=True, timeout=60
     )
     assert told.stdout == f"{job}|FAILED|3:0\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--folder", "{}/two words"], "Expected a path without spaces"),
+        (["--folder", "{}/it's"], "Expected a path without spaces"),
+        (["--cpus", "0"], "--cpus is 0. Expected a whole number from 1 on."),
+        (["--nodes", "-1"], "--nodes is -1. Expected"),
+    ],
+)
+def test_what_slurm_cannot_be_configured_with_is_refused(tmp_path, arguments, message):
+    words = [word.format(tmp_path) for word in arguments]
+    done = subprocess.run([sys.executable, slurm.TOOL, "start", *words], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -54,3 +54,31 @@ def test_too_little_memory_in_the_control_group_is_told(tmp_path, meminfo):
 
 def test_a_system_that_does_not_tell_its_memory_is_no_fault(tmp_path):
     assert memory(tmp_path, tmp_path / "none").state is State.NOTE
+
+
+@pytest.mark.parametrize(
+    ("own", "folder", "names"),
+    [
+        ("0::/slurm/job_7/step_0\n", "slurm/job_7", ("cpu.max", "memory.max", "memory.current", "inactive_file")),
+        (
+            "5:cpu,cpuacct:/slurm/job_7\n4:memory:/slurm/job_7\n1:name=systemd:/\n",
+            "{}/slurm/job_7",
+            ("cpu.cfs_quota_us", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ),
+    ],
+)
+def test_the_limits_of_a_job_count(tmp_path, own, folder, names):
+    (tmp_path / "own").write_text(own)
+    (tmp_path / "meminfo").write_text(f"MemAvailable: {64 * 2**20} kB\n")
+    cpu_group, memory_group = (tmp_path / folder.format(name) for name in ("cpu", "memory"))
+    for place in (cpu_group, memory_group):
+        place.mkdir(parents=True, exist_ok=True)
+    cores, limit, used, cached = names
+    (cpu_group / cores).write_text("50000 100000" if cores == "cpu.max" else "50000")
+    (cpu_group / "cpu.cfs_period_us").write_text("100000")
+    (memory_group / limit).write_text(str(8 * 2**30))
+    (memory_group / used).write_text(str(7 * 2**30))
+    (memory_group / "memory.stat").write_text(f"anon 1\n{cached} {4 * 2**30}\n")
+    assert "the control group allows 0.5 at a time" in processors(tmp_path, tmp_path / "own").text
+    found = memory(tmp_path, tmp_path / "meminfo", tmp_path / "own")
+    assert found.text == "5.0 GiB available; the control group allows 8.0 GiB"

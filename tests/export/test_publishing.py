@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from experiments_manager.export.publisher import _agree
+
 
 @pytest.fixture
 def exported(experiment):
@@ -250,6 +252,13 @@ def test_a_model_that_gives_another_output_each_time_is_not_published_and_says_s
     [text] = trained.messages
     assert "Asked twice, its output `draw` differs from what it was before by up to" in text
     assert text.count("was not published") == 1
+
+
+def test_infinite_outputs_hide_no_difference():
+    masked = np.float32([1, -np.inf])
+    assert _agree(masked, masked, 1e-4)
+    assert not _agree(np.float32([5, -np.inf]), masked, 1e-4)
+    assert not _agree(np.float32([1, 1]), masked, 1e-4)
 
 
 @pytest.mark.slow

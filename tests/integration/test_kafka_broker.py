@@ -48,6 +48,24 @@ def test_a_broker_is_started_found_and_stopped_and_keeps_its_cluster(tmp_path):
     assert "holds data of another cluster" in refused.stderr
 
 
+@needs_kafka
+def test_the_data_are_in_the_folder_that_was_named_whatever_its_name(tmp_path):
+    data = tmp_path / "le café"
+    try:
+        started = run_tool("start", "--data", data, "--port", unused_port())
+        assert started.returncode == 0, started.stderr
+    finally:
+        run_tool("stop", "--data", data)
+    assert (data / "records" / "meta.properties").is_file()
+    assert [folder.name for folder in tmp_path.iterdir()] == ["le café"]
+
+
+def test_a_folder_that_kafka_would_take_for_two_is_refused(tmp_path):
+    told = run_tool("start", "--data", tmp_path / "a,b")
+    assert (told.returncode, list(tmp_path.iterdir())) == (2, [])
+    assert "a name has a comma" in told.stderr
+
+
 def test_a_port_that_something_else_uses_is_refused(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         refused = run_tool("start", "--data", tmp_path, "--port", other.getsockname()[1])

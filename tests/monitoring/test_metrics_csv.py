@@ -205,3 +205,22 @@ def test_a_file_that_is_no_table_of_epochs_has_no_rows(tmp_path):
     assert read_rows(other) == ([], [])
     other.write_text("")
     assert read_rows(other) == ([], [])
+
+
+def test_a_damaged_row_costs_no_other(path):
+    write(path, [1, 2, 3])
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], "2,20,0.\n", lines[3]]))
+    assert [row["epoch"] for row in read_rows(path)[1]] == ["1", "3"]
+    write(path, [4], first_epoch=4)
+    assert [row["epoch"] for row in read_rows(path)[1]] == ["1", "3", "4"]
+
+
+def test_what_a_spreadsheet_saved_otherwise_is_kept(path, caplog):
+    write(path, [1, 2])
+    saved = path.read_text().replace(",", ";")
+    path.write_text(saved)
+    write(path, [3], first_epoch=3)
+    assert [row["epoch"] for row in read_rows(path)[1]] == ["3"]
+    assert path.with_name("metrics.csv.damaged").read_text() == saved
+    assert "metrics.csv.damaged" in caplog.text

@@ -70,6 +70,6 @@ def _print_section(title: str, letters: list[str], values: dict[str, list[Any]])
         return
     table = new_table(title, *letters)
     for name, row in values.items():
-        table.add_row(name, *map(short, row))
+        table.add_row(short(name), *map(short, row))
     typer.echo()
     print_table(table)

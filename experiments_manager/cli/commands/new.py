@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,9 @@ def new(
     else:
         files = copy_example(example, directory)
     command = "sweep" if files[0].name.startswith("mysweep_") else "train"
-    typer.echo(f"{files[0]} is ready. Start it with\n\n    experiments_manager {command} {files[0]}\n")
+    typer.echo(
+        f"{files[0]} is ready. Start it with\n\n    {shlex.join(['experiments_manager', command, str(files[0])])}\n"
+    )
     if (page := files[0].with_name("README.md")).is_file():
         typer.echo(f"{page} says what it does, and what else is there.")
 

@@ -156,7 +156,7 @@ def _check(
     """Refuse options that do not go together, and files that could be neither read nor written, before all else."""
     if count is not None and stream:
         raise CommandLineError("--count and --stream exclude each other. Expected one of them.")
-    if rate is not None and rate <= 0:
+    if rate is not None and not rate > 0:
         raise CommandLineError(f"--rate is {rate:g}. Expected more than 0 requests a second.")
     if json and output == "-":
         raise CommandLineError("--json and --output - both want standard output. Expected one of them.")
@@ -170,6 +170,17 @@ def _check(
         from experiments_manager.client.outputs.writer import check_output
 
         check_output(output)
+        if source is not None and _is_same_file(source, output):
+            raise CommandLineError(
+                f"--from and --output are the same file, which would be lost: {output}. Expected another --output."
+            )
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    try:
+        return Path(one).expanduser().samefile(other)
+    except OSError:
+        return False
 
 
 def _leave_standard_output() -> None:

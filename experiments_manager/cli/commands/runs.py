@@ -76,7 +76,7 @@ def _print_table(rows: list[RunRow]) -> None:
     for row in rows:
         table.add_row(
             f"[{STATE_STYLES.get(row.state, 'red')}]{row.state}[/]",
-            _best(row),
+            short(_best(row)),
             short(row.epochs),
             _duration(row.seconds),
             *(short(row.hparams.get(name)) for name in hparams),

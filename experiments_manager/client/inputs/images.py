@@ -8,6 +8,7 @@ ask. To an input of strings, files are sent as they are, encoded.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import numpy as np
 
 from experiments_manager.client.inputs.samples import SourceError
 from experiments_manager.client.model_info import TensorInfo
+
+logger = logging.getLogger(__name__)
 
 IMAGES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"])
 VIDEOS = frozenset([".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"])
@@ -49,12 +52,29 @@ def read_image(file: Path, tensor: TensorInfo, scale: float | None = None) -> np
     height, width, channels = _size(tensor, str(file))
     try:
         with Image.open(file) as opened:
-            picture = opened.convert(_MODES.get(channels or 3, "RGB"))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{file} cannot be read as an image: {error}.") from error
+            picture = _converted(opened, _MODES.get(channels or 3, "RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise SourceError(f"{file} cannot be read as an image: {str(error).rstrip('.')}.") from error
     if height and width and picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)  # Pillow's is antialiased
-    return _as_input(np.asarray(picture), tensor, scale)
+    pixels = np.asarray(picture)
+    if pixels.ndim == 2 and channels != 1:  # 16 bits
+        pixels = np.stack([*[pixels] * 3, *[np.full_like(pixels, 255)] * (channels == 4)], axis=-1)
+    return _as_input(pixels, tensor, scale)
+
+
+def _converted(picture: Any, mode: str) -> Any:
+    """Convert Pillow's image; one with 16 bits a pixel to mode `F`, from 0 to 255, as Pillow would cut off above."""
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):  # before Pillow 11.3
+        from PIL import Image
+
+        return Image.fromarray(np.asarray(picture).astype(np.float32) * np.float32(255 / 65535))
+    if picture.mode in ("I", "F"):
+        raise ValueError(
+            "its pixels have 32 bits, and nothing says which of their values is white. Expected 8 or 16 bits a "
+            "channel. Convert it, or send its values in an .npy file"
+        )
+    return picture.convert(mode)
 
 
 def _encoded(file: Path) -> np.ndarray:
@@ -68,10 +88,12 @@ def frames(source: int | Path, tensor: TensorInfo, scale: float | None = None) -
     """Return the frames of a camera, by its number, or of a video file; a camera's go on for ever.
 
     Raises:
-        SourceError: OpenCV is not installed, or cannot open the source.
+        SourceError: OpenCV is not installed, or cannot open the source; or the camera gives no more.
     """
     cv2 = _opencv("Cameras and videos are read by OpenCV, which is not installed")
     what = f"camera {source}" if isinstance(source, int) else str(source)
+    if any("\ud800" <= character <= "\udfff" for character in what):  # OpenCV would end the process
+        raise SourceError(f"{what!r} cannot be opened: its name is no text in UTF-8. Rename it.")
     capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
     try:
         if not capture.isOpened():
@@ -83,10 +105,19 @@ def frames(source: int | Path, tensor: TensorInfo, scale: float | None = None) -
             if not read:
                 if number == 0:
                     raise SourceError(f"{what} gives no frames.")
+                if isinstance(source, int):
+                    raise SourceError(f"{what} gives no more frames, after {number:,}. Is it still connected?")
+                _tell_missing(what, number, capture.get(cv2.CAP_PROP_FRAME_COUNT))
                 return
             yield fit_frame(frame, tensor, scale, what)
     finally:
         capture.release()
+
+
+def _tell_missing(what: str, frames_read: int, frames: float) -> None:
+    """Say that a video ended early; how many frames it has is not exact in all formats."""
+    if frames_read < 0.9 * frames:
+        logger.warning("%s ended after %d of %d frames: it is damaged, or cut off.", what, frames_read, frames)
 
 
 def fit_frame(frame: np.ndarray, tensor: TensorInfo, scale: float | None, where: str) -> np.ndarray:
@@ -161,6 +192,6 @@ def _as_input(pixels: np.ndarray, tensor: TensorInfo, scale: float | None) -> np
     is_integer = tensor.dtype.kind in "iu"
     factor = scale if scale is not None else None if is_integer else 1 / 255
     if factor is None:
-        return pixels.astype(tensor.dtype)
+        return (np.rint(pixels) if pixels.dtype.kind == "f" else pixels).astype(tensor.dtype)
     values = pixels.astype(np.float32) * np.float32(factor)
     return (np.rint(values) if is_integer else values).astype(tensor.dtype)

@@ -5,6 +5,7 @@ Everything is read as it is asked for, so a source may be larger than the memory
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import json
 import logging
@@ -79,6 +80,8 @@ def check_source(source: str) -> None:
     Raises:
         SourceError: The file or folder is not found.
     """
+    if not source:
+        raise SourceError(f"No source is named. {_EXPECTED}.")
     path = Path(source).expanduser()
     if source != STANDARD_INPUT and not _CAMERA.fullmatch(source) and not path.exists():
         raise SourceError(f"{path} not found. {_EXPECTED}.")
@@ -168,17 +171,16 @@ def _frames(source: int | Path, info: ModelInfo, scale: float | None) -> Iterato
 
 def _arrays(path: Path, info: ModelInfo) -> Iterator[Sample]:
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         if path.suffix.lower() == ".npz":
-            with loaded:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
                 arrays = {name: loaded[name] for name in loaded.files}
             if len(arrays) == 1 and len(info.required) == 1:
                 arrays = {next(iter(info.required)): next(iter(arrays.values()))}
         else:
-            arrays = {only_input(info, f"The array {path}")[0]: loaded}
-    except (OSError, ValueError, EOFError) as error:
-        if isinstance(error, SourceError):
-            raise
+            arrays = {only_input(info, f"The array {path}")[0]: np.load(path, mmap_mode="r", allow_pickle=False)}
+    except SourceError:
+        raise
+    except Exception as error:  # zipfile, zlib and tokenize have errors of their own
         raise SourceError(
             f"{path} cannot be read: {str(error).rstrip('.')}. Expected arrays as numpy.save or numpy.savez wrote."
         ) from error
@@ -205,16 +207,25 @@ def _with_own_buffer(stream: IO[bytes]) -> IO[bytes]:
 def _standard_input(stream: IO[bytes], info: ModelInfo) -> Iterator[Sample]:
     """Read arrays in NumPy's format one after the other, or a JSON value a line, or CSV; each as it is whole."""
     start = stream.read(1)
+    if start == codecs.BOM_UTF8[:1]:
+        start = (start + stream.read(2)).removeprefix(codecs.BOM_UTF8) or stream.read(1)
     while start.isspace():
         start = stream.read(1)
     if start == _NPY_MAGIC[:1]:
         yield from _npy_stream(_Prefixed(start, stream), info)
         return
-    lines = (line.decode("utf-8", "replace") for line in _lines(start, stream))
+    lines = map(_decoded, itertools.count(1), _lines(start, stream))
     if start in (b"{", b"["):
         yield from _json_lines(lines, info)
     else:
         yield from read_table(lines, info, "standard input")
+
+
+def _decoded(number: int, line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise SourceError(f"standard input, line {number}: {error}. Expected text in UTF-8.") from error
 
 
 def _lines(start: bytes, stream: IO[bytes]) -> Iterator[bytes]:
@@ -246,9 +257,9 @@ def _npy_stream(stream: _Prefixed, info: ModelInfo) -> Iterator[Sample]:
             return
         try:
             array = np.lib.format.read_array(_Prefixed(start, stream), allow_pickle=False)
-        except (ValueError, EOFError) as error:
+        except Exception as error:  # tokenize has errors of its own
             raise SourceError(
-                f"standard input, array {number}: {error}. Expected arrays as numpy.save writes."
+                f"standard input, array {number}: {str(error).rstrip('.')}. Expected arrays as numpy.save writes."
             ) from error
         yield Sample(str(number), {name: as_request(name, array, tensor, f"standard input, array {number}")})
 
@@ -262,6 +273,10 @@ def _json_lines(lines: Iterable[str], info: ModelInfo) -> Iterator[Sample]:
             begin = line if len(line) <= _QUOTED else f"{line[: _QUOTED - 1]}…"
             raise SourceError(
                 f"{place}, column {error.colno}: {error.msg}, in {begin!r}. Expected a JSON value on each line."
+            ) from error
+        except (RecursionError, ValueError) as error:  # too deep; or a number with thousands of digits
+            raise SourceError(
+                f"{place}: {str(error).partition(';')[0]}. Expected an array of numbers, or one for each input."
             ) from error
         except ClientError as error:
             raise SourceError(f"{place}: {error}") from error

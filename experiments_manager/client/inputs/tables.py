@@ -39,7 +39,7 @@ def read_table(
     Raises:
         SourceError: The header does not fit the model, or a row does not. While the rows are read.
     """
-    rows = csv.reader(lines, delimiter=delimiter)
+    rows = _rows(lines, delimiter, where)
     first = next((row for row in rows if row), None)
     if first is None:
         raise SourceError(f"{where} is empty. Expected a line for each sample.")
@@ -50,7 +50,13 @@ def read_table(
     has_header = columns is not None
     if columns is None:
         name, tensor = only_input(info, f"{where}: a table without a header that names the inputs")
-        has_header = not all(map(_is_number, header)) and tensor.dtype != object
+        numbers = sum(map(_is_number, header))
+        has_header = numbers < len(header) and tensor.dtype != object
+        if has_header and numbers:
+            raise SourceError(
+                f"{where}: the first line has numbers and other cells: {_short(header)}. Expected a header without "
+                f"numbers, or a sample of numbers alone for the input {name} ({tensor})."
+            )
         columns = {name: list(range(len(first)))}
     needed = max(max(indices) for indices in columns.values()) + 1
     number = -1
@@ -65,6 +71,17 @@ def read_table(
         raise SourceError(
             f"{where} has a header ({', '.join(first)[:100]}) and nothing else. Expected a line for each sample."
         )
+
+
+def _rows(lines: Iterable[str], delimiter: str, where: str) -> Iterator[list[str]]:
+    rows = csv.reader(lines, delimiter=delimiter)
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise SourceError(
+            f"{where}, line {rows.line_num}: {error}. Expected lines that end in a line feed, quotes that are "
+            f"closed, and cells of at most {csv.field_size_limit():,} characters; longer texts can be sent as JSON."
+        ) from error
 
 
 def _columns_by_header(header: list[str], info: ModelInfo, where: str) -> dict[str, list[int]] | None:

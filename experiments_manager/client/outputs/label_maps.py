@@ -42,6 +42,9 @@ class LabelMapClient:
 
     Attributes:
         confusion: Pixels by true and predicted class, of images with true labels, [classes, classes].
+
+    Raises:
+        ClientError: Two images have one name, so that one label map would take the place of the other.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class LabelMapClient:
         input_name: str = "image",
         tiles_at_once: int = 8,
     ) -> None:
+        _check_names(images)
         self.folder = Path(folder)
         self.confusion = np.zeros((classes, classes), np.int64)
         self._images, self._size, self._overlap, self._classes = images, size, overlap, classes
@@ -98,6 +102,17 @@ class LabelMapClient:
     def mean_iou(self) -> float:
         """Their mean."""
         return mean_iou(self.confusion)
+
+
+def _check_names(images: Sequence[Pair | Raster]) -> None:
+    first: dict[str, Path] = {}
+    for source in images:
+        file = _raster(source).file
+        if (other := first.setdefault(file.stem, file)) is not file:
+            raise ClientError(
+                f"{other} and {file} would both have the label map {file.stem}.png. Expected another name for each "
+                "image. Use a folder for each of them, or rename one."
+            )
 
 
 def tile_requests(

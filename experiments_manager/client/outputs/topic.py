@@ -123,7 +123,13 @@ class FileAnswers:
         self._session, self._writer = session, writer
 
     def __call__(self, request: TopicRequest, outputs: Prediction) -> None:
-        """Take the answer to a request."""
+        """Take the answer to a request.
+
+        Raises:
+            ClientError: An output has no entry for each sample.
+        """
+        for name in outputs:
+            _samples(name, outputs, int(request.counts.sum()))
         for index, message in enumerate(request.turn.messages):
             part = Prediction(request.part(outputs, index), outputs.version, outputs.seconds, b"")
             self._writer.write(f"{message.partition()}:{message.offset()}", outputs.version, part)
@@ -151,8 +157,8 @@ class TopicWriter:
             ClientError: The outputs have no batch, or are not those of the answers before.
             TopicError: A record was given up.
         """
-        count = len(next(iter(outputs.values())))
-        headers = [("sample", label.encode()), ("model_version", b"%d" % version)]
+        count = next((len(value) for value in outputs.values() if value.ndim), 0)
+        headers = [("sample", label.encode("utf-8", "backslashreplace")), ("model_version", b"%d" % version)]
         for value in self._records.encode(outputs, [count]):
             partition = self._written % self._records.partitions
             while True:

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import io
+import logging
+import math
+import os
 import sys
 import tempfile
 import zipfile
@@ -22,6 +26,8 @@ import numpy as np
 
 from experiments_manager.client.errors import ClientError, OutputClosedError
 from experiments_manager.runs.folder import make_new_folder
+
+logger = logging.getLogger(__name__)
 
 TABLE_LIMIT = 100
 """Numbers of one output of one sample that a table shows at most."""
@@ -47,7 +53,7 @@ def make_output_folder(folder: Path) -> Path:
     try:
         return make_new_folder(folder)
     except OSError as error:
-        raise _cannot_write(error) from error
+        raise _cannot_write(error, str(folder)) from error
 
 
 class PredictionWriter:
@@ -70,7 +76,7 @@ class PredictionWriter:
             self._table = None if table is None else _Table(table)
             self._archive = None if archive is None else _Archive(archive)
         except OSError as error:
-            raise _cannot_write(error) from error
+            raise self._cannot_write(error) from error
 
     @classmethod
     def for_output(cls, output: str | None, default_folder: Path) -> PredictionWriter:
@@ -109,6 +115,7 @@ class PredictionWriter:
                 f"{_listed(dtypes)}. Predict again, or ask for one version by --model-version."
             )
         count = _batch(outputs)
+        label = label.encode("utf-8", "backslashreplace").decode()  # a file's name may be no text
         labels = [label] if count == 1 else [f"{label}[{index}]" for index in range(count)]
         batched = {
             name: value if value.ndim and len(value) == count else value[None] for name, value in outputs.items()
@@ -120,7 +127,7 @@ class PredictionWriter:
         except BrokenPipeError as error:
             raise OutputClosedError("The pipe that takes the predictions is closed.") from error
         except OSError as error:
-            raise _cannot_write(error) from error
+            raise self._cannot_write(error) from error
 
     def close(self) -> None:
         """Finish the files.
@@ -129,15 +136,21 @@ class PredictionWriter:
             ClientError: They cannot be written.
         """
         try:
-            for part in (self._table, self._archive):
-                if part is not None:
-                    part.close()
+            try:
+                if self._table is not None:
+                    self._table.close()
+            finally:  # where the table's disk is full, the archive may have another
+                if self._archive is not None:
+                    self._archive.close()
         except OSError as error:
-            raise _cannot_write(error) from error
+            raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error: OSError) -> ClientError:
+        return _cannot_write(error, " or ".join(self.files) or "standard output")
 
 
-def _cannot_write(error: OSError) -> ClientError:
-    return ClientError(f"Cannot write predictions: {error.filename or 'the file'}: {error.strerror}.")
+def _cannot_write(error: OSError, place: str) -> ClientError:
+    return ClientError(f"Cannot write predictions: {error.filename or place}: {error.strerror}.")
 
 
 def _listed(dtypes: Mapping[str, np.dtype]) -> str:
@@ -156,6 +169,7 @@ class _Table:
         self._file: IO[str] = sys.stdout if file == "-" else _open(Path(file))
         self._writer = csv.writer(self._file, lineterminator="\n")
         self._shown: dict[str, int] | None = None
+        self._has_warned = False
 
     def write(self, labels: list[str], version: int, outputs: Mapping[str, np.ndarray]) -> None:
         if self._shown is None:
@@ -167,9 +181,24 @@ class _Table:
             titles = [title for name, size in self._shown.items() for title in _titles(name, size)]
             self._writer.writerow(["sample", "version", *titles])
         for index, label in enumerate(labels):
-            cells = [cell for name in self._shown for cell in _cells(outputs[name][index])]
+            cells = [cell for name in self._shown for cell in self._fitted(name, _cells(outputs[name][index]), label)]
             self._writer.writerow([label, version, *cells])
         self._file.flush()
+
+    def _fitted(self, name: str, cells: list[str], label: str) -> list[str]:
+        """Keep each output in its columns, also where samples have more or fewer numbers than the first one."""
+        columns = self._shown[name]
+        if len(cells) > columns and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "Sample %s has %d numbers of the output %s, and the table has columns for %d, as many as the first "
+                "sample had: those beyond are left out of the table. An .npz file holds all.",
+                label,
+                len(cells),
+                name,
+                columns,
+            )
+        return [*cells[:columns], *[""] * (columns - len(cells))]
 
     def close(self) -> None:
         if self._file is not sys.stdout:
@@ -199,67 +228,89 @@ def _cells(value: Any) -> list[str]:
 
 @dataclasses.dataclass
 class _Column:
-    """The values of one output so far: in a temporary file, or in memory where they are strings."""
+    """The numbers of one output so far, in a temporary file; where they are strings, answers hold them."""
 
     dtype: np.dtype
     values: IO[bytes]
-    shapes: list[tuple[int, ...]] = dataclasses.field(default_factory=list)
-    strings: list[Any] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Answer:
+    """What belongs to one answer; by column in the order of the columns."""
+
+    labels: list[str]
+    version: int
+    shapes: tuple[tuple[int, ...], ...]
+    strings: tuple[list[Any], ...]
 
 
 class _Archive:
     def __init__(self, file: Path) -> None:
-        self._file, self._columns = file, {}
-        self._labels: list[str] = []
-        self._versions: list[int] = []
+        self._file = file
+        self._columns: dict[str, _Column] = {}
+        self._answers: list[_Answer] = []
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
         with _temporary(file.parent):
             pass  # whether the folder can be written shows now, not after hours
 
     def write(self, labels: list[str], version: int, outputs: Mapping[str, np.ndarray]) -> None:
-        self._labels += labels
-        self._versions += [version] * len(labels)
+        shapes, strings = [], []
         for name, given in outputs.items():
             value = given if given.dtype.isbuiltin == 1 else given.astype(np.float32)  # bfloat16 has no place in .npy
-            column = self._columns.get(name)
-            if column is None:
-                column = self._columns[name] = _Column(value.dtype, _temporary(self._file.parent))
-            column.shapes += [value.shape[1:]] * len(value)
-            if value.dtype == object:
-                column.strings += value.ravel().tolist()
-            else:
-                column.values.write(value.tobytes())
+            if name not in self._columns:
+                self._columns[name] = _Column(value.dtype, _temporary(self._file.parent))
+            shapes.append(value.shape)
+            strings.append(value.ravel().tolist() if value.dtype == object else [])
+            if value.dtype != object:
+                self._columns[name].values.write(value.tobytes())
+        # In one step: Ctrl-C may come at any moment, and what it cut off does not count.
+        self._answers.append(_Answer(labels, version, tuple(shapes), tuple(strings)))
 
     def close(self) -> None:
         unfinished = self._file.with_name(f".{self._file.name}.part")
-        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            _write_array(archive, "sample", np.array(self._labels, dtype=str))
-            _write_array(archive, "version", np.array(self._versions, np.int64))
-            for name, column in self._columns.items():
-                _write_column(archive, name, column)
+        labels = [label for answer in self._answers for label in answer.labels]
+        versions = [answer.version for answer in self._answers for _ in answer.labels]
+        try:
+            with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+                _write_array(archive, "sample", np.array(labels, dtype=str))
+                _write_array(archive, "version", np.array(versions, np.int64))
+                for place, (name, column) in enumerate(self._columns.items() if self._answers else ()):
+                    shapes = [answer.shapes[place] for answer in self._answers]
+                    samples = [shape[1:] for shape in shapes for _ in range(shape[0])]
+                    texts = [text for answer in self._answers for text in answer.strings[place]]
+                    _write_column(archive, name, column, samples, texts)
+            unfinished.replace(self._file)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)  # a full disk needs the room
+            raise
+        finally:
+            for column in self._columns.values():
                 column.values.close()
-        unfinished.replace(self._file)
 
 
-def _write_column(archive: zipfile.ZipFile, name: str, column: _Column) -> None:
+def _write_column(
+    archive: zipfile.ZipFile, name: str, column: _Column, shapes: list[tuple[int, ...]], strings: list[Any]
+) -> None:
     """Write `name`; where samples differ in shape, all numbers one after the other, and `name.shapes`."""
-    shapes = set(column.shapes)
-    shape = (len(column.shapes), *shapes.pop()) if len(shapes) == 1 else None
+    different = set(shapes)
+    shape = (len(shapes), *different.pop()) if len(different) == 1 else None
     if shape is None:
-        rank = max(map(len, column.shapes))
-        padded = [[*sizes, *[-1] * (rank - len(sizes))] for sizes in column.shapes]
+        rank = max(map(len, shapes), default=0)
+        padded = [[*sizes, *[-1] * (rank - len(sizes))] for sizes in shapes]
         _write_array(archive, f"{name}.shapes", np.array(padded, np.int64))
     if column.dtype == object:
-        texts = np.array(
-            [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in column.strings]
-        )
+        texts = np.array([item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in strings])
         _write_array(archive, name, texts if shape is None else texts.reshape(shape))
         return
-    size = column.values.tell() // column.dtype.itemsize
+    size = sum(map(math.prod, shapes))
+    left = size * column.dtype.itemsize
     column.values.seek(0)
     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
         _write_header(member, column.dtype, shape or (size,))
-        while block := column.values.read(_COPIED_AT_ONCE):
+        while block := column.values.read(min(left, _COPIED_AT_ONCE)):
             member.write(block)
+            left -= len(block)
 
 
 def _write_header(member: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:

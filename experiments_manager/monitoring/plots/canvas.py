@@ -120,7 +120,8 @@ def encode(figure: Figure, ending: str, *, dpi: int = DPI, transparent: bool = F
 
 
 def shortened(text: str, characters: int = 24) -> str:
-    """Cut a name that is too long for its place."""
+    """Cut a name that is too long for its place; what of a file's name is no text is written in numbers."""
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,12 +56,19 @@ def plot_runs(runs: Sequence[Run | Path | str], file: Path | str) -> Path:
 def write_file(file: Path, content: bytes) -> None:
     """Write a file that the user asked for, and the folders that lead to it.
 
+    What is no ordinary file, such as `/dev/stdout` or a pipe, is written to; others are replaced.
+
     Raises:
         RunError: It could not be written.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(file, content)
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if file.exists() and not file.is_file():
+            file.write_bytes(content)
+        else:
+            write_bytes(file, content)
     except OSError as error:
         raise RunError(f"Cannot write {file}: {error.strerror}. Choose another place.") from error
 

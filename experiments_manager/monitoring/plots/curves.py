@@ -23,6 +23,8 @@ TRAIN_COLOUR, VALIDATION_COLOUR = canvas.PALETTE[:2]
 MOST_PANELS = 24
 LOG_RATIO = 50.0
 """Positive values that span more than this factor are drawn on a logarithmic axis."""
+_LARGEST = 1e300
+"""Numbers beyond are left out as infinities are: axes cannot be computed for them."""
 _PANEL = (3.3, 2.1)  # inches
 _LARGE_PANEL = (5.8, 3.4)
 """The panel of a comparison that has just one."""
@@ -161,7 +163,7 @@ def _draw_metric(axes: Axes, name: str, runs: Sequence[Curves], colours: Sequenc
             _draw_line(axes, run.epochs, validation, validation_colour, "-", run.key)
             drawn.append(validation)
         shown = name if validation is None else VALIDATION + name
-        if math.isfinite(run.at_best(shown)):
+        if abs(run.at_best(shown)) <= _LARGEST:
             colour = train_colour if validation is None else validation_colour
             (dot,) = axes.plot([run.best_epoch], [run.at_best(shown)], "o", color=colour, markersize=5, zorder=4)
             dot.set_gid(run.key or None)
@@ -172,6 +174,7 @@ def _draw_metric(axes: Axes, name: str, runs: Sequence[Curves], colours: Sequenc
 
 
 def _draw_line(axes: Axes, epochs: np.ndarray, values: np.ndarray, colour: str, style: str, key: str = "") -> None:
+    values = np.where(np.abs(values) > _LARGEST, np.nan, values)
     alone = np.isfinite(values).sum() == 1
     look = {"color": colour, "linewidth": 1.5, "markersize": 3.5, "marker": "o" if alone else None}
     (line,) = axes.plot(epochs, values, style, **look)
@@ -201,13 +204,13 @@ def finish_panel(
     if len(epochs) and epochs.max() <= 1:
         axes.set_xlim(0, 2)
     values = np.concatenate([np.ravel(part) for part in drawn]) if drawn else np.empty(0)
-    values = values[np.isfinite(values)]
+    values = values[np.abs(values) <= _LARGEST]
     if not len(values):
         axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", color=canvas.FAINT)
     elif from_zero:
         axes.set_ylim(0, 1.08 * values.max() or 1)
         axes.yaxis.set_major_locator(MaxNLocator(5))
-    elif values.min() > 0 and values.max() / values.min() > LOG_RATIO:
+    elif values.min() > 1 / _LARGEST and values.max() > LOG_RATIO * values.min():
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

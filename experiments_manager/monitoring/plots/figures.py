@@ -63,7 +63,7 @@ def draw_confusion(
     Args:
         run_dir: The run folder.
         name: Of the file, with its ending.
-        truth: True classes, int `[samples]`.
+        truth: True classes, int `[samples]`; samples of a negative one do not count.
         predicted: Predicted classes, int `[samples]`.
         class_names: Name of each class; classes without one bear their number.
 
@@ -73,6 +73,8 @@ def draw_confusion(
     from experiments_manager.monitoring.plots.canvas import encode
     from experiments_manager.monitoring.plots.confusion import MOST_CLASSES, confusion_figure, confusion_matrix
 
+    known = truth >= 0  # the loss may ignore those of class -1
+    truth, predicted = truth[known], predicted[known]
     if not len(truth):
         return None
     classes = int(max(truth.max(), predicted.max())) + 1

@@ -73,7 +73,7 @@ def _draw_values(
     if not len(finite):
         return
     low, high = float(finite.min()), float(finite.max())
-    is_wide = low > 0 and high / low > LOG_RATIO
+    is_wide = low > 0 and high > LOG_RATIO * low
     norm = LogNorm(low, high) if is_wide else Normalize(low, high if high > low else low + 1.0)
     shown = np.ma.masked_invalid(values)
     image = axes.imshow(shown, cmap="viridis_r", norm=norm, aspect="auto", extent=extent, interpolation="none")

@@ -59,7 +59,7 @@ def write_report(place: Path | str, output: Path | str | None = None) -> Path:
     """
     folder, runs = collect_runs(place)
     file = folder / FILE if output is None else Path(output).expanduser()
-    write_file(file, render(folder, runs).encode())
+    write_file(file, render(folder, runs).encode("utf-8", "backslashreplace"))
     return file
 
 

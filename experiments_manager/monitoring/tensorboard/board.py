@@ -105,10 +105,11 @@ def _check_free(port: int) -> None:
 def _wait_for_pages(address: str) -> None:
     """Wait until TensorBoard answers and, unless that takes long, until it has read something."""
     began = time.monotonic()
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy stands between
     while True:
         waited = time.monotonic() - began
         try:
-            with urllib.request.urlopen(f"{address}data/plugins_listing", timeout=_ANSWER_SECONDS) as answer:
+            with opener.open(f"{address}data/plugins_listing", timeout=_ANSWER_SECONDS) as answer:
                 pages = json.load(answer)
             if any(page["enabled"] for page in pages.values()) or waited > _READ_SECONDS:
                 return

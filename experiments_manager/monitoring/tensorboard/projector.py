@@ -151,8 +151,10 @@ class Projector(Watcher):
             stage.mkdir(parents=True)
             count = len(next(iter(shown.values())))
             tensors = []
-            for name, vectors in shown.items():
+            for number, (name, vectors) in enumerate(shown.items()):
                 file = f"{file_name(name)}.bytes"
+                if (stage / file).exists():  # `a/b` and `a_b`
+                    file = f"{file_name(name)}-{number}.bytes"
                 (stage / file).write_bytes(tensor_bytes(vectors))
                 tensors.append({"name": name, "file": file, "shape": list(vectors.shape)})
             columns = {name: values[:count] for name, values in points.columns.items()}
@@ -251,7 +253,7 @@ def _configuration(sets: Sequence[dict[str, Any]]) -> str:
     for rank, found in enumerate(sets, start=1):
         folder = f"embeddings/{found['folder']}"
         for tensor in found["tensors"]:
-            name = f"{rank}. {file_name(tensor['name'])}, epoch {found['epoch']}" + ", best" * found["best"]
+            name = f"{rank}. {tensor['file'].removesuffix('.bytes')}, epoch {found['epoch']}" + ", best" * found["best"]
             entry = config.embeddings.add(tensor_name=name, tensor_shape=tensor["shape"])
             entry.tensor_path = f"{folder}/{tensor['file']}"
             entry.metadata_path = f"{folder}/metadata.tsv"

@@ -13,6 +13,8 @@ EXPECTED = (
     "channels, as bytes or as floats in 0..1, a matplotlib Figure, or a dict of these by name"
 )
 MOST_IN_BATCH = 8
+_BRIGHTEST = 2.0
+"""Floats in 0..1 may be a little above 1, as filters and rounding make them."""
 
 
 def images_of(given: Any, name: str) -> Iterator[tuple[str, bytes]]:
@@ -77,7 +79,7 @@ def _as_batch(given: Any) -> np.ndarray:
         array = array * np.uint8(255)
     elif array.dtype.kind == "f":
         array = np.nan_to_num(array.astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0)
-        array = array if array.max() > 1.0 else 255 * array  # beyond 1, they are in 0..255 already
+        array = array if array.max() > _BRIGHTEST else 255 * array  # beyond, they are in 0..255 already
         array = np.round(array)
     array = np.clip(array, 0, 255).astype(np.uint8)
     return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array

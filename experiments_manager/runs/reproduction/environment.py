@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,9 +12,11 @@ from typing import Any
 
 import experiments_manager
 from experiments_manager.common.version import __version__
-from experiments_manager.runs.errors import RunError
+from experiments_manager.runs.errors import RunError, explain
 
 _OURS = "experiments-manager"
+_MARK = "made_by_reproduce"
+"""Empty file in an environment, which may therefore be removed and made again."""
 _OF_INSTALLATION = {_OURS, "pip", "setuptools", "wheel", "uv"}
 """Packages that are there anyway, or that no result follows from."""
 
@@ -43,7 +46,7 @@ def make_environment(folder: Path, manifest: Mapping[str, Any], wheels: Path | N
     """Make a virtual environment with the packages of a run.
 
     Args:
-        folder: Where; one that is there is used as it is.
+        folder: Where; one that was made for these packages is used as it is, for others it is made anew.
         manifest: The content of the run's run.json.
         wheels: Folder of wheels to install from, without a network.
 
@@ -51,7 +54,8 @@ def make_environment(folder: Path, manifest: Mapping[str, Any], wheels: Path | N
         Its Python.
 
     Raises:
-        RunError: The Python or the release of this package is another one, or a package cannot be installed.
+        RunError: The Python or the release of this package is another one, the folder holds something else, or a
+            package cannot be installed.
     """
     _check_versions(manifest)
     wanted = requirements(manifest)
@@ -59,7 +63,8 @@ def make_environment(folder: Path, manifest: Mapping[str, Any], wheels: Path | N
     done = folder / "complete"
     if done.exists() and done.read_text(encoding="utf-8").split() == wanted:
         return python
-    _call([sys.executable, "-m", "venv", "--clear", str(folder)], "make a virtual environment")
+    _clear(folder)
+    _call([sys.executable, "-m", "venv", str(folder)], "make a virtual environment")
     listed = folder / "requirements.txt"
     listed.write_text("\n".join(wanted) + "\n", encoding="utf-8")
     offline = [] if wheels is None else ["--no-index", "--find-links", str(wheels)]
@@ -68,6 +73,24 @@ def make_environment(folder: Path, manifest: Mapping[str, Any], wheels: Path | N
     _add_this_package(python)
     done.write_text("\n".join(wanted), encoding="utf-8")
     return python
+
+
+def _clear(folder: Path) -> None:
+    """Leave an empty folder that is marked as ours; nothing that we did not make is ever removed."""
+    mark = folder / _MARK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if mark.is_file():
+            shutil.rmtree(folder)
+            folder.mkdir()
+        elif any(folder.iterdir()):
+            raise RunError(
+                f"{folder} is no environment that `reproduce` has made. Expected a new or an empty folder, as all "
+                "in it would be removed. Name another one by --environment."
+            )
+        mark.touch()
+    except OSError as error:
+        raise explain(error, "make", folder) from error
 
 
 def _check_versions(manifest: Mapping[str, Any]) -> None:

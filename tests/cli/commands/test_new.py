@@ -1,4 +1,5 @@
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,13 @@ def test_the_starter_is_named_after_its_folder_and_has_no_problem(tmp_path, caps
     file = tmp_path / "my-problem" / "mysettings_my_problem.py"
     assert f"experiments_manager train {file}" in capsys.readouterr().out
     assert check_source(file) == []
+
+
+def test_the_command_can_be_copied_into_a_shell_whatever_the_folder_is_called(tmp_path, capsys):
+    assert run(["new", str(tmp_path / "it's mine")]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "train" in line)
+    file = tmp_path / "it's mine" / "mysettings_it_s_mine.py"
+    assert shlex.split(line) == ["experiments_manager", "train", str(file)]
 
 
 def test_nothing_is_overwritten(tmp_path, capsys):

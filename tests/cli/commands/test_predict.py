@@ -366,6 +366,15 @@ def test_a_version_is_asked_by_number_or_by_label(given: str | None, asked: int 
     assert _version(given) == asked
 
 
+def test_the_answers_never_overwrite_the_questions(tmp_path: Path, monkeypatch: Any, capfd: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("1,2\n")
+    arguments = ["predict", "--address", "localhost:1", "--model-name", "m", "--from", str(tmp_path / "a.csv")]
+    assert run([*arguments, "--output", "./a.csv"]) == 2
+    assert "--from and --output are the same file" in capfd.readouterr().err
+    assert (tmp_path / "a.csv").read_text() == "1,2\n"
+
+
 def test_without_a_run_address_and_model_are_needed(capfd: Any) -> None:
     assert run(["predict"]) == 2
     assert "Expected a run folder, or --address HOST:PORT together with --model-name NAME" in capfd.readouterr().err
@@ -411,6 +420,16 @@ def test_an_error_in_the_client_is_told_with_its_line(
     assert message in error
     assert "mysettings_double.py:" in error
     assert becomes in error
+
+
+def test_requests_that_cannot_be_read_are_no_fault_of_ours(make_run: Any, capfd: Any) -> None:
+    source = TODAYS_CLIENT.replace("for number in range(40):", "return").replace(
+        "            yield", "        _ = lambda number:"
+    )
+    assert run(["predict", str(make_run(source))]) == 3
+    error = capfd.readouterr().err
+    assert "requests: TypeError: 'NoneType' object is not iterable" in error
+    assert "mysettings_double.py:" in error
 
 
 def test_a_client_without_the_methods_is_refused(make_run: Any, capfd: Any) -> None:

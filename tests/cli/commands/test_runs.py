@@ -83,6 +83,18 @@ def test_compare_shows_results_and_what_differs_side_by_side(two_runs):
     assert output.splitlines()[-1] == "No difference in settings, packages, git, host, code."
 
 
+def test_names_are_never_taken_for_markup(tmp_path):
+    runs = [create_run(tmp_path, "line", {"rate[a]": rate}, run_name=str(rate)) for rate in (1, 2)]
+    for made, value in zip(runs, (1.0, 2.0), strict=True):
+        best = {"value": value, "name": "iou[road]", "epoch": 1, "step": 1}
+        made.update(hparams={"rate[a]": value}, metrics={"iou[/road]": value})
+        made.finish("finished", best=best, epochs=1, seconds=1.0)
+    assert "iou[road] 1 at 1" in listed(tmp_path)
+    assert "rate[a]" in listed(tmp_path)
+    compared = CliRunner().invoke(app, ["compare", *(str(run.path) for run in runs)]).stdout
+    assert "rate[a]" in compared
+
+
 def test_compare_shows_how_the_code_differs(two_runs):
     for number, made in enumerate(two_runs):
         made.settings_dir.mkdir()

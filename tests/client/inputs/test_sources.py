@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import types
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,33 @@ def test_images_fit_the_input(tmp_path: Path) -> None:
     assert flat["image"].shape == (1, 8, 6)
 
 
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_sixteen_bits_a_pixel_are_scaled_and_not_cut_off(ending: str, tmp_path: Path) -> None:
+    pixels = np.array([[0, 257], [32896, 65535]], np.uint16)
+    file = write_image(tmp_path / f"a.{ending}", pixels)
+    (grey,) = read(file, model(image=("float32", (None, 2, 2, 1))))
+    np.testing.assert_allclose(grey["image"][0, :, :, 0], pixels / 65535, rtol=1e-5)
+    (colour,) = read(file, model(image=("uint8", (None, 2, 2, 4))))
+    assert colour["image"][0].tolist() == [[[0, 0, 0, 255], [1, 1, 1, 255]], [[128] * 3 + [255], [255] * 4]]
+    (smaller,) = read(file, model(image=("float32", (None, 1, 1, 3))))
+    assert smaller["image"].shape == (1, 1, 1, 3)
+
+
+def test_an_image_whose_white_is_unknown_is_refused(tmp_path: Path) -> None:
+    file = write_image(tmp_path / "a.tif", np.ones((8, 6), np.float32))
+    with pytest.raises(SourceError, match=r"a.tif .*32 bits, .*Expected 8 or 16 bits a channel.*\.npy file\.$"):
+        read(file, GREY)
+
+
+def test_an_image_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None:
+    file = write_image(tmp_path / "a.bmp", np.zeros((8, 6), np.uint8))
+    content = bytearray(file.read_bytes())
+    content[18:22] = (1 << 30).to_bytes(4, "little")  # its width
+    file.write_bytes(content)
+    with pytest.raises(SourceError, match="a.bmp cannot be read as an image: Image size"):
+        read(file, GREY)
+
+
 def warnings_of(caplog: Any) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
@@ -199,6 +227,44 @@ def test_frames_of_a_video_are_samples(tmp_path: Path) -> None:
     assert [round(float(sample["image"].mean()) * 255, -1) for sample in frames] == [0, 100, 200]
 
 
+def test_a_video_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    file = tmp_path / "caf\udce9.avi"
+    file.touch()
+    with pytest.raises(SourceError, match="its name is no text in UTF-8. Rename it"):
+        read(file, model(image=("float32", (None, 16, 12, 3))))
+
+
+@pytest.fixture
+def two_frames(monkeypatch: Any) -> None:
+    """Lets OpenCV find two frames of ten everywhere."""
+    cv2 = pytest.importorskip("cv2")
+    left = [np.zeros((16, 12, 3), np.uint8)] * 2
+
+    class Capture:
+        isOpened = staticmethod(lambda: True)  # noqa: N815
+        set = staticmethod(lambda name, value: True)
+        get = staticmethod(lambda name: 10.0)
+        read = staticmethod(lambda: (True, left.pop()) if left else (False, None))
+        release = staticmethod(lambda: None)
+
+    fake = types.SimpleNamespace(**vars(cv2) | {"VideoCapture": lambda source: Capture})
+    monkeypatch.setattr(images, "_opencv", lambda missing: fake)
+
+
+def test_a_camera_that_is_unplugged_is_told(two_frames: None) -> None:
+    samples = sources.open_source("camera:0", model(image=("float32", (None, 16, 12, 3))))
+    assert [next(samples).label, next(samples).label] == ["0", "1"]
+    with pytest.raises(SourceError, match="camera 0 gives no more frames, after 2. Is it still connected"):
+        next(samples)
+
+
+def test_a_video_that_ends_early_is_told(two_frames: None, tmp_path: Path, caplog: Any) -> None:
+    (tmp_path / "a.avi").touch()
+    assert len(read(tmp_path / "a.avi", model(image=("float32", (None, 16, 12, 3))))) == 2
+    assert warnings_of(caplog) == [f"{tmp_path / 'a.avi'} ended after 2 of 10 frames: it is damaged, or cut off."]
+
+
 def test_a_camera_that_is_not_there_is_named() -> None:
     pytest.importorskip("cv2")
     with pytest.raises(SourceError, match="camera 91 cannot be opened. Look at /dev/video"):
@@ -250,6 +316,16 @@ def test_standard_input_may_be_csv_json_or_arrays(monkeypatch: Any) -> None:
         (b"1,2,3\n", r"\[3\] does not fit the input x. Expected float32 \[any, 2\]"),
         (b"1,2\n1,2,3\n", "row 2: invalid number of cells. Expected 2, as in the first line; got 3"),
         (b"1,2\n1\n", "row 2: invalid number of cells. Expected 2, as in the first line; got 1"),
+        (
+            b"1,NA\n1,2\n",
+            r"first line has numbers and other cells: 1, NA\. Expected a header without numbers, or a sample",
+        ),
+        (b"1,2\r3,4\r", "line 1: new-line character .* Expected lines that end in a line feed"),
+        (b"1," + b"2" * 200_000 + b"\n", "line 1: field larger than field limit"),
+        (b"1,2\n1,\xff\n", "line 2: .* Expected text in UTF-8"),
+        (b"[" * 100_000 + b"\n", "line 1: maximum recursion depth exceeded.*Expected an array of numbers"),
+        (b"[1, " + b"2" * 5000 + b"]\n", "line 1: Exceeds the limit .*Expected an array of numbers"),
+        (b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4' (\n", "array 0: .*Expected arrays as numpy.save writes"),
         (b"rubbish, and more\n", r"has a header \(rubbish, .*\) and nothing else. Expected a line for each sample"),
     ],
 )
@@ -257,6 +333,12 @@ def test_bad_standard_input_is_named_by_its_line(content: bytes, message: str, m
     feed(monkeypatch, content)
     with pytest.raises(SourceError, match=message):
         read("-", POINT)
+
+
+@pytest.mark.parametrize("content", [b"1,2\n3,4\n", b"[1, 2]\n[3, 4]\n", b"\n1,2\n3,4\n"])
+def test_a_byte_order_mark_on_standard_input_costs_no_sample(content: bytes, monkeypatch: Any) -> None:
+    feed(monkeypatch, b"\xef\xbb\xbf" + content)
+    assert [sample["x"].tolist() for sample in read("-", POINT)] == [[[1, 2]], [[3, 4]]]
 
 
 def test_lines_are_sent_as_they_come(monkeypatch: Any) -> None:
@@ -279,6 +361,8 @@ def test_lines_are_sent_as_they_come(monkeypatch: Any) -> None:
         ("a", b"", POINT, "its name has no ending"),
         ("a.npy", b"rubbish", POINT, "a.npy cannot be read"),
         ("a.npz", b"rubbish", POINT, "a.npz cannot be read"),
+        ("a.npz", b"PK\x03\x04rubbish", POINT, "a.npz cannot be read: File is not a zip file"),
+        ("a.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4' (\n", POINT, "a.npy cannot be read"),
         ("a.png", b"rubbish", GREY, "a.png cannot be read as an image"),
         ("a.png", b"rubbish", POINT, "the model does not take images"),
         ("a.png", b"rubbish", TWO, "The image .* can be sent to a model with one input"),
@@ -294,6 +378,11 @@ def test_what_cannot_be_read_is_named(
         (tmp_path / name).write_bytes(content)
     with pytest.raises(SourceError, match=message):
         read(tmp_path / name, info)
+
+
+def test_an_empty_name_is_not_the_folder_that_one_is_in() -> None:
+    with pytest.raises(SourceError, match="No source is named. Expected an image"):
+        sources.check_source("")
 
 
 def test_arrays_that_do_not_fit_the_model_are_refused(tmp_path: Path) -> None:

@@ -66,6 +66,14 @@ def test_images_without_labels_are_segmented_too(pairs, tmp_path):
     assert not client.confusion.any()
 
 
+def test_no_label_map_takes_the_place_of_another(pairs, tmp_path):
+    (tmp_path / "more").mkdir()
+    (tmp_path / "images" / "scene1.png").rename(tmp_path / "more" / "scene0.png")
+    images = [open_raster(tmp_path / folder / "scene0.png") for folder in ("images", "more")]
+    with pytest.raises(ClientError, match=r"images/scene0.png and .*more/scene0.png would both have the label map"):
+        LabelMapClient(images, tmp_path / "maps", 32, 8, 2)
+
+
 def test_a_request_holds_some_tiles_of_one_image(pairs, tmp_path):
     model = Bright()
     answered(LabelMapClient(pairs, tmp_path / "maps", 32, 8, 2, tiles_at_once=4), model)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -85,6 +87,78 @@ def test_samples_of_different_shapes_keep_theirs(folder: Path) -> None:
     archive = np.load(folder / "predictions.npz")
     assert archive["boxes.shapes"].tolist() == [[2, 4], [3, 4]]
     assert archive["boxes"].tolist() == [1] * 8 + [0] * 12
+
+
+def test_outputs_of_changing_size_keep_their_columns(folder: Path, caplog: Any) -> None:
+    sizes = (2, 1, 3, 3)
+    write(folder, *({"a": np.arange(size, dtype=np.float32)[None], "b": np.float32([[9]])} for size in sizes))
+    header, *table = rows(folder / "predictions.csv")
+    assert header[2:] == ["a_0", "a_1", "b"]
+    assert [row[2:] for row in table] == [["0.0", "1.0", "9.0"], ["0.0", "", "9.0"], *[["0.0", "1.0", "9.0"]] * 2]
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning.startswith("Sample 2 has 3 numbers of the output a, and the table has columns for 2")
+
+
+def test_the_name_of_a_file_may_be_no_text(folder: Path) -> None:
+    writer = PredictionWriter.for_output(None, folder)
+    writer.write("caf\udce9.png", 1, {"y": np.float32([[1]])})  # as the system gives the name of a file in Latin-1
+    writer.close()
+    assert rows(folder / "predictions.csv")[1][0] == r"caf\udce9.png"
+    assert np.load(folder / "predictions.npz")["sample"].tolist() == [r"caf\udce9.png"]
+
+
+def test_a_disk_that_is_full_leaves_no_half_archive(folder: Path, monkeypatch: Any) -> None:
+    writer = PredictionWriter.for_output(None, folder)
+    writer.write("a", 1, {"y": np.float32([[1]])})
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("experiments_manager.client.outputs.writer._write_column", full)
+    with pytest.raises(ClientError, match="No space left on device"):
+        writer.close()
+    assert [file.name for file in folder.iterdir()] == ["predictions.csv"]
+
+
+def test_a_table_that_cannot_be_finished_costs_no_archive(tmp_path: Path) -> None:
+    writer = PredictionWriter(Path("/dev/full"), tmp_path / "a.npz")
+    with pytest.raises(ClientError, match="predictions: /dev/full or .*a.npz: No space left on device"):
+        writer.write("a", 1, {"y": np.float32([[1]])})
+    with pytest.raises(ClientError, match="No space left on device"):
+        writer.close()
+    assert (tmp_path / "a.npz").is_file()
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused_before_the_first_answer(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").mkdir()
+    with pytest.raises(ClientError, match=r"a\.npz: Is a directory"):
+        PredictionWriter.for_output(str(tmp_path / "a.npz"), tmp_path)
+
+
+@pytest.mark.parametrize("fails", ["a", "b"])
+def test_an_answer_that_ctrl_c_cuts_off_does_not_count(folder: Path, fails: str, monkeypatch: Any) -> None:
+    answer = {"a": np.ones((1, 2), np.float32), "b": np.ones((1, 3), np.float32), "c": np.array([b"x"], object)}
+    writer = PredictionWriter.for_output(None, folder)
+    writer.write("0", 1, answer)
+    file = writer._archive._columns[fails].values
+
+    def cut_off(content: bytes) -> None:
+        file.write(content[:3])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer._archive._columns[fails], "values", SimpleNamespace(write=cut_off))
+    with pytest.raises(KeyboardInterrupt):
+        writer.write("1", 1, answer)
+    writer._archive._columns[fails].values = file
+    writer.close()
+    archive = np.load(folder / "predictions.npz")
+    assert {name: archive[name].shape for name in archive} == {
+        "sample": (1,),
+        "version": (1,),
+        "a": (1, 2),
+        "b": (1, 3),
+        "c": (1,),
+    }
 
 
 def test_types_that_numpy_lacks_are_written_as_floats(folder: Path) -> None:

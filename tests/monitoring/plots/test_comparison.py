@@ -1,11 +1,14 @@
 """Curves of several runs in one file."""
 
+import os
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
-from experiments_manager.monitoring.plots.comparison import labels, plot_runs
+from experiments_manager.monitoring.plots.comparison import labels, plot_runs, write_file
 from experiments_manager.runs import RunError
 
 SIGNATURES = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF", ".PNG": b"\x89PNG"}
@@ -68,3 +71,28 @@ def test_tensorflow_is_not_needed(runs, tmp_path):
     arguments = [tmp_path / "curves.png", *(run.path for run in runs)]
     done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("ending", SIGNATURES)
+def test_names_of_folders_that_are_no_text_are_drawn(make_run, tmp_path, ending):
+    runs = [make_run("cafe").path.rename(tmp_path / "caf\udce9"), make_run("other")]
+    assert plot_runs(runs, tmp_path / f"curves{ending}").stat().st_size
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe, got = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    write_file(pipe, b"a page")
+    reader.join(60)
+    assert got == [b"a page"]
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("name", ["", "folder"])
+def test_a_folder_is_no_file(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(RunError, match="Is a directory. Choose another place"):
+        write_file(Path(name), b"a page")

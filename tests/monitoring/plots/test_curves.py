@@ -142,3 +142,14 @@ def test_text_in_an_svg_stays_text():
 def test_many_curves_are_drawn_without_an_end_of_colours():
     assert len(lines(overlaid_curves([run(str(n)) for n in range(25)]))) == 50
     assert np.isfinite(overlaid_curves([run("x" * 200)] * 3).get_size_inches()).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "values", [[-1.7e308, 1.7e308], [1e-300, 1.7e308], [1.7e308] * 2, [5e-324, 1e300], [0, 5e-324]]
+)
+def test_numbers_that_no_axis_holds_are_left_out(values):
+    columns = dict.fromkeys(("loss", "learning_rate"), np.array(values))
+    curves = Curves("a run", np.array([1, 2]), columns, 1)
+    for figure in (learning_curves(curves), learning_rate_curve(curves)):
+        assert canvas.encode(figure, ".png").startswith(b"\x89PNG")

@@ -2,11 +2,12 @@
 
 import logging
 
+import numpy as np
 import pytest
 
 import experiments_manager as em
 from experiments_manager.events import ModelView, RunEnd
-from experiments_manager.monitoring.plots.figures import Figures
+from experiments_manager.monitoring.plots.figures import Figures, draw_confusion
 from experiments_manager.monitoring.prediction_views import PredictionViews
 
 
@@ -128,3 +129,9 @@ def test_a_full_disk_leaves_no_half_of_a_figure_and_is_told_once(mounted_disk, c
     left = list((disk / "figures").iterdir())
     assert not [path for path in left if path.name.startswith(".")]
     assert all(path.read_bytes().rstrip().endswith((b"</svg>", b"IEND\xaeB`\x82")) for path in left)
+
+
+def test_samples_that_the_loss_ignores_are_in_no_confusion_matrix(tmp_path):
+    ignored, predicted = np.array([-1, -1]), np.array([0, 1])
+    assert draw_confusion(tmp_path, "a.png", np.array([0, -1, 1]), np.array([0, 1, 1]), None).is_file()
+    assert draw_confusion(tmp_path, "b.png", ignored, predicted, None) is None

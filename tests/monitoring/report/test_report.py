@@ -205,3 +205,10 @@ def test_a_folder_without_runs_is_an_error(tmp_path):
 def test_a_report_can_be_written_again_and_in_the_folder_of_a_run_it_is_no_run(make_run, page, tmp_path):
     make_run("a")
     assert page(tmp_path / "runs").texts[0] == page(tmp_path / "runs").texts[0]
+
+
+def test_folders_may_have_names_that_are_no_text(make_run, tmp_path):
+    make_run("other")
+    make_run("cafe").path.rename(tmp_path / "runs" / "caf\udce9")
+    for place in (tmp_path / "runs", tmp_path / "runs" / "caf\udce9"):
+        assert r"caf\udce9" in write_report(place).read_text(encoding="utf-8")

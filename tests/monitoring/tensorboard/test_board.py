@@ -1,10 +1,12 @@
 """What `board` reads, and what it refuses before anything heavy is loaded."""
 
+import http.server
 import socket
+import threading
 
 import pytest
 
-from experiments_manager.monitoring.tensorboard.board import HOST, logs_of, start_board
+from experiments_manager.monitoring.tensorboard.board import HOST, _wait_for_pages, logs_of, start_board
 from experiments_manager.runs import RunError, create_run
 
 
@@ -52,3 +54,24 @@ def test_a_port_that_is_in_use_is_refused_at_once(run):
         port = taken.getsockname()[1]
         with pytest.raises(RunError, match=f"Port {port} is in use. Expected a free one"):
             start_board(run.path, port)
+
+
+def test_no_proxy_is_asked_for_what_is_on_this_machine(monkeypatch):
+    class Pages(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"scalars": {"enabled": true}}')
+
+    with http.server.HTTPServer((HOST, 0), Pages) as server, socket.socket() as nobody:
+        nobody.bind((HOST, 0))
+        monkeypatch.setenv("http_proxy", f"http://{HOST}:{nobody.getsockname()[1]}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.setattr("experiments_manager.monitoring.tensorboard.board._ANSWER_SECONDS", 0.5)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            _wait_for_pages(f"http://{HOST}:{server.server_port}/")
+        finally:
+            server.shutdown()
+            thread.join()

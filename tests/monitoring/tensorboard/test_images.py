@@ -268,3 +268,16 @@ def test_in_a_real_run_metrics_predictions_and_residuals_are_shown(experiment):
     assert [step for step, _, _ in found["drawing"]] == [1, 2, 3]
     assert [step for step, _, _ in found["residuals"]] == [2]
     assert shown(trained.run.logs_dir / "best").keys() == {"predictions", "residuals"}
+
+
+def test_floats_a_little_above_one_are_no_bytes():
+    ((_, png),) = images_of(np.full((4, 4), 1.01), "m")
+    assert pixels_of(png).min() == 1.0
+
+
+def pixels_of(png):
+    import io
+
+    import matplotlib.image
+
+    return matplotlib.image.imread(io.BytesIO(png))

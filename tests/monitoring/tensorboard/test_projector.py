@@ -154,6 +154,13 @@ def test_all_heads_are_shown_or_the_layers_that_were_asked_for(logs_dir, page):
     assert shown(page)[0] == "1. features, epoch 2, best"
 
 
+def test_names_that_differ_only_in_what_is_not_safe_have_files_of_their_own(logs_dir, page):
+    Projector(logs_dir).on_best(view(1, {"a/b": SCORES, "a_b": SCORES[:, :2], "a b": SCORES + 1}, y=None))
+    assert shown(page) == ["1. a_b, epoch 1, best", "1. a_b-1, epoch 1, best", "1. a_b-2, epoch 1, best"]
+    sizes = {path.name: path.stat().st_size for path in logs_dir.glob("embeddings/*/*.bytes")}
+    assert sizes == {"a_b.bytes": 12 * 3 * 4, "a_b-1.bytes": 12 * 2 * 4, "a_b-2.bytes": 12 * 3 * 4}
+
+
 def test_without_layers_outputs_are_shown_together_with_what_lies_before_them(logs_dir, page):
     asked = []
 

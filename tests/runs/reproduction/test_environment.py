@@ -46,6 +46,25 @@ def test_another_python_or_release_is_refused_before_anything_is_installed(tmp_p
     assert not (tmp_path / "venv").exists()
 
 
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(
+        RunError, match="is no environment that `reproduce` has made. Expected a new or an empty folder"
+    ):
+        make_environment(tmp_path, manifest(rich="14"))
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.slow
+def test_an_environment_that_was_not_finished_is_made_anew(tmp_path):
+    with pytest.raises(RunError, match="no-such-package"):
+        make_environment(tmp_path / "venv", manifest(**{"no-such-package": "1.0"}), wheels=tmp_path)
+    make_stub(tmp_path / "stub-1.0-py3-none-any.whl")
+    (tmp_path / "venv" / "old").touch()
+    assert make_environment(tmp_path / "venv", manifest(stub="1.0"), wheels=tmp_path).exists()
+    assert not (tmp_path / "venv" / "old").exists()
+
+
 @pytest.mark.slow
 def test_a_package_that_cannot_be_had_is_named(tmp_path):
     with pytest.raises(RunError, match=r"install the packages of the run: .*no-such-package==1\.0"):

@@ -190,6 +190,14 @@ def test_a_damaged_setup_file_is_told(start, run_dir):
     assert (done.returncode, "model_serving_setup.ini is damaged" in done.stderr) == (2, True)
 
 
+def test_a_setup_file_that_is_no_text_is_told(start, run_dir):
+    (run_dir / "model_serving_setup.ini").write_bytes(b"[SERVER]\nmodel_name = caf\xe9\n")
+    told = start("--model_dir", run_dir)
+    assert told.returncode == 2
+    assert "model_serving_setup.ini is damaged: 'utf-8' codec can't decode" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
 def test_examples_are_shown(start):
     done = start("--commands")
     assert "-psi=tf_server.sif" in done.stdout

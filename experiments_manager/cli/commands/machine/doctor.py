@@ -45,7 +45,7 @@ def _print(findings: list[Finding]) -> None:
     table = new_table("state", "what", "found")
     for finding in findings:
         state = finding.state.value
-        table.add_row(f"[{_STYLES[state]}]{state}[/]", finding.name, short(finding.text))
+        table.add_row(f"[{_STYLES[state]}]{state}[/]", short(finding.name), short(finding.text))
         if finding.remedy:
             table.add_row("", "", short(f"→ {finding.remedy}"))
     print_table(table)
