@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.data.bit_depths import as_bytes
 from experiments_manager.data.tables import DataFileError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -147,7 +148,7 @@ def _read(file: Path, size: tuple[int, int], channels: int, fit: str) -> np.ndar
 
     height, width = size
     with Image.open(file) as opened:
-        image = ImageOps.exif_transpose(opened).convert(_MODES[channels])
+        image = as_bytes(ImageOps.exif_transpose(opened), _MODES[channels], opened.format)
     if fit == "crop":
         image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
     elif fit == "pad":

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.data.bit_depths import as_bytes
 from experiments_manager.data.tables import DataFileError
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
@@ -217,7 +218,7 @@ def _read_image(file: Path, size: tuple[int, int] | None, channels: int) -> np.n
 
     try:
         with Image.open(file) as image:
-            converted = image.convert(_MODES[channels])
+            converted = as_bytes(image, _MODES[channels], image.format)
             if size is not None:
                 converted = converted.resize((size[1], size[0]), Image.Resampling.BILINEAR)
             return np.asarray(converted).reshape(converted.height, converted.width, channels)

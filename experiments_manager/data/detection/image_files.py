@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments_manager.common.console import warn
 from experiments_manager.common.errors import UserError
+from experiments_manager.data.bit_depths import as_bytes
 from experiments_manager.data.detection.problems import Problems
 
 Progress = Callable[[str, int, int], None]
@@ -76,6 +77,8 @@ def _inspected(pillow_image: Any, path: Path) -> ImageFile:
         with warnings.catch_warnings(), pillow_image.open(path) as image:
             warnings.simplefilter("ignore")
             image.load()
+            if image.format not in SERVED_FORMATS:  # whether it can be stored as PNG shows now
+                as_bytes(image, "RGB", image.format)
             return ImageFile(image.width, image.height, is_turned=image.getexif().get(0x0112, 1) != 1)
     except Exception as error:  # Pillow's decoders raise whatever broken files make of them
         reason = str(error).replace(str(path), "it").strip() or type(error).__name__
@@ -92,7 +95,7 @@ def encoded_image(path: Path) -> tuple[bytes, str]:
         if image.format in SERVED_FORMATS:
             return content, SERVED_FORMATS[image.format]
         buffer = io.BytesIO()
-        image.convert("RGB").save(buffer, "PNG")
+        as_bytes(image, "RGB", image.format).save(buffer, "PNG")
         return buffer.getvalue(), "png"
 
 

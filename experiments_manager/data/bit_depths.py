@@ -1,0 +1,31 @@
+"""Pictures of any bit depth as bytes: Pillow itself cuts off what is above 255."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def as_bytes(picture: Image.Image, mode: str, file_format: str | None) -> Image.Image:
+    """Convert a picture to a mode of 8 bits a channel; the white of 16 bits stays white.
+
+    Args:
+        picture: As Pillow opened it.
+        mode: `L`, `RGB` or `RGBA`.
+        file_format: Format of its file, as Pillow names it.
+
+    Raises:
+        ValueError: Its pixels have 32 bits.
+    """
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and file_format == "PNG"):  # before Pillow 11.3
+        from PIL import Image
+
+        pixels = np.rint(np.asarray(picture).astype(np.float32) * np.float32(255 / 65535))
+        picture = Image.fromarray(pixels.astype(np.uint8))
+    elif picture.mode in ("I", "F"):
+        raise ValueError("its pixels have 32 bits, and nothing says which of their values is white")
+    return picture.convert(mode)
