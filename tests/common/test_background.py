@@ -60,3 +60,4 @@ def test_waiting_for_nothing_ends_at_once_also_after_the_close():
     worker.close()
     worker.close()
     worker.wait()
+    assert worker.closed

@@ -32,13 +32,13 @@ def numbers(dtype, *shape):
     return np.random.default_rng(7).integers(0, 7, shape).astype(dtype)
 
 
-def same(one, other):
+def assert_same(one, other):
     """Compares two arrays, also arrays of arrays."""
     assert one.dtype == other.dtype
     assert one.shape == other.shape
     if one.dtype == object:
         for left, right in zip(one.ravel(), other.ravel(), strict=True):
-            same(left, right) if isinstance(left, np.ndarray) else None
+            assert_same(left, right) if isinstance(left, np.ndarray) else None
             np.testing.assert_array_equal(left, right)
     else:
         assert one.tobytes() == other.tobytes()
@@ -50,8 +50,8 @@ def test_every_dtype_comes_back_as_it_was(dtype, samples_per_record):
     batch = (numbers(dtype, 10, 3, 2), numbers(dtype, 10))
     form = RecordFormat(Structure.of(batch))
     (x, y), counts = form.decode(form.encode(batch, samples_per_record))
-    same(x, batch[0])
-    same(y, batch[1])
+    assert_same(x, batch[0])
+    assert_same(y, batch[1])
     assert counts.sum() == 10
     assert counts[:-1].tolist() == [samples_per_record] * (len(counts) - 1)
 
@@ -64,7 +64,7 @@ def test_every_dtype_that_tensorflow_has_is_taken_from_its_tensors(tensorflow):
     form = RecordFormat(Structure.of(batch))
     decoded, _ = form.decode(form.encode(batch))
     for name, tensor in batch.items():
-        same(decoded[name], tensor.numpy())
+        assert_same(decoded[name], tensor.numpy())
         assert tensorflow.convert_to_tensor(decoded[name]).dtype == tensor.dtype
 
 
@@ -86,9 +86,9 @@ def test_ragged_arrays_of_every_dtype_come_back_as_they_were(dtype, samples_per_
     form = RecordFormat(Structure.of((deep, flat)))
     decoded, _ = form.decode(form.encode((deep, flat), samples_per_record))
     for array, expected in zip(decoded, (deep, flat), strict=True):
-        same(array.values, expected.values)
+        assert_same(array.values, expected.values)
         for level, of_expected in zip(array.row_lengths, expected.row_lengths, strict=True):
-            same(level, of_expected)
+            assert_same(level, of_expected)
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, STRINGS], ids=str)
@@ -99,8 +99,8 @@ def test_sparse_arrays_of_every_dtype_come_back_as_they_were(dtype, samples_per_
     batch = (Sparse(indices, values_of(dtype, 5), (4, 4, 3)), np.arange(4))
     form = RecordFormat(Structure.of(batch, open_dims))
     (decoded, _), _ = form.decode(form.encode(batch, samples_per_record))
-    same(decoded.indices, indices)
-    same(decoded.values, batch[0].values)
+    assert_same(decoded.indices, indices)
+    assert_same(decoded.values, batch[0].values)
     assert decoded.shape == (4, 4, 3)
 
 
@@ -153,13 +153,13 @@ def test_strings_of_any_length_come_back_as_bytes(samples_per_record):
     form = RecordFormat(Structure.of(batch))
     decoded, _ = form.decode(form.encode(batch, samples_per_record))
     for array, expected in zip(decoded, batch, strict=True):
-        same(array, expected)
+        assert_same(array, expected)
 
 
 def test_text_is_written_as_utf8():
     batch = np.array(["a", "\u00fc"])
     form = RecordFormat(Structure.of(batch))
-    same(form.decode(form.encode(batch))[0], objects(b"a", "\u00fc".encode()))
+    assert_same(form.decode(form.encode(batch))[0], objects(b"a", "\u00fc".encode()))
 
 
 @pytest.mark.parametrize("samples_per_record", [1, 2, 5])
@@ -169,14 +169,14 @@ def test_samples_of_different_shapes_come_back_each_in_its_own(samples_per_recor
     words = objects(*(objects(*[b"w" * (i + size) for i in range(size)]) for size in (2, 0, 1, 3, 1)))
     form = RecordFormat(Structure.of((np.zeros([1, 1, 1], np.float32), np.array([["a"]])), open_dims=True))
     (decoded, decoded_words), _ = form.decode(form.encode((x, words), samples_per_record))
-    same(decoded, x)
-    same(decoded_words, words)
+    assert_same(decoded, x)
+    assert_same(decoded_words, words)
 
 
 def test_samples_of_an_open_dimension_that_agree_are_one_array():
     batch = numbers("int32", 4, 5)
     form = RecordFormat(Structure.of(batch, open_dims=True))
-    same(form.decode(form.encode(batch))[0], batch)
+    assert_same(form.decode(form.encode(batch))[0], batch)
 
 
 def test_batches_of_different_shapes_of_one_structure_are_decoded_together():
@@ -193,9 +193,9 @@ def test_records_of_different_sizes_may_take_turns():
     form = RecordFormat(Structure.of(batch))
     pairs, ones = form.encode(batch, 2), form.encode(batch)
     (x, texts, ragged), counts = form.decode([pairs[0], ones[2], ones[3], pairs[2]])
-    same(x, batch[0])
-    same(texts, batch[1])
-    same(ragged.values, rows.values)
+    assert_same(x, batch[0])
+    assert_same(texts, batch[1])
+    assert_same(ragged.values, rows.values)
     assert ragged.row_lengths[0].tolist() == rows.row_lengths[0].tolist()
     assert counts.tolist() == [2, 1, 1, 2]
     assert form.decode([ones[5], pairs[0], ones[4]])[0][1].tolist() == [b"ttttt", b"", b"t", b"tttt"]
@@ -205,8 +205,8 @@ def test_empty_arrays_have_their_place():
     batch = (np.zeros([3, 0, 2], np.float32), np.arange(3))
     form = RecordFormat(Structure.of(batch))
     (x, y), _ = form.decode(form.encode(batch))
-    same(x, batch[0])
-    same(y, batch[1])
+    assert_same(x, batch[0])
+    assert_same(y, batch[1])
 
 
 def test_the_bytes_are_those_of_the_documentation():
@@ -262,7 +262,7 @@ def test_a_wide_column_is_not_copied_and_a_narrow_one_keeps_no_records_in_memory
     batch = (numbers("float32", 4, 100), np.arange(4))
     form = RecordFormat(Structure.of(batch))
     (x, y), _ = form.decode(form.encode(batch))
-    same(x, batch[0])
+    assert_same(x, batch[0])
     assert x.base.nbytes == x.nbytes + y.nbytes + 4 * 8 + ALIGNMENT
     assert y.base.nbytes == y.nbytes
 
@@ -271,7 +271,7 @@ def test_values_that_lie_across_words_are_aligned_when_they_are_read():
     batch = (numbers("uint8", 4, 3), numbers("float64", 4, 100))
     form = RecordFormat(Structure.of(batch))
     (_, y), _ = form.decode(form.encode(batch))
-    same(y, batch[1])
+    assert_same(y, batch[1])
     assert y.flags.aligned
 
 

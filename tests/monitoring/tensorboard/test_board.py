@@ -57,8 +57,11 @@ def test_a_port_that_is_in_use_is_refused_at_once(run):
 
 
 def test_no_proxy_is_asked_for_what_is_on_this_machine(monkeypatch):
+    asked = []
+
     class Pages(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
+            asked.append(self.path)
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b'{"scalars": {"enabled": true}}')
@@ -75,3 +78,4 @@ def test_no_proxy_is_asked_for_what_is_on_this_machine(monkeypatch):
         finally:
             server.shutdown()
             thread.join()
+    assert asked == ["/data/plugins_listing"]

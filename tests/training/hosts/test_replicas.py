@@ -20,4 +20,4 @@ def test_an_optimizer_that_accumulates_gradients_is_refused_even_behind_a_loss_s
 
 
 def test_other_optimizers_are_taken():
-    require_no_accumulation(model_with(keras.optimizers.SGD(0.1)))
+    assert require_no_accumulation(model_with(keras.optimizers.SGD(0.1))) is None, "it raises where it refuses"

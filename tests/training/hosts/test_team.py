@@ -57,8 +57,8 @@ def test_one_flag_counts_for_all_and_the_chiefs_value_too(teams):
 def test_the_chiefs_port_is_free_again_once_all_have_come(teams):
     found, _ = teams
     port = int(found[1]._peers[0].name.rpartition(":")[2].rstrip(")"))
-    with socket.create_server(("127.0.0.1", port)):
-        pass
+    with socket.create_server(("127.0.0.1", port)) as server:
+        assert server.getsockname()[1] == port
 
 
 def test_when_one_is_gone_all_others_say_which(teams):

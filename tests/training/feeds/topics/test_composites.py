@@ -31,14 +31,14 @@ def objects(*values):
     return array
 
 
-def equal(one, other):
+def assert_equal(one, other):
     assert type(one) is type(other)
     assert one.dtype == other.dtype
     if isinstance(one, tf.RaggedTensor):
         assert one.to_list() == other.to_list()
         assert one.ragged_rank == other.ragged_rank
     elif isinstance(one, tf.SparseTensor):
-        equal(tf.sparse.to_dense(one), tf.sparse.to_dense(other))
+        assert_equal(tf.sparse.to_dense(one), tf.sparse.to_dense(other))
     else:
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
@@ -57,8 +57,8 @@ RAGGED = {
 def test_ragged_tensors_come_back_as_they_were(name, samples_per_record):
     dataset = tf.data.Dataset.from_tensor_slices((RAGGED[name], [1.0, 2.0, 3.0, 4.0])).batch(3)
     for (x, y), (read_x, read_y) in through_records(dataset, samples_per_record):
-        equal(read_x, x)
-        equal(read_y, y)
+        assert_equal(read_x, x)
+        assert_equal(read_y, y)
 
 
 @pytest.mark.parametrize("values", [[1.5, 2.5, 3.5], ["a", "", "c"], [1, 2, 3]], ids=["float", "string", "int"])
@@ -67,7 +67,7 @@ def test_sparse_tensors_come_back_as_they_were(values, samples_per_record):
     x = tf.SparseTensor([[0, 1], [2, 0], [2, 4]], values, [4, 5])
     dataset = tf.data.Dataset.from_tensor_slices({"x": x, "more": [0, 1, 2, 3]}).batch(3)
     for batch, read in through_records(dataset, samples_per_record):
-        equal(read["x"], batch["x"])
+        assert_equal(read["x"], batch["x"])
 
 
 def test_operations_find_the_rows_where_they_were():
