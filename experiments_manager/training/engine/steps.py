@@ -18,21 +18,13 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.training.feeds.feed import Feed, OptionalBatch
-from experiments_manager.training.hosts.replicas import (
-    StepMessage,
-    gradients_summed,
-    is_of_hosts,
-    moving_statistics,
-    rows_weighed,
-    same_on_hosts,
-)
+from experiments_manager.training.hosts.replicas import StepFunction, flat_logs, is_of_hosts, on_replicas
 from experiments_manager.training.observe.gradient_norm import GradientNorm
 from experiments_manager.training.observe.prequential import Prequential
 
 if TYPE_CHECKING:
     from experiments_manager.training.setup.experiment import Experiment
 
-StepFunction = Callable[[Any], dict[str, tf.Tensor]]
 _OPTIONAL = (tf.experimental.Optional, OptionalBatch)
 
 
@@ -65,19 +57,11 @@ class ChunkResult:
 def as_numbers(logs: Mapping[str, tf.Tensor]) -> dict[str, float]:
     """Read logs off the device; a metric of several values, one a class for instance, becomes `name_0`, `name_1`, …"""
     numbers: dict[str, float] = {}
-    for name, tensor in flat(logs).items():
+    for name, tensor in flat_logs(logs).items():
         value = np.asarray(tensor)
         several = {f"{name}_{number}": float(item) for number, item in enumerate(value.flat)}
         numbers |= several if value.ndim else {name: float(value)}
     return numbers
-
-
-def flat(logs: Mapping[str, Any]) -> dict[str, Any]:
-    """Put what a metric gives as a dictionary under the names in it, as Keras does."""
-    values: dict[str, Any] = {}
-    for name, value in logs.items():
-        values |= flat(value) if isinstance(value, Mapping) else {name: value}
-    return values
 
 
 class CompiledLoop:
@@ -123,7 +107,7 @@ class CompiledLoop:
         def train(data: Any) -> dict[str, tf.Tensor]:
             tested = prequential.test(data) if prequential else {}
             with gradient_norm.recorded() if gradient_norm else contextlib.nullcontext():
-                logs = _on_replicas(model.train_step, weigh(data), model)
+                logs = on_replicas(model.train_step, weigh(data), model)
             if state.averages is not None:
                 state.averages.update(state.step)
             state.step.assign_add(1)
@@ -138,7 +122,7 @@ class CompiledLoop:
         model = experiment.model
 
         def test(data: Any) -> dict[str, tf.Tensor]:
-            return _on_replicas(model.test_step, data)
+            return on_replicas(model.test_step, data)
 
         return cls(model, test, feed, jit_compile=jit_compile)
 
@@ -159,39 +143,58 @@ class CompiledLoop:
         return ChunkResult(int(done), not bool(more), bool(finite), logs, statistics)
 
     def _steps(self, source: Any, first: tf.Tensor, last: tf.Tensor, statistics: Any) -> tuple:
-        feed, one, in_branch = self._feed, self._one, self._in_branch
-        shapes = one.get_concrete_function(feed.spec).structured_outputs
+        shapes = self._one.get_concrete_function(self._feed.spec).structured_outputs
         empty = tf.nest.map_structure(lambda out: tf.zeros(out.shape, out.dtype), shapes)
 
         def goes_on(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, *_: Any) -> tf.Tensor:
             return (step < last) & more & finite
 
         def advance(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, logs: Any, statistics: Any) -> tuple:
-            batch, statistics = self._take(source, step, finite, statistics)
-            if not isinstance(batch, _OPTIONAL):
-                logs = one(batch)
-                return step + 1, more, _loss_is_finite(logs), logs, self._with_norm(statistics)
-            more = batch.has_value()
-            logs, statistics = tf.cond(
-                more, lambda: (in_branch(batch.get_value()), self._with_norm(statistics)), lambda: (logs, statistics)
-            )
-            return step + tf.cast(more, step.dtype), more, _loss_is_finite(logs), logs, statistics
+            batch, statistics = self._awaited(lambda: self._feed.take(source, step), finite, statistics)
+            return self._one_step(batch, step, more, logs, statistics)
+
+        def take(step: tf.Tensor) -> Any:
+            return _without_none(self._feed.take(source, step))
+
+        def advance_ahead(
+            step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, logs: Any, statistics: Any, taken: Any
+        ) -> tuple:
+            with tf.control_dependencies(_parts(taken)):  # an iterator is asked for one batch after the other
+                ahead = tf.cond(step + 1 < last, lambda: take(step + 1), lambda: taken)
+            batch = _with_none(taken, self._feed.spec)
+            step, more, finite, logs, statistics = self._one_step(batch, step, more, logs, statistics)
+            ahead, statistics = self._awaited(lambda: ahead, finite, statistics)
+            return step, more, finite, logs, statistics, ahead
 
         start = (first, tf.constant(True), tf.constant(True), empty, statistics)
-        done, more, finite, logs, statistics = tf.while_loop(goes_on, advance, start)
+        if self._feed.takes_ahead:
+            taken, statistics = self._awaited(lambda: take(first), first, statistics)
+            results = tf.while_loop(goes_on, advance_ahead, (*start[:-1], statistics, taken))[:-1]
+        else:
+            results = tf.while_loop(goes_on, advance, start)
+        done, more, finite, logs, statistics = results
         return done, more, finite, self._results_or(logs), statistics
 
-    def _take(self, source: Any, step: tf.Tensor, after: tf.Tensor, statistics: Any) -> tuple[Any, Any]:
-        """In the graph, once `after` is known: the next batch, and the statistics with the time that it took."""
+    def _one_step(self, batch: Any, step: tf.Tensor, more: tf.Tensor, logs: Any, statistics: Any) -> tuple:
+        """In the graph: step, whether the data goes on, whether the loss is finite, logs, and statistics after it."""
+        if not isinstance(batch, _OPTIONAL):
+            logs = self._one(batch)
+            return step + 1, more, _loss_is_finite(logs), logs, self._with_norm(statistics)
+        more, in_branch = batch.has_value(), self._in_branch
+        logs, statistics = tf.cond(
+            more, lambda: (in_branch(batch.get_value()), self._with_norm(statistics)), lambda: (logs, statistics)
+        )
+        return step + tf.cast(more, step.dtype), more, _loss_is_finite(logs), logs, statistics
+
+    def _awaited(self, take: Callable[[], Any], after: tf.Tensor, statistics: Any) -> tuple[Any, Any]:
+        """In the graph, once `after` is known: a batch, and the statistics with the time for which it was awaited."""
         if not statistics:
-            return self._feed.take(source, step), statistics
+            return take(), statistics
         with tf.control_dependencies([after]):
             asked = tf.timestamp()
         with tf.control_dependencies([asked]):
-            batch = self._feed.take(source, step)
-        is_optional = isinstance(batch, _OPTIONAL)
-        came = [batch.has_value()] if is_optional else [leaf for leaf in tf.nest.flatten(batch) if leaf is not None]
-        with tf.control_dependencies(came):
+            batch = take()
+        with tf.control_dependencies([asked, *_parts(batch)]):
             return batch, statistics._replace(waited=statistics.waited + tf.timestamp() - asked)
 
     def _with_norm(self, statistics: Any) -> Any:
@@ -207,54 +210,30 @@ class CompiledLoop:
         """Return what the last step returned; over several replicas the metrics' results where these were all."""
         if tf.distribute.get_strategy().num_replicas_in_sync == 1:
             return logs
-        results = flat(self._model.get_metrics_result())
+        results = flat_logs(self._model.get_metrics_result())
         if isinstance(logs, dict) and set(results) == set(logs):
             return {name: tf.convert_to_tensor(value) for name, value in results.items()}
         return logs
 
 
-def _on_replicas(step: StepFunction, data: Any, trained: keras.Model | None = None) -> dict[str, tf.Tensor]:
-    strategy = tf.distribute.get_strategy()
-    replicas = strategy.num_replicas_in_sync
-    if replicas == 1:
-        return _plain(step(data))
-
-    def replica_step() -> dict[str, tf.Tensor]:
-        number = tf.distribute.get_replica_context().replica_id_in_sync_group
-        share = tf.nest.map_structure(lambda part: _share(part, number, replicas), data)
-        if trained is None:
-            return same_on_hosts(_plain(step(share)), strategy)
-        message = StepMessage(trained) if is_of_hosts(strategy) else None
-        with rows_weighed(trained.optimizer, share, data, replicas, message), gradients_summed(trained, message):
-            return same_on_hosts(_plain(step(share)), strategy, moving_statistics(trained), message)
-
-    logs = strategy.run(replica_step)
-    return {name: _mean(strategy.experimental_local_results(value)) for name, value in logs.items()}
+def _parts(batch: Any) -> list[tf.Tensor]:
+    """In the graph: what is there once a batch is."""
+    if isinstance(batch, _OPTIONAL):
+        return [batch.has_value()]
+    return [leaf for leaf in tf.nest.flatten(batch, expand_composites=True) if leaf is not None]
 
 
-def _mean(parts: tuple[tf.Tensor, ...]) -> tf.Tensor:
-    """Over the replicas; counts are the same on each."""
-    return tf.reduce_mean(tf.stack(parts), axis=0) if parts[0].dtype.is_floating else parts[0]
+def _without_none(batch: Any) -> Any:
+    """Return the leaves of a batch, as a loop can hold them; an optional batch as it is."""
+    return batch if isinstance(batch, _OPTIONAL) else [leaf for leaf in tf.nest.flatten(batch) if leaf is not None]
 
 
-def _plain(logs: Any) -> dict[str, tf.Tensor]:
-    values = flat(logs) if isinstance(logs, Mapping) else {}
-    return {name: tf.convert_to_tensor(value) for name, value in values.items()}
-
-
-def _share(part: tf.Tensor | None, number: tf.Tensor, replicas: int) -> tf.Tensor | None:
-    """Return the rows of a batch for one replica: an even split, or the whole of a batch too small to split."""
-    if part is None:
-        return None
-    with tf.device("CPU:0"):
-        rows = tf.shape(part)[0]
-        number = tf.cast(number, rows.dtype)
-        first, last = rows * number // replicas, rows * (number + 1) // replicas
-        first, last = tf.cond(rows < replicas, lambda: (tf.zeros_like(rows), rows), lambda: (first, last))
-        share = part[first:last]
-        if part.shape[0] is not None and part.shape[0] % replicas == 0:
-            share = tf.ensure_shape(share, [part.shape[0] // replicas, *part.shape[1:]])
-        return share
+def _with_none(taken: Any, spec: Any) -> Any:
+    """Return the batch of that spec again."""
+    if isinstance(taken, _OPTIONAL):
+        return taken
+    leaves = iter(taken)
+    return tf.nest.pack_sequence_as(spec, [leaf if leaf is None else next(leaves) for leaf in tf.nest.flatten(spec)])
 
 
 def _loss_is_finite(logs: Any) -> tf.Tensor:
@@ -290,7 +269,7 @@ class CompiledLoops:
         prequential = None
         if experiment.settings.prequential:
             test_step = experiment.model.test_step
-            prequential = Prequential(experiment.model, lambda data: _on_replicas(test_step, data))
+            prequential = Prequential(experiment.model, lambda data: on_replicas(test_step, data))
         train, feed = CompiledLoop.for_training(experiment, gradient_norm, prequential), experiment.validation
         jit_compile = experiment.settings.jit_compile
         validation = CompiledLoop.for_evaluation(experiment, feed, jit_compile=jit_compile) if feed else None

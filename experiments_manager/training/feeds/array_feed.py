@@ -16,6 +16,9 @@ from experiments_manager.training.feeds.pipeline_probe import differ, draws_from
 from experiments_manager.training.feeds.pipelines import irreproducible_operation, runs_python_in_parallel
 from experiments_manager.training.setup.seeds import derive
 
+BYTES_TAKEN_AHEAD = 2**18
+"""Bytes from which a batch is copied while the step before it runs; copying fewer takes less than waking a thread."""
+
 
 def as_arrays(data: Any, split: str, *, allow_nan: bool = False) -> Any:
     """Turn what a `dataset` hook returned into nested tensors that share their first dimension.
@@ -143,6 +146,8 @@ class ArrayFeed(Feed):
         all_steps = -(-self.samples // batch_size)
         self.steps = min(steps_per_epoch or all_steps, all_steps)
         self.arrays = self._place(arrays, leaves)
+        a_batch = sum(leaf.dtype.size * leaf.shape[1:].num_elements() for leaf in leaves) * batch_size
+        self.takes_ahead = a_batch >= BYTES_TAKEN_AHEAD
         # A static batch dimension lets XLA and shape-dependent models see the whole shape.
         divides = self.samples % batch_size == 0 or self.steps * batch_size <= self.samples
         self._static = batch_size if divides else None
@@ -203,6 +208,7 @@ class AugmentedFeed(Feed):
     """
 
     kind = "arrays"
+    takes_ahead = True
 
     def __init__(
         self,
@@ -265,6 +271,10 @@ class AugmentedFeed(Feed):
             self._iterator = iter(self._pipeline(epoch, step))
         self._next = (epoch + 1, 0)
         return self._iterator
+
+    def close(self) -> None:
+        """Let go of the iterator, which reads ahead."""
+        self._iterator = self._next = None
 
     def take(self, source: Any, step: tf.Tensor) -> Any:
         """In the graph: the next batch."""

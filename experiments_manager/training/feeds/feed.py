@@ -47,6 +47,8 @@ class Feed(abc.ABC):
     goes_on: bool = False
     """Whether an epoch continues with `next_pass` where the data ends."""
 
+    takes_ahead: bool = False
+    """Whether a batch may be taken while the step before it runs: taking it sees nothing of what that step changes."""
     never_ends: bool = False
     """Whether it follows a stream."""
     topic: str | None = None

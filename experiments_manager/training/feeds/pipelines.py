@@ -69,6 +69,11 @@ def has_state_outside(dataset: tf.data.Dataset) -> bool:
     )
 
 
+def reads_ahead(dataset: tf.data.Dataset) -> bool:
+    """Return whether it ends in a `.prefetch()`, so that its batches are made before they are asked for."""
+    return "Prefetch" in dataset_kind(dataset)
+
+
 def irreproducible_operation(dataset: tf.data.Dataset) -> str | None:
     """Name what makes that no two passes from the same seeds are equal, e.g. `RandomUniform in a parallel map`.
 

@@ -26,6 +26,7 @@ from experiments_manager.training.feeds.pipelines import (
     held_bytes,
     irreproducible_operation,
     is_random,
+    reads_ahead,
     runs_python_in_parallel,
     unsaved_node,
     without_endless_repeat,
@@ -87,7 +88,9 @@ class StreamFeed(Feed):
         """What makes that no two runs are equal, in words; or `None`."""
         self.draws_from_host = self._keeps_drawing = False
         """Whether reading it draws from Python's or NumPy's global generators."""
-        if has_state_outside(self._prepared(self._dataset, 0)):
+        sees_outside = has_state_outside(self._prepared(self._dataset, 0))
+        self.takes_ahead = not sees_outside or reads_ahead(self._prepared(self._dataset, 0))
+        if sees_outside:
             self._look_twice()
         self._saveable, self._saving_failed = self._can_be_saved(self._prepared(self._dataset, 0)), False
 
@@ -220,6 +223,10 @@ class StreamFeed(Feed):
         if not self._lasts or self._taken != self.steps:
             self._iterator = None
         self._taken, self._is_open = 0, False
+
+    def close(self) -> None:
+        """Let go of the iterator; at the end of the process its threads could no longer call Python, and it waits."""
+        self._iterator, self._is_open = None, False
 
     def as_dataset(self) -> tf.data.Dataset:
         """Return the pipeline as the hook returned it, not the training's, whose next order reading would change."""

@@ -1,9 +1,9 @@
-"""What the replicas of a step on several hosts have to have in common."""
+"""A step on each replica by its share of the batch, and what replicas on several hosts have to have in common."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,67 @@ import tensorflow as tf
 from experiments_manager.compat.keras import gradients_summed_by
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.state.reachable import innermost, optimizers_of
+
+StepFunction = Callable[[Any], dict[str, tf.Tensor]]
+
+
+def on_replicas(step: StepFunction, data: Any, trained: keras.Model | None = None) -> dict[str, tf.Tensor]:
+    """In the graph: take a step on each replica by its share of the rows, and return the logs of all.
+
+    Args:
+        step: The model's `train_step` or `test_step`.
+        data: A batch for all replicas of this process.
+        trained: The model, where the step trains it.
+    """
+    strategy = tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return _plain(step(data))
+
+    def replica_step() -> dict[str, tf.Tensor]:
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        share = tf.nest.map_structure(lambda part: _share(part, number, replicas), data)
+        if trained is None:
+            return same_on_hosts(_plain(step(share)), strategy)
+        message = StepMessage(trained) if is_of_hosts(strategy) else None
+        with rows_weighed(trained.optimizer, share, data, replicas, message), gradients_summed(trained, message):
+            return same_on_hosts(_plain(step(share)), strategy, moving_statistics(trained), message)
+
+    logs = strategy.run(replica_step)
+    return {name: _mean(strategy.experimental_local_results(value)) for name, value in logs.items()}
+
+
+def _mean(parts: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    """Over the replicas; counts are the same on each."""
+    return tf.reduce_mean(tf.stack(parts), axis=0) if parts[0].dtype.is_floating else parts[0]
+
+
+def _plain(logs: Any) -> dict[str, tf.Tensor]:
+    values = flat_logs(logs) if isinstance(logs, Mapping) else {}
+    return {name: tf.convert_to_tensor(value) for name, value in values.items()}
+
+
+def _share(part: tf.Tensor | None, number: tf.Tensor, replicas: int) -> tf.Tensor | None:
+    """Return the rows of a batch for one replica: an even split, or the whole of a batch too small to split."""
+    if part is None:
+        return None
+    with tf.device("CPU:0"):
+        rows = tf.shape(part)[0]
+        number = tf.cast(number, rows.dtype)
+        first, last = rows * number // replicas, rows * (number + 1) // replicas
+        first, last = tf.cond(rows < replicas, lambda: (tf.zeros_like(rows), rows), lambda: (first, last))
+        share = part[first:last]
+        if part.shape[0] is not None and part.shape[0] % replicas == 0:
+            share = tf.ensure_shape(share, [part.shape[0] // replicas, *part.shape[1:]])
+        return share
+
+
+def flat_logs(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """Put what a metric gives as a dictionary under the names in it, as Keras does."""
+    values: dict[str, Any] = {}
+    for name, value in logs.items():
+        values |= flat_logs(value) if isinstance(value, Mapping) else {name: value}
+    return values
 
 
 def is_of_hosts(strategy: tf.distribute.Strategy) -> bool:
