@@ -151,7 +151,8 @@ class CompiledLoop:
 
         def advance(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, logs: Any, statistics: Any) -> tuple:
             batch, statistics = self._awaited(lambda: self._feed.take(source, step), finite, statistics)
-            return self._one_step(batch, step, more, logs, statistics)
+            with tf.control_dependencies(_parts(batch) if statistics else []):  # else waiting and work would overlap
+                return self._one_step(batch, step, more, logs, statistics)
 
         def take(step: tf.Tensor) -> Any:
             return _without_none(self._feed.take(source, step))
