@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments_manager.common.errors import UserError
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.data.tables import DataFileError
+from experiments_manager.data.times import import_pandas, name_lines, read_times
 
 if TYPE_CHECKING:
     import pandas
@@ -28,7 +28,7 @@ class Series:
 
     Attributes:
         name: Where it comes from.
-        times: `datetime64[ns]` or numbers of shape [steps], at equal distances.
+        times: `datetime64` or numbers of shape [steps], at equal distances; dates with offsets are in UTC.
         values: `float32` of shape [steps, columns]; NaN where there is no measurement.
         columns: Names of the columns.
     """
@@ -43,7 +43,13 @@ class Series:
 
 
 def read_series(
-    path: Path | str, columns: Sequence[str], *, time_column: str = "time", step: Any = None, pattern: str = "*.csv"
+    path: Path | str,
+    columns: Sequence[str],
+    *,
+    time_column: str = "time",
+    step: Any = None,
+    day_first: bool | None = None,
+    pattern: str = "*.csv",
 ) -> list[Series]:
     """Read a CSV file, or all of a folder, as a series each.
 
@@ -55,6 +61,8 @@ def read_series(
         time_column: Column of the times: dates, or numbers.
         step: Time from one row to the next, e.g. `"1h"`, `"month"` or a number; `None` takes the most frequent one of
             each file.
+        day_first: Whether 1/2/2024 is in February (or in January); `None` sees it from rows such as 31/1/2024, and
+            refuses a file without any.
         pattern: The files of a folder.
 
     Returns:
@@ -71,7 +79,8 @@ def read_series(
     found, problems = [], []
     for file in files:
         try:
-            found.append(series_of(_read_frame(file), columns, time_column=time_column, step=step, name=str(file)))
+            frame, options = _read_frame(file), {"time_column": time_column, "step": step, "day_first": day_first}
+            found.append(series_of(frame, columns, **options, name=str(file)))
         except DataFileError as error:
             problems.append(str(error))
     if problems:
@@ -80,7 +89,7 @@ def read_series(
 
 
 def _read_frame(file: Path) -> pandas.DataFrame:
-    pandas = _pandas()
+    pandas = import_pandas()
     try:
         frame = pandas.read_csv(file, skipinitialspace=True)
     except FileNotFoundError:
@@ -96,6 +105,7 @@ def series_of(
     *,
     time_column: str = "time",
     step: Any = None,
+    day_first: bool | None = None,
     name: str = "series",
 ) -> Series:
     """Make a series of a data frame, as `read_series` does of a file.
@@ -103,7 +113,7 @@ def series_of(
     Raises:
         DataFileError: As there.
     """
-    pandas = _pandas()
+    pandas = import_pandas()
     wanted, known = [time_column, *columns], [str(column) for column in frame.columns]
     missing = [f"{column!r} ({did_you_mean(column, known) or 'not there'})" for column in wanted if column not in known]
     if missing:
@@ -111,7 +121,7 @@ def series_of(
     if len(frame) < 2:
         raise DataFileError(f"{name} has {len(frame)} rows. Expected two or more.")
     values, problems = _numbers(frame, columns)
-    times, wrong = _times(frame[time_column])
+    times, wrong = read_times(frame[time_column], day_first)
     if problems + wrong:
         raise DataFileError(f"{name}: {' '.join(problems + wrong)}")
     if step == "month":
@@ -129,7 +139,7 @@ def series_of(
 
 
 def _numbers(frame: pandas.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    pandas = _pandas()
+    pandas = import_pandas()
     found, problems = [], []
     for column in columns:
         numbers = pandas.to_numeric(frame[column], errors="coerce")
@@ -137,30 +147,11 @@ def _numbers(frame: pandas.DataFrame, columns: Sequence[str]) -> tuple[np.ndarra
         words = [row for row in words if str(frame[column].iloc[row]).strip()]
         infinite = np.flatnonzero(np.isinf(numbers.to_numpy(float)))
         if len(words):
-            problems.append(f"Column {column!r} holds words in {_lines(words)}. Expected numbers, or nothing.")
+            problems.append(f"Column {column!r} holds words in {name_lines(words)}. Expected numbers, or nothing.")
         if len(infinite):
-            problems.append(f"Column {column!r} is infinite in {_lines(infinite)}. Expected numbers, or nothing.")
+            problems.append(f"Column {column!r} is infinite in {name_lines(infinite)}. Expected numbers, or nothing.")
         found.append(numbers.to_numpy(np.float32))
     return np.stack(found, axis=1) if found else np.empty((len(frame), 0), np.float32), problems
-
-
-def _times(column: pandas.Series) -> tuple[np.ndarray, list[str]]:
-    pandas = _pandas()
-    if pandas.api.types.is_numeric_dtype(column):
-        times = column.to_numpy(float)
-        broken = np.flatnonzero(~np.isfinite(times))
-    else:
-        parsed = pandas.to_datetime(column, errors="coerce", utc=True, format="mixed")
-        broken, times = np.flatnonzero(parsed.isna()), parsed.dt.tz_localize(None).to_numpy("datetime64[ns]")
-    if len(broken):
-        return times, [f"Column {column.name!r} holds no time in {_lines(broken)}. Expected dates, or numbers."]
-    return times, []
-
-
-def _lines(rows: Sequence[int]) -> str:
-    """Name the lines of a file, whose header is line 1."""
-    shown = ", ".join(str(int(row) + 2) for row in rows[:_MORE])
-    return f"{'line' if len(rows) == 1 else 'lines'} {shown}{', …' if len(rows) > _MORE else ''}"
 
 
 def _most_frequent(distances: np.ndarray) -> Any:
@@ -198,7 +189,7 @@ def _some(times: np.ndarray) -> str:
 
 
 def _shown(time: Any) -> str:
-    pandas = _pandas()
+    pandas = import_pandas()
     if isinstance(time, np.datetime64):
         return str(pandas.Timestamp(time))
     if isinstance(time, np.timedelta64):
@@ -215,13 +206,3 @@ def fill_gaps(series: Series, longest: int) -> Series:
             if 1 < last - first <= longest + 1:
                 column[first : last + 1] = np.linspace(column[first], column[last], last - first + 1)
     return dataclasses.replace(series, values=values)
-
-
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError as error:
-        raise UserError(
-            'Series are read by pandas, which is missing. Run: pip install "experiments-manager[timeseries]".'
-        ) from error
-    return pandas
