@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,15 +31,23 @@ class Series:
         times: `datetime64` or numbers of shape [steps], at equal distances; dates with offsets are in UTC.
         values: `float32` of shape [steps, columns]; NaN where there is no measurement.
         columns: Names of the columns.
+        filled: `bool` of shape [steps, columns]: where `fill_gaps` drew a line; `None` is nowhere.
     """
 
     name: str
     times: np.ndarray
     values: np.ndarray
     columns: tuple[str, ...]
+    filled: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.times)
+
+    def with_columns(self, further: Mapping[str, np.ndarray]) -> Series:
+        """Return the series with further columns by name, of shape [steps] each, such as a calendar."""
+        values = np.column_stack([self.values, *further.values()]).astype(np.float32)
+        filled = None if self.filled is None else np.pad(self.filled, ((0, 0), (0, len(further))))
+        return dataclasses.replace(self, values=values, columns=(*self.columns, *further), filled=filled)
 
 
 def read_series(
@@ -198,11 +206,19 @@ def _shown(time: Any) -> str:
 
 
 def fill_gaps(series: Series, longest: int) -> Series:
-    """Fill gaps of up to `longest` steps by straight lines; longer ones, and both ends, stay NaN."""
+    """Fill gaps of up to `longest` steps by straight lines; longer ones, and both ends, stay NaN.
+
+    Such a line ends at what came after the gap. So `make_windows` leaves out forecasts that begin in one or just after
+    it, whose past would tell of their future.
+    """
     values = series.values.copy()
-    for column in values.T:
+    filled = np.zeros(values.shape, bool) if series.filled is None else series.filled.copy()
+    for column, lines in zip(values.T, filled.T, strict=True):
         there = np.flatnonzero(~np.isnan(column))
-        for first, last in zip(there[:-1], there[1:], strict=True):
-            if 1 < last - first <= longest + 1:
-                column[first : last + 1] = np.linspace(column[first], column[last], last - first + 1)
-    return dataclasses.replace(series, values=values)
+        lengths = np.diff(there) - 1
+        for first, length in zip(there[:-1], lengths, strict=True):
+            if 0 < length <= longest:
+                last = first + length + 1
+                column[first : last + 1] = np.linspace(column[first], column[last], length + 2)
+                lines[first + 1 : last] = True
+    return dataclasses.replace(series, values=values, filled=filled)
