@@ -179,8 +179,8 @@ def series_of(
     distance = _most_frequent(np.diff(times)) if step is None else _as_distance(step, times)
     ratios = (times - times[0]) / distance
     places = np.rint(ratios).astype(int)
-    if wrong := _off_grid(times, ratios - places, places):
-        raise DataFileError(f"{name}: {wrong} Expected one row every {_shown(distance)}; `step` changes that.")
+    if wrong := _problem_of_grid(times, ratios - places, places, _shown(distance)):
+        raise DataFileError(f"{name}: {wrong}")
     if places[-1] > _SPARSE * len(places) + _SMALL:
         raise DataFileError(
             f"{name}: {len(places)} rows from {_shown(times[0])} to {_shown(times[-1])} are {places[-1] + 1} steps of "
@@ -254,12 +254,15 @@ def _as_distance(step: Any, times: np.ndarray) -> Any:
     return import_pandas().Timedelta(step).to_timedelta64().astype("timedelta64[ns]")
 
 
-def _off_grid(times: np.ndarray, off: np.ndarray, places: np.ndarray) -> str:
+def _problem_of_grid(times: np.ndarray, off: np.ndarray, places: np.ndarray, distance: str) -> str:
     stray = times[np.abs(off) > _TOLERANCE]
     if len(stray):
-        return f"Times off the grid: {_some(stray)}."
+        return f"Times off the grid: {_some(stray)}. Expected one row every {distance}; `step` changes that."
     double = times[1:][np.diff(places) == 0]
-    return f"Double times: {_some(double)}." if len(double) else ""
+    if not len(double):
+        return ""
+    clocks = " Where clocks were set back, write times with their offset from UTC." if times.dtype.kind == "M" else ""
+    return f"Double times: {_some(double)}. Expected one row every {distance}. Remove the others.{clocks}"
 
 
 def _some(times: np.ndarray) -> str:

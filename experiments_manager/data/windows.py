@@ -30,6 +30,7 @@ class Windows:
             of forecasts should leave it out.
         series: Index of each window's series, of shape [windows].
         starts: Step of its series at which the forecast begins, of shape [windows].
+        targets: Where each target is among the columns of the past.
     """
 
     past: np.ndarray
@@ -38,6 +39,7 @@ class Windows:
     filled: np.ndarray
     series: np.ndarray
     starts: np.ndarray
+    targets: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -56,8 +58,8 @@ def make_windows(
 ) -> Windows:
     """Cut all windows whose forecast lies in a part of the time; the past may reach back before it.
 
-    Windows that hold NaN are left out; and those whose last step before the forecast was filled by `fill_gaps`, from
-    what came later, unless that is known beforehand.
+    Windows are left out where a number is missing in the past, or in what is forecast or known; and where the last step
+    before the forecast was filled by `fill_gaps`, from what came later, unless that is known beforehand.
 
     Args:
         series: The series; all have the same columns.
@@ -77,6 +79,8 @@ def make_windows(
     for name, value in {"past": past, "horizon": horizon, "stride": stride}.items():
         if value < 1:
             raise DataFileError(f"{name} is {value}. Expected 1 or more steps.")
+    if not 0 <= part[0] < part[1] <= 1:
+        raise DataFileError(f"part is {part}. Expected two shares of the time from 0 to 1, the smaller one first.")
     pieces: list[tuple[np.ndarray, ...]] = []
     for number, each in enumerate(series):
         wanted = [each.columns.index(name) for name in targets]
@@ -89,7 +93,9 @@ def make_windows(
         spans = np.lib.stride_tricks.sliding_window_view(each.values, past + horizon, axis=0)[starts - past]
         filled = np.zeros(each.values.shape, bool) if each.filled is None else each.filled
         unforeseen = [column for column in range(len(each.columns)) if column not in beforehand]
-        usable = ~np.isnan(spans).any(axis=(1, 2)) & ~filled[starts - 1][:, unforeseen].any(axis=1)
+        there = np.isfinite(spans[..., :past]).all(axis=(1, 2))
+        there &= np.isfinite(spans[:, [*wanted, *beforehand], past:]).all(axis=(1, 2))
+        usable = there & ~filled[starts - 1][:, unforeseen].any(axis=1)
         spans, starts = spans[usable].swapaxes(1, 2), starts[usable]
         pieces.append(
             (
@@ -117,7 +123,8 @@ def make_windows(
             *part,
             shown,
         )
-    return Windows(*(np.ascontiguousarray(np.concatenate(arrays)) for arrays in zip(*pieces, strict=True)))
+    arrays = (np.ascontiguousarray(np.concatenate(arrays)) for arrays in zip(*pieces, strict=True))
+    return Windows(*arrays, targets=tuple(series[0].columns.index(name) for name in targets))
 
 
 def _require_columns(series: Sequence[Series], wanted: Sequence[str]) -> None:
@@ -135,8 +142,13 @@ def _require_columns(series: Sequence[Series], wanted: Sequence[str]) -> None:
                 )
 
 
-def seasonal_naive(windows: Windows, season: int, *, column: int = 0) -> np.ndarray:
+def seasonal_naive(windows: Windows, season: int, *, column: int | None = None) -> np.ndarray:
     """Forecast what was a season before; with `season=1` the last value, the naive forecast.
+
+    Args:
+        windows: The windows.
+        season: Steps.
+        column: Which column of the past; `None` takes the first target.
 
     Returns:
         Of shape [windows, horizon].
@@ -144,7 +156,8 @@ def seasonal_naive(windows: Windows, season: int, *, column: int = 0) -> np.ndar
     Raises:
         ValueError: The windows do not see a whole season.
     """
-    past, horizon = windows.past[..., column], windows.future.shape[1]
+    past = windows.past[..., windows.targets[0] if column is None else column]
+    horizon = windows.future.shape[1]
     if season > past.shape[1]:
         raise ValueError(f"season={season} is longer than the {past.shape[1]} steps of the windows' past.")
     if season < 1:

@@ -149,6 +149,14 @@ def test_one_mistaken_time_does_not_fill_the_memory():
         series_of(frame(times, range(6)), ["value"])
 
 
+def test_an_hour_that_came_twice_is_told_how_to_mend():
+    times = pd.date_range("2024-10-27", periods=6, freq="h", tz="Europe/Paris")
+    with pytest.raises(DataFileError, match=r"Double times: 2024-10-27 02:00:00\..*write times with their offset"):
+        series_of(frame(times.tz_localize(None).astype(str), range(6)), ["value"])
+    assert len(series_of(frame(times.astype(str), range(6)), ["value"])) == 6
+    assert len(series_of(frame(times, range(6)), ["value"])) == 6
+
+
 def test_a_folder_without_files_is_refused(tmp_path):
     with pytest.raises(DataFileError, match=r"holds no files \*\.csv"):
         read_series(tmp_path, ["value"])

@@ -108,3 +108,23 @@ def test_series_that_give_no_window_are_named(count, caplog):
     make_windows([count(9), short], 3, 2, targets=["value"])
     assert "1 of 2 series are too short" in caplog.text
     assert caplog.text.rstrip().endswith("short")
+
+
+def test_only_numbers_that_are_used_have_to_be_there(count):
+    series = count(8, gaps=[7])
+    assert make_windows([series], 5, 2, targets=["load"]).starts.tolist() == [5, 6]
+    assert make_windows([series], 5, 2, targets=["load"], known=["value"]).starts.tolist() == [5]
+    series.values[7, 0] = np.inf
+    assert make_windows([series], 5, 2, targets=["value"]).starts.tolist() == [5]
+
+
+def test_the_naive_forecast_is_of_the_target(count):
+    windows = make_windows([count(8)], 3, 2, targets=["load"])
+    assert seasonal_naive(windows, 1)[0].tolist() == [1002, 1002]
+    assert seasonal_naive(windows, 1, column=0)[0].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("part", [(0.7, 0.3), (0.5, 1.5), (-0.1, 1)])
+def test_a_part_lies_within_the_time(count, part):
+    with pytest.raises(DataFileError, match="Expected two shares of the time from 0 to 1"):
+        make_windows([count(9)], 3, 2, targets=["value"], part=part)
