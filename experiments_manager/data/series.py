@@ -290,9 +290,8 @@ def fill_gaps(series: Series, longest: int) -> Series:
     for column, lines in zip(values.T, filled.T, strict=True):
         there = np.flatnonzero(~np.isnan(column))
         lengths = np.diff(there) - 1
-        for first, length in zip(there[:-1], lengths, strict=True):
-            if 0 < length <= longest:
-                last = first + length + 1
-                column[first : last + 1] = np.linspace(column[first], column[last], length + 2)
-                lines[first + 1 : last] = True
+        for number in np.flatnonzero((lengths > 0) & (lengths <= longest)):
+            first, last = there[number], there[number + 1]
+            column[first : last + 1] = np.linspace(column[first], column[last], last - first + 1)
+            lines[first + 1 : last] = True
     return dataclasses.replace(series, values=values, filled=filled)

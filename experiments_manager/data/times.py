@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 _MORE = 8
 """Lines of one kind of problem that a message names."""
-_DAY_AND_MONTH = r"(?<![\d./-])(\d{1,2})([./\s-])(\d{1,2})\2(\d{4})(?!\d)"
+_DAY_AND_MONTH = r"(?<![\d./-])(\d{1,2})\s*([.,/\s-])\s*(\d{1,2})\s*\2\s*(\d{4})(?!\d)"
 """A day and a month, in whichever order, before their year."""
 _OFFSET = r"(?:\d:\d\d|[tT]\d\d).*?(?:[zZ]|UTC|GMT|[+-]\d\d(?::?\d\d)?)$"
 """A time of the day with its distance from UTC."""
 _YEAR = r"(?<!\d)(?:\d{4}|\d{8})(?!\d)"
-_COMPACT = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+_COMPACT = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 """Dates that look like numbers, by how many digits they have."""
 
 
@@ -61,6 +61,8 @@ def _compact_dates(numbers: np.ndarray) -> np.ndarray | None:
         return None
     digits = len(str(int(numbers[0])))
     if digits not in _COMPACT or not ((years := numbers // 10 ** (digits - 4)) == np.clip(years, 1900, 2100)).all():
+        return None
+    if digits == 6 and len(np.unique(years)) == 1:  # the same grid as numbers, which they may be
         return None
     text = pandas.Series(numbers.astype(np.int64)).astype(str)
     parsed = pandas.to_datetime(text, errors="coerce", format=_COMPACT[digits])

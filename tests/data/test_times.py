@@ -19,11 +19,13 @@ def problem(*rows):
     return " ".join(problems)
 
 
-@pytest.mark.parametrize("written", ["%d.%m.%Y", "%d/%m/%Y", "%d-%m-%Y %H:%M", "%m/%d/%Y", "%Y%m%d", "%Y/%m/%d"])
+@pytest.mark.parametrize(
+    "written", ["%d.%m.%Y", "%d/%m/%Y", "%d-%m-%Y %H:%M", "%m/%d/%Y", "%Y%m%d", "%Y/%m/%d", "%d. %m. %Y", "%d,%m,%Y"]
+)
 def test_a_year_of_days_stays_in_its_order(tmp_path, written):
     days = pd.date_range("2023-01-01", "2023-12-31")
     file = tmp_path / "days.csv"
-    pd.DataFrame({"time": days.strftime(written), "value": range(365)}).to_csv(file, index=False)
+    pd.DataFrame({"time": days.strftime(written), "value": range(365)}).to_csv(file, index=False)  # quotes commas
     (series,) = read_series(file, ["value"])
     assert series.values[:, 0].tolist() == list(range(365))
     assert series.times[31] == np.datetime64("2023-02-01")
@@ -73,3 +75,4 @@ def test_numbers_that_are_no_dates_stay_numbers():
 
 def test_dates_of_digits_may_have_a_time():
     assert times(202401312359, 202402010000) == ["2024-01-31T23:59", "2024-02-01T00:00"]
+    assert times(202312, 202401)[1] == "2024-01-01T00:00"
