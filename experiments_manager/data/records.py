@@ -159,7 +159,9 @@ def _read_rows(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, s
     except FileNotFoundError:
         raise DataFileError(f"{path} not found. Expected a CSV file with the columns {', '.join(needed)}.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataFileError(f"{path} cannot be read: {error}. Expected a CSV file in UTF-8.") from error
+        raise DataFileError(
+            f"{path} cannot be read: {error}. Expected a CSV file in UTF-8, with its quotes closed."
+        ) from error
     missing = [f"{name!r} {did_you_mean(name, columns)}".rstrip() for name in needed if name not in columns]
     if missing:
         given = ", ".join(columns) or "none"
