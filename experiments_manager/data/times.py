@@ -20,6 +20,8 @@ _DAY_AND_MONTH = r"(?<![\d./-])(\d{1,2})\s*([.,/\s-])\s*(\d{1,2})\s*\2\s*(\d{4})
 _OFFSET = r"(?:\d:\d\d|[tT]\d\d).*?(?:[zZ]|UTC|GMT|[+-]\d\d(?::?\d\d)?)$"
 """A time of the day with its distance from UTC."""
 _YEAR = r"(?<!\d)(?:\d{4}|\d{8})(?!\d)"
+_YEARS = 1678, 2261
+"""What 64 bits of nanoseconds hold."""
 _COMPACT = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 """Dates that look like numbers, by how many digits they have."""
 
@@ -47,10 +49,12 @@ def read_times(column: pandas.Series, day_first: bool | None = None) -> tuple[np
                 pandas.Series([str(time).strip() for time in column], dtype=object), day_first
             )
         parsed = pandas.to_datetime(text, errors="coerce", utc=True, format="mixed")
+        parsed = parsed.where(parsed.dt.year.between(*_YEARS))  # others overflow in silence
         times, broken = parsed.dt.tz_localize(None).to_numpy("datetime64[ns]"), parsed.isna().to_numpy()
     if broken is not None and broken.any():
         where = name_lines(np.flatnonzero(broken))
-        problems = [f"holds no time in {where}. Expected dates with years of four digits, or numbers.", *problems]
+        expected = f"Expected dates with years of four digits from {_YEARS[0]} to {_YEARS[1]}, or numbers."
+        problems = [f"holds no time in {where}. {expected}", *problems]
     return times, [f"Column {column.name!r} {problem}" for problem in problems]
 
 

@@ -52,7 +52,9 @@ def test_both_orders_in_one_column_are_refused():
     assert "the day first in line 2 and the month first in line 3" in problem("31/1/2024", "1/31/2024")
 
 
-@pytest.mark.parametrize("row", ["10:30", "24-01-05", "5", "12:00:00.1234", "10:00:00 +0100", "2024-13-01", None])
+@pytest.mark.parametrize(
+    "row", ["10:30", "24-01-05", "5", "12:00:00.1234", "10:00:00 +0100", "2024-13-01", None, "1500-01-01", "9999-12-31"]
+)
 def test_a_time_without_its_date_is_refused(row):
     assert "holds no time in line 3. Expected dates with years of four digits" in problem("2024-01-01 10:00", row)
 
