@@ -17,13 +17,13 @@ SEASON = 52
 def merit(run_dir):
     """Mean absolute errors on the last part of the time, in parts per million, and how often the interval is right."""
     windows, quantiles = forecasts(run_dir)
-    came = windows.future[..., 0]
+    came, measured = windows.future[..., 0], ~windows.filled[..., 0]
     inside = (quantiles[..., 0] <= came) & (came <= quantiles[..., 2])
     return {
-        "error of the median (ppm)": np.abs(quantiles[..., 1] - came).mean(),
-        "error of the naive forecast": np.abs(seasonal_naive(windows, 1) - came).mean(),
-        "error of the seasonal-naive forecast": np.abs(seasonal_naive(windows, SEASON) - came).mean(),
-        "share inside the 80 % interval": inside.mean(),
+        "error of the median (ppm)": np.abs(quantiles[..., 1] - came)[measured].mean(),
+        "error of the naive forecast": np.abs(seasonal_naive(windows, 1) - came)[measured].mean(),
+        "error of the seasonal-naive forecast": np.abs(seasonal_naive(windows, SEASON) - came)[measured].mean(),
+        "share inside the 80 % interval": inside[measured].mean(),
     }
 
 

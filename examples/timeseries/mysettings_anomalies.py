@@ -35,7 +35,7 @@ def dataset(split, data_dir):
 
 
 def read_windows(split, data_dir=None):
-    """All windows of one part of the time, float32 [n, 52, 1]; gaps of up to 8 steps are filled."""
+    """All windows that lie whole in one part of the time, float32 [n, 52, 1]; gaps of up to 8 steps are filled."""
     if data_dir:
         found = read_series(data_dir, ["value"])
     else:
@@ -44,7 +44,7 @@ def read_windows(split, data_dir=None):
         frame = co2.load_pandas().data.rename(columns={"co2": "value"}).rename_axis("time").reset_index()
         found = [series_of(frame, ["value"], name="co2")]
     filled = [fill_gaps(series, 8) for series in found]
-    windows = make_windows(filled, hparams["steps"] - 1, 1, targets=["value"], part=parts[split])
+    windows = make_windows(filled, hparams["steps"] - 1, 1, targets=["value"], part=parts[split], whole=True)
     return np.concatenate([windows.past, windows.future], axis=1)
 
 

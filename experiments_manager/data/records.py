@@ -20,6 +20,7 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 """What stands for a missing value in a table, in any case."""
 _MOST = 30
 """Problems that a message lists."""
+_LARGEST = float(np.finfo(np.float32).max)
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -63,7 +64,8 @@ def read_records(
     """Read columns of a CSV file, in which values may be missing.
 
     Args:
-        path: A CSV file in UTF-8 with a header. Nothing, `NA`, `NaN`, `null`, `none` and `?` are missing values.
+        path: A CSV file in UTF-8 with a header. Nothing, `NA`, `NaN`, `null`, `none` and `?` are missing values, except
+            where `categories` gives them as words.
         split: Take only the rows with this word in `split_column`; `None` takes all.
         numbers: Columns of numbers.
         categories: Columns of words, each with the words that it may hold.
@@ -79,18 +81,18 @@ def read_records(
     """
     path, categories = Path(path), dict(categories or {})
     others = [name for name in (file_column, split_column if split is not None else None) if name is not None]
-    rows = _read_rows(path, [*numbers, *categories, *others])
+    rows = _read_rows(path, [*dict.fromkeys([*numbers, *categories, *others, *required])])
     if split is not None:
-        known = sorted({row[split_column] for _, row in rows})
-        rows = [(line, row) for line, row in rows if row[split_column] == split]
+        known = sorted({row[split_column].strip() for _, row in rows})
+        rows = [(line, row) for line, row in rows if row[split_column].strip() == split]
         if not rows:
             raise DataFileError(f"{path}: no row has the split {split!r}. Expected one of {', '.join(known)}.")
     needed = {*required, *([file_column] if file_column else [])}
     problems: list[str] = []
     columns: dict[str, list[Any]] = {}
     for name in (*numbers, *categories, *([file_column] if file_column else [])):
-        read = _reader(name, numbers, categories)
-        columns[name] = [_value(row[name], name, line, name in needed, read, problems) for line, row in rows]
+        read, words = _reader(name, numbers, categories), categories.get(name, ())
+        columns[name] = [_value(row[name], name, line, name in needed, words, read, problems) for line, row in rows]
     raise_problems(path, problems)
     return Records(
         path,
@@ -151,19 +153,26 @@ def raise_problems(path: Path, problems: Sequence[str]) -> None:
 def _read_rows(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, skipinitialspace=True, restval="")
+            reader = csv.DictReader(stream, skipinitialspace=True, restval="", strict=True)
             columns = list(reader.fieldnames or [])
             rows = [(reader.line_num, row) for row in reader]
     except FileNotFoundError:
         raise DataFileError(f"{path} not found. Expected a CSV file with the columns {', '.join(needed)}.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataFileError(f"{path} cannot be read: {error}. Expected a CSV file in UTF-8.") from error
+        raise DataFileError(
+            f"{path} cannot be read: {error}. Expected a CSV file in UTF-8, with its quotes closed."
+        ) from error
     missing = [f"{name!r} {did_you_mean(name, columns)}".rstrip() for name in needed if name not in columns]
     if missing:
         given = ", ".join(columns) or "none"
         raise DataFileError(f"{path} has no column {'; '.join(missing)}. Its columns are {given}.")
+    if double := [repr(name) for name in needed if columns.count(name) > 1]:
+        raise DataFileError(f"{path} has {', '.join(double)} twice in its header. Expected one column of a name.")
     if not rows:
         raise DataFileError(f"{path} has no rows below its header.")
+    fields = f"fields. Expected {len(columns)}, as the header has. Put values with commas into quotes."
+    longer = [(line, len(columns) + len(row[None])) for line, row in rows if any(row.get(None, ()))]
+    raise_problems(path, [f"line {line}: {count} {fields}" for line, count in longer])
     return rows
 
 
@@ -189,19 +198,25 @@ def _number(text: str | None) -> float:
     if text is None:
         return math.nan
     try:
-        number = float(text)
+        number = float(text.replace("_", " "))
     except ValueError:
         raise ValueError(f"{text!r} is no number. Expected one, or nothing.") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{text!r} is not finite. Expected a number, or nothing.")
+    if not abs(number) <= _LARGEST:
+        raise ValueError(f"{text!r} is not finite. Expected a number below 3e38, or nothing.")
     return number
 
 
 def _value(
-    text: str, name: str, line: int, needed: bool, read: Callable[[str | None], Any], problems: list[str]
+    text: str,
+    name: str,
+    line: int,
+    needed: bool,
+    words: Sequence[str],
+    read: Callable[[str | None], Any],
+    problems: list[str],
 ) -> Any:
     text = text.strip()
-    is_missing = text.lower() in MISSING
+    is_missing = text.lower() in MISSING and text not in words
     if needed and is_missing:
         problems.append(f"line {line}, column {name!r}: nothing there. Fill it in, or remove the row.")
         return read(None)

@@ -54,7 +54,8 @@ def _read_archive(path: Path, split: str) -> dict[str, np.ndarray]:
             raise DataFileError(f"{path} holds one array. Expected an archive made by numpy.savez.")
         with archive:
             return {
-                name: archive[name] if name in (f"x_{split}", f"y_{split}") else np.empty(0) for name in archive.files
+                name: np.asarray(archive[name]) if name in (f"x_{split}", f"y_{split}") else np.empty(0)
+                for name in archive.files
             }
     except FileNotFoundError:
         raise DataFileError(f"{path} not found. Expected a NumPy archive with x_{split} and y_{split}.") from None
@@ -68,16 +69,20 @@ def _problems_of_signals(signals: np.ndarray, split: str, length: int | None, ch
     name, shape = f"x_{split}", signals.shape
     if signals.dtype.kind not in "fiu":
         return [f"{name} is of type {signals.dtype}. Expected numbers."]
-    if signals.ndim not in (2, 3) or not len(signals):
+    if signals.ndim not in (2, 3) or not signals.size:
         return [f"{name} has the shape {list(shape)}. Expected [signals, length] or [signals, length, channels]."]
     problems = []
     if length is not None and shape[1] != length:
         problems.append(f"{name} has signals of {shape[1]} samples. Expected {length}. Cut or resample them.")
     if (given := shape[2] if signals.ndim == 3 else 1) != channels:
         problems.append(f"{name} has {given} channels. Expected {channels}.")
-    if broken := np.flatnonzero(~np.isfinite(signals).reshape(len(signals), -1).all(axis=1)).tolist():
+    within = np.abs(signals.reshape(len(signals), -1)) <= np.finfo(np.float32).max
+    if broken := np.flatnonzero(~within.all(axis=1)).tolist():
         shown = ", ".join(map(str, broken[:10])) + (", …" if len(broken) > 10 else "")
-        problems.append(f"{name}: {len(broken)} signals hold NaN or infinity, at {shown}. Mend or remove them.")
+        problems.append(
+            f"{name}: {len(broken)} signals hold NaN or infinity, at {shown}. Expected numbers below 3e38. Mend or "
+            "remove them."
+        )
     return problems
 
 
@@ -88,4 +93,6 @@ def _problems_of_labels(labels: np.ndarray | None, signals: np.ndarray, split: s
         return [f"y_{split} has the shape {list(labels.shape)}. Expected [{len(signals)}], one label a signal."]
     if labels.dtype.kind not in "iu" or labels.min() < 0:
         return [f"y_{split} is of type {labels.dtype} or below 0. Expected whole numbers from 0."]
+    if labels.max() > np.iinfo(np.int32).max:
+        return [f"y_{split} goes up to {labels.max()}. Expected the numbers of classes, from 0 to less than 2^31."]
     return []

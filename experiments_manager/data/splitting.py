@@ -216,9 +216,13 @@ def _vector(values: Any, samples: int, name: str, purpose: str) -> np.ndarray:
             f"{name} has the shape {list(vector.shape)}. Expected [{samples}], one value a sample. "
             "Labels that are one-hot become numbers by labels.argmax(-1)."
         )
-    if vector.dtype.kind == "f" and not np.isfinite(vector).all():
-        row = int(np.flatnonzero(~np.isfinite(vector))[0])
-        raise DataFileError(f"{name}[{row}] is {vector[row]}. Expected finite numbers. Leave such samples out first.")
+    missing = np.flatnonzero(~np.isfinite(vector)) if vector.dtype.kind in "fmM" else []
+    if vector.dtype.kind == "O":
+        missing = [row for row, value in enumerate(vector) if value is None or value != value]
+    if len(missing):
+        row = int(missing[0])
+        kind = "values, not missing ones" if vector.dtype.kind in "OmM" else "finite numbers"
+        raise DataFileError(f"{name}[{row}] is {vector[row]}. Expected {kind}. Leave such samples out first.")
     return vector
 
 

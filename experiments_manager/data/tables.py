@@ -67,19 +67,22 @@ def _read_records(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str
     """Read all records with their line numbers, and make sure that each has a value in every column needed."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, skipinitialspace=True)
+            reader = csv.DictReader(stream, skipinitialspace=True, strict=True)
             columns = reader.fieldnames or []
             records = [(reader.line_num, record) for record in reader]
     except FileNotFoundError:
         raise DataFileError(f"{path} not found. Expected a CSV file with the columns {', '.join(needed)}.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataFileError(f"{path} cannot be read: {error}. Expected a CSV file in UTF-8.") from error
+        raise DataFileError(
+            f"{path} cannot be read: {error}. Expected a CSV file in UTF-8, with its quotes closed."
+        ) from error
     for column in needed:
         if column not in columns:
             raise DataFileError(f"{path} has no column {column!r}. Its columns are {', '.join(columns) or 'none'}.")
     if not records:
         raise DataFileError(f"{path} has no rows below its header.")
     for row, record in records:
+        record.update({column: (record[column] or "").strip() for column in needed})
         empty = [column for column in needed if not record[column]]
         if empty:
             raise DataFileError(f"{path}, row {row}: nothing in column {empty[0]!r}. Fill it in or remove the row.")
@@ -92,7 +95,7 @@ def label_indices(table: LabelTable, class_names: Sequence[str] | None = None) -
     Args:
         table: Rows with their labels.
         class_names: A label becomes its index in this list. A label that is no name there but a whole number is taken
-            as the index itself. `None` demands whole numbers throughout.
+            as the index itself, unless some of the names are whole numbers. `None` demands whole numbers throughout.
 
     Returns:
         Integer array `int32` of shape [rows].
@@ -102,12 +105,14 @@ def label_indices(table: LabelTable, class_names: Sequence[str] | None = None) -
     """
     names = list(class_names) if class_names is not None else None
     known = {name: index for index, name in enumerate(names or ())}
+    numbered = {number: index for name, index in known.items() if (number := _whole_number(name)) is not None}
     indices = np.empty(len(table.labels), dtype=np.int32)
     for position, (label, row) in enumerate(zip(table.labels, table.rows, strict=True)):
         index = known.get(label)
         if index is None:
             index = _whole_number(label)
-        if index is None or index < 0 or (names is not None and index >= len(names)):
+            index = numbered.get(index) if numbered else index
+        if index is None or not 0 <= index < 2**31 or (names is not None and index >= len(names)):
             raise DataFileError(f"{table.path}, row {row}: label {label!r} {_expectation(label, names)}")
         indices[position] = index
     return indices

@@ -51,6 +51,49 @@ def test_all_wrong_values_are_said_at_once_with_their_lines(table):
     assert "line 4" not in message
 
 
+def test_words_that_were_given_are_not_missing(table):
+    path = table("damage,side", "none,left", "mild,NA", "None,")
+    words = {"damage": ["none", "mild"], "side": ["left"]}
+    records = read_records(path, categories=words)
+    assert records.categories["damage"].tolist() == [0, 1, -1]
+    assert records.categories["side"].tolist() == [0, -1, -1]
+
+
+def test_spaces_about_a_split_lose_no_row(table):
+    assert len(read_records(table("a,split", "1,train", "2,train ", "3, train"), "train", numbers=["a"])) == 3
+
+
+def test_more_fields_than_names_do_not_move_the_columns(table):
+    with pytest.raises(DataFileError, match="line 3: 3 fields. Expected 2, as the header has. Put values with commas"):
+        read_records(table("a,b", "1,2", "1,5,2"), numbers=["a", "b"])
+    assert len(read_records(table("a,b", "1,2,,", "1,2,"), numbers=["a", "b"])) == 2, "empty ones move nothing"
+
+
+def test_an_open_quote_swallows_no_rows(table):
+    with pytest.raises(DataFileError, match="cannot be read: unexpected end of data"):
+        read_records(table("file,b", '"x.png,2', "y.png,4", "z.png,6"), numbers=["b"], file_column="file")
+
+
+def test_a_name_stands_for_one_column(table):
+    with pytest.raises(DataFileError, match="has 'a' twice in its header"):
+        read_records(table("a,a", "1,2"), numbers=["a"])
+
+
+def test_a_required_column_has_to_be_there(table):
+    with pytest.raises(DataFileError, match="no column 'weigth' Did you mean `weight`"):
+        read_records(table("weight", "1"), numbers=["weight"], required=["weigth"])
+
+
+def test_numbers_have_no_underscores(table):
+    with pytest.raises(DataFileError, match="'1_000' is no number"):
+        read_records(table("a", "1_000"), numbers=["a"])
+
+
+def test_numbers_beyond_float32_are_told(table):
+    with pytest.raises(DataFileError, match="line 2, column 'a': '1e39' is not finite. Expected a number below 3e38"):
+        read_records(table("a", "1e39"), numbers=["a"])
+
+
 def test_a_table_with_many_problems_says_how_many_more_there_are(table):
     with pytest.raises(DataFileError, match="70 further problems"):
         read_records(table("a", *["x"] * 100), numbers=["a"])

@@ -86,6 +86,77 @@ def test_what_makes_no_grid_is_refused(times, values, said):
         series_of(frame(times, values), ["value"])
 
 
+@pytest.mark.parametrize("line", ["2024-01-0{},{},5", "2024-01-0{},{},"])
+def test_more_fields_than_names_do_not_move_the_columns(tmp_path, line):
+    (tmp_path / "a.csv").write_text("time,value\n" + "".join(line.format(day, day) + "\n" for day in range(1, 5)))
+    with pytest.raises(DataFileError, match="rows with more fields than its header has names"):
+        read_series(tmp_path, ["value"])
+
+
+def test_a_name_stands_for_one_column(tmp_path):
+    (tmp_path / "a.csv").write_text("time,value,value\n0,1,2\n1,1,2\n")
+    with pytest.raises(DataFileError, match=r"a\.csv has 'value' twice"):
+        read_series(tmp_path, ["value"])
+    twice = pd.DataFrame([[0, 1, 2], [1, 1, 2]], columns=["time", "value", "value"])
+    with pytest.raises(DataFileError, match="has 'value' twice"):
+        series_of(twice, ["value"])
+
+
+def test_files_of_different_steps_are_refused_unless_one_is_given(tmp_path):
+    for name, times in {"a": [0, 1, 2], "b": [0, 2, 4], "c": [0, 1, 3]}.items():
+        frame(times, times).to_csv(tmp_path / f"{name}.csv", index=False)
+    with pytest.raises(DataFileError, match=r"^\S+b\.csv has a row every 2\. Expected one every 1, as in \S+a\.csv.*$"):
+        read_series(tmp_path, ["value"])
+    assert [len(series) for series in read_series(tmp_path, ["value"], step=1)] == [3, 5, 4]
+
+
+def test_numbers_beyond_float32_are_told():
+    with pytest.raises(DataFileError, match="'value' is infinite in line 3. Expected less than 3e38"):
+        series_of(frame([0, 1], [1, 1e39]), ["value"])
+
+
+def test_changes_that_float32_rounds_away_are_told(caplog):
+    series_of(frame([0, 1, 2], [101325.1, 101025.2, None]), ["value"])
+    series_of(frame([0, 1, 2], [0.1, 0.1, 0.1]), ["value"])
+    assert not caplog.text
+    series_of(frame([0, 1, 2], [5400000.01, 5400000.02, None]), ["value"], name="north")
+    assert "north: column 'value' varies by 0.01 only" in caplog.text
+
+
+@pytest.mark.parametrize("step", [0, -1, "1h", "month", float("nan")])
+def test_a_step_of_numbers_is_one(step):
+    with pytest.raises(DataFileError, match="is no step. Expected a number above 0"):
+        series_of(frame([0, 1], [1, 2]), ["value"], step=step)
+
+
+@pytest.mark.parametrize("step", [1, "0h", "-1D", "week", []])
+def test_a_step_of_dates_is_a_time_span(step):
+    with pytest.raises(DataFileError, match=r"is no step. Expected a time span, e\.g\. '1h'"):
+        series_of(frame(["2024-01-01", "2024-01-02"], [1, 2]), ["value"], step=step)
+
+
+def test_the_most_frequent_step_is_exact_beside_longer_ones():
+    hours = np.cumsum([0, 1, 1, 1, 1, 2, 3, 3, 3, 6, 6])
+    times = np.datetime64("2024-01-01") + hours * np.timedelta64(1, "h")
+    series = series_of(frame(times, hours), ["value"])
+    assert series.times[-1] == times[-1]
+    assert len(series) == hours[-1] + 1
+
+
+def test_one_mistaken_time_does_not_fill_the_memory():
+    times = ["1970-01-01 00:00:00", *(f"2024-01-01 00:00:0{second}" for second in range(5))]
+    with pytest.raises(DataFileError, match=r"6 rows from 1970-01-01 00:00:00 to 2024-\S+ 00:00:04 are \d+ steps"):
+        series_of(frame(times, range(6)), ["value"])
+
+
+def test_an_hour_that_came_twice_is_told_how_to_mend():
+    times = pd.date_range("2024-10-27", periods=6, freq="h", tz="Europe/Paris")
+    with pytest.raises(DataFileError, match=r"Double times: 2024-10-27 02:00:00\..*write times with their offset"):
+        series_of(frame(times.tz_localize(None).astype(str), range(6)), ["value"])
+    assert len(series_of(frame(times.astype(str), range(6)), ["value"])) == 6
+    assert len(series_of(frame(times, range(6)), ["value"])) == 6
+
+
 def test_a_folder_without_files_is_refused(tmp_path):
     with pytest.raises(DataFileError, match=r"holds no files \*\.csv"):
         read_series(tmp_path, ["value"])

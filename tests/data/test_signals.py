@@ -1,5 +1,7 @@
 """Signals are read from NumPy archives, and all that is wrong with one is said at once."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,10 @@ def test_all_problems_are_said_at_once(archive):
         ({"x_train": np.eye(2), "y_train": np.array([0.5, 1])}, "Expected whole numbers from 0"),
         ({"x_train": np.eye(2), "y_train": np.array([-1, 1])}, "Expected whole numbers from 0"),
         ({"x_train": np.ones((2, 4, 2))}, "2 channels. Expected 1"),
+        ({"x_train": np.ones((2, 0))}, r"shape \[2, 0\]. Expected"),
+        ({"x_train": np.array([[1e39, 1]])}, "1 signals hold NaN or infinity, at 0. Expected numbers below 3e38"),
+        ({"x_train": np.eye(2), "y_train": np.array([2**32, 1])}, "goes up to 4294967296. Expected"),
+        ({"x_train": np.eye(2), "y_train": np.array([2**63, 1], np.uint64)}, "goes up to 9223372036854775808"),
     ],
 )
 def test_an_archive_that_holds_something_else_is_refused(archive, arrays, said):
@@ -79,3 +85,10 @@ def test_an_array_without_an_archive_is_refused(tmp_path):
     np.save(tmp_path / "one.npy", np.eye(2))
     with pytest.raises(DataFileError, match="holds one array"):
         read_signals(tmp_path / "one.npy", "train")
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "signals.npz", "w") as archive:
+        archive.writestr("x_train.npy", "text")
+    with pytest.raises(DataFileError, match="Expected numbers"):
+        read_signals(tmp_path / "signals.npz", "train")

@@ -108,6 +108,11 @@ def test_without_a_client_all_samples_are_returned():
         ({"by": "column", "column": LABELS, "edges": [1, 1, 2]}, "edges are [1, 1, 2]. Expected 3 increasing numbers"),
         ({"by": "column", "column": LABELS, "edges": [1, 2, 50]}, "Split by column, client 3 gets 0 samples."),
         ({"by": "column", "column": np.full(100, np.nan)}, "column[0] is nan. Expected finite numbers."),
+        (
+            {"by": "column", "column": np.array(["a", None] * 50, object)},
+            "column[1] is None. Expected values, not missing",
+        ),
+        ({"by": "dirichlet", "labels": np.array(["NaT"] * 100, "M8[D]")}, "labels[0] is NaT."),
         ({"arrays": (LABELS, LABELS[1:])}, "arrays[0]: 100, arrays[1]: 99"),
         ({"arrays": ()}, "arrays holds no array."),
         ({"arrays": {"x": 3}}, "arrays['x'] is a int. Expected an array of shape [samples, ...]."),

@@ -83,6 +83,15 @@ def test_whole_numbers_are_indices_with_and_without_class_names(table):
 def test_a_number_that_is_a_class_name_is_that_class(table):
     rows = read_label_table(table("file,label\na.png,7\nb.png,3\n"))
     assert label_indices(rows, ["3", "7"]).tolist() == [1, 0]
+    assert label_indices(rows, ["03", "none", "07"]).tolist() == [2, 0]
+
+
+def test_spaces_and_open_quotes_lose_no_row(table):
+    rows = read_label_table(table("file,label,split\na.png,cat ,train \nb.png ,dog,train\n"), "train")
+    assert rows.files == ["a.png", "b.png"]
+    assert rows.labels == ["cat", "dog"]
+    with pytest.raises(DataFileError, match="cannot be read: .*with its quotes closed"):
+        read_label_table(table('file,label\na.png,cat\n"b.png,dog\nc.png,"cat\n'))
 
 
 @pytest.mark.parametrize(
@@ -94,6 +103,8 @@ def test_a_number_that_is_a_class_name_is_that_class(table):
             "row 2: label 'catt' is not in class_names. Expected one of cat, dog. Did you mean `cat`?",
         ),
         ("2", ["cat", "dog"], "row 2: label '2' is not in class_names."),
+        ("0", ["1", "2"], "row 2: label '0' is not in class_names. Expected one of 1, 2."),
+        ("4294967296", None, "row 2: label '4294967296' is no whole number from 0."),
         ("-1", None, "row 2: label '-1' is no whole number from 0."),
         ("cat", None, "Give class_names to turn words into numbers."),
     ],
