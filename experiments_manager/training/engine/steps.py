@@ -151,8 +151,7 @@ class CompiledLoop:
 
         def advance(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, logs: Any, statistics: Any) -> tuple:
             batch, statistics = self._awaited(lambda: self._feed.take(source, step), finite, statistics)
-            with tf.control_dependencies(_parts(batch) if statistics else []):  # else waiting and work would overlap
-                return self._one_step(batch, step, more, logs, statistics)
+            return self._one_step(batch, step, more, logs, statistics)
 
         def take(step: tf.Tensor) -> Any:
             return _without_none(self._feed.take(source, step))
@@ -238,8 +237,10 @@ def _with_none(taken: Any, spec: Any) -> Any:
 
 
 def _loss_is_finite(logs: Any) -> tf.Tensor:
+    """In the graph, once the whole step has ended; the loss alone would be known in the middle of it."""
     loss = logs.get("loss") if isinstance(logs, dict) else None
-    return tf.constant(True) if loss is None else tf.reduce_all(tf.math.is_finite(loss))
+    with tf.control_dependencies(tf.nest.flatten(logs)):
+        return tf.constant(True) if loss is None else tf.reduce_all(tf.math.is_finite(loss))
 
 
 @dataclasses.dataclass

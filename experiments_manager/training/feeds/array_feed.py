@@ -16,7 +16,7 @@ from experiments_manager.training.feeds.pipeline_probe import differ, draws_from
 from experiments_manager.training.feeds.pipelines import irreproducible_operation, runs_python_in_parallel
 from experiments_manager.training.setup.seeds import derive
 
-BYTES_TAKEN_AHEAD = 2**18
+BYTES_TAKEN_AHEAD = 2**12
 """Bytes from which a batch is copied while the step before it runs; copying fewer takes less than waking a thread."""
 
 
