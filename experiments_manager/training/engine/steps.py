@@ -149,29 +149,35 @@ class CompiledLoop:
         def goes_on(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, *_: Any) -> tf.Tensor:
             return (step < last) & more & finite
 
-        def advance(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, logs: Any, statistics: Any) -> tuple:
-            batch, statistics = self._awaited(lambda: self._feed.take(source, step), finite, statistics)
-            return self._one_step(batch, step, more, logs, statistics)
-
         def take(step: tf.Tensor) -> Any:
             return _without_none(self._feed.take(source, step))
 
-        def advance_ahead(
+        def following(step: tf.Tensor, taken: Any, after: list[tf.Tensor]) -> Any:
+            with tf.control_dependencies(after):
+                return tf.cond(step < last, lambda: take(step), lambda: taken)
+
+        def advance(
             step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, logs: Any, statistics: Any, taken: Any
         ) -> tuple:
-            with tf.control_dependencies(_parts(taken)):  # an iterator is asked for one batch after the other
-                ahead = tf.cond(step + 1 < last, lambda: take(step + 1), lambda: taken)
-            batch = _with_none(taken, self._feed.spec)
+            batch, taken_ahead = _with_none(taken, self._feed.spec), None
+            if self._feed.takes_ahead:  # once this batch is there, since an iterator is asked for one after the other
+                taken_ahead = following(step + 1, taken, _parts(taken))
             step, more, finite, logs, statistics = self._one_step(batch, step, more, logs, statistics)
-            ahead, statistics = self._awaited(lambda: ahead, finite, statistics)
-            return step, more, finite, logs, statistics, ahead
+            taken, statistics = self._awaited(
+                lambda: following(step, taken, [finite]) if taken_ahead is None else taken_ahead, finite, statistics
+            )
+            return step, more, finite, logs, statistics, taken
 
-        start = (first, tf.constant(True), tf.constant(True), empty, statistics)
-        if self._feed.takes_ahead:
+        def advance_unheld(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, logs: Any, statistics: Any) -> tuple:
+            batch, statistics = self._awaited(lambda: self._feed.take(source, step), finite, statistics)
+            return self._one_step(batch, step, more, logs, statistics)
+
+        start = (first, tf.constant(True), tf.constant(True), empty)
+        if self._feed.batches_can_be_held:
             taken, statistics = self._awaited(lambda: take(first), first, statistics)
-            results = tf.while_loop(goes_on, advance_ahead, (*start[:-1], statistics, taken))[:-1]
+            results = tf.while_loop(goes_on, advance, (*start, statistics, taken))[:-1]
         else:
-            results = tf.while_loop(goes_on, advance, start)
+            results = tf.while_loop(goes_on, advance_unheld, (*start, statistics))
         done, more, finite, logs, statistics = results
         return done, more, finite, self._results_or(logs), statistics
 
@@ -188,7 +194,7 @@ class CompiledLoop:
 
     def _awaited(self, take: Callable[[], Any], after: tf.Tensor, statistics: Any) -> tuple[Any, Any]:
         """In the graph, once `after` is known: a batch, and the statistics with the time for which it was awaited."""
-        if not statistics:
+        if not statistics or self._feed.in_memory:
             return take(), statistics
         with tf.control_dependencies([after]):
             asked = tf.timestamp()
@@ -225,12 +231,16 @@ def _parts(batch: Any) -> list[tf.Tensor]:
 
 def _without_none(batch: Any) -> Any:
     """Return the leaves of a batch, as a loop can hold them; an optional batch as it is."""
-    return batch if isinstance(batch, _OPTIONAL) else [leaf for leaf in tf.nest.flatten(batch) if leaf is not None]
+    return (
+        batch
+        if isinstance(batch, tf.experimental.Optional)
+        else [leaf for leaf in tf.nest.flatten(batch) if leaf is not None]
+    )
 
 
 def _with_none(taken: Any, spec: Any) -> Any:
     """Return the batch of that spec again."""
-    if isinstance(taken, _OPTIONAL):
+    if isinstance(taken, tf.experimental.Optional):
         return taken
     leaves = iter(taken)
     return tf.nest.pack_sequence_as(spec, [leaf if leaf is None else next(leaves) for leaf in tf.nest.flatten(spec)])

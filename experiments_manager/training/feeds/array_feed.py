@@ -16,8 +16,8 @@ from experiments_manager.training.feeds.pipeline_probe import differ, draws_from
 from experiments_manager.training.feeds.pipelines import irreproducible_operation, runs_python_in_parallel
 from experiments_manager.training.setup.seeds import derive
 
-BYTES_TAKEN_AHEAD = 2**12
-"""Bytes from which a batch is copied while the step before it runs; copying fewer takes less than waking a thread."""
+BYTES_SHUFFLED_AT_ONCE = 2**24
+"""Bytes up to which arrays are brought into the order of an epoch at its beginning; a batch is then a part of them."""
 
 
 def as_arrays(data: Any, split: str, *, allow_nan: bool = False) -> Any:
@@ -125,6 +125,15 @@ def _names_below(part: Any, name: str) -> list[str]:
     return [path for key, value in inner for path in _names_below(value, f"{name}[{key}]")]
 
 
+def _each(change: Callable[[tf.Tensor], Any], nest: Any) -> Any:
+    """Change the arrays of a nest; `None` in it stays."""
+    return tf.nest.map_structure(lambda leaf: None if leaf is None else change(leaf), nest)
+
+
+def _bytes_of(leaves: list[tf.Tensor]) -> int:
+    return sum(leaf.dtype.size * leaf.shape.num_elements() for leaf in leaves)
+
+
 class ArrayFeed(Feed):
     """Nested arrays, the fast and exact path: the position is the epoch and the step in it."""
 
@@ -146,48 +155,44 @@ class ArrayFeed(Feed):
         all_steps = -(-self.samples // batch_size)
         self.steps = min(steps_per_epoch or all_steps, all_steps)
         self.arrays = self._place(arrays, leaves)
-        a_batch = sum(leaf.dtype.size * leaf.shape[1:].num_elements() for leaf in leaves) * batch_size
-        self.takes_ahead = a_batch >= BYTES_TAKEN_AHEAD
+        self.in_memory = not shuffle or _bytes_of(leaves) <= BYTES_SHUFFLED_AT_ONCE
+        self.batches_can_be_held = self.takes_ahead = not self.in_memory
         # A static batch dimension lets XLA and shape-dependent models see the whole shape.
         divides = self.samples % batch_size == 0 or self.steps * batch_size <= self.samples
         self._static = batch_size if divides else None
-        self.spec = tf.nest.map_structure(
-            lambda leaf: None if leaf is None else tf.TensorSpec([self._static, *leaf.shape[1:]], leaf.dtype),
-            self.arrays,
-        )
+        self.spec = _each(lambda leaf: tf.TensorSpec([self._static, *leaf.shape[1:]], leaf.dtype), self.arrays)
         self.seed = seed
         self._order = tf.function(self._make_order, input_signature=[tf.TensorSpec([], tf.int64)], autograph=False)
 
     @staticmethod
     def _place(arrays: Any, leaves: list[tf.Tensor]) -> Any:
-        small = sum(leaf.dtype.size * leaf.shape.num_elements() for leaf in leaves if tf.is_tensor(leaf)) < HOST_BYTES
-        if small and tf.config.list_logical_devices("GPU"):
-            return tf.nest.map_structure(lambda leaf: None if leaf is None else tf.identity(leaf), arrays)
+        if _bytes_of(leaves) < HOST_BYTES and tf.config.list_logical_devices("GPU"):
+            return _each(tf.identity, arrays)
         return arrays
 
-    def _make_order(self, epoch: tf.Tensor) -> tf.Tensor:
-        return epoch_order(self.samples, self.seed, epoch)
+    def _make_order(self, epoch: tf.Tensor) -> Any:
+        order = epoch_order(self.samples, self.seed, epoch)
+        return _each(lambda leaf: tf.gather(leaf, order), self.arrays) if self.in_memory else order
 
-    def open(self, epoch: int, step: int = 0) -> tf.Tensor:
-        """Return the order of the samples in `epoch`, int `[samples]` (empty where nothing is shuffled)."""
-        return self._order(tf.constant(epoch, tf.int64)) if self.shuffle else tf.zeros([0], tf.int32)
+    def open(self, epoch: int, step: int = 0) -> Any:
+        """Return the arrays in the order of `epoch`, or, where they are large, that order, int `[samples]`."""
+        return self._order(tf.constant(epoch, tf.int64)) if self.shuffle else self.arrays
 
-    def take(self, source: tf.Tensor, step: tf.Tensor) -> Any:
+    def take(self, source: Any, step: tf.Tensor) -> Any:
         """In the graph: batch number `step` of the epoch."""
         first = step * self.batch_size
-        rows = source[first : first + self.batch_size] if self.shuffle else None
+        rows = slice(first, first + self.batch_size)
 
-        def batch(leaf: tf.Tensor | None) -> tf.Tensor | None:
-            if leaf is None:
-                return None
-            part = tf.gather(leaf, rows) if self.shuffle else leaf[first : first + self.batch_size]
+        def sized(part: tf.Tensor) -> tf.Tensor:
             return part if self._static is None else tf.ensure_shape(part, [self._static, *part.shape[1:]])
 
-        return tf.nest.map_structure(batch, self.arrays)
+        if self.in_memory:
+            return _each(lambda leaf: sized(leaf[rows]), source)
+        return _each(lambda leaf: sized(tf.gather(leaf, source[rows])), self.arrays)
 
     def sample_batch(self) -> Any:
         """Return a first batch, unshuffled, for building the model and for looking at shapes."""
-        return tf.nest.map_structure(lambda leaf: None if leaf is None else leaf[: self.batch_size], self.arrays)
+        return _each(lambda leaf: leaf[: self.batch_size], self.arrays)
 
     def as_dataset(self) -> tf.data.Dataset:
         """Return the data as a hook may want to see it: in batches, not shuffled and not augmented."""
@@ -208,7 +213,7 @@ class AugmentedFeed(Feed):
     """
 
     kind = "arrays"
-    takes_ahead = True
+    batches_can_be_held = takes_ahead = True
 
     def __init__(
         self,

@@ -47,8 +47,12 @@ class Feed(abc.ABC):
     goes_on: bool = False
     """Whether an epoch continues with `next_pass` where the data ends."""
 
+    in_memory: bool = False
+    """Whether a batch is a part of arrays that are there, so that none is waited for."""
+    batches_can_be_held: bool = False
+    """Whether `take` returns tensors or an optional of TensorFlow, which a loop can take along from step to step."""
     takes_ahead: bool = False
-    """Whether a batch may be taken while the step before it runs: taking it sees nothing of what that step changes."""
+    """Whether such a batch is taken while the step before it runs: taking it must see nothing of what that changes."""
     never_ends: bool = False
     """Whether it follows a stream."""
     topic: str | None = None

@@ -21,7 +21,7 @@ class IndexedFeed(Feed):
     One that has a method `batch_of_epoch(epoch, index)` is asked by that, and may give other batches in each epoch.
     """
 
-    takes_ahead = True
+    batches_can_be_held = takes_ahead = True
 
     def __init__(
         self,

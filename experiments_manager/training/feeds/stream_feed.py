@@ -57,6 +57,8 @@ class StreamFeed(Feed):
     each epoch.
     """
 
+    batches_can_be_held = True
+
     def __init__(
         self,
         dataset: tf.data.Dataset,

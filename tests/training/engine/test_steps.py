@@ -18,6 +18,7 @@ class Numbered(Feed):
     """Gives the batch `[[step]]`, and keeps which were taken."""
 
     split, kind, steps = "train", "arrays", None
+    batches_can_be_held = True
     spec = tf.TensorSpec([1, 1], tf.float32)
 
     def __init__(self, takes_ahead, ends_before=None):
@@ -106,13 +107,14 @@ def test_what_sees_a_step_is_not_taken_before_the_step_has_ended(run):
     assert order == [[0], [0, 1], [0, 1, 2]]
 
 
-def test_large_batches_of_arrays_are_taken_ahead_and_nothing_depends_on_it(experiment, monkeypatch, same_bits):
-    monkeypatch.setattr(array_feed, "BYTES_TAKEN_AHEAD", 2**30)
-    one_by_one = experiment("epochs = 3")
-    monkeypatch.setattr(array_feed, "BYTES_TAKEN_AHEAD", 0)
-    ahead = experiment("epochs = 3")
-    assert not same_bits(ahead.tensors, one_by_one.tensors)
-    assert ahead.history == one_by_one.history
+def test_arrays_that_are_shuffled_at_once_give_the_bits_of_those_that_are_taken_row_by_row(
+    experiment, monkeypatch, same_bits
+):
+    at_once = experiment("epochs = 3")
+    monkeypatch.setattr(array_feed, "BYTES_SHUFFLED_AT_ONCE", 0)
+    by_rows = experiment("epochs = 3")
+    assert not same_bits(at_once.tensors, by_rows.tensors)
+    assert at_once.history == by_rows.history
 
 
 WITHOUT_WEIGHTS = """
@@ -122,8 +124,9 @@ def dataset(split):
 """
 
 
-def test_arrays_without_weights_are_taken_ahead(experiment, monkeypatch, same_bits):
-    monkeypatch.setattr(array_feed, "BYTES_TAKEN_AHEAD", 0)
+@pytest.mark.parametrize("at_once", [0, 2**24])
+def test_arrays_may_come_without_weights(experiment, monkeypatch, same_bits, at_once):
+    monkeypatch.setattr(array_feed, "BYTES_SHUFFLED_AT_ONCE", at_once)
     assert not same_bits(experiment(WITHOUT_WEIGHTS).tensors, experiment("epochs = 2").tensors)
 
 
@@ -155,9 +158,9 @@ def test_ragged_batches_are_taken_ahead(experiment):
     assert losses[-1] < losses[0] / 2
 
 
-@pytest.mark.parametrize(("at_least", "ahead"), [(64, True), (65, False)])
-def test_arrays_are_taken_ahead_from_so_many_bytes_a_batch(monkeypatch, at_least, ahead):
-    monkeypatch.setattr(array_feed, "BYTES_TAKEN_AHEAD", at_least)
+@pytest.mark.parametrize(("at_once", "ahead"), [(95, True), (96, False)])
+def test_batches_of_large_arrays_are_taken_ahead(monkeypatch, at_once, ahead):
+    monkeypatch.setattr(array_feed, "BYTES_SHUFFLED_AT_ONCE", at_once)
     arrays = tf.zeros([6, 3]), tf.zeros([6])
     feed = array_feed.ArrayFeed(arrays, split="train", batch_size=4, shuffle=True, seed=1)
     assert feed.takes_ahead is ahead
