@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -37,8 +38,10 @@ def server():
         each.server_close()
 
 
-def ask(url):
-    return subprocess.run([sys.executable, SCRIPT, url], capture_output=True, text=True)
+def ask(url, **environment):
+    return subprocess.run(
+        [sys.executable, SCRIPT, url], capture_output=True, text=True, env={**os.environ, **environment}
+    )
 
 
 def test_a_server_with_a_version_that_answers_is_ready(server):
@@ -56,3 +59,8 @@ def test_one_that_does_not_listen_is_not():
     done = ask("http://127.0.0.1:9/v1/models/m")
     assert done.returncode == 1
     assert "refused" in done.stderr
+
+
+def test_a_proxy_is_not_asked_for_the_host_itself(server):
+    asked = ask(server("AVAILABLE"), http_proxy="http://127.0.0.1:9", no_proxy="")
+    assert asked.returncode == 0, asked.stderr

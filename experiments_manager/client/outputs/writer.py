@@ -2,7 +2,8 @@
 
 `predictions.csv` has one row a sample: its label, the version that answered, and the outputs with at most 100 numbers
 a sample, as `name`, or `name_0`, `name_1`, …. It is written as the answers come. `predictions.npz` has every output
-whole, the samples along the first dimension, and the arrays `sample` and `version`. Until the end its values wait in
+whole, the samples along the first dimension, and the arrays `sample` and `version` (`_sample`, `_version` where outputs
+are called so). Until the end its values wait in
 a temporary file, so a stream may be longer than the memory is large.
 """
 
@@ -18,7 +19,7 @@ import os
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -179,7 +180,7 @@ class _Table:
                 if 0 < size <= TABLE_LIMIT:
                     self._shown[name] = size
             titles = [title for name, size in self._shown.items() for title in _titles(name, size)]
-            self._writer.writerow(["sample", "version", *titles])
+            self._writer.writerow([*_own_titles(titles), *titles])
         for index, label in enumerate(labels):
             cells = [cell for name in self._shown for cell in self._fitted(name, _cells(outputs[name][index]), label)]
             self._writer.writerow([label, version, *cells])
@@ -212,6 +213,11 @@ def _open(file: Path) -> IO[str]:
 def _temporary(folder: Path) -> IO[bytes]:
     """Return a file without a name, which is gone when it is closed or the process ends."""
     return tempfile.TemporaryFile(dir=folder)
+
+
+def _own_titles(taken: Collection[str]) -> list[str]:
+    """Return the titles of what stands beside the outputs, which keep their names also where they are called so."""
+    return [f"_{title}" if title in taken else title for title in ("sample", "version")]
 
 
 def _titles(name: str, size: int) -> list[str]:
@@ -273,8 +279,11 @@ class _Archive:
         versions = [answer.version for answer in self._answers for _ in answer.labels]
         try:
             with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-                _write_array(archive, "sample", np.array(labels, dtype=str))
-                _write_array(archive, "version", np.array(versions, np.int64))
+                own = zip(
+                    _own_titles(self._columns), (np.array(labels, str), np.array(versions, np.int64)), strict=True
+                )
+                for title, array in own:
+                    _write_array(archive, title, array)
                 for place, (name, column) in enumerate(self._columns.items() if self._answers else ()):
                     shapes = [answer.shapes[place] for answer in self._answers]
                     samples = [shape[1:] for shape in shapes for _ in range(shape[0])]

@@ -76,6 +76,15 @@ def test_outputs_without_a_batch_are_one_row(folder: Path) -> None:
     assert archive["y"].shape == (2, 3)
 
 
+def test_outputs_that_are_called_sample_and_version_keep_their_names(folder: Path) -> None:
+    outputs = {"sample": np.array([[1.5]], np.float32), "version": np.array([[2.5]], np.float32)}
+    write(folder, outputs)
+    assert rows(folder / "predictions.csv") == [["_sample", "_version", "sample", "version"], ["0", "10", "1.5", "2.5"]]
+    with np.load(folder / "predictions.npz") as archive:
+        assert sorted(archive.files) == ["_sample", "_version", "sample", "version"]
+        assert (archive["sample"], archive["_version"]) == ([[1.5]], [10])
+
+
 def test_large_outputs_are_in_the_archive_alone(folder: Path) -> None:
     write(folder, {"mask": np.ones((1, 20, 20)), "y": np.array([1])})
     assert rows(folder / "predictions.csv")[0] == ["sample", "version", "y"]
