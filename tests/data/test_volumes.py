@@ -41,6 +41,32 @@ def test_volumes_are_brought_to_mean_zero_and_deviation_one(folder):
     assert not volumes[1].any(), "a constant volume"
 
 
+def test_large_volumes_and_small_units_are_standardized_exactly(folder):
+    generator = np.random.default_rng(0)
+    scan = 30_000 + 10 * generator.normal(size=(80, 80, 80, 2))
+    tiny = 1e-8 * generator.normal(size=scan.shape)
+    tiny[..., 1] = 0.1  # a constant channel, of which sums are not exact
+    volumes, _ = read_volumes(folder(a__1=scan, a__2=tiny), ["a"], channels=2)
+    for volume, deviations in zip(volumes.astype(float), ([1, 1], [1, 0]), strict=True):
+        assert volume.mean(axis=(0, 1, 2)) == pytest.approx([0, 0], abs=1e-3)
+        assert volume.std(axis=(0, 1, 2)) == pytest.approx(deviations, rel=1e-3)
+
+
+def test_hidden_files_are_left_out(folder):
+    place = folder(a__1=numbers(4, 4, 4))
+    (place / "a" / "._1.npy").write_bytes(b"of another file system")
+    assert len(read_volumes(place, ["a"])[0]) == 1
+
+
+def test_a_torn_compressed_stack_is_named(folder):
+    tifffile = pytest.importorskip("tifffile")
+    torn = folder(a__1=numbers(4, 40, 40)) / "a" / "2.tif"
+    tifffile.imwrite(torn, numbers(4, 40, 40), compression="zlib", metadata=None, photometric="minisblack")
+    torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 8])
+    with pytest.raises(DataFileError, match=r"2\.tif cannot be read: "):
+        read_volumes(torn.parents[1], ["a"])
+
+
 def test_archives_and_tiff_stacks_are_read_too(folder):
     tifffile = pytest.importorskip("tifffile")
     place = folder(a__1=numbers(3, 4, 5))
