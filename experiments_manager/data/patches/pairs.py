@@ -26,7 +26,8 @@ class Pair:
         name: Name of the image file, without its ending.
         image: The image.
         labels: The label map as it is in the file; `label_window` gives classes.
-        positions: For each class that is there, pixels of it `[row, column]`, evenly chosen.
+        positions: For each class that is there, pixels of it `[row, column]`, chosen by chance and always
+            the same.
         pixels: How many pixels each class has, [classes].
     """
 
@@ -100,7 +101,7 @@ def read_pairs(
                 pairs.append(Pair(name, image, label_map, positions, pixels, table))
             problems += found
     if pairs and not problems and every_class:
-        values = list(label_values or range(classes))
+        values = list(range(classes)) if label_values is None else list(label_values)
         missing = np.flatnonzero(sum(pair.pixels for pair in pairs) == 0)
         problems += [
             f"{folder / 'labels'}: no pixel of class {index} (value {values[index]}) in {len(pairs)} label maps. "
@@ -118,10 +119,12 @@ def _table_of_values(classes: int, values: Sequence[int] | None, ignored_value: 
     if not 1 <= classes < IGNORED - 1:
         raise DataFileError(f"classes is {classes}. Expected 1 to {IGNORED - 2}.")
     values = list(range(classes)) if values is None else list(values)
-    if len(set(values)) != classes or ignored_value in values or not all(0 <= v <= _HIGHEST_VALUE for v in values):
+    given = [*values, *([] if ignored_value is None else [ignored_value])]
+    is_known = len(values) == classes and len(set(given)) == len(given)
+    if not is_known or not all(0 <= value <= _HIGHEST_VALUE for value in given):
         raise DataFileError(
             f"label_values are {values}, and ignored_value is {ignored_value}. "
-            f"Expected {classes} different values of 0 to {_HIGHEST_VALUE}, one a class."
+            f"Expected {classes} different values of 0 to {_HIGHEST_VALUE}, one a class, and another to ignore or None."
         )
     table = np.full(_HIGHEST_VALUE + 1, classes, np.uint8)
     table[values] = np.arange(classes)
@@ -197,8 +200,7 @@ def _look_through(
 ) -> tuple[dict[int, np.ndarray], np.ndarray, list[str]]:
     """Where each class is, how many pixels it has, and what is wrong with the values."""
     pixels, unknown, places = np.zeros(classes, np.int64), {}, {index: [] for index in range(classes)}
-    width = labels.shape[1]
-    every = max(1, -(-labels.shape[0] * width // (_POSITIONS_KEPT * 16)))  # a fixed stride finds small classes, too
+    width, generator = labels.shape[1], np.random.default_rng(0)
     for top, rows in labels.blocks():
         values = rows[..., 0]
         outside = (
@@ -212,14 +214,24 @@ def _look_through(
         for index in np.unique(known[known < classes]):
             flat = np.flatnonzero(known == index)
             pixels[index] += len(flat)
-            chosen = flat[:: every if len(flat) > 16 * every else 1]
-            places[int(index)].append(np.column_stack([top + chosen // width, chosen % width]).astype(np.int32))
-    positions = {index: _thinned(np.concatenate(parts)) for index, parts in places.items() if parts}
+            is_large = len(flat) > _POSITIONS_KEPT  # by chance: each n-th pixel may be one column of the image
+            chosen = (
+                flat[generator.integers(len(flat), size=_POSITIONS_KEPT)] if is_large else generator.permutation(flat)
+            )
+            found = np.column_stack([top + chosen // width, chosen % width]).astype(np.int32)
+            places[int(index)].append((len(flat), found))
+    positions = {index: _in_proportion(parts) for index, parts in places.items() if parts}
     return positions, pixels, [_of_unknown(labels, unknown, table, classes)] if unknown else []
 
 
-def _thinned(positions: np.ndarray) -> np.ndarray:
-    return positions[:: -(-len(positions) // _POSITIONS_KEPT)]
+def _in_proportion(parts: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
+    """Positions of all blocks, from each as many as its share of the pixels; all of a small class."""
+    counts, positions = zip(*parts, strict=True)
+    total = sum(counts)
+    kept = min(total, _POSITIONS_KEPT)
+    owners = np.searchsorted(np.cumsum(counts), np.arange(kept) * total // kept, side="right")
+    shares = np.bincount(owners, minlength=len(counts))
+    return np.concatenate([part[:share] for part, share in zip(positions, shares, strict=True)])
 
 
 def _of_unknown(labels: Raster, unknown: Mapping[int, int], table: np.ndarray, classes: int) -> str:
