@@ -49,14 +49,19 @@ class Pair:
 
     def label_window(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """Return a window of the classes, uint8 [height, width]; `IGNORED` where there is none."""
-        return self.table[self.labels.window(top, left, height, width)[..., 0]]
+        return self.table[_labels(self.labels.window(top, left, height, width))]
 
 
 def as_floats(pixels: np.ndarray) -> np.ndarray:
-    """Return pixels as float32; whole numbers are divided by the largest of their type."""
-    if pixels.dtype.kind == "f":
+    """Return pixels as float32; whole numbers are divided by the largest of their type, bits are 0 and 1."""
+    if pixels.dtype.kind in "bf":
         return pixels.astype(np.float32)
     return pixels.astype(np.float32) * np.float32(1 / np.iinfo(pixels.dtype).max)
+
+
+def _labels(pixels: np.ndarray) -> np.ndarray:
+    """Values of a label map [height, width] from its pixels; bits are 0 and 1."""
+    return pixels[..., 0].astype(np.uint8) if pixels.dtype.kind == "b" else pixels[..., 0]
 
 
 def read_pairs(
@@ -175,7 +180,7 @@ def _problems_of_shapes(image: Raster, labels: Raster, channels: int, smallest: 
         problems.append(f"{image.file} has {given} channels. Expected {channels}. Convert it.")
     if min(height, width) < smallest:
         problems.append(f"{image.file} is {height}x{width} (height x width). Expected {smallest}x{smallest} at least.")
-    if labels.shape[2] != 1 or labels.dtype.kind not in "iu":
+    if labels.shape[2] != 1 or labels.dtype.kind not in "biu":
         problems.append(
             f"{labels.file} has {labels.shape[2]} channels of type {labels.dtype}. "
             "Expected one channel of whole numbers, the label of each pixel. Convert colours to labels."
@@ -202,7 +207,7 @@ def _look_through(
     pixels, unknown, places = np.zeros(classes, np.int64), {}, {index: [] for index in range(classes)}
     width, generator = labels.shape[1], np.random.default_rng(0)
     for top, rows in labels.blocks():
-        values = rows[..., 0]
+        values = _labels(rows)
         outside = (
             (values < 0) | (values > _HIGHEST_VALUE) if values.dtype.itemsize > 2 or values.dtype.kind == "i" else None
         )

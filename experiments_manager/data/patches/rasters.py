@@ -21,7 +21,7 @@ _INSTALL = 'Install it: pip install "experiments-manager[images]"'
 
 
 class Raster:
-    """An image, whole numbers or floating point, of shape [height, width, channels].
+    """An image, whole numbers, floating point or bits, of shape [height, width, channels].
 
     Args:
         file: Where it comes from.
@@ -62,7 +62,8 @@ def open_raster(file: Path | str, *, memory_limit: int = MEMORY_LIMIT) -> Raster
 
     `.npy` files and TIFFs whose pixels lie in the file as they are (not compressed, not tiled) are mapped into memory,
     and may be larger than it. Other TIFFs of more than `memory_limit` bytes are read window by window where rasterio
-    is installed. Everything else is decoded at once. Of images with a palette the indices are what counts.
+    is installed. Everything else is decoded at once. Of images with a palette the indices are what counts; photographs
+    are turned upright as the camera noted.
 
     Args:
         file: PNG, TIFF, GeoTIFF, JPEG, BMP, WebP or NumPy array.
@@ -102,8 +103,6 @@ def _of_array(file: Path, array: np.ndarray) -> Raster:
             f"{file} has the shape {list(array.shape)} and type {array.dtype}. "
             "Expected numbers of shape [height, width] or [height, width, channels]."
         )
-    if array.dtype.kind == "b":
-        array = array.astype(np.uint8)
 
     def read(top: int, left: int, height: int, width: int) -> np.ndarray:
         return array[top : top + height, left : left + width]
@@ -112,12 +111,12 @@ def _of_array(file: Path, array: np.ndarray) -> Raster:
 
 
 def _decode(file: Path) -> np.ndarray:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     Image.MAX_IMAGE_PIXELS, limit = None, Image.MAX_IMAGE_PIXELS  # large images are what this is for
     try:
         with Image.open(file) as image:
-            return np.asarray(image)
+            return np.asarray(ImageOps.exif_transpose(image))
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 

@@ -61,6 +61,26 @@ def test_a_value_to_ignore_that_no_label_map_can_hold_is_refused(write_pair, qua
     assert f"ignored_value is {ignored_value}. Expected 3 different values of 0 to 65535" in problem
 
 
+@pytest.mark.parametrize("ending", [".png", ".tif", ".npy"])
+def test_of_images_of_one_bit_a_pixel_white_is_1(write_pair, ending):
+    bits = np.random.default_rng(0).integers(0, 2, (40, 60)).astype(bool)
+    folder = write_pair("a", bits, ".npy", ".npy", image=bits)
+    for part in ("images", "labels"):
+        (folder / part / "a.npy").unlink()
+        write_pixels(folder / part / f"a{ending}", bits)
+    (pair,) = read_pairs(folder, 2, channels=1)
+    assert np.array_equal(pair.image_window(3, 5, 30, 40)[..., 0], bits[3:33, 5:45])
+    assert np.array_equal(pair.label_window(3, 5, 30, 40), bits[3:33, 5:45])
+    assert pair.pixels.tolist() == [np.count_nonzero(~bits), np.count_nonzero(bits)]
+
+
+def write_pixels(file, pixels):
+    if file.suffix == ".npy":
+        np.save(file, pixels)
+    else:
+        Image.fromarray(pixels).save(file)
+
+
 def test_images_of_16_bits_and_of_floats_are_taken(write_pair, quarters):
     deep = np.full((40, 60, 3), 65535, np.uint16)
     (pair,) = read_pairs(write_pair("a", quarters, ".tif", image=deep), 3)

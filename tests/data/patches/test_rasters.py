@@ -56,6 +56,20 @@ def test_a_large_compressed_geotiff_is_read_window_by_window(tmp_path, monkeypat
     assert np.array_equal(raster.window(10, 20, 30, 40), PIXELS[10:40, 20:60])
 
 
+def test_a_photograph_is_turned_as_the_camera_noted(tmp_path):
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:20] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3  # it stands on its head
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
+    raster = open_raster(tmp_path / "a.jpg")
+    assert raster.window(0, 0, 15, 60).max() < 20
+    assert raster.window(25, 0, 15, 60).min() > 235
+    exif[0x0112] = 6  # on its side
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
+    assert open_raster(tmp_path / "a.jpg").shape == (60, 40, 3)
+
+
 def test_of_a_palette_the_indices_count(tmp_path):
     image = Image.fromarray(np.array([[0, 2], [1, 3]], np.uint8))
     image.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0, 0, 0, 200])
