@@ -11,13 +11,12 @@ import numpy as np
 
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.data.bit_depths import as_bytes
-from experiments_manager.data.tables import DataFileError
+from experiments_manager.data.tables import DataFileError, raise_all
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 SPLITS = ("train", "validation", "test")
 FITS = ("crop", "pad", "stretch")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_PROBLEMS_SHOWN = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +88,7 @@ def read_image_folders(
             continue
         if not problems:
             images[position] = pixels
-    if problems:
-        more = [f"… and {len(problems) - _PROBLEMS_SHOWN} more."] if len(problems) > _PROBLEMS_SHOWN else []
-        raise DataFileError("\n".join([*problems[:_PROBLEMS_SHOWN], *more]))
+    raise_all(problems)
     return LabelledImages(images, np.array([label for label, _ in chosen], np.int32), [f for _, f in chosen], names)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments_manager.data.tables import DataFileError, LabelTable, label_indices, read_label_table
+from experiments_manager.data.tables import DataFileError, LabelTable, label_indices, raise_all, read_label_table
 
 IMAGE_FORMATS = "PNG, JPEG, GIF or BMP"
 
@@ -49,9 +49,11 @@ def read_image_table(
     table = read_label_table(folder / labels, split, file_column, label_column)
     indices = label_indices(table, class_names)
     paths = [folder / file for file in table.files]
-    for path, row in zip(paths, table.rows, strict=True):
-        if not path.is_file():
-            raise DataFileError(f"{table.path}, row {row}: file {path} not found. Add it or remove the row.")
+    raise_all(
+        f"{table.path}, row {row}: file {path} not found. Add it or remove the row."
+        for path, row in zip(paths, table.rows, strict=True)
+        if not path.is_file()
+    )
     return _read_images(paths, table, size, channels), indices
 
 
@@ -71,7 +73,10 @@ def _read_images(paths: Sequence[Path], table: LabelTable, size: tuple[int, int]
         try:
             image = next(iterator)
         except tf.errors.OpError as error:
-            raise _unreadable(paths, table, position, channels) from error
+            _raise_unreadable(paths, table, position, channels)
+            raise DataFileError(
+                f"{table.path}: an image could not be read at first, but could again; is the disk at fault?"
+            ) from error
         if images is None:
             images = np.empty((len(paths), *image.shape), np.float32)
         elif image.shape != images.shape[1:]:
@@ -84,18 +89,19 @@ def _read_images(paths: Sequence[Path], table: LabelTable, size: tuple[int, int]
     return images
 
 
-def _unreadable(paths: Sequence[Path], table: LabelTable, position: int, channels: int) -> DataFileError:
-    """Find the image that fails, decoding one after the other: errors of a parallel map may come early."""
+def _raise_unreadable(paths: Sequence[Path], table: LabelTable, position: int, channels: int) -> None:
+    """Find the images that fail, decoding one after the other: errors of a parallel map may come early."""
     import tensorflow as tf
 
+    problems = []
     for path, row in zip(paths[position:], table.rows[position:], strict=True):
         try:
             tf.io.decode_image(path.read_bytes(), channels, expand_animations=False)
         except (OSError, tf.errors.OpError):
-            return DataFileError(
+            problems.append(
                 f"{table.path}, row {row}: {path} cannot be read as an image. Expected {IMAGE_FORMATS}, whole."
             )
-    return DataFileError(f"{table.path}: an image could not be read at first, but could again; is the disk at fault?")
+    raise_all(problems)
 
 
 def _pixels(shape: tuple[int, ...]) -> str:

@@ -81,8 +81,8 @@ def read_records(
     others = [name for name in (file_column, split_column if split is not None else None) if name is not None]
     rows = _read_rows(path, [*numbers, *categories, *others])
     if split is not None:
-        known = sorted({row[split_column] for _, row in rows})
-        rows = [(line, row) for line, row in rows if row[split_column] == split]
+        known = sorted({row[split_column].strip() for _, row in rows})
+        rows = [(line, row) for line, row in rows if row[split_column].strip() == split]
         if not rows:
             raise DataFileError(f"{path}: no row has the split {split!r}. Expected one of {', '.join(known)}.")
     needed = {*required, *([file_column] if file_column else [])}

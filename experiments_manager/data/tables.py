@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from experiments_manager.common.errors import UserError
 from experiments_manager.common.suggestions import did_you_mean
+
+_PROBLEMS_SHOWN = 50
 
 
 class DataFileError(UserError, ValueError):
@@ -68,8 +70,8 @@ def _read_records(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, skipinitialspace=True)
-            columns = reader.fieldnames or []
-            records = [(reader.line_num, record) for record in reader]
+            reader.fieldnames = columns = [column.strip() for column in reader.fieldnames or []]
+            records = [(reader.line_num, _stripped(record)) for record in reader]
     except FileNotFoundError:
         raise DataFileError(f"{path} not found. Expected a CSV file with the columns {', '.join(needed)}.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -77,13 +79,36 @@ def _read_records(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str
     for column in needed:
         if column not in columns:
             raise DataFileError(f"{path} has no column {column!r}. Its columns are {', '.join(columns) or 'none'}.")
+        if columns.count(column) > 1:
+            raise DataFileError(
+                f"{path} has {columns.count(column)} columns {column!r}. Expected one. Rename the others."
+            )
     if not records:
         raise DataFileError(f"{path} has no rows below its header.")
-    for row, record in records:
-        empty = [column for column in needed if not record[column]]
-        if empty:
-            raise DataFileError(f"{path}, row {row}: nothing in column {empty[0]!r}. Fill it in or remove the row.")
+    raise_all(
+        f"{path}, row {row}: nothing in column {column!r}. Fill it in or remove the row."
+        for row, record in records
+        for column in needed
+        if not record[column]
+    )
     return records
+
+
+def _stripped(record: dict[str, str]) -> dict[str, str]:
+    """Cells without the spaces around them: `train ` is no other split than `train`."""
+    return {name: text.strip() if isinstance(text, str) else text for name, text in record.items()}
+
+
+def raise_all(problems: Iterable[str]) -> None:
+    """Raise all problems as one error, if there are any.
+
+    Raises:
+        DataFileError: There are.
+    """
+    found = list(problems)
+    if found:
+        more = [f"… and {len(found) - _PROBLEMS_SHOWN} more."] if len(found) > _PROBLEMS_SHOWN else []
+        raise DataFileError("\n".join([*found[:_PROBLEMS_SHOWN], *more]))
 
 
 def label_indices(table: LabelTable, class_names: Sequence[str] | None = None) -> np.ndarray:
@@ -102,14 +127,16 @@ def label_indices(table: LabelTable, class_names: Sequence[str] | None = None) -
     """
     names = list(class_names) if class_names is not None else None
     known = {name: index for index, name in enumerate(names or ())}
-    indices = np.empty(len(table.labels), dtype=np.int32)
+    indices, problems = np.empty(len(table.labels), dtype=np.int32), []
     for position, (label, row) in enumerate(zip(table.labels, table.rows, strict=True)):
         index = known.get(label)
         if index is None:
             index = _whole_number(label)
         if index is None or index < 0 or (names is not None and index >= len(names)):
-            raise DataFileError(f"{table.path}, row {row}: label {label!r} {_expectation(label, names)}")
-        indices[position] = index
+            problems.append(f"{table.path}, row {row}: label {label!r} {_expectation(label, names)}")
+        else:
+            indices[position] = index
+    raise_all(problems)
     return indices
 
 

@@ -74,6 +74,17 @@ def test_a_missing_image_is_named_with_its_row(folder):
         read(folder)
 
 
+def test_all_images_that_are_missing_or_unreadable_are_said_at_once(folder):
+    for number in (1, 3):
+        (folder / f"{number}.png").write_bytes(b"no image")
+    with pytest.raises(DataFileError, match=r"row 3: .*1.png cannot be read(?s:.*)row 5: .*3.png cannot be read"):
+        read(folder)
+    for number in (0, 2):
+        (folder / f"{number}.png").unlink()
+    with pytest.raises(DataFileError, match=r"row 2: file .*0.png not found(?s:.*)row 4: file .*2.png not found"):
+        read(folder)
+
+
 @pytest.mark.parametrize("content", [b"", b"no image", None])
 def test_an_unreadable_image_is_named_with_its_row(folder, content):
     broken = folder / "2.png"

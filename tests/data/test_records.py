@@ -39,6 +39,10 @@ def test_only_the_rows_of_the_split_are_read(table):
     assert records.lines == [2, 4]
 
 
+def test_spaces_around_the_name_of_a_split_are_no_part_of_it(table):
+    assert read_records(table("a,split", "1,train ", "2,test", "3,train"), "train", numbers=["a"]).lines == [2, 4]
+
+
 def test_all_wrong_values_are_said_at_once_with_their_lines(table):
     path = table("a,colour,y", "one,red,1", "inf,rde,", "3,red,3")
     with pytest.raises(DataFileError) as caught:

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from experiments_manager.data.patches.rasters import IMAGE_ENDINGS, Raster, open_raster
-from experiments_manager.data.tables import DataFileError
+from experiments_manager.data.tables import DataFileError, raise_all
 
 IGNORED = 255
 """The label of pixels that neither loss nor scores look at."""
 _HIGHEST_VALUE = 65535
 _POSITIONS_KEPT = 4096
-_PROBLEMS_SHOWN = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +112,7 @@ def read_pairs(
             "Add images that show it, or number the classes without gaps."
             for index in missing
         ]
-    if problems:
-        more = [f"… and {len(problems) - _PROBLEMS_SHOWN} more."] if len(problems) > _PROBLEMS_SHOWN else []
-        raise DataFileError("\n".join([*problems[:_PROBLEMS_SHOWN], *more]))
+    raise_all(problems)
     return pairs
 
 
