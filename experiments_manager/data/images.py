@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from experiments_manager.data.tables import DataFileError, LabelTable, label_indices, raise_all, read_label_table
 
+_ORIENTATION = 0x0112  # of EXIF
 IMAGE_FORMATS = "PNG, JPEG, GIF or BMP"
 
 
@@ -25,7 +28,7 @@ def read_image_table(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read images and their labels as arrays, in the order of the table.
 
-    All images are held in memory: 4 bytes a pixel and channel.
+    All images are held in memory: 4 bytes a pixel and channel. Photographs are turned upright as the camera noted.
 
     Args:
         folder: Where the table is; files named in it are relative to this folder.
@@ -61,11 +64,15 @@ def _read_images(paths: Sequence[Path], table: LabelTable, size: tuple[int, int]
     """Decode on all processors straight into one array, so that memory holds the data set once."""
     import tensorflow as tf
 
-    def decode(path: tf.Tensor) -> tf.Tensor:
+    def decode(path: tf.Tensor, turns: tf.Tensor) -> tf.Tensor:
         image = tf.io.decode_image(tf.io.read_file(path), channels, tf.float32, expand_animations=False)
+        image = tf.cond(turns[0], lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+        image = tf.reverse(image, tf.boolean_mask([0, 1], turns[1:]))
         return image if size is None else tf.image.resize(image, size, antialias=True)
 
-    decoded = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
+    with ThreadPoolExecutor() as threads:
+        turns = list(threads.map(_turns, paths))
+    decoded = tf.data.Dataset.from_tensor_slices(([os.fsencode(path) for path in paths], turns))
     decoded = decoded.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
     iterator = decoded.as_numpy_iterator()
     images: np.ndarray | None = None
@@ -87,6 +94,18 @@ def _read_images(paths: Sequence[Path], table: LabelTable, size: tuple[int, int]
             )
         images[position] = image
     return images
+
+
+def _turns(path: Path) -> tuple[bool, bool, bool]:
+    """Whether rows and columns change places, then rows are reversed, and columns, to turn a photograph upright."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # TensorFlow says what is wrong with it
+        orientation = 1
+    return orientation in (5, 6, 7, 8), orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
 
 
 def _raise_unreadable(paths: Sequence[Path], table: LabelTable, position: int, channels: int) -> None:

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from experiments_manager.data import DataFileError, read_image_table
 
@@ -51,6 +51,21 @@ def test_jpeg_and_images_in_folders_below_are_read(folder):
     (folder / "labels.csv").write_text("file,label\n0.png,0\nmore/a.jpg,1\n")
     images, _ = read(folder)
     assert images[1].mean() == pytest.approx(200 / 255, abs=0.02)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [None, (8, 6)])
+def test_a_photograph_is_turned_as_the_camera_noted(tmp_path, orientation, size):
+    greys = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6).repeat(8, 0).repeat(8, 1)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(greys).save(tmp_path / "a.png", exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / "a.png"))
+    (tmp_path / "labels.csv").write_text("file,label\na.png,0\n")
+    images, _ = read_image_table(tmp_path, channels=1, size=size)
+    if size:
+        upright = upright.resize(size[::-1], Image.Resampling.BILINEAR)
+    assert np.allclose(images[0, ..., 0] * 255, np.asarray(upright), atol=2)
 
 
 def test_images_of_different_sizes_need_a_size(folder):
