@@ -94,7 +94,10 @@ def _read_volume(file: Path, channels: int) -> np.ndarray | str:
     try:
         array = _load_tiff(file) if file.suffix.lower().startswith(".tif") else _load_numpy(file)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, struct.error, LookupError) as error:
-        return f"cannot be read: {str(error).rstrip('.')}. Write it again, or remove it."
+        what = (
+            "Install it, or write the file otherwise" if "imagecodecs" in str(error) else "Write it again, or remove it"
+        )
+        return f"cannot be read: {str(error).rstrip('.')}. {what}."
     if array.dtype.kind not in "fiub":
         return f"is of type {array.dtype}. Expected numbers."
     if array.ndim == 3:
@@ -128,7 +131,17 @@ def _load_tiff(file: Path) -> np.ndarray:
             'Run: pip install "experiments-manager[images]".'
         ) from error
     try:
-        return tifffile.imread(file)
+        with tifffile.TiffFile(file) as tiff:
+            first, *others = tiff.series
+            if first.ndim == 3 and "S" in first.axes:
+                raise ValueError("it is one picture with colours, expected a stack of slices")
+            if first.ndim == 2 and others:  # slices that were appended one by one
+                if any(other.shape != first.shape for other in others):
+                    raise ValueError("its slices have different sizes")
+                return np.stack([slices.asarray() for slices in tiff.series])
+            if any(other.shape == first.shape for other in others):
+                raise ValueError(f"it holds {len(tiff.series)} stacks, expected one")
+            return first.asarray()
     except tifffile.TiffFileError as error:
         raise ValueError(str(error)) from error
 

@@ -1,7 +1,10 @@
 """Volumes are read from class folders, and all that is wrong with these is said at once."""
 
+import importlib.util
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments_manager.data import DataFileError, read_volumes
 
@@ -77,6 +80,31 @@ def test_archives_and_tiff_stacks_are_read_too(folder):
     assert len(volumes) == 3
     assert np.array_equal(volumes[1], volumes[0])
     assert np.array_equal(volumes[2], volumes[0])
+
+
+def test_slices_that_were_appended_one_by_one_are_a_stack(folder):
+    tifffile = pytest.importorskip("tifffile")
+    place = folder(a__1=numbers(3, 4, 5))
+    for slices in numbers(3, 4, 5):
+        tifffile.imwrite(place / "a" / "2.tif", slices, append=True)
+    volumes, _ = read_volumes(place, ["a"], standardize=False)
+    assert np.array_equal(volumes[1], volumes[0])
+
+
+def test_tiffs_that_are_not_one_stack_are_refused(folder):
+    tifffile = pytest.importorskip("tifffile")
+    place = folder(a__1=numbers(8, 8, 3))
+    tifffile.imwrite(place / "a" / "2.tif", numbers(8, 8, 3).astype(np.uint8), photometric="rgb")
+    for stack in (numbers(8, 8, 3), numbers(8, 8, 3)):
+        tifffile.imwrite(place / "a" / "3.tif", stack, append=True, photometric="minisblack")
+    Image.new("L", (3, 8)).save(place / "a" / "4.tif", compression="tiff_lzw", save_all=True)
+    with pytest.raises(DataFileError) as caught:
+        read_volumes(place, ["a"])
+    said = str(caught.value)
+    assert "2.tif cannot be read: it is one picture with colours, expected a stack of slices." in said
+    assert "3.tif cannot be read: it holds 2 stacks, expected one." in said
+    if importlib.util.find_spec("imagecodecs") is None:
+        assert "requires the 'imagecodecs' package. Install it, or write the file otherwise." in said
 
 
 def test_several_channels_are_kept(folder):

@@ -175,6 +175,8 @@ def _problems_of_shapes(image: Raster, labels: Raster, channels: int, smallest: 
     height, width, given = image.shape
     if given != channels:
         problems.append(f"{image.file} has {given} channels. Expected {channels}. Convert it.")
+    if image.has_palette:
+        problems.append(f"{image.file} has a palette. Expected greys or colours. Convert it.")
     if min(height, width) < smallest:
         problems.append(f"{image.file} is {height}x{width} (height x width). Expected {smallest}x{smallest} at least.")
     if labels.shape[2] != 1 or labels.dtype.kind not in "biu":
@@ -182,6 +184,8 @@ def _problems_of_shapes(image: Raster, labels: Raster, channels: int, smallest: 
             f"{labels.file} has {labels.shape[2]} channels of type {labels.dtype}. "
             "Expected one channel of whole numbers, the label of each pixel. Convert colours to labels."
         )
+    if labels.file.suffix.lower() in (".jpg", ".jpeg"):
+        problems.append(f"{labels.file} is a JPEG, which changes labels at edges. Expected PNG, TIFF or .npy.")
     if labels.shape[:2] != (height, width):
         problems.append(
             f"{labels.file} is {labels.shape[0]}x{labels.shape[1]} (height x width). Expected {height}x{width} "

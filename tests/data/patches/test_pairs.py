@@ -81,6 +81,23 @@ def write_pixels(file, pixels):
         Image.fromarray(pixels).save(file)
 
 
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_an_image_with_a_palette_is_no_grey_one(write_pair, quarters, ending):
+    folder = write_pair("a", quarters)
+    picture = Image.fromarray(quarters)
+    picture.putpalette([0, 0, 0, 255, 255, 255, 128, 128, 128])
+    (folder / "images" / "a.png").unlink()
+    picture.save(folder / "images" / f"a{ending}")
+    (problem,) = problems(folder, 3, channels=1)
+    assert problem.endswith(f"a{ending} has a palette. Expected greys or colours. Convert it.")
+
+
+def test_a_label_map_that_lost_its_exact_values_is_refused(write_pair):
+    labels = np.tile([0, 2], (40, 30))  # which a JPEG may smooth to 1
+    (problem,) = problems(write_pair("a", labels, label_ending=".jpg"), 3)
+    assert problem.endswith("a.jpg is a JPEG, which changes labels at edges. Expected PNG, TIFF or .npy.")
+
+
 def test_images_of_16_bits_and_of_floats_are_taken(write_pair, quarters):
     deep = np.full((40, 60, 3), 65535, np.uint16)
     (pair,) = read_pairs(write_pair("a", quarters, ".tif", image=deep), 3)
