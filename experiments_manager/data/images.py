@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from experiments_manager.data.bit_depths import as_bytes, has_16_bits
 from experiments_manager.data.tables import DataFileError, LabelTable, label_indices, raise_all, read_label_table
 
-_ORIENTATION = 0x0112  # of EXIF
-IMAGE_FORMATS = "PNG, JPEG, GIF or BMP"
+IMAGE_FORMATS = "PNG, JPEG, TIFF, WebP, GIF or BMP"
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def read_image_table(
@@ -38,7 +38,7 @@ def read_image_table(
         file_column: Column that names the image files.
         label_column: Column with the label, a word or a whole number.
         size: Height and width to resize to (bilinear, antialiased); `None` demands that all images have one size.
-        channels: 1 for grey, 3 for RGB, 4 for RGBA; images are converted.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA; images are converted. Greys of 16 bits are kept, colours have 8.
 
     Returns:
         Images, `float32` of shape [images, height, width, channels] in 0..1, and labels, `int32` of shape [images].
@@ -46,6 +46,8 @@ def read_image_table(
     Raises:
         DataError: Something is missing or cannot be read; the message names the file, and its row in the table.
     """
+    if channels not in _MODES:
+        raise DataFileError(f"channels is {channels!r}. Expected 1, 3 or 4.")
     folder = Path(folder)
     if not folder.is_dir():
         raise DataFileError(f"{folder} does not exist. Expected a folder that holds {labels} and images.")
@@ -62,65 +64,48 @@ def read_image_table(
 
 def _read_images(paths: Sequence[Path], table: LabelTable, size: tuple[int, int] | None, channels: int) -> np.ndarray:
     """Decode on all processors straight into one array, so that memory holds the data set once."""
-    import tensorflow as tf
+    shape = next((found.shape for path in paths if isinstance(found := _read(path, size, channels), np.ndarray)), None)
+    images = np.empty((len(paths) if shape else 0, *(shape or ())), np.float32)
 
-    def decode(path: tf.Tensor, turns: tf.Tensor) -> tf.Tensor:
-        image = tf.io.decode_image(tf.io.read_file(path), channels, tf.float32, expand_animations=False)
-        image = tf.cond(turns[0], lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
-        image = tf.reverse(image, tf.boolean_mask([0, 1], turns[1:]))
-        return image if size is None else tf.image.resize(image, size, antialias=True)
+    def read(position: int) -> str | None:
+        pixels = _read(paths[position], size, channels)
+        if isinstance(pixels, str):
+            return f"{paths[position]} {pixels}"
+        if pixels.shape != shape:
+            return (
+                f"{paths[position]} is {_pixels(pixels.shape)} (height x width). Expected {_pixels(images.shape[1:])} "
+                "like the images before it. Give size=(height, width) to resize all."
+            )
+        images[position] = pixels
+        return None
 
     with ThreadPoolExecutor() as threads:
-        turns = list(threads.map(_turns, paths))
-    decoded = tf.data.Dataset.from_tensor_slices(([os.fsencode(path) for path in paths], turns))
-    decoded = decoded.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
-    iterator = decoded.as_numpy_iterator()
-    images: np.ndarray | None = None
-    for position, path in enumerate(paths):
-        try:
-            image = next(iterator)
-        except tf.errors.OpError as error:
-            _raise_unreadable(paths, table, position, channels)
-            raise DataFileError(
-                f"{table.path}: an image could not be read at first, but could again; is the disk at fault?"
-            ) from error
-        if images is None:
-            images = np.empty((len(paths), *image.shape), np.float32)
-        elif image.shape != images.shape[1:]:
-            raise DataFileError(
-                f"{table.path}, row {table.rows[position]}: {path} is {_pixels(image.shape)} (height x width). "
-                f"Expected {_pixels(images.shape[1:])} like the images before it. "
-                "Give size=(height, width) to resize all."
-            )
-        images[position] = image
+        found = threads.map(read, range(len(paths)))
+        raise_all(f"{table.path}, row {row}: {text}" for row, text in zip(table.rows, found, strict=True) if text)
     return images
 
 
-def _turns(path: Path) -> tuple[bool, bool, bool]:
-    """Whether rows and columns change places, then rows are reversed, and columns, to turn a photograph upright."""
-    from PIL import Image
+def _read(path: Path, size: tuple[int, int] | None, channels: int) -> np.ndarray | str:
+    """Return an image, float32 [height, width, channels] in 0..1, or what is wrong with it."""
+    from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
-            orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # TensorFlow says what is wrong with it
-        orientation = 1
-    return orientation in (5, 6, 7, 8), orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
-
-
-def _raise_unreadable(paths: Sequence[Path], table: LabelTable, position: int, channels: int) -> None:
-    """Find the images that fail, decoding one after the other: errors of a parallel map may come early."""
-    import tensorflow as tf
-
-    problems = []
-    for path, row in zip(paths[position:], table.rows[position:], strict=True):
-        try:
-            tf.io.decode_image(path.read_bytes(), channels, expand_animations=False)
-        except (OSError, tf.errors.OpError):
-            problems.append(
-                f"{table.path}, row {row}: {path} cannot be read as an image. Expected {IMAGE_FORMATS}, whole."
-            )
-    raise_all(problems)
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            if has_16_bits(picture, opened.format):
+                picture = Image.fromarray(np.asarray(picture).astype(np.float32) * np.float32(255 / 65535))
+            else:
+                picture = as_bytes(picture, _MODES[channels], opened.format)
+    except Exception as error:  # Pillow raises struct, zlib, SyntaxError and its own
+        text = " ".join(str(error).split()).replace(str(path), "it").rstrip(".") or type(error).__name__
+        return f"cannot be read as an image ({text}). Expected {IMAGE_FORMATS}, whole."
+    if size is not None and picture.size != (size[1], size[0]):
+        picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)  # Pillow's is antialiased
+    pixels = np.asarray(picture, np.float32).reshape(picture.height, picture.width, -1) * np.float32(1 / 255)
+    if pixels.shape[2] == channels:
+        return pixels
+    opaque = [np.ones_like(pixels)] if channels == 4 else []  # 16 bits
+    return np.concatenate([pixels, pixels, pixels, *opaque], axis=2)
 
 
 def _pixels(shape: tuple[int, ...]) -> str:
