@@ -44,7 +44,7 @@ def read_image_table(
         Images, `float32` of shape [images, height, width, channels] in 0..1, and labels, `int32` of shape [images].
 
     Raises:
-        DataError: Something is missing or cannot be read; the message names the file, and its row in the table.
+        DataFileError: Something is missing or cannot be read; the message names the file, and its row in the table.
     """
     if channels not in _MODES:
         raise DataFileError(f"channels is {channels!r}. Expected 1, 3 or 4.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from experiments_manager.common.errors import UserError
 from experiments_manager.common.suggestions import did_you_mean
 
 _PROBLEMS_SHOWN = 50
+_SPLITS = frozenset({"train", "validation", "test"})
 
 
 class DataFileError(UserError, ValueError):
@@ -47,11 +49,13 @@ def read_label_table(
         split_column: Column with the split; need not be there when `split` is `None`.
 
     Raises:
-        DataError: No such file, column or split, or a row that is not whole.
+        DataFileError: No such file, column or split, rows that are not whole, or a file that has two labels or is in
+            two of the splits `train`, `validation` and `test`.
     """
     path = Path(path)
     needed = [file_column, label_column, *([split_column] if split is not None else [])]
     records = _read_records(path, needed)
+    raise_all(_contradictions(path, records, file_column, label_column, split_column if split is not None else None))
     if split is not None:
         known = sorted({record[split_column] for _, record in records})
         records = [(row, record) for row, record in records if record[split_column] == split]
@@ -94,6 +98,31 @@ def _read_records(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str
     return records
 
 
+def _contradictions(
+    path: Path,
+    records: Sequence[tuple[int, dict[str, str]]],
+    file_column: str,
+    label_column: str,
+    split_column: str | None,
+) -> Iterator[str]:
+    """Files that two rows say different things of: training on what is validated on flatters a model."""
+    first: dict[str, tuple[int, dict[str, str]]] = {}
+    for row, record in records:
+        file = os.path.normpath(record[file_column])
+        other_row, other = first.setdefault(file, (row, record))
+        if other[label_column] != record[label_column]:
+            said = other[label_column], record[label_column]
+        elif split_column and {other[split_column], record[split_column]} <= _SPLITS:
+            said = other[split_column], record[split_column]
+        else:
+            continue
+        if said[0] != said[1]:
+            yield (
+                f"{path}, row {row}: {file} is {said[1]!r} here, and {said[0]!r} in row {other_row}. "
+                "Expected one of them. Remove a row."
+            )
+
+
 def _stripped(record: dict[str, str]) -> dict[str, str]:
     """Cells without the spaces around them: `train ` is no other split than `train`."""
     return {name: text.strip() if isinstance(text, str) else text for name, text in record.items()}
@@ -123,7 +152,7 @@ def label_indices(table: LabelTable, class_names: Sequence[str] | None = None) -
         Integer array `int32` of shape [rows].
 
     Raises:
-        DataError: A label is neither one of `class_names` nor an index into it.
+        DataFileError: A label is neither one of `class_names` nor an index into it.
     """
     names = list(class_names) if class_names is not None else None
     known = {name: index for index, name in enumerate(names or ())}

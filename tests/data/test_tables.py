@@ -36,6 +36,21 @@ def test_a_column_that_is_there_twice_is_refused(table):
         read_label_table(table("file,label,label\na.png,1,2\n"))
 
 
+def test_a_file_of_two_labels_or_two_splits_is_refused(table):
+    path = table("file,label,split\na.png,cat,train\n./a.png,cat,test\nb.png,cat,train\nb.png,dog,train\n")
+    with pytest.raises(DataFileError) as caught:
+        read_label_table(path, "train")
+    assert str(caught.value).splitlines() == [
+        f"{path}, row 3: a.png is 'test' here, and 'train' in row 2. Expected one of them. Remove a row.",
+        f"{path}, row 5: b.png is 'dog' here, and 'cat' in row 4. Expected one of them. Remove a row.",
+    ]
+
+
+def test_a_file_may_be_there_twice(table):
+    path = table("file,label,split\na.png,cat,train\na.png,cat,train\na.png,cat,small\n")
+    assert read_label_table(path, "train").rows == [2, 3]
+
+
 def test_all_rows_that_are_wrong_are_said_at_once(table):
     with pytest.raises(DataFileError, match=r"row 2: nothing in column 'label'(?s:.*)row 4: nothing in column 'file'"):
         read_label_table(table("file,label\na.png,\nb.png,1\n,1\n"))
