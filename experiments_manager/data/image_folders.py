@@ -71,7 +71,7 @@ def read_image_folders(
         raise DataFileError(
             f"channels is {channels!r}, and fit is {fit!r}. Expected 1, 3 or 4 channels, and one of {', '.join(FITS)}."
         )
-    has_splits = (folder / "train").is_dir()
+    has_splits = (folder / "train").is_dir() and not _images(folder / "train")  # else a class of trains
     if has_splits and class_names is None:  # a split without one of the classes must not renumber the others
         class_names = _folders(folder / "train") or None
     names, files, problems = _find(folder / split if has_splits else folder, class_names)
@@ -108,6 +108,11 @@ def _folders(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
+def _images(folder: Path) -> list[Path]:
+    inside = sorted(folder.iterdir())
+    return [path for path in inside if path.suffix.lower() in ENDINGS and not path.name.startswith(".")]
+
+
 def _find(folder: Path, class_names: Sequence[str] | None) -> tuple[list[str], dict[str, list[Path]], list[str]]:
     """Names of the classes, their images in order, and what is wrong."""
     if not folder.is_dir():
@@ -122,8 +127,7 @@ def _find(folder: Path, class_names: Sequence[str] | None) -> tuple[list[str], d
         problems.append(f"{folder / name} is no class. Expected {', '.join(names)}. {hint}".rstrip())
     files: dict[str, list[Path]] = {}
     for name in names:
-        inside = sorted((folder / name).iterdir()) if (folder / name).is_dir() else []
-        files[name] = [path for path in inside if path.suffix.lower() in ENDINGS and not path.name.startswith(".")]
+        files[name] = _images(folder / name) if (folder / name).is_dir() else []
         if name not in found:
             problems.append(f"{folder / name} is missing. Expected a folder of images for each of {', '.join(names)}.")
         elif not files[name]:

@@ -65,6 +65,11 @@ def test_a_split_without_one_of_the_classes_does_not_renumber_the_others(tmp_pat
     assert "crow is no class. Expected cat, cow, dog." in problems(tmp_path, "validation", (4, 4))[0]
 
 
+def test_a_class_may_be_called_train(pets):
+    write(pets / "train", 10)
+    assert list(read_image_folders(pets, "train", (4, 4)).class_names) == ["cat", "dog", "train"]
+
+
 @pytest.mark.parametrize("options", [{"fit": "Crop"}, {"channels": 2}])
 def test_what_cannot_be_done_with_an_image_is_said_once(pets, options):
     (problem,) = problems(pets, "train", (4, 4), **options)
