@@ -21,7 +21,7 @@ def as_bytes(picture: Image.Image, mode: str, file_format: str | None) -> Image.
     Raises:
         ValueError: Its pixels have 32 bits.
     """
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and file_format == "PNG"):  # before Pillow 11.3
+    if has_16_bits(picture, file_format):
         from PIL import Image
 
         pixels = np.rint(np.asarray(picture).astype(np.float32) * np.float32(255 / 65535))
@@ -29,3 +29,8 @@ def as_bytes(picture: Image.Image, mode: str, file_format: str | None) -> Image.
     elif picture.mode in ("I", "F"):
         raise ValueError("its pixels have 32 bits, and nothing says which of their values is white")
     return picture.convert(mode)
+
+
+def has_16_bits(picture: Image.Image, file_format: str | None) -> bool:
+    """Return whether a picture is grey with 16 bits a pixel."""
+    return picture.mode.startswith("I;16") or (picture.mode == "I" and file_format == "PNG")  # before Pillow 11.3

@@ -11,12 +11,12 @@ import numpy as np
 
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.data.bit_depths import as_bytes
-from experiments_manager.data.tables import DataFileError
+from experiments_manager.data.tables import DataFileError, raise_all
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 SPLITS = ("train", "validation", "test")
+FITS = ("crop", "pad", "stretch")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_PROBLEMS_SHOWN = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_image_folders(
         folder: Where the folders are.
         split: `train`, `validation` or `test`.
         size: Height and width that all images get.
-        class_names: Names of the folders in the order of the labels; `None` is alphabetical.
+        class_names: Names of the folders in the order of the labels; `None` is alphabetical, of those for training.
         channels: 1 for grey, 3 for RGB, 4 for RGBA; images are converted.
         fit: What happens to images of another shape: `crop` cuts off what is too much, `pad` adds black, `stretch`
             distorts.
@@ -67,7 +67,13 @@ def read_image_folders(
         DataFileError: The message lists all that is wrong, with the names of the files.
     """
     folder = Path(folder)
-    has_splits = (folder / "train").is_dir()
+    if channels not in _MODES or fit not in FITS:
+        raise DataFileError(
+            f"channels is {channels!r}, and fit is {fit!r}. Expected 1, 3 or 4 channels, and one of {', '.join(FITS)}."
+        )
+    has_splits = (folder / "train").is_dir() and not _images(folder / "train")  # else a class of trains
+    if has_splits and class_names is None:  # a split without one of the classes must not renumber the others
+        class_names = _folders(folder / "train") or None
     names, files, problems = _find(folder / split if has_splits else folder, class_names)
     if not problems and not has_splits:
         files, problems = _split(files, split, shares)
@@ -82,9 +88,7 @@ def read_image_folders(
             continue
         if not problems:
             images[position] = pixels
-    if problems:
-        more = [f"… and {len(problems) - _PROBLEMS_SHOWN} more."] if len(problems) > _PROBLEMS_SHOWN else []
-        raise DataFileError("\n".join([*problems[:_PROBLEMS_SHOWN], *more]))
+    raise_all(problems)
     return LabelledImages(images, np.array([label for label, _ in chosen], np.int32), [f for _, f in chosen], names)
 
 
@@ -100,24 +104,32 @@ def balanced_class_weights(labels: np.ndarray, classes: int) -> dict[int, float]
     return {index: len(labels) / (there * count) if count else 0.0 for index, count in enumerate(counts.tolist())}
 
 
+def _folders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _images(folder: Path) -> list[Path]:
+    inside = sorted(folder.iterdir())
+    return [path for path in inside if path.suffix.lower() in ENDINGS and not path.name.startswith(".")]
+
+
 def _find(folder: Path, class_names: Sequence[str] | None) -> tuple[list[str], dict[str, list[Path]], list[str]]:
     """Names of the classes, their images in order, and what is wrong."""
     if not folder.is_dir():
         return [], {}, [f"{folder} is no folder. Expected one that has a folder of images for each class."]
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = _folders(folder)
     names = list(class_names) if class_names is not None else found
     if not found:
         return [], {}, [f"{folder} has no folders. Expected a folder of images for each class."]
     problems = []
     for name in sorted(set(found) - set(names)):
         hint = did_you_mean(name, names)
-        problems.append(f"{folder / name} is not in class_names. Expected {', '.join(names)}. {hint}".rstrip())
+        problems.append(f"{folder / name} is no class. Expected {', '.join(names)}. {hint}".rstrip())
     files: dict[str, list[Path]] = {}
     for name in names:
-        inside = sorted((folder / name).iterdir()) if (folder / name).is_dir() else []
-        files[name] = [path for path in inside if path.suffix.lower() in ENDINGS and not path.name.startswith(".")]
+        files[name] = _images(folder / name) if (folder / name).is_dir() else []
         if name not in found:
-            problems.append(f"{folder / name} is missing. Expected a folder of images for each of class_names.")
+            problems.append(f"{folder / name} is missing. Expected a folder of images for each of {', '.join(names)}.")
         elif not files[name]:
             problems.append(f"{folder / name} holds no image. Expected files ending in {', '.join(ENDINGS)}.")
     return names, files, problems

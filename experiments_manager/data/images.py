@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from experiments_manager.data.tables import DataFileError, LabelTable, label_indices, read_label_table
+from experiments_manager.data.bit_depths import as_bytes, has_16_bits
+from experiments_manager.data.tables import DataFileError, LabelTable, label_indices, raise_all, read_label_table
 
-IMAGE_FORMATS = "PNG, JPEG, GIF or BMP"
+IMAGE_FORMATS = "PNG, JPEG, TIFF, WebP, GIF or BMP"
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def read_image_table(
@@ -25,7 +28,7 @@ def read_image_table(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read images and their labels as arrays, in the order of the table.
 
-    All images are held in memory: 4 bytes a pixel and channel.
+    All images are held in memory: 4 bytes a pixel and channel. Photographs are turned upright as the camera noted.
 
     Args:
         folder: Where the table is; files named in it are relative to this folder.
@@ -35,67 +38,74 @@ def read_image_table(
         file_column: Column that names the image files.
         label_column: Column with the label, a word or a whole number.
         size: Height and width to resize to (bilinear, antialiased); `None` demands that all images have one size.
-        channels: 1 for grey, 3 for RGB, 4 for RGBA; images are converted.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA; images are converted. Greys of 16 bits are kept, colours have 8.
 
     Returns:
         Images, `float32` of shape [images, height, width, channels] in 0..1, and labels, `int32` of shape [images].
 
     Raises:
-        DataError: Something is missing or cannot be read; the message names the file, and its row in the table.
+        DataFileError: Something is missing or cannot be read; the message names the file, and its row in the table.
     """
+    if channels not in _MODES:
+        raise DataFileError(f"channels is {channels!r}. Expected 1, 3 or 4.")
     folder = Path(folder)
     if not folder.is_dir():
         raise DataFileError(f"{folder} does not exist. Expected a folder that holds {labels} and images.")
     table = read_label_table(folder / labels, split, file_column, label_column)
     indices = label_indices(table, class_names)
     paths = [folder / file for file in table.files]
-    for path, row in zip(paths, table.rows, strict=True):
-        if not path.is_file():
-            raise DataFileError(f"{table.path}, row {row}: file {path} not found. Add it or remove the row.")
+    raise_all(
+        f"{table.path}, row {row}: file {path} not found. Add it or remove the row."
+        for path, row in zip(paths, table.rows, strict=True)
+        if not path.is_file()
+    )
     return _read_images(paths, table, size, channels), indices
 
 
 def _read_images(paths: Sequence[Path], table: LabelTable, size: tuple[int, int] | None, channels: int) -> np.ndarray:
     """Decode on all processors straight into one array, so that memory holds the data set once."""
-    import tensorflow as tf
+    shape = next((found.shape for path in paths if isinstance(found := _read(path, size, channels), np.ndarray)), None)
+    images = np.empty((len(paths) if shape else 0, *(shape or ())), np.float32)
 
-    def decode(path: tf.Tensor) -> tf.Tensor:
-        image = tf.io.decode_image(tf.io.read_file(path), channels, tf.float32, expand_animations=False)
-        return image if size is None else tf.image.resize(image, size, antialias=True)
-
-    decoded = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
-    decoded = decoded.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
-    iterator = decoded.as_numpy_iterator()
-    images: np.ndarray | None = None
-    for position, path in enumerate(paths):
-        try:
-            image = next(iterator)
-        except tf.errors.OpError as error:
-            raise _unreadable(paths, table, position, channels) from error
-        if images is None:
-            images = np.empty((len(paths), *image.shape), np.float32)
-        elif image.shape != images.shape[1:]:
-            raise DataFileError(
-                f"{table.path}, row {table.rows[position]}: {path} is {_pixels(image.shape)} (height x width). "
-                f"Expected {_pixels(images.shape[1:])} like the images before it. "
-                "Give size=(height, width) to resize all."
+    def read(position: int) -> str | None:
+        pixels = _read(paths[position], size, channels)
+        if isinstance(pixels, str):
+            return f"{paths[position]} {pixels}"
+        if pixels.shape != shape:
+            return (
+                f"{paths[position]} is {_pixels(pixels.shape)} (height x width). Expected {_pixels(images.shape[1:])} "
+                "like the images before it. Give size=(height, width) to resize all."
             )
-        images[position] = image
+        images[position] = pixels
+        return None
+
+    with ThreadPoolExecutor() as threads:
+        found = threads.map(read, range(len(paths)))
+        raise_all(f"{table.path}, row {row}: {text}" for row, text in zip(table.rows, found, strict=True) if text)
     return images
 
 
-def _unreadable(paths: Sequence[Path], table: LabelTable, position: int, channels: int) -> DataFileError:
-    """Find the image that fails, decoding one after the other: errors of a parallel map may come early."""
-    import tensorflow as tf
+def _read(path: Path, size: tuple[int, int] | None, channels: int) -> np.ndarray | str:
+    """Return an image, float32 [height, width, channels] in 0..1, or what is wrong with it."""
+    from PIL import Image, ImageOps
 
-    for path, row in zip(paths[position:], table.rows[position:], strict=True):
-        try:
-            tf.io.decode_image(path.read_bytes(), channels, expand_animations=False)
-        except (OSError, tf.errors.OpError):
-            return DataFileError(
-                f"{table.path}, row {row}: {path} cannot be read as an image. Expected {IMAGE_FORMATS}, whole."
-            )
-    return DataFileError(f"{table.path}: an image could not be read at first, but could again; is the disk at fault?")
+    try:
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            if has_16_bits(picture, opened.format):
+                picture = Image.fromarray(np.asarray(picture).astype(np.float32) * np.float32(255 / 65535))
+            else:
+                picture = as_bytes(picture, _MODES[channels], opened.format)
+    except Exception as error:  # Pillow raises struct, zlib, SyntaxError and its own
+        text = " ".join(str(error).split()).replace(str(path), "it").rstrip(".") or type(error).__name__
+        return f"cannot be read as an image ({text}). Expected {IMAGE_FORMATS}, whole."
+    if size is not None and picture.size != (size[1], size[0]):
+        picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)  # Pillow's is antialiased
+    pixels = np.asarray(picture, np.float32).reshape(picture.height, picture.width, -1) * np.float32(1 / 255)
+    if pixels.shape[2] == channels:
+        return pixels
+    opaque = [np.ones_like(pixels)] if channels == 4 else []  # 16 bits
+    return np.concatenate([pixels, pixels, pixels, *opaque], axis=2)
 
 
 def _pixels(shape: tuple[int, ...]) -> str:

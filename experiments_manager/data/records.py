@@ -106,7 +106,7 @@ def read_records(
 def read_record_images(
     records: Records, folder: Path | str, *, size: tuple[int, int] | None = None, channels: int = 3
 ) -> np.ndarray:
-    """Read the image of each row, on all processors.
+    """Read the image of each row, on all processors; photographs are turned upright as the camera noted.
 
     Args:
         records: Rows with files.
@@ -229,11 +229,11 @@ def _value(
 
 def _read_image(file: Path, size: tuple[int, int] | None, channels: int) -> np.ndarray | str:
     """Return the pixels as bytes [height, width, channels], or what is wrong."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(file) as image:
-            converted = as_bytes(image, _MODES[channels], image.format)
+            converted = as_bytes(ImageOps.exif_transpose(image), _MODES[channels], image.format)
             if size is not None:
                 converted = converted.resize((size[1], size[0]), Image.Resampling.BILINEAR)
             return np.asarray(converted).reshape(converted.height, converted.width, channels)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from experiments_manager.common.errors import UserError
 from experiments_manager.common.suggestions import did_you_mean
+
+_PROBLEMS_SHOWN = 50
+_SPLITS = frozenset({"train", "validation", "test"})
 
 
 class DataFileError(UserError, ValueError):
@@ -45,11 +49,13 @@ def read_label_table(
         split_column: Column with the split; need not be there when `split` is `None`.
 
     Raises:
-        DataError: No such file, column or split, or a row that is not whole.
+        DataFileError: No such file, column or split, rows that are not whole, or a file that has two labels or is in
+            two of the splits `train`, `validation` and `test`.
     """
     path = Path(path)
     needed = [file_column, label_column, *([split_column] if split is not None else [])]
     records = _read_records(path, needed)
+    raise_all(_contradictions(path, records, file_column, label_column, split_column if split is not None else None))
     if split is not None:
         known = sorted({record[split_column] for _, record in records})
         records = [(row, record) for row, record in records if record[split_column] == split]
@@ -68,8 +74,8 @@ def _read_records(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, skipinitialspace=True, strict=True)
-            columns = reader.fieldnames or []
-            records = [(reader.line_num, record) for record in reader]
+            reader.fieldnames = columns = [column.strip() for column in reader.fieldnames or []]
+            records = [(reader.line_num, _stripped(record)) for record in reader]
     except FileNotFoundError:
         raise DataFileError(f"{path} not found. Expected a CSV file with the columns {', '.join(needed)}.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -79,14 +85,61 @@ def _read_records(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str
     for column in needed:
         if column not in columns:
             raise DataFileError(f"{path} has no column {column!r}. Its columns are {', '.join(columns) or 'none'}.")
+        if columns.count(column) > 1:
+            raise DataFileError(
+                f"{path} has {columns.count(column)} columns {column!r}. Expected one. Rename the others."
+            )
     if not records:
         raise DataFileError(f"{path} has no rows below its header.")
-    for row, record in records:
-        record.update({column: (record[column] or "").strip() for column in needed})
-        empty = [column for column in needed if not record[column]]
-        if empty:
-            raise DataFileError(f"{path}, row {row}: nothing in column {empty[0]!r}. Fill it in or remove the row.")
+    raise_all(
+        f"{path}, row {row}: nothing in column {column!r}. Fill it in or remove the row."
+        for row, record in records
+        for column in needed
+        if not record[column]
+    )
     return records
+
+
+def _contradictions(
+    path: Path,
+    records: Sequence[tuple[int, dict[str, str]]],
+    file_column: str,
+    label_column: str,
+    split_column: str | None,
+) -> Iterator[str]:
+    """Files that two rows say different things of: training on what is validated on flatters a model."""
+    first: dict[str, tuple[int, dict[str, str]]] = {}
+    for row, record in records:
+        file = os.path.normpath(record[file_column])
+        other_row, other = first.setdefault(file, (row, record))
+        if other[label_column] != record[label_column]:
+            said = other[label_column], record[label_column]
+        elif split_column and {other[split_column], record[split_column]} <= _SPLITS:
+            said = other[split_column], record[split_column]
+        else:
+            continue
+        if said[0] != said[1]:
+            yield (
+                f"{path}, row {row}: {file} is {said[1]!r} here, and {said[0]!r} in row {other_row}. "
+                "Expected one of them. Remove a row."
+            )
+
+
+def _stripped(record: dict[str, str]) -> dict[str, str]:
+    """Cells without the spaces around them: `train ` is no other split than `train`."""
+    return {name: text.strip() if isinstance(text, str) else text for name, text in record.items()}
+
+
+def raise_all(problems: Iterable[str]) -> None:
+    """Raise all problems as one error, if there are any.
+
+    Raises:
+        DataFileError: There are.
+    """
+    found = list(problems)
+    if found:
+        more = [f"… and {len(found) - _PROBLEMS_SHOWN} more."] if len(found) > _PROBLEMS_SHOWN else []
+        raise DataFileError("\n".join([*found[:_PROBLEMS_SHOWN], *more]))
 
 
 def label_indices(table: LabelTable, class_names: Sequence[str] | None = None) -> np.ndarray:
@@ -101,20 +154,22 @@ def label_indices(table: LabelTable, class_names: Sequence[str] | None = None) -
         Integer array `int32` of shape [rows].
 
     Raises:
-        DataError: A label is neither one of `class_names` nor an index into it.
+        DataFileError: A label is neither one of `class_names` nor an index into it.
     """
     names = list(class_names) if class_names is not None else None
     known = {name: index for index, name in enumerate(names or ())}
     numbered = {number: index for name, index in known.items() if (number := _whole_number(name)) is not None}
-    indices = np.empty(len(table.labels), dtype=np.int32)
+    indices, problems = np.empty(len(table.labels), dtype=np.int32), []
     for position, (label, row) in enumerate(zip(table.labels, table.rows, strict=True)):
         index = known.get(label)
         if index is None:
             index = _whole_number(label)
             index = numbered.get(index) if numbered else index
         if index is None or not 0 <= index < 2**31 or (names is not None and index >= len(names)):
-            raise DataFileError(f"{table.path}, row {row}: label {label!r} {_expectation(label, names)}")
-        indices[position] = index
+            problems.append(f"{table.path}, row {row}: label {label!r} {_expectation(label, names)}")
+        else:
+            indices[position] = index
+    raise_all(problems)
     return indices
 
 

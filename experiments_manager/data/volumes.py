@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -76,7 +78,11 @@ def _find_files(folder: Path, class_names: Sequence[str]) -> tuple[list[tuple[Pa
         if not (folder / name).is_dir():
             problems.append(f"there is no folder {name}. Expected one for each class.")
             continue
-        found = [file for file in sorted((folder / name).iterdir()) if file.suffix.lower() in VOLUME_FILES]
+        found = [
+            file
+            for file in sorted((folder / name).iterdir())
+            if file.suffix.lower() in VOLUME_FILES and not file.name.startswith(".")
+        ]
         files += [(file, label) for file in found]
         if not found:
             problems.append(f"the folder {name} holds no volume. Expected files {', '.join(VOLUME_FILES)}.")
@@ -87,8 +93,11 @@ def _read_volume(file: Path, channels: int) -> np.ndarray | str:
     """Return a volume, `float32` [depth, height, width, channels], or what is wrong with it."""
     try:
         array = _load_tiff(file) if file.suffix.lower().startswith(".tif") else _load_numpy(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, IndexError, KeyError) as error:
-        return f"cannot be read: {str(error).rstrip('.')}. Write it again, or remove it."
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, struct.error, LookupError) as error:
+        what = (
+            "Install it, or write the file otherwise" if "imagecodecs" in str(error) else "Write it again, or remove it"
+        )
+        return f"cannot be read: {str(error).rstrip('.')}. {what}."
     if array.dtype.kind not in "fiub":
         return f"is of type {array.dtype}. Expected numbers."
     if array.ndim == 3:
@@ -122,15 +131,31 @@ def _load_tiff(file: Path) -> np.ndarray:
             'Run: pip install "experiments-manager[images]".'
         ) from error
     try:
-        return tifffile.imread(file)
+        with tifffile.TiffFile(file) as tiff:
+            first, *others = tiff.series
+            if first.ndim == 3 and "S" in first.axes:
+                raise ValueError("it is one picture with colours, expected a stack of slices")
+            if first.ndim == 2 and others:  # slices that were appended one by one
+                if any(other.shape != first.shape for other in others):
+                    raise ValueError("its slices have different sizes")
+                return np.stack([slices.asarray() for slices in tiff.series])
+            if any(other.shape == first.shape for other in others):
+                raise ValueError(f"it holds {len(tiff.series)} stacks, expected one")
+            return first.asarray()
     except tifffile.TiffFileError as error:
         raise ValueError(str(error)) from error
 
 
 def _standardized(volumes: np.ndarray) -> np.ndarray:
     """Bring each volume and channel to mean 0 and standard deviation 1; a constant one becomes 0."""
-    volumes -= volumes.mean(axis=(1, 2, 3), keepdims=True)
-    volumes /= np.maximum(volumes.std(axis=(1, 2, 3), keepdims=True), 1e-6)
+    for volume in volumes:  # sums of float32 lose what a voxel adds, and one volume at a time needs less memory
+        mean = volume.mean(axis=(0, 1, 2), dtype=np.float64)
+        volume -= mean.astype(np.float32)
+        rest = volume.mean(axis=(0, 1, 2), dtype=np.float64)  # of rounding the mean
+        deviation = np.sqrt(np.square(volume, dtype=np.float64).mean(axis=(0, 1, 2)) - rest**2)
+        is_constant = deviation <= np.abs(mean) * np.finfo(np.float32).eps
+        volume[..., is_constant] = 0
+        volume /= np.where(is_constant, 1, deviation).astype(np.float32)
     return volumes
 
 

@@ -51,6 +51,31 @@ def test_folders_for_the_splits_are_taken_as_they_are(tmp_path):
     assert "test is no folder" in problems(tmp_path, "test", (4, 4))[0]
 
 
+def test_a_split_without_one_of_the_classes_does_not_renumber_the_others(tmp_path):
+    for name in ("cat", "cow", "dog"):
+        write(tmp_path / "train" / name, 1)
+    for name in ("cat", "dog"):
+        write(tmp_path / "validation" / name, 1)
+    missing = tmp_path / "validation" / "cow"
+    assert problems(tmp_path, "validation", (4, 4)) == [
+        f"{missing} is missing. Expected a folder of images for each of cat, cow, dog."
+    ]
+    write(missing, 1)
+    write(tmp_path / "validation" / "crow", 1)
+    assert "crow is no class. Expected cat, cow, dog." in problems(tmp_path, "validation", (4, 4))[0]
+
+
+def test_a_class_may_be_called_train(pets):
+    write(pets / "train", 10)
+    assert list(read_image_folders(pets, "train", (4, 4)).class_names) == ["cat", "dog", "train"]
+
+
+@pytest.mark.parametrize("options", [{"fit": "Crop"}, {"channels": 2}])
+def test_what_cannot_be_done_with_an_image_is_said_once(pets, options):
+    (problem,) = problems(pets, "train", (4, 4), **options)
+    assert "Expected 1, 3 or 4 channels, and one of crop, pad, stretch." in problem
+
+
 def test_class_names_give_the_order_of_the_labels(pets):
     found = read_image_folders(pets, "train", (4, 4), class_names=["dog", "cat"])
     assert np.bincount(found.labels).tolist() == [7, 14]
@@ -81,9 +106,9 @@ def test_everything_wrong_is_said_at_once(pets):
     (pets / "dog" / "words.png").write_text("not a picture")
     found = problems(pets, "train", (4, 4), class_names=["cat", "dog", "bird", "fish"])
     for text in (
-        f"{pets / 'cta'} is not in class_names. Expected cat, dog, bird, fish. Did you mean",
+        f"{pets / 'cta'} is no class. Expected cat, dog, bird, fish. Did you mean",
         f"{pets / 'bird'} holds no image. Expected files ending in .jpg",
-        f"{pets / 'fish'} is missing. Expected a folder of images for each of class_names.",
+        f"{pets / 'fish'} is missing. Expected a folder of images for each of cat, dog, bird, fish.",
         f"{pets / 'cat' / 'torn.jpg'} cannot be read as an image",
         f"{pets / 'dog' / 'words.png'} cannot be read as an image",
     ):

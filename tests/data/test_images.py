@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from experiments_manager.data import DataFileError, read_image_table
 
@@ -53,6 +53,53 @@ def test_jpeg_and_images_in_folders_below_are_read(folder):
     assert images[1].mean() == pytest.approx(200 / 255, abs=0.02)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [None, (8, 6)])
+def test_a_photograph_is_turned_as_the_camera_noted(tmp_path, orientation, size):
+    greys = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6).repeat(8, 0).repeat(8, 1)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(greys).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as opened:
+        upright = ImageOps.exif_transpose(opened)
+    (tmp_path / "labels.csv").write_text("file,label\na.png,0\n")
+    images, _ = read_image_table(tmp_path, channels=1, size=size)
+    if size:
+        upright = upright.resize(size[::-1], Image.Resampling.BILINEAR)
+    assert np.allclose(images[0, ..., 0] * 255, np.asarray(upright), atol=2)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize(
+    "name", ["p.bmp", "p.png", "p.gif", "l.bmp", "l.png", "rgb.bmp", "rgb.webp", "rgb.tif", "cmyk.jpg"]
+)
+def test_images_of_any_format_and_kind_are_converted(tmp_path, name, channels):
+    colours = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8))
+    kind = name.split(".")[0]
+    (colours.quantize(16) if kind == "p" else colours.convert(kind.upper())).save(tmp_path / name)
+    (tmp_path / "labels.csv").write_text(f"file,label\n{name},0\n")
+    images, _ = read_image_table(tmp_path, channels=channels)
+    with Image.open(tmp_path / name) as opened:
+        expected = np.asarray(opened.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
+    assert np.allclose(images[0] * 255, expected.reshape(4, 6, channels), atol=1e-3)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_of_16_bits_are_read_to_the_last(tmp_path, channels):
+    levels = np.array([[0, 257, 300], [40000, 65000, 65535]], np.uint16)
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("file,label\na.png,0\n")
+    images, _ = read_image_table(tmp_path, channels=channels)
+    assert images.shape == (1, 2, 3, channels)
+    assert np.allclose(images[0, ..., 0] * 65535, levels, atol=0.02)
+    assert channels < 4 or (images[..., 3] == 1).all()
+
+
+def test_channels_that_no_image_has_are_refused(folder):
+    with pytest.raises(DataFileError, match="channels is 2. Expected 1, 3 or 4."):
+        read(folder, channels=2)
+
+
 def test_images_of_different_sizes_need_a_size(folder):
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "2.png")
     with pytest.raises(
@@ -74,11 +121,22 @@ def test_a_missing_image_is_named_with_its_row(folder):
         read(folder)
 
 
+def test_all_images_that_are_missing_or_unreadable_are_said_at_once(folder):
+    for number in (1, 3):
+        (folder / f"{number}.png").write_bytes(b"no image")
+    with pytest.raises(DataFileError, match=r"row 3: .*1.png cannot be read(?s:.*)row 5: .*3.png cannot be read"):
+        read(folder)
+    for number in (0, 2):
+        (folder / f"{number}.png").unlink()
+    with pytest.raises(DataFileError, match=r"row 2: file .*0.png not found(?s:.*)row 4: file .*2.png not found"):
+        read(folder)
+
+
 @pytest.mark.parametrize("content", [b"", b"no image", None])
 def test_an_unreadable_image_is_named_with_its_row(folder, content):
     broken = folder / "2.png"
     broken.write_bytes(broken.read_bytes()[:40] if content is None else content)
-    with pytest.raises(DataFileError, match=r"labels.csv, row 4: .*2.png cannot be read as an image. Expected PNG"):
+    with pytest.raises(DataFileError, match=r"labels.csv, row 4: .*2.png cannot be read as an image .*. Expected PNG"):
         read(folder)
 
 

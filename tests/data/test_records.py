@@ -27,6 +27,14 @@ def test_missing_numbers_are_nan_and_missing_words_are_below_zero(table):
     assert len(records) == 4
 
 
+def test_a_photograph_is_turned_as_the_camera_noted(table, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (5, 3)).save(tmp_path / "a.png", exif=exif)
+    records = read_records(table("file", "a.png"), file_column="file")
+    assert read_record_images(records, tmp_path).shape == (1, 5, 3, 3)
+
+
 def test_columns_are_put_side_by_side(table):
     records = read_records(table("a,b", "1,2", "3,4"), numbers=["a", "b"])
     assert records.matrix(["b", "a"]).tolist() == [[2, 1], [4, 3]]
@@ -37,6 +45,10 @@ def test_only_the_rows_of_the_split_are_read(table):
     records = read_records(path, "train", numbers=["a"])
     assert records.numbers["a"].tolist() == [1, 3]
     assert records.lines == [2, 4]
+
+
+def test_spaces_around_the_name_of_a_split_are_no_part_of_it(table):
+    assert read_records(table("a,split", "1,train ", "2,test", "3,train"), "train", numbers=["a"]).lines == [2, 4]
 
 
 def test_all_wrong_values_are_said_at_once_with_their_lines(table):

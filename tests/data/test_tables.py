@@ -24,6 +24,41 @@ def test_the_rows_of_a_split_come_in_the_order_of_the_file(table):
     assert (rows.files, rows.labels, rows.rows) == (["a.png", "b.png"], ["cat", "dog"], [2, 3])
 
 
+def test_spaces_around_words_are_no_part_of_them(table):
+    rows = read_label_table(
+        table("file , label,split\na.png ,cat , train\nb.png,dog,train \nc.png,cat,test\n"), "train"
+    )
+    assert (rows.files, rows.labels) == (["a.png", "b.png"], ["cat", "dog"])
+
+
+def test_a_column_that_is_there_twice_is_refused(table):
+    with pytest.raises(DataFileError, match="has 2 columns 'label'. Expected one. Rename the others."):
+        read_label_table(table("file,label,label\na.png,1,2\n"))
+
+
+def test_a_file_of_two_labels_or_two_splits_is_refused(table):
+    path = table("file,label,split\na.png,cat,train\n./a.png,cat,test\nb.png,cat,train\nb.png,dog,train\n")
+    with pytest.raises(DataFileError) as caught:
+        read_label_table(path, "train")
+    assert str(caught.value).splitlines() == [
+        f"{path}, row 3: a.png is 'test' here, and 'train' in row 2. Expected one of them. Remove a row.",
+        f"{path}, row 5: b.png is 'dog' here, and 'cat' in row 4. Expected one of them. Remove a row.",
+    ]
+
+
+def test_a_file_may_be_there_twice(table):
+    path = table("file,label,split\na.png,cat,train\na.png,cat,train\na.png,cat,small\n")
+    assert read_label_table(path, "train").rows == [2, 3]
+
+
+def test_all_rows_that_are_wrong_are_said_at_once(table):
+    with pytest.raises(DataFileError, match=r"row 2: nothing in column 'label'(?s:.*)row 4: nothing in column 'file'"):
+        read_label_table(table("file,label\na.png,\nb.png,1\n,1\n"))
+    rows = read_label_table(table("file,label\na.png,cta\nb.png,dog\nc.png,dgo\n"))
+    with pytest.raises(DataFileError, match=r"row 2: label 'cta'(?s:.*)row 4: label 'dgo'"):
+        label_indices(rows, ["cat", "dog"])
+
+
 def test_without_a_split_all_rows_are_read(table):
     assert read_label_table(table("file,label\na.png,1\nb.png,0\n")).files == ["a.png", "b.png"]
 

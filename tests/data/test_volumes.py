@@ -1,7 +1,10 @@
 """Volumes are read from class folders, and all that is wrong with these is said at once."""
 
+import importlib.util
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments_manager.data import DataFileError, read_volumes
 
@@ -41,6 +44,32 @@ def test_volumes_are_brought_to_mean_zero_and_deviation_one(folder):
     assert not volumes[1].any(), "a constant volume"
 
 
+def test_large_volumes_and_small_units_are_standardized_exactly(folder):
+    generator = np.random.default_rng(0)
+    scan = 30_000 + 10 * generator.normal(size=(80, 80, 80, 2))
+    tiny = 1e-8 * generator.normal(size=scan.shape)
+    tiny[..., 1] = 0.1  # a constant channel, of which sums are not exact
+    volumes, _ = read_volumes(folder(a__1=scan, a__2=tiny), ["a"], channels=2)
+    for volume, deviations in zip(volumes.astype(float), ([1, 1], [1, 0]), strict=True):
+        assert volume.mean(axis=(0, 1, 2)) == pytest.approx([0, 0], abs=1e-3)
+        assert volume.std(axis=(0, 1, 2)) == pytest.approx(deviations, rel=1e-3)
+
+
+def test_hidden_files_are_left_out(folder):
+    place = folder(a__1=numbers(4, 4, 4))
+    (place / "a" / "._1.npy").write_bytes(b"of another file system")
+    assert len(read_volumes(place, ["a"])[0]) == 1
+
+
+def test_a_torn_compressed_stack_is_named(folder):
+    tifffile = pytest.importorskip("tifffile")
+    torn = folder(a__1=numbers(4, 40, 40)) / "a" / "2.tif"
+    tifffile.imwrite(torn, numbers(4, 40, 40), compression="zlib", metadata=None, photometric="minisblack")
+    torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 8])
+    with pytest.raises(DataFileError, match=r"2\.tif cannot be read: "):
+        read_volumes(torn.parents[1], ["a"])
+
+
 def test_archives_and_tiff_stacks_are_read_too(folder):
     tifffile = pytest.importorskip("tifffile")
     place = folder(a__1=numbers(3, 4, 5))
@@ -51,6 +80,31 @@ def test_archives_and_tiff_stacks_are_read_too(folder):
     assert len(volumes) == 3
     assert np.array_equal(volumes[1], volumes[0])
     assert np.array_equal(volumes[2], volumes[0])
+
+
+def test_slices_that_were_appended_one_by_one_are_a_stack(folder):
+    tifffile = pytest.importorskip("tifffile")
+    place = folder(a__1=numbers(3, 4, 5))
+    for slices in numbers(3, 4, 5):
+        tifffile.imwrite(place / "a" / "2.tif", slices, append=True)
+    volumes, _ = read_volumes(place, ["a"], standardize=False)
+    assert np.array_equal(volumes[1], volumes[0])
+
+
+def test_tiffs_that_are_not_one_stack_are_refused(folder):
+    tifffile = pytest.importorskip("tifffile")
+    place = folder(a__1=numbers(8, 8, 3))
+    tifffile.imwrite(place / "a" / "2.tif", numbers(8, 8, 3).astype(np.uint8), photometric="rgb")
+    for stack in (numbers(8, 8, 3), numbers(8, 8, 3)):
+        tifffile.imwrite(place / "a" / "3.tif", stack, append=True, photometric="minisblack")
+    Image.new("L", (3, 8)).save(place / "a" / "4.tif", compression="tiff_lzw", save_all=True)
+    with pytest.raises(DataFileError) as caught:
+        read_volumes(place, ["a"])
+    said = str(caught.value)
+    assert "2.tif cannot be read: it is one picture with colours, expected a stack of slices." in said
+    assert "3.tif cannot be read: it holds 2 stacks, expected one." in said
+    if importlib.util.find_spec("imagecodecs") is None:
+        assert "requires the 'imagecodecs' package. Install it, or write the file otherwise." in said
 
 
 def test_several_channels_are_kept(folder):

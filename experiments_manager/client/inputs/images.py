@@ -29,7 +29,7 @@ _INSTALL = 'Install it: pip install "experiments-manager[vision]"'
 def read_image(file: Path, tensor: TensorInfo, scale: float | None = None) -> np.ndarray:
     """Read an image file, with Pillow where it is installed, else with OpenCV.
 
-    For an input of strings it is not decoded.
+    Photographs are turned upright as the camera noted. For an input of strings it is not decoded.
 
     Args:
         file: The file.
@@ -46,13 +46,13 @@ def read_image(file: Path, tensor: TensorInfo, scale: float | None = None) -> np
     if tensor.dtype == object:
         return _encoded(file)
     try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ImportError:
         return fit_frame(_read_with_opencv(file), tensor, scale, str(file))
     height, width, channels = _size(tensor, str(file))
     try:
         with Image.open(file) as opened:
-            picture = _converted(opened, _MODES.get(channels or 3, "RGB"))
+            picture = _converted(ImageOps.exif_transpose(opened), _MODES.get(channels or 3, "RGB"), opened.format)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise SourceError(f"{file} cannot be read as an image: {str(error).rstrip('.')}.") from error
     if height and width and picture.size != (width, height):
@@ -63,9 +63,9 @@ def read_image(file: Path, tensor: TensorInfo, scale: float | None = None) -> np
     return _as_input(pixels, tensor, scale)
 
 
-def _converted(picture: Any, mode: str) -> Any:
+def _converted(picture: Any, mode: str, file_format: str | None) -> Any:
     """Convert Pillow's image; one with 16 bits a pixel to mode `F`, from 0 to 255, as Pillow would cut off above."""
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):  # before Pillow 11.3
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and file_format == "PNG"):  # before Pillow 11.3
         from PIL import Image
 
         return Image.fromarray(np.asarray(picture).astype(np.float32) * np.float32(255 / 65535))

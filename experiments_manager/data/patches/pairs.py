@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from experiments_manager.data.patches.rasters import IMAGE_ENDINGS, Raster, open_raster
-from experiments_manager.data.tables import DataFileError
+from experiments_manager.data.tables import DataFileError, raise_all
 
 IGNORED = 255
 """The label of pixels that neither loss nor scores look at."""
 _HIGHEST_VALUE = 65535
 _POSITIONS_KEPT = 4096
-_PROBLEMS_SHOWN = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +25,8 @@ class Pair:
         name: Name of the image file, without its ending.
         image: The image.
         labels: The label map as it is in the file; `label_window` gives classes.
-        positions: For each class that is there, pixels of it `[row, column]`, evenly chosen.
+        positions: For each class that is there, pixels of it `[row, column]`, chosen by chance and always
+            the same.
         pixels: How many pixels each class has, [classes].
     """
 
@@ -48,14 +48,19 @@ class Pair:
 
     def label_window(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """Return a window of the classes, uint8 [height, width]; `IGNORED` where there is none."""
-        return self.table[self.labels.window(top, left, height, width)[..., 0]]
+        return self.table[_labels(self.labels.window(top, left, height, width))]
 
 
 def as_floats(pixels: np.ndarray) -> np.ndarray:
-    """Return pixels as float32; whole numbers are divided by the largest of their type."""
-    if pixels.dtype.kind == "f":
+    """Return pixels as float32; whole numbers are divided by the largest of their type, bits are 0 and 1."""
+    if pixels.dtype.kind in "bf":
         return pixels.astype(np.float32)
     return pixels.astype(np.float32) * np.float32(1 / np.iinfo(pixels.dtype).max)
+
+
+def _labels(pixels: np.ndarray) -> np.ndarray:
+    """Values of a label map [height, width] from its pixels; bits are 0 and 1."""
+    return pixels[..., 0].astype(np.uint8) if pixels.dtype.kind == "b" else pixels[..., 0]
 
 
 def read_pairs(
@@ -100,16 +105,14 @@ def read_pairs(
                 pairs.append(Pair(name, image, label_map, positions, pixels, table))
             problems += found
     if pairs and not problems and every_class:
-        values = list(label_values or range(classes))
+        values = list(range(classes)) if label_values is None else list(label_values)
         missing = np.flatnonzero(sum(pair.pixels for pair in pairs) == 0)
         problems += [
             f"{folder / 'labels'}: no pixel of class {index} (value {values[index]}) in {len(pairs)} label maps. "
             "Add images that show it, or number the classes without gaps."
             for index in missing
         ]
-    if problems:
-        more = [f"… and {len(problems) - _PROBLEMS_SHOWN} more."] if len(problems) > _PROBLEMS_SHOWN else []
-        raise DataFileError("\n".join([*problems[:_PROBLEMS_SHOWN], *more]))
+    raise_all(problems)
     return pairs
 
 
@@ -118,10 +121,12 @@ def _table_of_values(classes: int, values: Sequence[int] | None, ignored_value: 
     if not 1 <= classes < IGNORED - 1:
         raise DataFileError(f"classes is {classes}. Expected 1 to {IGNORED - 2}.")
     values = list(range(classes)) if values is None else list(values)
-    if len(set(values)) != classes or ignored_value in values or not all(0 <= v <= _HIGHEST_VALUE for v in values):
+    given = [*values, *([] if ignored_value is None else [ignored_value])]
+    is_known = len(values) == classes and len(set(given)) == len(given)
+    if not is_known or not all(0 <= value <= _HIGHEST_VALUE for value in given):
         raise DataFileError(
             f"label_values are {values}, and ignored_value is {ignored_value}. "
-            f"Expected {classes} different values of 0 to {_HIGHEST_VALUE}, one a class."
+            f"Expected {classes} different values of 0 to {_HIGHEST_VALUE}, one a class, and another to ignore or None."
         )
     table = np.full(_HIGHEST_VALUE + 1, classes, np.uint8)
     table[values] = np.arange(classes)
@@ -170,13 +175,17 @@ def _problems_of_shapes(image: Raster, labels: Raster, channels: int, smallest: 
     height, width, given = image.shape
     if given != channels:
         problems.append(f"{image.file} has {given} channels. Expected {channels}. Convert it.")
+    if image.has_palette:
+        problems.append(f"{image.file} has a palette. Expected greys or colours. Convert it.")
     if min(height, width) < smallest:
         problems.append(f"{image.file} is {height}x{width} (height x width). Expected {smallest}x{smallest} at least.")
-    if labels.shape[2] != 1 or labels.dtype.kind not in "iu":
+    if labels.shape[2] != 1 or labels.dtype.kind not in "biu":
         problems.append(
             f"{labels.file} has {labels.shape[2]} channels of type {labels.dtype}. "
             "Expected one channel of whole numbers, the label of each pixel. Convert colours to labels."
         )
+    if labels.file.suffix.lower() in (".jpg", ".jpeg"):
+        problems.append(f"{labels.file} is a JPEG, which changes labels at edges. Expected PNG, TIFF or .npy.")
     if labels.shape[:2] != (height, width):
         problems.append(
             f"{labels.file} is {labels.shape[0]}x{labels.shape[1]} (height x width). Expected {height}x{width} "
@@ -197,10 +206,9 @@ def _look_through(
 ) -> tuple[dict[int, np.ndarray], np.ndarray, list[str]]:
     """Where each class is, how many pixels it has, and what is wrong with the values."""
     pixels, unknown, places = np.zeros(classes, np.int64), {}, {index: [] for index in range(classes)}
-    width = labels.shape[1]
-    every = max(1, -(-labels.shape[0] * width // (_POSITIONS_KEPT * 16)))  # a fixed stride finds small classes, too
+    width, generator = labels.shape[1], np.random.default_rng(0)
     for top, rows in labels.blocks():
-        values = rows[..., 0]
+        values = _labels(rows)
         outside = (
             (values < 0) | (values > _HIGHEST_VALUE) if values.dtype.itemsize > 2 or values.dtype.kind == "i" else None
         )
@@ -212,14 +220,24 @@ def _look_through(
         for index in np.unique(known[known < classes]):
             flat = np.flatnonzero(known == index)
             pixels[index] += len(flat)
-            chosen = flat[:: every if len(flat) > 16 * every else 1]
-            places[int(index)].append(np.column_stack([top + chosen // width, chosen % width]).astype(np.int32))
-    positions = {index: _thinned(np.concatenate(parts)) for index, parts in places.items() if parts}
+            is_large = len(flat) > _POSITIONS_KEPT  # by chance: each n-th pixel may be one column of the image
+            chosen = (
+                flat[generator.integers(len(flat), size=_POSITIONS_KEPT)] if is_large else generator.permutation(flat)
+            )
+            found = np.column_stack([top + chosen // width, chosen % width]).astype(np.int32)
+            places[int(index)].append((len(flat), found))
+    positions = {index: _in_proportion(parts) for index, parts in places.items() if parts}
     return positions, pixels, [_of_unknown(labels, unknown, table, classes)] if unknown else []
 
 
-def _thinned(positions: np.ndarray) -> np.ndarray:
-    return positions[:: -(-len(positions) // _POSITIONS_KEPT)]
+def _in_proportion(parts: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
+    """Positions of all blocks, from each as many as its share of the pixels; all of a small class."""
+    counts, positions = zip(*parts, strict=True)
+    total = sum(counts)
+    kept = min(total, _POSITIONS_KEPT)
+    owners = np.searchsorted(np.cumsum(counts), np.arange(kept) * total // kept, side="right")
+    shares = np.bincount(owners, minlength=len(counts))
+    return np.concatenate([part[:share] for part, share in zip(positions, shares, strict=True)])
 
 
 def _of_unknown(labels: Raster, unknown: Mapping[int, int], table: np.ndarray, classes: int) -> str:

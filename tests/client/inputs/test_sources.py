@@ -120,6 +120,16 @@ def test_images_fit_the_input(tmp_path: Path) -> None:
     assert flat["image"].shape == (1, 8, 6)
 
 
+def test_a_photograph_is_turned_upright_as_in_training(tmp_path):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held on its side
+    Image.new("RGB", (16, 12)).save(tmp_path / "a.jpg", exif=exif)
+    (picture,) = read(tmp_path / "a.jpg", model(image=("uint8", (None, None, None, 3))))
+    assert picture["image"].shape == (1, 16, 12, 3)
+
+
 @pytest.mark.parametrize("ending", ["png", "tif"])
 def test_sixteen_bits_a_pixel_are_scaled_and_not_cut_off(ending: str, tmp_path: Path) -> None:
     pixels = np.array([[0, 257], [32896, 65535]], np.uint16)

@@ -40,6 +40,64 @@ def test_the_positions_of_a_class_are_pixels_of_it(write_pair, quarters):
     assert len(pair.positions[2]) == 5, "a small class keeps all its pixels"
 
 
+def test_the_positions_of_a_large_class_are_spread_over_the_image(write_pair):
+    labels = np.zeros((4096, 2048), np.uint8)
+    (pair,) = read_pairs(write_pair("a", labels, label_ending=".npy", image_ending=".npy"), 1)
+    for places, length in zip(pair.positions[0].T, labels.shape, strict=True):
+        shares = np.histogram(places, bins=8, range=(0, length))[0] / len(places)
+        assert shares.min() > 0.1, "not a few columns alone"
+
+
+def test_the_positions_of_a_class_are_where_most_of_its_pixels_are(write_pair):
+    labels = np.zeros((2048, 2048), np.uint8)
+    labels[0, :1000] = labels[1024:1600, :1000] = 1
+    (pair,) = read_pairs(write_pair("a", labels, label_ending=".npy", image_ending=".npy"), 2)
+    assert np.mean(pair.positions[1][:, 0] == 0) == pytest.approx(1 / 577, abs=0.001)
+
+
+@pytest.mark.parametrize("ignored_value", [-1, 70_000, 1])
+def test_a_value_to_ignore_that_no_label_map_can_hold_is_refused(write_pair, quarters, ignored_value):
+    (problem,) = problems(write_pair("a", quarters), 3, ignored_value=ignored_value)
+    assert f"ignored_value is {ignored_value}. Expected 3 different values of 0 to 65535" in problem
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".npy"])
+def test_of_images_of_one_bit_a_pixel_white_is_1(write_pair, ending):
+    bits = np.random.default_rng(0).integers(0, 2, (40, 60)).astype(bool)
+    folder = write_pair("a", bits, ".npy", ".npy", image=bits)
+    for part in ("images", "labels"):
+        (folder / part / "a.npy").unlink()
+        write_pixels(folder / part / f"a{ending}", bits)
+    (pair,) = read_pairs(folder, 2, channels=1)
+    assert np.array_equal(pair.image_window(3, 5, 30, 40)[..., 0], bits[3:33, 5:45])
+    assert np.array_equal(pair.label_window(3, 5, 30, 40), bits[3:33, 5:45])
+    assert pair.pixels.tolist() == [np.count_nonzero(~bits), np.count_nonzero(bits)]
+
+
+def write_pixels(file, pixels):
+    if file.suffix == ".npy":
+        np.save(file, pixels)
+    else:
+        Image.fromarray(pixels).save(file)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_an_image_with_a_palette_is_no_grey_one(write_pair, quarters, ending):
+    folder = write_pair("a", quarters)
+    picture = Image.fromarray(quarters)
+    picture.putpalette([0, 0, 0, 255, 255, 255, 128, 128, 128])
+    (folder / "images" / "a.png").unlink()
+    picture.save(folder / "images" / f"a{ending}")
+    (problem,) = problems(folder, 3, channels=1)
+    assert problem.endswith(f"a{ending} has a palette. Expected greys or colours. Convert it.")
+
+
+def test_a_label_map_that_lost_its_exact_values_is_refused(write_pair):
+    labels = np.tile([0, 2], (40, 30))  # which a JPEG may smooth to 1
+    (problem,) = problems(write_pair("a", labels, label_ending=".jpg"), 3)
+    assert problem.endswith("a.jpg is a JPEG, which changes labels at edges. Expected PNG, TIFF or .npy.")
+
+
 def test_images_of_16_bits_and_of_floats_are_taken(write_pair, quarters):
     deep = np.full((40, 60, 3), 65535, np.uint16)
     (pair,) = read_pairs(write_pair("a", quarters, ".tif", image=deep), 3)

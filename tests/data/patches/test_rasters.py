@@ -1,5 +1,7 @@
 """Large images that windows are read from."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 import tifffile
@@ -56,6 +58,20 @@ def test_a_large_compressed_geotiff_is_read_window_by_window(tmp_path, monkeypat
     assert np.array_equal(raster.window(10, 20, 30, 40), PIXELS[10:40, 20:60])
 
 
+def test_a_photograph_is_turned_as_the_camera_noted(tmp_path):
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:20] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3  # it stands on its head
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
+    raster = open_raster(tmp_path / "a.jpg")
+    assert raster.window(0, 0, 15, 60).max() < 20
+    assert raster.window(25, 0, 15, 60).min() > 235
+    exif[0x0112] = 6  # on its side
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
+    assert open_raster(tmp_path / "a.jpg").shape == (60, 40, 3)
+
+
 def test_of_a_palette_the_indices_count(tmp_path):
     image = Image.fromarray(np.array([[0, 2], [1, 3]], np.uint8))
     image.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0, 0, 0, 200])
@@ -69,6 +85,23 @@ def test_a_torn_file_is_refused_by_name(tmp_path, ending):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
     with pytest.raises(DataFileError, match=f"image{ending} cannot be read as an image .*Is it whole"):
         open_raster(file).window(60, 0, 10, 10)
+
+
+def test_a_tiff_with_several_images_is_refused_and_a_smaller_preview_is_not(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "preview.tif") as writer:
+        writer.write(PIXELS)
+        writer.write(PIXELS[::2, ::2])
+    assert open_raster(tmp_path / "preview.tif").shape == PIXELS.shape
+    tifffile.imwrite(tmp_path / "preview.tif", PIXELS, append=True)
+    with pytest.raises(DataFileError, match=r"preview.tif holds 2 images of one size. Expected one."):
+        open_raster(tmp_path / "preview.tif")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("imagecodecs") is not None, reason="imagecodecs is installed")
+def test_what_a_compression_needs_is_named(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "a.tif", compression="tiff_lzw")
+    with pytest.raises(DataFileError, match="LZW.* requires the 'imagecodecs' package.. Install it, or write"):
+        open_raster(tmp_path / "a.tif")
 
 
 def test_other_files_are_refused(tmp_path):
