@@ -47,6 +47,12 @@ def read_coco(path: Path, problems: Problems, *, masks: bool = False) -> dict[st
     return {name: content.get(name, []) for name in ("images", "annotations", "categories")}
 
 
+def area_of(annotation: Mapping[str, Any]) -> float:
+    """Return the area of an object in pixels, that of its box where none is given."""
+    area = annotation.get("area")
+    return float(annotation["bbox"][2] * annotation["bbox"][3] if area is None else area)
+
+
 def _content(path: Path, problems: Problems) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes().decode("utf-8-sig"))

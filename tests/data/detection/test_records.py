@@ -54,6 +54,16 @@ def read(folder, **options):
     return list(read_detection_records(folder / "records", "train", **options).as_numpy_iterator())
 
 
+def test_an_area_that_is_null_is_that_of_the_box(folder, tensorflow):
+    edit(folder, lambda content: content["annotations"][0].update(area=None, iscrowd=None))
+    convert(folder)
+    [file] = (folder / "records").glob("*.tfrecord")
+    record = next(iter(tensorflow.data.TFRecordDataset(str(file)).as_numpy_iterator()))
+    features = tensorflow.train.Example.FromString(record).features.feature
+    assert list(features["image/object/area"].float_list.value) == [18 * 26, 30 * 20]
+    assert list(features["image/object/is_crowd"].int64_list.value) == [0, 0]
+
+
 def test_records_have_the_keys_of_the_object_detection_api(folder, tensorflow):
     assert convert(folder) == {"train": SplitSummary(3, 3)}
     [file] = (folder / "records").glob("*.tfrecord")
