@@ -119,6 +119,17 @@ def test_shards_hold_all_images_in_their_order(folder):
     assert [boxes[0, 4] for _, boxes in read(folder)] == [0, 1, -1]
 
 
+@pytest.mark.parametrize("mode", ["1", "P", "RGB"])
+def test_bmp_of_all_kinds_keeps_its_colours(folder, mode):
+    with Image.open(folder / "images" / "b.png") as image:
+        image.convert(mode).save(folder / "images" / "b.bmp")
+    edit(folder, lambda content: content["images"][1].update(file_name="b.bmp"))
+    convert(folder)
+    with Image.open(folder / "images" / "b.bmp") as image:
+        expected = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(read(folder, image_size=(24, 32))[1][0], expected)
+
+
 def test_formats_that_tensorflow_cannot_decode_are_stored_as_png(folder):
     with Image.open(folder / "images" / "b.png") as image:
         image.save(folder / "images" / "b.tif")
