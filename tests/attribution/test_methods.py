@@ -27,11 +27,16 @@ def scores(subject, question, values=None):
 
 
 def linear_model(weights, activation):
-    """Two classes of a table: the log odds of class 1 are `weights · x`."""
+    """Two classes of a table: the log odds of class 1 are `weights · x`; `a layer` is a softmax of its own."""
     x = keras.Input((len(weights),), name="x")
     if activation == "softmax":
         layer = keras.layers.Dense(2, activation="softmax", name="y")
         kernel = np.stack([np.full(len(weights), 0.3), np.asarray(weights) + 0.3], axis=1)
+    elif activation == "a layer":
+        layer = keras.layers.Dense(2)
+        model = keras.Model(x, keras.layers.Softmax(name="y")(layer(x)))
+        layer.set_weights([np.stack([np.full(len(weights), 0.3), np.asarray(weights) + 0.3], axis=1), np.zeros(2)])
+        return model
     else:
         layer, kernel = keras.layers.Dense(1, activation=activation, name="y"), np.asarray(weights)[:, np.newaxis]
     model = keras.Model(x, layer(x))
@@ -43,7 +48,9 @@ WEIGHTS = [2.0, -1.0, 0.0, 0.5]
 TABLE = np.array([[1, 2, 3, 4], [0.5, -1, 7, 0], [30, 0, 0, -9]], np.float32)
 
 
-@pytest.mark.parametrize(("activation", "gives"), [("softmax", "probabilities"), ("sigmoid", "probabilities")])
+@pytest.mark.parametrize(
+    ("activation", "gives"), [(name, "probabilities") for name in ("softmax", "a layer", "sigmoid")]
+)
 @pytest.mark.parametrize("method", [integrated_gradients, occlusion, shapley])
 def test_a_linear_model_is_told_exactly_also_where_it_is_sure(method, activation, gives):
     if method is shapley:
@@ -54,7 +61,9 @@ def test_a_linear_model_is_told_exactly_also_where_it_is_sure(method, activation
     question = question_of(TABLE, [1, 1, 0], baseline=baseline)
     sign = np.array([[1], [1], [-1]])
     expected = sign * np.array(WEIGHTS) * (TABLE - baseline)
+    probabilities = np.asarray(model(TABLE))
     np.testing.assert_allclose(method(subject, question)(question), expected, rtol=1e-4, atol=1e-4)
+    assert np.array_equal(model(TABLE), probabilities), "the model stays as it was"
 
 
 def test_logits_are_told_as_what_they_are():
