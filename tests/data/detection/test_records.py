@@ -111,6 +111,7 @@ def test_crowds_are_stored_but_not_trained_on(folder):
     edit(folder, lambda content: content["annotations"][0].update(iscrowd=1))
     convert(folder)
     assert read(folder)[0][1][:, 4].tolist() == [1, -1, -1]
+    assert read(folder, max_boxes=1)[0][1][:, 4].tolist() == [1], "they need no room either"
 
 
 def test_shards_hold_all_images_in_their_order(folder):
@@ -200,6 +201,14 @@ def test_all_that_is_wrong_is_told_at_once(folder):
 def test_files_that_are_no_coco_json_are_refused(folder, content, message):
     (folder / "coco" / "train.json").write_bytes(content)
     assert any(message in line for line in refusal(folder))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [({"area": "large"}, "area 'large' is no number"), ({"iscrowd": "no"}, "iscrowd is 'no'")]
+)
+def test_areas_and_crowds_that_are_none_are_refused(folder, given, said):
+    edit(folder, lambda content: content["annotations"][0].update(given))
+    assert [said in line for line in refusal(folder)] == [True]
 
 
 def test_missing_and_empty_folders_are_refused(folder):
