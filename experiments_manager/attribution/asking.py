@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -180,5 +181,7 @@ def _baseline(values: np.ndarray, subject: Subject, wanted: str) -> np.ndarray:
         try:
             filler = float(wanted)
         except ValueError:
-            raise ExplainError(f"Unknown baseline {wanted!r}. Expected `mean` or a number.") from None
+            filler = math.nan
+        if not math.isfinite(filler):
+            raise ExplainError(f"Unknown baseline {wanted!r}. Expected `mean` or a number.")
     return np.broadcast_to(np.asarray(filler, values.dtype), values.shape)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
 from experiments_manager.attribution.errors import ExplainError
 from experiments_manager.common.suggestions import did_you_mean
 
-Call = tuple[keras.layers.Layer, Any]
-"""A layer and what it gave."""
+
+class Call(NamedTuple):
+    """A layer, what it was given, and what it gave."""
+
+    layer: keras.layers.Layer
+    given: Sequence[Any]
+    result: Any
+
 
 CONVOLUTIONS = tuple(
     getattr(keras.layers, f"{kind}{rank}D{ending}")
@@ -52,13 +58,18 @@ def recorded_calls(model: keras.Model) -> Iterator[list[Call]]:
             del layer.call
 
 
+def calls_with_places(calls: Sequence[Call], axes: int) -> list[Call]:
+    """Return the calls that gave floats [n, …, channels] with so many axes in between, not all of one place."""
+    return [call for call in calls if _has_places(call.result, axes) and call.result.dtype.is_floating]
+
+
 def chosen_features(
     calls: Sequence[Call], axes: int, name: str | None, *, coarse: bool, output: keras.layers.Layer | None
 ) -> Any:
     """Choose the features that stand for what a model has seen where.
 
     Args:
-        calls: From `recorded_calls`.
+        calls: From `calls_with_places`, of these such as lie between the input and the score.
         axes: Axes of the input without samples and channels.
         name: Of the layer that is wanted; `None` takes a convolution.
         coarse: Whether the coarsest convolutions are wanted instead of the last one.
@@ -70,21 +81,18 @@ def chosen_features(
     Raises:
         ExplainError: There is none.
     """
-    usable = [
-        (number, layer, tensor)
-        for number, (layer, tensor) in enumerate(calls)
-        if _has_places(tensor, axes) and (layer is not output or name is not None)
-    ]
     if name is not None:
-        named = [tensor for _, layer, tensor in usable if layer.name == name]
+        named = [call.result for call in calls if call.layer.name == name]
         if named:
             return named[-1]
-        names = list(dict.fromkeys(layer.name for _, layer, _ in usable))
+        names = list(dict.fromkeys(call.layer.name for call in calls))
         raise ExplainError(
-            f"Grad-CAM cannot look at layer {name!r}. Expected one whose output has {axes} axes beside samples and "
-            f"channels: {', '.join(names) or 'there is none'}. {did_you_mean(name, names)}".rstrip()
+            f"Grad-CAM cannot look at layer {name!r}. Expected one between the input and the head whose output has "
+            f"{axes} axes beside samples and channels: {', '.join(names) or 'there is none'}. "
+            f"{did_you_mean(name, names)}".rstrip()
         )
-    convolutions = [(number, tensor) for number, layer, tensor in usable if isinstance(layer, CONVOLUTIONS)]
+    usable = [(number, call) for number, call in enumerate(calls) if call.layer is not output]
+    convolutions = [(number, call.result) for number, call in usable if isinstance(call.layer, CONVOLUTIONS)]
     if not convolutions:
         raise ExplainError(
             f"Grad-CAM needs a convolution over the {axes} axes of the input; this model has none. "
@@ -93,10 +101,12 @@ def chosen_features(
     number, tensor = convolutions[-1]
     if coarse:
         number, tensor = min(reversed(convolutions), key=lambda found: _places(found[1]))
-    for layer, following in calls[number + 1 :]:
-        if not isinstance(layer, _FOLLOWING) or following.shape != tensor.shape or layer is output:
+    for call in calls[number + 1 :]:
+        if not any(given is tensor for given in call.given):  # of another branch
+            continue
+        if not isinstance(call.layer, _FOLLOWING) or call.result.shape != tensor.shape or call.layer is output:
             break
-        tensor = following
+        tensor = call.result
     return tensor
 
 
@@ -111,7 +121,7 @@ def _leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
 def _noting(layer: keras.layers.Layer, call: Callable[..., Any], calls: list[Call]) -> Callable[..., Any]:
     def noting(*arguments: Any, **options: Any) -> Any:
         result = call(*arguments, **options)
-        calls.append((layer, result))
+        calls.append(Call(layer, [*arguments, *options.values()], result))
         return result
 
     return noting

@@ -79,7 +79,9 @@ class Subject:
 
     @property
     def squashing(self) -> str:
-        """The activation of that layer, where it makes probabilities of logits: `softmax`, `sigmoid` or nothing."""
+        """How that layer makes probabilities of logits: `softmax`, `sigmoid` or nothing."""
+        if isinstance(self.output_layer, keras.layers.Softmax):
+            return "softmax" if self.output_layer.axis == -1 else ""
         name = getattr(getattr(self.output_layer, "activation", None), "__name__", "")
         return name if name in _SQUASHING else ""
 
@@ -192,9 +194,13 @@ def _maker(model: keras.Model, tensor: Any) -> keras.layers.Layer | None:
 @contextlib.contextmanager
 def _linear(layer: keras.layers.Layer) -> Iterator[None]:
     """Take the activation of a layer away while its call is traced: gradients of a sure softmax are all zero."""
-    activation = layer.activation
-    layer.activation = keras.activations.linear
+    name = "call" if isinstance(layer, keras.layers.Softmax) else "activation"
+    is_own, before = name in vars(layer), getattr(layer, name)
+    setattr(layer, name, lambda inputs, mask=None: inputs)
     try:
         yield
     finally:
-        layer.activation = activation
+        if is_own:
+            setattr(layer, name, before)
+        else:
+            delattr(layer, name)

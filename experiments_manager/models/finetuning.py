@@ -42,6 +42,19 @@ class FrozenFirst(keras.layers.Layer):
         return {**super().get_config(), "steps": self.steps}
 
 
+@keras.saving.register_keras_serializable("experiments_manager")
+class SettledBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation by the averages that it has, also in training; its scale and offset are trained.
+
+    That a layer of a graph was called with `training=False` does not hold once the whole model is in training.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalise."""
+        del training
+        return super().call(inputs, training=False, mask=mask)
+
+
 def pretrained_backbone(
     image: Any, name: str = "MobileNetV2", *, weights: str | None = None, frozen_steps: int = 0, **options: Any
 ) -> Any:
@@ -52,7 +65,7 @@ def pretrained_backbone(
         name: Of the net: `MobileNetV2`, `ResNet50V2` or another one that takes -1..1.
         weights: A file of weights without the top; `None` begins at random and trains all from the first step.
         frozen_steps: Steps in which a net with `weights` stays as it is; after these it is tuned. Its batch
-            normalisation keeps its averages all the time.
+            normalisation keeps its averages all the time, and it drops nothing.
         **options: As the net takes them, such as `alpha`.
 
     Returns:
@@ -63,11 +76,25 @@ def pretrained_backbone(
     )
     scaled = keras.layers.Rescaling(2.0, offset=-1.0)(image)
     if weights is not None:
-        return FrozenFirst(frozen_steps, name="stage")(net(scaled, training=False))
+        return FrozenFirst(frozen_steps, name="stage")(_settled(net)(scaled, training=False))
     for layer in net.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.9  # averages over a thousand steps suit a longer training
     return net(scaled)
+
+
+def _settled(net: keras.Model) -> keras.Model:
+    """Return the same net that in training does what it does otherwise."""
+
+    def settled(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if type(layer) is keras.layers.BatchNormalization:
+            return SettledBatchNormalization.from_config(config)
+        return type(layer).from_config(config | {"rate": 0.0} if isinstance(layer, keras.layers.Dropout) else config)
+
+    copy = keras.models.clone_model(net, clone_function=settled)
+    copy.set_weights(net.get_weights())
+    return copy
 
 
 def two_stages(first: float, second: float, frozen_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:

@@ -88,7 +88,8 @@ class ConcreteDropout(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the rate, as a logit."""
         logit = float(ops.log(self.initial_rate / (1 - self.initial_rate)))
-        self.logit = self.add_weight((), initializer=keras.initializers.Constant(logit), name="logit")
+        initializer = keras.initializers.Constant(logit)
+        self.logit = self.add_weight((), initializer=initializer, name="logit", autocast=False)  # as losses are
 
     @property
     def rate(self) -> Any:
@@ -97,15 +98,15 @@ class ConcreteDropout(keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Drop in training."""
-        rate = ops.cast(self.rate, inputs.dtype)
+        rate = self.rate
         entropy = rate * ops.log(rate) + (1 - rate) * ops.log(1 - rate)
         self.add_loss(self.entropy_weight * inputs.shape[-1] * entropy)
         if not training:
             return inputs
         tiny = keras.config.epsilon()
-        noise = keras.random.uniform(ops.shape(inputs), dtype=inputs.dtype, seed=self.seed_generator)
+        noise = keras.random.uniform(ops.shape(inputs), dtype=rate.dtype, seed=self.seed_generator)
         logit = ops.log(rate) - ops.log(1 - rate) + ops.log(noise + tiny) - ops.log(1 - noise + tiny)
-        return inputs * (1 - ops.sigmoid(logit / self.temperature)) / (1 - rate)
+        return inputs * ops.cast((1 - ops.sigmoid(logit / self.temperature)) / (1 - rate), inputs.dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Return what makes it again."""

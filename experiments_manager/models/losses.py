@@ -30,16 +30,32 @@ class QuantileLoss(keras.losses.Loss):
         """Return the mean over the quantiles.
 
         Args:
-            y_true: Of shape [batch, …].
+            y_true: Of shape [batch, …], or [batch, …, 1].
             y_pred: Of shape [batch, …, quantiles].
 
         Returns:
             Of shape [batch, …].
+
+        Raises:
+            ValueError: The shapes do not fit; they would be spread over each other.
         """
         levels = keras.ops.convert_to_tensor(self.quantiles, y_pred.dtype)
-        missed = keras.ops.expand_dims(keras.ops.cast(y_true, y_pred.dtype), -1) - y_pred
+        y_true = keras.ops.cast(y_true, y_pred.dtype)
+        if not (len(y_true.shape) == len(y_pred.shape) and y_true.shape[-1] == 1):
+            y_true = keras.ops.expand_dims(y_true, -1)
+        _require_fitting(tuple(y_true.shape[:-1]), tuple(y_pred.shape), len(self.quantiles))
+        missed = y_true - y_pred
         return keras.ops.mean(keras.ops.maximum(levels * missed, (levels - 1) * missed), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         """Return what makes it again."""
         return {**super().get_config(), "quantiles": self.quantiles}
+
+
+def _require_fitting(true: tuple[int | None, ...], forecast: tuple[int | None, ...], quantiles: int) -> None:
+    fits = len(true) == len(forecast) - 1 and forecast[-1] in (None, quantiles)
+    if not fits or any(one != other for one, other in zip(true, forecast, strict=False) if None not in (one, other)):
+        raise ValueError(
+            f"Targets of shape {true} do not fit a forecast of shape {forecast}. Expected targets [batch, …] and a "
+            f"forecast [batch, …, {quantiles}], a number for each quantile. Change the targets or the last layer."
+        )

@@ -103,9 +103,22 @@ def class_map(x: Any, classes: int, scale: int, name: str = "classes") -> Any:
     return layers.Softmax(dtype="float32", name=name)(x)
 
 
+@keras.saving.register_keras_serializable("experiments_manager")
+class PixelCrossentropy(keras.losses.SparseCategoricalCrossentropy):
+    """The cross-entropy of Keras, which does not spread a weight a sample over pixels where it ignores some."""
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Return the loss of labels [batch, …] and probabilities [batch, …, classes], by weights [batch, …]."""
+        if sample_weight is not None:
+            sample_weight = keras.ops.convert_to_tensor(sample_weight)
+            while len(sample_weight.shape) < len(y_pred.shape) - 1:
+                sample_weight = keras.ops.expand_dims(sample_weight, -1)
+        return super().__call__(y_true, y_pred, sample_weight)
+
+
 def segmentation_loss(ignored: int = 255) -> keras.losses.Loss:
     """Return the cross-entropy over all pixels whose label is not `ignored`."""
-    return keras.losses.SparseCategoricalCrossentropy(ignore_class=ignored)
+    return PixelCrossentropy(ignore_class=ignored)
 
 
 def iou_metrics(class_names: Sequence[str], ignored: int = 255) -> list[keras.metrics.Metric]:

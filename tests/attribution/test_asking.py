@@ -112,6 +112,7 @@ def test_of_several_inputs_the_one_with_most_axes_is_explained_or_the_one_that_i
         ({"class_name": "d"}, "no class 'd'. Expected one of a, b, c"),
         ({"class_name": "3"}, "no class '3'"),
         ({"baseline": "median"}, "Unknown baseline 'median'. Expected `mean` or a number"),
+        ({"baseline": "nan"}, "Unknown baseline 'nan'. Expected `mean` or a number"),
     ],
 )
 def test_what_is_not_there_is_refused_with_what_is(wishes, said):

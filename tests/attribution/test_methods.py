@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.attribution.errors import ExplainError
+from experiments_manager.attribution.layer_calls import recorded_calls
 from experiments_manager.attribution.methods.grad_cam import grad_cam, resized
 from experiments_manager.attribution.methods.integrated_gradients import integrated_gradients
 from experiments_manager.attribution.methods.occlusion import occlusion
@@ -26,11 +27,16 @@ def scores(subject, question, values=None):
 
 
 def linear_model(weights, activation):
-    """Two classes of a table: the log odds of class 1 are `weights · x`."""
+    """Two classes of a table: the log odds of class 1 are `weights · x`; `a layer` is a softmax of its own."""
     x = keras.Input((len(weights),), name="x")
     if activation == "softmax":
         layer = keras.layers.Dense(2, activation="softmax", name="y")
         kernel = np.stack([np.full(len(weights), 0.3), np.asarray(weights) + 0.3], axis=1)
+    elif activation == "a layer":
+        layer = keras.layers.Dense(2)
+        model = keras.Model(x, keras.layers.Softmax(name="y")(layer(x)))
+        layer.set_weights([np.stack([np.full(len(weights), 0.3), np.asarray(weights) + 0.3], axis=1), np.zeros(2)])
+        return model
     else:
         layer, kernel = keras.layers.Dense(1, activation=activation, name="y"), np.asarray(weights)[:, np.newaxis]
     model = keras.Model(x, layer(x))
@@ -42,7 +48,9 @@ WEIGHTS = [2.0, -1.0, 0.0, 0.5]
 TABLE = np.array([[1, 2, 3, 4], [0.5, -1, 7, 0], [30, 0, 0, -9]], np.float32)
 
 
-@pytest.mark.parametrize(("activation", "gives"), [("softmax", "probabilities"), ("sigmoid", "probabilities")])
+@pytest.mark.parametrize(
+    ("activation", "gives"), [(name, "probabilities") for name in ("softmax", "a layer", "sigmoid")]
+)
 @pytest.mark.parametrize("method", [integrated_gradients, occlusion, shapley])
 def test_a_linear_model_is_told_exactly_also_where_it_is_sure(method, activation, gives):
     if method is shapley:
@@ -53,7 +61,9 @@ def test_a_linear_model_is_told_exactly_also_where_it_is_sure(method, activation
     question = question_of(TABLE, [1, 1, 0], baseline=baseline)
     sign = np.array([[1], [1], [-1]])
     expected = sign * np.array(WEIGHTS) * (TABLE - baseline)
+    probabilities = np.asarray(model(TABLE))
     np.testing.assert_allclose(method(subject, question)(question), expected, rtol=1e-4, atol=1e-4)
+    assert np.array_equal(model(TABLE), probabilities), "the model stays as it was"
 
 
 def test_logits_are_told_as_what_they_are():
@@ -125,6 +135,13 @@ def test_occlusion_by_single_positions_tells_the_fall_of_each():
     question = question_of(values, [1], baseline=1.0)
     found = occlusion(subject, question, window=1)(question)
     np.testing.assert_allclose(found[0], 2.0 * planted, atol=1e-4)
+
+
+def test_a_window_wider_than_a_table_hides_all_of_it():
+    subject, question = Subject(linear_model(WEIGHTS, "softmax"), TABLE, 0, 0, False), question_of(TABLE, [1, 1, 1])
+    fall = scores(subject, question) - scores(subject, question, np.array(question.baseline))
+    found = occlusion(subject, question, window=8)(question)
+    np.testing.assert_allclose(found, np.repeat(fall[:, np.newaxis], 4, axis=1), rtol=1e-5)
 
 
 def test_windows_of_occlusion_reach_every_position_of_an_uneven_input():
@@ -211,6 +228,41 @@ def test_grad_cam_takes_the_coarsest_convolution_of_a_segmentation_or_the_one_th
     by_default = grad_cam(subject, question)(question)
     np.testing.assert_array_equal(by_default, grad_cam(subject, question, layer="small")(question))
     assert not np.array_equal(by_default, grad_cam(subject, question, layer="large")(question))
+
+
+def test_grad_cam_leaves_out_what_lies_on_the_way_to_another_head_or_from_another_input():
+    keras.utils.set_random_seed(1)
+    conv, pool = keras.layers.Conv2D, keras.layers.GlobalMaxPooling2D
+    first, second = keras.Input((8, 8, 1)), keras.Input((8, 8, 1))
+    one, other = conv(4, 3, name="one")(first), conv(4, 3, name="other")(second)
+    kind = keras.layers.Dense(2, activation="softmax")(keras.layers.Concatenate()([pool()(one), pool()(other)]))
+    decoded = conv(1, 3, name="decoded")(conv(4, 3, name="decoder")(one))
+    model = keras.Model([first, second], [kind, decoded])
+    values = list(np.random.default_rng(0).uniform(size=(2, 2, 8, 8, 1)).astype("float32"))
+    for place, name in enumerate(("one", "other")):
+        subject = Subject(model, values, place, 0, True)
+        question = question_of(values[place], [0, 1], others=[values[1 - place]])
+        found = grad_cam(subject, question)(question)
+        np.testing.assert_array_equal(found, grad_cam(subject, question, layer=name)(question))
+        with pytest.raises(ExplainError, match=f"cannot look at layer 'decoder'.* channels: {name}"):
+            grad_cam(subject, question, layer="decoder")
+
+
+def test_grad_cam_takes_what_follows_a_convolution_from_its_own_branch():
+    keras.utils.set_random_seed(1)
+    x = keras.Input((8, 8, 1))
+    one, other = (keras.layers.Conv2D(4, 3, name=name)(x) for name in ("one", "other"))
+    one = keras.layers.ReLU(name="one_relu")(one)
+    other = keras.layers.LeakyReLU(name="other_relu")(other)
+    pooled = keras.layers.GlobalMaxPooling2D()(keras.layers.Add()([one, other]))
+    model = keras.Model(x, keras.layers.Dense(2, activation="softmax")(pooled))
+    values = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype("float32")
+    subject, question = Subject(model, values, 0, 0, True), question_of(values, [0, 1])
+    with recorded_calls(model) as calls:
+        model(values)
+    last = [call.layer.name for call in calls if isinstance(call.layer, keras.layers.Conv2D)][-1]
+    found = grad_cam(subject, question)(question)
+    np.testing.assert_array_equal(found, grad_cam(subject, question, layer=f"{last}_relu")(question))
 
 
 def test_grad_cam_refuses_models_without_a_convolution_and_unknown_layers():

@@ -74,3 +74,22 @@ def test_each_class_has_its_recall():
         metric.update_state(np.array([0, 0, 2, 1]), answers)
     expected = {"accuracy": 0.5, "top_2": 1.0, "recall_a": 0.5, "recall_b_b": 0.0, "recall_c": 1.0}
     assert {metric.name: float(metric.result()) for metric in metrics} == pytest.approx(expected)
+
+
+def test_a_net_with_weights_keeps_its_averages_while_it_is_tuned(tmp_path):
+    net = keras.applications.MobileNetV2(input_shape=(32, 32, 3), alpha=0.35, include_top=False, weights=None)
+    net.save_weights(tmp_path / "net.weights.h5")
+    image = keras.Input((32, 32, 3))
+    x = pretrained_backbone(image, weights=str(tmp_path / "net.weights.h5"), alpha=0.35, frozen_steps=1)
+    model = keras.Model(image, keras.layers.Dense(2)(x))
+    model.compile("adam", "mse")
+    images = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
+    np.testing.assert_array_equal(model(images, training=True), model(images, training=False))
+    model.save(tmp_path / "model.keras")
+    for each in (model, keras.models.load_model(tmp_path / "model.keras")):
+        inner = next(layer for layer in each.layers if isinstance(layer, keras.Model))
+        before = {weight.path: np.array(weight) for weight in inner.weights}
+        each.train_on_batch(images, np.ones((4, 2), np.float32))
+        changed = [weight.path for weight in inner.weights if not np.array_equal(weight, before[weight.path])]
+        assert not any("moving" in path for path in changed)
+        assert any("kernel" in path for path in changed), "it is tuned"

@@ -42,6 +42,17 @@ def test_concrete_dropout_learns_its_rate():
     assert layer.rate < 0.2, "without a prize for dropping it drops less"
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_concrete_dropout_trains_in_mixed_precision(policy):
+    layer = ConcreteDropout(0.3, seed=0, dtype=policy)
+    x = np.ones((256, 20), "float32")
+    model = keras.Sequential([keras.Input((20,)), layer, keras.layers.Dense(1, dtype="float32")])
+    model.compile(keras.optimizers.Adam(0.01), "mean_squared_error")
+    assert np.isfinite(model.fit(x, x[:, :1], verbose=0).history["loss"]).all()
+    assert abs(np.mean(np.asarray(layer(x, training=True), "float32") < 0.5) - 0.3) < 0.06
+    assert layer(x).dtype == policy.removeprefix("mixed_")
+
+
 def test_layers_are_made_again_from_their_files(tmp_path):
     x = keras.Input((2, 2, 8))
     model = keras.Model(x, ConcreteDropout(0.2, seed=1)(DepthToSpace(2)(x)))

@@ -14,6 +14,22 @@ def test_it_equals_its_definition():
     assert float(QuantileLoss([0.1, 0.9])(true, forecast)) == pytest.approx(expected, rel=1e-6)
 
 
+def test_targets_may_be_a_column():
+    generator = np.random.default_rng(0)
+    true, forecast = generator.normal(size=(4, 1)), generator.normal(size=(4, 3))
+    loss = QuantileLoss([0.1, 0.5, 0.9])
+    assert float(loss(true, forecast)) == pytest.approx(float(loss(true[:, 0], forecast)))
+
+
+@pytest.mark.parametrize(
+    ("true", "forecast"),
+    [((4, 3), (4, 3, 3)), ((4, 3), (4, 3)), ((4, 1), (4, 3, 2)), ((4,), (4, 1)), ((4,), (4, 2, 2))],
+)
+def test_shapes_that_would_be_spread_over_each_other_are_refused(true, forecast):
+    with pytest.raises(ValueError, match="do not fit a forecast of shape"):
+        QuantileLoss([0.1, 0.9])(np.zeros(true), np.zeros(forecast))
+
+
 def test_the_quantile_minimises_it():
     drawn = np.random.default_rng(0).normal(size=(5000, 1))
     loss = QuantileLoss([0.9])

@@ -58,3 +58,19 @@ def test_ignored_pixels_count_neither_for_the_loss_nor_for_the_scores():
         metric.update_state(labels, answers)
     scores = {metric.name: float(metric.result()) for metric in metrics}
     assert scores == pytest.approx({"mean_iou": 0.5, "iou_sea": 0.5, "iou_dry_land": 0.5})
+
+
+def test_the_loss_takes_a_weight_a_sample_beside_ignored_pixels(tmp_path):
+    generator = np.random.default_rng(0)
+    image = keras.Input((4, 6, 3))
+    model = keras.Model(image, class_map(image, 2, scale=1))
+    model.compile("sgd", segmentation_loss())
+    x, labels = generator.random((3, 4, 6, 3), np.float32), generator.integers(0, 2, (3, 4, 6))
+    labels[0, :2] = 255
+    is_valid, weights = labels != 255, np.array([1, 3, 0.5], np.float32)
+    chosen = np.take_along_axis(model.predict(x, verbose=0), np.where(is_valid, labels, 0)[..., None], axis=-1)[..., 0]
+    expected = np.sum(-np.log(chosen) * is_valid * weights[:, None, None]) / is_valid.sum()
+    model.save(tmp_path / "model.keras")
+    for each in (model, keras.models.load_model(tmp_path / "model.keras")):
+        found = each.evaluate(x, labels, sample_weight=weights, batch_size=3, verbose=0)
+        assert found == pytest.approx(expected, rel=1e-5)

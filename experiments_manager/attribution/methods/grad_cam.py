@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.attribution.errors import NO_GRADIENT, ExplainError
-from experiments_manager.attribution.layer_calls import chosen_features, recorded_calls
+from experiments_manager.attribution.layer_calls import CONVOLUTIONS, calls_with_places, chosen_features, recorded_calls
 from experiments_manager.attribution.subject import Explainer, Question, Subject
 
 
@@ -35,10 +35,14 @@ def grad_cam(subject: Subject, question: Question, *, layer: str | None = None) 
             tape.watch(values)
             score = subject.score(values, others, classes, regions)
         coarse = question.regions.ndim > 1
-        features = chosen_features(calls, len(positions), layer, coarse=coarse, output=subject.output_layer)
-        gradient = tape.gradient(score, features)
-        if gradient is None:
+        seen = calls_with_places(calls, len(positions))
+        gradients = tape.gradient(score, [call.result for call in seen])
+        # Those of other inputs and other heads have none.
+        between = [call for call, gradient in zip(seen, gradients, strict=True) if gradient is not None]
+        if not between and any(layer or isinstance(call.layer, CONVOLUTIONS) for call in seen):
             raise ExplainError(NO_GRADIENT.format(method="Grad-CAM"))
+        features = chosen_features(between, len(positions), layer, coarse=coarse, output=subject.output_layer)
+        [gradient, *_] = [found for call, found in zip(seen, gradients, strict=True) if call.result is features]
         features, gradient = tf.cast(features, tf.float32), tf.cast(gradient, tf.float32)
         places = list(range(1, features.shape.rank - 1))
         weights = tf.reduce_mean(gradient, axis=places, keepdims=True)

@@ -26,7 +26,8 @@ def occlusion(subject: Subject, question: Question, *, window: int | None = None
         The method, compiled; its maps hold at each position the mean over the windows that hid it.
     """
     positions = subject.positions(question.values)
-    windows = [_window(side, len(positions), window) if subject.has_channels else (window or 1) for side in positions]
+    wanted = window if subject.has_channels else window or 1
+    windows = [_window(side, len(positions), wanted) for side in positions]
     starts = [_starts(side, width) for side, width in zip(positions, windows, strict=True)]
     counts = [len(found) for found in starts]
     total = math.prod(counts)

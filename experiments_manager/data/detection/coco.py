@@ -39,12 +39,18 @@ def read_coco(path: Path, problems: Problems, *, masks: bool = False) -> dict[st
         if annotation["category_id"] not in categories:
             shown = ", ".join(f"{number} ({category['name']})" for number, category in list(categories.items())[:20])
             problems.add(place, f"category_id {annotation['category_id']} is unknown. Expected one of {shown}.")
-        text = _problem_of_bbox(annotation["bbox"], image)
+        text = _problem_of_bbox(annotation["bbox"], image) or _problem_of_numbers(annotation)
         if text is None and masks:
             text = _problem_of_segmentation(annotation, image)
         if text is not None:
             problems.add(place, text)
     return {name: content.get(name, []) for name in ("images", "annotations", "categories")}
+
+
+def area_of(annotation: Mapping[str, Any]) -> float:
+    """Return the area of an object in pixels, that of its box where none is given."""
+    area = annotation.get("area")
+    return float(annotation["bbox"][2] * annotation["bbox"][3] if area is None else area)
 
 
 def _content(path: Path, problems: Problems) -> dict[str, Any]:
@@ -101,6 +107,15 @@ def _problem_of_bbox(bbox: Any, image: Mapping[str, Any] | None) -> str | None:
     near = (0 if -_SLACK < side < 0 else side for side in (x, y))
     ends = zip((x + width, y + height), far, strict=True)
     return problem_of_box(*near, *(end if abs(side - end) < _SLACK else side for side, end in ends), *far)
+
+
+def _problem_of_numbers(annotation: Mapping[str, Any]) -> str | None:
+    area, crowd = annotation.get("area"), annotation.get("iscrowd")
+    if area is not None and (type(area) not in (int, float) or not math.isfinite(area)):
+        return f"area {area!r} is no number. Expected one of square pixels. Correct it, or leave it out."
+    if crowd not in (None, 0, 1):
+        return f"iscrowd is {crowd!r}. Expected 0 or 1. Correct it, or leave it out."
+    return None
 
 
 def _problem_of_segmentation(annotation: Mapping[str, Any], image: Mapping[str, Any] | None) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.common.errors import UserError
+from experiments_manager.data.detection.coco import area_of
 from experiments_manager.data.detection.masks import encoded_mask, image_masks
 from experiments_manager.data.tables import DataFileError
 
@@ -44,7 +45,7 @@ def coco_metrics(
     except ImportError as error:
         text = 'mAP is computed by pycocotools, which is missing. Run: pip install "experiments-manager[detection]".'
         raise UserError(text) from error
-    content = json.loads(Path(truth).read_text(encoding="utf-8"))
+    content = json.loads(Path(truth).read_text(encoding="utf-8-sig"))
     if missing := [image["file_name"] for image in content["images"] if image["file_name"] not in detections]:
         raise DataFileError(
             f"There are no detections for {len(missing)} images, e.g. {missing[0]}. "
@@ -57,7 +58,7 @@ def coco_metrics(
     rows = [row for image in content["images"] for row in as_rows(image, detections[image["file_name"]])]
     with contextlib.redirect_stdout(io.StringIO()):
         reference = COCO()
-        reference.dataset = content
+        reference.dataset = {**content, "annotations": _numbered(content["annotations"])}
         reference.createIndex()
         found = _loaded(reference, rows)
         evaluation = COCOeval(reference, found, "segm" if masks else "bbox")
@@ -71,6 +72,14 @@ def coco_metrics(
         mean = float(precision[precision > -1].mean()) if (precision > -1).any() else float("nan")
         metrics[f"mAP {reference.cats[category]['name']}"] = mean
     return metrics
+
+
+def _numbered(annotations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return annotations as pycocotools needs them: its id 0 means no match at all, and nothing may be left out."""
+    return [
+        {**annotation, "id": number, "iscrowd": annotation.get("iscrowd") or 0, "area": area_of(annotation)}
+        for number, annotation in enumerate(annotations, start=1)
+    ]
 
 
 def _loaded(reference: Any, rows: Sequence[dict[str, Any]]) -> Any:

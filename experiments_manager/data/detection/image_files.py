@@ -18,8 +18,11 @@ from experiments_manager.data.detection.problems import Problems
 
 Progress = Callable[[str, int, int], None]
 """Is told what is done, how much of it, and how much there is."""
-SERVED_FORMATS = {"JPEG": "jpeg", "PNG": "png", "GIF": "gif", "BMP": "bmp"}
-"""What TensorFlow decodes, by Pillow's name for it; other formats are stored as PNG."""
+SERVED_FORMATS = {"JPEG": "jpeg", "PNG": "png", "GIF": "gif"}
+"""What TensorFlow decodes, by Pillow's name for it; other formats are stored as PNG.
+
+It decodes BMP without the palette, and some kinds not at all.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

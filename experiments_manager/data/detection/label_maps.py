@@ -13,6 +13,9 @@ LABEL_MAP = "label_map.pbtxt"
 _ITEM = re.compile(r"item\s*:?\s*\{((?:[^{}\"']|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')*)\}")
 _FIELD = re.compile(r"(\w+)\s*:\s*(\d+|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')")
 
+_ESCAPED = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+
 
 def label_map_text(categories: Mapping[int, str]) -> str:
     """Return the label map of categories by their ids."""
@@ -59,4 +62,9 @@ def read_label_map(path: Path | str) -> dict[int, str]:
 
 
 def _value(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text[1:-1]) if text[0] in "\"'" else text
+    return _ESCAPED.sub(_character, text[1:-1]) if text[0] in "\"'" else text
+
+
+def _character(escaped: re.Match[str]) -> str:
+    code = escaped[1]
+    return chr(int(code[1:], 16)) if len(code) > 1 else _CONTROLS.get(code, code)

@@ -38,7 +38,7 @@ def read_detection_records(
         folder: Holds `<split>*.tfrecord` and `label_map.pbtxt`, as `coco_to_tfrecord` writes them.
         split: Name of the split.
         image_size: Height and width that all images are resized to.
-        max_boxes: Boxes that an image may have.
+        max_boxes: Boxes that an image may have; those of crowds do not count.
         mask_size: Height and width that the masks of the objects are resized to, each of the whole image; without, none
             are read.
         shuffle_buffer: Images, as they are stored, among which the next one is drawn; 0 keeps the order.
@@ -196,7 +196,7 @@ def _inspected(
 
 
 def _inspected_record(record: bytes, ids: tuple[int, ...], masks: bool) -> tuple[int, list[str]]:
-    """Return how many boxes a record has, and what is wrong with it."""
+    """Return how many boxes a record has that are no crowds, and what is wrong with it."""
     import tensorflow as tf
     from google.protobuf.message import DecodeError
 
@@ -206,9 +206,10 @@ def _inspected_record(record: bytes, ids: tuple[int, ...], masks: bool) -> tuple
         return 0, ["it is no tf.train.Example. Expected one of an image."]
     sides = [list(features[name].float_list.value) for name in _BOXES]
     labels = list(features[_LABEL].int64_list.value)
+    crowd = list(features[_CROWD].int64_list.value)
     if not any(features[_ENCODED].bytes_list.value):
         return 0, [f"it has no {_ENCODED}. Expected an encoded image."]
-    if {len(side) for side in sides} != {len(labels)} or len(features[_CROWD].int64_list.value) not in (0, len(labels)):
+    if {len(side) for side in sides} != {len(labels)} or len(crowd) not in (0, len(labels)):
         return 0, ["the sides of its boxes and its labels differ in number. Expected one of each for a box."]
     texts = _problems_of_masks(features[_MASK].bytes_list.value, len(labels)) if masks else []
     for ymin, xmin, ymax, xmax in zip(*sides, strict=True):
@@ -217,7 +218,7 @@ def _inspected_record(record: bytes, ids: tuple[int, ...], masks: bool) -> tuple
             texts.append(f"the box {shown} is no box inside the image. Expected parts of the image from 0 to 1.")
     if unknown := sorted(set(labels) - set(ids)):
         texts.append(f"labels {unknown} are not in {LABEL_MAP}. Expected some of {list(ids)[:20]}.")
-    return len(labels), texts
+    return len(labels) - sum(each != 0 for each in crowd), texts
 
 
 def _problems_of_masks(encoded: Sequence[bytes], boxes: int) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.data.detection.coco import read_coco
+from experiments_manager.data.detection.coco import area_of, read_coco
 from experiments_manager.data.detection.image_files import (
     ImageFile,
     Progress,
@@ -171,15 +171,13 @@ def _example(image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]],
         "image/height": [height],
         "image/width": [width],
         "image/object/class/label": [annotation["category_id"] for annotation in annotations],
-        "image/object/is_crowd": [int(annotation.get("iscrowd", 0)) for annotation in annotations],
+        "image/object/is_crowd": [int(annotation.get("iscrowd") or 0) for annotation in annotations],
     }
     floats = {
         f"image/object/bbox/{side}": [max(corner[place], 0) for corner in corners]
         for place, side in enumerate(("xmin", "ymin", "xmax", "ymax"))
     }
-    floats["image/object/area"] = [
-        float(annotation.get("area", annotation["bbox"][2] * annotation["bbox"][3])) for annotation in annotations
-    ]
+    floats["image/object/area"] = [area_of(annotation) for annotation in annotations]
     features = {name: tf.train.Feature(bytes_list=tf.train.BytesList(value=each)) for name, each in texts.items()}
     features |= {name: tf.train.Feature(int64_list=tf.train.Int64List(value=each)) for name, each in integers.items()}
     features |= {name: tf.train.Feature(float_list=tf.train.FloatList(value=each)) for name, each in floats.items()}

@@ -67,6 +67,17 @@ def test_nothing_found_is_no_error(truth):
     assert coco_metrics(truth, {"1.png": found(), "2.png": found()})["mAP"] == 0
 
 
+def test_objects_counted_from_0_with_nothing_but_a_box_count_as_others_do(truth):
+    outputs = {"1.png": found((CAT, 3, 0.9)), "2.png": found((OTHER_DOG, 8, 0.7))}
+    expected = coco_metrics(truth, outputs)
+    content = json.loads(truth.read_text())
+    for number, annotation in enumerate(content["annotations"]):
+        annotation["id"] = number
+        del annotation["area"], annotation["iscrowd"]
+    truth.write_text(json.dumps(content), encoding="utf-8-sig")
+    assert coco_metrics(truth, outputs) == pytest.approx(expected, nan_ok=True)
+
+
 def test_an_image_that_was_left_out_is_an_error(truth):
     with pytest.raises(DataFileError, match=r"no detections for 1 images, e.g. 2.png"):
         coco_metrics(truth, {"1.png": found()})

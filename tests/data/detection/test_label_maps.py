@@ -8,7 +8,7 @@ from experiments_manager.data.detection.label_maps import label_map_text
 
 
 def test_what_is_written_is_read(tmp_path):
-    categories = {1: "cat", 7: 'a "large" dog {x}', 9: "élan"}
+    categories = {1: "cat", 7: 'a "large" dog {x}', 9: "élan", 10: "two\nlines\tand \\n", 11: "\x01"}
     (tmp_path / "map").write_text(label_map_text(categories), encoding="utf-8")
     assert read_label_map(tmp_path / "map") == categories
 

@@ -54,6 +54,16 @@ def read(folder, **options):
     return list(read_detection_records(folder / "records", "train", **options).as_numpy_iterator())
 
 
+def test_an_area_that_is_null_is_that_of_the_box(folder, tensorflow):
+    edit(folder, lambda content: content["annotations"][0].update(area=None, iscrowd=None))
+    convert(folder)
+    [file] = (folder / "records").glob("*.tfrecord")
+    record = next(iter(tensorflow.data.TFRecordDataset(str(file)).as_numpy_iterator()))
+    features = tensorflow.train.Example.FromString(record).features.feature
+    assert list(features["image/object/area"].float_list.value) == [18 * 26, 30 * 20]
+    assert list(features["image/object/is_crowd"].int64_list.value) == [0, 0]
+
+
 def test_records_have_the_keys_of_the_object_detection_api(folder, tensorflow):
     assert convert(folder) == {"train": SplitSummary(3, 3)}
     [file] = (folder / "records").glob("*.tfrecord")
@@ -101,12 +111,24 @@ def test_crowds_are_stored_but_not_trained_on(folder):
     edit(folder, lambda content: content["annotations"][0].update(iscrowd=1))
     convert(folder)
     assert read(folder)[0][1][:, 4].tolist() == [1, -1, -1]
+    assert read(folder, max_boxes=1)[0][1][:, 4].tolist() == [1], "they need no room either"
 
 
 def test_shards_hold_all_images_in_their_order(folder):
     convert(folder, shards=2)
     assert len(list((folder / "records").glob("train-0000?-of-00002.tfrecord"))) == 2
     assert [boxes[0, 4] for _, boxes in read(folder)] == [0, 1, -1]
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "RGB"])
+def test_bmp_of_all_kinds_keeps_its_colours(folder, mode):
+    with Image.open(folder / "images" / "b.png") as image:
+        image.convert(mode).save(folder / "images" / "b.bmp")
+    edit(folder, lambda content: content["images"][1].update(file_name="b.bmp"))
+    convert(folder)
+    with Image.open(folder / "images" / "b.bmp") as image:
+        expected = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(read(folder, image_size=(24, 32))[1][0], expected)
 
 
 def test_formats_that_tensorflow_cannot_decode_are_stored_as_png(folder):
@@ -179,6 +201,14 @@ def test_all_that_is_wrong_is_told_at_once(folder):
 def test_files_that_are_no_coco_json_are_refused(folder, content, message):
     (folder / "coco" / "train.json").write_bytes(content)
     assert any(message in line for line in refusal(folder))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [({"area": "large"}, "area 'large' is no number"), ({"iscrowd": "no"}, "iscrowd is 'no'")]
+)
+def test_areas_and_crowds_that_are_none_are_refused(folder, given, said):
+    edit(folder, lambda content: content["annotations"][0].update(given))
+    assert [said in line for line in refusal(folder)] == [True]
 
 
 def test_missing_and_empty_folders_are_refused(folder):
