@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from experiments_manager.settings import Lazy, Settings
@@ -18,9 +19,14 @@ class ClassWeights:
     Args:
         weights: Weight of each class by its index; of those that are missing it is 1.
         exchangeable: Whether other weights can be put into the table, for a loop that trains several clients in turn.
+        output_rank: Dimensions of the model's output. Targets of as many are one number a class, those of fewer the
+            indices of classes, such as label maps. `None`: targets of several columns are one number a class.
     """
 
-    def __init__(self, weights: Mapping[int, float] | None, *, exchangeable: bool = False) -> None:
+    def __init__(
+        self, weights: Mapping[int, float] | None, *, exchangeable: bool = False, output_rank: int | None = None
+    ) -> None:
+        self._output_rank = output_rank
         self.variables: list[tf.Variable] = []
         """What it keeps, which is no state of the training."""
         self._table: Any = _table(weights)
@@ -34,15 +40,36 @@ class ClassWeights:
 
     def weigh(self, data: Any) -> Any:
         """In the graph: the batch `(x, y)` or `(x, y, sample_weight)` with the weights of its classes."""
-        x, y, *weights = data
-        labels = (
-            tf.argmax(y, axis=-1) if y.shape.rank and y.shape.rank > 1 and y.shape[-1] != 1 else tf.reshape(y, [-1])
-        )
-        labels = tf.cast(labels, tf.int32)
+        x, y, *given = data
+        labels = tf.cast(self._labels(y), tf.int32)
         table = tf.convert_to_tensor(self._table)
-        size = tf.shape(table)[0]
-        weight = tf.where(labels < size, tf.gather(table, tf.minimum(labels, size - 1)), 1.0)
-        return (x, y, weight * tf.cast(weights[0], tf.float32)) if weights else (x, y, weight)
+        last = tf.shape(table)[0] - 1
+        is_known = (labels >= 0) & (labels <= last)
+        weight = tf.where(is_known, tf.gather(table, tf.clip_by_value(labels, 0, last)), 1.0)
+        return (x, y, weight * _of_rank(tf.cast(given[0], tf.float32), len(weight.shape))) if given else (x, y, weight)
+
+    def _labels(self, y: tf.Tensor) -> tf.Tensor:
+        rank = y.shape.rank
+        if rank is None or rank < 2:
+            return tf.reshape(y, [-1])
+        if y.shape[-1] == 1:
+            return tf.squeeze(y, axis=-1)
+        return tf.argmax(y, axis=-1) if self._output_rank in (None, rank) else y
+
+
+def _of_rank(weights: tf.Tensor, rank: int) -> tf.Tensor:
+    """Return weights of samples so that they go with those of what each sample has."""
+    if weights.shape.rank is None:
+        return weights
+    if len(weights.shape) > rank:
+        return tf.squeeze(weights, axis=-1)
+    return tf.reshape(weights, tf.concat([tf.shape(weights), tf.ones([rank - len(weights.shape)], tf.int32)], axis=0))
+
+
+def output_rank(model: keras.Model) -> int | None:
+    """Return how many dimensions the one output of a model has; `None` where it does not tell, or has several."""
+    outputs = getattr(model, "outputs", None) or []
+    return len(outputs[0].shape) if len(outputs) == 1 else None
 
 
 def _table(weights: Mapping[int, float] | None) -> tf.Tensor:

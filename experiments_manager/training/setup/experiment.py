@@ -22,7 +22,7 @@ from experiments_manager.training.feeds.topics.topic_setup import topic_feed, to
 from experiments_manager.training.local.shared_feed import SharedFeed
 from experiments_manager.training.local.shifted_schedule import ShiftedSchedule, shift_schedule
 from experiments_manager.training.setup.callbacks import checked_callbacks, given_callbacks
-from experiments_manager.training.setup.class_weights import ClassWeights, class_weights_of
+from experiments_manager.training.setup.class_weights import ClassWeights, class_weights_of, output_rank
 from experiments_manager.training.setup.compilation import compiled_model
 from experiments_manager.training.setup.hooks import hook_error, located_at_hook, seeded
 from experiments_manager.training.setup.monitors import monitor_of
@@ -173,7 +173,9 @@ def bare_experiment(
         validation=None,
         state=TrainingState(model, step, averages),
         monitor=Monitor.make("loss", "min"),
-        class_weight=ClassWeights(weights, exchangeable=for_clients) if has_table else None,
+        class_weight=(
+            ClassWeights(weights, exchangeable=for_clients, output_rank=output_rank(model)) if has_table else None
+        ),
         servable=None,
         export_problem=None,
         callbacks=[],
