@@ -113,8 +113,11 @@ def decoded_image(encoded: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
 
     def decode() -> tf.Tensor:
         image = tf.io.decode_image(encoded, 3, expand_animations=False)
-        image = tf.image.resize(image, image_size, antialias=True)
-        return tf.cast(tf.round(image), tf.uint8)
+        has_size = tf.reduce_all(tf.equal(tf.shape(image)[:2], image_size))
+        return tf.cond(has_size, lambda: image, lambda: resized(image))
+
+    def resized(image: tf.Tensor) -> tf.Tensor:
+        return tf.cast(tf.round(tf.image.resize(image, image_size, antialias=True)), tf.uint8)
 
     black = tf.zeros([height, width, 3], tf.uint8)
     return tf.ensure_shape(tf.cond(tf.strings.length(encoded) > 0, decode, lambda: black), [height, width, 3])
