@@ -87,6 +87,16 @@ def test_a_missing_file_is_reported_with_the_nearest_name_in_its_folder(write):
     assert problem.text == "file not found. Did you mean mysettings_waves.py?"
 
 
+def test_a_missing_file_is_reported_with_the_settings_files_of_its_folder(write):
+    for name in ("mysettings_waves.py", "mysettings_digits.py", "model_cnn.py"):
+        write("", name)
+    (problem,) = problems_of("mysettings_classification.py")
+    assert problem.text == "file not found. There are mysettings_digits.py, mysettings_waves.py."
+    assert problems_of(".")[0].text.endswith(
+        "Expected a Python file. There are mysettings_digits.py, mysettings_waves.py."
+    )
+
+
 def test_a_missing_folder_is_reported_as_one(write):
     write("")
     (problem,) = problems_of("nowhere/mysettings_wave.py")

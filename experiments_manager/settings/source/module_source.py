@@ -13,6 +13,9 @@ from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.settings.problems import Problem, SettingsError, display_path, problem_at
 from experiments_manager.settings.source.broken_source import PartialSource, parse_valid_statements
 
+_FEW = 8
+"""Settings files of a folder that a message names."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TopLevelName:
@@ -106,7 +109,7 @@ def _read_text(file: Path) -> str:
     except FileNotFoundError:
         raise SettingsError([problem_at(file, 0, "file", _missing_text(file))]) from None
     except IsADirectoryError:
-        text = "this is a folder. Expected a Python file. Name the settings file in it."
+        text = f"this is a folder. Expected a Python file. {_settings_files(file) or 'Name the settings file in it.'}"
         raise SettingsError([problem_at(file, 0, "file", text)]) from None
     except (OSError, SyntaxError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -119,7 +122,16 @@ def _missing_text(file: Path) -> str:
     if not folder.is_dir():
         return f"file not found, nor the folder {display_path(folder)}. Check the path."
     there = [path.name for path in folder.glob("*.py")]
-    return f"file not found. {did_you_mean(file.name, there, 'Check the path.', display_path(folder / '{}'))}"
+    otherwise = _settings_files(folder) or "Check the path."
+    return f"file not found. {did_you_mean(file.name, there, otherwise, display_path(folder / '{}'))}"
+
+
+def _settings_files(folder: Path) -> str:
+    """Name the files of a folder that are called as settings modules are, if there are a few."""
+    files = sorted(folder.glob("mysettings_*.py"))
+    if not 0 < len(files) <= _FEW:
+        return ""
+    return f"There {'is' if len(files) == 1 else 'are'} {', '.join(map(display_path, files))}."
 
 
 def _syntax_text(error: SyntaxError) -> str:
