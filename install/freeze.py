@@ -34,7 +34,7 @@ OLDEST_PYTHON = "3.11"
 """Flower has no release for an older one."""
 _NOT_INSTALLED = {"all", "test", "gpu", "xai"}
 """SHAP brings LLVM, 230 MB for one method of `explain`."""
-_OURS = "experiments-manager["
+_OURS = "keras-experiments-manager["
 _SERVER = ("numpy", "pydantic", "typer", "rich", "pillow", "jinja2")
 """Packages of install_requires that the model server needs beside TensorFlow and Keras."""
 _CLIENT = ("pydantic", "typer", "rich", "pillow")

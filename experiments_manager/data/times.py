@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments_manager.common.errors import UserError
+from experiments_manager.common.installation import install_command
 
 if TYPE_CHECKING:
     import pandas
@@ -121,7 +122,5 @@ def import_pandas() -> Any:
     try:
         import pandas
     except ImportError as error:
-        raise UserError(
-            'Series are read by pandas, which is missing. Run: pip install "experiments-manager[timeseries]".'
-        ) from error
+        raise UserError(f"Series are read by pandas, which is missing. Run: {install_command('timeseries')}") from error
     return pandas

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments_manager.common.installation import install_command
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.data.records import raise_problems
 from experiments_manager.data.tables import DataFileError
@@ -127,8 +128,7 @@ def _load_tiff(file: Path) -> np.ndarray:
         import tifffile
     except ImportError as error:
         raise DataFileError(
-            f"{file}: TIFF stacks are read by tifffile, which is missing. "
-            'Run: pip install "experiments-manager[images]".'
+            f"{file}: TIFF stacks are read by tifffile, which is missing. Run: {install_command('images')}"
         ) from error
     try:
         with tifffile.TiffFile(file) as tiff:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.common.installation import install_command
 from experiments_manager.doctor.finding import Finding, note, ok, problem
 
 SECONDS = 3.0
@@ -35,7 +36,7 @@ def tensorflow(seconds: float = SECONDS) -> list[Finding]:
     try:
         versions = f"TensorFlow {_installed('tensorflow', 'tensorflow-cpu')}, Keras {_installed('keras')}"
     except importlib.metadata.PackageNotFoundError as error:
-        remedy = "Needed to train and serve: pip install experiments-manager. The client works without."
+        remedy = f"Needed to train and serve: {install_command()}. The client works without."
         return [problem("TensorFlow", f"{error.name} is not installed", remedy)]
     try:
         answer = _ask(seconds)

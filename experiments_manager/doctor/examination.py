@@ -26,6 +26,7 @@ def examine(working_dir: Path | None = None) -> list[Finding]:
     values = default_values()
     checks: list[_Check] = [
         software.python,
+        software.distribution,
         accelerators.tensorflow,
         software.extras,
         machine.processors,

@@ -5,19 +5,25 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
 
+from experiments_manager.common.installation import (
+    DISTRIBUTION,
+    FORMER_DISTRIBUTION,
+    SOURCE,
+    install_command,
+    requirements_by_extra,
+)
 from experiments_manager.common.version import __version__
 from experiments_manager.doctor.finding import Finding, note, ok
 
-DISTRIBUTION = "experiments-manager"
 _LAST_TESTED = (3, 13)
-_NOT_FOR_USERS = {"all", "test", "gpu"}
-"""Extras that are unions of others, or looked at elsewhere."""
-_CONDITION = re.compile(r"""extra\s*==\s*["']([\w-]+)["']""")
+_NOT_LISTED = {"", "all", "test", "gpu"}
+"""The package itself, extras that are unions of others, and what is looked at elsewhere."""
 _NAME = re.compile(r"[\w.-]+")
 _SECONDS = 3.0
 
@@ -32,19 +38,28 @@ def python() -> Finding:
 
 def extras() -> Finding:
     """Tell which extras of the package are installed, and which of their packages are missing."""
-    try:
-        requirements = importlib.metadata.requires(DISTRIBUTION) or []
-    except importlib.metadata.PackageNotFoundError:
-        remedy = "Install it: pip install experiments-manager"
-        return note("Extras", f"{DISTRIBUTION} is not installed, only imported from its folder", remedy)
-    missing = {extra: _missing(names) for extra, names in _by_extra(requirements).items()}
+    needed = {extra: names for extra, names in requirements_by_extra().items() if extra not in _NOT_LISTED}
+    missing = {extra: _missing(names) for extra, names in sorted(needed.items())}
     complete = [extra for extra, names in missing.items() if not names]
     lacking = [extra for extra, names in missing.items() if names]
     text = f"installed: {', '.join(complete) or 'none'}"
     if not lacking:
         return ok("Extras", text)
     lists = "; ".join(f"{extra} (lacks {', '.join(missing[extra])})" for extra in lacking)
-    return note("Extras", f"{text}; missing: {lists}", f"To add one: pip install '{DISTRIBUTION}[{lacking[0]}]'")
+    return note("Extras", f"{text}; missing: {lists}", f"To add {lacking[0]}: {install_command(lacking[0])}")
+
+
+def distribution() -> Finding:
+    """Tell whether this package is installed, and whether another author's of the same import name is too."""
+    if _has(FORMER_DISTRIBUTION):
+        text = f"{FORMER_DISTRIBUTION} is installed too: an earlier installation, or another author's package"
+        remedy = f"pip uninstall {FORMER_DISTRIBUTION} {DISTRIBUTION}, then install this one again."
+        return note("Package", text, remedy)
+    if _has(DISTRIBUTION):
+        return ok("Package", f"{DISTRIBUTION} {importlib.metadata.version(DISTRIBUTION)}")
+    return note(
+        "Package", f"imported from {SOURCE}, not installed", f"Install it: pip install {shlex.quote(str(SOURCE))}"
+    )
 
 
 def apptainer() -> Finding:
@@ -77,22 +92,14 @@ def _version(name: str, command: list[str]) -> Finding:
     return ok(name, said[0] if said else command[0])
 
 
-def _by_extra(requirements: Iterable[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for requirement in requirements:
-        named, _, condition = requirement.partition(";")
-        match = _CONDITION.search(condition)
-        if match and match.group(1) not in _NOT_FOR_USERS and "platform_system" not in condition:
-            name = _NAME.match(named.strip())
-            found.setdefault(match.group(1), []).append(name.group() if name else named)
-    return dict(sorted(found.items()))
+def _missing(requirements: Iterable[str]) -> list[str]:
+    names = [match.group() for text in requirements if (match := _NAME.match(text))]
+    return [name for name in dict.fromkeys(names) if not _has(name)]
 
 
-def _missing(names: Iterable[str]) -> list[str]:
-    missing = []
-    for name in names:
-        try:
-            importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(name)
-    return missing
+def _has(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -6,6 +6,7 @@ import logging
 import os
 from types import ModuleType
 
+from experiments_manager.common.installation import install_command
 from experiments_manager.federated.errors import FederationError
 
 QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
@@ -24,7 +25,7 @@ def flower() -> ModuleType:
         import flwr.serverapp.strategy
     except ImportError as error:
         raise FederationError(
-            "The package flwr is not installed. Install it: pip install 'experiments-manager[federated]'"
+            f"The package flwr is not installed. Install it: {install_command('federated')}"
         ) from error
     logging.getLogger("flwr").setLevel(logging.ERROR)  # it tells of each round; so do we, once
     return flwr

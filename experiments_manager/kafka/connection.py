@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from experiments_manager.common.installation import install_command
 from experiments_manager.kafka import faults
 from experiments_manager.kafka.errors import NoBrokerError, TopicError
 from experiments_manager.settings.value_checks import SECRET_WORDS
@@ -117,7 +118,7 @@ def confluent_kafka() -> ModuleType:
         import confluent_kafka.admin
     except ImportError as error:
         raise TopicError(
-            "The package confluent-kafka is not installed. Install it: pip install 'experiments-manager[kafka]'"
+            f"The package confluent-kafka is not installed. Install it: {install_command('kafka')}"
         ) from error
     return confluent_kafka
 

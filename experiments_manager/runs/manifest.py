@@ -153,8 +153,8 @@ def _damaged(file: Path, what: str) -> RunError:
 
 def _too_new(file: Path, manifest: dict[str, Any]) -> str:
     version = manifest.get("tool_version")
-    needed = f"experiments-manager>={version}" if version else "experiments-manager"
+    needed = f"release {version} or later" if version else "a later release"
     return (
         f"{file} was written by a newer experiments_manager. Expected schema_version up to {SCHEMA_VERSION}, got "
-        f"{manifest['schema_version']}. Upgrade: pip install --upgrade '{needed}'."
+        f"{manifest['schema_version']}. Install {needed} of experiments_manager."
     )

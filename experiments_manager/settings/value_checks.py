@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
+from experiments_manager.common.installation import install_command
 from experiments_manager.settings.problems import shown
 from experiments_manager.settings.schema import Values
 
@@ -89,13 +90,13 @@ def _optional_packages_are_installed(values: Values, hooks: Mapping[str, Any]) -
         yield (
             "consume_data_from_kafka",
             "confluent-kafka is not installed. Expected this package, got none. Install it by "
-            "`pip install 'experiments-manager[kafka]'`, or set this to False.",
+            f"`{install_command('kafka')}`, or set this to False.",
         )
     if values.mlflow and importlib.util.find_spec("mlflow") is None:
         yield (
             "mlflow",
             "MLflow is not installed. Expected the package mlflow or mlflow-skinny, got none. Install it by "
-            "`pip install 'experiments-manager[mlflow]'`, or set this to False.",
+            f"`{install_command('mlflow')}`, or set this to False.",
         )
 
 

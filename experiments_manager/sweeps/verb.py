@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments_manager.common.installation import install_command
 from experiments_manager.common.signals import AHEAD_OF_A_LIMIT, stop_signals
 from experiments_manager.sweeps.errors import SweepError
 
@@ -100,6 +101,5 @@ def _require_what_it_needs() -> None:
         import hyperopt  # noqa: F401
     except ImportError as error:
         raise SweepError(
-            "A sweep needs hyperopt, and it is not installed. "
-            'Install it by `pip install "experiments-manager[sweeps]"`.'
+            f"A sweep needs hyperopt, and it is not installed. Install it by `{install_command('sweeps')}`."
         ) from error

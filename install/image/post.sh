@@ -19,7 +19,7 @@ fi
 python3 -m venv "$home"
 if [ -d /opt/build/wheels ]; then
     offline="--no-index --find-links /opt/build/wheels"
-    own=$(echo /opt/build/wheels/experiments_manager-*.whl)
+    own=$(echo /opt/build/wheels/keras_experiments_manager-*.whl)
 else
     offline=
     own=/opt/build/source

@@ -1,5 +1,8 @@
+import importlib.metadata
+
 import pytest
 
+from experiments_manager.common import installation
 from experiments_manager.doctor import software
 from experiments_manager.doctor.finding import State
 
@@ -41,10 +44,12 @@ def test_extras_that_are_complete_are_told_from_those_that_lack_a_package(monkey
         'no-such-package>=2; extra == "two"',
         'pytest; extra == "test"',
     ]
-    monkeypatch.setattr(software.importlib.metadata, "requires", lambda name: requirements)
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: requirements)
+    installation.requirements_by_extra.cache_clear()
     found = software.extras()
     assert found.text == "installed: one; missing: two (lacks no-such-package)"
-    assert found.remedy == "To add one: pip install 'experiments-manager[two]'"
+    assert found.remedy == "To add two: pip install pytest 'no-such-package>=2'"
+    installation.requirements_by_extra.cache_clear()
 
 
 def test_python_is_told_with_the_version_of_the_package():

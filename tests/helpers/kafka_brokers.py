@@ -20,7 +20,7 @@ TOOL = Path(__file__).resolve().parents[2] / "tools/kafka_broker.py"
 def what_is_missing():
     """Says what keeps a broker from being started here; nothing where it can be."""
     if importlib.util.find_spec("confluent_kafka") is None:
-        return "confluent-kafka is not installed: pip install 'experiments-manager[kafka]'"
+        return "confluent-kafka is not installed: pip install '.[kafka]'"
     if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
         return "Kafka needs Java 17: sudo apt-get install openjdk-17-jre-headless"
     if shutil.which("mvn") is None and not os.environ.get("KAFKA_HOME"):

@@ -244,7 +244,7 @@ def test_where_mlflow_is_not_installed_the_settings_are_refused(settings_file, m
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "mlflow" else find(name, *rest)
     )
-    with pytest.raises(SettingsError, match=r"pip install 'experiments-manager\[mlflow\]'"):
+    with pytest.raises(SettingsError, match="pip install 'mlflow-skinny"):
         em.load_settings(settings_file(SOURCE))
     assert em.load_settings(settings_file(SOURCE), {"mlflow": False}).mlflow is False
 

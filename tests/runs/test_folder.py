@@ -192,5 +192,5 @@ def test_a_manifest_of_something_else_is_reported(run):
 def test_a_newer_manifest_says_which_version_reads_it(run):
     manifest = {**run.manifest, "schema_version": SCHEMA_VERSION + 1, "tool_version": "7.8.9"}
     run.manifest_file.write_text(json.dumps(manifest))
-    with pytest.raises(RunError, match="pip install --upgrade 'experiments-manager>=7.8.9'"):
+    with pytest.raises(RunError, match="Install release 7.8.9 or later"):
         open_run(run.path)

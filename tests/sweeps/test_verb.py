@@ -11,7 +11,7 @@ from experiments_manager.sweeps.errors import SweepError
 
 def test_without_hyperopt_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "hyperopt", None)
-    with pytest.raises(SweepError, match=r"needs hyperopt.*experiments-manager\[sweeps\]"):
+    with pytest.raises(SweepError, match=r"needs hyperopt.*pip install 'hyperopt"):
         em.sweep("mysweep.py")
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from experiments_manager.attribution.errors import ExplainError
 from experiments_manager.attribution.subject import Explainer, Question, Subject
+from experiments_manager.common.installation import install_command
 
 _ALONG = {1: 16, 2: 6, 3: 4}
 """Cells along each axis, by the number of axes: each sample is evaluated about twice as often as it has cells."""
@@ -88,7 +89,6 @@ def _shap() -> Any:
         import shap
     except ImportError as error:
         raise ExplainError(
-            "Shapley values are computed by the package shap, which is missing. "
-            'Run: pip install "experiments-manager[xai]".'
+            f"Shapley values are computed by the package shap, which is missing. Run: {install_command('xai')}"
         ) from error
     return shap

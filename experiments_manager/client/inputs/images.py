@@ -17,13 +17,13 @@ import numpy as np
 
 from experiments_manager.client.inputs.samples import SourceError
 from experiments_manager.client.model_info import TensorInfo
+from experiments_manager.common.installation import install_command
 
 logger = logging.getLogger(__name__)
 
 IMAGES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"])
 VIDEOS = frozenset([".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"])
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_INSTALL = 'Install it: pip install "experiments-manager[vision]"'
 
 
 def read_image(file: Path, tensor: TensorInfo, scale: float | None = None) -> np.ndarray:
@@ -146,7 +146,7 @@ def _opencv(missing: str) -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise SourceError(f"{missing}. {_INSTALL}") from error
+        raise SourceError(f"{missing}. Install it: {install_command('vision')}") from error
     return cv2
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.common.errors import UserError
+from experiments_manager.common.installation import install_command
 from experiments_manager.data.detection.coco import area_of
 from experiments_manager.data.detection.masks import encoded_mask, image_masks
 from experiments_manager.data.tables import DataFileError
@@ -43,7 +44,7 @@ def coco_metrics(
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
-        text = 'mAP is computed by pycocotools, which is missing. Run: pip install "experiments-manager[detection]".'
+        text = f"mAP is computed by pycocotools, which is missing. Run: {install_command('detection')}"
         raise UserError(text) from error
     content = json.loads(Path(truth).read_text(encoding="utf-8-sig"))
     if missing := [image["file_name"] for image in content["images"] if image["file_name"] not in detections]:

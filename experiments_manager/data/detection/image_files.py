@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments_manager.common.console import warn
 from experiments_manager.common.errors import UserError
+from experiments_manager.common.installation import install_command
 from experiments_manager.data.bit_depths import as_bytes
 from experiments_manager.data.detection.problems import Problems
 
@@ -107,7 +108,7 @@ def pillow() -> Any:
     try:
         from PIL import Image
     except ImportError as error:
-        text = 'Images are read by Pillow, which is missing. Run: pip install "experiments-manager[detection]".'
+        text = f"Images are read by Pillow, which is missing. Run: {install_command('detection')}"
         raise UserError(text) from error
     return Image
 

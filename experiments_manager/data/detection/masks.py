@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.common.errors import UserError
+from experiments_manager.common.installation import install_command
 from experiments_manager.data.detection.image_files import pillow
 
 _ONE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16B")
@@ -175,6 +176,6 @@ def _coco_masks() -> Any:
     try:
         from pycocotools import mask
     except ImportError as error:
-        text = 'Masks are encoded by pycocotools, which is missing. Run: pip install "experiments-manager[detection]".'
+        text = f"Masks are encoded by pycocotools, which is missing. Run: {install_command('detection')}"
         raise UserError(text) from error
     return mask

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from experiments_manager.common.installation import install_command
 from experiments_manager.data.tables import DataFileError
 
 IMAGE_ENDINGS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".webp", ".npy")
 MEMORY_LIMIT = 256 * 2**20
 """Bytes of one image from which a TIFF that cannot be mapped is read window by window."""
 _ROWS_AT_ONCE = 1024
-_INSTALL = 'Install it: pip install "experiments-manager[images]"'
 
 
 class Raster:
@@ -86,7 +86,7 @@ def open_raster(file: Path | str, *, memory_limit: int = MEMORY_LIMIT) -> Raster
             return _open_tiff(file, memory_limit)
         return _of_array(file, *_decode(file))
     except ImportError as error:
-        raise DataFileError(f"{file} cannot be read: {error}. {_INSTALL}") from error
+        raise DataFileError(f"{file} cannot be read: {error}. Run: {install_command('images')}") from error
     except DataFileError:
         raise
     except Exception as error:  # the libraries raise struct, zlib, SyntaxError and their own

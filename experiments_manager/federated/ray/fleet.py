@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments_manager.common.installation import install_command
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.flower import QUIET, flower
 from experiments_manager.federated.plan import FederationPlan
@@ -56,9 +57,7 @@ def require_ray() -> None:
     """
     flower()
     if importlib.util.find_spec("ray") is None:
-        raise FederationError(
-            "The package ray is not installed. Install it: pip install 'experiments-manager[federated-ray]'"
-        )
+        raise FederationError(f"The package ray is not installed. Install it: {install_command('federated-ray')}")
 
 
 @contextlib.contextmanager

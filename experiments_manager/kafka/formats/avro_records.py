@@ -6,10 +6,10 @@ import io
 import json
 from typing import Any
 
+from experiments_manager.common.installation import install_command
 from experiments_manager.kafka.connection import with_environment
 from experiments_manager.kafka.errors import RecordError, TopicError
 
-_INSTALL = "Install it: pip install 'experiments-manager[kafka]'"
 _CONTAINER = b"Obj\x01"
 _WIRE = b"\x00"
 _ID_END = 5
@@ -31,7 +31,9 @@ class AvroReader:
         try:
             import fastavro
         except ImportError as error:
-            raise TopicError(f"Avro records need the package fastavro. {_INSTALL}") from error
+            raise TopicError(
+                f"Avro records need the package fastavro. Install it: {install_command('kafka')}"
+            ) from error
         self._avro = fastavro
         self._registry = Registry(registry) if registry else None
 
@@ -90,7 +92,9 @@ class Registry:
         try:
             from confluent_kafka.schema_registry import SchemaRegistryClient
         except ImportError as error:
-            raise TopicError(f"A schema registry needs the package {error.name}. {_INSTALL}") from error
+            raise TopicError(
+                f"A schema registry needs the package {error.name}. Install it: {install_command('kafka')}"
+            ) from error
         try:
             self._client = SchemaRegistryClient({"url": with_environment("kafka_schema_registry", url)})
         except ValueError as error:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import experiments_manager
+from experiments_manager.common.installation import DISTRIBUTION, FORMER_DISTRIBUTION
 from experiments_manager.common.version import __version__
 from experiments_manager.runs.errors import RunError, explain
 
-_OURS = "experiments-manager"
+_OURS = (DISTRIBUTION, FORMER_DISTRIBUTION)
 _MARK = "made_by_reproduce"
 """Empty file in an environment, which may therefore be removed and made again."""
-_OF_INSTALLATION = {_OURS, "pip", "setuptools", "wheel", "uv"}
+_OF_INSTALLATION = {*_OURS, "pip", "setuptools", "wheel", "uv"}
 """Packages that are there anyway, or that no result follows from."""
 
 
@@ -38,8 +39,10 @@ def requirements(manifest: Mapping[str, Any]) -> list[str]:
 
 def differing_packages(manifest: Mapping[str, Any], installed: Mapping[str, str]) -> dict[str, tuple[str, str | None]]:
     """Return the packages of a run whose version is another one here: that of the run, and that of here."""
-    packages = {k: v for k, v in (manifest.get("packages") or {}).items() if k not in _OF_INSTALLATION - {_OURS}}
-    return {name: (was, installed.get(name)) for name, was in packages.items() if installed.get(name) != was}
+    packages = {k: v for k, v in (manifest.get("packages") or {}).items() if k not in _OF_INSTALLATION}
+    packages["experiments_manager"] = _our_version(manifest)
+    here = {**installed, "experiments_manager": __version__}
+    return {name: (was, here.get(name)) for name, was in packages.items() if here.get(name) != was}
 
 
 def make_environment(folder: Path, manifest: Mapping[str, Any], wheels: Path | None = None) -> Path:
@@ -101,12 +104,17 @@ def _check_versions(manifest: Mapping[str, Any]) -> None:
             f"The run was made with another Python. Expected {was or 'its version in run.json'}, got {here}. Start "
             "`reproduce` with that Python, or use --here to train with the packages that are installed."
         )
-    ours = (manifest.get("packages") or {}).get(_OURS, manifest.get("tool_version"))
+    ours = _our_version(manifest)
     if ours != __version__:
         raise RunError(
             f"The run was made with another experiments_manager. Expected {ours}, got {__version__}. Install that "
             "release, or use --here to train with this one."
         )
+
+
+def _our_version(manifest: Mapping[str, Any]) -> Any:
+    packages = manifest.get("packages") or {}
+    return next((packages[name] for name in _OURS if name in packages), manifest.get("tool_version"))
 
 
 def _add_this_package(python: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments_manager.common.installation import install_command
 from experiments_manager.protocol import messages
 from experiments_manager.protocol.dtypes import dtype_number
 from experiments_manager.protocol.status import Code, ServingError
@@ -92,7 +93,7 @@ def _interpreter(file: Path) -> Any:
     except ImportError as error:
         raise ServingError(
             Code.FAILED_PRECONDITION,
-            f"{file} needs LiteRT, which is not installed. Run: pip install 'experiments-manager[lite]'",
+            f"{file} needs LiteRT, which is not installed. Run: {install_command('lite')}",
         ) from error
     try:
         interpreter = Interpreter(model_path=str(file), num_threads=1)

@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import socket
 
+from experiments_manager.common.installation import install_command
 from experiments_manager.protocol.errors import ServerStartError
 
 EMBEDDED_NEEDS = ("grpc", "grpc_health", "aiohttp")
@@ -21,8 +22,8 @@ def check_embedded() -> None:
     missing = [name for name in EMBEDDED_NEEDS if importlib.util.find_spec(name) is None]
     if missing:
         raise ServerStartError(
-            f"The embedded engine needs {', '.join(missing)}, not installed here. Install the extra `serving`: "
-            "pip install 'experiments-manager[serving]', or in a copy of the source: pip install '.[serving]'"
+            f"The embedded engine needs {', '.join(missing)}, not installed here. Install what the extra `serving` "
+            f"names: {install_command('serving')}"
         )
 
 

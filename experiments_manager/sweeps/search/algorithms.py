@@ -23,6 +23,7 @@ from hyperopt.base import JOB_STATE_DONE, STATUS_OK, trials_from_docs
 from hyperopt.pyll import dfs
 
 from experiments_manager.common.error_text import reason
+from experiments_manager.common.installation import install_command
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.search.spaces import Point, Space, point_of
 
@@ -115,8 +116,8 @@ def _adaptive_tpe() -> Callable[..., Any]:
     except (ImportError, OSError) as error:  # OSError: LightGBM wants libgomp of the system
         raise SweepError(
             f"The algorithm 'atpe' needs lightgbm and scikit-learn, which cannot be imported: {reason(error)}. "
-            'Install them by `pip install "experiments-manager[sweeps-atpe]"` (on Debian also `apt-get install '
-            'libgomp1`), or choose `algorithm = "tpe"`.'
+            f"Install them by `{install_command('sweeps-atpe')}` (on Debian also `apt-get install libgomp1`), or "
+            'choose `algorithm = "tpe"`.'
         ) from error
 
     def suggest(new_ids: list[int], domain: Any, trials: Any, seed: int) -> Any:

@@ -283,7 +283,7 @@ def test_a_camera_that_is_not_there_is_named() -> None:
 
 def test_what_needs_opencv_says_how_to_install_it(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(__import__("sys").modules, "cv2", None)
-    with pytest.raises(SourceError, match=r'not installed. Install it: pip install "experiments-manager\[vision\]"'):
+    with pytest.raises(SourceError, match=r"not installed. Install it: pip install 'opencv"):
         read("camera:0", GREY)
 
 

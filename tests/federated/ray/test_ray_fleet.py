@@ -170,5 +170,5 @@ def test_a_package_that_is_missing_is_named_before_anything_is_made(monkeypatch,
     file = tmp_path / "mysettings_ray.py"
     file.write_text(SETTINGS)
     assert run(["federate", "simulate", str(file), "--engine", "ray", "--working-dir", str(tmp_path / "runs")]) != 0
-    assert "pip install 'experiments-manager[federated-ray]'" in capsys.readouterr().err.replace("\n", " ")
+    assert "pip install 'flwr[simulation]" in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "runs").exists()

@@ -18,7 +18,7 @@ import pytest
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.formats.decoders import make_decoder
 
-pytest.importorskip("confluent_kafka.schema_registry", reason="pip install 'experiments-manager[kafka]'")
+pytest.importorskip("confluent_kafka.schema_registry", reason="pip install '.[kafka]'")
 
 SCHEMA = {
     "type": "record",
@@ -190,4 +190,4 @@ def test_a_package_that_is_missing_is_named(monkeypatch, package, registry, said
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(TopicError, match=said) as refused:
         make_decoder("avro", registry=registry, first_records=[record])
-    assert "pip install 'experiments-manager[kafka]'" in str(refused.value)
+    assert "pip install 'confluent-kafka" in str(refused.value)

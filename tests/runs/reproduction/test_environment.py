@@ -10,7 +10,7 @@ from experiments_manager.runs.reproduction.environment import differing_packages
 
 def manifest(**packages):
     return {
-        "packages": {"experiments-manager": __version__, **packages},
+        "packages": {"keras-experiments-manager": __version__, **packages},
         "host": {"python": platform.python_version()},
         "tool_version": __version__,
     }
@@ -26,7 +26,7 @@ def test_a_run_that_names_no_packages_is_refused():
 
 
 def test_packages_that_differ_are_told_with_both_versions():
-    there = {"numpy": "2.4.6", "experiments-manager": __version__}
+    there = {"numpy": "2.4.6", "keras-experiments-manager": __version__}
     assert differing_packages(manifest(numpy="2.4.5", rich="14"), there) == {
         "numpy": ("2.4.5", "2.4.6"),
         "rich": ("14", None),

@@ -1,0 +1,86 @@
+"""How this package is installed, and the command that adds what is missing.
+
+Commands name the packages that are needed, never this package: on the public index, `experiments-manager` is another
+author's work with the same import name, and a copy of the source is found by its path alone.
+"""
+
+from __future__ import annotations
+
+import configparser
+import functools
+import importlib.metadata
+import re
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+DISTRIBUTION = "keras-experiments-manager"
+"""Name of the distribution; the package is imported as `experiments_manager`."""
+FORMER_DISTRIBUTION = "experiments-manager"
+"""Its name in runs that were made before it had its own; another author's on the public index."""
+_EXTRA = re.compile(r"""extra\s*==\s*["']([\w-]+)["']""")
+_OURS = re.compile(rf"{re.escape(DISTRIBUTION)}\[([\w,\s-]+)\]$")
+SOURCE = Path(__file__).resolve().parents[2]
+"""Folder that the package lies in: a copy of the source, or `site-packages`."""
+
+
+def install_command(extra: str | None = None) -> str:
+    """Return the command that installs what an extra needs, e.g. ``pip install 'flwr<1.42,>=1.41'``.
+
+    Args:
+        extra: Its name in setup.cfg; what the package itself needs by default.
+    """
+    needed = requirements_by_extra().get(extra or "")
+    if not needed:
+        return f"pip install '.[{extra}]'" if extra else "pip install ."
+    return f"pip install {' '.join(shlex.quote(requirement) for requirement in needed)}"
+
+
+@functools.lru_cache(maxsize=1)
+def requirements_by_extra() -> dict[str, list[str]]:
+    """Return the requirements of each extra as pip takes them; those of the package itself under ``""``.
+
+    They are read from the installed distribution, or from setup.cfg where the package is imported from its source
+    without being installed. Extras that name others hold what these need.
+    """
+    found: dict[str, list[str]] = {}
+    for requirement in _declared():
+        named, _, condition = requirement.partition(";")
+        match = _EXTRA.search(condition)
+        others = _EXTRA.sub("", condition).replace("()", "").strip().removesuffix("and").removeprefix("and").strip()
+        found.setdefault(match.group(1) if match else "", []).append(named.strip() + (f"; {others}" if others else ""))
+    return {extra: list(dict.fromkeys(_resolved(needed, found))) for extra, needed in found.items()}
+
+
+def _declared() -> list[str]:
+    try:
+        return importlib.metadata.requires(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        return _declared_in_source()
+
+
+def _declared_in_source() -> list[str]:
+    config = configparser.ConfigParser(interpolation=None)
+    if not config.read(SOURCE / "setup.cfg", encoding="utf-8"):
+        return []
+    sections = {"": config["options"]["install_requires"], **config["options.extras_require"]}
+    found = []
+    for extra, text in sections.items():
+        for line in text.split("\n") if "\n" in text else text.split("; "):
+            requirement, _, condition = line.partition("#")[0].partition(";")
+            conditions = [part for part in (condition.strip(), f'extra == "{extra}"' if extra else "") if part]
+            if requirement.strip():
+                found.append(
+                    "; ".join([requirement.strip(), " and ".join(conditions)] if conditions else [requirement.strip()])
+                )
+    return found
+
+
+def _resolved(needed: Iterable[str], by_extra: dict[str, list[str]]) -> Iterable[str]:
+    for requirement in needed:
+        ours = _OURS.match(requirement)
+        if ours is None:
+            yield requirement
+            continue
+        for extra in ours.group(1).split(","):
+            yield from _resolved(by_extra.get(extra.strip(), ()), by_extra)
