@@ -24,15 +24,16 @@ SOURCE = Path(__file__).resolve().parents[2]
 """Folder that the package lies in: a copy of the source, or `site-packages`."""
 
 
-def install_command(extra: str | None = None) -> str:
-    """Return the command that installs what an extra needs, e.g. ``pip install 'flwr<1.42,>=1.41'``.
+def install_command(*extras: str) -> str:
+    """Return the command that installs what extras need, e.g. ``pip install 'flwr<1.42,>=1.41'``.
 
     Args:
-        extra: Its name in setup.cfg; what the package itself needs by default.
+        *extras: Their names in setup.cfg; without any, what the package itself needs.
     """
-    needed = requirements_by_extra().get(extra or "")
+    known = requirements_by_extra()
+    needed = list(dict.fromkeys(requirement for extra in extras or [""] for requirement in known.get(extra, ())))
     if not needed:
-        return f"pip install '.[{extra}]'" if extra else "pip install ."
+        return f"pip install '.[{','.join(extras)}]'" if extras else "pip install ."
     return f"pip install {' '.join(shlex.quote(requirement) for requirement in needed)}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,10 @@ GALLERY = Path(__file__).parents[2] / "gallery"
 """The examples; in the repository a link to the folder beside the package."""
 _TOGETHER = {"hyperopt": ("regression", "classification")}
 """Examples that use files of others, and these."""
+_COPY_NOTE = (
+    "*A copy of the gallery's page. Run its commands in {}; what it names in `docs/`, `tools/` and `examples/` is in "
+    "the repository of experiments_manager.*"
+)
 
 
 def new(
@@ -100,12 +105,45 @@ def copy_example(name: str, directory: Path) -> list[Path]:
         for source in sorted((GALLERY / each).iterdir())
         if source.is_file() and not source.match("merit*.py")
     }
-    _copy(copies, directory)
+    names = {f"examples/{each}/": f"{each}/" if others else "" for each in (name, *others)}
+    _copy(copies, directory, lambda text: _as_copied(text, names))
     return [target for source, target in copies.items() if source.parent.name == name and source.match("my*_*.py")]
 
 
-def _copy(copies: dict[Path, Path], directory: Path) -> None:
+def _as_copied(text: str, names: Mapping[str, str]) -> str:
+    """Return a page or a program of the gallery as it stands in a copy, whose folder its commands are run in.
+
+    Args:
+        text: As it is in the gallery, where commands are run in the root of the repository.
+        names: What the folders of the examples are called in the copy.
+    """
+    from experiments_manager.common.installation import install_command
+
+    for folder, copied in names.items():
+        text = text.replace(folder, copied)
+    text = re.sub(
+        r'^pip install "\.\[([\w,-]+)\]"',
+        lambda found: install_command(*found.group(1).split(",")),
+        text,
+        flags=re.MULTILINE,
+    )
+    text = re.sub(r"`python (examples/figures_of_merit\.py)[^`]*`", r"`\1` in the repository", text)
+    text = re.sub(r"\[([^\]]*)\]\(\.\./[^)]*\)", r"\1", text)
+    title, _, rest = text.partition("\n")
+    return (
+        f"{title}\n\n{_COPY_NOTE.format('this folder' if '' in names.values() else 'the folder above')}\n{rest}"
+        if title.startswith("# ")
+        else text
+    )
+
+
+def _copy(copies: dict[Path, Path], directory: Path, edit: Callable[[str], str]) -> None:
     """Copy files, none of which may be there.
+
+    Args:
+        copies: Sources, and where each goes.
+        directory: The folder that is made.
+        edit: Gives a page or a program as it shall stand there.
 
     Raises:
         RunError: One is there, or cannot be written.
@@ -119,7 +157,10 @@ def _copy(copies: dict[Path, Path], directory: Path) -> None:
     try:
         for source, target in copies.items():
             target.parent.mkdir(parents=True, exist_ok=True)
+            content = source.read_bytes()
+            if source.suffix in (".md", ".py"):
+                content = edit(content.decode()).encode()
             with target.open("xb") as file:
-                file.write(source.read_bytes())
+                file.write(content)
     except OSError as error:
         raise explain(error, "write", directory) from error

@@ -1,4 +1,5 @@
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -45,6 +46,19 @@ def test_an_example_is_copied_whole(tmp_path, name):
         assert file.is_file()
         if file.name.startswith("mysettings_"):
             assert check_source(file) == []
+
+
+@pytest.mark.parametrize("name", examples())
+def test_the_commands_of_a_copied_page_can_be_run_in_the_copy(tmp_path, name):
+    copied = copy_example(name, tmp_path / "mine")
+    page = copied[0].with_name("README.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"^```(?:ba)?sh\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL))
+    named = re.findall(r"(?:experiments_manager (?:train|sweep|federate simulate)|python) (\S+\.py)", code)
+    assert named
+    assert [file for file in named if not (tmp_path / "mine" / file).is_file()] == []
+    assert "pip install ." not in code
+    assert "](../" not in page
+    assert "`python examples/" not in page
 
 
 def test_the_command_names_the_copied_file_and_its_page(tmp_path, capsys):
