@@ -212,7 +212,10 @@ def finish_panel(
         axes.yaxis.set_major_locator(MaxNLocator(5))
     elif values.min() > 1 / _LARGEST and values.max() > LOG_RATIO * values.min():
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(numticks=6))
+        few_decades = values.max() < 1000 * values.min()
+        axes.yaxis.set_major_locator(
+            LogLocator(subs=(1, 2, 5) if few_decades else (1,), numticks=12 if few_decades else 6)
+        )
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:

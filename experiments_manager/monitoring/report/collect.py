@@ -36,12 +36,17 @@ class ReportedRun:
     diff: str
     """The uncommitted diff, cut where it is long."""
     rank: int | None = None
-    """0 for the best of the runs that watch the same value; `None` where there is no best value."""
+    """0 for the best of the runs of an experiment that watch the same value; `None` where there is no best value."""
 
     @property
     def key(self) -> str:
         """Its identity in the page."""
         return f"run-{self.letter}"
+
+    @property
+    def experiment(self) -> str:
+        """The experiment that it is a run of; empty where its run.json does not tell."""
+        return str((self.manifest.get("settings") or {}).get("session_name") or "")
 
     @property
     def best_metrics(self) -> dict[str, float]:
@@ -85,22 +90,33 @@ def collect_runs(place: Path | str) -> tuple[Path, list[ReportedRun]]:
         rows = list_runs(place)
     runs = [Run(row.path) for row in rows]
     manifests = [_manifest(run) for run in runs]
-    names = labels(runs, [row.hparams for row in rows])
-    cells = zip(run_letters(len(rows)), names, rows, runs, manifests, strict=True)
+    cells = zip(run_letters(len(rows)), rows, runs, manifests, strict=True)
     reported = [
         ReportedRun(
             letter=letter,
-            label=name,
+            label="",
             row=row,
             manifest=manifest,
             curves=_curves(run, f"run-{letter}"),
             figures=sorted((run.path / FOLDER).glob("*.png")),
             diff=_read_diff(run, LONGEST_DIFF // len(rows)),
         )
-        for letter, name, row, run, manifest in cells
+        for letter, row, run, manifest in cells
     ]
-    _rank(reported)
+    for group in by_experiment(reported).values():
+        names = labels([Run(run.row.path) for run in group], [run.row.hparams for run in group])
+        for run, name in zip(group, names, strict=True):
+            run.label = name
+        _rank(group)
     return place.resolve(), reported
+
+
+def by_experiment(runs: Sequence[ReportedRun]) -> dict[str, list[ReportedRun]]:
+    """Return the runs of each experiment, the one begun first before others, and runs that cannot be read last."""
+    groups: dict[str, list[ReportedRun]] = {}
+    for run in sorted(runs, key=lambda run: not run.manifest):
+        groups.setdefault(run.experiment, []).append(run)
+    return groups
 
 
 def is_default(name: str, value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime
 import json
 import math
@@ -22,7 +23,12 @@ from experiments_manager.monitoring.plots.curves import (
     metric_names,
     overlaid_curves,
 )
-from experiments_manager.monitoring.report.collect import ReportedRun, collect_runs, is_default
+from experiments_manager.monitoring.report.collect import (
+    ReportedRun,
+    by_experiment,
+    collect_runs,
+    is_default,
+)
 from experiments_manager.monitoring.report.federation import spans
 from experiments_manager.monitoring.report.federation_section import federation_section
 from experiments_manager.monitoring.report.inline_svg import inline_svg
@@ -42,6 +48,42 @@ MOST_METRICS = 8
 """Columns with metrics in the table."""
 INLINE = ("learning_curves", "learning_rate")
 """Figures that the page draws itself."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunGroup:
+    """The runs of one experiment, and what a page about several tells of them together."""
+
+    name: str
+    runs: list[ReportedRun]
+    colours: dict[str, str]
+    """Colour of each run by its key; grey for all but the best, where there are many."""
+    charts: list[Markup]
+    metrics: list[str]
+    hparams: list[str]
+    """Names of those that differ."""
+    settings: list[str]
+    """The same, of settings."""
+
+    @classmethod
+    def of(cls, name: str, runs: list[ReportedRun]) -> RunGroup:
+        """Draw and compare the runs of an experiment."""
+        colours = run_colours(runs)
+        known = [run for run in runs if run.manifest]
+        return cls(
+            name=name,
+            runs=runs,
+            colours=colours,
+            charts=_charts(runs, colours),
+            metrics=metric_columns(runs),
+            hparams=differing([run.row.hparams for run in known]),
+            settings=differing([_other_settings(run) for run in known]),
+        )
+
+    @property
+    def best(self) -> ReportedRun | None:
+        """The best of the runs, where one is."""
+        return next((run for run in self.runs if run.rank == 0), None)
 
 
 def write_report(place: Path | str, output: Path | str | None = None) -> Path:
@@ -74,24 +116,20 @@ def render(folder: Path, runs: Sequence[ReportedRun]) -> str:
 
     single = len(runs) == 1
     federation = federation_section(runs[0]) if single else None
-    colours = run_colours(runs)
+    groups = [RunGroup.of(name, members) for name, members in by_experiment(runs).items()]
     return _template().render(
         folder=folder,
         title=runs[0].manifest.get("settings", {}).get("session_name") or runs[0].row.name if single else folder.name,
         runs=runs,
         single=single,
-        colours=colours,
+        groups=groups,
         coloured=COLOURED,
         grey=canvas.FAINT,
-        charts=_charts(runs, colours),
         federation=federation,
         shown_already=INLINE if federation is None else (*INLINE, "clusters"),
         federation_strokes=(TRAIN_COLOUR, VALIDATION_COLOUR),
         unit=runs[0].curves.unit if single else EPOCH,
-        strokes=(TRAIN_COLOUR, VALIDATION_COLOUR) if single else ("", ""),
-        hparams=_names(runs, "hparams") if single else differing([run.row.hparams for run in runs if run.manifest]),
-        settings=[] if single else differing([_other_settings(run) for run in runs if run.manifest]),
-        metrics=metric_columns(runs),
+        strokes=(TRAIN_COLOUR, VALIDATION_COLOUR),
         packages=_packages(runs),
         with_figures=_with_figures(runs),
         schema=SETTINGS,
@@ -178,10 +216,6 @@ def _charts(runs: Sequence[ReportedRun], colours: dict[str, str]) -> list[Markup
         options = {"colours": [colours[run.key] for run in curves], "legend": False}
         charts = {name: overlaid_curves(curves, names=[name], **options) for name in names}
     return [inline_svg(figure, name) for name, figure in charts.items()]
-
-
-def _names(runs: Sequence[ReportedRun], key: str) -> list[str]:
-    return list(dict.fromkeys(name for run in runs for name in run.manifest.get(key) or {}))
 
 
 def _other_settings(run: ReportedRun) -> dict[str, Any]:

@@ -153,3 +153,17 @@ def test_numbers_that_no_axis_holds_are_left_out(values):
     curves = Curves("a run", np.array([1, 2]), columns, 1)
     for figure in (learning_curves(curves), learning_rate_curve(curves)):
         assert canvas.encode(figure, ".png").startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("most", [60.0, 150.0, 3e4, 1e9])
+def test_a_logarithmic_axis_has_several_labelled_ticks_whatever_it_spans(most):
+    figure = learning_curves(run(loss=lambda n: 1.1 * (most / 1.1) ** ((n - 1) / 4)))
+    figure.canvas.draw()
+    (axes,) = figure.axes[:1]
+    low, high = axes.get_ylim()
+    labelled = [
+        label.get_text()
+        for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+        if low <= tick <= high and label.get_text()
+    ]
+    assert 3 <= len(labelled) <= 12

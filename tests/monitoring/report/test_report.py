@@ -42,9 +42,9 @@ class Page(html.parser.HTMLParser):
     def text(self):
         return "\n".join(self.texts)
 
-    def table(self):
-        """The table of runs: cells of each row by the head of their column."""
-        table = re.search(r'<table class="runs sortable">(.*?)</table>', self.source, re.DOTALL).group(1)
+    def table(self, number=0):
+        """A table of runs, the first by default: cells of each row by the head of their column."""
+        table = re.findall(r'<table class="runs sortable">(.*?)</table>', self.source, re.DOTALL)[number]
         rows = re.findall(r"<tr.*?</tr>", table, re.DOTALL)
         cells = [[re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
         return [dict(zip(cells[0], row, strict=True)) for row in cells[1:]]
@@ -88,7 +88,7 @@ def test_runs_stand_in_one_table_with_what_differs_between_them(make_run, page, 
     make_run("bb", loss=0.25, hparams={"units": 20, "same": 1, "new": "x"}, settings={"batch_size": 64})
     make_run("ccc", loss=0.75, hparams={"units": None, "same": 1}, metrics=("loss", "accuracy"))
     rows = page(tmp_path / "runs").table()
-    assert [row["run"] for row in rows] == ["A", "B", "C"]
+    assert [row["run"] for row in rows] == ["a A", "bb B", "ccc C"]
     assert [row["val_loss"] for row in rows] == ["0.5", "0.25", "0.75"]
     assert [row["units"] for row in rows] == ["10", "20", "None"]
     assert [row["new"] for row in rows] == ["—", "x", "—"]
@@ -106,6 +106,27 @@ def test_the_best_run_is_the_lowest_or_the_highest_by_what_is_watched(make_run, 
     assert f"run {best}" in page(tmp_path / "runs").texts
 
 
+def test_runs_of_unlike_experiments_are_compared_with_their_own_alone(make_run, page, tmp_path):
+    make_run("a", loss=0.5, hparams={"units": 10}, settings={"session_name": "curve"})
+    make_run("bb", loss=0.25, hparams={"units": 20}, settings={"session_name": "curve"})
+    make_run(
+        "ccc", loss=0.01, hparams={"filters": 8}, settings={"session_name": "digits"}, metrics=("loss", "accuracy")
+    )
+    seen = page(tmp_path / "runs")
+    curve, digits = seen.table(), seen.table(1)
+    assert [row["run"] for row in curve] == ["a A", "bb B"]
+    assert [row["run"] for row in digits] == ["ccc C"]
+    assert "filters" not in curve[0]
+    assert "val_accuracy" not in curve[0]
+    assert "units" not in digits[0]
+    assert re.findall(r"<h2 class=\"experiment\">(.*?)</h2>", seen.source) == ["curve", "digits"]
+    assert [text for text in seen.texts if text.startswith("best val_loss of")] == [
+        "best val_loss of curve,",
+        "best val_loss of digits,",
+    ]
+    assert "run B" in seen.texts
+
+
 def test_runs_that_failed_were_killed_or_are_damaged_are_shown_as_such(make_run, page, tmp_path):
     error = {"type": "ZeroDivisionError", "text": "model.py:3: division by zero", "place": "model.py:3"}
     failed = make_run("a", state="failed", epochs=0, error=error)
@@ -114,8 +135,9 @@ def test_runs_that_failed_were_killed_or_are_damaged_are_shown_as_such(make_run,
     damaged = make_run("dddd")
     damaged.manifest_file.write_text("{")
     seen = page(tmp_path / "runs")
-    states = {row["run"]: row["state"] for row in seen.table()}
-    assert states == {"A": "failed", "B": "interrupted", "C": "killed", "D": "unreadable"}
+    states = {row["run"]: row["state"] for row in [*seen.table(), *seen.table(1)]}
+    assert states == {"a A": "failed", "bb B": "interrupted", "ccc C": "killed", "dddd D": "unreadable"}
+    assert "Runs that cannot be read" in seen.texts
     assert "ZeroDivisionError: model.py:3: division by zero" in seen.texts
     assert "is damaged" in seen.text
     assert "ZeroDivisionError: model.py:3: division by zero" in page(failed.path).texts
