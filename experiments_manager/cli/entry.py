@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments_manager.cli import TRAINING_COMMANDS
 from experiments_manager.common.exit_codes import ExitCode
@@ -20,6 +21,8 @@ def main() -> None:
     """Run the console scripts `experiments_manager` and `em`."""
     end_by_interrupt()
     _write_all_text()
+    if _trains(sys.argv[1:]):
+        _outlive_readers()
     code: int | None = None
     try:
         with _listening(sys.argv[1:]):
@@ -50,11 +53,44 @@ def _write_all_text() -> None:
         output.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
 
 
+def _outlive_readers() -> None:
+    """Let a command go on when the reader of what it prints has gone, as `head -1` does; the rest is printed nowhere."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper) and stream.fileno() in (1, 2):
+            stream.flush()
+            text = io.TextIOWrapper(
+                io.BufferedWriter(_Output(stream.fileno(), "w", closefd=False)),
+                encoding=stream.encoding,
+                errors=stream.errors,
+                line_buffering=stream.line_buffering or name == "stderr",
+            )
+            setattr(sys, name, text)
+
+
+class _Output(io.FileIO):
+    """An output that turns into the null device when its reader has gone."""
+
+    def write(self, content: Any) -> int | None:
+        try:
+            return super().write(content)
+        except BrokenPipeError:
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), self.fileno())
+            return super().write(content)
+
+
+def _trains(arguments: Sequence[str]) -> bool:
+    first = arguments[0] if arguments else ""
+    return first in TRAINING_COMMANDS or first.startswith(
+        "-"
+    )  # a command line of the legacy form begins with an option
+
+
 @contextlib.contextmanager
 def _listening(arguments: Sequence[str]) -> Iterator[None]:
     """Inside, a signal stops a command that trains, wherever it is until its training takes the signals over."""
-    first = arguments[0] if arguments else ""
-    if first in TRAINING_COMMANDS or first.startswith("-"):  # a command line of the legacy form begins with an option
+    if _trains(arguments):
         with install_stop_signals().interruptible():
             yield
     else:

@@ -129,3 +129,14 @@ def test_a_signal_at_any_moment_of_the_start_ends_as_interrupted_and_the_same_co
     assert (manifest["state"], manifest["epochs"]) == ("finished", reached + 2)
     rows = (runs / "mine" / "metrics.csv").read_text().splitlines()[1:]
     assert [int(row.split(",")[0]) for row in rows] == list(range(1, reached + 3))
+
+
+@pytest.mark.slow
+def test_training_goes_on_when_the_reader_of_its_output_has_gone(line_experiment):
+    words = [sys.executable, "-m", "experiments_manager", "train", line_experiment.name, "--run-name", "alone"]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=line_experiment.parent
+    ) as process:
+        process.stdout.close()
+        assert process.wait(300) == 0
+    assert json.loads((line_experiment.parent / "experiments/alone/run.json").read_text())["state"] == "finished"
