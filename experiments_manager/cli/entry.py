@@ -54,7 +54,7 @@ def _write_all_text() -> None:
 
 
 def _outlive_readers() -> None:
-    """Let a command go on when the reader of what it prints has gone, as `head -1` does; the rest is printed nowhere."""
+    """Let a command go on when the reader of its output has gone, as `head -1` does; the rest is printed nowhere."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper) and stream.fileno() in (1, 2):
