@@ -49,6 +49,8 @@ class RunStart:
     """What an epoch of this run is called: in a federation, `round`."""
     model_graph: Callable[[], bytes | None] = lambda: None
     """Gives the model's graph as a serialised `GraphDef`; `None` where it cannot be traced."""
+    reached: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """How far the run was trained before: `epochs`, `global_step`, `metrics` and `best`, as in run.json."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +157,8 @@ class EpochReport:
     """What else was measured over the epoch, as far as it is known: `gradient_norm` (mean over the updates, before
     clipping), `step_seconds`, `data_wait_share` (0 to 1), `ema_distance` (relative, of averages and weights), and
     `memory_mib/…` by device."""
+    best: Mapping[str, Any] | None = None
+    """The best epoch so far: `{"epoch": …, "step": …, "value": …, "name": …}`."""
 
 
 @dataclasses.dataclass(frozen=True)

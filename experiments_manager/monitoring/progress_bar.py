@@ -70,6 +70,7 @@ class ProgressBar(Watcher):
         self._start = start
         self._timing = EpochTiming(start)
         self._console.print(headline(start), markup=False)
+        self._best_epoch = (start.reached.get("best") or {}).get("epoch")
         done = start.first_epoch - 1
         place = f"{start.unit} {done}/{start.epochs}"
         self._task = self._bar.add_task("", total=start.epochs, completed=done, place=place, timing="", values="")

@@ -17,7 +17,7 @@
 | `best` | `{"epoch", "step", "value", "name"}` of the watched value, or null |
 | `federation` | of a federation `{"kind", "clients", "strategy"}`; of one of its clients `{"kind", "proc_id", "of"}` |
 | `data_position`, `exactness` | how a resume finds the place in the data; `{"exact", "reasons"}` of resuming at all |
-| `checkpoint`, `checkpoint_problem` | the newest checkpoint at the end, or null; why the last one was not written |
+| `checkpoint`, `checkpoint_problem` | the newest checkpoint, or null; why the last one at the end was not written |
 | `exported_model`, `last_version`, `mlflow` | see the rooms that write them |
 
 JSON has no NaN and no infinities: these stand in the file as the strings `"NaN"`, `"Infinity"` and `"-Infinity"`.

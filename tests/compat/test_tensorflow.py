@@ -47,6 +47,10 @@ def test_the_state_of_an_iterator_is_copied_at_once_and_written_later(uses, tmp_
     again = iter(data)
     tf.train.Checkpoint(iterator=again).read(str(tmp_path / "iterator")).assert_consumed()
     assert [batch.numpy().tolist() for batch in again] == expected
+    in_memory = iter(data)
+    with uses("TensorFlow", "Trackable._restore_from_tensors"):
+        compat.restore_iterator_state(in_memory, state)
+    assert [batch.numpy().tolist() for batch in in_memory] == expected
 
 
 def test_a_summary_writer_takes_an_event_that_is_no_summary(uses, tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +17,8 @@ from experiments_manager.settings import Settings
 from experiments_manager.training.errors import STREAM_ENDED
 from experiments_manager.training.state.checkpoints import checkpoints
 from experiments_manager.training.state.progress import TrainingProgress
+
+logger = logging.getLogger(__name__)
 
 STOPPED_BY_CALLBACK = "a callback stopped training"
 HOW_LONG = ("epochs", "early_stopping_patience")
@@ -65,6 +69,28 @@ def nothing_left_to_train(run: Run, settings: Settings) -> bool:
         return False
     wanted = progress.best.step if progress.best else progress.last_version
     return not settings.export or wanted is None or wanted in versions(run.exports_dir)
+
+
+def refuse_to_begin_again(run: Run) -> None:
+    """Refuse a resume that would begin at step 0 although checkpoints were written; say it where none was yet.
+
+    Raises:
+        RunError: The run was trained, and its checkpoints are gone.
+    """
+    manifest = run.manifest
+    trained = bool(manifest.get("epochs") or manifest.get("global_step"))
+    if not (trained or manifest.get("checkpoint")) or checkpoints(run.checkpoints_dir):
+        return
+    if manifest.get("checkpoint") or not run.checkpoints_dir.is_dir():
+        wanted = manifest.get("checkpoint") or "the checkpoints of a run that was trained"
+        got = "an empty folder" if run.checkpoints_dir.is_dir() else "no such folder"
+        raise RunError(
+            f"{run.checkpoints_dir}: the run has reached step {manifest.get('global_step')} and its checkpoints are "
+            f"gone. Expected {wanted}, got {got}. Put the folder back, e.g. from a backup. A resume does not begin "
+            "again over the results of a run: to train from the start, start a new run, or remove this folder first: "
+            f"{shlex.quote(str(run.path))}"
+        )
+    logger.warning("%s has no checkpoint: it ended before its first one was whole. It begins again.", run.path)
 
 
 def _further_changes(manifest: Mapping[str, Any], settings: Settings) -> bool:

@@ -18,7 +18,7 @@ from experiments_manager.common.background import OrderedWorker
 from experiments_manager.events import Watcher
 from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERANCE, Publisher
 from experiments_manager.export.warmup_file import warmup_requests
-from experiments_manager.runs import Run
+from experiments_manager.runs import Run, RunError
 from experiments_manager.runs.run import EPOCH
 from experiments_manager.settings import Settings
 from experiments_manager.training.engine.chunk_size import ChunkSize
@@ -116,11 +116,16 @@ class TrainingContext:
             background.wait()
             sync_files(_growing_files(run))
 
+        def note_checkpoint(path: Path) -> None:
+            with contextlib.suppress(RunError):  # a full disk; the next one tries again
+                run.update(checkpoint=path.name)
+
         checkpoints = CheckpointWriter(
             run.checkpoints_dir,
             settings.keep_checkpoints,
             bring_logs_to_disk,
             lambda positions: "train" not in positions or experiment.train.is_ours(positions["train"]),
+            note_checkpoint,
         )
         publisher, meter = publisher_of(experiment, run.exports_dir), Meter(experiment)
         context = cls(

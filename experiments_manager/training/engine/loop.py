@@ -278,7 +278,8 @@ def _finish_epoch(context: TrainingContext, logs: dict[str, float], rate: float,
     progress.last_logs = logs
     improved = progress.best is not None and progress.best.step == progress.global_step
     measures = context.meter.of_epoch() | measures
-    report = EpochReport(progress.epoch, progress.global_step, logs, rate, seconds, improved, measures)
+    best = progress.reached(experiment.monitor.name)["best"]
+    report = EpochReport(progress.epoch, progress.global_step, logs, rate, seconds, improved, measures, best)
     context.dispatch("on_epoch", report)
     flush_events(context)
     age = time.monotonic() - context.checkpoints.last_written

@@ -53,12 +53,7 @@ def finish(context: TrainingContext, state: str, seconds: float) -> RunResult:
         raise RunError(f"{context.run.path} was removed, and what was trained is lost. Start a new run.")
     progress = context.experiment.state.progress
     published = versions(context.run.exports_dir)
-    best = progress.best
-    fields = {
-        "epochs": progress.epoch,
-        "best": best and dataclasses.asdict(best) | {"name": context.experiment.monitor.name},
-        "metrics": progress.last_logs,
-    }
+    reached = progress.reached(context.experiment.monitor.name)
     exported = context.run.exports_dir / str(published[-1]) if published else None
     newest = next(iter(checkpoints(context.run.checkpoints_dir)), None)
     if state == "finished" and context.checkpoints.problem is not None:
@@ -72,18 +67,18 @@ def finish(context: TrainingContext, state: str, seconds: float) -> RunResult:
         context.run.finish(
             state,
             seconds=seconds,
-            global_step=progress.global_step,
             stop_reason=progress.stop_reason,
             exported_model=exported and exported.relative_to(context.run.path).as_posix(),
             last_version=published[-1] if published else None,
             checkpoint=newest and newest.name,
             checkpoint_problem=context.checkpoints.problem,
-            **fields,
+            **reached,
         )
     except RunError as error:
         if state == "finished":
             raise
         context.dispatch("on_message", f"The run is {state}, but its run.json could not be updated: {error}")
+    fields = {name: reached[name] for name in ("epochs", "best", "metrics")}
     return RunResult(context.run.path, state, exported_model=exported, stop_reason=progress.stop_reason, **fields)
 
 

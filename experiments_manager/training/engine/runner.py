@@ -22,7 +22,12 @@ from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.attributes import Session
 from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
 from experiments_manager.training.devices.devices import Devices, prepared_devices
-from experiments_manager.training.engine.completion import continue_hint, may_go_on, nothing_left_to_train
+from experiments_manager.training.engine.completion import (
+    continue_hint,
+    may_go_on,
+    nothing_left_to_train,
+    refuse_to_begin_again,
+)
 from experiments_manager.training.engine.context import Interrupted, RunOptions, TrainingContext
 from experiments_manager.training.engine.exactness import exactness, inexact_reasons
 from experiments_manager.training.engine.loop import train_epochs
@@ -150,6 +155,7 @@ def resume_run(
     if follows(settings):
         return _follow(settings, surroundings)
     with lock(run):
+        refuse_to_begin_again(run)
         former = run.manifest
         run.mark_resumed()
         return _execute(run, settings, surroundings, former=former)
@@ -282,6 +288,7 @@ def _announce(context: TrainingContext, devices: Devices) -> None:
             first_step=progress.step,
             unit=context.unit,
             model_graph=context.viewer.graph,
+            reached=progress.reached(experiment.monitor.name),
             inexact_reasons=tuple(context.inexact_reasons),
         ),
     )

@@ -47,6 +47,15 @@ def can_be_saved(dataset: tf.data.Dataset) -> bool:
     return True
 
 
+def start_of(dataset: tf.data.Dataset) -> tf.Tensor | None:
+    """Return the state of an iterator that has read nothing, from which others begin alike; `None` if it has none."""
+    try:
+        return iterator_state(iter(dataset))
+    except (tf.errors.OpError, ValueError) as error:
+        logger.debug("the iterator has no state: %s", error)
+        return None
+
+
 def read(iterator: Iterator[Any], batches: int) -> list[Any]:
     """Return the next batches of an iterator, as tensors; fewer where it ends or fails, which training will tell."""
     found: list[Any] = []

@@ -32,6 +32,13 @@ _SAVED_EXACTLY = (
 """Nodes whose iterators are exactly what they were once they are restored; each is in a table of tests."""
 
 
+_OPENED_AT_ONCE = (
+    "Batch", "Cache", "Filter", "Map", "Options", "PaddedBatch", "ParallelBatch", "ParallelMap", "Prefetch", "Range",
+    "Repeat", "Shuffle", "Skip", "Take", "Tensor", "TensorSlice",
+)  # fmt: skip
+"""Nodes that open what they read from together with themselves, but for a shuffle."""
+
+
 def is_random(dataset: tf.data.Dataset) -> bool:
     """Return whether two passes through a pipeline may differ: it shuffles, draws random numbers, or runs Python."""
     for node in _nodes(dataset):
@@ -112,6 +119,12 @@ def unsaved_node(dataset: tf.data.Dataset) -> str | None:
             if operation.is_random or operation.runs_python or operation.uses_variables or "Shuffle" in operation.kind:
                 return operation.kind
     return None
+
+
+def is_drawn_at_opening(dataset: tf.data.Dataset) -> bool:
+    """Return whether an iterator that has read nothing knows already what it will draw: one shuffle, opened at once."""
+    kinds = [dataset_kind(node) for node in _nodes(dataset)]
+    return kinds.count("Shuffle") == 1 and all(kind in _OPENED_AT_ONCE for kind in kinds)
 
 
 def _keeps_order(node: tf.data.Dataset) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from experiments_manager.common.error_text import reason
-from experiments_manager.compat.tensorflow import iterator_state
+from experiments_manager.compat.tensorflow import iterator_state, restore_iterator_state
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.augmentation import augmented_batch, augmented_batches
 from experiments_manager.training.feeds.feed import Feed, require_batches
@@ -20,11 +20,13 @@ from experiments_manager.training.feeds.pipeline_probe import (
     draws_from_host,
     read,
     read_watching_host,
+    start_of,
 )
 from experiments_manager.training.feeds.pipelines import (
     has_state_outside,
     held_bytes,
     irreproducible_operation,
+    is_drawn_at_opening,
     is_random,
     reads_ahead,
     runs_python_in_parallel,
@@ -55,6 +57,8 @@ class StreamFeed(Feed):
     Without `steps_per_epoch` an epoch is a pass. With it, the pass goes on over the epochs' ends, and a new one begins
     where the data ends; only a pipeline that is not known to end, and that cannot be saved, begins again with
     each epoch.
+
+    Every validation begins at the first batch and comes in the same order, as epochs are compared by it.
     """
 
     batches_can_be_held = True
@@ -79,7 +83,7 @@ class StreamFeed(Feed):
         if int(dataset.cardinality()) < 0:
             steps_per_epoch = steps_per_epoch or likely_steps
         # An endless repetition at the end is made here, pass by pass, since the beginning of a pass can be found again.
-        self._strip = steps_per_epoch is not None
+        self._strip = steps_per_epoch is not None and split == "train"
         self._dataset = self._one_pass(dataset)
         self.spec = self._prepared(self._dataset, 0).element_spec
         self._random = varies or is_random(self._dataset)
@@ -105,13 +109,16 @@ class StreamFeed(Feed):
         findable = self._saveable or length is not None or self._dataset is not dataset
         self.goes_on = split == "train" and self.steps not in (None, length) and findable
         self._counted = length is not None and not self.goes_on
-        plain = self._counted and augment is None
-        share = plain and self._random and rebuild and not varies and self._saveable
+        plain = self._counted and augment is None and self.steps == length
+        share = plain and self._random and rebuild and not varies and self._saveable and split == "train"
         in_memory = held_bytes(self._dataset) >= ARRAYS_IN_MEMORY
         replayed = REPLAYED_BATCHES_FROM_MEMORY if in_memory else REPLAYED_BATCHES
         self._passes_per_build = max(1, replayed // self.steps) if share else 1
         # Making and clearing away an iterator may take longer than a short pass: one runs through many, if it may.
         self._lasts = plain and (self._passes_per_build > 1 or not self._random)
+        # What a shuffle draws from is in the state of an iterator that has read nothing, so none is built again for it.
+        begins_alike = split != "train" and not varies and self._saveable and is_drawn_at_opening(self._dataset)
+        self._start = start_of(self._dataset) if begins_alike else None
         self._pass, self._taken, self._iterator, self._is_open, self._drew = -1, 0, None, False, False
 
     def _look_twice(self) -> None:
@@ -152,7 +159,7 @@ class StreamFeed(Feed):
         """What a resume makes of the position; a key of `POSITIONS`."""
         if self.irreproducible is not None:
             return "irreproducible"
-        if self._hidden or self._generators or (self._random and not self._rebuild):
+        if self._hidden or self._generators or self._reshuffles:
             return "inexact"
         return "saved iterator" if self._saves_iterator else "replayed"
 
@@ -170,7 +177,7 @@ class StreamFeed(Feed):
             f"`dataset` draws from {name}, whose state carries over: create it inside the hook, from its `seed`"
             for name in self._generators
         ]
-        if self._random and not self._rebuild:
+        if self._reshuffles:
             reasons.append("it shuffles or draws random numbers, and `rebuild_dataset = False`")
         if not reasons and in_parallel:
             reasons.append(
@@ -178,6 +185,11 @@ class StreamFeed(Feed):
                 "state; `tf.numpy_function(…, stateful=False)` says that it keeps none"
             )
         return [f"the {self.split} data: {reason}" for reason in reasons]
+
+    @property
+    def _reshuffles(self) -> bool:
+        """Whether a pass follows from those before it, as the pipeline is not built again."""
+        return self._random and not self._rebuild and self._start is None
 
     @property
     def _saves_iterator(self) -> bool:
@@ -200,7 +212,7 @@ class StreamFeed(Feed):
         self._pass, self._taken, self._is_open = number, skip, True
         if self._lasts and comes_next:
             return
-        if self._random and self._rebuild:  # a second iterator over a dataset shuffles in another order
+        if self._random and self._rebuild and self._start is None:  # a second iterator shuffles in another order
             self._dataset, self._shown = self._one_pass(self._hook(build)), None
         if self._passes_per_build > 1:
             skip += before * self.steps  # shuffles draw from where the pass before left them
@@ -213,6 +225,8 @@ class StreamFeed(Feed):
         passes = self._passes_per_build if self._random else None
         dataset = self._dataset.repeat(passes) if self._lasts else self._prepared(self._dataset, self._pass)
         iterator = iter(dataset)
+        if self._start is not None:
+            restore_iterator_state(iterator, self._start)
         for _ in range(min(skip, 1)):
             next(iterator, None)
         _, self._drew = draws_from_host(lambda: [next(iterator, None) for _ in range(skip - 1)])

@@ -29,8 +29,6 @@ class ManifestUpdates(Watcher):
     def __init__(self, run: Run, when_begun: Mapping[str, Any] | None = None) -> None:
         self._run = run
         self._when_begun = dict(when_begun or {})
-        self._monitor = ""
-        self._best: dict | None = None
         self._written = -math.inf
         self.has_begun = False
         """Whether steps were trained."""
@@ -38,9 +36,8 @@ class ManifestUpdates(Watcher):
         """How far training came, also where that could not be written."""
 
     def on_start(self, start: RunStart) -> None:
-        """Remember what is watched."""
-        self._monitor = start.monitor
-        self._best = self._run.manifest.get("best")
+        """Remember how far training came before: run.json may be behind that, if the run was killed."""
+        self.reached = dict(start.reached) if start.global_step else {}
 
     def on_progress(self, progress: Progress) -> None:
         """Write, after the first steps, what was to be written then."""
@@ -50,11 +47,8 @@ class ManifestUpdates(Watcher):
 
     def on_epoch(self, report: EpochReport) -> None:
         """Write what the epoch came to, unless something was written just now."""
-        if report.improved:
-            value = report.logs[self._monitor]
-            self._best = {"epoch": report.epoch, "step": report.global_step, "value": value, "name": self._monitor}
         fields = {"epochs": report.epoch, "global_step": report.global_step, "metrics": dict(report.logs)}
-        self.reached = {**fields, "best": self._best}
+        self.reached = {**fields, "best": report.best}
         if time.monotonic() - self._written < SECONDS_BETWEEN_UPDATES:
             return
         self._written = time.monotonic()

@@ -192,6 +192,7 @@ class CheckpointWriter:
             of an earlier epoch again, so these must have outlived the machine too.
         is_ours: Whether no other run can train on the samples that led to positions in the data, by split. The newest
             checkpoint of which that is so is kept, too: a run that loses its data to others goes back to it.
+        note: Called in that thread with the folder of each checkpoint that became whole.
     """
 
     def __init__(
@@ -200,9 +201,10 @@ class CheckpointWriter:
         keep: int,
         bring_logs_to_disk: Callable[[], None] = lambda: None,
         is_ours: Callable[[Mapping[str, Any]], bool] = lambda positions: True,
+        note: Callable[[Path], None] = lambda path: None,
     ) -> None:
         self._folder, self._keep, self._bring_logs_to_disk = folder, max(1, keep), bring_logs_to_disk
-        self._is_ours = is_ours
+        self._is_ours, self._note = is_ours, note
         self._in_doubt: dict[Path, Mapping[str, Any]] = {}
         self._failing = False
         self.problem: str | None = None
@@ -266,6 +268,7 @@ class CheckpointWriter:
         finally:
             shutil.rmtree(stage, ignore_errors=True)  # it is moved into its place, unless writing it failed
         self._written.append(positions)
+        self._note(path)
         self._in_doubt[path] = positions
         if self._failing:
             self._messages.append("Checkpoints are written again.")

@@ -70,6 +70,19 @@ class TrainingProgress:
     running_loss: float | None = None
     """Mean of the losses of the epochs on a live stream, the later ones weighing more; `None` before the first."""
 
+    def reached(self, monitor: str) -> dict[str, Any]:
+        """Return how far the run is, as run.json and all who are told of it have it.
+
+        Args:
+            monitor: Name of the watched value.
+        """
+        return {
+            "epochs": self.epoch,
+            "global_step": self.global_step,
+            "metrics": dict(self.last_logs),
+            "best": self.best and {**dataclasses.asdict(self.best), "name": monitor},
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data that `from_json` takes."""
         return dataclasses.asdict(self)

@@ -211,3 +211,45 @@ def test_a_run_whose_folder_is_gone_at_its_end_says_so(experiment, tmp_path, sto
 
     with pytest.raises(RunError, match="was removed, and what was trained is lost"):
         experiment(should_stop=lose_the_folder)
+
+
+@pytest.mark.slow
+def test_a_resume_tells_the_best_epoch_of_its_checkpoint_also_where_run_json_was_left_behind(
+    interrupted, resume, recorder
+):
+    trained = interrupted(epochs=3, early_stopping_min_delta=1e9)
+    best = trained.result.best
+    trained.run.update(best={**best, "epoch": 7, "value": best["value"] + 1})  # as a kill may leave it
+    again = resume(trained.run.path, make_watchers=lambda run, settings: [recorder])
+    [start], [end] = recorder.starts, recorder.ends
+    told = [start.reached["best"], end.best, again.result.best, trained.run.manifest["best"]]
+    assert told == [best] * 4
+    assert [report.best for report in recorder.epochs] == [best] * 2
+
+
+def test_a_resume_that_would_begin_over_lost_checkpoints_is_refused_and_changes_nothing(interrupted, resume):
+    trained = interrupted()
+    kept = trained.run.path.parent / "kept"
+    trained.run.checkpoints_dir.rename(kept)
+    before = content(trained.run.path)
+    for empty in (False, True):
+        if empty:
+            trained.run.checkpoints_dir.mkdir()
+        with pytest.raises(RunError, match="its checkpoints are gone.*Expected epoch-0000"):
+            resume(trained.run.path)
+        assert content(trained.run.path) == before
+    trained.run.checkpoints_dir.rmdir()
+    kept.rename(trained.run.checkpoints_dir)
+    assert resume(trained.run.path).result.state == "finished"
+
+
+def test_a_resume_of_a_run_that_was_killed_before_its_first_checkpoint_says_that_it_begins_again(
+    interrupted, resume, caplog
+):
+    trained = interrupted()
+    for path in trained.run.checkpoints_dir.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (trained.run.checkpoints_dir / ".checkpoint.0-0.partial").mkdir()
+    trained.run.update(checkpoint=None, state="running")
+    assert resume(trained.run.path).result.epochs == 4
+    assert "has no checkpoint: it ended before its first one was whole. It begins again." in caplog.text

@@ -67,3 +67,40 @@ def test_a_pipeline_gives_the_same_batches_after_a_restart_at_any_place(pipeline
     resumed.restore(position, tmp_path / "iterator")
     assert read(resumed, epoch, step) == expected[epoch][step:]
     assert [read(resumed, number, 0) for number in range(epoch + 1, 14)] == expected[epoch + 1 :]
+
+
+VALIDATIONS = {
+    **PIPELINES,
+    "endless": lambda data: data.batch(6).repeat(),
+    "endless and shuffled": lambda data: data.shuffle(40).repeat().batch(6),
+    "shuffled and endless": lambda data: data.shuffle(40).batch(6).repeat().prefetch(2),
+    "without the rest": lambda data: data.shuffle(40).batch(6, drop_remainder=True),
+    "of Python": lambda data: data.shuffle(40).map(lambda v: tf.py_function(lambda n: n, [v], tf.int64)).batch(6),
+}
+
+
+@pytest.mark.parametrize("rebuild", [True, False])
+@pytest.mark.parametrize("steps", [None, 3, 10])
+@pytest.mark.parametrize("name", VALIDATIONS)
+def test_every_validation_reads_the_same_batches_from_the_first_one_on(name, steps, rebuild):
+    if steps is None and "endless" in name:
+        return
+    if not rebuild and name in ("of Python", "shuffled twice", "shuffled and endless"):
+        return  # only building it again brings back the order of its shuffle
+
+    def validation():
+        def hook(number):
+            reseed_for_pipeline(derive(7, "dataset", 0))
+            return VALIDATIONS[name](tf.data.Dataset.range(40))
+
+        return make_feed(hook, split="validation", batch_size=6, seed=7, steps_per_epoch=steps, rebuild=rebuild)
+
+    feed = validation()
+    read(feed, 0, 0)
+    first = read(feed, 1, 0)
+    assert len(first) == (steps if "endless" in name else min(steps or 40, feed.steps))
+    feed.open(2)
+    feed.took(1)
+    feed.close_epoch()  # interrupted
+    assert [read(feed, number, 0) for number in (2, 3, 4)] == [first] * 3
+    assert read(validation(), 5, 0) == first  # after a resume
