@@ -170,7 +170,7 @@ class PredictionPlan(contextlib.ExitStack):
 
             writer = topic_writer(self.client, topic, self._topics)
         else:
-            writer = PredictionWriter.for_output(self._output, self._default_folder())
+            writer = PredictionWriter.for_output(self._output, self._default_folder(), self._endpoint.class_names)
             self.files += writer.files
         self.callback(writer.close)
         numbers = iter(range(1 << 62))

@@ -17,6 +17,7 @@ _FROM_SETTINGS = {
     "kafka_servers": "kafka_bootstrap_servers",
     "kafka_options": "kafka_options",
     "kafka_max_bad": "kafka_max_bad",
+    "class_names": "class_names",
 }
 _DEFAULT_HOST, _DEFAULT_PORT = "localhost", 9000
 
@@ -36,6 +37,7 @@ class Endpoint:
         kafka_servers: The setting `kafka_bootstrap_servers`.
         kafka_options: The setting of that name; secrets are names of variables of the environment.
         kafka_max_bad: The setting of that name; `None` without a run.
+        class_names: The setting of that name.
         legacy_settings: The settings file in a run folder of the legacy framework, whose path `path` is then.
     """
 
@@ -49,6 +51,7 @@ class Endpoint:
     kafka_servers: Sequence[str] = ("localhost:9092",)
     kafka_options: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     kafka_max_bad: float | None = None
+    class_names: Sequence[str] = ()
     legacy_settings: Path | None = None
 
     @property

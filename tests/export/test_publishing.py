@@ -119,6 +119,15 @@ def test_a_serving_hook_decides_what_is_served(exported):
     assert np.array_equal(outputs["depth"], -outputs["height"])
 
 
+def test_the_serving_hook_that_the_documentation_shows_is_served(exported):
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    (hook,) = re.findall(r"^```python\n(import tensorflow.*?def serving.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    version = exported(hook, {"epochs": 1})
+    outputs = served(version, signature="mysettings_curve", millimetres=300 + 50 * X)
+    (heights,) = served(exported("", {"epochs": 1}), signature="mysettings_curve", position=X).values()
+    np.testing.assert_allclose(outputs["kilograms"], 20 + 5 * heights, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("hook", "message"),
     [

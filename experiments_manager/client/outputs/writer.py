@@ -1,10 +1,12 @@
 """Predictions on disk: a table to look at, and all arrays as they are.
 
 `predictions.csv` has one row a sample: its label, the version that answered, and the outputs with at most 100 numbers
-a sample, as `name`, or `name_0`, `name_1`, …. It is written as the answers come. `predictions.npz` has every output
-whole, the samples along the first dimension, and the arrays `sample` and `version` (`_sample`, `_version` where outputs
-are called so). Until the end its values wait in
-a temporary file, so a stream may be longer than the memory is large.
+a sample, as `name`, or `name_0`, `name_1`, …. Where the class names are known, an output with a number for each class
+has the columns `name_<class>`, and `class` is the one with the largest number. It is written as the answers come.
+
+`predictions.npz` has every output whole, the samples along the first dimension, and the arrays `sample` and `version`
+(`_sample`, `_version` where outputs are called so). Until the end its values
+wait in a temporary file, so a stream may be longer than the memory is large.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import os
 import sys
 import tempfile
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -63,42 +65,44 @@ class PredictionWriter:
     Args:
         table: The CSV file, `-` for standard output, or `None`.
         archive: The NPZ file, or `None`.
+        class_names: The classes, where the model tells them apart.
 
     Raises:
         ClientError: A file cannot be written.
     """
 
-    def __init__(self, table: Path | str | None, archive: Path | None) -> None:
+    def __init__(self, table: Path | str | None, archive: Path | None, class_names: Sequence[str] = ()) -> None:
         self._dtypes: dict[str, np.dtype] | None = None
         self.files = [str(file) for file in (table, archive) if file is not None and str(file) != "-"]
         try:
             for file in self.files:
                 Path(file).parent.mkdir(parents=True, exist_ok=True)
-            self._table = None if table is None else _Table(table)
+            self._table = None if table is None else _Table(table, class_names)
             self._archive = None if archive is None else _Archive(archive)
         except OSError as error:
             raise self._cannot_write(error) from error
 
     @classmethod
-    def for_output(cls, output: str | None, default_folder: Path) -> PredictionWriter:
+    def for_output(cls, output: str | None, default_folder: Path, class_names: Sequence[str] = ()) -> PredictionWriter:
         """Make the writer that the option `--output` means.
 
         Args:
             output: A file that ends in `.csv` or `.npz`; `-` for a table on standard output; `None` for both in a
                 folder.
             default_folder: That folder; it is made, under a name with a number behind it where it exists already.
+            class_names: The classes, where the model tells them apart.
 
         Raises:
             ClientError: It ends otherwise, or the folder cannot be made.
         """
         if output is None:
             folder = make_output_folder(default_folder)
-            return cls(folder / "predictions.csv", folder / "predictions.npz")
+            return cls(folder / "predictions.csv", folder / "predictions.npz", class_names)
         if output == "-":
-            return cls("-", None)
+            return cls("-", None, class_names)
         check_output(output)
         file = Path(output)
-        return cls(file, None) if file.suffix.lower() == ".csv" else cls(None, file)
+        return cls(file, None, class_names) if file.suffix.lower() == ".csv" else cls(None, file)
 
     def write(self, label: str, version: int, outputs: Mapping[str, np.ndarray]) -> None:
         """Add the answer to one request, which may hold several samples.
@@ -166,7 +170,9 @@ def _batch(outputs: Mapping[str, np.ndarray]) -> int:
 
 
 class _Table:
-    def __init__(self, file: Path | str) -> None:
+    def __init__(self, file: Path | str, class_names: Sequence[str] = ()) -> None:
+        self._class_names = [str(name) for name in class_names]
+        self._scores: list[str] = []  # outputs with a number for each class
         self._file: IO[str] = sys.stdout if file == "-" else _open(Path(file))
         self._writer = csv.writer(self._file, lineterminator="\n")
         self._shown: dict[str, int] | None = None
@@ -179,12 +185,31 @@ class _Table:
                 size = value[:1].size
                 if 0 < size <= TABLE_LIMIT:
                     self._shown[name] = size
-            titles = [title for name, size in self._shown.items() for title in _titles(name, size)]
-            self._writer.writerow([*_own_titles(titles), *titles])
+            self._scores = [name for name in self._shown if self._has_score_of_each_class(outputs[name])]
+            titles = [title for name in self._shown for title in self._titles(name)]
+            self._writer.writerow([*_own_titles(titles), *self._class_titles(titles), *titles])
         for index, label in enumerate(labels):
+            classes = [self._likeliest(outputs[name][index]) for name in self._scores]
             cells = [cell for name in self._shown for cell in self._fitted(name, _cells(outputs[name][index]), label)]
-            self._writer.writerow([label, version, *cells])
+            self._writer.writerow([label, version, *classes, *cells])
         self._file.flush()
+
+    def _has_score_of_each_class(self, value: np.ndarray) -> bool:
+        return value.dtype.kind == "f" and len(self._class_names) > 1 and value.shape[1:] == (len(self._class_names),)
+
+    def _titles(self, name: str) -> list[str]:
+        if name in self._scores:
+            return [f"{name}_{each}" for each in self._class_names]
+        size = self._shown[name]
+        return [name] if size == 1 else [f"{name}_{index}" for index in range(size)]
+
+    def _class_titles(self, taken: Collection[str]) -> list[str]:
+        titles = ["class"] if len(self._scores) == 1 else [f"{name}_class" for name in self._scores]
+        return [f"_{title}" if title in taken else title for title in titles]
+
+    def _likeliest(self, scores: np.ndarray) -> str:
+        fits = scores.shape == (len(self._class_names),) and not np.isnan(scores).any()
+        return self._class_names[int(scores.argmax())] if fits else ""
 
     def _fitted(self, name: str, cells: list[str], label: str) -> list[str]:
         """Keep each output in its columns, also where samples have more or fewer numbers than the first one."""
@@ -218,10 +243,6 @@ def _temporary(folder: Path) -> IO[bytes]:
 def _own_titles(taken: Collection[str]) -> list[str]:
     """Return the titles of what stands beside the outputs, which keep their names also where they are called so."""
     return [f"_{title}" if title in taken else title for title in ("sample", "version")]
-
-
-def _titles(name: str, size: int) -> list[str]:
-    return [name] if size == 1 else [f"{name}_{index}" for index in range(size)]
 
 
 def _cells(value: Any) -> list[str]:

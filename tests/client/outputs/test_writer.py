@@ -51,6 +51,29 @@ def test_predictions_are_a_table_and_an_archive(tmp_path: Path) -> None:
     assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["predictions.csv", "predictions.npz"]
 
 
+def test_where_the_classes_are_known_the_table_names_them_and_the_likeliest(folder: Path) -> None:
+    writer = PredictionWriter.for_output(None, folder, ["oak", "beech", "elm"])
+    writer.write(
+        "a.jpg", 7, {"tree": np.array([[0.25, 0.5, 0.25], [0.75, 0.25, 0]], np.float32), "age": np.ones((2, 1))}
+    )
+    writer.write("b.jpg", 7, {"tree": np.full((1, 3), np.nan, np.float32), "age": np.ones((1, 1))})
+    writer.close()
+    header, *table = rows(folder / "predictions.csv")
+    assert header == ["sample", "version", "class", "tree_oak", "tree_beech", "tree_elm", "age"]
+    assert [row[2] for row in table] == ["beech", "oak", ""]
+    assert table[1] == ["a.jpg[1]", "7", "oak", "0.75", "0.25", "0.0", "1.0"]
+
+
+def test_outputs_of_other_sizes_than_the_classes_keep_their_numbers_and_names(folder: Path) -> None:
+    writer = PredictionWriter.for_output(str(folder) + ".csv", folder, ["a", "b"])
+    writer.write(
+        "0", 1, {"ids": np.array([[1, 2]]), "class": np.ones((1, 2), np.float32), "map": np.ones((1, 2, 2), np.float32)}
+    )
+    writer.close()
+    (header, _) = rows(folder.with_suffix(".csv"))
+    assert header[2:6] == ["class", "ids_0", "ids_1", "class_a"]
+
+
 @pytest.mark.parametrize("other", [{"y": np.ones((1, 2), np.float64)}, {"z": np.ones((1, 2), np.float32)}])
 def test_outputs_of_another_kind_are_refused_and_those_before_are_kept(folder: Path, other: Any) -> None:
     writer = PredictionWriter.for_output(None, folder)
