@@ -95,11 +95,12 @@ class Training:
         working_dir.mkdir(parents=True, exist_ok=True)
         self.log = working_dir / f"{case.name}.log"
         self._log_begin = self.log.stat().st_size if self.log.exists() else 0
+        self.process = self._start(case.command(working_dir))
+
+    def _start(self, command: list[str]) -> Any:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                case.command(working_dir), cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
-            )
+            return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
     @property
     def output(self) -> str:
