@@ -13,6 +13,8 @@ from typing import Any
 from experiments_manager.settings.bound_hook import make_hook
 from experiments_manager.settings.hooks import HOOKS, LEGACY_HOOKS
 from experiments_manager.settings.legacy.renamed_keras_symbols import with_renamed
+from experiments_manager.settings.lint.finders import AFTER_EXECUTION, LEFT_TO_EXECUTION, find_problems
+from experiments_manager.settings.lint.inspected import Inspected
 from experiments_manager.settings.overrides import Override, add_updates, read_overrides
 from experiments_manager.settings.problems import Problem, SettingsError
 from experiments_manager.settings.schema import LEGACY_SETTINGS, Values
@@ -57,7 +59,7 @@ def load_settings(
         hparams: Entries that update the module's `hparams` where it assigns them: unlike overrides they may have new
             keys and other types than the entries that they replace. Where an override has the same name, it counts.
         model_file_search: A folder that the model file is looked for in, and outside of which no module of the user's
-            is read; for a run folder, its `settings/`.
+            is read; for a run folder, its `settings/`. Its code was looked through when the run began.
 
     Returns:
         The loaded settings.
@@ -73,14 +75,15 @@ def load_settings(
     except SettingsError as error:
         raise SettingsError([*problems, *error.problems, *problems_of_overrides(table)]) from None
     loading = _Loading(source, table, Path(model_file_search).absolute() if model_file_search else None)
-    problems += loading.read()
+    problems += loading.read(lint=model_file_search is None)
     if source.syntax_problems:
         raise SettingsError(problems)
-    with without_heavy_imports() if problems else contextlib.nullcontext():
-        found = loading.execute()
-    if problems or found:
-        raise SettingsError([*problems, *found]) from loading.error
-    return loading.settings()
+    wrong = any(not problem.is_warning for problem in (*problems, *loading.left_to_execution))
+    with without_heavy_imports() if wrong else contextlib.nullcontext():
+        problems = [*problems, *loading.execute()]
+    if any(not problem.is_warning for problem in problems):
+        raise SettingsError(problems) from loading.error
+    return loading.settings([problem for problem in problems if problem.is_warning])
 
 
 def check_source(path: str | Path) -> list[Problem]:
@@ -93,9 +96,15 @@ def check_source(path: str | Path) -> list[Problem]:
         The problems, in the order of files and lines; none where the source looks right.
     """
     try:
-        return sorted(set(_Loading(read_source(Path(path).absolute()), {}, None).read()))
+        return sorted(set(_Loading(read_source(Path(path).absolute()), {}, None).read(lint=False)))
     except SettingsError as error:
         return error.problems
+
+
+def lint_source(path: str | Path) -> list[Problem]:
+    """Do as `check_source`, and look for mistakes in all of the source, as `load_settings` does; execute nothing."""
+    loading = _Loading(read_source(Path(path).absolute()), {}, None)
+    return sorted({*loading.read(), *loading.left_to_execution})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +134,7 @@ def read_values(path: str | Path, overrides: Sequence[str] = ()) -> SourceValues
     """
     table, problems = read_overrides(overrides)
     loading = _Loading(read_source(Path(path).absolute()), table, None)
-    problems += loading.read()
+    problems += [problem for problem in loading.read(lint=False) if not problem.is_warning]
     if problems:
         raise SettingsError(problems)
     return loading.source_values()
@@ -136,6 +145,7 @@ class _Loading:
 
     Attributes:
         error: The first exception that executing it raised.
+        left_to_execution: What the source shows to be wrong where executing it may say so better.
     """
 
     def __init__(self, source: Source, overrides: dict[str, Override], search: Path | None) -> None:
@@ -151,9 +161,16 @@ class _Loading:
         self._validation: Validation
         self._local_modules: LocalModules
         self._model_file: Path | None = None
+        self.left_to_execution: list[Problem] = []
+        self._inspected: list[Inspected] = []
+        self._shown: list[Problem] = []
 
-    def read(self) -> list[Problem]:
-        """Return what the sources of module and model file show to be wrong."""
+    def read(self, lint: bool = True) -> list[Problem]:
+        """Return what the sources of module and model file show to be wrong.
+
+        Args:
+            lint: Whether to look through all of it, and not only for what settings and hooks come to.
+        """
         namespace = self._namespace({})
         namespace.withhold(self._source.readable.lost_names)
         Interpreter(self._source, namespace).follow(self._source.tree.body)
@@ -162,7 +179,23 @@ class _Loading:
         model_source, found = self._model_source(validation)
         self._model_file = model_source.file if model_source is not None else None
         shown = with_values(check_settings_source(self._source, set(self._overrides)), namespace, self._meant)
-        return [*shown, *validation.problems, *found]
+        self._shown = [*shown, *validation.problems, *found]
+        self._inspected = self._files(namespace, model_source) if lint else []
+        self._shown += _without_repeats(self._shown, find_problems(self._inspected))
+        self.left_to_execution = find_problems(self._inspected, LEFT_TO_EXECUTION)
+        return self._shown
+
+    def _files(self, namespace: Namespace, model_source: Source | None) -> list[Inspected]:
+        """Return the files that are looked through, with what is known of their names."""
+        folders = [self._source.file.parent, *([self._search] if self._search else [Path.cwd()])]
+        companion = model_source.text if model_source is not None else ""
+        names, unknown = dict(namespace), frozenset(namespace.unknown | self._in_question)
+        files = [Inspected(self._source, names, self._is_legacy, False, tuple(folders), companion, unknown)]
+        if model_source is not None:
+            folders.append(model_source.file.parent)
+            hparams = {name: names[name] for name in ("hparams",) if name in names}
+            files.append(Inspected(model_source, hparams, self._is_legacy, True, tuple(folders)))
+        return files
 
     def source_values(self) -> SourceValues:
         """Return what `read` has found."""
@@ -176,18 +209,28 @@ class _Loading:
         self._module = new_module(self._source)
         namespace = self._namespace(vars(self._module))
         namespace.withhold(self._wrong)  # so that no error follows from a value that is reported already
-        ended = execute(self._executed(self._source), namespace, self._module, self._local_modules)
+        reported = {problem.place for problem in self._shown if not problem.is_warning}
+        ended = execute(self._executed(self._source), namespace, self._module, self._local_modules, reported=reported)
         self._validation = validate(self._source, namespace, self._overrides, self._is_legacy)
         model_source, found = self._model_source(self._validation)
         if model_source is not None:
             self._model_file = model_source.file
             found += self._execute_model(model_source, namespace, ended)
         self.error = ended.error
-        return [*ended.problems, *self._validation.problems, *found]
+        with self._local_modules.active():
+            of_modules = find_problems(self._inspected, AFTER_EXECUTION)
+        told = {problem.place for problem in ended.problems}
+        found += [problem for problem in (*self.left_to_execution, *of_modules) if problem.place not in told]
+        return _without_repeats(self._shown, [*ended.problems, *self._validation.problems, *found])
 
-    def settings(self) -> Settings:
-        """Return what was loaded; only where nothing was wrong."""
-        for remark in self._validation.remarks:
+    def settings(self, warnings: list[Problem]) -> Settings:
+        """Return what was loaded; only where nothing was wrong.
+
+        Args:
+            warnings: What was found with which the file can be used all the same.
+        """
+        warned = [*self._validation.remarks, *map(str, sorted(set(warnings)))]
+        for remark in warned:
             _log.warning("%s", remark)
         values, hooks = self._validation.values, self._validation.hooks
         _fill_in(values, self._source)
@@ -200,6 +243,7 @@ class _Loading:
             self._model_file,
             self._local_modules,
             self._is_legacy,
+            warned,
         )
 
     def _namespace(self, names: dict[str, Any]) -> Namespace:
@@ -229,7 +273,15 @@ class _Loading:
         module = new_module(source)
         names = Namespace(vars(module), {})
         unknown = {self._module.__name__: settings_names.unknown}
-        run = execute(self._executed(source), names, module, self._local_modules, unknown_elsewhere=unknown)
+        reported = {problem.place for problem in self._shown if not problem.is_warning}
+        run = execute(
+            self._executed(source),
+            names,
+            module,
+            self._local_modules,
+            unknown_elsewhere=unknown,
+            reported=reported,
+        )
         ended.problems += run.problems
         ended.error = ended.error or run.error
         if names.is_unknown("model"):
@@ -244,6 +296,12 @@ class _Loading:
     def _executed(self, source: Source) -> Source:
         """Return what is executed of a source: names that Keras has only renamed keep their old one in legacy files."""
         return with_renamed(source) if self._is_legacy else source
+
+
+def _without_repeats(first: list[Problem], others: list[Problem]) -> list[Problem]:
+    """Return those of the others that are not about a name and a place of one of the first."""
+    told = {(problem.place, problem.name) for problem in first}
+    return [problem for problem in others if (problem.place, problem.name) not in told]
 
 
 def _own_names(source: Source) -> frozenset[str]:

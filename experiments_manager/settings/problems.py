@@ -29,12 +29,14 @@ class Problem:
         line: Line in that file, counted from 1; 0 where the whole file is meant.
         name: The setting, hook, parameter or imported name that it is about.
         text: One to three sentences: what is wrong, what was expected, how to fix it.
+        is_warning: Whether the file can be used all the same.
     """
 
     file: str
     line: int
     name: str
     text: str
+    is_warning: bool = dataclasses.field(default=False, compare=False)
 
     @property
     def place(self) -> str:
@@ -42,7 +44,8 @@ class Problem:
         return f"{self.file}:{self.line}" if self.line else self.file
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.name}: {self.text}"
+        mark = "warning: " if self.is_warning else ""
+        return f"{self.place}: {mark}{self.name}: {self.text}"
 
 
 class SettingsError(UserError):

@@ -36,6 +36,7 @@ class Settings(LegacyChecks):
         file: Absolute path of the settings module.
         module: The module itself, executed.
         overrides: What was overridden, by canonical name (`hparams.KEY` for entries of `hparams`), in its final type.
+        warnings: What was found when it was loaded with which it can be used all the same.
         is_legacy: Whether the file uses the hook names of the legacy framework. Its hooks expect the run
             folder as working directory.
     """
@@ -50,8 +51,10 @@ class Settings(LegacyChecks):
         model_file: Path | None,
         local_modules: LocalModules,
         is_legacy: bool,
+        warnings: Iterable[str] = (),
     ) -> None:
         self.file = source.file
+        self.warnings = tuple(warnings)
         self.module = module
         self.overrides = dict(overrides)
         self.is_legacy = is_legacy

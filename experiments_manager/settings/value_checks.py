@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import datetime
 import importlib.util
+import math
 import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 from experiments_manager.common.installation import install_command
+from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.settings.problems import shown
 from experiments_manager.settings.schema import Values
 
@@ -192,11 +194,52 @@ def _learning_rates_agree(values: Values, hooks: Mapping[str, Any]) -> Violation
     rate = hooks.get("learning_rate")
     if isinstance(rate, bool) or not isinstance(rate, (int, float)):
         return
+    if math.isnan(rate) or rate == math.inf:
+        return  # which is said of all numbers alike
     if rate <= 0:
         yield "learning_rate", f"it is not positive. Expected a float above 0, got {rate!r}. Raise it."
     elif values.min_learning_rate >= rate:
         lowest = values.min_learning_rate
         yield "min_learning_rate", f"it is not below the learning rate. Expected less than {rate!r}, got {lowest!r}."
+
+
+@check
+def _numbers_of_hooks_are_finite(values: Values, hooks: Mapping[str, Any]) -> Violations:
+    for name in ("learning_rate", "loss_weights", "class_weight"):
+        for number in _numbers(hooks.get(name)):
+            if not math.isfinite(number):
+                yield name, f"it is not finite. Expected a finite number, got {number!r}. Correct it."
+            elif number < 0 and name == "class_weight":
+                yield name, f"a weight is negative. Expected a number of 0 or more, got {number!r}. Correct it."
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Yield the numbers in a value, in lists and in dictionaries."""
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    for item in items:
+        yield from _numbers(item)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield value
+
+
+@check
+def _hparams_are_numbers(values: Values, hooks: Mapping[str, Any]) -> Violations:
+    for key, value in values.hparams.items():
+        if isinstance(value, float) and math.isnan(value):
+            yield "hparams", f"the entry {key!r} is no number. Expected one, got nan. Correct it."
+
+
+@check
+def _weights_are_of_outputs(values: Values, hooks: Mapping[str, Any]) -> Violations:
+    losses, weights = hooks.get("loss"), hooks.get("loss_weights")
+    if not isinstance(weights, Mapping) or not isinstance(losses, Mapping):
+        return
+    for key in weights:
+        if key not in losses:
+            known = [str(name) for name in losses]
+            hint = did_you_mean(str(key), known, "Correct it.", shown="'{}'")
+            text = f"the key {key!r} is no output that has a loss. Expected some of {', '.join(map(repr, known))}."
+            yield "loss_weights", f"{text} {hint}"
 
 
 @check

@@ -177,6 +177,12 @@ def removed_names(source: Source, is_legacy: bool = False) -> list[Problem]:
     return problems + list(_removed_arguments(source, is_legacy))
 
 
+def is_removed(dotted: str, is_legacy: bool) -> bool:
+    """Return whether `removed_names` speaks of a full name, or offers what it is called now."""
+    gone = longest_prefix(dotted, _TABLE)
+    return gone is not None or (is_legacy and longest_prefix(dotted, RENAMED) is not None)
+
+
 def _is_offered(dotted: str, gone: str) -> bool:
     renamed = longest_prefix(dotted, RENAMED)
     return renamed is not None and len(renamed) >= len(gone)

@@ -55,6 +55,7 @@ def execute(
     local_modules: LocalModules,
     *,
     unknown_elsewhere: Mapping[str, Collection[str]] = MappingProxyType({}),
+    reported: Collection[str] = (),
 ) -> Execution:
     """Execute a module of the user's, and go on after what fails as far as that is safe.
 
@@ -69,10 +70,12 @@ def execute(
         module: The module that it fills.
         local_modules: What it finds by `import`; it is added there itself.
         unknown_elsewhere: For modules that it may import, by name, the names that are unknown there.
+        reported: Places of which it is said already what is wrong there.
     """
     with local_modules.active():
         local_modules.register(module)
         run = _Run(source, namespace, module, local_modules, {**unknown_elsewhere, module.__name__: ()})
+        run.reported |= set(reported)
         run.statements()
     return run.ended
 
@@ -91,7 +94,8 @@ class _Run:
         self._namespace = namespace
         self._globals = vars(module)
         self._local_modules = local_modules
-        self._gone = {problem.place for problem in removed_names(source)}  # reported by those who read the source
+        self.reported = {problem.place for problem in removed_names(source)}
+        """Places of which those who read the source have said what is wrong."""
         self._unknown_elsewhere = unknown_elsewhere
         self._flags = compile(source.tree, str(source.file), "exec", dont_inherit=True).co_flags & _FUTURE_FLAGS
 
@@ -156,7 +160,7 @@ class _Run:
         problem = _failure(self._source, error, self._local_modules)
         lines = range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
         places = [self._source.problem(line, "", "").place for line in lines] if _only_binds(statement) else []
-        if self._gone.isdisjoint([problem.place, *places]):
+        if self.reported.isdisjoint([problem.place, *places]):
             self.ended.problems.append(problem)
 
 

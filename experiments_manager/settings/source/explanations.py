@@ -12,7 +12,7 @@ from types import FrameType, ModuleType, TracebackType
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.settings.schema import BY_ANY_NAME
 
-_USUAL_IMPORTS = {
+USUAL_IMPORTS = {
     "keras": "import keras",
     "np": "import numpy as np",
     "pd": "import pandas as pd",
@@ -76,9 +76,14 @@ def import_remedy(error: BaseException) -> str | None:
     """Return what helps where a module is missing, `None` where none is."""
     if not isinstance(error, ModuleNotFoundError):
         return None
-    if (error.name or "").partition(".")[0] == "deeplearningtools":
+    return missing_module_remedy(error.name or "")
+
+
+def missing_module_remedy(module: str) -> str:
+    """Return what helps where a module is missing."""
+    if module.partition(".")[0] == "deeplearningtools":
         return "Install that package, or copy the helpers that you use beside the settings file."
-    return f"Install {error.name!r}, or put it beside the settings file."
+    return f"Install {module!r}, or put it beside the settings file."
 
 
 def _missing_attribute(error: AttributeError, expressions: Iterable[ast.expr]) -> tuple[str, str]:
@@ -113,8 +118,8 @@ def _undefined(name: str, expressions: Iterable[ast.expr], frame: FrameType) -> 
     for node in expressions:
         if isinstance(node, ast.Compare) and ast.unparse(node.left) == name and isinstance(node.ops[0], ast.Eq):
             return f"Did you mean `{ast.unparse(node).replace('==', '=', 1)}`?"
-    if name in _USUAL_IMPORTS:
-        return f"Add `{_USUAL_IMPORTS[name]}` above."
+    if name in USUAL_IMPORTS:
+        return f"Add `{USUAL_IMPORTS[name]}` above."
     otherwise = "Define it above this line."
     if name in BY_ANY_NAME:
         otherwise = "Assign it above this line: the settings that a file leaves out have no name in it."

@@ -10,18 +10,11 @@ from typing import Any
 import keras
 
 from experiments_manager.settings import Settings
+from experiments_manager.settings.legacy.renamed_keras_symbols import KERAS_2_NAMES
 from experiments_manager.training.setup.hooks import hook_error
 
 OF_COMPILE = frozenset({"accuracy", "acc", "crossentropy", "ce"})
 """Metrics that `keras.Model.compile` makes out of the loss and the shapes."""
-
-_KERAS_2_NAMES = {
-    "kullback_leibler_divergence": "kl_divergence",
-    "kld": "kl_divergence",
-    "logcosh": "log_cosh",
-    "huber_loss": "huber",
-}
-"""Names that Keras 2 knew, in small letters, and how Keras 3 calls the same."""
 
 
 def metrics_for_compile(settings: Settings, model: keras.Model, given: Any) -> Any:
@@ -108,7 +101,7 @@ def known_name(room: Any, name: str, is_legacy: bool) -> str | None:
         name: As the settings file writes it.
         is_legacy: Whether names of Keras 2 are understood, too.
     """
-    for candidate in (name, _KERAS_2_NAMES.get(name.lower()) if is_legacy else None):
+    for candidate in (name, KERAS_2_NAMES.get(name.lower()) if is_legacy else None):
         try:
             if candidate and room.get(candidate) is not None:
                 return candidate

@@ -1,0 +1,135 @@
+"""Classes that derive from those of Keras: methods that Keras calls otherwise than they are written."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from experiments_manager.settings.keras.table import KerasTable, keras_table
+from experiments_manager.settings.lint.inspected import Inspected, own_nodes
+from experiments_manager.settings.problems import Problem
+
+_INDEXED = ("epoch_begin", "epoch_end", "batch_begin", "batch_end", "train_batch_begin", "train_batch_end")
+_OTHERS = ("test_batch_begin", "test_batch_end", "predict_batch_begin", "predict_batch_end")
+_WHOLE = ("train_begin", "train_end", "test_begin", "test_end", "predict_begin", "predict_end")
+
+_CALLED_WITH: dict[str, dict[str, tuple[str, ...]]] = {
+    "layers.Layer": {
+        **{"call": ("inputs",), "build": ("input_shape",), "compute_output_shape": ("input_shape",), "get_config": ()},
+    },
+    "Model": {"call": ("inputs",), "train_step": ("data",), "test_step": ("data",), "get_config": ()},
+    "losses.Loss": {"call": ("y_true", "y_pred"), "get_config": ()},
+    "metrics.Metric": {"update_state": ("y_true", "y_pred", "sample_weight"), "result": (), "reset_state": ()},
+    "callbacks.Callback": {
+        **{f"on_{name}": ("epoch" if "epoch" in name else "batch", "logs") for name in (*_INDEXED, *_OTHERS)},
+        **{f"on_{name}": ("logs",) for name in _WHOLE},
+        "set_model": ("model",),
+    },
+}  # fmt: skip
+"""For what users derive from: the methods that Keras calls, with what it gives them after `self`."""
+
+_RETURNING = ("call", "result", "get_config", "compute_output_shape", "train_step", "test_step")
+_NEED_SUPER = ("layers.Layer", "Model", "losses.Loss", "metrics.Metric")
+_BY_INPUTS = 1
+
+
+def wrong_methods(file: Inspected) -> Iterator[Problem]:
+    """Find methods that Keras cannot call, that return nothing, and constructors that leave out the base's own."""
+    table = keras_table()
+    if table is None:
+        return
+    for kind in file.nodes:
+        if isinstance(kind, ast.ClassDef):
+            root = _root(file, table, kind)
+            if root is not None:
+                yield from _methods(file, kind, root)
+                if root in _NEED_SUPER:
+                    yield from _constructor(file, kind, root)
+
+
+def _root(file: Inspected, table: KerasTable, kind: ast.ClassDef) -> str | None:
+    """Return what a class derives from, where Keras' own class is its only base."""
+    if len(kind.bases) != 1 or kind.decorator_list and not _registers(kind):
+        return None
+    base = (file.full_name(kind.bases[0]) or "").removeprefix("tensorflow.")
+    if base in ("keras.Model", "keras.models.Model"):
+        return "Model"
+    for root in _CALLED_WITH:
+        if base in (f"keras.{root}", f"keras.{root.rpartition('.')[2]}") and base in table.subclasses(root):
+            return root
+    return None
+
+
+def _registers(kind: ast.ClassDef) -> bool:
+    return all("register_keras_serializable" in ast.unparse(item) for item in kind.decorator_list)
+
+
+def _methods(file: Inspected, kind: ast.ClassDef, root: str) -> Iterator[Problem]:
+    for method in kind.body:
+        if not isinstance(method, ast.FunctionDef) or method.decorator_list:
+            continue
+        given = _CALLED_WITH[root].get(method.name)
+        name = f"{kind.name}.{method.name}"
+        if given is not None:
+            yield from _parameters(file, method, name, given)
+        elif not (method.args.posonlyargs or method.args.args or method.args.vararg):
+            text = (
+                "it has no parameter `self`, which each call of the method gives. Write it first, or `@staticmethod`."
+            )
+            yield file.problem(method, name, text)
+        if given is not None and method.name in _RETURNING and _returns_nothing(method):
+            yield file.problem(
+                method, name, "it has no `return`. Expected the value that Keras asks for, got None. Add it."
+            )
+
+
+def _parameters(file: Inspected, method: ast.FunctionDef, name: str, given: tuple[str, ...]) -> Iterator[Problem]:
+    arguments = method.args
+    names = [item.arg for item in (*arguments.posonlyargs, *arguments.args)]
+    if arguments.vararg is not None:
+        return
+    by_name = {item.arg for item in arguments.kwonlyargs}
+    enough = len(names) + len(by_name.intersection(given)) + (arguments.kwarg is not None) * len(given)
+    wanted = ("self", *given)
+    if not names or (names[0] != "self" and len(names) < len(wanted)):
+        text = f"it lacks the parameter `self`. Expected {', '.join(wanted)}, got {', '.join(names) or 'none'}."
+        yield file.problem(method, name, f"{text} Write `self` first.")
+    elif enough < len(wanted) and not (
+        wanted[1:] == ("y_true", "y_pred", "sample_weight") and enough == len(wanted) - 1
+    ):
+        text = f"it takes too few parameters. Expected {', '.join(wanted)}, got {', '.join(names)}."
+        missing = [item for item in wanted if item not in names]
+        yield file.problem(method, name, f"{text} Add `{'`, `'.join(missing)}`.")
+    else:
+        required = names[: len(names) - len(arguments.defaults)]
+        most = len(wanted) + (method.name == "call") * 8 + (method.name == "build") * 8
+        if len(required) > most:
+            text = f"it needs more than Keras gives. Expected {', '.join(wanted)}, got {', '.join(required)}."
+            yield file.problem(method, name, f"{text} Give the others defaults.")
+
+
+def _returns_nothing(method: ast.FunctionDef) -> bool:
+    nodes = list(own_nodes(method))
+    gives = (ast.Yield, ast.YieldFrom, ast.Raise)
+    return not any(
+        isinstance(node, gives) or (isinstance(node, ast.Return) and node.value is not None) for node in nodes
+    )
+
+
+def _constructor(file: Inspected, kind: ast.ClassDef, root: str) -> Iterator[Problem]:
+    own = [item for item in kind.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
+    if not own or not own[-1].args.args:
+        return
+    nodes = list(own_nodes(own[-1]))
+    calls = [node for node in nodes if isinstance(node, ast.Attribute) and node.attr == "__init__"]
+    assigned = [
+        node
+        for node in nodes
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and getattr(node.value, "id", "") == "self"
+    ]
+    if assigned and not calls:
+        first = min(assigned, key=lambda node: node.lineno)
+        text = "the constructor of the base is not called before. Expected `super().__init__()` first in `__init__`."
+        yield file.problem(first, f"{kind.name}.__init__", f"{text} Add it.")
