@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,14 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments_manager.cluster.errors import ClusterError
-from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.settings.options.cluster import ClusterOptions
 
 SITE_FILE = Path("experiments_manager", "cluster.toml")
 """Below `$XDG_CONFIG_HOME`, by default `~/.config`."""
-
-_TIME = re.compile(r"\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d(:\d\d)?)?")
-_MEMORY = re.compile(r"\d+[KMGT]?", re.IGNORECASE)
-_SHELL_BREAKERS = re.compile(r"[\n\r\0]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,13 +101,13 @@ def merged_options(*layers: tuple[str, Mapping[str, Any]]) -> JobOptions:
     values: dict[str, Any] = {}
     problems: list[str] = []
     for place, layer in layers:
+        layer = {name: value for name, value in layer.items() if value is not None}
+        wrong = ClusterOptions.problems(layer)
+        problems += [f"{place}: {text}" for text in wrong.values()]
         for name, value in layer.items():
-            if value is None:
+            if name in wrong:
                 continue
-            problem = _problem(name, value)
-            if problem:
-                problems.append(f"{place}: {problem}")
-            elif name in _LISTS:
+            if name in _LISTS:
                 values[name] = (*values.get(name, ()), *([value] if isinstance(value, str) else value))
             else:
                 values[name] = str(value) if name in ("time", "gpus", "mem") else value
@@ -137,30 +132,6 @@ def options_of_texts(texts: Sequence[str]) -> dict[str, Any]:
         else:
             found[name] = int(value) if name in _COUNTS and value.isdecimal() else value
     return found
-
-
-def _problem(name: str, value: Any) -> str | None:
-    """Return what is wrong with an option, or `None`."""
-    names = [field.name for field in dataclasses.fields(JobOptions)]
-    if name not in names:
-        otherwise = f"Expected one of {', '.join(names)}."
-        return f"{name} is unknown. {did_you_mean(name, names, otherwise)}"
-    texts = list(value) if name in _LISTS and isinstance(value, list | tuple) else [value]
-    if name in _COUNTS:
-        least = _COUNTS[name]
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        return None if whole else f"{name} is wrong. Expected an integer of at least {least}, got {value!r}."
-    if name in ("time", "gpus", "mem") and isinstance(value, int) and not isinstance(value, bool):
-        texts = [str(value)]
-    if not all(isinstance(text, str) and text and not _SHELL_BREAKERS.search(text) for text in texts):
-        return f"{name} is wrong. Expected {'texts' if name in _LISTS else 'a text'} of one line, got {value!r}."
-    if name == "time" and not _TIME.fullmatch(texts[0]):
-        return f"time is wrong. Expected minutes, HH:MM:SS or D-HH:MM:SS, got {value!r}."
-    if name == "mem" and not _MEMORY.fullmatch(texts[0]):
-        return f"mem is wrong. Expected a size such as 16G, got {value!r}."
-    if name == "sbatch" and not all(text.startswith("-") for text in texts):
-        return f"sbatch is wrong. Expected options such as --qos=long, got {value!r}."
-    return None
 
 
 def words(options: JobOptions) -> list[str]:

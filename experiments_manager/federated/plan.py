@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.settings import Settings
+from experiments_manager.settings.options.federated import federated_problems
 
 OF_STRATEGY = (
     "strategy",
@@ -51,25 +51,8 @@ class FederationPlan:
             FederationError: It is wrong; the message tells everything that is.
         """
         given, own = settings.federated, {field.name for field in dataclasses.fields(cls)} - {"strategy"}
-        problems = [
-            f"federated[{key!r}] is unknown. {did_you_mean(str(key), [*own, *OF_STRATEGY])}".rstrip()
-            for key in given
-            if key not in own and key not in OF_STRATEGY
-        ]
-        for name, least in (("clients", 1), ("rounds", 1), ("local_epochs", 1)):
-            value = given.get(name, 1)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                problems.append(
-                    f"federated[{name!r}] is wrong. Expected an integer of at least {least}, got {value!r}."
-                )
-        timeout = given.get("round_timeout")
-        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
-            problems.append(f"federated['round_timeout'] is wrong. Expected seconds, or None; got {timeout!r}.")
-        if not isinstance(given.get("keep_optimizer", False), bool):
-            problems.append(
-                f"federated['keep_optimizer'] is wrong. Expected True or False, got {given['keep_optimizer']!r}."
-            )
-        problems += _problems_of_groups(given)
+        wrong = federated_problems(given, with_strategy=False)
+        problems = [text for key, text in wrong.items() if key not in OF_STRATEGY]
         if settings.consume_data_from_kafka and settings.kafka_group is not None:
             problems.append(
                 f"kafka_group is wrong: clients of a federation do not share a topic. Expected None, got "
@@ -82,16 +65,3 @@ class FederationPlan:
         strategy = {"fraction_evaluate": 0.0, **{key: given[key] for key in OF_STRATEGY if key in given}}
         strategy["min_clients"] = given.get("min_clients", min(2, given["clients"]))
         return cls(strategy=strategy, **{name: given[name] for name in own if name in given})
-
-
-def _problems_of_groups(given: Mapping[str, Any]) -> list[str]:
-    groups, clients = given.get("true_groups"), given.get("clients")
-    if groups is None:
-        return []
-    if not isinstance(groups, list | tuple) or not all(isinstance(group, int | str) for group in groups):
-        return [f"federated['true_groups'] is wrong. Expected a list with a group for each client, got {groups!r}."]
-    if isinstance(clients, int) and len(groups) != clients:
-        return [
-            f"federated['true_groups'] is wrong. Expected a group for each of {clients} clients, got {len(groups)}."
-        ]
-    return []

@@ -60,12 +60,13 @@ class ModuleReader:
         self.unknown: set[str] = set()
         self.remarks: list[str] = []
 
-    def problem(self, name: str, text: str) -> Problem:
-        """Return a problem with a setting or hook, at the place that gives it."""
+    def problem(self, name: str, text: str, key: str | None = None) -> Problem:
+        """Return a problem with a setting or hook, or with a key of the dictionary that it is, at its place."""
         if name in self._overrides:
             return Problem(OVERRIDE, 0, self._overrides[name].given_name, text)
         bound = self._bound_name(SETTINGS.get(name) or HOOKS[name])
-        return self._source.problem(self._source.line(bound) or 1, bound, text)
+        line = self._source.line_of_key(bound, key) if key is not None else self._source.line(bound)
+        return self._source.problem(line or 1, bound, text)
 
     def values(self) -> Values:
         """Return all settings; one of a wrong type is a problem and keeps its default."""

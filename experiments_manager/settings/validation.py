@@ -65,7 +65,7 @@ def validate(source: Source, namespace: Namespace, overrides: Mapping[str, Overr
     hooks = reader.hooks(needs_model=values.model_file is None and "model_file" not in reader.unknown)
     given = {name: hook.value for name, hook in hooks.items()}
     problems += reader.problems
-    problems += [reader.problem(name, text) for name, text in violations(values, given, reader.unknown)]
+    problems += [reader.problem(*violation) for violation in violations(values, given, reader.unknown)]
     return Validation(values, hooks, effective, problems, reader)
 
 

@@ -16,10 +16,13 @@ from typing import Any
 
 from experiments_manager.common.installation import install_command
 from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.settings.options.cluster import ClusterOptions
+from experiments_manager.settings.options.federated import federated_problems
+from experiments_manager.settings.options.kafka_fields import KafkaFields
 from experiments_manager.settings.problems import shown
 from experiments_manager.settings.schema import Values
 
-Violations = Iterator[tuple[str, str]]
+Violations = Iterator[tuple[str, ...]]
 Check = Callable[[Values, Mapping[str, Any]], Violations]
 
 SPLITS = ("train", "validation", "test")
@@ -31,7 +34,8 @@ CHECKS: list[Check] = []
 def check(function: Check) -> Check:
     """Add a function to the checks.
 
-    The function gets the values, and what stands under the names of the hooks; it yields pairs of a name and a text.
+    The function gets the values, and what stands under the names of the hooks; it yields pairs of a name and a text, or
+    triples whose third is the key of a dictionary that the text is about.
     """
     CHECKS.append(function)
     return function
@@ -46,7 +50,7 @@ def violations(values: Values, hooks: Mapping[str, Any], unknown: Container[str]
         unknown: Names of settings whose values are not those of the module; a check ends where it comes to one.
 
     Yields:
-        The name of a setting and what is wrong with it.
+        The name of a setting and what is wrong with it; where it is about a key of a dictionary, also that.
     """
     known = _Known(values, unknown)
     for function in CHECKS:
@@ -240,6 +244,26 @@ def _weights_are_of_outputs(values: Values, hooks: Mapping[str, Any]) -> Violati
             hint = did_you_mean(str(key), known, "Correct it.", shown="'{}'")
             text = f"the key {key!r} is no output that has a loss. Expected some of {', '.join(map(repr, known))}."
             yield "loss_weights", f"{text} {hint}"
+
+
+@check
+def _federations_are_possible(values: Values, hooks: Mapping[str, Any]) -> Violations:
+    for key, text in federated_problems(values.federated, "federated_strategy" not in hooks).items():
+        yield "federated", text, str(key)
+
+
+@check
+def _jobs_can_be_asked_for(values: Values, hooks: Mapping[str, Any]) -> Violations:
+    for key, text in ClusterOptions.problems(values.cluster, "cluster['{}']").items():
+        yield "cluster", text, str(key)
+
+
+@check
+def _fields_make_samples(values: Values, hooks: Mapping[str, Any]) -> Violations:
+    for key, text in KafkaFields.problems(values.kafka_fields, "kafka_fields['{}']").items():
+        yield "kafka_fields", text, str(key)
+    if values.kafka_fields and "x" not in values.kafka_fields:
+        yield "kafka_fields", "it has no 'x'. Expected 'x', and as wanted 'y' and 'sample_weight'. Add it."
 
 
 @check

@@ -13,6 +13,7 @@ from typing import Any
 import pydantic
 
 from experiments_manager.common.suggestions import nearest_name, probable_typo
+from experiments_manager.settings.options.cluster import ClusterOptions
 from experiments_manager.settings.problems import Problem, SettingsError, shown
 from experiments_manager.settings.source.execution import execute, new_module
 from experiments_manager.settings.source.local_modules import LocalModules
@@ -105,6 +106,9 @@ def load_sweep_file(path: Path | str, *, settings_file: Path | str | None = None
         memory_limit = _bytes(given.get("memory_limit"))
     except ValueError as error:
         problems.append(_problem(source, "memory_limit", str(error)))
+    if isinstance(given.get("cluster"), dict):
+        wrong = ClusterOptions.problems(given["cluster"], "cluster['{}']")
+        problems += [_problem(source, "cluster", text, str(key)) for key, text in wrong.items()]
     if isinstance(given.get("space"), dict):
         space, found = _space(source, given["space"], given.get("algorithm"))
         problems += found

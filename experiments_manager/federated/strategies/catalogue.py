@@ -13,10 +13,11 @@ from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.strategies.clustered import Clustered
 from experiments_manager.federated.strategies.clustered_strategies import ClusteredCosine, ClusteredSpectral
-from experiments_manager.federated.strategies.option_checks import accepted, is_fraction, problems_of_options
+from experiments_manager.federated.strategies.option_checks import accepted, problems_of_options
 from experiments_manager.federated.strategies.privacy import privacy_problems, privately
 from experiments_manager.federated.strategies.reply_checks import EXAMPLES
 from experiments_manager.federated.strategies.server_strategy import ServerStrategy
+from experiments_manager.settings.options.federated import FederatedOptions
 
 _OURS = {"ClusteredCosine": ClusteredCosine, "ClusteredSpectral": ClusteredSpectral}
 _OF_TREES = "FedXgb"
@@ -35,13 +36,9 @@ def strategy_names() -> list[str]:
 
 def problems_of_strategy(federated: Mapping[str, Any]) -> list[str]:
     """Return everything that is wrong with what the setting `federated` says of the strategy, a sentence each."""
-    problems = []
-    for name in ("fraction_train", "fraction_evaluate"):
-        if not is_fraction(value := federated.get(name, 1.0)):
-            problems.append(f"federated[{name!r}] is wrong. Expected a number from 0 to 1, got {value!r}.")
-    least = federated.get("min_clients", 2)
-    if isinstance(least, bool) or not isinstance(least, int) or least < 1:
-        problems.append(f"federated['min_clients'] is wrong. Expected an integer of at least 1, got {least!r}.")
+    checked = ("fraction_train", "fraction_evaluate", "min_clients")
+    problems = list(FederatedOptions.problems(federated, "federated['{}']", frozenset(checked)).values())
+    least = _least(federated)
     options = federated.get("options") or {}
     name = federated.get("strategy", "FedAvg")
     problem = _problem_of_name(name)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import math
 import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.settings.options.federated import RANGES
 
 _HOOK = "Return a strategy from the hook `federated_strategy` to choose it."
 _OURS = {
@@ -26,30 +26,6 @@ _OURS = {
     "evaluate_metrics_aggr_fn": _HOOK,
     "strategy": "Set federated['strategy'] instead.",
     "accountant": _HOOK,
-}
-_RANGES = {
-    "eta": Field(gt=0),
-    "eta_l": Field(gt=0),
-    "tau": Field(gt=0),
-    "beta_1": Field(ge=0, lt=1),
-    "beta_2": Field(ge=0, lt=1),
-    "beta": Field(ge=0, lt=0.5),
-    "server_learning_rate": Field(gt=0),
-    "server_momentum": Field(ge=0, lt=1),
-    "client_learning_rate": Field(gt=0),
-    "proximal_mu": Field(ge=0),
-    "q": Field(ge=0),
-    "num_malicious_nodes": Field(ge=0),
-    "num_nodes_to_select": Field(ge=1),
-    "noise_multiplier": Field(ge=0),
-    "clipping_norm": Field(gt=0),
-    "initial_clipping_norm": Field(gt=0),
-    "num_sampled_clients": Field(ge=1),
-    "target_clipped_quantile": Field(ge=0, le=1),
-    "clip_norm_lr": Field(gt=0),
-    "sensitivity": Field(ge=0),
-    "epsilon": Field(gt=0),
-    "delta": Field(gt=0, lt=1),
 }
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
@@ -74,7 +50,7 @@ def problems_of_options(place: str, kind: type, options: Mapping[str, Any], give
             hint = did_you_mean(str(name), own, otherwise=f"Expected one of: {', '.join(own) or 'none'}.")
             problems.append(f"{where} is not an option of {kind.__name__}. {hint}")
         else:
-            problems += problems_of_value(where, value, hints.get(name, Any), _RANGES.get(name))
+            problems += problems_of_value(where, value, hints.get(name, Any), RANGES.get(name))
     for name, parameter in own.items():
         if parameter.default is inspect.Parameter.empty and name not in options and name not in given:
             problems.append(
@@ -136,9 +112,3 @@ def _words(annotation: Any) -> str:
     if typing.get_origin(annotation) is not None and len(parts) == 1:
         return f"a list, each {_words(parts[0])}"
     return str(annotation)
-
-
-def is_fraction(value: Any) -> bool:
-    """Return whether a value is a number from 0 to 1."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and 0 <= value <= 1

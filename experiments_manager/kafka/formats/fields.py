@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments_manager.kafka.errors import RecordError, TopicError
-
-PARTS = ("x", "y", "sample_weight")
+from experiments_manager.settings.options.kafka_fields import PARTS, KafkaFields
 
 
 class Fields:
@@ -29,7 +28,10 @@ class Fields:
     def __init__(self, chosen: Mapping[str, Any] | None = None) -> None:
         self._is_default = not chosen
         chosen = chosen or dict(zip(PARTS, PARTS, strict=True))
-        self.parts = {part: _named(part, value) for part, value in chosen.items()}
+        wrong = KafkaFields.problems(chosen, "kafka_fields: {}", frozenset(PARTS))
+        if wrong:
+            raise TopicError(f"{' '.join(wrong.values())} Correct it.")
+        self.parts = {part: _named(value) for part, value in chosen.items()}
         if "x" not in self.parts or not self.parts.keys() <= set(PARTS):
             raise TopicError(
                 f"kafka_fields has the keys {', '.join(map(repr, self.parts)) or 'none'}. "
@@ -83,14 +85,8 @@ class Fields:
         return (found["x"], found["y"]) if "y" in found else found["x"]
 
 
-def _named(part: str, value: Any) -> Any:
+def _named(value: Any) -> Any:
     """Return the name of a field, or names of fields by the model's names."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list | tuple) and value and all(isinstance(name, str) for name in value):
-        return {name: name for name in value}
-    if isinstance(value, Mapping) and value and all(isinstance(name, str) for name in (*value, *value.values())):
+    if isinstance(value, Mapping):
         return dict(value)
-    raise TopicError(
-        f"kafka_fields: {part} is {value!r}. Expected the name of a field, or a list of names. Correct it."
-    )
+    return {name: name for name in value} if isinstance(value, list | tuple) else value

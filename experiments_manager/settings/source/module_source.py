@@ -65,6 +65,18 @@ class Source:
         binding = self.last(name)
         return binding.line if binding else 0
 
+    def line_of_key(self, name: str, key: str) -> int:
+        """Line of a key of the dictionary that is bound to a name last; where it shows none, that of the name."""
+        binding = self.last(name)
+        for node in ast.walk(binding.node) if binding is not None and binding.node is not None else ():
+            if isinstance(node, ast.Dict):
+                for item in node.keys:
+                    if isinstance(item, ast.Constant) and str(item.value) == key:
+                        return item.lineno
+            elif isinstance(node, ast.keyword) and node.arg == key:
+                return node.value.lineno
+        return self.line(name)
+
     @property
     def syntax_problems(self) -> list[Problem]:
         """The first statement that Python cannot read, if there is one; others may only follow from it."""
