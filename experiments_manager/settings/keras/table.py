@@ -97,7 +97,10 @@ def keras_table() -> KerasTable | None:
 
 def _installed(package: str) -> str | None:
     """Return the version of a package, from the name of the folder that describes it beside it; imports nothing."""
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # something else stands in its place in this process
+        return None
     if spec is None or not spec.origin:
         return None
     folders = Path(spec.origin).parent.parent.glob(f"{package}-*.dist-info")

@@ -136,6 +136,11 @@ class Inspected:
         visit(self.source.tree, ())
         return found
 
+    def given_name(self, hook: str) -> str:
+        """Return the name under which the file gives a hook: the legacy one, where it binds that."""
+        legacy = HOOKS[hook].legacy
+        return legacy if legacy and legacy in self.source.names else hook
+
     def functions_around(self, node: ast.AST) -> tuple[Function, ...]:
         """Return the functions that a node stands in, the outermost first."""
         return self._enclosing.get(id(node), ())

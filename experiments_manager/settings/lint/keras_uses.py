@@ -225,7 +225,7 @@ def unknown_text(text: str, kind: str, own: Iterable[str] = ()) -> str | None:
         return None
     named = {"optimizer": "adam, sgd, rmsprop"}.get(kind)
     otherwise = f"Known are, for instance, {named}." if named else f"`dir(keras.{_ROOMS[kind]})` lists those of Keras."
-    return f"Keras knows no {kind} {text!r}. Expected the name of one. {_meant(text, known, otherwise)}"
+    return f"Unknown Keras {kind} {text!r}. Expected the name of one. {_meant(text, known, otherwise)}"
 
 
 _ROOMS = {

@@ -30,7 +30,7 @@ def unknown_names(file: Inspected) -> Iterator[Problem]:
                 if wrong and file.is_legacy and kind == "metric" and unknown_text(text, "loss", own) is None:
                     continue
                 if wrong:
-                    yield file.problem(item, name, wrong)
+                    yield file.problem(item, file.given_name(name), wrong)
 
 
 def classes_for_objects(file: Inspected) -> Iterator[Problem]:
@@ -50,8 +50,8 @@ def classes_for_objects(file: Inspected) -> Iterator[Problem]:
                     or (name == "metrics" and dotted in metrics)
                 )
                 if known:
-                    text = f"this is the class `{last}`. Expected an object of it. Write `{ast.unparse(item)}(…)`."
-                    yield file.problem(item, name, text)
+                    text = f"Expected an object, got the class {last}. Write `{last}()`, with its arguments."
+                    yield file.problem(item, file.given_name(name), text)
 
 
 def _given(file: Inspected, name: str) -> Iterator[ast.expr]:
