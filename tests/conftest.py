@@ -85,12 +85,18 @@ def pytest_configure():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_xdist_auto_num_workers(config):
-    """Runs the tests of files that are named in this process, all others on every processor.
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Runs tests on every processor, a file in one process; those of files that are named, in this process.
 
-    One process more than there are processors, since tests also wait: for processes, browsers and signals.
+    One process more than there are processors, since tests also wait: for processes, browsers and signals; eight at
+    the most, as each imports TensorFlow. `-n` decides otherwise, and `-p no:xdist` works.
     """
-    return 0 if any(".py" in argument for argument in config.args) else (os.cpu_count() or 1) + 1
+    is_worker = hasattr(config, "workerinput")  # which would start workers of its own
+    if not is_worker and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
+        named = any(".py" in argument for argument in config.args)
+        config.option.numprocesses = 0 if named else min(8, (os.cpu_count() or 1) + 1)
+        config.option.dist, config.option.loadscopereorder = "loadfile", False
 
 
 @pytest.hookimpl(trylast=True)
