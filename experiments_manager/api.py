@@ -63,6 +63,7 @@ def train(
     working_dir: Path | str | None = None,
     run_name: str | None = None,
     resume: Literal["never", "auto"] = "never",
+    accept_changed_data: bool = False,
     watchers: Sequence[Watcher] = (),
     quiet: bool = False,
     command: Sequence[str] = (),
@@ -79,6 +80,8 @@ def train(
         working_dir: The folder that the run folder is made in; `settings.working_dir` by default.
         run_name: Exact name of the run folder, instead of one made from session name, hparams and time.
         resume: `auto` goes on with the run called `run_name` where there is one, and starts it where there is none.
+        accept_changed_data: Whether a run goes on with other data than it was trained on, not exactly; else that is
+            refused.
         watchers: Who else is told of the run, besides `metrics.csv`, TensorBoard and the progress on the terminal.
         quiet: Whether to show no progress.
         command: The command line, for the manifest.
@@ -109,6 +112,7 @@ def train(
         options = {"command": command, "make_watchers": make_watchers}
         options |= {"should_stop": stop, "interruptible": stop.interruptible}
         if resume == "auto":
+            options["accept_changed_data"] = accept_changed_data
             return runner.start_or_resume(settings, run_name, working_dir, **options)
         return runner.start_run(settings, working_dir=working_dir, run_name=run_name, **options)
 
@@ -117,6 +121,7 @@ def resume(
     run: Run | Path | str,
     *,
     overrides: Overrides = (),
+    accept_changed_data: bool = False,
     watchers: Sequence[Watcher] = (),
     quiet: bool = False,
     on_run: Callable[[Run], None] | None = None,
@@ -126,6 +131,7 @@ def resume(
     Args:
         run: The run, or its folder.
         overrides: Settings to change from here on, e.g. more `epochs`.
+        accept_changed_data: As for `train`.
         watchers: As for `train`.
         quiet: As for `train`.
         on_run: As for `train`.
@@ -142,7 +148,7 @@ def resume(
     """
     run = run if isinstance(run, Run) else load_run(run)
     refuse_client_run(run)
-    options = {"make_watchers": watcher_maker(watchers, quiet, on_run)}
+    options = {"make_watchers": watcher_maker(watchers, quiet, on_run), "accept_changed_data": accept_changed_data}
     with stop_signals() as stop:
         with interruption_recorded(run), stop.interruptible():
             if run.manifest.get("federation"):

@@ -42,6 +42,10 @@ class Resume(str, enum.Enum):
 ResumeByName = Annotated[
     Resume, typer.Option(help="auto: go on with the run of that --run-name, or start it if it does not exist.")
 ]
+AcceptChangedData = Annotated[
+    bool,
+    typer.Option("--accept-changed-data", help="Go on although the data is not what it was, which is not exact."),
+]
 Serve = Annotated[
     bool, typer.Option("--serve", help="Serve the best version so far, at the settings' grpc_port and rest_port.")
 ]

@@ -93,6 +93,10 @@ class Publisher:
         """Whether nothing is being published."""
         return self._worker.idle
 
+    def move_to(self, folder: Path) -> None:
+        """Publish into a folder that was moved."""
+        self._folder = folder
+
     def wait(self) -> None:
         """Wait for what is being published."""
         self._worker.wait()

@@ -32,6 +32,7 @@ from pathlib import Path
 
 from experiments_manager.common import atomic
 from experiments_manager.runs.errors import RunError, explain
+from experiments_manager.runs.held_folder import HeldFolder
 from experiments_manager.runs.run import Run
 
 try:
@@ -78,11 +79,17 @@ class RunLock:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.file = run.path / LOCK_FILE
+        self.folder: HeldFolder | None = None
+        """The run's folder while the lock is held; it may be moved."""
         self.lost = False
         """Whether the lock was removed, or taken over because this process was stopped too long."""
         self._holder: Holder | None = None
         self._released = threading.Event()
+
+    @property
+    def file(self) -> Path:
+        """The lock's file."""
+        return self.run.path / LOCK_FILE
 
     def acquire(self) -> None:
         """Take the lock, also from a dead process.
@@ -100,6 +107,7 @@ class RunLock:
         except OSError as error:
             raise explain(error, "lock", self.run.path) from error
         self._holder = holder
+        self.folder = HeldFolder(self.run)
         threading.Thread(target=self._beat, name="run lock heartbeat", daemon=True).start()
 
     def release(self) -> None:
@@ -111,6 +119,7 @@ class RunLock:
             if read_holder(self.file) == self._holder:
                 self.file.unlink()
         self._holder = None
+        self.folder.close()
 
     def _wait_for_former_start_of_job(self) -> None:
         """Wait while a process of the same job, from before it was queued again, is on its way out on this host."""
@@ -136,6 +145,8 @@ class RunLock:
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT):
+            if self.folder.is_elsewhere:
+                continue
             holder = read_holder(self.file)
             taken = holder is not None and holder != self._holder
             if (taken or _is_gone(self.file)) and not self._released.is_set():

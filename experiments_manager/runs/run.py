@@ -132,6 +132,10 @@ class Run:
         relative = self.manifest.get("model_file")
         return None if relative is None else self.path / relative
 
+    def moved_to(self, path: Path) -> None:
+        """Let this object, and so all who hold it, stand for the same folder in another place."""
+        object.__setattr__(self, "path", path)
+
     def update(self, **fields: Any) -> None:
         """Merge fields into run.json in one atomic step; may be called from any thread.
 

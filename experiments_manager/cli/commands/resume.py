@@ -10,6 +10,7 @@ from experiments_manager.cli import options
 def resume(
     run: options.RunFolder,
     overrides: options.Overrides = [],  # noqa: B006  (typer copies it)
+    accept_changed_data: options.AcceptChangedData = False,
     stage_data: options.StageData = [],  # noqa: B006
     serve: options.Serve = False,
     json: options.Json = False,
@@ -30,5 +31,7 @@ def resume(
         output = start_engine(json=json, debug=debug)
         with staged_data(stage_data, opened.settings_file, quiet=quiet):
             settings = load_run_settings(opened, overrides) if serve else None
-            train_on = functools.partial(api.resume, opened, overrides=overrides)
+            train_on = functools.partial(
+                api.resume, opened, overrides=overrides, accept_changed_data=accept_changed_data
+            )
             run_to_its_end(train_on, output, quiet=quiet, serve=settings, overrides=overrides)

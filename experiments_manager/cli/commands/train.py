@@ -16,6 +16,7 @@ def train(
     working_dir: options.WorkingDir = None,
     run_name: options.RunName = None,
     resume: options.ResumeByName = options.Resume.NEVER,
+    accept_changed_data: options.AcceptChangedData = False,
     stage_data: options.StageData = [],  # noqa: B006
     serve: options.Serve = False,
     json: options.Json = False,
@@ -44,6 +45,7 @@ def train(
             working_dir=working_dir,
             run_name=run_name,
             resume=resume.value,
+            accept_changed_data=accept_changed_data,
             command=["experiments_manager", *sys.argv[1:]],
         )
         changes = overrides if resume is options.Resume.AUTO else ()  # a new run keeps them from its start on

@@ -19,6 +19,7 @@ from experiments_manager.events import Watcher
 from experiments_manager.export.publisher import LOW_PRECISION_TOLERANCE, TOLERANCE, Publisher
 from experiments_manager.export.warmup_file import warmup_requests
 from experiments_manager.runs import Run, RunError
+from experiments_manager.runs.held_folder import FormerPlaceTakenError, HeldFolder
 from experiments_manager.runs.run import EPOCH
 from experiments_manager.settings import Settings
 from experiments_manager.training.engine.chunk_size import ChunkSize
@@ -89,11 +90,17 @@ class TrainingContext:
     should_stop: Callable[[], bool] = lambda: False
     epoch_trainer: EpochTrainer | None = None
     membership: Membership = ALONE
+    folder: HeldFolder | None = None
+    """The run folder, which may be moved or removed; `None` where it is nobody else's."""
     chunk_size: ChunkSize = dataclasses.field(default_factory=ChunkSize)
     validation_chunk_size: ChunkSize = dataclasses.field(default_factory=ChunkSize)
     last_checkpoint_step: int = -1
     restored: str | None = None
     """Name of the checkpoint that was read last; to write it again would only risk it."""
+    data: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What tells the data from other data, by split; see `data_check`."""
+    data_changes: list[str] = dataclasses.field(default_factory=list)
+    """What changed of the data at resumes, which makes the run inexact."""
     inexact_reasons: list[str] = dataclasses.field(default_factory=list)
     """Why a resume would not be exact, as far as it was said."""
     reloaded: Path | None = None
@@ -170,6 +177,28 @@ class TrainingContext:
             self.checkpoints.wait()
             self.tell_feed()
 
+    def follow_folder(self, *, at_once: bool) -> None:
+        """Go on where the run folder is, if it was moved.
+
+        Raises:
+            RunError: It is gone.
+            Interrupted: It was moved to where training cannot go on.
+        """
+        if self.folder is None:
+            return
+        path = self.run.path
+        try:
+            text = self.folder.follow(at_once=at_once)
+        except FormerPlaceTakenError as error:
+            text = str(error)
+        if self.run.path != path:
+            self.checkpoints.move_to(self.run.checkpoints_dir)
+            if self.publisher is not None:
+                self.publisher.move_to(self.run.exports_dir)
+            self.dispatch("on_message", text)
+            if not path.is_symlink():
+                raise Interrupted
+
     def tell_feed(self) -> None:
         """Let the training data take note of the checkpoints that became whole."""
         for positions in self.checkpoints.written():
@@ -221,6 +250,8 @@ class RunOptions:
     """Whether clients of a federation are trained in turn."""
     trains_here: bool = True
     """Whether there must be training data; else what batches look like may be seen from the validation data."""
+    accept_changed_data: bool = False
+    """Whether a resume goes on with other data than the run was trained on, not exactly."""
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Further fields of run.json from its start on."""
     interruptible: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext

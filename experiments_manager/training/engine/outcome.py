@@ -18,6 +18,7 @@ from experiments_manager.runs import Run, RunError
 from experiments_manager.runs.run import RESUMED_FIELDS
 from experiments_manager.settings import Settings, SettingsError, UserCodeError
 from experiments_manager.training.engine.context import Interrupted, TrainingContext
+from experiments_manager.training.engine.data_check import DataChangedError
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.hosts.team import WorkerLostError
 from experiments_manager.training.observe.manifest_updates import ManifestUpdates
@@ -49,6 +50,7 @@ def finish(context: TrainingContext, state: str, seconds: float) -> RunResult:
     Raises:
         RunError: The run came to its end, but what it trained could not be saved; or its folder is gone.
     """
+    context.follow_folder(at_once=True)
     if not context.run.manifest_file.exists():
         raise RunError(f"{context.run.path} was removed, and what was trained is lost. Start a new run.")
     progress = context.experiment.state.progress
@@ -161,14 +163,14 @@ def recorded_end(run: Run, updates: ManifestUpdates, former: Mapping[str, Any] |
     Args:
         run: The run.
         updates: Knows how far training came.
-        former: The manifest before the run was resumed. One that was finished is that again, unless steps were trained:
-            it has lost nothing.
+        former: The manifest before the run was resumed. One that was finished, or whose data are others now, is what it
+            was again, unless steps were trained: it has lost nothing.
     """
     started = time.monotonic()
 
-    def record(state: str, **fields: Any) -> None:
+    def record(state: str, *, refused: bool = False, **fields: Any) -> None:
         with contextlib.suppress(RunError):
-            if former and former.get("state") == "finished" and not updates.has_begun:
+            if former and (refused or former.get("state") == "finished") and not updates.has_begun:
                 run.update(**{name: former.get(name) for name in RESUMED_FIELDS})
             else:
                 run.finish(state, seconds=time.monotonic() - started, **updates.reached, **fields)
@@ -180,7 +182,8 @@ def recorded_end(run: Run, updates: ManifestUpdates, former: Mapping[str, Any] |
         raise
     except BaseException as error:
         cause = error.cause if isinstance(error, UserCodeError) else error
-        record("failed", error={"type": type(cause).__name__, "text": str(error), "place": _place(error)})
+        told = {"type": type(cause).__name__, "text": str(error), "place": _place(error)}
+        record("failed", refused=isinstance(error, DataChangedError), error=told)
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 
 from experiments_manager.events import Rollback
 from experiments_manager.kafka.errors import NoBrokerError
@@ -19,8 +20,12 @@ MOST_RELOADS = 3
 """After so many, the trouble is not one unlucky batch."""
 
 
-def restore_latest(context: TrainingContext) -> bool:
+def restore_latest(context: TrainingContext, check: Callable[[StateSnapshot], None] = lambda snapshot: None) -> bool:
     """Put the newest whole checkpoint's state back.
+
+    Args:
+        context: Of the run.
+        check: Called with it before anything is put back.
 
     Returns:
         Whether there was one; a run that was killed before its first one begins again.
@@ -41,6 +46,7 @@ def restore_latest(context: TrainingContext) -> bool:
     if found is None:
         return False
     path, snapshot = found
+    check(snapshot)
     context.experiment.state.restore(snapshot, membership.team)
     restored = [
         feeds[name].restore(position, path / f"iterator-{name}")

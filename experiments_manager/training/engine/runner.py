@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from experiments_manager.common.disk_space import reserved_space
 from experiments_manager.events import RunStart, Watcher
 from experiments_manager.runs import Run, create_run, find_run, lock
 from experiments_manager.runs.interruption import interruption_recorded
+from experiments_manager.runs.locking import RunLock
 from experiments_manager.runs.run_settings import load_run_settings, warn_changed_files
 from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
 from experiments_manager.settings import Settings
@@ -29,6 +31,7 @@ from experiments_manager.training.engine.completion import (
     refuse_to_begin_again,
 )
 from experiments_manager.training.engine.context import Interrupted, RunOptions, TrainingContext
+from experiments_manager.training.engine.data_check import check_data, fingerprints
 from experiments_manager.training.engine.exactness import exactness, inexact_reasons
 from experiments_manager.training.engine.loop import train_epochs
 from experiments_manager.training.engine.outcome import (
@@ -83,9 +86,9 @@ def start_run(
     if follows(settings):
         return _follow(settings, surroundings)
     run = create_run(working_dir or settings.working_dir, settings.session_name, settings.hparams, run_name=run_name)
-    with lock(run):
+    with lock(run) as held:
         _start(run, settings, command, surroundings)
-        return _execute(run, settings, surroundings)
+        return _execute(run, settings, surroundings, held=held)
 
 
 def _start(run: Run, settings: Settings, command: Sequence[str], options: RunOptions) -> None:
@@ -113,9 +116,9 @@ def start_or_resume(
         return start_run(settings, working_dir=working_dir, run_name=run_name, **options)
     if not run.is_started:  # killed between the making of the folder and the first word in it
         command, surroundings = options.pop("command", ()), RunOptions(**options)
-        with lock(run):
+        with lock(run) as held:
             _start(run, settings, command, surroundings)
-            return _execute(run, settings, surroundings)
+            return _execute(run, settings, surroundings, held=held)
     options.pop("command", None)
     origin = {"settings_file": settings.file, "model_file": settings.model_file}
     return resume_run(run, settings.overrides, origin=origin, **options)
@@ -154,11 +157,11 @@ def resume_run(
         return result
     if follows(settings):
         return _follow(settings, surroundings)
-    with lock(run):
+    with lock(run) as held:
         refuse_to_begin_again(run)
         former = run.manifest
         run.mark_resumed()
-        return _execute(run, settings, surroundings, former=former)
+        return _execute(run, settings, surroundings, former=former, held=held)
 
 
 def _follow(settings: Settings, options: RunOptions) -> RunResult:
@@ -177,6 +180,7 @@ def _execute(
     *,
     membership: Membership | None = None,
     former: Mapping[str, Any] | None = None,
+    held: RunLock | None = None,
 ) -> RunResult:
     """Build, train and finish; whatever happens, the manifest says so. `former` is that of a run to go on with."""
     started = time.monotonic()
@@ -205,11 +209,12 @@ def _execute(
                     settings, devices, run, for_clients=options.for_clients, trains_here=options.trains_here
                 )
                 context = TrainingContext.make(experiment, run, watchers, membership)
+                context.folder = held and held.folder
             with contextlib.closing(context), contextlib.ExitStack() as stack:
                 context.should_stop = lambda: membership.team.any(options.should_stop())
                 with _start_up(options):
                     context.epoch_trainer = stack.enter_context(options.make_epoch_trainer(context))
-                    _begin(context, devices, former)
+                    _begin(context, devices, former, accept_changed_data=options.accept_changed_data)
                 membership.team.begin_training()
                 try:
                     train_epochs(context)
@@ -243,9 +248,13 @@ def _start_up(options: RunOptions) -> Iterator[None]:
         raise Interrupted from request
 
 
-def _begin(context: TrainingContext, devices: Devices, former: Mapping[str, Any] | None) -> None:
+def _begin(
+    context: TrainingContext, devices: Devices, former: Mapping[str, Any] | None, *, accept_changed_data: bool
+) -> None:
     """Put the state back, and write and tell what the run is."""
-    resumed, settings = former is not None and restore_latest(context), context.experiment.settings
+    context.data, settings = fingerprints(context.experiment), context.experiment.settings
+    check = functools.partial(check_data, context, accept=accept_changed_data)
+    resumed = former is not None and restore_latest(context, check)
     progress = context.experiment.state.progress
     if resumed and may_go_on(progress, context.experiment.monitor.patience):
         progress.stop_reason = None  # more may have come of a stream; more patience goes on after early stopping
@@ -263,7 +272,10 @@ def _announce(context: TrainingContext, devices: Devices) -> None:
     experiment, progress = context.experiment, context.experiment.state.progress
     context.callbacks.state(experiment.state.holds)  # which finds what of them cannot be kept
     feeds = (experiment.train, experiment.validation)
-    context.inexact_reasons = inexact_reasons(experiment.settings, feeds, context.loops.traced, context.callbacks)
+    context.inexact_reasons = [
+        *context.data_changes,
+        *inexact_reasons(experiment.settings, feeds, context.loops.traced, context.callbacks),
+    ]
     context.run.update(
         devices=list(devices.names),
         workers=context.membership.team.size,

@@ -16,6 +16,7 @@ from experiments_manager.events import VersionPublished
 from experiments_manager.export.versions import versions
 from experiments_manager.runs import RunError
 from experiments_manager.training.engine.context import Interrupted, TrainingContext, new_reasons
+from experiments_manager.training.engine.data_check import to_keep
 from experiments_manager.training.engine.exactness import exactness
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.state.checkpoints import checkpoint_name, positions_of
@@ -47,6 +48,7 @@ def checkpoint(context: TrainingContext) -> None:
         context.last_checkpoint_step = state.progress.global_step
     if not team.is_chief:
         return
+    context.follow_folder(at_once=True)
     try:
         snapshot = _snapshot(context, shares)
     except Exception as error:  # whatever it is: training is worth more than one checkpoint
@@ -64,7 +66,7 @@ def _snapshot(context: TrainingContext, shares: Mapping[str, np.ndarray]) -> Sta
     generators, further = packed_generators(experiment)
     if said or new_reasons(context):
         _tell_of_position(context, said)
-    extras = {"positions": positions, "callbacks": callbacks, "generators": generators}
+    extras = {"data": to_keep(context), "positions": positions, "callbacks": callbacks, "generators": generators}
     if context.epoch_trainer is not None:
         extras["epoch_trainer"], held = context.epoch_trainer.state()
         further = further | {f"{EPOCH_TRAINER}{name}": value for name, value in held.items()}
@@ -146,6 +148,7 @@ def hand_over(context: TrainingContext) -> Any:
 
 def poll_signals(context: TrainingContext) -> None:
     """Flush events and stop where that was asked; no more in a validation, whose state is not one to be saved."""
+    context.follow_folder(at_once=False)
     flush_events(context)
     if context.should_stop():
         raise Interrupted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.augmentation import augmented
-from experiments_manager.training.feeds.feed import HOST_BYTES, Feed, epoch_order, require_batches
+from experiments_manager.training.feeds.feed import HOST_BYTES, Feed, epoch_order, leaf_names, require_batches
 from experiments_manager.training.feeds.pipeline_probe import differ, draws_from_host, read
 from experiments_manager.training.feeds.pipelines import irreproducible_operation, runs_python_in_parallel
 from experiments_manager.training.setup.seeds import derive
@@ -42,7 +42,7 @@ def as_arrays(data: Any, split: str, *, allow_nan: bool = False) -> Any:
             f"`(x, y, sample_weight)`. Put several inputs into a dictionary or a list: `({{'a': …, 'b': …}}, y)`."
         )
     leaves = tf.nest.flatten(data)
-    paths = _leaf_names(data)
+    paths = leaf_names(data)
     tensors = [_as_tensor(leaf, name, split) for leaf, name in zip(leaves, paths, strict=True)]
     lengths = [None if tensor is None else int(tensor.shape[0]) for tensor in tensors]
     known = [length for length in lengths if length is not None]
@@ -106,23 +106,6 @@ def _refuse_nan(tensor: tf.Tensor | None, name: str, split: str) -> None:
         f"dataset: {name} of the {split} split holds {len(bad)} values that are NaN or infinite, the first in sample "
         f"{bad[0][0]}. Expected finite numbers. Clean the data, or set `allow_nan = True` where your loss masks them."
     )
-
-
-def _leaf_names(data: Any) -> list[str]:
-    """Name such as `x[left]` for messages, in the order of `tf.nest.flatten`, which sorts dictionaries by key."""
-    parts = data if isinstance(data, tuple) else (data,)
-    labelled = zip(("x", "y", "sample_weight"), parts, strict=False)
-    return [name for label, part in labelled for name in _names_below(part, label)]
-
-
-def _names_below(part: Any, name: str) -> list[str]:
-    if isinstance(part, Mapping):
-        inner = [(key, part[key]) for key in sorted(part)]
-    elif isinstance(part, list | tuple):
-        inner = list(enumerate(part))
-    else:
-        return [name]
-    return [path for key, value in inner for path in _names_below(value, f"{name}[{key}]")]
 
 
 def _each(change: Callable[[tf.Tensor], Any], nest: Any) -> Any:
@@ -189,6 +172,10 @@ class ArrayFeed(Feed):
         if self.in_memory:
             return _each(lambda leaf: sized(leaf[rows]), source)
         return _each(lambda leaf: sized(tf.gather(leaf, source[rows])), self.arrays)
+
+    def content(self) -> dict[str, Any]:
+        """Return the arrays."""
+        return {"": self.arrays}
 
     def sample_batch(self) -> Any:
         """Return a first batch, unshuffled, for building the model and for looking at shapes."""
@@ -284,6 +271,10 @@ class AugmentedFeed(Feed):
     def take(self, source: Any, step: tf.Tensor) -> Any:
         """In the graph: the next batch."""
         return source.get_next()
+
+    def content(self) -> dict[str, Any]:
+        """Return the arrays as they are before augmentation."""
+        return self._plain.content()
 
     def sample_batch(self) -> Any:
         """Return a first batch, not augmented."""

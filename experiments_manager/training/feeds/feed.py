@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,15 @@ class Feed(abc.ABC):
     @abc.abstractmethod
     def sample_batch(self) -> Any:
         """Return a first batch, for building the model and for looking at shapes."""
+
+    def content(self) -> dict[str, Any] | None:
+        """Return what tells this data from others when a run goes on: nests of arrays by names; see `fingerprint`.
+
+        Nothing is in it where no two processes would read the same; it is `None` where the data tells in another way.
+        """
+        if self.topic is not None:
+            return None  # its offsets do
+        return {} if self.kind in BY_CHANCE else {"of the first batch": self.sample_batch()}
 
     @abc.abstractmethod
     def as_dataset(self) -> tf.data.Dataset:
@@ -161,6 +170,8 @@ class Feed(abc.ABC):
         return False
 
 
+BY_CHANCE = ("inexact", "irreproducible")
+"""Kinds of position of data that need not be the same in another process."""
 POSITIONS = {
     "arrays": "two numbers, epoch and step: a resume finds it exactly and replays nothing",
     "indexed": "two numbers, epoch and step: a resume finds it exactly and replays nothing",
@@ -185,6 +196,23 @@ class Shape:
         parts = batch if isinstance(batch, tuple) else (batch,)
         names = ("x", "y", "sample_weight")
         return cls(", ".join(f"{name} {_describe(part)}" for name, part in zip(names, parts, strict=False)))
+
+
+def leaf_names(data: Any) -> list[str]:
+    """Name such as `x[left]` for messages, in the order of `tf.nest.flatten`, which sorts dictionaries by key."""
+    parts = data if isinstance(data, tuple) else (data,)
+    labelled = zip(("x", "y", "sample_weight"), parts, strict=False)
+    return [name for label, part in labelled for name in _names_below(part, label)]
+
+
+def _names_below(part: Any, name: str) -> list[str]:
+    if isinstance(part, Mapping):
+        inner = [(key, part[key]) for key in sorted(part)]
+    elif isinstance(part, list | tuple):
+        inner = list(enumerate(part))
+    else:
+        return [name]
+    return [path for key, value in inner for path in _names_below(value, f"{name}[{key}]")]
 
 
 def x_and_y(batch: Any) -> tuple[Any, Any]:

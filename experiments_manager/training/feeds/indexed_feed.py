@@ -55,11 +55,12 @@ class IndexedFeed(Feed):
             lambda leaf: tf.TensorSpec([None, *leaf.shape[1:]], _dtype_of(leaf)), self._first
         )
         self._trained_epoch: int | None = None
+        self._repeats = not (self.draws_from_host or differ([self._first], [_as_tuple(source[0])]))
         # What it does to itself there, a new process cannot know.
         changes_itself = type(source).on_epoch_end is not keras.utils.PyDataset.on_epoch_end
         if changes_itself:
             self.inexact_reasons = [f"the {split} data: what its `on_epoch_end` changes is in no checkpoint"]
-        elif self.draws_from_host or differ([self._first], [_as_tuple(source[0])]):
+        elif not self._repeats:
             self.inexact_reasons = [
                 f"the {split} data: `__getitem__` gives another batch for the same index each time. Draw from a "
                 "generator that is made in it from the index"
@@ -100,6 +101,13 @@ class IndexedFeed(Feed):
     def sample_batch(self) -> Any:
         """Return a first batch."""
         return tf.nest.map_structure(tf.convert_to_tensor, self._first)
+
+    def content(self) -> dict[str, Any]:
+        """Return the first, the middle and the last batch, unless `__getitem__` gives others each time."""
+        if not self._repeats:
+            return {}
+        others = {number: _as_tuple(self._source[number]) for number in (self._batches // 2, self._batches - 1)}
+        return {f"of batch {number}": batch for number, batch in {**others, 0: self._first}.items()}
 
     def as_dataset(self) -> tf.data.Dataset:
         """Return all batches in their order."""

@@ -5,6 +5,7 @@ What can only be seen by reading is in `pipeline_probe.py`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -22,6 +23,8 @@ from experiments_manager.training.state.graph_state import Operation, definition
 
 _RANDOM_NODES = ("Shuffle", "Random", "Generator", "Sample", "Directed")
 _MOST_BYTES_IN_GRAPH = 2**26
+_LONGEST_NAME = 4096
+_STRING = tf.string.as_datatype_enum
 _PARALLEL_NODES = ("Parallel", "MapAndBatch", "DataService")
 _SAVED_EXACTLY = (
     "Batch", "Cache", "Concatenate", "DenseToRagged", "Filter", "FixedLengthRecord", "FlatMap", "GroupByWindow",
@@ -191,6 +194,20 @@ def held_bytes(dataset: tf.data.Dataset) -> int:
     """Return bytes of the arrays that a pipeline reads from memory."""
     tensors = (tensor for node in _nodes(dataset) for tensor in dataset_tensors(node))
     return sum(tensor.dtype.size * int(tf.size(tensor)) for tensor in tensors)
+
+
+def held_data(dataset: tf.data.Dataset) -> tuple[dict[str, tf.Tensor], list[str]]:
+    """Return the arrays of numbers that a pipeline reads from memory, by names, and texts that may name files."""
+    nodes = list(_nodes(dataset))
+    tensors = [tensor for node in nodes for tensor in dataset_tensors(node)]
+    arrays = {f"{number} in memory": tensor for number, tensor in enumerate(tensors) if tensor.dtype != tf.string}
+    texts = [tensor.numpy().reshape(-1) for tensor in tensors if tensor.dtype == tf.string]
+    if held_bytes(dataset) <= _MOST_BYTES_IN_GRAPH:  # names that readers have are only there
+        constants = (node for node in dataset_graph(dataset).node if node.op == "Const")
+        values = (node.attr["value"].tensor for node in constants if node.attr["value"].tensor.dtype == _STRING)
+        texts += [tf.make_ndarray(value).reshape(-1) for value in values]
+    names = dict.fromkeys(text for part in texts for text in part if 0 < len(text) <= _LONGEST_NAME)
+    return arrays, [os.fsdecode(name) for name in names]
 
 
 def _nodes(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:

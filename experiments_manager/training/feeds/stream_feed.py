@@ -12,7 +12,7 @@ from experiments_manager.common.error_text import reason
 from experiments_manager.compat.tensorflow import iterator_state, restore_iterator_state
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.augmentation import augmented_batch, augmented_batches
-from experiments_manager.training.feeds.feed import Feed, require_batches
+from experiments_manager.training.feeds.feed import BY_CHANCE, Feed, require_batches
 from experiments_manager.training.feeds.pipeline_probe import (
     BATCHES,
     can_be_saved,
@@ -25,6 +25,7 @@ from experiments_manager.training.feeds.pipeline_probe import (
 from experiments_manager.training.feeds.pipelines import (
     has_state_outside,
     held_bytes,
+    held_data,
     irreproducible_operation,
     is_drawn_at_opening,
     is_random,
@@ -277,6 +278,13 @@ class StreamFeed(Feed):
                 f'Look at what `dataset("{self.split}")` returns.'
             )
         return self._first[0]
+
+    def content(self) -> dict[str, Any]:
+        """Return the first batch, the arrays that the pipeline holds in memory, and the files that it names."""
+        if self.kind in BY_CHANCE:
+            return {}
+        held, files = held_data(self._dataset)
+        return {**super().content(), **held, **({"files": files} if files else {})}
 
     def position(self) -> dict[str, Any]:
         """Return the pass, and the batches of it that were trained on."""

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any
-
-import numpy as np
-import tensorflow as tf
-
 from experiments_manager.runs import Run
 from experiments_manager.settings import Settings
 from experiments_manager.training.errors import DataError
-from experiments_manager.training.feeds.feed import Feed
+from experiments_manager.training.feeds.feed import BY_CHANCE, Feed
+from experiments_manager.training.feeds.fingerprint import checksum
 from experiments_manager.training.feeds.topics.topic_setup import keep_ranges
 from experiments_manager.training.hosts.membership import require_same
 from experiments_manager.training.hosts.team import Team
-
-_BY_CHANCE = ("inexact", "irreproducible")
 
 
 def agree_on_topics(team: Team, settings: Settings, run: Run) -> None:
@@ -64,21 +57,11 @@ def require_same_data(team: Team, train: Feed, validation: Feed | None) -> str |
         return None
     feeds = [feed for feed in (train, validation) if feed is not None]
     require_same(team, "numbers of batches in an epoch (train, validation)", [feed.steps for feed in feeds])
-    exact = [feed for feed in feeds if feed.kind not in _BY_CHANCE]
-    require_same(team, "data (checksums of the first batches)", [_digest(feed.sample_batch()) for feed in exact])
+    exact = [feed for feed in feeds if feed.kind not in BY_CHANCE]
+    require_same(team, "data (checksums of the first batches)", [checksum(feed.sample_batch()) for feed in exact])
     if len(exact) == len(feeds):
         return None
     return (
         "The data is not reproducible, so each process takes its rows of other batches: some samples count twice in an "
         "epoch, and others not at all."
     )
-
-
-def _digest(batch: Any) -> str:
-    digest = hashlib.sha256()
-    for leaf in tf.nest.flatten(batch, expand_composites=True):
-        if leaf is not None:
-            value = np.asarray(leaf)
-            content = b"".join(value.reshape(-1).tolist()) if value.dtype == object else value.tobytes()
-            digest.update(f"{value.shape} {value.dtype}".encode() + content)
-    return digest.hexdigest()[:12]

@@ -84,6 +84,9 @@ class SharedFeed(Feed):
         """Return a first batch, for building the model and for looking at shapes."""
         return self._first.sample_batch()
 
+    def content(self) -> None:
+        """Return nothing: which clients there are, and what they have, is theirs to know."""
+
     def as_dataset(self) -> tf.data.Dataset:
         """Return the data of the first client in batches, not shuffled."""
         return self._first.as_dataset()

@@ -56,7 +56,7 @@ class ManifestUpdates(Watcher):
 
     def on_version(self, version: VersionPublished) -> None:
         """Write which version is the newest."""
-        self._update(last_version=version.version, exported_model=version.path.relative_to(self._run.path).as_posix())
+        self._update(last_version=version.version, exported_model=f"{self._run.exports_dir.name}/{version.version}")
 
     def _update(self, **fields: object) -> None:
         with contextlib.suppress(RunError):  # a full disk; the next epoch tries again

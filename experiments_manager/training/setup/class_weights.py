@@ -27,6 +27,8 @@ class ClassWeights:
         self, weights: Mapping[int, float] | None, *, exchangeable: bool = False, output_rank: int | None = None
     ) -> None:
         self._output_rank = output_rank
+        self.given = None if exchangeable else dict(weights or {})
+        """Weight of each class; `None` where clients have theirs."""
         self.variables: list[tf.Variable] = []
         """What it keeps, which is no state of the training."""
         self._table: Any = _table(weights)

@@ -234,6 +234,10 @@ class CheckpointWriter:
         """Whether nothing is being written."""
         return self._worker.idle
 
+    def move_to(self, folder: Path) -> None:
+        """Write into a folder that was moved."""
+        self._folder = folder
+
     def wait(self) -> None:
         """Wait until everything handed in is on disk."""
         self._worker.wait()
