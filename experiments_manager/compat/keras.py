@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -130,3 +132,60 @@ def failed_metric(error: BaseException) -> keras.metrics.Metric | None:
             found = next((metric for metric in metrics if "trainers" not in type(metric).__module__), found)
         traceback = traceback.tb_next
     return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Producer:
+    """The call that made a symbolic tensor.
+
+    Attributes:
+        operation: What was called.
+        arguments: Its positional and its named arguments.
+        outputs: What it gave, flattened.
+    """
+
+    operation: keras.Operation
+    arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    outputs: Sequence[keras.KerasTensor]
+
+
+def producer_of(tensor: keras.KerasTensor) -> Producer | None:
+    """Return the call that made a symbolic tensor, `None` for the output of a layer or an input of the model.
+
+    Use: a shape that is computed from other shapes is computed again where its value counts. Missing: a public way back
+    from a tensor to its operation (`_keras_history`, `Operation._inbound_nodes`). When a release breaks it: return
+    `None`, and some shapes are unknown.
+    """
+    history = getattr(tensor, "_keras_history", None)
+    if history is None or isinstance(history.operation, keras.layers.Layer):
+        return None
+    node = history.operation._inbound_nodes[history.node_index]
+    return Producer(history.operation, (node.arguments.args, node.arguments.kwargs), node.output_tensors)
+
+
+def extend_symbolic_tensors(**members: Callable[..., Any]) -> None:
+    """Give Keras' symbolic tensors members that those of Keras 2 had.
+
+    Use: the user's own code, and TensorFlow's Python before it asks anybody, call `get_shape()`, iterate, and index
+    with slices and tensors. Missing: a way to make symbolic tensors of a class of one's own. When a release breaks it:
+    leave the member out, and the user's code is refused as by Keras itself.
+    """
+    for name, member in members.items():
+        setattr(keras.KerasTensor, name, member)
+
+
+def wrap_backend_functions(wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Put what `wrap` makes of them in the place of the functions of `tf.keras.backend`.
+
+    Use: they look at `x.dtype.base_dtype` and `x.shape.rank`, which symbolic tensors lack, before they call TensorFlow.
+    Missing: they ask no dispatchers. When a release breaks it: `tf.keras.backend` is gone; remove this.
+
+    Args:
+        wrap: Takes a function's name and the function.
+    """
+    import tensorflow as tf
+
+    backend = tf.keras.backend
+    for name, function in vars(backend).copy().items():
+        if isinstance(function, types.FunctionType) and function.__module__ == "keras.src.legacy.backend":
+            setattr(backend, name, wrap(name, function))

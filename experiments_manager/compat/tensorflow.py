@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 
 import tensorflow as tf
@@ -156,3 +158,66 @@ def dataset_graph(node: tf.data.Dataset) -> Any:
         input_dataset=node._variant_tensor, external_state_policy=_WRITE_GRAPH_OF_STATEFUL
     )
     return tf.compat.v1.GraphDef.FromString(text.numpy())
+
+
+# Whether a function of TensorFlow takes an argument that is no tensor is asked of dispatchers, after the function has
+# raised a TypeError or a ValueError. There is a public way to register one for a single function and a single type
+# (`tf.experimental.dispatch_for_api`), but none for all functions. When a release breaks it: see
+# `tensorflow/python/util/dispatch.py`; what Keras 2 did with it is in `tf_keras/src/layers/core/tf_op_layer.py`.
+
+_DISPATCHER = "op_dispatch_handler"
+"""Name of the function by which TensorFlow wraps each of its own that asks dispatchers."""
+
+
+def dispatch_functions(handle: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]) -> None:
+    """Let `handle` have the calls that functions of TensorFlow raise a TypeError or ValueError for.
+
+    Only what user code has called is handed over, and not what that calls within TensorFlow itself, so a function is
+    taken as a whole.
+
+    Args:
+        handle: Takes the function, its positional and its named arguments; gives `NotImplemented` to let it fail.
+    """
+    base = tf.__internal__.dispatch.GlobalOpDispatcher
+
+    class Dispatcher(base):
+        def handle(self, op: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            result = NotImplemented if _called_by_another(sys._getframe(1)) else handle(op, args, kwargs)
+            return self.NOT_SUPPORTED if result is NotImplemented else result
+
+    Dispatcher().register()
+
+
+def _called_by_another(frame: FrameType | None) -> bool:
+    """Return whether the dispatched function was called by another one, within TensorFlow's own code."""
+    calls = 0
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("tensorflow."):
+        calls += frame.f_code.co_name == _DISPATCHER
+        frame = frame.f_back
+    return calls > 1
+
+
+def public_name(function: Callable[..., Any]) -> str | None:
+    """Return the name of a function below `tf`, such as `math.reduce_mean`; `None` where it has none."""
+    from tensorflow.python.util.tf_export import get_canonical_name_for_symbol
+
+    return get_canonical_name_for_symbol(function, add_prefix_to_v1_names=True)
+
+
+def function_named(name: str) -> Callable[..., Any]:
+    """Return a function of TensorFlow that asks dispatchers, or of Keras' backend, by its full name.
+
+    Args:
+        name: Such as `tf.math.reduce_mean`.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    package, *parts = name.split(".")
+    found: Any = tf if package == "tf" else None
+    for part in parts:
+        found = getattr(found, part, None)
+    asks = hasattr(found, "_tf_fallback_dispatchers") or parts[:2] == ["keras", "backend"]
+    if not callable(found) or not asks:
+        raise ValueError(f"{name!r} is no function for tensors. Expected one of TensorFlow. Check the name.")
+    return found

@@ -148,7 +148,8 @@ def _with_clients(settings: Settings, deployment: Deployment) -> Settings:
     if "clients" in settings.federated:
         return settings
     clients = len(deployment.public_keys or ()) or settings.federated.get("min_clients", 2)
-    return load_settings(settings.file, {**settings.overrides, "federated": {**settings.federated, "clients": clients}})
+    federated = {**settings.federated, "clients": clients}
+    return load_settings(settings.file, {**settings.overrides, "federated": federated}, start_dir=settings.start_dir)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +184,7 @@ def join_federation(
 
     Args:
         settings: The settings module's file, or what `load_settings` gave: the same as the server's.
-        proc_id: The client's number, from 0, which chooses its data.
+        proc_id: The client's number, from 0, which chooses its data; for a legacy settings file any integer.
         membership: How the server is reached.
         overrides: Settings to change, as for `load_settings`: the same as the server's; only together with a file.
         partitions: Number of clients; by default as the server says.
@@ -195,13 +196,14 @@ def join_federation(
         FederationError: The server is not trusted, or does not know this client's key.
         SettingsError: The settings cannot be used.
     """
-    if proc_id < 0:
-        raise FederationError(f"The number of a client is wrong. Expected 0 or more, got {proc_id}. Give --proc-id K.")
     server = read_address(membership.server)
     with stop_signals() as stop:
         with stop.interruptible():
             if not isinstance(settings, Settings):
                 settings = load_settings(settings, overrides)
+            if proc_id < 0 and not settings.is_legacy:
+                text = f"Expected 0 or more, got {proc_id}. Give --proc-id K."
+                raise FederationError(f"The number of a client is wrong. {text}")
             from experiments_manager.federated.flower import flower
 
             flower()
@@ -255,8 +257,7 @@ def join_as_before(settings: Settings, **options: Any) -> Literal["finished", "i
     number, address = settings.hparams.get("procID"), settings.federated_learning_server_address
     if isinstance(number, bool) or not isinstance(number, int):
         raise FederationError(
-            f"enable_federated_learning: a client needs a number. Expected an integer from 0, got {number!r}. Give "
-            "--procID K."
+            f"enable_federated_learning: a client needs a number. Expected an integer, got {number!r}. Give --procID K."
         )
     server = read_address(address)
     if not server.is_loopback:
@@ -268,7 +269,7 @@ def join_as_before(settings: Settings, **options: Any) -> Literal["finished", "i
     values = {name: value for name, value in settings.overrides.items() if not name.startswith(HPARAMS)}
     entries = {name.removeprefix(HPARAMS): value for name, value in settings.overrides.items() if name not in values}
     entries.pop("procID", None)  # the server has none, and both must say the same
-    plain = load_settings(settings.file, values, hparams=entries)
+    plain = load_settings(settings.file, values, hparams=entries, start_dir=settings.start_dir)
     return join_federation(plain, number, Membership(address, insecure=True), **options)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments_manager.settings.bound_hook import make_hook
 from experiments_manager.settings.hooks import HOOKS, LEGACY_HOOKS
+from experiments_manager.settings.legacy.imported_modules import LegacyModules
 from experiments_manager.settings.legacy.renamed_keras_symbols import with_renamed
 from experiments_manager.settings.lint.finders import AFTER_EXECUTION, LEFT_TO_EXECUTION, find_problems
 from experiments_manager.settings.lint.inspected import Inspected
@@ -45,6 +46,7 @@ def load_settings(
     *,
     hparams: Mapping[str, Any] | None = None,
     model_file_search: str | Path | None = None,
+    start_dir: str | Path | None = None,
 ) -> Settings:
     """Load a settings module and its model file.
 
@@ -60,6 +62,8 @@ def load_settings(
             keys and other types than the entries that they replace. Where an override has the same name, it counts.
         model_file_search: A folder that the model file is looked for in, and outside of which no module of the user's
             is read; for a run folder, its `settings/`. Its code was looked through when the run began.
+        start_dir: The folder that the module's relative paths start from; the working directory by default. Who loads
+            a module again while its hooks run, in another folder, gives `Settings.start_dir`.
 
     Returns:
         The loaded settings.
@@ -74,7 +78,7 @@ def load_settings(
         source = read_source(Path(path).absolute())
     except SettingsError as error:
         raise SettingsError([*problems, *error.problems, *problems_of_overrides(table)]) from None
-    loading = _Loading(source, table, Path(model_file_search).absolute() if model_file_search else None)
+    loading = _Loading(source, table, Path(model_file_search).absolute() if model_file_search else None, start_dir)
     problems += loading.read(lint=model_file_search is None)
     if source.syntax_problems:
         raise SettingsError(problems)
@@ -148,11 +152,18 @@ class _Loading:
         left_to_execution: What the source shows to be wrong where executing it may say so better.
     """
 
-    def __init__(self, source: Source, overrides: dict[str, Override], search: Path | None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        overrides: dict[str, Override],
+        search: Path | None,
+        start_dir: str | Path | None = None,
+    ) -> None:
         self.error: BaseException | None = None
         self._source = source
         self._overrides = overrides
         self._search = search
+        self._start_dir = Path(start_dir or Path.cwd()).absolute()
         self._is_legacy = uses_legacy_hooks(source)
         self._in_question = suspect_names(source, overrides)
         self._meant = probable_typos(source, overrides)
@@ -205,7 +216,9 @@ class _Loading:
     def execute(self) -> list[Problem]:
         """Execute module and model file; return what that shows to be wrong."""
         folders = [self._source.file.parent, *([self._search] if self._search else [])]
-        self._local_modules = LocalModules(folders, [] if self._search else [Path.cwd()])
+        further = [] if self._search else [self._start_dir]
+        finder = LegacyModules([*folders, *further]) if self._is_legacy else None
+        self._local_modules = LocalModules(folders, further, finder)
         self._module = new_module(self._source)
         namespace = self._namespace(vars(self._module))
         namespace.withhold(self._wrong)  # so that no error follows from a value that is reported already
@@ -243,6 +256,7 @@ class _Loading:
             self._model_file,
             self._local_modules,
             self._is_legacy,
+            self._start_dir,
             warned,
         )
 
@@ -256,7 +270,7 @@ class _Loading:
         """Return the source of the model file, where one is named that can be read, and what is wrong with it."""
         if validation.values.model_file is None:
             return None, []
-        found = find_model_file(validation.values.model_file, self._source.file, self._search)
+        found = find_model_file(validation.values.model_file, self._source.file, self._start_dir, self._search)
         if isinstance(found, str):
             return None, [validation.problem("model_file", found)]
         try:

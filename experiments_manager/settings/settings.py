@@ -39,6 +39,7 @@ class Settings(LegacyChecks):
         warnings: What was found when it was loaded with which it can be used all the same.
         is_legacy: Whether the file uses the hook names of the legacy framework. Its hooks expect the run
             folder as working directory.
+        start_dir: The folder that relative paths of the module start from, as long as none of its hooks is called.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Settings(LegacyChecks):
         model_file: Path | None,
         local_modules: LocalModules,
         is_legacy: bool,
+        start_dir: Path,
         warnings: Iterable[str] = (),
     ) -> None:
         self.file = source.file
@@ -58,6 +60,7 @@ class Settings(LegacyChecks):
         self.module = module
         self.overrides = dict(overrides)
         self.is_legacy = is_legacy
+        self.start_dir = start_dir
         self._source = source
         self._values = values
         self._hooks = dict(hooks)

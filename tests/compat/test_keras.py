@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from experiments_manager.compat import keras as compat_keras
 from experiments_manager.compat.keras import (
     CALLBACK_ATTRIBUTES,
     build_model,
@@ -143,3 +144,29 @@ def test_the_schedule_of_an_optimizer_is_found_and_can_be_exchanged(uses):
         assert schedule_of(keras.optimizers.Adam(0.5)) is None
         optimizer.learning_rate = keras.optimizers.schedules.ExponentialDecay(0.25, 10, 0.5)
         assert float(optimizer.learning_rate) == 0.25
+
+
+def test_the_operation_that_made_a_symbolic_tensor_is_found(uses):
+    x = keras.Input((4,))
+    y = keras.ops.add(x, 2.0)
+    with uses("Keras", "KerasTensor._keras_history or Operation._inbound_nodes"):
+        producer = compat_keras.producer_of(y)
+    assert isinstance(producer.operation, keras.Operation)
+    assert (producer.arguments, list(producer.outputs)) == (((x, 2.0), {}), [y])
+    assert compat_keras.producer_of(x) is None
+    assert compat_keras.producer_of(keras.layers.Dense(1)(x)) is None
+
+
+def test_symbolic_tensors_and_the_backend_of_keras_can_be_extended(uses, monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.setattr(keras.KerasTensor, "rank_of_ours", None, raising=False)  # is put back afterwards
+    monkeypatch.setattr(tf.keras.backend, "square", tf.keras.backend.square)
+    seen = []
+    functions = {name: value for name, value in vars(tf.keras.backend).items() if callable(value)}
+    with uses("Keras", "KerasTensor or tf.keras.backend"):
+        compat_keras.extend_symbolic_tensors(rank_of_ours=lambda tensor: len(tensor.shape))
+        compat_keras.wrap_backend_functions(lambda name, function: seen.append(name) or function)
+    assert keras.Input((4,)).rank_of_ours() == 2
+    assert {"mean", "concatenate", "square", "batch_flatten"} <= set(seen), "keras.src.legacy.backend has moved"
+    assert functions == {name: value for name, value in vars(tf.keras.backend).items() if callable(value)}

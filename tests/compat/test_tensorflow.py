@@ -154,3 +154,25 @@ def test_protocol_buffers_of_saved_models_read_what_tensorflow_writes(tmp_path):
     assert isinstance(graph, compat.meta_graph_pb2.MetaGraphDef)
     assert "serving" in graph.signature_def
     assert isinstance(compat.config_pb2.ConfigProto(), tf.compat.v1.ConfigProto)
+
+
+def test_functions_that_refuse_an_argument_are_handed_over_as_the_user_called_them(uses):
+    class Other:
+        pass
+
+    calls = []
+
+    def handle(function, args, kwargs):
+        if not any(isinstance(value, Other) for value in (*args, *kwargs.values())):
+            return NotImplemented
+        calls.append(compat.public_name(function))
+        return "handled"
+
+    with uses("TensorFlow", "GlobalOpDispatcher"):
+        compat.dispatch_functions(handle)
+    assert tf.square(Other()) == tf.nn.l2_normalize(Other(), axis=-1) == "handled", SEE.format("dispatch")
+    assert calls == ["math.square", "math.l2_normalize"], SEE.format("op_dispatch_handler or the names of functions")
+    with pytest.raises((TypeError, ValueError)):
+        tf.square(object())
+    with uses("TensorFlow", "_tf_fallback_dispatchers"):
+        assert compat.function_named("tf.math.square") is tf.square

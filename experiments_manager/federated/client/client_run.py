@@ -81,7 +81,7 @@ def client_run(
     check_run_name(federation)
     parent = Path(working_dir or settings.working_dir).expanduser().absolute() / federation / CLIENTS
     hparams: Mapping[str, object] = {**settings.hparams, "procID": number}
-    name = str(number)
+    name = str(number) if number >= 0 else f"procID={number}"  # a folder must not begin with "-"
     run = find_run(parent, name) or create_run(parent, settings.session_name, hparams, run_name=name)
     with lock(run):
         if run.is_started:

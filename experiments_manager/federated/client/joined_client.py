@@ -111,7 +111,7 @@ class JoinedClient:
                 "Use the same release of experiments_manager on both sides."
             )
         partitions = self._options.partitions or told[1]
-        if self._options.number >= partitions:
+        if self._options.number >= partitions and not self._settings.is_legacy:
             raise FederationError(
                 f"The number of this client, {self._options.number}, is too large. Expected 0 to {partitions - 1}, as "
                 f"there are {partitions} clients. Choose another --proc-id, or set the number of clients on the server."

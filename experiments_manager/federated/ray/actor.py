@@ -37,12 +37,14 @@ class Task:
         name: Of this run of the federation; processes keep what they built as long as it is the same.
         folder: The working directory.
         file: The settings module.
+        start_dir: What its relative paths start from.
         overrides: Those of the settings, with the number of clients.
     """
 
     name: str
     folder: str
     file: str
+    start_dir: str
     overrides: Mapping[str, Any]
 
 
@@ -58,7 +60,7 @@ class Worker:
 
         os.chdir(task.folder)
         self.task = task
-        self._settings: Settings = load_settings(task.file, dict(task.overrides))
+        self._settings: Settings = load_settings(task.file, dict(task.overrides), start_dir=task.start_dir)
         self._plan: FederationPlan = FederationPlan.of(self._settings)
         self._privacy: PrivateAnswers = PrivateAnswers.of(self._settings, self._settings.random_seed)
         self._clients: dict[int, Client] = {}

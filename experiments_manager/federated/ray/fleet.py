@@ -174,7 +174,7 @@ class _Simulation:
 
 def _task(settings: Settings) -> Task:
     overrides = {**settings.overrides, "federated": dict(settings.federated)}
-    return Task(uuid.uuid4().hex, str(Path.cwd()), str(Path(settings.file).absolute()), overrides)
+    return Task(uuid.uuid4().hex, str(Path.cwd()), str(settings.file), str(settings.start_dir), overrides)
 
 
 def backend_config(workers: int, folder: str) -> dict[str, Any]:

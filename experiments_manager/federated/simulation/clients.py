@@ -30,7 +30,8 @@ def client_of(settings: Settings, number: int, clients: int, *, run: Any = None,
         TrainingError: It has no training data.
     """
     overrides = dict(settings.overrides) | {"hparams.procID": number}
-    own = load_settings(settings.file, overrides | {"federated": {**settings.federated, "clients": clients}})
+    overrides["federated"] = {**settings.federated, "clients": clients}
+    own = load_settings(settings.file, overrides, start_dir=settings.start_dir)
     remake = functools.partial(_data, own, number, run)
     data = remake(kept.topics if kept else {})
     return Client(number, data, settings=own, run=run, kept=kept, remake=remake)

@@ -10,6 +10,8 @@ import ast
 import copy
 import dataclasses
 import logging
+from collections.abc import Iterable
+from pathlib import Path
 
 from experiments_manager.settings.problems import problem_at
 from experiments_manager.settings.source.dotted_names import (
@@ -107,6 +109,13 @@ RENAMED: dict[str, str] = {
 RENAMED_ARGUMENTS: dict[tuple[str, str], str] = {("optimizers", "lr"): "learning_rate"}
 """Keyword arguments below a name of Keras, and how they are called now."""
 
+POSITIONAL_ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "layers.Layer": ("trainable", "name", "dtype"),
+    "losses.Loss": ("reduction", "name"),
+    "metrics.Metric": ("name", "dtype"),
+}
+"""Classes of Keras whose constructors take arguments in another order now, or by name alone, and the order they had."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Replacement:
@@ -126,10 +135,15 @@ class Replacement:
 def with_renamed(source: Source) -> Source:
     """Return the source with the names that Keras 3 has; each replaced one is logged as a warning."""
     tree, replaced = rename(source.tree)
-    for item in replaced:
-        place = problem_at(source.file, item.line, "", "").place
-        _log.warning("%s: %s is not in Keras 3: %s is used instead. Replace it in the file.", place, item.old, item.new)
+    log_replaced(source.file, replaced)
     return dataclasses.replace(source, tree=tree) if replaced else source
+
+
+def log_replaced(file: Path, replaced: Iterable[Replacement]) -> None:
+    """Warn of what was replaced in a file."""
+    for item in replaced:
+        place = problem_at(file, item.line, "", "").place
+        _log.warning("%s: %s is not in Keras 3: %s is used instead. Replace it in the file.", place, item.old, item.new)
 
 
 def rename(tree: ast.Module) -> tuple[ast.Module, list[Replacement]]:
@@ -217,6 +231,30 @@ class _Renamer(ast.NodeTransformer):
         if f"{name}.".startswith("optimizers."):
             self._replace_decay(node, written)
         return changed
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802
+        for base in node.bases:
+            dotted = full_name(base, self._aliases)
+            _, name = (below_keras(dotted) if dotted else None) or ("", "")
+            if name in POSITIONAL_ARGUMENTS:
+                self._name_arguments(node, ast.unparse(base), POSITIONAL_ARGUMENTS[name])
+        return self.generic_visit(node)
+
+    def _name_arguments(self, node: ast.ClassDef, base: str, names: tuple[str, ...]) -> None:
+        """Give names to what a class passes to its base by position, as in `super().__init__(name)`."""
+        constructors = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
+        calls = [call for item in constructors for call in ast.walk(item) if isinstance(call, ast.Call)]
+        for call in calls:
+            if not isinstance(call.func, ast.Attribute) or call.func.attr != "__init__":
+                continue
+            by_class = ast.unparse(call.func.value) == base  # Metric.__init__(self, name)
+            given = call.args[by_class:]
+            is_super = isinstance(call.func.value, ast.Call) and ast.unparse(call.func.value.func) == "super"
+            if not given or not (by_class or is_super) or any(isinstance(value, ast.Starred) for value in given):
+                continue
+            named = [ast.keyword(name, value) for name, value in zip(names, given, strict=False)]
+            self.replaced.append(Replacement(call.lineno, ast.unparse(call), f"{base} with {', '.join(names)} by name"))
+            call.args, call.keywords = call.args[:by_class], [*named, *call.keywords]
 
     def _replace_decay(self, node: ast.Call, written: str) -> None:
         """Turn `decay=d` of an optimizer into the schedule with which Keras 2 divided the rate by `1 + d * step`."""

@@ -10,6 +10,7 @@ import sysconfig
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import ModuleType, TracebackType
 
@@ -47,15 +48,22 @@ class LocalModules:
     be pickled.
     """
 
-    def __init__(self, folders: Sequence[Path], further_folders: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        further_folders: Sequence[Path] = (),
+        finder: MetaPathFinder | None = None,
+    ) -> None:
         """Prepare the look-up.
 
         Args:
             folders: Folders whose modules belong to this experiment.
             further_folders: Folders that are searched after these, for modules that are not kept apart.
+            finder: Is asked first for each module while the experiment's code runs.
         """
         self._folders = list(dict.fromkeys(folders))
         self._further = [folder for folder in further_folders if folder not in self._folders]
+        self._finder = finder
         self._modules: dict[str, ModuleType] = {}
         self._names = _importable_names(self._folders)
         # Python lists a folder anew when its time changed: a file that came up within a tick of that clock is missed.
@@ -90,6 +98,8 @@ class LocalModules:
         displaced = {name: sys.modules.pop(name) for name in self._own_loaded()}
         sys.modules.update(self._modules)
         sys.path[:0] = self._search_path()
+        if self._finder is not None:
+            sys.meta_path.insert(0, self._finder)
         _ACTIVE.append(_Activation(self, displaced))
         return _ACTIVE[-1]
 
@@ -98,6 +108,8 @@ class LocalModules:
         if activation.calls:
             return
         _ACTIVE.remove(activation)
+        if self._finder is not None:
+            sys.meta_path.remove(self._finder)
         for folder in self._search_path():
             with contextlib.suppress(ValueError):
                 sys.path.remove(folder)

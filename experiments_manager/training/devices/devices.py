@@ -48,7 +48,8 @@ def prepared_devices(settings: Settings, cluster: Cluster | None = None) -> Iter
         cluster: The processes that train together; `None` for this one alone.
 
     Raises:
-        SettingsError: If a GPU is asked for that is not there, or the batch cannot be shared among the devices.
+        SettingsError: If a GPU is asked for that is not there, except by a legacy file on a machine without any, where
+            the CPU does; or if the batch cannot be shared among the devices.
     """
     gpus = _visible_gpus(settings)
     if settings.deterministic:
@@ -80,7 +81,10 @@ def _visible_gpus(settings: Settings) -> list[Any]:
     by_default = present if in_job_with_gpus() and settings.strategy in (None, "MirroredStrategy") else present[:1]
     chosen = by_default if wanted is None else [gpu for number, gpu in enumerate(present) if number in wanted]
     if wanted and len(chosen) < len(set(wanted)):
-        raise hook_error(settings, "gpus", _missing_gpus(wanted, len(present)))
+        refusal = hook_error(settings, "gpus", _missing_gpus(wanted, len(present)))
+        if present or not settings.is_legacy or "gpus" in settings.overrides:
+            raise refusal
+        logger.warning("%s The CPU is used.", refusal)  # such files say which GPUs to take where there are any
     try:
         tf.config.set_visible_devices(chosen, "GPU")
         for gpu in chosen:

@@ -21,6 +21,7 @@ from experiments_manager.training.setup.metrics import (
     metric_by_name,
     metrics_for_compile,
 )
+from experiments_manager.training.setup.tensorflow_functions import accept_symbolic_tensors
 
 
 def compiled_model(settings: Settings, train: Feed) -> keras.Model:
@@ -35,6 +36,7 @@ def compiled_model(settings: Settings, train: Feed) -> keras.Model:
         SettingsError: If a hook gives something that Keras cannot use.
         DataError: If model, loss and data do not fit together.
     """
+    accept_symbolic_tensors()
     with seeded(settings, "model"):
         model = settings.call("model")
     if not isinstance(model, keras.Model):

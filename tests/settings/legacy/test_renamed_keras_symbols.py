@@ -181,3 +181,29 @@ def test_the_schedule_for_decay_divides_the_rate_as_keras_2_did(tensorflow):
     optimizer = names["o"]
     optimizer.iterations.assign(3)
     assert float(optimizer.learning_rate) == pytest.approx(0.5 / (1 + 0.25 * 3))
+
+
+CLASS = (
+    TF
+    + """class Ours({base}):
+    def __init__(self, name='ours', **kwargs):
+        {call}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("base", "old", "new"),
+    [
+        ("tf.keras.metrics.Metric", "super().__init__(name)", "super().__init__(name=name)"),
+        ("tf.keras.metrics.Metric", "super(A, self).__init__(n, 'x')", "super(A, self).__init__(name=n, dtype='x')"),
+        ("tf.keras.metrics.Metric", "Base.__init__(self, name)", "Base.__init__(self, name)"),
+        ("tf.keras.losses.Loss", "super().__init__('none', name)", "super().__init__(reduction='none', name=name)"),
+        ("tf.keras.layers.Layer", "super().__init__(True, name)", "super().__init__(trainable=True, name=name)"),
+        ("tf.keras.metrics.Metric", "super().__init__(*given)", "super().__init__(*given)"),
+        ("tf.keras.metrics.Metric", "super().__init__(name=name)", "super().__init__(name=name)"),
+        ("object", "super().__init__(name)", "super().__init__(name)"),
+    ],
+)  # fmt: skip
+def test_arguments_that_base_classes_took_by_position_get_their_names(base, old, new):
+    assert renamed(CLASS.format(base=base, call=old)) == ast.unparse(ast.parse(CLASS.format(base=base, call=new)))

@@ -66,3 +66,22 @@ def test_canonical_files_stay_where_the_command_was_given(write, tmp_path):
     with as_in_run_folder(settings), working_directory(settings, tmp_path / "run"):
         assert Path.cwd() == tmp_path
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_is_loaded_again_within_a_run_finds_its_model_file_from_where_it_was_started(tmp_path, monkeypatch):
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "examples" / "model_a.py").write_text("def model(usersettings): return 'made'\n", encoding="utf-8")
+    (tmp_path / "examples" / "mysettings_a.py").write_text(
+        "def get_input_pipeline(raw_data_files_folder, isTraining, batch_size, nbEpoch): pass\n"
+        "def get_learningRate(): return 0.1\ndef get_total_loss(model): return 'mse'\n"
+        "model_file = 'examples/model_a.py'\nhparams = {'procID': 1}\n",
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings("examples/mysettings_a.py")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = load_settings(settings.file, {"hparams.procID": -5}, start_dir=settings.start_dir)
+    assert (again.call("model"), again.hparams["procID"], again.start_dir) == ("made", -5, tmp_path)
+    with pytest.raises(SettingsError, match=r"model_file: file 'examples/model_a.py' not found"):
+        load_settings(settings.file)

@@ -35,6 +35,22 @@ def test_a_machine_without_a_gpu_says_so_where_one_is_asked_for(refused):
     )
 
 
+def test_a_legacy_file_is_trained_on_the_cpu_where_there_is_no_gpu(curve, tmp_path, monkeypatch, caplog):
+    import tensorflow as tf
+
+    from experiments_manager.training.devices.devices import prepared_devices
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    path = tmp_path / "mysettings_curve.py"
+    path.write_text(curve + "\ndef get_optimizer(model): pass\nused_gpu_IDs = [0]\n", encoding="utf-8")
+    with prepared_devices(load_settings(path)) as devices:
+        assert devices.names == ("CPU",)
+    assert "this machine has no GPU that TensorFlow can use" in caplog.text
+    assert "The CPU is used" in caplog.text
+    with pytest.raises(SettingsError, match="no GPU"), prepared_devices(load_settings(path, ["gpus=0"])):
+        pass
+
+
 def test_a_machine_with_fewer_gpus_says_how_many(refused):
     assert refused("gpus = [1, 5]\n", 2) == (
         "mysettings_curve.py:1: gpus: this machine has no GPU 5. Expected indices of its 2 GPUs, 0 to 1, got [1, 5]. "

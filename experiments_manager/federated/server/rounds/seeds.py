@@ -30,7 +30,7 @@ def seeded(seed: int, *place: int) -> Iterator[None]:
 
 def _seeded(seed: int, place: tuple[int, ...]) -> Iterator[None]:
     before = random.getstate(), np.random.get_state()
-    words = np.random.SeedSequence([seed % 2**64, *place]).generate_state(8)
+    words = np.random.SeedSequence([number % 2**64 for number in (seed, *place)]).generate_state(8)
     random.seed(int.from_bytes(words.tobytes(), "little"))
     np.random.seed(words)
     try:

@@ -20,7 +20,7 @@ def test_the_same_place_draws_the_same():
     assert drawn(3, 1, 0) == first
 
 
-@pytest.mark.parametrize("place", [(4, 1, 0), (3, 2, 0), (3, 1, 1), (-3, 1, 0), (3, 0, 1)])
+@pytest.mark.parametrize("place", [(4, 1, 0), (3, 2, 0), (3, 1, 1), (-3, 1, 0), (3, 0, 1), (3, 1, -5)])
 def test_another_place_draws_something_else(place):
     assert all(a != b for a, b in zip(drawn(*place), drawn(3, 1, 0), strict=True))
 
