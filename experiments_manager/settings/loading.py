@@ -198,7 +198,7 @@ class _Loading:
 
     def _files(self, namespace: Namespace, model_source: Source | None) -> list[Inspected]:
         """Return the files that are looked through, with what is known of their names."""
-        folders = [self._source.file.parent, *([self._search] if self._search else [Path.cwd()])]
+        folders = [self._source.file.parent, *([self._search] if self._search else [self._start_dir])]
         companion = model_source.text if model_source is not None else ""
         names, unknown = dict(namespace), frozenset(namespace.unknown | self._in_question)
         files = [Inspected(self._source, names, self._is_legacy, False, tuple(folders), companion, unknown)]
