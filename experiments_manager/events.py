@@ -182,6 +182,8 @@ class RunEnd:
     metrics: Mapping[str, float]
     """Values of the last completed epoch."""
     exported_model: Path | None
+    run_dir: Path | None = None
+    """Where the run folder is now: it may have been moved since the start."""
 
 
 def metrics_among(names: Iterable[str]) -> list[str]:

@@ -248,16 +248,17 @@ def summary_line(end: RunEnd, start: RunStart) -> str:
     parts = [f"{end.state} after {end.epochs} {start.unit}s in {format_duration(end.seconds)}"]
     if end.best:
         parts.append(f"best {end.best['name']} {end.best['value']:.5g} at {start.unit} {end.best['epoch']}")
-    parts.append(f"run {start.run_dir}")
+    folder = end.run_dir or start.run_dir
+    parts.append(f"run {folder}")
     if end.exported_model is not None:
-        parts.append(f"model {_within(end.exported_model, start)}")
+        parts.append(f"model {_within(end.exported_model, folder)}")
     return "; ".join(parts)
 
 
-def _within(path: Path, start: RunStart) -> Path:
+def _within(path: Path, folder: Path) -> Path:
     """Shorten a path inside the run folder."""
     with contextlib.suppress(ValueError):
-        return path.relative_to(start.run_dir)
+        return path.relative_to(folder)
     return path
 
 

@@ -15,6 +15,9 @@ from experiments_manager.runs.errors import RunError
 from experiments_manager.runs.run import Run
 
 SECONDS_BETWEEN_LOOKS = 1.0
+_ON_ANOTHER_DISK = (
+    "If it was moved to another disk instead, go on there from its newest checkpoint: experiments_manager resume PLACE"
+)
 
 
 class FolderRemovedError(RunError):
@@ -63,8 +66,7 @@ class HeldFolder:
         former, place = self.run.path, self._place()
         if place is None:
             raise FolderRemovedError(
-                f"{former} was removed, and what was trained is lost. Start a new run. If it was moved to another disk "
-                "instead, go on there from its newest checkpoint: experiments_manager resume PLACE"
+                f"{former} was removed, and what was trained is lost. Start a new run. {_ON_ANOTHER_DISK}"
             )
         self.run.moved_to(place)
         self._require_manifest()
@@ -108,7 +110,7 @@ class HeldFolder:
         if not self.run.manifest_file.exists():
             raise FolderRemovedError(
                 f"{self.run.manifest_file} was removed, and what was trained is lost. Expected nobody to remove files "
-                "of a run that is trained. Start a new run."
+                f"of a run that is trained. Start a new run. {_ON_ANOTHER_DISK}"
             )
 
     def _link(self, path: Path, place: Path) -> None:

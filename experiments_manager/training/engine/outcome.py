@@ -148,6 +148,7 @@ def report_end(
         best=manifest.get("best"),
         metrics=manifest.get("metrics") or {},
         exported_model=run.path / exported if exported else None,
+        run_dir=run.path,
     )
     for watcher in watchers:
         try:

@@ -53,7 +53,7 @@ def test_a_folder_that_is_moved_is_followed_with_all_that_is_written(train_and, 
     new = tmp_path / "other" / "renamed"
     new.parent.mkdir()
     trained = train_and(lambda folder: folder.rename(new))
-    assert trained.result.run_dir == new
+    assert trained.result.run_dir == recorder.ends[0].run_dir == new
     assert not (tmp_path / "runs" / "mine").is_symlink()
     assert not (tmp_path / "runs" / "mine").exists()
     run = open_run(new)
