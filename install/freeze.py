@@ -32,8 +32,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 OLDEST_PYTHON = "3.11"
 """Flower has no release for an older one."""
-_NOT_INSTALLED = {"all", "test", "gpu", "xai"}
-"""SHAP brings LLVM, 230 MB for one method of `explain`."""
+_NOT_INSTALLED = {"all", "test", "gpu", "sweeps-gp", "xai"}
+"""PyTorch is as large as all else together. SHAP brings LLVM, 230 MB for one method of `explain`."""
 _OURS = "keras-experiments-manager["
 _SERVER = ("numpy", "pydantic", "typer", "rich", "pillow", "jinja2")
 """Packages of install_requires that the model server needs beside TensorFlow and Keras."""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import shlex
 from pathlib import Path
 
+from experiments_manager.cluster.errors import ClusterError
 from experiments_manager.cluster.job_options import JobOptions, words
 from experiments_manager.common.exit_codes import ExitCode
 from experiments_manager.common.version import __version__
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NO_NAME = re.compile(r"[\x00-\x1f\x7f/\\]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +38,24 @@ class Job:
     @property
     def output(self) -> str:
         """The file of the output, as sbatch names it."""
-        return str(self.folder / ("slurm-%A_%a.out" if len(self.commands) > 1 else "slurm-%j.out"))
+        name = "slurm-%A_%a.out" if len(self.commands) > 1 else "slurm-%j.out"
+        return str(self.folder).replace("%", "%%") + f"/{name}"
 
 
 def batch_script(job: Job, options: JobOptions) -> str:
-    """Return the text of the script."""
+    """Return the text of the script.
+
+    Raises:
+        ClusterError: The name or a folder would break lines of it.
+    """
+    if not job.name or _NO_NAME.search(job.name):
+        raise ClusterError(
+            f"name is wrong. Expected one line without slashes and control characters, got {job.name!r}. Name the job "
+            "by --name."
+        )
+    odd = next((path for path in (job.folder, job.directory) if _CONTROL.search(str(path))), None)
+    if odd is not None:
+        raise ClusterError(f"The folder {str(odd)!r} has control characters in its name. Rename it.")
     return "\n".join([*_header(job, options), "", *_setup(job, options), "", *_run(job, options), ""])
 
 

@@ -7,3 +7,7 @@ from experiments_manager.common.errors import UserError
 
 class ClusterError(UserError):
     """A job cannot be described, submitted, found or cancelled."""
+
+
+class RefusedError(ClusterError):
+    """The cluster has refused what it was asked for, so that nothing came of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,10 @@ from experiments_manager.settings.options.cluster import ClusterOptions
 
 SITE_FILE = Path("experiments_manager", "cluster.toml")
 """Below `$XDG_CONFIG_HOME`, by default `~/.config`."""
+
+_TIME_OF_SBATCH = re.compile(r"(?:--time=|-t[= ]?)(\S+)")
+_FIELDS_OF_TIME = re.compile(r"(?:\d+-)?\d+(?::\d+){0,2}")
+_URI = re.compile(r"[a-z+]+://")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +118,51 @@ def merged_options(*layers: tuple[str, Mapping[str, Any]]) -> JobOptions:
                 values[name] = str(value) if name in ("time", "gpus", "mem") else value
     if problems:
         raise ClusterError(" ".join(problems))
-    return JobOptions(**values)
+    options = JobOptions(**values)
+    _check_warning(options)
+    return options
+
+
+def _check_warning(options: JobOptions) -> None:
+    """Refuse a warning that comes as soon as the job begins: it would be queued again and again, and train nothing.
+
+    Raises:
+        ClusterError: It is as long as the time limit, where that is known.
+    """
+    further = [found.group(1) for text in options.sbatch if (found := _TIME_OF_SBATCH.fullmatch(text))]
+    limit = seconds_of((further or [options.time])[-1])
+    if limit is not None and options.warning >= limit:
+        raise ClusterError(
+            f"warning is as long as the job itself. Expected fewer than the {limit} seconds of its time limit, got "
+            f"{options.warning}. Give the job more --time, or a shorter --warning, which must be enough for a "
+            "checkpoint."
+        )
+
+
+def seconds_of(time: str | None) -> int | None:
+    """Return a time limit in seconds; `None` where there is none, or it is none of SLURM's forms."""
+    if time is None or not _FIELDS_OF_TIME.fullmatch(time):
+        return None
+    days, dash, rest = time.rpartition("-")
+    parts = list(map(int, rest.split(":")))
+    if dash:  # D-HH, D-HH:MM, D-HH:MM:SS
+        parts += [0] * (3 - len(parts))
+    elif len(parts) < 3:  # MM, MM:SS
+        parts = [0, *parts, 0][:3]
+    return 86400 * int(days or 0) + 3600 * parts[0] + 60 * parts[1] + parts[2]
+
+
+def check_image(options: JobOptions) -> None:
+    """Refuse an image that is not there.
+
+    Raises:
+        ClusterError: There is no such file or folder.
+    """
+    if options.image is not None and not _URI.match(options.image) and not Path(options.image).exists():
+        raise ClusterError(
+            f"image: there is no {options.image}. Expected an Apptainer image on a disk that the nodes see. Check the "
+            "path, or build one (docs/containers.md)."
+        )
 
 
 def options_of_texts(texts: Sequence[str]) -> dict[str, Any]:

@@ -76,16 +76,22 @@ def tells_out_of_memory(output: Path) -> bool:
     return any(words in end for words in _WORDS_OF_SLURMSTEPD)
 
 
-def cancel(run: Run) -> str:
-    """Cancel the job of a run, and return its number; a run that trains stops where it can go on.
+def cancel(run: Run) -> tuple[str, str | None]:
+    """Cancel the job of a run; a run that trains stops where it can go on.
+
+    Returns:
+        The job's number; and how it has ended, where it had before, so that nothing was cancelled.
 
     Raises:
         ClusterError: It has no job, or the cluster refuses.
     """
     job = job_of(run)
+    state = slurm.job_states([job["id"]]).get(job["id"])
+    if state is None or state.state not in ("queued", "requeued", "running"):
+        return job["id"], "the cluster has forgotten how" if state is None else state.state
     slurm.cancel(job["id"])
     run.update(job={**job, "cancelled": datetime.datetime.now().astimezone().isoformat(timespec="seconds")})
-    return job["id"]
+    return job["id"], None
 
 
 def output_file(run: Run) -> Path:

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from experiments_manager.cluster.errors import ClusterError
+from experiments_manager.cluster.errors import ClusterError, RefusedError
 
 _SECONDS = 60.0
 """A controller that is busy answers late; one that is away does not at all."""
@@ -25,6 +25,9 @@ _REASONS = {
     "PREEMPTED": "preempted",
 }
 
+_OWN_NAME = re.compile(r"^\w+: (?:error|fatal): ")
+_MAYBE_DONE = re.compile(r"timed out|Unable to contact|connect failure", re.IGNORECASE)
+"""A controller that was not reached, or did not answer, may have done what it was asked for."""
 _OF_THE_SITE = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 _OF_THE_NODE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL")
 
@@ -213,6 +216,14 @@ def _judged(job: str, state: str, code: str, reason: str, restarts: int, node: s
     return JobState(job, "failed", _REASONS.get(state, ended), restarts, node)
 
 
+def _sentence(text: str) -> str:
+    """Return what one of SLURM's commands complains of, without its name, and without the line that only repeats it."""
+    lines = [_OWN_NAME.sub("", line).strip() for line in text.splitlines()]
+    lines = list(dict.fromkeys(line for line in lines if line))
+    causes = [line for line in lines if not line.startswith("Batch job submission failed")]
+    return " ".join(causes or lines)
+
+
 def _call(command: Sequence[str], what: str, environment: Mapping[str, str] | None = None) -> str:
     """Run one of SLURM's commands and return what it prints; `None` stands for the environment of this process.
 
@@ -231,7 +242,7 @@ def _call(command: Sequence[str], what: str, environment: Mapping[str, str] | No
             start_new_session=True,  # Ctrl-C is for who called it
         )
     except FileNotFoundError as error:
-        raise ClusterError(
+        raise RefusedError(
             f"Cannot {what}: there is no {command[0]} here. Expected SLURM's commands on the PATH. Log in to a node of "
             "the cluster from which jobs are submitted, or see the script by --dry-run."
         ) from error
@@ -240,6 +251,7 @@ def _call(command: Sequence[str], what: str, environment: Mapping[str, str] | No
             f"Cannot {what}: {command[0]} did not answer within {_SECONDS:.0f} s. Try again later."
         ) from error
     if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise ClusterError(f"Cannot {what}: {said}")
+        said = _sentence(done.stderr) or f"exit code {done.returncode}"
+        kind = ClusterError if _MAYBE_DONE.search(said) else RefusedError
+        raise kind(f"Cannot {what}: {said}")
     return done.stdout

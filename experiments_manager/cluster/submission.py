@@ -7,17 +7,19 @@ edited while the job waits does not change it, and a job that is queued again go
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import shlex
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments_manager.cluster import slurm
 from experiments_manager.cluster.batch_script import Job, batch_script
-from experiments_manager.cluster.errors import ClusterError
-from experiments_manager.cluster.job_options import JobOptions, merged_options, read_site_file, site_file
+from experiments_manager.cluster.errors import ClusterError, RefusedError
+from experiments_manager.cluster.job_options import JobOptions, check_image, merged_options, read_site_file, site_file
 from experiments_manager.common import atomic
 from experiments_manager.runs import Run, create_run, find_run, naming, open_run
 from experiments_manager.runs.folder import make_new_folder
@@ -109,6 +111,8 @@ def submit(
     values = [read_values(training.settings, training.overrides) for training in trainings]
     options = _options(values[0].values.cluster, str(trainings[0].settings), given)
     name = name or values[0].values.session_name
+    if not dry_run:
+        check_image(options)
     parents = [
         Path(training.working_dir or value.values.working_dir)
         for training, value in zip(trainings, values, strict=True)
@@ -121,12 +125,26 @@ def submit(
             for parent, training, value in zip(parents, trainings, values, strict=True)
         ]
         return _described(folders, trainings, options, name)
-    runs = [
-        _prepared_run(training, value, parent, now, command)
-        for training, value, parent in zip(trainings, values, parents, strict=True)
-    ]
-    described = _described([run.path for run in runs], trainings, options, name)
-    return _handed_over(described, runs)
+    batch_script(Job(name, Path.cwd(), Path.cwd(), ((),)), options)  # refuses before a folder is made
+    with _removed_if_refused() as made:
+        runs = [
+            _prepared_run(training, value, parent, now, command, made)
+            for training, value, parent in zip(trainings, values, parents, strict=True)
+        ]
+        described = _described([run.path for run in runs], trainings, options, name)
+        return _handed_over(described, runs)
+
+
+@contextlib.contextmanager
+def _removed_if_refused() -> Iterator[list[Path]]:
+    """Give a list for the folders that are made for a job; they are removed where the cluster refuses it."""
+    made: list[Path] = []
+    try:
+        yield made
+    except RefusedError:
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _stages(command: str, paths: Sequence[Path]) -> list[str]:
@@ -155,7 +173,12 @@ def _sets(overrides: Sequence[str]) -> list[str]:
 
 
 def _prepared_run(
-    training: _Training, values: SourceValues, parent: Path, now: datetime.datetime, command: Sequence[str]
+    training: _Training,
+    values: SourceValues,
+    parent: Path,
+    now: datetime.datetime,
+    command: Sequence[str],
+    made: list[Path],
 ) -> Run:
     """Make the run folder, with the code as it is now; or find the one to go on with."""
     if training.goes_on and training.run_name is not None:
@@ -164,6 +187,7 @@ def _prepared_run(
             return found
     hparams = values.values.hparams
     run = create_run(parent, values.values.session_name, hparams, now=now, run_name=training.run_name)
+    made.append(run.path)
     run.prepare(
         settings_file=training.settings,
         model_file=values.model_file,
@@ -213,12 +237,19 @@ def _submit_plain(
     if command[0] == "resume" and command[1:] and len(tasks) == 1:
         run = open_run(command[1])
         folder, runs = run.path / JOB_FOLDER, [run]
-    elif not dry_run:
-        folder = make_new_folder(folder)
     commands = tuple((*command, *task) for task in tasks)
     job = Job(name, folder, Path.cwd(), commands)
     described = Submission(job, options, batch_script(job, options), tuple(run.path for run in runs))
-    return described if dry_run else _handed_over(described, runs)
+    if dry_run:
+        return described
+    check_image(options)
+    with _removed_if_refused() as made:
+        if not runs:
+            folder = make_new_folder(folder)
+            made.append(folder)
+            job = dataclasses.replace(job, folder=folder)
+            described = dataclasses.replace(described, job=job, script=batch_script(job, options))
+        return _handed_over(described, runs)
 
 
 def _options(of_settings: Mapping[str, Any], settings: str, given: Mapping[str, Any]) -> JobOptions:

@@ -93,8 +93,29 @@ def _version(name: str, command: list[str]) -> Finding:
 
 
 def _missing(requirements: Iterable[str]) -> list[str]:
-    names = [match.group() for text in requirements if (match := _NAME.match(text))]
+    names = [name for text in requirements for name in _distributions(text)]
     return [name for name in dict.fromkeys(names) if not _has(name)]
+
+
+def _distributions(requirement: str) -> list[str]:
+    """Return the distributions that a requirement stands for here, those of the extras that it names among them."""
+    try:
+        from packaging.requirements import InvalidRequirement, Requirement
+    except ImportError:  # keras needs it, which may be missing itself
+        return [match.group()] if (match := _NAME.match(requirement)) else []
+    try:
+        wanted = Requirement(requirement)
+    except InvalidRequirement:
+        return []
+    if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+        return []
+    try:
+        declared = [Requirement(text) for text in importlib.metadata.requires(wanted.name) or []]
+    except importlib.metadata.PackageNotFoundError:
+        declared = []
+    marked = [(item.name, item.marker) for item in declared if item.marker and not item.marker.evaluate({"extra": ""})]
+    chosen = [name for extra in wanted.extras for name, marker in marked if marker.evaluate({"extra": extra})]
+    return [wanted.name, *chosen]
 
 
 def _has(name: str) -> bool:

@@ -296,6 +296,7 @@ def _snapshot_fields(snapshot: Snapshot) -> dict[str, Any]:
         "settings_file": f"{SETTINGS}/{snapshot.settings_file}",
         "model_file": None if snapshot.model_file is None else f"{SETTINGS}/{snapshot.model_file}",
         "files": [f"{SETTINGS}/{file}" for file in snapshot.files],
+        "sha256": {f"{SETTINGS}/{file}": sha for file, sha in zip(snapshot.files, snapshot.sha256, strict=True)},
     }
 
 

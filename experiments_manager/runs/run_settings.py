@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments_manager.runs.errors import RunError
 from experiments_manager.runs.run import CLIENTS, Run
-from experiments_manager.runs.snapshot import changed_files
+from experiments_manager.runs.snapshot import altered_copies, changed_files
 from experiments_manager.settings import Settings, load_settings
 from experiments_manager.settings.overrides import HPARAMS
 
@@ -95,13 +95,35 @@ def _entries(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(HPARAMS): value for name, value in overrides.items() if name.startswith(HPARAMS)}
 
 
+def altered_files(run: Run) -> list[Path]:
+    """Return the files of the run's own copy of the code that are not what they were when it began.
+
+    A run of an earlier release, which noted no checksums, has none.
+    """
+    return altered_copies(run.path, run.manifest.get("sha256") or {})
+
+
+def warn_altered_files(run: Run) -> None:
+    """Warn of files in the run's own copy of the code that are not what they were when it began."""
+    altered = altered_files(run)
+    if altered:
+        logger.warning(
+            "%s: not as it was when the run began (SHA-256 in run.json). What follows is of the code as it is now. To "
+            "get back what was trained, restore the copy.",
+            ", ".join(map(str, altered)),
+        )
+
+
 def warn_changed_files(run: Run, origin: Mapping[str, Path | str | None] | None = None) -> None:
     """Warn of files of the user's that have changed since the run was started, for the run goes on with its copies.
+
+    Of copies that were altered in the run's folder too.
 
     Args:
         run: The run.
         origin: `settings_file` and `model_file`; by default those that the run was started from.
     """
+    warn_altered_files(run)
     origin = origin or run.manifest.get("origin") or {}
     settings_file = origin.get("settings_file")
     if not settings_file:

@@ -14,11 +14,12 @@ folder, else at `settings/<its name>`, or at `settings/model_file/<its name>` wh
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.machinery
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from experiments_manager.common import atomic
@@ -40,6 +41,8 @@ class Snapshot:
     """Every place, sorted."""
     sources: tuple[Path, ...]
     """Where the files were copied from, in the order of `files`."""
+    sha256: tuple[str, ...] = ()
+    """Checksums, in the order of `files`."""
 
 
 def take_snapshot(
@@ -81,7 +84,25 @@ def take_snapshot(
         model_file=None if collector.model_place is None else str(collector.model_place),
         files=tuple(str(place) for place in copied),
         sources=tuple(file.source for file in copied.values()),
+        sha256=tuple(hashlib.sha256(file.content).hexdigest() for file in copied.values()),
     )
+
+
+def altered_copies(folder: Path, noted: Mapping[str, str]) -> list[Path]:
+    """Tell which copies are not what they were when the run began: altered, or missing.
+
+    Args:
+        folder: Of the run.
+        noted: SHA-256 of each file, by its place in the folder.
+    """
+    return [folder / place for place, digest in noted.items() if _digest(folder / place) != digest]
+
+
+def _digest(file: Path) -> str | None:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def changed_files(snapshot: Path, settings_file: Path | str, model_file: Path | str | None = None) -> list[Path]:

@@ -26,8 +26,8 @@ from experiments_manager.sweeps.trials.channel import Message
 from experiments_manager.sweeps.trials.trial_pool import DIED, TrialPool
 from experiments_manager.sweeps.trials.trial_watcher import ObjectiveError
 
-MOST_DEATHS = 25
-"""Times that a trial is resumed after somebody else has killed its process, without a further epoch in between."""
+MOST_BREAKS = 10
+"""Times that a trial whose process was broken off is resumed without a further epoch in between; the journal counts."""
 _POLL_SECONDS = 0.5
 _GRACE = 60.0
 """Seconds in which trials write their checkpoints when the sweep is asked to stop."""
@@ -64,7 +64,6 @@ class _Progress:
 
     epoch: int = 0
     epochs: int = 0
-    deaths: int = 0
 
 
 class Driver:
@@ -191,7 +190,6 @@ class Driver:
         trial, progress = self._state.trials[number], self._progress[number]
         kind = message["kind"]
         if kind in ("started", "epoch"):
-            progress.deaths = 0 if message["epoch"] > progress.epoch else progress.deaths
             progress.epoch = max(progress.epoch, message["epoch"])
             progress.epochs = message.get("epochs", progress.epochs)
             self._observer.on_epoch(number, message["epoch"], progress.epochs, message.get("value"))
@@ -202,7 +200,7 @@ class Driver:
         elif kind == "ended":
             self._end(trial, message)
         elif kind == DIED:
-            self._bury(trial, progress, message)
+            self._end_broken(trial, message["reason"], resumable=message["outside"])
 
     def _decide(self, trial: Trial, message: Message) -> None:
         if message["epoch"] in trial.reports:  # noted by a driver that was killed before its answer got through
@@ -223,24 +221,34 @@ class Driver:
         self._pool.answer(trial.number, go=verdict.go)
 
     def _end(self, trial: Trial, message: Message) -> None:
+        if message["state"] == "interrupted":  # nobody here has asked it to
+            self._end_broken(trial, message.get("reason", "it was interrupted"), resumable=True)
+            return
         if message["state"] not in (FINISHED, FAILED):
-            return  # `stopped` by a verdict, which is noted already, or `interrupted`, to go on later
+            return  # `stopped` by a verdict, which is noted already
         if message.get("refused"):
             raise ObjectiveError(message["reason"])
         fields = {name: message[name] for name in ("values", "reason", "curve", "epochs", "seconds") if name in message}
         self.note("ended", trial=trial.number, state=message["state"], **fields)
 
-    def _bury(self, trial: Trial, progress: _Progress, message: Message) -> None:
-        """Deal with a process that ended without a word: resume the run where somebody else has killed it."""
-        if trial.state != RUNNING:
+    def _end_broken(self, trial: Trial, reason: str, *, resumable: bool) -> None:
+        """Note that a process ended before its trial did; the trial is resumed as a run, or has failed.
+
+        Args:
+            trial: The trial.
+            reason: How it ended.
+            resumable: Whether it is no fault of the trial, as far as can be told.
+        """
+        epoch = self._progress[trial.number].epoch
+        if trial.state != RUNNING:  # it was on its way out after a verdict
+            self.note("interrupted", trial=trial.number, reason=reason, epoch=epoch, counts=False)
             return
-        progress.deaths += 1
-        if message["outside"] and progress.deaths < MOST_DEATHS:
-            return  # it is `running` without a process, so it comes next
-        times = f", {progress.deaths} times without a further epoch in between" if message["outside"] else ""
-        self.note(
-            "ended", trial=trial.number, state=FAILED, reason=f"{message['reason']}{times}", epochs=progress.epoch
-        )
+        if resumable:
+            self.note("interrupted", trial=trial.number, reason=reason, epoch=epoch, counts=True)
+            if trial.breaks < MOST_BREAKS:
+                return  # it is `running` without a process, so it comes next
+            reason = f"{reason}, {trial.breaks} times without a further epoch in between"
+        self.note("ended", trial=trial.number, state=FAILED, reason=reason, epochs=epoch)
 
     def _stop(self, reason: str) -> str:
         """Let all trials write their checkpoints; they are still `running` in the journal, and go on with a resume."""
@@ -248,14 +256,17 @@ class Driver:
         end = time.monotonic() + _GRACE
         while self._pool.running and time.monotonic() < end:
             for number, message in self._pool.poll(_POLL_SECONDS):
-                if message["kind"] != DIED:
-                    self._handle_while_stopping(number, message)
+                self._handle_while_stopping(number, message)
         return reason
 
     def _handle_while_stopping(self, number: int, message: Message) -> None:
         """Take note of a trial that came to its end all the same; one that asks is asked again after the resume."""
-        if message["kind"] == "ended":
-            self._end(self._state.trials[number], message)
+        trial = self._state.trials[number]
+        if message["kind"] == "ended" and message["state"] != "interrupted":
+            self._end(trial, message)
+        elif message["kind"] in ("ended", DIED):
+            reason = message.get("reason", "the sweep was asked to stop")
+            self.note("interrupted", trial=number, reason=reason, epoch=self._progress[number].epoch, counts=False)
 
 
 def task_of(trial: Trial, folder: SweepFolder, common: Mapping[str, Any], overrides: Mapping[str, Any]) -> Message:

@@ -10,7 +10,7 @@ from experiments_manager.settings.monitor_mode import resolved_mode
 from experiments_manager.settings.overrides import HPARAMS
 from experiments_manager.settings.problems import OVERRIDE, Problem, SettingsError, shown
 from experiments_manager.sweeps.errors import SweepError
-from experiments_manager.sweeps.search.algorithms import proposal_seed
+from experiments_manager.sweeps.search.known import proposal_seed
 from experiments_manager.sweeps.search.spaces import Point
 from experiments_manager.sweeps.sweep_file import SweepFile
 from experiments_manager.sweeps.trials.server_process import ForkServer

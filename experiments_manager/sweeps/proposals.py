@@ -37,6 +37,11 @@ class Proposals:
         self._space, self._points, self._whole = space, list(points), set(whole)
         self._history = History(space, modes, seed)
 
+    @property
+    def algorithm(self) -> str:
+        """The name of the algorithm."""
+        return self._algorithm.name
+
     def next(self, state: SweepState, number: int) -> dict[str, Any] | None:
         """Propose the point of a trial.
 
@@ -54,7 +59,7 @@ class Proposals:
         if given is not None:
             return self._proposal(given, "start_from")
         position = self._points_of_grid(state) if self._algorithm.name == "grid" else number
-        point = self._algorithm.propose(position, self._history.known(state, number))
+        point = self._algorithm.propose(position, self._history.known(state, number), self._history.pending(state))
         return None if point is None else self._proposal(point, self._algorithm.name)
 
     def _points_of_grid(self, state: SweepState) -> int:

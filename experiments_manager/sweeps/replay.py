@@ -33,7 +33,7 @@ def replayed(sweep_dir: Path | str) -> dict[int, Point]:
                 folder.path / "sweep_files" / event["sweep_file"], settings_file=event["settings_file"]
             )
             proposals = Proposals(
-                file.plan.algorithm,
+                event["algorithm"] if file.plan.algorithm == "auto" else file.plan.algorithm,
                 file.space,
                 file.plan.seed,
                 modes=tuple(event["modes"]),

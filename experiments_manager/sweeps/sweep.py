@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from experiments_manager.sweeps.jobs.opening import ClusterJobs, choose_jobs, re
 from experiments_manager.sweeps.names import qualified
 from experiments_manager.sweeps.proposals import Proposals
 from experiments_manager.sweeps.results.outcome import SweepResult, write_results
+from experiments_manager.sweeps.search.algorithms import automatic_algorithm
 from experiments_manager.sweeps.search.pruning import Pruner, make_pruner
 from experiments_manager.sweeps.state.folder import SweepFolder
 from experiments_manager.sweeps.state.journal import Journal
@@ -144,8 +144,11 @@ class _Sweep:
         plan, modes = self._file.plan, self._experiment.modes
         self._same_objective()
         pruner = make_pruner(plan.prune, modes, self._experiment.epochs)
+        algorithm = plan.algorithm
+        if algorithm == "auto":
+            algorithm = automatic_algorithm(self._state.opened.get("algorithm"))
         proposals = Proposals(
-            plan.algorithm,
+            algorithm,
             self._file.space,
             plan.seed,
             modes=modes,
@@ -157,7 +160,7 @@ class _Sweep:
         limits = Limits(self.most, plan.stop_when, modes)
         with contextlib.closing(self._pool(server)) as pool:
             driver = Driver(self._journal, self._state, pool, proposals, pruner, limits, self._task, observer)
-            self._open(driver, pruner)
+            self._open(driver, pruner, proposals.algorithm)
             reason = driver.run(should_stop)
         return write_results(self._folder, self._file, self._experiment, self._state, reason, server)
 
@@ -172,7 +175,7 @@ class _Sweep:
                 "Change it back, or begin a sweep of another --name."
             )
 
-    def _open(self, driver: Driver, pruner: Pruner) -> None:
+    def _open(self, driver: Driver, pruner: Pruner, algorithm: str) -> None:
         first = not self._state.opened
         driver.note(
             "opened",
@@ -182,7 +185,7 @@ class _Sweep:
             space=self._file.space.digest,
             objectives=self._experiment.names,
             modes=self._experiment.modes,
-            algorithm=self._file.plan.algorithm if isinstance(self._file.plan.algorithm, str) else "custom",
+            algorithm=algorithm if isinstance(self._file.plan.algorithm, str) else "custom",
             seed=self._file.plan.seed,
             epochs=self._experiment.epochs,
             asks=pruner.asks,
@@ -229,8 +232,3 @@ class _Sweep:
 
 def _text(names: Sequence[str], modes: Sequence[str]) -> str:
     return ", ".join(f"{name} ({mode})" for name, mode in zip(names, modes, strict=True))
-
-
-def resume_command(sweep_file: Path | str, *further: str) -> str:
-    """Return the command that goes on with a sweep."""
-    return shlex.join(["experiments_manager", "sweep", str(sweep_file), "--resume", *further])

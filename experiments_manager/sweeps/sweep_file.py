@@ -19,6 +19,8 @@ from experiments_manager.settings.source.execution import execute, new_module
 from experiments_manager.settings.source.local_modules import LocalModules
 from experiments_manager.settings.source.module_source import Source, read_source
 from experiments_manager.settings.source.namespace import Namespace
+from experiments_manager.sweeps.errors import SweepError
+from experiments_manager.sweeps.search.algorithms import Algorithm
 from experiments_manager.sweeps.search.spaces import Space, SpaceError
 from experiments_manager.sweeps.sweep_plan import ALGORITHMS, REQUIRED, SweepPlan
 
@@ -110,7 +112,7 @@ def load_sweep_file(path: Path | str, *, settings_file: Path | str | None = None
         wrong = ClusterOptions.problems(given["cluster"], "cluster['{}']")
         problems += [_problem(source, "cluster", text, str(key)) for key, text in wrong.items()]
     if isinstance(given.get("space"), dict):
-        space, found = _space(source, given["space"], given.get("algorithm"))
+        space, found = _space(source, given["space"], plan)
         problems += found
     if problems:
         raise SettingsError(problems) from ended.error
@@ -209,11 +211,14 @@ def _bytes(value: Any) -> int | None:
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
-def _space(source: Source, given: dict[str, Any], algorithm: Any) -> tuple[Space | None, list[Problem]]:
+def _space(source: Source, given: dict[str, Any], plan: SweepPlan | None) -> tuple[Space | None, list[Problem]]:
+    """Read the space, and find out whether the algorithm can search it, before a trial is begun."""
     try:
         space = Space(given)
-        if algorithm == "grid":
-            space.grid_size()
+        if plan is not None:
+            Algorithm(plan.algorithm, space, plan.seed)
         return space, []
     except SpaceError as error:
         return None, [_problem(source, "space", str(error), error.key)]
+    except SweepError as error:
+        return None, [_problem(source, "algorithm", str(error))]

@@ -8,14 +8,15 @@ This is the one place where such a name is declared; the checks, the hints for m
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import annotated_types
 import pydantic
 
 from experiments_manager.settings.types import Count, PathText, Positive, PositiveCount, Text
 
-ALGORITHMS = ("tpe", "atpe", "random", "anneal", "grid")
+AlgorithmName = Literal["auto", "optuna-tpe", "gp", "cma-es", "qmc", "tpe", "atpe", "anneal", "random", "grid"]
+ALGORITHMS: tuple[str, ...] = get_args(AlgorithmName)
 Mode = Literal["auto", "min", "max"]
 Reduction = Annotated[int, annotated_types.Ge(2)]
 
@@ -72,7 +73,7 @@ class SweepPlan(Rules):
     # fmt: off
     settings_file: PathText = option(..., "The settings file of the experiment, seen from the folder of the sweep file.")
     space: dict[str, Any] = option(..., "What to vary: keys of `hparams` and names of settings, each with an expression of hyperopt's `hp` or a constant.")
-    algorithm: Literal["tpe", "atpe", "random", "anneal", "grid"] | Callable[..., Any] = option("tpe", "How proposals are made; or a suggest function of hyperopt's form.")
+    algorithm: AlgorithmName | Callable[..., Any] = option("auto", "How proposals are made; or a suggest function of hyperopt's form.")
     objective: Text | list[Text] | Callable[..., Any] | None = option(None, "A column of `metrics.csv`, taken at the best epoch of the run; a list of them for a Pareto front; or a function `objective(run)` that returns a number to be minimised. `None`: the watched value.")
     objective_mode: Mode | list[Mode] = option("auto", "Whether less or more of the objective is better, `min` or `max`; `auto` tells by its name.")
     max_trials: PositiveCount = option(30, "Trials that are proposed at most.")

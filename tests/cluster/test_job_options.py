@@ -64,3 +64,24 @@ def test_options_as_texts_have_the_types_of_the_table_and_lists_may_come_several
         merged_options(("--cluster", options_of_texts(["cpus=many"])))
     with pytest.raises(ClusterError, match="partition: expected NAME=VALUE"):
         options_of_texts(["partition"])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"time": "2"},
+        {"time": 2},
+        {"time": "1:30"},
+        {"time": "4:00:00", "warning": 4 * 3600},
+        {"time": "1-00:00:30", "warning": 100_000},
+        {"time": "4:00:00", "sbatch": ["--time=2"]},
+    ],
+)
+def test_a_warning_as_long_as_the_job_is_refused(given):
+    with pytest.raises(ClusterError, match="warning is as long as the job itself. Expected fewer than the"):
+        merged_options(("submit", given))
+
+
+def test_a_warning_shorter_than_the_job_or_without_a_known_limit_is_taken():
+    for given in ({"time": "3"}, {"time": "2:01"}, {"time": "0-1"}, {"warning": 10**6}, {"time": "2", "warning": 30}):
+        assert merged_options(("submit", given))

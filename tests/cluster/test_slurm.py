@@ -2,9 +2,10 @@
 
 import pytest
 
-from experiments_manager.cluster import slurm
+from experiments_manager.cluster import jobs, slurm
 from experiments_manager.cluster.errors import ClusterError
 from experiments_manager.cluster.slurm import JobState, QueuedJob
+from experiments_manager.runs import create_run
 
 
 @pytest.fixture
@@ -75,7 +76,23 @@ def test_a_machine_without_slurm_and_a_refusal_are_one_sentence(program, tmp_pat
     with pytest.raises(ClusterError, match="there is no sbatch here"):
         slurm.submit(tmp_path / "job.sh")
     program("sbatch", "", 1, "sbatch: error: invalid partition specified: gpux")
-    with pytest.raises(ClusterError, match="Cannot submit a job: sbatch: error: invalid partition specified: gpux"):
+    with pytest.raises(ClusterError, match="Cannot submit a job: invalid partition specified: gpux"):
         slurm.submit(tmp_path / "job.sh")
     program("sbatch", "123;cluster\n")
     assert slurm.submit(tmp_path / "job.sh") == "123"
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [("COMPLETED", "finished"), ("CANCELLED", "cancelled"), (None, "forgotten")]
+)
+def test_a_job_that_has_ended_is_not_cancelled_again(program, tmp_path, state, said):
+    run = create_run(tmp_path, "it")
+    run.update(job={"scheduler": "slurm", "id": "7", "folder": str(tmp_path)})
+    line = f"JobId=7 JobState={state} ExitCode=0:0 Restarts=0 Reason=None"
+    program("scontrol", line if state else "", 0 if state else 1, "" if state else "Invalid job id specified")
+    program("sacct", "", 1, "no accounting")
+    program("scancel", "", 1, "it must not be called")
+    job, ended = jobs.cancel(run)
+    assert job == "7"
+    assert said in ended
+    assert "cancelled" not in run.manifest["job"]

@@ -114,6 +114,46 @@ def test_data_that_cannot_be_staged_is_refused(folder):
         dry("sweep", "mysweep.py", stage_data=[folder])
 
 
+@pytest.mark.parametrize("command", [("train", "mysettings.py"), ("sweep", "mysweep.py")])
+@pytest.mark.parametrize("name", ["two\nlines", "a/b", "bell\a"])
+def test_a_name_that_would_break_the_script_is_refused_and_leaves_nothing(folder, command, name):
+    with pytest.raises(ClusterError, match="name is wrong. Expected one line without slashes"):
+        submit(command, {"name": name})
+    assert sorted(path.name for path in folder.iterdir()) == ["mysettings.py"]
+
+
+@pytest.mark.parametrize("command", [("train", "mysettings.py"), ("sweep", "mysweep.py")])
+def test_an_image_that_is_not_there_is_refused_before_anything_is_made(folder, command):
+    with pytest.raises(ClusterError, match=r"image: there is no nosuch\.sif"):
+        submit(command, {"image": "nosuch.sif"})
+    assert sorted(path.name for path in folder.iterdir()) == ["mysettings.py"]
+
+
+REFUSAL = "sbatch: error: invalid partition specified: none\nsbatch: error: Batch job submission failed: Invalid one"
+
+
+@pytest.mark.parametrize("command", [("train", "mysettings.py"), ("sweep", "mysweep.py")])
+@pytest.mark.parametrize(
+    ("said", "sentence", "left"),
+    [
+        (REFUSAL, "Cannot submit a job: invalid partition specified: none$", False),
+        ("sbatch: error: Batch job submission failed: Time limit", "submission failed: Time limit$", False),
+        ("sbatch: error: Socket timed out on send/recv operation", "Socket timed out", True),
+    ],
+)
+def test_a_refusal_is_one_sentence_and_leaves_no_folder_unless_the_job_may_be_there(
+    folder, monkeypatch, command, said, sentence, left
+):
+    (folder / "bin").mkdir()
+    (folder / "bin" / "sbatch").write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit 1\n")
+    (folder / "bin" / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
+    with pytest.raises(ClusterError, match=sentence):
+        submit(command, {"name": "it"})
+    made = [path for parent in ("jobs", "experiments", "runs") for path in folder.glob(f"{parent}/*")]
+    assert bool(made) == left
+
+
 def test_a_dry_run_needs_no_tensorflow(folder):
     code = (
         "import sys; from experiments_manager.cli.main import run;"

@@ -52,5 +52,21 @@ def test_extras_that_are_complete_are_told_from_those_that_lack_a_package(monkey
     installation.requirements_by_extra.cache_clear()
 
 
+def test_an_extra_that_names_an_extra_of_another_package_needs_the_packages_of_that_one(monkeypatch):
+    declared = {
+        "flwr": [
+            "numpy",
+            'no-such-ray==2; python_version >= "3" and extra == "simulation"',
+            'not-asked; extra == "rest"',
+        ],
+        installation.DISTRIBUTION: ['flwr[simulation]>=1; extra == "ray"', 'flwr>=1; extra == "plain"'],
+    }
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: declared.get(name, []))
+    monkeypatch.setattr(software, "_has", lambda name: not name.startswith(("no-such", "not-asked")))
+    installation.requirements_by_extra.cache_clear()
+    assert software.extras().text == "installed: plain; missing: ray (lacks no-such-ray)"
+    installation.requirements_by_extra.cache_clear()
+
+
 def test_python_is_told_with_the_version_of_the_package():
     assert "experiments_manager" in software.python().text

@@ -2,8 +2,9 @@
 
 import pytest
 
-from experiments_manager.runs import create_run
-from experiments_manager.runs.run_settings import load_run_settings
+from experiments_manager.runs import RunError, create_run
+from experiments_manager.runs.reproduction.reproduce import command_line
+from experiments_manager.runs.run_settings import altered_files, load_run_settings, warn_changed_files
 from experiments_manager.settings import load_settings
 
 SETTINGS = """
@@ -29,3 +30,27 @@ def test_a_run_that_began_with_another_model_file_takes_further_overrides(tmp_pa
     resumed = load_run_settings(run, further)
     assert resumed.epochs == 5
     assert resumed.call("model") == "second_model.py"
+
+
+def test_a_copy_that_was_altered_or_is_missing_is_told_and_refused_where_the_run_is_to_be_reproduced(tmp_path, caplog):
+    (tmp_path / "mysettings_line.py").write_text(
+        "import parts\n" + SETTINGS.replace('model_file = "first_model.py"', "")
+    )
+    (tmp_path / "parts.py").write_text("units = 3\n")
+    run = create_run(tmp_path / "runs", "line")
+    run.start(settings_file=tmp_path / "mysettings_line.py")
+    run.update(state="finished")
+    warn_changed_files(run)
+    assert (altered_files(run), caplog.text) == ([], "")
+    assert "train" in command_line(run, tmp_path / "python", tmp_path, "again")
+    copy = run.settings_dir / "parts.py"
+    copy.write_text("units = 4\n")
+    assert altered_files(run) == [copy]
+    warn_changed_files(run)
+    assert f"{copy}: not as it was when the run began" in caplog.text
+    with pytest.raises(RunError, match=r"parts\.py: not as it was when the run began.*Restore it"):
+        command_line(run, tmp_path / "python", tmp_path, "again")
+    copy.unlink()
+    assert altered_files(run) == [copy]
+    run.update(sha256={})  # as of a release that noted none
+    assert altered_files(run) == []

@@ -4,12 +4,12 @@ import contextlib
 
 import pytest
 
-from experiments_manager.sweeps.driver import Driver, Limits, Observer
+from experiments_manager.sweeps.driver import MOST_BREAKS, Driver, Limits, Observer
 from experiments_manager.sweeps.search.pruning import GO, NoPruner, Verdict
 from experiments_manager.sweeps.state.journal import Journal
 from experiments_manager.sweeps.state.trials import PAUSED, SweepState
 from experiments_manager.sweeps.sweep_plan import StopWhen
-from experiments_manager.sweeps.trials.trial_pool import TrialPool
+from experiments_manager.sweeps.trials.trial_pool import DIED, TrialPool
 
 
 class Played(TrialPool):
@@ -46,7 +46,7 @@ class Played(TrialPool):
             raise Killed
         found = self.played.pop(0)
         for trial, message in found:
-            if message["kind"] == "ended":
+            if message["kind"] in ("ended", DIED):
                 self.going.remove(trial)
         return found
 
@@ -142,3 +142,39 @@ def test_a_trial_that_was_paused_is_promoted_when_its_job_has_left(run):
     assert kinds(run(pool, pruner=Scripted(go=False)))[2:] == ["reported", "promoted", "submitted", "ended"]
     assert pool.started == [0, 0]
     assert pool.answers == [(0, False)]
+
+
+KILLED = {"kind": DIED, "reason": "its process was ended by SIGKILL", "outside": True}
+INTERRUPTED = {"kind": "ended", "state": "interrupted", "seconds": 1.0}
+
+
+def trained(epoch):
+    return {"kind": "epoch", "epoch": epoch, "value": 0.5}
+
+
+@pytest.mark.parametrize("end", [KILLED, INTERRUPTED])
+def test_a_trial_that_is_broken_off_again_and_again_fails_also_where_the_driver_is_replaced_meanwhile(run, end):
+    half = MOST_BREAKS // 2
+    events = run(Played(*[[(0, end)]] * half))
+    assert kinds(events).count("interrupted") == half
+    pool = Played(*[[(0, end)]] * (MOST_BREAKS - half))
+    events = run(pool)
+    assert kinds(events).count("interrupted") == MOST_BREAKS
+    assert pool.started == [0] * (MOST_BREAKS - half)
+    assert (events[-1]["event"], events[-1]["state"]) == ("ended", "failed")
+    assert f"{MOST_BREAKS} times without a further epoch in between" in events[-1]["reason"]
+
+
+def test_an_epoch_in_between_begins_the_count_anew(run):
+    played = [message for epoch in range(1, MOST_BREAKS + 3) for message in ([(0, trained(epoch))], [(0, KILLED)])]
+    events = run(Played(*played, [(0, finished(0.5))]))
+    assert kinds(events).count("interrupted") == MOST_BREAKS + 2
+    assert (events[-1]["event"], events[-1]["state"]) == ("ended", "finished")
+
+
+def test_a_process_that_crashes_on_its_way_out_changes_nothing_of_its_trial(run):
+    crash = {"kind": DIED, "reason": "its process was ended by SIGSEGV", "outside": False}
+    pool = Played([(0, asked(2, 0.5))], [(0, crash)], [(0, finished(0.4))], parallel=2)
+    events = run(pool, pruner=Scripted(go=False))
+    assert kinds(events)[2:] == ["reported", "interrupted", "promoted", "submitted", "ended"]
+    assert events[3]["counts"] is False

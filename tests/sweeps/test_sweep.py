@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import experiments_manager as em
 from experiments_manager.runs import Run, RunError, lock, open_run
 from experiments_manager.settings.problems import SettingsError
-from experiments_manager.sweeps.driver import Observer
+from experiments_manager.sweeps.driver import MOST_BREAKS, Observer
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.state.journal import read_journal
 from experiments_manager.sweeps.sweep import SweepOptions, run_sweep
@@ -209,6 +210,14 @@ def test_a_trial_that_fails_has_its_reason_and_the_sweep_goes_on(write_sweep, tm
             os.abort()
         if hparams["crash"] == "exit":
             os._exit(3)
+        if hparams["crash"] == "interrupt":
+            raise KeyboardInterrupt
+        if hparams["crash"] == "leave":
+            raise SystemExit(0)
+        if hparams["crash"] == "group":
+            raise type("Odd", (BaseException,), {})("KeyboardInterrupt inside")
+        if hparams["crash"] == "kill":
+            os.kill(os.getpid(), 9)
         if hparams["crash"] == "hang":
             import time
             time.sleep(1000)
@@ -221,23 +230,46 @@ def test_a_trial_that_fails_has_its_reason_and_the_sweep_goes_on(write_sweep, tm
         return make(hparams)
     """
     sweep = """
-    space = {"crash": hp.choice("crash", ["no", "raise", "abort", "exit", "hang", "hoard", "nan"])}
+    ends = "no raise abort exit interrupt leave group kill hang hoard nan".split()
+    space = {"crash": hp.choice("crash", ends)}
     algorithm = "grid"
-    max_trials = 7
+    max_trials = 11
     parallel = 2
-    trial_timeout = 30
+    trial_timeout = 60
     memory_limit = "2 GiB"
     """
     result = run(write_sweep(tmp_path, sweep, crashes))
     reasons = {row["crash"]: row["reason"] for row in rows_of(result)}
-    assert result.trials == {"finished": 1, "failed": 6}
+    assert result.trials == {"finished": 1, "failed": 10}
     assert reasons["no"] == ""
     assert "ValueError: no such model" in reasons["raise"]
     assert reasons["abort"] == "its process was ended by SIGABRT"
     assert reasons["exit"] == "its process ended with exit code 3"
-    assert reasons["hang"] == "no progress for 30 s (trial_timeout)"
+    assert "KeyboardInterrupt" in reasons["interrupt"]
+    assert "SystemExit" in reasons["leave"]
+    assert "KeyboardInterrupt" in reasons["group"]
+    assert f"SIGKILL, {MOST_BREAKS} times without a further epoch in between" in reasons["kill"]
+    assert reasons["hang"] == "no progress for 60 s (trial_timeout)"
     assert "memory, more than 2048 MiB (memory_limit)" in reasons["hoard"]
     assert "NaN" in reasons["nan"]
+
+
+def test_a_fork_server_that_is_killed_is_replaced_and_the_trials_go_on(one_by_one, write_sweep, tmp_path):
+    file = write_sweep(tmp_path)
+    with contextlib.closing(ForkServer(1)) as server:
+        first = server.process_id
+        killed = []
+
+        class Killer(Observer):
+            def on_epoch(self, trial, epoch, of, value):
+                if not killed and (trial, epoch) == (1, 1):
+                    killed.append(os.kill(first, signal.SIGKILL))
+
+        options = SweepOptions(working_dir=tmp_path / "sweeps")
+        result = run_sweep(file, options, server=server, make_observer=lambda *told: contextlib.nullcontext(Killer()))
+        assert server.process_id != first
+    assert killed
+    assert what_was_found(result) == what_was_found(one_by_one[1])[:4]
 
 
 def test_a_failed_trial_is_run_again_on_request(write_sweep, tmp_path):

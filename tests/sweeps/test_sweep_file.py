@@ -36,7 +36,7 @@ def problems_of(file):
 def test_two_names_are_enough(write):
     sweep = load_sweep_file(write(GOOD))
     assert sweep.name == "line"
-    assert sweep.plan.algorithm == "tpe"
+    assert sweep.plan.algorithm == "auto"
     assert sweep.plan.parallel == 1
     assert sweep.memory_limit is None
 
@@ -47,7 +47,7 @@ def test_all_that_is_wrong_is_said_at_once(write):
         from hyperopt import hp
         settings_file = "mysettings_lime.py"
         space = {"a": hp.uniform("a", 0, 1), "b": hp.uniform("a", 0, 1)}
-        algorithm = "tp"
+        algorithm = "aneal"
         max_trails = 3
         parallel = 0
         stop_when = {"no_progress": 0, "hour": 3}
@@ -69,7 +69,7 @@ def test_all_that_is_wrong_is_said_at_once(write):
     ]
     told = "\n".join(found)
     assert "Did you mean 'mysettings_line.py'?" in told
-    assert "Did you mean 'tpe'?" in told
+    assert "Did you mean 'anneal'?" in told
     assert "Did you mean `max_trials`?" in told
     assert "the label 'a' is given twice" in told
     assert "unknown option of `stop_when`" in told

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from experiments_manager.common.version import __version__
 from experiments_manager.runs.errors import RunError, explain
 
 _OURS = (DISTRIBUTION, FORMER_DISTRIBUTION)
+_COMPLETE = "complete"
+"""File in an environment that is whole; it names the packages."""
 _MARK = "made_by_reproduce"
 """Empty file in an environment, which may therefore be removed and made again."""
 _OF_INSTALLATION = {*_OURS, "pip", "setuptools", "wheel", "uv"}
@@ -45,6 +50,44 @@ def differing_packages(manifest: Mapping[str, Any], installed: Mapping[str, str]
     return {name: (was, here.get(name)) for name, was in packages.items() if here.get(name) != was}
 
 
+@contextlib.contextmanager
+def environment_of(
+    manifest: Mapping[str, Any],
+    folder: Path | None = None,
+    wheels: Path | None = None,
+    *,
+    keep: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Iterator[Path]:
+    """Give the Python of an environment with the packages of a run, which is removed afterwards.
+
+    Args:
+        manifest: The content of the run's run.json.
+        folder: Where it is made and kept; by default in the user's cache, by the packages that it holds.
+        wheels: As for `make_environment`.
+        keep: Whether it stays in the cache; one that was there before stays anyway.
+        tell: Is told what happens.
+
+    Raises:
+        RunError: As for `make_environment`.
+    """
+    place = (folder or cached_environment(requirements(manifest))).expanduser().absolute()
+    stays = keep or folder is not None or (place / _COMPLETE).exists()
+    tell(f"Installing the packages of the run in {place}{'' if stays else ', which is removed afterwards'}")
+    try:
+        yield make_environment(place, manifest, wheels)
+    finally:
+        if not stays and (place / _MARK).is_file():
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def cached_environment(wanted: Sequence[str]) -> Path:
+    """Return the folder of an environment with some packages, below `$XDG_CACHE_HOME`, by default `~/.cache`."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    digest = hashlib.sha256("\n".join([platform.python_version(), *wanted]).encode()).hexdigest()[:16]
+    return (Path(base) if base else Path.home() / ".cache") / "experiments_manager" / "environments" / digest
+
+
 def make_environment(folder: Path, manifest: Mapping[str, Any], wheels: Path | None = None) -> Path:
     """Make a virtual environment with the packages of a run.
 
@@ -63,7 +106,7 @@ def make_environment(folder: Path, manifest: Mapping[str, Any], wheels: Path | N
     _check_versions(manifest)
     wanted = requirements(manifest)
     python = folder / "bin" / "python"
-    done = folder / "complete"
+    done = folder / _COMPLETE
     if done.exists() and done.read_text(encoding="utf-8").split() == wanted:
         return python
     _clear(folder)

@@ -11,6 +11,7 @@ from experiments_manager.runs.errors import RunError
 from experiments_manager.runs.folder import open_run
 from experiments_manager.runs.reproduction.outcome import Outcome, compare_outcome
 from experiments_manager.runs.run import Run
+from experiments_manager.runs.run_settings import altered_files
 
 _OF_PLACES = {"working_dir"}
 """Settings that say where a run is made, not what it comes to."""
@@ -26,13 +27,19 @@ def command_line(run: Run, python: Path, parent: Path, name: str) -> list[str]:
         name: Its name.
 
     Raises:
-        RunError: The run has not finished, so there is nothing to compare with.
+        RunError: The run has not finished, so there is nothing to compare with; or its copy of the code was altered.
     """
     manifest = run.manifest
     if manifest.get("state") != "finished":
         raise RunError(
             f"{run.path} is {manifest.get('state')}. Expected a finished run, whose result can be compared. "
             "Go on with it first: experiments_manager resume RUN"
+        )
+    altered = altered_files(run)
+    if altered:
+        raise RunError(
+            f"{', '.join(map(str, altered))}: not as it was when the run began (SHA-256 in run.json). Expected the "
+            "code that the run was trained with. Restore it from a backup, or from the git commit in run.json."
         )
     values = {key: value for key, value in (manifest.get("overrides") or {}).items() if key not in _OF_PLACES}
     if manifest.get("seed") is not None:

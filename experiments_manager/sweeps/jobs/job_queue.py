@@ -12,7 +12,7 @@ from typing import Any
 from experiments_manager.cluster import slurm
 from experiments_manager.cluster.batch_script import Job
 from experiments_manager.cluster.errors import ClusterError
-from experiments_manager.cluster.job_options import JobOptions, merged_options, read_site_file, site_file
+from experiments_manager.cluster.job_options import JobOptions, check_image, merged_options, read_site_file, site_file
 from experiments_manager.cluster.jobs import OUT_OF_MEMORY, tells_out_of_memory
 from experiments_manager.cluster.slurm import QueuedJob
 from experiments_manager.cluster.submission import submit_job
@@ -70,6 +70,7 @@ def job_options(
         raise ClusterError(
             f"A trial of a sweep runs on one node. Expected nodes = 1, got {options.nodes}. Add `--cluster nodes=1`."
         )
+    check_image(options)
     missing = [name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None]
     if missing:
         raise ClusterError(

@@ -69,6 +69,8 @@ class Lines(Observer):
         """Write a line where a trial has ended, was paused, or goes on."""
         if event["event"] == "submitted":
             warn(f"trial {event['trial']} is job {event['job']}")
+        if event["event"] == "interrupted" and event["counts"]:
+            warn(f"trial {event['trial']} was broken off after {event['epoch']} epochs: {event['reason']}")
         if event["event"] == "promoted":
             warn(f"trial {event['trial']} goes on after {event['epoch']} epochs")
         if event["event"] not in ("ended", "reported") or event.get("go"):

@@ -1,7 +1,8 @@
-"""Proposals: hyperopt's algorithms over what is known, each from a seed of its own.
+"""Proposals: one face for hyperopt's algorithms and those of `samplers.py`, each proposal from a seed of its own.
 
-A proposal is a function of the space, the sweep's seed, the trial's number and the results known at that moment, in the
-order in which they came. So it can be made again from the journal, and does not depend on what a process did before.
+A proposal is a function of the space, the sweep's seed, the trial's number, the trials that run, and the results known
+at that moment, in the order in which they came. So it can be made again from the journal, and does not depend on what
+a process did before.
 
 hyperopt's cost grows with the results that it is shown. It is shown `MOST_SHOWN` at most: the better ones and the
 newest, in their order. TPE gives old results little weight anyway (`linear_forgetting`, from 25 results on).
@@ -10,8 +11,8 @@ newest, in their order. TPE gives old results little weight anyway (`linear_forg
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -19,29 +20,24 @@ from typing import Any
 
 import numpy as np
 from hyperopt import Trials, anneal, rand, tpe
-from hyperopt.base import JOB_STATE_DONE, STATUS_OK, trials_from_docs
-from hyperopt.pyll import dfs
+from hyperopt.base import JOB_STATE_DONE, STATUS_OK, Domain, trials_from_docs
+from hyperopt.pyll import dfs, scope
+from hyperopt.pyll.base import Apply
 
 from experiments_manager.common.error_text import reason
 from experiments_manager.common.installation import install_command
 from experiments_manager.sweeps.errors import SweepError
-from experiments_manager.sweeps.search.spaces import Point, Space, point_of
+from experiments_manager.sweeps.search.known import Known, proposal_seed, shown_results
+from experiments_manager.sweeps.search.samplers import FIRST_POINTS, SAMPLERS, Sampler, missing_modules
+from experiments_manager.sweeps.search.spaces import Point, Space, SpaceError, point_of
 
-MOST_SHOWN = 250
-"""Results that hyperopt is shown; the cost of a proposal is bounded by it."""
-_SHARE_OF_BEST = 0.6
+AUTOMATIC = ("optuna-tpe", "anneal")
+"""What `auto` stands for: the first that can be imported; by tools/bench/samplers.py, printed in docs/sweeps.md."""
+_MOST_REPEATS = 10
+"""Further attempts where a proposal was tried already."""
+
 _WHEN = datetime.datetime(2000, 1, 1)
 """Stands for all times in what hyperopt is shown, so that no proposal depends on the clock."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Known:
-    """A result that proposals are made from."""
-
-    number: int
-    point: Point
-    loss: float
-    """Less is better."""
 
 
 class Algorithm:
@@ -52,23 +48,35 @@ class Algorithm:
         space: Where to search.
         seed: Of the sweep.
 
+    Attributes:
+        name: Its name; for `auto` that of the one which was chosen.
+
     Raises:
         SweepError: The algorithm needs a package that is not installed.
+        SpaceError: It cannot search this space.
     """
 
     def __init__(self, algorithm: str | Callable[..., Any], space: Space, seed: int) -> None:
+        if algorithm == "auto":
+            algorithm = automatic_algorithm()
         self._space, self._seed = space, seed
         self.name = algorithm if isinstance(algorithm, str) else getattr(algorithm, "__name__", "custom")
+        if algorithm == "grid":
+            space.grid_size()
         self._grid = space.grid() if algorithm == "grid" else None
         self._grid_next = 0
-        self._suggest = algorithm if callable(algorithm) else _suggest_function(algorithm)
+        self._sampler = _sampler(algorithm, space, seed) if self._grid is None else None
+        self._repeats = 0 if callable(algorithm) else _MOST_REPEATS
 
-    def propose(self, number: int, known: Sequence[Known]) -> Point | None:
+    def propose(self, number: int, known: Sequence[Known], pending: Sequence[Point] = ()) -> Point | None:
         """Propose the point of a trial.
+
+        A point that was tried already is proposed again only where no other is found: a trial repeats its value.
 
         Args:
             number: The trial's number; for a grid, that of the point in it.
             known: Results in the order in which they came.
+            pending: Points of the trials that run, in the order of their numbers.
 
         Returns:
             The point; `None` where a grid has no further one.
@@ -76,18 +84,21 @@ class Algorithm:
         Raises:
             SweepError: The algorithm failed.
         """
-        if self._grid is not None:
+        if self._sampler is None:
             return self._of_grid(number)
+        tried = [result.point for result in known] + list(pending)
         try:
-            seed = proposal_seed(self._seed, number)
-            with _quiet():
-                documents = self._suggest([number], self._space.domain, _trials(known, self._space.labels), seed)
+            for repeat in range(self._repeats + 1):
+                seed = proposal_seed(self._seed, number, repeat)
+                point = self._sampler.propose(number, known, pending, seed)
+                if point not in tried:
+                    break
         except Exception as error:
             raise SweepError(
                 f"The algorithm {self.name} failed to propose trial {number}: {reason(error)}. "
                 "Choose another `algorithm`, or correct the space."
             ) from error
-        return point_of(documents[0]["misc"]["vals"])
+        return point
 
     def _of_grid(self, number: int) -> Point | None:
         if number < self._grid_next:
@@ -97,18 +108,52 @@ class Algorithm:
         return point
 
 
-def proposal_seed(seed: int, number: int) -> int:
-    """Return the seed of one proposal, which differs from one trial to the next."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1)
+class _Hyperopt:
+    """A suggest function of hyperopt's form as a sampler; it does not know of trials that run."""
+
+    def __init__(self, suggest: Callable[..., Any], space: Space) -> None:
+        self._suggest, self._space = suggest, space
+
+    def propose(self, number: int, known: Sequence[Known], pending: Sequence[Point], seed: int) -> Point:
+        with _quiet():
+            documents = self._suggest([number], self._space.domain, _trials(known, self._space.labels), seed)
+        return point_of(documents[0]["misc"]["vals"])
 
 
-def _suggest_function(name: str) -> Callable[..., Any] | None:
-    if name == "atpe":
-        return _adaptive_tpe()
-    return {"tpe": tpe.suggest, "random": rand.suggest, "anneal": anneal.suggest, "grid": None}[name]
+def automatic_algorithm(former: str | None = None) -> str:
+    """Return the algorithm that `auto` stands for here: the best of the benchmark that can be imported.
+
+    Args:
+        former: What it stood for when the sweep began, which it keeps if it can.
+    """
+    usable = [name for name in AUTOMATIC if not missing_modules(name)] or [AUTOMATIC[-1]]
+    return former if former in usable else usable[0]
 
 
-def _adaptive_tpe() -> Callable[..., Any]:
+def _sampler(algorithm: str | Callable[..., Any], space: Space, seed: int) -> Sampler:
+    if callable(algorithm):
+        return _Hyperopt(algorithm, space)
+    if algorithm not in SAMPLERS:
+        return _Hyperopt(_adaptive_tpe(space) if algorithm == "atpe" else _SUGGEST[algorithm], space)
+    missing = missing_modules(algorithm)
+    if missing:
+        extra = "sweeps-gp" if algorithm == "gp" else "sweeps-optuna"
+        raise SweepError(
+            f"The algorithm {algorithm!r} needs {' and '.join(missing)}, which cannot be imported. Install what it "
+            f'needs by `{install_command(extra)}`, or choose `algorithm = "tpe"`.'
+        )
+    return SAMPLERS[algorithm](space, seed)
+
+
+_SUGGEST = {
+    "tpe": functools.partial(tpe.suggest, n_startup_jobs=FIRST_POINTS),
+    "random": rand.suggest,
+    "anneal": anneal.suggest,
+}
+"""hyperopt's; its TPE with fewer points at random than its own 20, which are most of a short sweep."""
+
+
+def _adaptive_tpe(space: Space) -> Callable[..., Any]:
     try:
         import lightgbm  # noqa: F401
         import sklearn  # noqa: F401
@@ -119,6 +164,9 @@ def _adaptive_tpe() -> Callable[..., Any]:
             f"Install them by `{install_command('sweeps-atpe')}` (on Debian also `apt-get install libgomp1`), or "
             'choose `algorithm = "tpe"`.'
         ) from error
+
+    for label in space.labels:
+        _rehearse(atpe.suggest, label, space.domain.params[label])
 
     def suggest(new_ids: list[int], domain: Any, trials: Any, seed: int) -> Any:
         import random
@@ -136,6 +184,26 @@ def _adaptive_tpe() -> Callable[..., Any]:
     return suggest
 
 
+def _rehearse(suggest: Callable[..., Any], label: str, distribution: Apply) -> None:
+    """Refuse a distribution that an algorithm fails on; each is tried alone, as a branch may hide it for many trials.
+
+    Raises:
+        SpaceError: The algorithm cannot search it.
+    """
+    domain = Domain(None, scope.hyperopt_param(label, distribution), pass_expr_memo_ctrl=False)
+    _give_bounds_by_position(domain)
+    try:
+        with _quiet():
+            suggest([0], domain, Trials(), 0)
+    except Exception as error:
+        name = {"categorical": "pchoice"}.get(distribution.name, distribution.name)
+        raise SpaceError(
+            f"the algorithm 'atpe' cannot search `hp.{name}` ({reason(error).splitlines()[0]}). Expected another "
+            "distribution, e.g. `hp.choice` or `hp.quniform`. Use one, or choose `algorithm = 'tpe'`.",
+            label,
+        ) from error
+
+
 def _give_bounds_by_position(domain: Any) -> None:
     """Let a space read `uniform(0, 1)` for `uniform(low=0, high=1)`, which `hp.uniformint` says: atpe needs it."""
     for node in dfs(domain.expr):
@@ -147,16 +215,6 @@ def _give_bounds_by_position(domain: Any) -> None:
 
 def _place_of_bound(argument: tuple[str, Any]) -> int:
     return ("low", "mu", "high", "upper", "sigma", "q").index(argument[0])
-
-
-def shown_results(known: Sequence[Known]) -> list[Known]:
-    """Choose the results that hyperopt is shown: the better ones and the newest, in their order."""
-    if len(known) <= MOST_SHOWN:
-        return list(known)
-    most_best = int(_SHARE_OF_BEST * MOST_SHOWN)
-    best = sorted(range(len(known)), key=lambda place: (known[place].loss, place))[:most_best]
-    newest = [place for place in range(len(known) - 1, -1, -1) if place not in set(best)]
-    return [known[place] for place in sorted([*best, *newest[: MOST_SHOWN - most_best]])]
 
 
 def _trials(known: Sequence[Known], labels: Sequence[str]) -> Trials:

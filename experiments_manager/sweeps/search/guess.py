@@ -34,7 +34,7 @@ settings_file = {settings!r}
 space = {{
 {space}
 }}
-algorithm = "tpe"
+# algorithm = "anneal"                           # which of several searches; docs/sweeps.md compares them
 max_trials = 30
 parallel = 1
 # objective = "val_loss"                         # a column of metrics.csv; by default the watched value

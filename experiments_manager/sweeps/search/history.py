@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments_manager.sweeps.search.algorithms import Known, proposal_seed
+from experiments_manager.sweeps.search.known import Known, proposal_seed
 from experiments_manager.sweeps.search.spaces import Point, Space
 from experiments_manager.sweeps.state.trials import FINISHED, KNOWN, SweepState, Trial, losses
 
@@ -41,6 +41,11 @@ class History:
             order = sorted(range(len(trials)), key=lambda place: (-_length(trials[place]), found[place], place))
             found = [float(rank) for _, rank in sorted(zip(order, range(len(order)), strict=True))]
         return [Known(_identity(trial), self._point(trial), loss) for trial, loss in zip(trials, found, strict=True)]
+
+    def pending(self, state: SweepState) -> list[Point]:
+        """Return the points of the trials that run."""
+        points = [self._point(trial) for trial in state.pending()]
+        return [point for point in points if point is not None]
 
     def _point(self, trial: Trial) -> Point | None:
         if trial.space == self._space.digest:

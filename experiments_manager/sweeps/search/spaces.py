@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hyperopt import Trials, space_eval
 from hyperopt.base import Domain
 from hyperopt.exceptions import DuplicateLabel, InvalidAnnotatedParameter
-from hyperopt.pyll.base import Apply, Literal, as_apply, rec_eval
+from hyperopt.pyll.base import Apply, Literal, as_apply, dfs, rec_eval
 
 from experiments_manager.settings.types import plain_value
 
@@ -70,6 +70,17 @@ class Space:
             _add(found, name, value)
         return found
 
+    def switches(self) -> set[str]:
+        """Return the labels that choose among options: those of `hp.choice` and `hp.pchoice`."""
+        nodes = [node for node in dfs(self.graph) if node.name == "switch"]
+        return {node.pos_args[0].arg["label"].obj for node in nodes}
+
+    def point_by(self, choose: Callable[[str], float | int]) -> Point:
+        """Return the point that somebody chooses who is asked for each label, of the chosen branches alone."""
+        found: Point = {}
+        _ask_for_labels(self.graph, choose, found)
+        return {label: found[label] for label in sorted(found)}
+
     def sample(self, seed: int) -> Point:
         """Draw a point at random, from the priors."""
         from hyperopt import rand
@@ -110,6 +121,20 @@ class Space:
 def point_of(vals: Mapping[str, list[Any]]) -> Point:
     """Return a point as plain numbers from what hyperopt keeps of it."""
     return {label: plain_value(values[0]) for label, values in sorted(vals.items()) if len(values)}
+
+
+def _ask_for_labels(node: Apply, choose: Callable[[str], float | int], found: Point) -> None:
+    if node.name == "hyperopt_param":
+        label = node.arg["label"].obj
+        if label not in found:
+            found[label] = choose(label)
+    elif node.name == "switch":
+        _ask_for_labels(node.pos_args[0], choose, found)
+        chosen = found[node.pos_args[0].arg["label"].obj]
+        _ask_for_labels(node.pos_args[1 + int(chosen)], choose, found)
+    else:
+        for item in node.inputs():
+            _ask_for_labels(item, choose, found)
 
 
 def _no_objective(values: Any) -> float:
@@ -210,10 +235,16 @@ def arguments(distribution: Apply) -> dict[str, float]:
 def bounds(distribution: Apply) -> tuple[float | None, float | None]:
     """Return the smallest and the largest value of a distribution, `None` where it has none."""
     given = arguments(distribution)
-    if distribution.name in ("uniform", "quniform", "uniformint"):
+    if distribution.name == "uniform":
         return given["low"], given["high"]
-    if distribution.name in ("loguniform", "qloguniform"):
+    if distribution.name == "quniform":  # whose ends are rounded too
+        low, high = (round(given[end] / given["q"]) * given["q"] for end in ("low", "high"))
+        return low, high
+    if distribution.name == "loguniform":
         return math.exp(given["low"]), math.exp(given["high"])
+    if distribution.name == "qloguniform":
+        low, high = (round(math.exp(given[end]) / given["q"]) * given["q"] for end in ("low", "high"))
+        return low, high
     if distribution.name == "randint":
         low, high = given.get("low", 0), given.get("high")
         return (0, low - 1) if high is None else (low, high - 1)

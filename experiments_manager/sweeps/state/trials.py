@@ -30,6 +30,7 @@ class Trial:
         reports: Values of the objectives by epoch, where it was asked for them.
         reason: Why it failed or was ended early.
         attempts: How often it was begun anew after a failure.
+        breaks: How often in a row its process was broken off without a further epoch in between.
     """
 
     number: int
@@ -44,6 +45,9 @@ class Trial:
     epochs: int = 0
     seconds: float = 0.0
     attempts: int = 1
+    breaks: int = 0
+    broken_at: int = -1
+    """Epochs that were trained when its process was broken off last."""
     curve: list[float | None] = dataclasses.field(default_factory=list)
     """The first objective by epoch."""
 
@@ -123,7 +127,13 @@ class SweepState:
     def _retried(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
         trial.state, trial.reason, trial.values, trial.reports = RUNNING, None, None, {}
-        trial.attempts += 1
+        trial.attempts, trial.breaks, trial.broken_at = trial.attempts + 1, 0, -1
+
+    def _interrupted(self, event: Event) -> None:
+        trial = self.trials[event["trial"]]
+        if event["counts"]:
+            trial.breaks = trial.breaks + 1 if event["epoch"] <= trial.broken_at else 1
+            trial.broken_at = max(trial.broken_at, event["epoch"])
 
     def _submitted(self, event: Event) -> None:
         self.jobs[event["folder"]] = event["job"]
@@ -151,6 +161,10 @@ class SweepState:
     def of_state(self, *states: str) -> list[Trial]:
         """Return the trials in one of these states, in the order of proposals."""
         return [trial for trial in self.trials.values() if trial.state in states]
+
+    def pending(self) -> list[Trial]:
+        """Return the trials that run, in the order of their numbers: proposals keep away from them."""
+        return sorted(self.of_state(RUNNING), key=lambda trial: trial.number)
 
     def completed(self) -> list[Trial]:
         """Return the trials with values, in the order in which these came."""

@@ -9,6 +9,7 @@ import selectors
 import signal
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from experiments_manager.sweeps.trials.channel import Channel, Message
@@ -23,6 +24,8 @@ from experiments_manager.sweeps.trials.server_process import ForkServer
 from experiments_manager.sweeps.trials.trial_pool import DIED
 
 _SECONDS_BETWEEN_CHECKS = 0.2
+_PROGRESS = ("alive", "epoch", "asked")
+"""Messages that tell of progress; a process that begins again has made none by that."""
 _BROKEN_OFF = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """Signals by which somebody else ends a process; others are faults of what it ran."""
 
@@ -35,7 +38,8 @@ class _Worker:
     trial: int | None = None
     trials: int = 0
     kills_before: int = dataclasses.field(default_factory=out_of_memory_kills)
-    heard: float = dataclasses.field(default_factory=time.monotonic)
+    born: str | None = None
+    """When it began, as the system tells it; a process of the same id that began later is another one."""
     killed: str | None = None
     """Why we have killed it."""
 
@@ -67,6 +71,8 @@ class Pool:
         self._gpus = visible_gpus()
         self._threads = threads_of_a_trial(parallel)
         self._checked = 0.0
+        self._progressed: dict[int, float] = {}
+        """When each trial gave its last sign of progress, or began first; kept while its process is replaced."""
 
     @property
     def running(self) -> list[int]:
@@ -77,10 +83,6 @@ class Pool:
     def free(self) -> int:
         """How many more trials can run now."""
         return self._parallel - len(self.running)
-
-    def pid_of(self, trial: int) -> int:
-        """Return the process of a trial that runs."""
-        return self._of(trial).pid
 
     def take_up(self, tasks: Mapping[int, Message]) -> dict[int, dict[str, Any]]:
         """Take up nothing: the processes of an earlier driver end by themselves."""
@@ -93,7 +95,8 @@ class Pool:
             SweepError: No process can be made.
         """
         worker = next((worker for worker in self._workers.values() if worker.trial is None), None) or self._new()
-        worker.trial, worker.heard, worker.trials = trial, time.monotonic(), worker.trials + 1
+        worker.trial, worker.trials = trial, worker.trials + 1
+        self._progressed.setdefault(trial, time.monotonic())
         gpus = gpus_of_slot(worker.slot, self._parallel, self._gpus)
         worker.channel.send({"kind": "train", "threads": self._threads, "gpus": gpus, **task})
 
@@ -133,7 +136,7 @@ class Pool:
         while self.running and time.monotonic() < end:
             self.poll(0.1)
         for worker in list(self._workers.values()):
-            _kill(worker.pid)
+            _kill(worker)
             self._forget(worker)
             self._server.wait(worker.pid)
         self._selector.close()
@@ -142,7 +145,7 @@ class Pool:
         slots = {worker.slot for worker in self._workers.values()}
         pid, channel = self._server.fork()
         slot = next(number for number in range(self._parallel) if number not in slots)
-        worker = self._workers[slot] = _Worker(slot, pid, channel)
+        worker = self._workers[slot] = _Worker(slot, pid, channel, born=_birth(pid))
         self._selector.register(channel, selectors.EVENT_READ, worker)
         return worker
 
@@ -151,9 +154,11 @@ class Pool:
 
     def _read(self, worker: _Worker) -> list[tuple[int, Message]]:
         messages, trial = worker.channel.receive(), worker.trial
-        worker.heard = time.monotonic()
+        if trial is not None and any(message["kind"] in _PROGRESS for message in messages):
+            self._progressed[trial] = time.monotonic()
         if messages and messages[-1]["kind"] == "ended":
             worker.trial = None
+            self._progressed.pop(trial, None)
             if worker.trials >= self._trials_per_process or worker.killed:
                 self._end(worker)
         elif worker.channel.closed:
@@ -169,9 +174,10 @@ class Pool:
     def _death(self, worker: _Worker) -> Message:
         self._forget(worker)
         worker.channel.close()
-        _kill(worker.pid)  # it may have closed its socket and live on
+        _kill(worker)  # it may have closed its socket and live on
         status = self._server.wait(worker.pid)
         if worker.killed:
+            self._progressed.pop(worker.trial, None)
             return {"kind": DIED, "reason": worker.killed, "outside": False}
         reason, outside = how_it_ended(status)
         if outside and out_of_memory_kills() > worker.kills_before:
@@ -186,14 +192,14 @@ class Pool:
         """Kill a process that makes no progress, or takes too much memory."""
         if worker.trial is None or worker.killed:
             return
-        silent = time.monotonic() - worker.heard
+        silent = time.monotonic() - self._progressed[worker.trial]
         if self._timeout is not None and silent > self._timeout:
             worker.killed = f"no progress for {self._timeout:g} s (trial_timeout)"
         elif self._memory_limit is not None and (used := resident_bytes(worker.pid)) > self._memory_limit:
             limit = self._memory_limit / 2**20
             worker.killed = f"it used {used / 2**20:.0f} MiB of memory, more than {limit:.0f} MiB (memory_limit)"
         if worker.killed:
-            _kill(worker.pid)
+            _kill(worker)
 
 
 def how_it_ended(status: int | None) -> tuple[str, bool]:
@@ -207,7 +213,16 @@ def how_it_ended(status: int | None) -> tuple[str, bool]:
     return f"its process was ended by {name}", -code in _BROKEN_OFF
 
 
-def _kill(pid: int) -> None:
-    """Kill a process that its parent has not waited for, so that the id is still its own."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+def _kill(worker: _Worker) -> None:
+    """Kill a process, unless it has gone and its id is another's, as may be once its parent was killed."""
+    if _birth(worker.pid) == worker.born:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(worker.pid, signal.SIGKILL)
+
+
+def _birth(pid: int) -> str | None:
+    """Return when a process began, in ticks; `None` where the system does not tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import experiments_manager
+from experiments_manager.common.console import warn
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.trials.channel import Channel
 
@@ -18,21 +19,30 @@ FORK_SERVER = "experiments_manager.sweeps.trials.fork_server"
 """A program, not imported here: it is for another process."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _END_WITHIN = 5.0
+_MOST_STARTS = 3
+"""Servers that are tried for one process: one that was killed is replaced, one that cannot live ends the sweep."""
 
 
 class ForkServer:
-    """A warm process that forks others; it starts in the background.
+    """A warm process that forks others; it starts in the background, and another one takes its place if it is killed.
+
+    Processes that were forked before go on then; how they end is not known.
 
     Args:
         threads: That each trial may use, for libraries which count them when they are imported.
     """
 
     def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._modules: list[str] = []
+        self._start()
+
+    def _start(self) -> None:
         ours, theirs = socket.socketpair()
         root = str(Path(experiments_manager.__file__).parents[1])
         path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), root])
         environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": path}
-        environment |= {name: os.environ.get(name, str(threads)) for name in _THREADS}
+        environment |= {name: os.environ.get(name, str(self._threads)) for name in _THREADS}
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", FORK_SERVER, str(theirs.fileno())],
@@ -44,6 +54,11 @@ class ForkServer:
         self._control, self._channel = ours, Channel(ours)
         self._is_ready = False
 
+    @property
+    def process_id(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
     def fork(self) -> tuple[int, Channel]:
         """Make a process that waits for what to do.
 
@@ -51,18 +66,27 @@ class ForkServer:
             Its id, and the channel to it.
 
         Raises:
-            SweepError: The server has ended.
+            SweepError: The server cannot start, or was killed again and again.
         """
-        self.wait_until_ready()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            with contextlib.suppress(OSError):
-                socket.send_fds(self._control, [b"fork\n"], [theirs.fileno()])
-            answer = self._channel.receive()
-        if not answer:
+        for _ in range(_MOST_STARTS):
+            self.wait_until_ready()
+            ours, theirs = socket.socketpair()
+            with theirs:
+                with contextlib.suppress(OSError):
+                    socket.send_fds(self._control, [b"fork\n"], [theirs.fileno()])
+                answer = self._channel.receive()
+            if answer:
+                return answer[0]["pid"], Channel(ours)
             ours.close()
-            raise self._gone()
-        return answer[0]["pid"], Channel(ours)
+            self._start_again()
+        raise self._gone()
+
+    def _start_again(self) -> None:
+        warn(f"The process that trials are forked from has ended ({self._how()}). Another one is started.")
+        self.close()
+        self._start()
+        for name in self._modules:
+            self._import(name)
 
     def wait(self, pid: int) -> int | None:
         """Return how a process ended, as `os.waitpid` tells it; `None` where that is not known."""
@@ -77,6 +101,10 @@ class ForkServer:
         Raises:
             SweepError: It failed.
         """
+        self._modules.append(name)
+        self._import(name)
+
+    def _import(self, name: str) -> None:
         self.wait_until_ready()
         with contextlib.suppress(OSError):
             self._control.sendall(f"import {name}\n".encode())
@@ -94,12 +122,14 @@ class ForkServer:
                 raise self._gone()
             self._is_ready = True
 
-    def _gone(self) -> SweepError:
+    def _how(self) -> str:
         code = self._process.wait()
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def _gone(self) -> SweepError:
         return SweepError(
-            f"The process that trials are forked from has ended ({how}). Expected TensorFlow to be importable there, "
-            "and memory to be left. Look at the messages above, then go on by --resume."
+            f"The process that trials are forked from has ended ({self._how()}). Expected TensorFlow to be importable "
+            "there, and memory to be left. Look at the messages above, then go on by --resume."
         )
 
     def close(self) -> None:

@@ -118,10 +118,10 @@ def train(driver: DriverLink, task: Message) -> None:
         ended = {"state": "failed", "reason": str(error)}
     except MemoryError as error:
         ended = {"state": "failed", "reason": f"out of memory: {reason(error)}"}
-    except KeyboardInterrupt:
-        ended = {"state": "interrupted"}
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # of the user's code too: whatever it raises ends the trial, and is told
         ended = {"state": "failed", "reason": f"{type(error).__name__}: {reason(error)}"}
+        if isinstance(error, KeyboardInterrupt) and driver.wants_stop():
+            ended = {"state": "interrupted"}
     driver.tell(kind="ended", seconds=time.monotonic() - started, **ended)
 
 
@@ -148,6 +148,8 @@ def _trained(driver: DriverLink, task: Message, started: float) -> dict[str, Any
         make_watchers=lambda run, loaded: [*_watchers(run, loaded), watcher],
         should_stop=lambda: watcher.was_ended or driver.wants_stop(),
     )
+    if result.state == "interrupted" and not (watcher.was_ended or driver.wants_stop()):
+        return {"state": "failed", "reason": "KeyboardInterrupt: its own code interrupted it", "epochs": result.epochs}
     if result.state == "interrupted":
         return {"state": "stopped" if watcher.was_ended else "interrupted"}
     run = Run(result.run_dir)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.runs import Run
-from experiments_manager.runs.run_settings import load_run_settings, weights_of
+from experiments_manager.runs.run_settings import load_run_settings, warn_altered_files, weights_of
 from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
 from experiments_manager.training.devices.devices import prepared_devices
@@ -78,6 +78,7 @@ def best_experiment(run: Run) -> Iterator[tuple[Experiment, int]]:
     """
     run, overrides = weights_of(run)
     settings = load_run_settings(run, overrides)
+    warn_altered_files(run)
     with prepared_devices(settings) as devices, working_directory(settings, session_folder(settings, run.path)):
         experiment = build_experiment(settings, devices, run, with_export=False, follow=False)
         yield experiment, _use_best_weights(experiment, run)

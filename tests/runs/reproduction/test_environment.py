@@ -5,7 +5,12 @@ import pytest
 
 from experiments_manager.common.version import __version__
 from experiments_manager.runs import RunError
-from experiments_manager.runs.reproduction.environment import differing_packages, make_environment, requirements
+from experiments_manager.runs.reproduction.environment import (
+    differing_packages,
+    environment_of,
+    make_environment,
+    requirements,
+)
 
 
 def manifest(**packages):
@@ -81,6 +86,20 @@ def test_the_environment_imports_this_package_and_is_used_again(tmp_path, monkey
     assert told.stdout.strip() == __version__, told.stderr
     stub.unlink()
     assert make_environment(tmp_path / "venv", manifest(stub="1.0"), wheels=tmp_path) == python
+
+
+@pytest.mark.slow
+def test_an_environment_lies_in_the_cache_and_is_removed_afterwards_unless_it_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    make_stub(tmp_path / "stub-1.0-py3-none-any.whl")
+    cache = tmp_path / "cache" / "experiments_manager" / "environments"
+    kept = []
+    for keep in (False, True, False):  # the last finds the one that was kept
+        with environment_of(manifest(stub="1.0"), wheels=tmp_path, keep=keep) as python:
+            assert python.is_relative_to(cache)
+            assert python.exists()
+        kept.append(len(list(cache.iterdir())))
+    assert kept == [0, 1, 1]
 
 
 def make_stub(file):

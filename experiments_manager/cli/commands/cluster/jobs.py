@@ -33,4 +33,5 @@ def cancel(run: options.RunFolder, debug: options.Debug = False) -> None:
     from experiments_manager.cluster import jobs
     from experiments_manager.runs import open_run
 
-    typer.echo(f"Cancelled job {jobs.cancel(open_run(run))}")
+    job, ended = jobs.cancel(open_run(run))
+    typer.echo(f"Cancelled job {job}" if ended is None else f"Job {job} has ended already ({ended}): nothing to cancel")

@@ -24,8 +24,12 @@ def reproduce(
         Path | None, typer.Option(metavar="DIR", help="Where the new run is made, by default beside RUN.")
     ] = None,
     environment: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Virtual environment to make, or to use again.")
+        Path | None, typer.Option(metavar="DIR", help="Virtual environment to make and keep, or to use again.")
     ] = None,
+    keep_environment: Annotated[
+        bool,
+        typer.Option("--keep-environment", help="Keep the environment in the user's cache, for another time."),
+    ] = False,
     wheels: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Install from the wheels in this folder, without a network.")
     ] = None,
@@ -39,7 +43,7 @@ def reproduce(
     run.json. The exit code is 0 only if the result is the same.
     """
     from experiments_manager.runs import open_run
-    from experiments_manager.runs.reproduction.environment import make_environment
+    from experiments_manager.runs.reproduction.environment import environment_of
     from experiments_manager.runs.reproduction.reproduce import command_line, train_again
 
     tell = (lambda text: None) if quiet else warn
@@ -50,11 +54,10 @@ def reproduce(
     if here:
         _tell_differences(first, tell)
         python = Path(sys.executable)
+        again, outcome = train_again(first, python, parent, name, tell)
     else:
-        place = (environment or parent / f"{first.name}-environment").expanduser().absolute()
-        tell(f"Installing the packages of {first.name} in {place}")
-        python = make_environment(place, first.manifest, wheels)
-    again, outcome = train_again(first, python, parent, name, tell)
+        with environment_of(first.manifest, environment, wheels, keep=keep_environment, tell=tell) as python:
+            again, outcome = train_again(first, python, parent, name, tell)
     if json:
         from experiments_manager.cli.results import as_line
 
