@@ -61,7 +61,7 @@ def test_each_point_lies_in_the_space_and_holds_the_labels_of_its_branch_alone(a
 @pytest.mark.parametrize("algorithm", ["optuna-tpe", "cma-es"])
 def test_a_model_of_the_results_finds_better_points_than_chance(algorithm):
     best = [
-        [min(result.loss for result in search(name, 35, seed)) for seed in range(3)] for name in (algorithm, "random")
+        [min(result.loss for result in search(name, 60, seed)) for seed in range(5)] for name in (algorithm, "random")
     ]
     assert statistics.median(best[0]) < statistics.median(best[1])
 
