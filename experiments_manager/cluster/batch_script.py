@@ -10,9 +10,10 @@ from pathlib import Path
 
 from experiments_manager.cluster.errors import ClusterError
 from experiments_manager.cluster.job_options import JobOptions, words
-from experiments_manager.common.exit_codes import ExitCode
 from experiments_manager.common.version import __version__
 
+SUPERVISE = Path(__file__).with_name("supervise.sh")
+"""The shell function that runs the command of a job; install/slurm reads it in too."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NO_NAME = re.compile(r"[\x00-\x1f\x7f/\\]")
 
@@ -103,48 +104,18 @@ def _option_and_value(word: str) -> list[str]:
     return word.split("=", 1) if word.startswith("--stage-data=") else [word]
 
 
-_LOST_TASK = (
-    "# srun passes the signals on to its tasks. 137: one of them was killed, and the others have stopped.",
-    f'if [ "$code" -eq 137 ]; then warned=yes; code={int(ExitCode.INTERRUPTED)}; fi',
-)
-
-
 def _run(job: Job, options: JobOptions) -> list[str]:
-    """Return the command, in the background so that the shell can pass signals on, and what its end leads to."""
-    return [
-        "# Signals reach this shell, not the command: USR1 ahead of a time limit or a preemption, TERM at the end.",
-        "warned=",
-        "trap 'warned=yes; kill -USR1 \"$child\" 2>/dev/null' USR1",
-        "trap 'kill -TERM \"$child\" 2>/dev/null' TERM",
-        *_command(job, options),
-        "child=$!",
-        "# A signal ends `wait`, not the command.",
-        'while wait "$child"; kill -0 "$child" 2>/dev/null; do :; done',
-        'wait "$child"; code=$?',
-        *(_LOST_TASK if options.nodes > 1 else ()),
-        "",
-        f"# {int(ExitCode.INTERRUPTED)}: interrupted, and can go on. Without a warning, it was cancelled or the",
-        "# cluster queues it again by itself.",
-        f'if [ "$code" -eq {int(ExitCode.INTERRUPTED)} ] && [ -n "$warned" ]; then',
-        f'  if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {options.max_requeues} ]; then',
-        '    scontrol requeue "$SLURM_JOB_ID" && sleep 60  # until the cluster ends this script',
-        "  else",
-        f'    echo "The job was queued again {options.max_requeues} times (--max-requeues) and is not finished." >&2',
-        "  fi",
-        "fi",
-        'exit "$code"',
-    ]
-
-
-def _command(job: Job, options: JobOptions) -> list[str]:
+    """Return the command, and what its end leads to."""
     start = _program(job, options)
     if options.nodes > 1:
         # A task that ends leaves the others the time to stop by themselves, and to say why.
         start = ["srun", "--kill-on-bad-exit=0", "--wait=60", *start]
+    start = ["supervise", str(options.max_requeues), *start]
+    shell = SUPERVISE.read_text(encoding="utf-8").splitlines()
     if len(job.commands) == 1:
-        return [f"{shlex.join([*start, *job.commands[0]])} &"]
+        return [*shell, "", shlex.join([*start, *job.commands[0]])]
     tasks = [f"  {number}) set -- {shlex.join(command)} ;;" for number, command in enumerate(job.commands)]
-    return ['case "$SLURM_ARRAY_TASK_ID" in', *tasks, "esac", f'{shlex.join(start)} "$@" &']
+    return [*shell, "", 'case "$SLURM_ARRAY_TASK_ID" in', *tasks, "esac", f'{shlex.join(start)} "$@"']
 
 
 def _program(job: Job, options: JobOptions) -> list[str]:

@@ -3,37 +3,27 @@
 #
 #   train_in_image LAUNCHER… -- SETTINGS [OPTION…]
 #
-# which trains, and puts a job that was interrupted back into the queue. The launcher is e.g. `apptainer exec --nv`.
+# which trains. The launcher is e.g. `apptainer exec --nv`. supervise.sh beside it, which `submit` writes into its
+# scripts too, puts a job that was interrupted back into the queue.
 
 image="${IMAGE:-$PWD/tf2_addons.sif}"
 [ -e "$image" ] || {
     echo "There is no image $image. Expected an Apptainer image. Name it: IMAGE=FILE sbatch …" >&2
     exit 2
 }
+here=$(dirname "${BASH_SOURCE[0]}")
+[ -e "$here/supervise.sh" ] || {
+    echo "There is no $here/supervise.sh, a link. Copy the folder with what its links name: cp -rL install/slurm …" >&2
+    exit 2
+}
+# shellcheck source=/dev/null
+. "$here/supervise.sh"
 
 train_in_image() {
-    local child code warned='' launcher=()
+    local launcher=()
     while [ "$1" != -- ]; do launcher+=("$1"); shift; done
     shift
-    # Signals reach this shell, not the command: USR1 ahead of a time limit or a preemption, TERM at the end.
-    trap 'warned=yes; kill -USR1 "$child" 2> /dev/null' USR1
-    trap 'kill -TERM "$child" 2> /dev/null' TERM
     # Without PYTHONPATH, or Python in the image would import the packages of the machine.
-    "${launcher[@]}" --env PYTHONPATH= --bind "$PWD" --pwd "$PWD" "$image" \
-        experiments_manager train "$@" --run-name "${RUN_NAME:-job-$SLURM_JOB_ID}" --resume auto &
-    child=$!
-    # A signal ends `wait`, not the command.
-    while wait "$child"; kill -0 "$child" 2> /dev/null; do :; done
-    wait "$child"
-    code=$?
-    # srun passes the signals on to its tasks. 137: one of them was killed, and the others have stopped.
-    if [ "$code" -eq 137 ] && [ "${SLURM_JOB_NUM_NODES:-1}" -gt 1 ]; then
-        warned=yes
-        code=75
-    fi
-    # 75: interrupted, and can go on. Without a warning, it was cancelled or the cluster queues it again by itself.
-    if [ "$code" -eq 75 ] && [ -n "$warned" ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 20 ]; then
-        scontrol requeue "$SLURM_JOB_ID" && sleep 60 # until the cluster ends this script
-    fi
-    exit "$code"
+    supervise 20 "${launcher[@]}" --env PYTHONPATH= --bind "$PWD" --pwd "$PWD" "$image" \
+        experiments_manager train "$@" --run-name "${RUN_NAME:-job-$SLURM_JOB_ID}" --resume auto
 }

@@ -26,14 +26,14 @@ def test_options_that_are_not_given_are_left_to_the_site(tmp_path):
 
 
 def test_words_with_spaces_stay_one_word(tmp_path):
-    assert "resume 'a run' --set 'x=1 2' &" in batch_script(job(tmp_path), JobOptions())
+    assert "resume 'a run' --set 'x=1 2'\n" in batch_script(job(tmp_path), JobOptions())
 
 
 def test_an_image_sees_the_working_folder_and_the_folder_of_runs_and_the_gpus_that_are_asked_for(tmp_path):
     made = Job("run", tmp_path / "job", tmp_path, (("resume", "r"),), binds=(tmp_path / "runs",))
     script = batch_script(made, JobOptions(image="tf.sif", gpus="1", bind=("/data",)))
     binds = f"--bind {tmp_path} --bind {tmp_path / 'runs'} --bind /data --pwd {tmp_path} tf.sif"
-    assert f"apptainer exec --nv --env PYTHONPATH= {binds} experiments_manager resume r &" in script
+    assert f"apptainer exec --nv --env PYTHONPATH= {binds} experiments_manager resume r\n" in script
     assert "--nv" not in batch_script(made, JobOptions(image="tf.sif"))
 
 
@@ -118,7 +118,7 @@ def test_a_training_of_several_nodes_is_queued_again_when_a_task_was_killed(tmp_
         (tmp_path / name).chmod(0o755)
     script = tmp_path / "job.sh"
     script.write_text(batch_script(job(tmp_path), JobOptions(nodes=2)))
-    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2"}
     done = subprocess.run(["bash", script], env=os.environ | variables, timeout=60)
     assert done.returncode == (75 if code == 137 else code)
     assert (tmp_path / "called").exists() is queued_again

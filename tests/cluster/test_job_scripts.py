@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from experiments_manager.cluster import batch_script
 from tests.helpers import slurm
 
 FOLDER = Path(__file__).parents[2] / "install" / "slurm"
-COMMON = FOLDER / "common.sh"
-SCRIPTS = sorted(set(FOLDER.glob("*.sh")) - {COMMON})
+COMMON, SUPERVISE = FOLDER / "common.sh", FOLDER / "supervise.sh"
+SCRIPTS = sorted(set(FOLDER.glob("*.sh")) - {COMMON, SUPERVISE})
 SMALL = ["--cpus-per-task=1", "--mem=100"]
 WITHOUT_GPU = {"gpu": ["--gres=none"], "nodes": ["--gpus-per-node=0"]}
 SETTINGS = """
@@ -46,7 +47,7 @@ exec {python} -m experiments_manager "$@"
 """
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, COMMON], ids=lambda script: script.stem)
+@pytest.mark.parametrize("script", [*SCRIPTS, COMMON, SUPERVISE], ids=lambda script: script.stem)
 def test_each_script_is_valid(script):
     assert subprocess.run(["bash", "-n", script], capture_output=True, text=True).stderr == ""
     if shutil.which("shellcheck"):
@@ -59,7 +60,17 @@ def test_all_scripts_train_by_the_common_part():
         text = script.read_text(encoding="utf-8")
         assert "train_in_image " in text.partition("/common.sh")[2]
         assert "requeue" not in text.partition("/common.sh")[2]
-    assert "scontrol requeue" in COMMON.read_text(encoding="utf-8")
+    assert SUPERVISE.resolve() == batch_script.SUPERVISE  # what `submit` writes into its scripts
+    assert "supervise 20 " in COMMON.read_text(encoding="utf-8")
+
+
+def test_a_folder_that_was_copied_without_what_its_link_names_says_so(tmp_path):
+    shutil.copytree(FOLDER, tmp_path / "slurm")
+    (tmp_path / "slurm" / "supervise.sh").unlink()
+    (tmp_path / "tf2_addons.sif").touch()
+    command = ["bash", tmp_path / "slurm" / "cpu.sh", "mysettings.py"]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (told.returncode, "cp -rL install/slurm" in told.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)

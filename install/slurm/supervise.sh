@@ -1,0 +1,1 @@
+../../experiments_manager/cluster/supervise.sh
