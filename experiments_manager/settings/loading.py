@@ -16,7 +16,7 @@ from experiments_manager.settings.legacy.imported_modules import LegacyModules
 from experiments_manager.settings.legacy.renamed_keras_symbols import with_renamed
 from experiments_manager.settings.lint.finders import AFTER_EXECUTION, LEFT_TO_EXECUTION, find_problems
 from experiments_manager.settings.lint.inspected import Inspected
-from experiments_manager.settings.overrides import Override, add_updates, read_overrides
+from experiments_manager.settings.overrides import HPARAMS, Override, add_updates, read_overrides
 from experiments_manager.settings.problems import Problem, SettingsError
 from experiments_manager.settings.schema import LEGACY_SETTINGS, Values
 from experiments_manager.settings.settings import Settings
@@ -201,6 +201,9 @@ class _Loading:
         folders = [self._source.file.parent, *([self._search] if self._search else [self._start_dir])]
         companion = model_source.text if model_source is not None else ""
         names, unknown = dict(namespace), frozenset(namespace.unknown | self._in_question)
+        may_come = self._source.may_bind("hparams") or any(name.startswith(HPARAMS) for name in self._overrides)
+        if "hparams" not in self._source.names and not may_come and not namespace.is_unknown("hparams"):
+            names["hparams"] = {}
         files = [Inspected(self._source, names, self._is_legacy, False, tuple(folders), companion, unknown)]
         if model_source is not None:
             folders.append(model_source.file.parent)

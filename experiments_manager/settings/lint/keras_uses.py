@@ -136,7 +136,7 @@ def _keywords(file: Inspected, call: ast.Call, dotted: str, signature: Signature
 
 def _meant_keyword(name: str, free: list[str]) -> str:
     hint = did_you_mean(name, free)
-    longer = [item for item in free if item.startswith(f"{name}_") or item.endswith(f"_{name}")]
+    longer = [item for item in free if item.startswith((f"{name}_", name)) or item.endswith(f"_{name}")]
     return hint or (f"Did you mean `{longer[0]}`?" if len(longer) == 1 else "")
 
 
