@@ -221,13 +221,20 @@ def serve(
     serve_until_told(path, ServeOptions(engine=Engine(engine), **options), tell)
 
 
-def check(settings_file: Path | str, overrides: Overrides = (), *, dry_run: bool = False) -> DryRun | None:
+def check(
+    settings_file: Path | str,
+    overrides: Overrides = (),
+    *,
+    dry_run: bool = False,
+    on_warnings: Callable[[Sequence[str]], object] | None = None,
+) -> DryRun | None:
     """Check a settings module; with `dry_run` also data, model, loss, metrics and serving. Nothing is written.
 
     Args:
         settings_file: The settings module.
         overrides: Settings to change, as for `load_settings`.
         dry_run: Whether to build everything and run one batch of each split through it.
+        on_warnings: Called with what was found that stops no training, a sentence each.
 
     Returns:
         What the dry run saw, as printable `lines` and numbers; `None` without it.
@@ -238,6 +245,8 @@ def check(settings_file: Path | str, overrides: Overrides = (), *, dry_run: bool
         TrainingError: Data, model and settings do not fit together.
     """
     settings = load_settings(settings_file, overrides)
+    if on_warnings is not None and settings.warnings:
+        on_warnings(settings.warnings)
     if not dry_run:
         return None
 

@@ -22,7 +22,10 @@ def check(
     from experiments_manager.cli.training_session import start_engine
 
     start_engine(debug=debug)
-    seen = api.check(settings, overrides, dry_run=dry_run)
+    warnings: list[str] = []
+    seen = api.check(settings, overrides, dry_run=dry_run, on_warnings=warnings.extend)
     for line in seen.lines if seen else ():
         typer.echo(line)
-    typer.echo(f"{settings}: no problem found")
+    warnings += [line for line in seen.lines if line.startswith("warning")] if seen else []
+    count = f"{len(warnings)} warning{'s' if len(warnings) > 1 else ''}"
+    typer.echo(f"{settings}: {f'nothing that stops a training, but {count}' if warnings else 'no problem found'}")

@@ -23,9 +23,7 @@ class Options(pydantic.BaseModel):
         REMEDIES: For keys, what to do instead of what is wrong.
     """
 
-    model_config = pydantic.ConfigDict(
-        strict=True, extra="forbid", allow_inf_nan=False, frozen=True, defer_build=True
-    )
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True, defer_build=True)
     REMEDIES: ClassVar[Mapping[str, str]] = {}
 
     @classmethod

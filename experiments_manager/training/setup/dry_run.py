@@ -136,7 +136,9 @@ def _values(logs: dict[str, tf.Tensor]) -> str:
 def _serving_lines(experiment: Experiment) -> list[str]:
     servable = experiment.servable
     if servable is None:
-        return [f"serving     {experiment.export_problem or 'off (export = False)'}"]
+        if experiment.export_problem:
+            return [f"warning     the model cannot be served: {experiment.export_problem}"]
+        return ["serving     off (export = False)"]
     outputs = servable(servable.probe(experiment.train.sample_batch(), 1))
     inputs = ", ".join(f"{name} {tuple(spec.shape)} {spec.dtype.name}" for name, spec in servable.inputs.items())
     results = ", ".join(f"{name} {tuple(value.shape)} {value.dtype.name}" for name, value in outputs.items())

@@ -18,6 +18,13 @@ def test_a_dry_run_shows_what_went_through(line_experiment):
     assert rows.keys() >= {"train", "validation", "test", "memory", "one", "serving"}
 
 
+def test_the_last_line_counts_warnings(line_experiment):
+    line_experiment.write_text(line_experiment.read_text() + "\nval_dir = 'nowhere'\ntrain_data_dir = 'no/folder'\n")
+    result = CliRunner().invoke(app, ["check", str(line_experiment)])
+    assert result.exit_code == 0
+    assert result.output.splitlines()[-1].endswith("nothing that stops a training, but 2 warnings")
+
+
 def test_a_misspelt_override_is_bad_input(line_experiment, capsys):
     assert run(["check", str(line_experiment), "--set", "epocs=3"]) == 2
     assert "Did you mean `epochs`?" in capsys.readouterr().err
