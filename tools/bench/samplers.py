@@ -4,6 +4,7 @@
     python tools/bench/samplers.py                                  # ten functions, 30 seeds: 30, 60 and 100 trials
     python tools/bench/samplers.py --seeds 5 --only gp              # some algorithms alone
     python tools/bench/samplers.py report                           # the tables, of what was searched so far
+    python tools/bench/samplers.py gallery --seeds 2                # sweeps of 30 trials over three problems that train
 
 A name without brackets is `algorithm` of a sweep file, proposed one trial at a time as a sweep does it; one with
 brackets is that library by itself: hyperopt's `fmin`, Optuna's `study.optimize`. Results are appended to `--results`,
@@ -19,6 +20,9 @@ import json
 import math
 import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,6 +44,39 @@ LIBRARIES = {
     "cma-es": "optuna[cma-es]",
 }
 LIBRARIES |= {"gp": "optuna[gp]"}
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SWEEP = """
+from math import log
+from hyperopt import hp
+settings_file = {settings!r}
+space = {{{space}}}
+algorithm = {algorithm!r}
+seed = {seed}
+max_trials = 30
+parallel = 2
+trials_per_process = 10
+overrides = {{"figures": False, "tensorboard": False, "export": False, **{overrides!r}}}
+"""
+GALLERY = {
+    "regression": (
+        "regression/mysettings_curve_fitting.py",
+        "'hidden_units': hp.quniform('hidden_units', 4, 64, 1), "
+        "'learning_rate': hp.loguniform('learning_rate', log(1e-4), log(1.0))",
+        {"epochs": 5},
+    ),
+    "digits": (
+        "classification/mysettings_digits.py",
+        "'learning_rate': hp.loguniform('learning_rate', log(1e-4), log(1.0)), "
+        "'batch_size': hp.choice('batch_size', [16, 32, 64, 128]), 'dropout': hp.uniform('dropout', 0, 0.6)",
+        {"epochs": 3},
+    ),
+    "forecast": (
+        "timeseries/mysettings_forecast.py",
+        "'learning_rate': hp.loguniform('learning_rate', log(1e-4), log(1.0)), "
+        "'batch_size': hp.choice('batch_size', [32, 64, 128, 256])",
+        {"epochs": 2},
+    ),
+}
 _SHIFT = np.array([0.37, -0.21, 0.13, -0.44, 0.29, -0.08])
 """Where the optimum lies, in shares of half the box: not in the middle, where CMA-ES begins."""
 
@@ -281,6 +318,34 @@ def functions(options: argparse.Namespace) -> None:
     report(done, options.seeds)
 
 
+def gallery(options: argparse.Namespace) -> None:
+    """Run sweeps over problems of the gallery, and print the median of the best value of each algorithm."""
+    algorithms = options.only or ["random", "anneal", "tpe", "optuna-tpe", "cma-es"]
+    print("\n| problem | " + " | ".join(algorithms) + " |\n|---|" + "---|" * len(algorithms), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in GALLERY:
+            cells = []
+            for algorithm in algorithms:
+                best = [_sweep(Path(folder), name, algorithm, seed) for seed in range(options.seeds)]
+                cells.append(f"{statistics.median(best):.4g}")
+            print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+def _sweep(folder: Path, name: str, algorithm: str, seed: int) -> float:
+    """Run one sweep, and return its best value."""
+    settings, space, overrides = GALLERY[name]
+    file = folder / f"mysweep_{name}_{algorithm}_{seed}.py"
+    file.write_text(
+        SWEEP.format(
+            settings=str(EXAMPLES / settings), space=space, algorithm=algorithm, seed=seed, overrides=overrides
+        )
+    )
+    command = [sys.executable, "-m", "experiments_manager", "sweep", str(file), "--json", "--quiet"]
+    told = subprocess.run([*command, "--working-dir", str(folder)], capture_output=True, text=True, check=True)
+    (value,) = json.loads(told.stdout.splitlines()[-1])["best"]["values"].values()
+    return value
+
+
 def _read(file: Path) -> Iterator[dict[str, Any]]:
     if file.exists():
         yield from map(json.loads, file.read_text().splitlines())
@@ -352,13 +417,15 @@ def _compare(values: dict, names: list[str]) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("functions", "report"), default="functions")
+    parser.add_argument("what", nargs="?", choices=("functions", "report", "gallery"), default="functions")
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--only", nargs="+", metavar="ALGORITHM", help="instead of all but gp, which is slow")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--results", type=Path, default=Path("samplers.jsonl"))
     options = parser.parse_args()
-    if options.what == "report":
+    if options.what == "gallery":
+        gallery(options)
+    elif options.what == "report":
         report(list(_read(options.results)), options.seeds)
     else:
         functions(options)

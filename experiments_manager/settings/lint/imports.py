@@ -36,6 +36,8 @@ def wrong_imports(file: Inspected) -> Iterator[Problem]:
             yield from found
             if not found and len(missing) == before and node.module not in missing:
                 yield from _names(file, node)
+    if _changes_import_path(file):
+        return  # where modules are found follows from executing it
     for module, nodes in missing.items():
         at_once = [node for node in nodes if not file.functions_around(node)]
         first = (at_once or nodes)[0]
@@ -45,6 +47,13 @@ def wrong_imports(file: Inspected) -> Iterator[Problem]:
             f"there is no module of this name{where}. Expected one that Python finds. {missing_module_remedy(module)}"
         )
         yield file.problem(first, module, text) if at_once else file.warning(first, module, text)
+
+
+def _changes_import_path(file: Inspected) -> bool:
+    return any(
+        isinstance(node, (ast.Attribute, ast.Name)) and (file.full_name(node) or "") in ("sys.path", "site.addsitedir")
+        for node in file.nodes
+    )
 
 
 def _module(file: Inspected, node: ast.stmt, module: str, missing: dict[str, list[ast.stmt]]) -> Iterator[Problem]:

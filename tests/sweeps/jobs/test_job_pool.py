@@ -380,15 +380,15 @@ def test_trials_are_not_run_here_as_well_while_they_are_jobs(sweep, cluster):
 
 def test_options_come_from_the_site_the_settings_the_sweep_and_the_command_line(cluster, tmp_path):
     (tmp_path / "config/experiments_manager").mkdir(parents=True)
-    (tmp_path / "config/experiments_manager/cluster.toml").write_text('partition = "a"\ntime = "1:00"\nmem = "1G"\n')
+    (tmp_path / "config/experiments_manager/cluster.toml").write_text('partition = "a"\ntime = "1:00:00"\nmem = "1G"\n')
     options = job_options(
         Path("mysweep.py"),
         Path("mysettings.py"),
-        of_settings={"time": "2:00", "mem": "2G", "cpus": 2},
+        of_settings={"time": "2:00:00", "mem": "2G", "cpus": 2},
         of_file={"mem": "3G", "cpus": 3},
         given={"cpus": 4},
     )
-    assert (options.partition, options.time, options.mem, options.cpus) == ("a", "2:00", "3G", 4)
+    assert (options.partition, options.time, options.mem, options.cpus) == ("a", "2:00:00", "3G", 4)
     with pytest.raises(ClusterError, match=r"mysweep.py: cluster: partitio is unknown. Did you mean `partition`"):
         job_options(Path("mysweep.py"), Path("s.py"), of_settings={}, of_file={"partitio": "x"}, given={})
     with pytest.raises(ClusterError, match=r"one node. Expected nodes = 1, got 2"):
