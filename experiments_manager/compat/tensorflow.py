@@ -36,6 +36,41 @@ def seed_operations(seed: int) -> None:
     eager._seed, eager._rng = seed, random.Random(seed)
 
 
+def operation_seed_state() -> dict[str, Any]:
+    """Return from where operation seeds are drawn, as plain data (JSON).
+
+    Use: what Python draws by `tf.random.*` outside of a graph goes on after a resume. Missing and when a release
+    breaks it: see `seed_operations`.
+    """
+    from tensorflow.python.eager import context
+
+    eager = context.context()
+    version, numbers, gauss = eager._rng.getstate() if getattr(eager, "_rng", None) else (None, (), None)
+    return {"seed": eager._seed, "numbers": [version, list(numbers), gauss]}
+
+
+def restore_operation_seed_state(state: dict[str, Any]) -> None:
+    """Put back what `operation_seed_state` returned."""
+    version, numbers, gauss = state["numbers"]
+    if version is not None:
+        seed_operations(state["seed"])
+        from tensorflow.python.eager import context
+
+        context.context()._rng.setstate((version, tuple(numbers), gauss))
+
+
+def python_called(token: str) -> Any:
+    """Return the Python function that an operation calls, given its `token`; `None` if it is gone.
+
+    Use: what a pipeline's Python holds is part of the user's state. Missing: TensorFlow keeps these functions in a
+    registry of its own (`script_ops._py_funcs`). When a release breaks it: see where `tf.numpy_function` puts them.
+    """
+    from tensorflow.python.ops import script_ops
+
+    found = script_ops._py_funcs.get(token.encode())
+    return script_ops._py_funcs.get(token) if found is None else found
+
+
 def session_callable(session: tf.compat.v1.Session, feeds: Sequence[str], fetches: Sequence[str]) -> Callable[..., Any]:
     """Make a function that takes NumPy arrays for `feeds` and returns those of `fetches`, all names of tensors.
 

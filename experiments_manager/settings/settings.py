@@ -289,6 +289,11 @@ class Settings(LegacyChecks):
         return problem_at(*place, "", "").place if place else None
 
     @property
+    def hook_values(self) -> dict[str, Any]:
+        """What stands under each hook that is given, by canonical name: a function, a class or a value."""
+        return {name: found.value for name, found in self._hooks.items() if found.value is not None}
+
+    @property
     def user_modules(self) -> list[ModuleType]:
         """The settings module and the modules beside it that it imported."""
         return list({id(module): module for module in (self.module, *self._local_modules.loaded)}.values())

@@ -23,7 +23,6 @@ from experiments_manager.runs.held_folder import FormerPlaceTakenError, HeldFold
 from experiments_manager.runs.run import EPOCH
 from experiments_manager.settings import Settings
 from experiments_manager.training.engine.chunk_size import ChunkSize
-from experiments_manager.training.engine.exactness import of_callbacks
 from experiments_manager.training.engine.steps import CompiledLoops
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
 from experiments_manager.training.feeds.factory import first_batch
@@ -35,6 +34,8 @@ from experiments_manager.training.observe.step_statistics import Meter
 from experiments_manager.training.observe.user_logs import UserLogs
 from experiments_manager.training.setup.experiment import Experiment
 from experiments_manager.training.state.checkpoints import CheckpointWriter
+from experiments_manager.training.state.state import StateSnapshot
+from experiments_manager.training.state.user_state import UserState
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,12 @@ class TrainingContext:
     chunk_size: ChunkSize = dataclasses.field(default_factory=ChunkSize)
     validation_chunk_size: ChunkSize = dataclasses.field(default_factory=ChunkSize)
     last_checkpoint_step: int = -1
+    user_state: UserState | None = None
+    """What the user's objects hold; known once `on_train_begin` was called."""
+    before_validation: tuple[dict[str, Any], dict[str, tf.Tensor]] | None = None
+    """The user's state from before the validation that goes on, which leaves no trace if it is interrupted."""
+    to_put_back: tuple[Path, StateSnapshot] | None = None
+    """The checkpoint that was read, until all of it is put back."""
     restored: str | None = None
     """Name of the checkpoint that was read last; to write it again would only risk it."""
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -282,8 +289,8 @@ def publisher_of(experiment: Experiment, folder: Path) -> Publisher | None:
 
 
 def new_reasons(context: TrainingContext) -> list[str]:
-    """Why a resume would not be exact, as far as it came up since the run began: what callbacks have got meanwhile."""
-    reasons = of_callbacks(context.callbacks)
+    """Why a resume would not be exact, as far as it came up since the run began: what changed in the user's objects."""
+    reasons = context.user_state.reasons if context.user_state is not None else []
     if context.epoch_trainer is not None:
         reasons += context.epoch_trainer.inexact_reasons()
     return [reason for reason in reasons if reason not in context.inexact_reasons]

@@ -34,10 +34,12 @@ from experiments_manager.training.engine.step_hooks import (
     checkpoint_on_interrupt,
     flush_events,
     hand_over,
+    look_for_changes,
     poll_signals,
     publish,
     ready_batches,
     steps_to_next_stop,
+    users_now,
 )
 from experiments_manager.training.engine.steps import as_numbers
 from experiments_manager.training.engine.validation import run_test_steps
@@ -59,7 +61,6 @@ def train_epochs(context: TrainingContext) -> None:
         TrainingError: If the data or an operation fails.
     """
     experiment, state = context.experiment, context.experiment.state
-    context.callbacks.begin()
     if experiment.settings.on_nan == "reload" and state.progress.global_step == 0:
         checkpoint(context)  # so that there is always one to go back to
     while state.progress.epoch < experiment.settings.epochs and state.progress.stop_reason is None:
@@ -126,6 +127,8 @@ def _train_epoch(context: TrainingContext) -> dict[str, float]:
     if progress.step == 0:
         raise DataError("dataset: the train split gave no batch. Expected at least one. Check what `dataset` returns.")
     context.meter.end_steps()
+    if context.user_state is not None:
+        context.user_state.has_read()
     return as_numbers(logs)
 
 
@@ -199,11 +202,13 @@ def _validate_and_decide(context: TrainingContext, logs: dict[str, float]) -> di
     state = context.experiment.state
     kept = state.keep_transient()  # an interrupted validation leaves no trace
     with state.averages.swapped_in() if state.averages else contextlib.nullcontext():
+        context.before_validation = users_now(context)
         try:
             values = _validate(context)
         except Interrupted:
             state.restore_transient(kept)
             raise
+        context.before_validation = None
         values = context.membership.team.chiefs(values)
         _apply_decision(context, logs | values)
         context.user_logs.write(state.progress.epoch, logs | values)
@@ -268,6 +273,8 @@ def _finish_epoch(context: TrainingContext, logs: dict[str, float], rate: float,
     if experiment.train.never_ends:
         measures |= loss_drift(progress, logs)
     experiment.train.close_epoch()
+    if context.user_state is not None and not experiment.train.goes_on:
+        context.user_state.closes_pass()
     context.meter.end_epoch()
     if context.callbacks:
         with context.user_logs.around_callbacks(progress.epoch):
@@ -281,6 +288,7 @@ def _finish_epoch(context: TrainingContext, logs: dict[str, float], rate: float,
     best = progress.reached(experiment.monitor.name)["best"]
     report = EpochReport(progress.epoch, progress.global_step, logs, rate, seconds, improved, measures, best)
     context.dispatch("on_epoch", report)
+    look_for_changes(context)
     flush_events(context)
     age = time.monotonic() - context.checkpoints.last_written
     if context.membership.team.chiefs(age > SECONDS_BETWEEN_EPOCH_CHECKPOINTS):

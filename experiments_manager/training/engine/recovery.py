@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 
+from experiments_manager.compat.tensorflow import restore_operation_seed_state
 from experiments_manager.events import Rollback
 from experiments_manager.kafka.errors import NoBrokerError
 from experiments_manager.training.engine.context import TrainingContext
 from experiments_manager.training.engine.step_hooks import poll_signals
+from experiments_manager.training.engine.user_objects import user_state_of
 from experiments_manager.training.errors import DivergedError
 from experiments_manager.training.hosts.membership import require_same
 from experiments_manager.training.setup.seeds import restore_host_random_state
@@ -48,15 +50,9 @@ def restore_latest(context: TrainingContext, check: Callable[[StateSnapshot], No
     path, snapshot = found
     check(snapshot)
     context.experiment.state.restore(snapshot, membership.team)
-    restored = [
-        feeds[name].restore(position, path / f"iterator-{name}")
-        for name, position in snapshot.extras["positions"].items()
-        if feeds.get(name) is not None
-    ]
-    if not any(restored):  # building a pipeline again has seeded Python and NumPy
-        restore_host_random_state(snapshot.extras["random"])
-    restore_generators(context.experiment, snapshot.extras.get("generators", {}), snapshot.tensors)
-    context.callbacks.restore(snapshot.extras["callbacks"], snapshot.tensors)
+    context.to_put_back = path, snapshot
+    if context.user_state is not None:
+        _put_back_the_rest(context)
     if context.epoch_trainer is not None:
         held = {
             name.removeprefix(EPOCH_TRAINER): value
@@ -66,6 +62,50 @@ def restore_latest(context: TrainingContext, check: Callable[[StateSnapshot], No
         context.epoch_trainer.restore(snapshot.extras["epoch_trainer"], held)
     context.restored = path.name
     return True
+
+
+def begin_training(context: TrainingContext) -> None:
+    """Call `on_train_begin`, look at the user's objects, and put back what the checkpoint holds that was read.
+
+    A resume calls `on_train_begin` again, which sees the weights reached; whatever it changes or draws is as it was
+    afterwards, as is all else that a resume does a second time.
+    """
+    for feed in filter(None, (context.experiment.validation, context.experiment.train)):  # made last, put back first
+        feed.forget_looks()
+    context.callbacks.begin()
+    context.user_state = user_state_of(context.experiment)
+    context.experiment.train.opens_pass = context.user_state.opens_pass
+    if context.to_put_back is not None:
+        state = context.experiment.state
+        progress = state.progress  # which may have been told already to go on
+        state.restore(context.to_put_back[1], context.membership.team)
+        state.progress = progress
+        _put_back_the_rest(context)
+
+
+def _put_back_the_rest(context: TrainingContext) -> None:
+    """Put back the user's state, the positions in the data, and the generators that both draw from."""
+    path, snapshot = context.to_put_back
+    context.to_put_back, users, extras = None, context.user_state, snapshot.extras
+    feeds = {"train": context.experiment.train, "validation": context.experiment.validation}
+    saved = extras.get("user")
+    users.closes_pass()
+    if saved is not None:
+        users.put_back_opening(saved, snapshot.tensors)
+        context.experiment.train.replays = bool(saved.get("reads"))
+    restored = [
+        feeds[name].restore(position, path / f"iterator-{name}")
+        for name, position in extras["positions"].items()
+        if feeds.get(name) is not None
+    ]
+    if saved is not None:
+        users.put_back(saved, snapshot.tensors)
+    else:  # an earlier release wrote it
+        restore_generators(context.experiment, extras.get("generators", {}), snapshot.tensors)
+        context.callbacks.restore(extras.get("callbacks", ()), snapshot.tensors)
+    if not any(restored):  # building a pipeline again has seeded Python and NumPy
+        restore_host_random_state(extras["random"])
+        restore_operation_seed_state(extras.get("operation_seeds", {"numbers": [None, (), None]}))
 
 
 def reload_after_divergence(context: TrainingContext, error: DivergedError) -> None:

@@ -42,7 +42,7 @@ from experiments_manager.training.engine.outcome import (
     report_end,
     result_of,
 )
-from experiments_manager.training.engine.recovery import restore_latest
+from experiments_manager.training.engine.recovery import begin_training, restore_latest
 from experiments_manager.training.engine.step_hooks import checkpoint, flush_events, publish_at_the_end, show_best
 from experiments_manager.training.feeds.feed import POSITIONS
 from experiments_manager.training.hosts.follower import following, follows, meeting
@@ -260,22 +260,25 @@ def _begin(
         progress.stop_reason = None  # more may have come of a stream; more patience goes on after early stopping
     if resumed and (change := change_of_workers(former, context.membership.team.size)):
         context.dispatch("on_message", change)
+    begin_training(context)
     describe_model(context.experiment.model, context.run.path)
     setup = ServingSetup(settings.server_host, settings.grpc_port, settings.rest_port, settings.model_name)
     write_serving_setup(context.run.path, setup)
-    _announce(context, devices)
+    _announce(context, devices, former if resumed else None)
     if progress.epoch >= settings.epochs or progress.stop_reason:
         context.dispatch("on_message", continue_hint(progress.epoch, progress.stop_reason, context.unit))
 
 
-def _announce(context: TrainingContext, devices: Devices) -> None:
+def _announce(context: TrainingContext, devices: Devices, former: Mapping[str, Any] | None) -> None:
     experiment, progress = context.experiment, context.experiment.state.progress
-    context.callbacks.state(experiment.state.holds)  # which finds what of them cannot be kept
     feeds = (experiment.train, experiment.validation)
-    context.inexact_reasons = [
+    reasons = [
         *context.data_changes,
         *inexact_reasons(experiment.settings, feeds, context.loops.traced, context.callbacks),
+        *context.user_state.reasons,
+        *((former or {}).get("exactness") or {}).get("reasons", ()),  # what was lost before stays lost
     ]
+    context.inexact_reasons = list(dict.fromkeys(reasons))
     context.run.update(
         devices=list(devices.names),
         workers=context.membership.team.size,

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.common.error_text import reason
+from experiments_manager.compat.tensorflow import operation_seed_state
 from experiments_manager.events import VersionPublished
 from experiments_manager.export.versions import versions
 from experiments_manager.runs import RunError
@@ -20,7 +21,6 @@ from experiments_manager.training.engine.data_check import to_keep
 from experiments_manager.training.engine.exactness import exactness
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.state.checkpoints import checkpoint_name, positions_of
-from experiments_manager.training.state.reachable import packed_generators
 from experiments_manager.training.state.shares import gather_shares
 from experiments_manager.training.state.state import EPOCH_TRAINER, StateSnapshot
 
@@ -38,8 +38,13 @@ def publish(context: TrainingContext) -> None:
     context.experiment.state.progress.last_version = step
 
 
-def checkpoint(context: TrainingContext) -> None:
-    """Copy the state and let it be written in the background, unless it is what was read from there."""
+def checkpoint(context: TrainingContext, users: tuple[dict[str, Any], dict[str, tf.Tensor]] | None = None) -> None:
+    """Copy the state and let it be written in the background, unless it is what was read from there.
+
+    Args:
+        context: The run.
+        users: The user's state, where it is another one than that of now.
+    """
     if checkpoint_name(context.experiment.state.progress) == context.restored:
         return
     state, team = context.experiment.state, context.membership.team
@@ -50,7 +55,7 @@ def checkpoint(context: TrainingContext) -> None:
         return
     context.follow_folder(at_once=True)
     try:
-        snapshot = _snapshot(context, shares)
+        snapshot = _snapshot(context, shares, users)
     except Exception as error:  # whatever it is: training is worth more than one checkpoint
         context.checkpoints.failed(error)
         return
@@ -58,21 +63,50 @@ def checkpoint(context: TrainingContext) -> None:
     context.last_checkpoint_step = snapshot.progress.global_step
 
 
-def _snapshot(context: TrainingContext, shares: Mapping[str, np.ndarray]) -> StateSnapshot:
+def _snapshot(
+    context: TrainingContext,
+    shares: Mapping[str, np.ndarray],
+    users: tuple[dict[str, Any], dict[str, tf.Tensor]] | None,
+) -> StateSnapshot:
     experiment = context.experiment
     feeds = {"train": experiment.train} | ({"validation": experiment.validation} if experiment.validation else {})
     positions, iterators, said = positions_of(feeds)
-    callbacks, tensors = context.callbacks.state(experiment.state.holds)
-    generators, further = packed_generators(experiment)
+    extras: dict[str, Any] = {
+        "data": to_keep(context),
+        "positions": positions,
+        "operation_seeds": operation_seed_state(),
+    }
+    tensors: dict[str, tf.Tensor] = {}
+    further: dict[str, tf.Tensor] = {}
+    if context.user_state is not None:
+        extras["user"], tensors = users or context.user_state.capture()
     if said or new_reasons(context):
         _tell_of_position(context, said)
-    extras = {"data": to_keep(context), "positions": positions, "callbacks": callbacks, "generators": generators}
     if context.epoch_trainer is not None:
         extras["epoch_trainer"], held = context.epoch_trainer.state()
         further = further | {f"{EPOCH_TRAINER}{name}": value for name, value in held.items()}
     gathered = {name: tf.convert_to_tensor(value) for name, value in shares.items()}
     snapshot = experiment.state.snapshot(tensors | further | gathered, **extras)
     return dataclasses.replace(snapshot, iterators=iterators)
+
+
+def look_for_changes(context: TrainingContext) -> None:
+    """Say what of the user's has changed that no checkpoint can hold."""
+    try:
+        if context.user_state is not None:
+            context.user_state.look()
+    except Exception as error:  # the code of others is looked at: training is worth more than that
+        context.checkpoints.failed(error)
+    if new_reasons(context):
+        _tell_of_position(context, [])
+
+
+def users_now(context: TrainingContext) -> tuple[dict[str, Any], dict[str, tf.Tensor]] | None:
+    """Return the user's state before a validation; nothing where it cannot be read, which the next checkpoint tells."""
+    try:
+        return context.user_state.capture() if context.user_state is not None else None
+    except Exception:
+        return None
 
 
 def _tell_of_position(context: TrainingContext, said: Sequence[str]) -> None:
@@ -91,7 +125,7 @@ def checkpoint_on_interrupt(context: TrainingContext) -> Iterator[None]:
     try:
         yield
     except Interrupted:
-        checkpoint(context)
+        checkpoint(context, context.before_validation)
         raise
 
 

@@ -62,8 +62,29 @@ class Feed(abc.ABC):
 
     inexact_reasons: Sequence[str] = ()
     """Why a resume does not find exactly the same data; nothing where it does."""
+    opens_pass: Callable[[], None] = staticmethod(lambda: None)
+    """Called when a pass through the data begins, before anything of the user's is called for it."""
+    forget_looks: Callable[[], None] = staticmethod(lambda: None)
+    """Puts back what looking at the data, before the training, changed of the user's: how far that read is chance."""
+    replays: bool = False
+    """Whether `open` reads again what comes before the place in its pass, for what that does to the user's objects."""
     draws_from_host: bool = False
     """Whether reading draws from Python's or NumPy's global generators."""
+
+    @property
+    def python(self) -> Sequence[Any]:
+        """What of the user's is called while the data is read, ahead of the steps."""
+        return ()
+
+    @property
+    def reads_in_parallel(self) -> bool:
+        """Whether that runs in several threads, whose order is a matter of chance."""
+        return False
+
+    @property
+    def calls_hook(self) -> bool:
+        """Whether the `dataset` hook is called again for later passes."""
+        return False
 
     @abc.abstractmethod
     def open(self, epoch: int, step: int = 0) -> Any:

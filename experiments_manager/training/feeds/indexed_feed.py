@@ -69,6 +69,7 @@ class IndexedFeed(Feed):
 
     def open(self, epoch: int, step: int = 0) -> Any:
         """Return an iterator over the batches from `step` on; the PyDataset's `workers` threads fetch them."""
+        self.opens_pass()
         if self._trained_epoch is not None and self._trained_epoch != epoch:
             self._source.on_epoch_end()
         self._trained_epoch = epoch
@@ -90,9 +91,23 @@ class IndexedFeed(Feed):
                 leaf.set_shape(spec.shape)
             return tf.nest.pack_sequence_as(self.spec, leaves)
 
+        if self.replays:
+            for number in order[:step]:
+                fetch(number)
+        self.replays = False
         indices = tf.data.Dataset.from_tensor_slices(order[step : self.steps])
         workers = max(1, getattr(self._source, "workers", 1))
         return iter(indices.map(batch, num_parallel_calls=workers, deterministic=True).prefetch(2))
+
+    @property
+    def python(self) -> tuple[Any, ...]:
+        """The PyDataset, whose threads run ahead of the steps."""
+        return (self._source,)
+
+    @property
+    def reads_in_parallel(self) -> bool:
+        """Whether several threads ask for batches."""
+        return getattr(self._source, "workers", 1) > 1
 
     def take(self, source: Any, step: tf.Tensor) -> Any:
         """In the graph: the next batch."""

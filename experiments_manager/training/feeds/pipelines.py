@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 
@@ -18,6 +19,7 @@ from experiments_manager.compat.tensorflow import (
     dataset_is_deterministic,
     dataset_kind,
     dataset_tensors,
+    python_called,
 )
 from experiments_manager.training.state.graph_state import Operation, definitions, operations
 
@@ -55,6 +57,12 @@ def is_random(dataset: tf.data.Dataset) -> bool:
 def runs_python(dataset: tf.data.Dataset) -> bool:
     """Return whether a pipeline calls Python while it is read: a generator, `tf.py_function` or `tf.numpy_function`."""
     return any(operation.runs_python for node in _nodes(dataset) for operation in _operations(node))
+
+
+def python_of(dataset: tf.data.Dataset) -> list[Any]:
+    """List the functions and generators that a pipeline calls while it is read."""
+    tokens = {operation.token: None for node in _nodes(dataset) for operation in _operations(node) if operation.token}
+    return [found for found in map(python_called, tokens) if found is not None]
 
 
 def runs_python_in_parallel(dataset: tf.data.Dataset) -> bool:

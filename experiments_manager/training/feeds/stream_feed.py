@@ -29,6 +29,7 @@ from experiments_manager.training.feeds.pipelines import (
     irreproducible_operation,
     is_drawn_at_opening,
     is_random,
+    python_of,
     reads_ahead,
     runs_python_in_parallel,
     unsaved_node,
@@ -188,6 +189,16 @@ class StreamFeed(Feed):
         return [f"the {self.split} data: {reason}" for reason in reasons]
 
     @property
+    def python(self) -> list[Any]:
+        """What of the user's is called while the data is read."""
+        return python_of(self._prepared(self._dataset, 0))
+
+    @property
+    def calls_hook(self) -> bool:
+        """Whether the `dataset` hook is called again for later passes."""
+        return self._random and self._rebuild
+
+    @property
     def _reshuffles(self) -> bool:
         """Whether a pass follows from those before it, as the pipeline is not built again."""
         return self._random and not self._rebuild and self._start is None
@@ -208,6 +219,7 @@ class StreamFeed(Feed):
         return self._iterator
 
     def _begin(self, number: int, skip: int = 0) -> None:
+        self.opens_pass()
         build, before = divmod(number, self._passes_per_build)
         comes_next = self._iterator is not None and number == self._pass + 1 and (before > 0 or not self._random)
         self._pass, self._taken, self._is_open = number, skip, True

@@ -17,6 +17,7 @@ from experiments_manager.training.devices.devices import Devices
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.factory import make_feed
 from experiments_manager.training.feeds.feed import Feed, x_and_y
+from experiments_manager.training.feeds.pipelines import python_of
 from experiments_manager.training.feeds.stream_feed import StreamFeed
 from experiments_manager.training.feeds.topics.topic_setup import topic_feed, topic_of
 from experiments_manager.training.local.shared_feed import SharedFeed
@@ -33,6 +34,7 @@ from experiments_manager.training.state.host_generators import states_of
 from experiments_manager.training.state.monitor import Monitor
 from experiments_manager.training.state.reachable import generators_of
 from experiments_manager.training.state.state import TrainingState
+from experiments_manager.training.state.user_state import Roots, UserState
 
 logger = logging.getLogger(__name__)
 
@@ -222,9 +224,12 @@ def dataset_feed(settings: Settings, split: str, *, seed: int | None = None) -> 
             for name, state in states_of(generators_of(settings.user_modules)).items()
             if state != before.get(name, state)
         )
+        if not untouched:
+            untouched.append(_state_of_reader(settings, data))
         return data
 
     drawn: set[str] = set()
+    untouched: list[UserState] = []
     with located_at_hook(settings, "dataset"):
         feed = make_feed(
             build,
@@ -241,7 +246,20 @@ def dataset_feed(settings: Settings, split: str, *, seed: int | None = None) -> 
         )
     if isinstance(feed, StreamFeed):
         feed.built_with(sorted(drawn))
+    if feed is not None:
+        untouched[0].has_been_looked_at()
+        feed.forget_looks = untouched[0].put_back_looks
     return feed
+
+
+def _state_of_reader(settings: Settings, data: Any) -> UserState:
+    """Return what the Python that reads data can reach, as it is before anybody has looked at the data."""
+    python = python_of(data) if isinstance(data, tf.data.Dataset) else [data]
+    reading = {"data": tuple(python)} if isinstance(data, tf.data.Dataset | keras.utils.PyDataset) and python else {}
+    modules = settings.user_modules if reading else []
+    state = UserState(Roots({}, reading=reading), modules, lambda variable: True, {})
+    state.opens_pass()
+    return state
 
 
 def _epoch_steps(settings: Settings, training: bool) -> int | None:

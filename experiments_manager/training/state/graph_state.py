@@ -35,6 +35,9 @@ class Operation:
     files: tuple[tuple[str, int], ...] = ()
     """File and line of the frames in which it was made, the outermost first; none where they are not known."""
 
+    token: str = ""
+    """Of the Python that it calls."""
+
     @property
     def runs_python(self) -> bool:
         """Whether it calls Python."""
@@ -76,6 +79,7 @@ def _with_places(graph: Any, seen: set[str]) -> Iterator[Operation]:
             operation.op_def.is_stateful,
             _keeps_order(operation.node_def),
             tuple((frame.filename, frame.lineno) for frame in operation.traceback or ()),
+            _token(operation.node_def),
         )
     for name, inner in graphs_within(graph).items():
         if name not in seen:
@@ -86,7 +90,12 @@ def _with_places(graph: Any, seen: set[str]) -> Iterator[Operation]:
 def _from_definition(node: Any) -> Operation:
     definition = getattr(tf.raw_ops, node.op, None)
     is_random = {"seed", "seed2"} <= set(node.attr) and not _draws_nothing(node)
-    return Operation(node.op, is_random, is_random or definition is None, _keeps_order(node))
+    is_stateful = is_random or definition is None
+    return Operation(node.op, is_random, is_stateful, _keeps_order(node), token=_token(node))
+
+
+def _token(node: Any) -> str:
+    return node.attr["token"].s.decode() if "token" in node.attr else ""
 
 
 def _keeps_order(node: Any) -> bool:

@@ -12,6 +12,7 @@ import collections
 import datetime
 import enum
 import sys
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,8 +23,10 @@ from experiments_manager.training.state.host_generators import HostGenerator, ma
 from experiments_manager.training.state.plain_state import (
     BY_TEXT,
     FACTORIES,
+    ITERATORS,
     MAPPINGS,
     NotSerializableError,
+    base_kind,
     can_be_made,
     class_name,
     variables_of,
@@ -33,9 +36,32 @@ from experiments_manager.training.state.plain_state import (
 class Unpacker:
     """Turns back what a `Packer` gave, in the same order."""
 
-    def __init__(self, tensors: Mapping[str, tf.Tensor]) -> None:
-        self._tensors = tensors
+    def __init__(self, tensors: Mapping[str, tf.Tensor], objects: Mapping[str, Any] | None = None) -> None:
+        """Begin.
+
+        Args:
+            tensors: Of the packer.
+            objects: What the packer knew, by name. What has no name is made anew then, whatever is in its place.
+        """
+        self._tensors, self._objects = tensors, objects
         self._seen: list[Any] = []
+
+    def put(self, value: Any, live: Any) -> None:
+        """Put back into an object what `Packer.content` gave of it.
+
+        Raises:
+            NotSerializableError: As `unpack`, or if it cannot hold that.
+        """
+        found = self.unpack(value, live)
+        if found is live:
+            return
+        if not isinstance(live, np.ndarray) or (live.shape, live.dtype) != (found.shape, found.dtype):
+            raise NotSerializableError("is not what it was")
+        live[...] = found
+
+    def _before(self, parts: Any) -> Any:
+        """Return what was in the places of the parts, to be changed; nothing where that has names of its own."""
+        return parts if self._objects is None else type(parts)()
 
     def unpack(self, value: Any, live: Any = None) -> Any:
         """Return the value.
@@ -65,24 +91,26 @@ class Unpacker:
         return self.unpack(value["value"], live)
 
     def _list(self, value: list, live: Any) -> list:
-        found = self._remember(live if type(live) is list else [])
-        before = list(found)
-        found[:] = [self.unpack(item, _at(before, number)) for number, item in enumerate(value)]
+        found = self._remember(live if base_kind(type(live)) is list else [])
+        before = self._before(list(found))
+        items = [self.unpack(item, _at(before, number)) for number, item in enumerate(value)]
+        list.__setitem__(found, slice(None), items)  # not Keras', which would track them again
         return found
 
     def _dict(self, value: dict, live: Any, tag: str | None) -> Any:
         kind = MAPPINGS.get(value.get("kind", "dict"), dict) if tag else dict
         if tag and value["kind"] == "defaultdict":
             factory = FACTORIES.get(value["factory"] or "", getattr(live, "default_factory", None))
-            found = live if type(live) is collections.defaultdict else collections.defaultdict(factory)
+            found = live if base_kind(type(live)) is collections.defaultdict else collections.defaultdict(factory)
         else:
-            found = live if type(live) is kind else kind()
+            found = live if base_kind(type(live)) is kind else kind()
         self._remember(found)
-        before = dict(found)
-        found.clear()
+        before = self._before(dict(found))
+        own = collections.OrderedDict if isinstance(found, collections.OrderedDict) else dict
+        own.clear(found)  # not Keras', which would forget what it tracks
         for key, item in value["__dict__"] if tag else value.items():
             key = self.unpack(key) if tag else key
-            found[key] = self.unpack(item, before.get(key))
+            own.__setitem__(found, key, self.unpack(item, before.get(key)))
         return found
 
     def _tuple(self, value: dict, live: Any) -> tuple:
@@ -101,15 +129,15 @@ class Unpacker:
     def _set(self, value: dict, live: Any) -> set | frozenset:
         if value["kind"] == "frozenset":
             return frozenset(self.unpack(item) for item in value["__set__"])
-        found = self._remember(live if type(live) is set else set())
-        found.clear()
-        found.update(self.unpack(item) for item in value["__set__"])
+        found = self._remember(live if base_kind(type(live)) is set else set())
+        set.clear(found)
+        set.update(found, [self.unpack(item) for item in value["__set__"]])
         return found
 
     def _deque(self, value: dict, live: Any) -> collections.deque:
-        fits = type(live) is collections.deque and live.maxlen == value["most"]
+        fits = base_kind(type(live)) is collections.deque and live.maxlen == value["most"]
         found = self._remember(live if fits else collections.deque(maxlen=value["most"]))
-        before = list(found)
+        before = self._before(list(found))
         found.clear()
         found.extend(self.unpack(item, _at(before, number)) for number, item in enumerate(value["__deque__"]))
         return found
@@ -144,6 +172,28 @@ class Unpacker:
         if live is None:
             raise NotSerializableError("a part of it no longer exists")
         return live
+
+    def _ref(self, value: dict, live: Any) -> Any:
+        if self._objects is None or value["__ref__"] not in self._objects:
+            raise NotSerializableError(f"there is no {value['__ref__']}")
+        return self._objects[value["__ref__"]]
+
+    def _method(self, value: dict, live: Any) -> Any:
+        found, name = self.unpack(value["of"]), value["__method__"]
+        if self._objects is None or not isinstance(getattr(type(found), name, None), types.FunctionType):
+            raise NotSerializableError(f"there is no method {name}")
+        return types.MethodType(getattr(type(found), name), found)
+
+    def _iterator(self, value: dict, live: Any) -> Any:
+        place = len(self._seen)
+        self._remember(None)
+        if value["__iterator__"] not in ITERATORS:
+            raise NotSerializableError(f"{value['__iterator__']} is no iterator of Python's")
+        found = ITERATORS[value["__iterator__"]](*[self.unpack(item) for item in value["args"]])
+        if "state" in value:
+            found.__setstate__(self.unpack(value["state"]))
+        self._seen[place] = found
+        return found
 
     def _same(self, value: dict, live: Any) -> Any:
         return self._seen[value["__same__"]]

@@ -14,11 +14,14 @@ import datetime
 import decimal
 import enum
 import fractions
+import itertools
 import numbers
 import pathlib
 import random
 import sys
+import types
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -38,7 +41,15 @@ LIVE = {"__live__": 1}
 NOT_STATE = (*CALLBACK_ATTRIBUTES, "min_delta")
 """Attributes of callbacks that are no state."""
 MAPPINGS = {kind.__name__: kind for kind in (dict, collections.OrderedDict, collections.Counter)}
+CONTAINERS = (collections.OrderedDict, collections.Counter, collections.defaultdict, dict, list, set, collections.deque)
+"""Containers that are put back in place, the narrower ones first."""
 FACTORIES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict, set, tuple, collections.deque)}
+ITERATORS: dict[str, Callable[..., Any]] = {
+    kind.__name__: kind
+    for kind in (iter, enumerate, reversed, zip, itertools.chain, itertools.count, itertools.cycle, itertools.islice,
+                 itertools.repeat)
+}  # fmt: skip
+"""What Python's own iterators are made by; what else they call, as `map` does, is not among them."""
 BY_TEXT: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
     "datetime": (datetime.datetime, datetime.datetime.isoformat, datetime.datetime.fromisoformat),
     "date": (datetime.date, datetime.date.isoformat, datetime.date.fromisoformat),
@@ -82,15 +93,22 @@ class NotSerializableError(Exception):
 class Packer:
     """Turns values into JSON; one packer for all that belong together, so that what is shared stays shared."""
 
-    def __init__(self, prefix: str, in_state: Callable[[Any], bool] = lambda value: False) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        in_state: Callable[[Any], bool] = lambda value: False,
+        known: Mapping[int, str] | None = None,
+    ) -> None:
         """Begin.
 
         Args:
             prefix: Of the names of tensors.
             in_state: Says of an object with variables whether these are written elsewhere.
+            known: Names of objects, by `id`, that another process has too. They are referred to by these names, and
+                what they hold is written by `content`. Without it, what has no form is taken to be in its place anyway.
         """
         self.tensors: dict[str, tf.Tensor] = {}
-        self._prefix, self._in_state = prefix, in_state
+        self._prefix, self._in_state, self._known = prefix, in_state, known
         self._numbers: dict[int, int] = {}
         self._kept: list[Any] = []  # so that no other object gets the id of one that was seen
 
@@ -100,15 +118,18 @@ class Packer:
         Raises:
             NotSerializableError: As `pack`.
         """
+        packed = self._traceless(self.pack, value)
+        has_parts = isinstance(packed["value"], dict | list) and packed["value"] != LIVE
+        return packed if has_parts else packed["value"]
+
+    def _traceless(self, pack: Callable[[Any], Any], value: Any) -> dict[str, Any]:
         number = len(self._numbers)
         try:
-            packed = self.pack(value)
+            return {"__at__": number, "value": pack(value)}
         except BaseException:
             for key in list(self._numbers)[number:]:
                 del self._numbers[key]
             raise
-        has_parts = isinstance(packed, dict | list) and packed != LIVE
-        return {"__at__": number, "value": packed} if has_parts else packed
 
     def pack(self, value: Any, depth: int = 0) -> Any:
         """Return JSON that an `Unpacker` turns back.
@@ -121,14 +142,34 @@ class Packer:
         simple = _simple(value)
         if simple is not NotImplemented:
             return simple
+        if self._known is not None and id(value) in self._known:
+            return {"__ref__": self._known[id(value)]}
         if isinstance(value, np.ndarray | np.generic):
             return self._array(value)
         if isinstance(value, tf.Tensor):
             return {"__eager__": self._tensor(value)}
+        if self._known is not None and is_method(value):
+            return {"__method__": value.__name__, "of": self.pack(value.__self__, depth + 1)}
         if self._stays(value):
+            if self._known is not None and (depth or callable(value)):
+                raise NotSerializableError(f"is a {described(value)} that came while training ran")
             return dict(LIVE)
         if id(value) in self._numbers:
             return {"__same__": self._numbers[id(value)]}
+        if base_kind(type(value)) is not type(value) and is_users(type(value)):
+            raise NotSerializableError(f"is a {type(value).__name__}")
+        return self._numbered(value, depth)
+
+    def content(self, value: Any) -> Any:
+        """Pack what an object holds that is known by its name, for `Unpacker.put`.
+
+        Raises:
+            NotSerializableError: As `pack`.
+        """
+        is_array = isinstance(value, np.ndarray)
+        return self._traceless(self._array if is_array else lambda held: self._numbered(held, 0), value)
+
+    def _numbered(self, value: Any, depth: int) -> Any:
         if not isinstance(value, tuple | frozenset) or hasattr(value, "_fields"):
             self._numbers[id(value)] = len(self._numbers)
             self._kept.append(value)
@@ -137,7 +178,7 @@ class Packer:
     def _several(self, value: Any, depth: int) -> Any:
         if isinstance(value, Mapping):
             return self._mapping(value, depth)
-        kind = type(value)
+        kind = base_kind(type(value))
         if kind is list:
             return [self.pack(item, depth) for item in value]
         if kind is tuple:
@@ -152,6 +193,8 @@ class Packer:
             name, state = generator_state(value)
             return {"__random__": name, "state": self.pack(state, depth)}
         variables = variables_of(value)
+        if variables and self._known is not None and all(map(self._in_state, variables)):
+            return dict(LIVE)
         if variables:
             return {"__variables__": [self._tensor(tf.identity(part)) for part in variables]}
         return self._object(value, depth)
@@ -159,6 +202,8 @@ class Packer:
     def _stays(self, value: Any) -> bool:
         """Return whether it is no state: what is in its place in another process is just as good."""
         kind = type(value)
+        if base_kind(kind) is not kind:
+            return False
         if kind is object or isinstance(value, type(sys) | type):
             return True
         if isinstance(value, _STATE_OF_THEIR_OWN):
@@ -169,7 +214,7 @@ class Packer:
         return (callable(value) and not is_users(kind)) or kind.__module__.partition(".")[0] in _LIBRARIES
 
     def _mapping(self, value: Mapping, depth: int) -> Any:
-        kind = type(value)
+        kind = base_kind(type(value))
         plain = kind is dict and all(type(key) is str and not key.startswith("__") for key in value)
         if plain:
             return {key: self.pack(item, depth) for key, item in value.items()}
@@ -184,22 +229,39 @@ class Packer:
     def _object(self, value: Any, depth: int) -> Any:
         kind = type(value)
         if isinstance(value, collections.abc.Iterator) and not hasattr(value, "fileno"):
-            raise NotSerializableError(f"is an iterator ({kind.__name__}), whose place cannot be read")
+            return self._iterator(value, depth)
         if not can_be_made(kind):
             raise NotSerializableError(f"is a {kind.__module__}.{kind.__qualname__}")
         return {"__object__": class_name(kind), "state": {k: self.pack(v, depth) for k, v in attributes(value)}}
+
+    def _iterator(self, value: Any, depth: int) -> Any:
+        """Pack one of Python's own iterators as what makes it again, and where it is in that."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12 and 3.13
+                make, args, *state = value.__reduce__()
+        except (TypeError, AttributeError):
+            make, args, state = None, (), []
+        name = getattr(make, "__name__", "")
+        if make is None or ITERATORS.get(name) is not make:
+            raise NotSerializableError(f"is an iterator ({type(value).__name__}), whose place cannot be read")
+        packed = {"__iterator__": name, "args": [self.pack(item, depth) for item in args]}
+        return packed | ({"state": self.pack(state[0], depth)} if state else {})
 
     def _array(self, value: np.ndarray | np.generic) -> Any:
         array, scalar = np.asarray(value), isinstance(value, np.generic)
         if array.dtype.kind in "fiub":
             if array.size > SMALL:
-                return {"__tensor__": self._tensor(tf.constant(array))}
+                return {"__tensor__": self._large(array)}
             return {"__array__": array.tolist(), "dtype": array.dtype.name, "scalar": scalar}
         if array.dtype.hasobject or (array.dtype.kind == "V" and array.dtype.names is None):
             raise NotSerializableError(f"is an array of {array.dtype.name}")
         text = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
         dtype = array.dtype.descr if array.dtype.names else array.dtype.str
         return {"__raw__": text, "dtype": dtype, "shape": list(array.shape), "scalar": scalar}
+
+    def _large(self, array: np.ndarray) -> str:
+        return self._tensor(tf.constant(array))
 
     def _tensor(self, value: tf.Tensor) -> str:
         name = f"{self._prefix}{len(self.tensors):04d}"
@@ -244,6 +306,27 @@ def variables_of(value: Any) -> list[Any]:
     if isinstance(value, keras.layers.Layer | keras.metrics.Metric | keras.optimizers.Optimizer | tf.Module):
         return [getattr(part, "value", part) if isinstance(part, keras.Variable) else part for part in value.variables]
     return []
+
+
+def base_kind(kind: type) -> type:
+    """Return which container of Python's a class derives from: a list for Keras' `TrackedList`; else the class."""
+    if kind in CONTAINERS:
+        return kind
+    return next((base for base in CONTAINERS if issubclass(kind, base)), kind)
+
+
+def is_method(value: Any) -> bool:
+    """Return whether it is a method of an object, as `object.name` gives it."""
+    if not isinstance(value, types.MethodType) or isinstance(value.__self__, type | types.ModuleType):
+        return False
+    return getattr(type(value.__self__), value.__name__, None) is value.__func__
+
+
+def described(value: Any) -> str:
+    """Return what to call a value of which nothing else can be said: `function rate`, `keras.src.losses.Loss`."""
+    name = getattr(value, "__qualname__", None)
+    kind = type(value)
+    return f"{kind.__name__} {name}" if isinstance(name, str) else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def is_users(kind: type) -> bool:

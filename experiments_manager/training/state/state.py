@@ -38,7 +38,7 @@ class StateSnapshot:
 
 
 EPOCH_TRAINER = "epoch_trainer/"
-FURTHER = ("best/", "callbacks/", "generators/", EPOCH_TRAINER, SHARES)
+FURTHER = ("best/", "user/", "callbacks/", "generators/", EPOCH_TRAINER, SHARES)
 """Beginnings of names of tensors in a snapshot that are no variables."""
 USERS = ("reached/", "captured/")
 """Beginnings of names of variables that the user made and Keras does not list."""

@@ -157,7 +157,25 @@ def test_variables_and_generators_of_tensorflow_are_put_back_in_place():
     assert found[1].normal([]).numpy() == generator.normal([]).numpy()
 
 
-UNWRITABLE = {"count": itertools.count(), "list_iterator": iter([1]), "generator": (number for number in [1])}
+ITERATORS = {
+    "count": lambda: itertools.count(3),
+    "cycle": lambda: itertools.cycle([1, 2, 3]),
+    "of a list": lambda: iter([1, 2, 3, 4]),
+    "enumerated": lambda: enumerate([1, 2, 3]),
+    "zipped": lambda: zip([1, 2, 3], itertools.count(), strict=False),
+}
+
+
+@pytest.mark.parametrize("make", ITERATORS.values(), ids=ITERATORS)
+def test_an_iterator_of_pythons_goes_on_where_it_was(make):
+    iterator = make()
+    next(iterator)
+    one, other = there_and_back([iterator, iterator])
+    assert one is other
+    assert list(itertools.islice(one, 4)) == list(itertools.islice(iterator, 4))
+
+
+UNWRITABLE = {"map": map(str, [1]), "generator": (number for number in [1])}
 
 
 @pytest.mark.parametrize("value", UNWRITABLE.values(), ids=UNWRITABLE)
@@ -205,7 +223,7 @@ def test_what_could_not_be_written_does_not_disturb_what_comes_after_it():
     packer = Packer("callbacks/")
     shared = []
     with pytest.raises(NotSerializableError):
-        packer.attribute([{}, [], itertools.count()])
+        packer.attribute([{}, [], map(str, [])])
     packed = [packer.attribute(shared), packer.attribute([shared])]
     unpacker = Unpacker(packer.tensors)
     one, other = map(unpacker.unpack, packed)
@@ -219,6 +237,8 @@ EVIL = [
     {"__enum__": "builtins:int", "name": "x"},
     {"__named__": "builtins:list", "items": []},
     {"__random__": "os", "state": None},
+    {"__iterator__": "map", "args": []},
+    {"__method__": "clear", "of": []},
 ]
 
 
