@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 
-from experiments_manager.common.console import warn
+from experiments_manager.common.console import command_line, warn
 from experiments_manager.common.errors import CommandLineError
 from experiments_manager.events import RunEnd, RunStart, Watcher
 from experiments_manager.runs import Run
@@ -61,7 +60,7 @@ class SidecarServer(Watcher):
         """Ask the server to end; `close` waits for it, when the run's lock is given back."""
         self._server.ask_to_end()
         if self._run and not self._quiet and end.state != "failed":
-            command = shlex.join(["experiments_manager", "serve", str(self._run.path)])
+            command = command_line("serve", str(self._run.path))
             warn(f"The model server has ended with the training. To serve on: {command}")
 
     def close(self) -> None:

@@ -17,7 +17,8 @@ _ADDRESS = re.compile(r"last error: \w+: ((?:ipv4|ipv6|unix)\S*?): ")
 _GONE = "The model server at {address} cannot be reached{waited} ({details}). Expected a model server at that address. "
 _TLS_FAILED = "TLS with the model server at {address} failed: {details}. "
 _NO_TLS = "The model server at {address} does not speak TLS. "
-_START = "Start one: experiments_manager serve RUN"
+START = "Start one: experiments_manager serve RUN"
+"""What to do; where the run is known, its command stands instead."""
 _REST = "This is a port for REST: name the one for gRPC."
 _OTHER_PROTOCOL = "What listens there speaks another protocol: name the port for gRPC."
 _HANGS_UP = "The port closes the connection: if it asks for {wanted}, give --ssl-config-file (`tls`)."
@@ -104,7 +105,7 @@ def unreachable(
         with_tls: Whether the client talks TLS.
     """
     found = fault_of(error)
-    text = found.what + found.advice if found else _GONE + _START
+    text = found.what + found.advice if found else _GONE + START
     message = text.format(
         address=address,
         waited="" if waited is None else f", for {waited:g} s",

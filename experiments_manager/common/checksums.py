@@ -34,7 +34,7 @@ def write_checksums(folder: Path) -> None:
         OSError: A file could not be read, or the result could not be written.
     """
     files = {
-        file.relative_to(folder).as_posix(): {"size": file.stat().st_size, "sha256": _digest(file)}
+        file.relative_to(folder).as_posix(): {"size": file.stat().st_size, "sha256": file_digest(file)}
         for file in _files(folder)
     }
     (folder / CHECKSUMS).write_text(json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
@@ -58,7 +58,7 @@ def verify_checksums(folder: Path) -> None:
             raise DamagedError(file, f"{kind}. Expected {expected['size']} bytes, got {size}")
     for name, expected in noted.items():
         try:
-            digest = _digest(folder / name)
+            digest = file_digest(folder / name)
         except OSError as error:
             raise DamagedError(folder / name, f"cannot be read: {error.strerror}") from error
         if digest != expected["sha256"]:
@@ -81,7 +81,8 @@ def _files(folder: Path) -> Iterator[Path]:
     return (file for file in sorted(folder.rglob("*")) if file.is_file() and file != folder / CHECKSUMS)
 
 
-def _digest(file: Path) -> str:
+def file_digest(file: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while chunk := stream.read(_CHUNK):

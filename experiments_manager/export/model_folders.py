@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from experiments_manager.common.console import command_line
 from experiments_manager.export.versions import list_versions
 from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.runs import Run, RunError, open_run
@@ -155,6 +155,11 @@ def wait_for_version(
     return None
 
 
+def is_at_work(target: ServingTarget) -> bool:
+    """Return whether a process trains the run whose versions these are."""
+    return _state(target) == "at work"
+
+
 def _state(target: ServingTarget) -> str:
     """`at work`, `on its own` (not ended, but no process trains it), `without export`, or how the run ended."""
     if target.run is None:
@@ -181,4 +186,4 @@ def _none_coming(target: ServingTarget, state: str) -> str:
     if state == "finished":
         return text + "the run is finished. Train again with `export = True`, and check its messages on the export."
     told = "no process trains the run" if state == "on its own" else f"the run is {state}"
-    return f"{text}{told}. Go on with it: {shlex.join(['experiments_manager', 'resume', str(target.run.path)])}"
+    return f"{text}{told}. Go on with it: {command_line('resume', str(target.run.path))}"

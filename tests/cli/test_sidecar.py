@@ -5,6 +5,7 @@ import pytest
 import experiments_manager as em
 from experiments_manager.cli import sidecar
 from experiments_manager.cli.sidecar import SidecarServer
+from experiments_manager.common.console import command_line
 from experiments_manager.events import RunEnd
 
 LINE = """
@@ -73,7 +74,7 @@ def test_the_server_starts_and_ends_with_the_run(train, capsys):
     assert log_file == result.run_dir / "model_server.log"
     said = capsys.readouterr().err
     assert f"Serving mysettings_line as soon as there is a version:\n  gRPC    127.0.0.1:{flags.port}\n" in said
-    assert f"To serve on: experiments_manager serve {result.run_dir}" in said
+    assert f"To serve on: {command_line('serve', str(result.run_dir))}" in said
 
 
 def test_a_server_that_cannot_be_started_does_not_end_the_training(train, caplog, capsys):

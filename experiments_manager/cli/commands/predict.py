@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +13,7 @@ import typer
 
 from experiments_manager.cli import options, topic_options
 from experiments_manager.client.topic_options import topic_of
-from experiments_manager.common.console import warn
+from experiments_manager.common.console import command_line, warn
 from experiments_manager.common.errors import CommandLineError
 
 if TYPE_CHECKING:
@@ -119,6 +121,7 @@ def predict(
     of_topics["max_bad"] = max_bad
     topic_options.check(source, output, scale, {"servers": servers, "kafka_option": kafka_option, **of_topics})
 
+    from experiments_manager.cli.own_server import STARTING_SECONDS, needs_own_server, own_server
     from experiments_manager.cli.prediction_plan import PredictionPlan
     from experiments_manager.cli.results import ResultLine
     from experiments_manager.client.client import Client
@@ -130,7 +133,14 @@ def predict(
     given |= {"tls": ssl_config_file, "token_file": auth_token_file}
     chosen = endpoint.client_options() | {name: value for name, value in given.items() if value is not None}
     topics = topic_options.chosen(endpoint, servers, kafka_option, count=count, **of_topics)
-    with PredictionPlan(Client(**chosen), endpoint, output, topics, debug=debug) as plan:
+    with contextlib.ExitStack() as stack:
+        has_server = wait is not None or any([address, ssl_config_file, auth_token_file, topic_of(source or "")])
+        if run is not None and not has_server and needs_own_server(run, endpoint):
+            server = own_server(run, endpoint.model, chosen.get("version"), quiet=quiet)
+            chosen["patience"] = max(chosen["patience"], STARTING_SECONDS)
+            chosen["address"] = stack.enter_context(server)
+        stack.enter_context(_with_command(run))
+        plan = stack.enter_context(PredictionPlan(Client(**chosen), endpoint, output, topics, debug=debug))
         plan.prepare(source, scale)
         try:
             summary = plan.predict(count=count, in_flight=in_flight, rate=rate, quiet=quiet)
@@ -141,6 +151,21 @@ def predict(
         warn("\n".join([str(summary), *(f"Predictions in {place}" for place in plan.places)]))
     if line:
         line.write(_result(endpoint, summary, plan.files) | plan.counts)
+
+
+@contextlib.contextmanager
+def _with_command(run: Path | None) -> Iterator[None]:
+    """Name the run in what is said of a server that is not there."""
+    from experiments_manager.client.errors import ServerGoneError
+    from experiments_manager.client.faults import START
+
+    try:
+        yield
+    except ServerGoneError as error:
+        if run is None or START not in str(error):
+            raise
+        start = f"Start one: {command_line('serve', str(run))}"
+        raise ServerGoneError(str(error).replace(START, start), error.code) from error
 
 
 def _check(

@@ -44,13 +44,6 @@ def read_address(text: str) -> Address:
     return Address(host, int(port))
 
 
-def free_port() -> int:
-    """Return a port of the loopback address at which nobody listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def answers(address: Address, ca_certificate: Path | None, timeout: float = 5.0) -> bool:
     """Return whether a server answers there.
 

@@ -7,6 +7,7 @@ without making Python numbers of them.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -34,6 +35,8 @@ _HEALTH_NAMES = ("", PREDICTION_SERVICE, MODEL_SERVICE, "PredictionService", "Mo
 _COUNTED = frozenset({"Predict", "Classify", "Regress", "MultiInference"})
 """Methods that metrics count. Status and metadata are asked by watchers, and TensorFlow Serving leaves them out too."""
 _STATUS = {Code(status.value[0]): status for status in grpc.StatusCode}
+_SOCKET_UMASK = 0o117
+"""Leaves 0660: who may talk to the server by its socket are its user and group."""
 _DETAILS_LIMIT = 4000
 """Characters of an error's message; it travels in a header, and clients refuse headers of more than 8 KiB or so."""
 
@@ -71,7 +74,11 @@ class GrpcServer:
         if options.port is not None:
             self.port = self._listen(f"{_bracketed(options.host)}:{options.port}")
         if options.socket_path:
-            self._listen(f"unix:{options.socket_path}")
+            others = os.umask(_SOCKET_UMASK)  # the system makes the socket with these rights, so that nobody is earlier
+            try:
+                self._listen(f"unix:{options.socket_path}")
+            finally:
+                os.umask(others)
         await self._server.start()
 
     def _listen(self, address: str) -> int:

@@ -56,7 +56,7 @@ def _run_single(batch: Batch, task: Task, options: BatchingOptions | None) -> Ar
 
 def _run_merged(batch: Batch, options: BatchingOptions) -> list[Arrays | BaseException]:
     queue, tasks = batch.queue, batch.tasks
-    total = options.padded(batch.samples) if batch.samples else 0  # there is nothing that could be repeated
+    total = queue.padded(batch.samples, options) if batch.samples else 0  # there is nothing that could be repeated
     inputs = {
         name: merge([task.inputs[name] for task in tasks], total - batch.samples) for name in queue.signature.inputs
     }

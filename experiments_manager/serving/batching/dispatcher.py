@@ -132,7 +132,7 @@ class Dispatcher:
             queue.timer = self._loop.call_later(max(wait, 0), self._timeout, queue)
 
     def _due(self, queue: BatchQueue) -> bool:
-        if queue.samples >= self._options.max_batch_size:
+        if queue.samples >= queue.most(self._options):
             return True
         timeout = self._options.batch_timeout_micros / 1e6
         return bool(timeout) and time.perf_counter() - queue.waiting[0].arrived >= timeout
@@ -144,7 +144,7 @@ class Dispatcher:
     def _dispatch(self, queue: BatchQueue) -> None:
         tasks: list[Task] = []
         samples = 0
-        limit = self._options.max_batch_size if queue.merges else 0
+        limit = queue.most(self._options) if queue.merges else 0
         while queue.waiting and (not tasks or samples + queue.waiting[0].samples <= limit):
             task = queue.waiting.popleft()
             queue.samples -= task.samples

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import os
 from typing import Any
 
 from experiments_manager.protocol.status import invalid_argument
+
+
+class Proof(enum.Enum):
+    """What is asked of a model before requests for it share calls; see `row_proof`."""
+
+    NOT_ASKED = "not asked"
+    WARN = "warn"
+    """Nothing, but a warning is logged where its samples depend on each other."""
+    ROUNDED = "rounded"
+    """That its samples do not depend on each other; the last bits of answers may follow from the size of the call."""
+    EXACT = "exact"
+    """That each sample has the answer that it has alone, bit for bit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +38,8 @@ class BatchingOptions:
         pad_variable_length_inputs: Puts samples of different shapes into one batch, each request's padded at the end of
             each dimension with its first value, as in TensorFlow Serving; else only samples of one shape share a batch.
         split_large_batches: Runs a request of more than `max_batch_size` samples in several batches.
+        proof: What is asked of a model before; where it is `ROUNDED` or `EXACT`, batches have sizes that are proved,
+            and requests of other sizes run alone and whole.
     """
 
     max_batch_size: int = 1000
@@ -34,6 +49,7 @@ class BatchingOptions:
     allowed_batch_sizes: tuple[int, ...] = ()
     pad_variable_length_inputs: bool = False
     split_large_batches: bool = False
+    proof: Proof = Proof.NOT_ASKED
 
     @classmethod
     def from_proto(cls, parameters: Any) -> BatchingOptions:
@@ -57,6 +73,7 @@ class BatchingOptions:
             **given,
             allowed_batch_sizes=tuple(parameters.allowed_batch_sizes),
             pad_variable_length_inputs=parameters.pad_variable_length_inputs,
+            proof=Proof.WARN,
         )
         options.check(largest)
         return options
@@ -83,6 +100,11 @@ class BatchingOptions:
                 f"Last entry in allowed_batch_sizes must match max_batch_size; last entry was {sizes[-1]}; "
                 f"expected {largest}"
             )
+
+    @property
+    def needs_proof(self) -> bool:
+        """Whether batches need a proof."""
+        return self.proof in (Proof.ROUNDED, Proof.EXACT)
 
     def padded(self, samples: int) -> int:
         """Return the number of samples that a batch is filled up to."""

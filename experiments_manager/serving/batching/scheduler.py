@@ -26,7 +26,8 @@ import numpy as np
 from experiments_manager.protocol.status import invalid_argument
 from experiments_manager.serving.batching.batch import Batch, run_batch
 from experiments_manager.serving.batching.dispatcher import Dispatcher
-from experiments_manager.serving.batching.options import BatchingOptions
+from experiments_manager.serving.batching.options import BatchingOptions, Proof
+from experiments_manager.serving.batching.row_prover import RowProver
 from experiments_manager.serving.batching.splitting import run_in_parts
 from experiments_manager.serving.models.registry import Lease
 from experiments_manager.serving.models.signatures import Arrays, Model, PredictRequest, Signature
@@ -80,6 +81,8 @@ class BatchQueue:
     name: str
     merges: bool
     """Whether requests may share a batch."""
+    sizes: tuple[int, ...] = ()
+    """Sizes of batches that are proved; empty where any size will do."""
     waiting: collections.deque[Task] = dataclasses.field(default_factory=collections.deque)
     samples: int = 0
     running: int = 0
@@ -91,6 +94,14 @@ class BatchQueue:
     """What a call took of late."""
     inline_calls: int = 0
     timer: asyncio.TimerHandle | None = None
+
+    def most(self, options: BatchingOptions) -> int:
+        """Return how many samples a batch may have."""
+        return self.sizes[-1] if self.sizes else options.max_batch_size
+
+    def padded(self, samples: int, options: BatchingOptions) -> int:
+        """Return the number of samples that a batch is filled up to."""
+        return next((size for size in self.sizes if size >= samples), options.padded(samples))
 
     def is_quick(self, task: Task) -> bool:
         """Return whether calls of this size are known to be short enough to run on the event loop itself."""
@@ -134,6 +145,7 @@ class Scheduler:
         """What a call took of late, by model and signature: a new version is taken to be as quick as the one before."""
         self._limit = options.num_batch_threads if options else threads or max(4, os.cpu_count() or 1)
         self._dispatcher = Dispatcher(options, self._limit, self._note)
+        self._prover = None if options is None or options.proof is Proof.NOT_ASKED else RowProver(options.proof)
 
     async def turn(self, alone: bool) -> Turn:
         """Wait for a request's turn: to read many in a row is several times as quick as to read each when it arrives.
@@ -165,7 +177,15 @@ class Scheduler:
         inputs = signature.check_inputs(request.inputs)
         outputs = signature.select_outputs(request.output_filter)
         samples = signature.count_samples(inputs) if self._options else None
+        sizes: tuple[int, ...] = ()
+        if self._prover is not None and samples is not None:
+            sizes = self._prover.sizes(lease.model, lease.name, signature, outputs, inputs)
+            if not self._options.needs_proof:
+                sizes = ()
+            elif samples not in sizes:
+                samples = None
         queue = self._queue(lease, signature, inputs, outputs, merges=samples is not None)
+        queue.sizes = sizes if samples is not None else ()
         if not queue.merges:
             samples = 1
         elif samples > self._options.max_batch_size:
@@ -188,6 +208,8 @@ class Scheduler:
 
     def close(self) -> None:
         """End the threads, after what they are running."""
+        if self._prover is not None:
+            self._prover.close()
         self._dispatcher.close()
 
     def _queue(

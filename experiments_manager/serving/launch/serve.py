@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.common.console import command_line
 from experiments_manager.export.model_folders import ServingTarget, find_target, versions_in, wait_for_version
 from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.serving.launch.engines import (
@@ -51,15 +52,19 @@ def serve(path: Path | str, options: ServeOptions | None = None, tell: Callable[
         return
     with contextlib.ExitStack() as stack:
         if options.model_version is not None:
-            service = _of_one_version(service, engine, options.model_version, stack)
+            service = of_one_version(service, engine, options.model_version, stack)
         if engine == Engine.EMBEDDED:
             _run_embedded(service, target, tell)
         else:
             _run_external(service, target, engine, options.image, tell)
 
 
-def _of_one_version(service: Service, engine: Engine, version: int, stack: contextlib.ExitStack) -> Service:
-    """Return the same service, of one version alone; the stack removes its configuration."""
+def of_one_version(service: Service, engine: Engine, version: int, stack: contextlib.ExitStack) -> Service:
+    """Return the same service, of one version alone; the stack removes its configuration.
+
+    Raises:
+        ServerStartError: There is no such version.
+    """
     base_path = Path(service.flags.model_base_path)
     there = versions_in(base_path)
     if version not in there:
@@ -124,6 +129,7 @@ def service_of(target: ServingTarget, options: ServeOptions, engine: Engine = En
         model_base_path=str(target.base_path),
         enable_batching=options.batching_parameters_file is not None or (options.batching and is_embedded),
         batching_parameters_file=_path(options.batching_parameters_file),
+        batch_rounded=options.batch_rounded,
         ssl_config_file=_path(options.ssl_config_file),
         auth_token_file=_path(options.auth_token_file),
         prefer_tflite_model=options.prefer_tflite_model,
@@ -141,6 +147,11 @@ def _refuse_options_of_embedded(options: ServeOptions) -> None:
         raise ServerStartError(
             f"{BINARY} does not support tokens, so it would answer requests without one. Expected no "
             f"--auth-token-file, got {options.auth_token_file}. Use `--engine embedded`, or client certificates."
+        )
+    if options.batch_rounded:
+        raise ServerStartError(
+            f"{BINARY} asks for no proof before requests share calls. Expected no --batch-rounded, got it. Omit it "
+            "and give --batching-parameters-file; or use `--engine embedded`."
         )
     for name, instead in LIMITS.items():
         if (value := getattr(options, name)) is not None:
@@ -183,11 +194,11 @@ def example(service: Service, target: ServingTarget) -> str:
     flags = service.flags
     if target.run is None:
         return shlex.join(["curl", f"{_rest_address(service)}/metadata"])
-    words = ["experiments_manager", "predict", str(target.run.path), "--address", service.grpc_address]
+    words = ["predict", str(target.run.path), "--address", service.grpc_address]
     if flags.model_name != find_target(target.run.path).model_name:
         words += ["--model-name", flags.model_name]
     if flags.ssl_config_file:
         words += ["--ssl-config-file", flags.ssl_config_file]
     if flags.auth_token_file:
         words += ["--auth-token-file", flags.auth_token_file]
-    return shlex.join(words)
+    return command_line(*words)

@@ -49,7 +49,12 @@ class ServeOptions:
     model_version: int | None = _option(
         None, "Serve this version alone. By default the newest, and what training adds.", "N", min=0
     )
-    batching: bool = _option(True, "Let requests that come together share a call.")
+    batching: bool = _option(
+        True, "Let requests that come together share a call, where that is proved to change no answer."
+    )
+    batch_rounded: bool = _option(
+        False, "Let them share a call also where that changes the last bits of answers. Embedded engine alone."
+    )
     batching_parameters_file: Path | None = _option(None, "TensorFlow Serving's batching parameters.", "FILE")
     ssl_config_file: Path | None = _option(None, "TLS, as TensorFlow Serving's flag of that name.", "FILE")
     auth_token_file: Path | None = _option(

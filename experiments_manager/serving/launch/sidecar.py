@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +18,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from experiments_manager.common import console
+from experiments_manager.common.exit_codes import ExitCode
 from experiments_manager.common.signals import exit_process
 from experiments_manager.serving.launch.engines import Service, environment
 from experiments_manager.serving.launch.external_process import PATIENCE, die_with_parent, end_process
@@ -27,9 +28,10 @@ from experiments_manager.serving.server.flags import command_line, run
 logger = logging.getLogger(__name__)
 
 NICENESS = 5
-"""Training comes first: where both want the processor, the server waits."""
-STARTING_NICENESS = 10
-"""While it imports TensorFlow, which takes seconds, no requests come yet, and it takes what is left over."""
+"""Training comes first, once the first version is loaded: where both want the processor, the server waits."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds before a server that died is started again, twice as many each time; from the beginning after a calm time."""
+CALM_SECONDS = 300.0
 AUTOGROUP = Path("/proc/self/autogroup")
 """Where Linux shares the processor out by sessions, as on most desktops, this file has the niceness that counts."""
 POLL_SECONDS = 3
@@ -39,6 +41,8 @@ POLL_SECONDS = 3
 class Sidecar:
     """A server process that lives as long as this one at most.
 
+    A server that is killed, or dies, is started again.
+
     Args:
         tell: Called with one sentence if the server ends by itself.
     """
@@ -46,7 +50,8 @@ class Sidecar:
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
         self._process: subprocess.Popen | None = None
-        self._stopping = self._asked = False
+        self._stopping, self._asked = threading.Event(), False
+        self._starting = threading.Lock()
 
     def start(self, service: Service, log_file: Path) -> None:
         """Start the server; it waits by itself for the first version.
@@ -57,25 +62,37 @@ class Sidecar:
         """
         flags = dataclasses.replace(service.flags, file_system_poll_wait_seconds=POLL_SECONDS)
         start = [sys.executable, "-m", __name__, str(os.getpid()), *command_line(flags)]
-        with log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                start, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment(service), start_new_session=True
-            )
-        watch = (log_file, service.flags.model_base_path)
-        threading.Thread(target=self._watch, args=watch, name="sidecar", daemon=True).start()
+        self._launch(start, service, log_file)
+        threading.Thread(target=self._watch, args=(start, service, log_file), name="sidecar", daemon=True).start()
+
+    def _launch(self, start: Sequence[str], service: Service, log_file: Path) -> None:
+        with self._starting:
+            if self._stopping.is_set():
+                return
+            with log_file.open("ab") as log:
+                self._process = subprocess.Popen(
+                    start,
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    env=environment(service),
+                    start_new_session=True,
+                )
 
     def ask_to_end(self) -> None:
         """Ask the server to end, if it runs, and wait for nothing."""
-        self._stopping = True
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            self._asked = True
+        self._stopping.set()
+        with self._starting:
+            if self._process is not None and self._process.poll() is None:
+                self._process.terminate()
+                self._asked = True
 
     def stop(self) -> None:
         """End the server, if it runs, and wait for its end."""
-        self._stopping = True
-        if self._process is None:
-            return
+        self._stopping.set()
+        with self._starting:  # one that is just being started again is ended too
+            if self._process is None:
+                return
         if self._asked:  # a second signal would end it in the middle of its last answers
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(PATIENCE)
@@ -83,13 +100,30 @@ class Sidecar:
             end_process(self._process)
         self._process.stdin.close()
 
-    def _watch(self, log_file: Path, base_path: str) -> None:
-        code = self._process.wait()
-        if self._stopping:
-            return
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with exit code {code}"
-        again = shlex.join(["experiments_manager", "serve", base_path])
-        self._tell(f"The model server {how}; training goes on. Its log: {log_file}. To start it again: {again}")
+    def _watch(self, start: Sequence[str], service: Service, log_file: Path) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            began = time.monotonic()
+            code = self._process.wait()
+            if self._stopping.is_set():
+                return
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with exit code {code}"
+            told = f"The model server {how}; training goes on. Its log: {log_file}."
+            if code == ExitCode.BAD_INPUT:  # it would do so again
+                again = console.command_line("serve", service.flags.model_base_path)
+                self._tell(f"{told} To start it again: {again}")
+                return
+            pause = FIRST_PAUSE if time.monotonic() - began > CALM_SECONDS else pause
+            self._tell(f"{told} It is started again in {pause:g} s.")
+            if self._stopping.wait(pause):
+                return
+            pause = min(2 * pause, LONGEST_PAUSE)
+            self._process.stdin.close()
+            try:
+                self._launch(start, service, log_file)
+            except OSError as error:
+                self._tell(f"The model server cannot be started again: {error}.")
+                return
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,15 +132,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     die_with_parent()
     if os.getppid() != int(parent):  # it died before the kernel was asked
         return 0
-    _take_second_place()
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
-    _import_in_the_background()
-    return run(flags)
+    return run(flags, on_ready=_take_second_place)
 
 
 def _take_second_place() -> None:
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+    """Give way to the training, now that a version answers: all threads, which Linux counts one by one."""
+    for thread in _threads():
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
     for _ in range(10):  # the kernel takes one such change in a tenth of a second
         try:
             AUTOGROUP.write_text(str(NICENESS))
@@ -118,19 +152,11 @@ def _take_second_place() -> None:
             return
 
 
-def _import_in_the_background() -> None:
-    """Import TensorFlow in a thread of low priority, which on Linux each thread has for itself, and wait for it."""
-    importing = threading.Thread(target=_import_tensorflow)
-    importing.start()
-    importing.join()
-
-
-def _import_tensorflow() -> None:
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), STARTING_NICENESS)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow  # noqa: F401
+def _threads() -> list[int]:
+    try:
+        return [int(task.name) for task in Path("/proc/self/task").iterdir()]
+    except OSError:  # another system, where a process has one priority
+        return [0]
 
 
 def _end_with_standard_input() -> None:

@@ -16,6 +16,7 @@ from google.protobuf import text_format
 
 from experiments_manager.compat.tensorflow import meta_graph_pb2, saved_model_pb2
 from experiments_manager.protocol.status import Code, ServingError
+from experiments_manager.serving.models.graph_checks import has_loops, reason_to_run_alone
 from experiments_manager.serving.models.signatures import Signature, TensorSpec
 
 TAG = "serve"
@@ -110,12 +111,12 @@ def _import_graph(saved_model: saved_model_pb2.SavedModel, path: Path) -> Graph:
         tf.import_graph_def(meta_graph.graph_def, name="")
     graph.finalize()
     fixed_ranks = _has_operation_of_fixed_rank(meta_graph.graph_def)
-    meta_graph.graph_def.Clear()  # it lives on in the graph
     signatures = {
-        name: _signature(name, definition, graph, fixed_ranks=fixed_ranks)
+        name: _signature(name, definition, graph, meta_graph.graph_def, fixed_ranks=fixed_ranks)
         for name, definition in sorted(meta_graph.signature_def.items())
         if name not in (INIT_SIGNATURE, TRAIN_SIGNATURE)
     }
+    meta_graph.graph_def.Clear()  # it lives on in the graph
     definitions = {
         name: definition.SerializeToString(deterministic=True)
         for name, definition in sorted(meta_graph.signature_def.items())
@@ -130,7 +131,10 @@ def _has_operation_of_fixed_rank(graph_def: Any) -> bool:
     return any(map(_OF_FIXED_RANK.search, types))
 
 
-def _signature(name: str, definition: meta_graph_pb2.SignatureDef, graph: tf.Graph, *, fixed_ranks: bool) -> Signature:
+def _signature(
+    name: str, definition: meta_graph_pb2.SignatureDef, graph: tf.Graph, graph_def: Any, *, fixed_ranks: bool
+) -> Signature:
+    outputs = {info.name: tf.dtypes.as_dtype(info.dtype) for info in definition.outputs.values()}
     return Signature(
         name=name,
         method_name=definition.method_name,
@@ -138,6 +142,8 @@ def _signature(name: str, definition: meta_graph_pb2.SignatureDef, graph: tf.Gra
         outputs={key: _spec(info) for key, info in sorted(definition.outputs.items())},
         defaults={key: tf.make_ndarray(value) for key, value in definition.defaults.items()},
         fixed_ranks=fixed_ranks,
+        alone=reason_to_run_alone(graph_def, outputs),
+        loops=has_loops(graph_def, outputs),
     )
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from experiments_manager.protocol.dtypes import dtype_number
 from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.models.lite_metadata import bare_names, read_definitions
 from experiments_manager.serving.models.signatures import DEFAULT_SIGNATURE, PREDICT, Arrays, Signature, TensorSpec
+from experiments_manager.serving.models.threads import processor
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class LiteModel:
 
     def __init__(self, file: Path, interpreter: Any, copies: int) -> None:
         self._file, self._copies, self._closed = file, copies, False
+        self.path, self.engine = file.parent, f"litert {_litert_version()} {processor()}"
         self._free: queue.LifoQueue[Any] = queue.LifoQueue()
         for _ in range(copies - 1):
             self._free.put(None)  # one that is not made yet
@@ -85,6 +88,13 @@ class LiteModel:
             yield interpreter
         finally:
             self._free.put(interpreter)
+
+
+def _litert_version() -> str:
+    try:
+        return metadata.version("ai-edge-litert")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _interpreter(file: Path) -> Any:

@@ -150,7 +150,8 @@ class Loader:
             if again:
                 entry.next_attempt = time.monotonic() + max(self._options.retry_seconds, 1e-3)
             else:
-                entry.state, entry.files, entry.gone = State.END, None if gone else files, gone
+                entry.state, entry.gone = State.END, gone
+            entry.files, entry.seen = None if gone else files, None
             if gone and self._options.poll_seconds > 0:  # most likely there is a newer one
                 self._registry.look_again = True
             self.report(entry)
@@ -158,7 +159,11 @@ class Loader:
         if gone:
             logger.info("Version %d of %s was removed before it could be loaded", entry.number, entry.name)
             return
-        hint = f"trying again in {self._options.retry_seconds:g} s" if again else "giving up on it"
+        hint = (
+            f"trying again in {self._options.retry_seconds:g} s, or when its files have changed"
+            if again
+            else "giving up on it"
+        )
         logger.error("Loading version %d of %s failed, %s: %s", entry.number, entry.name, hint, entry.error)
 
     def _unload(self, entry: Version) -> None:

@@ -15,11 +15,14 @@ from pathlib import Path
 
 from experiments_manager.export.versions import list_versions
 from experiments_manager.serving.models.loader import Loader, LoadingOptions, file_stamps
-from experiments_manager.serving.models.registry import ModelRegistry
+from experiments_manager.serving.models.registry import ModelRegistry, Version
 from experiments_manager.serving.models.signatures import Model, ModelRef
 from experiments_manager.serving.models.version_policy import LabelRule, ModelConfig, State, VersionStatus
 
 logger = logging.getLogger(__name__)
+
+COPY_POLL_SECONDS = 0.5
+"""Seconds between two looks while there is a version that could not be loaded: it may be being copied."""
 
 
 class ModelManager:
@@ -172,6 +175,8 @@ class ModelManager:
                 except Exception:  # whatever a file system comes up with: what is served stays
                     logger.exception("looking for versions failed")
                 seconds = self._options.poll_seconds
+                if any(True for _ in self._retry_times()):  # perhaps a version is being copied
+                    seconds = min(seconds, COPY_POLL_SECONDS)
                 next_poll = time.monotonic() + seconds if seconds > 0 else float("inf")
             with self._changed:
                 self._reconcile()
@@ -203,6 +208,8 @@ class ModelManager:
                     )
             with self._changed:
                 failed = self.registry.failed(name, chosen)
+                awaiting = self.registry.awaiting_retry(name)
+            self._look_at(awaiting)
             looks = {path: file_stamps(path) for path in failed}  # not under the lock: a file system may take its time
             with self._changed:
                 if self.registry.closed:
@@ -219,6 +226,18 @@ class ModelManager:
         with self._changed:
             for name in self.registry.wanted.keys() - self.registry.configs.keys():
                 self.registry.wanted[name] = set()
+
+    def _look_at(self, awaiting: Sequence[Version]) -> None:
+        """Try a version that failed again as soon as its files have changed, and do not change any more."""
+        for entry in awaiting:
+            look = file_stamps(entry.path)  # not under the lock: a file system may take its time
+            with self._changed:
+                if look is None or look == entry.files or entry.next_attempt <= 0:
+                    entry.seen = None
+                elif look == entry.seen:
+                    entry.attempts, entry.next_attempt = 0, min(entry.next_attempt, time.monotonic())
+                else:
+                    entry.seen = look
 
     def _reconcile(self) -> None:
         """Start what is due: newest versions first, and nothing is unloaded before a wanted version answers."""

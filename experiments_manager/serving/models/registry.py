@@ -38,7 +38,9 @@ class Version:
     gone: bool = False
     """Whether its folder was removed before it could be loaded, as a training removes old versions."""
     files: object = None
-    """What the folder looked like when loading failed for good; when it changes, loading is tried again."""
+    """What the folder looked like when loading failed; when it has changed, and stays, loading is tried again."""
+    seen: object = None
+    """What it looked like a moment ago, where that is something else: it is being written."""
 
     @property
     def status(self) -> VersionStatus:
@@ -235,6 +237,10 @@ class ModelRegistry:
     def assign_labels(self) -> None:
         """Put the configuration's labels in force."""
         self.labels = {config.name: dict(config.labels) for config in self.configs.values()}
+
+    def awaiting_retry(self, name: str) -> list[Version]:
+        """Return the versions that failed and will be tried again."""
+        return [entry for entry in self.versions.get(name, {}).values() if entry.next_attempt > 0]
 
     def failed(self, name: str, numbers: Iterable[int]) -> list[Path]:
         """Return the folders of those versions that failed for good; `want` has to know what they look like."""

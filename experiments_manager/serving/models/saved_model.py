@@ -12,6 +12,7 @@ which happen outside the interpreter's lock.
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from experiments_manager.compat.tensorflow import config_pb2, meta_graph_pb2, se
 from experiments_manager.protocol.status import Code, ServingError, invalid_argument
 from experiments_manager.serving.models.graphs import INIT_SIGNATURE, Graph, LoadError, read_graph
 from experiments_manager.serving.models.signatures import Arrays, Signature
-from experiments_manager.serving.models.threads import Threads
+from experiments_manager.serving.models.threads import Threads, processor
 
 __all__ = ["LoadError", "LoadedModel"]
 
@@ -37,8 +38,8 @@ MAX_CALLABLES = 64
 class LoadedModel:
     """A version of a SavedModel. See `signatures.Model`; make one with `load`."""
 
-    def __init__(self, path: Path, graph: Graph, session: tf.compat.v1.Session) -> None:
-        self.path = path
+    def __init__(self, path: Path, graph: Graph, session: tf.compat.v1.Session, engine: str = "") -> None:
+        self.path, self.engine = path, engine
         self.signatures: Mapping[str, Signature] = graph.signatures
         self.definitions: Mapping[str, bytes] = graph.definitions
         self._graph, self._session = graph, session
@@ -75,7 +76,7 @@ class LoadedModel:
             raise LoadError(f"Loading {path} failed: {_first_line(error.message)}", Code(error.error_code)) from error
         except Exception as error:
             raise LoadError(f"Loading {path} failed: {type(error).__name__}: {_first_line(str(error))}") from error
-        return cls(path, graph, session)
+        return cls(path, graph, session, _engine(threads or Threads()))
 
     def run(self, signature: Signature, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """Compute outputs; see `signatures.Model.run`."""
@@ -158,6 +159,14 @@ class _Callable:
         """Return the same call, of which some outputs are taken."""
         places = tuple((name, place) for name, place in self.places if name in outputs)
         return dataclasses.replace(self, places=places)
+
+
+def _engine(threads: Threads) -> str:
+    """Return what decides how numbers are rounded, besides the graph."""
+    devices = [device.device_type for device in tf.config.get_visible_devices()]
+    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "")
+    parts = ["tensorflow", tf.__version__, processor(), threads.intra_op, threads.inter_op, *devices, onednn]
+    return " ".join(map(str, parts))
 
 
 def _array(value: Any) -> np.ndarray:

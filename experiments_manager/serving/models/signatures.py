@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -64,6 +65,8 @@ class Signature:
         outputs: Outputs by name.
         defaults: Values of inputs that a request may leave out.
         fixed_ranks: Whether inputs must have as many dimensions as it says, lest the engine end the process.
+        alone: Why its requests must not share calls, where the graph tells; empty where it does not.
+        loops: Whether its graph has loops, which odd numbers may keep from ending.
     """
 
     name: str
@@ -72,6 +75,8 @@ class Signature:
     outputs: Mapping[str, TensorSpec]
     defaults: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     fixed_ranks: bool = False
+    alone: str = ""
+    loops: bool = False
 
     @functools.cached_property
     def batchable(self) -> bool:
@@ -254,6 +259,10 @@ class PredictRequest(NamedTuple):
 class Model(Protocol):
     """One loaded version, whatever engine runs it. All methods may be called from several threads at once."""
 
+    path: Path
+    """Its folder."""
+    engine: str
+    """What decides how numbers are rounded, besides the model."""
     signatures: Mapping[str, Signature]
     definitions: Mapping[str, bytes]
     """Every serialised `SignatureDef` by its key, of those too that cannot be asked, such as the initialiser's."""

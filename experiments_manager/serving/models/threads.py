@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 import logging
 import os
+import platform
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +44,18 @@ def _variables_bytes(base_path: Path) -> int:
     for file in base_path.glob("[0-9]*/variables/variables.data-*"):
         sizes[file.parent] = sizes.get(file.parent, 0) + file.stat().st_size
     return max(sizes.values(), default=0)
+
+
+@functools.cache
+def processor() -> str:
+    """Return what kind of processors this machine has, and how many: libraries choose their kernels by it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    about = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
+    digest = hashlib.sha256("\n".join(about).encode()).hexdigest()[:12]
+    return f"{platform.machine()} {platform.processor()} {digest} {os.cpu_count()}"
 
 
 def lower_priority() -> None:

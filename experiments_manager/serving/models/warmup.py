@@ -6,6 +6,7 @@ messages. One that fails keeps the version from being served, as there. The zero
 
 from __future__ import annotations
 
+import itertools
 import logging
 import struct
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from google.protobuf.message import DecodeError
 from experiments_manager.protocol import messages
 from experiments_manager.protocol.status import Code, ServingError, invalid_argument
 from experiments_manager.serving.models import examples
-from experiments_manager.serving.models.signatures import Model, Signature, TensorSpec, find_signature
+from experiments_manager.serving.models.signatures import Arrays, Model, Signature, TensorSpec, find_signature
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,22 @@ def warm_up(model: Model, path: Path) -> int:
         count += 1
     logger.info("Warmed up %s with %d requests", path, count)
     return count
+
+
+def recorded_inputs(model: Model, path: Path) -> Iterator[tuple[str, Arrays]]:
+    """Yield the name of the signature and the inputs of each request for Predict that a version brings along.
+
+    Raises:
+        ServingError: The file is damaged, or a request does not fit the model.
+        OSError: It cannot be read.
+    """
+    file = path / WARMUP_FILE
+    for record in itertools.islice(read_records(file), MAX_RECORDS) if file.is_file() else ():
+        log = messages.raw.PredictionLog.FromString(record)
+        if log.WhichOneof("log_type") == "predict_log":
+            request = log.predict_log.request
+            signature = find_signature(model, request.model_spec.signature_name)
+            yield signature.name, signature.check_inputs(signature.read_inputs(request.inputs, {}))
 
 
 def read_records(file: Path) -> Iterator[bytes]:

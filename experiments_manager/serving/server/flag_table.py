@@ -34,8 +34,13 @@ class ServerFlags:
     model_config_file: str = _flag("", "ModelServerConfig in text format: several models, policies, labels.")
     model_config_file_poll_wait_seconds: int = _flag(0, "Seconds between two readings of it; 0 reads it once.")
     file_system_poll_wait_seconds: int = _flag(1, "Seconds between two looks for new versions; 0 looks once.")
-    enable_batching: bool = _flag(False, "Put requests that come together into one call.")
+    enable_batching: bool = _flag(
+        False, "Put requests that come together into one call, where that is proved to change no answer."
+    )
     batching_parameters_file: str = _flag("", "BatchingParameters in text format.")
+    batch_rounded: bool = _flag(
+        False, "Put requests into one call also where that changes the last bits of answers. Ours alone."
+    )
     monitoring_config_file: str = _flag("", "MonitoringConfig in text format; metrics are on without it, too.")
     ssl_config_file: str = _flag("", "SSLConfig in text format: TLS, and client certificates, for gRPC and REST.")
     auth_token_file: str = _flag("", "Tokens, one a line; requests without one are refused. Ours alone.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import logging
 import os
 import sys
@@ -16,7 +15,7 @@ from experiments_manager.common.signals import exit_process
 from experiments_manager.common.suggestions import nearest_name
 from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.serving.server.flag_table import FLAGS, IGNORED, ServerFlags
-from experiments_manager.serving.server.preflight import check_embedded, check_port
+from experiments_manager.serving.server.preflight import check_embedded, check_port, check_socket
 
 if TYPE_CHECKING:
     from experiments_manager.serving.server.server import Server
@@ -129,11 +128,12 @@ def versions() -> str:
     return f"TensorFlow ModelServer: experiments-manager {__version__}\nTensorFlow Library: {library}"
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str], *, on_ready: Callable[[], None] = lambda: None) -> int:
     """Run a server until it is told to end.
 
     Args:
         arguments: Its flags.
+        on_ready: Called when it answers, each model having a version.
 
     Returns:
         The exit code: 0, or 2 where it cannot be started as it was asked for.
@@ -158,7 +158,14 @@ def run(arguments: Sequence[str]) -> int:
         for name, port in (("port", flags.port), ("rest_api_port", flags.rest_api_port)):
             if port:  # now, and not when all models are loaded
                 check_port(flags.host, port, f"--{name}")
-        run_server(options, on_ready=functools.partial(_announce, flags), on_waiting=_report_waiting)
+        if flags.grpc_socket_path:
+            check_socket(flags.grpc_socket_path, "--grpc_socket_path")
+
+        def announce(server: Server) -> None:
+            on_ready()
+            _announce(flags, server)
+
+        run_server(options, on_ready=announce, on_waiting=_report_waiting)
     except ServerStartError as error:
         logger.error("Failed to start server. %s", error)
         return error.exit_code

@@ -17,7 +17,7 @@ from experiments_manager.serving.api.grpc_server import GrpcOptions
 from experiments_manager.serving.api.metrics import DEFAULT_PATH
 from experiments_manager.serving.api.security import Tokens, grpc_token_interceptor, read_tls
 from experiments_manager.serving.api.services import Handlers
-from experiments_manager.serving.batching.scheduler import BatchingOptions
+from experiments_manager.serving.batching.options import BatchingOptions, Proof
 from experiments_manager.serving.models.loader import LoadingOptions
 from experiments_manager.serving.models.threads import Threads
 from experiments_manager.serving.models.version_policy import LabelRule, ModelConfig, configs_from_proto, local_folder
@@ -164,8 +164,8 @@ def _batching(flags: ServerFlags) -> BatchingOptions | None:
         if file:
             raise ServerStartError("--batching_parameters_file is set without setting --enable_batching. Add it.")
         return None
-    if not file:
-        return BatchingOptions(split_large_batches=True)  # a limit that was not chosen refuses no request
+    if not file:  # a limit that was not chosen refuses no request
+        return BatchingOptions(split_large_batches=True, proof=Proof.ROUNDED if flags.batch_rounded else Proof.EXACT)
     try:
         return BatchingOptions.from_proto(parse_text_proto(file, messages.BatchingParameters()))
     except ServingError as error:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import os
 import socket
+from pathlib import Path
 
 from experiments_manager.common.installation import install_command
 from experiments_manager.protocol.errors import ServerStartError
 
+_LONGEST_SOCKET = 107
 EMBEDDED_NEEDS = ("grpc", "grpc_health", "aiohttp")
 """Modules of the extra `serving` that the embedded engine cannot do without."""
 
@@ -54,3 +57,39 @@ def check_port(host: str, port: int, flag: str) -> None:
             f"Port {port} on {host or 'this machine'} cannot be used: {error.strerror}. Choose another by {flag}, or "
             "end the process that listens there."
         ) from error
+
+
+def check_socket(path: str, flag: str) -> None:
+    """Refuse a path at which no socket can be made, or another server listens; one that a dead server left is none.
+
+    Raises:
+        ServerStartError: It is taken, too long, or in a folder that is not there or may not be written.
+    """
+    place = Path(path)
+    if len(os.fsencode(path)) > _LONGEST_SOCKET:
+        problem = f"has {len(os.fsencode(path))} bytes. Expected at most {_LONGEST_SOCKET}, which is the system's limit"
+    elif not os.access(place.parent, os.W_OK | os.X_OK):
+        problem = "cannot be made. Expected a path in a folder that exists and may be written"
+    elif not place.exists():
+        return
+    elif not place.is_socket():
+        problem = "exists and is no socket. Expected a path that is free"
+    elif _answers(path):
+        problem = "is in use by another server. Expected one that is free"
+    else:
+        return
+    raise ServerStartError(
+        f"The socket {path} {problem}. Choose another by {flag}, or end the process that listens there."
+    )
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return False
+        except OSError:  # not ours to connect to, or it is busy: somebody's in any case
+            return True
+        return True

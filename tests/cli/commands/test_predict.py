@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -449,3 +450,20 @@ def test_programs_find_the_model_of_a_run(make_run: Any) -> None:
     with Client.for_run(folder, timeout=60.0) as client:
         assert client.predict([[1, 2]])["y"].tolist() == [[2, 4]]
         assert client.model == "double"
+
+
+def test_a_run_that_nobody_serves_or_trains_is_asked_by_a_server_for_the_time_of_the_command(
+    make_run: Any, free_port: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from experiments_manager.cli import own_server
+    from experiments_manager.client.endpoint import find_endpoint
+
+    run_dir, port = make_run(), free_port()
+    write_serving_setup(run_dir, ServingSetup("localhost", port, free_port(), "double"))
+    assert not own_server.needs_own_server(run_dir, find_endpoint(run_dir))  # there is nothing to serve
+    (run_dir / "exported_models" / "3").mkdir(parents=True)
+    assert own_server.needs_own_server(run_dir, find_endpoint(run_dir))
+    with socket.create_server(("localhost", port)):
+        assert not own_server.needs_own_server(run_dir, find_endpoint(run_dir))
+    monkeypatch.setattr(own_server, "is_at_work", lambda target: True)
+    assert not own_server.needs_own_server(run_dir, find_endpoint(run_dir))

@@ -3,12 +3,12 @@
 import contextlib
 import json
 import os
+import queue
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from experiments_manager.cli.main import run
+from experiments_manager.common.console import command_line
 from experiments_manager.common.exit_codes import ExitCode
 from experiments_manager.runs import create_run
+from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -240,26 +242,45 @@ def test_a_finished_run_without_a_version_is_named_with_its_folder(free_port, tm
     assert f"No exported model in {made.exports_dir}, and none will come: the run is finished" in said
 
 
-def test_a_sidecar_that_ends_by_itself_is_reported(tmp_path):
+@pytest.fixture
+def sidecar(tmp_path):
+    """Starts a sidecar with flags; gives it, and what it says."""
     from experiments_manager.serving.launch.engines import Service
     from experiments_manager.serving.launch.sidecar import Sidecar
     from experiments_manager.serving.server.flag_table import ServerFlags
 
-    said, told = [], threading.Event()
+    said, servers = queue.Queue(), []
 
-    def tell(text):
-        said.append(text)
-        told.set()
+    def start(**flags):
+        servers.append(Sidecar(said.put))
+        servers[0].start(Service(ServerFlags(model_base_path=str(tmp_path), **flags)), tmp_path / "server.log")
+        return servers[0], said
 
-    server = Sidecar(tell)
-    server.start(Service(ServerFlags(model_base_path=str(tmp_path), max_connections=0)), tmp_path / "server.log")
-    assert told.wait(300)
-    server.stop()
-    assert said == [
-        "The model server ended by itself with exit code 2; training goes on. Its log: "
-        f"{tmp_path}/server.log. To start it again: experiments_manager serve {tmp_path}"
-    ]
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def test_a_sidecar_that_cannot_serve_is_reported_with_a_command_to_paste(sidecar, tmp_path):
+    _, said = sidecar(max_connections=0)
+    assert said.get(timeout=300) == (
+        f"The model server ended by itself with exit code 2; training goes on. Its log: {tmp_path}/server.log. "
+        f"To start it again: {command_line('serve', str(tmp_path))}"
+    )
     assert "--max_connections: Expected a number of 1 or more, got 0" in (tmp_path / "server.log").read_text()
+
+
+def test_a_sidecar_that_is_killed_is_started_again_with_growing_pauses(sidecar, monkeypatch):
+    monkeypatch.setattr("experiments_manager.serving.launch.sidecar.FIRST_PAUSE", 0.25)
+    server, said = sidecar(port=0, rest_api_port=0)
+    for pause in ("0.25", "0.5"):
+        process = server._process
+        process.kill()
+        told = said.get(timeout=300)
+        assert "was ended by SIGKILL; training goes on. Its log: " in told and f"started again in {pause} s" in told
+        wait_until(lambda before=process: server._process is not before)
+    server.stop()
+    assert server._process.poll() is not None and said.empty()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a pipe as standard input")

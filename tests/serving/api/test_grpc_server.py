@@ -1,6 +1,7 @@
 import asyncio
 import gc
 import re
+import stat
 import types
 
 import grpc
@@ -200,6 +201,7 @@ def test_a_socket_in_the_file_system_answers_too(talk, tmp_path):
     path = tmp_path / "serving.sock"
 
     async def steps(server, channel):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
         return outputs_of(await channel.unary_unary(PREDICT)(predict_bytes()))
 
     outputs = talk(steps, address=f"unix:{path}", port=None, socket_path=str(path))

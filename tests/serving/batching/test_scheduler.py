@@ -11,7 +11,7 @@ from experiments_manager.protocol import messages
 from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.batching import dispatcher, request_queue
 from experiments_manager.serving.batching.batch import merge
-from experiments_manager.serving.batching.options import BatchingOptions
+from experiments_manager.serving.batching.options import BatchingOptions, Proof
 from experiments_manager.serving.batching.request_queue import QUIET_SECONDS, QUIET_TURNS, RequestQueue
 from experiments_manager.serving.batching.scheduler import LONG_SECONDS, BatchQueue, Scheduler, Task
 from experiments_manager.serving.models.signatures import PredictRequest, Signature, TensorSpec
@@ -613,7 +613,7 @@ def test_the_parameters_file_is_that_of_tensorflow_serving():
         pad_variable_length_inputs: true enable_large_batch_splitting { value: true }
     """
     options = BatchingOptions.from_proto(text_format.Parse(text, messages.BatchingParameters()))
-    assert options == BatchingOptions(128, 500, 7, 3, (32, 128), True, True)
+    assert options == BatchingOptions(128, 500, 7, 3, (32, 128), True, True, Proof.WARN)
 
 
 @pytest.mark.parametrize("last", [16, 64])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments_manager.common.console import command_line
 from experiments_manager.export import model_folders
 from experiments_manager.export.model_folders import find_target, wait_for_version
 from experiments_manager.protocol import messages
@@ -222,7 +223,7 @@ def test_the_command_to_try_names_the_model_where_the_run_does_not(run):
     for options, ending in ((ServeOptions(model_name="my digits"), " --model-name 'my digits'"), (ServeOptions(), "")):
         target = find_target(run.path, options.model_name)
         told = example(service_of(target, options), target)
-        assert told == f"experiments_manager predict {run.path} --address 127.0.0.1:9000{ending}"
+        assert told == command_line("predict", str(run.path), "--address", "127.0.0.1:9000") + ending
 
 
 def test_a_host_of_another_machine_is_not_taken_for_a_port_in_use():

@@ -8,6 +8,7 @@ import pytest
 
 from experiments_manager.export.versions import list_versions
 from experiments_manager.protocol.status import Code, ServingError
+from experiments_manager.serving.models import manager
 from experiments_manager.serving.models.loader import LoadingOptions
 from experiments_manager.serving.models.manager import ModelManager
 from experiments_manager.serving.models.signatures import ModelRef
@@ -221,6 +222,17 @@ def test_what_a_model_waits_for_is_told(serve, base_path):
     go_on.set()
     books.wait_for(3, State.AVAILABLE)
     assert books.manager.problems() == {}
+
+
+def test_a_version_that_is_copied_is_served_soon_after_its_last_file_came_however_long_retries_wait(
+    serve, base_path, monkeypatch
+):
+    monkeypatch.setattr(manager, "COPY_POLL_SECONDS", 0.01)
+    add(base_path, 1, "broken")
+    served = serve(loading={"max_load_retries": 1, "retry_seconds": 3600.0})
+    wait_until(lambda: "broken" in str(served.manager.problems()))
+    (base_path / "1" / "content").write_text("fine now")
+    served.wait_for(1, State.AVAILABLE)
 
 
 def test_a_version_that_failed_for_good_is_tried_anew_when_its_files_change(serve, base_path):

@@ -26,6 +26,8 @@ from experiments_manager.serving.api.http.connection_limits import (
 )
 from experiments_manager.serving.api.json.responses import write_error
 
+SERVER = {"Server": "experiments_manager"}
+"""What answers say of who gives them; aiohttp would tell its release and that of Python."""
 _HEAD_LIMIT = 1 << 18
 """Bytes that a request may have before its body."""
 _LINE_LIMIT = 1 << 16
@@ -184,7 +186,9 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer what is no HTTP, in JSON as everything else."""
         text = " ".join((message or http.HTTPStatus(status).phrase).split())
-        response = web.Response(body=_error_body(text), status=status, content_type="application/json")
+        response = web.Response(
+            body=_error_body(text), status=status, headers=dict(SERVER), content_type="application/json"
+        )
         response.force_close()
         return response
 

@@ -29,6 +29,7 @@ from experiments_manager.protocol.status import Code, ServingError, as_serving_e
 from experiments_manager.serving.api import prometheus
 from experiments_manager.serving.api.http import rest_requests
 from experiments_manager.serving.api.http.bodies import Body
+from experiments_manager.serving.api.http.connection import SERVER
 from experiments_manager.serving.api.http.connection_limits import ConnectionLimits
 from experiments_manager.serving.api.http.listener import HttpServer
 from experiments_manager.serving.api.json import responses
@@ -145,7 +146,7 @@ class RestServer:
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         """Answer anything that comes; whatever goes wrong becomes a status."""
-        headers = dict(_CORS) if self._options.cors else {}
+        headers = {**SERVER, **(_CORS if self._options.cors else {})}
         try:
             with Admitted(self._admission, "REST") as admitted:
                 body = Body(admitted, self._options.max_body_bytes)

@@ -500,6 +500,8 @@ def test_a_proxy_may_send_long_headers(model_server):
 
 def test_headers_say_what_comes_as_those_of_tensorflow_serving_do(model_server):
     assert model_server.get(LINEAR).headers["Content-Type"] == "application/json"
+    for path in (LINEAR, "/nothing"):
+        assert model_server.get(path).headers["Server"] == "experiments_manager"
     assert model_server.get("/monitoring/prometheus/metrics").headers["Content-Type"] == "text/plain"
 
 
