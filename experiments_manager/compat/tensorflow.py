@@ -195,7 +195,6 @@ def dataset_graph(node: tf.data.Dataset) -> Any:
     return tf.compat.v1.GraphDef.FromString(text.numpy())
 
 
-<<<<<<< HEAD
 # Whether a function of TensorFlow takes an argument that is no tensor is asked of dispatchers, after the function has
 # raised a TypeError or a ValueError. There is a public way to register one for a single function and a single type
 # (`tf.experimental.dispatch_for_api`), but none for all functions. When a release breaks it: see
@@ -257,7 +256,8 @@ def function_named(name: str) -> Callable[..., Any]:
     if not callable(found) or not asks:
         raise ValueError(f"{name!r} is no function for tensors. Expected one of TensorFlow. Check the name.")
     return found
-=======
+
+
 def operation_keeps_state(kind: str) -> bool:
     """Return whether TensorFlow marks a kind of operation, such as `RandomUniform`, as one that has a state.
 
@@ -268,4 +268,3 @@ def operation_keeps_state(kind: str) -> bool:
 
     definition = op_def_registry.get(kind)
     return definition is None or definition.is_stateful
->>>>>>> cd9db78 (Let requests share a call only where that is proved to change no answer; serve a run for predict)

@@ -156,7 +156,6 @@ def test_protocol_buffers_of_saved_models_read_what_tensorflow_writes(tmp_path):
     assert isinstance(compat.config_pb2.ConfigProto(), tf.compat.v1.ConfigProto)
 
 
-<<<<<<< HEAD
 def test_functions_that_refuse_an_argument_are_handed_over_as_the_user_called_them(uses):
     class Other:
         pass
@@ -177,9 +176,9 @@ def test_functions_that_refuse_an_argument_are_handed_over_as_the_user_called_th
         tf.square(object())
     with uses("TensorFlow", "_tf_fallback_dispatchers"):
         assert compat.function_named("tf.math.square") is tf.square
-=======
+
+
 def test_kinds_of_operations_tell_whether_they_have_a_state(uses):
     with uses("TensorFlow", "op_def_registry.get"):
         stateful = [kind for kind in ("MatMul", "RandomUniform", "NoSuchKind") if compat.operation_keeps_state(kind)]
     assert stateful == ["RandomUniform", "NoSuchKind"], SEE.format("op_def_registry")
->>>>>>> cd9db78 (Let requests share a call only where that is proved to change no answer; serve a run for predict)
