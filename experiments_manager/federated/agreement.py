@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments_manager.federated.errors import FederationError
+from experiments_manager.federated.strategies.secure_aggregation import SecureAggregation
 from experiments_manager.settings import Settings
 
 TERMS = "settings"
@@ -52,4 +53,6 @@ def _terms(settings: Settings) -> dict[str, Any]:
     values |= {f"hparams.{name}": value for name, value in settings.hparams.items() if not isinstance(value, str)}
     values["federated_local_layers"] = ", ".join(settings.federated_local_layers)
     values["federated.keep_optimizer"] = bool(settings.federated.get("keep_optimizer", False))
+    secure = SecureAggregation.of(settings.federated)
+    values["federated.secure_aggregation"] = None if secure is None else secure.model_dump_json()
     return {name: value for name, value in values.items() if isinstance(value, _PLAIN) and name not in _OF_CLIENTS}

@@ -83,7 +83,22 @@ def _cast(name: str, array: np.ndarray, variable: np.ndarray) -> np.ndarray:
             f"The strategy returned {name} in another shape. Expected {variable.shape}, got {array.shape}. Mend the "
             "strategy."
         )
-    return array.astype(variable.dtype, copy=False)
+    return in_dtype(array, variable.dtype)
+
+
+def in_dtype(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return an aggregated array in the type of its variable: to the nearest integer, to `True` from one half on."""
+    if array.dtype.kind != "f" or dtype.kind not in "biu":
+        return np.asarray(array).astype(dtype, copy=False)
+    if dtype.kind == "b":
+        return np.asarray(array >= 0.5)
+    whole, limits = np.rint(array), np.iinfo(dtype)
+    # The largest integers of 64 bits are no floating-point numbers: what is beyond them becomes the largest one.
+    inside = np.asarray(np.where((whole >= limits.min) & (whole < limits.max), whole, 0)).astype(dtype)
+    beyond = np.where(
+        whole >= limits.max, dtype.type(limits.max), np.where(whole < limits.min, dtype.type(limits.min), inside)
+    )
+    return np.asarray(beyond).astype(dtype)
 
 
 def _is_native(dtype: np.dtype) -> bool:

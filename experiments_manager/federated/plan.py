@@ -32,6 +32,7 @@ class FederationPlan:
         round_timeout: Seconds that clients have for a round; `None`: as long as it takes.
         keep_optimizer: Whether a client's optimizer goes on where its last round ended.
         true_groups: The group that each client belongs to in truth, by its number; clusters are scored by them.
+        max_examples: How many samples a client may tell; `None`: what is plausible.
         strategy: What concerns the strategy, as it is given.
     """
 
@@ -41,6 +42,7 @@ class FederationPlan:
     round_timeout: float | None = None
     keep_optimizer: bool = False
     true_groups: Sequence[Hashable] | None = None
+    max_examples: int | None = None
     strategy: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -63,5 +65,7 @@ class FederationPlan:
         if problems:
             raise FederationError(" ".join([f"{settings.file}:", *problems]))
         strategy = {"fraction_evaluate": 0.0, **{key: given[key] for key in OF_STRATEGY if key in given}}
-        strategy["min_clients"] = given.get("min_clients", min(2, given["clients"]))
+        strategy["min_clients"] = given.get(
+            "min_clients", min(3 if given.get("secure_aggregation") else 2, given["clients"])
+        )
         return cls(strategy=strategy, **{name: given[name] for name in own if name in given})

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.fleet import Fleet
 from experiments_manager.federated.plan import FederationPlan
 from experiments_manager.federated.watching.round_values import round_values
@@ -177,6 +178,7 @@ class FederatedRounds:
 
     def _round_plan(self, context: TrainingContext, state: FederationState) -> RoundPlan:
         from experiments_manager.federated.server.rounds.plan import RoundPlan
+        from experiments_manager.federated.strategies.secure_aggregation import SecureAggregation
 
         told = dict(self._fleet.config)
         config: dict[str, Any] = told | {"local-epochs": self._plan.local_epochs, "steps-before": self._steps}
@@ -187,6 +189,8 @@ class FederatedRounds:
             seed=self._settings.random_seed,
             min_clients=self._plan.strategy["min_clients"],
             round_timeout=self._plan.round_timeout,
+            max_examples=self._plan.max_examples,
+            secure=SecureAggregation.of(self._settings.federated),
             train_config=config,
             evaluate_config=told,
         )
@@ -239,6 +243,11 @@ def make_strategy(settings: Settings, averaged: Collection[str] = ()) -> ServerS
     from experiments_manager.federated.strategies.catalogue import checked_strategy, server_strategy
 
     if settings.has("federated_strategy"):
+        if settings.federated.get("secure_aggregation"):
+            raise FederationError(
+                "federated['secure_aggregation'] cannot be used with the hook `federated_strategy`, whose strategy may "
+                "look at the replies of single clients. Expected one of them. Name a strategy in federated['strategy']."
+            )
         return checked_strategy(settings.call("federated_strategy"), averaged)
     return server_strategy(FederationPlan.of(settings).strategy, averaged)
 

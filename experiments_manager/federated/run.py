@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from experiments_manager.federated.deployment.deployment import KIND, Deployment
+from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.fleet import Fleet
 from experiments_manager.federated.flower import flower
 from experiments_manager.federated.plan import FederationPlan
@@ -110,6 +111,12 @@ def _simulation(engine: str, workers: int | None, settings: Settings | None = No
         from experiments_manager.federated.ray.fleet import ray_fleet, require_ray
 
         require_ray()
+        if settings is not None and settings.federated.get("secure_aggregation"):
+            raise FederationError(
+                "federated['secure_aggregation'] cannot be used with the engine ray, whose clients keep no secrets "
+                "from one message to the next. Expected the engine process, or clients on machines of their own. Leave "
+                "`--engine ray` out."
+            )
         return run_options(functools.partial(ray_fleet, workers=workers), "ray", settings)
     from experiments_manager.federated.simulation.simulated_fleet import simulated_fleet
 

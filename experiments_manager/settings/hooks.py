@@ -71,7 +71,7 @@ _PARAMETERS = (
     Parameter("class_names", "The setting of that name."),
     Parameter("debug", "The setting of that name.", ("debugMode",)),
     Parameter("model_name", "Name of the model file without `.py`, or of the settings file where the model is there."),
-    Parameter("partition", "Number of the federation's client, `hparams['procID']`, from 0; `None` outside of one."),
+    Parameter("partition", "Number of the federation's client, from 0; `None` outside of one and at its server."),
     Parameter("partitions", "Number of the federation's clients; `None` where that is not known."),
     Parameter("split", "`train`, `validation` or `test`."),
     Parameter("data_dir", "The data folder of the split, from the settings.", ("raw_data_files_folder",)),

@@ -308,7 +308,7 @@ class Settings(LegacyChecks):
             "class_names": self.class_names,
             "debug": self.debug,
             "model_name": self.model_name,
-            "partition": self.hparams.get("procID"),
+            "partition": self.overrides.get("hparams.procID"),  # what the file has is nobody's number
             "partitions": self.federated.get("clients"),
             "steps_per_epoch": self.steps_per_epoch,
         }

@@ -1,5 +1,6 @@
 """Does Flower still have what it has no public name for? Each failure names the place to look at."""
 
+import numpy as np
 import pytest
 
 pytest.importorskip("flwr")
@@ -7,13 +8,16 @@ pytest.importorskip("flwr")
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from experiments_manager.compat.flower import (
+    SecureProtocol,
     deactivate_supernode,
     identify_process,
     in_process_run,
+    masked_vector,
     message_from_bytes,
     message_to_bytes,
     records_from_bytes,
     records_to_bytes,
+    secure_sum,
     take_identity,
     task_of_process,
 )
@@ -75,3 +79,32 @@ def test_a_supernode_can_be_signed_off(uses, tmp_path, free_port):
             assert "onnect" in refused, refused  # nobody listens there; that it is tried shows that all of it is there
         else:
             raise AssertionError("it did not ask the server")
+
+
+def test_the_stages_of_secure_aggregation_come_to_the_weighted_mean(uses):
+    """`secaggplus_mod`, `SecAggPlusWorkflow` and the records between them; see `SecureProtocol` and `secure_sum`."""
+    ranges = {"clipping_range": 2.0, "quantization_range": 2**22, "modulus_range": 2**32}
+    updates = {11: np.array([0.5, -1.0]), 12: np.array([0.25, 1.0]), 13: np.array([-0.125, 0.0])}
+    kinds = []
+    with uses("flower", "secaggplus_mod and SecAggPlusWorkflow"):
+        identify_process()
+        clients = {node: SecureProtocol(node, update, node, ranges, 2) for node, update in updates.items()}
+
+        class Grid:
+            @staticmethod
+            def send_and_receive(messages, timeout=None):
+                replies = []
+                for message in messages:
+                    assert SecureProtocol.is_stage(message.content)
+                    answered = clients[message.metadata.dst_node_id].answer(message.content)
+                    kinds.append(masked_vector(answered)[0])
+                    message.content = records_from_bytes(records_to_bytes(message.content))
+                    replies.append(Message(answered, reply_to=message))
+                return replies
+
+        mean, summed = secure_sum(Grid, list(updates), 1, 3, 2, 13.0, ranges)
+        expected = np.average(list(updates.values()), axis=0, weights=list(updates))
+        np.testing.assert_allclose(mean, expected, rtol=0, atol=1e-5)
+        assert summed == set(updates)
+        assert list(dict.fromkeys(kinds)) == ["keys", "secrets", "vector", "shares"]
+        assert all(client.is_over for client in clients.values())

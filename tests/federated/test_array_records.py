@@ -29,3 +29,18 @@ def test_a_strategy_that_returns_other_names_is_told():
 def test_a_strategy_that_returns_another_shape_is_told():
     with pytest.raises(FederationError, match=r"a in another shape. Expected \(2,\), got \(3,\)"):
         cast_like({"a": np.zeros(3)}, {"a": np.zeros(2)})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "expected"),
+    [
+        ("int32", [1.6, -1.6, 2.5], [2, -2, 2]),
+        ("uint8", [-3.0, 254.7, 300.0], [0, 255, 255]),
+        ("int64", [2.0**63, -(2.0**70), 7.9], [2**63 - 1, -(2**63), 8]),
+        ("bool", [0.5, 0.49, 1.0], [True, False, True]),
+    ],
+)
+def test_what_a_strategy_returns_for_integers_becomes_the_nearest_one(dtype, values, expected):
+    like = {"count": np.zeros(3, dtype)}
+    cast = cast_like({"count": np.array(values)}, like)["count"]
+    assert (cast.dtype, cast.tolist()) == (np.dtype(dtype), expected)

@@ -13,11 +13,13 @@ import numpy as np
 
 from experiments_manager.common.error_text import reason
 from experiments_manager.common.errors import UserError
+from experiments_manager.compat.flower import SecureProtocol
 from experiments_manager.federated.agreement import check_terms
 from experiments_manager.federated.client.client_run import ClientRun, client_run
 from experiments_manager.federated.client.kept_rounds import KeptRounds
 from experiments_manager.federated.client.messages import answer_content
 from experiments_manager.federated.client.private_answers import PrivateAnswers
+from experiments_manager.federated.client.secure_answers import SecureAnswers
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.simulation.clients import client_of
 from experiments_manager.federated.strategies.reply_checks import CLIENT, ERROR, PROC_ID
@@ -69,6 +71,7 @@ class JoinedClient:
     def __init__(self, settings: Settings, options: ClientOptions) -> None:
         self._settings, self._options = settings, options
         self._privacy = PrivateAnswers.of(settings)
+        self._secure = SecureAnswers.of(settings)
         self._stack = contextlib.ExitStack()
         self._work: _Work | None = None
         self._begun_for: tuple[Any, ...] = ()
@@ -83,11 +86,13 @@ class JoinedClient:
         from flwr.app import ConfigRecord, RecordDict
 
         try:
+            if SecureProtocol.is_stage(content):  # of a round for which this client trained
+                return answer_content(message_type, content, None, self._options.number, secure=self._secure)
             config = content.config_records.get("config", {})
             work = self._work_for(config)
             work.round = int(config.get("server-round", 0))
             with attributed_to_hooks(self._settings):
-                return answer_content(message_type, content, work, self._options.number, self._privacy)
+                return answer_content(message_type, content, work, self._options.number, self._privacy, self._secure)
         except Exception as error:  # whatever a user's hook raised: the server must hear of it, and the client stays
             sentence = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {reason(error)}."
             logger.warning("This client could not answer: %s", sentence)

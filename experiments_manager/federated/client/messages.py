@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments_manager.common.error_text import reason
 from experiments_manager.common.errors import UserError
+from experiments_manager.compat.flower import SecureProtocol
 from experiments_manager.federated.array_records import ARRAY_DTYPES, to_arrays, to_record
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.training.local.task import LocalTask
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from flwr.app import Message, RecordDict
 
     from experiments_manager.federated.client.private_answers import PrivateAnswers
+    from experiments_manager.federated.client.secure_answers import SecureAnswers
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +46,21 @@ class LocalTrainer(Protocol):
         """Evaluate `weights` on the client's validation data."""
 
 
-def answer(message: Message, trainer: LocalTrainer, proc_id: int, privacy: PrivateAnswers | None = None) -> Message:
+def answer(
+    message: Message,
+    trainer: LocalTrainer | None,
+    proc_id: int,
+    privacy: PrivateAnswers | None = None,
+    secure: SecureAnswers | None = None,
+) -> Message:
     """Do what a message asks for and return the reply.
 
     Args:
         message: Of the type `train` or `evaluate`, with the records `arrays` and `config`.
-        trainer: Does the work.
+        trainer: Does the work; messages of secure aggregation need none.
         proc_id: The client's number, which is told with the reply.
         privacy: What is applied to trained weights before they are sent.
+        secure: Keeps trained weights, which leave the client with masks on alone.
 
     Returns:
         The reply, or one that holds an error of one sentence where the work failed.
@@ -59,7 +68,7 @@ def answer(message: Message, trainer: LocalTrainer, proc_id: int, privacy: Priva
     from flwr.app import Error, Message
 
     try:
-        content = answer_content(message.metadata.message_type, message.content, trainer, proc_id, privacy)
+        content = answer_content(message.metadata.message_type, message.content, trainer, proc_id, privacy, secure)
         return Message(content, reply_to=message)
     except Exception as error:  # whatever a user's hook raised: the server must hear of it, and other clients go on
         sentence = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {reason(error)}."
@@ -71,18 +80,20 @@ def answer(message: Message, trainer: LocalTrainer, proc_id: int, privacy: Priva
 def answer_content(
     message_type: str,
     content: RecordDict,
-    trainer: LocalTrainer,
+    trainer: LocalTrainer | None,
     proc_id: int,
     privacy: PrivateAnswers | None = None,
+    secure: SecureAnswers | None = None,
 ) -> RecordDict:
     """Do what a message asks for and return what the reply holds; as `answer`, for who has no whole message.
 
     Args:
         message_type: `train` or `evaluate`.
         content: With the records `arrays` and `config`.
-        trainer: Does the work.
+        trainer: Does the work; messages of secure aggregation need none.
         proc_id: The client's number, which is told with the reply.
         privacy: What is applied to trained weights before they are sent.
+        secure: Keeps trained weights, which leave the client with masks on alone.
 
     Raises:
         FederationError: The message is not as expected.
@@ -91,6 +102,13 @@ def answer_content(
     from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
     kind = message_type.split(".")[0]
+    if SecureProtocol.is_stage(content):
+        if secure is None:
+            raise FederationError(
+                "The server aggregates securely, and this client does not. Expected the same. Set "
+                "federated['secure_aggregation'] on both sides."
+            )
+        return secure.stage(content, proc_id)
     config = content.config_records.get("config", {})
     weights = _weights(content, config)
     records: dict[str, Any] = {}
@@ -120,7 +138,11 @@ def answer_content(
     records["metrics"] = MetricRecord(counts | metrics)
     records["client"] = ConfigRecord({"proc-id": int(proc_id)})
     answered = RecordDict(records)
-    return privacy.applied(content, answered, proc_id) if privacy is not None and kind == "train" else answered
+    if kind != "train":
+        return answered
+    if privacy is not None:
+        answered = privacy.applied(content, answered, proc_id)
+    return answered if secure is None else secure.kept(weights, answered, int(config.get("server-round", 0)))
 
 
 def _weights(content: RecordDict, config: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -45,7 +45,8 @@ def read_address(text: str) -> Address:
 
 
 def answers(address: Address, ca_certificate: Path | None, timeout: float = 5.0) -> bool:
-    """Return whether a server answers there.
+    """Return whether a server answers there. Who accepts a connection and closes it at once, as a proxy does whose
+    server is not up, is none.
 
     Args:
         address: Where.
@@ -67,6 +68,8 @@ def answers(address: Address, ca_certificate: Path | None, timeout: float = 5.0)
             f"signed by {ca_certificate} and made out for {address.host}. Ask who runs the server for the certificate "
             "of its authority."
         ) from error
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        return False
     except ssl.SSLError as error:
         raise FederationError(
             f"The server at {address} does not speak TLS: {error.reason or error}. Expected the server of a federation "

@@ -30,6 +30,7 @@ _RESTART_PAUSE = 2.0
 """Seconds before a SuperNode that ended is started again."""
 _DELIVERY = 15.0
 """Seconds that the answer to a farewell has to leave."""
+_HINT = " (or what listens there closes connections at once: a proxy whose server is not up, or a server without TLS)"
 _CONNECTED, _SENT = "SuperNode ID:", "Sent successfully"
 """What a SuperNode writes when it is connected, and when an answer has left."""
 _REFUSED = ("could not be activated", "node activation", "activate")
@@ -143,7 +144,7 @@ def _wait_for(
                 "`federate server`, or look whether a firewall is between."
             )
         if not told:
-            logger.warning("No server answers at %s yet. It is tried again.", server)
+            logger.warning("No server answers at %s yet%s. It is tried again.", server, _HINT)
             told = True
         if _pause(1.0, stopping):
             return False

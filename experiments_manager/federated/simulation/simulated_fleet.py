@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments_manager.compat.flower import SecureProtocol
 from experiments_manager.federated.client.private_answers import PrivateAnswers
+from experiments_manager.federated.client.secure_answers import SecureAnswers
 from experiments_manager.federated.flower import flower
 from experiments_manager.federated.plan import FederationPlan
 from experiments_manager.federated.simulation.clients import client_of
@@ -190,13 +192,17 @@ class SimulatedFleet:
         from experiments_manager.federated.client.messages import answer
 
         self._client(number)
+        secure = SecureAnswers.of(self._settings)
 
         def reply(message: Message) -> Message:
+            if SecureProtocol.is_stage(message.content):  # no model is needed
+                return answer(message, None, number, secure=secure)
             trainer, client = self._free.get(), self._client(number)
             with self._lock:
                 self._busy.add(client)
             try:
-                return answer(message, OfClient(trainer, client, self._plan.keep_optimizer), number, self._privacy)
+                work = OfClient(trainer, client, self._plan.keep_optimizer)
+                return answer(message, work, number, self._privacy, secure)
             finally:
                 with self._lock:
                     self._busy.discard(client)

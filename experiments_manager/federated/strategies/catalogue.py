@@ -16,6 +16,7 @@ from experiments_manager.federated.strategies.clustered_strategies import Cluste
 from experiments_manager.federated.strategies.option_checks import accepted, problems_of_options
 from experiments_manager.federated.strategies.privacy import privacy_problems, privately
 from experiments_manager.federated.strategies.reply_checks import EXAMPLES
+from experiments_manager.federated.strategies.secure_aggregation import secure_aggregation_problems
 from experiments_manager.federated.strategies.server_strategy import ServerStrategy
 from experiments_manager.settings.options.federated import FederatedOptions
 
@@ -54,11 +55,7 @@ def problems_of_strategy(federated: Mapping[str, Any]) -> list[str]:
     if (privacy := federated.get("differential_privacy")) is not None:
         clustered = not problem and issubclass(_kind(name), Clustered)
         problems += privacy_problems(privacy, least, clustered)
-    if federated.get("secure_aggregation"):
-        problems.append(
-            "federated['secure_aggregation'] cannot be used: in Flower 1.41, SecAgg+ works with the legacy API alone, "
-            "and not with its Message API. Leave it out, and see `differential_privacy`."
-        )
+    problems += secure_aggregation_problems(federated, name, least)
     return problems
 
 

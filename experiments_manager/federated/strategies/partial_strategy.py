@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvgM, FedYogi, QFedAvg, Strategy
 
+from experiments_manager.federated.array_records import in_dtype
 from experiments_manager.federated.strategies.reply_checks import EXAMPLES
 
 _TAKE_STEPS = (FedAdagrad, FedAdam, FedYogi, FedAvgM, QFedAvg)
@@ -102,8 +103,7 @@ class PartialStrategy(Strategy):
         means = {}
         for name in names:
             values = [record[name].numpy() for record in records]
-            mean = np.tensordot(weights / weights.sum(), np.stack(values).astype("float64"), axes=1)
-            means[name] = Array(_as_dtype(mean, values[0].dtype))
+            means[name] = Array(_mean(values, weights))
         return means
 
 
@@ -157,16 +157,27 @@ def joined(some: ArrayRecord, sent: ArrayRecord, others: Mapping[str, Array] | N
     whole = {}
     for name, array in sent.items():
         new = some[name] if name in some else (others or {}).get(name, array)
-        whole[name] = new if new.dtype == array.dtype else Array(np.asarray(new.numpy(), dtype=array.dtype))
+        whole[name] = new if new.dtype == array.dtype else Array(in_dtype(new.numpy(), np.dtype(array.dtype)))
     return ArrayRecord(whole)
 
 
-def _as_dtype(mean: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    if dtype.kind == "f":
-        return np.asarray(mean, dtype)
-    if dtype.kind == "b":
-        return np.asarray(mean >= 0.5)
-    if dtype.kind not in "iu":
-        raise ValueError(f"variables of dtype {dtype} cannot be averaged")
-    limits = np.iinfo(dtype)
-    return np.asarray(np.clip(np.rint(mean), limits.min, limits.max)).astype(dtype)
+def _mean(values: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Return the weighted mean of arrays in their type; where all are the same, just that."""
+    first = values[0]
+    if all(np.array_equal(first, value) for value in values[1:]):
+        return first
+    if first.dtype.kind not in "fbiu":
+        raise ValueError(f"variables of dtype {first.dtype} cannot be averaged")
+    # As differences from the first, integers of more digits than a floating-point number has keep all of theirs.
+    wide = first.dtype.kind in "iu" and first.dtype.itemsize == 8
+    origin = first.astype(object) if wide else np.zeros_like(first, "float64")
+    differences = [np.asarray(value.astype(origin.dtype) - origin).astype("float64") for value in values]
+    mean = np.tensordot(weights / weights.sum(), np.stack(differences), axes=1)
+    if not wide:
+        return in_dtype(mean, first.dtype)
+    limits = np.iinfo(first.dtype)
+    near = [
+        min(max(start + round(float(step)), limits.min), limits.max)
+        for start, step in zip(origin.flat, np.ravel(mean), strict=True)
+    ]
+    return np.array(near, dtype=first.dtype).reshape(first.shape)

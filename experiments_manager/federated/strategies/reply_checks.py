@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,11 @@ from flwr.app import ArrayRecord, Message, MetricRecord
 
 EXAMPLES = "num-examples"
 """The metric by which clients are weighted."""
+MOST_EXAMPLES = 1e12
+"""More samples no client trains on in a round; sums of them are exact."""
+TIMES_EARLIER, TIMES_OTHERS = 10, 10_000
+"""How many times as many samples a client may tell as it told in any earlier round, and in its first one as the median
+of the others. Whoever tells more would own the model, whose clients are weighted by what they tell."""
 CLIENT, PROC_ID, ERROR = "client", "proc-id", "error"
 """The record in which a client tells of itself: its number, and in one sentence why it could not do the work."""
 
@@ -32,6 +38,34 @@ class LeftOut:
     reason: str
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """How many samples a client may tell.
+
+    Attributes:
+        most: What the settings allow (`max_examples`); `None`: what is plausible.
+        earlier: The largest number that each client told in the rounds before, by clients' numbers.
+    """
+
+    most: int | None = None
+    earlier: Mapping[int, float] = field(default_factory=dict)
+
+    def why_too_many(self, proc_id: int, examples: float, others: Sequence[float]) -> str | None:
+        """Return why a client cannot have so many samples, in words that follow what it told; `None` where it can."""
+        if self.most is not None:
+            return None if examples <= self.most else f"Expected at most {self.most} (federated['max_examples'])."
+        if examples > MOST_EXAMPLES:
+            return f"Expected at most {MOST_EXAMPLES:g}."
+        hint = "Set federated['max_examples'] if that is right."
+        if proc_id in self.earlier:
+            limit, of = TIMES_EARLIER * self.earlier[proc_id], f"{TIMES_EARLIER} times what it told before"
+        elif others:
+            limit, of = TIMES_OTHERS * statistics.median(others), f"{TIMES_OTHERS} times the median of the others"
+        else:
+            return None
+        return None if examples <= limit else f"Expected at most {limit:g}, {of}. {hint}"
+
+
 class _Refused(Exception):
     """A reply that cannot be used; the message says why."""
 
@@ -41,6 +75,7 @@ def checked_replies(
     sent: ArrayRecord | None = None,
     known: Mapping[int, int] | None = None,
     must_differ: bool = False,
+    bounds: Bounds | None = None,
 ) -> tuple[list[Message], list[LeftOut]]:
     """Return replies that may be aggregated, by the clients' numbers, and what is wrong with the others.
 
@@ -52,6 +87,7 @@ def checked_replies(
         sent: The variables that were sent for training; `None` for replies to an evaluation, which have none.
         known: The number of the client at each node, as far as it is known, for replies that do not tell theirs.
         must_differ: Whether variables just as they were sent are refused (`ServerStrategy.needs_changes`).
+        bounds: How many samples clients may tell.
     """
     good: list[tuple[int, Message]] = []
     left_out: list[LeftOut] = []
@@ -76,7 +112,28 @@ def checked_replies(
         except Exception as error:  # whatever a client sends must not stop the server
             left_out.append(LeftOut(proc_id, node_id, f"Its reply cannot be read: {error}"))
     good.sort(key=lambda pair: pair[0])
-    return _of_same_metrics(good, left_out)
+    good, refused = _of_plausible_samples(good, bounds or Bounds())
+    return _of_same_metrics(good, left_out + refused)
+
+
+def examples_of(reply: Message) -> float:
+    """Return the number of samples that a checked reply tells."""
+    return float(next(iter(reply.content.metric_records.values()))[EXAMPLES])
+
+
+def _of_plausible_samples(
+    good: list[tuple[int, Message]], bounds: Bounds
+) -> tuple[list[tuple[int, Message]], list[LeftOut]]:
+    kept, left_out = [], []
+    told = [examples_of(reply) for _, reply in good]
+    for place, (proc_id, reply) in enumerate(good):
+        why = bounds.why_too_many(proc_id, told[place], told[:place] + told[place + 1 :])
+        if why is None:
+            kept.append((proc_id, reply))
+        else:
+            reason = f"It tells an implausible number of samples, {told[place]:g}. {why}"
+            left_out.append(LeftOut(proc_id, reply.metadata.src_node_id, reason))
+    return kept, left_out
 
 
 def proc_id_of(reply: Message) -> int | None:
@@ -112,6 +169,8 @@ def _check_metrics(reply: Message) -> None:
     examples = metrics.get(EXAMPLES)
     if not _is_number(examples) or not math.isfinite(examples) or examples <= 0:
         raise _Refused(f"Its number of samples must be positive. Got {EXAMPLES} = {examples!r}.")
+    if examples != int(examples):
+        raise _Refused(f"Its number of samples must be whole. Got {EXAMPLES} = {examples!r}.")
     loss = metrics.get("loss", 0.0)
     if not _is_number(loss) or not math.isfinite(loss):
         raise _Refused(f"Its loss is {loss!r}. Expected a finite number.")

@@ -17,6 +17,8 @@ from experiments_manager.federated.strategies.partial_strategy import PartialStr
 from experiments_manager.federated.strategies.strategy_state import Beginning, restore, state_of
 
 _VARIANCES = "*moving_variance"
+_EXAMPLES = "samples told"
+"""Under which the state has what clients told in earlier rounds."""
 
 
 class ServerStrategy(PartialStrategy):
@@ -39,6 +41,7 @@ class ServerStrategy(PartialStrategy):
         super().__init__(averaging_plainly(strategy, averaged))
         self.needs_changes = type(strategy).__name__.startswith("DifferentialPrivacyServerSide")
         self._beginning = Beginning(self.strategy)
+        self._examples: dict[int, float] = {}
 
     def takes(self, name: str, array: Array) -> bool:
         """Return whether a variable is one of real numbers."""
@@ -77,7 +80,18 @@ class ServerStrategy(PartialStrategy):
         Raises:
             FederationError: It keeps something that cannot be stored.
         """
-        return state_of(self.strategy, self._beginning)
+        plain, arrays = state_of(self.strategy, self._beginning)
+        told = {_EXAMPLES: {str(number): count for number, count in sorted(self._examples.items())}}
+        return plain | (told if self._examples else {}), arrays
+
+    @property
+    def examples(self) -> Mapping[int, float]:
+        """The largest number of samples that each client told in a round that counted."""
+        return self._examples
+
+    def note_examples(self, told: Mapping[int, float]) -> None:
+        """Remember how many samples clients told."""
+        self._examples |= {number: max(count, self._examples.get(number, 0.0)) for number, count in told.items()}
 
     def restore(self, plain: dict[str, Any], arrays: Mapping[str, np.ndarray], sent: ArrayRecord | None = None) -> None:
         """Give the strategy, built anew from the same settings, what `state` returned.
@@ -90,6 +104,8 @@ class ServerStrategy(PartialStrategy):
         Raises:
             FederationError: The state is that of another strategy.
         """
+        plain = dict(plain)
+        self._examples = {int(number): count for number, count in plain.pop(_EXAMPLES, {}).items()}
         restore(self.strategy, plain, dict(arrays))
         self._sent = sent
 

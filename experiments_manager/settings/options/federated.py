@@ -77,6 +77,7 @@ class FederatedOptions(Options):
     local_epochs: PositiveCount = option(1, "an integer of at least 1")
     round_timeout: Positive | None = option(None, "seconds, or None")
     keep_optimizer: bool = option(False, "True or False")
+    max_examples: PositiveCount | None = option(None, "an integer from 1 on, or None")
     true_groups: Annotated[Any, pydantic.AfterValidator(_groups)] = option((), "a list with a group for each client")
     strategy: Any = option("FedAvg", f"one of {', '.join(STRATEGIES)}")
     options: dict[str, Any] | None = option(None, "a dictionary")
@@ -84,10 +85,10 @@ class FederatedOptions(Options):
     fraction_evaluate: Fraction = option(0.0, "a number from 0 to 1")
     min_clients: PositiveCount = option(2, "an integer of at least 1")
     differential_privacy: dict[str, Any] | None = option(None, "a dictionary")
-    secure_aggregation: Any = option(None, "nothing")
+    secure_aggregation: Any = option(False, "True, False, or a dictionary")
 
 
-OWN = frozenset({"clients", "rounds", "local_epochs", "round_timeout", "keep_optimizer", "true_groups"})
+OWN = frozenset({"clients", "rounds", "local_epochs", "round_timeout", "keep_optimizer", "max_examples", "true_groups"})
 """Keys that do not concern the strategy."""
 
 
@@ -146,11 +147,6 @@ def _strategy_problems(given: Mapping[str, Any]) -> dict[Any, str]:
             if key in RANGES and not in_range(key, value):
                 where = f"federated['differential_privacy'][{key!r}]"
                 found[key] = f"{where} is wrong. Expected {_range(key)}, got {shown(value)}."
-    if given.get("secure_aggregation"):
-        found["secure_aggregation"] = (
-            "federated['secure_aggregation'] cannot be used: in Flower 1.41, SecAgg+ works with the legacy API alone, "
-            "and not with its Message API. Leave it out, and see `differential_privacy`."
-        )
     return found
 
 

@@ -36,7 +36,7 @@ def on_replicas(step: StepFunction, data: Any, trained: keras.Model | None = Non
             return same_on_hosts(_plain(step(share)), strategy)
         message = StepMessage(trained) if is_of_hosts(strategy) else None
         with rows_weighed(trained.optimizer, share, data, replicas, message), gradients_summed(trained, message):
-            return same_on_hosts(_plain(step(share)), strategy, moving_statistics(trained), message)
+            return same_on_hosts(_plain(step(share)), strategy, state_of_step(trained), message)
 
     logs = strategy.run(replica_step)
     return {name: _mean(strategy.experimental_local_results(value)) for name, value in logs.items()}
@@ -80,9 +80,17 @@ def is_of_hosts(strategy: tf.distribute.Strategy) -> bool:
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def moving_statistics(model: keras.Model) -> list[keras.Variable]:
-    """Return the numbers that a model keeps beside its weights, such as those of batch normalization."""
-    return [variable for variable in model.non_trainable_variables if tf.as_dtype(variable.dtype).is_floating]
+def state_of_step(model: keras.Model) -> list[keras.Variable]:
+    """Return what a step changes beside the weights that are trained, and what hosts have to have in common.
+
+    Averages, counters, flags, states of generators; strings cannot be sent. What a variable's `aggregation` adds up or
+    averages, TensorFlow does whenever it is assigned.
+    """
+    return [
+        variable
+        for variable in model.non_trainable_variables
+        if variable.aggregation in ("none", "only_first_replica") and tf.as_dtype(variable.dtype) != tf.string
+    ]
 
 
 def same_on_hosts(
@@ -99,7 +107,7 @@ def same_on_hosts(
     Args:
         logs: What the step returned.
         strategy: Of the run.
-        variables: Which each process has moved by its own rows; they become the mean of all, too.
+        variables: Which each process has moved by its own rows; they become the same in all (`HostState`), too.
         message: What went with the gradients; nothing is left to do where that was all.
     """
     if not is_of_hosts(strategy):
@@ -107,23 +115,66 @@ def same_on_hosts(
     if message is not None and message.loss_of_all is not None:
         return logs | {"loss": message.loss_of_all}
     floating = {name: value for name, value in logs.items() if value.dtype.is_floating}
-    values = [*floating.values(), *(tf.convert_to_tensor(variable) for variable in variables)]
-    if not values:
-        return logs
-    flat = tf.concat([tf.reshape(tf.cast(value, tf.float32), [-1]) for value in values], axis=0)
-    mean = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, flat)
-    parts = tf.split(mean, [value.shape.num_elements() for value in values])
-    means = [tf.cast(tf.reshape(part, value.shape), value.dtype) for part, value in zip(parts, values, strict=True)]
-    for variable, value in zip(variables, means[len(floating) :], strict=True):
-        variable.assign(value)
-    return logs | dict(zip(floating, means, strict=False))
+    state = HostState(variables)
+    values = [*floating.values(), *state.parts()]
+    summed = _summed(values)
+    state.take(summed[len(floating) :])
+    means = [total / strategy.num_replicas_in_sync for total in summed[: len(floating)]]
+    return logs | dict(zip(floating, means, strict=True))
+
+
+class HostState:
+    """Variables that become the same on all hosts, by adding up what each contributes.
+
+    Numbers with fractions (averages of batch normalization, vectors of spectral normalization) become the mean; for
+    what follows from the weights alone that changes nothing. Integers and booleans (counters, flags, states of
+    generators) have no mean: they become the chief's, which those that count steps are anyway.
+
+    Args:
+        variables: Of a model.
+    """
+
+    def __init__(self, variables: Sequence[keras.Variable]) -> None:
+        self._variables = variables
+
+    def parts(self) -> list[tf.Tensor]:
+        """In the graph, in a replica: return what this host contributes."""
+        context = tf.distribute.get_replica_context()
+        is_chief, replicas = tf.equal(context.replica_id_in_sync_group, 0), context.num_replicas_in_sync
+        parts = []
+        for variable in self._variables:
+            value = tf.convert_to_tensor(variable)
+            if _takes_mean(variable):
+                parts.append(_for_adding(value) / replicas)
+            else:
+                number = tf.cast(value, tf.int64)
+                parts.append(tf.where(is_chief, number, tf.zeros_like(number)))
+        return parts
+
+    def take(self, sums: Sequence[tf.Tensor]) -> None:
+        """In the graph, in a replica: assign the sums of what all hosts contribute."""
+        for variable, total in zip(self._variables, sums, strict=True):
+            variable.assign(tf.cast(total, variable.dtype))
+
+
+def _takes_mean(variable: keras.Variable) -> bool:
+    dtype = tf.as_dtype(variable.dtype)
+    return (dtype.is_floating or dtype.is_complex) and variable.aggregation == "none"
+
+
+def _for_adding(value: tf.Tensor) -> tf.Tensor:
+    """Return a number in a type that has digits enough for sums, as a tensor of this replica's own device.
+
+    What is read from a variable has none, and cannot be sent.
+    """
+    return tf.cast(tf.identity(value), tf.float32) if value.dtype in (tf.float16, tf.bfloat16) else tf.identity(value)
 
 
 class StepMessage:
     """What a replica of a training step tells those on other hosts beside its gradients, where it goes with these.
 
-    A message costs most of a millisecond, however short it is. Keras' own `train_step` has the loss and the moving
-    statistics before it applies gradients, and returns metrics, which are added up when they are read; so one message
+    A message costs most of a millisecond, however short it is. Keras' own `train_step` has the loss and the state of
+    layers before it applies gradients, and returns metrics, which are added up when they are read; so one message
     does. Of other steps it is not known: `same_on_hosts` sends theirs afterwards.
 
     Args:
@@ -133,21 +184,19 @@ class StepMessage:
     def __init__(self, model: keras.Model) -> None:
         steps = ((model.train_step, keras.Model.train_step), (model.compute_metrics, keras.Model.compute_metrics))
         is_keras_own = all(getattr(bound, "__func__", None) is function for bound, function in steps)
-        self._variables = moving_statistics(model) if is_keras_own else None
+        self._state = HostState(state_of_step(model)) if is_keras_own else None
         self.loss: tf.Tensor | None = None
         """Of the rows of this replica, before the optimizer scales it; the replicas' are to be added up."""
         self.loss_of_all: tf.Tensor | None = None
         """Of the whole batch, once that is known."""
 
     def sent_with(self, gradients: Sequence[Any]) -> list[Any]:
-        """In the graph: send it; return the sums of the gradients, and give the moving statistics their means."""
-        if self._variables is None or self.loss is None or self.loss_of_all is not None:
+        """In the graph: send it; return the sums of the gradients, and give the state of layers what all have."""
+        if self._state is None or self.loss is None or self.loss_of_all is not None:
             return _summed(gradients)
-        values = [tf.cast(value, tf.float32) for value in (self.loss, *self._variables)]
-        *summed, self.loss_of_all = _summed([*gradients, *values[1:], values[0]])
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        for variable, total in zip(self._variables, summed[len(gradients) :], strict=True):
-            variable.assign(tf.cast(total / replicas, variable.dtype))
+        summed = _summed([*gradients, self.loss, *self._state.parts()])
+        self.loss_of_all = summed[len(gradients)]
+        self._state.take(summed[len(gradients) + 1 :])
         return summed[: len(gradients)]
 
 
@@ -228,8 +277,19 @@ def gradients_summed(model: keras.Model, message: StepMessage | None = None) -> 
         yield
 
 
-def _summed(gradients: Sequence[Any]) -> list[Any]:
-    present = [gradient for gradient in gradients if gradient is not None]
+def _summed(values: Sequence[Any]) -> list[Any]:
+    """In the graph, in a replica: add up values over all hosts, those of a type in one message.
+
+    Args:
+        values: Tensors or `IndexedSlices`; `None` stays `None`.
+    """
     context = tf.distribute.get_replica_context()
-    summed = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, present) if present else ())  # in one message
-    return [None if gradient is None else next(summed) for gradient in gradients]
+    sums: list[Any] = [None] * len(values)
+    sent = [_for_adding(value) if isinstance(value, tf.Tensor) else value for value in values]
+    for dtype in dict.fromkeys(value.dtype for value in sent if value is not None):  # TensorFlow packs one type
+        places = [place for place, value in enumerate(sent) if value is not None and value.dtype == dtype]
+        summed = context.all_reduce(tf.distribute.ReduceOp.SUM, [sent[place] for place in places])
+        for place, total in zip(places, summed, strict=True):
+            is_cast = total.dtype != values[place].dtype
+            sums[place] = tf.cast(total, values[place].dtype) if is_cast else total
+    return sums

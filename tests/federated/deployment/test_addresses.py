@@ -55,6 +55,27 @@ def test_a_server_that_speaks_no_tls_is_told_apart_from_none(tmp_path):
         thread.join()
 
 
+def test_who_closes_connections_at_once_is_no_server_yet(tmp_path):
+    """A proxy whose server is not up does so, with and without a reset."""
+    from experiments_manager.federated.deployment.certificates import make_certificates
+
+    made = make_certificates(tmp_path, ["127.0.0.1"])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = Address("127.0.0.1", server.getsockname()[1])
+        for reads in (0, 1 << 16):
+            thread = threading.Thread(target=_close, args=(server, reads))
+            thread.start()
+            assert not answers(address, made.ca_certificate)
+            thread.join()
+
+
+def _close(server, reads):
+    connection, _ = server.accept()
+    with connection:
+        if reads:
+            connection.recv(reads)
+
+
 def _greet(server):
     """Answers one connection in words."""
     connection, _ = server.accept()

@@ -128,3 +128,37 @@ def test_clients_may_be_late_or_of_another_model_and_the_server_is_stopped_and_g
     assert [command.terminate() for command in clients] == [INTERRUPTED] * 3
     assert not processes_below(tmp_path)
     assert json.loads((late / "run.json").read_text())["state"] == "interrupted"
+
+
+def test_updates_are_masked_between_machines_and_a_client_that_is_killed_costs_no_round(tmp_path, commands):
+    masked = '"clients": 4,\n    "min_clients": 3,\n    "secure_aggregation": True,\n'
+    (tmp_path / "mysettings.py").write_text(SETTINGS.replace('"clients": 2,\n', masked))
+    address, run_dir, begun = f"127.0.0.1:{free_port()}", tmp_path / "runs" / "masked", tmp_path / "begun"
+
+    def client(number, **environment):
+        place = ("--server", address, "--insecure", "--proc-id", number, "--working-dir", f"of_client{number}")
+        return commands(f"client{number}", "federate", "client", "mysettings.py", *place, **environment)
+
+    place = ("--address", address, "--insecure", "--working-dir", "runs", "--run-name", "masked")
+    server = commands("server", "federate", "server", "mysettings.py", *place)
+    lost = client(3, BEGUN=str(begun))
+    clients = [client(number) for number in range(3)]
+    lost.wait_for(begun.exists)
+    lost.kill()
+    assert server.wait() == 0, server.said()
+    assert [one.wait() for one in clients] == [0] * 3
+    assert [row[0] for row in rows(run_dir)] == ["1", "2", "3"]
+    deployed, expected = weights(run_dir), simulated_of(tmp_path, 3, split_among=4)
+    for name, value in expected.items():
+        np.testing.assert_allclose(deployed[name], value, rtol=0, atol=1e-4, err_msg=name)
+
+
+def simulated_of(tmp_path, clients, split_among):
+    """The weights that so many of the clients come to in a simulation without masks."""
+    from experiments_manager import api
+
+    text = SETTINGS.replace('"clients": 2', f'"clients": {clients}').replace("60:partitions]", f"60:{split_among}]")
+    (tmp_path / "open.py").write_text(text)
+    settings = api.federation_settings(tmp_path / "open.py")
+    result = api.simulate_federation(settings, workers=1, working_dir=tmp_path / "runs", run_name="open", quiet=True)
+    return weights(result.run_dir)

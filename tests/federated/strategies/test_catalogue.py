@@ -1,5 +1,7 @@
 """A strategy is built from a plain dictionary, and all that is wrong with it is told at once."""
 
+import re
+
 import flwr.serverapp.strategy as flower
 import pytest
 from flwr.serverapp.strategy import FedAvg
@@ -150,5 +152,41 @@ def test_a_hook_whose_strategy_reads_other_words_is_refused():
         checked_strategy(privacy)
 
 
-def test_secure_aggregation_is_refused_with_the_reason():
-    assert "SecAgg+ works with the legacy API alone" in refused({"secure_aggregation": True})
+@pytest.mark.parametrize(
+    ("federated", "told"),
+    [
+        ({"secure_aggregation": 3}, "Expected True, False or a dictionary of options, got 3"),
+        ({"secure_aggregation": {"num_share": 5}}, r"\['num_share'\] is not an option. Did you mean 'num_shares'"),
+        ({"secure_aggregation": {"num_shares": 2}}, r"\['num_shares'\] is wrong. Got 2"),
+        (
+            {"secure_aggregation": {"num_shares": 5, "reconstruction_threshold": 6}},
+            "Expected at most num_shares = 5, got 6",
+        ),
+        (
+            {"secure_aggregation": {"reconstruction_threshold": 0.4}},
+            r"\['reconstruction_threshold'\] is wrong. Got 0.4",
+        ),
+        ({"secure_aggregation": {"clipping_range": float("inf")}}, r"\['clipping_range'\] is wrong"),
+        ({"secure_aggregation": {"modulus_range": 2**31 + 1}}, "Expected a power of two above quantization_range"),
+        ({"secure_aggregation": True, "strategy": "Krum"}, "cannot be used with the strategy 'Krum'"),
+        (
+            {"secure_aggregation": True, "strategy": "ClusteredCosine"},
+            "cannot be used with the strategy 'ClusteredCosine'",
+        ),
+        ({"secure_aggregation": True, "min_clients": 2}, "Expected at least 3, got 2"),
+        (
+            {"secure_aggregation": True, "differential_privacy": {"noise_multiplier": 1.0, "clipping_norm": 1.0}},
+            "differential_privacy of the side 'server'",
+        ),
+    ],
+)
+def test_what_secure_aggregation_cannot_do_is_refused_by_name(federated, told):
+    assert re.search(told, refused({"min_clients": 3, **federated}))
+
+
+def test_secure_aggregation_goes_with_strategies_that_need_the_mean_alone():
+    local = {"side": "local", "clipping_norm": 1.0, "sensitivity": 1.0, "epsilon": 1.0, "delta": 1e-5}
+    for name in ("FedAvg", "FedProx", "FedAdam", "FedYogi", "FedAdagrad", "FedAvgM"):
+        options = {"proximal_mu": 0.1} if name == "FedProx" else {}
+        federated = {"strategy": name, "min_clients": 3, "options": options, "differential_privacy": local}
+        assert problems_of_strategy({**federated, "secure_aggregation": {"num_shares": 5}}) == []

@@ -6,7 +6,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments_manager.federated.strategies.reply_checks import LeftOut, checked_replies
+from experiments_manager.federated.strategies.reply_checks import Bounds, LeftOut, checked_replies
 from tests.helpers.federations import arrays_of, error_to, message_to, reply_to
 
 KERNEL = np.ones((2, 3), "float32")
@@ -155,3 +155,31 @@ def test_nothing_that_a_client_sends_stops_the_server(metrics, name, dtype, shap
     assert numbers(good) == [10, 11]
     assert len(left_out) == 1
     assert left_out[0].reason
+
+
+@pytest.mark.parametrize("told", [1e308, 1e18, 0.5, -3, float("inf"), float("nan"), True])
+def test_numbers_of_samples_that_nobody_has_are_left_out_with_the_client(told):
+    reply = answer(3, 2)
+    reply.content["metrics"] = MetricRecord({"num-examples": told, "loss": 1.0})
+    good, left_out = checked_replies([answer(1, 0), answer(2, 1), reply], SENT)
+    assert numbers(good) == [0, 1]
+    assert [entry.proc_id for entry in left_out] == [2]
+    assert "number of samples" in left_out[0].reason
+
+
+def test_two_that_tell_the_same_huge_number_are_both_left_out():
+    huge = [answer(node, proc_id, examples=1e308) for node, proc_id in ((1, 0), (2, 1))]
+    good, left_out = checked_replies([*huge, answer(3, 2)], SENT)
+    assert (numbers(good), [entry.proc_id for entry in left_out]) == ([2], [0, 1])
+
+
+def test_numbers_of_samples_are_compared_with_earlier_rounds_and_with_what_the_settings_allow():
+    grown = [answer(1, 0, examples=1001), answer(2, 1, examples=1000), answer(3, 2, examples=90_000)]
+    good, left_out = checked_replies(grown, SENT, bounds=Bounds(earlier={0: 100.0, 1: 100.0}))
+    assert numbers(good) == [1, 2], "client 2 is new, and has 90 times as many as the others"
+    assert (
+        "1001. Expected at most 1000, 10 times what it told before. Set federated['max_examples']" in left_out[0].reason
+    )
+    good, left_out = checked_replies(grown, SENT, bounds=Bounds(most=1001, earlier={0: 1.0}))
+    assert numbers(good) == [0, 1]
+    assert "Expected at most 1001 (federated['max_examples'])" in left_out[0].reason

@@ -132,3 +132,22 @@ def test_collections_of_garbage_are_as_before_a_round():
     before = gc.get_freeze_count()
     round_of(strategy, values(0), [values(seed) for seed in (1, 2, 3)])
     assert gc.get_freeze_count() == before
+
+
+def test_integers_of_more_digits_than_a_floating_point_number_has_keep_all_of_theirs():
+    large, kernel = 2**62 + 1, np.ones((2, 2), "float32")
+    sent = {"kernel": kernel, "hash": np.array([large, large]), "word": np.uint64(2**64 - 1)}
+    clients = [sent | {"kernel": kernel * n, "hash": np.array([large, large + n])} for n in (0, 1, 2)]
+    arrays, _ = round_of(server_strategy({}), sent, clients, examples=[1, 1, 1])
+    got = numpy_of(arrays)
+    assert got["hash"].tolist() == [large, large + 1]
+    assert int(got["word"]) == 2**64 - 1
+
+
+def test_what_clients_told_of_their_samples_is_kept_with_the_state():
+    strategy = server_strategy({})
+    strategy.note_examples({0: 5.0, 1: 7.0})
+    strategy.note_examples({0: 3.0})
+    again = server_strategy({})
+    again.restore(*strategy.state())
+    assert dict(again.examples) == {0: 5.0, 1: 7.0}

@@ -14,6 +14,7 @@ from experiments_manager.training.hosts.cluster import Cluster
 from experiments_manager.training.hosts.membership import _losses_told
 from experiments_manager.training.hosts.peer import LastWords
 from experiments_manager.training.hosts.team import ALONE, Team, WorkerFailedError, WorkerLostError
+from tests.helpers.waiting import wait_until
 
 
 def addresses(number):
@@ -118,17 +119,46 @@ def test_a_process_alone_agrees_with_itself():
     assert (ALONE.any(True), ALONE.chiefs(3), ALONE.gather("x"), ALONE.is_chief) == (True, 3, ["x"], True)
 
 
-def test_processes_that_do_not_come_are_named_and_strangers_turned_away():
-    met = addresses(2)
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(rendezvous.gather_workers, Cluster(met, 0), 2.0)
+def test_processes_that_do_not_come_are_named_and_strangers_turned_away(monkeypatch):
+    monkeypatch.setattr(rendezvous, "REPORTS", 0.3)
+    met, told, heard = addresses(3), [], []
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(rendezvous.gather_workers, Cluster(met, 0), 3.0, told.append)
         port = int(met[0].rpartition(":")[2])
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as stranger:
                 stranger.sendall(json.dumps({"worker": 1, "cluster": ["other:1", "others:2"]}).encode() + b"\n")
                 assert stranger.recv(1) == b""
                 break
-        with pytest.raises(TrainingError, match=f"not all workers came within 2 s.*{met[1]}"):
+        wait_until(lambda: any("There: none yet" in line for line in told))
+        there = pool.submit(rendezvous.join_chief, Cluster(met, 1), 4.0, heard.append)
+        with pytest.raises(TrainingError, match=rf"not all workers came within 3 s\. Missing: worker 2 \({met[2]}\)\."):
             waiting.result()
-    with pytest.raises(TrainingError, match="the chief did not come"):
-        rendezvous.join_chief(Cluster(addresses(2), 1), 0.3)
+        with pytest.raises(TrainingError, match="the chief did not come"):
+            there.result()
+    assert f"There: worker 1 ({met[1]}). Missing: worker 2 ({met[2]})." in told[-1]
+    assert any(line.startswith("The chief says: Waiting") and met[2] in line for line in heard)
+    assert any(f"Missing: the chief ({met[0]})" in line for line in heard), "a chief that ended is missing"
+
+
+def test_a_worker_that_ends_before_all_have_come_may_come_again(monkeypatch):
+    monkeypatch.setattr(rendezvous, "REPORTS", 0.2)
+    met, told = addresses(3), []
+    greeting = json.dumps({"worker": 1, "cluster": met}).encode() + b"\n"
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        waiting = pool.submit(rendezvous.gather_workers, Cluster(met, 0), 60.0, told.append)
+        host, port = met[0].split(":")
+        wait_until(lambda: _sent(host, int(port), greeting))
+        wait_until(lambda: any("There: worker 1" in line for line in told))
+        wait_until(lambda: "There: none yet" in told[-1])
+        others = [pool.submit(rendezvous.join_chief, Cluster(met, number), 60.0) for number in (1, 2)]
+        peers = [*waiting.result(), *(other.result() for other in others)]
+    for peer in peers:
+        peer.close()
+
+
+def _sent(host, port, greeting):
+    """Greet the chief, stay until it says something, and be gone."""
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=30) as connection:
+        connection.sendall(greeting)
+        return bool(connection.recv(1))

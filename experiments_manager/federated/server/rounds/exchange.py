@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from flwr.app import ConfigRecord, MetricRecord
 
 from experiments_manager.federated.errors import FederationError
 
@@ -108,4 +110,14 @@ def _from_its_node(reply: Message, message: Message) -> Message:
 
 def size_of(message: Message) -> int:
     """Return how many bytes the arrays, numbers and names of a message take; an error has none."""
-    return sum(record.count_bytes() for record in message.content.values()) if message.has_content() else 0
+    return sum(_size_of_record(record) for record in message.content.values()) if message.has_content() else 0
+
+
+def _size_of_record(record: Any) -> int:
+    """Return Flower's own count, without lists that have no entry: on these it fails."""
+    if not isinstance(record, ConfigRecord | MetricRecord):
+        return record.count_bytes()
+    empty = [name for name, value in record.items() if value == []]
+    if not empty:
+        return record.count_bytes()
+    return sum(map(len, empty)) + type(record)({k: v for k, v in record.items() if k not in empty}).count_bytes()

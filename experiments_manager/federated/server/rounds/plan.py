@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.federated.server.federation_state import FederationState, RoundReport
+from experiments_manager.federated.strategies.secure_aggregation import SecureAggregation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +23,10 @@ class RoundPlan:
     """A round with fewer good answers does not count."""
     round_timeout: float | None = None
     """Seconds that clients have to train, and again to evaluate; `None` waits as long as it takes."""
+    max_examples: int | None = None
+    """How many samples a client may tell; `None`: what is plausible (`reply_checks.Bounds`)."""
+    secure: SecureAggregation | None = None
+    """How updates are masked; `None`: they are sent as they are."""
     tries: int = 3
     """How often a round is begun until enough clients answered."""
     pause: float = 1.0

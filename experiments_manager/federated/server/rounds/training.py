@@ -17,9 +17,10 @@ from experiments_manager.federated.server.rounds.exchange import Exchange, excha
 from experiments_manager.federated.server.rounds.nodes import FixedNodes
 from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
 from experiments_manager.federated.server.rounds.proc_ids import ProcIds
+from experiments_manager.federated.server.rounds.secure import MaskedRound
 from experiments_manager.federated.server.rounds.seeds import seeded
 from experiments_manager.federated.strategies import reply_checks
-from experiments_manager.federated.strategies.reply_checks import LeftOut
+from experiments_manager.federated.strategies.reply_checks import EXAMPLES, Bounds, LeftOut
 from experiments_manager.federated.strategies.server_strategy import ServerStrategy
 
 if TYPE_CHECKING:
@@ -79,17 +80,35 @@ def train(federation: Federation, state: FederationState, attempt: int, nodes: S
         fixed = FixedNodes(federation.grid, nodes)
         messages = list(federation.strategy.configure_train(number, sent, config, fixed))
     came = ask(federation, messages)
-    good, left_out = usable(federation, came, sent)
+    masked = MaskedRound(federation, plan.secure, number) if plan.secure else None
+    good, left_out = usable(federation, came, None if masked else sent, is_training=True)
     by_client = metrics_by_client(good)
+    if masked and len(good) >= max(1, plan.min_clients) and not federation.hooks.should_stop():
+        whole, took_part = masked.mean(good, sent)
+        lost = set(by_client) - {reply_checks.proc_id_of(reply) for reply in took_part}
+        by_client = {client: told for client, told in by_client.items() if client not in lost}
+        left_out = federation.proc_ids.named([*left_out, *masked.left_out])
+        good = [] if whole is None else [whole]
+    is_enough = len(by_client) >= max(1, plan.min_clients) and len(good) > 0
     arrays, metrics = None, {}
-    if len(good) >= max(1, plan.min_clients) and not federation.hooks.should_stop():
+    if is_enough and not federation.hooks.should_stop():
+        any_zero = any(_is_zero(to_arrays(next(iter(reply.content.array_records.values())))) for reply in good)
         with strategy_works(federation, number, "aggregate"), seeded(plan.seed, number, attempt, _AGGREGATE_TRAIN):
             record, aggregated = federation.strategy.aggregate_train(number, good)
         if record is not None:
             arrays, metrics = cast_like(to_arrays(record), state.arrays), scalars(aggregated or {})
             _require_finite(arrays, number)
+            if not any_zero and _is_zero(arrays):
+                raise FederationError(
+                    f"Round {number}: all aggregated weights are exactly zero, though those of no client are. Expected "
+                    "their mean. Look at the options of the strategy (federated), and resume."
+                )
+            federation.strategy.note_examples({number: told[EXAMPLES] for number, told in by_client.items()})
     gone = [*came.silent, *(reply.metadata.src_node_id for reply in came.replies if _is_gone(reply))]
-    return Trained(arrays, metrics, by_client, left_out, gone, came.bytes_sent, came.bytes_received)
+    sizes = [came.bytes_sent, came.bytes_received]
+    if masked:
+        sizes = [sizes[0] + masked.bytes_sent, sizes[1] + masked.bytes_received]
+    return Trained(arrays, metrics, by_client, left_out, gone, *sizes)
 
 
 def _is_gone(reply: Message) -> bool:
@@ -103,17 +122,24 @@ def ask(federation: Federation, messages: Sequence[Message]) -> Exchange:
     )
 
 
-def usable(federation: Federation, came: Exchange, sent: ArrayRecord | None) -> tuple[list[Message], list[LeftOut]]:
+def usable(
+    federation: Federation, came: Exchange, sent: ArrayRecord | None, *, is_training: bool = False
+) -> tuple[list[Message], list[LeftOut]]:
     """Return the replies that can be aggregated, by the clients' numbers, and who is left out and why.
 
     Args:
         federation: Who takes part, and how.
         came: What was sent and came back.
-        sent: The arrays that were to be trained; `None` where they were only evaluated.
+        sent: The arrays that were to be trained; `None` where replies have none.
+        is_training: Whether clients trained, so that their numbers of samples are compared with earlier rounds.
     """
     federation.proc_ids.learn(came.replies)
     good, left_out = reply_checks.checked_replies(
-        came.replies, sent, federation.proc_ids.known, must_differ=federation.strategy.needs_changes
+        came.replies,
+        sent,
+        federation.proc_ids.known,
+        must_differ=federation.strategy.needs_changes,
+        bounds=Bounds(federation.plan.max_examples, federation.strategy.examples if is_training else {}),
     )
     timeout = federation.plan.round_timeout
     why = "It could not be sent the message." if timeout is None else f"It did not answer within {timeout:g} s."
@@ -150,6 +176,12 @@ def strategy_works(federation: Federation, number: int, work: str) -> Iterator[N
             f"Round {number}: the strategy {type(federation.strategy.strategy).__name__} could not {work}: "
             f"{type(error).__name__}: {reason(error)}. Mend its options (federated), or the hook federated_strategy."
         ) from error
+
+
+def _is_zero(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Return whether no variable of real numbers has another element than zero; what overflows may end so."""
+    floating = [array for array in arrays.values() if array.dtype.kind not in "biu"]
+    return bool(floating) and not any(np.any(array) for array in floating)
 
 
 def _require_finite(arrays: Mapping[str, np.ndarray], number: int) -> None:

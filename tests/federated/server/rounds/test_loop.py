@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("flwr")
 
-from flwr.app import Error, Message
+from flwr.app import Array, ArrayRecord, Error, Message
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM
 
 from experiments_manager.federated.errors import FederationError
@@ -390,3 +390,24 @@ def test_what_clients_keep_is_what_it_was_when_a_round_begins_again(fails):
     resumed = run_with({"0": np.array(99.0)}, state=after_two)
     assert bits(resumed.arrays) == bits(whole.arrays)
     assert bits(resumed.extra_arrays) == bits(whole.extra_arrays)
+
+
+def test_weights_that_are_all_zero_though_no_clients_are_end_the_round():
+    class Zero(FedAvg):
+        def aggregate_train(self, server_round, replies):
+            arrays, metrics = super().aggregate_train(server_round, replies)
+            return ArrayRecord({name: Array(np.zeros_like(array.numpy())) for name, array in arrays.items()}), metrics
+
+    with pytest.raises(FederationError, match="all aggregated weights are exactly zero, though those of no client are"):
+        run(strategy=Zero(), rounds=1)
+
+
+def test_a_client_that_tells_more_samples_from_one_round_to_the_next_than_it_can_have_is_named():
+    def grow(round, result):  # noqa: A002
+        return dataclasses.replace(result, samples=result.samples * 11) if round == 2 else result
+
+    after, reports = run(make_client=disturbed(3, grow), rounds=3)
+    assert [report.participants for report in reports] == [(0, 1, 2, 3, 4, 5), (0, 1, 2, 4, 5), (0, 1, 2, 3, 4, 5)]
+    (entry,) = reports[1].left_out
+    assert (entry.proc_id, "10 times what it told before" in entry.reason) == (3, True)
+    assert all(np.isfinite(array).all() for array in after.arrays.values())
