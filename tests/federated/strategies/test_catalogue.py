@@ -156,7 +156,7 @@ def test_a_hook_whose_strategy_reads_other_words_is_refused():
     ("federated", "told"),
     [
         ({"secure_aggregation": 3}, "Expected True, False or a dictionary of options, got 3"),
-        ({"secure_aggregation": {"num_share": 5}}, r"\['num_share'\] is not an option. Did you mean 'num_shares'"),
+        ({"secure_aggregation": {"num_share": 5}}, r"\['num_share'\] is not an option. Did you mean .num_shares"),
         ({"secure_aggregation": {"num_shares": 2}}, r"\['num_shares'\] is wrong. Got 2"),
         (
             {"secure_aggregation": {"num_shares": 5, "reconstruction_threshold": 6}},
