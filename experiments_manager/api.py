@@ -24,13 +24,13 @@ from experiments_manager.runs import open_run as load_run
 from experiments_manager.runs.interruption import interruption_recorded
 from experiments_manager.runs.naming import require_run_name
 from experiments_manager.runs.run_settings import refuse_client_run
-from experiments_manager.settings import Settings, load_settings
+from experiments_manager.settings import Settings, SettingsError, load_despite_problems, load_settings
 
 if TYPE_CHECKING:
     from experiments_manager.events import Watcher
+    from experiments_manager.training.dry_run.dry_run import DryRun
     from experiments_manager.training.engine.evaluation import Evaluation
     from experiments_manager.training.engine.outcome import RunResult
-    from experiments_manager.training.setup.dry_run import DryRun
 
 __all__ = [
     "check",
@@ -244,15 +244,19 @@ def check(
         UserCodeError: A hook raised.
         TrainingError: Data, model and settings do not fit together.
     """
-    settings = load_settings(settings_file, overrides)
+    settings, problems = load_despite_problems(settings_file, overrides) if dry_run else (None, [])
+    if settings is None:
+        if problems:
+            raise SettingsError(problems)
+        settings = load_settings(settings_file, overrides)
     if on_warnings is not None and settings.warnings:
         on_warnings(settings.warnings)
     if not dry_run:
         return None
 
-    from experiments_manager.training.setup import dry_run
+    from experiments_manager.training.dry_run import dry_run as looking
 
-    return dry_run.dry_run(settings)
+    return looking.dry_run(settings, problems)
 
 
 def plot_runs(runs: Sequence[Run | Path | str], file: Path | str) -> Path:

@@ -1,7 +1,13 @@
 """The settings module: its schema, loading, overrides and messages."""
 
 from experiments_manager.settings.bound_hook import Lazy
-from experiments_manager.settings.loading import SourceValues, check_source, load_settings, read_values
+from experiments_manager.settings.loading import (
+    SourceValues,
+    check_source,
+    load_despite_problems,
+    load_settings,
+    read_values,
+)
 from experiments_manager.settings.problems import Problem, SettingsError, UserCodeError
 from experiments_manager.settings.settings import Settings
 
@@ -13,6 +19,7 @@ __all__ = [
     "SourceValues",
     "UserCodeError",
     "check_source",
+    "load_despite_problems",
     "load_settings",
     "read_values",
 ]

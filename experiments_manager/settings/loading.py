@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -88,6 +88,34 @@ def load_settings(
     if any(not problem.is_warning for problem in problems):
         raise SettingsError(problems) from loading.error
     return loading.settings([problem for problem in problems if problem.is_warning])
+
+
+def load_despite_problems(
+    path: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()
+) -> tuple[Settings | None, list[Problem]]:
+    """Load a settings module as far as it goes, for a dry run, which looks at all that is left.
+
+    Args:
+        path: The settings module.
+        overrides: As for `load_settings`.
+
+    Returns:
+        The settings, with defaults in the place of values that are wrong and without hooks that are; `None` where the
+        source cannot be read at all. And all problems, in the order of files and lines.
+    """
+    table, problems = read_overrides(overrides)
+    try:
+        source = read_source(Path(path).absolute())
+    except SettingsError as error:
+        return None, sorted({*problems, *error.problems, *problems_of_overrides(table)})
+    loading = _Loading(source, table, None, None)
+    problems += loading.read()
+    if source.syntax_problems:
+        return None, sorted(set(problems))
+    problems += loading.execute()
+    wrong = sorted({problem for problem in problems if not problem.is_warning})
+    warnings = [problem for problem in problems if problem.is_warning]
+    return loading.settings(warnings, without={problem.name for problem in wrong}), wrong
 
 
 def check_source(path: str | Path) -> list[Problem]:
@@ -239,16 +267,18 @@ class _Loading:
         found += [problem for problem in (*self.left_to_execution, *of_modules) if problem.place not in told]
         return _without_repeats(self._shown, [*ended.problems, *self._validation.problems, *found])
 
-    def settings(self, warnings: list[Problem]) -> Settings:
-        """Return what was loaded; only where nothing was wrong.
+    def settings(self, warnings: list[Problem], without: Collection[str] = ()) -> Settings:
+        """Return what was loaded.
 
         Args:
             warnings: What was found with which the file can be used all the same.
+            without: Names, as the file gives them, of hooks that are wrong.
         """
         warned = [*self._validation.remarks, *map(str, sorted(set(warnings)))]
         for remark in warned:
             _log.warning("%s", remark)
         values, hooks = self._validation.values, self._validation.hooks
+        hooks = {name: hook for name, hook in hooks.items() if hook.given_name not in without}
         _fill_in(values, self._source)
         return Settings(
             self._source,

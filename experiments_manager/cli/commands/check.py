@@ -26,6 +26,10 @@ def check(
     seen = api.check(settings, overrides, dry_run=dry_run, on_warnings=warnings.extend)
     for line in seen.lines if seen else ():
         typer.echo(line)
+    unseen = seen.not_looked_at if seen else []
+    for text in unseen:
+        typer.echo(f"not looked at: {text}")
     warnings += [line for line in seen.lines if line.startswith("warning")] if seen else []
     count = f"{len(warnings)} warning{'s' if len(warnings) > 1 else ''}"
-    typer.echo(f"{settings}: {f'nothing that stops a training, but {count}' if warnings else 'no problem found'}")
+    found = f"nothing that stops a training, but {count}" if warnings else "no problem found"
+    typer.echo(f"{settings}: {found}{' in what was looked at' if unseen else ''}")

@@ -17,11 +17,14 @@ from experiments_manager.settings import Settings
 from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
 from experiments_manager.training.devices.devices import prepared_devices
 from experiments_manager.training.engine.chunk_size import ChunkSize
+from experiments_manager.training.engine.failures import translating_errors
+from experiments_manager.training.engine.outcome import attributed_to_hooks
 from experiments_manager.training.engine.steps import CompiledLoop, CompiledLoops
 from experiments_manager.training.engine.validation import run_test_steps
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.feeds.feed import Feed, x_and_y
 from experiments_manager.training.setup.experiment import Experiment, build_experiment, feed_for
+from experiments_manager.training.setup.fitting import refuse_misfits
 from experiments_manager.training.state.checkpoints import read_latest
 
 
@@ -58,7 +61,8 @@ def evaluate_run(run: Run, split: str = "test") -> Evaluation:
     """
     with best_experiment(run) as (experiment, epoch):
         settings, model = experiment.settings, experiment.model
-        with contextlib.closing(split_feed(settings, split, run)) as feed:
+        with contextlib.closing(split_feed(settings, split, run)) as feed, translating_errors(experiment):
+            refuse_misfits(settings, model, feed, getattr(model, "loss", None))
             model.reset_metrics()
             metrics = run_test_steps(CompiledLoop.for_evaluation(experiment, feed), feed, 0, ChunkSize())
             truth, predicted, samples = _classes(model, feed)
@@ -79,7 +83,11 @@ def best_experiment(run: Run) -> Iterator[tuple[Experiment, int]]:
     run, overrides = weights_of(run)
     settings = load_run_settings(run, overrides)
     warn_altered_files(run)
-    with prepared_devices(settings) as devices, working_directory(settings, session_folder(settings, run.path)):
+    with (
+        attributed_to_hooks(settings),
+        prepared_devices(settings) as devices,
+        working_directory(settings, session_folder(settings, run.path)),
+    ):
         experiment = build_experiment(settings, devices, run, with_export=False, follow=False)
         yield experiment, _use_best_weights(experiment, run)
 

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from experiments_manager.common.error_text import reason
+from experiments_manager.settings import UserCodeError
 from experiments_manager.training.errors import DataError, TrainingError
 from experiments_manager.training.feeds.feed import Shape
+from experiments_manager.training.setup.boundary import quoted_place
 from experiments_manager.training.setup.experiment import Experiment
 
 _FROM_PYTHON = ("PyFunc", "generator", "numpy_function", "py_function", "Traceback (most recent call last)")
@@ -44,9 +46,14 @@ def translating_errors(experiment: Experiment) -> Iterator[None]:
                 f"dataset: the pipeline failed {where}: {reason(text)}. Fix the function or generator that raises it.",
                 experiment.settings.location("dataset"),
             ) from error
+        settings = experiment.settings
+        place = quoted_place(settings, error)
+        said = f"An operation failed {where}: {reason(text)}."
+        if place is not None:
+            raise UserCodeError("training", place, error, said) from error
         raise TrainingError(
-            f"An operation failed {where}: {reason(text)}. "
-            "Check that shapes and labels of the data match the model and the loss."
+            f"training: {said} Check that shapes and labels of the data match the model and the loss.",
+            settings.location("model"),
         ) from error
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.common.checksums import DamagedError
 from experiments_manager.events import RunEnd, Watcher
 from experiments_manager.export.versions import versions
 from experiments_manager.runs import Run, RunError
@@ -19,9 +18,9 @@ from experiments_manager.runs.run import RESUMED_FIELDS
 from experiments_manager.settings import Settings, SettingsError, UserCodeError
 from experiments_manager.training.engine.context import Interrupted, TrainingContext
 from experiments_manager.training.engine.data_check import DataChangedError
-from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.hosts.team import WorkerLostError
 from experiments_manager.training.observe.manifest_updates import ManifestUpdates
+from experiments_manager.training.setup.boundary import OF_THE_ENGINE, translated, what_was_at_work
 from experiments_manager.training.state.checkpoints import checkpoints
 
 logger = logging.getLogger(__name__)
@@ -188,22 +187,23 @@ def recorded_end(run: Run, updates: ManifestUpdates, former: Mapping[str, Any] |
         raise
 
 
-_OURS = (SettingsError, UserCodeError, TrainingError, RunError, DamagedError, Interrupted)
-"""Errors of the engine itself; others come from code of the user's, even those that our readers or the client raise."""
-
-
 @contextlib.contextmanager
 def attributed_to_hooks(settings: Settings) -> Iterator[None]:
-    """Say of an error in the user's layers, losses, metrics or callbacks that it is theirs, and where."""
+    """Say of an error of the user's data, layers, losses, metrics or callbacks that it is theirs, and where.
+
+    Errors whose innermost frame lies in this package, and those of libraries that worked for us and not on what is the
+    user's, pass as they are.
+    """
     try:
         yield
-    except _OURS:
+    except (*OF_THE_ENGINE, Interrupted):
         raise
     except Exception as error:
-        place = settings.place_of(error)
-        if place is None:
+        name = what_was_at_work(error)
+        found = translated(settings, name or "training", error)
+        if found is None or (name is None and not isinstance(found, UserCodeError)):
             raise
-        raise UserCodeError("training", place, error) from error
+        raise found from error
 
 
 def _place(error: BaseException) -> str | None:

@@ -9,8 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from experiments_manager.common.error_text import reason
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.augmentation import augmented
+from experiments_manager.training.feeds.columns import of_numbers_or_text, refuse_columns_of_text, refuse_odd_columns
 from experiments_manager.training.feeds.feed import HOST_BYTES, Feed, epoch_order, leaf_names, require_batches
 from experiments_manager.training.feeds.pipeline_probe import differ, draws_from_host, read
 from experiments_manager.training.feeds.pipelines import irreproducible_operation, runs_python_in_parallel
@@ -41,6 +43,7 @@ def as_arrays(data: Any, split: str, *, allow_nan: bool = False) -> Any:
             f"dataset: the {split} split is a tuple of {len(data)} parts. Expected `x`, `(x, y)` or "
             f"`(x, y, sample_weight)`. Put several inputs into a dictionary or a list: `({{'a': …, 'b': …}}, y)`."
         )
+    refuse_odd_columns(data, split)
     leaves = tf.nest.flatten(data)
     paths = leaf_names(data)
     tensors = [_as_tensor(leaf, name, split) for leaf, name in zip(leaves, paths, strict=True)]
@@ -68,10 +71,12 @@ def _as_tensor(leaf: Any, name: str, split: str) -> tf.Tensor | None:
             "Pad it (`.to_tensor()`, `tf.sparse.to_dense`), or return a `tf.data.Dataset`."
         )
     if hasattr(leaf, "to_numpy"):  # pandas
+        refuse_columns_of_text(leaf, name, split)
         leaf = leaf.to_numpy()
     with tf.device("CPU:0"):
         try:
             array = leaf if tf.is_tensor(leaf) else np.asarray(leaf)
+            array = array if tf.is_tensor(array) else of_numbers_or_text(array, name, split)
             if array.dtype == np.float64 or array.dtype == tf.float64:
                 array = (
                     tf.cast(array, keras.config.floatx())
@@ -82,7 +87,7 @@ def _as_tensor(leaf: Any, name: str, split: str) -> tf.Tensor | None:
         except (ValueError, TypeError) as error:
             raise DataError(
                 f"dataset: {name} of the {split} split is no array. Expected NumPy arrays, tensors, a "
-                f"`tf.data.Dataset` or a `keras.utils.PyDataset`, got {type(leaf).__name__} ({error}). "
+                f"`tf.data.Dataset` or a `keras.utils.PyDataset`, got {type(leaf).__name__} ({reason(error)}). "
                 "Return one of these from `dataset`."
             ) from error
     if tensor.shape.rank == 0:
@@ -214,10 +219,10 @@ class AugmentedFeed(Feed):
         steps_per_epoch: int | None = None,
     ) -> None:
         self.split = split
-        self._plain = ArrayFeed(
+        self.plain = ArrayFeed(
             arrays, split=split, batch_size=batch_size, shuffle=shuffle, seed=seed, steps_per_epoch=steps_per_epoch
         )
-        self.steps = self._plain.steps
+        self.steps = self.plain.steps
         self._augment, self._seed, self._batch_size, self._shuffle = augment, seed, batch_size, shuffle
         self._iterator: Any = None
         self._next: tuple[int, int] | None = None
@@ -238,7 +243,7 @@ class AugmentedFeed(Feed):
         return [f"`augment` has {found}, which is not reproducible: draw from its `seed` (`tf.random.stateless_*`)"]
 
     def _pipeline(self, first_epoch: int, first_step: int) -> tf.data.Dataset:
-        plain, samples = self._plain, self._plain.samples
+        plain, samples = self.plain, self.plain.samples
         limit = min(samples, self.steps * self._batch_size)
         key = derive(self._seed, "augment")
 
@@ -274,12 +279,12 @@ class AugmentedFeed(Feed):
 
     def content(self) -> dict[str, Any]:
         """Return the arrays as they are before augmentation."""
-        return self._plain.content()
+        return self.plain.content()
 
     def sample_batch(self) -> Any:
         """Return a first batch, not augmented."""
-        return self._plain.sample_batch()
+        return self.plain.sample_batch()
 
     def as_dataset(self) -> tf.data.Dataset:
         """Return the data as a hook may want to see it: in batches, not shuffled and not augmented."""
-        return self._plain.as_dataset()
+        return self.plain.as_dataset()

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from experiments_manager.training.errors import DataError
 from experiments_manager.training.setup.seeds import derive
 
 
@@ -20,7 +21,18 @@ def augmented(augment: Callable[..., Any], parts: Any, seed: tf.Tensor) -> Any:
     """
     x, y, *rest = parts if isinstance(parts, tuple) else (parts, None)
     changed = augment(x, y, seed)
-    x, y = changed if isinstance(changed, tuple) else (changed, y)
+    if isinstance(changed, tuple):
+        if len(changed) != 2:
+            raise DataError(
+                f"augment: it returned {len(changed)} parts. Expected `(x, y)`, or x alone where it "
+                "does not ask for y. "
+                "Correct what it returns."
+            )
+        x, y = changed
+    else:
+        x = changed
+    if x is None:
+        raise DataError("augment: it returned None. Expected a sample, `x` or `(x, y)`, got None. Add `return`.")
     return (x, y, *rest)
 
 

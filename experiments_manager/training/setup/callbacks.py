@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import keras
 
 from experiments_manager.settings import Lazy, Settings
 from experiments_manager.training.feeds.feed import Feed
+from experiments_manager.training.setup.boundary import at_work
 from experiments_manager.training.setup.hooks import hook_error
 
 
@@ -22,20 +24,35 @@ def given_callbacks(settings: Settings, model: keras.Model, train: Feed, validat
     """Return what the hook gives: a list, or a dictionary in files of the legacy framework."""
     if not settings.has("callbacks"):
         return []
-    return settings.resolve(
-        "callbacks",
-        model=model,
-        train_data=Lazy(train.as_dataset),
-        validation_data=Lazy(lambda: validation.as_dataset() if validation else None),
-        run=run,
-    )
+    with at_work(settings, "callbacks"):
+        return settings.resolve(
+            "callbacks",
+            model=model,
+            train_data=Lazy(train.as_dataset),
+            validation_data=Lazy(lambda: validation.as_dataset() if validation else None),
+            run=run,
+        )
 
 
 def checked_callbacks(settings: Settings, given: Any) -> list[keras.callbacks.Callback]:
     """Return a list of what the hook gave."""
+    if isinstance(given, keras.callbacks.Callback):
+        text = f"Expected a list or dict of Keras callbacks, got one, {type(given).__name__}. Write `[…]` around it."
+        raise hook_error(settings, "callbacks", text)
+    if given is not None and not isinstance(given, (list, tuple, dict)):
+        text = f"Expected a list or dict of Keras callbacks, got {type(given).__name__}. Return a list."
+        raise hook_error(settings, "callbacks", text)
     found = list(given.values()) if isinstance(given, dict) else list(given or [])
     for callback in found:
+        if inspect.isclass(callback):
+            name = callback.__name__
+            text = f"Expected Keras callbacks, got the class {name}. Write `{name}(…)`, with its arguments."
+            raise hook_error(settings, "callbacks", text)
         if not isinstance(callback, keras.callbacks.Callback):
             text = f"Expected a list or dict of Keras callbacks, got a {type(callback).__name__} in it. Remove it."
+            raise hook_error(settings, "callbacks", text)
+        if not hasattr(callback, "params"):
+            name = type(callback).__name__
+            text = f"{name} was not initialised. Expected `super().__init__()` in its `__init__`, got none. Add it."
             raise hook_error(settings, "callbacks", text)
     return found

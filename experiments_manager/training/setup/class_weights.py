@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from experiments_manager.settings import Lazy, Settings
+from experiments_manager.settings.problems import shown
 from experiments_manager.training.feeds.feed import Feed, Shape
+from experiments_manager.training.setup.boundary import at_work
 from experiments_manager.training.setup.hooks import hook_error
+
+MOST_CLASSES = 10_000_000
+"""A larger index is no class, and its table would fill the memory."""
 
 
 class ClassWeights:
@@ -84,8 +91,40 @@ def class_weights_of(settings: Settings, train: Feed) -> dict[int, float] | None
     """Ask the hook for the weight of each class in some training data."""
     if not settings.has("class_weight"):
         return None
-    weights = settings.resolve("class_weight", train_data=Lazy(train.as_dataset))
+    with at_work(settings, "class_weight"):
+        weights = settings.resolve("class_weight", train_data=Lazy(train.as_dataset))
+    if weights is not None:
+        weights = _checked(settings, weights)
     if not isinstance(train.spec, tuple) or len(train.spec) < 2 or tf.nest.is_nested(train.spec[1]):
         text = f"Expected data of the form (x, y) with one array y, got {Shape.of(train.spec).text}."
         raise hook_error(settings, "class_weight", f"{text} Give sample weights as the third part of the data instead.")
-    return {int(label): float(weight) for label, weight in weights.items()} if weights else None
+    return weights or None
+
+
+def _checked(settings: Settings, weights: Any) -> dict[int, float]:
+    """Return what the hook gave as numbers by numbers."""
+    expected = "a dict with a float for the index of each class"
+    if not isinstance(weights, Mapping):
+        kind = type(weights).__name__
+        text = f"Expected {expected}, got {kind}. Write `{{0: 1.0, 1: 2.5}}`, or `dict(enumerate(weights))`."
+        raise hook_error(settings, "class_weight", text)
+    checked: dict[int, float] = {}
+    for label, weight in weights.items():
+        is_index = isinstance(label, (int, float, np.number)) and not isinstance(label, bool) and label == int(label)
+        if not is_index or label < 0:
+            names = list(settings.class_names or ())
+            remedy = f"Write {names.index(label)}." if label in names else "Write the index of the class, from 0."
+            text = f"Expected {expected}, got the key {shown(label)}. {remedy}"
+            raise hook_error(settings, "class_weight", text)
+        try:
+            number = float("nan") if isinstance(weight, (bool, str)) else float(weight)
+        except (TypeError, ValueError):
+            number = float("nan")
+        if not math.isfinite(number) or number < 0:
+            text = f"Expected a finite float of at least 0 for each class, got {shown(weight)} for class {int(label)}."
+            raise hook_error(settings, "class_weight", f"{text} Correct it.")
+        checked[int(label)] = number
+    if checked and max(checked) >= MOST_CLASSES:
+        text = f"Expected indices of classes below {MOST_CLASSES}, got {max(checked)}. Correct it."
+        raise hook_error(settings, "class_weight", text)
+    return checked

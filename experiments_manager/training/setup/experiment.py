@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -22,9 +22,11 @@ from experiments_manager.training.feeds.stream_feed import StreamFeed
 from experiments_manager.training.feeds.topics.topic_setup import topic_feed, topic_of
 from experiments_manager.training.local.shared_feed import SharedFeed
 from experiments_manager.training.local.shifted_schedule import ShiftedSchedule, shift_schedule
+from experiments_manager.training.setup.boundary import at_work
 from experiments_manager.training.setup.callbacks import checked_callbacks, given_callbacks
 from experiments_manager.training.setup.class_weights import ClassWeights, class_weights_of, output_rank
 from experiments_manager.training.setup.compilation import compiled_model
+from experiments_manager.training.setup.fitting import refuse_misfits
 from experiments_manager.training.setup.hooks import hook_error, located_at_hook, seeded
 from experiments_manager.training.setup.monitors import monitor_of
 from experiments_manager.training.setup.other_data import data_like_training
@@ -102,11 +104,16 @@ def build_experiment(
         )
 
 
-def _feeds(settings: Settings, run: Any, follow: bool, trains_here: bool) -> tuple[Feed, Feed | None]:
-    """Return the data to train and to validate on."""
-    with seeded(settings, "prepare_datasets"):
+def prepare_datasets(settings: Settings, run: Any) -> None:
+    """Call the hook that comes before the data."""
+    with seeded(settings, "prepare_datasets"), at_work(settings, "prepare_datasets"):
         if settings.has("prepare_datasets"):
             settings.call("prepare_datasets", run=run)
+
+
+def _feeds(settings: Settings, run: Any, follow: bool, trains_here: bool) -> tuple[Feed, Feed | None]:
+    """Return the data to train and to validate on."""
+    prepare_datasets(settings, run)
     if trains_here:
         train = feed_for(settings, "train", run if follow else None, follow=follow)
     else:
@@ -133,12 +140,14 @@ def experiment_on(
     """Build model, optimiser and state for data that is there already; see `build_experiment`."""
     experiment = bare_experiment(settings, devices, train, momentum=settings.ema_momentum, for_clients=for_clients)
     model = experiment.model
-    _check_embeddings(settings, model)
+    if validation is not None:
+        refuse_misfits(settings, model, validation, getattr(model, "loss", None))
+    check_embeddings(settings, model)
     given = given_callbacks(settings, model, train, validation, run)
     replaced = given if isinstance(given, dict) else ()
     clients_evaluate = for_clients and bool(settings.federated.get("fraction_evaluate"))
     monitor = monitor_of(settings, model, train, validation, replaced, clients_evaluate=clients_evaluate)
-    servable, problem = _servable(settings, model, train, run) if with_export and settings.export else (None, None)
+    servable, problem = servable_of(settings, model, train, run) if with_export and settings.export else (None, None)
     return dataclasses.replace(
         experiment,
         validation=validation,
@@ -162,10 +171,24 @@ def bare_experiment(
         for_clients: Whether clients of a federation are trained in turn.
     """
     model = compiled_model(settings, train)
+    weights = class_weights_of(settings, train)
+    return experiment_of_model(settings, devices, model, train, weights, momentum=momentum, for_clients=for_clients)
+
+
+def experiment_of_model(
+    settings: Settings,
+    devices: Devices,
+    model: keras.Model,
+    train: Feed,
+    weights: Mapping[int, float] | None,
+    *,
+    momentum: float | None = None,
+    for_clients: bool = False,
+) -> Experiment:
+    """Build the state around a model that is compiled and built, with weights of its classes; see `bare_experiment`."""
     averages = Averages(model.trainable_variables, momentum) if momentum else None
     schedule = shift_schedule(model.optimizer) if for_clients else None
     step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step", aggregation=_FIRST)
-    weights = class_weights_of(settings, train)
     has_table = settings.has("class_weight") if for_clients else weights
     return Experiment(
         settings=settings,
@@ -230,7 +253,7 @@ def dataset_feed(settings: Settings, split: str, *, seed: int | None = None) -> 
 
     drawn: set[str] = set()
     untouched: list[UserState] = []
-    with located_at_hook(settings, "dataset"):
+    with located_at_hook(settings, "dataset"), at_work(settings, "dataset"):
         feed = make_feed(
             build,
             split=split,
@@ -277,12 +300,18 @@ def _augment(settings: Settings) -> Callable[..., Any]:
 
     def augment(x: Any, y: Any, seed: tf.Tensor) -> Any:
         changed = settings.call("augment", x=x, y=y, seed=seed)
-        return changed if changes_both else (changed, y)
+        if changes_both and changed is not None and not isinstance(changed, tuple):
+            text = f"it asks for y. Expected `(x, y)`, got {type(changed).__name__}. Return both."
+            raise hook_error(settings, "augment", text)
+        if not changes_both and isinstance(changed, tuple) and not isinstance(x, tuple):
+            text = "it does not ask for y. Expected x alone, got a tuple. Return x, or add the parameter `y`."
+            raise hook_error(settings, "augment", text)
+        return changed if changes_both and changed is not None else (changed, y)
 
     return augment
 
 
-def _check_embeddings(settings: Settings, model: keras.Model) -> None:
+def check_embeddings(settings: Settings, model: keras.Model) -> None:
     """Refuse layers whose outputs cannot be looked at, before hours of training rather than after them."""
     if not settings.embeddings or not settings.tensorboard:
         return
@@ -303,12 +332,13 @@ def _check_embeddings(settings: Settings, model: keras.Model) -> None:
             raise hook_error(settings, "embeddings", text) from error
 
 
-def _servable(settings: Settings, model: keras.Model, train: Feed, run: Any) -> tuple[Servable | None, str | None]:
+def servable_of(settings: Settings, model: keras.Model, train: Feed, run: Any) -> tuple[Servable | None, str | None]:
     """Trace the serving function; a model that cannot be served is trained all the same."""
     name = settings.model_name
     try:
         if settings.has("serving"):
-            served = settings.call("serving", model=model, model_name=name, run=run)
+            with at_work(settings, "serving"):
+                served = settings.call("serving", model=model, model_name=name, run=run)
             return servable_from_hook(served, model, model_name=name, where=settings.location("serving")), None
         x, _ = x_and_y(train.sample_batch())
         names = {"input_names": settings.input_names, "output_names": settings.output_names}

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from experiments_manager.settings import Problem, Settings, SettingsError
+from experiments_manager.settings.hooks import HOOKS
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.setup.seeds import derive, seed_everything
 
@@ -25,7 +26,8 @@ def located_at_hook(settings: Settings, hook: str) -> Iterator[None]:
     except DataError as error:
         if error.place is not None:
             raise
-        raise DataError(str(error), settings.location(hook)) from error
+        named = str(error).partition(":")[0]
+        raise DataError(str(error), settings.location(named if named in HOOKS else hook)) from error
 
 
 def hook_error(settings: Settings, name: str, text: str) -> SettingsError:

@@ -37,7 +37,7 @@ def metrics_for_compile(settings: Settings, model: keras.Model, given: Any) -> A
     if given is None or (_is_nested(given) and not given):
         return None
     for item in keras.tree.flatten(given):
-        _refuse_what_is_no_metric(settings, item)
+        refuse_what_is_no_metric(settings, item)
     alone = not _is_nested(given)
     metrics = [given] if alone else given
     flat_list = not isinstance(metrics, Mapping) and not any(map(_is_nested, metrics))
@@ -61,7 +61,8 @@ def _map(function: Any, metrics: Any) -> Any:
     return function(metrics)
 
 
-def _refuse_what_is_no_metric(settings: Settings, item: Any) -> None:
+def refuse_what_is_no_metric(settings: Settings, item: Any) -> None:
+    """Raise where something among the metrics is none."""
     if inspect.isclass(item):
         text = f"Expected a metric, got the class {item.__name__}. Write `{item.__name__}()`, with its arguments."
         raise hook_error(settings, "metrics", text)

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from experiments_manager.runs import RunError
 from experiments_manager.settings import load_settings
-from experiments_manager.training.setup.dry_run import dry_run
+from experiments_manager.training.dry_run.dry_run import dry_run
 from experiments_manager.training.state.checkpoints import checkpoints
 
 STOP = 7

@@ -29,7 +29,7 @@ def settings(place):
 
 
 def test_a_dry_run_finds_the_data_that_a_run_would_find_and_leaves_nothing(settings, place, tensorflow):
-    from experiments_manager.training.setup.dry_run import dry_run
+    from experiments_manager.training.dry_run.dry_run import dry_run
 
     before = sorted(path.name for path in place.iterdir() if path.name != "__pycache__")
     lines = dry_run(settings).lines

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from experiments_manager.settings import load_settings
+from experiments_manager.training.dry_run.dry_run import dry_run
 from experiments_manager.training.engine.evaluation import evaluate_run
-from experiments_manager.training.setup.dry_run import dry_run
 from tests.helpers.topics import produce
 
 pytestmark = pytest.mark.slow

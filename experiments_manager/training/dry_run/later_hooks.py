@@ -1,0 +1,136 @@
+"""Hooks that come after the first step, called once in a dry run: callbacks, logs of the user's own, the client."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from experiments_manager.settings import Lazy, Settings
+from experiments_manager.training.dry_run.findings import Findings
+from experiments_manager.training.dry_run.held_writes import HeldWriteError, held_writes
+from experiments_manager.training.dry_run.one_batch import Batch
+from experiments_manager.training.engine.user_callbacks import UserCallbacks
+from experiments_manager.training.setup.boundary import at_work
+from experiments_manager.training.setup.callbacks import callbacks_of
+from experiments_manager.training.setup.experiment import Experiment
+
+
+def look_at_callbacks(experiment: Experiment, batch: Batch, findings: Findings, folder: Path) -> None:
+    """Ask for the callbacks, and call the hooks of those of the user's own once, in the order of an epoch."""
+    settings, model = experiment.settings, experiment.model
+    if not settings.has("callbacks") or findings.said_of("callbacks"):
+        return
+    callbacks: list[keras.callbacks.Callback] = []
+    with findings.part("callbacks"), _held(findings, "callbacks", folder):
+        callbacks = callbacks_of(settings, model, experiment.train, experiment.validation, _run_of(folder))
+    with findings.part("callbacks"):
+        told = UserCallbacks(callbacks, model, settings.epochs, experiment.train.steps)
+        experiment.callbacks = callbacks
+        for callback in callbacks:
+            _look_at_monitor(callback, batch, findings)
+        own = {id(callback) for callback in told.user_made}
+        called = (*(c for c in callbacks if id(c) in own or isinstance(c, keras.callbacks.LearningRateScheduler)),)
+        for callback in called:
+            _call_hooks(settings, callback, batch, findings, folder)
+    model.stop_training = False
+
+
+def _call_hooks(
+    settings: Settings, callback: keras.callbacks.Callback, batch: Batch, findings: Findings, folder: Path
+) -> None:
+    train = {name: value for name, value in batch.logs.items() if not name.startswith("val_")}
+    test = {name.removeprefix("val_"): value for name, value in batch.logs.items() if name.startswith("val_")}
+    calls: list[tuple[str, tuple[Any, ...]]] = [
+        ("on_train_begin", ()),
+        ("on_epoch_begin", (0,)),
+        ("on_train_batch_begin", (0,)),
+        ("on_train_batch_end", (0, dict(train))),
+        ("on_test_begin", ()),
+        ("on_test_batch_begin", (0,)),
+        ("on_test_batch_end", (0, dict(test))),
+        ("on_test_end", (dict(test),)),
+        ("on_epoch_end", (0, dict(batch.logs))),
+        ("on_train_end", (dict(batch.logs),)),
+    ]
+    for hook, arguments in calls:
+        if hook.startswith("on_test") and not test:
+            continue
+        name = f"{type(callback).__name__}.{hook}"
+        with findings.part("callbacks"), at_work(settings, "callbacks"), _held(findings, name, folder):
+            getattr(callback, hook)(*arguments)
+
+
+def _look_at_monitor(callback: keras.callbacks.Callback, batch: Batch, findings: Findings) -> None:
+    """Say where a callback of Keras' watches what is not measured, of which it would only warn, epoch by epoch."""
+    monitor = getattr(callback, "monitor", None)
+    of_keras = type(callback).__module__.startswith("keras.")
+    if not of_keras or not isinstance(monitor, str) or not batch.logs or monitor in batch.logs:
+        return
+    if not any(name.startswith("val_") for name in batch.logs) and monitor.removeprefix("val_") in batch.logs:
+        return  # there is no validation, or it failed
+    findings.say(
+        "callbacks",
+        f"{type(callback).__name__} watches {monitor!r}, which is nothing that is measured. Expected one of "
+        f"{', '.join(batch.logs)}. Correct its `monitor`.",
+    )
+
+
+@contextlib.contextmanager
+def _held(findings: Findings, what: str, folder: Path) -> Any:
+    """Inside, nothing is written; code that would is noted as not looked at."""
+    try:
+        with held_writes(folder):
+            yield
+    except HeldWriteError as held:
+        findings.skip(f"{what} beyond where it would change something outside ({held}), which a dry run does not")
+
+
+def look_at_logs(experiment: Experiment, batch: Batch, findings: Findings, run: Any) -> None:
+    """Call the hook `tensorboard_logs` once, with nowhere to write to."""
+    settings = experiment.settings
+    if not settings.has("tensorboard_logs") or not settings.tensorboard or findings.said_of("tensorboard_logs"):
+        return
+    validation = experiment.validation
+    with (
+        findings.part("tensorboard_logs"),
+        at_work(settings, "tensorboard_logs"),
+        _held(findings, "tensorboard_logs", run.path),
+        tf.summary.create_noop_writer().as_default(step=1),
+    ):
+        settings.call(
+            "tensorboard_logs",
+            model=experiment.model,
+            epoch=1 - settings.has_legacy_name("tensorboard_logs"),
+            logs=dict(batch.logs),
+            train_data=Lazy(experiment.train.as_dataset),
+            validation_data=Lazy(lambda: validation.as_dataset() if validation else None),
+            run=run,
+        )
+
+
+def look_at_client(settings: Settings, findings: Findings) -> None:
+    """Look whether a class that is to talk to a server has the methods for it; it is not made."""
+    if not settings.has("client") or findings.said_of("client") or settings.is_legacy:
+        return
+    client: Callable[..., Any] = settings.client
+    if not inspect.isclass(client):
+        return
+    missing = [name for name in ("requests", "on_response") if not callable(getattr(client, name, None))]
+    if missing:
+        findings.say(
+            "client",
+            f"{client.__name__} has no {' and no '.join(f'`{name}`' for name in missing)}. Expected the methods "
+            "`requests()` and `on_response(request, outputs)`. Write what is missing.",
+        )
+
+
+def _run_of(folder: Path) -> Any:
+    from experiments_manager.runs import Run
+
+    return Run(folder)

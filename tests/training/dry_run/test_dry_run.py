@@ -1,0 +1,82 @@
+"""One dry run names all that is wrong, goes on with stand-ins after what fails, and leaves nothing behind."""
+
+import re
+
+import pytest
+
+from experiments_manager import check
+from experiments_manager.common.exit_codes import ExitCode
+from experiments_manager.settings import SettingsError, UserCodeError
+
+MANY = """
+    epochs = "ten"
+    metrics = ["mae", lambda y_true, y_pred: None]
+    learning_rate = keras.optimizers.schedules.CosineDecay
+    class_weight = {"low": 1.0}
+
+    def dataset(split):
+        x = np.zeros([16, 3], "float32")
+        return x[:, :2] if split == "validation" else x, np.zeros([16, 1])
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.best = logs["val_acc"]
+
+    def callbacks():
+        return [Watch(), keras.callbacks.EarlyStopping(monitor="val_acc")]
+
+    def loss(y_true, y_pred):
+        tf.reduce_mean(y_pred)
+
+    def tensorboard_logs(model):
+        open("left_behind.txt", "w").write(model.name)
+"""
+NAMED = {
+    "epochs": "got 'ten'",
+    "metrics": "returned None",
+    "learning_rate": "it is the class itself.* got CosineDecay",
+    "class_weight": "got the key 'low'",
+    "dataset": r"x of the validation split does not fit the input 'position'.*got \(2,\)",
+    "loss": "returned None",
+    "callbacks": "'val_acc'",
+}
+
+
+def test_everything_is_named_in_one_list_and_nothing_is_written(settings_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError) as caught:
+        check(settings_file(MANY), dry_run=True)
+    problems = caught.value.problems
+    for name, words in NAMED.items():
+        said = "\n".join(f"{problem.text}" for problem in problems if problem.name == name)
+        assert re.search(words, said), (name, said)
+    assert all(problem.line for problem in problems)
+    assert sum("EarlyStopping watches" in problem.text for problem in problems) == 1
+    assert caught.value.exit_code == ExitCode.BAD_INPUT
+    assert any("tensorboard_logs" in text and "left_behind.txt" in text for text in caught.value.not_looked_at)
+    assert not (tmp_path / "left_behind.txt").exists()
+
+
+def test_a_hook_that_fails_hides_no_other(settings_file):
+    failing = """
+        def dataset(split):
+            raise OSError("the share is not mounted")
+
+        def model(hparams):
+            return keras.Sequential([keras.Input([3]), keras.layers.Dense(hparams["units"])])
+
+        def optimizer(learning_rate):
+            keras.optimizers.SGD(learning_rate)
+    """
+    with pytest.raises(SettingsError) as caught:
+        check(settings_file(failing), dry_run=True)
+    assert {problem.name for problem in caught.value.problems} == {"dataset", "model", "optimizer"}
+    assert caught.value.not_looked_at
+
+
+def test_a_single_problem_is_raised_as_what_it_is(settings_file):
+    with pytest.raises(UserCodeError, match="model: RuntimeError: no licence"):
+        check(settings_file("def model():\n    raise RuntimeError('no licence')\nexport = False\n"), dry_run=True)
+    diverging = "def loss(y_true, y_pred):\n    return tf.reduce_mean(tf.math.log(-1.0 - y_pred**2))\n"
+    with pytest.raises(SettingsError, match="loss: the loss of the first batch of the train split is NaN"):
+        check(settings_file(diverging), dry_run=True)
