@@ -22,7 +22,7 @@ from experiments_manager.training.devices.devices import Devices, prepared_devic
 from experiments_manager.training.dry_run import stand_ins
 from experiments_manager.training.dry_run.findings import Findings
 from experiments_manager.training.dry_run.later_hooks import look_at_callbacks, look_at_client, look_at_logs
-from experiments_manager.training.dry_run.one_batch import look_at_loss, look_at_metrics, one_batch
+from experiments_manager.training.dry_run.one_batch import Batch, look_at_loss, look_at_metrics, one_batch
 from experiments_manager.training.engine.exactness import inexact_reasons
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
 from experiments_manager.training.errors import DataError
@@ -105,6 +105,8 @@ class _Look:
         self._settings, self._devices, self._findings = settings, devices, findings
         self._run = _run_in(folder)
         self._feeds: dict[str, Feed | None] = {}
+        self._failed: set[str] = set()  # splits that there are, but that cannot be used
+        self._dropped: list[str] = []  # names of metrics that fail
         self._is_real_model = self._is_real_data = True
 
     def all(self) -> DryRun:
@@ -124,8 +126,9 @@ class _Look:
             return DryRun(lines, 0, findings.not_looked_at)
         if findings.is_clean:
             lines += _model_lines(experiment)
-        batch = one_batch(experiment, self._feeds["test"], findings)
+        batch = one_batch(experiment, self._feeds["test"] if self._is_real else None, findings)
         lines += batch.lines
+        self._complete(batch, experiment)
         with findings.part("serving"):
             lines += self._serving_lines(experiment)
         if findings.is_clean and batch.traced:
@@ -157,12 +160,13 @@ class _Look:
                         '`keras.utils.PyDataset` for the split "train", got None. Return the data.',
                         settings.location("dataset"),
                     )
-                if feed is not None:
+                if feed is not None and feed.topic is None:
                     feed.sample_batch()
                 return feed
             except Exception as error:
                 if split == "test" and isinstance(getattr(error, "cause", None), _NO_SUCH_SPLIT):
                     return None  # a test split is not owed: hooks of many files know train and validation alone
+                self._failed.add(split)
                 raise
         return None
 
@@ -206,7 +210,7 @@ class _Look:
         batch = train.sample_batch()
         if has_loss:
             has_loss = look_at_loss(settings, model, loss, batch, findings, real=self._is_real)
-        metrics = look_at_metrics(settings, model, loss, batch, findings, real=self._is_real)
+        metrics, self._dropped = look_at_metrics(settings, model, loss, batch, findings, real=self._is_real)
         weights = self._loss_weights(model)
         if self._is_real_model:
             for name, given in (("loss", loss), ("metrics", metrics), ("loss_weights", weights)):
@@ -263,6 +267,8 @@ class _Look:
                 for text in found:
                     self._findings.say("dataset" if feed.topic is None else "kafka_topics", text)
                 fits = fits and not (found and split == "train")
+                if found:
+                    self._failed.add(split)
                 if found and split != "train":
                     self._feeds[split] = None
         if fits and self._runs(model, self._feeds["train"], say=self._is_real_model):
@@ -315,10 +321,20 @@ class _Look:
         with findings.part("embeddings"):
             if self._is_real_model:
                 check_embeddings(settings, model)
-        if attempt is parts and self._feeds["train"] is not None and not findings.said_of("monitor"):
+        measured = attempt is parts and settings.monitor.removeprefix("val_") not in self._dropped
+        if measured and self._is_real_model and not findings.said_of("monitor"):
+            validates = self._feeds["validation"] or (train if "validation" in self._failed else None)
             with findings.part("monitor"):
-                experiment.monitor = monitor_of(settings, model, self._feeds["train"], self._feeds["validation"])
+                experiment.monitor = monitor_of(settings, model, train, validates)
         return experiment
+
+    def _complete(self, batch: Batch, experiment: Experiment) -> None:
+        """Add to the logs what an epoch would have measured if what failed had not, so that nothing follows from it."""
+        names = [*self._dropped, "loss", *(metric.name for metric in experiment.model.metrics)]
+        batch.logs = dict.fromkeys(names, 1.0) | batch.logs
+        if self._feeds["validation"] is not None or "validation" in self._failed:
+            train = {name: value for name, value in batch.logs.items() if not name.startswith("val_")}
+            batch.logs = {f"val_{name}": value for name, value in train.items()} | batch.logs
 
     def _serving_lines(self, experiment: Experiment) -> list[str]:
         settings = self._settings

@@ -1,6 +1,4 @@
-"""Calls of the user's code in a dry run, which is to leave nothing behind: what would write, start "
-"or send is refused.
-"""
+"""Calls of the user's code in a dry run, which leaves nothing behind: what would write, start or send is refused."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from experiments_manager.training.dry_run.findings import Findings
 from experiments_manager.training.engine.steps import CompiledLoop, CompiledLoops, as_numbers
 from experiments_manager.training.feeds.feed import Feed, Shape
 from experiments_manager.training.setup.boundary import at_work
-from experiments_manager.training.setup.compilation import metrics_of
+from experiments_manager.training.setup.compilation import given_metrics, refuse_unknown_names
 from experiments_manager.training.setup.experiment import Experiment
 from experiments_manager.training.setup.hooks import hook_error, seeded
 from experiments_manager.training.setup.metrics import OF_COMPILE, refuse_what_is_no_metric
@@ -54,7 +54,7 @@ def _of_output(given: Any, name: Any, position: int) -> list[Any]:
         given = given.get(name, []) if name is not None else list(given.values())
     elif isinstance(given, (list, tuple)) and name is not None:
         given = given[position] if position < len(given) else []
-    return [item for item in keras.tree.flatten(given) if item is not None]
+    return _items(given)
 
 
 def look_at_loss(
@@ -99,37 +99,58 @@ def _failure_of_loss(settings: Settings, loss: Any, target: Any, predicted: Any)
 
 def look_at_metrics(
     settings: Settings, model: keras.Model, loss: Any, batch: Any, findings: Findings, *, real: bool
-) -> Any:
-    """Compute each metric by itself; return those that can be computed, as they were given, `None` "
-    "where not all can.
-    """
+) -> tuple[Any, list[str]]:
+    """Compute each metric by itself; return them as they were given, less those that fail, and the names of these."""
     metrics = None
     with findings.part("metrics"), seeded(settings, "optimizer"):
-        metrics = metrics_of(settings, model, loss)
-    bad = False
-    for item in keras.tree.flatten(metrics):
+        metrics = given_metrics(settings, model, loss)
+    bad: list[Any] = []
+    for item in _items(metrics):
+        before = findings.count
         with findings.part("metrics"):
-            before = findings.count
             refuse_what_is_no_metric(settings, item)
-        bad = bad or findings.count > before
-    if bad or type(model).train_step is not keras.Model.train_step:
-        return None if bad else metrics
+            refuse_unknown_names(settings, "metrics", item, keras.metrics)
+        if findings.count > before:
+            bad.append(item)
+    if type(model).train_step is not keras.Model.train_step:
+        return _without(metrics, bad), [_name_of(item) for item in bad]
     outputs = _outputs(model, batch)
     for position, (name, target, predicted) in enumerate(outputs):
         for item in _of_output(metrics, name if len(outputs) > 1 else None, position):
-            if isinstance(item, str) and item in OF_COMPILE:
+            if (isinstance(item, str) and item in OF_COMPILE) or any(item is other for other in bad):
                 continue
             error = _failure_of_metric(settings, item, target, predicted)
             if error is not None:
-                bad = True
+                bad.append(item)
                 if real or settings.place_of(error.__cause__ or error) is not None or "returned" in str(error):
                     findings.add(error, "metrics")
-    return None if bad else metrics
+    return _without(metrics, bad), [_name_of(item) for item in bad]
+
+
+def _items(nest: Any) -> list[Any]:
+    """Return what is in lists and dicts, whatever their keys."""
+    if isinstance(nest, Mapping):
+        return [item for part in nest.values() for item in _items(part)]
+    if isinstance(nest, (list, tuple)):
+        return [item for part in nest for item in _items(part)]
+    return [] if nest is None else [nest]
+
+
+def _without(nest: Any, bad: list[Any]) -> Any:
+    if isinstance(nest, Mapping):
+        return {key: _without(part, bad) for key, part in nest.items()}
+    if isinstance(nest, (list, tuple)):
+        return [_without(part, bad) for part in nest if not any(part is item for item in bad)]
+    return None if any(nest is item for item in bad) else nest
+
+
+def _name_of(metric: Any) -> str:
+    return str(getattr(metric, "name", None) or getattr(metric, "__name__", None) or metric)
 
 
 def _failure_of_metric(settings: Settings, item: Any, target: Any, predicted: Any) -> Exception | None:
     """Return what is wrong with one metric, `None` where nothing is; its state is as before."""
-    name = getattr(item, "name", None) or getattr(item, "__name__", None) or str(item)
+    name = _name_of(item)
     try:
         with at_work(settings, "metrics"):
             metric = keras.metrics.get(item) if isinstance(item, str) else item

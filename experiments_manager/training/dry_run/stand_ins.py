@@ -1,6 +1,4 @@
-"""What a dry run goes on with where a hook failed: data in the shapes of the model, a model for the "
-"shapes of the data.
-"""
+"""What a dry run goes on with where a hook failed: data in shapes of the model, a model for shapes of the data."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Columns and rows that are no numbers, named before NumPy or TensorFlow stumble over them: tables, "
-"texts, ragged lists.
-"""
+"""Columns and rows that are no numbers, named before NumPy or TensorFlow stumble over them."""
 
 from __future__ import annotations
 

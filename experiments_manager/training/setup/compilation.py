@@ -140,7 +140,7 @@ def loss_of(settings: Settings, model: keras.Model) -> Any:
     """Return the loss, as `keras.Model.compile` takes it; `None` where the model has one of its own."""
     with at_work(settings, "loss"):
         loss = settings.resolve("loss", model=model)
-    _refuse_unknown_names(settings, "loss", loss, keras.losses)
+    refuse_unknown_names(settings, "loss", loss, keras.losses)
     for item in _leaves(loss):
         if inspect.isclass(item):
             text = f"Expected a loss, got the class {item.__name__}. Write `{item.__name__}()`, with its arguments."
@@ -154,12 +154,17 @@ def loss_of(settings: Settings, model: keras.Model) -> Any:
 
 def metrics_of(settings: Settings, model: keras.Model, loss: Any) -> Any:
     """Return the metrics as the hook gave them, their names known to Keras."""
+    metrics = given_metrics(settings, model, loss)
+    refuse_unknown_names(settings, "metrics", metrics, keras.metrics)
+    return metrics
+
+
+def given_metrics(settings: Settings, model: keras.Model, loss: Any) -> Any:
+    """Return the metrics as the hook gave them."""
     if not settings.has("metrics"):
         return None
     with at_work(settings, "metrics"):
-        metrics = settings.resolve("metrics", model=model, loss=loss)
-    _refuse_unknown_names(settings, "metrics", metrics, keras.metrics)
-    return metrics
+        return settings.resolve("metrics", model=model, loss=loss)
 
 
 def loss_weights_of(settings: Settings, model: keras.Model) -> Any:
@@ -202,7 +207,7 @@ def _by_canonical_names(settings: Settings, loss: Any) -> Any:
     )
 
 
-def _refuse_unknown_names(settings: Settings, noun: str, given: Any, room: Any) -> None:
+def refuse_unknown_names(settings: Settings, noun: str, given: Any, room: Any) -> None:
     """Find losses or metrics that Keras does not know, before it says so in its own, less helpful, words."""
     for name in _leaves(given):
         if not isinstance(name, str) or (noun == "metrics" and name in OF_COMPILE):
