@@ -330,7 +330,7 @@ class _Look:
 
     def _complete(self, batch: Batch, experiment: Experiment) -> None:
         """Add to the logs what an epoch would have measured if what failed had not, so that nothing follows from it."""
-        names = [*self._dropped, "loss", *(metric.name for metric in experiment.model.metrics)]
+        names = [*self._dropped, "loss", *(m.name for m in experiment.model.metrics if m.name != "compile_metrics")]
         batch.logs = dict.fromkeys(names, 1.0) | batch.logs
         if self._feeds["validation"] is not None or "validation" in self._failed:
             train = {name: value for name, value in batch.logs.items() if not name.startswith("val_")}

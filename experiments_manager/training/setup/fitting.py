@@ -18,7 +18,7 @@ from experiments_manager.settings import Settings
 from experiments_manager.settings.problems import shown
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.array_feed import ArrayFeed, AugmentedFeed
-from experiments_manager.training.feeds.feed import Feed, x_and_y
+from experiments_manager.training.feeds.feed import Feed, Shape, x_and_y
 from experiments_manager.training.feeds.stream_feed import StreamFeed
 
 _SPARSE, _CATEGORICAL, _BINARY = "sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"
@@ -39,7 +39,8 @@ def refuse_misfits(settings: Settings, model: keras.Model, feed: Feed, loss: Any
     if not found:
         return
     hook = "kafka_topics" if feed.topic is not None else "dataset"
-    raise DataError("\n".join(f"{hook}: {text}" for text in found), settings.location(hook))
+    texts = "\n".join(f"{hook}: model and data do not fit together: {text}" for text in found)
+    raise DataError(f"{texts} A batch holds {Shape.of(feed.spec).text}.", settings.location(hook))
 
 
 def misfits(model: keras.Model, feed: Feed, loss: Any) -> Iterator[str]:
