@@ -164,11 +164,17 @@ class _Look:
                     feed.sample_batch()
                 return feed
             except Exception as error:
-                if split == "test" and isinstance(getattr(error, "cause", None), _NO_SUCH_SPLIT):
-                    return None  # a test split is not owed: hooks of many files know train and validation alone
+                if split == "test" and self._knows_no_test_split(error):
+                    return None
                 self._failed.add(split)
                 raise
         return None
+
+    def _knows_no_test_split(self, error: Exception) -> bool:
+        """Return whether a hook raised since there is no test split, which is not owed: many know but the other two."""
+        settings, cause = self._settings, getattr(error, "cause", None)
+        without_folder = settings.asks_for("dataset", "data_dir") and settings.test_data_dir is None
+        return cause is not None and (without_folder or isinstance(cause, _NO_SUCH_SPLIT))
 
     def _model(self) -> keras.Model | None:
         """Return the model of the hook, or one for the shapes of the data in its place."""

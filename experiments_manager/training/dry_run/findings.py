@@ -113,8 +113,10 @@ class Findings:
         """Raise what was found; the one error itself where there is but one."""
         if not self._problems:
             return
-        if len(self._problems) == 1 and len(self._errors) == 1 and not self.not_looked_at:
-            raise self._errors[0]
+        if len(self._problems) == 1 and len(self._errors) == 1:
+            only = self._errors[0]
+            only.args = ("\n".join([str(only), *(f"not looked at: {text}" for text in self.not_looked_at)]),)
+            raise only
         failed = len(self._errors) == len(self._problems) and all(
             isinstance(error, UserCodeError) for error in self._errors
         )

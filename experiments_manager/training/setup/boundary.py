@@ -30,8 +30,7 @@ _INSTALLED = tuple(sysconfig.get_path(name) + "/" for name in ("purelib", "platl
 _QUOTED_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 OF_THE_ENGINE = (SettingsError, UserCodeError, TrainingError, RunError, DamagedError, StreamEndedError)
-"""Errors of the engine itself, which say whose they are. Others come from code of the user's, even those that our readers
-or the client raise."""
+"""Errors of the engine itself; others come from code of the user's, even those that our readers or the client raise."""
 
 _EXPECTED = {
     "dataset": "Expected data that the model, `loss` and `metrics` can take. Change `dataset`, or the model.",

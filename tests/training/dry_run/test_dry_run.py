@@ -34,7 +34,7 @@ MANY = """
 NAMED = {
     "epochs": "got 'ten'",
     "metrics": "returned None",
-    "learning_rate": "it is the class itself.* got CosineDecay",
+    "learning_rate": "got the class CosineDecay",
     "class_weight": "got the key 'low'",
     "dataset": r"x of the validation split does not fit the input 'position'.*got \(2,\)",
     "loss": "returned None",

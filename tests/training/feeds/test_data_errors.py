@@ -118,7 +118,7 @@ def test_a_layer_whose_output_cannot_be_reached_is_refused(experiment):
 
 def test_a_misspelt_monitor_is_refused_with_the_nearest_name(experiment, only_run):
     with pytest.raises(
-        SettingsError, match=r"monitor: .*Expected one of loss, .*val_loss.* Write 'val_loss'"
+        SettingsError, match=r"monitor: .*Expected one of loss, .*val_loss.* Did you mean 'val_loss'"
     ) as caught:
         experiment('monitor = "val_los"\n')
     error = only_run().manifest["error"]
@@ -184,7 +184,7 @@ def test_labels_beyond_the_classes_are_a_message_and_no_traceback_of_the_graph(e
         def model(hparams):
             return keras.Sequential([keras.Input([3]), keras.layers.Dense(3, activation="softmax")])
     """
-    with pytest.raises(TrainingError, match="in epoch 1 after step 0 .*Received a label value of 7"):
+    with pytest.raises(TrainingError, match="Expected classes 0 to 2.* got 7 in sample 0"):
         experiment(source)
     assert only_run().manifest["state"] == "failed"
 
@@ -235,9 +235,12 @@ def test_watchers_that_cannot_be_made_fail_the_run(experiment, only_run, tmp_pat
     [
         (
             "loss = 'mean_squard_error'",
-            "loss: Unknown Keras loss 'mean_squard_error'. Did you mean 'mean_squared_error'?",
+            "loss: Unknown Keras loss 'mean_squard_error'. Expected the name of one. Did you mean 'mean_squared_error'?",
         ),
-        ("metrics = ['accurcy']", "metrics: Unknown Keras metric 'accurcy'. Did you mean 'accuracy'?"),
+        (
+            "metrics = ['accurcy']",
+            "metrics: Unknown Keras metric 'accurcy'. Expected the name of one. Did you mean 'accuracy'?",
+        ),
     ],
 )
 def test_a_misspelt_loss_or_metric_is_named_with_the_nearest_one(experiment, source, message):
@@ -251,12 +254,12 @@ def test_a_layer_of_the_users_that_raises_is_reported_as_user_code_with_its_line
     source = """
 class Broken(keras.layers.Layer):
     def call(self, x):
-        return x[: undefined_name]
+        return x[: self.missing_size]
 
 
 def model(hparams):
     return keras.Sequential([keras.Input((1,)), Broken(), keras.layers.Dense(1)])
 """
-    with pytest.raises(UserCodeError, match="undefined_name"):
+    with pytest.raises(UserCodeError, match="missing_size"):
         experiment(source)
     assert "mysettings_curve.py:" in only_run().manifest["error"]["place"]
