@@ -25,6 +25,7 @@ from experiments_manager.training.dry_run.later_hooks import look_at_callbacks, 
 from experiments_manager.training.dry_run.one_batch import Batch, look_at_loss, look_at_metrics, one_batch
 from experiments_manager.training.engine.exactness import inexact_reasons
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
+from experiments_manager.training.engine.user_objects import user_state_of
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.feed import Feed, Shape
 from experiments_manager.training.feeds.pipeline_probe import differ
@@ -399,9 +400,8 @@ def _model_lines(experiment: Experiment) -> list[str]:
 def _exactness_lines(settings: Settings, experiment: Experiment, steps: dict[str, Any]) -> list[str]:
     """Return whether a resume would be exact; pipelines are read twice from the same seed for it."""
     callbacks = UserCallbacks(experiment.callbacks, experiment.model, settings.epochs, experiment.train.steps)
-    callbacks.state(experiment.state.holds)
     feeds = (experiment.train, experiment.validation)
-    reasons = inexact_reasons(settings, feeds, steps, callbacks)
+    reasons = inexact_reasons(settings, feeds, steps, callbacks) + user_state_of(experiment).reasons
     reasons += [
         f"the {feed.split} data: two passes from the same seed differ"
         for feed in feeds
