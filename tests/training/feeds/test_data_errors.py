@@ -235,7 +235,7 @@ def test_watchers_that_cannot_be_made_fail_the_run(experiment, only_run, tmp_pat
     [
         (
             "loss = 'mean_squard_error'",
-            "loss: Unknown Keras loss 'mean_squard_error'. Expected the name of one. Did you mean 'mean_squared_error'?",
+            "loss: Unknown Keras loss 'mean_squard_error'. Expected the name of one. Did you mean 'mean_squared_error'?",  # noqa: E501
         ),
         (
             "metrics = ['accurcy']",
