@@ -3,8 +3,9 @@
     python tools/trace_request.py
 
 A server runs in this process with a model that computes 2 x + 1. Of each API some requests are sent one after the
-other, of which the last is traced, then some at once, which share a batch. Control enters a file when a function of it
-is called, or resumed, from another one.
+other, of which the one is shown that visits the fewest files (a request that the system interrupts for long goes to a
+thread, as those for slow models do), then some at once, which share a batch. Control enters a file when a function of
+it is called, or resumed, from another one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import experiments_manager
 
 ROOT = str(Path(experiments_manager.__file__).parent) + "/"
-WARM, TOGETHER = 8, 4
+ONE_BY_ONE, TOGETHER = 24, 4
 GRPC_METHOD = "/tensorflow.serving.PredictionService/Predict"
 
 
@@ -44,12 +45,17 @@ class Trace:
         if self.on and event == "call" and name.startswith(ROOT) and name != _caller(frame):
             self.entries[name.removeprefix(ROOT)] += 1
 
-    def report(self, title: str) -> None:
-        """Print what was counted, and begin again."""
-        print(f"{title}: {len(self.entries)} files, entered {self.entries.total()} times")
-        for name, count in self.entries.items():
-            print(f"  {count:3} {name}")
-        self.entries.clear()
+    def taken(self) -> collections.Counter[str]:
+        """Return what was counted, and begin again."""
+        taken, self.entries = self.entries, collections.Counter()
+        return taken
+
+
+def report(title: str, entries: collections.Counter[str]) -> None:
+    """Print what was counted."""
+    print(f"{title}: {len(entries)} files, entered {entries.total()} times")
+    for name, count in entries.items():
+        print(f"  {count:3} {name}")
 
 
 def _caller(frame: FrameType) -> str:
@@ -103,16 +109,18 @@ async def trace_requests(base_path: Path) -> None:
             "REST predict": lambda: loop.run_in_executor(threads, post),
         }
         for title, send in senders.items():
-            for number in range(WARM):
-                trace.on = number == WARM - 1
+            counted = []
+            for _ in range(ONE_BY_ONE):
+                trace.on = True
                 await send()
-            await asyncio.sleep(0)
-            trace.on = False
-            trace.report(title)
+                trace.on = False
+                await asyncio.sleep(0)
+                counted.append(trace.taken())
+            report(title, min(counted, key=lambda entries: (len(entries), entries.total())))
             trace.on = True
             await asyncio.gather(*(send() for _ in range(TOGETHER)))
             trace.on = False
-            trace.report(f"{title}, {TOGETHER} at once")
+            report(f"{title}, {TOGETHER} at once", trace.taken())
     for connection in connections:
         connection.close()
     await server.stop()

@@ -232,7 +232,7 @@ def _submit_plain(
 ) -> Submission:
     """Submit a command that makes no run folder of its own, or goes on in one that is there."""
     options, runs = _options({}, "", given), []
-    name = name or f"{Path(command[1]).stem if command[1:] else command[0]}"
+    name = name or (Path(command[1]).stem if command[1:] else "") or command[0]  # "." has no stem
     folder = Path("jobs", naming.run_name(name, {}, now)).absolute()
     if command[0] == "resume" and command[1:] and len(tasks) == 1:
         run = open_run(command[1])

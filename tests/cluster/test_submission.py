@@ -91,6 +91,8 @@ def test_other_commands_are_submitted_as_they_are(folder):
     assert made.job.commands == (("sweep", "mysweep.py", "--trials", "5"),)
     assert made.runs == ()
     assert made.job.folder.parent == folder / "jobs"
+    assert made.job.name == "mysweep"
+    assert dry("runs", ".").job.name == "runs"  # the folder's path has no last part
 
 
 def test_data_to_be_staged_is_copied_by_the_job_and_seen_by_its_image(folder):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments_manager.cli.commands.new import copy_example
+
 ROOT = Path(__file__).resolve().parents[2]
 _SPEC = importlib.util.spec_from_file_location("wheelhouse", ROOT / "install" / "wheelhouse.py")
 wheelhouse = importlib.util.module_from_spec(_SPEC)
@@ -58,5 +60,6 @@ def test_where_only_the_wheel_is_installed_an_example_is_copied(copied, tmp_path
         env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
     )
     assert done.returncode == 0, done.stderr
+    copy_example("regression", tmp_path / "theirs")  # from the repository
     for name in ("mysettings_curve_fitting.py", "README.md"):
-        assert (tmp_path / "mine" / name).read_bytes() == (ROOT / "examples" / "regression" / name).read_bytes()
+        assert (tmp_path / "mine" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
