@@ -24,16 +24,27 @@ LEGACY_FIRST_TIMEOUT = 5
 
 
 class PredictionPlan(contextlib.ExitStack):
-    """Where requests come from and where answers go, from the beginning of the `with` block to its end."""
+    """Where requests come from and where answers go, from the beginning of the `with` block to its end.
+
+    With `writes=False` answers go nowhere but to who asks.
+    """
 
     def __init__(
-        self, client: Client, endpoint: Endpoint, output: str | None, topics: TopicOptions, *, debug: bool
+        self,
+        client: Client,
+        endpoint: Endpoint,
+        output: str | None,
+        topics: TopicOptions | None,
+        *,
+        debug: bool,
+        writes: bool = True,
     ) -> None:
         super().__init__()
         self.client, self._endpoint, self._debug, self._topics = client, endpoint, debug, topics
         self._started_in = Path.cwd()
         is_file = output not in (None, "-") and topic_of(output) is None
         self._output = str(self._started_in / output) if is_file else output
+        self._writes = writes
         self.in_flight = 16
         self.files: list[str] = []
         self.requests: Iterator[Any] = iter(())
@@ -162,6 +173,8 @@ class PredictionPlan(contextlib.ExitStack):
         self._write_outputs()
 
     def _write_outputs(self) -> None:
+        if not self._writes:
+            return
         from experiments_manager.client.outputs.writer import PredictionWriter
 
         writer: Any

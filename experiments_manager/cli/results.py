@@ -1,17 +1,18 @@
-"""What a command gives to other programs: one JSON object, the last line of standard output."""
+"""What a command gives to other programs: a JSON object, the last line of standard output; or one as things happen."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from experiments_manager.runs import Run
 
 
 class ResultLine:
-    """Standard output, reserved for one JSON object.
+    """Standard output, reserved for JSON objects, a line each.
 
     From its making to the end of the process, whatever else is written to standard output goes to standard error: the
     prints of hooks, and what TensorFlow's C++ and `tf.print` write past Python.
@@ -23,10 +24,19 @@ class ResultLine:
         os.dup2(2, 1)
         sys.stdout = sys.stderr
 
-    def write(self, result: dict[str, Any]) -> None:
-        """Write the object; called once."""
+    def write(self, result: Mapping[str, Any]) -> None:
+        """Write the last object, or the only one."""
         with self._output:
             self._output.write(as_line(result))
+
+    def add(self, result: Mapping[str, Any]) -> None:
+        """Write an object that others follow, at once."""
+        self._output.write(as_line(result))
+        self._output.flush()
+
+    def close(self) -> None:
+        """Close the output, where `write` does not."""
+        self._output.close()
 
 
 def as_line(result: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -122,3 +123,20 @@ def test_a_model_server_that_is_killed_and_restarted_loses_and_repeats_no_sample
         server.kill()
         server.wait()
     assert answers == [(number, 2 * number + 1) for number in range(600)]
+
+
+def test_a_watch_sees_a_version_take_over(saved_models: Any, running: Any, tmp_path: Path) -> None:
+    saved_models.publish(saved_models.linear, tmp_path / "linear", 1)
+    np.save(tmp_path / "x.npy", np.ones((4, 3), np.float32))
+    flags = [f"--model_base_path={tmp_path / 'linear'}", "--model_name=linear", "--file_system_poll_wait_seconds=1"]
+    with running.running_server(flags) as server:
+        words = ["--address", f"127.0.0.1:{server.grpc}", "--model-name", "linear", "--interval", "0.05", "--watch"]
+        command = [sys.executable, "-m", "experiments_manager", "predict", *words, "--from", str(tmp_path / "x.npy")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+            assert "  version 1  y = 3, " in watching.stdout.readline()
+            saved_models.publish(saved_models.steeper, tmp_path / "linear", 2)
+            assert "  version 2  y = 6, " in watching.stdout.readline()
+            watching.send_signal(signal.SIGINT)
+            out, error = watching.communicate(timeout=60)
+    assert (watching.returncode, out) == (0, "")
+    assert error.endswith("2 versions seen.\n")

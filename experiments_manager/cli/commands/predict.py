@@ -80,6 +80,17 @@ SslConfigFile = Annotated[
         help="TLS: the certificates to trust as PEM, or a file such as the server's.",
     ),
 ]
+Watch = Annotated[
+    bool,
+    typer.Option(
+        "--watch",
+        help="Send the first sample again and again, and print a line whenever another version of the model answers: "
+        "time, version, value. Ends with Ctrl-C, or when the training has ended and its server with it.",
+    ),
+]
+Interval = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="With --watch: from one request to the next. By default 1.")
+]
 AuthTokenFile = Annotated[Path | None, typer.Option(metavar="FILE", help="File whose first line is the token to show.")]
 
 
@@ -99,6 +110,8 @@ def predict(
     wait: Wait = None,
     ssl_config_file: SslConfigFile = None,
     auth_token_file: AuthTokenFile = None,
+    watch: Watch = False,
+    interval: Interval = None,
     servers: topic_options.Servers = None,
     kafka_option: topic_options.KafkaOption = [],  # noqa: B006  (typer copies it)
     group: topic_options.Group = None,
@@ -117,6 +130,7 @@ def predict(
     when this command is killed and started again.
     """
     _check(count=count, stream=stream, rate=rate, output=output, json=json, source=source, scale=scale)
+    _check_watch(watch, interval, count=count, stream=stream, rate=rate, output=output, source=source)
     of_topics = {"group": group, "instance": instance, "batch_size": batch_size, "idle_timeout": idle_timeout}
     of_topics["max_bad"] = max_bad
     topic_options.check(source, output, scale, {"servers": servers, "kafka_option": kafka_option, **of_topics})
@@ -125,13 +139,20 @@ def predict(
     from experiments_manager.cli.prediction_plan import PredictionPlan
     from experiments_manager.cli.results import ResultLine
     from experiments_manager.client.client import Client
-    from experiments_manager.client.errors import OutputClosedError
 
-    line = ResultLine() if json else None
+    line = ResultLine() if json and not watch else None
     endpoint = _endpoint(run, address, model_name)
     given = {"timeout": timeout, "patience": wait, "version": _version(model_version)}
     given |= {"tls": ssl_config_file, "token_file": auth_token_file}
     chosen = endpoint.client_options() | {name: value for name, value in given.items() if value is not None}
+    if watch:
+        from experiments_manager.cli.version_watch import watch_versions
+
+        with _with_command(run), Client(**chosen | {"patience": 0.0}) as client, _until_closed():
+            watch_versions(
+                client, endpoint, run, source, scale, interval=interval, wait=wait, json=json, quiet=quiet, debug=debug
+            )
+        return
     topics = topic_options.chosen(endpoint, servers, kafka_option, count=count, **of_topics)
     with contextlib.ExitStack() as stack:
         has_server = wait is not None or any([address, ssl_config_file, auth_token_file, topic_of(source or "")])
@@ -142,15 +163,26 @@ def predict(
         stack.enter_context(_with_command(run))
         plan = stack.enter_context(PredictionPlan(Client(**chosen), endpoint, output, topics, debug=debug))
         plan.prepare(source, scale)
-        try:
+        summary = None
+        with _until_closed():
             summary = plan.predict(count=count, in_flight=in_flight, rate=rate, quiet=quiet)
-        except OutputClosedError:  # `head` has its lines: the user has what was asked for
-            _leave_standard_output()
-            return
+    if summary is None:
+        return
     if not quiet:
         warn("\n".join([str(summary), *(f"Predictions in {place}" for place in plan.places)]))
     if line:
         line.write(_result(endpoint, summary, plan.files) | plan.counts)
+
+
+@contextlib.contextmanager
+def _until_closed() -> Iterator[None]:
+    """End the block where standard output is closed: `head` has its lines, the user has what was asked for."""
+    from experiments_manager.client.errors import OutputClosedError
+
+    try:
+        yield
+    except OutputClosedError:
+        _leave_standard_output()
 
 
 @contextlib.contextmanager
@@ -199,6 +231,32 @@ def _check(
             raise CommandLineError(
                 f"--from and --output are the same file, which would be lost: {output}. Expected another --output."
             )
+
+
+def _check_watch(
+    watch: bool,
+    interval: float | None,
+    *,
+    count: int | None,
+    stream: bool,
+    rate: float | None,
+    output: str | None,
+    source: str | None,
+) -> None:
+    """Refuse what does not go together with --watch, which sends one sample and keeps no answers."""
+    if not watch:
+        if interval is not None:
+            raise CommandLineError("--interval is for --watch. Expected --watch with it.")
+        return
+    if interval is not None and not 0.01 <= interval < float("inf"):
+        raise CommandLineError(f"--interval is {interval:g}. Expected 0.01 seconds or more.")
+    others = {"--stream": stream, "--rate": rate is not None, "--output": output is not None}
+    others |= {"--from kafka:TOPIC": topic_of(source or "") is not None, f"--count {count}": count not in (None, 1)}
+    if wrong := [name for name, given in others.items() if given]:
+        raise CommandLineError(
+            f"--watch and {' and '.join(wrong)} exclude each other: it asks for one sample, again and again, and keeps "
+            "no answers. Expected one of them."
+        )
 
 
 def _is_same_file(one: str, other: str) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,6 +131,47 @@ def test_the_earlier_client_is_honoured(
     if not client_async:
         assert [line.split(" ", 1)[0] for line in lines] == list("1234")  # an answer comes before the next request
         assert server.most_at_once == 1
+
+
+def test_a_watch_tells_each_version_once_and_ends_with_the_server(
+    make_run: Any, tmp_path: Path, server: Any, capfd: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("experiments_manager.cli.version_watch.AFTER_TRAINING", 0.3)
+    changes = {5: 7, 9: 12}
+
+    def misbehave(number: int, context: Any) -> None:
+        server.version = changes.get(number, server.version)
+        if number == 15:
+            server.stop_soon()
+
+    server.misbehave = misbehave
+    server.stop_soon = lambda: threading.Thread(target=server.stop).start()
+    folder = make_run()
+    assert run(["predict", str(folder), "--count", "1", "--watch", "--interval", "0.01", "--json"]) == 0
+    out, error = capfd.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["version"] for line in lines] == [1, 7, 12]
+    assert lines[0]["outputs"]["y"] == [[0.0, 2.0]]
+    assert set(server.seen) == {0.0}  # always the same sample
+    assert "The training has ended and its server with it. Last version: 12." in error
+    assert not list(folder.glob("predictions_*"))
+    assert run(["predict", str(folder), "--watch"]) == 2  # and nobody is there any more
+    assert "cannot be reached" in capfd.readouterr().err
+
+
+def test_ctrl_c_ends_a_watch_and_closes_no_file(make_run: Any, server: Any, capfd: Any) -> None:
+    server.misbehave = lambda number, context: number == 2 and os.kill(os.getpid(), signal.SIGINT)
+    assert run(["predict", str(make_run()), "--watch", "--interval", "0.01"]) == 0
+    out, error = capfd.readouterr()
+    [line] = out.splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d  version 1  name = row 0  y = 0, 2", line)
+    assert "1 version seen." in error
+
+
+@pytest.mark.parametrize("words", [["--count", "2"], ["--stream"], ["--output", "-"], ["--rate", "3"]])
+def test_a_watch_asks_for_one_sample_and_keeps_no_answers(make_run: Any, words: list[str], capfd: Any) -> None:
+    assert run(["predict", str(make_run()), "--watch", *words]) == 2
+    assert f"--watch and {' '.join(words[: 2 if words[0] == '--count' else 1])} exclude" in capfd.readouterr().err
 
 
 def test_earlier_predict_asks_once(make_run: Any, tmp_path: Path) -> None:
