@@ -30,7 +30,7 @@ epochs = 2
 batch_size = 8
 loss = "mse"
 learning_rate = 0.05
-export = False
+export = figures = tensorboard = False
 samples = {"train": 40, "validation": 16, "test": 16}
 
 

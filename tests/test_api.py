@@ -113,7 +113,7 @@ def test_progress_is_shown_unless_quiet_and_further_watchers_are_told(settings_f
 
 @pytest.mark.slow
 def test_tensorboard_logs_are_written_only_where_the_settings_say_so(settings_file, tmp_path):
-    with_logs = em.train(settings_file(), working_dir=tmp_path, quiet=True)
+    with_logs = em.train(settings_file(), overrides={"tensorboard": True}, working_dir=tmp_path, quiet=True)
     without = em.train(settings_file(), overrides={"tensorboard": False}, working_dir=tmp_path, quiet=True)
     assert list((with_logs.run_dir / "logs").rglob("events.out.tfevents.*"))
     assert not (without.run_dir / "logs").exists()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.warm_processes import WarmPopen, warm_run
+
 PROGRAM = [sys.executable, "-m", "experiments_manager"]
 
 LINE = """
@@ -42,11 +44,13 @@ def environment():
 
 @pytest.fixture
 def run_command(tmp_path):
-    """Runs one command line in a process of its own, in the test's folder."""
+    """Runs one command line in a process of its own, in the test's folder; `cold` where its imports matter."""
 
-    def run(*arguments, cwd=tmp_path):
+    def run(*arguments, cwd=tmp_path, cold=False):
         command = [*PROGRAM, *map(str, arguments)]
-        return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600)
+        if cold:
+            return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600)
+        return warm_run(command, cwd=cwd, env=environment(), timeout=600)
 
     return run
 
@@ -59,7 +63,7 @@ def line_experiment(tmp_path):
     return file
 
 
-class Running(subprocess.Popen):
+class Running(WarmPopen):
     """A command that is running."""
 
     def wait_for_first_row(self, runs_dir: Path, seconds: float = 300.0) -> Path:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.helpers.waiting import wait_until
+from tests.helpers.warm_processes import WarmPopen
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240
@@ -65,7 +66,7 @@ class Command:
     def __init__(self, folder, name, *arguments, **environment):
         self.log = folder / f"{name}.log"
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = WarmPopen(
                 [sys.executable, "-m", "experiments_manager", *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

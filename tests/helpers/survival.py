@@ -4,8 +4,10 @@ import dataclasses
 import functools
 import random
 import signal
+import subprocess
 from pathlib import Path
 
+from tests.helpers.warm_processes import WarmPopen
 from tools.bench import survival as bench
 
 EXPERIMENTS = Path(__file__).parents[1] / "integration" / "survival"
@@ -52,6 +54,14 @@ class Disturbed:
     """What the last process said."""
 
 
+class WarmTraining(bench.Training):
+    """A process that trains, forked from a warm one."""
+
+    def _start(self, command):
+        with self.log.open("ab") as output:
+            return WarmPopen(command, cwd=bench.ROOT, stdout=output, stderr=subprocess.STDOUT)
+
+
 class Survival:
     """What runs of the experiments come to. Each run is made when a test asks for it, and once."""
 
@@ -60,7 +70,7 @@ class Survival:
 
     def training(self, name, folder):
         """Starts a process that trains an experiment in a folder of its own."""
-        return bench.Training(case(name), self.folder / folder)
+        return WarmTraining(case(name), self.folder / folder)
 
     @functools.cache  # noqa: B019
     def undisturbed(self, name):

@@ -6,12 +6,13 @@ import json
 import os
 import secrets
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+
+from tests.helpers.warm_processes import WarmPopen
 
 SETTINGS = Path(__file__).resolve().parents[1] / "integration/hosts/mysettings_hosts.py"
 LONGEST = 600.0
@@ -44,7 +45,7 @@ class Training:
             self.files.append(folder / f"output-{time.monotonic_ns()}-{index}")
             with self.files[-1].open("w") as output:
                 command = [sys.executable, "-m", "experiments_manager", *map(str, words)]
-                self.processes.append(subprocess.Popen(command, env=environment, stdout=output, stderr=output))
+                self.processes.append(WarmPopen(command, env=environment, stdout=output, stderr=output))
 
     def __enter__(self):
         return self

@@ -63,7 +63,7 @@ def story(workspace, curve):
     file = workspace / "mysettings_curve.py"
     file.write_text(curve + textwrap.dedent(SOURCE))
     stopper = Stopper(2)
-    settings = load_settings(file, {"epochs": 4})
+    settings = load_settings(file, {"epochs": 4, "figures": True})
     result = runner.start_run(
         settings,
         working_dir=workspace,

@@ -16,6 +16,8 @@ from experiments_manager.settings.source.dotted_names import full_name, import_a
 from experiments_manager.settings.source.module_source import read_source
 
 _SYMBOL = "KerasTensor"
+_ARGUMENTS = "Arguments received by"
+"""With this Keras begins the list of arguments that it adds to whatever a layer raises; it tells of no cause."""
 _MEMBERS = {
     "get_shape": "Write `.shape`, whose unknown dimensions are `None`",
     "set_shape": "Use `keras.ops.reshape`",
@@ -35,7 +37,8 @@ def explain_symbolic_tensor(error: BaseException, frame: TracebackType | None) -
     Returns:
         The sentences, or `None` where the error is another one.
     """
-    if _SYMBOL not in str(error) or not isinstance(error, (ValueError, TypeError, AttributeError)):
+    said = str(error).partition(_ARGUMENTS)[0]
+    if _SYMBOL not in said or not isinstance(error, (ValueError, TypeError, AttributeError)):
         return None
     member = getattr(error, "name", None) if isinstance(error, AttributeError) else None
     if member in _MEMBERS:

@@ -38,7 +38,8 @@ callbacks = [Talk()]
 
 def test_with_json_standard_output_is_one_object_whatever_hooks_print(run_command, line_experiment):
     line_experiment.write_text(line_experiment.read_text() + TALKATIVE)
-    done = run_command("train", line_experiment.name, "--json", "--set", "epochs=3", "--run-name", "mine")
+    words = ["train", line_experiment.name, "--json", "--set", "epochs=3", "--run-name", "mine"]
+    done = run_command(*words, cold=True)
     assert done.returncode == 0, done.stderr
     run_dir = line_experiment.parent / "experiments" / "mine"
     result = json.loads(done.stdout)

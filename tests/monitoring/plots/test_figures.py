@@ -11,6 +11,12 @@ from experiments_manager.monitoring.plots.figures import Figures, draw_confusion
 from experiments_manager.monitoring.prediction_views import PredictionViews
 
 
+@pytest.fixture
+def settings_file(settings_file):
+    """Writes a settings module whose runs draw figures."""
+    return lambda *sources: settings_file("figures = True\n", *sources)
+
+
 def names(folder):
     return sorted(path.name for path in (folder / "figures").iterdir())
 

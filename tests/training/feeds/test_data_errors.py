@@ -92,7 +92,7 @@ def test_a_hook_that_raises_is_named_with_its_line(experiment, only_run, source,
 
 def test_an_unknown_layer_to_embed_is_refused_before_training_with_a_list_of_the_layers(experiment):
     with pytest.raises(SettingsError, match=r"embeddings: .*Expected some of height, got 'heigth'\. Write 'height'"):
-        experiment('embeddings = ["heigth"]\n')
+        experiment('tensorboard = True\nembeddings = ["heigth"]\n')
 
 
 def test_a_layer_whose_output_cannot_be_reached_is_refused(experiment):
@@ -106,6 +106,7 @@ def test_a_layer_whose_output_cannot_be_reached_is_refused(experiment):
                 return self.height(x)
 
 
+        tensorboard = True
         embeddings = ["height"]
 
 
@@ -117,10 +118,11 @@ def test_a_layer_whose_output_cannot_be_reached_is_refused(experiment):
 
 
 def test_a_misspelt_monitor_is_refused_with_the_nearest_name(experiment, only_run):
+    metrics = "def metrics():\n    return [keras.metrics.MeanAbsoluteError(name=f'{session_name}_error')]\n"
     with pytest.raises(
-        SettingsError, match=r"monitor: .*Expected one of loss, .*val_loss.* Did you mean 'val_loss'"
+        SettingsError, match=r"monitor: .*Expected one of .*curve_error.* Write 'val_curve_error'"
     ) as caught:
-        experiment('monitor = "val_los"\n')
+        experiment(metrics + 'monitor = "val_curve_eror"\n')
     error = only_run().manifest["error"]
     assert error["type"] == "SettingsError"
     assert error["place"] == caught.value.problems[0].place

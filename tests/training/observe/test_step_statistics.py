@@ -46,6 +46,17 @@ REPEATED = ("gradient_norm", "ema_distance")
 """What must be the same whatever interrupts a run."""
 
 
+@pytest.fixture
+def experiment(experiment):
+    """Trains with TensorBoard's logs."""
+
+    def train(source="", overrides=(), **options):
+        sources = [source] if isinstance(source, str) else source
+        return experiment(["tensorboard = True\n", *sources], overrides, **options)
+
+    return train
+
+
 class Measures(Watcher):
     def __init__(self):
         self.steps, self.epochs = [], []

@@ -20,6 +20,17 @@ HOOK = """
 """
 
 
+@pytest.fixture
+def experiment(experiment):
+    """Trains with TensorBoard's logs."""
+
+    def train(source="", overrides=(), **options):
+        sources = [source] if isinstance(source, str) else source
+        return experiment(["tensorboard = True\n", *sources], overrides, **options)
+
+    return train
+
+
 def in_order_of_time(files):
     """TensorFlow ends the names of files of one second in a number that grows, in digits too."""
     return sorted(files, key=lambda file: (len(file.name), file.name))

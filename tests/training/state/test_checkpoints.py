@@ -201,7 +201,7 @@ def test_a_checkpoint_of_another_model_is_refused_by_name(experiment, resume):
         hparams = {"units": 1}
 
         def model(hparams):
-            return keras.Sequential([keras.Input([3]), keras.layers.Dense(hparams["units"])])
+            return keras.Sequential([keras.Input([3]), keras.layers.Dense(hparams["units"]), keras.layers.Dense(1)])
     """
     trained = experiment(source)
     with pytest.raises(TrainingError, match=r"kernel has shape \(3, 1\), expected \(3, 2\).* Resume with the settings"):
