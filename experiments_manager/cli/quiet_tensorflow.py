@@ -38,11 +38,19 @@ class _QuietImport(importlib.abc.MetaPathFinder):
         if name != "tensorflow":
             return None
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)  # who asks whether there is a TensorFlow need not import it
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
-            spec.loader.exec_module = lambda module: _execute_quietly(execute, module)
+            spec.loader.exec_module = lambda module: self._execute(execute, module)
         return spec
+
+    def _execute(self, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+        _execute_quietly(execute, module)
 
 
 def _execute_quietly(execute: Callable[[ModuleType], None], module: ModuleType) -> None:

@@ -11,10 +11,13 @@ import os
 import time
 from pathlib import Path
 
+from experiments_manager.common.background import LatestJobWorker
 from experiments_manager.runs.errors import RunError
 from experiments_manager.runs.run import Run
 
 SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_FOR_A_LOOK = 0.01
+"""Training waits no longer for an answer of the disk; a later one counts when the next look is due."""
 _ON_ANOTHER_DISK = (
     "If it was moved to another disk instead, go on there from its newest checkpoint: experiments_manager resume PLACE"
 )
@@ -42,13 +45,28 @@ class HeldFolder:
         """Links in former places, and where they lead."""
         self._made: list[Path] = []
         """Folders for these links, where the one above was moved too."""
-        self._looked = 0.0
+        self._looked, self._missing = 0.0, False
+        self._looker: LatestJobWorker[None] | None = None
 
-    def follow(self, *, at_once: bool = True) -> str | None:
-        """See whether the folder is where it was.
+    def seems_lost(self, *, at_once: bool) -> bool:
+        """Look, in a thread of its own, whether the folder is where it was; a disk that hangs holds nobody up.
 
         Args:
             at_once: Whether to look in any case; else once a second at the most.
+        """
+        if not self._missing and (at_once or time.monotonic() - self._looked >= SECONDS_BETWEEN_LOOKS):
+            self._looked = time.monotonic()
+            if self._looker is None:
+                self._looker = LatestJobWorker(self._look, lambda job, error: None, name="folder")
+            self._looker.submit(None)
+            self._looker.wait(SECONDS_FOR_A_LOOK)
+        return self._missing
+
+    def _look(self, job: None) -> None:
+        self._missing = not (self._is_at(self.run.path) and self.run.manifest_file.exists())
+
+    def follow(self) -> str | None:
+        """See whether the folder is where it was.
 
         Returns:
             What there is to say where it was moved.
@@ -57,9 +75,7 @@ class HeldFolder:
             FolderRemovedError: It is gone.
             FormerPlaceTakenError: It was moved, but no link can stand in its former place; the run knows the new one.
         """
-        if not at_once and time.monotonic() - self._looked < SECONDS_BETWEEN_LOOKS:
-            return None
-        self._looked = time.monotonic()
+        self._missing = False
         if self._is_at(self.run.path):
             self._require_manifest()
             return None
@@ -81,6 +97,8 @@ class HeldFolder:
 
     def close(self) -> None:
         """Take the links away."""
+        if self._looker is not None:
+            self._looker.close()
         for path, target in self._links.items():
             with contextlib.suppress(OSError):
                 if path.is_symlink() and path.readlink() == target:

@@ -255,6 +255,9 @@ def test_a_model_that_gives_another_output_each_time_is_not_published_and_says_s
         def model(hparams):
             # A hundred numbers: one alone is the same twice by chance, now and then.
             return keras.Sequential([keras.Input([3]), keras.layers.Dense(100), Draw()])
+
+        def loss(y, output):
+            return (y - output) ** 2
     """
     trained = exported(source, {"epochs": 4})
     assert (trained.result.state, trained.result.exported_model) == ("finished", None)

@@ -190,7 +190,7 @@ def growing_defaults(file: Inspected) -> Iterator[Problem]:
         for argument, default in pairs:
             if isinstance(default, (ast.List, ast.Dict, ast.Set)) and _changes(function, argument.arg):
                 text = "its default is changed, and is the same object in each call. Expected a new one. Write "
-                yield file.problem(default, argument.arg, f"{text}`{argument.arg}=None`, and make it in the function.")
+                yield file.warning(default, argument.arg, f"{text}`{argument.arg}=None`, and make it in the function.")
 
 
 def _changes(function: ast.FunctionDef, name: str) -> bool:

@@ -185,6 +185,19 @@ class TrainingContext:
             self.tell_feed()
 
     def follow_folder(self, *, at_once: bool) -> None:
+        """Go on where the run folder is, if it was moved; no call to the disk is made here unless it was.
+
+        Args:
+            at_once: Whether to look in any case; else once a second at the most.
+
+        Raises:
+            RunError: It is gone.
+            Interrupted: It was moved to where training cannot go on.
+        """
+        if self.folder is not None and self.folder.seems_lost(at_once=at_once):
+            self.find_folder()
+
+    def find_folder(self) -> None:
         """Go on where the run folder is, if it was moved.
 
         Raises:
@@ -195,7 +208,7 @@ class TrainingContext:
             return
         path = self.run.path
         try:
-            text = self.folder.follow(at_once=at_once)
+            text = self.folder.follow()
         except FormerPlaceTakenError as error:
             text = str(error)
         if self.run.path != path:

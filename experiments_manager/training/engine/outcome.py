@@ -49,7 +49,7 @@ def finish(context: TrainingContext, state: str, seconds: float) -> RunResult:
     Raises:
         RunError: The run came to its end, but what it trained could not be saved; or its folder is gone.
     """
-    context.follow_folder(at_once=True)
+    context.find_folder()
     if not context.run.manifest_file.exists():
         raise RunError(f"{context.run.path} was removed, and what was trained is lost. Start a new run.")
     progress = context.experiment.state.progress

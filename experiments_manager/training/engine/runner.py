@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from experiments_manager.common.disk_space import reserved_space
 from experiments_manager.events import RunStart, Watcher
-from experiments_manager.runs import Run, create_run, find_run, lock
+from experiments_manager.runs import Run, RunError, create_run, find_run, lock
 from experiments_manager.runs.interruption import interruption_recorded
 from experiments_manager.runs.locking import RunLock
 from experiments_manager.runs.run_settings import load_run_settings, warn_changed_files
@@ -260,10 +260,10 @@ def _begin(
         progress.stop_reason = None  # more may have come of a stream; more patience goes on after early stopping
     if resumed and (change := change_of_workers(former, context.membership.team.size)):
         context.dispatch("on_message", change)
-    begin_training(context)
     describe_model(context.experiment.model, context.run.path)
     setup = ServingSetup(settings.server_host, settings.grpc_port, settings.rest_port, settings.model_name)
     write_serving_setup(context.run.path, setup)
+    begin_training(context)
     _announce(context, devices, former if resumed else None)
     if progress.epoch >= settings.epochs or progress.stop_reason:
         context.dispatch("on_message", continue_hint(progress.epoch, progress.stop_reason, context.unit))
@@ -279,12 +279,15 @@ def _announce(context: TrainingContext, devices: Devices, former: Mapping[str, A
         *((former or {}).get("exactness") or {}).get("reasons", ()),  # what was lost before stays lost
     ]
     context.inexact_reasons = list(dict.fromkeys(reasons))
-    context.run.update(
-        devices=list(devices.names),
-        workers=context.membership.team.size,
-        data_position=experiment.train.kind,
-        exactness=exactness(context.inexact_reasons),
-    )
+    try:
+        context.run.update(
+            devices=list(devices.names),
+            workers=context.membership.team.size,
+            data_position=experiment.train.kind,
+            exactness=exactness(context.inexact_reasons),
+        )
+    except RunError as error:  # on_train_begin came before, and may have taken the last space; it may come back
+        context.dispatch("on_message", f"{error} Training goes on.")
     weights = experiment.model.trainable_weights
     context.dispatch(
         "on_start",

@@ -213,7 +213,7 @@ def held_data(dataset: tf.data.Dataset) -> tuple[dict[str, tf.Tensor], list[str]
     if held_bytes(dataset) <= _MOST_BYTES_IN_GRAPH:  # names that readers have are only there
         constants = (node for node in dataset_graph(dataset).node if node.op == "Const")
         values = (node.attr["value"].tensor for node in constants if node.attr["value"].tensor.dtype == _STRING)
-        texts += [tf.make_ndarray(value).reshape(-1) for value in values]
+        texts += [tf.io.parse_tensor(value.SerializeToString(), tf.string).numpy().reshape(-1) for value in values]
     names = dict.fromkeys(text for part in texts for text in part if 0 < len(text) <= _LONGEST_NAME)
     return arrays, [os.fsdecode(name) for name in names]
 

@@ -51,8 +51,4 @@ def checked_callbacks(settings: Settings, given: Any) -> list[keras.callbacks.Ca
         if not isinstance(callback, keras.callbacks.Callback):
             text = f"Expected a list or dict of Keras callbacks, got a {type(callback).__name__} in it. Remove it."
             raise hook_error(settings, "callbacks", text)
-        if not hasattr(callback, "params"):
-            name = type(callback).__name__
-            text = f"{name} was not initialised. Expected `super().__init__()` in its `__init__`, got none. Add it."
-            raise hook_error(settings, "callbacks", text)
     return found

@@ -47,7 +47,7 @@ def misfits(model: keras.Model, feed: Feed, loss: Any) -> Iterator[str]:
     """Say how the data of a split does not go with a model that tells its inputs and outputs, and with its loss."""
     if type(model).train_step is not keras.Model.train_step:
         return
-    where = f"the {feed.split} split"
+    where = f"the {feed.split} split" if feed.topic is None else f"topic {feed.topic}"
     if not isinstance(feed.spec, (tuple, dict)) and not hasattr(feed.spec, "shape"):
         return
     x, y = x_and_y(feed.spec)

@@ -25,6 +25,7 @@ UNEXPORTED = SHOWN.replace("export = True", "export = False")
 @pytest.fixture(autouse=True)
 def looks_at_each_step(monkeypatch):
     monkeypatch.setattr(held_folder, "SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(held_folder, "SECONDS_FOR_A_LOOK", 60.0)
 
 
 @pytest.fixture

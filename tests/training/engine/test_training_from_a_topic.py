@@ -284,6 +284,6 @@ def test_samples_that_do_not_fit_the_model_are_shown_beside_it(produce, from_top
     """
     with pytest.raises(UserError) as caught:
         experiment(source, from_topic())
-    assert f"the samples of topic {topic} do not fit the model" in str(caught.value)
-    assert "topic: x (8, 3) float32, y (8, 1) float32" in str(caught.value)
-    assert "model: x (None, 5) float32" in str(caught.value)
+    assert f"x of topic {topic} does not fit the input" in str(caught.value)
+    assert "Expected samples of shape (5,), got (3,)" in str(caught.value)
+    assert "A batch holds x (8, 3) float32, y (8, 1) float32" in str(caught.value)

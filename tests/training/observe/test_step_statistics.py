@@ -210,12 +210,13 @@ def test_after_a_divergence_it_is_told_where_training_goes_on(experiment):
             told.append((to.epoch, to.step, to.global_step))
 
     source = """
-    exploded = []
-
     class Explode(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.first_rate = float(self.model.optimizer.learning_rate)
+
         def on_train_batch_end(self, batch, logs=None):
-            if not exploded and self.model.optimizer.iterations == 9:
-                exploded.append(True)
+            optimizer = self.model.optimizer  # its rate is lower after the first time; a flag would be put back
+            if optimizer.iterations == 9 and optimizer.learning_rate == self.first_rate:
                 self.model.layers[-1].bias.assign([float("inf")])
 
     callbacks = [Explode()]

@@ -73,7 +73,7 @@ def test_a_resumed_run_shows_each_of_its_epochs_once_whatever_steps_the_hook_nam
     assert [step for tag, step, _ in events(trained.run) if tag == "twice"] == [100, 200, 300]
     for file in trained.run.checkpoints_dir.iterdir():  # as if it had been killed before the first checkpoint
         shutil.rmtree(file) if file.is_dir() else file.unlink()
-    trained.run.update(state="interrupted")
+    trained.run.update(state="interrupted", checkpoint=None, epochs=0, global_step=0)
     resumed = resume(trained.run.path, {"epochs": 2})
     assert [step for tag, step, _ in events(resumed.run) if tag == "twice"] == [100, 200]
     more = resume(trained.run.path, {"epochs": 4})
