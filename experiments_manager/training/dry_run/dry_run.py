@@ -154,7 +154,7 @@ class _Look:
             return None
         with findings.part("dataset"):
             try:
-                feed = feed_for(settings, split, follow=False)
+                feed = feed_for(settings, split, follow=split != "test")
                 if feed is None and split == "train":
                     raise DataError(
                         "dataset: there is no training data. Expected arrays, a `tf.data.Dataset` or a "

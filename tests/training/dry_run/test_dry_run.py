@@ -37,7 +37,7 @@ NAMED = {
     "learning_rate": "got the class CosineDecay",
     "class_weight": "got the key 'low'",
     "dataset": r"x of the validation split does not fit the input 'position'.*got \(2,\)",
-    "loss": "returned None",
+    "loss": "got None",
     "callbacks": "'val_acc'",
 }
 
