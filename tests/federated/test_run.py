@@ -9,6 +9,7 @@ import pytest
 from experiments_manager import api
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.runs import open_run
+from experiments_manager.settings import SettingsError
 from experiments_manager.training.state.checkpoints import read_latest
 
 SETTINGS = """
@@ -174,7 +175,7 @@ def initial_weights(file):
 
 def test_everything_wrong_with_the_setting_is_told_at_once(settings_file, tmp_path):
     file = settings_file(('{"rounds": 3}', '{"rounds": 0, "local_epoch": 2, "keep_optimizer": 1}'))
-    with pytest.raises(FederationError) as caught:
+    with pytest.raises(SettingsError) as caught:
         simulate(file, tmp_path, "bad")
     text = str(caught.value)
     assert "mysettings_federation.py" in text

@@ -12,7 +12,7 @@ pytest.importorskip("flwr")
 
 from experiments_manager import api
 from experiments_manager.federated import run as federated_run
-from experiments_manager.federated.errors import FederationError
+from experiments_manager.settings import SettingsError
 
 pytestmark = pytest.mark.slow
 
@@ -154,5 +154,5 @@ def test_clusters_survive_an_interruption(federation, tmp_path, monkeypatch, num
 def test_true_groups_that_are_wrong_are_refused(tmp_path, groups, problem):
     file = tmp_path / "mysettings.py"
     file.write_text(SETTINGS.replace('["up", "down"] * 3', groups))
-    with pytest.raises(FederationError, match=problem):
+    with pytest.raises(SettingsError, match=problem):
         api.simulate_federation(api.federation_settings(file), working_dir=tmp_path)

@@ -53,7 +53,6 @@ def test_strategies_and_their_options_are_those_of_flower_and_ours():
         ({"strategy": "FedAdam", "options": {"eta": 0}}, "Expected a number above 0, got 0"),
         ({"differential_privacy": {"side": "sever"}}, "Did you mean 'server'?"),
         ({"clients": 3, "true_groups": [0, 1]}, "Expected a group for each of 3 clients, got 2"),
-        ({"secure_aggregation": True}, "cannot be used"),
     ],
 )
 def test_what_is_wrong_with_a_federation_is_told(given, told):

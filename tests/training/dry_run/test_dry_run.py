@@ -9,6 +9,7 @@ from experiments_manager.common.exit_codes import ExitCode
 from experiments_manager.settings import SettingsError, UserCodeError
 
 MANY = """
+    tensorboard = True
     epochs = "ten"
     metrics = ["mae", lambda y_true, y_pred: None]
     learning_rate = keras.optimizers.schedules.CosineDecay
@@ -37,7 +38,7 @@ NAMED = {
     "learning_rate": "got the class CosineDecay",
     "class_weight": "got the key 'low'",
     "dataset": r"x of the validation split does not fit the input 'position'.*got \(2,\)",
-    "loss": "got None",
+    "loss": "got None|returned None",
     "callbacks": "'val_acc'",
 }
 
@@ -70,7 +71,7 @@ def test_a_hook_that_fails_hides_no_other(settings_file):
     """
     with pytest.raises(SettingsError) as caught:
         check(settings_file(failing), dry_run=True)
-    assert {problem.name for problem in caught.value.problems} == {"dataset", "model", "optimizer"}
+    assert {problem.name for problem in caught.value.problems} == {"dataset", "hparams['units']", "model", "optimizer"}
     assert caught.value.not_looked_at
 
 

@@ -32,7 +32,7 @@ def test_the_findings_are_one_json_object_for_programs(tmp_path):
     assert told["usable"] is True
     assert {"name", "state", "text", "remedy"} == set(told["findings"][0])
     names = [finding["name"] for finding in told["findings"]]
-    assert names[:4] == ["Python", "TensorFlow", "GPU", "Extras"]
+    assert names[:5] == ["Python", "Package", "TensorFlow", "GPU", "Extras"]
     assert {"Working folder", "Write speed", "Locks", "Apptainer", "SLURM", "Kafka", "Model server"} < set(names)
 
 
