@@ -2,7 +2,7 @@
 """How well the algorithms of sweeps search, beside the plain libraries, on functions that cost nothing.
 
     python tools/bench/samplers.py                                  # ten functions, 30 seeds: 30, 60 and 100 trials
-    python tools/bench/samplers.py --seeds 5 --only gp              # some algorithms alone
+    python tools/bench/samplers.py --seeds 2 --most 30 --only gp optuna[gp] --results gp.jsonl    # some alone
     python tools/bench/samplers.py report                           # the tables, of what was searched so far
     python tools/bench/samplers.py gallery --seeds 2                # sweeps of 30 trials over three problems that train
 
@@ -291,12 +291,12 @@ def search(problem: Problem, algorithm: str, seed: int, trials: int) -> list[flo
     return [result.loss for result in known]
 
 
-def _one(case: tuple[str, str, int]) -> dict[str, Any]:
-    name, algorithm, seed = case
+def _one(case: tuple[str, str, int, int]) -> dict[str, Any]:
+    name, algorithm, seed, most = case
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        values = search(problems()[name], algorithm, seed, BUDGETS[-1])
-    best = [min(values[:budget]) for budget in BUDGETS]
+        values = search(problems()[name], algorithm, seed, most)
+    best = [min(values[:budget]) for budget in BUDGETS if budget <= most]
     return {"problem": name, "algorithm": algorithm, "seed": seed, "best": best}
 
 
@@ -305,8 +305,9 @@ def functions(options: argparse.Namespace) -> None:
     chosen = options.only or [*OURS, *(LIBRARIES[name] for name in OURS if name in LIBRARIES)]
     done = list(_read(options.results))
     there = {(row["problem"], row["algorithm"], row["seed"]) for row in done}
-    cases = [(name, algorithm, seed) for seed in range(options.seeds) for name in problems() for algorithm in chosen]
-    cases = [case for case in cases if case not in there]
+    names = options.functions or problems()
+    cases = [(name, algorithm, seed) for seed in range(options.seeds) for name in names for algorithm in chosen]
+    cases = [(*case, options.most) for case in cases if case not in there]
     with (
         options.results.open("a") as stream,
         concurrent.futures.ProcessPoolExecutor(options.processes, initializer=os.nice, initargs=(10,)) as workers,
@@ -359,22 +360,23 @@ def report(rows: list[dict[str, Any]], seeds: int) -> None:
             key = row["problem"], row["algorithm"]
             values[key] = np.array([*values.get(key, []), row["best"]])
     names = list(dict.fromkeys(problem for problem, _ in values))
+    budgets = BUDGETS[: min(table.shape[1] for table in values.values())]
     algorithms = [name for name in dict.fromkeys(name for _, name in values) if all((p, name) in values for p in names)]
     print(f"\nMean rank by the median over {seeds} seeds, of {len(algorithms)} algorithms on {len(names)} functions\n")
-    print("| algorithm | " + " | ".join(f"{budget} trials" for budget in BUDGETS) + " |\n|---|" + "---|" * len(BUDGETS))
+    print("| algorithm | " + " | ".join(f"{budget} trials" for budget in budgets) + " |\n|---|" + "---|" * len(budgets))
     ranks = {
-        name: [_mean_rank(values, names, algorithms, name, place) for place in range(len(BUDGETS))]
+        name: [_mean_rank(values, names, algorithms, name, place) for place in range(len(budgets))]
         for name in algorithms
     }
     for name in sorted(algorithms, key=lambda name: sum(ranks[name])):
         print(f"| {name} | " + " | ".join(f"{rank:.1f}" for rank in ranks[name]) + " |")
-    for place, budget in enumerate(BUDGETS):
+    for place, budget in enumerate(budgets):
         print(f"\nMedian of the best value after {budget} trials\n")
         print("| function | " + " | ".join(algorithms) + " |\n|---|" + "---|" * len(algorithms))
         for problem in names:
             cells = (f"{np.median(values[problem, name][:, place]):.3g}" for name in algorithms)
             print(f"| {problem} | " + " | ".join(cells) + " |")
-    _compare(values, names)
+    _compare(values, names, budgets)
 
 
 def _mean_rank(values: dict, names: list[str], algorithms: list[str], name: str, place: int) -> float:
@@ -385,7 +387,7 @@ def _mean_rank(values: dict, names: list[str], algorithms: list[str], name: str,
     return statistics.mean(map(float, ranks))
 
 
-def _compare(values: dict, names: list[str]) -> None:
+def _compare(values: dict, names: list[str], budgets: tuple[int, ...]) -> None:
     """Print on how many functions each algorithm is better or worse than its library by itself."""
     from scipy.stats import mannwhitneyu
 
@@ -395,14 +397,14 @@ def _compare(values: dict, names: list[str]) -> None:
     )
     print(
         "| algorithm | library | "
-        + " | ".join(f"{budget} trials" for budget in BUDGETS)
+        + " | ".join(f"{budget} trials" for budget in budgets)
         + " |\n|---|---|"
-        + "---|" * len(BUDGETS)
+        + "---|" * len(budgets)
     )
     for ours, library in LIBRARIES.items():
         pairs = [(values[p, ours], values[p, library]) for p in names if (p, ours) in values and (p, library) in values]
         cells = []
-        for place in range(len(BUDGETS)):
+        for place in range(len(budgets)):
             count = {"better": [0, 0], "equal": [0, 0], "worse": [0, 0]}
             for mine, theirs in pairs:
                 gap = np.median(mine[:, place]) - np.median(theirs[:, place])
@@ -420,6 +422,8 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=("functions", "report", "gallery"), default="functions")
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--only", nargs="+", metavar="ALGORITHM", help="instead of all but gp, which is slow")
+    parser.add_argument("--functions", nargs="+", metavar="NAME", choices=problems(), help="instead of all ten")
+    parser.add_argument("--most", type=int, choices=BUDGETS, default=BUDGETS[-1], help="trials of each search")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--results", type=Path, default=Path("samplers.jsonl"))
     options = parser.parse_args()

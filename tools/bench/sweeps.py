@@ -55,6 +55,7 @@ parallel = 2
 trials_per_process = 10
 seed = {seed}
 prune = {prune!r}
+algorithm = "tpe"
 overrides = {{
     "model_file": "model_cnn.py",
     "epochs": {epochs},
@@ -95,6 +96,7 @@ LONG = """
 import numpy as np
 from hyperopt import hp
 settings_file = {settings!r}
+algorithm = "tpe"
 space = {{f"x{{n}}": hp.uniform(f"x{{n}}", 0, 1) for n in range(5)}}
 """
 
