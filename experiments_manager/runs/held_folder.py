@@ -46,7 +46,7 @@ class HeldFolder:
         self._made: list[Path] = []
         """Folders for these links, where the one above was moved too."""
         self._looked, self._missing = 0.0, False
-        self._looker: LatestJobWorker[None] | None = None
+        self._looker: LatestJobWorker[Path] | None = None
 
     def seems_lost(self, *, at_once: bool) -> bool:
         """Look, in a thread of its own, whether the folder is where it was; a disk that hangs holds nobody up.
@@ -58,12 +58,12 @@ class HeldFolder:
             self._looked = time.monotonic()
             if self._looker is None:
                 self._looker = LatestJobWorker(self._look, lambda job, error: None, name="folder")
-            self._looker.submit(None)
+            self._looker.submit(self.run.path)
             self._looker.wait(SECONDS_FOR_A_LOOK)
         return self._missing
 
-    def _look(self, job: None) -> None:
-        self._missing = not (self._is_at(self.run.path) and self.run.manifest_file.exists())
+    def _look(self, path: Path) -> None:
+        self._missing = not (self._is_at(path) and self.run.manifest_file.exists())
 
     def follow(self) -> str | None:
         """See whether the folder is where it was.
