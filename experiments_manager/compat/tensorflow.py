@@ -173,8 +173,33 @@ def dataset_function_graphs(node: tf.data.Dataset) -> list[tf.Graph]:
 
 
 def dataset_tensors(node: tf.data.Dataset) -> list[tf.Tensor]:
-    """Return the tensors that a node holds in memory (`_tensors`); none where it holds none."""
-    return [tensor for tensor in getattr(node, "_tensors", ()) if isinstance(tensor, tf.Tensor)]
+    """Return the tensors that a node holds in memory (`_tensors`), those of ragged and sparse ones one by one.
+
+    There are none where it holds none; what only iterating could read (other pipelines) is left out.
+    """
+    held = [tensor for tensor in getattr(node, "_tensors", ()) if isinstance(tensor, tf.Tensor)]
+    if all(tensor.dtype != tf.variant for tensor in held):
+        return held
+    specs = tf.nest.flatten(node.element_spec)
+    pairs = zip(specs, held, strict=True) if len(specs) == len(held) else ()
+    return [part for spec, tensor in pairs for part in _parts_of_variant(spec, tensor)]
+
+
+def _parts_of_variant(spec: tf.TypeSpec, tensor: tf.Tensor) -> list[tf.Tensor]:
+    if tensor.dtype != tf.variant:
+        return [tensor]
+    if isinstance(spec, tf.RaggedTensorSpec):
+        parts = tf.raw_ops.RaggedTensorFromVariant(
+            encoded_ragged=tensor,
+            Tvalues=spec.dtype,
+            Tsplits=spec.row_splits_dtype,
+            input_ragged_rank=spec.ragged_rank,
+            output_ragged_rank=spec.ragged_rank + tensor.shape.rank,
+        )
+        return [*parts.output_nested_splits, parts.output_dense_values]
+    if isinstance(spec, tf.SparseTensorSpec):
+        return list(tf.raw_ops.DeserializeSparse(serialized_sparse=tensor, dtype=spec.dtype))
+    return []
 
 
 def dataset_is_deterministic(node: tf.data.Dataset) -> bool:

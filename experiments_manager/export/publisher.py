@@ -107,8 +107,8 @@ class Publisher:
         versions.remove_stages(self._folder)
 
     def _publish(self, candidate: Candidate) -> None:
-        self._folder.mkdir(exist_ok=True)
         if self._template is None:
+            self._folder.mkdir(exist_ok=True)
             self._template = _Template.save(
                 self._servable, self._folder / f"{versions.STAGE_PREFIX}template", self._warmup
             )

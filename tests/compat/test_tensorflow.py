@@ -182,3 +182,19 @@ def test_kinds_of_operations_tell_whether_they_have_a_state(uses):
     with uses("TensorFlow", "op_def_registry.get"):
         stateful = [kind for kind in ("MatMul", "RandomUniform", "NoSuchKind") if compat.operation_keeps_state(kind)]
     assert stateful == ["RandomUniform", "NoSuchKind"], SEE.format("op_def_registry")
+
+
+@pytest.mark.parametrize("make", [tf.data.Dataset.from_tensors, tf.data.Dataset.from_tensor_slices])
+def test_tensors_that_a_pipeline_holds_are_those_of_ragged_and_sparse_ones_too(make):
+    ragged = tf.RaggedTensor.from_row_lengths([1.0, 2.0, 3.0, 4.0], [1, 3])
+    sparse = tf.sparse.from_dense([[0.0, 5.0], [6.0, 0.0]])
+    [splits, values, places, entries, shape, dense] = compat.dataset_tensors(make((ragged, sparse, [7.0, 8.0])))
+    assert (splits.numpy().tolist(), values.numpy().tolist()) == ([0, 1, 4], [1, 2, 3, 4])
+    assert (places.numpy().tolist(), entries.numpy().tolist()) == ([[0, 1], [1, 0]], [5, 6])
+    assert shape.numpy().tolist() == [2, 2]
+    assert dense.numpy().tolist() == [7, 8]
+
+
+def test_a_pipeline_in_a_pipeline_holds_no_tensors_that_could_be_read():
+    windows = tf.data.Dataset.from_tensors(tf.data.Dataset.range(3))
+    assert compat.dataset_tensors(windows) == []

@@ -203,6 +203,7 @@ class CheckpointWriter:
         is_ours: Callable[[Mapping[str, Any]], bool] = lambda positions: True,
         note: Callable[[Path], None] = lambda path: None,
     ) -> None:
+        folder.mkdir(exist_ok=True)  # once: what stands in the place of a run that was removed is left alone
         self._folder, self._keep, self._bring_logs_to_disk = folder, max(1, keep), bring_logs_to_disk
         self._is_ours, self._note = is_ours, note
         self._in_doubt: dict[Path, Mapping[str, Any]] = {}
@@ -265,7 +266,6 @@ class CheckpointWriter:
             )
             return
         self._bring_logs_to_disk()
-        self._folder.mkdir(exist_ok=True)
         stage, positions = atomic.staging_path(self._folder / "checkpoint"), snapshot.extras.get("positions", {})
         try:
             path = write_checkpoint(stage, self._folder, snapshot)

@@ -13,6 +13,7 @@ MODEL = """
 
     metrics = ["mae"]
     export = True
+    tensorboard = True
     epochs = 3
     strategy = "MirroredStrategy"
 """

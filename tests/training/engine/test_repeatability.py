@@ -213,7 +213,7 @@ CRASH = """
 def test_a_run_that_crashed_goes_on_from_the_checkpoint_of_so_many_steps(
     experiment, resume, uninterrupted, same_bits, only_run, every
 ):
-    with pytest.raises(UserCodeError, match="mysettings_curve.py:[0-9]+: training: MemoryError: no more memory"):
+    with pytest.raises(UserCodeError, match="mysettings_curve.py:[0-9]+: callbacks: MemoryError: no more memory"):
         experiment(NOISY + CRASH, {"checkpoint_every_steps": every})
     crashed = only_run()
     assert crashed.manifest["state"] == "failed"
