@@ -22,6 +22,7 @@ from experiments_manager.cli.main import run
 from experiments_manager.runs import create_run
 from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
 from tests.helpers import fake_model_server
+from tests.helpers.warm_processes import WarmPopen
 
 LEGACY = Path(__file__).parents[2] / "settings" / "legacy" / "examples"
 
@@ -159,13 +160,16 @@ def test_a_watch_tells_each_version_once_and_ends_with_the_server(
     assert "cannot be reached" in capfd.readouterr().err
 
 
-def test_ctrl_c_ends_a_watch_and_closes_no_file(make_run: Any, server: Any, capfd: Any) -> None:
-    server.misbehave = lambda number, context: number == 2 and os.kill(os.getpid(), signal.SIGINT)
-    assert run(["predict", str(make_run()), "--watch", "--interval", "0.01"]) == 0
-    out, error = capfd.readouterr()
-    [line] = out.splitlines()
-    assert re.fullmatch(r"\d\d:\d\d:\d\d  version 1  name = row 0  y = 0, 2", line)
-    assert "1 version seen." in error
+def test_ctrl_c_ends_a_watch_and_closes_no_file(make_run: Any, server: Any, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "experiments_manager", "predict", str(make_run()), "--watch", "--interval", "0.01"]
+    with WarmPopen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        line = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, error = process.communicate(timeout=120)
+    assert re.fullmatch(rb"\d\d:\d\d:\d\d  version 1  name = row 0  y = 0, 2\n", line)
+    assert (process.returncode, rest) == (0, b""), error
+    assert b"1 version seen." in error
+    assert b"Traceback" not in error
 
 
 @pytest.mark.parametrize("words", [["--count", "2"], ["--stream"], ["--output", "-"], ["--rate", "3"]])
