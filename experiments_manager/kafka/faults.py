@@ -1,4 +1,4 @@
-"""Why no broker can be talked to: what librdkafka tells only to callbacks, as sentences."""
+"""Faults of librdkafka: which pass by themselves, and as sentences why no broker can be talked to."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from typing import Any
 
 _LOOK_SECONDS = 3.0
 _PROTOCOLS = "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+_TRANSIENT = ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT", "_MSG_TIMED_OUT", "_MAX_POLL_EXCEEDED")
+
+
+def is_transient(error: Any) -> bool:
+    """Return whether librdkafka goes on by itself after a `KafkaError`."""
+    return error.name() in _TRANSIENT or error.retriable()
 
 
 def refusal(kafka: ModuleType, config: Mapping[str, Any], servers: Sequence[str]) -> str | None:

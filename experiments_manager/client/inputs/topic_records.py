@@ -13,17 +13,9 @@ from experiments_manager.client.model_info import ModelInfo, fitted, listed
 from experiments_manager.kafka.connection import Connection
 from experiments_manager.kafka.errors import RecordError
 from experiments_manager.kafka.reading.reader import load_structures
-from experiments_manager.kafka.records.record_format import MAGIC, RecordFormat
-from experiments_manager.kafka.records.structure import FORMAT_VERSION, Leaf, Structure
-
-_BEGIN = bytes([MAGIC, FORMAT_VERSION])
-_STRUCTURE = slice(4, 8)  # of a record
-
-
-def structure_id(message: Any) -> bytes:
-    """Return the id of the structure that a record names, as it stands there; empty if it is no such record."""
-    value = message.value() or b""
-    return value[_STRUCTURE] if value.startswith(_BEGIN) else b""
+from experiments_manager.kafka.records.record_format import RecordFormat
+from experiments_manager.kafka.records.structure import Leaf, Structure
+from experiments_manager.kafka.records.topic_format import StructureTable, structure_id
 
 
 class TopicRecords:
@@ -40,13 +32,11 @@ class TopicRecords:
     """
 
     def __init__(self, connection: Connection, topic: str, info: ModelInfo) -> None:
-        self._connection, self._topic, self._info = connection, topic, info
-        self._formats: dict[bytes, tuple[RecordFormat, dict[str, int]]] = {}
-        self._unknown: set[bytes] = set()
-        structures = list(load_structures(connection, topic).values())
-        for structure in structures:
-            self._add(structure)
-        self._names_of(structures[-1])
+        self._topic, self._info = topic, info
+        structures = load_structures(connection, topic)
+        self._newest = list(structures.values())[-1]
+        self._table = StructureTable(structures, lambda: load_structures(connection, topic))
+        self._names = {self._newest.id: self._names_of(self._newest)}
 
     def decode(self, messages: Sequence[Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return the model's inputs, and how many samples each record holds.
@@ -61,29 +51,16 @@ class TopicRecords:
         values = [message.value() for message in messages]
         if None in values:
             raise RecordError("The record has no value.")
-        form, names = self._format(structure_id(messages[0]))
+        form = self._table.find(structure_id(values[0])) or RecordFormat(self._newest)  # says what is wrong with it
         nest, counts = form.decode(values)
+        number = form.structure.id
+        if number not in self._names:
+            self._names[number] = self._names_of(form.structure)
         leaves = form.structure.flatten(nest)
-        inputs = {name: fitted(name, _one_array(leaves[leaf]), self._info) for name, leaf in names.items()}
+        inputs = {
+            name: fitted(name, _one_array(leaves[leaf]), self._info) for name, leaf in self._names[number].items()
+        }
         return inputs, counts
-
-    def _format(self, key: bytes) -> tuple[RecordFormat, dict[str, int]]:
-        if key not in self._formats and key not in self._unknown:
-            for structure in load_structures(self._connection, self._topic).values():
-                self._add(structure)
-        if key not in self._formats:
-            self._unknown.add(key)
-            form = next(iter(self._formats.values()))[0]
-            return form, {}  # whose error says what is wrong with the record
-        form, names = self._formats[key]
-        return form, names or self._names_of(form.structure)
-
-    def _add(self, structure: Structure) -> None:
-        try:
-            names = self._names_of(structure)
-        except SourceError:
-            names = {}
-        self._formats[structure.id.to_bytes(4, "little")] = RecordFormat(structure), names
 
     def _names_of(self, structure: Structure) -> dict[str, int]:
         """Return the number of the leaf for each input."""

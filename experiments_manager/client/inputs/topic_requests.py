@@ -11,12 +11,12 @@ import numpy as np
 
 from experiments_manager.client.errors import ClientError
 from experiments_manager.client.inputs.samples import Sample
-from experiments_manager.client.inputs.topic_records import TopicRecords, structure_id
+from experiments_manager.client.inputs.topic_records import TopicRecords
 from experiments_manager.kafka.answering.group_member import Outgoing
 from experiments_manager.kafka.answering.session import AnsweringSession, Turn
-from experiments_manager.kafka.errors import RecordError, TopicError
-from experiments_manager.kafka.reading.dead_letters import JUDGED_RECORDS
-from experiments_manager.kafka.topics import DEAD_SUFFIX
+from experiments_manager.kafka.errors import RecordError
+from experiments_manager.kafka.reading.dead_letters import BadShare
+from experiments_manager.kafka.records.topic_format import structure_id
 
 DeadLetter = Callable[[Any, Exception], Outgoing]
 
@@ -48,38 +48,6 @@ class TopicRequest(Sample):
         return TopicRequest(self.part(self, index), turn, self.counts[index : index + 1])
 
 
-class BadShare:
-    """Counts the records that cannot be decoded, as training does.
-
-    Args:
-        topic: The topic.
-        most: Share of them above which reading ends; `None`: never.
-    """
-
-    def __init__(self, topic: str, most: float | None) -> None:
-        self._topic, self._most = topic, most
-        self._read = self._bad = 0
-
-    def read(self, count: int) -> None:
-        """Note that records were decoded."""
-        self._read += count
-
-    def found_bad(self, message: Any, error: Exception) -> None:
-        """Note that one cannot be decoded.
-
-        Raises:
-            TopicError: Too many cannot.
-        """
-        self._read, self._bad = self._read + 1, self._bad + 1
-        if self._most is not None and self._bad > self._most * max(self._read, JUDGED_RECORDS):
-            raise TopicError(
-                f"{self._bad} of {self._read} records of topic {self._topic} cannot be decoded, the last at partition "
-                f"{message.partition()}, offset {message.offset()}: {error} Expected {self._most:.2%} at most "
-                f"(kafka_max_bad). They are in topic {self._topic}{DEAD_SUFFIX}; correct what writes them, or raise "
-                "the share by --max-bad."
-            )
-
-
 def read_topic(
     session: AnsweringSession,
     records: TopicRecords,
@@ -104,12 +72,12 @@ def read_topic(
     Raises:
         TopicError: The topic cannot be read, too many of its records cannot be decoded, or answers cannot be written.
     """
-    quiet_since, share = time.monotonic(), BadShare(session.topic, max_bad)
+    quiet_since, share = time.monotonic(), BadShare(session.topic, max_bad, remedy="raise the share by --max-bad")
     while not session.is_closed:
         left = batch_size if most is None else min(batch_size, most - session.count)
         turn = session.take(left)
         if turn is not None:
-            for _, messages in itertools.groupby(turn.messages, structure_id):
+            for _, messages in itertools.groupby(turn.messages, lambda message: structure_id(message.value())):
                 yield from _requests(session, records, turn.only(list(messages)), dead_letter, share)
             quiet_since = time.monotonic()
         elif most is not None and session.committed >= most:
@@ -133,8 +101,9 @@ def _requests(
             return
         session.register(turn)
         session.settle(turn, [dead_letter(turn.messages[0], error)])
-        share.found_bad(turn.messages[0], error)
+        share.count(1, bad=1)
+        share.require_few(turn.messages[0].partition(), turn.messages[0].offset(), error)
         return
-    share.read(len(turn.messages))
+    share.count(len(turn.messages))
     session.register(turn)
     yield TopicRequest(inputs, turn, counts)

@@ -11,7 +11,8 @@ from experiments_manager.client.inputs.topic_requests import TopicRequest
 from experiments_manager.kafka.answering.group_member import Outgoing
 from experiments_manager.kafka.answering.session import AnsweringSession
 from experiments_manager.kafka.connection import Connection
-from experiments_manager.kafka.topics import DEAD_SUFFIX, Topics, place_headers
+from experiments_manager.kafka.reading.dead_letters import dead_letter_headers
+from experiments_manager.kafka.topics import DEAD_SUFFIX, Topics
 from experiments_manager.protocol.status import Code
 
 logger = logging.getLogger(__name__)
@@ -46,8 +47,7 @@ class DeadLetters:
                 self.topic,
                 error,
             )
-        place = place_headers(message.topic(), message.partition(), message.offset())
-        headers = (*place, ("reason", str(error).encode()))
+        headers = dead_letter_headers(message.topic(), message.partition(), message.offset(), error)
         return Outgoing(self.topic, message.value(), message.key(), None, headers)
 
 

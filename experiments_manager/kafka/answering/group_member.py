@@ -17,6 +17,7 @@ from typing import Any
 
 from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
 from experiments_manager.kafka.errors import TopicError
+from experiments_manager.kafka.faults import is_transient
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,6 @@ TRANSACTION_SECONDS = 15
 
 _CALL_SECONDS = 5.0
 _PLACE_SECONDS = 7.0  # two heartbeats, by whose answers a member learns that another has its place
-_PASSING = ("_ALL_BROKERS_DOWN", "_TRANSPORT", "_TIMED_OUT", "_MAX_POLL_EXCEEDED", "_RESOLVE")
 
 
 class CommitLostError(Exception):
@@ -141,7 +141,7 @@ class GroupMember:
             return None
         if self._instance and error.name() in ("FENCED_INSTANCE_ID", "_FATAL") and "fenced" in error.str():
             raise self._replaced()
-        if not error.fatal() and (error.name() in _PASSING or error.retriable()):
+        if not error.fatal() and is_transient(error):
             if not self._is_waiting:
                 logger.warning("Topic %s: %s. Waiting for the broker.", self._topic, error.str())
             self._is_waiting = True
@@ -272,7 +272,7 @@ def _persist(call: Callable[[], Any], give_up: Callable[[], bool], on_wait: Call
             return
         except kafka.KafkaException as error:
             cause = error.args[0]
-            passes = cause.retriable() or (cause.name() in _PASSING and not cause.txn_requires_abort())
+            passes = is_transient(cause) and (cause.retriable() or not cause.txn_requires_abort())
             if not passes or cause.fatal() or (give_up() and time.monotonic() - began > REQUEST_SECONDS):
                 raise
             if not warned and on_wait:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from experiments_manager.kafka.connection import Connection, confluent_kafka
@@ -45,10 +45,7 @@ class OffsetCommitter:
         until = time.monotonic() + CLOSING_SECONDS
         while (self._is_under_way or self._wanted) and time.monotonic() < until:
             self._go_on(0.05)
-        # While the broker is away, librdkafka may wait for ever for an answer to a commit.
-        leaving = threading.Thread(target=self._consumer.close, name=f"leaving {self._group}", daemon=True)
-        leaving.start()
-        leaving.join(CLOSING_SECONDS)
+        leave(self._consumer.close, self._group, CLOSING_SECONDS)
 
     def _go_on(self, seconds: float) -> None:
         with contextlib.suppress(self._kafka.KafkaException, TopicError):
@@ -61,3 +58,10 @@ class OffsetCommitter:
 
     def _on_commit(self, error: Any, places: Any) -> None:
         self._is_under_way = False
+
+
+def leave(close: Callable[[], None], group: str, seconds: float) -> None:
+    """Close a consumer, and wait so long for it: while the broker is away, librdkafka may never get an answer."""
+    leaving = threading.Thread(target=close, name=f"leaving {group}", daemon=True)
+    leaving.start()
+    leaving.join(seconds)

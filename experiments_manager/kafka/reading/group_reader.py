@@ -12,14 +12,13 @@ import collections
 import contextlib
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
 from experiments_manager.kafka.errors import NoBrokerError, PartitionsLostError
-from experiments_manager.kafka.reading.committer import CLOSING_SECONDS
+from experiments_manager.kafka.reading.committer import CLOSING_SECONDS, leave
 from experiments_manager.kafka.reading.reader import TopicReader
 from experiments_manager.kafka.reading.rotation import Position, Rotation
 
@@ -125,10 +124,7 @@ class GroupReader(TopicReader):
             if self._to_commit and not self._lost:
                 self._commit_in_the_end(self._to_commit.popleft())
         finally:
-            # While the broker is away, librdkafka may wait for ever for an answer to a commit.
-            leaving = threading.Thread(target=super().close, name=f"leaving {self._group}", daemon=True)
-            leaving.start()
-            leaving.join(CLOSING_SECONDS if self.trouble else 3 * CLOSING_SECONDS)
+            leave(super().close, self._group, CLOSING_SECONDS if self.trouble else 3 * CLOSING_SECONDS)
 
     def _commit_in_the_end(self, offsets: Mapping[int, int]) -> None:
         until = time.monotonic() + CLOSING_SECONDS
@@ -186,7 +182,7 @@ class GroupReader(TopicReader):
         return {number: self._begun[number] for number in self._rotation.partitions}
 
     def _take_up_new_partitions(self) -> None:
-        """The group does that."""
+        """No-op: the consumer group assigns new partitions."""
 
     def _on_assign(self, consumer: Any, parts: list[Any]) -> None:
         """Begin to read partitions where the group, or this run's own checkpoint, has come to, and say so."""

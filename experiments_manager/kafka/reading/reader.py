@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments_manager.kafka.connection import Connection, confluent_kafka
 from experiments_manager.kafka.errors import TopicError
+from experiments_manager.kafka.faults import is_transient
 from experiments_manager.kafka.reading.rotation import Position, Records, Rotation
 from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.topics import STRUCTURE_SUFFIX, TopicRange, Topics
@@ -23,8 +24,6 @@ _SECONDS_BETWEEN_LOOKS = 10.0
 """From one look for new partitions to the next."""
 _SECONDS_BETWEEN_QUESTIONS = 1.0
 """From one question whether a broker that was away answers again to the next: without new records nothing says so."""
-_PASSING = ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT", "_MSG_TIMED_OUT", "_MAX_POLL_EXCEEDED")
-"""Errors after which librdkafka goes on by itself."""
 
 READER_CONFIG = {
     "group_id": "experiments_manager",
@@ -215,7 +214,7 @@ class TopicReader:
         return list(map(self._kafka.Message.offset, messages))
 
     def _look_at_error(self, number: int, error: Any) -> None:
-        if error is None or error.name() == "_PARTITION_EOF" or error.name() in _PASSING or error.retriable():
+        if error is None or error.name() == "_PARTITION_EOF" or is_transient(error):
             return
         if error.name() in ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"):
             raise self._removed(number)

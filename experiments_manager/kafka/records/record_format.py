@@ -16,11 +16,9 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.kafka.errors import RecordError
-from experiments_manager.kafka.records.bad_records import find_bad
 from experiments_manager.kafka.records.buffers import BufferPool
-from experiments_manager.kafka.records.column_arrays import array_of
-from experiments_manager.kafka.records.columns import U4, checked, columns_of, contents
-from experiments_manager.kafka.records.grouping import decode_in_groups
+from experiments_manager.kafka.records.columns import U4, array_of, checked, columns_of, contents
+from experiments_manager.kafka.records.group_decoding import decode_in_groups, find_bad
 from experiments_manager.kafka.records.structure import FORMAT_VERSION, Structure
 
 MAGIC = 0xE5

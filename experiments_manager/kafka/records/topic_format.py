@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.kafka.errors import RecordError
-from experiments_manager.kafka.records.bad_records import find_bad
 from experiments_manager.kafka.records.columns import checked
-from experiments_manager.kafka.records.grouping import decode_in_groups
+from experiments_manager.kafka.records.group_decoding import decode_in_groups, find_bad
 from experiments_manager.kafka.records.record_format import MAGIC, RecordFormat
 from experiments_manager.kafka.records.structure import FORMAT_VERSION, Structure
 
@@ -24,6 +23,39 @@ _ID = slice(4, 8)
 _BEGINNING = bytes([MAGIC, FORMAT_VERSION])
 
 
+def structure_id(record: bytes | None) -> bytes:
+    """Return the id of the structure that a record names, as it stands there; empty where it is no such record."""
+    return record[_ID] if record and record.startswith(_BEGINNING) else b""
+
+
+class StructureTable:
+    """The formats of a topic's records by the id of the structure that they name.
+
+    Args:
+        structures: The structures of the topic by their id, the newest one last, as `load_structures` gives them.
+        reload: Gives them again, where a record names a structure that may have been stored since. It is asked once
+            an id and `MOST_ASKED` times in all: damaged records name any number of structures, and asking takes time.
+    """
+
+    def __init__(
+        self, structures: Mapping[int, Structure], reload: Callable[[], Mapping[int, Structure]] | None = None
+    ) -> None:
+        self._formats = {number: RecordFormat(structure) for number, structure in structures.items()}
+        self._reload, self._asked = reload, set[int]()
+
+    def find(self, identity: bytes) -> RecordFormat | None:
+        """Return the format of records that name a structure, or `None` where it is nowhere."""
+        if len(identity) != 4:
+            return None
+        [number] = struct.unpack("<I", identity)
+        is_asked = self._reload and number not in self._asked and len(self._asked) < MOST_ASKED
+        if number not in self._formats and is_asked:
+            self._asked.add(number)
+            found = {new: RecordFormat(structure) for new, structure in self._reload().items()}
+            self._formats = found | self._formats
+        return self._formats.get(number)
+
+
 class TopicFormat:
     """Decodes the records of a topic.
 
@@ -32,7 +64,7 @@ class TopicFormat:
 
     Args:
         structures: The structures of the topic by their id, the newest one last, as `load_structures` gives them.
-        reload: Gives them again, where a record may name a structure that was stored since; asked once an id.
+        reload: See `StructureTable`.
 
     Attributes:
         structure: What each sample looks like: the newest of the structures. It stays when others are found.
@@ -51,9 +83,8 @@ class TopicFormat:
             )
         self.structure = list(structures.values())[-1]
         self._newest = RecordFormat(self.structure)
-        self._formats = {number: RecordFormat(structure) for number, structure in structures.items()}
+        self._table = StructureTable(structures, reload)
         self._newest_id = self.structure.id.to_bytes(4, "little")
-        self._reload, self._asked = reload, set[int]()
 
     def decode(self, records: Sequence[bytes]) -> tuple[Any, np.ndarray]:
         """Return the samples of records, in their order; as `RecordFormat.decode`.
@@ -83,9 +114,9 @@ class TopicFormat:
 
     def _decode_group(self, records: list[bytes]) -> tuple[list[Any], np.ndarray]:
         """Return the leaves of records that share a structure, in the order of the newest one, and their counts."""
-        identity = records[0][_ID]
-        is_ours = len(identity) == 4 and records[0].startswith(_BEGINNING)
-        form = self._format_of(identity) if is_ours and identity != self._newest_id else self._newest
+        identity = structure_id(records[0])
+        # A record whose structure is nowhere is left to the newest format: it says what is wrong with it.
+        form = self._newest if identity == self._newest_id else self._table.find(identity) or self._newest
         samples, counts = form.decode(records)
         if form is self._newest:
             return self.structure.flatten(samples), counts
@@ -97,17 +128,6 @@ class TopicFormat:
         except RecordError as error:
             raise self._other(form.structure) from error
         return leaves, counts
-
-    def _format_of(self, identity: bytes) -> RecordFormat:
-        [number] = struct.unpack("<I", identity)
-        # Damaged records name any number of structures, and asking for them takes time.
-        is_asked = self._reload and number not in self._asked and len(self._asked) < MOST_ASKED
-        if number not in self._formats and is_asked:
-            self._asked.add(number)
-            found = {new: RecordFormat(structure) for new, structure in self._reload().items()}
-            self._formats = found | self._formats
-        # A record whose structure is nowhere is left to the newest format: it says what is wrong with it.
-        return self._formats.get(number, self._newest)
 
     def _other(self, structure: Structure) -> RecordError:
         return RecordError(

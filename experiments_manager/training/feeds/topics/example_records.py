@@ -1,4 +1,4 @@
-"""Kafka records that are `tf.train.Example`, parsed a batch at a time; and the one place that knows all formats."""
+"""The decoder of a topic, by what the settings say; `tf.train.Example` records are parsed a batch at a time."""
 
 from __future__ import annotations
 
@@ -14,8 +14,40 @@ from experiments_manager.kafka.errors import RecordError, TopicError
 from experiments_manager.kafka.formats.decoders import advice
 from experiments_manager.kafka.formats.decoders import make_decoder as make_plain_decoder
 from experiments_manager.kafka.formats.fields import Fields
-from experiments_manager.kafka.records.bad_records import find_bad
+from experiments_manager.kafka.reading.decoding import Decoder
+from experiments_manager.kafka.records.group_decoding import find_bad
 from experiments_manager.kafka.records.structure import ArraySpec, Structure
+from experiments_manager.kafka.records.topic_format import TopicFormat
+from experiments_manager.settings import Settings
+
+
+def decoder_for(settings: Settings, load: Callable[[], Mapping[int, Structure]], first: Sequence[bytes]) -> Decoder:
+    """Return the decoder that the settings name.
+
+    Args:
+        settings: The experiment.
+        load: Gives the structures that are stored beside the topic.
+        first: Values of its first records, from which the structure of other programs' records follows.
+
+    Raises:
+        TopicError: The records are of another format, or no structure is stored.
+    """
+    hook: Callable[[bytes], Any] | None = None
+    if settings.has("kafka_decode"):
+
+        def hook(record: bytes) -> Any:
+            return settings.call("kafka_decode", record=record)
+
+    if hook is None and settings.kafka_format == "native":
+        return TopicFormat(load(), load)
+    return make_decoder(
+        settings.kafka_format,
+        fields=settings.kafka_fields,
+        registry=settings.kafka_schema_registry,
+        hook=hook,
+        first_records=first,
+    )
+
 
 _DTYPES = {"int64_list": tf.int64, "float_list": tf.float32, "bytes_list": tf.string}
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,32 @@ from experiments_manager.training.errors import STREAM_ENDED
 from experiments_manager.training.feeds.augmentation import augmented_batch, augmented_batches
 from experiments_manager.training.feeds.feed import Feed, require_batches
 from experiments_manager.training.feeds.topics.batch_buffer import BatchBuffer, LoadedBatches
-from experiments_manager.training.feeds.topics.interpreter import reading_records
 from experiments_manager.training.feeds.topics.topic_source import TopicSource
+
+_SWITCH_SECONDS = 0.0005
+"""How long a thread may keep Python to itself while others wait for it: reading and training hand over batches."""
+_switch_seconds_before: list[float] = []
+"""One entry for each feed that reads."""
+
+
+@contextlib.contextmanager
+def reading_records() -> Iterator[None]:
+    """Let threads take turns often, and the garbage collector leave alone what is there already.
+
+    Records are many objects; for every few thousands of them it would look through all objects of TensorFlow and of the
+    model, which takes a quarter of a second.
+    """
+    _switch_seconds_before.append(sys.getswitchinterval())
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.freeze()
+    try:
+        yield
+    finally:
+        seconds = _switch_seconds_before.pop()
+        if not _switch_seconds_before:
+            sys.setswitchinterval(seconds)
+            gc.unfreeze()
+
 
 SECONDS_UNTIL_SAID = 5.0
 """Without a new sample, until that is said."""

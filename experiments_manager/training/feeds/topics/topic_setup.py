@@ -21,7 +21,7 @@ from experiments_manager.settings.value_checks import milliseconds
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds import array_feed
 from experiments_manager.training.feeds.feed import Feed
-from experiments_manager.training.feeds.topics.decoders import decoder_for
+from experiments_manager.training.feeds.topics.example_records import decoder_for
 from experiments_manager.training.feeds.topics.topic_feed import TopicFeed
 from experiments_manager.training.feeds.topics.topic_source import TopicSource, read_all
 

@@ -1,7 +1,7 @@
 """Finding the few bad records among many good ones."""
 
 from experiments_manager.kafka.errors import RecordError
-from experiments_manager.kafka.records.bad_records import find_bad
+from experiments_manager.kafka.records.group_decoding import find_bad
 
 
 def decoder(*bad):
