@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from experiments_manager.cluster.source_listing import Listing, size_text
+from experiments_manager.cluster.source_listing import Listing
+from experiments_manager.common.quantities import format_bytes
 
 COPIES_AT_A_TIME = 8
 """A shared file system answers many calls in the time of one."""
@@ -76,6 +77,6 @@ class _Copying:
         rate = self._copied / max(self._told - self._began, 1e-3)
         left = f", {(self._size - self._copied) / rate:.0f} s left" if 0 < self._copied < self._size else ""
         return (
-            f"Copied {size_text(self._copied)} of {size_text(self._size)}, {self._copied_files} of {self._files} "
+            f"Copied {format_bytes(self._copied)} of {format_bytes(self._size)}, {self._copied_files} of {self._files} "
             f"files{left}."
         )

@@ -93,11 +93,3 @@ def _listed(source: Path, pool: Executor) -> Listing:
             (f"{name}/{entry}", above) for (name, above), entries in zip(inner, names, strict=True) for entry in entries
         ]
     return Listing(source, files, folders)
-
-
-def size_text(size: int) -> str:
-    """Return a number of bytes in words, e.g. `1.2 GB`."""
-    amount, units = float(size), ["bytes", "kB", "MB", "GB", "TB"]
-    while amount >= 1000 and len(units) > 1:
-        amount, units = amount / 1000, units[1:]
-    return f"{amount:.0f} {units[0]}" if units[0] == "bytes" else f"{amount:.1f} {units[0]}"

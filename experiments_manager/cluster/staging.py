@@ -21,9 +21,10 @@ from typing import TextIO
 
 from experiments_manager.cluster.errors import ClusterError
 from experiments_manager.cluster.parallel_copy import Tell, copy_files
-from experiments_manager.cluster.source_listing import Listing, list_source, size_text
+from experiments_manager.cluster.source_listing import Listing, list_source
 from experiments_manager.common import atomic, disk_space, local_copies
 from experiments_manager.common.error_text import reason
+from experiments_manager.common.quantities import format_bytes
 
 _WHOLE, _DATA, _LOCK = "whole.json", "data", "lock"
 _OTHER = 'Name another folder on the node\'s own disk as `stage_dir`, in cluster.toml or `cluster = {"stage_dir": …}`.'
@@ -96,7 +97,7 @@ def _take_whole(listing: Listing, place: Path, lock: TextIO, tell: Tell) -> None
             _lock(lock, fcntl.LOCK_SH, listing.source, tell)
             return
         _lock(lock, fcntl.LOCK_SH, listing.source, tell)
-    tell(f"{listing.source}: the copy on this node is whole, and is used again ({size_text(listing.bytes)}).")
+    tell(f"{listing.source}: the copy on this node is whole, and is used again ({format_bytes(listing.bytes)}).")
 
 
 def _key(source: Path) -> str:
@@ -175,10 +176,10 @@ def _copy(listing: Listing, place: Path, tell: Tell) -> None:
     if needed > free:
         _clear(place)
         raise ClusterError(
-            f"--stage-data {listing.source}: {place} has not enough space. Expected {size_text(needed)}, got "
-            f"{size_text(free)} free. {_OTHER}"
+            f"--stage-data {listing.source}: {place} has not enough space. Expected {format_bytes(needed)}, got "
+            f"{format_bytes(free)} free. {_OTHER}"
         )
-    tell(f"Copying {listing.source} to {data / listing.source.name}: {size_text(needed)} in {len(missing)} files.")
+    tell(f"Copying {listing.source} to {data / listing.source.name}: {format_bytes(needed)} in {len(missing)} files.")
     for name in ["", *listing.folders]:
         (data / name).mkdir(parents=True, exist_ok=True)
     try:

@@ -14,8 +14,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
 from experiments_manager import events
+from experiments_manager.common.quantities import format_duration
 from experiments_manager.events import EpochReport, RunEnd, RunStart, VersionPublished, Watcher, metrics_among
-from experiments_manager.monitoring.timing import EpochTiming, format_duration
+from experiments_manager.monitoring.timing import EpochTiming
 
 REDRAW_SECONDS = 0.1
 LINE_SECONDS = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from experiments_manager.common.quantities import format_duration
 from experiments_manager.events import EpochReport, Progress, RunStart
 
 
@@ -67,12 +68,3 @@ class EpochTiming:
 
     def _smooth(self, average: float | None, newest: float) -> float:
         return newest if average is None else average + self.SMOOTHING * (newest - average)
-
-
-def format_duration(seconds: float) -> str:
-    """Return a duration as one reads it: `3.2 s`, `4:05`, `1:02:03`."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

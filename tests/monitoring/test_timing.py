@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from experiments_manager.events import EpochReport, Progress, RunStart
-from experiments_manager.monitoring.timing import EpochTiming, format_duration
+from experiments_manager.monitoring.timing import EpochTiming
 
 
 def pace(epochs=10, first_epoch=1, steps_per_epoch=100):
@@ -62,10 +62,3 @@ def test_a_resumed_run_counts_only_the_epochs_left():
     run = pace(epochs=10, first_epoch=9)
     at_epoch(run, 9, now=1.0, seconds=2.0)
     assert run.remaining_seconds() == pytest.approx(2.0)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.04, "0.0 s"), (3.21, "3.2 s"), (59.97, "1:00"), (245, "4:05"), (3723, "1:02:03")]
-)
-def test_durations_read_naturally(seconds, text):
-    assert format_duration(seconds) == text

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments_manager.common.quantities import format_bytes
 from experiments_manager.monitoring.plots import rounds as plots
 from experiments_manager.monitoring.plots.curves import VALIDATION, Curves
 from experiments_manager.monitoring.report.collect import ReportedRun
 from experiments_manager.monitoring.report.federation import (
     MOST_REASONS,
     Federation,
-    bytes_text,
     read_federation,
     spans,
 )
@@ -41,7 +41,7 @@ def federation_section(run: ReportedRun) -> dict[str, Any] | None:
         "clients": len(told.clients),
         "share": told.took_part.sum() / max(1, told.asked.sum()),
         "missing": int((told.asked & ~told.took_part).sum()),
-        "traffic": {name: bytes_text(float(np.nansum(values))) for name, values in counts.items()},
+        "traffic": {name: format_bytes(float(np.nansum(values))) for name, values in counts.items()},
         "map": _map(told),
         "charts": _charts(told, run.curves),
         "left_out": [(each.client, spans(each.rounds), len(each.rounds), each.reason) for each in told.left_out],

@@ -173,7 +173,7 @@ def short(value: Any) -> str:
 
 def duration(seconds: float | None) -> str:
     """Write a duration."""
-    from experiments_manager.monitoring.timing import format_duration
+    from experiments_manager.common.quantities import format_duration
 
     return "—" if seconds is None else format_duration(seconds)
 

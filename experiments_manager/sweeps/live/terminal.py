@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments_manager.common.console import warn
-from experiments_manager.monitoring.timing import format_duration
+from experiments_manager.common.quantities import format_duration
 from experiments_manager.sweeps.driver import Observer
 from experiments_manager.sweeps.experiment import Experiment
 from experiments_manager.sweeps.state.folder import SweepFolder

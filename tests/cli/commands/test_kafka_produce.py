@@ -40,7 +40,7 @@ def test_both_splits_are_sent_each_to_its_topic(produce, kafka, topic, capfd):
     assert (train["topic"], train["samples"], train["records"]) == (f"{topic}.train", 192, 192)
     assert train["bytes"] == 192 * 16
     assert Topics(kafka).partitions(f"{topic}.train") == [0, 1]
-    assert f"Sent to topic {topic}.train, 2 partitions: 192 samples in 192 records, 3.072 KB" in said
+    assert f"Sent to topic {topic}.train, 2 partitions: 192 samples in 192 records, 3.07 kB" in said
 
 
 @pytest.mark.slow
@@ -135,5 +135,5 @@ def test_a_file_gets_lines_and_the_sum(monkeypatch):
     line, last = stream.getvalue().splitlines()
     assert line == "t.train: epoch 1  480 records acknowledged  250 samples/s"
     assert last == (
-        "Stopped; sent to topic t.train, 2 partitions: 500 samples in 480 records, 8 KB, 2.0 s, 250 samples/s"
+        "Stopped; sent to topic t.train, 2 partitions: 500 samples in 480 records, 8 kB, 2.0 s, 250 samples/s"
     )

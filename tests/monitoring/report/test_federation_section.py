@@ -8,7 +8,7 @@ import pytest
 
 from experiments_manager.monitoring.growing_csv import GrowingCsv
 from experiments_manager.monitoring.report import write_report
-from experiments_manager.monitoring.report.federation import bytes_text, read_federation, spans
+from experiments_manager.monitoring.report.federation import read_federation, spans
 
 
 @pytest.fixture
@@ -99,13 +99,6 @@ def test_a_hundred_clients_stay_readable_and_the_page_small(make_federation):
     labels = re.findall(r"<text[^>]*>(\d+)</text>", section[: section.index("</svg>")])
     assert 20 < len(labels) < 70
     assert len(page) < 1_500_000
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.5e6, "2.5 MB"), (3e9, "3 GB")]
-)
-def test_bytes_are_told_with_their_unit(count, text):
-    assert bytes_text(count) == text
 
 
 def test_rounds_in_a_row_are_told_by_the_first_and_the_last():

@@ -9,11 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
-from experiments_manager.cli.commands.kafka.texts import size
+from experiments_manager.common.quantities import format_bytes, format_duration
 from experiments_manager.kafka.producing.production import Plan
 from experiments_manager.kafka.producing.production import Progress as Sent
 from experiments_manager.monitoring.progress_bar import LastingStream
-from experiments_manager.monitoring.timing import format_duration
 
 REDRAW_SECONDS = 0.1
 LINE_SECONDS = 10.0
@@ -85,7 +84,7 @@ class SendingProgress:
         partitions = f"{sent.partitions} partition{'s' * (sent.partitions != 1)}"
         text = (
             f"{'Sent' if finished else 'Stopped; sent'} to topic {sent.topic}, {partitions}: {sent.samples:,} samples "
-            f"in {sent.records:,} records, {size(sent.bytes)}, {format_duration(sent.seconds)}, "
+            f"in {sent.records:,} records, {format_bytes(sent.bytes)}, {format_duration(sent.seconds)}, "
             f"{sent.rate:,.0f} samples/s"
         )
         self._console.print(text, markup=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
+from experiments_manager.common.quantities import format_bytes
+
 if TYPE_CHECKING:
     from experiments_manager.kafka.inspection.topic_report import TopicReport
 
@@ -21,8 +23,10 @@ def facts(report: TopicReport) -> list[tuple[str, str]]:
         rows.append((f"partition {number}", f"offsets {start:,} to {end:,}"))
     rows.append(("records", f"{report.records:,}"))
     if report.measured:
-        text = f"{size(report.mean_bytes)} a record (mean of {report.measured:,}), about {size(report.bytes)} in all"
-        rows.append(("size", f"{text}, before compression"))
+        each, total = format_bytes(report.mean_bytes), format_bytes(report.bytes)
+        rows.append(
+            ("size", f"{each} a record (mean of {report.measured:,}), about {total} in all, before compression")
+        )
     if report.first_time is not None and report.last_time is not None:
         rate = "" if report.rate is None else f", {report.rate:,.4g} records/s"
         rows.append(("written", f"{_time(report.first_time)} to {_time(report.last_time)}{rate}"))
@@ -51,15 +55,6 @@ def raw(value: bytes) -> str:
     """Return the size and the first bytes of a record."""
     more = " …" if len(value) > _FIRST_BYTES else ""
     return f"{len(value):,} bytes: {value[:_FIRST_BYTES].hex(' ')}{more}"
-
-
-def size(count: float) -> str:
-    """Return a number of bytes as one reads it."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.4g} {unit}"
-        count /= 1000
-    return f"{count:.4g} TB"
 
 
 def _time(milliseconds: int) -> str:
