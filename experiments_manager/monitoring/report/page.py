@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import datetime
-import json
 import math
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments_manager.common.pages.rendering import render_page
 from experiments_manager.events import metrics_among
 from experiments_manager.monitoring.plots import canvas
 from experiments_manager.monitoring.plots.comparison import write_file
@@ -40,6 +37,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 FILE = "report.html"
+TEMPLATE = Path(__file__).with_name("page.html")
 COLOURED = 10
 """Runs that have a colour of their own, the best ones; the curves of the others are grey."""
 WITH_FIGURES = 6
@@ -112,13 +110,12 @@ def render(folder: Path, runs: Sequence[ReportedRun]) -> str:
         folder: What the page is about.
         runs: Its runs, at least one.
     """
-    from experiments_manager.common.version import __version__
-
     single = len(runs) == 1
     federation = federation_section(runs[0]) if single else None
     groups = [RunGroup.of(name, members) for name, members in by_experiment(runs).items()]
-    return _template().render(
-        folder=folder,
+    return render_page(
+        TEMPLATE,
+        place=folder,
         title=runs[0].manifest.get("settings", {}).get("session_name") or runs[0].row.name if single else folder.name,
         runs=runs,
         single=single,
@@ -133,8 +130,9 @@ def render(folder: Path, runs: Sequence[ReportedRun]) -> str:
         packages=_packages(runs),
         with_figures=_with_figures(runs),
         schema=SETTINGS,
-        version=__version__,
-        made=datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"),
+        is_default=is_default,
+        spans=spans,
+        colour=canvas.colour,
     )
 
 
@@ -153,52 +151,6 @@ def metric_columns(runs: Sequence[ReportedRun]) -> list[str]:
     names = dict.fromkeys(name for run in runs for name in metrics_among(run.best_metrics))
     ordered = sorted(names, key=lambda name: not name.startswith("val_"))
     return [name for name in dict.fromkeys([*watched, *ordered]) if name in names][:MOST_METRICS]
-
-
-def shown(value: Any) -> str:
-    """Write a value for a reader: numbers with six significant digits, and a dash where there is none."""
-    if value is None:
-        return "—"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
-
-
-def short(value: Any) -> str:
-    """Write a value for a narrow cell: numbers with four significant digits."""
-    if value is None or isinstance(value, float) and math.isnan(value):
-        return "—"
-    return f"{value:.4g}" if isinstance(value, float) else canvas.shortened(shown(value), 40)
-
-
-def duration(seconds: float | None) -> str:
-    """Write a duration."""
-    from experiments_manager.common.quantities import format_duration
-
-    return "—" if seconds is None else format_duration(seconds)
-
-
-def data_uri(png: Path) -> str:
-    """Put a PNG file into an address; empty where it cannot be read."""
-    try:
-        return f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()}"
-    except OSError:
-        return ""
-
-
-def _template() -> Any:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(shown=shown, short=short, duration=duration, data_uri=data_uri, shell=shlex.join)
-    environment.globals.update(is_default=is_default, spans=spans, colour=canvas.colour)
-    return environment.get_template("page.html")
 
 
 def _charts(runs: Sequence[ReportedRun], colours: dict[str, str]) -> list[Markup]:

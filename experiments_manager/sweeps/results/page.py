@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments_manager.common.jsonable import to_jsonable
+from experiments_manager.common.pages.rendering import render_page
 from experiments_manager.monitoring.plots import canvas
 from experiments_manager.monitoring.plots.comparison import write_file
-from experiments_manager.monitoring.report.page import duration, inline_svg, short
+from experiments_manager.monitoring.report.inline_svg import inline_svg
 from experiments_manager.sweeps.results.analysis import Analysis, analyse
 from experiments_manager.sweeps.results.figures import sweep_figures
 from experiments_manager.sweeps.state.folder import SweepFolder
@@ -21,7 +20,7 @@ from experiments_manager.sweeps.state.trials import SweepState, best_trial
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-_STYLE = Path(canvas.__file__).parents[1] / "report" / "page.css"
+TEMPLATE = Path(__file__).with_name("sweep.html")
 MOST_ROWS = 2000
 _TITLES = {
     "history": "History",
@@ -61,17 +60,15 @@ def write_report(folder: SweepFolder, state: SweepState, command: str | None) ->
 def _render(
     folder: SweepFolder, state: SweepState, analysis: Analysis, charts: Mapping[str, Markup], command: str | None
 ) -> str:
-    from experiments_manager.common.version import __version__
-
     best = best_trial(state.trials.values(), tuple(analysis.modes))
     names = sorted({name for trial in state.trials.values() for name in trial.overrides})
     counts: dict[str, int] = {}
     for trial in state.trials.values():
         counts[trial.state] = counts.get(trial.state, 0) + 1
-    return _template().render(
-        title=folder.path.name,
-        folder=folder.path,
-        style=_STYLE.read_text(encoding="utf-8"),
+    return render_page(
+        TEMPLATE,
+        title=f"Sweep {folder.path.name}",
+        place=folder.path,
         opened=state.opened,
         best=best,
         counts=counts,
@@ -81,9 +78,7 @@ def _render(
         names=names,
         objectives=analysis.objectives,
         trials=_sorted(state, analysis.modes)[:MOST_ROWS],
-        coordinates=_as_script(_coordinates(analysis)),
-        version=__version__,
-        made=datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"),
+        coordinates=to_jsonable(_coordinates(analysis)),
     )
 
 
@@ -114,22 +109,3 @@ def _coordinates(analysis: Analysis) -> dict[str, Any]:
             for place, trial in enumerate(analysis.trials)
         ],
     }
-
-
-def _as_script(value: Any) -> str:
-    """Return JSON that may stand inside of a script element."""
-    return json.dumps(to_jsonable(value)).replace("<", "\\u003c")
-
-
-def _template() -> Any:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(short=short, duration=duration)
-    return environment.get_template("sweep.html")

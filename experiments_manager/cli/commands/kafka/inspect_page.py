@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import html
 from pathlib import Path
 from typing import Any
 
 from experiments_manager.cli.commands.kafka.texts import cell, facts, raw
 from experiments_manager.common.atomic import write_text
+from experiments_manager.common.pages.rendering import render_page
 from experiments_manager.kafka.inspection.pictures import as_png, is_picture
 from experiments_manager.kafka.inspection.topic_report import TopicReport
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem; color: #222; background: #fff }
-table { border-collapse: collapse; margin-bottom: 2rem }
-th, td { text-align: left; vertical-align: top; padding: .2rem 1rem .2rem 0; border-bottom: 1px solid #ddd }
-img { image-rendering: pixelated; min-width: 6rem; max-width: 24rem }
-code { font-size: 90% }
-@media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } th, td { border-color: #444 } }
-"""
+TEMPLATE = Path(__file__).with_name("topic.html")
 
 
 def write_page(report: TopicReport, file: Path) -> None:
@@ -28,29 +20,17 @@ def write_page(report: TopicReport, file: Path) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    rows = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in facts(report))
-    title = html.escape(f"Topic {report.topic}")
-    write_text(
-        file,
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-        f"</head><body><h1>{title}</h1><table>{rows}</table>{_samples(report)}</body></html>\n",
+    page = render_page(
+        TEMPLATE,
+        title=f"Topic {report.topic}",
+        facts=facts(report)[1:],
+        records=[raw(value) for value in report.values],
+        names=[leaf.name for leaf in report.structures[-1].leaves] if report.samples else [],
+        samples=[[_content(value) for value in sample] for sample in zip(*report.samples, strict=True)],
     )
+    write_text(file, page)
 
 
-def _samples(report: TopicReport) -> str:
-    if not report.samples:
-        rows = "".join(f"<tr><td><code>{html.escape(raw(value))}</code></td></tr>" for value in report.values)
-        return f"<h2>First records</h2><table>{rows}</table>"
-    leaves = report.structures[-1].leaves
-    head = "".join(f"<th>{html.escape(leaf.name)}</th>" for leaf in leaves)
-    rows = "".join(
-        f"<tr><td>{number}</td>{''.join(_cell(values[number]) for values in report.samples)}</tr>"
-        for number in range(len(report.samples[0]))
-    )
-    return f"<h2>First samples</h2><table><tr><th>sample</th>{head}</tr>{rows}</table>"
-
-
-def _cell(sample: Any) -> str:
-    if hasattr(sample, "ndim") and is_picture(sample):
-        return f'<td><img alt="picture" src="data:image/png;base64,{base64.b64encode(as_png(sample)).decode()}"></td>'
-    return f"<td><code>{html.escape(cell(sample))}</code></td>"
+def _content(value: Any) -> str | bytes:
+    """Return a value in few characters, or as a PNG where it is a picture."""
+    return as_png(value) if hasattr(value, "ndim") and is_picture(value) else cell(value)
