@@ -9,15 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.attribution.asking import Asked
-from experiments_manager.attribution.curves import Curves, curve_meter, random_order
 from experiments_manager.attribution.errors import ExplainError
+from experiments_manager.attribution.map_quality import (
+    Curves,
+    curve_meter,
+    random_order,
+    random_weights,
+    rank_correlation,
+)
 from experiments_manager.attribution.methods.grad_cam import grad_cam
 from experiments_manager.attribution.methods.integrated_gradients import integrated_gradients
 from experiments_manager.attribution.methods.occlusion import occlusion
 from experiments_manager.attribution.methods.shapley import shapley
-from experiments_manager.attribution.sanity import random_weights, rank_correlation
-from experiments_manager.attribution.subject import Explainer
+from experiments_manager.attribution.scored_output import Explainer
+from experiments_manager.attribution.targets import Target
 from experiments_manager.common.suggestions import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -46,7 +51,7 @@ class MethodResult:
 class Explanation:
     """What the methods found."""
 
-    asked: Asked
+    target: Target
     methods: dict[str, MethodResult]
     random: Curves
     """The curves of a random order, which each method must beat."""
@@ -69,7 +74,7 @@ class MethodOptions:
 
 
 def explain(
-    asked: Asked,
+    target: Target,
     methods: Sequence[str] | None = None,
     options: MethodOptions | None = None,
     tell: Callable[[str], None] = logger.info,
@@ -77,7 +82,7 @@ def explain(
     """Explain by each method, and measure what that is worth.
 
     Args:
-        asked: What is explained.
+        target: What is explained.
         methods: Names of methods; by default all but `shap`, those left out that do not go together with the model.
         options: How they work.
         tell: Called with what is being done.
@@ -91,11 +96,11 @@ def explain(
         if name not in METHODS:
             hint = did_you_mean(name, METHODS)
             raise ExplainError(f"Unknown method {name!r}. Expected some of {', '.join(METHODS)}. {hint}".rstrip())
-    subject, question = asked.subject, asked.question
+    output, question = target.output, target.question
     explainers, skipped = {}, {}
     for name in chosen:
         try:
-            explainers[name] = METHODS[name](subject, question, **_options_of(name, options))
+            explainers[name] = METHODS[name](output, question, **_options_of(name, options))
         except ExplainError as error:
             if methods is not None:
                 raise
@@ -106,16 +111,16 @@ def explain(
     for name, explainer in explainers.items():
         tell(f"{name}: maps of {len(question)} samples")
         maps[name] = explainer(question)
-    with random_weights(subject.model, options.seed):
+    with random_weights(output.model, options.seed):
         for name, explainer in explainers.items():
             tell(f"{name}: the same with random weights")
             others[name] = explainer(question)
-    measure = curve_meter(subject, question)
+    measure = curve_meter(output, question)
     for name, found in maps.items():
         tell(f"{name}: insertion and deletion")
         results[name] = MethodResult(found, measure(question, found), rank_correlation(found, others[name]))
     unknowing = random_order(next(iter(maps.values())), options.seed)
-    return Explanation(asked, results, measure(question, unknowing), skipped)
+    return Explanation(target, results, measure(question, unknowing), skipped)
 
 
 def _options_of(name: str, options: MethodOptions) -> dict[str, Any]:

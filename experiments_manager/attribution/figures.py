@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments_manager.attribution.curves import STEPS
 from experiments_manager.attribution.explanation import Explanation
+from experiments_manager.attribution.map_quality import STEPS
 from experiments_manager.monitoring.plots import canvas
 from experiments_manager.monitoring.plots.pictures import as_bytes
 
@@ -24,8 +24,8 @@ _MOST_BARS = 24
 def map_figure(explanation: Explanation) -> Figure:
     """Draw a row a sample: the input, then a map a method; what speaks for the class is red, against it blue."""
     with canvas.figure_style():
-        asked = explanation.asked
-        rows, methods = min(ROWS, len(asked.question)), list(explanation.methods.items())
+        target = explanation.target
+        rows, methods = min(ROWS, len(target.question)), list(explanation.methods.items())
         height, wide = (_SIDE, _SIDE) if _is_flat(explanation) else (1.0, 2.4)
         gap, top, below = 0.12, 0.3, 0.22
         width = 0.1 + (1 + len(methods)) * (wide + gap)
@@ -39,7 +39,7 @@ def map_figure(explanation: Explanation) -> Figure:
                     name, result = methods[column - 1]
                     _draw_map(axes, explanation, result.maps, row)
                 else:
-                    name = asked.input_name
+                    name = target.input_name
                     _draw_input(axes, explanation, row)
                 if row == 0:
                     axes.set_title(canvas.shortened(name), fontsize=8.5)
@@ -73,45 +73,45 @@ def curve_figure(explanation: Explanation) -> Figure:
 
 def _is_flat(explanation: Explanation) -> bool:
     """Return whether samples are drawn as pictures: pictures themselves, and slices of volumes."""
-    asked = explanation.asked
-    return len(asked.subject.positions(asked.question.values)) >= 2
+    target = explanation.target
+    return len(target.output.positions(target.question.values)) >= 2
 
 
 def _draw_input(axes: Axes, explanation: Explanation, row: int) -> None:
-    asked = explanation.asked
-    values = asked.question.values
-    kind = int(asked.question.classes[row])
+    target = explanation.target
+    values = target.question.values
+    kind = int(target.question.classes[row])
     if _is_flat(explanation):
         pictures = as_bytes(values if values.ndim < 5 else _slices(explanation, values))
         axes.imshow(pictures[row])
-        region = asked.question.regions[row]
+        region = target.question.regions[row]
         if region.shape == pictures.shape[1:3] and region.min() < region.max():
             axes.contour(region, levels=[0.5], colors=[canvas.PALETTE[1]], linewidths=0.9)
         axes.set_axis_off()
-    elif asked.subject.has_channels:
+    elif target.output.has_channels:
         axes.plot(values[row], lw=0.9)
         axes.set(xticks=[], yticks=[])
     else:
         _bars(axes, values[row], canvas.INK)
-    text = canvas.shortened(asked.class_names[kind], 18)
-    is_class = asked.truth.ndim == 1
-    wrong = is_class and int(asked.truth[row]) != kind
+    text = canvas.shortened(target.class_names[kind], 18)
+    is_class = target.truth.ndim == 1
+    wrong = is_class and int(target.truth[row]) != kind
     if wrong:
-        text += f" (true: {canvas.shortened(asked.class_names[int(asked.truth[row])], 14)})"
+        text += f" (true: {canvas.shortened(target.class_names[int(target.truth[row])], 14)})"
     colour = canvas.WRONG if wrong else canvas.INK
     axes.text(0, -0.03, text, transform=axes.transAxes, va="top", fontsize=7.5, color=colour)
 
 
 def _draw_map(axes: Axes, explanation: Explanation, maps: np.ndarray, row: int) -> None:
-    asked = explanation.asked
-    values = asked.question.values
+    target = explanation.target
+    values = target.question.values
     if _is_flat(explanation):
         is_volume = values.ndim == 5
         grey = as_bytes(_slices(explanation, values) if is_volume else values)[row].mean(axis=-1)
         axes.imshow(255 - (255 - grey) / 3, cmap="gray", vmin=0, vmax=255)  # faint below the map
         axes.imshow(_shades((_slices(explanation, maps) if is_volume else maps)[row]))
         axes.set_axis_off()
-    elif asked.subject.has_channels:
+    elif target.output.has_channels:
         extent = (-0.5, len(values[row]) - 0.5, float(values[row].min()), float(values[row].max()))
         axes.imshow(_shades(maps[row][np.newaxis]), aspect="auto", extent=extent)
         axes.plot(values[row], lw=0.8, color=canvas.INK)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from experiments_manager.runs import Run, open_run
 
 if TYPE_CHECKING:
-    from experiments_manager.attribution.of_run import RunExplanation
+    from experiments_manager.attribution.run_files import RunExplanation
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,11 @@ def explain(
     window: int | None = None,
     seed: int = 0,
     tell: Callable[[str], None] = logger.info,
-    **wishes: Any,
+    input: str | None = None,
+    head: str | None = None,
+    class_name: str | None = None,
+    baseline: str = "mean",
+    batch: int = 16,
 ) -> RunExplanation:
     """Show which parts of its inputs a run's model goes by.
 
@@ -44,7 +48,11 @@ def explain(
         window: Side of the window of occlusion.
         seed: Of the choice of samples, random weights and random order.
         tell: Called with what is being done, as that may take minutes.
-        **wishes: `input`, `head`, `class_name`, `baseline` and `batch`; see `attribution.asking.Wishes`.
+        input: Name of the input; by default the one with most axes among those of floating point.
+        head: Name of the head; by default the first that tells classes.
+        class_name: Name or number of the class; by default what the model tells of each sample.
+        baseline: What stands for nothing: `mean` of the samples, or a number.
+        batch: Samples that go through the model together.
 
     Returns:
         The maps, what each method is worth, and the files.
@@ -55,16 +63,16 @@ def explain(
         TrainingError: The run has no checkpoint, or there is no data for the split.
         UserCodeError: A hook raised.
     """
-    from experiments_manager.attribution.asking import Wishes
     from experiments_manager.attribution.explanation import MethodOptions
-    from experiments_manager.attribution.of_run import explain_run
+    from experiments_manager.attribution.run_files import explain_run
+    from experiments_manager.attribution.targets import TargetOptions
 
     return explain_run(
         run if isinstance(run, Run) else open_run(run),
         samples=samples,
         split=split,
         methods=methods,
-        wishes=Wishes(**wishes),
+        target_options=TargetOptions(input, head, class_name, baseline, batch),
         options=MethodOptions(steps, layer, window, seed),
         tell=tell,
     )

@@ -12,23 +12,23 @@ import typer
 from experiments_manager.cli import TRAINING_COMMANDS
 from experiments_manager.cli.commands.board import board
 from experiments_manager.cli.commands.check import check
-from experiments_manager.cli.commands.cluster.jobs import cancel, logs
-from experiments_manager.cli.commands.cluster.submit import submit
 from experiments_manager.cli.commands.compare import compare
 from experiments_manager.cli.commands.data import data
+from experiments_manager.cli.commands.doctor import doctor
+from experiments_manager.cli.commands.evaluate import evaluate
+from experiments_manager.cli.commands.explain import explain
 from experiments_manager.cli.commands.federate import federate
+from experiments_manager.cli.commands.jobs import cancel, logs
 from experiments_manager.cli.commands.kafka import kafka
-from experiments_manager.cli.commands.machine.doctor import doctor
-from experiments_manager.cli.commands.machine.reproduce import reproduce
 from experiments_manager.cli.commands.new import new
 from experiments_manager.cli.commands.predict import predict
 from experiments_manager.cli.commands.report import report as report_page
-from experiments_manager.cli.commands.results.evaluate import evaluate
-from experiments_manager.cli.commands.results.explain import explain
+from experiments_manager.cli.commands.reproduce import reproduce
 from experiments_manager.cli.commands.resume import resume
 from experiments_manager.cli.commands.runs import runs
 from experiments_manager.cli.commands.serve import serve
 from experiments_manager.cli.commands.settings import settings
+from experiments_manager.cli.commands.submit import submit
 from experiments_manager.cli.commands.sweep import sweep
 from experiments_manager.cli.commands.train import train
 from experiments_manager.cli.errors import report

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from experiments_manager.attribution.asking import Asked
-from experiments_manager.attribution.curves import STEPS, Curves
 from experiments_manager.attribution.explanation import Explanation, MethodResult
 from experiments_manager.attribution.figures import ROWS, curve_figure, map_figure
-from experiments_manager.attribution.subject import Question, Subject
+from experiments_manager.attribution.map_quality import STEPS, Curves
+from experiments_manager.attribution.scored_output import Question, ScoredOutput
+from experiments_manager.attribution.targets import Target
 from experiments_manager.monitoring.plots.canvas import encode
 
 
@@ -15,14 +15,14 @@ def explained(shape, *, has_channels, regions=None, samples=3, truth=1):
     """Two methods on samples of a shape, all told as class 1."""
     generator = np.random.default_rng(0)
     values = generator.uniform(size=(samples, *shape)).astype("float32")
-    subject = Subject(None, values, 0, 0, has_channels)
+    output = ScoredOutput(None, values, 0, 0, has_channels)
     regions = np.ones(samples, np.float32) if regions is None else regions
     question = Question(values, [], np.ones(samples, np.int32), regions, values)
-    asked = Asked(subject, question, "x", "kind", ("no", "yes"), np.full(regions.shape, truth))
+    target = Target(output, question, "x", "kind", ("no", "yes"), np.full(regions.shape, truth))
     curves = Curves(np.linspace(1, 0, STEPS + 1), np.linspace(0, 1, STEPS + 1))
-    maps = generator.normal(size=(samples, *subject.positions(values))).astype("float32")
+    maps = generator.normal(size=(samples, *output.positions(values))).astype("float32")
     methods = {name: MethodResult(maps, curves, 0.0) for name in ("grad-cam", "occlusion")}
-    return Explanation(asked, methods, curves, {})
+    return Explanation(target, methods, curves, {})
 
 
 @pytest.mark.parametrize(

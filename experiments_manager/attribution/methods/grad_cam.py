@@ -9,14 +9,14 @@ import tensorflow as tf
 
 from experiments_manager.attribution.errors import NO_GRADIENT, ExplainError
 from experiments_manager.attribution.layer_calls import CONVOLUTIONS, calls_with_places, chosen_features, recorded_calls
-from experiments_manager.attribution.subject import Explainer, Question, Subject
+from experiments_manager.attribution.scored_output import Explainer, Question, ScoredOutput
 
 
-def grad_cam(subject: Subject, question: Question, *, layer: str | None = None) -> Explainer:
+def grad_cam(output: ScoredOutput, question: Question, *, layer: str | None = None) -> Explainer:
     """Weigh the channels of a convolution by how much each raises the score on average.
 
     Args:
-        subject: The model.
+        output: The model.
         question: What the inputs look like.
         layer: Name of the layer; by default the last convolution, or where the output has places, the last one of the
             coarsest.
@@ -27,13 +27,13 @@ def grad_cam(subject: Subject, question: Question, *, layer: str | None = None) 
     Raises:
         ExplainError: The model has no such layer.
     """
-    positions = subject.positions(question.values)
+    positions = output.positions(question.values)
 
     def attribute(values: Any, others: Any, classes: Any, regions: Any, baseline: Any) -> Any:
         del baseline  # it needs none
-        with tf.GradientTape(watch_accessed_variables=False) as tape, recorded_calls(subject.model) as calls:
+        with tf.GradientTape(watch_accessed_variables=False) as tape, recorded_calls(output.model) as calls:
             tape.watch(values)
-            score = subject.score(values, others, classes, regions)
+            score = output.score(values, others, classes, regions)
         coarse = question.regions.ndim > 1
         seen = calls_with_places(calls, len(positions))
         gradients = tape.gradient(score, [call.result for call in seen])
@@ -41,15 +41,15 @@ def grad_cam(subject: Subject, question: Question, *, layer: str | None = None) 
         between = [call for call, gradient in zip(seen, gradients, strict=True) if gradient is not None]
         if not between and any(layer or isinstance(call.layer, CONVOLUTIONS) for call in seen):
             raise ExplainError(NO_GRADIENT.format(method="Grad-CAM"))
-        features = chosen_features(between, len(positions), layer, coarse=coarse, output=subject.output_layer)
+        features = chosen_features(between, len(positions), layer, coarse=coarse, output=output.output_layer)
         [gradient, *_] = [found for call, found in zip(seen, gradients, strict=True) if call.result is features]
         features, gradient = tf.cast(features, tf.float32), tf.cast(gradient, tf.float32)
         places = list(range(1, features.shape.rank - 1))
         weights = tf.reduce_mean(gradient, axis=places, keepdims=True)
         return tf.nn.relu(tf.reduce_sum(weights * features, axis=-1))
 
-    compiled = subject.compiled(attribute, question)
-    return lambda question: resized(subject.in_batches(compiled, question), positions)
+    compiled = output.compiled(attribute, question)
+    return lambda question: resized(output.in_batches(compiled, question), positions)
 
 
 def resized(maps: np.ndarray, positions: tuple[int, ...]) -> np.ndarray:

@@ -8,17 +8,17 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.attribution.errors import NO_GRADIENT, ExplainError
-from experiments_manager.attribution.subject import Explainer, Question, Subject
+from experiments_manager.attribution.scored_output import Explainer, Question, ScoredOutput
 
 
-def integrated_gradients(subject: Subject, question: Question, *, steps: int = 32) -> Explainer:
+def integrated_gradients(output: ScoredOutput, question: Question, *, steps: int = 32) -> Explainer:
     """Integrate the gradient of the score on the straight way from the baseline to the input.
 
     A map adds up to the difference of the scores of input and baseline (completeness), up to the error of the
     integration by Gauss and Legendre.
 
     Args:
-        subject: The model.
+        output: The model.
         question: What the inputs look like.
         steps: Points of the integration; memory holds one of them at a time.
 
@@ -38,14 +38,14 @@ def integrated_gradients(subject: Subject, question: Question, *, steps: int = 3
             point = tf.cast(tf.cast(baseline, tf.float32) + nodes[number] * way, values.dtype)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(point)
-                score = subject.score(point, others, classes, regions)
+                score = output.score(point, others, classes, regions)
             gradient = tape.gradient(score, point)
             if gradient is None:
                 raise ExplainError(NO_GRADIENT.format(method="integrated gradients"))
             return number + 1, total + weights[number] * tf.cast(gradient, tf.float32)
 
         _, total = tf.while_loop(lambda number, _: number < steps, step, (0, tf.zeros_like(way)), parallel_iterations=1)
-        return subject.as_map(total * way)
+        return output.as_map(total * way)
 
-    compiled = subject.compiled(attribute, question)
-    return lambda question: subject.in_batches(compiled, question)
+    compiled = output.compiled(attribute, question)
+    return lambda question: output.in_batches(compiled, question)

@@ -7,17 +7,17 @@ from typing import Any
 
 import tensorflow as tf
 
-from experiments_manager.attribution.subject import Explainer, Question, Subject
+from experiments_manager.attribution.scored_output import Explainer, Question, ScoredOutput
 
 _ALONG = {1: 16, 2: 8, 3: 4}
 """Windows beside each other along each axis, by the number of axes, so that some hundred cover an input."""
 
 
-def occlusion(subject: Subject, question: Question, *, window: int | None = None) -> Explainer:
+def occlusion(output: ScoredOutput, question: Question, *, window: int | None = None) -> Explainer:
     """Put the baseline into one window after the other, and see how far the score falls.
 
     Args:
-        subject: The model.
+        output: The model.
         question: What the inputs look like.
         window: Side of the window, which moves by half of that; by default one that a sample needs some hundred of.
             Without channels, as in tables, it is 1.
@@ -25,15 +25,15 @@ def occlusion(subject: Subject, question: Question, *, window: int | None = None
     Returns:
         The method, compiled; its maps hold at each position the mean over the windows that hid it.
     """
-    positions = subject.positions(question.values)
-    wanted = window if subject.has_channels else window or 1
+    positions = output.positions(question.values)
+    wanted = window if output.has_channels else window or 1
     windows = [_window(side, len(positions), wanted) for side in positions]
     starts = [_starts(side, width) for side, width in zip(positions, windows, strict=True)]
     counts = [len(found) for found in starts]
     total = math.prod(counts)
 
     def attribute(values: Any, others: Any, classes: Any, regions: Any, baseline: Any) -> Any:
-        whole = subject.score(values, others, classes, regions)
+        whole = output.score(values, others, classes, regions)
 
         def step(number: tf.Tensor, falls: tf.Tensor, times: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             hidden = tf.ones([1] * (len(positions) + 1), tf.bool)
@@ -42,8 +42,8 @@ def occlusion(subject: Subject, question: Question, *, window: int | None = None
                 along = tf.range(positions[axis])
                 inside = (along >= start) & (along < start + windows[axis])
                 hidden &= tf.reshape(inside, [1, *[1] * axis, -1, *[1] * (len(positions) - axis - 1)])
-            without = tf.where(subject.with_channel(hidden), baseline, values)
-            fall = whole - subject.score(without, others, classes, regions)
+            without = tf.where(output.with_channel(hidden), baseline, values)
+            fall = whole - output.score(without, others, classes, regions)
             mask = tf.cast(hidden, tf.float32)
             return number + 1, falls + tf.reshape(fall, [-1, *[1] * len(positions)]) * mask, times + mask
 
@@ -51,8 +51,8 @@ def occlusion(subject: Subject, question: Question, *, window: int | None = None
         _, falls, times = tf.while_loop(lambda number, *_: number < total, step, (0, *began), parallel_iterations=1)
         return falls / times
 
-    compiled = subject.compiled(attribute, question)
-    return lambda question: subject.in_batches(compiled, question)
+    compiled = output.compiled(attribute, question)
+    return lambda question: output.in_batches(compiled, question)
 
 
 def _window(side: int, axes: int, wanted: int | None) -> int:

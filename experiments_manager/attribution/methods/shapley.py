@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.attribution.errors import ExplainError
-from experiments_manager.attribution.subject import Explainer, Question, Subject
+from experiments_manager.attribution.scored_output import Explainer, Question, ScoredOutput
 from experiments_manager.common.installation import install_command
 
 _ALONG = {1: 16, 2: 6, 3: 4}
@@ -16,11 +16,11 @@ _ALONG = {1: 16, 2: 6, 3: 4}
 _PERMUTATIONS = 4
 
 
-def shapley(subject: Subject, question: Question, *, seed: int = 0) -> Explainer:
+def shapley(output: ScoredOutput, question: Question, *, seed: int = 0) -> Explainer:
     """Share the difference of the scores of input and baseline among the cells, by random permutations.
 
     Args:
-        subject: The model.
+        output: The model.
         question: What the inputs look like.
         seed: Of the permutations.
 
@@ -31,15 +31,15 @@ def shapley(subject: Subject, question: Question, *, seed: int = 0) -> Explainer
         ExplainError: The package shap is missing.
     """
     shap = _shap()
-    cells = cells_of(subject, question.values)
+    cells = cells_of(output, question.values)
     count = int(cells.max()) + 1
     sizes = np.bincount(cells.ravel())
 
     def scores(values: Any, others: Any, classes: Any, regions: Any, baseline: Any, kept: Any) -> Any:
-        shown = subject.with_channel(tf.gather(kept, tf.constant(cells), axis=1))
-        return subject.score(tf.where(shown, values, baseline), others, classes, regions)
+        shown = output.with_channel(tf.gather(kept, tf.constant(cells), axis=1))
+        return output.score(tf.where(shown, values, baseline), others, classes, regions)
 
-    compiled = subject.compiled(scores, question, tf.TensorSpec([None, count], tf.bool))
+    compiled = output.compiled(scores, question, tf.TensorSpec([None, count], tf.bool))
 
     def explain(question: Question) -> np.ndarray:
         values = []
@@ -48,9 +48,9 @@ def shapley(subject: Subject, question: Question, *, seed: int = 0) -> Explainer
 
             def evaluate(kept: np.ndarray, sample: Question = sample) -> np.ndarray:
                 found = []
-                for start in range(0, len(kept), subject.batch):
-                    some = kept[start : start + subject.batch].astype(bool)
-                    found.append(subject.in_batches(compiled, _repeated(sample, len(some)), some))
+                for start in range(0, len(kept), output.batch):
+                    some = kept[start : start + output.batch].astype(bool)
+                    found.append(output.in_batches(compiled, _repeated(sample, len(some)), some))
                 return np.concatenate(found)
 
             explainer = shap.PermutationExplainer(evaluate, np.zeros((1, count)), seed=seed)
@@ -61,10 +61,10 @@ def shapley(subject: Subject, question: Question, *, seed: int = 0) -> Explainer
     return explain
 
 
-def cells_of(subject: Subject, values: np.ndarray) -> np.ndarray:
+def cells_of(output: ScoredOutput, values: np.ndarray) -> np.ndarray:
     """Number the cells of a grid, int [positions]; in a table each feature is one, as far as there are 64 at most."""
-    positions = subject.positions(values)
-    along = _ALONG.get(len(positions), 2) if subject.has_channels else 64
+    positions = output.positions(values)
+    along = _ALONG.get(len(positions), 2) if output.has_channels else 64
     cells = np.zeros(positions, np.int32)
     for axis, side in enumerate(positions):
         parts = min(side, along)

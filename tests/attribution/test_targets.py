@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from experiments_manager.attribution.asking import Wishes, ask
 from experiments_manager.attribution.errors import ExplainError
 from experiments_manager.attribution.explanation import explain
+from experiments_manager.attribution.targets import TargetOptions, choose_target
 from experiments_manager.events import Samples
 
 
@@ -22,8 +22,8 @@ def samples_of(model, x, y):
     return Samples("validation", x, y, {name: np.asarray(output) for name, output in outputs.items()}, {})
 
 
-def asked(model, x, y, names=("x",), class_names=("a", "b", "c"), **wishes):
-    return ask(model, samples_of(model, x, y), list(names), class_names, Wishes(**wishes))
+def target(model, x, y, names=("x",), class_names=("a", "b", "c"), **target_options):
+    return choose_target(model, samples_of(model, x, y), list(names), class_names, TargetOptions(**target_options))
 
 
 TABLE = np.array([[1, 2], [3, 4], [5, 9]], np.float32)
@@ -32,43 +32,43 @@ CLASSES = np.array([0, 1, 2])
 
 def test_by_default_the_class_is_what_the_model_tells_and_the_baseline_the_mean_of_each_feature():
     model = net((2,))
-    found = asked(model, TABLE, CLASSES)
+    found = target(model, TABLE, CLASSES)
     assert np.array_equal(found.question.classes, np.argmax(model(TABLE), axis=-1))
     np.testing.assert_allclose(found.question.baseline[1], [3, 5])
-    assert not found.subject.has_channels
+    assert not found.output.has_channels
     assert (found.input_name, found.head_name) == ("x", "kind")
 
 
 @pytest.mark.parametrize("wanted", ["c", "2"])
 def test_a_class_is_named_by_its_name_or_number(wanted):
-    assert asked(net((2,)), TABLE, CLASSES, class_name=wanted).question.classes.tolist() == [2, 2, 2]
+    assert target(net((2,)), TABLE, CLASSES, class_name=wanted).question.classes.tolist() == [2, 2, 2]
 
 
 def test_the_baseline_of_pictures_is_one_value_a_channel_or_the_number_that_is_given():
     x = np.random.default_rng(0).normal(size=(3, 6, 6, 2)).astype("float32")
-    found = asked(net((6, 6, 2)), x, CLASSES)
-    assert found.subject.has_channels
+    found = target(net((6, 6, 2)), x, CLASSES)
+    assert found.output.has_channels
     np.testing.assert_allclose(found.question.baseline[2, 3, 1], x.mean(axis=(0, 1, 2)), rtol=1e-5)
-    assert not asked(net((6, 6, 2)), x, CLASSES, baseline="0").question.baseline.any()
+    assert not target(net((6, 6, 2)), x, CLASSES, baseline="0").question.baseline.any()
 
 
 def test_pictures_without_channels_and_series_with_channels_are_told_apart():
     x = np.zeros((3, 12, 12), np.float32)
-    assert not asked(net((12, 12)), x, CLASSES).subject.has_channels
+    assert not target(net((12, 12)), x, CLASSES).output.has_channels
     x = np.zeros((3, 40, 2), np.float32)
-    assert asked(net((40, 2)), x, CLASSES).subject.has_channels
+    assert target(net((40, 2)), x, CLASSES).output.has_channels
 
 
 def test_pictures_of_bytes_are_explained_where_the_model_takes_them_as_floats():
     x = np.random.default_rng(0).integers(255, size=(3, 6, 6, 3)).astype(np.uint8)
-    assert asked(net((6, 6, 3)), x, CLASSES).question.values.dtype == np.float32
+    assert target(net((6, 6, 3)), x, CLASSES).question.values.dtype == np.float32
     with pytest.raises(ExplainError, match="no input of floating point, got x \\(uint8\\)"):
-        asked(net((6, 6, 3), dtype="uint8"), x, CLASSES)
+        target(net((6, 6, 3), dtype="uint8"), x, CLASSES)
 
 
 @pytest.mark.parametrize(("activation", "classes", "gives"), [("softmax", 3, "probabilities"), (None, 3, "logits")])
 def test_it_is_known_whether_a_head_gives_probabilities(activation, classes, gives):
-    assert asked(net((2,), classes, activation=activation), TABLE, CLASSES).subject.gives == gives
+    assert target(net((2,), classes, activation=activation), TABLE, CLASSES).output.gives == gives
 
 
 def test_a_segmentation_is_asked_for_the_largest_class_that_is_not_the_background():
@@ -78,7 +78,7 @@ def test_a_segmentation_is_asked_for_the_largest_class_that_is_not_the_backgroun
     pictures[..., 0] = 1
     pictures[0, 0, :3] = [0, 9, 0]
     pictures[0, 1, :2] = [0, 0, 9]
-    found = asked(model, pictures, np.zeros((1, 4, 4), int))
+    found = target(model, pictures, np.zeros((1, 4, 4), int))
     assert found.question.classes.tolist() == [1]
     assert found.question.regions[0].astype(int).tolist() == [[1, 1, 1, 0], [0] * 4, [0] * 4, [0] * 4]
 
@@ -97,14 +97,14 @@ def two_inputs():
 def test_of_several_inputs_the_one_with_most_axes_is_explained_or_the_one_that_is_named():
     model, x, y = two_inputs()
     names = ["picture", "table"]
-    assert asked(model, x, y, names).input_name == "picture"
-    found = asked(model, x, y, names, input="table")
+    assert target(model, x, y, names).input_name == "picture"
+    found = target(model, x, y, names, input="table")
     assert (found.input_name, found.head_name) == ("table", "kind")
     assert np.array_equal(found.question.others[0], x["picture"])
 
 
 @pytest.mark.parametrize(
-    ("wishes", "said"),
+    ("target_options", "said"),
     [
         ({"input": "pictuer"}, "no input 'pictuer'. Its inputs are picture, table. Did you mean"),
         ({"head": "kidn"}, "no head 'kidn'. Its heads are kind, price. Did you mean"),
@@ -115,17 +115,17 @@ def test_of_several_inputs_the_one_with_most_axes_is_explained_or_the_one_that_i
         ({"baseline": "nan"}, "Unknown baseline 'nan'. Expected `mean` or a number"),
     ],
 )
-def test_what_is_not_there_is_refused_with_what_is(wishes, said):
+def test_what_is_not_there_is_refused_with_what_is(target_options, said):
     model, x, y = two_inputs()
     with pytest.raises(ExplainError, match=said):
-        asked(model, x, y, ["picture", "table"], **wishes)
+        target(model, x, y, ["picture", "table"], **target_options)
 
 
 def test_an_input_with_missing_values_is_refused_and_another_one_named():
     model, x, y = two_inputs()
     broken = x | {"table": np.array([[1, np.nan], [1, 2], [3, 4]], np.float32)}
     with pytest.raises(ExplainError, match="'table' holds NaN or infinity.* --input: picture"):
-        asked(model, broken, y, ["picture", "table"], input="table")
+        target(model, broken, y, ["picture", "table"], input="table")
 
 
 def test_sequences_of_whole_numbers_are_refused():
@@ -134,7 +134,7 @@ def test_sequences_of_whole_numbers_are_refused():
     model = keras.Model(x, keras.layers.Dense(3, activation="softmax")(embedded))
     tokens = np.ones((3, 5), np.int32)
     with pytest.raises(ExplainError, match=r"got x \(int32\). Words and whole numbers"):
-        asked(model, tokens, CLASSES)
+        target(model, tokens, CLASSES)
 
 
 def test_a_model_that_looks_its_floats_up_is_explained_by_methods_that_need_no_gradient():
@@ -142,14 +142,14 @@ def test_a_model_that_looks_its_floats_up_is_explained_by_methods_that_need_no_g
     embedded = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(7, 4)(x))
     model = keras.Model(x, keras.layers.Dense(3, activation="softmax")(embedded))
     tokens = np.arange(15).reshape(3, 5).astype(np.float32) % 7
-    found = explain(asked(model, tokens, CLASSES, baseline="0"))
+    found = explain(target(model, tokens, CLASSES, baseline="0"))
     assert list(found.methods) == ["occlusion"]
     assert "no gradient of the score" in found.skipped["integrated-gradients"]
     assert "needs a convolution" in found.skipped["grad-cam"]
 
 
 def test_a_method_that_is_named_must_go_together_with_the_model():
-    one = asked(net((2,)), TABLE, CLASSES)
+    one = target(net((2,)), TABLE, CLASSES)
     with pytest.raises(ExplainError, match="Grad-CAM needs a convolution"):
         explain(one, ["grad-cam"])
     with pytest.raises(ExplainError, match="Unknown method 'gradcam'. Expected some of .* Did you mean"):
@@ -159,4 +159,4 @@ def test_a_method_that_is_named_must_go_together_with_the_model():
 def test_a_regression_is_refused():
     model = net((2,), 1, activation=None)
     with pytest.raises(ExplainError, match=r"Only classifications and segmentations.* got kind \(values\)"):
-        asked(model, TABLE, np.array([0.5, 1.5, 2.5]))
+        target(model, TABLE, np.array([0.5, 1.5, 2.5]))

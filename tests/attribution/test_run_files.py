@@ -101,7 +101,7 @@ def test_the_same_seed_explains_the_same_samples_in_the_same_way(run_dir):
     )
     assert np.array_equal(first.methods["occlusion"].maps, again.methods["occlusion"].maps)
     assert first.methods["occlusion"].sanity == again.methods["occlusion"].sanity
-    assert not np.array_equal(first.asked.question.values, other.asked.question.values)
+    assert not np.array_equal(first.target.question.values, other.target.question.values)
 
 
 def test_programs_get_one_line_of_json(run_dir, capfd):
@@ -113,7 +113,7 @@ def test_programs_get_one_line_of_json(run_dir, capfd):
 
 
 def test_more_samples_than_there_are_means_all(run_dir):
-    assert len(em.explain(run_dir, samples=1000, methods=["grad-cam"]).explanation.asked.question) == 70
+    assert len(em.explain(run_dir, samples=1000, methods=["grad-cam"]).explanation.target.question) == 70
 
 
 def test_a_model_of_words_is_refused_with_one_message(trained, capsys):

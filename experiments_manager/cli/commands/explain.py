@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from experiments_manager.cli import options
-from experiments_manager.cli.commands.results.evaluate import Split
+from experiments_manager.cli.commands.evaluate import Split
 from experiments_manager.common.console import warn
 
 if TYPE_CHECKING:
-    from experiments_manager.attribution.of_run import RunExplanation
+    from experiments_manager.attribution.run_files import RunExplanation
 
 Samples = Annotated[int, typer.Option(min=1, metavar="N", help="Samples that are explained.")]
 Methods = Annotated[
@@ -76,12 +76,25 @@ def explain(
     opened = open_run(run)
     output = ResultLine() if json else None
     start_engine(debug=debug)
-    wishes = {"input": input_name, "head": head, "class_name": class_name, "baseline": baseline, "batch": batch}
     tell = (lambda text: None) if quiet or json else warn
-    settings = {"layer": layer, "steps": steps, "window": window, "seed": seed, "tell": tell}
-    found = explain_run(opened, samples=samples, split=split.value, methods=method or None, **wishes, **settings)
+    found = explain_run(
+        opened,
+        samples=samples,
+        split=split.value,
+        methods=method or None,
+        layer=layer,
+        steps=steps,
+        window=window,
+        seed=seed,
+        tell=tell,
+        input=input_name,
+        head=head,
+        class_name=class_name,
+        baseline=baseline,
+        batch=batch,
+    )
     if output:
-        from experiments_manager.attribution.of_run import numbers_of
+        from experiments_manager.attribution.run_files import numbers_of
 
         files = {"figures": found.figures, "numbers": found.numbers, "maps": found.maps}
         result = {"run_dir": opened.path, "split": found.split, "epoch": found.epoch}
@@ -94,9 +107,9 @@ def _print(found: RunExplanation, unit: str) -> None:
     from experiments_manager.cli.tables import new_table, print_table, short
 
     explanation = found.explanation
-    asked = explanation.asked
+    target = explanation.target
     typer.echo(
-        f"{found.split}: {len(asked.question)} samples, input {asked.input_name}, head {asked.head_name}, "
+        f"{found.split}: {len(target.question)} samples, input {target.input_name}, head {target.head_name}, "
         f"weights of {unit} {found.epoch}"
     )
     table = new_table("method", "insertion ↑", "deletion ↓", "worth ↑", "correlation with random weights")

@@ -52,7 +52,7 @@ Explainer = Callable[[Question], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class ScoredOutput:
     """One head and one input of a model."""
 
     model: keras.Model

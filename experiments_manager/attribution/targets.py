@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.attribution.errors import ExplainError
-from experiments_manager.attribution.subject import Question, Subject
+from experiments_manager.attribution.scored_output import Question, ScoredOutput
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.events import Samples
 from experiments_manager.monitoring.model_outputs import ModelOutput, read_model_outputs
@@ -23,7 +23,7 @@ _LARGEST = 64 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
-class Wishes:
+class TargetOptions:
     """What a user wants explained; `None` leaves the choice to us."""
 
     input: str | None = None
@@ -39,10 +39,10 @@ class Wishes:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class Target:
     """What is explained, and how that is called."""
 
-    subject: Subject
+    output: ScoredOutput
     question: Question
     input_name: str
     head_name: str
@@ -51,9 +51,13 @@ class Asked:
     """True classes of the samples, or of their places, int [n, …]."""
 
 
-def ask(
-    model: keras.Model, samples: Samples, input_names: Sequence[str], class_names: Sequence[str] | None, wishes: Wishes
-) -> Asked:
+def choose_target(
+    model: keras.Model,
+    samples: Samples,
+    input_names: Sequence[str],
+    class_names: Sequence[str] | None,
+    target_options: TargetOptions,
+) -> Target:
     """Choose input, head, classes and baseline.
 
     Args:
@@ -61,26 +65,26 @@ def ask(
         samples: Inputs, targets and outputs.
         input_names: Name of each flattened input.
         class_names: Names of the classes.
-        wishes: What the user wants.
+        target_options: What the user wants.
 
     Raises:
         ExplainError: The model or its data cannot be explained so.
     """
     inputs = _floating_pictures(model, [np.asarray(part) for part in tf.nest.flatten(samples.x)])
-    place = _chosen_input(inputs, input_names, wishes.input)
-    answer = _chosen_head(samples, class_names, wishes.head)
+    place = _chosen_input(inputs, input_names, target_options.input)
+    answer = _chosen_head(samples, class_names, target_options.head)
     head = list(samples.outputs).index(answer.head)
     values = inputs[place]
     has_channels = values.ndim > 3 or (values.ndim == 3 and picture_input(values) is None)
     outputs = np.asarray(samples.outputs[answer.head], np.float32)
-    batch = max(1, min(wishes.batch, _LARGEST // max(values[0].nbytes, outputs[0].nbytes, 1)))
-    subject = Subject(model, samples.x, place, head, has_channels, batch=batch)
-    if not (subject.squashing or _are_probabilities(outputs)):
-        subject = dataclasses.replace(subject, gives="logits")
-    classes, regions = _classes(answer, wishes.class_name)
+    batch = max(1, min(target_options.batch, _LARGEST // max(values[0].nbytes, outputs[0].nbytes, 1)))
+    output = ScoredOutput(model, samples.x, place, head, has_channels, batch=batch)
+    if not (output.squashing or _are_probabilities(outputs)):
+        output = dataclasses.replace(output, gives="logits")
+    classes, regions = _classes(answer, target_options.class_name)
     others = inputs[:place] + inputs[place + 1 :]
-    question = Question(values, others, classes, regions, _baseline(values, subject, wishes.baseline))
-    return Asked(subject, question, input_names[place], answer.head, answer.class_names, answer.truth)
+    question = Question(values, others, classes, regions, _baseline(values, output, target_options.baseline))
+    return Target(output, question, input_names[place], answer.head, answer.class_names, answer.truth)
 
 
 def _floating_pictures(model: keras.Model, inputs: list[np.ndarray]) -> list[np.ndarray]:
@@ -152,7 +156,7 @@ def _classes(answer: ModelOutput, wanted: str | None) -> tuple[np.ndarray, np.nd
     else:
         classes = np.full(len(predicted), number)
     regions = (predicted == classes.reshape(-1, *[1] * (predicted.ndim - 1))).astype(np.float32)
-    regions[~regions.any(axis=tuple(range(1, regions.ndim)))] = 1  # told nowhere: asked for everywhere
+    regions[~regions.any(axis=tuple(range(1, regions.ndim)))] = 1  # predicted nowhere: asked for everywhere
     return classes.astype(np.int32), regions
 
 
@@ -171,11 +175,11 @@ def _are_probabilities(outputs: np.ndarray) -> bool:
     return outputs.ndim == 1 or outputs.shape[-1] == 1 or bool(np.allclose(outputs.sum(-1), 1, atol=0.02))
 
 
-def _baseline(values: np.ndarray, subject: Subject, wanted: str) -> np.ndarray:
+def _baseline(values: np.ndarray, output: ScoredOutput, wanted: str) -> np.ndarray:
     if wanted == "mean":
-        axes = tuple(range(values.ndim - 1)) if subject.has_channels else (0,)
+        axes = tuple(range(values.ndim - 1)) if output.has_channels else (0,)
         filler: Any = values.mean(axis=axes, keepdims=True, dtype=np.float64)
-        if values.ndim == 3 and not subject.has_channels:
+        if values.ndim == 3 and not output.has_channels:
             filler = filler.mean()
     else:
         try:
