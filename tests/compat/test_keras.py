@@ -170,3 +170,8 @@ def test_symbolic_tensors_and_the_backend_of_keras_can_be_extended(uses, monkeyp
     assert keras.Input((4,)).rank_of_ours() == 2
     assert {"mean", "concatenate", "square", "batch_flatten"} <= set(seen), "keras.src.legacy.backend has moved"
     assert functions == {name: value for name, value in vars(tf.keras.backend).items() if callable(value)}
+
+
+def test_the_loss_of_a_function_matches_targets_without_a_last_dimension():
+    loss = compat_keras.loss_of_function(lambda y_true, y_pred: y_true - y_pred)
+    assert loss.call(np.ones([4], "float32"), np.ones([4, 1], "float32")).shape == (4, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from experiments_manager.compat import keras as keras_compat
 from experiments_manager.settings import Settings
 from experiments_manager.training.dry_run.findings import Findings
 from experiments_manager.training.engine.steps import CompiledLoop, CompiledLoops, as_numbers
@@ -19,7 +21,7 @@ from experiments_manager.training.setup.boundary import at_work
 from experiments_manager.training.setup.compilation import given_metrics, refuse_unknown_names
 from experiments_manager.training.setup.experiment import Experiment
 from experiments_manager.training.setup.hooks import hook_error, seeded
-from experiments_manager.training.setup.metrics import OF_COMPILE, refuse_what_is_no_metric
+from experiments_manager.training.setup.metrics import OF_COMPILE, refuse_what_is_no_metric, targets_seen
 
 
 @dataclasses.dataclass
@@ -85,7 +87,7 @@ def _outputs(model: keras.Model, batch: Any) -> list[tuple[Any, Any, Any]]:
 def _failure_of_loss(settings: Settings, loss: Any, target: Any, predicted: Any) -> Exception | None:
     try:
         with at_work(settings, "loss"):
-            value = keras.losses.get(loss)(target, predicted)
+            value = _value_of_loss(keras.losses.get(loss), target, predicted)
         if value is None:
             text = "it returned None. Expected a number, or one a sample, got None. Add `return`."
             raise hook_error(settings, "loss", text)
@@ -95,6 +97,15 @@ def _failure_of_loss(settings: Settings, loss: Any, target: Any, predicted: Any)
     except Exception as error:
         return error
     return None
+
+
+def _value_of_loss(loss: Any, target: Any, predicted: Any) -> Any:
+    """Return what a loss gives, of a function not reduced to one number; it sees what it sees in training."""
+    if isinstance(loss, keras.losses.Loss):
+        return loss(target, predicted)
+    made = keras_compat.loss_of_function(loss)
+    as_floats = functools.partial(keras.ops.convert_to_tensor, dtype=made.dtype)
+    return made.call(*keras.tree.map_structure(as_floats, (target, predicted)))
 
 
 def look_at_metrics(
@@ -156,7 +167,7 @@ def _failure_of_metric(settings: Settings, item: Any, target: Any, predicted: An
             metric = keras.metrics.get(item) if isinstance(item, str) else item
             if settings.is_legacy and isinstance(item, str):
                 return None  # names of Keras 2 are understood when it is compiled
-            value = metric(target, predicted)
+            value = metric(targets_seen(settings, target, predicted), predicted)
             if isinstance(metric, keras.metrics.Metric):
                 metric.reset_state()
         if value is None:

@@ -81,3 +81,21 @@ def test_a_single_problem_is_raised_as_what_it_is(settings_file):
     diverging = "def loss(y_true, y_pred):\n    return tf.reduce_mean(tf.math.log(-1.0 - y_pred**2))\n"
     with pytest.raises(SettingsError, match="loss: the loss of the first batch of the train split is NaN"):
         check(settings_file(diverging), dry_run=True)
+
+
+def test_loss_and_metrics_see_in_a_dry_run_what_they_see_in_training(settings_file):
+    flat_targets = """
+        def dataset(split):
+            return np.zeros([16, 3], "float32"), np.ones([16])
+
+        def model():
+            return keras.Sequential([keras.Input([3]), keras.layers.Dense(1, "sigmoid")])
+
+        def loss(y_true, y_pred):
+            return keras.ops.mean(keras.losses.binary_crossentropy(y_true, y_pred)) + tf.reduce_mean(y_true - y_pred)
+    """
+    assert check(settings_file(flat_targets), dry_run=True)
+    named = flat_targets[: flat_targets.index("def loss")] + 'loss = "binary_crossentropy"\n        '
+    assert check(settings_file(named), dry_run=True)
+    as_before = named.replace("def dataset(split)", "def get_input_pipeline(folder, training, batch_size, epochs)")
+    assert check(settings_file(as_before + "metrics = [keras.losses.binary_crossentropy]\n"), dry_run=True)
