@@ -1,4 +1,4 @@
-"""How a stream goes: rate, latencies, and the version that answers; on a terminal in one line that moves."""
+"""How a stream goes: rate, latencies, and the version that answers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from experiments_manager.common.progress import ProgressDisplay
+
 WINDOW = 2000
 """Newest answers that the progress line looks at."""
 _KEPT = 1_000_000  # latencies for the summary; of longer streams, the newest
-REDRAW_SECONDS = 0.2
 LINE_SECONDS = 5.0
 
 
@@ -58,13 +59,13 @@ class ProgressLine:
     """
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream, self._clock = stream, clock
-        self._moves = stream is not None and stream.isatty()
+        self._display = ProgressDisplay(stream, quiet=stream is None, line_seconds=LINE_SECONDS, clock=clock)
+        self._clock = clock
         self._latencies: collections.deque[float] = collections.deque(maxlen=_KEPT)
         self._times: collections.deque[float] = collections.deque(maxlen=WINDOW)
         self._answers = 0
         self._versions: dict[int, int] = {}
-        self._began = self._shown = clock()
+        self._began = clock()
         self._last = self._began
 
     def answered(self, version: int, seconds: float, retries: int = 0, answers: int = 1) -> None:
@@ -81,9 +82,8 @@ class ProgressLine:
         self._latencies.extend(itertools.repeat(seconds, answers))
         self._times.extend(itertools.repeat(now, answers))
         self._versions[version] = self._versions.get(version, 0) + answers
-        if self._stream is not None and now - self._shown >= (REDRAW_SECONDS if self._moves else LINE_SECONDS):
-            self._shown = now
-            self._write(str(self._newest(version, retries)))
+        if self._display.is_due():
+            self._display.show("", str(self._newest(version, retries)), bar=False)
 
     def summary(self, retries: int = 0) -> Summary:
         """Look back on the whole stream."""
@@ -93,19 +93,13 @@ class ProgressLine:
 
     def close(self) -> None:
         """Leave the terminal's line."""
-        if self._moves:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+        self._display.close()
 
     def _newest(self, version: int, retries: int) -> Summary:
         latencies = list(self._latencies)[-WINDOW:] if len(self._latencies) <= WINDOW else _tail(self._latencies)
         span = self._times[-1] - self._times[0]
         rate = (len(self._times) - 1) / span if span > 0 else 0.0
         return Summary(self._answers, span, rate, *_percentiles(latencies), {version: self._answers}, retries)
-
-    def _write(self, text: str) -> None:
-        self._stream.write(f"\r{text}\x1b[K" if self._moves else f"{text}\n")
-        self._stream.flush()
 
 
 def _tail(values: collections.deque[float]) -> list[float]:

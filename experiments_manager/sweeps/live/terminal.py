@@ -1,26 +1,22 @@
-"""How far a sweep is, on the terminal: a table that is drawn anew in place, or a line for each trial elsewhere."""
+"""How far a sweep is: on a terminal a bar above a table of trials, elsewhere a line for each trial."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
 from experiments_manager.common.console import warn
+from experiments_manager.common.progress import ProgressDisplay
 from experiments_manager.common.quantities import format_duration
 from experiments_manager.sweeps.driver import Observer
 from experiments_manager.sweeps.experiment import Experiment
 from experiments_manager.sweeps.state.folder import SweepFolder
 from experiments_manager.sweeps.state.trials import FAILED, FINISHED, PAUSED, PRUNED, RUNNING, SweepState, best_trial
 
-REDRAW_SECONDS = 0.25
 _BARS = "▁▂▃▄▅▆▇█"
 _LONGEST_CURVE = 24
 _MOST_BEST = 5
@@ -29,13 +25,12 @@ _MOST_BEST = 5
 @contextlib.contextmanager
 def terminal_display(folder: SweepFolder, experiment: Experiment, most: int) -> Iterator[Observer]:
     """Give the display that suits where standard error goes, and take it away at the end."""
-    console = Console(file=sys.stderr, highlight=False)
-    if console.is_terminal and not console.is_dumb_terminal and not console.is_jupyter:
-        with Live(console=console, auto_refresh=False, transient=True) as live:
-            yield LiveTable(live, experiment, most)
-    else:
-        warn(f"Sweep folder {folder.path}")
-        yield Lines(experiment, most)
+    with ProgressDisplay() as display:
+        if display.moves:
+            yield LiveTable(display, experiment, most)
+        else:
+            display.say(f"Sweep folder {folder.path}")
+            yield Lines(experiment, most)
 
 
 def sparkline(values: list[float | None]) -> str:
@@ -91,12 +86,12 @@ class Lines(Observer):
 class LiveTable(Observer):
     """The best trials, those that run with their curves, and how long the rest will take."""
 
-    def __init__(self, live: Live, experiment: Experiment, most: int) -> None:
-        self._live, self._experiment, self._most = live, experiment, most
+    def __init__(self, display: ProgressDisplay, experiment: Experiment, most: int) -> None:
+        self._display, self._experiment, self._most = display, experiment, most
         self._curves: dict[int, list[float | None]] = {}
         self._epochs: dict[int, tuple[int, int]] = {}
         self._waiting: dict[int, str] = {}
-        self._began, self._drawn = time.monotonic(), 0.0
+        self._began = time.monotonic()
         self._ended_before: int | None = None
 
     def on_event(self, state: SweepState, event: Mapping[str, Any]) -> None:
@@ -120,12 +115,13 @@ class LiveTable(Observer):
         """Draw, if it is time to."""
         if self._ended_before is None:
             self._ended_before = len(self._ended(state))
-        if time.monotonic() - self._drawn > REDRAW_SECONDS:
-            self._drawn = time.monotonic()
-            self._live.update(self.render(state), refresh=True)
+        if self._display.is_due():
+            ended = len(self._ended(state))
+            place = f"trial {ended}/{self._most}"
+            self._display.show(place, self._text(state), done=ended, total=self._most, below=self.table(state))
 
-    def render(self, state: SweepState) -> Group:
-        """Make the table."""
+    def table(self, state: SweepState) -> Table:
+        """Make the table: the best trials, and those that run."""
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
         for name in ("trial", "state", *self._experiment.names, "epochs", "curve", "settings"):
             table.add_column(name, no_wrap=True, overflow="ellipsis")
@@ -139,7 +135,7 @@ class LiveTable(Observer):
             state_of = self._waiting.get(trial.number, "running")
             table.add_row(str(trial.number), state_of, *values, f"{done}/{of}" if of else "starts", sparkline(curve),
                           overrides_text(trial.overrides))  # fmt: skip
-        return Group(Text(self._headline(state)), table)
+        return table
 
     def _best(self, state: SweepState) -> list[Any]:
         sign = -1 if self._experiment.modes[0] == "max" else 1
@@ -149,14 +145,12 @@ class LiveTable(Observer):
     def _ended(self, state: SweepState) -> list[Any]:
         return state.of_state(FINISHED, FAILED, PRUNED, PAUSED)
 
-    def _headline(self, state: SweepState) -> str:
+    def _text(self, state: SweepState) -> str:
         ended, elapsed = len(self._ended(state)), time.monotonic() - self._began
         here = ended - (self._ended_before or 0)
         rest = max(0, self._most - ended) * elapsed / here if here > 0 else None
-        counts = ", ".join(
-            f"{len(found)} {name}"
-            for name in (FINISHED, PRUNED, PAUSED, FAILED, RUNNING)
-            if (found := state.of_state(name))
-        )
-        left = f", about {format_duration(rest)} left" if rest is not None else ""
-        return f"{ended} of {self._most} trials ({counts}) in {format_duration(elapsed)}{left}"
+        parts = [f"{format_duration(rest)} left"] if rest is not None else []
+        for name in (FINISHED, PRUNED, PAUSED, FAILED, RUNNING):
+            if found := state.of_state(name):
+                parts.append(f"{len(found)} {name}")
+        return "  ".join(parts)

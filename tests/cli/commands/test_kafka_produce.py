@@ -11,6 +11,7 @@ import pytest
 
 from experiments_manager.cli import main
 from experiments_manager.cli.commands.kafka.progress import SendingProgress
+from experiments_manager.common.progress import ProgressDisplay
 from experiments_manager.kafka.producing.production import Plan, Progress
 from experiments_manager.kafka.topics import Topics
 from tests.helpers.waiting import wait_until
@@ -118,22 +119,22 @@ SENT = Progress("t.train", 2, 1, 500, 480, 20, 100, 8_000, 2.0)
 
 def test_a_terminal_sees_a_bar_with_rate_and_remaining_time(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr("experiments_manager.cli.commands.kafka.progress.REDRAW_SECONDS", 0)
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setattr("experiments_manager.common.progress.REDRAW_SECONDS", 0)
     stream = Terminal()
-    with SendingProgress(stream, Plan("t.train"), 1000) as display:
+    with SendingProgress(ProgressDisplay(stream), Plan("t.train"), 1000) as display:
         display.show(SENT)
     shown = stream.getvalue()
     assert "epoch 1/1  480 records acknowledged  250 samples/s  1.8 s left" in shown
 
 
-def test_a_file_gets_lines_and_the_sum(monkeypatch):
-    monkeypatch.setattr("experiments_manager.cli.commands.kafka.progress.LINE_SECONDS", 0)
+def test_a_file_gets_lines_and_the_sum():
     stream = io.StringIO()
-    with SendingProgress(stream, Plan("t.train", epochs=None), None) as display:
+    with SendingProgress(ProgressDisplay(stream, line_seconds=0), Plan("t.train", epochs=None), None) as display:
         display.show(SENT)
         display.finish(SENT, False)
     line, last = stream.getvalue().splitlines()
-    assert line == "t.train: epoch 1  480 records acknowledged  250 samples/s"
+    assert line == "t.train  epoch 1  480 records acknowledged  250 samples/s"
     assert last == (
         "Stopped; sent to topic t.train, 2 partitions: 500 samples in 480 records, 8 kB, 2.0 s, 250 samples/s"
     )

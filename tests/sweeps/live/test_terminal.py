@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 from rich.console import Console
 
+from experiments_manager.common.progress import ProgressDisplay
 from experiments_manager.sweeps.live.terminal import Lines, LiveTable, sparkline
 from experiments_manager.sweeps.state.trials import SweepState
 
@@ -36,23 +37,35 @@ def test_the_table_shows_the_best_those_that_run_and_the_rest_of_the_way():
     shown.on_epoch(2, 0, 5, None)
     shown.on_epoch(2, 1, 5, 0.75)
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(shown.render(found))
+    console.print(shown.table(found))
     lines = console.export_text().splitlines()
-    assert lines[0].startswith("2 of 10 trials (1 finished, 1 failed, 1 running) in")
-    assert lines[2].split() == ["0", "best", "0.5", "2", "█▁", "rate=0.1"]
-    assert lines[3].split() == ["2", "running", "0.75", "1/5", "▁", "rate=0.3"]
+    assert lines[1].split() == ["0", "best", "0.5", "2", "█▁", "rate=0.1"]
+    assert lines[2].split() == ["2", "running", "0.75", "1/5", "▁", "rate=0.3"]
+
+
+def test_a_bar_above_the_table_counts_the_trials(monkeypatch):
+    monkeypatch.setattr("experiments_manager.common.progress.REDRAW_SECONDS", 0)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    with ProgressDisplay(terminal) as display:
+        LiveTable(display, EXPERIMENT, 10).on_wait(state())
+    assert "trial 2/10" in terminal.getvalue()
+    assert "1 finished  1 failed  1 running" in terminal.getvalue()
+    assert "rate=0.3" in terminal.getvalue()
 
 
 def test_a_trial_whose_job_waits_is_shown_with_what_it_waits_for():
     shown, found = LiveTable(None, EXPERIMENT, 10), state()
     console = Console(width=120, record=True, file=io.StringIO())
     shown.on_queue(2, "Resources")
-    console.print(shown.render(found))
+    console.print(shown.table(found))
     shown.on_epoch(2, 0, 5, None)
-    console.print(shown.render(found))
+    console.print(shown.table(found))
     last = [line for line in console.export_text().splitlines() if line.startswith("2 ")]
-    assert last[1].startswith("2      queued (Resources)")
-    assert last[3].split()[:3] == ["2", "running", "0/5"]
+    assert last[0].startswith("2      queued (Resources)")
+    assert last[1].split()[:3] == ["2", "running", "0/5"]
 
 
 def test_elsewhere_each_trial_that_ends_is_a_line(capsys):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,47 +11,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from experiments_manager.common.console import warn
+from experiments_manager.common.progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from experiments_manager.data.detection import SplitSummary
     from experiments_manager.data.detection.image_files import Progress
 
-LINE_SECONDS = 10.0
-
 ImageFolder = Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder that the images' names are relative to.")]
 
 
 @contextlib.contextmanager
-def shown_progress(*, quiet: bool) -> Iterator[Progress | None]:
+def shown_progress(*, quiet: bool) -> Iterator[Progress]:
     """Give a function that shows how far it is: a bar on a terminal, a line every ten seconds elsewhere."""
-    if quiet:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bars
+    with ProgressDisplay(quiet=quiet) as display:
 
-    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-    if console.is_terminal and not console.is_dumb_terminal:
-        with Bars(console=console, transient=True) as bars:
-            tasks: dict[str, object] = {}
+        def show(what: str, done: int, total: int) -> None:
+            if display.is_due():
+                display.show(what, f"{done:,} of {total:,}", done=done, total=total)
 
-            def show(what: str, done: int, total: int) -> None:
-                task = tasks.get(what)
-                if task is None:
-                    task = tasks[what] = bars.add_task(what, total=total)
-                bars.update(task, completed=done)
-
-            yield show
-        return
-    shown = time.monotonic()
-
-    def tell(what: str, done: int, total: int) -> None:
-        nonlocal shown
-        if time.monotonic() - shown > LINE_SECONDS:
-            shown = time.monotonic()
-            warn(f"{what}: {done:,} of {total:,}")
-
-    yield tell
+        yield show
 
 
 def show_result(summaries: Mapping[str, SplitSummary], output: Path, *, json: bool, quiet: bool) -> None:

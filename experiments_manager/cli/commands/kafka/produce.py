@@ -146,9 +146,10 @@ def send_split(
 ) -> dict[str, Any]:
     """Send a split, show how far it is, and return what became of it."""
     from experiments_manager.cli.commands.kafka.progress import SendingProgress
+    from experiments_manager.common.progress import ProgressDisplay
     from experiments_manager.kafka.producing.production import Production
 
-    with SendingProgress(sys.stderr, plan, source.samples, quiet=quiet) as display:
+    with SendingProgress(ProgressDisplay(quiet=quiet), plan, source.samples) as display:
         production = Production(connection, source, plan, should_stop=stop, tell=display.tell, show=display.show)
         run = production.producer.run
         if plan.resume:
