@@ -1,11 +1,11 @@
 """Trains examples with several seeds and prints what they reach, as the tables of their pages have it.
 
 python examples/figures_of_merit.py                      # all
-python examples/figures_of_merit.py embedding --seeds 5
+python examples/figures_of_merit.py examples/embedding/merit.py --seeds 5
 
 An example has its figures of merit in `merit*.py` beside its settings files: `SETTINGS` is one of these,
 `merit(run_dir)` gives figures by name. `VARIANTS`, where they are there, are names with the settings that each changes,
-and `draw(run_dir, file)` draws the picture of the example's page, of the first variant.
+and `draw(run_dir, file)` draws `PICTURE`, the picture of the example's page, of the first variant.
 """
 
 import argparse
@@ -25,13 +25,7 @@ matplotlib.use("Agg")
 
 import experiments_manager
 
-EXAMPLES = Path(__file__).parent
-
-
-def pages():
-    """The files `merit.py` and `merit_<further>.py`, by `<example>` and `<example>_<further>`."""
-    files = sorted(EXAMPLES.glob("*/merit*.py"))
-    return {file.parent.name + file.stem.removeprefix("merit"): file for file in files}
+FOLDER = Path(__file__).parent
 
 
 def measure(page, overrides, seeds, folder, picture):
@@ -48,16 +42,17 @@ def measure(page, overrides, seeds, folder, picture):
         )
         seconds.append((time.monotonic() - began[0], time.process_time() - began[1]))
         figures.append(page["merit"](result.run_dir))
-        if picture and seed == 0 and "draw" in page:
+        if picture and seed == 0:
             page["draw"](result.run_dir, picture)
     return figures, seconds
 
 
-def rows(name, file, seeds, draw):
+def rows(file, seeds, draw):
     """The rows of one example, a figure of a variant each, as they come."""
     page = runpy.run_path(str(file))
+    name = file.absolute().parent.name + file.stem.removeprefix("merit")
     for number, (variant, overrides) in enumerate(page.get("VARIANTS", {"": {}}).items()):
-        picture = file.with_name(f"{name}.png") if draw and number == 0 else None
+        picture = file.with_name(page["PICTURE"]) if draw and number == 0 and "draw" in page else None
         with tempfile.TemporaryDirectory() as folder:
             figures, seconds = measure(page, overrides, seeds, folder, picture)
         for figure in figures[0]:
@@ -70,18 +65,15 @@ def rows(name, file, seeds, draw):
 
 def main():
     """Runs the command line."""
-    known = pages()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("examples", nargs="*", metavar="EXAMPLE", help=f"by default all: {', '.join(known)}")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="merit*.py of an example; by default all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--draw", action="store_true", help="draw the pictures of the pages anew")
     given = parser.parse_args()
-    if unknown := set(given.examples) - set(known):
-        parser.error(f"unknown examples: {', '.join(sorted(unknown))}. Expected some of {', '.join(known)}")
     logging.getLogger("experiments_manager").setLevel(logging.ERROR)
     print("| example | figure | mean | lowest to highest | a training |\n| --- | --- | --- | --- | --- |")
-    for example in given.examples or known:
-        for row in rows(example, known[example], given.seeds, given.draw):
+    for file in given.files or sorted(FOLDER.rglob("merit*.py")):
+        for row in rows(file, given.seeds, given.draw):
             print(row, flush=True)
 
 

@@ -1,4 +1,7 @@
-"""How many digits are read right; `python examples/figures_of_merit.py classification`."""
+"""How many digits are read right.
+
+python examples/figures_of_merit.py examples/classification/merit.py
+"""
 
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from exported import ask
 import experiments_manager
 
 SETTINGS = Path(__file__).with_name("mysettings_digits.py")
+PICTURE = "classification.png"
 VARIANTS = {"by an MLP": {}, "by a CNN": {"model_file": "model_cnn.py"}}
 
 

@@ -1,4 +1,7 @@
-"""How well objects are found; `python examples/figures_of_merit.py detection`."""
+"""How well objects are found.
+
+python examples/figures_of_merit.py examples/detection/merit.py
+"""
 
 import json
 from pathlib import Path
@@ -9,6 +12,7 @@ from PIL import Image
 from experiments_manager.data.detection import coco_metrics, draw_detections
 
 SETTINGS = Path(__file__).with_name("mysettings_scenes.py")
+PICTURE = "detection.png"
 VARIANTS = {"with masks": {"hparams.masks": True}, "": {}}
 SCENES = Path("experiments") / "data" / "scenes"
 CATEGORIES = {1: "disc", 2: "rectangle", 3: "triangle"}

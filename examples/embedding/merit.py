@@ -1,4 +1,7 @@
-"""How well the codes of the beats tell their kinds apart; `python examples/figures_of_merit.py embedding`."""
+"""How well the codes of the beats tell their kinds apart.
+
+python examples/figures_of_merit.py examples/embedding/merit.py
+"""
 
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 from experiments_manager import load_settings
 
 SETTINGS = Path(__file__).with_name("mysettings_heartbeats.py")
+PICTURE = "embedding.png"
 
 
 def merit(run_dir):

@@ -1,4 +1,7 @@
-"""How many test pictures are recognised, of all and of each class; `python examples/figures_of_merit.py images`."""
+"""How many test pictures are recognised, of all and of each class.
+
+python examples/figures_of_merit.py examples/images/merit.py
+"""
 
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import tensorflow as tf
 from experiments_manager import load_settings
 
 SETTINGS = Path(__file__).with_name("mysettings_specimens.py")
+PICTURE = "images.png"
 
 
 def merit(run_dir):

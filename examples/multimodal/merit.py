@@ -1,4 +1,7 @@
-"""What picture and table tell together, and each alone; `python examples/figures_of_merit.py multimodal`."""
+"""What picture and table tell together, and each alone.
+
+python examples/figures_of_merit.py examples/multimodal/merit.py
+"""
 
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import tensorflow as tf
 import experiments_manager
 
 SETTINGS = Path(__file__).with_name("mysettings_fruit.py")
+PICTURE = "multimodal.png"
 
 
 def merit(run_dir):

@@ -1,4 +1,7 @@
-"""How many waves are told right; `python examples/figures_of_merit.py recurrent`."""
+"""How many waves are told right.
+
+python examples/figures_of_merit.py examples/recurrent/merit.py
+"""
 
 from pathlib import Path
 
@@ -7,6 +10,7 @@ import matplotlib.pyplot as plt
 import experiments_manager
 
 SETTINGS = Path(__file__).with_name("mysettings_sequences.py")
+PICTURE = "recurrent.png"
 
 
 def merit(run_dir):

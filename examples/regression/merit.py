@@ -1,4 +1,7 @@
-"""How near the curve the model comes; `python examples/figures_of_merit.py regression`."""
+"""How near the curve the model comes.
+
+python examples/figures_of_merit.py examples/regression/merit.py
+"""
 
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from exported import ask
 import experiments_manager
 
 SETTINGS = Path(__file__).with_name("mysettings_curve_fitting.py")
+PICTURE = "regression.png"
 
 
 def merit(run_dir):

@@ -1,4 +1,7 @@
-"""How well the test scenes are segmented in full size; `python examples/figures_of_merit.py segmentation`."""
+"""How well the test scenes are segmented in full size.
+
+python examples/figures_of_merit.py examples/segmentation/merit.py
+"""
 
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from experiments_manager.data.patches import (
 )
 
 SETTINGS = Path(__file__).with_name("mysettings_materials.py")
+PICTURE = "segmentation.png"
 VARIANTS = {"U-Net": {}, "dense-net": {"model_file": "model_densenet.py"}}
 
 

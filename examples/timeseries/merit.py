@@ -1,4 +1,7 @@
-"""How good the forecasts are, beside the naive ones; `python examples/figures_of_merit.py timeseries`."""
+"""How good the forecasts are, beside the naive ones.
+
+python examples/figures_of_merit.py examples/timeseries/merit.py
+"""
 
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from experiments_manager import load_settings
 from experiments_manager.data import make_windows, seasonal_naive
 
 SETTINGS = Path(__file__).with_name("mysettings_forecast.py")
+PICTURE = "timeseries.png"
 VARIANTS = {"by N-BEATS": {}, "by a TCN": {"model_file": "model_tcn.py"}}
 SEASON = 52
 

@@ -1,4 +1,7 @@
-"""How well anomalies are found; `python examples/figures_of_merit.py timeseries_anomalies`."""
+"""How well anomalies are found.
+
+python examples/figures_of_merit.py examples/timeseries/merit_anomalies.py
+"""
 
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from experiments_manager import load_settings
 
 SETTINGS = Path(__file__).with_name("mysettings_anomalies.py")
+PICTURE = "timeseries_anomalies.png"
 
 
 def merit(run_dir):

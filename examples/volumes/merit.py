@@ -1,4 +1,7 @@
-"""How many parts are told right by their volumes, and by a slice; `python examples/figures_of_merit.py volumes`."""
+"""How many parts are told right by their volumes, and by a slice.
+
+python examples/figures_of_merit.py examples/volumes/merit.py
+"""
 
 from pathlib import Path
 
@@ -7,6 +10,7 @@ import matplotlib.pyplot as plt
 import experiments_manager
 
 SETTINGS = Path(__file__).with_name("mysettings_solids.py")
+PICTURE = "volumes.png"
 
 
 def merit(run_dir):

@@ -1,4 +1,7 @@
-"""What each method is worth where the right answer is known; `python examples/figures_of_merit.py xai`."""
+"""What each method is worth where the right answer is known.
+
+python examples/figures_of_merit.py examples/xai/merit.py
+"""
 
 import shutil
 from pathlib import Path
@@ -10,6 +13,7 @@ from PIL import Image
 import experiments_manager
 
 SETTINGS = Path(__file__).with_name("mysettings_shapes.py")
+PICTURE = "xai.png"
 METHODS = ["integrated-gradients", "grad-cam", "occlusion", "shap"]
 SAMPLES = 60
 

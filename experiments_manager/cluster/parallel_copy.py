@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from experiments_manager.cluster.source_listing import Listing
-from experiments_manager.common.quantities import format_bytes
+from experiments_manager.common.display.quantities import format_bytes
 
 COPIES_AT_A_TIME = 8
 """A shared file system answers many calls in the time of one."""

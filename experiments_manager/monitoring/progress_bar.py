@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TextIO
 
 from experiments_manager import events
-from experiments_manager.common.progress import ProgressDisplay
-from experiments_manager.common.quantities import format_duration
+from experiments_manager.common.display.progress import ProgressDisplay
+from experiments_manager.common.display.quantities import format_duration
 from experiments_manager.events import EpochReport, RunEnd, RunStart, VersionPublished, Watcher, metrics_among
 from experiments_manager.monitoring.timing import EpochTiming
 

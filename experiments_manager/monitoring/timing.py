@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments_manager.common.quantities import format_duration
+from experiments_manager.common.display.quantities import format_duration
 from experiments_manager.events import EpochReport, Progress, RunStart
 
 

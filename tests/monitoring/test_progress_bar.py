@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments_manager.common.progress import ProgressDisplay
+from experiments_manager.common.display.progress import ProgressDisplay
 from experiments_manager.events import EpochReport, Progress, RunEnd, RunStart, VersionPublished
 from experiments_manager.monitoring.progress_bar import ProgressBar, ProgressLines, terminal_progress
 

@@ -103,9 +103,11 @@ def copy_example(name: str, directory: Path) -> list[Path]:
         source: (directory / each if others else directory) / source.name
         for each in (name, *others)
         for source in sorted((GALLERY / each).iterdir())
-        if source.is_file() and not source.match("merit*.py")
+        if source.is_file()
     }
+    copies |= {source: directory / source.name for source in sorted(GALLERY.glob("*.py"))}
     names = {f"examples/{each}/": f"{each}/" if others else "" for each in (name, *others)}
+    names["examples/figures_of_merit.py"] = "figures_of_merit.py"
     _copy(copies, directory, lambda text: _as_copied(text, names))
     return [target for source, target in copies.items() if source.parent.name == name and source.match("my*_*.py")]
 
@@ -115,7 +117,7 @@ def _as_copied(text: str, names: Mapping[str, str]) -> str:
 
     Args:
         text: As it is in the gallery, where commands are run in the root of the repository.
-        names: What the folders of the examples are called in the copy.
+        names: What the folders of the examples, and the program for all of them, are called in the copy.
     """
     from experiments_manager.common.installation import install_command
 
@@ -127,7 +129,6 @@ def _as_copied(text: str, names: Mapping[str, str]) -> str:
         text,
         flags=re.MULTILINE,
     )
-    text = re.sub(r"`python (examples/figures_of_merit\.py)[^`]*`", r"`\1` in the repository", text)
     text = re.sub(r"\[([^\]]*)\]\(\.\./[^)]*\)", r"\1", text)
     title, _, rest = text.partition("\n")
     return (

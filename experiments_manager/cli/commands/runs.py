@@ -98,6 +98,6 @@ def _best(row: RunRow) -> str:
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return ""
-    from experiments_manager.common.quantities import format_duration
+    from experiments_manager.common.display.quantities import format_duration
 
     return format_duration(seconds)

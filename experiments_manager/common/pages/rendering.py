@@ -14,7 +14,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.common.quantities import format_duration
+from experiments_manager.common.display.quantities import format_duration
 from experiments_manager.common.version import __version__
 
 LAYOUT = Path(__file__).parent

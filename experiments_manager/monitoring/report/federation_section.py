@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments_manager.common.quantities import format_bytes
+from experiments_manager.common.display.quantities import format_bytes
 from experiments_manager.monitoring.plots import rounds as plots
 from experiments_manager.monitoring.plots.curves import VALIDATION, Curves
 from experiments_manager.monitoring.report.collect import ReportedRun

@@ -10,8 +10,8 @@ from typing import Any
 from rich.table import Table
 
 from experiments_manager.common.console import warn
-from experiments_manager.common.progress import ProgressDisplay
-from experiments_manager.common.quantities import format_duration
+from experiments_manager.common.display.progress import ProgressDisplay
+from experiments_manager.common.display.quantities import format_duration
 from experiments_manager.sweeps.driver import Observer
 from experiments_manager.sweeps.experiment import Experiment
 from experiments_manager.sweeps.state.folder import SweepFolder

@@ -11,7 +11,7 @@ import pytest
 
 from experiments_manager.cli import main
 from experiments_manager.cli.commands.kafka.progress import SendingProgress
-from experiments_manager.common.progress import ProgressDisplay
+from experiments_manager.common.display.progress import ProgressDisplay
 from experiments_manager.kafka.producing.production import Plan, Progress
 from experiments_manager.kafka.topics import Topics
 from tests.helpers.waiting import wait_until
@@ -120,7 +120,7 @@ SENT = Progress("t.train", 2, 1, 500, 480, 20, 100, 8_000, 2.0)
 def test_a_terminal_sees_a_bar_with_rate_and_remaining_time(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "140")
-    monkeypatch.setattr("experiments_manager.common.progress.REDRAW_SECONDS", 0)
+    monkeypatch.setattr("experiments_manager.common.display.progress.REDRAW_SECONDS", 0)
     stream = Terminal()
     with SendingProgress(ProgressDisplay(stream), Plan("t.train"), 1000) as display:
         display.show(SENT)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from rich.console import Console
 
-from experiments_manager.common.progress import ProgressDisplay
+from experiments_manager.common.display.progress import ProgressDisplay
 from experiments_manager.sweeps.live.terminal import Lines, LiveTable, sparkline
 from experiments_manager.sweeps.state.trials import SweepState
 
@@ -44,7 +44,7 @@ def test_the_table_shows_the_best_those_that_run_and_the_rest_of_the_way():
 
 
 def test_a_bar_above_the_table_counts_the_trials(monkeypatch):
-    monkeypatch.setattr("experiments_manager.common.progress.REDRAW_SECONDS", 0)
+    monkeypatch.setattr("experiments_manager.common.display.progress.REDRAW_SECONDS", 0)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     terminal = io.StringIO()

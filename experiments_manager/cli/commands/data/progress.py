@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from experiments_manager.common.console import warn
-from experiments_manager.common.progress import ProgressDisplay
+from experiments_manager.common.display.progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from experiments_manager.data.detection import SplitSummary

@@ -146,7 +146,7 @@ def send_split(
 ) -> dict[str, Any]:
     """Send a split, show how far it is, and return what became of it."""
     from experiments_manager.cli.commands.kafka.progress import SendingProgress
-    from experiments_manager.common.progress import ProgressDisplay
+    from experiments_manager.common.display.progress import ProgressDisplay
     from experiments_manager.kafka.producing.production import Production
 
     with SendingProgress(ProgressDisplay(quiet=quiet), plan, source.samples) as display:

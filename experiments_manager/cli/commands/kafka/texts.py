@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from experiments_manager.common.quantities import format_bytes
+from experiments_manager.common.display.quantities import format_bytes
 
 if TYPE_CHECKING:
     from experiments_manager.kafka.inspection.topic_report import TopicReport

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments_manager.common.quantities import format_bytes, format_duration
+from experiments_manager.common.display.quantities import format_bytes, format_duration
 
 
 @pytest.mark.parametrize(

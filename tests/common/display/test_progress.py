@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from experiments_manager.common.progress import LastingStream, ProgressDisplay, is_terminal
+from experiments_manager.common.display.progress import LastingStream, ProgressDisplay, is_terminal
 
 
 class Terminal(io.StringIO):
@@ -80,7 +80,7 @@ def test_a_closed_stream_swallows_what_is_written():
 def test_plain_lines_do_not_import_rich():
     code = """
 import io, sys
-from experiments_manager.common.progress import ProgressDisplay
+from experiments_manager.common.display.progress import ProgressDisplay
 ProgressDisplay(io.StringIO()).show("images", "40 of 100")
 sys.exit("rich" in sys.modules)
 """
