@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from experiments_manager import Client
 from experiments_manager.client.errors import ClientError
-from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.topics import Topics
 
 SETTINGS = Path(__file__).with_name("mysettings_drift.py")
@@ -48,7 +48,7 @@ def main():
     with (given.out / "produce.log").open("w") as log:
         producer = start([*produce, "--epochs", 1, *changes], log)
         started = time.monotonic()
-    topics_of_broker = Topics(Connection(given.servers.split(",")))
+    topics_of_broker = Topics(BrokerConnection(given.servers.split(",")))
     while topic not in topics_of_broker.names() and producer.poll() is None:
         time.sleep(0.1)
     with (given.out / "train.log").open("w") as log:

@@ -14,7 +14,7 @@ from experiments_manager.common.errors import CommandLineError
 from experiments_manager.common.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from experiments_manager.federated.verbs import Membership
+    from experiments_manager.federated.verbs import ServerEndpoint
     from experiments_manager.settings import Settings
 
 
@@ -43,7 +43,7 @@ def key_files(given: Sequence[Path], further: Sequence[str]) -> list[Path]:
 def join(
     settings: Settings,
     proc_id: int,
-    membership: Membership,
+    membership: ServerEndpoint,
     *,
     partitions: int | None,
     working_dir: Path | None,

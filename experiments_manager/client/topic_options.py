@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from experiments_manager.client.errors import ClientError
 
 if TYPE_CHECKING:
-    from experiments_manager.kafka.connection import Connection
+    from experiments_manager.kafka.connection import BrokerConnection
 
 BATCH_SIZE = 32
 PREFIX = "kafka:"
@@ -54,8 +54,8 @@ class TopicOptions:
     max_bad: float | None = None
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> BrokerConnection:
         """How to reach the broker."""
-        from experiments_manager.kafka.connection import Connection
+        from experiments_manager.kafka.connection import BrokerConnection
 
-        return Connection(self.servers, self.options)
+        return BrokerConnection(self.servers, self.options)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments_manager.doctor import accelerators, machine, services, software, storage
-from experiments_manager.doctor.finding import Finding, State, problem
+from experiments_manager.doctor.finding import Finding, FindingState, problem
 
 _Check = Callable[[], "Finding | list[Finding]"]
 
@@ -51,7 +51,7 @@ def default_values() -> dict[str, Any]:
 
 def is_usable(findings: list[Finding]) -> bool:
     """Tell whether nothing that is needed is broken."""
-    return all(finding.state is not State.PROBLEM for finding in findings)
+    return all(finding.state is not FindingState.PROBLEM for finding in findings)
 
 
 def _run(check: _Check) -> list[Finding]:

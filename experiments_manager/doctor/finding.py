@@ -6,7 +6,7 @@ import dataclasses
 import enum
 
 
-class State(str, enum.Enum):
+class FindingState(str, enum.Enum):
     """How a finding counts: `problem` is something that is needed and broken, `note` something that can be missed."""
 
     OK = "ok"
@@ -26,21 +26,21 @@ class Finding:
     """
 
     name: str
-    state: State
+    state: FindingState
     text: str
     remedy: str = ""
 
 
 def ok(name: str, text: str) -> Finding:
     """Return a finding that needs nothing."""
-    return Finding(name, State.OK, text)
+    return Finding(name, FindingState.OK, text)
 
 
 def note(name: str, text: str, remedy: str = "") -> Finding:
     """Return a finding about something that runs can do without."""
-    return Finding(name, State.NOTE, text, remedy)
+    return Finding(name, FindingState.NOTE, text, remedy)
 
 
 def problem(name: str, text: str, remedy: str) -> Finding:
     """Return a finding about something that runs need."""
-    return Finding(name, State.PROBLEM, text, remedy)
+    return Finding(name, FindingState.PROBLEM, text, remedy)

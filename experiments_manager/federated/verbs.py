@@ -153,7 +153,7 @@ def _with_clients(settings: Settings, deployment: Deployment) -> Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Membership:
+class ServerEndpoint:
     """How a client reaches the server of its federation.
 
     Attributes:
@@ -172,7 +172,7 @@ class Membership:
 def join_federation(
     settings: Settings | Path | str,
     proc_id: int,
-    membership: Membership,
+    membership: ServerEndpoint,
     *,
     overrides: Overrides = (),
     partitions: int | None = None,
@@ -270,7 +270,7 @@ def join_as_before(settings: Settings, **options: Any) -> Literal["finished", "i
     entries = {name.removeprefix(HPARAMS): value for name, value in settings.overrides.items() if name not in values}
     entries.pop("procID", None)  # the server has none, and both must say the same
     plain = load_settings(settings.file, values, hparams=entries, start_dir=settings.start_dir)
-    return join_federation(plain, number, Membership(address, insecure=True), **options)
+    return join_federation(plain, number, ServerEndpoint(address, insecure=True), **options)
 
 
 def refuse_client(settings: Settings) -> None:

@@ -29,7 +29,7 @@ _NOT_READY = (
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
-class Connection:
+class BrokerConnection:
     """Where the brokers are and how to talk to them.
 
     Args:

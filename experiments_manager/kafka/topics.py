@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 
 from experiments_manager.common.suggestions import did_you_mean
-from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
+from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.records.structure import Structure
 
@@ -42,7 +42,7 @@ class Topics:
         connection: How to reach it.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: BrokerConnection) -> None:
         self._connection = connection
         self._admin = confluent_kafka().admin.AdminClient(connection.config())
 

@@ -4,7 +4,7 @@ import pytest
 
 from experiments_manager.doctor import accelerators
 from experiments_manager.doctor.accelerators import gpus, tensorflow
-from experiments_manager.doctor.finding import State
+from experiments_manager.doctor.finding import FindingState
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def nothing_seen(cuda="12.5"):
 
 def test_gpus_that_tensorflow_sees_are_counted():
     found = gpus({"gpus": ["/physical_device:GPU:0"], "cuda": "12.5", "cudnn": "9"})
-    assert (found.state, found.text) == (State.OK, "1 seen by TensorFlow, CUDA 12.5, cuDNN 9")
+    assert (found.state, found.text) == (FindingState.OK, "1 seen by TensorFlow, CUDA 12.5, cuDNN 9")
 
 
 def test_without_a_driver_there_is_nothing_to_do(tmp_path, monkeypatch):
@@ -55,7 +55,7 @@ def test_a_build_without_cuda_is_told_from_missing_libraries(driver):
 
 def test_a_tensorflow_that_does_not_answer_in_time_is_no_fault():
     versions, gpu = tensorflow(seconds=0.001)
-    assert versions.state is State.NOTE
+    assert versions.state is FindingState.NOTE
     assert versions.text.endswith("importing it took more than 0.001 s")
     assert gpu.name == "GPU"
 
@@ -63,7 +63,7 @@ def test_a_tensorflow_that_does_not_answer_in_time_is_no_fault():
 def test_a_tensorflow_that_cannot_be_imported_is_a_problem_and_its_last_words_are_told(monkeypatch):
     monkeypatch.setattr(accelerators, "_QUESTION", "raise ImportError('libcudart.so is missing')")
     (found,) = tensorflow(seconds=60)
-    assert found.state is State.PROBLEM
+    assert found.state is FindingState.PROBLEM
     assert found.text.endswith("importing it failed: ImportError: libcudart.so is missing")
 
 
@@ -73,7 +73,7 @@ def test_a_tensorflow_that_is_not_installed_is_a_problem(monkeypatch):
 
     monkeypatch.setattr(accelerators, "_installed", missing)
     (found,) = tensorflow()
-    assert (found.state, found.text) == (State.PROBLEM, "tensorflow is not installed")
+    assert (found.state, found.text) == (FindingState.PROBLEM, "tensorflow is not installed")
 
 
 def test_tensorflow_is_asked_in_a_process_of_its_own(monkeypatch):
@@ -81,5 +81,5 @@ def test_tensorflow_is_asked_in_a_process_of_its_own(monkeypatch):
     monkeypatch.setattr(accelerators, "_QUESTION", f"print('noise'); print('''{answer}''')")
     before = set(sys.modules)
     found, gpu = tensorflow(seconds=60)
-    assert (found.state, gpu.name) == (State.OK, "GPU")
+    assert (found.state, gpu.name) == (FindingState.OK, "GPU")
     assert "tensorflow" not in set(sys.modules) - before

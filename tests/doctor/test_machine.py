@@ -1,6 +1,6 @@
 import pytest
 
-from experiments_manager.doctor.finding import State
+from experiments_manager.doctor.finding import FindingState
 from experiments_manager.doctor.machine import memory, processors
 
 
@@ -12,7 +12,7 @@ def meminfo(tmp_path):
 
 
 def test_without_a_control_group_the_cores_of_the_process_count(tmp_path):
-    assert processors(tmp_path).state is State.OK
+    assert processors(tmp_path).state is FindingState.OK
 
 
 def test_a_control_group_with_less_than_the_cores_is_told_with_the_threads_to_use(tmp_path):
@@ -25,7 +25,7 @@ def test_a_control_group_with_less_than_the_cores_is_told_with_the_threads_to_us
 @pytest.mark.parametrize("text", ["max 100000\n", "800000000 100000\n"])
 def test_a_control_group_with_more_than_the_cores_is_no_limit(tmp_path, text):
     (tmp_path / "cpu.max").write_text(text)
-    assert processors(tmp_path).state is State.OK
+    assert processors(tmp_path).state is FindingState.OK
 
 
 def test_the_first_version_of_control_groups_is_understood(tmp_path, meminfo):
@@ -43,17 +43,17 @@ def test_the_first_version_of_control_groups_is_understood(tmp_path, meminfo):
 
 def test_memory_is_that_of_the_machine_where_no_group_limits_it(tmp_path, meminfo):
     found = memory(tmp_path, meminfo)
-    assert (found.state, found.text) == (State.OK, "16.0 GiB available")
+    assert (found.state, found.text) == (FindingState.OK, "16.0 GiB available")
 
 
 def test_too_little_memory_in_the_control_group_is_told(tmp_path, meminfo):
     (tmp_path / "memory.max").write_text(str(2 * 2**30))
     (tmp_path / "memory.current").write_text(str(2**30))
-    assert memory(tmp_path, meminfo).state is State.NOTE
+    assert memory(tmp_path, meminfo).state is FindingState.NOTE
 
 
 def test_a_system_that_does_not_tell_its_memory_is_no_fault(tmp_path):
-    assert memory(tmp_path, tmp_path / "none").state is State.NOTE
+    assert memory(tmp_path, tmp_path / "none").state is FindingState.NOTE
 
 
 @pytest.mark.parametrize(

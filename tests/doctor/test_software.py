@@ -4,7 +4,7 @@ import pytest
 
 from experiments_manager.common import installation
 from experiments_manager.doctor import software
-from experiments_manager.doctor.finding import State
+from experiments_manager.doctor.finding import FindingState
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def on_the_path(tmp_path, monkeypatch):
 
 
 def test_programs_that_are_missing_can_be_missed(on_the_path):
-    assert software.apptainer().state is State.NOTE
-    assert software.slurm().state is State.NOTE
+    assert software.apptainer().state is FindingState.NOTE
+    assert software.slurm().state is FindingState.NOTE
 
 
 def test_programs_that_are_there_tell_their_version(on_the_path):

@@ -7,7 +7,7 @@ from experiments_manager.cli.federation_session import key_files
 from experiments_manager.common.errors import CommandLineError
 from experiments_manager.federated.deployment.deployment import Deployment
 from experiments_manager.federated.errors import FederationError
-from experiments_manager.federated.verbs import Membership, join_as_before
+from experiments_manager.federated.verbs import ServerEndpoint, join_as_before
 from tests.helpers.federation_commands import SETTINGS
 
 
@@ -36,7 +36,7 @@ def test_a_legacy_client_on_another_machine_than_the_server_is_told_of_certifica
 
 def test_the_number_of_a_client_is_not_negative(file):
     with pytest.raises(FederationError, match="Expected 0 or more, got -1"):
-        api.join_federation(file, -1, Membership("127.0.0.1:9092", insecure=True))
+        api.join_federation(file, -1, ServerEndpoint("127.0.0.1:9092", insecure=True))
 
 
 def test_a_deployment_is_kept_with_absolute_paths_and_read_again(tmp_path, monkeypatch):

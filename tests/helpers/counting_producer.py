@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.producing.production import Plan, Production
 from experiments_manager.kafka.records.structure import Structure
 
@@ -41,7 +41,7 @@ def main():
         producer="counter",
         resume="resume" in sys.argv,
     )
-    Production(Connection([server]), Numbers(int(samples), known=int(per_record) > 1), plan).run()
+    Production(BrokerConnection([server]), Numbers(int(samples), known=int(per_record) > 1), plan).run()
 
 
 if __name__ == "__main__":

@@ -80,9 +80,9 @@ def kafka_broker(tmp_path_factory):
 @pytest.fixture
 def kafka(kafka_broker):
     """The connection to the broker."""
-    from experiments_manager.kafka.connection import Connection
+    from experiments_manager.kafka.connection import BrokerConnection
 
-    return Connection([kafka_broker])
+    return BrokerConnection([kafka_broker])
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from experiments_manager.kafka.answering.group_member import TRANSACTION_SECONDS
-from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.topics import Topics
 from tests.helpers.kafka_brokers import run_tool, unused_port, what_is_missing
 from tests.helpers.topics import messages, numbered, places, produce, samples
@@ -162,7 +162,7 @@ def test_a_broker_that_is_away_for_a_while_costs_no_answer_and_gives_none_twice(
     servers = f"127.0.0.1:{port}"
     try:
         assert run_tool("start", "--data", data, "--port", port).returncode == 0
-        connection = Connection([servers])
+        connection = BrokerConnection([servers])
         produce(connection, topic, numbered(0, 1000), partitions=2)
         client = start(servers, "--rate", "10", "--batch-size", "8", "--idle-timeout", "3", "--instance", "a")
         with contextlib.closing(Answers(connection, topic)) as answers:

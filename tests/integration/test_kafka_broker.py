@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.connection import BrokerConnection
 from tests.helpers.kafka_brokers import TOOL, run_tool, unused_port, what_is_missing
 from tests.helpers.own_brokers import load_tool
 from tests.helpers.topics import messages, numbered, produce
@@ -160,7 +160,7 @@ def test_topics_are_still_there_after_a_stop_and_a_start_at_another_port(tmp_pat
         for number in range(2):
             port = unused_port()
             assert run_tool("start", "--data", data, "--port", port).returncode == 0
-            connection = Connection([f"127.0.0.1:{port}"])
+            connection = BrokerConnection([f"127.0.0.1:{port}"])
             if number == 0:
                 produce(connection, topic, numbered(0, 50), partitions=2)
                 other = run_tool("start", "--data", data, "--port", unused_port())
@@ -177,12 +177,12 @@ def test_a_broker_that_was_killed_is_started_again_with_its_topics(tmp_path, top
     data, port = tmp_path / "data", unused_port()
     try:
         assert run_tool("start", "--data", data, "--port", port).returncode == 0
-        produce(Connection([f"127.0.0.1:{port}"]), topic, numbered(0, 50))
+        produce(BrokerConnection([f"127.0.0.1:{port}"]), topic, numbered(0, 50))
         pid = json.loads((data / "broker.json").read_text())["pid"]
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: run_tool("status", "--data", data).returncode == 1)
         assert run_tool("start", "--data", data, "--port", port).returncode == 0
-        assert len(messages(Connection([f"127.0.0.1:{port}"]), topic)) == 50
+        assert len(messages(BrokerConnection([f"127.0.0.1:{port}"]), topic)) == 50
     finally:
         run_tool("stop", "--data", data)
 

@@ -31,10 +31,10 @@ def broker(tmp_path):
 
 
 def test_training_waits_for_a_broker_that_is_away_and_goes_on_exactly(broker, topic, tmp_path):
-    from experiments_manager.kafka.connection import Connection
+    from experiments_manager.kafka.connection import BrokerConnection
 
     address, tell = broker
-    with produced(Connection([address]), topic) as finish:
+    with produced(BrokerConnection([address]), topic) as finish:
         a_case = case("patient", address, topic, "kafka_idle_timeout=8.0")
         with survival.Training(a_case, tmp_path) as training:
             assert training.wait_for(lambda: training.step > 20), training.output
@@ -56,11 +56,11 @@ def test_training_waits_for_a_broker_that_is_away_and_goes_on_exactly(broker, to
 
 @pytest.mark.parametrize("group", ["None", "'shared'"])
 def test_a_run_that_is_to_stop_does_not_wait_for_a_broker_that_is_away(broker, topic, tmp_path, group):
-    from experiments_manager.kafka.connection import Connection
+    from experiments_manager.kafka.connection import BrokerConnection
 
     address, tell = broker
     a_case = case("stopped", address, topic, "kafka_idle_timeout=8.0", f"kafka_group={group}")
-    with produced(Connection([address]), topic) as finish:
+    with produced(BrokerConnection([address]), topic) as finish:
         with survival.Training(a_case, tmp_path) as training:
             assert training.wait_for(lambda: training.step > 20), training.output
             tell("stop")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.connection import BrokerConnection
 from tests.helpers.kafka_brokers import unused_port, what_is_missing
 from tests.helpers.own_brokers import read_properties, running_brokers
 from tests.helpers.topics import messages, numbered, produce
@@ -56,7 +56,7 @@ def test_the_brokers_of_compose_form_a_cluster_that_keeps_three_copies(tmp_path,
             found[key] = re.sub(r"(kafka\d):(\d+)", lambda at: f"127.0.0.1:{ports[at[1]][at[2]]}", value)
         brokers.append(found)
     with running_brokers(tmp_path, *brokers, answering=[of_one["host"] for of_one in ports.values()]):
-        connection = Connection([f"127.0.0.1:{of_one['host']}" for of_one in ports.values()])
+        connection = BrokerConnection([f"127.0.0.1:{of_one['host']}" for of_one in ports.values()])
         produce(connection, topic, numbered(0, 100), partitions=3)
         assert len(messages(connection, topic)) == 100
         admin = confluent_kafka.admin.AdminClient(connection.config())
@@ -71,6 +71,6 @@ def test_a_broker_runs_with_the_properties_of_the_images(tmp_path, topic):
     text = (INSTALL / "server.properties").read_text()
     text = text.replace("127.0.0.1:9092", f"127.0.0.1:{port}").replace("127.0.0.1:9093", f"127.0.0.1:{controller}")
     with running_brokers(tmp_path, read_properties(text), answering=[port]):
-        connection = Connection([f"127.0.0.1:{port}"])
+        connection = BrokerConnection([f"127.0.0.1:{port}"])
         produce(connection, topic, numbered(0, 10))
         assert len(messages(connection, topic)) == 10

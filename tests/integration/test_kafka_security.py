@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.kafka.answering.session import AnsweringSession
-from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.reading.reader import load_structures
 from experiments_manager.kafka.topics import Topics
@@ -91,7 +91,7 @@ def connect(secure, monkeypatch):
 
     def connected(changes=None, without=()):
         chosen = {name: value for name, value in (options | (changes or {})).items() if name not in without}
-        return Connection([f"localhost:{clients}"], chosen)
+        return BrokerConnection([f"localhost:{clients}"], chosen)
 
     return connected
 
@@ -133,7 +133,7 @@ def test_what_is_wrong_is_told_without_the_secret(connect, topic, changes, witho
 
 
 def test_tls_to_a_port_without_it_is_told(secure, connect, topic):
-    connection = Connection([f"localhost:{secure[2]}"], {"security.protocol": "SSL"})
+    connection = BrokerConnection([f"localhost:{secure[2]}"], {"security.protocol": "SSL"})
     with pytest.raises(TopicError, match="does not speak TLS.*security.protocol"):
         Topics(connection).range_of(topic)
 

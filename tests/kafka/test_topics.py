@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.producing.producer import SampleProducer
 from experiments_manager.kafka.reading.reader import TopicReader, load_structures
@@ -122,7 +122,7 @@ def test_a_broker_that_does_not_answer_is_named(kafka_broker, monkeypatch, free_
     monkeypatch.setattr("experiments_manager.kafka.topics.REQUEST_SECONDS", 1.0)
     port = free_port()
     with pytest.raises(TopicError, match=f"No Kafka broker answers at 127.0.0.1:{port}"):
-        Topics(Connection([f"127.0.0.1:{port}"])).range_of("any")
+        Topics(BrokerConnection([f"127.0.0.1:{port}"])).range_of("any")
 
 
 def test_partitions_that_are_ahead_are_asked_for_no_more_than_fits(kafka, topic, produce, monkeypatch):

@@ -35,7 +35,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.events import Watcher
-from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.producing.producer import SampleProducer, producer_config
 from experiments_manager.kafka.reading.rotation import Position
 from experiments_manager.kafka.records.record_format import RecordFormat
@@ -119,7 +119,7 @@ def new_topic(topics: Topics, partitions: int = PARTITIONS) -> str:
     return name
 
 
-def bare_send(connection: Connection, topic: str, records: list[bytes], partitions: int) -> None:
+def bare_send(connection: BrokerConnection, topic: str, records: list[bytes], partitions: int) -> None:
     producer = confluent_kafka.Producer(producer_config(connection))
     for number, record in enumerate(records):
         while True:
@@ -131,7 +131,7 @@ def bare_send(connection: Connection, topic: str, records: list[bytes], partitio
     producer.flush()
 
 
-def send(connection: Connection, topic: str, batch: tuple, samples_per_record: int, partitions: int) -> None:
+def send(connection: BrokerConnection, topic: str, batch: tuple, samples_per_record: int, partitions: int) -> None:
     producer = SampleProducer(
         connection, topic, Structure.of(batch), partitions=partitions, samples_per_record=samples_per_record
     )
@@ -140,7 +140,7 @@ def send(connection: Connection, topic: str, batch: tuple, samples_per_record: i
     producer.flush()
 
 
-def bench_send(connection: Connection, size: int, count: int, rounds: int) -> None:
+def bench_send(connection: BrokerConnection, size: int, count: int, rounds: int) -> None:
     topics, batch = Topics(connection), samples_of(size, count)
     records = RecordFormat(Structure.of(batch)).encode(batch, 1)
     seconds = alternating(
@@ -154,7 +154,7 @@ def bench_send(connection: Connection, size: int, count: int, rounds: int) -> No
     )
 
 
-def source_of(connection: Connection, topic: str, structure: Structure, samples_per_record: int, live: bool):
+def source_of(connection: BrokerConnection, topic: str, structure: Structure, samples_per_record: int, live: bool):
     bounds = Topics(connection).range_of(topic).bounds
     return TopicSource(
         connection,
@@ -167,7 +167,7 @@ def source_of(connection: Connection, topic: str, structure: Structure, samples_
     )
 
 
-def bare_read(connection: Connection, topic: str, at_once: int) -> float:
+def bare_read(connection: BrokerConnection, topic: str, at_once: int) -> float:
     """Read all records of a topic; return the seconds."""
     bounds = Topics(connection).range_of(topic).bounds
     gc.freeze()  # as if TensorFlow were not in the process
@@ -225,7 +225,9 @@ class Drain:
         return seconds
 
 
-def bench_read(connection: Connection, size: int, count: int, samples_per_record: int, rounds: int, partitions: int):
+def bench_read(
+    connection: BrokerConnection, size: int, count: int, samples_per_record: int, rounds: int, partitions: int
+):
     batch_size = max(1, min(256, 2**21 // size))
     count -= count % batch_size  # a live feed would wait for the rest of a batch
     topics, batch = Topics(connection), samples_of(size, count)
@@ -281,7 +283,7 @@ def train_seconds(folder: Path, losses: dict[str, list[float]], name: str, **ove
     return statistics.median(np.diff(clock.times)[1:])
 
 
-def bench_train(connection: Connection, rounds: int, *, checkpoints: bool) -> None:
+def bench_train(connection: BrokerConnection, rounds: int, *, checkpoints: bool) -> None:
     topics = Topics(connection)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         path = Path(folder)
@@ -326,7 +328,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--megabytes", type=float, default=300, help="bytes of samples of each size")
     given = parser.parse_args()
-    connection, parts = Connection(given.servers.split(",")), given.parts.split(",")
+    connection, parts = BrokerConnection(given.servers.split(",")), given.parts.split(",")
     count = {size: int(min(given.megabytes * 2**20 / size, 1_000_000)) for size in (16, 1024, 102400)}
     if "send" in parts:
         for size in (1024, 102400):

@@ -17,7 +17,7 @@ DEFAULT = "127.0.0.1:9092"
 """Where the server of a federation listens."""
 
 
-class Engine(str, enum.Enum):
+class SimulationEngine(str, enum.Enum):
     """Where simulated clients are."""
 
     PROCESS = "process"
@@ -41,9 +41,9 @@ def simulate(
         int | None, typer.Option(metavar="W", help="Clients that train at a time; results do not depend on it.")
     ] = None,
     engine: Annotated[
-        Engine,
+        SimulationEngine,
         typer.Option(help="Where clients are: in this process, or in processes of Flower's own simulation (Ray)."),
-    ] = Engine.PROCESS,
+    ] = SimulationEngine.PROCESS,
     overrides: options.Overrides = [],  # noqa: B006  (typer copies it)
     working_dir: options.WorkingDir = None,
     run_name: options.RunName = None,
@@ -192,9 +192,9 @@ def client(
     from experiments_manager import api
     from experiments_manager.cli.federation_session import join
     from experiments_manager.cli.training_session import start_engine
-    from experiments_manager.federated.verbs import Membership
+    from experiments_manager.federated.verbs import ServerEndpoint
 
     start_engine(debug=debug)
     loaded = api.load_settings(settings, overrides)
-    membership = Membership(server, ca_certificate, private_key, insecure)
+    membership = ServerEndpoint(server, ca_certificate, private_key, insecure)
     join(loaded, proc_id, membership, partitions=partitions, working_dir=working_dir, quiet=quiet)

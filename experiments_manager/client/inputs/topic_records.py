@@ -10,7 +10,7 @@ import numpy as np
 from experiments_manager.client.errors import ClientError
 from experiments_manager.client.inputs.samples import SourceError
 from experiments_manager.client.model_info import ModelInfo, fitted, listed
-from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.errors import RecordError
 from experiments_manager.kafka.reading.reader import load_structures
 from experiments_manager.kafka.records.record_format import RecordFormat
@@ -31,7 +31,7 @@ class TopicRecords:
         SourceError: The newest structure does not fit the model.
     """
 
-    def __init__(self, connection: Connection, topic: str, info: ModelInfo) -> None:
+    def __init__(self, connection: BrokerConnection, topic: str, info: ModelInfo) -> None:
         self._topic, self._info = topic, info
         structures = load_structures(connection, topic)
         self._newest = list(structures.values())[-1]

@@ -13,7 +13,7 @@ from experiments_manager.client.errors import ClientError
 from experiments_manager.client.inputs.samples import Sample
 from experiments_manager.client.inputs.topic_records import TopicRecords
 from experiments_manager.kafka.answering.group_member import Outgoing
-from experiments_manager.kafka.answering.session import AnsweringSession, Turn
+from experiments_manager.kafka.answering.session import AnsweringSession, MessageBatch
 from experiments_manager.kafka.errors import RecordError
 from experiments_manager.kafka.reading.dead_letters import BadShare
 from experiments_manager.kafka.records.topic_format import structure_id
@@ -25,16 +25,16 @@ class TopicRequest(Sample):
     """A request made of some records.
 
     Attributes:
-        turn: The records.
+        batch: The records.
         counts: How many samples each of them holds.
         answers: How many answers are expected: one a record.
     """
 
-    def __init__(self, inputs: Mapping[str, Any], turn: Turn, counts: np.ndarray) -> None:
-        first = turn.messages[0]
+    def __init__(self, inputs: Mapping[str, Any], batch: MessageBatch, counts: np.ndarray) -> None:
+        first = batch.messages[0]
         super().__init__(f"{first.partition()}:{first.offset()}", inputs)
-        self.turn, self.counts = turn, counts
-        self.answers = len(turn.messages)
+        self.batch, self.counts = batch, counts
+        self.answers = len(batch.messages)
         self._stops = counts.cumsum().tolist()
 
     def part(self, arrays: Mapping[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
@@ -42,10 +42,10 @@ class TopicRequest(Sample):
         stop = self._stops[index]
         return {name: array[stop - int(self.counts[index]) : stop] for name, array in arrays.items()}
 
-    def alone(self, turn: Turn) -> TopicRequest:
-        """Return the request of a turn of one of the records."""
-        index = self.turn.messages.index(turn.messages[0])
-        return TopicRequest(self.part(self, index), turn, self.counts[index : index + 1])
+    def alone(self, batch: MessageBatch) -> TopicRequest:
+        """Return the request of a batch of one of the records."""
+        index = self.batch.messages.index(batch.messages[0])
+        return TopicRequest(self.part(self, index), batch, self.counts[index : index + 1])
 
 
 def read_topic(
@@ -58,7 +58,7 @@ def read_topic(
     idle_timeout: float | None = None,
     max_bad: float | None = None,
 ) -> Iterator[TopicRequest]:
-    """Yield requests made of a topic's records; their turns are to be settled in the session.
+    """Yield requests made of a topic's records; their batches are to be settled in the session.
 
     Args:
         session: Gives the records.
@@ -75,10 +75,10 @@ def read_topic(
     quiet_since, share = time.monotonic(), BadShare(session.topic, max_bad, remedy="raise the share by --max-bad")
     while not session.is_closed:
         left = batch_size if most is None else min(batch_size, most - session.count)
-        turn = session.take(left)
-        if turn is not None:
-            for _, messages in itertools.groupby(turn.messages, lambda message: structure_id(message.value())):
-                yield from _requests(session, records, turn.only(list(messages)), dead_letter, share)
+        batch = session.take(left)
+        if batch is not None:
+            for _, messages in itertools.groupby(batch.messages, lambda message: structure_id(message.value())):
+                yield from _requests(session, records, batch.only(list(messages)), dead_letter, share)
             quiet_since = time.monotonic()
         elif most is not None and session.committed >= most:
             return
@@ -89,21 +89,21 @@ def read_topic(
 
 
 def _requests(
-    session: AnsweringSession, records: TopicRecords, turn: Turn, dead_letter: DeadLetter, share: BadShare
+    session: AnsweringSession, records: TopicRecords, batch: MessageBatch, dead_letter: DeadLetter, share: BadShare
 ) -> Iterator[TopicRequest]:
-    """Yield the request of a turn; where a record spoils it, one for each of the others."""
+    """Yield the request of a batch; where a record spoils it, one for each of the others."""
     try:
-        inputs, counts = records.decode(turn.messages)
+        inputs, counts = records.decode(batch.messages)
     except (RecordError, ClientError) as error:
-        if len(turn.messages) > 1:
-            for message in turn.messages:
-                yield from _requests(session, records, turn.only([message]), dead_letter, share)
+        if len(batch.messages) > 1:
+            for message in batch.messages:
+                yield from _requests(session, records, batch.only([message]), dead_letter, share)
             return
-        session.register(turn)
-        session.settle(turn, [dead_letter(turn.messages[0], error)])
+        session.register(batch)
+        session.settle(batch, [dead_letter(batch.messages[0], error)])
         share.count(1, bad=1)
-        share.require_few(turn.messages[0].partition(), turn.messages[0].offset(), error)
+        share.require_few(batch.messages[0].partition(), batch.messages[0].offset(), error)
         return
-    share.count(len(turn.messages))
-    session.register(turn)
-    yield TopicRequest(inputs, turn, counts)
+    share.count(len(batch.messages))
+    session.register(batch)
+    yield TopicRequest(inputs, batch, counts)

@@ -10,7 +10,7 @@ from experiments_manager.client.errors import ClientError
 from experiments_manager.client.inputs.topic_requests import TopicRequest
 from experiments_manager.kafka.answering.group_member import Outgoing
 from experiments_manager.kafka.answering.session import AnsweringSession
-from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.reading.dead_letters import dead_letter_headers
 from experiments_manager.kafka.topics import DEAD_SUFFIX, Topics
 from experiments_manager.protocol.status import Code
@@ -26,7 +26,7 @@ class DeadLetters:
         topic: The topic of the records.
     """
 
-    def __init__(self, connection: Connection, topic: str) -> None:
+    def __init__(self, connection: BrokerConnection, topic: str) -> None:
         self._connection = connection
         self.topic = topic + DEAD_SUFFIX
         self._exists = False
@@ -74,9 +74,9 @@ class Refusals:
         if error.code != Code.INVALID_ARGUMENT:
             raise error
         if request.answers == 1:
-            self._session.settle(request.turn, [self._dead_letters.letter(request.turn.messages[0], error)])
+            self._session.settle(request.batch, [self._dead_letters.letter(request.batch.messages[0], error)])
             return
-        for single in self._session.split(request.turn):
+        for single in self._session.split(request.batch):
             alone = request.alone(single)
             try:
                 outputs: Prediction = self._client.predict(alone)

@@ -20,7 +20,7 @@ from experiments_manager.client.model_info import ModelInfo, listed
 from experiments_manager.client.outputs.writer import PredictionWriter
 from experiments_manager.kafka.answering.group_member import Outgoing
 from experiments_manager.kafka.answering.session import AnsweringSession
-from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
+from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
 from experiments_manager.kafka.errors import RecordError, TopicError
 from experiments_manager.kafka.producing.producer import producer_config
 from experiments_manager.kafka.records.record_format import RecordFormat
@@ -42,7 +42,7 @@ class AnswerRecords:
         TopicError: The topic cannot be created.
     """
 
-    def __init__(self, connection: Connection, topic: str, info: ModelInfo, partitions: int = 1) -> None:
+    def __init__(self, connection: BrokerConnection, topic: str, info: ModelInfo, partitions: int = 1) -> None:
         if without := [name for name, tensor in info.outputs.items() if tensor.shape == ()]:
             raise ClientError(
                 f"The output {without[0]} of model {info.name} has no batch, so it cannot be told which record it "
@@ -101,8 +101,8 @@ class TopicAnswers:
     def __call__(self, request: TopicRequest, outputs: Prediction) -> None:
         """Take the answer to a request."""
         encoded = self._records.encode(outputs, request.counts.tolist())
-        pairs = zip(request.turn.messages, encoded, strict=True)
-        self._session.settle(request.turn, [self._answer(message, value, outputs.version) for message, value in pairs])
+        pairs = zip(request.batch.messages, encoded, strict=True)
+        self._session.settle(request.batch, [self._answer(message, value, outputs.version) for message, value in pairs])
 
     def _answer(self, message: Any, value: bytes, version: int) -> Outgoing:
         partition = message.partition() % self._records.partitions
@@ -130,10 +130,10 @@ class FileAnswers:
         """
         for name in outputs:
             _samples(name, outputs, int(request.counts.sum()))
-        for index, message in enumerate(request.turn.messages):
+        for index, message in enumerate(request.batch.messages):
             part = Prediction(request.part(outputs, index), outputs.version, outputs.seconds, b"")
             self._writer.write(f"{message.partition()}:{message.offset()}", outputs.version, part)
-        self._session.settle(request.turn)
+        self._session.settle(request.batch)
 
 
 class TopicWriter:
@@ -144,7 +144,7 @@ class TopicWriter:
         records: Encodes the answers.
     """
 
-    def __init__(self, connection: Connection, records: AnswerRecords) -> None:
+    def __init__(self, connection: BrokerConnection, records: AnswerRecords) -> None:
         self._connection, self._records = connection, records
         self._written, self._failures = 0, []
         config = producer_config(connection) | {"on_delivery": self._reported}

@@ -30,7 +30,7 @@ KEPT, PROC_ID, KEPT_DTYPES = "kept", "proc-id", "kept-dtypes"
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class ActorTask:
     """What a process has to know before its first message.
 
     Attributes:
@@ -51,7 +51,7 @@ class Task:
 class Worker:
     """Clients that were asked for so far, and one model for them in turn."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: ActorTask) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # each process would take all of a GPU's memory
         from experiments_manager.federated.client.private_answers import PrivateAnswers
         from experiments_manager.federated.plan import FederationPlan
@@ -118,7 +118,7 @@ class Worker:
 _worker: Worker | None = None
 
 
-def reply(task: Task, message: Message, _: Context) -> Message:
+def reply(task: ActorTask, message: Message, _: Context) -> Message:
     """Answer a message; one sentence says why where that fails."""
     global _worker  # noqa: PLW0603  (the process is the place where things are kept)
     flower()
@@ -138,7 +138,7 @@ def reply(task: Task, message: Message, _: Context) -> Message:
         return Message(Error(CLIENT_FAILED, sentence), reply_to=message)
 
 
-def client_app(task: Task) -> ClientApp:
+def client_app(task: ActorTask) -> ClientApp:
     """Return Flower's app, which Ray sends with each message: it holds nothing but the task."""
     from flwr.clientapp import ClientApp
 

@@ -21,7 +21,7 @@ from experiments_manager.common.installation import install_command
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.flower import QUIET, flower
 from experiments_manager.federated.plan import FederationPlan
-from experiments_manager.federated.ray.actor import Task, client_app
+from experiments_manager.federated.ray.actor import ActorTask, client_app
 from experiments_manager.settings import Settings
 from experiments_manager.training.engine.context import TrainingContext
 from experiments_manager.training.local.trainer import LocalTrainer
@@ -123,7 +123,7 @@ class RayFleet:
 class _Simulation:
     """Flower's simulation in a thread of its own; its ServerApp hands over its grid, and waits."""
 
-    def __init__(self, task: Task, clients: int, backend: dict[str, Any]) -> None:
+    def __init__(self, task: ActorTask, clients: int, backend: dict[str, Any]) -> None:
         self._task, self._clients, self._backend = task, clients, backend
         self._grids: queue.SimpleQueue[Grid] = queue.SimpleQueue()
         self._stop, self._error = threading.Event(), ""
@@ -172,9 +172,9 @@ class _Simulation:
             self._error = f"{type(error).__name__}: {error}."
 
 
-def _task(settings: Settings) -> Task:
+def _task(settings: Settings) -> ActorTask:
     overrides = {**settings.overrides, "federated": dict(settings.federated)}
-    return Task(uuid.uuid4().hex, str(Path.cwd()), str(settings.file), str(settings.start_dir), overrides)
+    return ActorTask(uuid.uuid4().hex, str(Path.cwd()), str(settings.file), str(settings.start_dir), overrides)
 
 
 def backend_config(workers: int, folder: str) -> dict[str, Any]:

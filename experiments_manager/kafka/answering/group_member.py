@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
+from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.faults import is_transient
 
@@ -67,7 +67,7 @@ class GroupMember:
     """
 
     def __init__(
-        self, connection: Connection, topic: str, group: str, instance: str | None, on_change: Callable[[], None]
+        self, connection: BrokerConnection, topic: str, group: str, instance: str | None, on_change: Callable[[], None]
     ) -> None:
         self._connection, self._topic, self._group, self._instance = connection, topic, group, instance
         self._transactional_id = f"{group}.{instance or uuid.uuid4().hex}"

@@ -1,9 +1,9 @@
 """Answering the records of a topic, each of them once.
 
 Three threads share the work: one takes records, one settles them (says what is to be written for each), and one, which
-is the session's own, commits what is settled: answers and offsets in one transaction. Turns are committed in the order
-in which they were taken. Where partitions move to another client, or a transaction is lost, all turns that are not
-committed are void, and their records are read again by whoever has the partition then.
+is the session's own, commits what is settled: answers and offsets in one transaction. Batches are committed in the
+order in which they were taken. Where partitions move to another client, or a transaction is lost, all batches that are
+not committed are void, and their records are read again by whoever has the partition then.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from experiments_manager.kafka.answering.group_member import CommitLostError, GroupMember, Outgoing
-from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.errors import TopicError
 
 COMMIT_RECORDS = 500
@@ -30,7 +30,7 @@ _MOST_LOST = 5
 
 
 @dataclasses.dataclass(eq=False)
-class Turn:
+class MessageBatch:
     """Records that are settled together.
 
     Attributes:
@@ -43,9 +43,9 @@ class Turn:
     messages: Sequence[Any]
     results: Sequence[Outgoing] | None = None
 
-    def only(self, messages: Sequence[Any]) -> Turn:
-        """Return a turn of some of the messages."""
-        return Turn(self.generation, messages)
+    def only(self, messages: Sequence[Any]) -> MessageBatch:
+        """Return a batch of some of the messages."""
+        return MessageBatch(self.generation, messages)
 
 
 class AnsweringSession:
@@ -62,20 +62,20 @@ class AnsweringSession:
         written: How many records were written to each topic.
     """
 
-    def __init__(self, connection: Connection, topic: str, group: str, instance: str | None = None) -> None:
+    def __init__(self, connection: BrokerConnection, topic: str, group: str, instance: str | None = None) -> None:
         self._member = GroupMember(connection, topic, group, instance, self._void)
         self.topic, self.committed = topic, 0
         self.written: collections.Counter[str] = collections.Counter()
         self._lost = 0
         self._changed = threading.Condition()
         self._taking = threading.Lock()
-        self._turns: collections.deque[Turn] = collections.deque()
+        self._batches: collections.deque[MessageBatch] = collections.deque()
         self._generation = 0
         self._must_open, self._closing = True, False
         self._failure: BaseException | None = None
         self._committer = threading.Thread(target=self._commit_all, name="kafka commits", daemon=True)
 
-    def take(self, most: int) -> Turn | None:
+    def take(self, most: int) -> MessageBatch | None:
         """Return the next records, or `None` if none come within a moment. One thread may call this.
 
         Args:
@@ -103,17 +103,17 @@ class AnsweringSession:
                 size += len(message.value() or b"")
             if self._must_open:  # what this consumer gave last comes again
                 return None
-            return Turn(generation, messages) if messages else None
+            return MessageBatch(generation, messages) if messages else None
 
-    def register(self, turn: Turn) -> None:
-        """Note that a turn will be settled, in the order of taking; wait while too much is not committed."""
+    def register(self, batch: MessageBatch) -> None:
+        """Note that a batch will be settled, in the order of taking; wait while too much is not committed."""
         with self._changed:
-            self._changed.wait_for(lambda: self.outstanding < MOST_UNCOMMITTED or not self._goes_on(turn))
-            if self._goes_on(turn):
-                self._turns.append(turn)
+            self._changed.wait_for(lambda: self.outstanding < MOST_UNCOMMITTED or not self._goes_on(batch))
+            if self._goes_on(batch):
+                self._batches.append(batch)
 
-    def settle(self, turn: Turn, results: Sequence[Outgoing] = ()) -> bool:
-        """Say what is to be written for a turn.
+    def settle(self, batch: MessageBatch, results: Sequence[Outgoing] = ()) -> bool:
+        """Say what is to be written for a batch.
 
         Returns:
             Whether it counts: not if it is void, and its records are answered again.
@@ -123,26 +123,26 @@ class AnsweringSession:
         """
         self._raise_failure()
         with self._changed:
-            turn.results = results
+            batch.results = results
             self._changed.notify_all()
-            return turn.generation == self._generation
+            return batch.generation == self._generation
 
-    def split(self, turn: Turn) -> list[Turn]:
-        """Replace a registered turn by one for each of its records, and return these."""
-        parts = [turn.only([message]) for message in turn.messages]
+    def split(self, batch: MessageBatch) -> list[MessageBatch]:
+        """Replace a registered batch by one for each of its records, and return these."""
+        parts = [batch.only([message]) for message in batch.messages]
         with self._changed:
-            if turn in self._turns:
-                place = self._turns.index(turn)
-                self._turns.remove(turn)
+            if batch in self._batches:
+                place = self._batches.index(batch)
+                self._batches.remove(batch)
                 for number, part in enumerate(parts):
-                    self._turns.insert(place + number, part)
+                    self._batches.insert(place + number, part)
         return parts
 
     @property
     def outstanding(self) -> int:
         """How many records are registered and not committed."""
         with self._changed:
-            return _records(self._turns)
+            return _records(self._batches)
 
     @property
     def count(self) -> int:
@@ -193,27 +193,27 @@ class AnsweringSession:
         if self._committer.ident is None:
             self._committer.start()
 
-    def _goes_on(self, turn: Turn) -> bool:
-        return turn.generation == self._generation and self._failure is None and not self._closing
+    def _goes_on(self, batch: MessageBatch) -> bool:
+        return batch.generation == self._generation and self._failure is None and not self._closing
 
     def _void(self) -> None:
         with self._changed:
             self._generation += 1
-            self._turns.clear()
+            self._batches.clear()
             self._changed.notify_all()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
 
-    def _settled(self) -> list[Turn]:
-        """Return the turns at the beginning that are settled."""
+    def _settled(self) -> list[MessageBatch]:
+        """Return the batches at the beginning that are settled."""
         with self._changed:
-            return list(itertools.takewhile(lambda turn: turn.results is not None, self._turns))
+            return list(itertools.takewhile(lambda batch: batch.results is not None, self._batches))
 
     def _is_due(self) -> bool:
         settled = self._settled()
-        return self._closing or len(settled) == len(self._turns) or _records(settled) >= COMMIT_RECORDS
+        return self._closing or len(settled) == len(self._batches) or _records(settled) >= COMMIT_RECORDS
 
     def _commit_all(self) -> None:
         """In the session's thread: commit what is settled until the session is closed."""
@@ -223,9 +223,9 @@ class AnsweringSession:
                     self._changed.wait_for(lambda: self._closing or self._settled())
                     self._changed.wait_for(self._is_due, COMMIT_SECONDS)
                 with self._member.holding():
-                    turns = self._settled()
-                    if turns:
-                        self._commit(turns)
+                    batches = self._settled()
+                    if batches:
+                        self._commit(batches)
                 if self._closing:
                     return
         except BaseException as error:
@@ -233,9 +233,9 @@ class AnsweringSession:
                 self._failure = error
                 self._changed.notify_all()
 
-    def _commit(self, turns: Sequence[Turn]) -> None:
-        offsets = {message.partition(): message.offset() + 1 for turn in turns for message in turn.messages}
-        outgoing = [one for turn in turns for one in turn.results or ()]
+    def _commit(self, batches: Sequence[MessageBatch]) -> None:
+        offsets = {message.partition(): message.offset() + 1 for batch in batches for message in batch.messages}
+        outgoing = [one for batch in batches for one in batch.results or ()]
         try:
             self._member.commit(offsets, outgoing)
         except CommitLostError as error:
@@ -250,12 +250,12 @@ class AnsweringSession:
             return
         with self._changed:
             self._lost = 0
-            self.committed += _records(turns)
+            self.committed += _records(batches)
             self.written.update(one.topic for one in outgoing)
-            for _ in turns:
-                self._turns.popleft()
+            for _ in batches:
+                self._batches.popleft()
             self._changed.notify_all()
 
 
-def _records(turns: Iterable[Turn]) -> int:
-    return sum(len(turn.messages) for turn in turns)
+def _records(batches: Iterable[MessageBatch]) -> int:
+    return sum(len(batch.messages) for batch in batches)

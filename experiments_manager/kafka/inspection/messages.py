@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
+from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
 from experiments_manager.kafka.errors import TopicError
 
 _AT_ONCE = 500
@@ -32,7 +32,7 @@ class Message:
     timestamp: int
 
 
-def bounds_of(connection: Connection, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+def bounds_of(connection: BrokerConnection, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
     """Return for each partition its first offset and the one after the last; also what is not committed counts.
 
     Raises:
@@ -59,7 +59,7 @@ def _bounds(consumer: Any, place: Any) -> tuple[int, int]:
             time.sleep(_AGAIN_SECONDS)
 
 
-def messages_between(connection: Connection, topic: str, partition: int, start: int, end: int) -> list[Message]:
+def messages_between(connection: BrokerConnection, topic: str, partition: int, start: int, end: int) -> list[Message]:
     """Return the messages of a partition from offset `start` up to the one before `end`.
 
     Raises:
@@ -92,7 +92,7 @@ def messages_between(connection: Connection, topic: str, partition: int, start: 
         consumer.close()
 
 
-def _consumer(connection: Connection) -> Any:
+def _consumer(connection: BrokerConnection) -> Any:
     return confluent_kafka().Consumer(
         connection.config(
             group_id="experiments_manager",

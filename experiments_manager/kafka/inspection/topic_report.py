@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
+from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
 from experiments_manager.kafka.errors import RecordError, TopicError
 from experiments_manager.kafka.inspection.messages import Message, bounds_of, messages_between
 from experiments_manager.kafka.reading.reader import load_structures
@@ -82,7 +82,7 @@ class TopicReport:
         return 1000 * (self.records - 1) / (self.last_time - self.first_time)
 
 
-def inspect_topic(connection: Connection, topic: str, samples: int) -> TopicReport:
+def inspect_topic(connection: BrokerConnection, topic: str, samples: int) -> TopicReport:
     """Look at a topic.
 
     Args:
@@ -122,12 +122,12 @@ def inspect_topic(connection: Connection, topic: str, samples: int) -> TopicRepo
     )
 
 
-def _read(connection: Connection, topic: str, number: int, start: int, end: int) -> list[Message]:
+def _read(connection: BrokerConnection, topic: str, number: int, start: int, end: int) -> list[Message]:
     return messages_between(connection, topic, number, start, end) if end > start else []
 
 
 def _decoded(
-    connection: Connection, topic: str, values: Sequence[bytes], samples: int
+    connection: BrokerConnection, topic: str, values: Sequence[bytes], samples: int
 ) -> tuple[list[Structure], list[Any], str | None]:
     """Return the structures, the leaves of the first samples, or why there are none."""
     if topic + STRUCTURE_SUFFIX not in Topics(connection).names():
@@ -157,7 +157,7 @@ def _sample(leaf: Any, number: int) -> Any:
     return leaf[number : number + 1].values if isinstance(leaf, Ragged | Sparse) else leaf[number]
 
 
-def groups_of(connection: Connection, topic: str, bounds: Mapping[int, tuple[int, int]]) -> list[Group] | None:
+def groups_of(connection: BrokerConnection, topic: str, bounds: Mapping[int, tuple[int, int]]) -> list[Group] | None:
     """Return the consumer groups with committed offsets of a topic; `None` where the broker does not tell."""
     kafka = confluent_kafka()
     admin = kafka.admin.AdminClient(connection.config())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
-from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
+from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
 from experiments_manager.kafka.topics import STRUCTURE_SUFFIX
 
 KEPT_BYTES = 5 * 2**20
@@ -13,7 +13,7 @@ KEPT_BYTES = 5 * 2**20
 
 
 @contextlib.contextmanager
-def mock_cluster(topics: Sequence[str]) -> Iterator[Connection]:
+def mock_cluster(topics: Sequence[str]) -> Iterator[BrokerConnection]:
     """Start a broker that lives as long as the block, on the loopback address.
 
     It makes topics by itself when a client asks for them, with four partitions each; it takes no request to create or
@@ -31,5 +31,5 @@ def mock_cluster(topics: Sequence[str]) -> Iterator[Connection]:
     for topic in topics:
         for name in (topic, topic + STRUCTURE_SUFFIX, topic + ".dead"):
             owner.list_topics(name, timeout=REQUEST_SECONDS)
-    yield Connection([f"{broker.host}:{broker.port}" for broker in brokers])
+    yield BrokerConnection([f"{broker.host}:{broker.port}" for broker in brokers])
     owner.flush(0)  # keeps it alive up to here

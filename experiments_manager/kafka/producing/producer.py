@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
+from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.producing.producer_run import ProducerRun, find_producer_run
 from experiments_manager.kafka.records.record_format import RecordFormat
@@ -51,7 +51,7 @@ class SampleProducer:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: BrokerConnection,
         topic: str,
         structure: Structure,
         *,
@@ -205,7 +205,7 @@ class SampleProducer:
             )
 
 
-def producer_config(connection: Connection) -> dict[str, Any]:
+def producer_config(connection: BrokerConnection) -> dict[str, Any]:
     """Return librdkafka's configuration of a producer of samples."""
     return connection.config(
         enable_idempotence=True,

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 
-from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.inspection.messages import Message, bounds_of, messages_between
 
@@ -94,7 +94,7 @@ class ProducerRun:
 
 
 def find_producer_run(
-    connection: Connection, topic: str, partitions: Sequence[int], name: str, searched: int = SEARCHED
+    connection: BrokerConnection, topic: str, partitions: Sequence[int], name: str, searched: int = SEARCHED
 ) -> ProducerRun | None:
     """Find how far a producer's newest sending came, by its last record in each partition.
 
@@ -139,7 +139,7 @@ def find_producer_run(
 
 
 def _last_of(
-    connection: Connection, topic: str, partition: int, name: str, searched: int, first: int, end: int
+    connection: BrokerConnection, topic: str, partition: int, name: str, searched: int, first: int, end: int
 ) -> tuple[ProducerRun, Message] | None:
     """Search a partition from its end for a producer's last record, in blocks that grow."""
     stop, size = end, _FIRST_BLOCK

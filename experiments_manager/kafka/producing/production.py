@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection
+from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection
 from experiments_manager.kafka.errors import RecordError, TopicError
 from experiments_manager.kafka.producing.producer import SampleProducer
 from experiments_manager.kafka.records.composite import Ragged, Sparse, concatenated
@@ -67,7 +67,7 @@ _PACED_SECONDS = 0.01
 _LONGEST_SLEEP = 0.1
 
 
-class Source(Protocol):
+class ProductionSource(Protocol):
     """Where samples come from.
 
     Attributes:
@@ -106,7 +106,7 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class ProductionProgress:
     """How far a sending is.
 
     Attributes:
@@ -155,13 +155,13 @@ class Production:
 
     def __init__(
         self,
-        connection: Connection,
-        source: Source,
+        connection: BrokerConnection,
+        source: ProductionSource,
         plan: Plan,
         *,
         should_stop: Callable[[], bool] = lambda: False,
         tell: Callable[[str], None] = lambda text: None,
-        show: Callable[[Progress], None] = lambda progress: None,
+        show: Callable[[ProductionProgress], None] = lambda progress: None,
     ) -> None:
         self._source, self._plan, self._connection = source, plan, connection
         self._should_stop, self._tell, self._show = should_stop, tell, show
@@ -180,10 +180,10 @@ class Production:
         self._began = time.monotonic()
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> ProductionProgress:
         """How far it is."""
         producer = self.producer
-        return Progress(
+        return ProductionProgress(
             topic=self._plan.topic,
             partitions=producer.partitions,
             epoch=self._epoch + 1,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments_manager.kafka.connection import Connection, confluent_kafka
+from experiments_manager.kafka.connection import BrokerConnection, confluent_kafka
 from experiments_manager.kafka.errors import TopicError
 
 CLOSING_SECONDS = 5.0
@@ -27,7 +27,7 @@ class OffsetCommitter:
         group: The consumer group, which has no other members.
     """
 
-    def __init__(self, connection: Connection, topic: str, group: str) -> None:
+    def __init__(self, connection: BrokerConnection, topic: str, group: str) -> None:
         self._kafka, self._topic, self._group = confluent_kafka(), topic, group
         self._wanted: Mapping[int, int] | None = None
         self._is_under_way = False

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
+from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
 from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.reading.decoding import Samples
+from experiments_manager.kafka.reading.decoding import DecodedSamples
 from experiments_manager.kafka.reading.reader import read_range
 from experiments_manager.kafka.topics import DEAD_SUFFIX, Topics, place_headers
 
@@ -91,14 +91,14 @@ class BadRecords:
     """
 
     def __init__(
-        self, connection: Connection, topic: str, most: float, read: int = 0, bad: int = 0, *, sends: bool = True
+        self, connection: BrokerConnection, topic: str, most: float, read: int = 0, bad: int = 0, *, sends: bool = True
     ) -> None:
         self._connection, self.topic, self._sends = connection, topic, sends
         self._share = BadShare(topic, most, read, bad)
         self._sent: set[bytes] | None = None
         self._producer: Any = None
 
-    def take(self, samples: Samples) -> None:
+    def take(self, samples: DecodedSamples) -> None:
         """Send what is bad among samples, and count.
 
         Raises:
@@ -116,7 +116,7 @@ class BadRecords:
             self._producer.flush(REQUEST_SECONDS)  # before a checkpoint can hold that they were seen
         self._share.require_few(*last)
 
-    def _send(self, samples: Samples, index: int, reason: str) -> None:
+    def _send(self, samples: DecodedSamples, index: int, reason: str) -> None:
         records = samples.records
         partition, offset = records.partitions[index], records.offsets[index]
         key = f"{partition}:{offset}".encode()

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from experiments_manager.kafka.errors import RecordError
-from experiments_manager.kafka.reading.rotation import Position, Records
+from experiments_manager.kafka.reading.rotation import FetchedRecords, Position
 from experiments_manager.kafka.records.composite import concatenated
 from experiments_manager.kafka.records.structure import Structure
 
@@ -28,7 +28,7 @@ class Decoder(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Samples:
+class DecodedSamples:
     """The samples of some records.
 
     Attributes:
@@ -41,7 +41,7 @@ class Samples:
 
     leaves: list[Any]
     ends: np.ndarray
-    records: Records
+    records: FetchedRecords
     bad: dict[int, str] = dataclasses.field(default_factory=dict)
     sizes: np.ndarray | None = None
 
@@ -64,7 +64,7 @@ class Samples:
         is_plain = all(isinstance(leaf, np.ndarray) and leaf.dtype != object for leaf in self.leaves)
         return sum(sizes) if is_plain else sum(sizes) + int(self.record_bytes.sum())
 
-    def without_values(self) -> Samples:
+    def without_values(self) -> DecodedSamples:
         """Return them without the bytes that they were read from, which make up half of the memory."""
         return dataclasses.replace(self, records=dataclasses.replace(self.records, values=[]), sizes=self.record_bytes)
 
@@ -78,7 +78,7 @@ class Samples:
         first = int(self.ends[before - 1]) if before else 0
         return self.records.position_after(before), samples - first
 
-    def split(self, count: int) -> tuple[Samples, Samples | None]:
+    def split(self, count: int) -> tuple[DecodedSamples, DecodedSamples | None]:
         """Return the first `count` records, and the others if there are any."""
         if count >= len(self.ends):
             return self, None
@@ -88,16 +88,20 @@ class Samples:
             (slice(None, count), slice(None, cut), records.start, middle),
             (slice(count, None), slice(cut, None), middle, records.end),
         ):
-            of_part = Records(records.values[where], records.partitions[where], records.offsets[where], start, end)
+            of_part = FetchedRecords(
+                records.values[where], records.partitions[where], records.offsets[where], start, end
+            )
             ends = self.ends[where] - (cut if where.start else 0)
             shift = where.start or 0
             bad = {index - shift: why for index, why in self.bad.items() if 0 <= index - shift < len(ends)}
             sizes = None if self.sizes is None else self.sizes[where]
-            parts.append(Samples([leaf[samples] for leaf in self.leaves], ends, of_part, bad, sizes))
+            parts.append(DecodedSamples([leaf[samples] for leaf in self.leaves], ends, of_part, bad, sizes))
         return parts[0], parts[1]
 
     @classmethod
-    def concatenated(cls, parts: Sequence[Samples], join: Callable[[list[Any]], Any] = concatenated) -> Samples:
+    def concatenated(
+        cls, parts: Sequence[DecodedSamples], join: Callable[[list[Any]], Any] = concatenated
+    ) -> DecodedSamples:
         """Return the samples of several parts that follow each other.
 
         Args:
@@ -107,7 +111,7 @@ class Samples:
         leaves = [join(list(leaves)) for leaves in zip(*(part.leaves for part in parts if len(part)), strict=True)]
         starts = np.cumsum([0, *(len(part) for part in parts)])
         ends = np.concatenate([part.ends + start for part, start in zip(parts, starts[:-1], strict=True)])
-        records = Records(
+        records = FetchedRecords(
             [value for part in parts for value in part.records.values],
             [number for part in parts for number in part.records.partitions],
             [offset for part in parts for offset in part.records.offsets],
@@ -124,7 +128,7 @@ class Samples:
         return cls(leaves, ends, records, bad, sizes)
 
 
-def decode(decoder: Decoder, records: Records) -> Samples:
+def decode(decoder: Decoder, records: FetchedRecords) -> DecodedSamples:
     """Return the samples of records; of those that cannot be decoded, why."""
     values, bad = records.values, {}
     if None in values:
@@ -136,10 +140,10 @@ def decode(decoder: Decoder, records: Records) -> Samples:
         bad = decoder.bad_records(values) | bad
         good = [value for index, value in enumerate(values) if index not in bad]
         if not good:
-            return Samples([], np.zeros(len(values), np.int64), records, bad)
+            return DecodedSamples([], np.zeros(len(values), np.int64), records, bad)
         nest, counts = decoder.decode(good)
     if bad:
         full = np.zeros(len(values), np.int64)
         full[[index for index in range(len(values)) if index not in bad]] = counts
         counts = full
-    return Samples(decoder.structure.flatten(nest), counts.cumsum(), records, bad)
+    return DecodedSamples(decoder.structure.flatten(nest), counts.cumsum(), records, bad)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from experiments_manager.kafka.connection import REQUEST_SECONDS, Connection, confluent_kafka
+from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
 from experiments_manager.kafka.errors import NoBrokerError, PartitionsLostError
 from experiments_manager.kafka.reading.committer import CLOSING_SECONDS, leave
 from experiments_manager.kafka.reading.reader import TopicReader
@@ -46,7 +46,7 @@ class GroupReader(TopicReader):
 
     def __init__(
         self,
-        connection: Connection,
+        connection: BrokerConnection,
         topic: str,
         group: str,
         run: str,
@@ -263,7 +263,9 @@ def taken_over(owners: Owners, run: str) -> int | None:
     return min(since for _, since in after) if after else None
 
 
-def overtaken(connection: Connection, topic: str, group: str, run: str, offsets: Mapping[int, int]) -> dict[int, int]:
+def overtaken(
+    connection: BrokerConnection, topic: str, group: str, run: str, offsets: Mapping[int, int]
+) -> dict[int, int]:
     """Return the partitions of which another run trains on samples that a checkpoint holds, and from which offset.
 
     Args:

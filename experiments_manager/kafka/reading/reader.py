@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from experiments_manager.kafka.connection import Connection, confluent_kafka
+from experiments_manager.kafka.connection import BrokerConnection, confluent_kafka
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.faults import is_transient
-from experiments_manager.kafka.reading.rotation import Position, Records, Rotation
+from experiments_manager.kafka.reading.rotation import FetchedRecords, Position, Rotation
 from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.topics import STRUCTURE_SUFFIX, TopicRange, Topics
 
@@ -56,7 +56,7 @@ class TopicReader:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: BrokerConnection,
         topic: str,
         start: Position,
         ends: Mapping[int, int] | None = None,
@@ -101,7 +101,7 @@ class TopicReader:
         """The place after what `read` returned last."""
         return self._rotation.position
 
-    def read(self, seconds: float) -> Records | None:
+    def read(self, seconds: float) -> FetchedRecords | None:
         """Return the next records, or `None` where their turn has not come within so many seconds.
 
         Raises:
@@ -161,7 +161,7 @@ class TopicReader:
         """Leave the broker."""
         self._consumer.close()
 
-    def __iter__(self) -> Iterator[Records]:
+    def __iter__(self) -> Iterator[FetchedRecords]:
         """Yield the records until the end of the range."""
         while not self.is_finished:
             records = self.read(0.1)
@@ -277,13 +277,13 @@ def removed_error(topic: str, partition: int, wanted: int, start: int, end: int)
     )
 
 
-def read_range(connection: Connection, part: TopicRange) -> TopicReader:
+def read_range(connection: BrokerConnection, part: TopicRange) -> TopicReader:
     """Return a reader of all records of a range."""
     start = Position({number: start for number, (start, _) in part.bounds.items()})
     return TopicReader(connection, part.topic, start, {number: end for number, (_, end) in part.bounds.items()})
 
 
-def load_structures(connection: Connection, topic: str) -> dict[int, Structure]:
+def load_structures(connection: BrokerConnection, topic: str) -> dict[int, Structure]:
     """Return the structures that records of a topic have, by their id; the newest is the last.
 
     Raises:

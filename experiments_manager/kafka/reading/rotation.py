@@ -35,7 +35,7 @@ class Position:
 
 
 @dataclasses.dataclass(frozen=True)
-class Records:
+class FetchedRecords:
     """Some records in the order in which they are read.
 
     Attributes:
@@ -152,7 +152,7 @@ class Rotation:
         """Note that a partition will send nothing more."""
         self._partitions[partition].is_finished = True
 
-    def take(self, *, whole_rounds: bool = False) -> Records | None:
+    def take(self, *, whole_rounds: bool = False) -> FetchedRecords | None:
         """Return all records whose turn has come.
 
         Args:
@@ -177,7 +177,7 @@ class Rotation:
         if not values:
             return None
         self._last = Position({number: part.next_offset() for number, part in self._partitions.items()}, self._turn)
-        return Records(values, partitions, offsets, start, self._last)
+        return FetchedRecords(values, partitions, offsets, start, self._last)
 
     def _in_turn(self) -> list[int]:
         """Return the partitions that hold up the others or have something, the one whose turn it is first."""

@@ -12,10 +12,10 @@ from typing import Any
 
 from experiments_manager.kafka.errors import PartitionsLostError, TopicError
 from experiments_manager.kafka.reading.dead_letters import BadRecords
-from experiments_manager.kafka.reading.decoding import Decoder, Samples, decode
+from experiments_manager.kafka.reading.decoding import DecodedSamples, Decoder, decode
 from experiments_manager.kafka.reading.reader import TopicReader
 from experiments_manager.kafka.reading.rotation import Position
-from experiments_manager.kafka.reading.shuffling import Shuffle, Windows
+from experiments_manager.kafka.reading.shuffling import Shuffle, ShuffleWindows
 from experiments_manager.kafka.records.buffers import BufferPool
 
 
@@ -62,7 +62,7 @@ class Chunk:
     count: int
     first: int
     start: SamplePosition
-    samples: Samples | None
+    samples: DecodedSamples | None
     nbytes: int
 
     def place(self, taken: int) -> SamplePosition:
@@ -115,7 +115,7 @@ class SampleReader:
         buffers: BufferPool | None = None,
     ) -> None:
         self._make_reader, self._decoder, self._bad = make_reader, decoder, bad_records
-        self._windows = Windows(shuffle, start.window, buffers) if shuffle else None
+        self._windows = ShuffleWindows(shuffle, start.window, buffers) if shuffle else None
         self._shuffle, self._idle_timeout, self._least_ahead = shuffle, idle_timeout, least_ahead
         self._chunks: collections.deque[Chunk] = collections.deque()
         self._handed_over, self._produced, self._taken = 0, -start.skip, 0
@@ -343,7 +343,7 @@ class SampleReader:
                 )
             return self._last_place.records
 
-    def _hand_over(self, samples: Samples) -> None:
+    def _hand_over(self, samples: DecodedSamples) -> None:
         samples = samples.without_values()
         if self._windows:
             for number, window in self._windows.add(samples):
@@ -358,7 +358,7 @@ class SampleReader:
         places = dataclasses.replace(samples, leaves=[])
         self._put(Chunk(samples.leaves, count, self._produced, start, places, samples.nbytes), after)
 
-    def _hand_over_window(self, number: int, window: Samples) -> None:
+    def _hand_over_window(self, number: int, window: DecodedSamples) -> None:
         size = max(1, window.nbytes // max(1, len(window)))
         step, before = max(1, _PIECE_BYTES // size), self._next_place
         start = dataclasses.replace(before, records=window.records.start, window=number)

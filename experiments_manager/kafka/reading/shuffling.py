@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.kafka.reading.decoding import Samples
+from experiments_manager.kafka.reading.decoding import DecodedSamples
 from experiments_manager.kafka.records.buffers import BufferPool
 from experiments_manager.kafka.records.composite import concatenated
 
@@ -48,7 +48,7 @@ class Shuffle:
         return np.random.default_rng([self.seed, self.epoch, window, purpose])
 
 
-class Windows:
+class ShuffleWindows:
     """Collects samples until a window is complete.
 
     Args:
@@ -59,10 +59,10 @@ class Windows:
 
     def __init__(self, shuffle: Shuffle, first: int = 0, buffers: BufferPool | None = None) -> None:
         self._shuffle, self.number, self._buffers = shuffle, first, buffers or BufferPool()
-        self._parts: list[Samples] = []
+        self._parts: list[DecodedSamples] = []
         self._samples = self._bytes = 0
 
-    def add(self, part: Samples) -> Iterator[tuple[int, Samples]]:
+    def add(self, part: DecodedSamples) -> Iterator[tuple[int, DecodedSamples]]:
         """Take further samples; yield the number and the shuffled samples of each window that they complete."""
         while part is not None:
             missing = self._shuffle.length(self.number) - self._samples
@@ -77,11 +77,11 @@ class Windows:
             self._keep(head)
             yield from self.rest()
 
-    def rest(self) -> Iterator[tuple[int, Samples]]:
+    def rest(self) -> Iterator[tuple[int, DecodedSamples]]:
         """Yield the window that was begun, if any; bad records alone are one without samples and without a number."""
         if self._parts:
             order = self._shuffle.order(self.number, sum(map(len, self._parts)))
-            window = Samples.concatenated(self._parts, lambda arrays: self._shuffled(arrays, order))
+            window = DecodedSamples.concatenated(self._parts, lambda arrays: self._shuffled(arrays, order))
             yield self.number, window
             self.number += bool(len(window))
         self._parts, self._samples, self._bytes = [], 0, 0
@@ -98,6 +98,6 @@ class Windows:
             whole[into] = array
         return whole
 
-    def _keep(self, part: Samples) -> None:
+    def _keep(self, part: DecodedSamples) -> None:
         self._parts.append(part)
         self._samples, self._bytes = self._samples + len(part), self._bytes + int(part.record_bytes.sum())

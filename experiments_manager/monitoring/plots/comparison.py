@@ -11,7 +11,7 @@ from typing import Any
 from experiments_manager.common.atomic import write_bytes
 from experiments_manager.monitoring.metrics_csv import read_rows
 from experiments_manager.monitoring.plots import canvas
-from experiments_manager.monitoring.plots.curves import Curves, metric_names, overlaid_curves
+from experiments_manager.monitoring.plots.curves import LearningCurves, metric_names, overlaid_curves
 from experiments_manager.runs import Run, RunError, open_run
 from experiments_manager.runs.compare import differing, run_letters
 
@@ -87,11 +87,11 @@ def check_ending(file: Path) -> None:
         )
 
 
-def read_curves(run: Run, label: str) -> Curves:
+def read_curves(run: Run, label: str) -> LearningCurves:
     """Read what a run logged; empty where it has finished no epoch."""
     _, rows = read_rows(run.metrics_csv)
     best = run.manifest.get("best")
-    return Curves.from_rows(label, rows, best.get("epoch") if isinstance(best, dict) else None, unit=run.unit)
+    return LearningCurves.from_rows(label, rows, best.get("epoch") if isinstance(best, dict) else None, unit=run.unit)
 
 
 def labels(runs: Sequence[Run], hparams: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -33,7 +33,7 @@ _LEGEND_LINE = 0.19
 
 
 @dataclasses.dataclass(frozen=True)
-class Curves:
+class LearningCurves:
     """What one run logged, epoch by epoch."""
 
     label: str
@@ -50,7 +50,7 @@ class Curves:
     @classmethod
     def from_rows(
         cls, label: str, rows: Sequence[Mapping[str, str]], best_epoch: int | None = None, *, unit: str = "epoch"
-    ) -> Curves:
+    ) -> LearningCurves:
         """Take the curves from rows of a `metrics.csv`."""
         names = dict.fromkeys(name for row in rows for name in row if name not in ("epoch", "step"))
         columns = {name: np.array([_number(row.get(name)) for row in rows]) for name in names}
@@ -64,7 +64,7 @@ class Curves:
         return float(values[0]) if len(values) else math.nan
 
 
-def metric_names(runs: Sequence[Curves]) -> list[str]:
+def metric_names(runs: Sequence[LearningCurves]) -> list[str]:
     """Name the metrics that the runs have between them, without `val_`, the loss first."""
     names = dict.fromkeys(
         name.removeprefix(VALIDATION) for run in runs for name in metrics_among(run.columns) if name not in NO_METRICS
@@ -72,7 +72,7 @@ def metric_names(runs: Sequence[Curves]) -> list[str]:
     return sorted(names, key=lambda name: name != "loss")
 
 
-def learning_curves(run: Curves, *, names: Sequence[str] | None = None, legend: bool = True) -> Figure:
+def learning_curves(run: LearningCurves, *, names: Sequence[str] | None = None, legend: bool = True) -> Figure:
     """Draw the metrics of one run, one panel each: training dashed, validation solid, the best epoch marked.
 
     Args:
@@ -85,7 +85,11 @@ def learning_curves(run: Curves, *, names: Sequence[str] | None = None, legend: 
 
 
 def overlaid_curves(
-    runs: Sequence[Curves], *, names: Sequence[str] | None = None, colours: Sequence[str] = (), legend: bool = True
+    runs: Sequence[LearningCurves],
+    *,
+    names: Sequence[str] | None = None,
+    colours: Sequence[str] = (),
+    legend: bool = True,
 ) -> Figure:
     """Draw the metrics of several runs, one panel a metric; a run that lacks a metric is not in its panel.
 
@@ -106,7 +110,7 @@ def overlaid_curves(
     return _panels(runs, names, [(colour, colour) for colour in colours], legend=entries if legend else [])
 
 
-def learning_rate_curve(run: Curves) -> Figure:
+def learning_rate_curve(run: LearningCurves) -> Figure:
     """Draw the learning rate of one run at the end of each epoch."""
     with canvas.figure_style():
         figure, axes = new_panel()
@@ -124,7 +128,7 @@ def new_panel() -> tuple[Figure, Axes]:
 
 
 def _panels(
-    runs: Sequence[Curves],
+    runs: Sequence[LearningCurves],
     names: Sequence[str],
     colours: Sequence[tuple[str, str]],
     legend: Sequence[tuple[str, str, str]],
@@ -152,7 +156,7 @@ def _panels(
     return figure
 
 
-def _draw_metric(axes: Axes, name: str, runs: Sequence[Curves], colours: Sequence[tuple[str, str]]) -> None:
+def _draw_metric(axes: Axes, name: str, runs: Sequence[LearningCurves], colours: Sequence[tuple[str, str]]) -> None:
     drawn: list[np.ndarray] = []
     for run, (train_colour, validation_colour) in zip(runs, colours, strict=True):
         train, validation = run.columns.get(name), run.columns.get(VALIDATION + name)
@@ -181,12 +185,12 @@ def _draw_line(axes: Axes, epochs: np.ndarray, values: np.ndarray, colour: str, 
     line.set_gid(key or None)
 
 
-def _mark_best(axes: Axes, run: Curves, *, line: bool) -> None:
+def _mark_best(axes: Axes, run: LearningCurves, *, line: bool) -> None:
     if run.best_epoch is not None and line:
         axes.axvline(run.best_epoch, color=canvas.FAINT, linewidth=0.9, linestyle=":", zorder=1)
 
 
-def _unit(runs: Sequence[Curves]) -> str:
+def _unit(runs: Sequence[LearningCurves]) -> str:
     units = {run.unit for run in runs}
     return units.pop() if len(units) == 1 else "epoch"
 
@@ -222,7 +226,7 @@ def finish_panel(
         axes.yaxis.set_major_locator(MaxNLocator(5))
 
 
-def _legend_of_one(run: Curves) -> list[tuple[str, str, str]]:
+def _legend_of_one(run: LearningCurves) -> list[tuple[str, str, str]]:
     entries = [("train", TRAIN_COLOUR, "--")]
     if any(name.startswith(VALIDATION) for name in run.columns):
         entries.append(("validation", VALIDATION_COLOUR, "-"))

@@ -94,7 +94,7 @@ def draw_confusion(
 
 
 def _curves(run_dir: Path, best_epoch: int | None) -> Iterator[Picture]:
-    from experiments_manager.monitoring.plots.curves import Curves, learning_curves, learning_rate_curve
+    from experiments_manager.monitoring.plots.curves import LearningCurves, learning_curves, learning_rate_curve
 
     _, rows = read_rows(run_dir / "metrics.csv")
     if not rows:
@@ -102,6 +102,6 @@ def _curves(run_dir: Path, best_epoch: int | None) -> Iterator[Picture]:
     unit = EPOCH
     with contextlib.suppress(RunError):
         unit = Run(run_dir).unit
-    curves = Curves.from_rows(run_dir.name, rows, best_epoch, unit=unit)
+    curves = LearningCurves.from_rows(run_dir.name, rows, best_epoch, unit=unit)
     yield Picture("learning_curves", learning_curves(curves))
     yield Picture("learning_rate", learning_rate_curve(curves))

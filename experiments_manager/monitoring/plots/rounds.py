@@ -14,7 +14,7 @@ from experiments_manager.monitoring.plots.curves import (
     TRAIN_COLOUR,
     VALIDATION,
     VALIDATION_COLOUR,
-    Curves,
+    LearningCurves,
     finish_panel,
     new_panel,
 )
@@ -104,7 +104,7 @@ def _label(axes: Axes, clients: Sequence[str]) -> None:
 
 @canvas.figure_style()
 def client_curves(
-    name: str, run: Curves, rounds: np.ndarray, values: Mapping[str, np.ndarray], groups: Sequence[int]
+    name: str, run: LearningCurves, rounds: np.ndarray, values: Mapping[str, np.ndarray], groups: Sequence[int]
 ) -> Figure:
     """Draw a metric of each client as a thin line, and that of the global model over them.
 

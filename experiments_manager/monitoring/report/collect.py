@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.monitoring.plots.comparison import labels, read_curves
-from experiments_manager.monitoring.plots.curves import Curves
+from experiments_manager.monitoring.plots.curves import LearningCurves
 from experiments_manager.monitoring.plots.figures import FOLDER
 from experiments_manager.runs import Run, RunError, RunRow, list_runs, open_run
 from experiments_manager.runs.compare import run_letters
@@ -30,7 +30,7 @@ class ReportedRun:
     """The hparams by which it differs from the others, or its name."""
     row: RunRow
     manifest: Mapping[str, Any]
-    curves: Curves
+    curves: LearningCurves
     figures: list[Path]
     """PNG files of `figures/`."""
     diff: str
@@ -131,11 +131,11 @@ def _manifest(run: Run) -> dict[str, Any]:
         return {}
 
 
-def _curves(run: Run, key: str) -> Curves:
+def _curves(run: Run, key: str) -> LearningCurves:
     try:
         return dataclasses.replace(read_curves(run, key), key=key)
     except (RunError, OSError, ValueError):
-        return Curves.from_rows(key, [])
+        return LearningCurves.from_rows(key, [])
 
 
 def _read_diff(run: Run, limit: int) -> str:

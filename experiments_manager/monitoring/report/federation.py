@@ -19,7 +19,7 @@ MOST_REASONS = 30
 
 
 @dataclasses.dataclass(frozen=True)
-class LeftOut:
+class LeftOutCount:
     """A client that was left out at least once."""
 
     client: str
@@ -29,7 +29,7 @@ class LeftOut:
 
 
 @dataclasses.dataclass(frozen=True)
-class Federation:
+class FederationSummary:
     """Who took part in which round, and what came of it."""
 
     clients: list[str]
@@ -42,7 +42,7 @@ class Federation:
     """The same."""
     metrics: Mapping[str, np.ndarray]
     """Floats [clients, rounds] by name; NaN where a client has none."""
-    left_out: list[LeftOut]
+    left_out: list[LeftOutCount]
     clusters: Mapping[str, Any]
     """The content of clusters.json; empty where the strategy has none."""
 
@@ -58,7 +58,7 @@ class Federation:
         return self.clusters.get("clusters") or []
 
 
-def read_federation(run: Run) -> Federation | None:
+def read_federation(run: Run) -> FederationSummary | None:
     """Read it; `None` where the run is no federation, or no round of it is over."""
     try:
         _, rows = read_rows(run.path / "clients.csv", "round")
@@ -79,7 +79,7 @@ def read_federation(run: Run) -> Federation | None:
         asked[at], took_part[at] = True, row.get("took_part") == "1"
         for name in names:
             metrics[name][at] = _number(row.get(name))
-    return Federation(clients, rounds, asked, took_part, metrics, _left_out(rows), clusters)
+    return FederationSummary(clients, rounds, asked, took_part, metrics, _left_out(rows), clusters)
 
 
 def _ordered(clients: set[str], clusters: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -89,13 +89,13 @@ def _ordered(clients: set[str], clusters: Sequence[Mapping[str, Any]]) -> list[s
     return [*known, *sorted(clients - {*known})]
 
 
-def _left_out(rows: Sequence[Mapping[str, str]]) -> list[LeftOut]:
-    found: dict[str, LeftOut] = {}
+def _left_out(rows: Sequence[Mapping[str, str]]) -> list[LeftOutCount]:
+    found: dict[str, LeftOutCount] = {}
     for row in rows:
         if "left_out" in row:
             client = row.get("client", "?")
             rounds = found[client].rounds if client in found else []
-            found[client] = LeftOut(client, [*rounds, int(row["round"])], row["left_out"])
+            found[client] = LeftOutCount(client, [*rounds, int(row["round"])], row["left_out"])
     return sorted(found.values(), key=lambda each: -len(each.rounds))
 
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from experiments_manager.common.display.quantities import format_bytes
 from experiments_manager.monitoring.plots import rounds as plots
-from experiments_manager.monitoring.plots.curves import VALIDATION, Curves
+from experiments_manager.monitoring.plots.curves import VALIDATION, LearningCurves
 from experiments_manager.monitoring.report.collect import ReportedRun
 from experiments_manager.monitoring.report.federation import (
     MOST_REASONS,
-    Federation,
+    FederationSummary,
     read_federation,
     spans,
 )
@@ -53,18 +53,18 @@ def federation_section(run: ReportedRun) -> dict[str, Any] | None:
     }
 
 
-def _counts(curves: Curves, name: str) -> np.ndarray:
+def _counts(curves: LearningCurves, name: str) -> np.ndarray:
     return curves.columns.get(name, np.zeros(len(curves.epochs)))
 
 
-def _map(told: Federation) -> Markup:
+def _map(told: FederationSummary) -> Markup:
     name = next(iter([name for name in ("loss", *told.metrics) if name in told.metrics]), "")
     values = told.metrics.get(name, np.full(told.asked.shape, np.nan))
     figure = plots.participation_map(told.clients, told.rounds, told.asked, told.took_part, values, name)
     return inline_svg(figure, "who took part")
 
 
-def _charts(told: Federation, curves: Curves) -> list[Markup]:
+def _charts(told: FederationSummary, curves: LearningCurves) -> list[Markup]:
     names = list(dict.fromkeys(name.removeprefix(VALIDATION) for name in told.metrics))
     figures = {
         f"{name} of clients": plots.client_curves(name, curves, told.rounds, told.metrics, told.groups)

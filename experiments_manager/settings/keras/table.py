@@ -16,7 +16,7 @@ _FILE = Path(__file__).with_name("names.json")
 
 
 @dataclasses.dataclass(frozen=True)
-class Signature:
+class CallSignature:
     """The parameters of a class or function.
 
     Attributes:
@@ -46,7 +46,7 @@ class KerasTable:
 
     def __init__(self, content: dict[str, Any]) -> None:
         self._content = content
-        self._signatures: dict[str, Signature | None] = {}
+        self._signatures: dict[str, CallSignature | None] = {}
 
     @functools.cache  # noqa: B019  (there is one table)
     def members(self, module: str) -> frozenset[str] | None:
@@ -66,7 +66,7 @@ class KerasTable:
         """Return the full names of a class of Keras, such as `layers.Layer`, and of all that derive from it."""
         return frozenset(self._content["bases"][root].split())
 
-    def signature(self, full_name: str) -> Signature | None:
+    def signature(self, full_name: str) -> CallSignature | None:
         """Return the parameters of what has this full name, `None` where they are not known."""
         full_name = full_name.removeprefix("tensorflow.")
         if full_name not in self._signatures:
@@ -75,13 +75,13 @@ class KerasTable:
         return self._signatures[full_name]
 
 
-def _parse(text: str) -> Signature:
+def _parse(text: str) -> CallSignature:
     words = text.split()
     at = words.index("*") if "*" in words else len(words)
     positional = [word for word in words[:at] if word != "**"]
     required = frozenset(word[:-1] for word in words if word.endswith("!"))
     names = [word.rstrip("!") for word in positional]
-    return Signature(tuple(names), tuple(w.rstrip("!") for w in words[at + 1 :]), required, "**" in words)
+    return CallSignature(tuple(names), tuple(w.rstrip("!") for w in words[at + 1 :]), required, "**" in words)
 
 
 @functools.cache

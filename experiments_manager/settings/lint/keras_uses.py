@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from experiments_manager.common.suggestions import did_you_mean
-from experiments_manager.settings.keras.table import KerasTable, Signature, keras_table
+from experiments_manager.settings.keras.table import CallSignature, KerasTable, keras_table
 from experiments_manager.settings.legacy.removed_keras_symbols import REMOVED_ARGUMENTS, is_removed
 from experiments_manager.settings.lint.inspected import Inspected, written
 from experiments_manager.settings.problems import Problem, shown
@@ -105,17 +105,17 @@ def wrong_arguments(file: Inspected) -> Iterator[Problem]:
             yield from _values(file, node, "keras.Model.compile", _by_name(node, _COMPILE), own)
 
 
-_COMPILE = Signature(("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics"), (), frozenset(), False)
+_COMPILE = CallSignature(("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics"), (), frozenset(), False)
 
 
-def _by_name(call: ast.Call, signature: Signature) -> dict[str, ast.expr]:
+def _by_name(call: ast.Call, signature: CallSignature) -> dict[str, ast.expr]:
     given = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
     if not any(isinstance(item, ast.Starred) for item in call.args):
         given |= dict(zip(signature.positional, call.args, strict=False))
     return given
 
 
-def _keywords(file: Inspected, call: ast.Call, dotted: str, signature: Signature) -> Iterator[Problem]:
+def _keywords(file: Inspected, call: ast.Call, dotted: str, signature: CallSignature) -> Iterator[Problem]:
     function = written(call.func)
     starred = any(isinstance(item, ast.Starred) for item in call.args)
     if len(call.args) > len(signature.positional) and not signature.any_positional and not starred:
@@ -146,7 +146,7 @@ def _is_removed_argument(dotted: str, argument: str) -> bool:
     return any(f"{name}.".startswith(f"{below}.") and argument == gone for below, gone in REMOVED_ARGUMENTS)
 
 
-def _required(file: Inspected, call: ast.Call, dotted: str, signature: Signature) -> Iterator[Problem]:
+def _required(file: Inspected, call: ast.Call, dotted: str, signature: CallSignature) -> Iterator[Problem]:
     if any(isinstance(item, ast.Starred) for item in call.args) or any(item.arg is None for item in call.keywords):
         return
     given = {*signature.positional[: len(call.args)], *(item.arg for item in call.keywords)}

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from experiments_manager.settings import Settings
 from experiments_manager.training.devices.job_gpus import gpus_of_job, in_job_with_gpus
-from experiments_manager.training.hosts.cluster import STRATEGY, Cluster
+from experiments_manager.training.hosts.cluster import STRATEGY, HostCluster
 from experiments_manager.training.setup.hooks import hook_error
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Devices:
 
 
 @contextlib.contextmanager
-def prepared_devices(settings: Settings, cluster: Cluster | None = None) -> Iterator[Devices]:
+def prepared_devices(settings: Settings, cluster: HostCluster | None = None) -> Iterator[Devices]:
     """Choose devices, memory growth, precision and determinism; inside, models are made for these.
 
     Args:
@@ -119,7 +119,7 @@ def _strategy(settings: Settings, gpus: list[Any]) -> tf.distribute.Strategy | N
     return tf.distribute.MirroredStrategy(devices)
 
 
-def _strategy_of_hosts(settings: Settings, gpus: list[Any], cluster: Cluster) -> tf.distribute.Strategy:
+def _strategy_of_hosts(settings: Settings, gpus: list[Any], cluster: HostCluster) -> tf.distribute.Strategy:
     """Return the strategy of one device a process; it waits until TensorFlow runs in all of them."""
     if len(gpus) > 1:
         text = (

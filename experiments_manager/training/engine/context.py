@@ -26,7 +26,7 @@ from experiments_manager.training.engine.chunk_size import ChunkSize
 from experiments_manager.training.engine.steps import CompiledLoops
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
 from experiments_manager.training.feeds.factory import first_batch
-from experiments_manager.training.hosts.membership import ALONE, Membership
+from experiments_manager.training.hosts.membership import ALONE, TrainingGroup
 from experiments_manager.training.hosts.replicas import require_no_accumulation
 from experiments_manager.training.hosts.same_data import require_same_data
 from experiments_manager.training.observe.model_views import Viewer
@@ -90,7 +90,7 @@ class TrainingContext:
     """Tells watchers that write files."""
     should_stop: Callable[[], bool] = lambda: False
     epoch_trainer: EpochTrainer | None = None
-    membership: Membership = ALONE
+    membership: TrainingGroup = ALONE
     folder: HeldFolder | None = None
     """The run folder, which may be moved or removed; `None` where it is nobody else's."""
     chunk_size: ChunkSize = dataclasses.field(default_factory=ChunkSize)
@@ -115,7 +115,7 @@ class TrainingContext:
 
     @classmethod
     def make(
-        cls, experiment: Experiment, run: Run, watchers: list[Watcher], membership: Membership = ALONE
+        cls, experiment: Experiment, run: Run, watchers: list[Watcher], membership: TrainingGroup = ALONE
     ) -> TrainingContext:
         """Compile the loops for an experiment, and make what writes its checkpoints and versions."""
         settings, model = experiment.settings, experiment.model

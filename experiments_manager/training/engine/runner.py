@@ -46,7 +46,7 @@ from experiments_manager.training.engine.recovery import begin_training, restore
 from experiments_manager.training.engine.step_hooks import checkpoint, flush_events, publish_at_the_end, show_best
 from experiments_manager.training.feeds.feed import POSITIONS
 from experiments_manager.training.hosts.follower import following, follows, meeting
-from experiments_manager.training.hosts.membership import Membership, change_of_workers
+from experiments_manager.training.hosts.membership import TrainingGroup, change_of_workers
 from experiments_manager.training.hosts.same_data import agree_on_topics
 from experiments_manager.training.hosts.team import WorkerLostError
 from experiments_manager.training.observe.manifest_updates import ManifestUpdates
@@ -178,7 +178,7 @@ def _execute(
     settings: Settings,
     options: RunOptions,
     *,
-    membership: Membership | None = None,
+    membership: TrainingGroup | None = None,
     former: Mapping[str, Any] | None = None,
     held: RunLock | None = None,
 ) -> RunResult:

@@ -18,7 +18,7 @@ FIRST_PORT, PORTS = 20000, 10000
 
 
 @dataclasses.dataclass(frozen=True)
-class Cluster:
+class HostCluster:
     """The processes of a training, the same list in each of them.
 
     Attributes:
@@ -47,7 +47,7 @@ def node_address(node: str) -> str:
     return node
 
 
-def read_cluster(environment: Mapping[str, str], address_of: Callable[[str], str] = node_address) -> Cluster | None:
+def read_cluster(environment: Mapping[str, str], address_of: Callable[[str], str] = node_address) -> HostCluster | None:
     """Return the processes that train together; `None` where this one is alone.
 
     Args:
@@ -62,7 +62,7 @@ def read_cluster(environment: Mapping[str, str], address_of: Callable[[str], str
     return cluster if cluster is not None and len(cluster.addresses) > 1 else None
 
 
-def _from_tf_config(text: str) -> Cluster:
+def _from_tf_config(text: str) -> HostCluster:
     try:
         config = json.loads(text)
         workers = {job: list(addresses) for job, addresses in config["cluster"].items()}
@@ -80,7 +80,7 @@ def _from_tf_config(text: str) -> Cluster:
         host, _, port = str(address).rpartition(":")
         if not host or not port.isdecimal():
             raise _no_config(f"{address!r} is no address", text)
-    return Cluster(tuple(addresses), number)
+    return HostCluster(tuple(addresses), number)
 
 
 def _no_config(problem: str, text: str) -> TrainingError:
@@ -88,7 +88,7 @@ def _no_config(problem: str, text: str) -> TrainingError:
     return TrainingError(f"TF_CONFIG: {problem}. Expected e.g. {example}, got {text[:200]}. Correct the variable.")
 
 
-def _from_slurm(environment: Mapping[str, str], address_of: Callable[[str], str]) -> Cluster | None:
+def _from_slurm(environment: Mapping[str, str], address_of: Callable[[str], str]) -> HostCluster | None:
     """Return the tasks of this step, one a line of srun's output, in the order of their numbers."""
     names = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST")
     number, tasks = environment.get("SLURM_PROCID"), environment.get("SLURM_STEP_NUM_TASKS")
@@ -107,7 +107,7 @@ def _from_slurm(environment: Mapping[str, str], address_of: Callable[[str], str]
     if environment.get("SLURM_DISTRIBUTION", "block").startswith("cyclic"):
         placed.sort(key=lambda place: place[1])  # stable: the first of each node, then the second of each
     hosts = {node: address_of(node) for node in nodes}
-    return Cluster(tuple(f"{hosts[node]}:{first + task}" for task, (node, _) in enumerate(placed)), int(number))
+    return HostCluster(tuple(f"{hosts[node]}:{first + task}" for task, (node, _) in enumerate(placed)), int(number))
 
 
 def host_names(text: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from experiments_manager.runs import Run, create_run
 from experiments_manager.runs.run_settings import load_run_settings
 from experiments_manager.settings import Settings
 from experiments_manager.training.hosts.membership import (
-    Membership,
+    TrainingGroup,
     cluster_of,
     joined,
     require_same,
@@ -28,7 +28,7 @@ def follows(settings: Settings) -> bool:
 @contextlib.contextmanager
 def following(
     settings: Settings, interruptible: Callable[[], contextlib.AbstractContextManager[None]]
-) -> Iterator[tuple[Run, Settings, Membership]]:
+) -> Iterator[tuple[Run, Settings, TrainingGroup]]:
     """Meet the chief; yield a run of this process' own, which is removed afterwards, and the settings of the chief's.
 
     Callbacks and hooks that write into the run folder write there.
@@ -60,11 +60,11 @@ def following(
 def meeting(
     settings: Settings,
     run: Run,
-    membership: Membership | None,
+    membership: TrainingGroup | None,
     interruptible: Callable[[], contextlib.AbstractContextManager[None]],
     *,
     resuming: bool,
-) -> Iterator[Membership]:
+) -> Iterator[TrainingGroup]:
     """Meet the other processes of the training, where there are any and that was not done; check that they do the same.
 
     Args:

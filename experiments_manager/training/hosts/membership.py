@@ -17,14 +17,14 @@ from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.settings import Settings
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.hosts import team as teams
-from experiments_manager.training.hosts.cluster import STRATEGY, Cluster, read_cluster
+from experiments_manager.training.hosts.cluster import STRATEGY, HostCluster, read_cluster
 from experiments_manager.training.hosts.peer import LastWords
 from experiments_manager.training.hosts.rendezvous import gather_workers, join_chief
 from experiments_manager.training.hosts.team import OtherProcessError, Team
 
 
 @dataclasses.dataclass(frozen=True)
-class Membership:
+class TrainingGroup:
     """Of a process in a training.
 
     Attributes:
@@ -35,16 +35,16 @@ class Membership:
     """
 
     team: Team = teams.ALONE
-    cluster: Cluster | None = None
+    cluster: HostCluster | None = None
     run: Path = Path()
     resuming: bool = False
 
 
-ALONE = Membership()
+ALONE = TrainingGroup()
 """Of a process that trains by itself."""
 
 
-def cluster_of(settings: Settings) -> Cluster | None:
+def cluster_of(settings: Settings) -> HostCluster | None:
     """Return the processes that train this experiment together; `None` where one does.
 
     Raises:
@@ -54,7 +54,7 @@ def cluster_of(settings: Settings) -> Cluster | None:
 
 
 @contextlib.contextmanager
-def joined(settings: Settings, run: Path | None = None, *, resuming: bool = False) -> Iterator[Membership]:
+def joined(settings: Settings, run: Path | None = None, *, resuming: bool = False) -> Iterator[TrainingGroup]:
     """Meet the other processes; inside, an error that follows from the end of another one says so.
 
     Args:
@@ -68,14 +68,14 @@ def joined(settings: Settings, run: Path | None = None, *, resuming: bool = Fals
     """
     cluster = cluster_of(settings)
     if cluster is None:
-        yield Membership(run=run or Path(), resuming=resuming)
+        yield TrainingGroup(run=run or Path(), resuming=resuming)
         return
     peers = gather_workers(cluster) if cluster.is_chief else [join_chief(cluster)]
     team = Team(cluster.index, peers, len(cluster.addresses))
     try:
         with _losses_told(team):
             path, resuming = team.chiefs([str(run), resuming])
-            yield Membership(team, cluster, Path(path), resuming)
+            yield TrainingGroup(team, cluster, Path(path), resuming)
             team.leave()
     except BaseException as error:
         team.close(None if isinstance(error, OtherProcessError) else _last_words(cluster, error))
@@ -142,7 +142,7 @@ def _is_own(error: BaseException) -> bool:
     return isinstance(error, UserError)
 
 
-def _last_words(cluster: Cluster, error: BaseException) -> LastWords:
+def _last_words(cluster: HostCluster, error: BaseException) -> LastWords:
     who = "The chief" if cluster.is_chief else f"Worker {cluster.index}"
     what = str(error).splitlines()[0] if str(error) else type(error).__name__
     text = f"{who} ({cluster.addresses[cluster.index]}) ended: {what[:500]}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from experiments_manager.common.addresses import is_loopback
 from experiments_manager.training.errors import TrainingError
-from experiments_manager.training.hosts.cluster import Cluster
+from experiments_manager.training.hosts.cluster import HostCluster
 from experiments_manager.training.hosts.peer import Peer
 
 PATIENCE = 300.0
@@ -69,12 +69,12 @@ def _to_stderr(line: str) -> None:
     sys.stderr.flush()
 
 
-def _name(cluster: Cluster, number: int) -> str:
+def _name(cluster: HostCluster, number: int) -> str:
     return f"{'worker ' + str(number) if number else 'the chief'} ({cluster.addresses[number]})"
 
 
 def gather_workers(
-    cluster: Cluster, patience: float = PATIENCE, tell: Callable[[str], None] = _to_stderr
+    cluster: HostCluster, patience: float = PATIENCE, tell: Callable[[str], None] = _to_stderr
 ) -> list[Peer]:
     """Return connections to all others, in their order; for the chief.
 
@@ -132,7 +132,7 @@ def _not_told(found: dict[int, socket.socket], message: dict[str, Any]) -> list[
     return gone
 
 
-def _accepted(server: socket.socket, cluster: Cluster) -> tuple[int, socket.socket | None]:
+def _accepted(server: socket.socket, cluster: HostCluster) -> tuple[int, socket.socket | None]:
     """Return the number of a worker that has come, and its connection; others that come by are turned away."""
     try:
         connection, _ = server.accept()
@@ -160,7 +160,7 @@ def _line(connection: socket.socket) -> bytes:
     return content
 
 
-def join_chief(cluster: Cluster, patience: float = PATIENCE, tell: Callable[[str], None] = _to_stderr) -> Peer:
+def join_chief(cluster: HostCluster, patience: float = PATIENCE, tell: Callable[[str], None] = _to_stderr) -> Peer:
     """Return the connection to the chief; for the others.
 
     Args:

@@ -12,7 +12,7 @@ import pytest
 from experiments_manager.cli import main
 from experiments_manager.cli.commands.kafka.progress import SendingProgress
 from experiments_manager.common.display.progress import ProgressDisplay
-from experiments_manager.kafka.producing.production import Plan, Progress
+from experiments_manager.kafka.producing.production import Plan, ProductionProgress
 from experiments_manager.kafka.topics import Topics
 from tests.helpers.waiting import wait_until
 
@@ -114,7 +114,7 @@ class Terminal(io.StringIO):
         return True
 
 
-SENT = Progress("t.train", 2, 1, 500, 480, 20, 100, 8_000, 2.0)
+SENT = ProductionProgress("t.train", 2, 1, 500, 480, 20, 100, 8_000, 2.0)
 
 
 def test_a_terminal_sees_a_bar_with_rate_and_remaining_time(monkeypatch):

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.inspection.messages import bounds_of, messages_between
 from experiments_manager.kafka.producing import production as production_module
@@ -31,7 +31,7 @@ def numbers_in(connection, topic):
 
 @pytest.mark.slow
 def test_a_full_queue_is_waited_for(kafka_broker, topic):
-    connection = Connection([kafka_broker], {"queue.buffering.max.messages": 50})
+    connection = BrokerConnection([kafka_broker], {"queue.buffering.max.messages": 50})
     producer = SampleProducer(connection, topic, STRUCTURE)
     producer.send(np.arange(2000))
     producer.flush()
@@ -100,7 +100,7 @@ def test_a_broker_that_goes_away_for_a_while_costs_no_sample(free_port, tmp_path
 
     stopped = threading.Event()
     try:
-        connection = Connection([f"127.0.0.1:{port}"])
+        connection = BrokerConnection([f"127.0.0.1:{port}"])
         source, plan = Numbers(5_000), Plan(topic, epochs=2, partitions=2, rate=2500)
         assert Production(connection, source, plan, tell=tell, show=show).run()
         back.join()
@@ -183,7 +183,7 @@ def test_the_pace_follows_from_the_start_so_that_no_delay_adds_up(monkeypatch, r
     clock = SlowProducer.clock = FakeTime()
     monkeypatch.setattr(production_module, "time", clock)
     monkeypatch.setattr(production_module, "SampleProducer", SlowProducer)
-    production = Production(Connection(["nowhere:1"]), Numbers(300), Plan("t", rate=rate))
+    production = Production(BrokerConnection(["nowhere:1"]), Numbers(300), Plan("t", rate=rate))
     production.run()
     sent = 0
     for begun, count in production.producer.begun:
@@ -202,6 +202,8 @@ def test_a_broker_that_stays_away_does_not_hold_up_who_was_told_to_stop(monkeypa
 
     monkeypatch.setattr(production_module, "SampleProducer", Unanswered)
     said = []
-    production = Production(Connection(["gone:1"]), Numbers(300), Plan("t"), should_stop=lambda: True, tell=said.append)
+    production = Production(
+        BrokerConnection(["gone:1"]), Numbers(300), Plan("t"), should_stop=lambda: True, tell=said.append
+    )
     assert not production.run()
     assert said[-1] == "The broker at gone:1 did not acknowledge 9 records; --resume finds out which of them arrived."

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments_manager.kafka.reading.decoding import Samples, decode
-from experiments_manager.kafka.reading.rotation import Position, Records
+from experiments_manager.kafka.reading.decoding import DecodedSamples, decode
+from experiments_manager.kafka.reading.rotation import FetchedRecords, Position
 from experiments_manager.kafka.records.record_format import RecordFormat
 from experiments_manager.kafka.records.structure import Structure
 
@@ -15,7 +15,7 @@ def records(*values, first=0):
     """Gives records of one partition."""
     offsets = list(range(first, first + len(values)))
     ends = [Position({0: offset}) for offset in (first, first + len(values))]
-    return Records(list(values), [0] * len(values), offsets, *ends)
+    return FetchedRecords(list(values), [0] * len(values), offsets, *ends)
 
 
 def encoded(*numbers):
@@ -59,7 +59,7 @@ def test_parts_put_together_are_the_whole_again(mixed, count):
     assert [len(part.ends) for part in parts] == ([count, 5 - count] if count < 5 else [5])
     for part in parts:
         assert all(part.records.values[index] in (None, b"bad") for index in part.bad)
-    whole = Samples.concatenated(parts)
+    whole = DecodedSamples.concatenated(parts)
     assert whole.leaves[0].tolist() == mixed.leaves[0].tolist()
     assert whole.ends.tolist() == mixed.ends.tolist()
     assert (whole.bad, whole.records) == (mixed.bad, mixed.records)
@@ -69,5 +69,5 @@ def test_parts_without_samples_may_stand_anywhere():
     parts = [
         decode(FORMAT, records(*values, first=first)) for first, values in enumerate([[b"x"], [encoded(7)], [None]])
     ]
-    whole = Samples.concatenated(parts)
+    whole = DecodedSamples.concatenated(parts)
     assert (whole.leaves[0].tolist(), whole.ends.tolist(), sorted(whole.bad)) == ([7], [0, 1, 1], [0, 2])

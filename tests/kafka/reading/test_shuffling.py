@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from experiments_manager.kafka.reading import shuffling
-from experiments_manager.kafka.reading.decoding import Samples, decode
-from experiments_manager.kafka.reading.rotation import Position, Records
-from experiments_manager.kafka.reading.shuffling import Shuffle, Windows
+from experiments_manager.kafka.reading.decoding import DecodedSamples, decode
+from experiments_manager.kafka.reading.rotation import FetchedRecords, Position
+from experiments_manager.kafka.reading.shuffling import Shuffle, ShuffleWindows
 from experiments_manager.kafka.records.record_format import RecordFormat
 from experiments_manager.kafka.records.structure import Structure
 
@@ -15,12 +15,12 @@ FORMAT = RecordFormat(Structure.of(np.arange(1)))
 
 def windows(values, chunk, shuffle, first=0):
     """Gives the windows of records that come in chunks: number, samples, and offsets at both ends."""
-    collect, found = Windows(shuffle, first), []
+    collect, found = ShuffleWindows(shuffle, first), []
     for begin in range(0, len(values), chunk):
         part = values[begin : begin + chunk]
         offsets = list(range(begin, begin + len(part)))
         places = Position({0: begin}), Position({0: begin + len(part)})
-        found += collect.add(decode(FORMAT, Records(part, [0] * len(part), offsets, *places)))
+        found += collect.add(decode(FORMAT, FetchedRecords(part, [0] * len(part), offsets, *places)))
     found += collect.rest()
     return [
         (number, w.leaves[0].tolist() if len(w) else [], w.records.start.offsets[0], w.records.end.offsets[0])
@@ -71,10 +71,10 @@ def test_samples_of_any_kind_are_shuffled_in_the_same_order(dtype):
     numbers = np.arange(30)
     parts = np.split(numbers.astype(str).astype("S3") if dtype == "S3" else numbers.astype(dtype), [7, 8, 20])
     ends = [np.arange(1, len(part) + 1) for part in parts]
-    collect = Windows(Shuffle(1000, 1, 0))
+    collect = ShuffleWindows(Shuffle(1000, 1, 0))
     for part, end in zip(parts, ends, strict=True):
-        places = Records([b"x"] * len(part), [0] * len(part), list(range(len(part))), Position({}), Position({}))
-        assert list(collect.add(Samples([part], end, places))) == []
+        places = FetchedRecords([b"x"] * len(part), [0] * len(part), list(range(len(part))), Position({}), Position({}))
+        assert list(collect.add(DecodedSamples([part], end, places))) == []
     ((number, window),) = collect.rest()
     order = Shuffle(1000, 1, 0).order(0, 30)
     assert (number, [int(value) for value in window.leaves[0]]) == (0, order.tolist())

@@ -8,7 +8,7 @@ import pytest
 from experiments_manager.monitoring.plots import canvas
 from experiments_manager.monitoring.plots.curves import (
     MOST_PANELS,
-    Curves,
+    LearningCurves,
     learning_curves,
     learning_rate_curve,
     metric_names,
@@ -26,7 +26,7 @@ def rows(epochs=5, **columns):
 
 
 def run(label="a run", best_epoch=4, **columns):
-    return Curves.from_rows(label, rows(**columns), best_epoch)
+    return LearningCurves.from_rows(label, rows(**columns), best_epoch)
 
 
 def lines(figure, panel=0):
@@ -44,7 +44,7 @@ def labels(figure):
 
 
 def test_rows_become_columns_with_nan_where_a_cell_is_empty():
-    curves = Curves.from_rows("", [{"epoch": "1", "loss": "0.5"}, {"epoch": "3", "accuracy": "nan"}])
+    curves = LearningCurves.from_rows("", [{"epoch": "1", "loss": "0.5"}, {"epoch": "3", "accuracy": "nan"}])
     assert curves.epochs.tolist() == [1, 3]
     assert curves.columns["loss"].tolist()[0] == 0.5
     assert math.isnan(curves.columns["loss"][1])
@@ -100,13 +100,13 @@ def test_values_that_are_not_finite_are_gaps(value, warned):
 
 
 def test_a_single_epoch_is_a_dot():
-    figure = learning_curves(Curves.from_rows("", rows(epochs=1), 1))
+    figure = learning_curves(LearningCurves.from_rows("", rows(epochs=1), 1))
     assert {line.get_marker() for line in figure.axes[0].lines[:2]} == {"o"}
     assert figure.axes[0].get_xlim() == (0, 2)
 
 
 def test_a_run_without_epochs_can_be_drawn():
-    nothing = Curves.from_rows("", [])
+    nothing = LearningCurves.from_rows("", [])
     for figure in (learning_curves(nothing), learning_rate_curve(nothing), overlaid_curves([nothing, run()])):
         assert canvas.encode(figure, ".svg")
 
@@ -150,7 +150,7 @@ def test_many_curves_are_drawn_without_an_end_of_colours():
 )
 def test_numbers_that_no_axis_holds_are_left_out(values):
     columns = dict.fromkeys(("loss", "learning_rate"), np.array(values))
-    curves = Curves("a run", np.array([1, 2]), columns, 1)
+    curves = LearningCurves("a run", np.array([1, 2]), columns, 1)
     for figure in (learning_curves(curves), learning_rate_curve(curves)):
         assert canvas.encode(figure, ".png").startswith(b"\x89PNG")
 

@@ -4,9 +4,9 @@ import pytest
 
 from experiments_manager.settings import SettingsError, load_settings
 from experiments_manager.training.devices.devices import prepared_devices
-from experiments_manager.training.hosts.cluster import Cluster
+from experiments_manager.training.hosts.cluster import HostCluster
 
-CLUSTER = Cluster(("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"), 0)
+CLUSTER = HostCluster(("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"), 0)
 
 
 @pytest.mark.parametrize(

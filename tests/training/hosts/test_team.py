@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.hosts import rendezvous
-from experiments_manager.training.hosts.cluster import Cluster
+from experiments_manager.training.hosts.cluster import HostCluster
 from experiments_manager.training.hosts.membership import _losses_told
 from experiments_manager.training.hosts.peer import LastWords
 from experiments_manager.training.hosts.team import ALONE, Team, WorkerFailedError, WorkerLostError
@@ -31,7 +31,7 @@ def teams():
     met = addresses(3)
 
     def meet(index):
-        cluster = Cluster(met, index)
+        cluster = HostCluster(met, index)
         peers = rendezvous.gather_workers(cluster) if index == 0 else [rendezvous.join_chief(cluster)]
         return Team(index, peers, 3)
 
@@ -123,7 +123,7 @@ def test_processes_that_do_not_come_are_named_and_strangers_turned_away(monkeypa
     monkeypatch.setattr(rendezvous, "REPORTS", 0.3)
     met, told, heard = addresses(3), [], []
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        waiting = pool.submit(rendezvous.gather_workers, Cluster(met, 0), 3.0, told.append)
+        waiting = pool.submit(rendezvous.gather_workers, HostCluster(met, 0), 3.0, told.append)
         port = int(met[0].rpartition(":")[2])
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as stranger:
@@ -131,7 +131,7 @@ def test_processes_that_do_not_come_are_named_and_strangers_turned_away(monkeypa
                 assert stranger.recv(1) == b""
                 break
         wait_until(lambda: any("There: none yet" in line for line in told))
-        there = pool.submit(rendezvous.join_chief, Cluster(met, 1), 4.0, heard.append)
+        there = pool.submit(rendezvous.join_chief, HostCluster(met, 1), 4.0, heard.append)
         with pytest.raises(TrainingError, match=rf"not all workers came within 3 s\. Missing: worker 2 \({met[2]}\)\."):
             waiting.result()
         with pytest.raises(TrainingError, match="the chief did not come"):
@@ -146,12 +146,12 @@ def test_a_worker_that_ends_before_all_have_come_may_come_again(monkeypatch):
     met, told = addresses(3), []
     greeting = json.dumps({"worker": 1, "cluster": met}).encode() + b"\n"
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        waiting = pool.submit(rendezvous.gather_workers, Cluster(met, 0), 60.0, told.append)
+        waiting = pool.submit(rendezvous.gather_workers, HostCluster(met, 0), 60.0, told.append)
         host, port = met[0].split(":")
         wait_until(lambda: _sent(host, int(port), greeting))
         wait_until(lambda: any("There: worker 1" in line for line in told))
         wait_until(lambda: "There: none yet" in told[-1])
-        others = [pool.submit(rendezvous.join_chief, Cluster(met, number), 60.0) for number in (1, 2)]
+        others = [pool.submit(rendezvous.join_chief, HostCluster(met, number), 60.0) for number in (1, 2)]
         peers = [*waiting.result(), *(other.result() for other in others)]
     for peer in peers:
         peer.close()

@@ -12,7 +12,7 @@ from experiments_manager.common.console import warn
 from experiments_manager.common.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from experiments_manager.kafka.connection import Connection
+    from experiments_manager.kafka.connection import BrokerConnection
     from experiments_manager.settings import Settings
 
 SPLITS = ("validation", "train")
@@ -59,7 +59,7 @@ def demo(
 
 
 def _send(
-    settings: Settings, connection: Connection, topics: dict[str, str], stop: Any, quiet: bool
+    settings: Settings, connection: BrokerConnection, topics: dict[str, str], stop: Any, quiet: bool
 ) -> dict[str, dict[str, Any]]:
     """Send the splits that there are; return what became of each."""
     from experiments_manager.cli.commands.kafka.produce import send_split
@@ -84,7 +84,7 @@ def _send(
     return sent
 
 
-def _changes(connection: Connection, topics: dict[str, str | None]) -> list[str]:
+def _changes(connection: BrokerConnection, topics: dict[str, str | None]) -> list[str]:
     """Return the overrides with which a training reads these topics once, whatever the settings say of Kafka."""
     return [
         "consume_data_from_kafka=True",

@@ -39,7 +39,7 @@ def inspect(
     """
     from experiments_manager.cli.commands.kafka.options import connection_of
     from experiments_manager.cli.results import ResultLine
-    from experiments_manager.kafka.connection import Connection
+    from experiments_manager.kafka.connection import BrokerConnection
     from experiments_manager.kafka.inspection.topic_report import inspect_topic
 
     output = ResultLine() if json else None
@@ -48,7 +48,7 @@ def inspect(
 
         connection = connection_of(api.load_settings(settings), servers)
     else:
-        connection = Connection(server_list(servers) or [DEFAULT_SERVER])
+        connection = BrokerConnection(server_list(servers) or [DEFAULT_SERVER])
     report = inspect_topic(connection, topic, samples)
     if html is not None:
         from experiments_manager.cli.commands.kafka.inspect_page import write_page

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from experiments_manager.kafka.connection import Connection
+    from experiments_manager.kafka.connection import BrokerConnection
     from experiments_manager.settings import Settings
 
 Servers = Annotated[
@@ -16,11 +16,11 @@ Servers = Annotated[
 ]
 
 
-def connection_of(settings: Settings, servers: str | None) -> Connection:
+def connection_of(settings: Settings, servers: str | None) -> BrokerConnection:
     """Return how to reach the brokers that the settings, or the command line, name."""
-    from experiments_manager.kafka.connection import Connection
+    from experiments_manager.kafka.connection import BrokerConnection
 
-    return Connection(server_list(servers) or settings.kafka_bootstrap_servers, settings.kafka_options)
+    return BrokerConnection(server_list(servers) or settings.kafka_bootstrap_servers, settings.kafka_options)
 
 
 def server_list(text: str | None) -> list[str]:

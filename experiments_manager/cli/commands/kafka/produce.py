@@ -21,14 +21,14 @@ from experiments_manager.common.exit_codes import ExitCode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from experiments_manager.kafka.connection import Connection
-    from experiments_manager.kafka.producing.production import Plan, Progress
+    from experiments_manager.kafka.connection import BrokerConnection
+    from experiments_manager.kafka.producing.production import Plan, ProductionProgress
     from experiments_manager.settings import Settings
 
 ENDLESS = "endless"
 
 
-class Split(str, enum.Enum):
+class ProducedSplits(str, enum.Enum):
     """Which data are sent."""
 
     TRAIN = "train"
@@ -40,7 +40,7 @@ def produce(
     settings: options.SettingsFile,
     overrides: options.Overrides = [],  # noqa: B006  (typer copies it)
     split: Annotated[
-        Split | None, typer.Option(help="Which data are sent: both, by default; with --topic, train.")
+        ProducedSplits | None, typer.Option(help="Which data are sent: both, by default; with --topic, train.")
     ] = None,
     epochs: Annotated[
         str, typer.Option(metavar="N|endless", help="How often the data are sent; of both splits, those of train.")
@@ -116,7 +116,7 @@ def produce(
 
 def _send_all(
     settings: Settings,
-    connection: Connection,
+    connection: BrokerConnection,
     plans: dict[str, Plan],
     stop: Any,
     results: list[dict[str, Any]],
@@ -142,7 +142,7 @@ def _send_all(
 
 
 def send_split(
-    connection: Connection, source: Any, plan: Plan, stop: Callable[[], bool], quiet: bool
+    connection: BrokerConnection, source: Any, plan: Plan, stop: Callable[[], bool], quiet: bool
 ) -> dict[str, Any]:
     """Send a split, show how far it is, and return what became of it."""
     from experiments_manager.cli.commands.kafka.progress import SendingProgress
@@ -163,7 +163,7 @@ def send_split(
         return _result(production.progress, finished)
 
 
-def _result(progress: Progress, finished: bool) -> dict[str, Any]:
+def _result(progress: ProductionProgress, finished: bool) -> dict[str, Any]:
     return {
         "topic": progress.topic,
         "partitions": progress.partitions,
@@ -177,15 +177,15 @@ def _result(progress: Progress, finished: bool) -> dict[str, Any]:
     }
 
 
-def _splits(split: Split | None, topic: str | None) -> list[str]:
-    if split is Split.BOTH and topic is not None:
+def _splits(split: ProducedSplits | None, topic: str | None) -> list[str]:
+    if split is ProducedSplits.BOTH and topic is not None:
         raise CommandLineError(
             "--topic names one topic. Expected --split train or --split validation with it, got both. Send one split "
             "after the other, or name the topics in the setting `kafka_topics`."
         )
-    chosen = split or (Split.TRAIN if topic is not None else Split.BOTH)
+    chosen = split or (ProducedSplits.TRAIN if topic is not None else ProducedSplits.BOTH)
     # The few samples of the validation come first: whoever trains live needs them, and `endless` has no end.
-    return ["validation", "train"] if chosen is Split.BOTH else [chosen.value]
+    return ["validation", "train"] if chosen is ProducedSplits.BOTH else [chosen.value]
 
 
 def _epochs(text: str) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from experiments_manager.common.display.progress import ProgressDisplay
 from experiments_manager.common.display.quantities import format_bytes, format_duration
 from experiments_manager.kafka.producing.production import Plan
-from experiments_manager.kafka.producing.production import Progress as Sent
+from experiments_manager.kafka.producing.production import ProductionProgress as Sent
 
 
 class SendingProgress:

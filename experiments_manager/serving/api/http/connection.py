@@ -38,7 +38,7 @@ _logger.setLevel(logging.CRITICAL)  # it would tell of every client that sends w
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Connection(web.RequestHandler):
+class HttpConnection(web.RequestHandler):
     """One connection. See `web.RequestHandler`.
 
     Args:
@@ -259,7 +259,7 @@ class Connection(web.RequestHandler):
             self._line.write(_CONTINUE)
 
 
-def begin_request(message: Any, payload: Any, connection: Connection, writer: Any, task: Any) -> web.BaseRequest:
+def begin_request(message: Any, payload: Any, connection: HttpConnection, writer: Any, task: Any) -> web.BaseRequest:
     """Make a request, for aiohttp, and note that it is being answered."""
     request = web.BaseRequest(message, payload, connection, writer, task, asyncio.get_running_loop())
     connection.begin(request)

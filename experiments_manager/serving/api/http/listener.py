@@ -1,4 +1,4 @@
-"""Listening for HTTP: makes `Connection`s, and hands their requests on."""
+"""Listening for HTTP: makes `HttpConnection`s, and hands their requests on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from experiments_manager.serving.api.http.connection import Connection, begin_request
+from experiments_manager.serving.api.http.connection import HttpConnection, begin_request
 from experiments_manager.serving.api.http.connection_limits import ConnectionLimits, ConnectionTable
 from experiments_manager.serving.api.http.memory import connections_possible
 
@@ -33,9 +33,9 @@ class HttpServer(web.Server):
         self._limits, self._table = limits, ConnectionTable(connections_possible(limits.most))
         self._listener: asyncio.Server | None = None
 
-    def __call__(self) -> Connection:
+    def __call__(self) -> HttpConnection:
         """Make a connection, for the event loop."""
-        return Connection(self, self._table, self._limits)
+        return HttpConnection(self, self._table, self._limits)
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
         """Begin to listen.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from experiments_manager.common.jsonable import to_jsonable
-from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.reading.reader import load_structures, read_range, removed_error
 from experiments_manager.kafka.reading.rotation import Position
@@ -91,7 +91,7 @@ def topic_feed(
     Raises:
         TopicError: The topic is missing, holds nothing, or not what the run began with.
     """
-    connection = Connection(settings.kafka_bootstrap_servers, settings.kafka_options)
+    connection = BrokerConnection(settings.kafka_bootstrap_servers, settings.kafka_options)
     kept = _kept(settings, connection, topic, split, run, follow)
     source = _source(settings, connection, topic, split, kept, run)
     common = {"split": split, "batch_size": settings.batch_size, "seed": settings.random_seed if seed is None else seed}
@@ -116,13 +116,15 @@ def topic_feed(
 
 def keep_ranges(settings: Settings, run: Any) -> None:
     """Let a run keep what it reads of its topics, before any of them is read."""
-    connection = Connection(settings.kafka_bootstrap_servers, settings.kafka_options)
+    connection = BrokerConnection(settings.kafka_bootstrap_servers, settings.kafka_options)
     for split in ("train", "validation"):
         if (topic := topic_of(settings, split)) is not None:
             _kept(settings, connection, topic, split, run, True)
 
 
-def _kept(settings: Settings, connection: Connection, topic: str, split: str, run: Any, follow: bool) -> dict[str, Any]:
+def _kept(
+    settings: Settings, connection: BrokerConnection, topic: str, split: str, run: Any, follow: bool
+) -> dict[str, Any]:
     """Return what of the topic is read: as run.json has it, else as the settings say and the topic is now."""
     topics = Topics(connection)
     known = (run.manifest.get("kafka") or {}).get(split) if run is not None else None
@@ -231,7 +233,7 @@ def _numbers(offsets: Mapping[str, int]) -> dict[int, int]:
 
 
 def _source(
-    settings: Settings, connection: Connection, topic: str, split: str, kept: Mapping[str, Any], run: Any
+    settings: Settings, connection: BrokerConnection, topic: str, split: str, kept: Mapping[str, Any], run: Any
 ) -> TopicSource:
     is_native = settings.kafka_format == "native" and not settings.has("kafka_decode")
     peeked = _first_values(connection, topic, 1 if is_native else _PEEKED_RECORDS)
@@ -260,7 +262,7 @@ def _source(
     )
 
 
-def _first_values(connection: Connection, topic: str, most: int) -> list[bytes]:
+def _first_values(connection: BrokerConnection, topic: str, most: int) -> list[bytes]:
     """Return the values of some of the first records of each partition."""
     bounds = Topics(connection).range_of(topic).bounds
     first = {number: (start, min(end, start + most)) for number, (start, end) in bounds.items()}

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from experiments_manager.kafka.connection import Connection
+from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.reading.committer import OffsetCommitter
 from experiments_manager.kafka.reading.dead_letters import BadRecords
 from experiments_manager.kafka.reading.decoding import Decoder
@@ -55,7 +55,7 @@ class TopicSource:
         sends_bad: Whether records that cannot be decoded go to the topic of dead letters.
     """
 
-    connection: Connection
+    connection: BrokerConnection
     topic: str
     decoder: Decoder
     start: Position
