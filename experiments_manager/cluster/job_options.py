@@ -20,6 +20,8 @@ SITE_FILE = Path("experiments_manager", "cluster.toml")
 _TIME_OF_SBATCH = re.compile(r"(?:--time=|-t[= ]?)(\S+)")
 _FIELDS_OF_TIME = re.compile(r"(?:\d+-)?\d+(?::\d+){0,2}")
 _URI = re.compile(r"[a-z+]+://")
+_EARLY = 60
+"""Seconds by which SLURM may send a signal before it was asked to (sbatch's manual)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,18 +126,18 @@ def merged_options(*layers: tuple[str, Mapping[str, Any]]) -> JobOptions:
 
 
 def _check_warning(options: JobOptions) -> None:
-    """Refuse a warning that comes as soon as the job begins: it would be queued again and again, and train nothing.
+    """Refuse a warning that may come as soon as the job begins: it would be queued again and again, and train nothing.
 
     Raises:
-        ClusterError: It is as long as the time limit, where that is known.
+        ClusterError: It leaves no time before it, where the time limit is known.
     """
     further = [found.group(1) for text in options.sbatch if (found := _TIME_OF_SBATCH.fullmatch(text))]
     limit = seconds_of((further or [options.time])[-1])
-    if limit is not None and options.warning >= limit:
+    if limit and options.warning + _EARLY > limit:  # 0 stands for no limit
         raise ClusterError(
-            f"warning is as long as the job itself. Expected fewer than the {limit} seconds of its time limit, got "
-            f"{options.warning}. Give the job more --time, or a shorter --warning, which must be enough for a "
-            "checkpoint."
+            f"warning leaves the job no time to train in. Expected at most {limit - _EARLY} of the {limit} seconds of "
+            f"its time limit, as SLURM may warn {_EARLY} s earlier, got {options.warning}. Give the job more --time, "
+            "or a shorter --warning, which must be enough for a checkpoint."
         )
 
 

@@ -33,3 +33,9 @@ def reason(error: BaseException | str) -> str:
     lines = lines or [type(error).__name__]
     telling = [line for line in lines if line and not line.startswith(_AROUND)] or lines
     return next(filter(_PYTHON_ERROR.match, telling), telling[0]).rstrip(".:")
+
+
+def named_reason(error: BaseException) -> str:
+    """Return the kind of an error and what it says (`reason`); of one that says nothing its kind alone."""
+    name, text = type(error).__name__, reason(error)
+    return name if text == name else f"{name}: {text}"

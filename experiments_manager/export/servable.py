@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from experiments_manager.common.error_text import reason
+from experiments_manager.common.error_text import named_reason
 
 
 class ExportError(Exception):
@@ -168,7 +168,7 @@ def _in_order(variables: Sequence[tf.Variable], model: keras.Model) -> list[tf.V
 
 def _cannot_be_traced(error: Exception) -> ExportError:
     return ExportError(
-        f"The model cannot be exported: tracing its serving function failed ({type(error).__name__}: {reason(error)}). "
+        f"The model cannot be exported: tracing its serving function failed ({named_reason(error)}). "
         "Expected a function of tensors alone. Give a `serving` hook, or set `export = False`."
     )
 

@@ -229,6 +229,7 @@ class Driver:
         if message.get("refused"):
             raise ObjectiveError(message["reason"])
         fields = {name: message[name] for name in ("values", "reason", "curve", "epochs", "seconds") if name in message}
+        fields.setdefault("epochs", self._progress[trial.number].epoch)
         self.note("ended", trial=trial.number, state=message["state"], **fields)
 
     def _end_broken(self, trial: Trial, reason: str, *, resumable: bool) -> None:

@@ -75,13 +75,15 @@ def test_options_as_texts_have_the_types_of_the_table_and_lists_may_come_several
         {"time": "4:00:00", "warning": 4 * 3600},
         {"time": "1-00:00:30", "warning": 100_000},
         {"time": "4:00:00", "sbatch": ["--time=2"]},
+        {"time": "2:59"},
+        {"time": "2", "warning": 119},
     ],
 )
-def test_a_warning_as_long_as_the_job_is_refused(given):
-    with pytest.raises(ClusterError, match="warning is as long as the job itself. Expected fewer than the"):
+def test_a_warning_that_may_come_as_soon_as_the_job_begins_is_refused(given):
+    with pytest.raises(ClusterError, match="warning leaves the job no time to train in. Expected at most"):
         merged_options(("submit", given))
 
 
 def test_a_warning_shorter_than_the_job_or_without_a_known_limit_is_taken():
-    for given in ({"time": "3"}, {"time": "2:01"}, {"time": "0-1"}, {"warning": 10**6}, {"time": "2", "warning": 30}):
+    for given in ({"time": "3"}, {"time": "0"}, {"time": "0-1"}, {"warning": 10**6}, {"time": "2", "warning": 30}):
         assert merged_options(("submit", given))

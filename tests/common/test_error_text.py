@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from experiments_manager.common.error_text import reason
+from experiments_manager.common.error_text import named_reason, reason
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,8 @@ def test_a_folder_that_could_not_be_copied_says_why_and_no_list_of_tuples(tmp_pa
     with pytest.raises(shutil.Error) as raised:
         shutil.copytree(tmp_path / "from", tmp_path / "to")
     assert reason(raised.value) == f"No such file or directory: '{tmp_path / 'from' / 'file'}'"
+
+
+def test_the_kind_of_an_error_is_told_once():
+    assert named_reason(ValueError("too short.")) == "ValueError: too short"
+    assert named_reason(KeyboardInterrupt()) == "KeyboardInterrupt"

@@ -172,6 +172,12 @@ def test_an_epoch_in_between_begins_the_count_anew(run):
     assert (events[-1]["event"], events[-1]["state"]) == ("ended", "finished")
 
 
+def test_a_trial_that_raised_has_the_epochs_that_it_trained(run):
+    raised = {"kind": "ended", "state": "failed", "reason": "KeyboardInterrupt", "seconds": 1.0}
+    events = run(Played([(0, trained(1)), (0, trained(2)), (0, raised)]))
+    assert (events[-1]["state"], events[-1]["epochs"]) == ("failed", 2)
+
+
 def test_a_process_that_crashes_on_its_way_out_changes_nothing_of_its_trial(run):
     crash = {"kind": DIED, "reason": "its process was ended by SIGSEGV", "outside": False}
     pool = Played([(0, asked(2, 0.5))], [(0, crash)], [(0, finished(0.4))], parallel=2)

@@ -257,18 +257,21 @@ def test_a_trial_that_fails_has_its_reason_and_the_sweep_goes_on(write_sweep, tm
 def test_a_fork_server_that_is_killed_is_replaced_and_the_trials_go_on(one_by_one, write_sweep, tmp_path):
     file = write_sweep(tmp_path)
     with contextlib.closing(ForkServer(1)) as server:
-        first = server.process_id
         killed = []
+
+        def kill():
+            killed.append(server.process_id)
+            os.kill(server.process_id, signal.SIGKILL)
 
         class Killer(Observer):
             def on_epoch(self, trial, epoch, of, value):
-                if not killed and (trial, epoch) == (1, 1):
-                    killed.append(os.kill(first, signal.SIGKILL))
+                if len(killed) == 1 and (trial, epoch) == (1, 1):
+                    kill()
 
+        kill()  # while it imports
         options = SweepOptions(working_dir=tmp_path / "sweeps")
         result = run_sweep(file, options, server=server, make_observer=lambda *told: contextlib.nullcontext(Killer()))
-        assert server.process_id != first
-    assert killed
+        assert len({*killed, server.process_id}) == 3
     assert what_was_found(result) == what_was_found(one_by_one[1])[:4]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments_manager.common.error_text import reason
+from experiments_manager.common.error_text import named_reason
 from experiments_manager.common.errors import UserError
 from experiments_manager.compat.flower import SecureProtocol
 from experiments_manager.federated.agreement import check_terms
@@ -94,7 +94,7 @@ class JoinedClient:
             with attributed_to_hooks(self._settings):
                 return answer_content(message_type, content, work, self._options.number, self._privacy, self._secure)
         except Exception as error:  # whatever a user's hook raised: the server must hear of it, and the client stays
-            sentence = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {reason(error)}."
+            sentence = str(error) if isinstance(error, UserError) else f"{named_reason(error)}."
             logger.warning("This client could not answer: %s", sentence)
             logger.debug("That came from:", exc_info=error)
             return RecordDict({CLIENT: ConfigRecord({PROC_ID: self._options.number, ERROR: sentence})})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from experiments_manager.common.error_text import reason
+from experiments_manager.common.error_text import named_reason
 from experiments_manager.common.errors import UserError
 from experiments_manager.compat.flower import SecureProtocol
 from experiments_manager.federated.array_records import ARRAY_DTYPES, to_arrays, to_record
@@ -71,7 +71,7 @@ def answer(
         content = answer_content(message.metadata.message_type, message.content, trainer, proc_id, privacy, secure)
         return Message(content, reply_to=message)
     except Exception as error:  # whatever a user's hook raised: the server must hear of it, and other clients go on
-        sentence = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {reason(error)}."
+        sentence = str(error) if isinstance(error, UserError) else f"{named_reason(error)}."
         logger.warning("Client %d could not answer: %s", proc_id, sentence)
         logger.debug("That came from:", exc_info=error)
         return Message(Error(CLIENT_FAILED, sentence), reply_to=message)

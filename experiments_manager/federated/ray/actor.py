@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from experiments_manager.common.error_text import reason
+from experiments_manager.common.error_text import named_reason
 from experiments_manager.common.errors import UserError
 from experiments_manager.federated.flower import flower
 
@@ -133,7 +133,7 @@ def reply(task: ActorTask, message: Message, _: Context) -> Message:
             _worker = Worker(task)
         return _worker.answer(message)
     except Exception as error:  # whatever a user's hook raised: the server must hear of it, and other clients go on
-        sentence = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {reason(error)}."
+        sentence = str(error) if isinstance(error, UserError) else f"{named_reason(error)}."
         logger.debug("That came from:", exc_info=error)
         return Message(Error(CLIENT_FAILED, sentence), reply_to=message)
 

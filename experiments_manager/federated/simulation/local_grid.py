@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.serverapp import Grid
 
-from experiments_manager.common.error_text import reason
+from experiments_manager.common.error_text import named_reason
 from experiments_manager.common.errors import UserError
 from experiments_manager.compat.flower import identify_process, in_process_run
 from experiments_manager.federated.client.messages import CLIENT_FAILED
@@ -210,7 +210,7 @@ def _reply(job: _Job) -> Message:
     try:
         reply = job.client(job.message)
     except BaseException as error:  # in a thread of its own nobody else would hear of it, not even of sys.exit()
-        sentence = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {reason(error)}."
+        sentence = str(error) if isinstance(error, UserError) else f"{named_reason(error)}."
         return Message(Error(CLIENT_FAILED, sentence), reply_to=job.message)
     if not isinstance(reply, Message):
         return Message(Error(CLIENT_FAILED, f"It answered with {type(reply).__name__}."), reply_to=job.message)

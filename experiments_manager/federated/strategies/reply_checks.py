@@ -17,8 +17,9 @@ EXAMPLES = "num-examples"
 MOST_EXAMPLES = 1e12
 """More samples no client trains on in a round; sums of them are exact."""
 TIMES_EARLIER, TIMES_OTHERS = 10, 10_000
-"""How many times as many samples a client may tell as it told in any earlier round, and in its first one as the median
-of the others. Whoever tells more would own the model, whose clients are weighted by what they tell."""
+"""How many times as many samples a client may tell as it told in any earlier round, and as the median of the others.
+Whoever tells more would own the model, whose clients are weighted by what they tell; so would one that tells ten times
+more in each round, were it compared with itself alone."""
 CLIENT, PROC_ID, ERROR = "client", "proc-id", "error"
 """The record in which a client tells of itself: its number, and in one sentence why it could not do the work."""
 
@@ -56,13 +57,13 @@ class Bounds:
             return None if examples <= self.most else f"Expected at most {self.most} (federated['max_examples'])."
         if examples > MOST_EXAMPLES:
             return f"Expected at most {MOST_EXAMPLES:g}."
-        hint = "Set federated['max_examples'] if that is right."
+        limits = []
         if proc_id in self.earlier:
-            limit, of = TIMES_EARLIER * self.earlier[proc_id], f"{TIMES_EARLIER} times what it told before"
-        elif others:
-            limit, of = TIMES_OTHERS * statistics.median(others), f"{TIMES_OTHERS} times the median of the others"
-        else:
-            return None
+            limits.append((TIMES_EARLIER * self.earlier[proc_id], f"{TIMES_EARLIER} times what it told before"))
+        if others:
+            limits.append((TIMES_OTHERS * statistics.median(others), f"{TIMES_OTHERS} times the median of the others"))
+        limit, of = min(limits, default=(math.inf, ""))
+        hint = "Set federated['max_examples'] if that is right."
         return None if examples <= limit else f"Expected at most {limit:g}, {of}. {hint}"
 
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.common import atomic
-from experiments_manager.common.error_text import reason
+from experiments_manager.common.error_text import named_reason
 from experiments_manager.events import ModelView, RunStart, Watcher
 from experiments_manager.monitoring.tensorboard.embeddings import Embeddings, embeddings_of, first_images, reduced
 from experiments_manager.monitoring.tensorboard.sprites import sprite
@@ -103,7 +103,7 @@ class Projector(Watcher):
                 return
             points = embeddings_of(samples, self._class_names, with_outputs=self._layers is None)
         except Exception as error:  # a model that is never called as a whole, for instance an adversarial one
-            self._say(f"There are no embeddings: {type(error).__name__}: {reason(error)}")
+            self._say(f"There are no embeddings: {named_reason(error)}")
             logger.debug("traceback", exc_info=True)
             return
         count = self._fitting_count(points)

@@ -13,7 +13,7 @@ from pathlib import Path
 import experiments_manager
 from experiments_manager.common.console import warn
 from experiments_manager.sweeps.errors import SweepError
-from experiments_manager.sweeps.trials.channel import Channel
+from experiments_manager.sweeps.trials.channel import Channel, Message
 
 FORK_SERVER = "experiments_manager.sweeps.trials.fork_server"
 """A program, not imported here: it is for another process."""
@@ -69,31 +69,43 @@ class ForkServer:
             SweepError: The server cannot start, or was killed again and again.
         """
         for _ in range(_MOST_STARTS):
-            self.wait_until_ready()
             ours, theirs = socket.socketpair()
             with theirs:
-                with contextlib.suppress(OSError):
-                    socket.send_fds(self._control, [b"fork\n"], [theirs.fileno()])
-                answer = self._channel.receive()
-            if answer:
-                return answer[0]["pid"], Channel(ours)
+                answer = self._answer("fork", theirs.fileno())
+            if answer is not None:
+                return answer["pid"], Channel(ours)
             ours.close()
             self._start_again()
         raise self._gone()
 
+    def _answer(self, request: str, *descriptors: int) -> Message | None:
+        """Return what the server answers to a request once it is ready; `None` where it has ended."""
+        if not self._is_ready:
+            self._is_ready = bool(self._channel.receive())
+        with contextlib.suppress(OSError):
+            socket.send_fds(self._control, [f"{request}\n".encode()], descriptors)
+        answers = self._channel.receive()
+        return answers[0] if answers else None
+
     def _start_again(self) -> None:
+        """Let another server take the place of one that was killed, whatever it was doing.
+
+        Raises:
+            SweepError: It ended by itself, and so would another one.
+        """
+        if self._process.wait() >= 0:
+            raise self._gone()
         warn(f"The process that trials are forked from has ended ({self._how()}). Another one is started.")
         self.close()
         self._start()
         for name in self._modules:
-            self._import(name)
+            if self._answer(f"import {name}") is None:
+                raise self._gone()
 
     def wait(self, pid: int) -> int | None:
         """Return how a process ended, as `os.waitpid` tells it; `None` where that is not known."""
-        with contextlib.suppress(OSError):
-            self._control.sendall(f"wait {pid}\n".encode())
-        answer = self._channel.receive()
-        return answer[0]["status"] if answer else None
+        answer = self._answer(f"wait {pid}")
+        return answer["status"] if answer else None
 
     def import_module(self, name: str) -> None:
         """Let all processes that are forked from here on have a module that their trials need.
@@ -102,25 +114,8 @@ class ForkServer:
             SweepError: It failed.
         """
         self._modules.append(name)
-        self._import(name)
-
-    def _import(self, name: str) -> None:
-        self.wait_until_ready()
-        with contextlib.suppress(OSError):
-            self._control.sendall(f"import {name}\n".encode())
-        if not self._channel.receive():
-            raise self._gone()
-
-    def wait_until_ready(self) -> None:
-        """Wait until all is imported.
-
-        Raises:
-            SweepError: It failed.
-        """
-        if not self._is_ready:
-            if not self._channel.receive():
-                raise self._gone()
-            self._is_ready = True
+        if self._answer(f"import {name}") is None:
+            self._start_again()
 
     def _how(self) -> str:
         code = self._process.wait()

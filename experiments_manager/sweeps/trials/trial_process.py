@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from experiments_manager.common.error_text import reason
+from experiments_manager.common.error_text import named_reason, reason
 from experiments_manager.common.errors import UserError
 from experiments_manager.events import Watcher
 from experiments_manager.runs import Run, find_run
@@ -119,7 +119,7 @@ def train(driver: DriverLink, task: Message) -> None:
     except MemoryError as error:
         ended = {"state": "failed", "reason": f"out of memory: {reason(error)}"}
     except BaseException as error:  # of the user's code too: whatever it raises ends the trial, and is told
-        ended = {"state": "failed", "reason": f"{type(error).__name__}: {reason(error)}"}
+        ended = {"state": "failed", "reason": named_reason(error)}
         if isinstance(error, KeyboardInterrupt) and driver.wants_stop():
             ended = {"state": "interrupted"}
     driver.tell(kind="ended", seconds=time.monotonic() - started, **ended)

@@ -17,7 +17,7 @@ from pathlib import Path
 import experiments_manager
 from experiments_manager.common.checksums import DamagedError
 from experiments_manager.common.disk_space import FULL
-from experiments_manager.common.error_text import reason
+from experiments_manager.common.error_text import named_reason
 from experiments_manager.common.errors import UserError
 from experiments_manager.runs import RunError
 from experiments_manager.settings import Settings, SettingsError, UserCodeError
@@ -115,7 +115,7 @@ def translated(settings: Settings, name: str, error: Exception) -> UserError | N
     for words, about, said in _KNOWN_TEXTS:
         if words in str(error):
             return hook_error(settings, about, said)
-    text = f"{type(error).__name__}: {reason(error)}. {_EXPECTED.get(name, 'Correct it.')}"
+    text = f"{named_reason(error)}. {_EXPECTED.get(name, 'Correct it.')}"
     if name == "dataset":
         return DataError(f"dataset: {text}", settings.location("dataset"))
     if name == "training":
@@ -149,4 +149,4 @@ def is_ours(error: BaseException) -> bool:
 
 
 def _users_text(error: Exception) -> str:
-    return f"{type(error).__name__}: {reason(error)}"
+    return named_reason(error)

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from experiments_manager.common.error_text import reason
+from experiments_manager.common.error_text import named_reason, reason
 from experiments_manager.compat.keras import build_model, failed_metric
 from experiments_manager.settings import Settings, UserCodeError
 from experiments_manager.settings.problems import shown
@@ -309,7 +309,7 @@ def _misfit(settings: Settings, error: Exception, batch: Any, model: keras.Model
         return hook_error(settings, "metrics", f"They do not fit the model's outputs: {reason(error)}. Correct them.")
     place = settings.place_of(error)
     if place is not None:  # code of the user's own is at work, which knows what it wants better than we do
-        return UserCodeError("training", place, error, f"{type(error).__name__}: {reason(error)}. {holds}")
+        return UserCodeError("training", place, error, f"{named_reason(error)}. {holds}")
     if topic is not None:
         return DataError(
             f"kafka_topics: the samples of topic {topic} do not fit the model: {reason(error)}.\n"

@@ -22,10 +22,10 @@ def describe_model(model: keras.Model, folder: Path) -> None:
         folder: The run folder.
     """
     lines: list[str] = []
-    model.summary(line_length=120, print_fn=lambda text, **_: lines.append(text), expand_nested=True)
     try:
+        model.summary(line_length=120, print_fn=lambda text, **_: lines.append(text), expand_nested=True)
         atomic.write_text(folder / "model.txt", "\n".join(lines) + "\n")
         if importlib.util.find_spec("pydot") and shutil.which("dot"):
             keras.utils.plot_model(model, str(folder / "model.png"), show_shapes=True, expand_nested=True)
-    except Exception as error:  # Keras cannot draw every model, and a full disk must not end a run
+    except Exception as error:  # Keras cannot sum up or draw every model, and a full disk must not end a run
         logger.warning("The model could not be described in %s: %s", folder, error)

@@ -173,6 +173,18 @@ def test_two_that_tell_the_same_huge_number_are_both_left_out():
     assert (numbers(good), [entry.proc_id for entry in left_out]) == ([2], [0, 1])
 
 
+def test_a_client_that_tells_ten_times_more_in_each_round_is_stopped_by_what_the_others_tell():
+    told, rounds = 10, 0
+    while True:
+        grown = [answer(node, node, examples=10) for node in (1, 2, 3)] + [answer(4, 0, examples=10 * told)]
+        good, left_out = checked_replies(grown, SENT, bounds=Bounds(earlier={0: told, 1: 10, 2: 10, 3: 10}))
+        if left_out:
+            break
+        told, rounds = 10 * told, rounds + 1
+    assert (rounds, [entry.proc_id for entry in left_out], numbers(good)) == (4, [0], [1, 2, 3])
+    assert "Expected at most 100000, 10000 times the median of the others" in left_out[0].reason
+
+
 def test_numbers_of_samples_are_compared_with_earlier_rounds_and_with_what_the_settings_allow():
     grown = [answer(1, 0, examples=1001), answer(2, 1, examples=1000), answer(3, 2, examples=90_000)]
     good, left_out = checked_replies(grown, SENT, bounds=Bounds(earlier={0: 100.0, 1: 100.0}))

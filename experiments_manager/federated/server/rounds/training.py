@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments_manager.common.error_text import reason
+from experiments_manager.common.error_text import named_reason
 from experiments_manager.federated.array_records import ARRAY_DTYPES, cast_like, to_arrays, to_record, widened_dtypes
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.server.federation_state import FederationState, Values
@@ -174,7 +174,7 @@ def strategy_works(federation: Federation, number: int, work: str) -> Iterator[N
     except Exception as error:
         raise FederationError(
             f"Round {number}: the strategy {type(federation.strategy.strategy).__name__} could not {work}: "
-            f"{type(error).__name__}: {reason(error)}. Mend its options (federated), or the hook federated_strategy."
+            f"{named_reason(error)}. Mend its options (federated), or the hook federated_strategy."
         ) from error
 
 
