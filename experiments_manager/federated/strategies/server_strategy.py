@@ -65,15 +65,6 @@ class ServerStrategy(PartialStrategy):
             for cluster in self.clustered.clusters
         ]
 
-    def least_nodes(self) -> int:
-        """Return how many nodes must be connected, or Flower waits for them in `configure_*` and heeds no signal."""
-        inner, least = self.strategy, 1
-        while inner is not None:
-            for name in ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes"):
-                least = max(least, getattr(inner, name, 1))
-            inner = getattr(inner, "strategy", None)
-        return least
-
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return what the strategy keeps from round to round, as what JSON can hold and as arrays (`state_of`).
 

@@ -11,7 +11,6 @@ from experiments_manager.sweeps.state.journal import Event
 
 RUNNING, PAUSED = "running", "paused"
 FINISHED, PRUNED, FAILED, KNOWN = "finished", "pruned", "failed", "known"
-ENDED = (FINISHED, PRUNED, FAILED, PAUSED)
 
 
 @dataclasses.dataclass

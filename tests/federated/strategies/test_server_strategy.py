@@ -5,7 +5,7 @@ import gc
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord
-from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg
+from flwr.serverapp.strategy import FedAvg
 
 from experiments_manager.federated.strategies.catalogue import server_strategy, strategy_names
 from experiments_manager.federated.strategies.server_strategy import ServerStrategy
@@ -119,12 +119,6 @@ def test_strategies_that_divide_by_the_length_of_updates_say_so():
     assert server_strategy({"differential_privacy": privacy}).needs_changes
     assert not server_strategy({"differential_privacy": {**privacy, "side": "client"}}).needs_changes
     assert not server_strategy({}).needs_changes
-
-
-def test_the_number_of_nodes_to_wait_for_is_the_largest_that_any_part_wants():
-    assert server_strategy({"min_clients": 5}).least_nodes() == 5
-    inner = FedAvg(min_available_nodes=1, min_train_nodes=4)
-    assert ServerStrategy(DifferentialPrivacyServerSideFixedClipping(inner, 1.0, 1.0, 2)).least_nodes() == 4
 
 
 def test_collections_of_garbage_are_as_before_a_round():
