@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.common.tables.problems import DataFileError, refuse
 from experiments_manager.data.bit_depths import as_bytes
-from experiments_manager.data.tables import DataFileError, raise_all
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 SPLITS = ("train", "validation", "test")
@@ -88,7 +88,7 @@ def read_image_folders(
             continue
         if not problems:
             images[position] = pixels
-    raise_all(problems)
+    refuse(problems)
     return LabelledImages(images, np.array([label for label, _ in chosen], np.int32), [f for _, f in chosen], names)
 
 

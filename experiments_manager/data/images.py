@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments_manager.common.tables.problems import DataFileError, refuse
 from experiments_manager.data.bit_depths import as_bytes, has_16_bits
-from experiments_manager.data.tables import DataFileError, LabelTable, label_indices, raise_all, read_label_table
+from experiments_manager.data.tables import LabelTable, label_indices, read_label_table
 
 IMAGE_FORMATS = "PNG, JPEG, TIFF, WebP, GIF or BMP"
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -44,7 +45,7 @@ def read_image_table(
         Images, `float32` of shape [images, height, width, channels] in 0..1, and labels, `int32` of shape [images].
 
     Raises:
-        DataFileError: Something is missing or cannot be read; the message names the file, and its row in the table.
+        DataFileError: Something is missing or cannot be read; the message names the file, and its line in the table.
     """
     if channels not in _MODES:
         raise DataFileError(f"channels is {channels!r}. Expected 1, 3 or 4.")
@@ -54,8 +55,8 @@ def read_image_table(
     table = read_label_table(folder / labels, split, file_column, label_column)
     indices = label_indices(table, class_names)
     paths = [folder / file for file in table.files]
-    raise_all(
-        f"{table.path}, row {row}: file {path} not found. Add it or remove the row."
+    refuse(
+        f"{table.path}, line {row}: file {path} not found. Add it or remove the row."
         for path, row in zip(paths, table.rows, strict=True)
         if not path.is_file()
     )
@@ -81,7 +82,7 @@ def _read_images(paths: Sequence[Path], table: LabelTable, size: tuple[int, int]
 
     with ThreadPoolExecutor() as threads:
         found = threads.map(read, range(len(paths)))
-        raise_all(f"{table.path}, row {row}: {text}" for row, text in zip(table.rows, found, strict=True) if text)
+        refuse(f"{table.path}, line {row}: {text}" for row, text in zip(table.rows, found, strict=True) if text)
     return images
 
 

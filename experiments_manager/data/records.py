@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.common.tables.headed import read_rows, rows_of_split
+from experiments_manager.common.tables.problems import Problems
 from experiments_manager.data.bit_depths import as_bytes
-from experiments_manager.data.tables import DataFileError
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 """What stands for a missing value in a table, in any case."""
-_MOST = 30
-"""Problems that a message lists."""
 _LARGEST = float(np.finfo(np.float32).max)
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -81,19 +79,16 @@ def read_records(
     """
     path, categories = Path(path), dict(categories or {})
     others = [name for name in (file_column, split_column if split is not None else None) if name is not None]
-    rows = _read_rows(path, [*dict.fromkeys([*numbers, *categories, *others, *required])])
-    if split is not None:
-        known = sorted({row[split_column].strip() for _, row in rows})
-        rows = [(line, row) for line, row in rows if row[split_column].strip() == split]
-        if not rows:
-            raise DataFileError(f"{path}: no row has the split {split!r}. Expected one of {', '.join(known)}.")
+    problems = Problems()
+    rows = read_rows(path, [*dict.fromkeys([*numbers, *categories, *others, *required])], problems)
+    rows = rows_of_split(path, rows, split_column, split, problems)
     needed = {*required, *([file_column] if file_column else [])}
-    problems: list[str] = []
     columns: dict[str, list[Any]] = {}
     for name in (*numbers, *categories, *([file_column] if file_column else [])):
         read, words = _reader(name, numbers, categories), categories.get(name, ())
-        columns[name] = [_value(row[name], name, line, name in needed, words, read, problems) for line, row in rows]
-    raise_problems(path, problems)
+        places = [(row[name], f"{path}, line {line}, column {name!r}") for line, row in rows]
+        columns[name] = [_value(text, place, name in needed, words, read, problems) for text, place in places]
+    problems.refuse()
     return Records(
         path,
         [line for line, _ in rows],
@@ -124,56 +119,18 @@ def read_record_images(
     with ThreadPoolExecutor() as threads:
         images = list(threads.map(lambda file: _read_image(folder / file, size, channels), records.files))
     named = list(zip(records.lines, records.files, images, strict=True))
-    problems = [f"line {line}: {image}" for line, _, image in named if isinstance(image, str)]
+    problems = Problems()
+    for line, _, image in named:
+        if isinstance(image, str):
+            problems.add(f"{records.path}, line {line}", image)
     arrays = [(line, file, image) for line, file, image in named if not isinstance(image, str)]
     for line, file, image in arrays:
         if image.shape != arrays[0][2].shape:
-            problems.append(
-                f"line {line}: {file} is {image.shape[0]}x{image.shape[1]} (height x width). Expected "
-                f"{arrays[0][2].shape[0]}x{arrays[0][2].shape[1]} as {arrays[0][1]}. Give size= to resize all."
-            )
-    raise_problems(records.path, problems)
+            text = f"{file} is {image.shape[0]}x{image.shape[1]} (height x width). Expected "
+            text += f"{arrays[0][2].shape[0]}x{arrays[0][2].shape[1]} as {arrays[0][1]}. Give size= to resize all."
+            problems.add(f"{records.path}, line {line}", text)
+    problems.refuse()
     return np.stack(images).astype(np.float32) / 255
-
-
-def raise_problems(path: Path, problems: Sequence[str]) -> None:
-    """Raise all problems of a file or folder as one error, if there are any.
-
-    Raises:
-        DataFileError: There are.
-    """
-    if not problems:
-        return
-    shown = [f"{path}: {problem}" for problem in problems[:_MOST]]
-    if len(problems) > _MOST:
-        shown.append(f"{path}: {len(problems) - _MOST} further problems.")
-    raise DataFileError("\n".join(shown))
-
-
-def _read_rows(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, skipinitialspace=True, restval="", strict=True)
-            columns = list(reader.fieldnames or [])
-            rows = [(reader.line_num, row) for row in reader]
-    except FileNotFoundError:
-        raise DataFileError(f"{path} not found. Expected a CSV file with the columns {', '.join(needed)}.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataFileError(
-            f"{path} cannot be read: {error}. Expected a CSV file in UTF-8, with its quotes closed."
-        ) from error
-    missing = [f"{name!r} {did_you_mean(name, columns)}".rstrip() for name in needed if name not in columns]
-    if missing:
-        given = ", ".join(columns) or "none"
-        raise DataFileError(f"{path} has no column {'; '.join(missing)}. Its columns are {given}.")
-    if double := [repr(name) for name in needed if columns.count(name) > 1]:
-        raise DataFileError(f"{path} has {', '.join(double)} twice in its header. Expected one column of a name.")
-    if not rows:
-        raise DataFileError(f"{path} has no rows below its header.")
-    fields = f"fields. Expected {len(columns)}, as the header has. Put values with commas into quotes."
-    longer = [(line, len(columns) + len(row[None])) for line, row in rows if any(row.get(None, ()))]
-    raise_problems(path, [f"line {line}: {count} {fields}" for line, count in longer])
-    return rows
 
 
 def _reader(name: str, numbers: Sequence[str], categories: Mapping[str, Sequence[str]]) -> Callable[[str | None], Any]:
@@ -207,23 +164,16 @@ def _number(text: str | None) -> float:
 
 
 def _value(
-    text: str,
-    name: str,
-    line: int,
-    needed: bool,
-    words: Sequence[str],
-    read: Callable[[str | None], Any],
-    problems: list[str],
+    text: str, place: str, needed: bool, words: Sequence[str], read: Callable[[str | None], Any], problems: Problems
 ) -> Any:
-    text = text.strip()
     is_missing = text.lower() in MISSING and text not in words
     if needed and is_missing:
-        problems.append(f"line {line}, column {name!r}: nothing there. Fill it in, or remove the row.")
+        problems.add(place, "nothing there. Fill it in, or remove the row.")
         return read(None)
     try:
         return read(None if is_missing else text)
     except ValueError as error:
-        problems.append(f"line {line}, column {name!r}: {error}")
+        problems.add(place, str(error))
         return read(None)
 
 

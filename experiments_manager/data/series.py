@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments_manager.common.suggestions import did_you_mean
-from experiments_manager.data.tables import DataFileError
+from experiments_manager.common.tables.problems import DataFileError
 from experiments_manager.data.times import import_pandas, name_lines, read_times
 
 if TYPE_CHECKING:

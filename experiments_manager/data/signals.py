@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments_manager.common.suggestions import did_you_mean
-from experiments_manager.data.tables import DataFileError
+from experiments_manager.common.tables.problems import DataFileError, refuse
 
 
 def read_signals(
@@ -40,8 +40,7 @@ def read_signals(
             f"{path} has no array x_{split}. Expected it among {', '.join(known) or 'none'}. {hint}".rstrip()
         )
     problems = [*_problems_of_signals(signals, split, length, channels), *_problems_of_labels(labels, signals, split)]
-    if problems:
-        raise DataFileError("\n".join(f"{path}: {problem}" for problem in problems))
+    refuse(f"{path}: {problem}" for problem in problems)
     signals = np.asarray(signals, np.float32).reshape(len(signals), signals.shape[1], channels)
     return signals, None if labels is None else labels.astype(np.int32)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.common.suggestions import did_you_mean
-from experiments_manager.data.tables import DataFileError
+from experiments_manager.common.tables.problems import DataFileError
 
 WAYS = ("iid", "dirichlet", "shards", "column")
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from experiments_manager.common.errors import UserError
 from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.common.tables.headed import Row, read_rows, rows_of_split
+from experiments_manager.common.tables.problems import Problems
 
-_PROBLEMS_SHOWN = 50
 _SPLITS = frozenset({"train", "validation", "test"})
-
-
-class DataFileError(UserError, ValueError):
-    """Data that cannot be read; the message says which file and row, and how to fix it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,92 +49,41 @@ def read_label_table(
     """
     path = Path(path)
     needed = [file_column, label_column, *([split_column] if split is not None else [])]
-    records = _read_records(path, needed)
-    raise_all(_contradictions(path, records, file_column, label_column, split_column if split is not None else None))
-    if split is not None:
-        known = sorted({record[split_column] for _, record in records})
-        records = [(row, record) for row, record in records if record[split_column] == split]
-        if not records:
-            raise DataFileError(f"{path}: no row has the split {split!r}. Expected one of {', '.join(known)}.")
+    problems = Problems()
+    rows = read_rows(path, needed, problems)
+    for line, row in rows:
+        for column in needed:
+            if not row[column]:
+                text = "nothing there. Fill it in, or remove the row."
+                problems.add(f"{path}, line {line}, column {column!r}", text)
+    _find_contradictions(path, rows, file_column, label_column, split_column if split is not None else None, problems)
+    rows = rows_of_split(path, rows, split_column, split, problems)
+    problems.refuse()
     return LabelTable(
         path=path,
-        files=[record[file_column] for _, record in records],
-        labels=[record[label_column] for _, record in records],
-        rows=[row for row, _ in records],
+        files=[row[file_column] for _, row in rows],
+        labels=[row[label_column] for _, row in rows],
+        rows=[line for line, _ in rows],
     )
 
 
-def _read_records(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Read all records with their line numbers, and make sure that each has a value in every column needed."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, skipinitialspace=True, strict=True)
-            reader.fieldnames = columns = [column.strip() for column in reader.fieldnames or []]
-            records = [(reader.line_num, _stripped(record)) for record in reader]
-    except FileNotFoundError:
-        raise DataFileError(f"{path} not found. Expected a CSV file with the columns {', '.join(needed)}.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataFileError(
-            f"{path} cannot be read: {error}. Expected a CSV file in UTF-8, with its quotes closed."
-        ) from error
-    for column in needed:
-        if column not in columns:
-            raise DataFileError(f"{path} has no column {column!r}. Its columns are {', '.join(columns) or 'none'}.")
-        if columns.count(column) > 1:
-            raise DataFileError(
-                f"{path} has {columns.count(column)} columns {column!r}. Expected one. Rename the others."
-            )
-    if not records:
-        raise DataFileError(f"{path} has no rows below its header.")
-    raise_all(
-        f"{path}, row {row}: nothing in column {column!r}. Fill it in or remove the row."
-        for row, record in records
-        for column in needed
-        if not record[column]
-    )
-    return records
-
-
-def _contradictions(
-    path: Path,
-    records: Sequence[tuple[int, dict[str, str]]],
-    file_column: str,
-    label_column: str,
-    split_column: str | None,
-) -> Iterator[str]:
-    """Files that two rows say different things of: training on what is validated on flatters a model."""
-    first: dict[str, tuple[int, dict[str, str]]] = {}
-    for row, record in records:
-        file = os.path.normpath(record[file_column])
-        other_row, other = first.setdefault(file, (row, record))
-        if other[label_column] != record[label_column]:
-            said = other[label_column], record[label_column]
-        elif split_column and {other[split_column], record[split_column]} <= _SPLITS:
-            said = other[split_column], record[split_column]
+def _find_contradictions(
+    path: Path, rows: Sequence[Row], file_column: str, label_column: str, split_column: str | None, problems: Problems
+) -> None:
+    """Find files that two rows say different things of: training on what is validated on flatters a model."""
+    first: dict[str, Row] = {}
+    for line, row in rows:
+        file = os.path.normpath(row[file_column])
+        other_line, other = first.setdefault(file, (line, row))
+        if other[label_column] != row[label_column]:
+            said = other[label_column], row[label_column]
+        elif split_column and {other[split_column], row[split_column]} <= _SPLITS:
+            said = other[split_column], row[split_column]
         else:
             continue
         if said[0] != said[1]:
-            yield (
-                f"{path}, row {row}: {file} is {said[1]!r} here, and {said[0]!r} in row {other_row}. "
-                "Expected one of them. Remove a row."
-            )
-
-
-def _stripped(record: dict[str, str]) -> dict[str, str]:
-    """Cells without the spaces around them: `train ` is no other split than `train`."""
-    return {name: text.strip() if isinstance(text, str) else text for name, text in record.items()}
-
-
-def raise_all(problems: Iterable[str]) -> None:
-    """Raise all problems as one error, if there are any.
-
-    Raises:
-        DataFileError: There are.
-    """
-    found = list(problems)
-    if found:
-        more = [f"… and {len(found) - _PROBLEMS_SHOWN} more."] if len(found) > _PROBLEMS_SHOWN else []
-        raise DataFileError("\n".join([*found[:_PROBLEMS_SHOWN], *more]))
+            text = f"{file} is {said[1]!r} here, and {said[0]!r} in line {other_line}"
+            problems.add(f"{path}, line {line}", f"{text}. Expected one of them. Remove a row.")
 
 
 def label_indices(table: LabelTable, class_names: Sequence[str] | None = None) -> np.ndarray:
@@ -159,17 +103,17 @@ def label_indices(table: LabelTable, class_names: Sequence[str] | None = None) -
     names = list(class_names) if class_names is not None else None
     known = {name: index for index, name in enumerate(names or ())}
     numbered = {number: index for name, index in known.items() if (number := _whole_number(name)) is not None}
-    indices, problems = np.empty(len(table.labels), dtype=np.int32), []
+    indices, problems = np.empty(len(table.labels), dtype=np.int32), Problems()
     for position, (label, row) in enumerate(zip(table.labels, table.rows, strict=True)):
         index = known.get(label)
         if index is None:
             index = _whole_number(label)
             index = numbered.get(index) if numbered else index
         if index is None or not 0 <= index < 2**31 or (names is not None and index >= len(names)):
-            problems.append(f"{table.path}, row {row}: label {label!r} {_expectation(label, names)}")
+            problems.add(f"{table.path}, line {row}", f"label {label!r} {_expectation(label, names)}")
         else:
             indices[position] = index
-    raise_all(problems)
+    problems.refuse()
     return indices
 
 

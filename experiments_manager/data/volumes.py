@@ -13,8 +13,7 @@ import numpy as np
 
 from experiments_manager.common.installation import install_command
 from experiments_manager.common.suggestions import did_you_mean
-from experiments_manager.data.records import raise_problems
-from experiments_manager.data.tables import DataFileError
+from experiments_manager.common.tables.problems import DataFileError, refuse
 
 VOLUME_FILES = (".npy", ".npz", ".tif", ".tiff")
 
@@ -63,7 +62,7 @@ def read_volumes(
         elif volume.shape[:3] != tuple(wanted):
             like = "" if shape else " as the first one"
             problems.append(f"{name} has the shape {_shown(volume.shape[:3])}. Expected {_shown(wanted)}{like}.")
-    raise_problems(folder, problems)
+    refuse(f"{folder}: {problem}" for problem in problems)
     stacked = np.stack(volumes)
     return _standardized(stacked) if standardize else stacked, np.array([label for _, label in files], np.int32)
 

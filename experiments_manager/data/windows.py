@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.common.tables.problems import DataFileError
 from experiments_manager.data.series import Series
-from experiments_manager.data.tables import DataFileError
 
 _log = logging.getLogger(__name__)
 _MORE = 8

@@ -117,18 +117,18 @@ def test_a_missing_folder_is_reported(tmp_path):
 
 def test_a_missing_image_is_named_with_its_row(folder):
     (folder / "1.png").unlink()
-    with pytest.raises(DataFileError, match=r"labels.csv, row 3: file .*1.png not found. Add it or remove the row."):
+    with pytest.raises(DataFileError, match=r"labels.csv, line 3: file .*1.png not found. Add it or remove the row."):
         read(folder)
 
 
 def test_all_images_that_are_missing_or_unreadable_are_said_at_once(folder):
     for number in (1, 3):
         (folder / f"{number}.png").write_bytes(b"no image")
-    with pytest.raises(DataFileError, match=r"row 3: .*1.png cannot be read(?s:.*)row 5: .*3.png cannot be read"):
+    with pytest.raises(DataFileError, match=r"line 3: .*1.png cannot be read(?s:.*)line 5: .*3.png cannot be read"):
         read(folder)
     for number in (0, 2):
         (folder / f"{number}.png").unlink()
-    with pytest.raises(DataFileError, match=r"row 2: file .*0.png not found(?s:.*)row 4: file .*2.png not found"):
+    with pytest.raises(DataFileError, match=r"line 2: file .*0.png not found(?s:.*)line 4: file .*2.png not found"):
         read(folder)
 
 
@@ -136,7 +136,7 @@ def test_all_images_that_are_missing_or_unreadable_are_said_at_once(folder):
 def test_an_unreadable_image_is_named_with_its_row(folder, content):
     broken = folder / "2.png"
     broken.write_bytes(broken.read_bytes()[:40] if content is None else content)
-    with pytest.raises(DataFileError, match=r"labels.csv, row 4: .*2.png cannot be read as an image .*. Expected PNG"):
+    with pytest.raises(DataFileError, match=r"labels.csv, line 4: .*2.png cannot be read as an image .*. Expected PNG"):
         read(folder)
 
 

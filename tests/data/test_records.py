@@ -76,7 +76,7 @@ def test_spaces_about_a_split_lose_no_row(table):
 
 
 def test_more_fields_than_names_do_not_move_the_columns(table):
-    with pytest.raises(DataFileError, match="line 3: 3 fields. Expected 2, as the header has. Put values with commas"):
+    with pytest.raises(DataFileError, match="line 3: it has 3 fields. Expected 2, as the header has. Put values"):
         read_records(table("a,b", "1,2", "1,5,2"), numbers=["a", "b"])
     assert len(read_records(table("a,b", "1,2,,", "1,2,"), numbers=["a", "b"])) == 2, "empty ones move nothing"
 
@@ -92,7 +92,7 @@ def test_a_name_stands_for_one_column(table):
 
 
 def test_a_required_column_has_to_be_there(table):
-    with pytest.raises(DataFileError, match="no column 'weigth' Did you mean `weight`"):
+    with pytest.raises(DataFileError, match="no column 'weigth'.*Did you mean `weight`"):
         read_records(table("weight", "1"), numbers=["weight"], required=["weigth"])
 
 
@@ -107,7 +107,7 @@ def test_numbers_beyond_float32_are_told(table):
 
 
 def test_a_table_with_many_problems_says_how_many_more_there_are(table):
-    with pytest.raises(DataFileError, match="70 further problems"):
+    with pytest.raises(DataFileError, match="^100 problems:(?s:.*)and 50 problems more"):
         read_records(table("a", *["x"] * 100), numbers=["a"])
 
 
@@ -125,7 +125,7 @@ def test_a_table_that_holds_something_else_is_refused(table, lines, said):
 
 
 def test_a_table_that_is_missing_or_no_text_is_named(tmp_path):
-    with pytest.raises(DataFileError, match=r"none\.csv not found"):
+    with pytest.raises(DataFileError, match=r"none\.csv: not found"):
         read_records(tmp_path / "none.csv", numbers=["a"])
     (tmp_path / "latin.csv").write_bytes(b"a\n\xff\xfe\n")
     with pytest.raises(DataFileError, match="Expected a CSV file in UTF-8"):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from experiments_manager.common.suggestions import did_you_mean
-from experiments_manager.data.detection.problems import Problems
+from experiments_manager.common.tables.headed import read_rows
+from experiments_manager.common.tables.problems import Problems
 
 COLUMNS = ("image", "class", "xmin", "ymin", "xmax", "ymax")
 _SIDES = COLUMNS[2:]
@@ -64,7 +62,7 @@ def read_categories(path: Path | str, problems: Problems) -> dict[int, str]:
     """
     path = Path(path)
     found: dict[int, str] = {}
-    for number, (line, row) in enumerate(_rows(path, ("name",), problems), start=1):
+    for number, (line, row) in enumerate(read_rows(path, ("name",), problems), start=1):
         place, name = f"{path}, line {line}", row["name"]
         given = row.get("id", str(number))
         if not name:
@@ -95,7 +93,7 @@ def read_annotations(path: Path | str, categories: dict[int, str], problems: Pro
     ids = {name: number for number, name in categories.items()}
     images: dict[str, AnnotatedImage] = {}
     seen: dict[tuple[str, ...], int] = {}
-    for line, row in _rows(path, COLUMNS, problems):
+    for line, row in read_rows(path, COLUMNS, problems):
         place = f"{path}, line {line}"
         if not row["image"]:
             problems.add(place, "it names no image. Fill in the column 'image', or remove the line.")
@@ -153,46 +151,3 @@ def number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
-
-
-def _rows(path: Path, needed: Sequence[str], problems: Problems) -> Iterator[tuple[int, dict[str, str]]]:
-    """Give the lines of a CSV file as dictionaries of stripped text, with their numbers."""
-    text = _text(path, needed, problems)
-    if text is None:
-        return
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    empty = True
-    try:
-        header = [column.strip() for column in next(reader, [])]
-        if missing := [column for column in needed if column not in header]:
-            hint = " Its columns are parted by semicolons; commas are needed." if header and ";" in header[0] else ""
-            shown = ", ".join(header) or "none"
-            problems.add(path, f"column {', '.join(missing)} is missing. Its columns are {shown}.{hint}")
-            return
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            empty = False
-            if len(cells) != len(header):
-                place = f"{path}, line {reader.line_num}"
-                problems.add(place, f"it has {len(cells)} columns. Expected {len(header)}, as the header has.")
-                continue
-            yield reader.line_num, {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
-    except csv.Error as error:
-        problems.add(f"{path}, line {reader.line_num}", f"it cannot be read: {error}. Expected comma-separated values.")
-        return
-    if empty:
-        problems.add(path, "it has no lines below its header.")
-
-
-def _text(path: Path, needed: Sequence[str], problems: Problems) -> str | None:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        problems.add(path, f"not found. Expected a CSV file with the columns {', '.join(needed)}.")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        problems.add(f"{path}, line {line}", "it is not UTF-8. Save the file as CSV in UTF-8.")
-    except OSError as error:
-        problems.add(path, f"it cannot be read: {error.strerror}. Expected a CSV file.")
-    return None

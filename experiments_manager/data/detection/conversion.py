@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.common.tables.problems import DataFileError, Problems
 from experiments_manager.data.detection.annotations import (
     AnnotatedImage,
     Box,
@@ -18,9 +19,7 @@ from experiments_manager.data.detection.annotations import (
 from experiments_manager.data.detection.image_files import ImageFile, Progress, inspect_images, sized, warn_of_turned
 from experiments_manager.data.detection.masks import encoded_mask, problem_of_mask, read_mask_image
 from experiments_manager.data.detection.output import SplitSummary, new_folder, refuse_existing
-from experiments_manager.data.detection.problems import Problems
 from experiments_manager.data.detection.splits import DEFAULT_SHARES, split_images
-from experiments_manager.data.tables import DataFileError
 
 Masks = Mapping[str, tuple[dict[str, Any], int]]
 """COCO's run lengths and the number of pixels of each mask, by the place of its box."""

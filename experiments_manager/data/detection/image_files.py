@@ -14,8 +14,8 @@ from typing import Any
 from experiments_manager.common.console import warn
 from experiments_manager.common.errors import UserError
 from experiments_manager.common.installation import install_command
+from experiments_manager.common.tables.problems import Problems
 from experiments_manager.data.bit_depths import as_bytes
-from experiments_manager.data.detection.problems import Problems
 
 Progress = Callable[[str, int, int], None]
 """Is told what is done, how much of it, and how much there is."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiments_manager.data.tables import DataFileError
+from experiments_manager.common.tables.problems import DataFileError
 
 LABEL_MAP = "label_map.pbtxt"
 _ITEM = re.compile(r"item\s*:?\s*\{((?:[^{}\"']|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')*)\}")

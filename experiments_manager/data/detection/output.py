@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments_manager.common.atomic import replace_directory, staging_path
-from experiments_manager.data.tables import DataFileError
+from experiments_manager.common.tables.problems import DataFileError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments_manager.common.tables.problems import DataFileError, Problems
 from experiments_manager.data.detection.label_maps import LABEL_MAP, read_label_map
-from experiments_manager.data.detection.problems import Problems
-from experiments_manager.data.tables import DataFileError
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.common.tables.problems import DataFileError, Problems
 from experiments_manager.data.detection.coco import area_of, read_coco
 from experiments_manager.data.detection.image_files import (
     ImageFile,
@@ -20,8 +21,6 @@ from experiments_manager.data.detection.image_files import (
 from experiments_manager.data.detection.label_maps import LABEL_MAP, label_map_text
 from experiments_manager.data.detection.masks import decoded_mask, png_of_mask
 from experiments_manager.data.detection.output import SplitSummary, new_folder, refuse_existing
-from experiments_manager.data.detection.problems import Problems
-from experiments_manager.data.tables import DataFileError
 
 BYTES_A_FILE = 128 * 2**20
 """Bytes of images in a file, about; several files are read at once."""

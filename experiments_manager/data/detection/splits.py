@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 
-from experiments_manager.data.tables import DataFileError
+from experiments_manager.common.tables.problems import DataFileError
 
 DEFAULT_SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 

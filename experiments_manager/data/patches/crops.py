@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from experiments_manager.common.tables.problems import DataFileError
 from experiments_manager.data.patches.pairs import Pair
-from experiments_manager.data.tables import DataFileError
 
 
 class CropPlan:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments_manager.common.tables.problems import DataFileError, refuse
 from experiments_manager.data.patches.rasters import IMAGE_ENDINGS, Raster, open_raster
-from experiments_manager.data.tables import DataFileError, raise_all
 
 IGNORED = 255
 """The label of pixels that neither loss nor scores look at."""
@@ -112,7 +112,7 @@ def read_pairs(
             "Add images that show it, or number the classes without gaps."
             for index in missing
         ]
-    raise_all(problems)
+    refuse(problems)
     return pairs
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.common.installation import install_command
-from experiments_manager.data.tables import DataFileError
+from experiments_manager.common.tables.problems import DataFileError
 
 IMAGE_ENDINGS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".webp", ".npy")
 MEMORY_LIMIT = 256 * 2**20

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from experiments_manager.common.tables.problems import DataFileError
 from experiments_manager.data.patches.pairs import IGNORED
-from experiments_manager.data.tables import DataFileError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,10 +38,11 @@ def plot_runs(runs: Sequence[Run | Path | str], file: Path | str) -> Path:
     file = Path(file).expanduser()
     check_ending(file)
     opened = [run if isinstance(run, Run) else open_run(run) for run in runs]
-    hparams = [run.manifest.get("hparams") or {} for run in opened]
     curves = [
         read_curves(run, f"{letter}  {label}")
-        for letter, run, label in zip(run_letters(len(opened)), opened, labels(opened, hparams), strict=True)
+        for letter, run, label in zip(
+            run_letters(len(opened)), opened, labels(opened, [run.manifest for run in opened]), strict=True
+        )
     ]
     if not metric_names(curves):
         raise RunError(
@@ -94,13 +95,19 @@ def read_curves(run: Run, label: str) -> LearningCurves:
     return LearningCurves.from_rows(label, rows, best.get("epoch") if isinstance(best, dict) else None, unit=run.unit)
 
 
-def labels(runs: Sequence[Run], hparams: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name each run by the hparams in which the runs differ; by its folder where there are none."""
-    names = differing(hparams)
-    if not names:
-        return [canvas.shortened(run.name, _LONGEST_LABEL) for run in runs]
-    texts = [", ".join(f"{name}={_shown(values[name])}" for name in names if name in values) for values in hparams]
-    return [canvas.shortened(text or "(none of these hparams)", _LONGEST_LABEL) for text in texts]
+def labels(runs: Sequence[Run], manifests: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name each run by the hparams in which the runs differ, else by such settings, else by its folder.
+
+    Args:
+        runs: The runs.
+        manifests: Their run.json, or what is known of it.
+    """
+    for part in ("hparams", "settings"):
+        values = [manifest.get(part) or {} for manifest in manifests]
+        if names := [name for name in differing(values) if name != "hparams"]:
+            texts = [", ".join(f"{name}={_shown(each[name])}" for name in names if name in each) for each in values]
+            return [canvas.shortened(text or f"(none of these {part})", _LONGEST_LABEL) for text in texts]
+    return [canvas.shortened(run.name, _LONGEST_LABEL) for run in runs]
 
 
 def _shown(value: Any) -> str:

@@ -27,7 +27,7 @@ class ReportedRun:
 
     letter: str
     label: str
-    """The hparams by which it differs from the others, or its name."""
+    """The hparams or settings by which it differs from the others, or its name."""
     row: RunRow
     manifest: Mapping[str, Any]
     curves: LearningCurves
@@ -104,7 +104,7 @@ def collect_runs(place: Path | str) -> tuple[Path, list[ReportedRun]]:
         for letter, row, run, manifest in cells
     ]
     for group in by_experiment(reported).values():
-        names = labels([Run(run.row.path) for run in group], [run.row.hparams for run in group])
+        names = labels([Run(run.row.path) for run in group], [run.manifest for run in group])
         for run, name in zip(group, names, strict=True):
             run.label = name
         _rank(group)

@@ -96,13 +96,13 @@ def test_all_that_is_wrong_is_told_at_once(write):
     lines = refusal(folder)
     assert lines[0] == "11 problems:"
     expected = [
+        ("line 12", "it has 4 fields. Expected 6"),
         ("line 2", "class 'cta' is unknown. Expected one of cat, dog. Did you mean `cat`?"),
         ("line 4", "xmin is 'nan'. Expected a number of pixels."),
         ("line 4", "ymax is 'inf'."),
         ("line 6", "xmax is ''."),
         ("line 8", "it is the same box as in line 7."),
         ("line 11", "it names no image."),
-        ("line 12", "it has 4 columns. Expected 6"),
         ("line 3, image a.jpg", "lies outside of the image, which is 40 x 30 pixels."),
         ("line 5, image a.jpg", "is empty. Expected xmin below xmax"),
         ("line 9", "file images/gone.png not found."),
@@ -121,9 +121,9 @@ def test_all_that_is_wrong_is_told_at_once(write):
             {"annotations": HEADER.encode() + "a.jpg,kät,1,1,2,2".encode("latin-1")},
             "annotations.csv, line 2: it is not UTF-8.",
         ),
-        ({"annotations": "image;class;xmin;ymin;xmax;ymax\n"}, "Its columns are parted by semicolons"),
-        ({"annotations": HEADER}, "annotations.csv: it has no lines below its header."),
-        ({"annotations": ""}, "annotations.csv: column image, class, xmin, ymin, xmax, ymax is missing."),
+        ({"annotations": "image;class;xmin;ymin;xmax;ymax\n"}, "They are parted by semicolons; commas are needed."),
+        ({"annotations": HEADER}, "annotations.csv: it has no rows below its header."),
+        ({"annotations": ""}, "annotations.csv: it has no column 'image', 'class', 'xmin'"),
         (
             {"annotations": HEADER + 'a.jpg,"cat,1,1,2,2\n'},
             "annotations.csv, line 2: it cannot be read: unexpected end",
@@ -131,7 +131,7 @@ def test_all_that_is_wrong_is_told_at_once(write):
         ({"categories": "name\ncat\ncat\n"}, "categories.csv, line 3: category 'cat' is there twice."),
         ({"categories": "id,name\n0,cat\n"}, "categories.csv, line 2: id '0' is no whole number from 1."),
         ({"categories": "id,name\n1,cat\n1,dog\n"}, "categories.csv, line 3: id 1 is there twice."),
-        ({"categories": "label\ncat\n"}, "categories.csv: column name is missing. Its columns are label."),
+        ({"categories": "label\ncat\n"}, "categories.csv: it has no column 'name'. Its columns are label."),
     ],
 )
 def test_tables_that_cannot_be_read_are_refused(write, files, message):

@@ -37,10 +37,17 @@ def test_each_metric_has_a_panel_and_each_run_its_letter_and_what_makes_it_diffe
     assert "rate=" not in svg
 
 
-def test_runs_that_differ_in_no_hparam_are_named_by_their_folders(make_run):
-    same = [make_run("one", hparams={"units": 1}), make_run("two", hparams={"units": 1})]
-    assert labels(same, [{"units": 1}, {"units": 1}]) == ["one", "two"]
-    assert labels(same, [{"units": 1.0}, {}]) == ["units=1", "(none of these hparams)"]
+def test_runs_are_named_by_hparams_that_differ_then_by_settings_then_by_their_folders(make_run):
+    runs = [make_run("one"), make_run("two")]
+    first, second = {"units": 1.0}, {"units": 2.5}
+    assert labels(runs, [{"hparams": first}, {"hparams": second}]) == ["units=1", "units=2.5"]
+    assert labels(runs, [{"hparams": first}, {}]) == ["units=1", "(none of these hparams)"]
+    settings = [{"epochs": 5, "model_file": file, "hparams": first} for file in ("mlp.py", "cnn.py")]
+    assert labels(runs, [{"hparams": first, "settings": each} for each in settings]) == [
+        "model_file=mlp.py",
+        "model_file=cnn.py",
+    ]
+    assert labels(runs, [{"hparams": first, "settings": settings[0]}] * 2) == ["one", "two"]
 
 
 @pytest.mark.parametrize(("name", "got"), [("curves.jpg", "'.jpg'"), ("curves", "none")])

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from experiments_manager.data.tables import DataFileError
+from collections.abc import Iterable
 
-_SHOWN = 200
+from experiments_manager.common.errors import UserError
+
+MOST_SHOWN = 50
 """Problems that a message lists; more of them say nothing new."""
+
+
+class DataFileError(UserError, ValueError):
+    """Data that cannot be read; the message says which file and line, and how to fix it."""
 
 
 class Problems:
@@ -29,11 +35,18 @@ class Problems:
         Raises:
             DataFileError: There are any.
         """
-        if not self._texts:
-            return
-        shown = self._texts[:_SHOWN]
-        if len(self._texts) > _SHOWN:
-            shown.append(f"… and {len(self._texts) - _SHOWN:,} problems more.")
-        if len(self._texts) > 1:
-            shown.insert(0, f"{len(self._texts):,} problems:")
-        raise DataFileError("\n".join(shown))
+        refuse(self._texts)
+
+
+def refuse(problems: Iterable[str]) -> None:
+    """Raise all problems as one error, if there are any.
+
+    Raises:
+        DataFileError: There are.
+    """
+    found = list(problems)
+    if not found:
+        return
+    head = [f"{len(found):,} problems:"] if len(found) > 1 else []
+    more = [f"… and {len(found) - MOST_SHOWN:,} problems more."] if len(found) > MOST_SHOWN else []
+    raise DataFileError("\n".join([*head, *found[:MOST_SHOWN], *more]))

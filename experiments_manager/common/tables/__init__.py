@@ -1,0 +1,1 @@
+"""Tables with a header, and all that is wrong with some files, told at once."""
