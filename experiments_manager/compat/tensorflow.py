@@ -293,3 +293,30 @@ def operation_keeps_state(kind: str) -> bool:
 
     definition = op_def_registry.get(kind)
     return definition is None or definition.is_stateful
+
+
+def output_offset(node: Any, output: str) -> int:
+    """Return which tensor of an operation is the first of one of its named outputs.
+
+    Use: functions of a graph name tensors `node:output:number`, and graphs `node:number`. Missing:
+    `tf.Operation.op_def` tells it of operations in a graph, not in its functions. When a release breaks it: raise
+    KeyError, and requests share no calls.
+
+    Args:
+        node: The operation's `NodeDef`.
+        output: Name of the output.
+
+    Raises:
+        KeyError: The kind of operation is not known, or has no such output.
+    """
+    from tensorflow.python.framework import op_def_registry
+
+    definition, offset = op_def_registry.get(node.op), 0
+    for known in definition.output_arg if definition is not None else ():
+        if known.name == output:
+            return offset
+        if known.type_list_attr:
+            offset += len(node.attr[known.type_list_attr].list.type)
+        else:
+            offset += node.attr[known.number_attr].i if known.number_attr else 1
+    raise KeyError(f"{node.op} has no output {output}")

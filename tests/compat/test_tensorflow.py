@@ -184,6 +184,17 @@ def test_kinds_of_operations_tell_whether_they_have_a_state(uses):
     assert stateful == ["RandomUniform", "NoSuchKind"], SEE.format("op_def_registry")
 
 
+def test_outputs_of_operations_have_their_places_by_name(uses):
+    graph = tf.Graph()
+    with graph.as_default():
+        nodes = [part[0].op.node_def for part in (tf.split(tf.zeros([4]), 2), tf.unique_with_counts([1]))]
+    with uses("TensorFlow", "op_def_registry.get"):
+        assert compat.output_offset(nodes[0], "output") == 0, SEE.format("op_def_registry")
+        assert compat.output_offset(nodes[1], "count") == 2, SEE.format("op_def_registry")
+    with pytest.raises(KeyError):
+        compat.output_offset(nodes[0], "no such output")
+
+
 @pytest.mark.parametrize("make", [tf.data.Dataset.from_tensors, tf.data.Dataset.from_tensor_slices])
 def test_tensors_that_a_pipeline_holds_are_those_of_ragged_and_sparse_ones_too(make):
     ragged = tf.RaggedTensor.from_row_lengths([1.0, 2.0, 3.0, 4.0], [1, 3])

@@ -1,4 +1,4 @@
-"""Proof that the samples of a call do not depend on each other, without which no two requests share a call.
+"""Trying whether the samples of a call depend on each other, without which no two requests share a call.
 
 A model may mix the samples of a call: by a mean over all of them, batch normalisation left in training mode, ragged
 texts padded to the longest. Then, in a call that is shared, everybody's answer holds something of other people's. So a
@@ -8,6 +8,8 @@ Two things are looked at apart. *Company*: in a call of the same size, at the sa
 a sample's answer must be the same bit for bit, however large or odd the others are; that holds for every kernel that
 computes rows for themselves. *Size*: kernels for one row (a vector times a matrix) round otherwise than those for many.
 Sizes at which every answer is bit for bit that of the sample alone are `exact`; where the last bits differ, `rounded`.
+
+What a model does with values that were not tried is for its graph to say (`serving/models/row_analysis/row_flow.py`).
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from experiments_manager.protocol.status import Code, ServingError
-from experiments_manager.serving.batching.row_samples import Row, Shapes, tame, wild
-from experiments_manager.serving.models.signatures import Arrays, Signature
+from experiments_manager.serving.batching.row_samples import Row, tame, wild
+from experiments_manager.serving.models.signatures import Arrays, Shapes, Signature
 
 SIZES = (*range(2, 17), 24, 32, 48, 64)
 """Sizes of calls that are tried; none is larger, where calls are shared."""
@@ -287,7 +289,7 @@ def _near(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _difference(name: str, one: np.ndarray, other: np.ndarray, when: str) -> str:
-    if one.dtype.kind in "iubO":
+    if one.shape != other.shape or one.dtype.kind in "iubO":
         return f"its output {name} differs {when}"
     with np.errstate(all="ignore"):
         apart = np.abs(one.astype(np.complex128) - other.astype(np.complex128))

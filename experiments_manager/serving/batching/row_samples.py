@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from experiments_manager.serving.models.signatures import Arrays, Signature
+from experiments_manager.serving.models.signatures import Arrays, Shapes, Signature
 
 Row = dict[str, np.ndarray]
 """One sample: arrays by input name, whose first dimension is 1."""
-Shapes = Mapping[str, Sequence[int]]
 
 _WORDS = ("alpha", "beta", "the", "of", "a", "1", "37", "0.5", "yes", "no", "red", "cat", "London")
 _ODD = (b"", b"x" * 300, "naïve 🙂 漢字".encode(), b"\xff\x00\xfe", b"  ", b"2026-01-31", b'{"a": 1}')

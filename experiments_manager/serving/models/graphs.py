@@ -16,7 +16,7 @@ from google.protobuf import text_format
 
 from experiments_manager.compat.tensorflow import meta_graph_pb2, saved_model_pb2
 from experiments_manager.protocol.status import Code, ServingError
-from experiments_manager.serving.models.graph_checks import has_loops, reason_to_run_alone
+from experiments_manager.serving.models.row_analysis.graph_checks import has_loops, reason_to_run_alone
 from experiments_manager.serving.models.signatures import Signature, TensorSpec
 
 TAG = "serve"
@@ -134,7 +134,7 @@ def _has_operation_of_fixed_rank(graph_def: Any) -> bool:
 def _signature(
     name: str, definition: meta_graph_pb2.SignatureDef, graph: tf.Graph, graph_def: Any, *, fixed_ranks: bool
 ) -> Signature:
-    outputs = {info.name: tf.dtypes.as_dtype(info.dtype) for info in definition.outputs.values()}
+    outputs = [info.name for info in definition.outputs.values()]
     return Signature(
         name=name,
         method_name=definition.method_name,

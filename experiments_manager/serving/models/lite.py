@@ -22,7 +22,14 @@ from experiments_manager.protocol import messages
 from experiments_manager.protocol.dtypes import dtype_number
 from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.models.lite_metadata import bare_names, read_definitions
-from experiments_manager.serving.models.signatures import DEFAULT_SIGNATURE, PREDICT, Arrays, Signature, TensorSpec
+from experiments_manager.serving.models.signatures import (
+    DEFAULT_SIGNATURE,
+    PREDICT,
+    Arrays,
+    Shapes,
+    Signature,
+    TensorSpec,
+)
 from experiments_manager.serving.models.threads import processor
 
 logger = logging.getLogger(__name__)
@@ -69,6 +76,10 @@ class LiteModel:
         with self._free_interpreter() as interpreter:
             computed = _call(interpreter, signature, inputs)
         return {name: _plain(computed[name]) for name in outputs}
+
+    def reason_rows_mix(self, signature: Signature, outputs: Sequence[str], shapes: Shapes) -> str:
+        """Tell that the graph of a TensorFlow Lite model is not read; see `signatures.Model.reason_rows_mix`."""
+        return "the graph of a TensorFlow Lite model is not read for what may mix samples"
 
     def close(self) -> None:
         """Wait for calls that are running, whose callers may have given up, and free the interpreters."""

@@ -24,7 +24,8 @@ import tensorflow as tf
 from experiments_manager.compat.tensorflow import config_pb2, meta_graph_pb2, session_callable
 from experiments_manager.protocol.status import Code, ServingError, invalid_argument
 from experiments_manager.serving.models.graphs import INIT_SIGNATURE, Graph, LoadError, read_graph
-from experiments_manager.serving.models.signatures import Arrays, Signature
+from experiments_manager.serving.models.row_analysis.row_flow import reason_rows_mix
+from experiments_manager.serving.models.signatures import Arrays, Shapes, Signature
 from experiments_manager.serving.models.threads import Threads, processor
 
 __all__ = ["LoadError", "LoadedModel"]
@@ -101,6 +102,11 @@ class LoadedModel:
                 with self._idle:
                     self._idle.notify_all()
         return {name: _array(values[place]) for name, place in call.places}
+
+    def reason_rows_mix(self, signature: Signature, outputs: Sequence[str], shapes: Shapes) -> str:
+        """Look in the graph for what may mix samples; see `signatures.Model.reason_rows_mix`."""
+        inputs = {signature.inputs[name].name: shape for name, shape in shapes.items()}
+        return reason_rows_mix(self._graph.graph, inputs, {signature.outputs[name].name: name for name in outputs})
 
     def prepare(self, signature: Signature) -> None:
         """Build what a call of all outputs needs, so that the first request does not wait for it."""

@@ -20,6 +20,8 @@ CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
 
 Arrays = Mapping[str, np.ndarray]
+Shapes = Mapping[str, Sequence[int]]
+"""Shapes of a sample's arrays by input name, without the first dimension."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,6 +279,18 @@ class Model(Protocol):
 
         Raises:
             ServingError: The model refused; with the code that TensorFlow gave.
+        """
+
+    def reason_rows_mix(self, signature: Signature, outputs: Sequence[str], shapes: Shapes) -> str:
+        """Look, without computing anything, for what may make samples of one call depend on each other.
+
+        Args:
+            signature: One of `signatures`.
+            outputs: Names of outputs.
+            shapes: Shapes of a sample.
+
+        Returns:
+            Why it is not certain that they do not; empty where it is.
         """
 
     def close(self) -> None:

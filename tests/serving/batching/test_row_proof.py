@@ -123,11 +123,15 @@ class Fake:
     """A model with a folder."""
 
     engine = "fake 1"
+    mixing = ""
 
     def __init__(self, path, function):
         self.path, self.function, self.sizes = path, function, []
         self.signatures = {"serving_default": signature_of()}
         self.lock = threading.Lock()
+
+    def reason_rows_mix(self, signature, outputs, shapes):
+        return self.mixing
 
     def run(self, signature, inputs, outputs):
         self.sizes.append(len(inputs["x"]))
@@ -173,6 +177,21 @@ def test_requests_share_calls_once_it_is_proved_and_never_where_it_is_not(versio
     assert bad.sizes == [1] * 8 + [1500]
     assert "do not depend on each other: up to 64 share a call" in caplog.text
     assert "run alone: its output y differs with other samples in the same call" in caplog.text
+
+
+def test_requests_run_alone_where_the_graph_may_mix_samples_that_were_not_tried(version, run_async, caplog):
+    caplog.set_level("INFO")
+    model = Fake(version, lambda x: 2 * x)
+    model.mixing = "its operation Max goes over all samples"
+    run_async(asked_until_settled(model, Proof.ROUNDED))
+    assert set(model.sizes[:-1]) == {1}
+    assert "run alone: its operation Max goes over all samples, whatever was seen" in caplog.text
+    assert "batch_rounded" not in caplog.text
+
+
+def test_an_answer_whose_shape_follows_from_other_samples_is_not_proved():
+    longest = lambda x: np.ones((len(x), int(min(9, 1 + abs(x).max()))), FLOAT) * x[:, :1]  # noqa: E731
+    assert "differs" in proof_of(longest).reason or "shape" in proof_of(longest).reason
 
 
 def test_requests_share_calls_as_the_user_says_with_a_warning(run_async, caplog):

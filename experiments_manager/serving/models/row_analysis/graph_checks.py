@@ -1,17 +1,14 @@
 """What the graph itself says against putting samples of several requests into one call.
 
-Whether the samples depend on each other is tried (`serving/batching/row_proof.py`). Here is what trying cannot see, or
-must not do: a model that draws random numbers or keeps a state would be changed by it, and outputs that take a few
-values only, such as the number of a class, may well hide that samples were mixed.
+Whether the samples depend on each other is tried (`serving/batching/row_proof.py`), and proved from the graph
+(`row_flow`). Here is what forbids to try: a model that draws random numbers or keeps a state would be changed by it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
-
-import tensorflow as tf
 
 from experiments_manager.compat.tensorflow import operation_keeps_state
 
@@ -23,26 +20,19 @@ _HARMLESS = re.compile(
 """Kinds with a state that they do not change, or that other operations have."""
 _RANDOM = re.compile("Random|Multinomial|Sampler|Shuffle|TruncatedNormal|Poisson|Gamma")
 _LOOP = re.compile("(Ref)?NextIteration|(Stateless)?While")
-_OVER_AN_AXIS = frozenset(
-    {"Mean", "Sum", "Max", "Min", "Prod", "All", "Any", "ReverseV2", "Cumsum", "Cumprod", "ArgMax"}
-)
-_OVER_ALL = frozenset({"Unique", "UniqueV2", "UniqueWithCounts", "UniqueWithCountsV2", "ListDiff", "Bincount"})
 
 
-def reason_to_run_alone(graph_def: Any, outputs: Mapping[str, tf.DType]) -> str:
+def reason_to_run_alone(graph_def: Any, outputs: Iterable[str]) -> str:
     """Look for what keeps the calls of a signature from being shared.
 
     Args:
         graph_def: The graph.
-        outputs: Types of the signature's outputs by the names of their tensors.
+        outputs: Names of the tensors that are the signature's outputs.
 
     Returns:
         The reason, empty where there is none.
     """
-    continuous = any(dtype.is_floating or dtype.is_complex for dtype in outputs.values())
-    mixing = ""
     for bodies in _reachable(graph_def, outputs):
-        nodes = {node.name: node for node in bodies}
         for node in bodies:
             if (
                 operation_keeps_state(node.op)
@@ -51,11 +41,7 @@ def reason_to_run_alone(graph_def: Any, outputs: Mapping[str, tf.DType]) -> str:
             ):
                 what = "draws random numbers" if _RANDOM.search(node.op) else "may keep a state between requests"
                 return f"its graph {what} ({node.op})"
-            if not continuous and not mixing and _mixes(node, nodes):
-                mixing = (
-                    f"its graph has an operation over all samples ({node.op}), which outputs of few values may hide"
-                )
-    return mixing
+    return ""
 
 
 def has_loops(graph_def: Any, outputs: Iterable[str]) -> bool:
@@ -96,14 +82,3 @@ def _called(nodes: Iterable[Any]) -> set[str]:
         for value in node.attr.values():
             names |= {value.func.name} if value.HasField("func") else {one.name for one in value.list.func}
     return names
-
-
-def _mixes(node: Any, nodes: Mapping[str, Any]) -> bool:
-    if node.op.startswith("FusedBatchNorm") and "Grad" not in node.op:
-        return "is_training" not in node.attr or node.attr["is_training"].b
-    if node.op in _OVER_ALL:
-        return True
-    if node.op not in _OVER_AN_AXIS or len(node.input) < 2:
-        return False
-    axes = nodes.get(node.input[1].split(":")[0])
-    return axes is not None and axes.op == "Const" and 0 in tf.make_ndarray(axes.attr["value"].tensor).ravel().tolist()
