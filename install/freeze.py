@@ -35,7 +35,7 @@ OLDEST_PYTHON = "3.11"
 _NOT_INSTALLED = {"all", "test", "gpu", "sweeps-gp", "xai"}
 """PyTorch is as large as all else together. SHAP brings LLVM, 230 MB for one method of `explain`."""
 _OURS = "keras-experiments-manager["
-_SERVER = ("numpy", "pydantic", "typer", "rich", "pillow", "jinja2")
+_SERVER = ("numpy", "pydantic", "typer", "rich", "pillow", "jinja2", "psutil")
 """Packages of install_requires that the model server needs beside TensorFlow and Keras."""
 _CLIENT = ("pydantic", "typer", "rich", "pillow")
 _BOUNDS = (

@@ -25,6 +25,7 @@ from experiments_manager.cluster.source_listing import Listing, list_source
 from experiments_manager.common import atomic, disk_space, local_copies
 from experiments_manager.common.display.quantities import format_bytes
 from experiments_manager.common.error_text import reason
+from experiments_manager.common.processes import try_lock
 
 _WHOLE, _DATA, _LOCK = "whole.json", "data", "lock"
 _OTHER = 'Name another folder on the node\'s own disk as `stage_dir`, in cluster.toml or `cluster = {"stage_dir": …}`.'
@@ -87,16 +88,16 @@ def _copy_of(source: Path, folder: Path, tell: Tell) -> Iterator[Path]:
 
 def _take_whole(listing: Listing, place: Path, lock: TextIO, tell: Tell) -> None:
     """Share the lock of a copy that is whole, after making it where it is not."""
-    _lock(lock, fcntl.LOCK_SH, listing.source, tell)
+    _lock(lock, listing.source, tell, shared=True)
     if not _is_whole(place, listing):
         fcntl.flock(lock, fcntl.LOCK_UN)
-        _lock(lock, fcntl.LOCK_EX, listing.source, tell)
+        _lock(lock, listing.source, tell, shared=False)
         if not _is_whole(place, listing):
             _remove_outdated(place, listing.source)
             _copy(listing, place, tell)
-            _lock(lock, fcntl.LOCK_SH, listing.source, tell)
+            _lock(lock, listing.source, tell, shared=True)
             return
-        _lock(lock, fcntl.LOCK_SH, listing.source, tell)
+        _lock(lock, listing.source, tell, shared=True)
     tell(f"{listing.source}: the copy on this node is whole, and is used again ({format_bytes(listing.bytes)}).")
 
 
@@ -115,18 +116,14 @@ def _make_private(folder: Path) -> None:
         raise ClusterError(f"--stage-data: {folder} belongs to another user. {_OTHER}")
 
 
-def _lock(file: TextIO, how: int, source: Path, tell: Tell) -> None:
+def _lock(file: TextIO, source: Path, tell: Tell, *, shared: bool) -> None:
     """Take a lock; wait without holding up signals."""
     said = False
-    while True:
-        try:
-            fcntl.flock(file, how | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if not said:
-                tell(f"{source}: another task on this node copies it; waiting.")
-            said = True
-            time.sleep(0.1)
+    while not try_lock(file, shared=shared):
+        if not said:
+            tell(f"{source}: another task on this node copies it; waiting.")
+        said = True
+        time.sleep(0.1)
 
 
 def _is_whole(place: Path, listing: Listing) -> bool:
@@ -157,8 +154,8 @@ def _remove_outdated(place: Path, source: Path) -> None:
         if other == place:
             continue
         with contextlib.suppress(OSError), (other / _LOCK).open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _clear(other)
+            if try_lock(lock):
+                _clear(other)
 
 
 def _clear(place: Path) -> None:

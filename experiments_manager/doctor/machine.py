@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from experiments_manager.common.processes import usable_processors
 from experiments_manager.doctor.finding import Finding, note, ok
 
 _ROOT = Path("/sys/fs/cgroup")
@@ -17,7 +18,7 @@ _UNLIMITED = 2**60
 
 def processors(root: Path = _ROOT, own: Path = _OWN) -> Finding:
     """Tell the cores that a run may use, and whether it would start more threads than it has cores."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = usable_processors()
     limit = _cores_of_control_groups(root, own)
     text = f"{allowed} usable of {os.cpu_count()}"
     if limit is not None and limit < allowed:

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.common.processes import usable_processors
+
 logger = logging.getLogger(__name__)
 
 _NOT_IN_NAMES = re.compile(r"[-_.]+")  # what the names of packages are equal without (PEP 503)
@@ -99,12 +101,11 @@ def describe_git(settings_file: Path, sources: Sequence[Path] = ()) -> GitState 
 def describe_host() -> dict[str, Any]:
     """Give `{"name", "system", "python", "cpus"}`; `cpus` counts those that this process may use."""
     system = platform.uname()
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "name": socket.gethostname(),
         "system": f"{system.system} {system.release} {system.machine}",
         "python": platform.python_version(),
-        "cpus": cpus,
+        "cpus": usable_processors(),
     }
 
 

@@ -1,9 +1,12 @@
 """The commands of a federation of several machines, each in a process of its own, all on this one."""
 
+import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import psutil
 
 from tests.helpers.waiting import wait_until
 from tests.helpers.warm_processes import WarmPopen
@@ -117,11 +120,9 @@ def rows(run_dir):
 
 def processes_below(folder):
     """Gives the numbers of the processes that Flower started for runs below a folder."""
-    mark, found = b"FLWR_HOME=" + os.fsencode(folder), []
-    for entry in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if any(part.startswith(mark) for part in entry.read_bytes().split(b"\0")):
-                found.append(int(entry.parent.name))
-        except OSError:
-            continue
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("FLWR_HOME", "").startswith(str(folder)):
+                found.append(process.pid)
     return found

@@ -11,6 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+
+from experiments_manager.common.processes import processes_with
+
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 60
 
@@ -33,18 +37,15 @@ class DeployedClient:
 
     def supernode(self):
         """Gives the number of the process of its SuperNode; None while there is none."""
-        mark = b"FLWR_HOME=" + os.fsencode(self.home)
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if b"flower_supernode" in (entry / "cmdline").read_bytes() and mark in (entry / "environ").read_bytes():
-                    return int(entry.name)
+        for process in processes_with("FLWR_HOME", str(self.home)):
+            with contextlib.suppress(psutil.Error):
+                if "flower_supernode" in " ".join(process.cmdline()):
+                    return process.pid
         return None
 
     def processes(self):
         """Gives the numbers of all processes that Flower runs for it."""
-        from experiments_manager.federated.deployment.programs import _processes_of
-
-        return _processes_of(self.home)
+        return [process.pid for process in processes_with("FLWR_HOME", str(self.home))]
 
     def kill_supernode(self):
         """Kills its SuperNode, and nothing else."""

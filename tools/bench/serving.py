@@ -38,8 +38,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import grpc
 import numpy as np
+import psutil
 from http2_load import Load
 
+from experiments_manager.common.processes import end_session
 from experiments_manager.protocol import messages, tensors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,13 +106,7 @@ def serving(kind: str, base_path: Path) -> Iterator[tuple[int, int]]:
             raise RuntimeError(f"the server {kind} did not start")
         yield port, process.pid
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, 15)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            process.wait()
+        end_session(process, 10)
 
 
 def _wait_for_http(port: int) -> None:
@@ -169,13 +165,12 @@ async def round_trip(port: int, body: bytes, seconds: float) -> float:
 
 def cpu_seconds(session: int) -> float:
     """Processor seconds that the processes of a session have used."""
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-            if int(fields[3]) == session:
-                ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    seconds = 0.0
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getsid(process.pid) == session:
+                seconds += sum(process.cpu_times()[:2])
+    return seconds
 
 
 def latency(folder: Path, rounds: int, seconds: float) -> None:

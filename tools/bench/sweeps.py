@@ -21,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from experiments_manager.common.processes import resident_bytes
+
 ROOT = Path(__file__).resolve().parents[2]
 REGRESSION = ROOT / "examples" / "regression" / "mysettings_curve_fitting.py"
 DIGITS = ROOT / "examples" / "classification" / "mysettings_digits.py"
@@ -204,7 +206,7 @@ def overhead(options: argparse.Namespace, folder: Path) -> bool:
         def on_wait(self, state: SweepState) -> None:
             table.on_wait(state)
             times.append(time.monotonic())
-            memory.append(_resident())
+            memory.append(resident_bytes())
 
     clock = Clock(place, ["val_loss"])
     clock.on_event = table.on_event
@@ -224,10 +226,6 @@ def overhead(options: argparse.Namespace, folder: Path) -> bool:
     print(f"memory after {tenth} trials {early / 2**20:.1f} MiB, after {len(memory)} {late / 2**20:.1f} MiB; "
           f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.1f} MiB")  # fmt: skip
     return statistics.median(steps[-tenth:]) < 50 and late - early < 32 * 2**20
-
-
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def main() -> None:

@@ -6,39 +6,32 @@ import contextlib
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
 import experiments_manager
+from experiments_manager.common.processes import kill_processes_with, try_lock, wait_or_kill_session
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.flower import QUIET
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
-
 PATIENCE = 10.0
 """Seconds that a program has to end after SIGTERM."""
-KILLED_PATIENCE = 10.0
-"""Seconds that it has to be gone after SIGKILL, which a busy machine may need."""
+_CHILDREN_PATIENCE = 2.0
+"""Seconds that what it started has to end by itself after it: that looks for its parent five times a second."""
+_HOME = "FLWR_HOME"
+"""The variable by which programs of one home are found, also those that Flower starts in sessions of their own."""
 QUICK_POLL = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}
 """How often Flower looks for a message whose process it should start; every second otherwise."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _BOUND = """\
-import ctypes, os, signal, sys
-parent = int(sys.argv.pop(1))
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG of prctl(2)
-if os.getppid() != parent:
-    sys.exit(1)
+import sys
+from experiments_manager.common.processes import die_with_parent
+die_with_parent(int(sys.argv.pop(1)))
 """
-"""Lets the kernel end a program when its parent dies, even by SIGKILL; set by itself, since our process has threads."""
+"""A program asks by itself to end with its parent, since our process has threads."""
 _TO_ITS_END = """\
 import os, sys, traceback
 try:
@@ -102,22 +95,9 @@ class Program:
 
     def stop(self, patience: float = PATIENCE) -> None:
         """End it and what it started, by SIGTERM and then by SIGKILL."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(patience)
-        deadline = time.monotonic() + 2.0
-        while _processes_of(self._home) and time.monotonic() < deadline:
-            time.sleep(0.05)  # what Flower started looks for its parent five times a second
-        self.kill()
-
-    def kill(self) -> None:
-        """End it and what it started by SIGKILL."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        _kill_all(self._home)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(KILLED_PATIENCE)
+        self.process.terminate()
+        wait_or_kill_session(self.process, patience)
+        kill_processes_with(_HOME, str(self._home), _CHILDREN_PATIENCE)
 
 
 def make_home(folder: Path) -> Path:
@@ -144,7 +124,7 @@ def environment(home: Path, extra: Mapping[str, str] | None = None) -> dict[str,
         **os.environ,
         **QUIET,
         **QUICK_POLL,
-        "FLWR_HOME": str(home),
+        _HOME: str(home),
         "PATH": os.pathsep.join([str(home / "bin"), os.environ.get("PATH", os.defpath)]),
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
@@ -214,36 +194,10 @@ def held_alone(home: Path, proc_id: int) -> Iterator[None]:
         FederationError: Another process uses it.
     """
     with (home / "lock").open("w") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise FederationError(
-                    f"Client {proc_id} runs already: another process uses {home}. Expected each number once. Stop that "
-                    "one, or choose another --proc-id."
-                ) from error
-        _kill_all(home)
+        if not try_lock(file):
+            raise FederationError(
+                f"Client {proc_id} runs already: another process uses {home}. Expected each number once. Stop that "
+                "one, or choose another --proc-id."
+            )
+        kill_processes_with(_HOME, str(home))
         yield
-
-
-def _kill_all(home: Path) -> None:
-    deadline = time.monotonic() + KILLED_PATIENCE
-    while (left := _processes_of(home)) and time.monotonic() < deadline:
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-
-
-def _processes_of(home: Path) -> list[int]:
-    """Return the numbers of the processes whose home this is, whoever their parent is; none where there is no /proc.
-
-    Flower starts some of them in sessions of their own, where a signal to the group of processes does not reach them.
-    """
-    mark = b"FLWR_HOME=" + os.fsencode(home)
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if mark in entry.read_bytes().split(b"\0"):
-                found.append(int(entry.parent.name))
-    return found

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
+import functools
 import json
 import os
-import signal
 import socket
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from experiments_manager.common.processes import die_with_parent, end_session
 from experiments_manager.common.signals import shutdown_event
 from experiments_manager.export.model_folders import versions_in
 from experiments_manager.protocol.errors import ServerStartError
@@ -22,17 +20,7 @@ from experiments_manager.serving.launch.engines import Service, environment
 
 PATIENCE = 15.0
 """Seconds that a server has to end after SIGTERM."""
-KILLED_PATIENCE = 10.0
-"""Seconds that it has to be gone after SIGKILL, which a busy machine may need."""
 _POLL = 0.1
-_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
-
-
-def die_with_parent() -> None:
-    """Let the kernel end this process when its parent dies, even by SIGKILL; on Linux alone."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None, use_errno=True).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def run_external(command: Sequence[str], service: Service, on_ready: Callable[[list[int]], None]) -> None:
@@ -49,7 +37,10 @@ def run_external(command: Sequence[str], service: Service, on_ready: Callable[[l
     with shutdown_event() as stopping:
         # No thread of ours exists yet, so that running Python between fork and exec is safe.
         process = subprocess.Popen(
-            command, env=environment(service), start_new_session=True, preexec_fn=die_with_parent
+            command,
+            env=environment(service),
+            start_new_session=True,
+            preexec_fn=functools.partial(die_with_parent, os.getpid()),
         )
         try:
             ready = False
@@ -59,7 +50,7 @@ def run_external(command: Sequence[str], service: Service, on_ready: Callable[[l
                     on_ready(versions)
                 stopping.wait(_POLL if not ready else 1.0)
         finally:
-            end_process(process)
+            end_session(process, PATIENCE)
     if not stopping.is_set():
         raise ServerStartError(
             f"{command[0]} ended by itself with exit code {process.returncode}. Expected it to serve "
@@ -87,13 +78,3 @@ def _behind_grpc(service: Service) -> list[int]:
             return versions_in(Path(service.flags.model_base_path))[-1:]
     except OSError:
         return []
-
-
-def end_process(process: subprocess.Popen) -> None:
-    """End the leader of a session with all that it started, by SIGTERM and then by SIGKILL."""
-    for number, patience in ((signal.SIGTERM, PATIENCE), (signal.SIGKILL, KILLED_PATIENCE)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
-            return

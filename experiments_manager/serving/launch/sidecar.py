@@ -20,9 +20,10 @@ from pathlib import Path
 
 from experiments_manager.common import console
 from experiments_manager.common.exit_codes import ExitCode
+from experiments_manager.common.processes import die_with_parent, end_session
 from experiments_manager.common.signals import exit_process
 from experiments_manager.serving.launch.engines import Service, environment
-from experiments_manager.serving.launch.external_process import PATIENCE, die_with_parent, end_process
+from experiments_manager.serving.launch.external_process import PATIENCE
 from experiments_manager.serving.server.flags import command_line, run
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class Sidecar:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(PATIENCE)
         if self._process.poll() is None:
-            end_process(self._process)
+            end_session(self._process, PATIENCE)
         self._process.stdin.close()
 
     def _watch(self, start: Sequence[str], service: Service, log_file: Path) -> None:
@@ -129,9 +130,7 @@ class Sidecar:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Be the child process: `PARENT_PID FLAG …`."""
     parent, *flags = sys.argv[1:] if arguments is None else arguments
-    die_with_parent()
-    if os.getppid() != int(parent):  # it died before the kernel was asked
-        return 0
+    die_with_parent(int(parent))
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
     return run(flags, on_ready=_take_second_place)
 

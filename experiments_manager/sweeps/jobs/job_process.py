@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments_manager.common.exit_codes import ExitCode
+from experiments_manager.common.processes import usable_processors
 from experiments_manager.runs import Run, RunError
 from experiments_manager.runs.locking import LOCK_FILE, read_holder
 from experiments_manager.sweeps.jobs.job_folder import JobFolder
 from experiments_manager.sweeps.jobs.message_file import MessageReader, MessageWriter
 from experiments_manager.sweeps.trials.channel import Message
-from experiments_manager.sweeps.trials.resources import usable_processors
 
 _LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _LOOK_SECONDS = 1.0

@@ -9,14 +9,15 @@ import selectors
 import signal
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+import psutil
+
+from experiments_manager.common.processes import own_bytes
 from experiments_manager.sweeps.trials.channel import Channel, Message
 from experiments_manager.sweeps.trials.resources import (
     gpus_of_slot,
     out_of_memory_kills,
-    resident_bytes,
     threads_of_a_trial,
     visible_gpus,
 )
@@ -38,8 +39,8 @@ class _Worker:
     trial: int | None = None
     trials: int = 0
     kills_before: int = dataclasses.field(default_factory=out_of_memory_kills)
-    born: str | None = None
-    """When it began, as the system tells it; a process of the same id that began later is another one."""
+    process: psutil.Process | None = None
+    """The process itself, which psutil tells from a later one of the same id; `None` where it ended at once."""
     killed: str | None = None
     """Why we have killed it."""
 
@@ -145,7 +146,7 @@ class Pool:
         slots = {worker.slot for worker in self._workers.values()}
         pid, channel = self._server.fork()
         slot = next(number for number in range(self._parallel) if number not in slots)
-        worker = self._workers[slot] = _Worker(slot, pid, channel, born=_birth(pid))
+        worker = self._workers[slot] = _Worker(slot, pid, channel, process=_process(pid))
         self._selector.register(channel, selectors.EVENT_READ, worker)
         return worker
 
@@ -195,7 +196,11 @@ class Pool:
         silent = time.monotonic() - self._progressed[worker.trial]
         if self._timeout is not None and silent > self._timeout:
             worker.killed = f"no progress for {self._timeout:g} s (trial_timeout)"
-        elif self._memory_limit is not None and (used := resident_bytes(worker.pid)) > self._memory_limit:
+        elif (
+            self._memory_limit is not None
+            and worker.process
+            and (used := own_bytes(worker.process)) > self._memory_limit
+        ):
             limit = self._memory_limit / 2**20
             worker.killed = f"it used {used / 2**20:.0f} MiB of memory, more than {limit:.0f} MiB (memory_limit)"
         if worker.killed:
@@ -213,16 +218,14 @@ def how_it_ended(status: int | None) -> tuple[str, bool]:
     return f"its process was ended by {name}", -code in _BROKEN_OFF
 
 
+def _process(pid: int) -> psutil.Process | None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid)
+    return None
+
+
 def _kill(worker: _Worker) -> None:
     """Kill a process, unless it has gone and its id is another's, as may be once its parent was killed."""
-    if _birth(worker.pid) == worker.born:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(worker.pid, signal.SIGKILL)
-
-
-def _birth(pid: int) -> str | None:
-    """Return when a process began, in ticks; `None` where the system does not tell."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
+    if worker.process is not None:
+        with contextlib.suppress(psutil.Error):
+            worker.process.kill()

@@ -7,10 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-
-def usable_processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from experiments_manager.common.processes import usable_processors
 
 
 def threads_of_a_trial(parallel: int) -> int:
@@ -49,20 +46,3 @@ def out_of_memory_kills() -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
-
-
-def resident_bytes(pid: int) -> int:
-    """Return the memory that a process has of its own; 0 where that cannot be told.
-
-    What it shares with the process that it was forked from is not counted where the system tells it apart.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/statm").read_text().split()
-    except OSError:
-        return 0
-    page = os.sysconf("SC_PAGE_SIZE")
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return int(fields[1]) * page
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Private_"))

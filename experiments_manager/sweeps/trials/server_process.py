@@ -12,6 +12,7 @@ from pathlib import Path
 
 import experiments_manager
 from experiments_manager.common.console import warn
+from experiments_manager.common.processes import wait_or_kill_session
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.trials.channel import Channel, Message
 
@@ -130,8 +131,4 @@ class ForkServer:
     def close(self) -> None:
         """End the process; its children end by themselves, since the driver's ends of their channels are closed."""
         self._channel.close()
-        try:
-            self._process.wait(_END_WITHIN)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        wait_or_kill_session(self._process, _END_WITHIN)

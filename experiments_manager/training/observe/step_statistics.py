@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import keras
 import tensorflow as tf
 
+from experiments_manager.common.processes import resident_bytes
 from experiments_manager.training.engine.steps import StepStatistics
 from experiments_manager.training.observe.gradient_norm import GradientNorm
 from experiments_manager.training.setup.experiment import Experiment
@@ -170,19 +169,4 @@ def memory() -> dict[str, float]:
         info = tf.config.experimental.get_memory_info(f"GPU:{number}")
         values[f"memory_mib/gpu_{number}"] = info["current"] / MIB
         values[f"memory_mib/gpu_{number}_peak"] = info["peak"] / MIB
-    resident = None if gpus else _resident_bytes()
-    return values if resident is None else {"memory_mib/process": resident / MIB}
-
-
-def _resident_bytes() -> int | None:
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        import resource
-
-        return int(statm.read_text().split()[1]) * resource.getpagesize()
-    try:
-        import resource
-    except ModuleNotFoundError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # the only figure that macOS gives without ado
-    return peak if sys.platform == "darwin" else 1024 * peak
+    return values if gpus else {"memory_mib/process": resident_bytes() / MIB}

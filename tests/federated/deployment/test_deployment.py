@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.common.addresses import free_port
+from experiments_manager.common.processes import processes_with
 from experiments_manager.federated.deployment.addresses import Address
 from experiments_manager.federated.deployment.server import ServerSecurity, running_server
 from experiments_manager.federated.flower import flower
@@ -22,7 +23,6 @@ def federation(tmp_path_factory):
     """A server whose federation ends with the last test, and two clients that take part."""
     flower()
     from experiments_manager.federated.deployment.certificates import make_certificates, make_key_pair
-    from experiments_manager.federated.deployment.programs import _processes_of
 
     folder = tmp_path_factory.mktemp("federation")
     certificates = make_certificates(folder / "tls", ["127.0.0.1"])
@@ -39,7 +39,7 @@ def federation(tmp_path_factory):
             yield SimpleNamespace(grid=grid, folder=folder, port=port, certificates=certificates, clients=clients)
         assert [client.process.wait(TIMEOUT) for client in clients] == [0, 0]
         assert not [pid for client in clients for pid in client.processes()]
-        assert not _processes_of(folder / "server")
+        assert processes_with("FLWR_HOME", str(folder / "server")) == []
     finally:
         for client in clients:
             client.end()

@@ -423,26 +423,6 @@ def test_a_server_that_does_not_end_is_killed(models, on_path, free_port, note, 
     assert not alive(note()["pid"])
 
 
-def test_a_server_that_takes_a_moment_to_die_when_it_is_killed_is_waited_for(monkeypatch):
-    monkeypatch.setattr(external_process, "PATIENCE", 0.0)
-    process = subprocess.Popen(
-        [sys.executable, "-c", "import signal; signal.pause()"],
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
-    )
-    kill, killers = os.killpg, []
-
-    def kill_late(pid, number):
-        killers.append(threading.Timer(0.5 if number == signal.SIGKILL else 0.0, kill, (pid, number)))
-        killers[-1].start()
-
-    monkeypatch.setattr(os, "killpg", kill_late)
-    external_process.end_process(process)
-    assert process.returncode == -signal.SIGKILL
-    for killer in killers:
-        killer.join()
-
-
 def test_a_server_that_ends_by_itself_is_told(models, on_path, free_port):
     on_path("tensorflow_model_server")
     options = ServeOptions(model_name="ends_at_once", grpc_port=free_port(), rest_port=free_port())

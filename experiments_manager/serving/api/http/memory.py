@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
-import os
 import sys
-from pathlib import Path
+
+from experiments_manager.common.processes import resident_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -55,15 +55,6 @@ class MemoryTrimmer:
         idle = before - after < _ENOUGH_BYTES // 4
         self._wait = min(2 * self._wait, _LONGEST_SECONDS) if idle else LOOK_SECONDS
         self._next = now + self._wait
-
-
-def resident_bytes() -> int:
-    """Return how much memory this process takes; 0 where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _trim() -> None:
