@@ -9,6 +9,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -168,13 +169,12 @@ def _serve(
     """Answer messages; return whether that is all: False when the SuperNode ended before the federation was over."""
     while not stopping():
         try:
-            connection, _ = listener.accept()
+            connection = wire.accept(listener)
         except TimeoutError:
             if node.ended:
                 return False
             continue
         with connection:
-            connection.settimeout(None)
             try:
                 if answer_one(connection, handle) == FAREWELL:
                     _let_leave(node)
@@ -186,7 +186,7 @@ def _serve(
     return True
 
 
-def answer_one(connection: socket.socket, handle: Callable[[str, RecordDict], RecordDict]) -> str:
+def answer_one(connection: Connection, handle: Callable[[str, RecordDict], RecordDict]) -> str:
     """Answer the message that comes through a connection and return its type.
 
     Raises:

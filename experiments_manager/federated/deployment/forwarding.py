@@ -7,7 +7,7 @@ so that model and data stay in our own process, at the other end of a Unix domai
 from __future__ import annotations
 
 import os
-import socket
+from multiprocessing.connection import Client
 
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
@@ -37,7 +37,7 @@ class ForwardingClientApp(ClientApp):
         metadata = message.metadata
         header = {"type": metadata.message_type, "group": metadata.group_id, "message": metadata.message_id}
         try:
-            with _connect(path) as connection:
+            with Client(path, "AF_UNIX") as connection:
                 wire.send(connection, header, [records_to_bytes(message.content)])
                 answer, parts = wire.receive(connection)
         except (OSError, wire.Disconnected) as error:
@@ -50,7 +50,7 @@ class ForwardingClientApp(ClientApp):
 
 def serve_grid(grid: Grid, context: Context) -> None:
     """Do with the grid what our process asks for, until it closes the connection."""
-    with _connect(os.environ[SOCKET]) as connection:
+    with Client(os.environ[SOCKET], "AF_UNIX") as connection:
         wire.send(connection, {"run": context.run_id, "node": context.node_id, "task": task_of_process()})
         while True:
             try:
@@ -71,17 +71,6 @@ def _addressed(message: Message) -> Message:
     """Return the same message as of this process, whose run and task Flower knows."""
     told = message.metadata
     return Message(message.content, told.dst_node_id, told.message_type, ttl=told.ttl, group_id=told.group_id)
-
-
-def _connect(path: str) -> socket.socket:
-    """Connect to our process."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.connect(path)
-    except OSError:
-        connection.close()
-        raise
-    return connection
 
 
 client_app = ForwardingClientApp()

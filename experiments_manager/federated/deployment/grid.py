@@ -5,9 +5,9 @@ This module imports flwr: import it after `flower()`.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Iterable
+from multiprocessing.connection import Connection
 from typing import NoReturn
 
 from flwr.app import Message, RecordDict
@@ -29,7 +29,7 @@ class ForwardedGrid(Grid):
         check: Called while replies are waited for; raises when Flower is gone.
     """
 
-    def __init__(self, connection: socket.socket, check: Callable[[], None]) -> None:
+    def __init__(self, connection: Connection, check: Callable[[], None]) -> None:
         self._connection, self._check = connection, check
         super().__init__()
 

@@ -138,7 +138,7 @@ def _server_app(home: Path, listener: socket.socket, superlink: Program) -> Iter
     deadline = time.monotonic() + _APP_START
     while True:
         with contextlib.suppress(TimeoutError):
-            connection, _ = listener.accept()
+            connection = wire.accept(listener)
             break
         superlink.check()
         if time.monotonic() > deadline:
@@ -147,7 +147,6 @@ def _server_app(home: Path, listener: socket.socket, superlink: Program) -> Iter
                 f"{superlink.log}, which ends with:\n{superlink.said()}"
             )
     with connection:
-        connection.settimeout(None)
         header, _ = wire.receive(connection)
         take_identity(**header)
         yield ForwardedGrid(connection, superlink.check)

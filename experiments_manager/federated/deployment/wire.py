@@ -1,14 +1,13 @@
-"""Messages over a Unix domain socket: a header in JSON, then bytes of Flower's own format."""
+"""Messages over a Unix domain socket: a header in JSON, then bytes of Flower's own format; never a pickle."""
 
 from __future__ import annotations
 
 import json
 import socket
-import struct
 from collections.abc import Sequence
+from multiprocessing.connection import Connection
 from typing import Any
 
-_SIZES = struct.Struct("!IQ")
 _LONGEST_HEADER = 64 * 2**20
 
 
@@ -16,43 +15,40 @@ class Disconnected(Exception):
     """The other side closed the connection, or died."""
 
 
-def send(connection: socket.socket, header: dict[str, Any], parts: Sequence[bytes] = ()) -> None:
-    """Send one frame: a header, and any number of parts."""
-    told = json.dumps({**header, "parts": [len(part) for part in parts]}).encode()
+def accept(listener: socket.socket) -> Connection:
+    """Return the next connection that somebody makes.
+
+    Raises:
+        TimeoutError: Nobody did, in the time that the listener has.
+    """
+    connection, _ = listener.accept()
+    return Connection(connection.detach())
+
+
+def send(connection: Connection, header: dict[str, Any], parts: Sequence[bytes] = ()) -> None:
+    """Send one message: a header, and any number of parts.
+
+    Raises:
+        Disconnected: The other side ended before.
+    """
     try:
-        connection.sendall(_SIZES.pack(len(told), sum(map(len, parts))) + told)
+        connection.send_bytes(json.dumps({**header, "parts": len(parts)}).encode())
         for part in parts:
-            connection.sendall(part)
+            connection.send_bytes(part)
     except OSError as error:
         raise Disconnected(str(error)) from error
 
 
-def receive(connection: socket.socket) -> tuple[dict[str, Any], list[bytes]]:
-    """Receive one frame and return its header and its parts.
+def receive(connection: Connection) -> tuple[dict[str, Any], list[bytes]]:
+    """Receive one message and return its header and its parts.
 
     Raises:
-        Disconnected: The other side ended before the frame did.
+        Disconnected: The other side ended before the message did, or sends something else.
     """
-    size, rest = _SIZES.unpack(_read(connection, _SIZES.size))
-    if size > _LONGEST_HEADER:
-        raise Disconnected(f"a header of {size} bytes came. Expected at most {_LONGEST_HEADER}.")
-    header = json.loads(bytes(_read(connection, size)))
-    sizes = header.pop("parts")
-    if sum(sizes) != rest:
-        raise Disconnected(f"parts of {sum(sizes)} bytes were announced. Expected {rest}.")
-    return header, [bytes(_read(connection, part)) for part in sizes]
-
-
-def _read(connection: socket.socket, size: int) -> bytearray:
-    """Read exactly so many bytes."""
-    data = bytearray(size)
-    view, at = memoryview(data), 0
-    while at < size:
-        try:
-            count = connection.recv_into(view[at:])
-        except OSError as error:
-            raise Disconnected(str(error)) from error
-        if not count:
-            raise Disconnected(f"it was closed after {at} of {size} bytes")
-        at += count
-    return data
+    try:
+        header = json.loads(connection.recv_bytes(_LONGEST_HEADER))
+        return header, [connection.recv_bytes() for _ in range(header.pop("parts"))]
+    except EOFError as error:
+        raise Disconnected("it was closed") from error
+    except (OSError, ValueError) as error:
+        raise Disconnected(str(error)) from error

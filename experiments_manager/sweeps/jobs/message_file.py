@@ -8,13 +8,12 @@ the file anew at each look, which is when such file systems ask their server for
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiments_manager.common.jsonable import to_jsonable
+from experiments_manager.common.jsonl import append_line, from_line, split_lines, to_line
 from experiments_manager.sweeps.trials.channel import Message
 
 _HOLE_SECONDS = 30.0
@@ -38,14 +37,10 @@ class MessageWriter:
         """
         if self._descriptor is None:
             self._open()
-        content = (json.dumps(to_jsonable(dict(message))) + "\n").encode()
-        if self._is_cut:
-            content = b"\n" + content
-        self._is_cut, written = True, 0
-        while written < len(content):
-            written += os.write(self._descriptor, content[written:])
+        line = b"\n" * self._is_cut + to_line(message)
+        self._is_cut = True
+        append_line(self._descriptor, line)
         self._is_cut = False
-        os.fsync(self._descriptor)
 
     def close(self) -> None:
         """Close the file."""
@@ -74,13 +69,13 @@ class MessageReader:
             stream.seek(self._place)
             content = stream.read()
         found = []
-        for line in content.split(b"\n")[:-1]:
-            message = _parsed(line)
+        for line in split_lines(content)[0]:
+            message = from_line(line)
             if message is None and b"\0" in line and not self._was_awaited():
                 break
             self._hole_since = None
             self._place += len(line) + 1
-            if message is not None:
+            if message is not None and "kind" in message:
                 found.append(message)
         return found
 
@@ -88,11 +83,3 @@ class MessageReader:
         """Return whether the zeros at this place have been there for too long to become a message."""
         self._hole_since = self._hole_since or time.monotonic()
         return time.monotonic() - self._hole_since > _HOLE_SECONDS
-
-
-def _parsed(line: bytes) -> Message | None:
-    try:
-        message = json.loads(line)
-    except ValueError:
-        return None
-    return message if isinstance(message, dict) and "kind" in message else None

@@ -6,13 +6,12 @@ removed when the journal is opened again. Every other damage is an error: what f
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.common.jsonable import to_jsonable
+from experiments_manager.common.jsonl import append_line, from_line, split_lines, to_line
 from experiments_manager.sweeps.errors import SweepError
 
 Event = dict[str, Any]
@@ -59,20 +58,16 @@ class Journal:
         Raises:
             SweepError: It could not be written; the journal is what it was before.
         """
-        plain = to_jsonable(dict(event))
-        content = (json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n").encode()
-        written = 0
+        line = to_line(event)
         try:
-            while written < len(content):
-                written += os.write(self._descriptor, content[written:])
-            os.fsync(self._descriptor)
+            append_line(self._descriptor, line)
         except OSError as error:
             os.ftruncate(self._descriptor, self._size)
             raise SweepError(
                 f"{self._file} cannot be written: {error.strerror}. Fix that (free some space), then go on by --resume."
             ) from error
-        self._size += written
-        return plain
+        self._size += len(line)
+        return from_line(line)
 
     def close(self) -> None:
         """Close the file."""
@@ -87,17 +82,14 @@ def _read(file: Path) -> tuple[list[Event], int]:
         return [], 0
     except OSError as error:
         raise SweepError(f"{file} cannot be read: {error.strerror}. Fix that, then run the command again.") from error
-    size = content.rfind(b"\n") + 1
+    lines, cut = split_lines(content)
     events = []
-    for number, line in enumerate(content[:size].splitlines(), start=1):
-        try:
-            event = json.loads(line)
-            if not isinstance(event, dict) or "event" not in event:
-                raise ValueError("no event")
-        except ValueError as error:
+    for number, line in enumerate(lines, start=1):
+        event = from_line(line)
+        if event is None or "event" not in event:
             raise SweepError(
                 f"{file}:{number}: the journal is damaged. Expected one JSON object a line. Restore it from a backup, "
                 "or start a sweep of another name."
-            ) from error
+            )
         events.append(event)
-    return events, size
+    return events, len(content) - len(cut)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from experiments_manager.common.jsonable import to_jsonable
+from experiments_manager.common.jsonl import split_lines, to_line
 
 Message = dict[str, Any]
 _MOST_BYTES = 1 << 16
@@ -34,10 +34,10 @@ class Channel:
 
     def send(self, message: Mapping[str, Any]) -> bool:
         """Send a message; false where the other end is gone. May be called from any thread."""
-        content = (json.dumps(to_jsonable(dict(message))) + "\n").encode()
+        line = to_line(message)
         try:
             with self._sending:
-                self._connection.sendall(content)
+                self._connection.sendall(line)
         except OSError:
             self.closed = True
             return False
@@ -51,7 +51,7 @@ class Channel:
             except OSError:
                 content = b""
             self.closed = not content
-            *lines, self._received = (self._received + content).split(b"\n")
+            lines, self._received = split_lines(self._received + content)
             if lines:
                 return [json.loads(line) for line in lines]
         return []
