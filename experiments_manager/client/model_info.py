@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from experiments_manager.client.errors import ClientError
-from experiments_manager.common.suggestions import nearest_name
+from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.protocol.dtypes import numpy_dtype
 
 
@@ -77,9 +77,10 @@ def named(inputs: Any, info: ModelInfo) -> Mapping[str, Any]:
             )
         return {next(iter(info.required)): inputs}
     if wrong := [name for name in inputs if name not in info.inputs]:
+        hint = did_you_mean(str(wrong[0]), info.inputs, shown="'{}'")
         raise ClientError(
             f"The model has no input {wrong[0]!r}. Expected {listed(info.inputs)}; "
-            f"got {', '.join(map(str, inputs))}.{did_you_mean(str(wrong[0]), info.inputs)}"
+            f"got {', '.join(map(str, inputs))}. {hint}".rstrip()
         )
     if missing := [name for name in info.required if name not in inputs]:
         raise ClientError(
@@ -87,12 +88,6 @@ def named(inputs: Any, info: ModelInfo) -> Mapping[str, Any]:
             f"got {', '.join(map(str, inputs)) or 'none'}."
         )
     return inputs
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the question whether the nearest known name was meant, with a space before it; empty if none is near."""
-    near = nearest_name(name, known)
-    return f" Did you mean {near!r}?" if near else ""
 
 
 def listed(inputs: Mapping[str, TensorInfo]) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.client.errors import ClientError
-from experiments_manager.client.model_info import ModelInfo, TensorInfo, did_you_mean, plain_name
+from experiments_manager.client.model_info import ModelInfo, TensorInfo, plain_name
+from experiments_manager.common.suggestions import did_you_mean
 
 
 class Sample(dict[str, Any]):
@@ -90,10 +91,11 @@ def samples_of_arrays(arrays: Mapping[str, np.ndarray], info: ModelInfo, where: 
         SourceError: They do not fit the model or each other, or are empty.
     """
     if unknown := [name for name in arrays if name not in info.inputs] or [n for n in info.required if n not in arrays]:
+        hint = did_you_mean(unknown[0], [name for name in info.inputs if name not in arrays], shown="'{}'")
         raise SourceError(
             f"{where} holds {', '.join(arrays)}, which does not fit the model at {unknown[0]!r}. Expected "
-            f"{', '.join(f'{name} ({tensor})' for name, tensor in info.inputs.items())}."
-            f"{did_you_mean(unknown[0], [name for name in info.inputs if name not in arrays])}"
+            f"{', '.join(f'{name} ({tensor})' for name, tensor in info.inputs.items())}. "
+            f"{hint}".rstrip()
         )
     if all(_lacks_batch(array, info.inputs[name]) for name, array in arrays.items()):
         yield Sample("0", {name: as_request(name, array, info.inputs[name], where) for name, array in arrays.items()})

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.client.inputs.samples import Sample, SourceError, as_request, only_input
-from experiments_manager.client.model_info import ModelInfo, TensorInfo, did_you_mean
+from experiments_manager.client.model_info import ModelInfo, TensorInfo
+from experiments_manager.common.suggestions import did_you_mean
 
 logger = logging.getLogger(__name__)
 _LISTED = 6  # names that a message lists before it leaves the middle out
@@ -94,10 +95,12 @@ def _columns_by_header(header: list[str], info: ModelInfo, where: str) -> dict[s
     columns = {name: _in_order(cells[name], info.inputs[name]) for name in info.inputs if cells[name]}
     if wrong := [name for name in info.inputs if not columns.get(name, name not in info.required)]:
         name, tensor = wrong[0], info.inputs[wrong[0]]
-        hint = "" if cells[name] else next(filter(None, (did_you_mean(stem, [name]) for stem in stems)), "")
+        hint = (
+            "" if cells[name] else next(filter(None, (did_you_mean(stem, [name], shown="'{}'") for stem in stems)), "")
+        )
         raise SourceError(
             f"{where}: the header does not fit the input {name} ({tensor}). Expected {_expected(name, tensor)}, each "
-            f"once; got {_short([header[index] for _, index in cells[name]] or header)}.{hint}"
+            f"once; got {_short([header[index] for _, index in cells[name]] or header)}. {hint}".rstrip()
         )
     return columns
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import math
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.common.error_text import named_reason, reason
+from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.compat.keras import build_model, failed_metric
 from experiments_manager.settings import Settings, UserCodeError
 from experiments_manager.settings.problems import shown
@@ -218,8 +218,8 @@ def refuse_unknown_names(settings: Settings, noun: str, given: Any, room: Any) -
             known = known_name(room, name, settings.is_legacy) is not None
         if not known:
             names = [known for known in dir(room) if not known.startswith("_")]
-            near = difflib.get_close_matches(name, [*names, *(OF_COMPILE if noun == "metrics" else ())], n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"`dir(keras.{noun})` lists those of Keras."
+            names += OF_COMPILE if noun == "metrics" else ()
+            hint = did_you_mean(name, names, f"`dir(keras.{noun})` lists those of Keras.", shown="'{}'")
             what = "loss" if noun == "loss" else "metric"
             raise hook_error(settings, noun, f"Unknown Keras {what} {name!r}. {hint}")
 

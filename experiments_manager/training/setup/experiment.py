@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.export.servable import ExportError, Servable, servable_from_hook, servable_from_model
 from experiments_manager.settings import Settings
 from experiments_manager.training.devices.devices import Devices
@@ -318,8 +318,7 @@ def check_embeddings(settings: Settings, model: keras.Model) -> None:
     names = [layer.name for layer in model.layers]
     for name in settings.embeddings:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            remedy = f"Write {near[0]!r}." if near else "Name one of these."
+            remedy = did_you_mean(name, names, "Name one of these.", shown="'{}'")
             text = f"The model has no such layer. Expected some of {', '.join(names)}, got {name!r}. {remedy}"
             raise hook_error(settings, "embeddings", text)
         try:

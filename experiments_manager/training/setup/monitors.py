@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Collection
 
 import keras
 
+from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.settings import Settings
 from experiments_manager.training.engine.steps import as_numbers
 from experiments_manager.training.feeds.feed import Feed
@@ -40,8 +40,7 @@ def monitor_of(
     known = [*names, *(f"val_{name}" for name in names if validation is not None)]
     known += [f"clients/{name}" for name in names if clients_evaluate]
     if known and monitor not in known:
-        near = difflib.get_close_matches(monitor, known, n=1)
-        remedy = f"Write {near[0]!r}." if near else "Add it to `metrics`, or watch another."
+        remedy = did_you_mean(monitor, known, "Add it to `metrics`, or watch another.", shown="'{}'")
         text = f"Nothing of this name is measured. Expected one of {', '.join(known)}, got {monitor!r}. {remedy}"
         raise hook_error(settings, "monitor", text)
     if train.never_ends and settings.is_given("early_stopping_patience") and settings.early_stopping_patience:

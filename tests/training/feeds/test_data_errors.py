@@ -91,7 +91,9 @@ def test_a_hook_that_raises_is_named_with_its_line(experiment, only_run, source,
 
 
 def test_an_unknown_layer_to_embed_is_refused_before_training_with_a_list_of_the_layers(experiment):
-    with pytest.raises(SettingsError, match=r"embeddings: .*Expected some of height, got 'heigth'\. Write 'height'"):
+    with pytest.raises(
+        SettingsError, match=r"embeddings: .*Expected some of height, got 'heigth'\. Did you mean 'height'"
+    ):
         experiment('tensorboard = True\nembeddings = ["heigth"]\n')
 
 
@@ -120,7 +122,7 @@ def test_a_layer_whose_output_cannot_be_reached_is_refused(experiment):
 def test_a_misspelt_monitor_is_refused_with_the_nearest_name(experiment, only_run):
     metrics = "def metrics():\n    return [keras.metrics.MeanAbsoluteError(name=f'{session_name}_error')]\n"
     with pytest.raises(
-        SettingsError, match=r"monitor: .*Expected one of .*curve_error.* Write 'val_curve_error'"
+        SettingsError, match=r"monitor: .*Expected one of .*curve_error.* Did you mean 'val_curve_error'"
     ) as caught:
         experiment(metrics + 'monitor = "val_curve_eror"\n')
     error = only_run().manifest["error"]
