@@ -8,9 +8,9 @@ import traceback
 
 import typer
 
-from experiments_manager.common.disk_space import FULL
 from experiments_manager.common.errors import UserError
 from experiments_manager.common.exit_codes import ExitCode
+from experiments_manager.common.machine.disk_space import FULL
 
 _OUTSIDE_CAUSES = (
     *FULL,

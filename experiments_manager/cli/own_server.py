@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments_manager.client.endpoint import Endpoint
-from experiments_manager.common.addresses import free_port, is_loopback
 from experiments_manager.common.console import warn
+from experiments_manager.common.machine.addresses import free_port, is_loopback
 from experiments_manager.export.model_folders import find_target, is_at_work, versions_in
 from experiments_manager.serving.launch.engines import Service
 from experiments_manager.serving.launch.serve import of_one_version

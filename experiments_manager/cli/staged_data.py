@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from experiments_manager.common import local_copies
 from experiments_manager.common.console import warn
+from experiments_manager.common.machine import local_copies
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import grpc
 from experiments_manager.client.credentials import ClientTls
 from experiments_manager.client.errors import ClientError
 from experiments_manager.client.faults import FaultHistory, is_permanent, short, unreachable
-from experiments_manager.common.addresses import is_loopback
+from experiments_manager.common.machine.addresses import is_loopback
 from experiments_manager.protocol.status import Code
 
 logger = logging.getLogger(__name__)

@@ -22,10 +22,11 @@ from typing import TextIO
 from experiments_manager.cluster.errors import ClusterError
 from experiments_manager.cluster.parallel_copy import Tell, copy_files
 from experiments_manager.cluster.source_listing import Listing, list_source
-from experiments_manager.common import atomic, disk_space, local_copies
+from experiments_manager.common import atomic
 from experiments_manager.common.display.quantities import format_bytes
 from experiments_manager.common.error_text import reason
-from experiments_manager.common.processes import try_lock
+from experiments_manager.common.machine import disk_space, local_copies
+from experiments_manager.common.machine.processes import try_lock
 
 _WHOLE, _DATA, _LOCK = "whole.json", "data", "lock"
 _OTHER = 'Name another folder on the node\'s own disk as `stage_dir`, in cluster.toml or `cluster = {"stage_dir": …}`.'

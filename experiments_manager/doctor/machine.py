@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from experiments_manager.common.processes import usable_processors
+from experiments_manager.common.machine.processes import usable_processors
 from experiments_manager.doctor.finding import Finding, note, ok
 
 _ROOT = Path("/sys/fs/cgroup")

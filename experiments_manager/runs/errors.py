@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from experiments_manager.common.disk_space import FULL
 from experiments_manager.common.errors import UserError
+from experiments_manager.common.machine.disk_space import FULL
 
 
 class RunError(UserError):

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.common import atomic, local_copies
+from experiments_manager.common import atomic
 from experiments_manager.common.jsonable import to_jsonable
+from experiments_manager.common.machine import local_copies
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.runs import naming
 from experiments_manager.runs.errors import RunError, explain

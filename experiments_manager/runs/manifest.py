@@ -30,8 +30,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.common import atomic, local_copies
+from experiments_manager.common import atomic
 from experiments_manager.common.jsonable import to_jsonable
+from experiments_manager.common.machine import local_copies
 from experiments_manager.runs.errors import RunError, explain
 
 SCHEMA_VERSION = 1

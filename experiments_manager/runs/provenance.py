@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.common.processes import usable_processors
+from experiments_manager.common.machine.processes import usable_processors
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments_manager.common import atomic
-from experiments_manager.common.disk_space import use_reserve
+from experiments_manager.common.machine.disk_space import use_reserve
 from experiments_manager.runs.errors import RunError, explain
 from experiments_manager.runs.manifest import read_manifest, update_manifest
 

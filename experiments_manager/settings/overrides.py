@@ -12,7 +12,7 @@ from typing import Any
 
 import pydantic
 
-from experiments_manager.common import local_copies
+from experiments_manager.common.machine import local_copies
 from experiments_manager.common.suggestions import nearest_name
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME, HookSpec
 from experiments_manager.settings.problems import OVERRIDE, Problem, shown

@@ -11,7 +11,7 @@ import pytest
 from experiments_manager.cluster import parallel_copy, staging
 from experiments_manager.cluster.errors import ClusterError
 from experiments_manager.cluster.staging import stage_folder, staged
-from experiments_manager.common import local_copies
+from experiments_manager.common.machine import local_copies
 from experiments_manager.settings import load_settings
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from experiments_manager.common.processes import processes_with
+from experiments_manager.common.machine.processes import processes_with
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 60

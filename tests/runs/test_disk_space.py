@@ -1,4 +1,4 @@
-from experiments_manager.common.disk_space import reserved_space
+from experiments_manager.common.machine.disk_space import reserved_space
 from experiments_manager.runs import create_run
 
 

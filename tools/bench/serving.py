@@ -41,7 +41,7 @@ import numpy as np
 import psutil
 from http2_load import Load
 
-from experiments_manager.common.processes import end_session
+from experiments_manager.common.machine.processes import end_session
 from experiments_manager.protocol import messages, tensors
 
 ROOT = Path(__file__).resolve().parents[2]

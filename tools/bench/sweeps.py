@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from experiments_manager.common.processes import resident_bytes
+from experiments_manager.common.machine.processes import resident_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 REGRESSION = ROOT / "examples" / "regression" / "mysettings_curve_fitting.py"

@@ -7,7 +7,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments_manager.common.addresses import is_loopback
+from experiments_manager.common.machine.addresses import is_loopback
 from experiments_manager.federated.errors import FederationError
 
 DEFAULT_PORT = 9092

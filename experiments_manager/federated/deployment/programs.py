@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import experiments_manager
-from experiments_manager.common.processes import kill_processes_with, try_lock, wait_or_kill_session
+from experiments_manager.common.machine.processes import kill_processes_with, try_lock, wait_or_kill_session
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.flower import QUIET
 
@@ -28,7 +28,7 @@ QUICK_POLL = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _BOUND = """\
 import sys
-from experiments_manager.common.processes import die_with_parent
+from experiments_manager.common.machine.processes import die_with_parent
 die_with_parent(int(sys.argv.pop(1)))
 """
 """A program asks by itself to end with its parent, since our process has threads."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments_manager.common.addresses import free_port
+from experiments_manager.common.machine.addresses import free_port
 from experiments_manager.federated.deployment.addresses import Address, answers
 from experiments_manager.federated.deployment.app_bundle import CONNECTION, write_connection
 from experiments_manager.federated.deployment.certificates import make_certificates

@@ -6,7 +6,7 @@ import logging
 import re
 from pathlib import Path
 
-from experiments_manager.common.addresses import free_port
+from experiments_manager.common.machine.addresses import free_port
 from experiments_manager.compat.flower import deactivate_supernode
 from experiments_manager.federated.deployment.addresses import Address
 from experiments_manager.federated.deployment.forwarding import SOCKET

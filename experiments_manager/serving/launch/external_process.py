@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments_manager.common.processes import die_with_parent, end_session
+from experiments_manager.common.machine.processes import die_with_parent, end_session
 from experiments_manager.common.signals import shutdown_event
 from experiments_manager.export.model_folders import versions_in
 from experiments_manager.protocol.errors import ServerStartError

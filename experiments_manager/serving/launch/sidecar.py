@@ -20,7 +20,7 @@ from pathlib import Path
 
 from experiments_manager.common import console
 from experiments_manager.common.exit_codes import ExitCode
-from experiments_manager.common.processes import die_with_parent, end_session
+from experiments_manager.common.machine.processes import die_with_parent, end_session
 from experiments_manager.common.signals import exit_process
 from experiments_manager.serving.launch.engines import Service, environment
 from experiments_manager.serving.launch.external_process import PATIENCE

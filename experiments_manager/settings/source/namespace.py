@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, MutableMapping
 from typing import Any
 
-from experiments_manager.common import local_copies
+from experiments_manager.common.machine import local_copies
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
 from experiments_manager.settings.overrides import (
     ADDED_BY_LAUNCHERS,

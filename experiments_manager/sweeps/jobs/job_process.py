@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments_manager.common.exit_codes import ExitCode
-from experiments_manager.common.processes import usable_processors
+from experiments_manager.common.machine.processes import usable_processors
 from experiments_manager.runs import Run, RunError
 from experiments_manager.runs.locking import LOCK_FILE, read_holder
 from experiments_manager.sweeps.jobs.job_folder import JobFolder

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from experiments_manager.common.processes import own_bytes
+from experiments_manager.common.machine.processes import own_bytes
 from experiments_manager.sweeps.trials.channel import Channel, Message
 from experiments_manager.sweeps.trials.resources import (
     gpus_of_slot,

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from experiments_manager.common.processes import usable_processors
+from experiments_manager.common.machine.processes import usable_processors
 
 
 def threads_of_a_trial(parallel: int) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import experiments_manager
 from experiments_manager.common.console import warn
-from experiments_manager.common.processes import wait_or_kill_session
+from experiments_manager.common.machine.processes import wait_or_kill_session
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.trials.channel import Channel, Message
 

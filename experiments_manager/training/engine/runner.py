@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from experiments_manager.common.disk_space import reserved_space
+from experiments_manager.common.machine.disk_space import reserved_space
 from experiments_manager.events import RunStart, Watcher
 from experiments_manager.runs import Run, RunError, create_run, find_run, lock
 from experiments_manager.runs.interruption import interruption_recorded

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from experiments_manager.common.addresses import is_loopback
+from experiments_manager.common.machine.addresses import is_loopback
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.hosts.cluster import HostCluster
 from experiments_manager.training.hosts.peer import Peer

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import keras
 import tensorflow as tf
 
-from experiments_manager.common.processes import resident_bytes
+from experiments_manager.common.machine.processes import resident_bytes
 from experiments_manager.training.engine.steps import StepStatistics
 from experiments_manager.training.observe.gradient_norm import GradientNorm
 from experiments_manager.training.setup.experiment import Experiment

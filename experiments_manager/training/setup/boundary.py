@@ -16,9 +16,9 @@ from pathlib import Path
 
 import experiments_manager
 from experiments_manager.common.checksums import DamagedError
-from experiments_manager.common.disk_space import FULL
 from experiments_manager.common.error_text import named_reason
 from experiments_manager.common.errors import UserError
+from experiments_manager.common.machine.disk_space import FULL
 from experiments_manager.runs import RunError
 from experiments_manager.settings import Settings, SettingsError, UserCodeError
 from experiments_manager.training.errors import DataError, StreamEndedError, TrainingError

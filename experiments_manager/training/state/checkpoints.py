@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from experiments_manager.common import atomic, disk_space
+from experiments_manager.common import atomic
 from experiments_manager.common.background import LatestJobWorker
 from experiments_manager.common.checksums import DamagedError, verify_checksums, write_checksums
 from experiments_manager.common.error_text import reason
+from experiments_manager.common.machine import disk_space
 from experiments_manager.compat.tensorflow import write_iterator_state
 from experiments_manager.training.errors import OvertakenError, TrainingError
 from experiments_manager.training.state.progress import TrainingProgress

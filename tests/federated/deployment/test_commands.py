@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments_manager.common.addresses import free_port
 from experiments_manager.common.exit_codes import ExitCode
+from experiments_manager.common.machine.addresses import free_port
 from experiments_manager.federated.flower import flower
 from tests.helpers.federation_commands import SETTINGS, Command, processes_below, rows
 

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments_manager.common.addresses import free_port
-from experiments_manager.common.processes import processes_with
+from experiments_manager.common.machine.addresses import free_port
+from experiments_manager.common.machine.processes import processes_with
 from experiments_manager.federated.deployment.addresses import Address
 from experiments_manager.federated.deployment.server import ServerSecurity, running_server
 from experiments_manager.federated.flower import flower

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments_manager.common.addresses import free_port
+from experiments_manager.common.machine.addresses import free_port
 from experiments_manager.federated.deployment.addresses import Address
 from experiments_manager.federated.deployment.server import running_server
 from tests.helpers.superlinks import TIMEOUT, DeployedClient, run_round

@@ -7,7 +7,7 @@ import gc
 import logging
 import sys
 
-from experiments_manager.common.processes import resident_bytes
+from experiments_manager.common.machine.processes import resident_bytes
 
 logger = logging.getLogger(__name__)
 

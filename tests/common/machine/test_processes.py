@@ -9,7 +9,7 @@ import threading
 import psutil
 import pytest
 
-from experiments_manager.common.processes import (
+from experiments_manager.common.machine.processes import (
     end_session,
     kill_processes_with,
     own_bytes,
@@ -25,7 +25,7 @@ DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flu
 CHILD = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {DEAF!r}]).pid, flush=True); {WAIT}"
 BOUND = f"""
 import sys
-from experiments_manager.common.processes import die_with_parent
+from experiments_manager.common.machine.processes import die_with_parent
 die_with_parent(int(sys.argv[1]))
 print("bound", flush=True)
 {WAIT}

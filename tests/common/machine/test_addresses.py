@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments_manager.common.addresses import is_loopback
+from experiments_manager.common.machine.addresses import is_loopback
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "localhost"])
