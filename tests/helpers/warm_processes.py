@@ -6,6 +6,7 @@ streams of its own, and can be killed. Its hash seed and its parent are the warm
 """
 
 import functools
+import gc
 import inspect
 import json
 import os
@@ -141,6 +142,8 @@ def main(channel):
     """Run the warm process, and in the processes forked from it what they are for."""
     for name in IMPORTED:
         __import__(name)
+    gc.collect()
+    gc.freeze()  # or each process forked looks for garbage among all of it, and copies its memory by that
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if (request := _serve(channel)) is None:
         return

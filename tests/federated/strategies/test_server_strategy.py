@@ -13,6 +13,7 @@ from tests.helpers.federations import FakeGrid, arrays_of, numpy_of, one_round, 
 
 EXAMPLES = [7, 100, 33]
 SHAPES = {"dense/kernel": (5, 3), "dense/bias": (3,), "norm/moving_mean": (4,), "scale": ()}
+VARIANCE = "norm/moving_variance"
 NEEDED = {"QFedAvg": {"client_learning_rate": 0.1}}
 
 
@@ -72,21 +73,22 @@ def test_counters_become_the_rounded_mean_and_flags_what_most_samples_say():
 
 @pytest.mark.parametrize("name", strategy_names())
 @pytest.mark.parametrize("private", [None, "fixed", "adaptive"])
-def test_every_strategy_keeps_names_order_shapes_and_dtypes(name, private):
+def test_every_strategy_keeps_names_order_shapes_and_dtypes_and_makes_no_variance_negative(name, private):
     setting = {"strategy": name, "options": NEEDED.get(name, {}), "min_clients": 3}
     if private and not name.startswith("Clustered"):
         norm = {"clipping_norm": 1.0} if private == "fixed" else {}
         privacy = {"side": "server", "clipping": private, "noise_multiplier": 0.01, **norm}
         setting["differential_privacy"] = privacy
-    sent = {"steps": np.int64(3), **values(0), "flag": np.array(True)}
+    sent = {"steps": np.int64(3), **values(0), VARIANCE: np.full(4, 1e-3, "float32"), "flag": np.array(True)}
     strategy = server_strategy(setting)
     for server_round in (1, 2):
-        clients = [{**sent, **values(seed)} for seed in (1, 2, 3)]
+        clients = [{**sent, **values(seed), VARIANCE: np.full(4, 1e-6, "float32")} for seed in (1, 2, 3)]
         arrays, _ = round_of(strategy, sent, clients, server_round=server_round)
         got = numpy_of(arrays)
         assert list(got) == list(sent)
         for key, value in got.items():
             assert (value.dtype, value.shape) == (np.asarray(sent[key]).dtype, np.shape(sent[key]))
+        assert (got[VARIANCE] >= 0).all()
         assert not np.array_equal(got["dense/kernel"], sent["dense/kernel"])
 
 

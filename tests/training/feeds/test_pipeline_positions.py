@@ -135,10 +135,10 @@ def by_numpy_batch(data):
     return mapped(data, lambda v: tf.ensure_shape(tf.numpy_function(lambda a: a + 1, [v], tf.int64), [None]))
 
 
-ALIKE = ("range", "lines")
-"""Sources that are tried in few orders, since others are like them."""
-CASES = [(source, order) for source in SOURCES for order in ORDERS if source not in ALIKE]
-CASES += [(source, order) for source in ALIKE for order in ("shuffled", "concatenated")]
+EACH_KIND = ("slices", "drawing generator", "numpy_function", "random map")
+"""Of TensorFlow alone, an iterator in Python, a function in Python, random operations: each is tried in all orders."""
+CASES = [(source, order) for source in EACH_KIND for order in ORDERS]
+CASES += [(source, order) for source in SOURCES if source not in EACH_KIND for order in ("shuffled", "concatenated")]
 CASES += [("slices", order) for order in MORE_ORDERS]
 CASES += [(source, order) for source in ("py_function", "random map") for order in NEVER_ENDING]
 
