@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 INK = "#23272f"
@@ -117,6 +118,26 @@ def encode(figure: Figure, ending: str, *, dpi: int = DPI, transparent: bool = F
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in a script that the font lacks
         figure.savefig(content, format=ending[1:], dpi=dpi, transparent=transparent, metadata=undated)
     return content.getvalue()
+
+
+def make_logarithmic(axis: Axis, low: float, high: float) -> None:
+    """Give an axis a logarithmic scale with some labels, also within a decade or two.
+
+    Labels are plain numbers: the style does not read mathematical text.
+
+    Args:
+        axis: Of x or of y.
+        low: The least value that is drawn, above 0.
+        high: The largest one.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    few_decades = high < 1000 * low
+    beside = (1, 2, 5) if axis.axis_name == "y" else (1, 3)  # labels above each other need less space
+    axis.set_major_locator(LogLocator(subs=beside if few_decades else (1,), numticks=12 if few_decades else 6))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def shortened(text: str, characters: int = 24) -> str:

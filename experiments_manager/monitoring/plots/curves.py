@@ -199,7 +199,7 @@ def finish_panel(
     axes: Axes, title: str, drawn: Sequence[np.ndarray], epochs: np.ndarray, unit: str, *, from_zero: bool = False
 ) -> None:
     """Set title, grid and scales of a panel in which values were drawn over epochs."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+    from matplotlib.ticker import MaxNLocator
 
     axes.set_title(canvas.shortened(title, 44))
     axes.set_xlabel(unit, labelpad=1)
@@ -215,13 +215,7 @@ def finish_panel(
         axes.set_ylim(0, 1.08 * values.max() or 1)
         axes.yaxis.set_major_locator(MaxNLocator(5))
     elif values.min() > 1 / _LARGEST and values.max() > LOG_RATIO * values.min():
-        axes.set_yscale("log")
-        few_decades = values.max() < 1000 * values.min()
-        axes.yaxis.set_major_locator(
-            LogLocator(subs=(1, 2, 5) if few_decades else (1,), numticks=12 if few_decades else 6)
-        )
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        canvas.make_logarithmic(axes.yaxis, values.min(), values.max())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))
 

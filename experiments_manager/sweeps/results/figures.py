@@ -20,7 +20,6 @@ from experiments_manager.sweeps.results.analysis import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT = 6.4, 3.2
@@ -116,24 +115,13 @@ def _ticks(axes: Axes, dimension: Dimension) -> None:
     if dimension.labels is not None:
         axes.set_xticks(range(len(dimension.labels)), [canvas.shortened(text, 10) for text in dimension.labels])
     elif dimension.logarithmic:
-        axes.set_xscale("log")
-        _plain_numbers(axes.xaxis)
+        canvas.make_logarithmic(axes.xaxis, np.nanmin(dimension.values), np.nanmax(dimension.values))
 
 
 def _scale(axes: Axes, analysis: Analysis) -> None:
     values = analysis.values[:, 0]
     if values.min() > 0 and values.max() / values.min() > 50:
-        axes.set_yscale("log")
-        _plain_numbers(axes.yaxis)
-
-
-def _plain_numbers(axis: Axis) -> None:
-    """Label a logarithmic axis without mathematical text, which the style does not read."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(numticks=4))
-    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+        canvas.make_logarithmic(axes.yaxis, values.min(), values.max())
 
 
 def _parallel(analysis: Analysis) -> Figure:

@@ -167,3 +167,17 @@ def test_a_logarithmic_axis_has_several_labelled_ticks_whatever_it_spans(most):
         if low <= tick <= high and label.get_text()
     ]
     assert 3 <= len(labelled) <= 12
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.9, 54), (0.011, 0.6), (1e-3, 0.9), (2e-5, 0.03), (1e-9, 3)])
+@pytest.mark.parametrize("name", ["xaxis", "yaxis"])
+def test_a_logarithmic_axis_has_some_labels_however_few_decades_it_spans(low, high, name):
+    figure = canvas.new_figure(3.3, 2.1)
+    axes = canvas.place(figure, 0.6, 0.4, 2.4, 1.4)
+    axes.plot([low, high], [low, high])
+    axis = getattr(axes, name)
+    canvas.make_logarithmic(axis, low, high)
+    canvas.encode(figure, ".png")
+    first, last = axis.get_view_interval()
+    labelled = [place for place in axis.get_ticklocs() if first <= place <= last]
+    assert 3 <= len(labelled) <= 12
