@@ -42,7 +42,8 @@ def test_the_page_holds_the_pictures_and_escapes_texts(filled, kafka_broker, tmp
     assert [base64.b64decode(picture)[:4] for picture in pictures] == [b"\x89PNG"] * 3
     assert "&lt;b&gt;" in text
     assert "<b>" not in text
-    assert "http" not in text
+    assert "http:" not in text
+    assert "https:" not in text
 
 
 def test_json_has_the_same_for_programs(filled, kafka_broker, run_command):
