@@ -145,7 +145,9 @@ def main(channel):
     gc.collect()
     gc.freeze()  # or each process forked looks for garbage among all of it, and copies its memory by that
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if (request := _serve(channel)) is None:
+    request = _serve(channel)
+    channel.close()  # now, and not when Python ends: by then its number may be that of another file
+    if request is None:
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)
     told, streams = request

@@ -11,9 +11,11 @@ import tensorflow as tf
 
 from experiments_manager.compat.keras import gradients_summed_by
 from experiments_manager.training.errors import TrainingError
-from experiments_manager.training.state.reachable import innermost, optimizers_of
+from experiments_manager.training.state.reachable import innermost, optimizers_of, reachable
 
 StepFunction = Callable[[Any], dict[str, tf.Tensor]]
+_READ_VARIABLES = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape")
+"""Operations that leave a variable as it is."""
 
 
 def on_replicas(step: StepFunction, data: Any, trained: keras.Model | None = None) -> dict[str, tf.Tensor]:
@@ -80,23 +82,38 @@ def is_of_hosts(strategy: tf.distribute.Strategy) -> bool:
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def state_of_step(model: keras.Model) -> list[keras.Variable]:
-    """Return what a step changes beside the weights that are trained, and what hosts have to have in common.
+def state_of_step(model: keras.Model) -> list[tf.Variable]:
+    """Return what a step that is being traced has changed so far beside what Keras trains, for hosts to have in common.
 
-    Averages, counters, flags, states of generators; strings cannot be sent. What a variable's `aggregation` adds up or
-    averages, TensorFlow does whenever it is assigned.
+    Averages, counters, flags, states of generators, in variables of Keras or of TensorFlow; not what is frozen, which
+    may be most of a model. Strings cannot be sent. What a variable's `aggregation` adds up or averages, TensorFlow does
+    whenever it is assigned.
     """
+    listed = [variable.value for variable in model.non_trainable_variables]
+    optimizers = [one for each in optimizers_of(model).values() for one in innermost(each)]  # of summed gradients
+    known = {id(variable.value) for holder in (model, *optimizers) for variable in holder.variables}
+    others = [variable for variable in reachable(model).variables.values() if id(variable) not in known]
     return [
         variable
-        for variable in model.non_trainable_variables
-        if variable.aggregation in ("none", "only_first_replica") and tf.as_dtype(variable.dtype) != tf.string
+        for variable in [*listed, *others]
+        if variable.aggregation in (tf.VariableAggregation.NONE, tf.VariableAggregation.ONLY_FIRST_REPLICA)
+        and variable.dtype != tf.string
+        and _may_be_written(variable)
     ]
+
+
+def _may_be_written(variable: tf.Variable) -> bool:
+    """Return whether the graph that is being made writes a variable, or hands it to a loop or branch that may."""
+    if tf.executing_eagerly():
+        return True
+    handle = tf.compat.v1.get_default_graph().capture(variable.handle)
+    return any(operation.type not in _READ_VARIABLES for operation in handle.consumers())
 
 
 def same_on_hosts(
     logs: dict[str, tf.Tensor],
     strategy: tf.distribute.Strategy,
-    variables: Sequence[keras.Variable] = (),
+    variables: Sequence[tf.Variable] = (),
     message: StepMessage | None = None,
 ) -> dict[str, tf.Tensor]:
     """In the graph, in a replica: what a step returned as the mean over all hosts, where there are several.
@@ -134,7 +151,7 @@ class HostState:
         variables: Of a model.
     """
 
-    def __init__(self, variables: Sequence[keras.Variable]) -> None:
+    def __init__(self, variables: Sequence[tf.Variable]) -> None:
         self._variables = variables
 
     def parts(self) -> list[tf.Tensor]:
@@ -157,9 +174,9 @@ class HostState:
             variable.assign(tf.cast(total, variable.dtype))
 
 
-def _takes_mean(variable: keras.Variable) -> bool:
-    dtype = tf.as_dtype(variable.dtype)
-    return (dtype.is_floating or dtype.is_complex) and variable.aggregation == "none"
+def _takes_mean(variable: tf.Variable) -> bool:
+    has_fractions = variable.dtype.is_floating or variable.dtype.is_complex
+    return has_fractions and variable.aggregation == tf.VariableAggregation.NONE
 
 
 def _for_adding(value: tf.Tensor) -> tf.Tensor:
@@ -184,7 +201,7 @@ class StepMessage:
     def __init__(self, model: keras.Model) -> None:
         steps = ((model.train_step, keras.Model.train_step), (model.compute_metrics, keras.Model.compute_metrics))
         is_keras_own = all(getattr(bound, "__func__", None) is function for bound, function in steps)
-        self._state = HostState(state_of_step(model)) if is_keras_own else None
+        self._model = model if is_keras_own else None
         self.loss: tf.Tensor | None = None
         """Of the rows of this replica, before the optimizer scales it; the replicas' are to be added up."""
         self.loss_of_all: tf.Tensor | None = None
@@ -192,11 +209,12 @@ class StepMessage:
 
     def sent_with(self, gradients: Sequence[Any]) -> list[Any]:
         """In the graph: send it; return the sums of the gradients, and give the state of layers what all have."""
-        if self._state is None or self.loss is None or self.loss_of_all is not None:
+        if self._model is None or self.loss is None or self.loss_of_all is not None:
             return _summed(gradients)
-        summed = _summed([*gradients, self.loss, *self._state.parts()])
+        state = HostState(state_of_step(self._model))
+        summed = _summed([*gradients, self.loss, *state.parts()])
         self.loss_of_all = summed[len(gradients)]
-        self._state.take(summed[len(gradients) + 1 :])
+        state.take(summed[len(gradients) + 1 :])
         return summed[: len(gradients)]
 
 
