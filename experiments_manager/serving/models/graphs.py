@@ -45,12 +45,14 @@ class Graph:
         meta_graph: The rest of the SavedModel.
         signatures: What can be asked.
         definitions: Every serialised `SignatureDef` by its key.
+        row_reasons: What it tells of samples that may mix, by what is asked; see `row_flow`.
     """
 
     graph: tf.Graph
     meta_graph: meta_graph_pb2.MetaGraphDef
     signatures: dict[str, Signature]
     definitions: dict[str, bytes]
+    row_reasons: dict[Any, str] = dataclasses.field(default_factory=dict)
 
 
 _graphs: weakref.WeakValueDictionary[bytes, Graph] = weakref.WeakValueDictionary()

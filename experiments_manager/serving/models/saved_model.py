@@ -105,8 +105,12 @@ class LoadedModel:
 
     def reason_rows_mix(self, signature: Signature, outputs: Sequence[str], shapes: Shapes) -> str:
         """Look in the graph for what may mix samples; see `signatures.Model.reason_rows_mix`."""
-        inputs = {signature.inputs[name].name: shape for name, shape in shapes.items()}
-        return reason_rows_mix(self._graph.graph, inputs, {signature.outputs[name].name: name for name in outputs})
+        key, known = (signature.name, tuple(outputs), tuple(sorted(shapes.items()))), self._graph.row_reasons
+        if key not in known:
+            inputs = {signature.inputs[name].name: shape for name, shape in shapes.items()}
+            given = {signature.outputs[name].name: name for name in outputs}
+            known[key] = reason_rows_mix(self._graph.graph, inputs, given)
+        return known[key]
 
     def prepare(self, signature: Signature) -> None:
         """Build what a call of all outputs needs, so that the first request does not wait for it."""
