@@ -1,19 +1,85 @@
-"""Batches: putting requests together, running them, and taking the outputs apart again."""
+"""Requests that wait in queues, and batches of them: putting together, running, and taking the outputs apart again."""
 
 from __future__ import annotations
 
+import asyncio
+import collections
 import dataclasses
+import functools
 import time
-from typing import TYPE_CHECKING
+import weakref
 
 import numpy as np
 
 from experiments_manager.protocol.status import Code, ServingError, as_serving_error
 from experiments_manager.serving.batching.options import BatchingOptions
-from experiments_manager.serving.models.signatures import Arrays, Model
+from experiments_manager.serving.models.signatures import Arrays, Model, Signature
 
-if TYPE_CHECKING:
-    from experiments_manager.serving.batching.scheduler import BatchQueue, Task
+INLINE_SECONDS = 1e-3
+"""Calls quicker than this run on the event loop while the server has no other request."""
+LONG_SECONDS = 20e-3
+"""A single call that takes longer than this shows that its model is not always quick."""
+
+
+@dataclasses.dataclass(eq=False)
+class Task:
+    """One request that waits for its outputs."""
+
+    inputs: Arrays
+    samples: int
+    future: asyncio.Future[Arrays] | None
+    arrived: float
+
+    @functools.cached_property
+    def size(self) -> int:
+        """Its size as a power of two of bytes: requests of one size take about the same time."""
+        return sum(map(_bytes, self.inputs.values())).bit_length()
+
+
+@dataclasses.dataclass(eq=False)
+class BatchQueue:
+    """Requests for the same outputs of the same signature of the same model, in the order of their arrival."""
+
+    model: weakref.ref[Model]
+    signature: Signature
+    outputs: tuple[str, ...]
+    name: str
+    merges: bool
+    """Whether requests may share a batch."""
+    sizes: tuple[int, ...] = ()
+    """Sizes of batches that are proved; empty where any size will do."""
+    waiting: collections.deque[Task] = dataclasses.field(default_factory=collections.deque)
+    samples: int = 0
+    running: int = 0
+    seconds: dict[int, float] = dataclasses.field(default_factory=dict)
+    """What a call with a single request took of late, by its size."""
+    expected: float = 1.0
+    """Requests that come together, judged by the batches of late; see `request_queue.follow`."""
+    batch_seconds: float = float("inf")
+    """What a call took of late."""
+    inline_calls: int = 0
+    timer: asyncio.TimerHandle | None = None
+
+    def most(self, options: BatchingOptions) -> int:
+        """Return how many samples a batch may have."""
+        return self.sizes[-1] if self.sizes else options.max_batch_size
+
+    def padded(self, samples: int, options: BatchingOptions) -> int:
+        """Return the number of samples that a batch is filled up to."""
+        return next((size for size in self.sizes if size >= samples), options.padded(samples))
+
+    def is_quick(self, task: Task) -> bool:
+        """Return whether calls of this size are known to be short enough to run on the event loop itself."""
+        return self.seconds.get(task.size, float("inf")) < INLINE_SECONDS
+
+    def note_seconds(self, task: Task, seconds: float) -> None:
+        """Note what a call took; follow slowly upwards, for a call that the system interrupted means little.
+
+        A call that held up the loop for long counts in full, whatever the reason: the next ones go to a thread.
+        """
+        before = seconds if seconds > LONG_SECONDS else self.seconds.get(task.size, seconds)
+        weight = 0.05 if seconds > before else 0.3
+        self.seconds[task.size] = before + weight * (min(seconds, 10 * before) - before)
 
 
 @dataclasses.dataclass
@@ -101,3 +167,8 @@ def _pad(array: np.ndarray, shape: np.ndarray) -> np.ndarray:
     padded.fill(array.flat[0] if array.size else nothing)
     padded[tuple(map(slice, array.shape))] = array
     return padded
+
+
+def _bytes(array: np.ndarray) -> int:
+    """Return the bytes of the values, of strings too, of which the array itself holds no more than where they are."""
+    return array.nbytes + (sum(map(len, array.ravel().tolist())) if array.dtype == object else 0)

@@ -7,15 +7,11 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
 
 from experiments_manager.protocol.status import Code, ServingError
-from experiments_manager.serving.batching.batch import Batch, run_batch
+from experiments_manager.serving.batching.batch import Batch, BatchQueue, Task, run_batch
 from experiments_manager.serving.batching.options import BatchingOptions
 from experiments_manager.serving.batching.request_queue import RequestQueue, follow
-
-if TYPE_CHECKING:
-    from experiments_manager.serving.batching.scheduler import BatchQueue, Task
 
 SHORT_SECONDS = 3e-3
 """Calls as short as this run beside the others, and their end is waited for before new requests get their turn."""

@@ -11,40 +11,32 @@ Everything but the calls themselves happens on the event loop, so there are no l
 from __future__ import annotations
 
 import asyncio
-import collections
-import dataclasses
-import functools
 import os
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments_manager.protocol.status import invalid_argument
-from experiments_manager.serving.batching.batch import Batch, run_batch
+from experiments_manager.protocol.status import Code, ServingError, invalid_argument
+from experiments_manager.serving.batching.batch import Batch, BatchQueue, Task, run_batch
 from experiments_manager.serving.batching.dispatcher import Dispatcher
 from experiments_manager.serving.batching.options import BatchingOptions, Proof
 from experiments_manager.serving.batching.row_prover import RowProver
-from experiments_manager.serving.batching.splitting import run_in_parts
 from experiments_manager.serving.models.registry import Lease
 from experiments_manager.serving.models.signatures import Arrays, Model, PredictRequest, Signature
 
 __all__ = ["BatchingOptions", "Scheduler"]
 
-INLINE_SECONDS = 1e-3
-"""Calls quicker than this run on the event loop while the server has no other request."""
-LONG_SECONDS = 20e-3
-"""A single call that takes longer than this shows that its model is not always quick."""
 PROBE_EVERY = 16
 """One in so many calls on the loop goes the long way nevertheless, to see whether other requests are on their way."""
 MAX_QUEUES = 256
 """Combinations of signature, outputs and shapes for which a model keeps a queue."""
 
 
-class Turn(NamedTuple):
+class Arrival(NamedTuple):
     """A request's turn to be read and run; see `Scheduler.turn`.
 
     Attributes:
@@ -54,67 +46,6 @@ class Turn(NamedTuple):
 
     alone: bool
     arrived: float
-
-
-@dataclasses.dataclass(eq=False)
-class Task:
-    """One request that waits for its outputs."""
-
-    inputs: Arrays
-    samples: int
-    future: asyncio.Future[Arrays] | None
-    arrived: float
-
-    @functools.cached_property
-    def size(self) -> int:
-        """Its size as a power of two of bytes: requests of one size take about the same time."""
-        return sum(map(_bytes, self.inputs.values())).bit_length()
-
-
-@dataclasses.dataclass(eq=False)
-class BatchQueue:
-    """Requests for the same outputs of the same signature of the same model, in the order of their arrival."""
-
-    model: weakref.ref[Model]
-    signature: Signature
-    outputs: tuple[str, ...]
-    name: str
-    merges: bool
-    """Whether requests may share a batch."""
-    sizes: tuple[int, ...] = ()
-    """Sizes of batches that are proved; empty where any size will do."""
-    waiting: collections.deque[Task] = dataclasses.field(default_factory=collections.deque)
-    samples: int = 0
-    running: int = 0
-    seconds: dict[int, float] = dataclasses.field(default_factory=dict)
-    """What a call with a single request took of late, by its size."""
-    expected: float = 1.0
-    """Requests that come together, judged by the batches of late; see `request_queue.follow`."""
-    batch_seconds: float = float("inf")
-    """What a call took of late."""
-    inline_calls: int = 0
-    timer: asyncio.TimerHandle | None = None
-
-    def most(self, options: BatchingOptions) -> int:
-        """Return how many samples a batch may have."""
-        return self.sizes[-1] if self.sizes else options.max_batch_size
-
-    def padded(self, samples: int, options: BatchingOptions) -> int:
-        """Return the number of samples that a batch is filled up to."""
-        return next((size for size in self.sizes if size >= samples), options.padded(samples))
-
-    def is_quick(self, task: Task) -> bool:
-        """Return whether calls of this size are known to be short enough to run on the event loop itself."""
-        return self.seconds.get(task.size, float("inf")) < INLINE_SECONDS
-
-    def note_seconds(self, task: Task, seconds: float) -> None:
-        """Note what a call took; follow slowly upwards, for a call that the system interrupted means little.
-
-        A call that held up the loop for long counts in full, whatever the reason: the next ones go to a thread.
-        """
-        before = seconds if seconds > LONG_SECONDS else self.seconds.get(task.size, seconds)
-        weight = 0.05 if seconds > before else 0.3
-        self.seconds[task.size] = before + weight * (min(seconds, 10 * before) - before)
 
 
 class Scheduler:
@@ -147,18 +78,18 @@ class Scheduler:
         self._dispatcher = Dispatcher(options, self._limit, self._note)
         self._prover = None if options is None or options.proof is Proof.NOT_ASKED else RowProver(options.proof)
 
-    async def turn(self, alone: bool) -> Turn:
+    async def turn(self, alone: bool) -> Arrival:
         """Wait for a request's turn: to read many in a row is several times as quick as to read each when it arrives.
 
         Args:
             alone: Whether the server has no other request at this moment, so that there is nothing to wait for.
         """
-        turn = Turn(alone, time.perf_counter())
+        turn = Arrival(alone, time.perf_counter())
         if not alone:
             await self._dispatcher.turns.wait()
         return turn
 
-    async def predict(self, lease: Lease, request: PredictRequest, turn: Turn) -> Arrays:
+    async def predict(self, lease: Lease, request: PredictRequest, turn: Arrival) -> Arrays:
         """Check a request against its signature, and run it, alone or with others.
 
         Args:
@@ -271,7 +202,7 @@ class Scheduler:
             waits = [max(0.0, started - task.arrived) for task in tasks]
             self._on_batch(queue.name, samples, waits, [task.samples for task in tasks])
 
-    async def _run_in_parts(self, lease: Lease, request: PredictRequest, samples: int, turn: Turn) -> Arrays:
+    async def _run_in_parts(self, lease: Lease, request: PredictRequest, samples: int, turn: Arrival) -> Arrays:
         most = self._options.max_batch_size
         if not self._options.split_large_batches:
             raise invalid_argument(f"Task size {samples} is larger than maximum input batch size {most}")
@@ -279,6 +210,48 @@ class Scheduler:
         return await run_in_parts(request, most, self._limit, lambda part: self.predict(lease, part, turn))
 
 
-def _bytes(array: np.ndarray) -> int:
-    """Return the bytes of the values, of strings too, of which the array itself holds no more than where they are."""
-    return array.nbytes + (sum(map(len, array.ravel().tolist())) if array.dtype == object else 0)
+async def run_in_parts(
+    request: PredictRequest, most: int, at_once: int, run: Callable[[PredictRequest], Awaitable[Arrays]]
+) -> Arrays:
+    """Run a request in parts.
+
+    Args:
+        request: The request; its signature counts its samples.
+        most: Most samples of a part.
+        at_once: Parts that are on their way at the same time: a request must not fill the queue by itself.
+        run: Runs a part.
+
+    Raises:
+        ServingError: FAILED_PRECONDITION where the outputs are not by sample, or differ in size; else what a part
+            answered.
+    """
+    parts = [
+        request._replace(inputs={name: array[at : at + most] for name, array in request.inputs.items()})
+        for at in range(0, request.signature.count_samples(request.inputs), most)
+    ]
+    places = asyncio.Semaphore(at_once)
+
+    async def answer(part: PredictRequest) -> Arrays:
+        async with places:
+            return await run(part)
+
+    # All are waited for, whatever one answers: with the request's own answer the model's lease ends.
+    return _joined(parts, await asyncio.gather(*map(answer, parts), return_exceptions=True))
+
+
+def _joined(parts: Sequence[PredictRequest], answers: Sequence[Arrays | BaseException]) -> Arrays:
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    counts = [part.signature.count_samples(part.inputs) for part in parts]
+    joined = {}
+    for name in answers[0]:
+        arrays = [answer[name] for answer in answers]
+        if [array.shape for array in arrays] != [(count, *arrays[0].shape[1:]) for count in counts]:
+            raise ServingError(
+                Code.FAILED_PRECONDITION,
+                f"Output {name} of a request that was split has the shapes {[list(array.shape) for array in arrays]} "
+                f"for {counts} samples, which cannot be put together",
+            )
+        joined[name] = np.concatenate(arrays)
+    return joined

@@ -132,10 +132,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parent, *flags = sys.argv[1:] if arguments is None else arguments
     die_with_parent(int(parent))
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
-    return run(flags, on_ready=_take_second_place)
+    return run(flags, on_ready=_lower_process_priority)
 
 
-def _take_second_place() -> None:
+def _lower_process_priority() -> None:
     """Give way to the training, now that a version answers: all threads, which Linux counts one by one."""
     for thread in _threads():
         with contextlib.suppress(OSError):

@@ -10,10 +10,10 @@ from google.protobuf import text_format
 from experiments_manager.protocol import messages
 from experiments_manager.protocol.status import Code, ServingError
 from experiments_manager.serving.batching import dispatcher, request_queue
-from experiments_manager.serving.batching.batch import merge
+from experiments_manager.serving.batching.batch import LONG_SECONDS, BatchQueue, Task, merge
 from experiments_manager.serving.batching.options import BatchingOptions, Proof
 from experiments_manager.serving.batching.request_queue import QUIET_SECONDS, QUIET_TURNS, RequestQueue
-from experiments_manager.serving.batching.scheduler import LONG_SECONDS, BatchQueue, Scheduler, Task
+from experiments_manager.serving.batching.scheduler import Scheduler
 from experiments_manager.serving.models.signatures import PredictRequest, Signature, TensorSpec
 
 FLOAT = np.dtype(np.float32)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.protocol.status import Code, ServingError
-from experiments_manager.serving.batching.splitting import run_in_parts
+from experiments_manager.serving.batching.scheduler import run_in_parts
 from experiments_manager.serving.models.signatures import PredictRequest, Signature, TensorSpec
 
 X = TensorSpec("x:0", "float", np.dtype(np.float32), (None,), 1)
