@@ -105,7 +105,8 @@ def copy_example(name: str, directory: Path) -> list[Path]:
         for source in sorted((GALLERY / each).iterdir())
         if source.is_file()
     }
-    copies |= {source: directory / source.name for source in sorted(GALLERY.glob("*.py"))}
+    if any(source.match("merit*.py") for source in copies):
+        copies |= {source: directory / source.name for source in sorted(GALLERY.glob("*.py"))}
     names = {f"examples/{each}/": f"{each}/" if others else "" for each in (name, *others)}
     names["examples/figures_of_merit.py"] = "figures_of_merit.py"
     _copy(copies, directory, lambda text: _as_copied(text, names))

@@ -68,6 +68,12 @@ def test_the_command_names_the_copied_file_and_its_page(tmp_path, capsys):
     told = capsys.readouterr().out
     assert f"experiments_manager train {tmp_path / 'beats' / 'mysettings_heartbeats.py'}" in told
     assert f"{tmp_path / 'beats' / 'README.md'} says" in told
+    assert (tmp_path / "beats" / "figures_of_merit.py").is_file()
+
+
+def test_an_example_without_figures_of_merit_has_no_program_for_them(tmp_path):
+    copy_example("streaming", tmp_path / "drift")
+    assert not (tmp_path / "drift" / "figures_of_merit.py").exists()
 
 
 def test_a_sweep_comes_with_the_examples_that_it_searches(tmp_path, capsys):
