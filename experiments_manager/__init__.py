@@ -66,12 +66,12 @@ if TYPE_CHECKING:
         train,
     )
     from experiments_manager.attribution.verb import explain
-    from experiments_manager.cli.legacy_run import get_commands, get_default_args, loadExperimentsSettings, run
     from experiments_manager.client.client import Client
+    from experiments_manager.legacy.functions import get_commands, get_default_args, loadExperimentsSettings, run
     from experiments_manager.sweeps.verb import sweep
 
 
-_LEGACY = "experiments_manager.cli.legacy_run"
+_LEGACY = "experiments_manager.legacy.functions"
 _ELSEWHERE = {
     "Client": "experiments_manager.client.client",
     "explain": "experiments_manager.attribution.verb",

@@ -82,9 +82,7 @@ class _Output(io.FileIO):
 
 def _trains(arguments: Sequence[str]) -> bool:
     first = arguments[0] if arguments else ""
-    return first in TRAINING_COMMANDS or first.startswith(
-        "-"
-    )  # a command line of the legacy form begins with an option
+    return first in TRAINING_COMMANDS or first.startswith("-")  # a command line of another form may train
 
 
 @contextlib.contextmanager

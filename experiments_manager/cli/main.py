@@ -35,6 +35,7 @@ from experiments_manager.cli.errors import report
 from experiments_manager.common.exit_codes import ExitCode, table
 from experiments_manager.common.signals import has_been_stopped, stop_listening
 from experiments_manager.common.version import __version__
+from experiments_manager.dialects import canonical_command_line
 
 NAME = "experiments_manager"
 
@@ -83,7 +84,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     command, debug = list(arguments), "--debug" in arguments
     try:
-        command = _canonical(command)
+        command = canonical_command_line(command)
         if command[:1] and command[0] not in TRAINING_COMMANDS:
             stop_listening()
         debug = "--debug" in command
@@ -98,15 +99,6 @@ def run(arguments: Sequence[str]) -> int:
             return ExitCode.INTERRUPTED
         return report(error, debug=debug)
     return ExitCode.DONE
-
-
-def _canonical(arguments: list[str]) -> list[str]:
-    """Return a command line in its canonical form; one of the legacy form begins with an option."""
-    if not arguments or not arguments[0].startswith("-") or arguments in (["-h"], ["--help"], ["--version"]):
-        return arguments
-    from experiments_manager.settings.legacy.command_line import translate  # needs the settings' schema
-
-    return translate(arguments) or arguments
 
 
 class _StandardError(logging.StreamHandler):

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from experiments_manager.client.topic_answering import AnsweredTopic
     from experiments_manager.settings import Settings
 
-LEGACY_FIRST_TIMEOUT = 5
-"""How many times as long as others the first answer to a legacy client may take."""
-
 
 class PredictionPlan(contextlib.ExitStack):
     """Where requests come from and where answers go, from the beginning of the `with` block to its end.
@@ -112,16 +109,16 @@ class PredictionPlan(contextlib.ExitStack):
         from experiments_manager.settings import load_settings
 
         start_engine(debug=self._debug)
-        if file := self._endpoint.legacy_settings:
+        if file := self._endpoint.foreign_settings:
             return load_settings(file, model_file_search=self._endpoint.path)
         return load_run_settings(open_run(self._endpoint.path))
 
     def _enter_folder(self, settings: Settings) -> None:
-        """Give a client in a legacy file a working directory of its own, so that it overwrites nothing."""
-        if not settings.is_legacy:
+        """Give a client whose hooks have a folder of their own one, too, so that it overwrites nothing."""
+        if settings.dialect.session_folder is None:
             return
         from experiments_manager.client.outputs.writer import make_output_folder
-        from experiments_manager.settings.legacy.working_directory import working_directory
+        from experiments_manager.settings.hook_directory import working_directory
 
         folder = make_output_folder(self._default_folder())
         self.callback(self._leave_folder, folder)
@@ -149,11 +146,11 @@ class PredictionPlan(contextlib.ExitStack):
         started_with = {"run": str(self._endpoint.path), "address": self.client.address, "model": self.client.model}
         self._enter_folder(settings)
         hook = make_client_hook(settings, started_with, debug=self._debug)
-        self.push(lambda kind, *_: hook.close() if kind is None or not hook.is_legacy else None)
+        self.push(lambda kind, *_: hook.close() if kind is None or hook.closes_after_failure else None)
         self.requests, self.in_flight = hook.requests, hook.in_flight
-        if hook.is_legacy:
+        if hook.reads_messages:
             self.client.keep_messages = True
-            self.client.first_timeout = LEGACY_FIRST_TIMEOUT * self.client.timeout
+        self.client.first_timeout = hook.first_timeout * self.client.timeout
         if self._output is not None:
             self._write_outputs()
         self._handlers.append(hook.on_response)
@@ -161,12 +158,12 @@ class PredictionPlan(contextlib.ExitStack):
     def _use_validation_data(self, settings: Settings) -> None:
         inputs = list(self.client.info().inputs)
 
-        from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
+        from experiments_manager.settings.hook_directory import session_folder, working_directory
         from experiments_manager.training.setup.samples import split_samples
 
-        # The folder of a run of the legacy framework is itself what the functions of its file ran in.
+        # The folder of a run of another framework is itself what the functions of its file ran in.
         folder = (
-            self._endpoint.path if self._endpoint.legacy_settings else session_folder(settings, self._endpoint.path)
+            self._endpoint.path if self._endpoint.foreign_settings else session_folder(settings, self._endpoint.path)
         )
         self.enter_context(working_directory(settings, folder))
         self.requests = split_samples(settings, inputs)

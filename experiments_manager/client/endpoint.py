@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.dialects import foreign_run
 from experiments_manager.export import model_folders
-from experiments_manager.runs.folder import LEGACY_SETTINGS
 
 _FROM_SETTINGS = {
     "timeout": "request_timeout",
@@ -38,7 +38,7 @@ class Endpoint:
         kafka_options: The setting of that name; secrets are names of variables of the environment.
         kafka_max_bad: The setting of that name; `None` without a run.
         class_names: The setting of that name.
-        legacy_settings: The settings file in a run folder of the legacy framework, whose path `path` is then.
+        foreign_settings: The settings file in a run folder of another framework, whose path `path` is then.
     """
 
     path: Path
@@ -52,12 +52,12 @@ class Endpoint:
     kafka_options: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     kafka_max_bad: float | None = None
     class_names: Sequence[str] = ()
-    legacy_settings: Path | None = None
+    foreign_settings: Path | None = None
 
     @property
     def has_settings(self) -> bool:
         """Whether `path` is a folder of a run, whose settings say what to ask."""
-        return self.is_run or self.legacy_settings is not None
+        return self.is_run or self.foreign_settings is not None
 
     def client_options(self) -> dict[str, Any]:
         """Return what `Client` takes."""
@@ -78,9 +78,9 @@ def find_endpoint(path: Path | str) -> Endpoint:
     found = model_folders.find_target(path)
     host, port = (found.setup.host, found.setup.port) if found.setup else (_DEFAULT_HOST, _DEFAULT_PORT)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    if found.run is None and (found.base_path.parent / LEGACY_SETTINGS).is_file():
-        folder = found.base_path.parent
-        return Endpoint(folder, False, address, found.model_name, legacy_settings=folder / LEGACY_SETTINGS)
+    foreign = foreign_run(found.base_path.parent) if found.run is None else None
+    if foreign is not None:
+        return Endpoint(found.base_path.parent, False, address, found.model_name, foreign_settings=foreign[1])
     if found.run is None:
         return Endpoint(found.base_path, False, address, found.model_name)
     settings = found.run.manifest.get("settings") or {}

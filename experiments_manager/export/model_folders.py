@@ -57,7 +57,7 @@ def find_target(path: Path | str, model_name: str | None = None) -> ServingTarge
         setup = read_serving_setup(run.path) or _setup_to_come(run)
         base_path = run.path / setup.model_base_path if setup else run.exports_dir
         return ServingTarget(base_path, model_name or _name_of(run, setup), run, setup)
-    if folder := _legacy_run_of(place):
+    if folder := _foreign_run_of(place):
         setup = read_serving_setup(folder)
         return ServingTarget(folder / setup.model_base_path, model_name or setup.model_name, None, setup)
     if (place / "saved_model.pb").is_file():
@@ -80,8 +80,8 @@ def _run_of(place: Path) -> Run | None:
     return None
 
 
-def _legacy_run_of(place: Path) -> Path | None:
-    """Return the folder of a run of the legacy framework whose folder, or whose folder of versions, this is."""
+def _foreign_run_of(place: Path) -> Path | None:
+    """Return the folder of a run of another framework whose folder, or whose folder of versions, this is."""
     folder = place.parent if place.name == "exported_models" else place
     return folder if (folder / SETUP_FILE).is_file() and versions_in(folder / "exported_models") else None
 

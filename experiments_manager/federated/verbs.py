@@ -184,7 +184,7 @@ def join_federation(
 
     Args:
         settings: The settings module's file, or what `load_settings` gave: the same as the server's.
-        proc_id: The client's number, from 0, which chooses its data; for a legacy settings file any integer.
+        proc_id: The client's number, from 0, which chooses its data; where the dialect of the file says so any integer.
         membership: How the server is reached.
         overrides: Settings to change, as for `load_settings`: the same as the server's; only together with a file.
         partitions: Number of clients; by default as the server says.
@@ -201,7 +201,7 @@ def join_federation(
         with stop.interruptible():
             if not isinstance(settings, Settings):
                 settings = load_settings(settings, overrides)
-            if proc_id < 0 and not settings.is_legacy:
+            if proc_id < 0 and not settings.dialect.any_client_number:
                 text = f"Expected 0 or more, got {proc_id}. Give --proc-id K."
                 raise FederationError(f"The number of a client is wrong. {text}")
             from experiments_manager.federated.flower import flower
@@ -245,7 +245,7 @@ def _home(settings: Settings, proc_id: int, working_dir: Path | str | None) -> P
 
 
 def join_as_before(settings: Settings, **options: Any) -> Literal["finished", "interrupted"]:
-    """Take part as settings of the framework before this one say: `enable_federated_learning`, and a server's address.
+    """Take part as settings say: `enable_federated_learning`, and a server's address.
 
     Args:
         settings: Their `hparams["procID"]` is the client's number.

@@ -16,13 +16,12 @@ from experiments_manager.common import atomic
 from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.common.machine import local_copies
 from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.dialects import foreign_run
 from experiments_manager.runs import naming
 from experiments_manager.runs.errors import RunError, explain
 from experiments_manager.runs.manifest import first_manifest, read_manifest
 from experiments_manager.runs.run import MANIFEST, Run
 
-LEGACY_SETTINGS = "experiment_settings.py"
-"""What the copy of the settings is called in a run folder of the framework before this one."""
 _LEFT_BY_A_KILLED_PROCESS = 3600.0  # seconds after which a folder in the making is taken for abandoned
 
 
@@ -113,11 +112,12 @@ def open_run(path: Path | str) -> Run:
         if (folder / MANIFEST).is_file():
             read_manifest(folder / MANIFEST)
             return Run(folder)
-    if (place / LEGACY_SETTINGS).is_file():
+    if foreign := foreign_run(place):
+        framework, file = foreign[0].framework, foreign[1]
         raise RunError(
-            f"{given} is a run of DeepLearningTools: it has no {MANIFEST}. No checkpoints of DeepLearningTools can be "
+            f"{given} is a run of {framework}: it has no {MANIFEST}. No checkpoints of {framework} can be "
             "resumed or evaluated. Its models can be served and asked by `experiments_manager serve` and `predict`. To "
-            f"train anew: experiments_manager train {shlex.quote(str(place / LEGACY_SETTINGS))}"
+            f"train anew: experiments_manager train {shlex.quote(str(file))}"
         )
     raise RunError(f"{given} is no run folder: it has no {MANIFEST}. {_runs_below(place)}")
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from experiments_manager.dialects import alias_of_hook, other_parameters
+
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
@@ -17,12 +19,15 @@ class Parameter:
     Attributes:
         name: The parameter's name.
         doc: What the hook gets.
-        legacy: Names that the same thing had in the legacy framework.
     """
 
     name: str
     doc: str
-    legacy: tuple[str, ...] = ()
+
+    @property
+    def other_names(self) -> tuple[str, ...]:
+        """Other names of the same thing, which plug-ins have."""
+        return other_parameters(self.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +38,6 @@ class HookSpec:
         name: The canonical name.
         doc: What it returns, or does.
         offers: Parameters that it may ask for, besides the common ones.
-        legacy: Its legacy name.
-        positions: Order of the legacy hook's parameters, by which parameters of any other name are understood.
         required: Whether a settings module must have it.
         value: Whether a value may stand in its place.
         keras_function: Whether a function of `(y_true, y_pred)` is a value here, as Keras takes it, and not a hook.
@@ -43,11 +46,19 @@ class HookSpec:
     name: str
     doc: str
     offers: tuple[str, ...] = ()
-    legacy: str | None = None
-    positions: tuple[str, ...] = ()
     required: bool = False
     value: bool = False
     keras_function: bool = False
+
+    @property
+    def other_name(self) -> str | None:
+        """Its other name, where a plug-in has one."""
+        return alias_of_hook(self.name).name
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """Order of its parameters under its other name, by which those of any other name are understood."""
+        return alias_of_hook(self.name).positions
 
     @property
     def expected(self) -> str:
@@ -63,32 +74,32 @@ COMMON = (
 """Parameters that every hook may ask for: they follow from the settings alone."""
 
 _PARAMETERS = (
-    Parameter("settings", "All settings, by canonical and by legacy names.", ("usersettings",)),
+    Parameter("settings", "All settings, by canonical and by other names."),
     Parameter("hparams", "The dictionary `hparams`."),
     Parameter("batch_size", "The setting of that name."),
-    Parameter("epochs", "The setting of that name.", ("nbEpoch",)),
+    Parameter("epochs", "The setting of that name."),
     Parameter("seed", "The setting `random_seed`. In `augment`: int64 [2], another for each sample and epoch."),
     Parameter("class_names", "The setting of that name."),
-    Parameter("debug", "The setting of that name.", ("debugMode",)),
+    Parameter("debug", "The setting of that name."),
     Parameter("model_name", "Name of the model file without `.py`, or of the settings file where the model is there."),
     Parameter("partition", "Number of the federation's client, from 0; `None` outside of one and at its server."),
     Parameter("partitions", "Number of the federation's clients; `None` where that is not known."),
     Parameter("split", "`train`, `validation` or `test`."),
-    Parameter("data_dir", "The data folder of the split, from the settings.", ("raw_data_files_folder",)),
-    Parameter("is_training", "Whether the split is `train`.", ("isTraining",)),
+    Parameter("data_dir", "The data folder of the split, from the settings."),
+    Parameter("is_training", "Whether the split is `train`."),
     Parameter("model", "The Keras model."),
     Parameter("loss", "The loss, as the hook of that name gave it."),
     Parameter("learning_rate", "The learning rate or schedule, as the hook of that name gave it."),
     Parameter("steps_per_epoch", "Training steps an epoch, or `None` while that is unknown."),
-    Parameter("train_data", "The training data, as the engine iterates over it.", ("train_samples",)),
-    Parameter("validation_data", "The validation data, or `None`.", ("val_samples",)),
+    Parameter("train_data", "The training data, as the engine iterates over it."),
+    Parameter("validation_data", "The validation data, or `None`."),
     Parameter("run", "The run: `run.path` is its folder."),
     Parameter("epoch", "Number of the epoch, counted from 1."),
     Parameter("logs", "Loss and metrics of that epoch by name."),
     Parameter("x", "A batch of inputs."),
     Parameter("y", "The targets of that batch."),
     Parameter("record", "The value of a Kafka record, as bytes."),
-    Parameter("options", "Dictionary with which the client was started.", ("clientInitSpecs",)),
+    Parameter("options", "Dictionary with which the client was started."),
 )
 
 PARAMETERS: dict[str, Parameter] = {parameter.name: parameter for parameter in _PARAMETERS}
@@ -99,28 +110,22 @@ _HOOKS = (
         "dataset",
         "The data of a split: arrays (tuple, dict, nested), a batched `tf.data.Dataset`, or a `keras.utils.PyDataset`.",
         ("split", "data_dir", "is_training", "epoch"),
-        "get_input_pipeline",
-        ("data_dir", "is_training", "batch_size", "epochs"),
         required=True,
     ),
-    HookSpec("model", "A Keras model, not compiled.", (), None, ("settings",)),
+    HookSpec("model", "A Keras model, not compiled."),
     HookSpec(
         "loss",
         "A Keras loss: name, instance, function of `(y_true, y_pred)`, or a list or dict of these, one an output.",
-        ("model",),
-        "get_total_loss",
         ("model",),
         required=True,
         value=True,
         keras_function=True,
     ),
-    HookSpec("loss_weights", "Weight of each output's loss.", ("model",), "get_loss_weights", ("model",), value=True),
+    HookSpec("loss_weights", "Weight of each output's loss.", ("model",), value=True),
     HookSpec(
         "learning_rate",
         "A number or a Keras schedule.",
         ("model", "steps_per_epoch"),
-        "get_learningRate",
-        ("model",),
         required=True,
         value=True,
     ),
@@ -128,15 +133,11 @@ _HOOKS = (
         "optimizer",
         "A Keras optimizer, or its name. Adam where it is not given.",
         ("model", "loss", "learning_rate", "steps_per_epoch"),
-        "get_optimizer",
-        ("model", "loss", "learning_rate"),
         value=True,
     ),
     HookSpec(
         "metrics",
         "Keras metrics, as `keras.Model.compile` takes them.",
-        ("model", "loss"),
-        "get_metrics",
         ("model", "loss"),
         value=True,
         keras_function=True,
@@ -145,8 +146,6 @@ _HOOKS = (
         "callbacks",
         "A list or dict of Keras callbacks.",
         ("model", "train_data", "validation_data", "run"),
-        "addon_callbacks",
-        ("model", "train_data", "validation_data"),
         value=True,
     ),
     HookSpec("class_weight", "Weight of each class, by its index.", ("train_data",), value=True),
@@ -159,23 +158,17 @@ _HOOKS = (
         "serving",
         "A `tf.Module` whose `tf.function` `served_model` is what a server runs. Made from the model if not given.",
         ("model", "run"),
-        "get_served_module",
-        ("model", "model_name"),
     ),
     HookSpec(
         "client",
         "A class that talks to a model server: `requests()` yields dictionaries of arrays by input name, "
         "`on_response(request, outputs)` takes each answer, and `close()`, if it is there, ends it.",
         ("options",),
-        "Client_IO",
-        ("options", "debug"),
     ),
     HookSpec(
         "tensorboard_logs",
         "Nothing: writes summaries of its own with `tf.summary` after an epoch.",
         ("model", "epoch", "logs", "train_data", "validation_data", "run"),
-        "custom_tensorboard_logs",
-        ("model", "epoch", "logs"),
     ),
     HookSpec(
         "federated_strategy",
@@ -192,24 +185,24 @@ _HOOKS = (
         "test_data",
         "The test data, as `dataset` gives it; without this hook `dataset` is asked for the split `test`.",
         ("split", "data_dir", "is_training", "epoch"),
-        "get_all_test_data",
-        ("data_dir", "is_training", "batch_size", "epochs"),
     ),
 )
 
 HOOKS: dict[str, HookSpec] = {hook.name: hook for hook in _HOOKS}
 """All hooks by canonical name."""
 
-LEGACY_HOOKS: dict[str, HookSpec] = {hook.legacy: hook for hook in _HOOKS if hook.legacy}
-"""The hooks that had another name, by that name."""
+HOOKS_BY_OTHER_NAME: dict[str, HookSpec] = {hook.other_name: hook for hook in _HOOKS if hook.other_name}
+"""The hooks that have another name, by that name."""
 
-HOOKS_BY_ANY_NAME: dict[str, HookSpec] = HOOKS | LEGACY_HOOKS
-"""All hooks by canonical and by legacy name."""
+HOOKS_BY_ANY_NAME: dict[str, HookSpec] = HOOKS | HOOKS_BY_OTHER_NAME
+"""All hooks by canonical and by other name."""
 
-_PARAMETER_OF_NAME = {name: parameter.name for parameter in _PARAMETERS for name in (parameter.name, *parameter.legacy)}
+_PARAMETER_OF_NAME = {
+    name: parameter.name for parameter in _PARAMETERS for name in (parameter.name, *parameter.other_names)
+}
 
 
 def parameter_names(hook: HookSpec) -> dict[str, str]:
-    """Return the names that parameters of this hook may bear, legacy ones included, each with the canonical one."""
+    """Return the names that parameters of this hook may bear, other ones included, each with the canonical one."""
     offered = {*COMMON, *hook.offers}
     return {name: canonical for name, canonical in _PARAMETER_OF_NAME.items() if canonical in offered}

@@ -11,14 +11,12 @@ from types import ModuleType
 from typing import Any
 
 from experiments_manager.settings.bound_hook import make_hook
-from experiments_manager.settings.hooks import HOOKS, LEGACY_HOOKS
-from experiments_manager.settings.legacy.imported_modules import LegacyModules
-from experiments_manager.settings.legacy.renamed_keras_symbols import with_renamed
+from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_OTHER_NAME
 from experiments_manager.settings.lint.finders import AFTER_EXECUTION, LEFT_TO_EXECUTION, find_problems
 from experiments_manager.settings.lint.inspected import Inspected
 from experiments_manager.settings.overrides import HPARAMS, Override, add_updates, read_overrides
 from experiments_manager.settings.problems import Problem, SettingsError
-from experiments_manager.settings.schema import LEGACY_SETTINGS, Values
+from experiments_manager.settings.schema import BY_OTHER_NAME, Values
 from experiments_manager.settings.settings import Settings
 from experiments_manager.settings.source.execution import Execution, execute, new_module
 from experiments_manager.settings.source.heavy_imports import without_heavy_imports
@@ -29,10 +27,10 @@ from experiments_manager.settings.source.namespace import Namespace
 from experiments_manager.settings.source.source_checks import (
     check_model_source,
     check_settings_source,
+    dialect_of_source,
     model_missing,
     probable_typos,
     suspect_names,
-    uses_legacy_hooks,
 )
 from experiments_manager.settings.source.static_values import Interpreter
 from experiments_manager.settings.validation import Validation, problems_of_overrides, validate, with_values
@@ -192,7 +190,7 @@ class _Loading:
         self._overrides = overrides
         self._search = search
         self._start_dir = Path(start_dir or Path.cwd()).absolute()
-        self._is_legacy = uses_legacy_hooks(source)
+        self._dialect = dialect_of_source(source)
         self._in_question = suspect_names(source, overrides)
         self._meant = probable_typos(source, overrides)
         self._wrong: frozenset[str] = frozenset()
@@ -213,7 +211,7 @@ class _Loading:
         namespace = self._namespace({})
         namespace.withhold(self._source.readable.lost_names)
         Interpreter(self._source, namespace).follow(self._source.tree.body)
-        validation = self._validation = validate(self._source, namespace, self._overrides, self._is_legacy)
+        validation = self._validation = validate(self._source, namespace, self._overrides, self._dialect)
         self._wrong = validation.wrong
         model_source, found = self._model_source(validation)
         self._model_file = model_source.file if model_source is not None else None
@@ -232,11 +230,11 @@ class _Loading:
         may_come = self._source.may_bind("hparams") or any(name.startswith(HPARAMS) for name in self._overrides)
         if "hparams" not in self._source.names and not may_come and not namespace.is_unknown("hparams"):
             names["hparams"] = {}
-        files = [Inspected(self._source, names, self._is_legacy, False, tuple(folders), companion, unknown)]
+        files = [Inspected(self._source, names, self._dialect, False, tuple(folders), companion, unknown)]
         if model_source is not None:
             folders.append(model_source.file.parent)
             hparams = {name: names[name] for name in ("hparams",) if name in names}
-            files.append(Inspected(model_source, hparams, self._is_legacy, True, tuple(folders)))
+            files.append(Inspected(model_source, hparams, self._dialect, True, tuple(folders)))
         return files
 
     def source_values(self) -> SourceValues:
@@ -248,14 +246,16 @@ class _Loading:
         """Execute module and model file; return what that shows to be wrong."""
         folders = [self._source.file.parent, *([self._search] if self._search else [])]
         further = [] if self._search else [self._start_dir]
-        finder = LegacyModules([*folders, *further]) if self._is_legacy else None
+        finder = self._dialect.module_finder([*folders, *further])
         self._local_modules = LocalModules(folders, further, finder)
         self._module = new_module(self._source)
         namespace = self._namespace(vars(self._module))
         namespace.withhold(self._wrong)  # so that no error follows from a value that is reported already
         reported = {problem.place for problem in self._shown if not problem.is_warning}
-        ended = execute(self._executed(self._source), namespace, self._module, self._local_modules, reported=reported)
-        self._validation = validate(self._source, namespace, self._overrides, self._is_legacy)
+        ended = execute(
+            self._dialect.rewritten(self._source), namespace, self._module, self._local_modules, reported=reported
+        )
+        self._validation = validate(self._source, namespace, self._overrides, self._dialect)
         model_source, found = self._model_source(self._validation)
         if model_source is not None:
             self._model_file = model_source.file
@@ -280,7 +280,7 @@ class _Loading:
         values, hooks = self._validation.values, self._validation.hooks
         hooks = {name: hook for name, hook in hooks.items() if hook.given_name not in without}
         _fill_in(values, self._source)
-        return Settings(
+        return (self._dialect.settings_class() or Settings)(
             self._source,
             self._module,
             values,
@@ -288,7 +288,7 @@ class _Loading:
             self._validation.effective,
             self._model_file,
             self._local_modules,
-            self._is_legacy,
+            self._dialect,
             self._start_dir,
             warned,
         )
@@ -310,7 +310,7 @@ class _Loading:
             source = read_source(found)
         except SettingsError as error:
             return None, error.problems
-        return source, check_model_source(source, self._is_legacy)
+        return source, check_model_source(source, self._dialect)
 
     def _execute_model(self, source: Source, settings_names: Namespace, ended: Execution) -> list[Problem]:
         """Execute the model file and take the function `model` that it defines; add to how the execution ended."""
@@ -322,7 +322,7 @@ class _Loading:
         unknown = {self._module.__name__: settings_names.unknown}
         reported = {problem.place for problem in self._shown if not problem.is_warning}
         run = execute(
-            self._executed(source),
+            self._dialect.rewritten(source),
             names,
             module,
             self._local_modules,
@@ -336,13 +336,10 @@ class _Loading:
         if "model" not in names:
             return [model_missing(source)]
         line = source.line("model")
-        hook, wrong = make_hook(HOOKS["model"], "model", names["model"], source.file, line, self._is_legacy)
+        by_position = self._dialect.binds_by_position("model", "model")
+        hook, wrong = make_hook(HOOKS["model"], "model", names["model"], source.file, line, by_position)
         self._validation.hooks["model"] = hook
         return [source.problem(hook.line or 1, "model", text) for text in wrong]
-
-    def _executed(self, source: Source) -> Source:
-        """Return what is executed of a source: names that Keras has only renamed keep their old one in legacy files."""
-        return with_renamed(source) if self._is_legacy else source
 
 
 def _without_repeats(first: list[Problem], others: list[Problem]) -> list[Problem]:
@@ -352,11 +349,11 @@ def _without_repeats(first: list[Problem], others: list[Problem]) -> list[Proble
 
 
 def _own_names(source: Source) -> frozenset[str]:
-    """Return canonical names that a legacy file gives besides the legacy ones, and so for itself."""
-    if not uses_legacy_hooks(source):
+    """Return canonical names that a file gives besides their other ones, and so for itself."""
+    if dialect_of_source(source).is_strict:
         return frozenset()
-    pairs = (LEGACY_SETTINGS | LEGACY_HOOKS).items()
-    return frozenset(entry.name for legacy, entry in pairs if legacy in source.names)
+    pairs = (BY_OTHER_NAME | HOOKS_BY_OTHER_NAME).items()
+    return frozenset(entry.name for other, entry in pairs if other in source.names)
 
 
 def _fill_in(values: Values, source: Source) -> None:

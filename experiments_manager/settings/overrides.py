@@ -114,11 +114,11 @@ def convert_for_setting(override: Override, entry: SettingSpec) -> Any:
     """
     if entry.annotation is Any:
         return convert_like(override, None)
-    legacy = entry.legacy if entry.legacy and override.given_name == entry.legacy.name else None
+    alias = entry.alias if override.given_name == entry.other_name else None
     check = pydantic.TypeAdapter(entry.annotation, config=Values.model_config).validate_python
     for candidate in _candidates(override, allows_none(entry.annotation)):
         try:
-            return check(legacy.to_canonical(candidate) if legacy else candidate)
+            return check(alias.to_canonical(candidate) if alias else candidate)
         except pydantic.ValidationError:
             continue
     raise InvalidValueError(f"invalid value. Expected {entry.type_text}, got {shown(override.value)}.")

@@ -8,25 +8,23 @@ from typing import Any
 
 import pydantic
 
+from experiments_manager.dialects import Dialect
 from experiments_manager.settings.bound_hook import Hook, make_hook
-from experiments_manager.settings.hooks import HOOKS, LEGACY_HOOKS, HookSpec
+from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_OTHER_NAME, HookSpec
 from experiments_manager.settings.overrides import Override
 from experiments_manager.settings.problems import OVERRIDE, Problem, shown
-from experiments_manager.settings.schema import LEGACY_SETTINGS, SETTINGS, SettingSpec, Values
+from experiments_manager.settings.schema import BY_OTHER_NAME, SETTINGS, SettingSpec, Values
 from experiments_manager.settings.source.module_source import Source
 from experiments_manager.settings.source.namespace import Namespace
 from experiments_manager.settings.value_checks import fits
 from experiments_manager.settings.value_suggestions import remedy
 
-_ALSO_BEFORE = {"hparams", "batch_size", "random_seed", "session_name", "model_file"}
-"""Settings that had the same name in the legacy framework, and that every file of its kind gives."""
-
 
 class ModuleReader:
     """Reads one executed module.
 
-    A file of the legacy framework may bind names for itself that are settings or hooks today. Such a name is taken for
-    the file's own where its legacy equivalent is bound as well, or where it does not fit.
+    A file of a dialect that is not strict may bind names for itself that are settings or hooks here. Such a name is
+    taken for the file's own where its other name is bound as well, or where it does not fit.
 
     Attributes:
         problems: What is wrong with the values and hooks read so far.
@@ -40,7 +38,7 @@ class ModuleReader:
         names: Namespace,
         overrides: Mapping[str, Override],
         effective: Mapping[str, Any],
-        is_legacy: bool,
+        dialect: Dialect,
     ) -> None:
         """Prepare the reading.
 
@@ -49,13 +47,13 @@ class ModuleReader:
             names: The names that it binds.
             overrides: The overrides by canonical name.
             effective: What they came to.
-            is_legacy: Whether the file was written for the legacy framework.
+            dialect: The form of the file.
         """
         self._source = source
         self._names = names
         self._overrides = overrides
         self._effective = effective
-        self._is_legacy = is_legacy
+        self._dialect = dialect
         self.problems: list[Problem] = []
         self.unknown: set[str] = set()
         self.remarks: list[str] = []
@@ -92,7 +90,7 @@ class ModuleReader:
                 self.unknown.add(name)
             elif self._is_given(bound):
                 value = self._names[bound]
-                yield name, entry.legacy.to_canonical(value) if bound != name else value
+                yield name, entry.alias.to_canonical(value) if bound != name else value
 
     def hooks(self, needs_model: bool) -> dict[str, Hook]:
         """Return the hooks that the settings module gives, by canonical name.
@@ -123,7 +121,7 @@ class ModuleReader:
     def _hook(self, entry: HookSpec, bound: str, value: Any) -> Hook | None:
         if value is None:
             return None
-        by_position = bound in LEGACY_HOOKS or (self._is_legacy and entry.name == "model")
+        by_position = self._dialect.binds_by_position(entry.name, bound)
         hook, wrong = make_hook(entry, bound, value, self._source.file, self._source.line(bound), by_position)
         if (wrong or not fits(entry.name, value)) and self._is_files_own(entry.name):
             return None
@@ -135,16 +133,15 @@ class ModuleReader:
         return bound in self._names and not isinstance(self._names[bound], ModuleType)
 
     def _bound_name(self, entry: SettingSpec | HookSpec) -> str:
-        """Return the name under which the module gives a setting or hook: the legacy one, where that is bound."""
-        legacy = getattr(entry.legacy, "name", entry.legacy)
-        bound = legacy and (legacy in self._names or legacy in self._names.unknown)
-        return legacy if bound else entry.name
+        """Return the name under which the module gives a setting or hook: the other one, where that is bound."""
+        other = entry.other_name
+        return other if other and (other in self._names or other in self._names.unknown) else entry.name
 
     def _is_files_own(self, name: str) -> bool:
-        """Return whether what does not fit is no mistake, but a legacy file's own name; remarks on it."""
+        """Return whether what does not fit is no mistake, but the file's own name; remarks on it."""
         bound = self._bound_name(SETTINGS.get(name) or HOOKS[name])
-        known_before = name in _ALSO_BEFORE or bound in LEGACY_SETTINGS or bound in LEGACY_HOOKS or name == "model"
-        if not self._is_legacy or known_before or name in self._overrides:
+        meant = name in self._dialect.names_before or bound in BY_OTHER_NAME or bound in HOOKS_BY_OTHER_NAME
+        if self._dialect.is_strict or meant or name in ("model", *self._overrides):
             return False
         place = self.problem(name, "").place
         self.remarks.append(

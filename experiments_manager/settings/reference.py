@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from experiments_manager.dialects import plugins
 from experiments_manager.settings.hooks import COMMON, HOOKS, PARAMETERS, HookSpec
 from experiments_manager.settings.schema import SETTINGS, SettingSpec
 
@@ -24,10 +25,7 @@ first table is a setting; what it defines under a name of the second is a hook, 
 Required are `dataset`, a model (`model` in the same file, or `model_file` naming a file that defines it), `loss` and
 `learning_rate`; all else has a default.
 
-A name in the column *legacy* is what the legacy framework called the same thing. It still works; see
-[how such a project moves](from-deeplearningtools.md).
-
-## What is checked, and when
+ABOUT_OTHER_NAMES## What is checked, and when
 
 `experiments_manager check FILE`, and every command that loads the file, says all that is wrong in one list, sorted
 by file and line, each thing once: `file:line: name: what is wrong. Expected …, got …. How to fix it.`
@@ -62,17 +60,20 @@ Those marked with ✓ are offered to every hook.
 
 def markdown() -> str:
     """Return the whole reference as Markdown."""
-    parts = [_INTRODUCTION, "## Settings\n"]
+    about = "".join(f"{plugin.about}\n\n" for plugin in plugins())
+    parts = [_INTRODUCTION.replace("ABOUT_OTHER_NAMES", about), "## Settings\n"]
     for group, entries in _groups():
         rows = [_setting_row(entry) for entry in entries]
-        parts.append(f"### {group}\n\n{_table(('name', 'type', 'default', 'meaning', 'legacy'), rows)}")
+        parts.append(f"### {group}\n\n{_table(('name', 'type', 'default', 'meaning', column_of_other_names()), rows)}")
     hook_rows = [_hook_row(hook) for hook in HOOKS.values()]
-    parts.append(_HOOKS_TEXT + "\n" + _table(("hook", "returns, or does", "value", "asks for", "legacy"), hook_rows))
+    header = ("hook", "returns, or does", "value", "asks for", column_of_other_names())
+    parts.append(_HOOKS_TEXT + "\n" + _table(header, hook_rows))
     parameter_rows = [
-        (f"`{item.name}`", "✓" if item.name in COMMON else "", item.doc, _code(item.legacy))
+        (f"`{item.name}`", "✓" if item.name in COMMON else "", item.doc, _code(item.other_names))
         for item in PARAMETERS.values()
     ]
-    parts.append(_PARAMETERS_TEXT + "\n" + _table(("parameter", "", "what it is", "legacy"), parameter_rows))
+    header = ("parameter", "", "what it is", column_of_other_names())
+    parts.append(_PARAMETERS_TEXT + "\n" + _table(header, parameter_rows))
     return "\n".join(parts)
 
 
@@ -86,14 +87,15 @@ def text(width: int = 100) -> str:
     for group, entries in _groups():
         lines += [group, ""]
         for entry in entries:
-            lines += _paragraph(f"{entry.name} = {entry.default!r}", f"{entry.doc} {_type_and_legacy(entry)}", width)
+            lines += _paragraph(
+                f"{entry.name} = {entry.default!r}", f"{entry.doc} [{entry.type_text}]{_also_called(entry)}", width
+            )
         lines.append("")
     lines += ["Hooks", ""]
     for hook in HOOKS.values():
         asks = f"Asks for: {', '.join(hook.offers) or 'nothing of its own'}."
         kind = "Required. " if hook.required else ""
-        legacy = f" Legacy: {hook.legacy}." if hook.legacy else ""
-        lines += _paragraph(f"{hook.name}(…)", f"{kind}{hook.doc} {asks}{legacy}", width)
+        lines += _paragraph(f"{hook.name}(…)", f"{kind}{hook.doc} {asks}{_also_called(hook)}", width)
     lines += ["", "Parameters that every hook may ask for", ""]
     for name in COMMON:
         lines += _paragraph(name, PARAMETERS[name].doc, width)
@@ -109,17 +111,16 @@ def _groups() -> Iterator[tuple[str, list[SettingSpec]]]:
 
 
 def _setting_row(entry: SettingSpec) -> tuple[str, ...]:
-    legacy = (entry.legacy.name,) if entry.legacy else ()
-    return f"`{entry.name}`", entry.type_text, f"`{entry.default!r}`", entry.doc, _code(legacy)
+    other = _code(filter(None, [entry.other_name]))
+    return f"`{entry.name}`", entry.type_text, f"`{entry.default!r}`", entry.doc, other
 
 
 def _hook_row(hook: HookSpec) -> tuple[str, ...]:
     name = f"`{hook.name}`" + (" (required)" if hook.required else "")
-    legacy = (hook.legacy,) if hook.legacy else ()
-    return name, hook.doc, "yes" if hook.value else "", _code(hook.offers), _code(legacy)
+    return name, hook.doc, "yes" if hook.value else "", _code(hook.offers), _code(filter(None, [hook.other_name]))
 
 
-def _code(names: Sequence[str]) -> str:
+def _code(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
@@ -128,9 +129,13 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
-def _type_and_legacy(entry: SettingSpec) -> str:
-    legacy = f" Legacy: {entry.legacy.name}." if entry.legacy else ""
-    return f"[{entry.type_text}]{legacy}"
+def column_of_other_names() -> str:
+    """Return what the column of other names is called."""
+    return ", ".join(plugin.name for plugin in plugins())
+
+
+def _also_called(entry: SettingSpec | HookSpec) -> str:
+    return f" {column_of_other_names().capitalize()}: {entry.other_name}." if entry.other_name else ""
 
 
 def _paragraph(head: str, body: str, width: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""The table of all settings: name, type, default, meaning, group and legacy names.
+"""The table of all settings: name, type, default, group and meaning; other names come from `dialects`.
 
 This file is the one place where a setting is declared. The reference in `docs/settings.md`, the checks, the overrides,
 the hints for misspelt names and the attributes of `Settings` all follow from it. Hooks have a table of their own in
@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 import annotated_types
 import pydantic
 
+from experiments_manager.dialects import Alias, alias_of_setting
 from experiments_manager.settings import types
-from experiments_manager.settings.legacy.setting_names import LegacyName, last_version_only, switch
 from experiments_manager.settings.types import (
     Anything,
     Count,
@@ -38,15 +38,13 @@ from experiments_manager.settings.types import (
 DEFAULT_EMA_MOMENTUM = 0.99
 
 
-def setting(default: Any, group: str, doc: str, legacy: str | LegacyName | None = None) -> Any:
+def setting(default: Any, group: str, doc: str) -> Any:
     """Return one row of the table below."""
-    alias = LegacyName(legacy) if isinstance(legacy, str) else legacy
-    extra = {"group": group, "legacy": alias}
-    return pydantic.Field(default=default, description=doc, json_schema_extra=extra)
+    return pydantic.Field(default=default, description=doc, json_schema_extra={"group": group})
 
 
 class Values(pydantic.BaseModel):
-    """The values of all settings, checked by type. The rows read: name, type, default, group, meaning, legacy name."""
+    """The values of all settings, checked by type. The rows read: name, type, default, group, meaning."""
 
     model_config = pydantic.ConfigDict(
         strict=True, allow_inf_nan=False, extra="forbid", protected_namespaces=(), defer_build=True
@@ -54,7 +52,7 @@ class Values(pydantic.BaseModel):
 
     # fmt: off
     session_name: Text | None = setting(None, "Experiment", "Begins the name of the run folder. By default the file's name without `mysettings_`.")
-    working_dir: PathText = setting("experiments", "Experiment", "Folder that run folders are made in.", "workingFolder")
+    working_dir: PathText = setting("experiments", "Experiment", "Folder that run folders are made in.")
     random_seed: Integer = setting(42, "Experiment", "Fixes Python, NumPy, TensorFlow and Keras.")
     hparams: Dictionary = setting({}, "Experiment", "What one may vary: named in the run folder, in sweeps and in comparisons.")
     hparams_ext: Dictionary = setting({}, "Experiment", "Further hyperparameters that the name of the run folder leaves out.")
@@ -63,21 +61,21 @@ class Values(pydantic.BaseModel):
     model_file: PathText | None = setting(None, "Experiment", "File that defines `model`, looked for from the working directory, then beside the settings file.")
 
     batch_size: PositiveCount = setting(32, "Data", "Samples a step.")
-    train_data_dir: Anything = setting(None, "Data", "Where the training data is: a path, or whatever `dataset` reads it from.", "raw_data_dir_train")
-    validation_data_dir: Anything = setting(None, "Data", "Where the validation data is.", "raw_data_dir_val")
-    test_data_dir: Anything = setting(None, "Data", "Where the test data is.", "raw_data_dir_test")
-    data_extension: Text | Names | None = setting(None, "Data", "Ending or pattern of the data files' names.", "raw_data_filename_extension")
+    train_data_dir: Anything = setting(None, "Data", "Where the training data is: a path, or whatever `dataset` reads it from.")
+    validation_data_dir: Anything = setting(None, "Data", "Where the validation data is.")
+    test_data_dir: Anything = setting(None, "Data", "Where the test data is.")
+    data_extension: Text | Names | None = setting(None, "Data", "Ending or pattern of the data files' names.")
     steps_per_epoch: Steps = setting(None, "Data", "Training steps an epoch. `None` or 0: until the data ends.")
     validation_steps: Steps = setting(None, "Data", "Steps of a validation. `None` or 0: until the data ends.")
-    train_size: Samples | None = setting(None, "Data", "Samples in the training data; gives the steps of an epoch only where nothing else tells them.", "nb_train_samples")
-    validation_size: Samples | None = setting(None, "Data", "Samples in the validation data, used in the same way.", "nb_val_samples")
+    train_size: Samples | None = setting(None, "Data", "Samples in the training data; gives the steps of an epoch only where nothing else tells them.")
+    validation_size: Samples | None = setting(None, "Data", "Samples in the validation data, used in the same way.")
     shuffle: Flag = setting(True, "Data", "Shuffle training arrays in an order that follows from the seed and the epoch.")
-    class_names: Names | None = setting(None, "Data", "Names of the classes or labels, in their order.", "reference_labels")
+    class_names: Names | None = setting(None, "Data", "Names of the classes or labels, in their order.")
     rebuild_dataset: Flag = setting(True, "Data", "Call `dataset` again for each pass through a shuffled or random `tf.data` pipeline, so that a resume is exact. `False` where building is dear.")
     allow_nan: Flag = setting(False, "Data", "Take arrays that hold NaN, for losses that mask them.")
 
-    epochs: PositiveCount = setting(100, "Training", "Epochs that a run takes at most.", "nbEpoch")
-    monitor: Text = setting("val_loss", "Training", "The watched value: decides on the best epoch, early stopping and exports.", "monitored_loss_name")
+    epochs: PositiveCount = setting(100, "Training", "Epochs that a run takes at most.")
+    monitor: Text = setting("val_loss", "Training", "The watched value: decides on the best epoch, early stopping and exports.")
     monitor_mode: Literal["auto", "min", "max"] = setting("auto", "Training", "Whether the watched value should fall or rise; `auto` tells by its name.")
     monitored_metric: Anything = setting(None, "Training", "Names of metrics that the user's own code may watch.")
     early_stopping_patience: Count | None = setting(10, "Training", "Epochs without improvement before training stops. `None`: never.")
@@ -89,13 +87,13 @@ class Values(pydantic.BaseModel):
     gradient_clip_norm: Positive | None = setting(None, "Training", "Scale the gradient so that its norm over all weights is this at most.")
     gradient_clip_value: Positive | None = setting(None, "Training", "Clip each element of the gradient to plus or minus this.")
     gradient_accumulation_steps: PositiveCount | None = setting(None, "Training", "Steps whose gradients are averaged for one update.")
-    ema_momentum: Momentum | None = setting(DEFAULT_EMA_MOMENTUM, "Training", "Momentum of the moving average of the weights, which is what is validated and exported. `None`: off.", switch("weights_moving_averages", DEFAULT_EMA_MOMENTUM))
+    ema_momentum: Momentum | None = setting(DEFAULT_EMA_MOMENTUM, "Training", "Momentum of the moving average of the weights, which is what is validated and exported. `None`: off.")
     on_nan: Literal["stop", "reload"] = setting("stop", "Training", "When loss or weights stop being finite: stop, or go on from the last good state.")
 
-    jit_compile: Flag = setting(False, "Devices", "Compile the training step by XLA. Often slower on a CPU.", "useXLA")
-    mixed_precision: Literal["float16", "bfloat16"] | None = setting(None, "Devices", "Type that layers compute in; the weights stay in float32.", switch("enable_mixed_precision", "float16"))
-    gpus: Indices | None = setting(None, "Devices", "Indices of the GPUs to use. `None`: all that SLURM gave to the job, elsewhere the first one visible, or the CPU; `[]`: the CPU.", "used_gpu_IDs")
-    strategy: Literal["MirroredStrategy", "MultiWorkerMirroredStrategy"] | None = setting(None, "Devices", "How several GPUs of a host (`MirroredStrategy`), or several processes (`MultiWorkerMirroredStrategy`, docs/clusters.md), share the work; means nothing with fewer than two.", "distribution_strategy")
+    jit_compile: Flag = setting(False, "Devices", "Compile the training step by XLA. Often slower on a CPU.")
+    mixed_precision: Literal["float16", "bfloat16"] | None = setting(None, "Devices", "Type that layers compute in; the weights stay in float32.")
+    gpus: Indices | None = setting(None, "Devices", "Indices of the GPUs to use. `None`: all that SLURM gave to the job, elsewhere the first one visible, or the CPU; `[]`: the CPU.")
+    strategy: Literal["MirroredStrategy", "MultiWorkerMirroredStrategy"] | None = setting(None, "Devices", "How several GPUs of a host (`MirroredStrategy`), or several processes (`MultiWorkerMirroredStrategy`, docs/clusters.md), share the work; means nothing with fewer than two.")
     deterministic: Flag = setting(False, "Devices", "Allow only operations that give the same bits each time, also on a GPU.")
     cluster: Dictionary = setting({}, "Devices", "What jobs of this experiment ask of a cluster, e.g. `{'time': '4:00:00', 'gpus': 1, 'mem': '16G'}`; all keys are in docs/clusters.md.")
 
@@ -104,9 +102,9 @@ class Values(pydantic.BaseModel):
     keep_checkpoints: PositiveCount = setting(2, "Checkpoints", "Checkpoints that are kept.")
 
     export: Flag = setting(True, "Export", "Export the best weights as a servable model.")
-    keep_versions: Count = setting(3, "Export", "Exported versions that are kept. 0: all.", last_version_only("save_only_last_best_model"))
-    input_names: Names | None = setting(None, "Export", "Names of the served model's inputs. `None`: the model's own.", "served_input_names")
-    output_names: Names | None = setting(None, "Export", "Names of the served model's outputs. `None`: the model's own.", "served_head_names")
+    keep_versions: Count = setting(3, "Export", "Exported versions that are kept. 0: all.")
+    input_names: Names | None = setting(None, "Export", "Names of the served model's inputs. `None`: the model's own.")
+    output_names: Names | None = setting(None, "Export", "Names of the served model's outputs. `None`: the model's own.")
 
     tensorboard: Flag = setting(True, "Monitoring", "Write logs for TensorBoard.")
     log_every_steps: PositiveCount | None = setting(None, "Monitoring", "Write scalars for TensorBoard after this many steps too. `None`: by epoch alone.")
@@ -117,14 +115,14 @@ class Values(pydantic.BaseModel):
     images_every: PositiveCount | None = setting(None, "Monitoring", "Epochs from one set of pictures (confusion matrix, predictions) in TensorBoard to the next. `None`: the best weights' alone, at the end.")
     figures: Flag = setting(True, "Monitoring", "Draw curves, confusion matrix or residuals, and predictions into `figures/` when the run is finished.")
     mlflow: Flag = setting(False, "Monitoring", "Log parameters, metrics, artefacts and model to MLflow too (extra `mlflow`).")
-    profile: Flag = setting(False, "Monitoring", "Record a profile of some steps for TensorBoard.", "use_profiling")
+    profile: Flag = setting(False, "Monitoring", "Record a profile of some steps for TensorBoard.")
 
-    server_host: Text = setting("localhost", "Serving", "Host of the model server.", "tensorflow_server_address")
-    grpc_port: Port = setting(9000, "Serving", "Its port for gRPC.", "tensorflow_server_port")
+    server_host: Text = setting("localhost", "Serving", "Host of the model server.")
+    grpc_port: Port = setting(9000, "Serving", "Its port for gRPC.")
     rest_port: Port = setting(8501, "Serving", "Its port for REST.")
-    request_timeout: Positive = setting(10.0, "Serving", "Seconds that a client waits for an answer.", "serving_client_timeout_int_secs")
-    wait_for_server: NotNegative = setting(60.0, "Serving", "Seconds that a client waits for the server to be ready.", "wait_for_server_ready_int_secs")
-    max_message_bytes: MessageSize = setting(536870912, "Serving", "Largest message between client and server, in bytes.", "grpc_max_message_length")
+    request_timeout: Positive = setting(10.0, "Serving", "Seconds that a client waits for an answer.")
+    wait_for_server: NotNegative = setting(60.0, "Serving", "Seconds that a client waits for the server to be ready.")
+    max_message_bytes: MessageSize = setting(536870912, "Serving", "Largest message between client and server, in bytes.")
     max_in_flight: Count = setting(0, "Serving", "Requests that the model server answers at once; it turns further ones away. 0: any number.")
     max_bytes_in_flight: MessageSize = setting(2147483647, "Serving", "Bytes of requests that the model server reads or answers at once; it turns further ones away.")
     max_connections: PositiveCount = setting(10000, "Serving", "Connections to the model server by REST at once, and as many by gRPC.")
@@ -169,7 +167,7 @@ class SettingSpec:
         default: Its value where the file does not give it.
         doc: One line of meaning.
         group: The heading that it stands under in the reference.
-        legacy: Its legacy name, where that is another.
+        alias: Its other name, where a plug-in has one.
     """
 
     name: str
@@ -177,7 +175,12 @@ class SettingSpec:
     default: Any
     doc: str
     group: str
-    legacy: LegacyName | None
+    alias: Alias | None
+
+    @property
+    def other_name(self) -> str | None:
+        """Its other name, where a plug-in has one."""
+        return self.alias.name if self.alias else None
 
     @property
     def type_text(self) -> str:
@@ -190,18 +193,16 @@ def _read_table() -> dict[str, SettingSpec]:
     for name, field in Values.model_fields.items():
         # `field.annotation` lacks the bounds, which pydantic keeps apart; the class still has the type as it was written.
         annotation = Values.__annotations__[name]
-        extra = field.json_schema_extra
-        entries[name] = SettingSpec(name, annotation, field.default, field.description, extra["group"], extra["legacy"])
+        group, alias = field.json_schema_extra["group"], alias_of_setting(name)
+        entries[name] = SettingSpec(name, annotation, field.default, field.description, group, alias)
     return entries
 
 
 SETTINGS: dict[str, SettingSpec] = _read_table()
 """All settings by canonical name, in the order of the table."""
 
-BY_ANY_NAME: dict[str, SettingSpec] = SETTINGS | {
-    entry.legacy.name: entry for entry in SETTINGS.values() if entry.legacy
-}
-"""All settings by canonical and by legacy name."""
+BY_OTHER_NAME: dict[str, SettingSpec] = {entry.other_name: entry for entry in SETTINGS.values() if entry.other_name}
+"""The settings that have another name, by that name."""
 
-LEGACY_SETTINGS: dict[str, SettingSpec] = {entry.legacy.name: entry for entry in SETTINGS.values() if entry.legacy}
-"""The settings that had another name, by that name."""
+BY_ANY_NAME: dict[str, SettingSpec] = SETTINGS | BY_OTHER_NAME
+"""All settings by canonical and by other name."""

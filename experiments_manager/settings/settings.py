@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from experiments_manager.dialects import Dialect
 from experiments_manager.settings.bound_hook import Hook
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
 from experiments_manager.settings.keras.remedies import keras_remedy
 from experiments_manager.settings.keras.symbolic_tensors import explain_symbolic_tensor
-from experiments_manager.settings.legacy.attributes import NAMES as LEGACY_ATTRIBUTES
-from experiments_manager.settings.legacy.attributes import LegacyChecks, Session, legacy_attribute
-from experiments_manager.settings.legacy.defaults import apply_legacy_defaults
 from experiments_manager.settings.problems import SettingsError, UserCodeError, display_path, problem_at
 from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS, Values
 from experiments_manager.settings.source.explanations import import_remedy
@@ -26,10 +25,25 @@ _log = logging.getLogger(__name__)
 _DATA_DIRS = {"train": "train_data_dir", "validation": "validation_data_dir", "test": "test_data_dir"}
 
 
-class Settings(LegacyChecks):
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """What is known of a run while its hooks are called.
+
+    Attributes:
+        folder: Absolute path of the working directory; empty outside of a run.
+        exports: Absolute path of the folder with the exported versions; empty outside of a run.
+        recovers: Whether the run goes on from a checkpoint.
+    """
+
+    folder: str = ""
+    exports: str = ""
+    recovers: bool = False
+
+
+class Settings:
     """One experiment, as its settings module declares it.
 
-    Every setting is an attribute, by its canonical and its legacy name; `hparams` is the module's own dictionary. Hooks
+    Every setting is an attribute, by its canonical and its other name; `hparams` is the module's own dictionary. Hooks
     are called with `call` and `resolve`.
 
     Attributes:
@@ -37,8 +51,8 @@ class Settings(LegacyChecks):
         module: The module itself, executed.
         overrides: What was overridden, by canonical name (`hparams.KEY` for entries of `hparams`), in its final type.
         warnings: What was found when it was loaded with which it can be used all the same.
-        is_legacy: Whether the file uses the hook names of the legacy framework. Its hooks expect the run
-            folder as working directory.
+        dialect: The form of the file.
+        session: What is known of a run while its hooks are called.
         start_dir: The folder that relative paths of the module start from, as long as none of its hooks is called.
     """
 
@@ -51,7 +65,7 @@ class Settings(LegacyChecks):
         overrides: Mapping[str, Any],
         model_file: Path | None,
         local_modules: LocalModules,
-        is_legacy: bool,
+        dialect: Dialect,
         start_dir: Path,
         warnings: Iterable[str] = (),
     ) -> None:
@@ -59,35 +73,26 @@ class Settings(LegacyChecks):
         self.warnings = tuple(warnings)
         self.module = module
         self.overrides = dict(overrides)
-        self.is_legacy = is_legacy
+        self.dialect = dialect
         self.start_dir = start_dir
         self._source = source
         self._values = values
         self._hooks = dict(hooks)
         self._model_file = model_file
         self._local_modules = local_modules
-        self._session = Session()
+        self.session = Session()
         self._given = frozenset(values.model_fields_set)
-        if is_legacy:
-            apply_legacy_defaults(values)
+        dialect.fill_in(values)
 
     @property
     def model_file(self) -> Path | str | None:
-        """Absolute path of the model file, or `None` where the settings module defines the model itself.
-
-        Code of the legacy framework gets it as a text, which it may cut and join.
-        """
-        return str(self._model_file) if self.is_legacy and self._model_file else self._model_file
+        """Absolute path of the model file, or `None` where the settings module defines the model itself."""
+        return self._model_file
 
     @property
     def model_name(self) -> str:
         """Name of the model file without `.py`, else that of the settings file."""
         return (self._model_file or self.file).stem
-
-    @property
-    def experiment_settings(self) -> ModuleType:
-        """The module, by the name under which the legacy framework kept it."""
-        return self.module
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "_values" not in self.__dict__:  # copying and pickling ask before there is anything
@@ -95,12 +100,10 @@ class Settings(LegacyChecks):
         entry = BY_ANY_NAME.get(name)
         if entry is not None:
             value = getattr(self._values, entry.name)
-            return value if name == entry.name else entry.legacy.to_legacy(value)
+            return value if name == entry.name else entry.alias.from_canonical(value)
         if name in HOOKS_BY_ANY_NAME:
             hook = self._hooks.get(HOOKS_BY_ANY_NAME[name].name)
             return hook.value if hook else None
-        if name in LEGACY_ATTRIBUTES:
-            return legacy_attribute(self, self._session, name)
         raise AttributeError(f"There is no setting {name!r}. `experiments_manager settings` lists them.")
 
     def __dir__(self) -> list[str]:
@@ -125,18 +128,18 @@ class Settings(LegacyChecks):
 
     @contextlib.contextmanager
     def during(self, session: Session) -> Iterator[None]:
-        """Inside, code of the legacy framework reads from the settings what is said of the run here."""
-        before, self._session = self._session, session
+        """Inside, what is said of a run here is the `session`."""
+        before, self.session = self.session, session
         try:
             yield
         finally:
-            self._session = before
+            self.session = before
 
     def location(self, name: str) -> str:
         """Return where a setting or hook is given.
 
         Args:
-            name: The canonical or a legacy name.
+            name: The canonical or another name.
 
         Returns:
             `file:line` of the last binding at the top level; the file alone where there is none; `override` where an
@@ -150,42 +153,32 @@ class Settings(LegacyChecks):
         hook = self._hooks.get(entry.name)
         if hook is not None:
             return problem_at(hook.file, hook.line, name, "").place
-        alias = getattr(entry.legacy, "name", entry.legacy)
-        line = (self._source.line(alias) if alias else 0) or self._source.line(entry.name)
+        line = (self._source.line(entry.other_name) if entry.other_name else 0) or self._source.line(entry.name)
         return problem_at(self.file, line, name, "").place
 
     def given_name(self, name: str) -> str:
         """Return the name under which the file gives a setting or hook; the canonical one where the file does not.
 
         Args:
-            name: The canonical or a legacy name.
+            name: The canonical or another name.
         """
         entry = BY_ANY_NAME.get(name) or HOOKS_BY_ANY_NAME.get(name)
         if entry is None or entry.name in self.overrides:
             return entry.name if entry else name
         if entry.name in self._hooks:
             return self._hooks[entry.name].given_name
-        legacy = getattr(entry.legacy, "name", entry.legacy)
-        return legacy if legacy and hasattr(self.module, legacy) else entry.name
+        other = entry.other_name
+        return other if other and hasattr(self.module, other) else entry.name
 
-    def has(self, hook: str, error_message: str | None = None) -> Any:
-        """Return whether a hook is given, as a function or as a value other than `None`.
-
-        Args:
-            hook: The canonical name of the hook.
-            error_message: Given by code of the legacy framework alone, which asks for what the file binds to a name.
-
-        Raises:
-            ValueError: With `error_message`, if the file does not bind the name.
-        """
-        if error_message is not None:
-            return self._bound(hook, error_message)
+    def has(self, hook: str) -> bool:
+        """Return whether a hook, by its canonical name, is given, as a function or as a value other than `None`."""
         found = self._hooks.get(HOOKS[hook].name)
         return found is not None and found.value is not None
 
-    def has_legacy_name(self, hook: str) -> bool:
-        """Return whether a hook is given under its legacy name, and so expects what it got there."""
-        return self.has(hook) and self._hooks[hook].given_name == HOOKS[hook].legacy
+    def first_epoch(self, hook: str) -> int:
+        """Return the number of the first epoch, as a hook expects it."""
+        has_other_name = self.has(hook) and self._hooks[hook].given_name != hook
+        return self.dialect.first_epoch if has_other_name else 1
 
     def is_function(self, hook: str) -> bool:
         """Return whether a hook is given as a function or class that is called, and not as a value."""

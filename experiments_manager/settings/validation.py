@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from experiments_manager.dialects import Dialect
 from experiments_manager.settings.bound_hook import Hook
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
 from experiments_manager.settings.overrides import HPARAMS, Override, overrides_of_unassigned
@@ -50,17 +51,17 @@ class Validation:
         return self._reader.problem(name, text)
 
 
-def validate(source: Source, namespace: Namespace, overrides: Mapping[str, Override], is_legacy: bool) -> Validation:
+def validate(source: Source, namespace: Namespace, overrides: Mapping[str, Override], dialect: Dialect) -> Validation:
     """Read and check what a module has bound; of names that are unknown nothing is said.
 
     Args:
         source: The module.
         namespace: Its names, bound by executing it or by following its source.
         overrides: The overrides by canonical name.
-        is_legacy: Whether the file was written for the legacy framework.
+        dialect: The form of the file.
     """
     effective, problems = _overrides_in(source, namespace, overrides)
-    reader = ModuleReader(source, namespace, overrides, effective, is_legacy)
+    reader = ModuleReader(source, namespace, overrides, effective, dialect)
     values = reader.values()
     hooks = reader.hooks(needs_model=values.model_file is None and "model_file" not in reader.unknown)
     given = {name: hook.value for name, hook in hooks.items()}
@@ -121,7 +122,7 @@ def _overrides_in(
         for name, override in overrides.items()
         if name not in namespace.effective and override.given_name not in failed
         if not (name.startswith(HPARAMS) and unknown_hparams and _may_be_key(source, name.removeprefix(HPARAMS)))
-        if not (name in HOOKS and any(map(namespace.is_unknown, (name, HOOKS[name].legacy or name))))
+        if not (name in HOOKS and any(map(namespace.is_unknown, (name, HOOKS[name].other_name or name))))
     }
     hparams = namespace.get("hparams", {})
     effective, found = overrides_of_unassigned(late, hparams if isinstance(hparams, dict) else {})

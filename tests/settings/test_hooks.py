@@ -169,8 +169,8 @@ def test_the_tables_fit_together():
     for hook in HOOKS.values():
         assert set(hook.offers) <= set(PARAMETERS)
         assert set(hook.positions) <= set(parameter_names(hook).values())
-        if hook.legacy:
-            assert HOOKS_BY_ANY_NAME[hook.legacy] is hook
+        if hook.other_name:
+            assert HOOKS_BY_ANY_NAME[hook.other_name] is hook
     assert isinstance(parameter_names(HOOKS["dataset"]), dict)
     assert not isinstance(HOOKS, types.ModuleType)
 

@@ -18,7 +18,7 @@ def test_every_name_is_in_both_renderings():
         for name in (*SETTINGS, *HOOKS, *PARAMETERS):
             assert name in rendering
         for entry in SETTINGS.values():
-            assert entry.legacy is None or entry.legacy.name in rendering
+            assert entry.other_name is None or entry.other_name in rendering
 
 
 def test_the_text_keeps_to_the_width_of_the_terminal():

@@ -98,31 +98,13 @@ def server(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Use neither TLS nor keys; on the loopback address alone.")
     ] = False,
-    rounds: Annotated[
-        int | None,
-        typer.Option("--rounds", "-rounds", "--num_rounds", metavar="R", help="Rounds of training and aggregation."),
-    ] = None,
+    rounds: Annotated[int | None, typer.Option(metavar="R", help="Rounds of training and aggregation.")] = None,
     clients: Annotated[
         int | None, typer.Option(metavar="N", help="Number of clients; by default as many as public keys.")
     ] = None,
-    min_clients: Annotated[
-        int | None,
-        typer.Option(
-            "--min-clients", "-minCl", "--minCl", "--min_available_clients", metavar="N", help="Clients of a round."
-        ),
-    ] = None,
-    min_fit: Annotated[int | None, typer.Option("-minFit", "--minFit", "--min_fit_clients", hidden=True)] = None,
-    min_eval: Annotated[int | None, typer.Option("-minEval", "--minEval", "--min_eval_clients", hidden=True)] = None,
-    strategy: Annotated[
-        str | None,
-        typer.Option("--strategy", "-agr", "--agregation", metavar="NAME", help="Strategy, such as FedAvg."),
-    ] = None,
-    local_epochs: Annotated[
-        int | None,
-        typer.Option(
-            "--local-epochs", "-locEpoch", "--local_epochs", metavar="E", help="Passes over a client's data a round."
-        ),
-    ] = None,
+    min_clients: Annotated[int | None, typer.Option(metavar="N", help="Clients of a round.")] = None,
+    strategy: Annotated[str | None, typer.Option(metavar="NAME", help="Strategy, such as FedAvg.")] = None,
+    local_epochs: Annotated[int | None, typer.Option(metavar="E", help="Passes over a client's data a round.")] = None,
     overrides: options.Overrides = [],  # noqa: B006  (typer copies it)
     working_dir: options.WorkingDir = None,
     run_name: options.RunName = None,
@@ -146,8 +128,7 @@ def server(
     if not quiet:
         warn(f"Training a federation of {settings}")
     output = start_engine(json=json, debug=debug)
-    least = [number for number in (min_clients, min_fit, min_eval) if number is not None]
-    federated = {"min_clients": max(least, default=None), "strategy": strategy, "local_epochs": local_epochs}
+    federated = {"min_clients": min_clients, "strategy": strategy, "local_epochs": local_epochs}
     loaded = api.federation_settings(settings, clients=clients, rounds=rounds, overrides=overrides, federated=federated)
     address = address or (loaded.federated_learning_server_address if loaded.enable_federated_learning else DEFAULT)
     deployment = Deployment.make(address, certificate=certificate, key=key, public_keys=keys, insecure=insecure)

@@ -21,7 +21,7 @@ def settings(
 
 
 def _explain(name: str, width: int) -> str:
-    """Return what is known by this name, canonical or legacy.
+    """Return what is known by this name, canonical or another.
 
     Raises:
         typer.BadParameter: Nothing is; the nearest name is given.
@@ -29,25 +29,26 @@ def _explain(name: str, width: int) -> str:
     import textwrap
 
     from experiments_manager.settings.hooks import HOOKS_BY_ANY_NAME, PARAMETERS
+    from experiments_manager.settings.reference import column_of_other_names
     from experiments_manager.settings.schema import BY_ANY_NAME
 
     parts = []
     if name in BY_ANY_NAME:
         entry = BY_ANY_NAME[name]
-        parts.append((f"{entry.name} = {entry.default!r}", entry.doc, f"Setting, {entry.type_text}.", entry.legacy))
+        parts.append((f"{entry.name} = {entry.default!r}", entry.doc, f"Setting, {entry.type_text}.", entry.other_name))
     if name in HOOKS_BY_ANY_NAME:
         hook = HOOKS_BY_ANY_NAME[name]
         kind = "Hook, required." if hook.required else "Hook."
         kind += " A value may stand in its place." if hook.value else ""
         kind += f" Asks for: {', '.join(hook.offers)}." if hook.offers else ""
-        parts.append((f"{hook.name}(…)", hook.doc, kind, hook.legacy))
+        parts.append((f"{hook.name}(…)", hook.doc, kind, hook.other_name))
     if name in PARAMETERS and name not in BY_ANY_NAME:
         parts.append((name, PARAMETERS[name].doc, "Parameter of hooks.", None))
     if not parts:
         raise _unknown(name)
     lines = []
-    for head, doc, kind, legacy in parts:
-        called = f" Legacy name: {getattr(legacy, 'name', legacy)}." if legacy else ""
+    for head, doc, kind, other in parts:
+        called = f" {column_of_other_names().capitalize()} name: {other}." if other else ""
         body = textwrap.fill(f"{doc} {kind}{called}", width, initial_indent="  ", subsequent_indent="  ")
         lines += [head, body]
     return "\n".join(lines) + "\n"

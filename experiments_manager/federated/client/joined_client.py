@@ -24,8 +24,8 @@ from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.simulation.clients import client_of
 from experiments_manager.federated.strategies.reply_checks import CLIENT, ERROR, PROC_ID
 from experiments_manager.settings import Settings
-from experiments_manager.settings.legacy.attributes import Session
-from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
+from experiments_manager.settings.hook_directory import session_folder, working_directory
+from experiments_manager.settings.settings import Session
 from experiments_manager.training.devices.devices import prepared_devices
 from experiments_manager.training.engine.outcome import attributed_to_hooks
 from experiments_manager.training.local.client import Client
@@ -116,7 +116,7 @@ class JoinedClient:
                 "Use the same release of experiments_manager on both sides."
             )
         partitions = self._options.partitions or told[1]
-        if self._options.number >= partitions and not self._settings.is_legacy:
+        if self._options.number >= partitions and not self._settings.dialect.any_client_number:
             raise FederationError(
                 f"The number of this client, {self._options.number}, is too large. Expected 0 to {partitions - 1}, as "
                 f"there are {partitions} clients. Choose another --proc-id, or set the number of clients on the server."

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator
 
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
-from experiments_manager.settings.legacy.attributes import NAMES as LEGACY_ATTRIBUTES
 from experiments_manager.settings.lint.inspected import Function, Inspected, own_nodes, written
 from experiments_manager.settings.overrides import ADDED_BY_LAUNCHERS
 from experiments_manager.settings.problems import Problem
@@ -20,10 +19,21 @@ ALSO_RETURNING = ("metrics", "callbacks", "loss_weights", "class_weight", "kafka
 """Hooks whose only purpose is what they return."""
 SPLITS = ("train", "validation", "test")
 _METHODS = {
-    *("active", "asks_for", "call", "during", "file", "given_name", "has", "has_legacy_name", "hparams", "is_function"),
+    *(
+        "active",
+        "asks_for",
+        "call",
+        "during",
+        "file",
+        "given_name",
+        "has",
+        "dialect",
+        "first_epoch",
+        "hparams",
+        "is_function",
+    ),
     *(
         "is_given",
-        "is_legacy",
         "location",
         "model_file",
         "model_name",
@@ -113,7 +123,7 @@ def _keeps(function: Function, parameter: str) -> bool:
 
 def unknown_attributes(file: Inspected) -> Iterator[Problem]:
     """Find attributes of the parameter `settings` that no setting has."""
-    known = {*BY_ANY_NAME, *HOOKS_BY_ANY_NAME, *LEGACY_ATTRIBUTES, *_METHODS}
+    known = {*BY_ANY_NAME, *HOOKS_BY_ANY_NAME, *file.dialect.attributes, *_METHODS}
     set_here = {node.attr for node in file.nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
     for node in file.nodes:
         if not (isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)) or node.attr in known | set_here:
@@ -127,7 +137,7 @@ def unknown_attributes(file: Inspected) -> Iterator[Problem]:
 def unknown_hparams(file: Inspected) -> Iterator[Problem]:
     """Find keys of `hparams` that it does not have."""
     hparams = file.hparams
-    if hparams is None or file.is_legacy:
+    if hparams is None or not file.dialect.is_strict:
         return
     changed = _keys_added(file)
     if changed is None:

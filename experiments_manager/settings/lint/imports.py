@@ -13,9 +13,8 @@ from types import ModuleType
 
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.settings.keras.table import keras_table
-from experiments_manager.settings.legacy.removed_keras_symbols import is_removed
 from experiments_manager.settings.lint.inspected import Inspected
-from experiments_manager.settings.lint.keras_uses import ROOTS, missing_part, missing_text
+from experiments_manager.settings.lint.keras_uses import ROOTS, is_removed, missing_part, missing_text
 from experiments_manager.settings.problems import Problem, SettingsError
 from experiments_manager.settings.source.explanations import missing_module_remedy
 from experiments_manager.settings.source.module_source import read_source
@@ -68,7 +67,7 @@ def _module(file: Inspected, node: ast.stmt, module: str, missing: dict[str, lis
 
 def _of_table(file: Inspected, node: ast.stmt, dotted: str) -> Iterator[Problem]:
     table = keras_table()
-    if table is None or is_removed(dotted, file.is_legacy) or dotted.startswith(("tensorflow.python", "keras.src")):
+    if table is None or is_removed(file, dotted) or dotted.startswith(("tensorflow.python", "keras.src")):
         return
     missing = missing_part(table, dotted)
     if missing is not None and not _is_file(".".join(missing), file.folders):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.dialects import CANONICAL, Dialect
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
 from experiments_manager.settings.problems import Problem
 from experiments_manager.settings.source.dotted_names import full_name, import_aliases
@@ -31,7 +32,7 @@ class Inspected:
     Attributes:
         source: Its source.
         names: Values of names of its top level, as far as they are known.
-        is_legacy: Whether it was written for the legacy framework.
+        dialect: Its form.
         is_model_file: Whether it is a model file, whose only hook is `model`.
         folders: Where its own modules are.
         companion: The text of the model file, for the settings file.
@@ -40,7 +41,7 @@ class Inspected:
 
     source: Source
     names: Mapping[str, Any]
-    is_legacy: bool = False
+    dialect: Dialect = CANONICAL
     is_model_file: bool = False
     folders: tuple[Path, ...] = ()
     companion: str = ""
@@ -59,12 +60,12 @@ class Inspected:
         return self.problem(node, name, text) if self.is_reached(node) else self.warning(node, name, text)
 
     def is_reached(self, node: ast.AST) -> bool:
-        """Return whether a node stands outside of functions and classes that nothing uses; in legacy files, of all."""
+        """Return whether a node stands outside of functions and classes that nothing uses, or may use."""
         around = [item for item in self.source.tree.body if isinstance(item, _DEFINITIONS) and _is_within(node, item)]
         if not around:
             return True
         name = around[0].name
-        return not self.is_legacy and (name in self.source.used or name in HOOKS_BY_ANY_NAME)
+        return self.dialect.is_strict and (name in self.source.used or name in HOOKS_BY_ANY_NAME)
 
     @functools.cached_property
     def nodes(self) -> list[ast.AST]:
@@ -137,9 +138,9 @@ class Inspected:
         return found
 
     def given_name(self, hook: str) -> str:
-        """Return the name under which the file gives a hook: the legacy one, where it binds that."""
-        legacy = HOOKS[hook].legacy
-        return legacy if legacy and legacy in self.source.names else hook
+        """Return the name under which the file gives a hook: the other one, where it binds that."""
+        other = HOOKS[hook].other_name
+        return other if other and other in self.source.names else hook
 
     def functions_around(self, node: ast.AST) -> tuple[Function, ...]:
         """Return the functions that a node stands in, the outermost first."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.dialects import plugins
 from experiments_manager.settings.keras.table import CallSignature, KerasTable, keras_table
-from experiments_manager.settings.legacy.removed_keras_symbols import REMOVED_ARGUMENTS, is_removed
 from experiments_manager.settings.lint.inspected import Inspected, written
 from experiments_manager.settings.problems import Problem, shown
 from experiments_manager.settings.source.dotted_names import below_keras
@@ -37,7 +37,7 @@ def unknown_members(file: Inspected) -> Iterator[Problem]:
             continue
         dotted = file.full_name(node) or ""
         missing = missing_part(table, dotted)
-        if missing is None or dotted in stored or is_removed(dotted, file.is_legacy):
+        if missing is None or dotted in stored or is_removed(file, dotted):
             continue
         module, name = missing
         shorter = _prefix(node, dotted, f"{module}.{name}")
@@ -140,10 +140,14 @@ def _meant_keyword(name: str, free: list[str]) -> str:
     return hint or (f"Did you mean `{longer[0]}`?" if len(longer) == 1 else "")
 
 
+def is_removed(file: Inspected, dotted: str) -> bool:
+    """Return whether it is told already what to write instead of a name."""
+    return any(plugin.is_removed(dotted, plugin is file.dialect) for plugin in plugins())
+
+
 def _is_removed_argument(dotted: str, argument: str) -> bool:
     """Return whether it is told already what to write instead of an argument."""
-    _, name = below_keras(dotted) or ("", "")
-    return any(f"{name}.".startswith(f"{below}.") and argument == gone for below, gone in REMOVED_ARGUMENTS)
+    return any(plugin.is_removed_argument(dotted, argument) for plugin in plugins())
 
 
 def _required(file: Inspected, call: ast.Call, dotted: str, signature: CallSignature) -> Iterator[Problem]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 
 from experiments_manager.common.suggestions import did_you_mean, nearest_name
 from experiments_manager.settings.keras.table import keras_table
-from experiments_manager.settings.legacy.renamed_keras_symbols import KERAS_2_NAMES
 from experiments_manager.settings.lint.inspected import Inspected, own_nodes
 from experiments_manager.settings.lint.keras_uses import METRICS_OF_COMPILE, own_registered, unknown_text
 from experiments_manager.settings.problems import Problem
@@ -24,10 +23,10 @@ def unknown_names(file: Inspected) -> Iterator[Problem]:
         for node in _given(file, name):
             for item in _texts(file, node):
                 text = file.text(item)
-                if text is None or (file.is_legacy and text.lower() in KERAS_2_NAMES):
+                if text is None or text.lower() in file.dialect.keras_names:
                     continue
                 wrong = unknown_text(text, kind, own)
-                if wrong and file.is_legacy and kind == "metric" and unknown_text(text, "loss", own) is None:
+                if wrong and file.dialect.keras_names and kind == "metric" and unknown_text(text, "loss", own) is None:
                     continue
                 if wrong:
                     yield file.problem(item, file.given_name(name), wrong)
@@ -131,7 +130,7 @@ def _units(file: Inspected, dense: ast.Call) -> int | None:
 
 def unknown_monitors(file: Inspected) -> Iterator[Problem]:
     """Find watched values that no metric of the file gives, where all that is measured shows in the source."""
-    if file.is_model_file or file.is_legacy:
+    if file.is_model_file or not file.dialect.is_strict:
         return
     measured = _measured(file)
     if measured is None:

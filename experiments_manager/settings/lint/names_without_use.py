@@ -37,7 +37,7 @@ _MEANT = {usual: name for name, words in _USUAL.items() for usual in words}
 
 def missing_data_folders(file: Inspected) -> Iterator[Problem]:
     """Find folders and files of data that are not there."""
-    if file.is_legacy or file.is_model_file:
+    if not file.dialect.is_strict or file.is_model_file:
         return
     for name in ("train_data_dir", "validation_data_dir", "test_data_dir"):
         path = file.names.get(name)
@@ -50,7 +50,7 @@ def missing_data_folders(file: Inspected) -> Iterator[Problem]:
 
 def names_without_use(file: Inspected) -> Iterator[Problem]:
     """Find values that nothing uses, under names that settings have elsewhere and not here."""
-    if file.is_legacy or file.is_model_file or file.source.has_star_import:
+    if not file.dialect.is_strict or file.is_model_file or file.source.has_star_import:
         return
     for name, bindings in file.source.names.items():
         meant = _MEANT.get(name.lower())

@@ -13,13 +13,13 @@ import traceback
 from collections.abc import Collection, Mapping
 from types import MappingProxyType, ModuleType
 
-from experiments_manager.settings.legacy.removed_keras_symbols import removed_names
 from experiments_manager.settings.problems import Problem, problem_at
 from experiments_manager.settings.source.explanations import explain
 from experiments_manager.settings.source.heavy_imports import NotImportedError
 from experiments_manager.settings.source.local_modules import LocalModules
 from experiments_manager.settings.source.module_source import Source, bound_names
 from experiments_manager.settings.source.namespace import Namespace
+from experiments_manager.settings.source.source_checks import removed_names
 from experiments_manager.settings.source.static_values import Interpreter
 
 _FUTURE_FLAGS = functools.reduce(

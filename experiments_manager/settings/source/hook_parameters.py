@@ -83,8 +83,8 @@ def bind(hook: HookSpec, asked: Sequence[HookParameter], by_position: bool) -> t
     Args:
         hook: The row of the hook table.
         asked: The parameters as they were written.
-        by_position: Whether parameters of unknown names are understood by the order that the legacy framework passed
-            them in.
+        by_position: Whether parameters of unknown names are understood by the order that they have under its
+            other name.
 
     Returns:
         The bindings, and one sentence for each parameter that cannot be given.
@@ -125,7 +125,7 @@ def is_hook_function(hook: HookSpec, value: Any, by_position: bool) -> bool:
     Args:
         hook: The row of the hook table.
         value: What stands there.
-        by_position: Whether it stands there by the hook's legacy name, where a function never was a value.
+        by_position: Whether it stands there by the hook's other name, where a function never was a value.
     """
     if isinstance(value, type):
         return not hook.value

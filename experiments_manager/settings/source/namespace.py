@@ -115,8 +115,8 @@ class Namespace(MutableMapping[str, Any]):
             self.effective[override.name] = value = convert_for_hook(override, HOOKS[override.name], current)
             return (lambda *_, **__: value) if callable(current) and not callable(value) else value
         self.effective[override.name] = value = convert_for_setting(override, entry)
-        if entry.legacy and name == entry.legacy.name:
-            return entry.legacy.to_legacy(value)
+        if entry.alias and name == entry.alias.name:
+            return entry.alias.from_canonical(value)
         return value
 
     def _with_entries(self, hparams: dict[str, Any]) -> dict[str, Any]:

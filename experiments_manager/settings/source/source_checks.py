@@ -6,17 +6,27 @@ import ast
 from collections.abc import Collection, Iterator
 
 from experiments_manager.common.suggestions import nearest_name, probable_typo
-from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME, LEGACY_HOOKS, HookSpec
-from experiments_manager.settings.legacy.removed_keras_symbols import removed_names
+from experiments_manager.dialects import Dialect, dialect_of, plugins
+from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME, HookSpec
 from experiments_manager.settings.problems import Problem
-from experiments_manager.settings.schema import BY_ANY_NAME, LEGACY_SETTINGS
+from experiments_manager.settings.schema import BY_ANY_NAME, BY_OTHER_NAME
 from experiments_manager.settings.source.hook_parameters import bind, is_keras_function, parameters_from_source
 from experiments_manager.settings.source.module_source import Source
 
 
-def uses_legacy_hooks(source: Source) -> bool:
-    """Return whether the file was written for the legacy framework."""
-    return any(name in source.names or name in source.readable.lost_names for name in LEGACY_HOOKS)
+def dialect_of_source(source: Source) -> Dialect:
+    """Return the form of a settings file."""
+    return dialect_of(lambda name: name in source.names or name in source.readable.lost_names)
+
+
+def removed_names(source: Source, dialect: Dialect | None = None) -> list[Problem]:
+    """Return a problem for each name in a source that is gone, with what to write instead.
+
+    Args:
+        source: A settings or model file.
+        dialect: The form of the settings file; such a plug-in offers what has only been renamed.
+    """
+    return [problem for plugin in plugins() for problem in plugin.removed_names(source, plugin is dialect)]
 
 
 def suspect_names(source: Source, overridden: Collection[str] = ()) -> frozenset[str]:
@@ -47,18 +57,21 @@ def check_settings_source(source: Source, overridden: Collection[str] = ()) -> l
         *_missing_names(source, overridden),
         *_misspelt_names(source, overridden),
         *_names_given_twice(source),
-        *_hook_parameters(source, uses_legacy_hooks(source)),
-        *removed_names(source, uses_legacy_hooks(source)),
+        *_hook_parameters(source, dialect_of_source(source)),
+        *removed_names(source, dialect_of_source(source)),
     ]
 
 
-def check_model_source(source: Source, is_legacy: bool) -> list[Problem]:
+def check_model_source(source: Source, dialect: Dialect) -> list[Problem]:
     """Check a model file alone."""
-    problems = [*source.syntax_problems, *removed_names(source, is_legacy)]
+    problems = [*source.syntax_problems, *removed_names(source, dialect)]
     binding = source.last("model")
     if binding is None:
         return problems if source.may_bind("model") else [model_missing(source), *problems]
-    return [*_parameters_of_hook(source, HOOKS["model"], "model", by_position=is_legacy), *problems]
+    return [
+        *_parameters_of_hook(source, HOOKS["model"], "model", dialect.binds_by_position("model", "model")),
+        *problems,
+    ]
 
 
 def model_missing(source: Source) -> Problem:
@@ -70,13 +83,13 @@ def model_missing(source: Source) -> Problem:
 
 
 def given_hook(source: Source, hook: HookSpec) -> str | None:
-    """Return the name under which a file gives a hook: the legacy one where both are there."""
-    return next((name for name in (hook.legacy, hook.name) if name in source.names), None)
+    """Return the name under which a file gives a hook: the other one where both are there."""
+    return next((name for name in (hook.other_name, hook.name) if name in source.names), None)
 
 
 def _missing_names(source: Source, overridden: Collection[str]) -> Iterator[Problem]:
     for hook in HOOKS.values():
-        given = hook.name in overridden or given_hook(source, hook) or source.may_bind(hook.name, hook.legacy)
+        given = hook.name in overridden or given_hook(source, hook) or source.may_bind(hook.name, hook.other_name)
         if hook.required and not given:
             yield source.problem(1, hook.name, f"it is missing. Expected {hook.expected}. {_hint(source, hook.name)}")
     in_file, in_module = "model_file" in source.names or "model_file" in overridden, "model" in source.names
@@ -86,7 +99,7 @@ def _missing_names(source: Source, overridden: Collection[str]) -> Iterator[Prob
             f"{_hint(source, 'model', 'model_file')}"
         )
         yield source.problem(1, "model", text)
-    if "model_file" in source.names and in_module and not uses_legacy_hooks(source):
+    if "model_file" in source.names and in_module and dialect_of_source(source).is_strict:
         text = f"there is a `model` here (line {source.line('model')}), too. Expected one of the two. Remove the other."
         yield source.problem(source.line("model_file"), "model_file", text)
 
@@ -102,8 +115,8 @@ def _hint(source: Source, *names: str) -> str:
 def _near(source: Source, name: str) -> str | None:
     """Return the name in a file that is probably meant for that of a setting or hook which is missing."""
     given = [word for word in source.names if word not in BY_ANY_NAME and word not in HOOKS_BY_ANY_NAME]
-    legacy = HOOKS[name].legacy if name in HOOKS else None
-    return nearest_name(name, given) or (nearest_name(legacy, given) if legacy else None)
+    other = HOOKS[name].other_name if name in HOOKS else None
+    return nearest_name(name, given) or (nearest_name(other, given) if other else None)
 
 
 def _misspelt_names(source: Source, overridden: Collection[str]) -> Iterator[Problem]:
@@ -137,21 +150,20 @@ def _canonical(name: str) -> str:
 
 
 def _names_given_twice(source: Source) -> Iterator[Problem]:
-    if uses_legacy_hooks(source):
-        return  # in such a file a canonical name may be one of its own, so the legacy one counts
-    for legacy, entry in LEGACY_SETTINGS.items():
-        if legacy in source.names and entry.name in source.names:
+    if not dialect_of_source(source).is_strict:
+        return  # in such a file a canonical name may be one of its own, so the other one counts
+    for other, entry in BY_OTHER_NAME.items():
+        if other in source.names and entry.name in source.names:
             line = source.line(entry.name)
-            text = f"this is the legacy name of `{entry.name}`, given in line {line}. Expected one. Remove the other."
-            yield source.problem(source.line(legacy), legacy, text)
+            text = f"this is another name of `{entry.name}`, given in line {line}. Expected one. Remove the other."
+            yield source.problem(source.line(other), other, text)
 
 
-def _hook_parameters(source: Source, is_legacy: bool) -> Iterator[Problem]:
+def _hook_parameters(source: Source, dialect: Dialect) -> Iterator[Problem]:
     for hook in HOOKS.values():
         name = given_hook(source, hook)
         if name is not None:
-            by_position = name in LEGACY_HOOKS or (is_legacy and hook.name == "model")
-            yield from _parameters_of_hook(source, hook, name, by_position)
+            yield from _parameters_of_hook(source, hook, name, dialect.binds_by_position(hook.name, name))
 
 
 def _parameters_of_hook(source: Source, hook: HookSpec, name: str, by_position: bool) -> Iterator[Problem]:

@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.dialects import Alias
 from experiments_manager.settings.hooks import HOOKS_BY_ANY_NAME
 from experiments_manager.settings.overrides import HPARAMS
-from experiments_manager.settings.schema import BY_ANY_NAME, SettingSpec
+from experiments_manager.settings.schema import BY_ANY_NAME
 from experiments_manager.settings.source.module_source import Source, read_source
 
 
@@ -38,11 +39,11 @@ def best_settings(
     """Return the source of a settings file with other values.
 
     Each assignment of such a setting at the top level gets the new value; what the file derives from it follows, as it
-    does with `--set`. A setting that the file gives by its legacy name gets the new value by that name.
+    does with `--set`. A setting that the file gives by its other name gets the new value by that name.
 
     Args:
         settings_file: The file to copy.
-        overrides: New values by canonical or legacy name; of keys of `hparams` as `hparams.KEY` or `KEY`.
+        overrides: New values by canonical or other name; of keys of `hparams` as `hparams.KEY` or `KEY`.
         hparams: Keys of the file's `hparams`, to tell the two apart.
         model_file: Absolute path of the model file, where the experiment has one.
         title: First line of the comment at its head.
@@ -70,19 +71,19 @@ def _as_bound(name: str, value: Any, source: Source) -> tuple[str, Any]:
     """Return a setting, or the value of a hook, by the name under which a file gives it, as it reads there."""
     hook, spec = HOOKS_BY_ANY_NAME.get(name), BY_ANY_NAME.get(name)
     if hook is not None:
-        return (hook.legacy if hook.legacy in source.names else hook.name), value
-    if spec is None or spec.legacy is None:
+        return (hook.other_name if hook.other_name in source.names else hook.name), value
+    if spec is None or spec.alias is None:
         return name, value
-    canonical = spec.legacy.to_canonical(value) if name == spec.legacy.name else value
-    if spec.legacy.name not in source.names:
+    canonical = spec.alias.to_canonical(value) if name == spec.alias.name else value
+    if spec.alias.name not in source.names:
         return spec.name, canonical
-    return spec.legacy.name, _as_legacy(spec, canonical)
+    return spec.alias.name, _under_alias(spec.alias, canonical)
 
 
-def _as_legacy(spec: SettingSpec, value: Any) -> Any:
-    """Return a value as the legacy setting had it; the value itself where that was a switch, and this says more."""
-    found = spec.legacy.to_legacy(value)
-    return found if spec.legacy.to_canonical(found) == value else value
+def _under_alias(alias: Alias, value: Any) -> Any:
+    """Return a value as it reads under another name; the value itself where that is a switch, and this says more."""
+    found = alias.from_canonical(value)
+    return found if alias.to_canonical(found) == value else value
 
 
 def _changes(

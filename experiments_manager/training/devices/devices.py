@@ -48,7 +48,7 @@ def prepared_devices(settings: Settings, cluster: HostCluster | None = None) -> 
         cluster: The processes that train together; `None` for this one alone.
 
     Raises:
-        SettingsError: If a GPU is asked for that is not there, except by a legacy file on a machine without any, where
+        SettingsError: If a GPU is asked for that is not there, except as a wish, on a machine without any, where
             the CPU does; or if the batch cannot be shared among the devices.
     """
     gpus = _visible_gpus(settings)
@@ -82,7 +82,7 @@ def _visible_gpus(settings: Settings) -> list[Any]:
     chosen = by_default if wanted is None else [gpu for number, gpu in enumerate(present) if number in wanted]
     if wanted and len(chosen) < len(set(wanted)):
         refusal = hook_error(settings, "gpus", _missing_gpus(wanted, len(present)))
-        if present or not settings.is_legacy or "gpus" in settings.overrides:
+        if present or not settings.dialect.gpus_are_wishes or "gpus" in settings.overrides:
             raise refusal
         logger.warning("%s The CPU is used.", refusal)  # such files say which GPUs to take where there are any
     try:

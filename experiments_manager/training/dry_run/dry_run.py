@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from experiments_manager.settings import Problem, Settings
-from experiments_manager.settings.legacy.working_directory import as_in_run_folder
+from experiments_manager.settings.hook_directory import as_in_run_folder
 from experiments_manager.training.devices.devices import Devices, prepared_devices
 from experiments_manager.training.dry_run import stand_ins
 from experiments_manager.training.dry_run.findings import Findings

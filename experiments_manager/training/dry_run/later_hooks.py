@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from experiments_manager.dialects import dialect_of_client
 from experiments_manager.settings import Lazy, Settings
 from experiments_manager.training.dry_run.findings import Findings
 from experiments_manager.training.dry_run.held_writes import HeldWriteError, held_writes
@@ -106,7 +107,7 @@ def look_at_logs(experiment: Experiment, batch: Batch, findings: Findings, run: 
         settings.call(
             "tensorboard_logs",
             model=experiment.model,
-            epoch=1 - settings.has_legacy_name("tensorboard_logs"),
+            epoch=settings.first_epoch("tensorboard_logs"),
             logs=dict(batch.logs),
             train_data=Lazy(experiment.train.as_dataset),
             validation_data=Lazy(lambda: validation.as_dataset() if validation else None),
@@ -116,7 +117,7 @@ def look_at_logs(experiment: Experiment, batch: Batch, findings: Findings, run: 
 
 def look_at_client(settings: Settings, findings: Findings) -> None:
     """Look whether a class that is to talk to a server has the methods for it; it is not made."""
-    if not settings.has("client") or findings.said_of("client") or settings.is_legacy:
+    if not settings.has("client") or findings.said_of("client") or dialect_of_client(settings.client):
         return
     client: Callable[..., Any] = settings.client
     if not inspect.isclass(client):

@@ -21,7 +21,7 @@ from experiments_manager.training.setup.boundary import at_work
 from experiments_manager.training.setup.compilation import given_metrics, refuse_unknown_names
 from experiments_manager.training.setup.experiment import Experiment
 from experiments_manager.training.setup.hooks import hook_error, seeded
-from experiments_manager.training.setup.metrics import OF_COMPILE, refuse_what_is_no_metric, targets_seen
+from experiments_manager.training.setup.metrics import OF_COMPILE, refuse_what_is_no_metric
 
 
 @dataclasses.dataclass
@@ -165,9 +165,9 @@ def _failure_of_metric(settings: Settings, item: Any, target: Any, predicted: An
     try:
         with at_work(settings, "metrics"):
             metric = keras.metrics.get(item) if isinstance(item, str) else item
-            if settings.is_legacy and isinstance(item, str):
-                return None  # names of Keras 2 are understood when it is compiled
-            value = metric(targets_seen(settings, target, predicted), predicted)
+            if settings.dialect.keras_names and isinstance(item, str):
+                return None  # former names are understood when it is compiled
+            value = metric(settings.dialect.targets(target, predicted), predicted)
             if isinstance(metric, keras.metrics.Metric):
                 metric.reset_state()
         if value is None:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from experiments_manager.runs import Run
 from experiments_manager.runs.run_settings import load_run_settings, warn_altered_files, weights_of
 from experiments_manager.settings import Settings
-from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
+from experiments_manager.settings.hook_directory import session_folder, working_directory
 from experiments_manager.training.devices.devices import prepared_devices
 from experiments_manager.training.engine.chunk_size import ChunkSize
 from experiments_manager.training.engine.failures import translating_errors

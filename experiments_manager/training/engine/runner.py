@@ -21,8 +21,8 @@ from experiments_manager.runs.locking import RunLock
 from experiments_manager.runs.run_settings import load_run_settings, warn_changed_files
 from experiments_manager.runs.serving_setup import ServingSetup, write_serving_setup
 from experiments_manager.settings import Settings
-from experiments_manager.settings.legacy.attributes import Session
-from experiments_manager.settings.legacy.working_directory import session_folder, working_directory
+from experiments_manager.settings.hook_directory import session_folder, working_directory
+from experiments_manager.settings.settings import Session
 from experiments_manager.training.devices.devices import Devices, prepared_devices
 from experiments_manager.training.engine.completion import (
     continue_hint,
@@ -185,7 +185,9 @@ def _execute(
     """Build, train and finish; whatever happens, the manifest says so. `former` is that of a run to go on with."""
     started = time.monotonic()
     folder = session_folder(settings, run.path)
-    overrides = settings.overrides | found_data_dirs(settings, folder if settings.is_legacy else Path.cwd())
+    overrides = settings.overrides | found_data_dirs(
+        settings, folder if settings.dialect.session_folder else Path.cwd()
+    )
     changed = {"overrides": overrides, "hparams": settings.hparams, "settings": settings.values()}
     updates = ManifestUpdates(run, when_begun=changed if former else {})
     watchers: list[Watcher] = [updates]

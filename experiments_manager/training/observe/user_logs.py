@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 FOLDER = "custom"
 """Folder in the run's `logs/` for what the hook writes."""
 CALLBACKS_FOLDER = "callbacks"
-"""Folder for what callbacks of a legacy settings file write."""
+"""Folder for what callbacks write, in files of a dialect that gives them a writer."""
 _MOST_EVENTS = 1_000_000
 _NEVER = 2**31 - 1
 """Milliseconds."""
@@ -32,7 +32,7 @@ _NEVER = 2**31 - 1
 class UserLogs:
     """Calls the hook with a summary writer as the default one, so that it just says `tf.summary.scalar(name, value)`.
 
-    Callbacks of legacy settings files find one, too, as they did there.
+    Callbacks find one, too, in files of a dialect that says so.
 
     Args:
         experiment: What is trained.
@@ -43,7 +43,9 @@ class UserLogs:
         self._experiment, self._run = experiment, run
         settings = experiment.settings
         self._wanted = settings.tensorboard and settings.has("tensorboard_logs")
-        self._wanted_by_callbacks = settings.tensorboard and settings.is_legacy and bool(experiment.callbacks)
+        self._wanted_by_callbacks = (
+            settings.tensorboard and settings.dialect.logs_in_callbacks and bool(experiment.callbacks)
+        )
         self._writer = EpochWriter(self.folder)
         self._writer_of_callbacks = EpochWriter(run.logs_dir / CALLBACKS_FOLDER)
 
@@ -67,8 +69,7 @@ class UserLogs:
             return
         experiment = self._experiment
         validation = experiment.validation
-        # Under its legacy name the hook counts from 0, as Keras' callbacks do.
-        number = epoch - experiment.settings.has_legacy_name("tensorboard_logs")
+        number = epoch - 1 + experiment.settings.first_epoch("tensorboard_logs")
         with self._writer.as_default(epoch, step=number):
             experiment.settings.call(
                 "tensorboard_logs",

@@ -21,7 +21,7 @@ def callbacks_of(
 
 
 def given_callbacks(settings: Settings, model: keras.Model, train: Feed, validation: Feed | None, run: Any) -> Any:
-    """Return what the hook gives: a list, or a dictionary in files of the legacy framework."""
+    """Return what the hook gives: a list, or a dictionary in files of a dialect that keys them."""
     if not settings.has("callbacks"):
         return []
     with at_work(settings, "callbacks"):

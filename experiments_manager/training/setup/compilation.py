@@ -25,7 +25,6 @@ from experiments_manager.training.setup.hooks import hook_error, located_at, see
 from experiments_manager.training.setup.metrics import (
     OF_COMPILE,
     known_name,
-    make_known_to_keras,
     metric_by_name,
     metrics_for_compile,
 )
@@ -70,8 +69,7 @@ def compile_and_build(settings: Settings, model: keras.Model, train: Feed, parts
     loss = parts.loss
     refuse_misfits(settings, model, train, loss)
     if not (loss is None and model.compiled):
-        if settings.is_legacy:
-            make_known_to_keras(loss, parts.metrics)
+        settings.dialect.before_compile(loss, parts.metrics)
         loss = _by_canonical_names(settings, loss)
         metrics = metrics_for_compile(settings, model, parts.metrics)
         _compile(
@@ -199,11 +197,12 @@ def _compile(settings: Settings, model: keras.Model, **parts: Any) -> None:
 
 
 def _by_canonical_names(settings: Settings, loss: Any) -> Any:
-    """Return losses that a legacy file names as Keras 2 did by the names that Keras 3 has for them."""
-    if not settings.is_legacy:
+    """Return losses that a file names as Keras did before by the names that it has for them."""
+    before = settings.dialect.keras_names
+    if not before:
         return loss
     return tf.nest.map_structure(
-        lambda item: known_name(keras.losses, item, True) or item if isinstance(item, str) else item, loss
+        lambda item: known_name(keras.losses, item, before) or item if isinstance(item, str) else item, loss
     )
 
 
@@ -213,9 +212,9 @@ def refuse_unknown_names(settings: Settings, noun: str, given: Any, room: Any) -
         if not isinstance(name, str) or (noun == "metrics" and name in OF_COMPILE):
             continue
         if noun == "metrics":
-            known = metric_by_name(name, settings.is_legacy) is not None
+            known = metric_by_name(name, settings.dialect.keras_names) is not None
         else:
-            known = known_name(room, name, settings.is_legacy) is not None
+            known = known_name(room, name, settings.dialect.keras_names) is not None
         if not known:
             names = [known for known in dir(room) if not known.startswith("_")]
             names += OF_COMPILE if noun == "metrics" else ()

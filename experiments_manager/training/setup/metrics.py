@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import keras
 
 from experiments_manager.settings import Settings
-from experiments_manager.settings.legacy.renamed_keras_symbols import KERAS_2_NAMES
 from experiments_manager.training.setup.hooks import hook_error
 
 OF_COMPILE = frozenset({"accuracy", "acc", "crossentropy", "ce"})
@@ -21,7 +19,7 @@ def metrics_for_compile(settings: Settings, model: keras.Model, given: Any) -> A
     """Bring what `metrics` gave into the form that `keras.Model.compile` takes.
 
     A name, a metric or a function that stands alone is meant for each output. So is a list without lists in it, in
-    files of the legacy framework, whose metrics also see the targets as Keras 2 showed them.
+    files of a dialect that says so, which may also have them see other targets.
 
     Args:
         settings: Checked settings.
@@ -44,14 +42,9 @@ def metrics_for_compile(settings: Settings, model: keras.Model, given: Any) -> A
     outputs = _number_of_outputs(model)
     if outputs == 1:  # for which Keras ignores names, but stumbles over `None`
         metrics = [item for item in keras.tree.flatten(metrics) if item is not None]
-    if outputs > 1 and flat_list and (alone or settings.is_legacy):
+    if outputs > 1 and flat_list and (alone or settings.dialect.lists_for_each_output):
         metrics = [[_copy(settings, metric) for metric in metrics] for _ in range(outputs)]
-    return _map(_as_keras_2_did, metrics) if settings.is_legacy else metrics
-
-
-def targets_seen(settings: Settings, targets: Any, predictions: Any) -> Any:
-    """Return the targets as the metrics of a file see them."""
-    return _matched(targets, predictions) if settings.is_legacy else targets
+    return _map(settings.dialect.metric, metrics)
 
 
 def _is_nested(value: Any) -> bool:
@@ -99,15 +92,15 @@ def _copy(settings: Settings, metric: Any) -> Any:
         raise hook_error(settings, "metrics", text) from error
 
 
-def known_name(room: Any, name: str, is_legacy: bool) -> str | None:
+def known_name(room: Any, name: str, before: Mapping[str, str]) -> str | None:
     """Return the name by which Keras 3 knows a loss or metric, `None` where it knows none.
 
     Args:
         room: `keras.losses` or `keras.metrics`.
         name: As the settings file writes it.
-        is_legacy: Whether names of Keras 2 are understood, too.
+        before: Names in small letters that are understood, too, with those that Keras 3 has.
     """
-    for candidate in (name, KERAS_2_NAMES.get(name.lower()) if is_legacy else None):
+    for candidate in (name, before.get(name.lower())):
         try:
             if candidate and room.get(candidate) is not None:
                 return candidate
@@ -116,67 +109,10 @@ def known_name(room: Any, name: str, is_legacy: bool) -> str | None:
     return None
 
 
-def metric_by_name(name: str, is_legacy: bool) -> Any:
-    """Return what Keras knows under a metric's name, or `None`; a legacy file may name a loss as well."""
-    for room in (keras.metrics, keras.losses) if is_legacy else (keras.metrics,):
-        known = known_name(room, name, is_legacy)
+def metric_by_name(name: str, before: Mapping[str, str]) -> Any:
+    """Return what Keras knows under a metric's name, or `None`; a file of former names may name a loss as well."""
+    for room in (keras.metrics, keras.losses) if before else (keras.metrics,):
+        known = known_name(room, name, before)
         if known is not None:
             return room.get(known)
     return None
-
-
-def _as_keras_2_did(metric: Any) -> Any:
-    """Make a metric see what `compile` of Keras 2 showed it: targets of the rank and the type of the predictions."""
-    if metric is None or (isinstance(metric, str) and metric.lower() in OF_COMPILE):
-        return metric  # what Keras makes of these looks after the shapes itself
-    if isinstance(metric, str):
-        named, metric = metric, metric_by_name(metric, is_legacy=True)
-        metric = metric if isinstance(metric, keras.metrics.Metric) else keras.metrics.MeanMetricWrapper(metric)
-        metric.name = named
-    elif not isinstance(metric, keras.metrics.Metric):
-        metric = keras.metrics.MeanMetricWrapper(metric, name=_name_of(metric))
-    metric.update_state = functools.partial(_update_with_matched_targets, metric.update_state)
-    return metric
-
-
-def _name_of(function: Any) -> str:
-    function = function.func if isinstance(function, functools.partial) else function
-    return getattr(function, "__name__", None) or getattr(function, "name", None) or type(function).__name__
-
-
-def _update_with_matched_targets(update_state: Any, y_true: Any, y_pred: Any, *args: Any, **kwargs: Any) -> Any:
-    return update_state(_matched(y_true, y_pred), y_pred, *args, **kwargs)
-
-
-def _matched(y_true: Any, y_pred: Any) -> Any:
-    """Return targets [batch] as [batch, 1] for predictions [batch, n], in their type if both are floats or integers."""
-    if not (hasattr(y_true, "shape") and hasattr(y_pred, "shape")):
-        return y_true
-    if len(y_true.shape) == 1 and len(y_pred.shape) == 2:
-        y_true = keras.ops.expand_dims(y_true, -1)
-    of_true, of_pred = (keras.backend.standardize_dtype(value.dtype) for value in (y_true, y_pred))
-    same_kind = any(all(map(is_kind, (of_true, of_pred))) for is_kind in (_is_float, _is_integer))
-    return keras.ops.cast(y_true, of_pred) if same_kind and of_true != of_pred else y_true
-
-
-def _is_float(dtype: str) -> bool:
-    return "float" in dtype
-
-
-def _is_integer(dtype: str) -> bool:
-    return "int" in dtype
-
-
-def make_known_to_keras(*given: Any) -> None:
-    """Let Keras find the user's own losses and metrics by their names when it copies a compiled model.
-
-    `clone_model` of Keras 2 left out what a model was compiled with; that of Keras 3 makes it again from the names, and
-    does not find classes and functions that are defined within a hook.
-    """
-    known = keras.saving.get_custom_objects()
-    for item in keras.tree.flatten(given):
-        if item is None or isinstance(item, str):
-            continue
-        own = item if inspect.isfunction(item) else type(item)
-        if own.__module__.partition(".")[0] != "keras" and own.__name__.isidentifier():
-            known[own.__name__] = own

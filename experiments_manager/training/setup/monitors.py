@@ -17,9 +17,6 @@ from experiments_manager.training.state.monitor import Monitor
 
 logger = logging.getLogger(__name__)
 
-_EARLY_STOPPING, _PLATEAU = "earlystopping_callback", "reduceLROnPlateau_callback"
-"""Keys under which callbacks of a legacy file took the place of what the framework did by itself."""
-
 
 def monitor_of(
     settings: Settings,
@@ -48,13 +45,13 @@ def monitor_of(
             "early_stopping_patience has no effect on a live topic, where the latest epoch counts as the best. "
             "kafka_idle_timeout or a signal ends the run."
         )
-    replaced = replaced if settings.is_legacy else ()
-    lowered = lowers_learning_rate(settings, model.optimizer) and _PLATEAU not in replaced
+    keys = settings.dialect.replaced_by_callbacks
+    lowered = lowers_learning_rate(settings, model.optimizer) and keys.get("plateau") not in replaced
     return Monitor.make(
         monitor,
         settings.monitor_mode,
         min_delta=settings.early_stopping_min_delta,
-        patience=None if _EARLY_STOPPING in replaced else settings.early_stopping_patience,
+        patience=None if keys.get("early_stopping") in replaced else settings.early_stopping_patience,
         plateau_patience=settings.reduce_lr_patience if lowered else None,
         plateau_min_delta=settings.reduce_lr_min_delta,
         takes_latest=train.never_ends,

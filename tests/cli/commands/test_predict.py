@@ -24,7 +24,7 @@ from experiments_manager.runs.serving_setup import ServingSetup, write_serving_s
 from tests.helpers import fake_model_server
 from tests.helpers.warm_processes import WarmPopen
 
-LEGACY = Path(__file__).parents[2] / "settings" / "legacy" / "examples"
+LEGACY = Path(__file__).parents[2] / "legacy" / "examples"
 
 SETTINGS = """
 import pathlib

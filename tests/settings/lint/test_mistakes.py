@@ -65,7 +65,7 @@ def test_mistakes_are_named_at_their_lines_and_nothing_else_is(looked_through):
     assert named >= LEAST_SHARE * (named + len(missed)), missed
 
 
-@pytest.mark.parametrize("folder", ["examples", "experiments_manager", "tests/settings/legacy/examples"])
+@pytest.mark.parametrize("folder", ["examples", "experiments_manager", "tests/legacy/examples"])
 def test_of_good_files_nothing_is_said(folder):
     from experiments_manager.settings.loading import lint_source
 

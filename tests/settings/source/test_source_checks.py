@@ -146,7 +146,7 @@ def test_a_loss_with_one_unknown_parameter_is_a_hook_with_a_slip(check):
 def test_a_setting_under_both_of_its_names_is_reported(check):
     (problem,) = check("epochs = 3\nnbEpoch = 4\n")
     assert str(problem) == (
-        "mysettings_case.py:2: nbEpoch: this is the legacy name of `epochs`, given in line 1. Expected one. "
+        "mysettings_case.py:2: nbEpoch: this is another name of `epochs`, given in line 1. Expected one. "
         "Remove the other."
     )
 

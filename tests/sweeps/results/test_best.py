@@ -115,7 +115,7 @@ def legacy_file(tmp_path):
 def test_a_legacy_file_gets_the_values_by_its_own_names(legacy_file, tmp_path, overrides, expected):
     text = best_settings(legacy_file, overrides, ["learningRate", "nbEpoch"], None, "Best")
     found = loaded(tmp_path, text)
-    assert found.is_legacy
+    assert found.dialect.name == "legacy"
     assert {name: getattr(found, name) for name in expected} == expected
     assert not {"epochs =", "ema_momentum ="} & {line[: line.find("=") + 1] for line in text.splitlines()}
 

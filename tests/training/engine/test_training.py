@@ -266,7 +266,7 @@ def test_a_settings_file_of_the_earlier_framework_trains_unmodified(name, tmp_pa
     from experiments_manager.runs import open_run
     from experiments_manager.training.engine.runner import start_run
 
-    user = shutil.copytree(Path(__file__).parents[2] / "settings" / "legacy" / "examples", tmp_path / "user")
+    user = shutil.copytree(Path(__file__).parents[2] / "legacy" / "examples", tmp_path / "user")
     monkeypatch.chdir(user)
     settings = load_settings(user / f"mysettings_{name}.py")
     result = start_run(settings, make_watchers=lambda run, settings: [recorder])

@@ -226,7 +226,7 @@ def test_names_that_keras_does_not_know_are_none(tensorflow):
 
     from experiments_manager.training.setup.metrics import known_name, metric_by_name
 
-    assert known_name(keras.losses, "logcosh", is_legacy=True) == "log_cosh"
-    assert known_name(keras.losses, "logcosh", is_legacy=False) is None
-    assert isinstance(metric_by_name("huber", is_legacy=True), types.FunctionType)
-    assert metric_by_name("huber", is_legacy=False) is None
+    assert known_name(keras.losses, "logcosh", {"logcosh": "log_cosh"}) == "log_cosh"
+    assert known_name(keras.losses, "logcosh", {}) is None
+    assert isinstance(metric_by_name("huber", {"logcosh": "log_cosh"}), types.FunctionType)
+    assert metric_by_name("huber", {}) is None

@@ -65,25 +65,48 @@ NO_DISTRIBUTION = (
 )
 
 
-FEDERATED_OPTIONS = {
-    "-w": "--pretrainedmodelcheckpointpath",
-    "-rounds": "--num_rounds",
-    "-agr": "--agregation",
-    "-minCl": "--min_available_clients",
-    "-minFit": "--min_fit_clients",
-    "-minEval": "--min_eval_clients",
-    "-locEpoch": "--local_epochs",
-    "-sim": "--simulation",
-    "-log": "--log_dir",
-    "-layerSim": "--layer_similarity",
-    "-saveC": "--save_clients",
-    "-mulmt": "--multi_metric",
-}
-"""What the legacy script `start_federated_server.py` took besides."""
+@dataclasses.dataclass(frozen=True)
+class FederatedOption:
+    """One option of the script that started the server of a federation.
+
+    Attributes:
+        flags: Both its spellings.
+        canonical: The option of `federate server` that it is; `None` where there is none.
+        instead: What to do in its place, where it is ignored.
+    """
+
+    flags: tuple[str, str]
+    canonical: str | None = None
+    instead: str = ""
+
+    @property
+    def dest(self) -> str:
+        """Where argparse puts it."""
+        return self.flags[1][2:]
+
+
+FEDERATED_OPTIONS = (
+    FederatedOption(("-rounds", "--num_rounds"), "--rounds"),
+    FederatedOption(("-agr", "--agregation"), "--strategy"),
+    FederatedOption(("-minCl", "--min_available_clients"), "--min-clients"),
+    FederatedOption(("-minFit", "--min_fit_clients"), "--min-clients"),
+    FederatedOption(("-minEval", "--min_eval_clients"), "--min-clients"),
+    FederatedOption(("-locEpoch", "--local_epochs"), "--local-epochs"),
+    FederatedOption(("-sim", "--simulation")),
+    FederatedOption(("-w", "--pretrainedmodelcheckpointpath"), instead="Load weights in `model`"),
+    FederatedOption(("-log", "--log_dir"), instead="Use --working-dir"),
+    FederatedOption(
+        ("-layerSim", "--layer_similarity"),
+        instead="The strategies ClusteredCosine and ClusteredSpectral compare clients",
+    ),
+    FederatedOption(("-saveC", "--save_clients"), instead="Each client has its own run folder"),
+    FederatedOption(("-mulmt", "--multi_metric"), instead="All metrics are told"),
+)
+"""What `start_federated_server.py` took besides."""
 
 _LONG_FLAGS = [flag for option in LEGACY_OPTIONS if option.begins for flag in option.flags if flag.startswith("--")]
 _SHORT_FLAGS = tuple(flag for option in LEGACY_OPTIONS if option.begins for flag in option.flags if len(flag) == 2)
-_FEDERATED = {flag for pair in FEDERATED_OPTIONS.items() for flag in pair}
+_FEDERATED = {flag for option in FEDERATED_OPTIONS for flag in option.flags}
 _ALSO_SHORT = ("-dist",)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from experiments_manager.settings import load_settings
-from experiments_manager.settings.legacy.attributes import Session
+from experiments_manager.settings.settings import Session
 
 HOOKS = """
 def get_input_pipeline(raw_data_files_folder, isTraining, batch_size, nbEpoch): pass

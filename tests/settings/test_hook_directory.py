@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from experiments_manager.settings import SettingsError, load_settings
-from experiments_manager.settings.legacy.working_directory import as_in_run_folder, session_folder, working_directory
+from experiments_manager.settings.hook_directory import as_in_run_folder, session_folder, working_directory
 
 LEGACY = """
 workingFolder = 'experiments/examples/series'

@@ -18,8 +18,9 @@ from experiments_manager import api
 from experiments_manager.common.console import warn
 from experiments_manager.common.errors import CommandLineError
 from experiments_manager.federated.verbs import join_as_before
-from experiments_manager.settings.legacy.command_line import canonical_form, run_of
-from experiments_manager.settings.legacy.options import legacy_parser
+from experiments_manager.legacy.command_line import canonical_form, run_of
+from experiments_manager.legacy.dialect import DIALECT
+from experiments_manager.legacy.options import legacy_parser
 
 if TYPE_CHECKING:
     from experiments_manager.settings import Settings
@@ -176,12 +177,11 @@ def loadExperimentsSettings(  # noqa: N802  (its legacy name)
         SettingsError: The settings cannot be used; all problems are named.
         RunError: There is no run in that folder.
     """
-    from experiments_manager.runs.folder import LEGACY_SETTINGS
     from experiments_manager.runs.naming import run_name
     from experiments_manager.runs.run_settings import load_run_settings
 
     folder = restart_from_sessionFolder
-    if folder is None and Path(filename).name == LEGACY_SETTINGS and not Path(filename).exists():
+    if folder is None and Path(filename).name == DIALECT.run_settings and not Path(filename).exists():
         folder = Path(filename).parent
     if folder is not None:
         run = api.load_run(folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-LEGACY = Path(__file__).parents[2] / "settings" / "legacy" / "examples"
+LEGACY = Path(__file__).parent / "examples"
 
 
 @pytest.fixture

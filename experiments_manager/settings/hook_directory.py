@@ -1,4 +1,4 @@
-"""The working directory that hooks of settings files of the legacy framework expect."""
+"""The working directory that the hooks of a settings file run in."""
 
 from __future__ import annotations
 
@@ -12,25 +12,22 @@ from pathlib import Path
 from experiments_manager.settings.problems import Problem, SettingsError
 from experiments_manager.settings.settings import Session, Settings
 
-SESSION_FOLDER = "expe_0"
-"""The folder in a run folder in which hooks of legacy settings files run; their relative paths count from there."""
-
 
 def session_folder(settings: Settings, run_folder: Path) -> Path:
-    """Return the working directory of the hooks in a run; the run folder itself where the file is no legacy one."""
-    return run_folder / SESSION_FOLDER if settings.is_legacy else run_folder
+    """Return the working directory of the hooks in a run; the run folder itself where they stay where they are."""
+    return run_folder / (settings.dialect.session_folder or "")
 
 
 @contextlib.contextmanager
 def working_directory(settings: Settings, folder: Path, session: Session | None = None) -> Iterator[None]:
-    """Inside, hooks of settings files of the legacy framework find a folder as working directory.
+    """Inside, hooks that do not stay where the command was given find a folder as working directory.
 
     Args:
-        settings: Those of any other file change nothing.
+        settings: Those whose dialect has no `session_folder` change nothing.
         folder: Is made if it is missing.
         session: What such hooks may read of the run from their settings.
     """
-    if not settings.is_legacy:
+    if settings.dialect.session_folder is None:
         yield
         return
     before = Path.cwd()
@@ -45,12 +42,12 @@ def working_directory(settings: Settings, folder: Path, session: Session | None 
 
 @contextlib.contextmanager
 def as_in_run_folder(settings: Settings) -> Iterator[None]:
-    """Inside, hooks of legacy settings files find a folder as deep as in a run, and nothing of it stays.
+    """Inside, such hooks find a folder as deep as in a run, and nothing of it stays.
 
     Raises:
         SettingsError: The folder cannot be made.
     """
-    if not settings.is_legacy:
+    if settings.dialect.session_folder is None:
         yield
         return
     parent = Path(settings.working_dir).expanduser().absolute()

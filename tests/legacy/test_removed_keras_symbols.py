@@ -1,6 +1,6 @@
 import pytest
 
-from experiments_manager.settings.legacy.removed_keras_symbols import (
+from experiments_manager.legacy.removed_keras_symbols import (
     REMOVED_ELSEWHERE,
     REMOVED_FROM_KERAS,
     REMOVED_FROM_TF_KERAS,

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
+from experiments_manager.legacy.imported_modules import LegacyModules
 from experiments_manager.settings import UserCodeError, load_settings
-from experiments_manager.settings.legacy.imported_modules import LegacyModules
 
 HELPER = """import tensorflow as tf
 class Error(tf.keras.metrics.Metric):

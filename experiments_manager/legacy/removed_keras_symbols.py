@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from experiments_manager.settings.legacy.renamed_keras_symbols import RENAMED, RENAMED_ARGUMENTS
+from experiments_manager.legacy.renamed_keras_symbols import RENAMED, RENAMED_ARGUMENTS
 from experiments_manager.settings.problems import Problem
 from experiments_manager.settings.source.dotted_names import (
     KERAS_IN_TENSORFLOW,
@@ -220,10 +220,18 @@ def _removed_arguments(source: Source, is_legacy: bool) -> Iterator[Problem]:
         if not isinstance(node, ast.Call):
             continue
         dotted = full_name(node.func, aliases) or ""
-        _, name = below_keras(dotted) or ("", "")
+        given = {keyword.arg for keyword in node.keywords}
         for (below, argument), instead in REMOVED_ARGUMENTS.items():
-            if is_legacy and (below, argument) in RENAMED_ARGUMENTS:
-                continue
-            within = f"{name}.".startswith(f"{below}.")
-            if within and any(keyword.arg == argument for keyword in node.keywords):
+            is_offered = is_legacy and (below, argument) in RENAMED_ARGUMENTS
+            if argument in given and _is_below(dotted, below) and not is_offered:
                 yield _problem(source, node.lineno, f"{ast.unparse(node.func)}({argument}=…)", instead)
+
+
+def is_removed_argument(dotted: str, argument: str) -> bool:
+    """Return whether `removed_names` speaks of an argument of a full name."""
+    return any(argument == gone and _is_below(dotted, below) for below, gone in REMOVED_ARGUMENTS)
+
+
+def _is_below(dotted: str, below: str) -> bool:
+    _, name = below_keras(dotted) or ("", "")
+    return f"{name}.".startswith(f"{below}.")

@@ -7,7 +7,8 @@ import pytest
 
 from experiments_manager.cli.main import run
 from experiments_manager.common.errors import CommandLineError
-from experiments_manager.settings.legacy.command_line import translate
+from experiments_manager.dialects import canonical_command_line
+from experiments_manager.legacy.command_line import translate
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ from experiments_manager.settings.legacy.command_line import translate
             ["-u", "a.py", "--num_rounds", "5", "-minCl", "4", "-minFit=3", "--min_eval_clients", "2", "-d"],
             [
                 *("federate", "server", "a.py", "--insecure", "--rounds", "5"),
-                *("--minCl", "4", "--minFit", "3", "--minEval", "2", "--debug"),
+                *("--min-clients", "4", "--debug"),
             ],
         ),
         (
@@ -70,6 +71,23 @@ from experiments_manager.settings.legacy.command_line import translate
 )
 def test_the_legacy_command_line_is_translated(legacy, canonical):
     assert translate(legacy) == canonical
+
+
+@pytest.mark.parametrize(
+    ("given", "canonical"),
+    [
+        (["-rounds", "3", "a.py", "--insecure"], ["a.py", "--insecure", "--rounds", "3"]),
+        (["a.py", "-minCl=2", "-minFit", "4", "--min-clients", "3"], ["a.py", "--min-clients", "4"]),
+        (
+            ["a.py", "--agregation", "FedAvg", "--public-keys", "a", "b"],
+            ["a.py", "--public-keys", "a", "b", "--strategy", "FedAvg"],
+        ),
+        (["a.py", "--local_epochs", "2", "--rounds", "5"], ["a.py", "--rounds", "5", "--local-epochs", "2"]),
+    ],
+)
+def test_the_command_for_a_federations_server_takes_the_scripts_options_too(given, canonical, capsys):
+    assert canonical_command_line(["federate", "server", *given]) == ["federate", "server", *canonical]
+    assert capsys.readouterr().err == ""
 
 
 def test_the_new_form_is_printed_as_a_hint_that_can_be_pasted_into_a_shell(capsys):

@@ -36,13 +36,13 @@ def test_the_source_of_a_complete_file_has_no_problems(file):
 
 
 def test_every_legacy_name_is_in_one_of_the_complete_files():
-    from experiments_manager.settings.hooks import LEGACY_HOOKS
-    from experiments_manager.settings.schema import LEGACY_SETTINGS
+    from experiments_manager.settings.hooks import HOOKS_BY_OTHER_NAME
+    from experiments_manager.settings.schema import BY_OTHER_NAME
 
     bound = {node.id for file in FILES for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Name)}
     for file in FILES:
         bound |= {getattr(node, "name", "") for node in ast.parse(file.read_text()).body}
-    assert {*LEGACY_SETTINGS, *LEGACY_HOOKS} - bound == {"raw_data_dir_test"}
+    assert {*BY_OTHER_NAME, *HOOKS_BY_OTHER_NAME} - bound == {"raw_data_dir_test"}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_legacy_value_reads_as_a_canonical_one_and_by_its_own_name(load, line,
 
 def test_the_legacy_hooks_are_called_with_what_they_ask_for(load):
     settings = load("raw_data_dir_train = 'a'\nraw_data_dir_val = 'b'\nbatch_size = 8\nnbEpoch = 3\n")
-    assert settings.is_legacy
+    assert settings.dialect.name == "legacy"
     assert settings.call("dataset", split="train") == ("a", True, 8, 3)
     assert settings.call("dataset", split="validation") == ("b", False, 8, 3)
     assert settings.resolve("learning_rate") == 0.1
@@ -141,7 +141,7 @@ def test_an_override_reaches_the_name_that_counts(load):
 
 
 def test_a_model_file_counts_although_a_name_model_is_left_in_the_settings(load):
-    assert load("model = None\n").call("model").is_legacy
+    assert load("model = None\n").call("model").dialect.name == "legacy"
 
 
 def test_a_list_may_stand_in_the_place_of_a_function(load):

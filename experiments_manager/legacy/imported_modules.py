@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from experiments_manager.settings.legacy.renamed_keras_symbols import log_replaced, rename
+from experiments_manager.legacy.renamed_keras_symbols import log_replaced, rename
 
 FRAMEWORK = "deeplearningtools"
 """The legacy framework's own package, whose helpers such files import."""

@@ -38,14 +38,6 @@ _SHORT_NAMES = {
 
 _OTHER_SHORT_NAMES = {"kullback_leibler_divergence": "kl_divergence"}
 
-KERAS_2_NAMES = {
-    "kullback_leibler_divergence": "kl_divergence",
-    "kld": "kl_divergence",
-    "logcosh": "log_cosh",
-    "huber_loss": "huber",
-}
-"""Names that Keras 2 knew, in small letters, and how Keras 3 calls the same."""
-
 _UTILITIES = (
     "custom_object_scope",
     "deserialize_keras_object",

@@ -3,8 +3,8 @@ import logging
 
 import pytest
 
+from experiments_manager.legacy.renamed_keras_symbols import RENAMED, rename
 from experiments_manager.settings import SettingsError, load_settings
-from experiments_manager.settings.legacy.renamed_keras_symbols import RENAMED, rename
 
 TF = "import tensorflow as tf\n"
 

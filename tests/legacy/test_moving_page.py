@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 import experiments_manager
-from experiments_manager.settings.hooks import LEGACY_HOOKS
-from experiments_manager.settings.legacy.attributes import NAMES as ATTRIBUTES
-from experiments_manager.settings.legacy.attributes import LegacyChecks
-from experiments_manager.settings.legacy.options import FEDERATED_OPTIONS, LEGACY_OPTIONS
+from experiments_manager.legacy.attributes import NAMES as ATTRIBUTES
+from experiments_manager.legacy.legacy_settings import LegacySettings
+from experiments_manager.legacy.options import FEDERATED_OPTIONS, LEGACY_OPTIONS
+from experiments_manager.settings.hooks import HOOKS_BY_OTHER_NAME
 from experiments_manager.settings.overrides import ADDED_BY_LAUNCHERS
-from experiments_manager.settings.schema import LEGACY_SETTINGS
+from experiments_manager.settings.schema import BY_OTHER_NAME
 
-PAGE = (Path(__file__).parents[3] / "docs/from-deeplearningtools.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/from-deeplearningtools.md").read_text(encoding="utf-8")
 STATES = ("works", "changed", "not there")
 ROWS = [
     [cell.strip() for cell in line.strip().strip("|").split("|")]
@@ -34,14 +34,14 @@ def rows_of(name):
 
 LEGACY_FUNCTIONS = {"run", "loadExperimentsSettings", "get_commands", "get_default_args", *experiments_manager._GONE}
 KNOWN = {
-    "settings": set(LEGACY_SETTINGS),
-    "hooks": set(LEGACY_HOOKS),
+    "settings": set(BY_OTHER_NAME),
+    "hooks": set(HOOKS_BY_OTHER_NAME),
     "options": {flag for option in LEGACY_OPTIONS for flag in option.flags},
-    "options of a federation": {flag for pair in FEDERATED_OPTIONS.items() for flag in pair},
+    "options of a federation": {flag for option in FEDERATED_OPTIONS for flag in option.flags},
     "functions": LEGACY_FUNCTIONS,
     "keys of hparams": set(ADDED_BY_LAUNCHERS),
     "attributes": ATTRIBUTES,
-    "methods": {name for name in vars(LegacyChecks) if not name.startswith("_")} | {"has", "summary"},
+    "methods": {name for name in vars(LegacySettings) if not name.startswith("_")} | {"has", "summary"},
 }
 
 
@@ -51,7 +51,7 @@ def test_every_legacy_name_that_the_code_knows_has_one_row(kind):
 
 
 def test_settings_and_hooks_stand_beside_canonical_names():
-    for legacy, entry in (LEGACY_SETTINGS | LEGACY_HOOKS).items():
+    for legacy, entry in (BY_OTHER_NAME | HOOKS_BY_OTHER_NAME).items():
         [row] = rows_of(legacy)
         assert entry.name in names_in(row[1]), legacy
 

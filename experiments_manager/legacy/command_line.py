@@ -9,8 +9,8 @@ from pathlib import Path
 
 from experiments_manager.common.console import warn
 from experiments_manager.common.errors import CommandLineError
-from experiments_manager.settings.legacy.federation import is_server_command, server_form
-from experiments_manager.settings.legacy.options import (
+from experiments_manager.legacy.federation import is_server_command, server_form, with_canonical_options
+from experiments_manager.legacy.options import (
     LEGACY_OPTIONS,
     NO_DISTRIBUTION,
     is_legacy_option,
@@ -30,6 +30,8 @@ def translate(arguments: Sequence[str]) -> list[str] | None:
     Raises:
         CommandLineError: It cannot be translated; the message says why.
     """
+    if arguments[:1] == ["federate"] and is_server_command(arguments):
+        return with_canonical_options(arguments)
     if not (arguments and arguments[0].startswith("-") and any(map(is_legacy_option, arguments))):
         return None
     if is_server_command(arguments):
