@@ -17,6 +17,7 @@ from experiments_manager.training.state.plain_state import (
     CONTAINERS,
     NotSerializableError,
     Packer,
+    TracedValueError,
     base_kind,
     described,
 )
@@ -68,6 +69,8 @@ class _Looker(Packer):
     def pack(self, value: Any, depth: int = 0) -> Any:
         try:
             packed = super().pack(value, depth)
+        except TracedValueError:
+            return "traced"
         except (NotSerializableError, RecursionError):
             return self._opaque(value)
         if isinstance(packed, dict) and "__set__" in packed:

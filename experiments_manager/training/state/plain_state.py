@@ -90,6 +90,10 @@ class NotSerializableError(Exception):
     """A value cannot be written; the text names its type."""
 
 
+class TracedValueError(NotSerializableError):
+    """A value holds tensors of a graph, which each trace makes anew: it is no state."""
+
+
 class Packer:
     """Turns values into JSON; one packer for all that belong together, so that what is shared stays shared."""
 
@@ -147,6 +151,8 @@ class Packer:
         if isinstance(value, np.ndarray | np.generic):
             return self._array(value)
         if isinstance(value, tf.Tensor):
+            if tf.is_symbolic_tensor(value):
+                raise TracedValueError("holds a tensor of a graph")
             return {"__eager__": self._tensor(value)}
         if self._known is not None and is_method(value):
             return {"__method__": value.__name__, "of": self.pack(value.__self__, depth + 1)}

@@ -22,7 +22,13 @@ import tensorflow as tf
 
 from experiments_manager.training.state.looks import UNSEEN, is_comparable, is_large, is_opaque, look
 from experiments_manager.training.state.plain_restore import Unpacker
-from experiments_manager.training.state.plain_state import LIVE, NotSerializableError, Packer, is_users
+from experiments_manager.training.state.plain_state import (
+    LIVE,
+    NotSerializableError,
+    Packer,
+    TracedValueError,
+    is_users,
+)
 from experiments_manager.training.state.user_objects import Slot, UserObjects
 
 PREFIX = "user/"
@@ -211,6 +217,8 @@ class UserState:
                 continue
             try:
                 packed = packer.content(value) if slot.name is None else packer.attribute(value)
+            except TracedValueError:
+                continue
             except Exception as error:  # whatever the code of others raises
                 if changed and is_told(slot):
                     self._reasons[slot.path] = f"changes while training runs, and no checkpoint can hold it: it {error}"

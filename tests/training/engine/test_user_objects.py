@@ -136,6 +136,25 @@ def test_what_the_reader_of_the_data_and_a_callback_both_see_is_named(experiment
     assert "mysettings_curve.served changes within a pass through the training data" in said["reasons"][0]
 
 
+def test_tensors_of_a_trace_that_a_layer_keeps_are_no_state(experiment):
+    run = experiment(
+        """
+        epochs = 2
+
+        class Keeping(keras.layers.Layer):
+            def call(self, x):
+                self.kept = [x, [tf.square(x)]]
+                return x
+
+        def model():
+            return keras.Sequential([keras.Input([1]), Keeping(), keras.layers.Dense(1)])
+        """
+    )
+    assert run.result.state == "finished"
+    assert run.run.manifest["exactness"] == {"exact": True, "reasons": []}
+    assert run.snapshot is not None
+
+
 def trained(run):
     return {name: value for name, value in run.tensors.items() if not name.startswith("user/")}
 

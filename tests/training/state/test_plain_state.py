@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 
 from experiments_manager.training.state.plain_restore import Unpacker
-from experiments_manager.training.state.plain_state import NotSerializableError, Packer
+from experiments_manager.training.state.plain_state import NotSerializableError, Packer, TracedValueError
 
 
 @dataclasses.dataclass
@@ -228,6 +228,11 @@ def test_what_could_not_be_written_does_not_disturb_what_comes_after_it():
     unpacker = Unpacker(packer.tensors)
     one, other = map(unpacker.unpack, packed)
     assert other[0] is one
+
+
+def test_tensors_of_a_graph_are_not_written():
+    with tf.Graph().as_default(), pytest.raises(TracedValueError):
+        Packer("callbacks/").attribute([tf.constant(1.0)])
 
 
 EVIL = [
