@@ -70,6 +70,7 @@ class Dialect:
         keras_names: Names of losses and metrics in small letters, by which Keras does not know them any more.
         lists_for_each_output: Whether a list of metrics is meant for each output of a model.
         client_methods: Methods by which a class shows that it talks to a server in this form.
+        module_remedies: What helps where a package is missing, by its name.
         framework: The framework that the form comes from.
         run_settings: Name of the settings file in a run folder of that framework.
     """
@@ -91,6 +92,7 @@ class Dialect:
     keras_names: Mapping[str, str] = {}
     lists_for_each_output = False
     client_methods: tuple[str, ...] = ()
+    module_remedies: Mapping[str, str] = {}
     framework = ""
     run_settings: str | None = None
 

@@ -24,6 +24,33 @@ SOURCE = Path(__file__).resolve().parents[2]
 """Folder that the package lies in: a copy of the source, or `site-packages`."""
 
 
+_DISTRIBUTIONS = {
+    "Bio": "biopython",
+    "OpenSSL": "pyOpenSSL",
+    "PIL": "pillow",
+    "attr": "attrs",
+    "bs4": "beautifulsoup4",
+    "cv2": "opencv-python-headless",
+    "dateutil": "python-dateutil",
+    "fitz": "PyMuPDF",
+    "git": "GitPython",
+    "kafka": "kafka-python",
+    "osgeo": "GDAL",
+    "pkg_resources": "setuptools",
+    "serial": "pyserial",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "umap": "umap-learn",
+    "yaml": "PyYAML",
+}
+"""Distributions by their modules, where the names differ: by the latter pip would find nothing, or another's."""
+
+
+def distribution_of(module: str) -> str:
+    """Return the distribution that a top-level module comes with, which is what pip installs."""
+    return _DISTRIBUTIONS.get(module, module)
+
+
 def install_command(*extras: str) -> str:
     """Return the command that installs what extras need, e.g. ``pip install 'flwr<1.42,>=1.41'``.
 

@@ -43,6 +43,7 @@ class Legacy(Dialect):
     keras_names = names.KERAS_2
     lists_for_each_output = True
     client_methods = ("getInputData", "decodeResponse")
+    module_remedies = names.MODULE_REMEDIES
     framework = "DeepLearningTools"
     run_settings = "experiment_settings.py"
 

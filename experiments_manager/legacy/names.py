@@ -91,3 +91,8 @@ KERAS_2 = {
     "huber_loss": "huber",
 }
 """Names of losses and metrics that Keras 2 knew, in small letters, and how Keras 3 calls the same."""
+
+MODULE_REMEDIES = {
+    "deeplearningtools": "Install that package, or copy the helpers that you use beside the settings file.",
+}
+"""What helps where a package of the framework is missing."""

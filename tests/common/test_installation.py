@@ -7,10 +7,19 @@ from pathlib import Path
 import pytest
 
 from experiments_manager.common import installation
-from experiments_manager.common.installation import DISTRIBUTION, install_command, requirements_by_extra
+from experiments_manager.common.installation import (
+    DISTRIBUTION,
+    distribution_of,
+    install_command,
+    requirements_by_extra,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
-TELLS_TO_INSTALL = re.compile(r"pip\S* install\b[^`;)\n]*?(?<![\w/.-])experiments[-_]manager(?![\w/.-])", re.IGNORECASE)
+TELLS_TO_INSTALL = re.compile(
+    r"(?:pip\S*|conda|mamba|uv|poetry|pdm) (?:\w+ )?(?:install|add)\b[^`;)\n]*?"
+    r"(?<![\w/.-])experiments[-_]manager(?![\w/.-])",
+    re.IGNORECASE,
+)
 
 
 @pytest.fixture
@@ -69,7 +78,18 @@ def test_no_text_tells_anyone_to_install_the_package_of_another_author_by_its_na
     assert len(texts) > 500
     found = [f"{name}: {match.group()}" for name, text in texts.items() for match in TELLS_TO_INSTALL.finditer(text)]
     assert not found
+    assert TELLS_TO_INSTALL.search("uv add experiments_manager")
     assert TELLS_TO_INSTALL.search('Run: pip install --no-deps "experiments-manager[kafka]"')
+
+
+def test_what_is_missing_is_named_as_pip_installs_it():
+    assert [distribution_of(name) for name in ("sklearn", "skimage", "cv2")] == [
+        *("scikit-learn", "scikit-image", "opencv-python-headless"),
+    ]
+    for module, names in importlib.metadata.packages_distributions().items():
+        there = {name.lower().replace("_", "-") for name in names}
+        if distribution_of(module) != module and not any("opencv" in name for name in there):
+            assert distribution_of(module).lower() in there
 
 
 def _normal(requirement):

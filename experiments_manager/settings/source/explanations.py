@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib.util
 import linecache
 from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType, ModuleType, TracebackType
 
+from experiments_manager.common.installation import distribution_of
 from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.dialects import plugins
 from experiments_manager.settings.schema import BY_ANY_NAME
 
 USUAL_IMPORTS = {
@@ -81,9 +84,20 @@ def import_remedy(error: BaseException) -> str | None:
 
 def missing_module_remedy(module: str) -> str:
     """Return what helps where a module is missing."""
-    if module.partition(".")[0] == "deeplearningtools":
-        return "Install that package, or copy the helpers that you use beside the settings file."
-    return f"Install {module!r}, or put it beside the settings file."
+    root = module.partition(".")[0]
+    for plugin in plugins():
+        if root in plugin.module_remedies:
+            return plugin.module_remedies[root]
+    if root != module and _is_found(root):
+        return f"Correct the name: `{root}` is there, and has no such module."
+    return f"Install {distribution_of(root)!r}, or put the module beside the settings file."
+
+
+def _is_found(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _missing_attribute(error: AttributeError, expressions: Iterable[ast.expr]) -> tuple[str, str]:

@@ -1,8 +1,11 @@
 """Exceptions of the user's code are told by the names that the code writes."""
 
+import sys
+
 import pytest
 
 from experiments_manager.settings import SettingsError, load_settings
+from experiments_manager.settings.source.explanations import missing_module_remedy
 
 
 @pytest.fixture
@@ -55,3 +58,17 @@ def test_a_name_of_keras_is_repeated_as_the_file_writes_it(said):
     told = said("import tensorflow as tf\nmetrics = [tf.keras.metrics.Acuracy()]\n")
     assert told.startswith("there is no such name in Keras or TensorFlow. Expected one of `tensorflow.keras.metrics`.")
     assert told.endswith("Did you mean `tf.keras.metrics.Accuracy`?")
+
+
+@pytest.mark.parametrize(
+    ("module", "remedy"),
+    [
+        ("sklearn.cluster", "Install 'scikit-learn', or put the module beside the settings file."),
+        ("nowhere_at_all", "Install 'nowhere_at_all', or put the module beside the settings file."),
+        ("experiments_manager.loses", "Correct the name: `experiments_manager` is there, and has no such module."),
+        ("deeplearningtools.helpers", "Install that package, or copy the helpers"),
+    ],
+)
+def test_a_missing_module_is_told_with_what_pip_installs(module, remedy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    assert missing_module_remedy(module).startswith(remedy)
