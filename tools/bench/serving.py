@@ -1,6 +1,6 @@
 """The embedded model server against what it could at best be, and against others.
 
-    python tools/bench/serving.py [--parts latency,throughput,large,swaps] [--rounds 5] [--seconds 2]
+    python tools/bench/serving.py [--parts latency,throughput,large,swaps] [--rounds 5] [--seconds 2] [--changes 50]
 
 Each server is a process of its own, is asked by a real gRPC (or HTTP) client first, and its answers are compared with
 those of the SavedModel called directly. Then the servers take turns, round by round, and medians over the rounds are
@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -304,7 +305,7 @@ def large(folder: Path, rounds: int, seconds: float) -> None:
     )
 
 
-def swaps(folder: Path, rounds: int, seconds: float, changes: int = 50) -> None:
+def swaps(folder: Path, rounds: int, seconds: float, *, changes: int) -> None:
     """16 clients while versions come and go."""
     image = np.random.default_rng(0).random((1, 8, 8, 1), np.float32)
     expected, _ = expected_and_seconds(folder / "cnn/1", image, 10)
@@ -369,11 +370,13 @@ def main() -> None:
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--changes", type=int, default=50, help="versions that `swaps` publishes")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_models(Path(folder))
+        parts = PARTS | {"swaps": functools.partial(swaps, changes=arguments.changes)}
         for part in arguments.parts.split(","):
-            PARTS[part](Path(folder), arguments.rounds, arguments.seconds)
+            parts[part](Path(folder), arguments.rounds, arguments.seconds)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""An HTTP connection, on aiohttp: how long it may take, and what it gets where it sends no proper HTTP.
+"""HTTP connections, on aiohttp: listening, how long one may take, and what it gets where it sends no proper HTTP.
 
 aiohttp sets no time limit on the headers or the body of a request, answers what is no HTTP in plain text, and hangs up
 where a client has said all that it has to say (`shutdown(SHUT_WR)`). This module adds what is missing, and nothing of
@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
+import ssl
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -24,6 +26,7 @@ from experiments_manager.serving.api.http.connection_limits import (
     ConnectionTable,
     TransferRate,
 )
+from experiments_manager.serving.api.http.memory import connections_possible
 from experiments_manager.serving.api.json.responses import write_error
 
 SERVER = {"Server": "experiments_manager"}
@@ -33,6 +36,9 @@ _HEAD_LIMIT = 1 << 18
 _LINE_LIMIT = 1 << 16
 """Bytes of one header at most; some proxies put more than aiohttp's 8 KiB into one."""
 _FOR_EVER = 10 * 365 * 86_400.0
+_BACKLOG = 65_535
+"""Connections that the system holds until we take them; it has a limit of its own, usually 4,096."""
+_HANDSHAKE_SECONDS = 60.0
 _logger = logging.getLogger(f"{__name__}.http")
 _logger.setLevel(logging.CRITICAL)  # it would tell of every client that sends what is no HTTP, with a traceback
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -268,3 +274,50 @@ def begin_request(message: Any, payload: Any, connection: HttpConnection, writer
 
 def _error_body(text: str) -> bytes:
     return write_error(text).encode(errors="replace")
+
+
+class HttpServer(web.Server):
+    """Makes connections. See `web.Server`; belongs to the running event loop.
+
+    Args:
+        answer: Answers a request; it is cancelled where the client goes away.
+        limits: What connections may take.
+    """
+
+    def __init__(
+        self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], limits: ConnectionLimits
+    ) -> None:
+        super().__init__(answer, request_factory=begin_request, handler_cancellation=True)
+        self._limits, self._table = limits, ConnectionTable(connections_possible(limits.most))
+        self._listener: asyncio.Server | None = None
+
+    def __call__(self) -> HttpConnection:
+        """Make a connection, for the event loop."""
+        return HttpConnection(self, self._table, self._limits)
+
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
+        """Begin to listen.
+
+        Returns:
+            The port, which is chosen where 0 was given.
+
+        Raises:
+            OSError: It cannot be had.
+        """
+        options: dict[str, Any] = {}
+        if tls is not None:
+            options = {"ssl": tls, "ssl_handshake_timeout": self._limits.header_seconds or _HANDSHAKE_SECONDS}
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self, host, port, backlog=_BACKLOG, **options)
+        self._table.watch()
+        return self._listener.sockets[0].getsockname()[1]
+
+    async def end(self, grace: float) -> None:
+        """Listen no more, and give requests in flight so many seconds."""
+        if self._listener is None:
+            return
+        self._listener.close()
+        await asyncio.sleep(0)  # connections that the system has taken already come first
+        self.pre_shutdown()
+        await self.shutdown(grace / 2)  # it waits for a request twice
+        self._table.end()

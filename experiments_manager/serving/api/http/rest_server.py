@@ -29,9 +29,8 @@ from experiments_manager.protocol.status import Code, ServingError, as_serving_e
 from experiments_manager.serving.api import prometheus
 from experiments_manager.serving.api.http import rest_requests
 from experiments_manager.serving.api.http.bodies import Body
-from experiments_manager.serving.api.http.connection import SERVER
+from experiments_manager.serving.api.http.connection import SERVER, HttpServer
 from experiments_manager.serving.api.http.connection_limits import ConnectionLimits
-from experiments_manager.serving.api.http.listener import HttpServer
 from experiments_manager.serving.api.json import responses
 from experiments_manager.serving.api.json.examples import read_examples
 from experiments_manager.serving.api.json.requests import Document, read_predict
