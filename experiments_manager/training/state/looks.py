@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import inspect
 import json
 import pickle
 import types
@@ -92,7 +93,7 @@ class _Looker(Packer):
         if hasattr(value, "cache_info"):
             function = getattr(value, "__wrapped__", None)
             return {"cache": None if _only_computes(function) else value.cache_info().currsize}
-        if callable(value):
+        if inspect.isroutine(value) or isinstance(value, type):
             return {"code": described(value)}
         if hasattr(value, "__length_hint__"):
             return {"iterator": described(value), "left": value.__length_hint__()}
@@ -115,7 +116,7 @@ def _only_computes(function: Any) -> bool:
 
 
 _STORES = ("STORE_GLOBAL", "STORE_ATTR", "STORE_SUBSCR", "DELETE_GLOBAL", "DELETE_ATTR", "DELETE_SUBSCR")
-_DRAWS = ("random", "rng", "next", "append", "pop", "update", "normal", "integers", "time")
+_DRAWS = ("random", "rng", "next", "append", "pop", "update", "normal", "integers", "time", "cache_info")
 
 
 def is_opaque(text: str) -> bool:

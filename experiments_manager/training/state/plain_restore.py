@@ -13,7 +13,7 @@ import datetime
 import enum
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,31 @@ from experiments_manager.training.state.plain_state import (
     base_kind,
     can_be_made,
     class_name,
+    held_kind,
     variables_of,
 )
+
+
+def _replace(held: Any, content: Any) -> None:
+    held.clear()
+    held.update(content)
+
+
+def _fill_table(table: Any, content: Any) -> None:
+    table.remove(table.export()[0])
+    table.insert(*map(tf.constant, content))
+
+
+_WRITERS: dict[str, Callable[[Any, Any], None]] = {
+    "context": lambda held, content: [held.set(value) for value in content],
+    "thread": lambda held, content: _replace(vars(held), content),
+    "weak": _replace,
+    "weak set": _replace,
+    "table": _fill_table,
+    "array": lambda held, content: held.__setitem__(slice(None), type(held)(held.typecode, content)),
+    "bytes": lambda held, content: held.__setitem__(slice(None), content),
+}
+"""How what one of `HELD` holds is put back."""
 
 
 class Unpacker:
@@ -177,6 +200,17 @@ class Unpacker:
         if self._objects is None or value["__ref__"] not in self._objects:
             raise NotSerializableError(f"there is no {value['__ref__']}")
         return self._objects[value["__ref__"]]
+
+    def _id(self, value: dict, live: Any) -> int:
+        return id(self._ref({"__ref__": value["__id__"]}, live))
+
+    def _held(self, value: dict, live: Any) -> Any:
+        self._remember(live)
+        content = self.unpack(value["content"])
+        if held_kind(live) != value["__held__"]:
+            raise NotSerializableError("is not what it was")
+        _WRITERS[value["__held__"]](live, content)
+        return live
 
     def _method(self, value: dict, live: Any) -> Any:
         found, name = self.unpack(value["of"]), value["__method__"]

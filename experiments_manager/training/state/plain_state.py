@@ -6,9 +6,11 @@ be written in this way is named.
 
 from __future__ import annotations
 
+import array
 import base64
 import collections
 import collections.abc
+import contextvars
 import dataclasses
 import datetime
 import decimal
@@ -19,9 +21,11 @@ import numbers
 import pathlib
 import random
 import sys
+import threading
 import types
 import uuid
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -35,6 +39,8 @@ from experiments_manager.training.state.host_generators import HostGenerator, ge
 SMALL = 64
 """Elements up to which an array is written as text."""
 _DEEPEST = 100
+_LEAST_ID = 2**32
+"""A number above it that is the `id` of a known object is meant as that."""
 LIVE = {"__live__": 1}
 """Stands for what is in that place anyway."""
 # Keras' callbacks turn the sign of their `min_delta` when they first look at an epoch, so it must be as it was given.
@@ -47,7 +53,7 @@ FACTORIES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict,
 ITERATORS: dict[str, Callable[..., Any]] = {
     kind.__name__: kind
     for kind in (iter, enumerate, reversed, zip, itertools.chain, itertools.count, itertools.cycle, itertools.islice,
-                 itertools.repeat)
+                 itertools.repeat, itertools.accumulate)
 }  # fmt: skip
 """What Python's own iterators are made by; what else they call, as `map` does, is not among them."""
 BY_TEXT: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
@@ -65,12 +71,24 @@ BY_TEXT: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
         lambda text: bytearray(base64.b64decode(text)),
     ),
 }
+_TABLES = (tf.lookup.experimental.MutableHashTable, tf.lookup.experimental.DenseHashTable)
+HELD: dict[str, tuple[type | tuple[type, ...], Callable[[Any], Any]]] = {
+    "context": (contextvars.ContextVar, lambda held: [held.get()] if held in contextvars.copy_context() else []),
+    "thread": (threading.local, lambda held: dict(vars(held))),
+    "weak": ((weakref.WeakKeyDictionary, weakref.WeakValueDictionary), dict),
+    "weak set": (weakref.WeakSet, set),
+    "table": (_TABLES, lambda held: _sorted_table(held)),
+    "array": (array.array, lambda held: held.tolist()),
+    "bytes": (bytearray, bytes),
+}
+"""Objects that are changed in place, by what they are, and how what they hold is read."""
 _BUILT_IN = (*sys.stdlib_module_names, "keras", "tensorflow", "numpy", "experiments_manager")
-_LIBRARIES = ("keras", "tensorflow", "experiments_manager", "logging", "threading", "_thread", "_io", "re", "functools")
+_LIBRARIES = ("keras", "tensorflow", "experiments_manager", "logging", "threading", "_thread", "_io", "_csv", "re",
+              "functools")  # fmt: skip
 """Rooms whose objects do not change by themselves in the course of a training, as far as they hold no variables."""
 
 
-_STATE_OF_THEIR_OWN = (
+STATE_OF_THEIR_OWN = (
     collections.abc.Iterator,
     keras.callbacks.Callback,
     random.Random,
@@ -80,8 +98,7 @@ _STATE_OF_THEIR_OWN = (
     tf.SparseTensor,
     tf.TensorArray,
     tf.queue.QueueBase,
-    tf.lookup.experimental.MutableHashTable,
-    tf.lookup.experimental.DenseHashTable,
+    *_TABLES,
 )
 """Objects that hold what no variable shows."""
 
@@ -143,6 +160,8 @@ class Packer:
         """
         if depth > _DEEPEST:
             raise NotSerializableError("is nested too deeply")
+        if type(value) is int and value > _LEAST_ID and self._known and value in self._known:
+            return {"__id__": self._known[value]}
         simple = _simple(value)
         if simple is not NotImplemented:
             return simple
@@ -162,6 +181,8 @@ class Packer:
             return dict(LIVE)
         if id(value) in self._numbers:
             return {"__same__": self._numbers[id(value)]}
+        if held_kind(value):
+            raise NotSerializableError(f"is a {described(value)} that came while training ran")
         if base_kind(type(value)) is not type(value) and is_users(type(value)):
             raise NotSerializableError(f"is a {type(value).__name__}")
         return self._numbered(value, depth)
@@ -182,6 +203,8 @@ class Packer:
         return self._several(value, depth + 1)
 
     def _several(self, value: Any, depth: int) -> Any:
+        if held := held_kind(value):
+            return {"__held__": held, "content": self.pack(held_by(value), depth)}
         if isinstance(value, Mapping):
             return self._mapping(value, depth)
         kind = base_kind(type(value))
@@ -212,7 +235,7 @@ class Packer:
             return False
         if kind is object or isinstance(value, type(sys) | type):
             return True
-        if isinstance(value, _STATE_OF_THEIR_OWN):
+        if isinstance(value, STATE_OF_THEIR_OWN):
             return hasattr(value, "fileno")
         variables = variables_of(value)
         if variables:
@@ -255,6 +278,8 @@ class Packer:
         return packed | ({"state": self.pack(state[0], depth)} if state else {})
 
     def _array(self, value: np.ndarray | np.generic) -> Any:
+        if isinstance(value, np.ma.MaskedArray):
+            raise NotSerializableError("is a masked array")
         array, scalar = np.asarray(value), isinstance(value, np.generic)
         if array.dtype.kind in "fiub":
             if array.size > SMALL:
@@ -312,6 +337,22 @@ def variables_of(value: Any) -> list[Any]:
     if isinstance(value, keras.layers.Layer | keras.metrics.Metric | keras.optimizers.Optimizer | tf.Module):
         return [getattr(part, "value", part) if isinstance(part, keras.Variable) else part for part in value.variables]
     return []
+
+
+def held_kind(value: Any) -> str | None:
+    """Return which of `HELD` a value is."""
+    return next((name for name, (kinds, _) in HELD.items() if isinstance(value, kinds)), None)
+
+
+def held_by(value: Any) -> Any:
+    """Return what one of `HELD` holds."""
+    return HELD[held_kind(value)][1](value)
+
+
+def _sorted_table(table: Any) -> list[np.ndarray]:
+    keys, values = (part.numpy() for part in table.export())
+    order = sorted(range(len(keys)), key=lambda number: repr(keys[number]))
+    return [keys[order], values[order]]
 
 
 def base_kind(kind: type) -> type:

@@ -15,6 +15,7 @@ import dis
 import enum
 import functools
 import os
+import queue
 import sys
 import sysconfig
 import types
@@ -30,8 +31,11 @@ import tensorflow as tf
 from experiments_manager.training.state.host_generators import HostGenerator
 from experiments_manager.training.state.plain_state import (
     CONTAINERS,
+    STATE_OF_THEIR_OWN,
     attributes,
     base_kind,
+    held_by,
+    held_kind,
     is_plain_object,
     is_users,
 )
@@ -59,10 +63,12 @@ _LIBRARY_FOLDERS = tuple(
     {os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     | {str(Path(tf.__file__).resolve().parents[1]) + os.sep}
 )
-_WITH_ATTRIBUTES = (types.SimpleNamespace, argparse.Namespace, collections.UserDict, collections.UserList)
+_WITH_ATTRIBUTES = (types.SimpleNamespace, argparse.Namespace, collections.UserDict, collections.UserList,
+                    collections.ChainMap, queue.Queue)  # fmt: skip
 """Classes of Python's whose objects are their attributes."""
-_STATELESS = ("keras", "tensorflow", "experiments_manager", "logging", "threading", "_thread", "_io", "re", "functools",
-              "weakref", "types", "typing", "builtins", "abc", "operator", "enum", "dataclasses")  # fmt: skip
+_STATELESS = ("keras", "tensorflow", "experiments_manager", "logging", "threading", "_thread", "_io", "_csv", "re",
+              "functools", "weakref", "types", "typing", "builtins", "abc", "operator", "enum",
+              "dataclasses")  # fmt: skip
 """Rooms whose objects do not change by themselves in the course of a training, as far as they hold no variables."""
 
 
@@ -135,6 +141,7 @@ class UserObjects:
         self._modules = {id(vars(module)): module for module in modules}
         self._own_names = {module.__name__ for module in modules}
         self._follow_globals = follow_globals
+        self._kinds: dict[str, type] = {}
         self._kept: list[Any] = []
         self._seen: set[int] = set()
         self._pending: collections.deque[tuple[str, Any, bool]] = collections.deque(
@@ -157,6 +164,8 @@ class UserObjects:
         for path, holder in self.holders.items():
             if not is_looked_into(holder) and not isinstance(holder, _WITH_PARTS):
                 yield Slot(path, holder, None), holder
+            if type(holder) is not self._kinds.get(path, type(holder)):
+                yield Slot.of(path, holder, "__class__"), type(holder)
             for name, value in parts_of(holder):
                 yield Slot.of(path, holder, name), value
 
@@ -199,6 +208,7 @@ class UserObjects:
             self._visit_parts(path, value)
             self._visit_items(path, value)
         elif is_looked_into(value):
+            self._kinds[path] = type(value)
             self._visit_parts(path, value)
             self._add(f"type({path})", type(value))
         else:
@@ -208,7 +218,8 @@ class UserObjects:
         self._pending.append((path, value, of_keras))
 
     def _visit_items(self, path: str, value: Any, *, of_keras: bool = False) -> None:
-        if isinstance(value, np.ndarray | HostGenerator | bytearray) or len(value) > MOST_ITEMS:
+        value = held_by(value) if held_kind(value) else value
+        if isinstance(value, np.ndarray | HostGenerator | bytes) or len(value) > MOST_ITEMS:
             return
         if isinstance(value, Mapping):
             for key, item in value.items():
@@ -257,7 +268,11 @@ class UserObjects:
 
     def _visit_class(self, path: str, kind: type) -> None:
         own = [base for base in kind.__mro__ if self._is_own(base.__module__, None)]
-        if kind not in own or issubclass(kind, enum.Enum):
+        if kind not in own:
+            return
+        if issubclass(kind, enum.Enum):
+            for name, member in kind.__members__.items():
+                self._add(f"{path}.{name}", member)
             return
         for base in own[1:]:
             self._add(f"{base.__module__}.{base.__qualname__}", base)
@@ -276,7 +291,11 @@ class UserObjects:
         kind = type(value)
         if isinstance(value, tf.Variable | keras.Variable | tf.random.Generator | keras.random.SeedGenerator):
             self.holders[path] = value
-        elif kind.__module__.partition(".")[0] not in _STATELESS or hasattr(value, "cache_info"):
+        elif (
+            kind.__module__.partition(".")[0] not in _STATELESS
+            or hasattr(value, "cache_info")
+            or (isinstance(value, STATE_OF_THEIR_OWN) and not hasattr(value, "fileno"))
+        ):
             self._visit_parts(path, value) if is_users(kind) else self.holders.setdefault(path, value)
             self._add(f"type({path})", kind)
 
@@ -303,21 +322,22 @@ def parts_of(holder: Any) -> list[tuple[str | int, Any]]:
         return list(attributes(holder))
     if not is_looked_into(holder) and not is_users(type(holder)):
         return []
-    left_out = set_by_libraries(type(holder))
+    left_out = () if isinstance(holder, _WITH_ATTRIBUTES) else set_by_libraries(type(holder))
     named = vars(holder).items() if isinstance(holder, _KERAS) else attributes(holder)
     return [(name, value) for name, value in list(named) if name not in left_out]
 
 
 def is_whole(value: Any) -> bool:
     """Return whether a value is written as a whole: a container, an array, a generator of random numbers."""
-    return base_kind(type(value)) in CONTAINERS or isinstance(value, np.ndarray | HostGenerator | bytearray)
+    is_container = base_kind(type(value)) in CONTAINERS or held_kind(value) is not None
+    return is_container or isinstance(value, np.ndarray | HostGenerator)
 
 
 def is_looked_into(value: Any) -> bool:
     """Return whether the attributes of an object are slots."""
     if isinstance(value, tf.Variable | keras.Variable | tf.data.Dataset):
         return False
-    if isinstance(value, _KERAS) or type(value) in _WITH_ATTRIBUTES:
+    if isinstance(value, _KERAS + _WITH_ATTRIBUTES):
         return True
     return hasattr(type(value), "__mro__") and is_users(type(value)) and is_plain_object(type(value))
 

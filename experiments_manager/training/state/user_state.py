@@ -14,7 +14,7 @@ import dataclasses
 import json
 import time
 import types
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -117,8 +117,10 @@ class UserState:
         self._first = {slot.path: slot for slot, _ in self._objects.slots()}
         for slot, value in self._objects.slots():
             self._base[slot.path] = text = self._look(slot, value)
-            if is_opaque(text) and slot.path.startswith(_WATCHED) and is_told(slot):
+            is_watched = slot.path.startswith(_WATCHED) or slot.key in trained
+            if is_opaque(text) and is_watched and is_told(slot):
                 self._reasons[slot.path] = "cannot be looked into, so no checkpoint can hold what it remembers"
+        self._costs = {path: (cost, 0.0) for path, (cost, _) in self._costs.items()}  # the first one after it is due
 
     @property
     def reasons(self) -> list[str]:
@@ -192,7 +194,8 @@ class UserState:
 
     def _look(self, slot: Slot, value: Any) -> str:
         cost, when = self._costs.get(slot.path, (0.0, 0.0))
-        if cost > _LONG and slot.path not in self._changed and time.monotonic() - when < _SHARE * cost:
+        may_wait = cost > _LONG and slot.path not in self._changed and not isinstance(value, Iterator)
+        if may_wait and time.monotonic() - when < _SHARE * cost:
             return self._last[slot.path]
         began = time.thread_time()
         try:
