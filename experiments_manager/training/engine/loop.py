@@ -93,14 +93,9 @@ def _train_epoch(context: TrainingContext) -> dict[str, float]:
     experiment, state = context.experiment, context.experiment.state
     progress, feed = state.progress, experiment.train
     if progress.step == 0:
-        context.reset_metrics()
-        if context.loops.prequential is not None:
-            context.loops.prequential.reset()
         context.meter.begin_epoch()
-    is_told = progress.step > 0 or not context.callbacks
-    if not is_told and not feed.never_ends:
-        context.callbacks.list.on_epoch_begin(progress.epoch)
-        is_told = True
+    if not feed.never_ends:
+        _begin_epoch(context)
     source = feed.open(progress.epoch, progress.step)
     logs: dict[str, tf.Tensor] = {}
     while feed.steps is None or progress.step < feed.steps:
@@ -112,9 +107,8 @@ def _train_epoch(context: TrainingContext) -> dict[str, float]:
         if ready == 0:
             source = hand_over(context)
             continue
-        if not is_told and feed.end_reason is None:  # callbacks are told of no epoch without a batch
-            context.callbacks.list.on_epoch_begin(progress.epoch)
-            is_told = True
+        if feed.end_reason is None:  # callbacks are told of no epoch without a batch
+            _begin_epoch(context)
         last = first + ready
         source, latest, ended = _train_chunk(context, source, first, last)
         logs = latest if progress.step > first else logs
@@ -130,6 +124,18 @@ def _train_epoch(context: TrainingContext) -> dict[str, float]:
     if context.user_state is not None:
         context.user_state.has_read()
     return as_numbers(logs)
+
+
+def _begin_epoch(context: TrainingContext) -> None:
+    """Reset the metrics and tell the callbacks; once, though a checkpoint may lie before the first step."""
+    progress = context.experiment.state.progress
+    if progress.begun or progress.step > 0:
+        return
+    progress.begun = True
+    context.reset_metrics()
+    if context.loops.prequential is not None:
+        context.loops.prequential.reset()
+    context.callbacks.list.on_epoch_begin(progress.epoch)
 
 
 def _train_chunk(
@@ -247,7 +253,7 @@ def _dispatch_view(context: TrainingContext, logs: dict[str, float]) -> None:
 def _apply_decision(context: TrainingContext, logs: dict[str, float]) -> None:
     """Compare the epoch with the best, and keep the weights in place, the averaged ones, if it is better."""
     state, progress = context.experiment.state, context.experiment.state.progress
-    progress.epoch, progress.step = progress.epoch + 1, 0
+    progress.epoch, progress.step, progress.begun = progress.epoch + 1, 0, False
     decision = decide(context.experiment.monitor, progress, logs, context.unit)
     progress.stop_reason = decision.stop_reason
     if decision.improved:

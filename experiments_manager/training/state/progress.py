@@ -44,6 +44,8 @@ class TrainingProgress:
     """Completed epochs, which is also the index of the current one."""
     step: int = 0
     """Steps done in the current epoch."""
+    begun: bool = False
+    """Whether metrics were reset and callbacks told of the current epoch."""
     global_step: int = 0
     best: Best | None = None
     epochs_without_improvement: int = 0

@@ -122,6 +122,27 @@ def test_the_memory_of_a_callback_outlives_a_resume(experiment, resume):
     assert rates == [report.learning_rate for report in whole.epochs]
 
 
+def test_callbacks_are_told_once_of_an_epoch_that_a_run_was_stopped_at_the_beginning_of(
+    experiment, resume, recorder, same_bits
+):
+    source = """
+        class Noting(keras.callbacks.Callback):
+            begun = 0
+
+            def on_epoch_begin(self, epoch, logs=None):
+                self.begun += 1
+                self.model.optimizer.learning_rate = 0.1 * np.random.rand() / self.begun
+
+        callbacks = [Noting()]
+    """
+    whole = experiment(source, {"epochs": 3})
+    part = experiment(source, {"epochs": 3}, make_watchers=lambda *_: [recorder], should_stop=lambda: recorder.epochs)
+    assert (part.result.state, part.snapshot.progress.global_step) == ("interrupted", 5)
+    rest = resume(part.run.path)
+    assert same_bits(rest.tensors, whole.tensors) == []
+    assert rest.run.manifest["exactness"]["exact"]
+
+
 def test_a_callback_of_validation_batches_sees_each_of_them_with_its_logs(experiment):
     source = """
         seen = []
