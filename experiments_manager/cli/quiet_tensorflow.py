@@ -1,4 +1,4 @@
-"""Keep what TensorFlow says while it starts off the terminal, without hiding what matters.
+"""Let TensorFlow start quickly, and keep what it says meanwhile off the terminal, without hiding what matters.
 
 TensorFlow's C++ libraries write to file descriptor 2 while they are loaded and when devices are looked for the first
 time, before any switch for their log is in force. So both happen here with that descriptor pointing to a temporary
@@ -18,6 +18,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO
+
+from experiments_manager.common.machine.imports import imported_for_good
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -56,7 +58,7 @@ class _QuietImport(importlib.abc.MetaPathFinder):
 def _execute_quietly(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
     with tempfile.TemporaryFile() as kept:
         try:
-            with _standard_error_to(kept):
+            with _standard_error_to(kept), imported_for_good():
                 execute(module)
                 gpus = module.config.list_physical_devices("GPU")  # looks for drivers; they can still be chosen later
         except Exception:

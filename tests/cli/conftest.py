@@ -21,6 +21,7 @@ epochs = 2
 batch_size = 16
 loss = "mean_squared_error"
 learning_rate = 0.1
+figures = False
 
 
 def dataset(split):

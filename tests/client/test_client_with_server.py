@@ -15,6 +15,7 @@ import pytest
 
 from experiments_manager import Client
 from experiments_manager.client.errors import ClientError, ServerGoneError
+from tests.helpers.warm_processes import WarmPopen
 
 
 def requests(count: int) -> Iterator[dict[str, np.ndarray]]:
@@ -107,7 +108,7 @@ def test_a_model_server_that_is_killed_and_restarted_loses_and_repeats_no_sample
         ]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         with (tmp_path / "log").open("ab") as log:
-            return subprocess.Popen([sys.executable, "-c", program, *flags], env=environment, stdout=log, stderr=log)
+            return WarmPopen([sys.executable, "-c", program, *flags], env=environment, stdout=log, stderr=log)
 
     server, answers = start(), []
     try:

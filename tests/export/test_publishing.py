@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from experiments_manager.export.publisher import _agree
+from tests.helpers.warm_processes import warm_run
 
 
 @pytest.fixture
@@ -343,7 +343,7 @@ print(json.dumps(loaded.signatures["serving_default"](position=tf.constant(x))["
 def test_a_version_loads_in_a_process_of_its_own(exported):
     trained = exported(overrides={"epochs": 1})
     arguments = [sys.executable, "-c", PROGRAM, str(trained.result.exported_model), json.dumps(X.tolist())]
-    answer = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    answer = warm_run(arguments).stdout
     np.testing.assert_allclose(json.loads(answer.splitlines()[-1]), served(trained, position=X)["height"], rtol=1e-5)
 
 

@@ -1,8 +1,8 @@
 """Processes that are forked from a warm one, which has imported TensorFlow: they start in a moment, not in seconds.
 
-`WarmPopen([sys.executable, "-m", MODULE, …], …)` stands for `subprocess.Popen` of the same words where a test is about
-what a program does and not about how it starts. The process is a real one with a number, an environment, a folder and
-streams of its own, and can be killed. Its hash seed and its parent are the warm process'.
+`WarmPopen([sys.executable, "-m", MODULE, …], …)`, or with `"-c", CODE`, stands for `subprocess.Popen` of the same words
+where a test is about what a program does and not about how it starts. The process is a real one with a number, an
+environment, a folder and streams of its own, and can be killed. Its hash seed and its parent are the warm process'.
 """
 
 import functools
@@ -18,7 +18,10 @@ import struct
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
+
+from experiments_manager.common.machine.imports import imported_for_good
 
 ROOT = Path(__file__).parents[2]
 IMPORTED = ("tensorflow", "keras", "experiments_manager.cli.main", "experiments_manager.training.engine.runner")
@@ -30,18 +33,20 @@ _turn = threading.Lock()
 
 
 class WarmPopen(subprocess.Popen):
-    """A `subprocess.Popen` of `[sys.executable, "-m", MODULE, …]` whose process is forked from the warm one."""
+    """A `subprocess.Popen` of a module, or of code, in Python, whose process is forked from the warm one."""
 
     def _execute_child(self, *values):
         given = inspect.signature(subprocess.Popen._execute_child).bind(self, *values).arguments
         pipes = [given[name] for name in _PIPES]
         words = [os.fspath(word) for word in given["args"]]
-        if words[:2] != [sys.executable, "-m"]:
-            raise ValueError(f"a warm process runs modules. Expected {[sys.executable, '-m']}, got {words[:2]}.")
+        if words[0] != sys.executable or words[1] not in ("-m", "-c"):
+            raise ValueError(
+                f"a warm process runs modules or code. Expected {sys.executable} -m or -c, got {words[:2]}."
+            )
         environment = {name: os.fspath(value) for name, value in (given["env"] or os.environ).items()}
         folder = str(Path(given["cwd"] or ".").absolute())
         streams = [end if end != -1 else number for number, end in enumerate((pipes[0], pipes[3], pipes[5]))]
-        request = json.dumps([words[2:], folder, environment, bool(given["start_new_session"])]).encode()
+        request = json.dumps([words[1:], folder, environment, bool(given["start_new_session"])]).encode()
         self._status, theirs = socket.socketpair()
         with theirs, _turn:
             socket.send_fds(_warm_process(), [request], [*streams, theirs.fileno()])
@@ -122,7 +127,7 @@ def _serve(channel):
 
 
 def _become(words, folder, environment, own_session, streams):
-    """Make this process what `python -m words` in a folder would be, up to its first line."""
+    """Make this process what `python words` in a folder would be, up to its first line."""
     for number, stream in enumerate(streams[:3]):
         os.dup2(stream, number)
     os.closerange(3, 1024)
@@ -133,17 +138,17 @@ def _become(words, folder, environment, own_session, streams):
     os.environ.update(environment)
     sys.path[0] = folder
     sys.path[1:1] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
-    sys.argv = ["-m", *words[1:]]
+    sys.argv = [words[0], *words[2:]]
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, "wr"[not number]) for number in range(3))
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
 
 
 def main(channel):
     """Run the warm process, and in the processes forked from it what they are for."""
-    for name in IMPORTED:
-        __import__(name)
-    gc.collect()
-    gc.freeze()  # or each process forked looks for garbage among all of it, and copies its memory by that
+    with imported_for_good():  # or each process forked looks for garbage among all of it, and copies its memory by that
+        for name in IMPORTED:
+            __import__(name)
+        gc.collect()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     request = _serve(channel)
     channel.close()  # now, and not when Python ends: by then its number may be that of another file
@@ -152,7 +157,16 @@ def main(channel):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     told, streams = request
     _become(*told, streams)
-    runpy.run_module(told[0][0], run_name="__main__", alter_sys=True)
+    _run(*told[0][:2])
+
+
+def _run(option, program):
+    """Run a module, or code, as Python does for the option."""
+    if option == "-m":
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    else:
+        sys.modules["__main__"] = module = types.ModuleType("__main__")
+        exec(compile(program, "<string>", "exec"), module.__dict__)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,13 @@ needs_kafka = pytest.mark.skipif(bool(what_is_missing()), reason=what_is_missing
 
 
 @needs_kafka
-def test_a_broker_is_started_found_and_stopped_and_keeps_its_cluster(tmp_path):
-    data, port = tmp_path / "data", unused_port()
+def test_a_broker_is_started_found_and_stopped_and_keeps_its_cluster_in_a_folder_of_any_name(tmp_path):
+    data, port = tmp_path / "le café", unused_port()
     try:
         started = run_tool("start", "--data", data, "--port", port)
         assert started.returncode == 0, started.stderr
         assert f"127.0.0.1:{port}" in started.stdout
+        assert [folder.name for folder in tmp_path.iterdir()] == ["le café"]
         again = run_tool("start", "--data", data, "--port", port)
         assert "Already running" in again.stdout
         assert run_tool("status", "--data", data).returncode == 0
@@ -46,18 +47,6 @@ def test_a_broker_is_started_found_and_stopped_and_keeps_its_cluster(tmp_path):
     refused = run_tool("start", "--data", data, "--port", port)
     assert refused.returncode == 2
     assert "holds data of another cluster" in refused.stderr
-
-
-@needs_kafka
-def test_the_data_are_in_the_folder_that_was_named_whatever_its_name(tmp_path):
-    data = tmp_path / "le café"
-    try:
-        started = run_tool("start", "--data", data, "--port", unused_port())
-        assert started.returncode == 0, started.stderr
-    finally:
-        run_tool("stop", "--data", data)
-    assert (data / "records" / "meta.properties").is_file()
-    assert [folder.name for folder in tmp_path.iterdir()] == ["le café"]
 
 
 def test_a_folder_that_kafka_would_take_for_two_is_refused(tmp_path):
@@ -138,7 +127,7 @@ def test_a_kafka_home_without_kafka_is_named(pretend, tmp_path, monkeypatch):
 
 
 @needs_kafka
-def test_a_kafka_home_is_used(tmp_path):
+def test_a_kafka_home_is_used_and_a_broker_that_ends_while_starting_tells_why_and_leaves_no_process(tmp_path):
     libraries = load_tool().find_libraries()
     (tmp_path / "kafka").mkdir()
     (tmp_path / "kafka/libs").symlink_to(libraries)
@@ -152,37 +141,31 @@ def test_a_kafka_home_is_used(tmp_path):
     finally:
         run_tool("stop", "--data", data)
 
-
-@needs_kafka
-def test_topics_are_still_there_after_a_stop_and_a_start_at_another_port(tmp_path, topic):
-    data = tmp_path / "data"
-    try:
-        for number in range(2):
-            port = unused_port()
-            assert run_tool("start", "--data", data, "--port", port).returncode == 0
-            connection = BrokerConnection([f"127.0.0.1:{port}"])
-            if number == 0:
-                produce(connection, topic, numbered(0, 50), partitions=2)
-                other = run_tool("start", "--data", data, "--port", unused_port())
-                assert other.returncode == 2
-                assert f"already runs, at port {port}" in other.stderr
-            assert len(messages(connection, topic)) == 50
-            assert "Stopped the broker" in run_tool("stop", "--data", data).stdout
-    finally:
-        run_tool("stop", "--data", data)
+    [metadata] = data.glob("records/__cluster_metadata-0")
+    shutil.rmtree(metadata)
+    metadata.write_text("no folder")
+    refused = run_tool("start", "--data", data, "--port", port)
+    assert refused.returncode == 2
+    assert "Kafka ended while starting" in refused.stderr
+    assert str(data / "broker.log") in refused.stderr
+    assert "pid" not in json.loads((data / "broker.json").read_text())
 
 
 @needs_kafka
-def test_a_broker_that_was_killed_is_started_again_with_its_topics(tmp_path, topic):
+def test_topics_are_still_there_after_a_kill_and_after_a_stop_and_a_start_at_another_port(tmp_path, topic):
     data, port = tmp_path / "data", unused_port()
     try:
         assert run_tool("start", "--data", data, "--port", port).returncode == 0
-        produce(BrokerConnection([f"127.0.0.1:{port}"]), topic, numbered(0, 50))
-        pid = json.loads((data / "broker.json").read_text())["pid"]
-        os.kill(pid, signal.SIGKILL)
+        produce(BrokerConnection([f"127.0.0.1:{port}"]), topic, numbered(0, 50), partitions=2)
+        other = run_tool("start", "--data", data, "--port", unused_port())
+        assert other.returncode == 2
+        assert f"already runs, at port {port}" in other.stderr
+        os.kill(json.loads((data / "broker.json").read_text())["pid"], signal.SIGKILL)
         wait_until(lambda: run_tool("status", "--data", data).returncode == 1)
-        assert run_tool("start", "--data", data, "--port", port).returncode == 0
-        assert len(messages(BrokerConnection([f"127.0.0.1:{port}"]), topic)) == 50
+        for at in (port, unused_port()):
+            assert run_tool("start", "--data", data, "--port", at).returncode == 0
+            assert len(messages(BrokerConnection([f"127.0.0.1:{at}"]), topic)) == 50
+            assert "Stopped the broker" in run_tool("stop", "--data", data).stdout
     finally:
         run_tool("stop", "--data", data)
 
@@ -211,23 +194,6 @@ def test_a_damaged_state_file_is_named(tmp_path):
     refused = run_tool("status", "--data", tmp_path)
     assert refused.returncode == 2
     assert f"{tmp_path / 'broker.json'} cannot be read" in refused.stderr
-
-
-@needs_kafka
-def test_a_broker_that_ends_while_starting_tells_why_and_leaves_no_process(tmp_path):
-    data, port = tmp_path / "data", unused_port()
-    try:
-        assert run_tool("start", "--data", data, "--port", port).returncode == 0
-    finally:
-        run_tool("stop", "--data", data)
-    [metadata] = data.glob("records/__cluster_metadata-0")
-    shutil.rmtree(metadata)
-    metadata.write_text("no folder")
-    refused = run_tool("start", "--data", data, "--port", port)
-    assert refused.returncode == 2
-    assert "Kafka ended while starting" in refused.stderr
-    assert str(data / "broker.log") in refused.stderr
-    assert "pid" not in json.loads((data / "broker.json").read_text())
 
 
 def test_the_tool_needs_the_standard_library_alone():

@@ -1,7 +1,6 @@
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -9,6 +8,7 @@ from experiments_manager.cli.main import run
 from experiments_manager.common.errors import CommandLineError
 from experiments_manager.dialects import canonical_command_line
 from experiments_manager.legacy.command_line import translate
+from tests.helpers.warm_processes import WarmPopen, warm_run
 
 
 @pytest.mark.parametrize(
@@ -238,16 +238,15 @@ def test_a_legacy_file_is_trained_resumed_served_and_asked_by_the_legacy_command
     ports = free_port(), free_port()
     file = tmp_path / "mysettings_line.py"
     file.write_text(LEGACY_LINE.replace("PORT", str(ports[0])).replace("REST", str(ports[1])))
-    script = Path(sys.executable).with_name("experiments_manager")
-    words = [script, "--usersettings", file.name, "--procID", "1"]
-    trained = subprocess.run(words, capture_output=True, text=True, timeout=600)
+    program = [sys.executable, "-m", "experiments_manager"]
+    trained = warm_run([*program, "--usersettings", file.name, "--procID", "1"], timeout=600)
     assert trained.returncode == 0, trained.stderr
     [run_dir] = (tmp_path / "runs").iterdir()
     assert "procID1" in run_dir.name
     assert run(["--restart_interrupted", f"--model_dir={run_dir}"]) == 0
 
-    serving = [script, "--start_server", f"--model_dir={run_dir}"]
-    with subprocess.Popen(serving, stderr=subprocess.PIPE, text=True) as server:
+    serving = [*program, "--start_server", f"--model_dir={run_dir}"]
+    with WarmPopen(serving, stderr=subprocess.PIPE, text=True) as server:
         try:
             for stream in ("-1", "2"):
                 assert run([f"--predict_stream={stream}", "-m", str(run_dir)]) == 0

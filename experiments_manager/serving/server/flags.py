@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from experiments_manager.common.exit_codes import ExitCode
+from experiments_manager.common.machine.imports import imported_for_good
 from experiments_manager.common.signals import exit_process
 from experiments_manager.common.suggestions import nearest_name
 from experiments_manager.protocol.errors import ServerStartError
@@ -151,8 +152,9 @@ def run(arguments: Sequence[str], *, on_ready: Callable[[], None] = lambda: None
 
         check_embedded()
 
-        from experiments_manager.serving.server.options import server_options
-        from experiments_manager.serving.server.server import run_server
+        with imported_for_good():
+            from experiments_manager.serving.server.options import server_options
+            from experiments_manager.serving.server.server import run_server
 
         options = server_options(flags)
         for name, port in (("port", flags.port), ("rest_api_port", flags.rest_api_port)):

@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from experiments_manager.common.machine.imports import imported_for_good
 from experiments_manager.sweeps.trials.channel import Channel
 
 WARM = (
@@ -47,11 +48,10 @@ def serve(descriptor: int) -> None:
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=descriptor)
-    with _startup_messages_kept():
+    with _startup_messages_kept(), imported_for_good():  # what is not looked at stays shared
         for name in WARM:
             importlib.import_module(name)
-    gc.collect()
-    gc.freeze()  # what is there now is not looked at again, so that its pages stay shared
+        gc.collect()
     channel = Channel(control)
     channel.send({"ready": True})
     while True:

@@ -18,7 +18,7 @@ reduce_lr_patience = 1
 early_stopping_patience = None
 strategy = "MultiWorkerMirroredStrategy"
 checkpoint_every_steps = 7
-tensorboard = export = False
+tensorboard = export = figures = False
 
 
 def samples(split):

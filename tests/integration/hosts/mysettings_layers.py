@@ -86,8 +86,6 @@ def branches_as_alone():
         "spectral": flat(layers.SpectralNormalization(layers.Dense(4))),
         "normalization": flat(layers.Normalization(mean=[0.1] * 4, variance=[1.2] * 4)),
         "lstm": flat(layers.LSTM(3)),
-        "gru": flat(layers.GRU(3)),
-        "rnn": flat(layers.SimpleRNN(3)),
         "bidirectional": flat(layers.Bidirectional(layers.GRU(2))),
         "attention": flat(attention()),
         "prelu": flat(layers.PReLU()),

@@ -32,6 +32,8 @@ def test_a_range_of_a_topic_is_trained_on_and_resumed_within_a_pass_as_by_one_pr
         "kafka_topics": f"{{'train': '{topic}', 'validation': None}}",
         "kafka_cache": "0",
         "steps_per_epoch": "7",
+        "figures": "False",
+        "export": "False",
     }
     words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     alone = trained(tmp_path, "alone", 1, *words)

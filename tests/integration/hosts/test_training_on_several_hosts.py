@@ -21,6 +21,8 @@ from tests.helpers.training_hosts import (
 pytestmark = pytest.mark.slow
 
 SECONDS_TO_STOP = 30.0
+NOTHING_DRAWN = ("--set", "figures=False", "--set", "export=False")
+"""Only the runs whose folders are compared draw and export."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def test_two_processes_train_what_one_does_and_only_the_chief_writes(folder, alo
 
 
 def test_three_processes_share_batches_that_cannot_be_shared_evenly(folder):
-    uneven = ("--set", "samples=230", "--set", "epochs=2")  # the last batch has 14 rows
+    uneven = (*NOTHING_DRAWN, "--set", "samples=230", "--set", "epochs=2")  # the last batch has 14 rows
     one, three = trained(folder, "uneven-alone", 1, *uneven), trained(folder, "uneven", 3, *uneven)
     assert_near(weights_of(one), weights_of(three))
     for row, other in zip(rows_of(one), rows_of(three), strict=True):
@@ -61,7 +63,8 @@ def test_three_processes_share_batches_that_cannot_be_shared_evenly(folder):
 @pytest.fixture(scope="module")
 def stopped(folder):
     """A run that worker 1 was asked to stop, and where a copy of it is."""
-    command = ("train", SETTINGS, "--working-dir", folder / "runs", "--run-name", "stopped", "--set", "pause=2")
+    place = ("--working-dir", folder / "runs", "--run-name", "stopped")
+    command = ("train", SETTINGS, *place, "--set", "pause=2", *NOTHING_DRAWN)
     run = folder / "runs" / "stopped"
     with Training(folder / "stopped", 2, *command) as training:
         training.wait_for((run / "checkpoints" / "latest").exists)

@@ -61,26 +61,14 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_environment_that_was_not_finished_is_made_anew(tmp_path):
-    with pytest.raises(RunError, match="no-such-package"):
-        make_environment(tmp_path / "venv", manifest(**{"no-such-package": "1.0"}), wheels=tmp_path)
-    make_stub(tmp_path / "stub-1.0-py3-none-any.whl")
-    (tmp_path / "venv" / "old").touch()
-    assert make_environment(tmp_path / "venv", manifest(stub="1.0"), wheels=tmp_path).exists()
-    assert not (tmp_path / "venv" / "old").exists()
-
-
-@pytest.mark.slow
-def test_a_package_that_cannot_be_had_is_named(tmp_path):
+def test_a_package_that_cannot_be_had_is_named_and_the_environment_made_anew_and_then_used_again(tmp_path):
     with pytest.raises(RunError, match=r"install the packages of the run: .*no-such-package==1\.0"):
         make_environment(tmp_path / "venv", manifest(**{"no-such-package": "1.0"}), wheels=tmp_path)
-
-
-@pytest.mark.slow
-def test_the_environment_imports_this_package_and_is_used_again(tmp_path, monkeypatch):
     stub = tmp_path / "stub-1.0-py3-none-any.whl"
     make_stub(stub)
+    (tmp_path / "venv" / "old").touch()
     python = make_environment(tmp_path / "venv", manifest(stub="1.0"), wheels=tmp_path)
+    assert not (tmp_path / "venv" / "old").exists()
     code = "import stub, experiments_manager.common.version as ours; print(ours.__version__)"
     told = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert told.stdout.strip() == __version__, told.stderr

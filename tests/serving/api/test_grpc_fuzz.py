@@ -1,7 +1,11 @@
-"""Two thousand bad requests over a real connection: each gets a proper status, and the server goes on."""
+"""Bad requests over a real connection: each gets a proper status, and the server goes on.
+
+`EXPERIMENTS_MANAGER_REQUESTS` says how many.
+"""
 
 import asyncio
 import contextlib
+import os
 import threading
 
 import grpc
@@ -12,6 +16,7 @@ from hypothesis import strategies as st
 
 from experiments_manager.protocol import messages, tensors
 
+REQUESTS = int(os.environ.get("EXPERIMENTS_MANAGER_REQUESTS", "500"))
 X = np.array([[1, 2, 3]], np.float32)
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 PROPER = {
@@ -164,7 +169,7 @@ def damaged_requests(draw):
 
 
 @pytest.mark.slow
-def test_two_thousand_bad_requests_get_a_proper_status_each_and_their_neighbours_an_answer(server):
+def test_bad_requests_get_a_proper_status_each_and_their_neighbours_an_answer(server):
     own, channel = server
     statuses = {}
     good = messages.PredictRequest()
@@ -175,7 +180,7 @@ def test_two_thousand_bad_requests_get_a_proper_status_each_and_their_neighbours
     )
 
     @settings(
-        max_examples=2000, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        max_examples=REQUESTS, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
     )
     @given(st.one_of(predict_requests(), damaged_requests(), example_requests(), several_requests(), other_requests()))
     def ask(request):
@@ -195,8 +200,8 @@ def test_two_thousand_bad_requests_get_a_proper_status_each_and_their_neighbours
         statuses[code] = statuses.get(code, 0) + 1
 
     ask()
-    assert sum(statuses.values()) >= 2000
-    assert statuses[grpc.StatusCode.INVALID_ARGUMENT] > 500
+    assert sum(statuses.values()) >= REQUESTS
+    assert statuses[grpc.StatusCode.INVALID_ARGUMENT] > REQUESTS / 4
     assert own.admission.in_flight == 0
 
 

@@ -1,8 +1,6 @@
 """The profiler service: asked by its own messages, and by TensorFlow's own client."""
 
 import contextlib
-import os
-import subprocess
 import sys
 import threading
 import time
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.protocol import messages, tensors
+from tests.helpers.warm_processes import warm_run
 
 SERVICE = "/tensorflow.ProfilerService/"
 
@@ -159,14 +158,7 @@ def test_tensorflows_own_client_writes_the_trace_where_it_was_told_to(server, bu
         f"tf.profiler.experimental.client.trace('grpc://127.0.0.1:{server.grpc}', {str(tmp_path)!r}, 500)\n"
     )
     with busy():
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
-        )
+        done = warm_run([sys.executable, "-c", program], timeout=300)
     assert done.returncode == 0, done.stderr
     [trace] = tmp_path.rglob("*.xplane.pb")
     assert "SessionRun" in " ".join(names_in(trace.read_bytes()))

@@ -14,6 +14,7 @@ import pytest
 from experiments_manager.protocol import messages, tensors
 from experiments_manager.protocol.errors import ServerStartError
 from experiments_manager.serving.models.signatures import ModelRef
+from tests.helpers.warm_processes import WarmPopen
 
 X = np.array([[1, 2, 3]], np.float32)
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -272,7 +273,7 @@ def start_process():
             options = ServerOptions([ModelConfig({name!r}, Path({str(base_path)!r}))], GrpcOptions(port=0), **{options})
             run_server(options, on_ready=lambda server: print(server.grpc.port, flush=True))
         """
-        process = subprocess.Popen(
+        process = WarmPopen(
             [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         processes.append(process)

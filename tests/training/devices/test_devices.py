@@ -7,6 +7,8 @@ import textwrap
 
 import pytest
 
+from tests.helpers.warm_processes import WarmPopen
+
 MODEL = """
     def optimizer(learning_rate):
         return keras.optimizers.SGD(learning_rate, momentum=0.9)
@@ -70,7 +72,7 @@ def trained(tmp_path_factory, curve):
     for name, devices, overrides in (("one", 1, {}), ("two", 2, {}), ("resumed", 2, {"epochs": 1})):
         arguments = map(str, (devices, settings, folder / name, json.dumps(overrides)))
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        processes[name] = subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], **pipes)
+        processes[name] = WarmPopen([sys.executable, "-c", PROGRAM, *arguments], **pipes)
     results = {}
     for name, process in processes.items():
         printed, errors = process.communicate()

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 
 import pytest
@@ -14,6 +13,7 @@ from experiments_manager import api
 from experiments_manager.runs import RunError, open_run
 from experiments_manager.settings import SettingsError, UserCodeError
 from experiments_manager.training.errors import TrainingError
+from tests.helpers.warm_processes import warm_run
 
 UNITS = """
 hparams = {"units": 1}
@@ -198,7 +198,7 @@ def test_a_resume_that_is_stopped_before_it_began_leaves_interrupted_where_a_kil
     trained.run.update(state="running")
     code = "import sys\nfrom experiments_manager import api\napi.resume(sys.argv[1], quiet=True)\n"
     words = [sys.executable, "-c", code, str(trained.run.path)]
-    done = subprocess.run(words, env=os.environ | {"STOP_HERE": "1"}, capture_output=True, text=True, timeout=300)
+    done = warm_run(words, env=os.environ | {"STOP_HERE": "1"}, timeout=300)
     assert "KeyboardInterrupt" in done.stderr or "StopRequested" in done.stderr
     assert json.loads(trained.run.manifest_file.read_text())["state"] == "interrupted"
 

@@ -1,13 +1,18 @@
-"""Two thousand bad requests by REST: each gets a proper status, and the server goes on."""
+"""Bad requests by REST: each gets a proper status, and the server goes on.
+
+`EXPERIMENTS_MANAGER_REQUESTS` says how many.
+"""
 
 import contextlib
 import http.client
 import json
+import os
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+REQUESTS = int(os.environ.get("EXPERIMENTS_MANAGER_REQUESTS", "500"))
 LINEAR = "/v1/models/linear"
 GOOD = json.dumps({"instances": [[1, 1, 1]]})
 
@@ -69,7 +74,7 @@ def ask(connection, verb, path, body, extra):
 
 @pytest.mark.slow
 @settings(
-    max_examples=2000,
+    max_examples=REQUESTS,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     derandomize=True,
