@@ -253,5 +253,5 @@ def _call(command: Sequence[str], what: str, environment: Mapping[str, str] | No
     if done.returncode:
         said = _sentence(done.stderr) or f"exit code {done.returncode}"
         kind = ClusterError if _MAYBE_DONE.search(said) else RefusedError
-        raise kind(f"Cannot {what}: {said}")
+        raise kind(f"Cannot {what}: {said.rstrip('.')}.")
     return done.stdout

@@ -109,7 +109,7 @@ class Driver:
         Raises:
             SweepError: No further trial can be proposed or started, or the objective does not exist.
         """
-        self._take_up()
+        self._reattach()
         while True:
             if should_stop():
                 return self._stop("interrupted")
@@ -122,18 +122,18 @@ class Driver:
                 self._handle(number, message)
             self._observer.on_wait(self._state)
 
-    def note(self, event: str, **fields: Any) -> None:
-        """Write an event to the journal, then let it count."""
+    def record(self, event: str, **fields: Any) -> None:
+        """Append an event to the journal, then apply it to the state."""
         written = self._journal.append({"event": event, **fields, "at": round(time.monotonic() - self._began, 3)})
         self._state.apply(written)
         self._observer.on_event(self._state, written)
 
-    def _take_up(self) -> None:
+    def _reattach(self) -> None:
         tasks = {trial.number: self._task(trial) for trial in self._state.of_state(RUNNING)}
-        for number, submitted in self._pool.take_up(tasks).items():
+        for number, submitted in self._pool.reattach(tasks).items():
             self._progress.setdefault(number, _Progress())
             if submitted:
-                self.note("submitted", trial=number, **submitted)
+                self.record("submitted", trial=number, **submitted)
 
     def _start_trials(self) -> str | None:
         """Start what can be started now; return why nothing more is proposed, where that is so."""
@@ -149,7 +149,7 @@ class Driver:
             self._progress.setdefault(trial.number, _Progress())
             submitted = self._pool.start(trial.number, self._task(trial))
             if submitted:
-                self.note("submitted", trial=trial.number, **submitted)
+                self.record("submitted", trial=trial.number, **submitted)
         return None
 
     def _interrupted(self) -> Trial | None:
@@ -163,7 +163,7 @@ class Driver:
         if trial is not None and trial.number in self._pool.running:
             return None  # it is still on its way out after the verdict, and can begin again after that
         if trial is not None:
-            self.note("promoted", trial=trial.number, epoch=max(trial.reports))
+            self.record("promoted", trial=trial.number, epoch=max(trial.reports))
         return trial
 
     def _proposed(self) -> Trial | None:
@@ -171,7 +171,7 @@ class Driver:
         proposal = self._proposals.next(self._state, number)
         if proposal is None:
             return None
-        self.note("proposed", trial=number, **proposal)
+        self.record("proposed", trial=number, **proposal)
         return self._state.trials[number]
 
     def _reason(self, *, of_proposals: bool = True) -> str | None:
@@ -210,7 +210,7 @@ class Driver:
         verdict = self._pruner.verdict(self._state, trial, message["epoch"], values)
         ending = {"state": verdict.state, "reason": verdict.reason, "curve": message["curve"]}
         ending |= {"seconds": message["seconds"]}
-        self.note(
+        self.record(
             "reported",
             trial=trial.number,
             epoch=message["epoch"],
@@ -230,7 +230,7 @@ class Driver:
             raise ObjectiveError(message["reason"])
         fields = {name: message[name] for name in ("values", "reason", "curve", "epochs", "seconds") if name in message}
         fields.setdefault("epochs", self._progress[trial.number].epoch)
-        self.note("ended", trial=trial.number, state=message["state"], **fields)
+        self.record("ended", trial=trial.number, state=message["state"], **fields)
 
     def _end_broken(self, trial: Trial, reason: str, *, resumable: bool) -> None:
         """Note that a process ended before its trial did; the trial is resumed as a run, or has failed.
@@ -242,14 +242,14 @@ class Driver:
         """
         epoch = self._progress[trial.number].epoch
         if trial.state != RUNNING:  # it was on its way out after a verdict
-            self.note("interrupted", trial=trial.number, reason=reason, epoch=epoch, counts=False)
+            self.record("interrupted", trial=trial.number, reason=reason, epoch=epoch, counts=False)
             return
         if resumable:
-            self.note("interrupted", trial=trial.number, reason=reason, epoch=epoch, counts=True)
+            self.record("interrupted", trial=trial.number, reason=reason, epoch=epoch, counts=True)
             if trial.breaks < MOST_BREAKS:
                 return  # it is `running` without a process, so it comes next
             reason = f"{reason}, {trial.breaks} times without a further epoch in between"
-        self.note("ended", trial=trial.number, state=FAILED, reason=reason, epochs=epoch)
+        self.record("ended", trial=trial.number, state=FAILED, reason=reason, epochs=epoch)
 
     def _stop(self, reason: str) -> str:
         """Let all trials write their checkpoints; they are still `running` in the journal, and go on with a resume."""
@@ -267,7 +267,7 @@ class Driver:
             self._end(trial, message)
         elif message["kind"] in ("ended", DIED):
             reason = message.get("reason", "the sweep was asked to stop")
-            self.note("interrupted", trial=number, reason=reason, epoch=self._progress[number].epoch, counts=False)
+            self.record("interrupted", trial=number, reason=reason, epoch=self._progress[number].epoch, counts=False)
 
 
 def task_of(trial: Trial, folder: SweepFolder, common: Mapping[str, Any], overrides: Mapping[str, Any]) -> Message:

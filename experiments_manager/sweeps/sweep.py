@@ -13,7 +13,7 @@ from experiments_manager.sweeps.driver import Driver, Limits, Observer, task_of
 from experiments_manager.sweeps.earlier_sweep import earlier_results
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.experiment import Experiment, look_at_experiment
-from experiments_manager.sweeps.jobs.opening import ClusterJobs, choose_jobs, refuse_jobs_in_queue
+from experiments_manager.sweeps.jobs.executors import ClusterJobs, choose_jobs, refuse_jobs_in_queue
 from experiments_manager.sweeps.names import qualified
 from experiments_manager.sweeps.proposals import Proposals
 from experiments_manager.sweeps.results.outcome import SweepResult, write_results
@@ -177,7 +177,7 @@ class _Sweep:
 
     def _open(self, driver: Driver, pruner: Pruner, algorithm: str) -> None:
         first = not self._state.opened
-        driver.note(
+        driver.record(
             "opened",
             version=JOURNAL_VERSION,
             sweep_file=self._folder.keep_sweep_file(self._file.file),
@@ -194,10 +194,10 @@ class _Sweep:
         )
         if first and isinstance(self._file.plan.start_from, str):
             for number, result in enumerate(earlier_results(self._file, self._experiment)):
-                driver.note("known", trial=-1 - number, **result)
+                driver.record("known", trial=-1 - number, **result)
         if self._options.retry_failed:
             for trial in self._state.of_state(FAILED):
-                driver.note("retried", trial=trial.number)
+                driver.record("retried", trial=trial.number)
 
     def _pool(self, server: ForkServer) -> TrialPool:
         plan = self._file.plan

@@ -65,7 +65,7 @@ def sweep(
     with stop_signals() as stop:
         with stop.interruptible():
             _require_what_it_needs()
-            from experiments_manager.sweeps.live.choice import chosen_observers
+            from experiments_manager.sweeps.live.observers import chosen_observers
             from experiments_manager.sweeps.sweep import SweepOptions, run_sweep
 
         options = SweepOptions(

@@ -138,8 +138,8 @@ REFUSAL = "sbatch: error: invalid partition specified: none\nsbatch: error: Batc
 @pytest.mark.parametrize(
     ("said", "sentence", "left"),
     [
-        (REFUSAL, "Cannot submit a job: invalid partition specified: none$", False),
-        ("sbatch: error: Batch job submission failed: Time limit", "submission failed: Time limit$", False),
+        (REFUSAL, "Cannot submit a job: invalid partition specified: none.$", False),
+        ("sbatch: error: Batch job submission failed: Time limit", "submission failed: Time limit.$", False),
         ("sbatch: error: Socket timed out on send/recv operation", "Socket timed out", True),
     ],
 )

@@ -27,7 +27,7 @@ class Played(TrialPool):
     def free(self):
         return self.parallel - len(self.going)
 
-    def take_up(self, tasks):
+    def reattach(self, tasks):
         taken = {number: self.left[number] for number in tasks if number in self.left}
         self.going += taken
         return taken
@@ -77,7 +77,7 @@ def run(tmp_path):
             driver = Driver(
                 journal, state, pool, Proposed(), pruner or NoPruner(), limits, lambda trial: {}, Observer()
             )
-            driver.note("opened")
+            driver.record("opened")
             with contextlib.suppress(Killed):
                 driver.run(lambda: False)
         with contextlib.closing(Journal(tmp_path / "journal.jsonl")) as journal:

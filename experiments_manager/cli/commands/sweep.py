@@ -156,7 +156,7 @@ def new(
     Its space is guessed from names and values of the hparams.
     """
     from experiments_manager.cli.training_session import start_engine
-    from experiments_manager.sweeps.search.guess import write_sweep_file
+    from experiments_manager.sweeps.search.space_inference import write_sweep_file
 
     start_engine(debug=False)
     file = write_sweep_file(settings, output)

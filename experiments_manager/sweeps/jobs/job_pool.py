@@ -94,8 +94,8 @@ class JobPool:
             return 0
         return max(0, self._parallel - len(self._jobs))
 
-    def take_up(self, tasks: Mapping[int, Message]) -> dict[int, dict[str, Any]]:
-        """Take up the jobs that an earlier driver left, and let those end that nobody wants any more.
+    def reattach(self, tasks: Mapping[int, Message]) -> dict[int, dict[str, Any]]:
+        """Reattach to the jobs that an earlier driver left, and let those end that nobody wants any more.
 
         Raises:
             ClusterError: The cluster does not answer.
@@ -114,7 +114,7 @@ class JobPool:
             self._jobs.append(job)
             taken[trial] = {} if folder.key in self._known else {"job": job.id, "folder": folder.key}
         for folder, there in queued.values():
-            self._let_end(TrackedJob(folder.trial, folder, there.id, nobody_listens=True), there)
+            self._let_end(TrackedJob(folder.trial, folder, there.id, is_orphan=True), there)
         return taken
 
     def start(self, trial: int, task: Message) -> dict[str, Any] | None:
@@ -147,7 +147,7 @@ class JobPool:
         Raises:
             SweepError: The answer cannot be written.
         """
-        job = next((job for job in self._jobs if job.trial == trial and not job.nobody_listens), None)
+        job = next((job for job in self._jobs if job.trial == trial and not job.is_orphan), None)
         if job is not None:  # it may have ended meanwhile, and asks again or knows when its trial goes on
             job.answer(go=go)
 
@@ -173,7 +173,7 @@ class JobPool:
             for job in self._jobs:
                 found += [(job.trial, message) for message in job.read()]
             self._read_at = time.monotonic() + max(self._pace.files, len(self._jobs) / _LOOKS_A_SECOND)
-        hurry = self._is_stopping or any(job.has_told_its_end or job.has_left for job in self._jobs)
+        hurry = self._is_stopping or any(job.has_final_message or job.has_left for job in self._jobs)
         if time.monotonic() - self._asked_at > (self._pace.soon if hurry else self._pace.queue):
             self._ask_cluster()
             for job in list(self._jobs):
@@ -251,7 +251,7 @@ class JobPool:
             gives_up = job.seconds_since_end > 2 * self._pace.linger  # its node may be at fault
             return self._forgotten(job, []) if gives_up else []
         found = job.read()  # what it told between the last look and its end
-        if job.has_told_its_end or job.was_told_to_end:
+        if job.has_final_message or job.was_told_to_end:
             return self._forgotten(job, found)
         if job.seconds_since_left < self._pace.settle:
             return found
@@ -269,7 +269,7 @@ class JobPool:
     def _forgotten(self, job: TrackedJob, messages: list[Message]) -> list[Message]:
         job.close()
         self._jobs.remove(job)
-        return [] if job.nobody_listens else [*messages, *job.last_word()]
+        return [] if job.is_orphan else [*messages, *job.final_message()]
 
     def _end_silent(self, job: TrackedJob) -> None:
         """Cancel a job that makes no progress."""

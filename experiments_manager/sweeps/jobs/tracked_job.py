@@ -21,7 +21,7 @@ class TrackedJob:
         trial: Number of its trial.
         folder: Where the messages are.
         number: Of the job; `None` where it is not known.
-        nobody_listens: Whether it is only waited for, as its trial has ended.
+        is_orphan: Whether it is only waited for, as its trial has ended.
 
     Attributes:
         waits: Whether it is in the queue and does not run, as far as is known.
@@ -29,8 +29,8 @@ class TrackedJob:
         was_told_to_end: Whether it was asked to stop, or its question answered by a no.
     """
 
-    def __init__(self, trial: int, folder: JobFolder, number: str | None, *, nobody_listens: bool = False) -> None:
-        self.trial, self.folder, self.id, self.nobody_listens = trial, folder, number, nobody_listens
+    def __init__(self, trial: int, folder: JobFolder, number: str | None, *, is_orphan: bool = False) -> None:
+        self.trial, self.folder, self.id, self.is_orphan = trial, folder, number, is_orphan
         self.waits, self.was_told_to_end = False, False
         self.killed: str | None = None
         self._messages, self._answers = MessageReader(folder.messages), MessageWriter(folder.answers)
@@ -46,7 +46,7 @@ class TrackedJob:
         self._reason: str | None = None
 
     @property
-    def has_told_its_end(self) -> bool:
+    def has_final_message(self) -> bool:
         """Whether its last message is there."""
         return self._end is not None
 
@@ -110,14 +110,14 @@ class TrackedJob:
             elif message["kind"] in _OF_THE_DRIVER:
                 self.has_trained |= message["kind"] == "epoch"
                 found.append(message)
-        return [] if self.nobody_listens else found
+        return [] if self.is_orphan else found
 
     def news(self) -> list[Message]:
         """Return that it waits now, and for what, where that has changed."""
         found, self._news = self._news, []
-        return [] if self.nobody_listens else found
+        return [] if self.is_orphan else found
 
-    def last_word(self) -> list[Message]:
+    def final_message(self) -> list[Message]:
         """Return its last message, where there is one."""
         return [] if self._end is None else [self._end]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments_manager.sweeps.driver import Observer
+from experiments_manager.sweeps.experiment import Experiment
 from experiments_manager.sweeps.results.table import write_table
 from experiments_manager.sweeps.state.folder import SweepFolder
 from experiments_manager.sweeps.state.trials import SweepState
@@ -58,3 +60,25 @@ class TableWriter(Observer):
         if self._changed and time.monotonic() - self._written > _SECONDS_BETWEEN_TABLES:
             write_table(self._folder, self._names, state)
             self._changed, self._written = False, time.monotonic()
+
+
+def chosen_observers(
+    *, quiet: bool, serve: bool
+) -> Callable[[SweepFolder, Experiment, int], contextlib.AbstractContextManager[Observer]]:
+    """Return what makes those who watch a sweep, given its folder, its experiment and the most trials that it has."""
+
+    @contextlib.contextmanager
+    def make(folder: SweepFolder, experiment: Experiment, most: int) -> Iterator[Observer]:
+        from experiments_manager.sweeps.live.terminal import terminal_display
+
+        with contextlib.ExitStack() as stack:
+            chosen: list[Observer] = [TableWriter(folder, experiment.names)]
+            if serve:
+                from experiments_manager.sweeps.live.serving import BestServer
+
+                chosen.append(stack.enter_context(contextlib.closing(BestServer(folder, experiment))))
+            if not quiet:
+                chosen.append(stack.enter_context(terminal_display(folder, experiment, most)))
+            yield Together(chosen)
+
+    return make

@@ -85,8 +85,8 @@ class Pool:
         """How many more trials can run now."""
         return self._parallel - len(self.running)
 
-    def take_up(self, tasks: Mapping[int, Message]) -> dict[int, dict[str, Any]]:
-        """Take up nothing: the processes of an earlier driver end by themselves."""
+    def reattach(self, tasks: Mapping[int, Message]) -> dict[int, dict[str, Any]]:
+        """Reattach to nothing: the processes of an earlier driver end by themselves."""
         return {}
 
     def start(self, trial: int, task: Message) -> None:

@@ -22,14 +22,14 @@ class TrialPool(Protocol):
     def free(self) -> int:
         """How many more trials can be started now."""
 
-    def take_up(self, tasks: Mapping[int, Message]) -> dict[int, dict[str, Any]]:
-        """Take up what an earlier driver has left running; called once, before anything is started.
+    def reattach(self, tasks: Mapping[int, Message]) -> dict[int, dict[str, Any]]:
+        """Reattach to what an earlier driver has left running; called once, before anything is started.
 
         Args:
             tasks: What the trials that should run would be told, by their numbers.
 
         Returns:
-            For each trial that was taken up, what the journal must be told of it; nothing where it knows all.
+            For each trial that was reattached, what the journal must be told of it; nothing where it knows all.
         """
 
     def start(self, trial: int, task: Message) -> dict[str, Any] | None:

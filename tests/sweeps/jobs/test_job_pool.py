@@ -8,11 +8,11 @@ import pytest
 from experiments_manager.cluster.errors import ClusterError
 from experiments_manager.cluster.job_options import JobOptions
 from experiments_manager.sweeps.errors import SweepError
+from experiments_manager.sweeps.jobs.executors import refuse_jobs_in_queue
 from experiments_manager.sweeps.jobs.job_folder import JobFolder, JobFolders
 from experiments_manager.sweeps.jobs.job_pool import JobPool, Pace
 from experiments_manager.sweeps.jobs.job_queue import JobQueue, job_options
 from experiments_manager.sweeps.jobs.message_file import MessageReader, MessageWriter
-from experiments_manager.sweeps.jobs.opening import refuse_jobs_in_queue
 from experiments_manager.sweeps.state.folder import SweepFolder
 
 AT_ONCE = Pace(files=0, queue=0, soon=0, refused=0, settle=0)
@@ -45,8 +45,8 @@ class Sweep:
         self.note(told)
         return told["job"]
 
-    def take_up(self, pool, *trials, **changes):
-        taken = pool.take_up(self.tasks(*trials, **changes))
+    def reattach(self, pool, *trials, **changes):
+        taken = pool.reattach(self.tasks(*trials, **changes))
         for told in taken.values():
             self.note(told)
         return sorted(taken)
@@ -200,7 +200,7 @@ def test_a_job_that_the_cluster_refuses_is_one_error_and_nothing_is_lost(sweep, 
         pool.start(0, sweep.task(0))
     cluster.be_well()
     again = sweep.pool()
-    assert sweep.take_up(again, 0) == []
+    assert sweep.reattach(again, 0) == []
     assert sweep.start(again, 0) == "1"
     assert cluster.jobs == {"1": "PENDING"}
 
@@ -237,7 +237,7 @@ def test_the_next_driver_takes_up_jobs_that_wait_run_or_have_ended(sweep, cluste
     sweep.tell(2, FINISHED)
     cluster.set("3", "COMPLETED")
     pool = sweep.pool(parallel=3)
-    assert sweep.take_up(pool, 0, 1, 2, 3) == [0, 1, 2]
+    assert sweep.reattach(pool, 0, 1, 2, 3) == [0, 1, 2]
     assert poll(pool) == [(1, {"kind": "epoch", "epoch": 1, "value": 0.7}), (2, FINISHED)]
     assert (pool.running, pool.free) == ([0, 1], 1)
     assert len(cluster.jobs) == 3
@@ -246,7 +246,7 @@ def test_the_next_driver_takes_up_jobs_that_wait_run_or_have_ended(sweep, cluste
 def test_a_job_whose_driver_died_before_it_wrote_the_number_down_is_found_by_its_name(sweep, cluster):
     sweep.pool().start(0, sweep.task(0))  # and nothing of it in the journal
     pool = sweep.pool()
-    assert sweep.take_up(pool, 0) == [0]
+    assert sweep.reattach(pool, 0) == [0]
     assert sweep.journal == {"trial_00000/1": "1"}
     assert pool.running == [0]
 
@@ -256,7 +256,7 @@ def test_so_is_one_that_has_ended_since(sweep, cluster):
     sweep.tell(0, {"kind": "begun", "job": "1"}, FINISHED)
     cluster.set("1", "COMPLETED")
     pool = sweep.pool()
-    assert sweep.take_up(pool, 0) == [0]
+    assert sweep.reattach(pool, 0) == [0]
     assert poll(pool) == [(0, FINISHED)]
 
 
@@ -264,7 +264,7 @@ def test_one_that_never_came_into_the_queue_ends_at_once_should_it_come_yet(swee
     sweep.pool().start(0, sweep.task(0))
     cluster.forget("1")
     pool = sweep.pool()
-    assert sweep.take_up(pool, 0) == []
+    assert sweep.reattach(pool, 0) == []
     assert sweep.answers(0) == [{"kind": "stop"}]
     sweep.start(pool, 0)
     assert sweep.job(0, 2).path.is_dir()
@@ -275,7 +275,7 @@ def test_more_jobs_than_the_next_driver_may_have_leave_no_slot_free(sweep):
     for trial in range(3):
         sweep.start(before, trial)
     pool = sweep.pool(parallel=1)
-    assert sweep.take_up(pool, 0, 1, 2) == [0, 1, 2]
+    assert sweep.reattach(pool, 0, 1, 2) == [0, 1, 2]
     assert pool.free == 0
 
 
@@ -285,7 +285,7 @@ def test_a_job_whose_trial_has_ended_is_asked_to_stop_and_waited_for(sweep, clus
     cluster.set(sweep.start(before, 0), "RUNNING")
     sweep.tell(0, ASKED)
     pool = sweep.pool(parallel=1)
-    assert sweep.take_up(pool) == []
+    assert sweep.reattach(pool) == []
     assert (pool.running, pool.free) == ([0], 0)
     assert sweep.answers(0) == [{"kind": "stop"}]
     sweep.tell(0, {"kind": "ended", "state": "interrupted"})
@@ -297,7 +297,7 @@ def test_a_job_whose_trial_has_ended_is_asked_to_stop_and_waited_for(sweep, clus
 def test_a_job_that_trains_other_settings_than_the_sweep_wants_now_is_ended(sweep, cluster):
     sweep.start(sweep.pool(), 0)
     pool = sweep.pool()
-    assert sweep.take_up(pool, 0, columns=["val_loss"]) == []
+    assert sweep.reattach(pool, 0, columns=["val_loss"]) == []
     assert poll(pool) == []
     assert cluster.cancelled == ["1"]
     assert sweep.answers(0) == [{"kind": "stop"}]
@@ -309,7 +309,7 @@ def test_an_answer_that_was_lost_with_its_driver_is_given_by_the_next(sweep):
     sweep.tell(0, ASKED)
     poll(before)
     pool = sweep.pool()
-    sweep.take_up(pool, 0)
+    sweep.reattach(pool, 0)
     assert poll(pool) == [(0, ASKED)]
     pool.answer(0, go=False)
     assert sweep.answers(0) == [{"kind": "verdict", "epoch": 2, "go": False}]
@@ -327,7 +327,7 @@ def test_a_driver_that_is_asked_to_stop_cancels_what_waits_and_asks_the_rest(swe
     assert poll(pool) == [(0, {"kind": "ended", "state": "interrupted"})]
     assert (pool.running, pool.free) == ([], 0)
     again = sweep.pool()
-    assert sweep.take_up(again, 0, 1) == []
+    assert sweep.reattach(again, 0, 1) == []
 
 
 def test_ahead_of_the_drivers_own_time_limit_the_jobs_go_on(sweep, cluster, capsys):
@@ -356,7 +356,7 @@ def test_a_copy_of_a_sweep_leaves_the_jobs_of_the_original_alone(sweep, cluster,
     shutil.copytree(sweep.folder, tmp_path / "copy" / "line")
     copy = Sweep.__new__(Sweep)
     copy.folder, copy.journal = tmp_path / "copy" / "line", {}
-    assert copy.take_up(copy.pool(), 0) == []
+    assert copy.reattach(copy.pool(), 0) == []
     assert cluster.cancelled == []
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments_manager.sweeps.errors import SweepError
-from experiments_manager.sweeps.search.guess import guess, write_sweep_file
+from experiments_manager.sweeps.search.space_inference import guess, write_sweep_file
 from experiments_manager.sweeps.sweep_file import load_sweep_file
 
 
