@@ -12,22 +12,37 @@ import collections
 import threading
 import time
 import types
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from experiments_manager.client.connection import PendingCall
 from experiments_manager.client.errors import ClientError
 
-if TYPE_CHECKING:
-    from experiments_manager.client.client import Client, Prediction
+Prediction = TypeVar("Prediction")
 
 _END = object()
 
 OnRefused = Callable[[Any, ClientError], None]
 
 
+class Asks(Protocol[Prediction]):
+    """What a stream needs of a client; see `Client`."""
+
+    def info(self) -> Any:
+        """Ask for the model's inputs and outputs."""
+
+    def predict(self, inputs: Any) -> Prediction:
+        """Send a request, and return its answer."""
+
+    def send(self, inputs: Any) -> PendingCall:
+        """Send a request."""
+
+    def receive(self, sent: PendingCall, others: Callable[[], Sequence[PendingCall]]) -> Prediction:
+        """Return the answer to a request; `others` are on their way, too."""
+
+
 def stream(
-    client: Client,
+    client: Asks[Prediction],
     requests: Iterable[Any],
     *,
     in_flight: int,
@@ -86,7 +101,7 @@ class RateLimiter:
 
 
 def _one_by_one(
-    client: Client, requests: Iterable[Any], limiter: RateLimiter, on_refused: OnRefused
+    client: Asks[Prediction], requests: Iterable[Any], limiter: RateLimiter, on_refused: OnRefused
 ) -> Iterator[tuple[Any, Prediction]]:
     iterator = iter(requests)
     try:
@@ -105,9 +120,14 @@ def _one_by_one(
         _close(iterator)
 
 
-class _Pipeline:
+class _Pipeline(Generic[Prediction]):
     def __init__(
-        self, client: Client, requests: Iterable[Any], in_flight: int, limiter: RateLimiter, on_refused: OnRefused
+        self,
+        client: Asks[Prediction],
+        requests: Iterable[Any],
+        in_flight: int,
+        limiter: RateLimiter,
+        on_refused: OnRefused,
     ) -> None:
         self._client, self._requests, self._limiter, self._on_refused = client, requests, limiter, on_refused
         self._free = threading.Semaphore(in_flight)

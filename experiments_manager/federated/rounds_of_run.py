@@ -15,13 +15,13 @@ import tensorflow as tf
 
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.fleet import Fleet
+from experiments_manager.federated.local.trainer import LocalTrainer
 from experiments_manager.federated.plan import FederationPlan
 from experiments_manager.federated.watching.round_values import round_values
 from experiments_manager.federated.watching.round_watcher import RoundWatcher
 from experiments_manager.settings import Settings
 from experiments_manager.training.engine.context import Interrupted, TrainingContext, tell_or_disable
 from experiments_manager.training.engine.step_hooks import checkpoint
-from experiments_manager.training.local.trainer import LocalTrainer
 from experiments_manager.training.setup.compilation import has_schedule
 
 if TYPE_CHECKING:

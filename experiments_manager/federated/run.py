@@ -11,6 +11,7 @@ from experiments_manager.federated.deployment.deployment import KIND, Deployment
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.fleet import Fleet
 from experiments_manager.federated.flower import flower
+from experiments_manager.federated.local.trainer import FOR_CLIENTS, LocalTrainer
 from experiments_manager.federated.plan import FederationPlan
 from experiments_manager.federated.rounds_of_run import FederatedRounds, make_strategy
 from experiments_manager.federated.watching.watchers import round_watchers
@@ -19,7 +20,6 @@ from experiments_manager.settings import Settings
 from experiments_manager.training.engine import runner
 from experiments_manager.training.engine.context import TrainingContext
 from experiments_manager.training.engine.outcome import RunResult
-from experiments_manager.training.local.trainer import LocalTrainer
 
 MakeFleet = Callable[[TrainingContext, LocalTrainer], contextlib.AbstractContextManager[Fleet]]
 """Gives the clients of a run, whose `LocalTrainer` trains on the model of the run."""
@@ -98,7 +98,7 @@ def run_options(make_fleet: MakeFleet, kind: str, settings: Settings | None = No
     """
     started = {} if settings is None else {"federation": _federation(settings, kind, told)}
     trainer = functools.partial(_rounds, make_fleet=make_fleet, kind=kind, told=told)
-    return {"for_clients": True, "make_epoch_trainer": trainer, "fields": started}
+    return {"in_turn": FOR_CLIENTS, "make_epoch_trainer": trainer, "fields": started}
 
 
 def _federation(settings: Settings, kind: str, told: Mapping[str, Any]) -> dict[str, Any]:

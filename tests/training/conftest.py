@@ -9,7 +9,7 @@ def keras_fit():
     import keras
     import tensorflow as tf
 
-    from experiments_manager.training.setup.hooks import seeded
+    from experiments_manager.training.hook_calls import seeded
 
     def fit(settings, *, fit=None, **optimizer_options):
         keras.utils.clear_session()

@@ -112,11 +112,11 @@ def bare_loops(case: Case, folder: Path) -> dict[str, float]:
     """Train the same local epochs with no federation; the last weights go to `weights.npz`."""
     import numpy as np
 
+    from experiments_manager.federated.local.task import LocalTask
+    from experiments_manager.federated.local.trainer import LocalTrainer
     from experiments_manager.federated.simulation.clients import client_of
     from experiments_manager.training.devices.devices import prepared_devices
-    from experiments_manager.training.local.task import LocalTask
-    from experiments_manager.training.local.trainer import LocalTrainer
-    from experiments_manager.training.setup.seeds import seed_everything
+    from experiments_manager.training.seeds import seed_everything
 
     began, averaging, ended = time.perf_counter(), 0.0, []
     settings = case.settings()

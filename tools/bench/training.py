@@ -32,7 +32,7 @@ from experiments_manager.monitoring.metrics_csv import MetricsCsv
 from experiments_manager.monitoring.tensorboard.scalars import TensorBoardLogs
 from experiments_manager.settings import load_settings
 from experiments_manager.training.engine.runner import start_run
-from experiments_manager.training.setup.seeds import derive, seed_everything
+from experiments_manager.training.seeds import derive, seed_everything
 
 REGRESSION = '''
 """The regression example, fed in two ways."""

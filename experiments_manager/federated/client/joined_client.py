@@ -21,6 +21,9 @@ from experiments_manager.federated.client.messages import answer_content
 from experiments_manager.federated.client.private_answers import PrivateAnswers
 from experiments_manager.federated.client.secure_answers import SecureAnswers
 from experiments_manager.federated.errors import FederationError
+from experiments_manager.federated.local.client import Client
+from experiments_manager.federated.local.task import LocalTask
+from experiments_manager.federated.local.trainer import LocalResult, LocalTrainer
 from experiments_manager.federated.simulation.clients import client_of
 from experiments_manager.federated.strategies.reply_checks import CLIENT, ERROR, PROC_ID
 from experiments_manager.settings import Settings
@@ -28,9 +31,6 @@ from experiments_manager.settings.hook_directory import session_folder, working_
 from experiments_manager.settings.settings import Session
 from experiments_manager.training.devices.devices import prepared_devices
 from experiments_manager.training.engine.outcome import attributed_to_hooks
-from experiments_manager.training.local.client import Client
-from experiments_manager.training.local.task import LocalTask
-from experiments_manager.training.local.trainer import LocalResult, LocalTrainer
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict

@@ -13,7 +13,7 @@ from experiments_manager.common.errors import UserError
 from experiments_manager.compat.flower import SecureProtocol
 from experiments_manager.federated.array_records import ARRAY_DTYPES, to_arrays, to_record
 from experiments_manager.federated.errors import FederationError
-from experiments_manager.training.local.task import LocalTask
+from experiments_manager.federated.local.task import LocalTask
 
 if TYPE_CHECKING:
     from flwr.app import Message, RecordDict

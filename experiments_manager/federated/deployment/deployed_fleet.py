@@ -18,8 +18,8 @@ from experiments_manager.training.engine.context import TrainingContext
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
+    from experiments_manager.federated.local.trainer import LocalTrainer
     from experiments_manager.federated.server.federation_state import RoundReport
-    from experiments_manager.training.local.trainer import LocalTrainer
 
 FLOWER = "flower"
 """The folder of the run in which Flower writes."""

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
 
     from experiments_manager.federated.client.private_answers import PrivateAnswers
+    from experiments_manager.federated.local.client import Client
+    from experiments_manager.federated.local.trainer import LocalTrainer
     from experiments_manager.federated.plan import FederationPlan
     from experiments_manager.settings import Settings
-    from experiments_manager.training.local.client import Client
-    from experiments_manager.training.local.trainer import LocalTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Worker:
         return self._clients[number]
 
     def _trainer_for(self, client: Client) -> LocalTrainer:
-        from experiments_manager.training.local.trainer import LocalTrainer
+        from experiments_manager.federated.local.trainer import LocalTrainer
 
         if self._trainer is None:
             proximal = self._plan.strategy.get("strategy") == "FedProx"

@@ -20,11 +20,11 @@ import numpy as np
 from experiments_manager.common.installation import install_command
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.flower import QUIET, flower
+from experiments_manager.federated.local.trainer import LocalTrainer
 from experiments_manager.federated.plan import FederationPlan
 from experiments_manager.federated.ray.actor import ActorTask, client_app
 from experiments_manager.settings import Settings
 from experiments_manager.training.engine.context import TrainingContext
-from experiments_manager.training.local.trainer import LocalTrainer
 
 if TYPE_CHECKING:
     from flwr.app import Context

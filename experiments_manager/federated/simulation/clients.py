@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.federated.local.client import HOST_RANDOM, Client, ClientData
+from experiments_manager.federated.local.kept import Kept
 from experiments_manager.settings import Settings, load_settings
 from experiments_manager.training.errors import TrainingError
-from experiments_manager.training.local.client import HOST_RANDOM, Client, ClientData
-from experiments_manager.training.local.kept import Kept
+from experiments_manager.training.seeds import derive
 from experiments_manager.training.setup.class_weights import class_weights_of
-from experiments_manager.training.setup.experiment import feed_for
-from experiments_manager.training.setup.seeds import derive
+from experiments_manager.training.setup.datasets import feed_for
 
 
 def client_of(settings: Settings, number: int, clients: int, *, run: Any = None, kept: Kept | None = None) -> Client:

@@ -16,13 +16,13 @@ from experiments_manager.compat.flower import SecureProtocol
 from experiments_manager.federated.client.private_answers import PrivateAnswers
 from experiments_manager.federated.client.secure_answers import SecureAnswers
 from experiments_manager.federated.flower import flower
+from experiments_manager.federated.local.client import Client
+from experiments_manager.federated.local.kept import Kept
+from experiments_manager.federated.local.task import LocalTask
+from experiments_manager.federated.local.trainer import LocalResult, LocalTrainer
 from experiments_manager.federated.plan import FederationPlan
 from experiments_manager.federated.simulation.clients import client_of
 from experiments_manager.training.engine.context import TrainingContext
-from experiments_manager.training.local.client import Client
-from experiments_manager.training.local.kept import Kept
-from experiments_manager.training.local.task import LocalTask
-from experiments_manager.training.local.trainer import LocalResult, LocalTrainer
 
 if TYPE_CHECKING:
     from flwr.app import Message

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +10,18 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 
+from experiments_manager.common.generators import (
+    HostGenerator,
+    generator_state,
+    made_generator,
+    set_generator_state,
+)
+
 _DEEPEST = 20
 _SEQUENCES: dict[str, type] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "deque": deque}
 _RECORDS: dict[str, type] = {"config": ConfigRecord, "metrics": MetricRecord}
+_GENERATORS = {"Random": "random", "RandomState": "random_state", "SystemRandom": "system_random"}
+"""How generators are called that are none of NumPy's newer ones."""
 _FOREIGN = ("keras", "tensorflow", "torch", "logging", "threading", "_thread", "io", "_io")
 
 
@@ -94,14 +102,11 @@ def _encoded_variables(value: Array | ArrayRecord, arrays: Arrays) -> dict[str, 
 
 
 def _encoded_generator(value: Any, arrays: Arrays) -> dict[str, Any]:
-    if isinstance(value, random.Random):
-        return {"random": encoded(value.getstate(), arrays)}
-    if isinstance(value, np.random.RandomState):
-        return {"random_state": encoded(value.get_state(legacy=False), arrays)}
-    if isinstance(value, np.random.Generator):
-        return {"generator": encoded(value.bit_generator.state, arrays)}
-    kind = type(value)
-    raise NotPlain(f"a value of {kind.__module__}.{kind.__qualname__}")
+    if not isinstance(value, HostGenerator):
+        kind = type(value)
+        raise NotPlain(f"a value of {kind.__module__}.{kind.__qualname__}")
+    kind, state = generator_state(value)
+    return {_GENERATORS.get(kind, "generator"): encoded(state, arrays)}
 
 
 def decoded(plain: Any, arrays: Mapping[str, np.ndarray], present: Any = None) -> Any:
@@ -133,21 +138,12 @@ def decoded(plain: Any, arrays: Mapping[str, np.ndarray], present: Any = None) -
     return _decoded_generator(kind, decoded(held, arrays), present)
 
 
-def _decoded_generator(kind: str, state: Any, present: Any) -> Any:
-    if kind == "random":
-        generator = present if isinstance(present, random.Random) else random.Random()
-        generator.setstate(state)
-        return generator
-    if kind == "random_state":
-        generator = present if isinstance(present, np.random.RandomState) else np.random.RandomState()
-        generator.set_state(state)
-        return generator
-    if kind != "generator":
-        raise ValueError(f"{kind!r} is not a kind of value that is stored")
-    bits = getattr(np.random, state["bit_generator"])()
-    generator = present if isinstance(present, np.random.Generator) else np.random.Generator(bits)
-    generator.bit_generator.state = state
-    return generator
+def _decoded_generator(name: str, state: Any, present: Any) -> HostGenerator:
+    if name not in ("generator", *_GENERATORS.values()):
+        raise ValueError(f"{name!r} is not a kind of value that is stored")
+    kinds = [kind for kind, stored in _GENERATORS.items() if stored == name]
+    kind = kinds[0] if kinds else state["bit_generator"]
+    return present if set_generator_state(present, kind, state) else made_generator(kind, state)
 
 
 def opaque_owner(value: Any) -> str | None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from experiments_manager.export.publisher import Publisher
-from experiments_manager.training.engine.chunk_size import ChunkSize
+from experiments_manager.federated.local.trainer import LocalTrainer
+from experiments_manager.training.engine.chunks import ChunkSize
 from experiments_manager.training.engine.context import TrainingContext, publisher_of
 from experiments_manager.training.engine.validation import run_test_steps
-from experiments_manager.training.local.trainer import LocalTrainer
 
 
 class ClusterModels:

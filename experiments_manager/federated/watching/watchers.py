@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from experiments_manager.federated.local.trainer import LocalTrainer
 from experiments_manager.federated.plan import FederationPlan
 from experiments_manager.federated.watching.client_curves import ClientCurves
 from experiments_manager.federated.watching.client_runs import ClientRuns
@@ -10,7 +11,6 @@ from experiments_manager.federated.watching.cluster_models import ClusterModels
 from experiments_manager.federated.watching.clusters import Clusters
 from experiments_manager.federated.watching.round_watcher import RoundWatcher
 from experiments_manager.training.engine.context import TrainingContext
-from experiments_manager.training.local.trainer import LocalTrainer
 
 CLUSTERS = "clusters"
 """Folder of the exported models of clusters, in that of the run."""

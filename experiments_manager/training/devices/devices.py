@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from experiments_manager.settings import Settings
 from experiments_manager.training.devices.job_gpus import gpus_of_job, in_job_with_gpus
+from experiments_manager.training.hook_calls import hook_error
 from experiments_manager.training.hosts.cluster import STRATEGY, HostCluster
-from experiments_manager.training.setup.hooks import hook_error
 
 logger = logging.getLogger(__name__)
 

@@ -24,12 +24,13 @@ from experiments_manager.training.dry_run.findings import Findings
 from experiments_manager.training.dry_run.later_hooks import look_at_callbacks, look_at_client, look_at_logs
 from experiments_manager.training.dry_run.one_batch import Batch, look_at_loss, look_at_metrics, one_batch
 from experiments_manager.training.engine.exactness import inexact_reasons
+from experiments_manager.training.engine.recovery import user_state_of
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
-from experiments_manager.training.engine.user_objects import user_state_of
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.feed import Feed, Shape
 from experiments_manager.training.feeds.pipeline_probe import differ
 from experiments_manager.training.feeds.stream_feed import StreamFeed
+from experiments_manager.training.hook_calls import seeded
 from experiments_manager.training.setup.class_weights import class_weights_of
 from experiments_manager.training.setup.compilation import (
     Parts,
@@ -40,16 +41,9 @@ from experiments_manager.training.setup.compilation import (
     model_of,
     optimizer_of,
 )
-from experiments_manager.training.setup.experiment import (
-    Experiment,
-    check_embeddings,
-    experiment_of_model,
-    feed_for,
-    prepare_datasets,
-    servable_of,
-)
+from experiments_manager.training.setup.datasets import feed_for, prepare_datasets
+from experiments_manager.training.setup.experiment import Experiment, check_embeddings, experiment_of_model, servable_of
 from experiments_manager.training.setup.fitting import classes_misfit, keys_misfit, misfits, names_misfit
-from experiments_manager.training.setup.hooks import seeded
 from experiments_manager.training.setup.monitors import monitor_of
 
 _NO_SUCH_SPLIT = (KeyError, ValueError, NotImplementedError, UnboundLocalError, FileNotFoundError, IndexError)

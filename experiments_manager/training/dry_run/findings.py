@@ -11,8 +11,8 @@ from experiments_manager.export.servable import ExportError
 from experiments_manager.settings import Problem, Settings, SettingsError, UserCodeError
 from experiments_manager.settings.hooks import HOOKS
 from experiments_manager.settings.schema import SETTINGS
+from experiments_manager.training.hook_calls import hook_error
 from experiments_manager.training.setup.boundary import translated
-from experiments_manager.training.setup.hooks import hook_error
 
 
 class DryRunError(SettingsError):

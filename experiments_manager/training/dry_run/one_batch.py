@@ -15,13 +15,13 @@ import tensorflow as tf
 from experiments_manager.compat import keras as keras_compat
 from experiments_manager.settings import Settings
 from experiments_manager.training.dry_run.findings import Findings
-from experiments_manager.training.engine.steps import CompiledLoop, CompiledLoops, as_numbers
+from experiments_manager.training.engine.steps import CompiledLoop, CompiledLoops
 from experiments_manager.training.feeds.feed import Feed, Shape
+from experiments_manager.training.hook_calls import hook_error, seeded
 from experiments_manager.training.setup.boundary import at_work
 from experiments_manager.training.setup.compilation import given_metrics, refuse_unknown_names
 from experiments_manager.training.setup.experiment import Experiment
-from experiments_manager.training.setup.hooks import hook_error, seeded
-from experiments_manager.training.setup.metrics import OF_COMPILE, refuse_what_is_no_metric
+from experiments_manager.training.setup.metrics import OF_COMPILE, as_numbers, refuse_what_is_no_metric
 
 
 @dataclasses.dataclass

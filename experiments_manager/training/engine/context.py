@@ -22,17 +22,17 @@ from experiments_manager.runs import Run, RunError
 from experiments_manager.runs.held_folder import FormerPlaceTakenError, HeldFolder
 from experiments_manager.runs.run import EPOCH
 from experiments_manager.settings import Settings
-from experiments_manager.training.engine.chunk_size import ChunkSize
+from experiments_manager.training.engine.chunks import ChunkSize
+from experiments_manager.training.engine.replicas import require_no_accumulation
 from experiments_manager.training.engine.steps import CompiledLoops
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
 from experiments_manager.training.feeds.factory import first_batch
 from experiments_manager.training.hosts.membership import ALONE, TrainingGroup
-from experiments_manager.training.hosts.replicas import require_no_accumulation
-from experiments_manager.training.hosts.same_data import require_same_data
 from experiments_manager.training.observe.model_views import Viewer
 from experiments_manager.training.observe.step_statistics import Meter
 from experiments_manager.training.observe.user_logs import UserLogs
-from experiments_manager.training.setup.experiment import Experiment
+from experiments_manager.training.setup.experiment import Experiment, InTurn
+from experiments_manager.training.setup.same_data import require_same_data
 from experiments_manager.training.state.checkpoints import CheckpointWriter
 from experiments_manager.training.state.state import StateSnapshot
 from experiments_manager.training.state.user_state import UserState
@@ -266,8 +266,8 @@ class RunOptions:
         lambda context: contextlib.nullcontext()
     )
     """Gives who trains the epochs, if not the loop."""
-    for_clients: bool = False
-    """Whether clients of a federation are trained in turn."""
+    in_turn: InTurn | None = None
+    """How several are trained in turn, if they are; who trains the epochs does it then."""
     trains_here: bool = True
     """Whether there must be training data; else what batches look like may be seen from the validation data."""
     accept_changed_data: bool = False

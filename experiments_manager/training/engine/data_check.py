@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from experiments_manager.common.generators import states_of
 from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.settings import Settings
 from experiments_manager.settings.schema import SETTINGS
 from experiments_manager.training.engine.context import TrainingContext
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.fingerprint import described, differences, fingerprint
-from experiments_manager.training.setup.experiment import Experiment, feed_for
-from experiments_manager.training.state.host_generators import states_of
+from experiments_manager.training.setup.datasets import feed_for
+from experiments_manager.training.setup.experiment import Experiment
 from experiments_manager.training.state.reachable import generators_of
 from experiments_manager.training.state.state import StateSnapshot
 

@@ -24,6 +24,7 @@ import tensorflow as tf
 
 from experiments_manager.events import EpochReport, Progress, StepReport
 from experiments_manager.kafka.errors import PartitionsLostError
+from experiments_manager.training.engine.chunks import source_after, train_chunk
 from experiments_manager.training.engine.completion import STOPPED_BY_CALLBACK
 from experiments_manager.training.engine.context import Interrupted, TrainingContext
 from experiments_manager.training.engine.failures import translating_errors
@@ -41,12 +42,12 @@ from experiments_manager.training.engine.step_hooks import (
     steps_to_next_stop,
     users_now,
 )
-from experiments_manager.training.engine.steps import as_numbers
 from experiments_manager.training.engine.validation import run_test_steps
 from experiments_manager.training.errors import DataError, DivergedError, StreamEndedError
-from experiments_manager.training.feeds.feed import Feed, Shape
+from experiments_manager.training.feeds.feed import Shape
 from experiments_manager.training.observe.prequential import loss_drift
 from experiments_manager.training.setup.experiment import Experiment
+from experiments_manager.training.setup.metrics import as_numbers
 from experiments_manager.training.state.monitor import decide
 
 SECONDS_BETWEEN_EPOCH_CHECKPOINTS = 2.0
@@ -143,19 +144,13 @@ def _train_chunk(
 ) -> tuple[Any, dict[str, tf.Tensor], bool]:
     """Call the compiled loop once and take note of what it did; return source, logs, and whether the epoch ends."""
     experiment, progress, feed = context.experiment, context.experiment.state.progress, context.experiment.train
-    if context.callbacks.want_batches:
-        last = first + 1
-        context.callbacks.list.on_train_batch_begin(first)
-    began = time.perf_counter()
-    with context.chunk_size.measured(last - first):
-        steps = context.loops.train(feed.current(source), first, last, context.meter.statistics)
-    context.meter.took(steps.done - first, time.perf_counter() - began, steps.statistics)
+    steps = train_chunk(
+        context.loops, feed, context.callbacks, context.chunk_size, source, first, last, context.meter.statistics
+    )
+    context.meter.took(steps.done - first, context.chunk_size.seconds, steps.statistics)
     progress.step, progress.global_step = steps.done, progress.global_step + steps.done - first
-    feed.took(steps.done - first)
     if not steps.finite:
         raise _diverged(experiment, progress.global_step)
-    if context.callbacks.want_batches and not steps.exhausted:
-        context.callbacks.list.on_train_batch_end(first, as_numbers(steps.logs))
     context.dispatch(
         "on_progress",
         Progress(
@@ -168,9 +163,8 @@ def _train_chunk(
     )
     if context.meter.is_due() and steps.done > first:
         _report_steps(context, as_numbers(steps.logs))
-    if steps.exhausted and feed.goes_on and steps.done < feed.steps:
-        return _next_pass(feed, steps.done - first), steps.logs, False
-    return source, steps.logs, steps.exhausted or _stopped_by_callback(context)
+    source, ends = source_after(feed, source, first, steps)
+    return source, steps.logs, ends or (not steps.exhausted and _stopped_by_callback(context))
 
 
 def _stopped_by_callback(context: TrainingContext) -> bool:
@@ -184,14 +178,6 @@ def _report_steps(context: TrainingContext, logs: dict[str, float]) -> None:
     context.dispatch(
         "on_steps", StepReport(progress.epoch + 1, progress.global_step, logs, state.learning_rate, measures)
     )
-
-
-def _next_pass(feed: Feed, steps_of_this_pass: int) -> Any:
-    if steps_of_this_pass == 0 and feed.position()["taken"] == 0:
-        raise DataError(
-            f"dataset: the {feed.split} pipeline gives no batch. Expected at least one. Check what `dataset` returns."
-        )
-    return feed.next_pass()
 
 
 def _diverged(experiment: Experiment, step: int) -> DivergedError:

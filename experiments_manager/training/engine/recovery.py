@@ -10,16 +10,19 @@ from experiments_manager.events import Rollback
 from experiments_manager.kafka.errors import NoBrokerError
 from experiments_manager.training.engine.context import TrainingContext
 from experiments_manager.training.engine.step_hooks import poll_signals
-from experiments_manager.training.engine.user_objects import user_state_of
 from experiments_manager.training.errors import DivergedError
 from experiments_manager.training.hosts.membership import require_same
-from experiments_manager.training.setup.seeds import restore_host_random_state
+from experiments_manager.training.seeds import restore_host_random_state
+from experiments_manager.training.setup.experiment import Experiment
 from experiments_manager.training.state.checkpoints import checkpoints, read_latest
 from experiments_manager.training.state.reachable import restore_generators
 from experiments_manager.training.state.state import EPOCH_TRAINER, StateSnapshot
+from experiments_manager.training.state.user_state import Roots, UserState
 
 MOST_RELOADS = 3
 """After so many, the trouble is not one unlucky batch."""
+_TRAINING_HOOKS = ("loss", "metrics", "learning_rate", "optimizer")
+"""Hooks whose values, or what they gave, have a part in each step."""
 
 
 def restore_latest(context: TrainingContext, check: Callable[[StateSnapshot], None] = lambda snapshot: None) -> bool:
@@ -180,3 +183,26 @@ def _pass_over_bad_state(context: TrainingContext) -> None:
         shutil.rmtree(newest, ignore_errors=True)
         newest = older[0]
     context.reloaded = newest
+
+
+def user_state_of(experiment: Experiment) -> UserState:
+    """Return the user's state, to be made after `on_train_begin` and before the first step."""
+    settings, train, validation = experiment.settings, experiment.train, experiment.validation
+    hooks = {f"{name}()": value for name, value in settings.hook_values.items()}
+    training = {"callbacks": experiment.callbacks, "model": experiment.model}
+    training |= {f"{name}()": hooks[f"{name}()"] for name in _TRAINING_HOOKS if f"{name}()" in hooks}
+    opening = {"dataset()": hooks["dataset()"]} if train.calls_hook and "dataset()" in hooks else {}
+    held = {id(variable): variable for variable in experiment.state.variables.values()}
+    roots = Roots(
+        training=training,
+        opening=opening,
+        reading={"train_data": tuple(train.python)},
+        others=hooks | {"validation_data": tuple(validation.python) if validation is not None else ()},
+    )
+    return UserState(
+        roots,
+        settings.user_modules,
+        lambda variable: id(variable) in held,
+        settings.overrides,
+        reads_in_parallel=train.reads_in_parallel,
+    )

@@ -47,12 +47,12 @@ from experiments_manager.training.engine.step_hooks import checkpoint, flush_eve
 from experiments_manager.training.feeds.feed import POSITIONS
 from experiments_manager.training.hosts.follower import following, follows, meeting
 from experiments_manager.training.hosts.membership import TrainingGroup, change_of_workers
-from experiments_manager.training.hosts.same_data import agree_on_topics
 from experiments_manager.training.hosts.team import WorkerLostError
 from experiments_manager.training.observe.manifest_updates import ManifestUpdates
 from experiments_manager.training.setup.data_dirs import found_data_dirs
 from experiments_manager.training.setup.experiment import build_experiment
 from experiments_manager.training.setup.model_summary import describe_model
+from experiments_manager.training.setup.same_data import agree_on_topics
 
 logger = logging.getLogger(__name__)
 
@@ -208,7 +208,7 @@ def _execute(
             with _start_up(options):
                 agree_on_topics(membership.team, settings, run)
                 experiment = build_experiment(
-                    settings, devices, run, for_clients=options.for_clients, trains_here=options.trains_here
+                    settings, devices, run, in_turn=options.in_turn, trains_here=options.trains_here
                 )
                 context = TrainingContext.make(experiment, run, watchers, membership)
                 context.folder = held and held.folder

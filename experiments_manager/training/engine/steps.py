@@ -11,31 +11,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from experiments_manager.training.engine.replicas import StepFunction, on_replicas
 from experiments_manager.training.feeds.feed import Feed, OptionalBatch
-from experiments_manager.training.hosts.replicas import StepFunction, flat_logs, is_of_hosts, on_replicas
 from experiments_manager.training.observe.gradient_norm import GradientNorm
 from experiments_manager.training.observe.prequential import Prequential
+from experiments_manager.training.observe.step_statistics import StepStatistics
+from experiments_manager.training.setup.metrics import flat_logs
+from experiments_manager.training.state.shares import is_of_hosts
 
 if TYPE_CHECKING:
     from experiments_manager.training.setup.experiment import Experiment
 
 _OPTIONAL = (tf.experimental.Optional, OptionalBatch)
-
-
-class StepStatistics(NamedTuple):
-    """What the compiled loop adds up on the way, in float64 so that it does not matter where a call ends."""
-
-    norms: tf.Tensor
-    """Of the gradient's norm, `[4]`: its sum over the epoch and over the steps since scalars were last written, and how
-    many norms are in each. Steps that apply nothing, or what is not finite, are not counted."""
-    waited: tf.Tensor
-    """Seconds for which the steps of this call waited for their batches."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,16 +44,6 @@ class ChunkResult:
     """Loss and metrics over the epoch so far; scalars on the device."""
     statistics: StepStatistics | tuple[()] = ()
     """What was added up, where the loop measures."""
-
-
-def as_numbers(logs: Mapping[str, tf.Tensor]) -> dict[str, float]:
-    """Read logs off the device; a metric of several values, one a class for instance, becomes `name_0`, `name_1`, …"""
-    numbers: dict[str, float] = {}
-    for name, tensor in flat_logs(logs).items():
-        value = np.asarray(tensor)
-        several = {f"{name}_{number}": float(item) for number, item in enumerate(value.flat)}
-        numbers |= several if value.ndim else {name: float(value)}
-    return numbers
 
 
 class CompiledLoop:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import keras
 
-from experiments_manager.training.engine.chunk_size import ChunkSize
-from experiments_manager.training.engine.steps import CompiledLoop, as_numbers
+from experiments_manager.training.engine.chunks import ChunkSize
+from experiments_manager.training.engine.steps import CompiledLoop
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.feed import Feed
+from experiments_manager.training.setup.metrics import as_numbers
 
 
 def run_test_steps(

@@ -16,7 +16,7 @@ from experiments_manager.training.feeds.columns import of_numbers_or_text, refus
 from experiments_manager.training.feeds.feed import HOST_BYTES, Feed, epoch_order, leaf_names, require_batches
 from experiments_manager.training.feeds.pipeline_probe import differ, draws_from_host, read
 from experiments_manager.training.feeds.pipelines import irreproducible_operation, runs_python_in_parallel
-from experiments_manager.training.setup.seeds import derive
+from experiments_manager.training.seeds import derive
 
 BYTES_SHUFFLED_AT_ONCE = 2**24
 """Bytes up to which arrays are brought into the order of an epoch at its beginning; a batch is then a part of them."""

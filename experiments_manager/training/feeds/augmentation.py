@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from experiments_manager.training.errors import DataError
-from experiments_manager.training.setup.seeds import derive
+from experiments_manager.training.seeds import derive
 
 
 def augmented(augment: Callable[..., Any], parts: Any, seed: tf.Tensor) -> Any:

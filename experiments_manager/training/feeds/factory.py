@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from experiments_manager.training.feeds import array_feed, indexed_feed, stream_feed
 from experiments_manager.training.feeds.feed import Feed
-from experiments_manager.training.setup.seeds import host_random_state, restore_host_random_state
+from experiments_manager.training.seeds import host_random_state, restore_host_random_state
 
 
 def make_feed(

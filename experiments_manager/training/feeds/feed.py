@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.training.errors import DataError
-from experiments_manager.training.setup.seeds import derive
+from experiments_manager.training.seeds import derive
 
 HOST_BYTES = 256 * 2**20
 """Arrays larger than this stay in the host's memory where there is a GPU, and are copied batch by batch."""

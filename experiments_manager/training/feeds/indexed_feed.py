@@ -12,7 +12,7 @@ import tensorflow as tf
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.feed import Feed, require_batches
 from experiments_manager.training.feeds.pipeline_probe import differ, draws_from_host
-from experiments_manager.training.setup.seeds import derive
+from experiments_manager.training.seeds import derive
 
 
 class IndexedFeed(Feed):

@@ -17,7 +17,7 @@ import tensorflow as tf
 from experiments_manager.common.machine import disk_space
 from experiments_manager.compat.tensorflow import iterator_state, write_iterator_state
 from experiments_manager.training.feeds.pipelines import unsaved_node
-from experiments_manager.training.setup.seeds import host_random_state
+from experiments_manager.training.seeds import host_random_state
 
 logger = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ from experiments_manager.training.feeds.pipelines import (
     unsaved_node,
     without_endless_repeat,
 )
-from experiments_manager.training.setup.seeds import host_random_state, restore_host_random_state
+from experiments_manager.training.seeds import host_random_state, restore_host_random_state
 
 REPLAYED_BATCHES = 64
 """Batches that a resume may run through again where passes are so short that building costs more than reading."""

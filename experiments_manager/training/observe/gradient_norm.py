@@ -11,8 +11,8 @@ import keras
 import tensorflow as tf
 
 from experiments_manager.compat.keras import gradients_seen
-from experiments_manager.training.hosts.replicas import is_of_hosts
 from experiments_manager.training.state.reachable import innermost, optimizers_of
+from experiments_manager.training.state.shares import is_of_hosts
 
 _NONE = -1.0
 """What is in the place of the sum of squares before an update."""

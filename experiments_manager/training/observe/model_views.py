@@ -19,8 +19,8 @@ from experiments_manager.events import ModelView, Samples
 from experiments_manager.export.servable import output_names_of
 from experiments_manager.training.feeds.feed import x_and_y
 from experiments_manager.training.observe.inner_layers import features_before_outputs
+from experiments_manager.training.seeds import host_random_state, restore_host_random_state
 from experiments_manager.training.setup.experiment import Experiment
-from experiments_manager.training.setup.seeds import host_random_state, restore_host_random_state
 
 logger = logging.getLogger(__name__)
 

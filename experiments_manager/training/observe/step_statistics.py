@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
 from experiments_manager.common.machine.processes import resident_bytes
-from experiments_manager.training.engine.steps import StepStatistics
 from experiments_manager.training.observe.gradient_norm import GradientNorm
 from experiments_manager.training.setup.experiment import Experiment
 from experiments_manager.training.state.progress import RunningMean
@@ -22,6 +22,16 @@ from experiments_manager.training.state.progress import RunningMean
 MIB = 2**20
 UPDATES_BETWEEN_NORMS = 10
 """Of so many updates the gradient of one is measured; of fewer where epochs are shorter or scalars come more often."""
+
+
+class StepStatistics(NamedTuple):
+    """What the compiled loop adds up on the way, in float64 so that it does not matter where a call ends."""
+
+    norms: tf.Tensor
+    """Of the gradient's norm, `[4]`: its sum over the epoch and over the steps since scalars were last written, and how
+    many norms are in each. Steps that apply nothing, or what is not finite, are not counted."""
+    waited: tf.Tensor
+    """Seconds for which the steps of this call waited for their batches."""
 
 
 @dataclasses.dataclass

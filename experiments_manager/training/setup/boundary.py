@@ -22,7 +22,7 @@ from experiments_manager.common.machine.disk_space import FULL
 from experiments_manager.runs import RunError
 from experiments_manager.settings import Settings, SettingsError, UserCodeError
 from experiments_manager.training.errors import DataError, StreamEndedError, TrainingError
-from experiments_manager.training.setup.hooks import hook_error
+from experiments_manager.training.hook_calls import hook_error
 
 _PACKAGE = str(Path(experiments_manager.__file__).parent) + "/"
 _STANDARD = (sysconfig.get_path("stdlib") + "/", "<frozen ")
@@ -63,9 +63,9 @@ _KNOWN_TEXTS = (
 _AT_WORK = (
     ("training/engine/steps.py", "training"),
     ("training/engine/evaluation.py", "training"),
-    ("training/hosts/replicas.py", "training"),
+    ("training/engine/replicas.py", "training"),
     ("training/observe/", "training"),
-    ("training/local/proximal.py", "training"),
+    ("federated/local/proximal.py", "training"),
     ("training/setup/class_weights.py", "training"),
     ("compat/keras.py", "training"),
     ("models/", "training"),

@@ -9,8 +9,8 @@ import keras
 
 from experiments_manager.settings import Lazy, Settings
 from experiments_manager.training.feeds.feed import Feed
+from experiments_manager.training.hook_calls import hook_error
 from experiments_manager.training.setup.boundary import at_work
-from experiments_manager.training.setup.hooks import hook_error
 
 
 def callbacks_of(

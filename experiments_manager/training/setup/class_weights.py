@@ -13,8 +13,8 @@ import tensorflow as tf
 from experiments_manager.settings import Lazy, Settings
 from experiments_manager.settings.problems import shown
 from experiments_manager.training.feeds.feed import Feed, Shape
+from experiments_manager.training.hook_calls import hook_error
 from experiments_manager.training.setup.boundary import at_work
-from experiments_manager.training.setup.hooks import hook_error
 
 MOST_CLASSES = 10_000_000
 """A larger index is no class, and its table would fill the memory."""

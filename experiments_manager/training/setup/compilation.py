@@ -19,9 +19,9 @@ from experiments_manager.settings import Settings, UserCodeError
 from experiments_manager.settings.problems import shown
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.feed import Feed, Shape
+from experiments_manager.training.hook_calls import hook_error, located_at, seeded
 from experiments_manager.training.setup.boundary import at_work
 from experiments_manager.training.setup.fitting import refuse_misfits
-from experiments_manager.training.setup.hooks import hook_error, located_at, seeded
 from experiments_manager.training.setup.metrics import (
     OF_COMPILE,
     known_name,

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from experiments_manager.settings import Settings
-from experiments_manager.training.setup.hooks import hook_error
+from experiments_manager.training.hook_calls import hook_error
 
 OF_COMPILE = frozenset({"accuracy", "acc", "crossentropy", "ce"})
 """Metrics that `keras.Model.compile` makes out of the loss and the shapes."""
@@ -116,3 +117,21 @@ def metric_by_name(name: str, before: Mapping[str, str]) -> Any:
         if known is not None:
             return room.get(known)
     return None
+
+
+def flat_logs(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """Put what a metric gives as a dictionary under the names in it, as Keras does."""
+    values: dict[str, Any] = {}
+    for name, value in logs.items():
+        values |= flat_logs(value) if isinstance(value, Mapping) else {name: value}
+    return values
+
+
+def as_numbers(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Read logs off the device; a metric of several values, one a class for instance, becomes `name_0`, `name_1`, …"""
+    numbers: dict[str, float] = {}
+    for name, tensor in flat_logs(logs).items():
+        value = np.asarray(tensor)
+        several = {f"{name}_{number}": float(item) for number, item in enumerate(value.flat)}
+        numbers |= several if value.ndim else {name: float(value)}
+    return numbers

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 
 import keras
 
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.settings import Settings
-from experiments_manager.training.engine.steps import as_numbers
 from experiments_manager.training.feeds.feed import Feed
+from experiments_manager.training.hook_calls import hook_error
 from experiments_manager.training.setup.compilation import lowers_learning_rate
-from experiments_manager.training.setup.hooks import hook_error
+from experiments_manager.training.setup.metrics import as_numbers
 from experiments_manager.training.state.monitor import Monitor
 
 logger = logging.getLogger(__name__)
@@ -24,10 +24,18 @@ def monitor_of(
     train: Feed,
     validation: Feed | None,
     replaced: Collection[str] = (),
-    *,
-    clients_evaluate: bool = False,
+    further_measures: Callable[[Settings, Sequence[str]], Sequence[str]] | None = None,
 ) -> Monitor:
-    """Return what decides which epoch is the best."""
+    """Return what decides which epoch is the best.
+
+    Args:
+        settings: Checked settings.
+        model: The compiled model.
+        train: The training data.
+        validation: The validation data, if any.
+        replaced: Keys of callbacks in a legacy file that took the place of what the engine does.
+        further_measures: Gives the names that are measured beside those of the model, from these.
+    """
     monitor = settings.monitor
     if validation is None and monitor == "val_loss":
         monitor = "loss"
@@ -35,7 +43,7 @@ def monitor_of(
     names = list(as_numbers(model.get_metrics_result())) if type(model).train_step is keras.Model.train_step else []
     names += [f"prequential_{name}" for name in names] if settings.prequential else []
     known = [*names, *(f"val_{name}" for name in names if validation is not None)]
-    known += [f"clients/{name}" for name in names if clients_evaluate]
+    known += further_measures(settings, names) if further_measures else ()
     if known and monitor not in known:
         remedy = did_you_mean(monitor, known, "Add it to `metrics`, or watch another.", shown="'{}'")
         text = f"Nothing of this name is measured. Expected one of {', '.join(known)}, got {monitor!r}. {remedy}"

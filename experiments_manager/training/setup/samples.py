@@ -13,7 +13,7 @@ from experiments_manager.settings import Settings
 from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.feed import Feed, x_and_y
 from experiments_manager.training.setup.compilation import compiled_model
-from experiments_manager.training.setup.experiment import feed_for
+from experiments_manager.training.setup.datasets import feed_for
 
 
 def split_samples(

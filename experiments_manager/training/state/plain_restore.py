@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from experiments_manager.training.state.host_generators import HostGenerator, made_generator, set_generator_state
+from experiments_manager.common.generators import HostGenerator, made_generator, set_generator_state
 from experiments_manager.training.state.plain_state import (
     BY_TEXT,
     FACTORIES,

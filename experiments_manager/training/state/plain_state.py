@@ -33,8 +33,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from experiments_manager.common.generators import HostGenerator, generator_state
 from experiments_manager.compat.keras import CALLBACK_ATTRIBUTES
-from experiments_manager.training.state.host_generators import HostGenerator, generator_state
 
 SMALL = 64
 """Elements up to which an array is written as text."""

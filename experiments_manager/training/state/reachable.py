@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from experiments_manager.training.state.host_generators import HostGenerator
+from experiments_manager.common.generators import HostGenerator
 from experiments_manager.training.state.plain_restore import Unpacker
 from experiments_manager.training.state.plain_state import Packer
 

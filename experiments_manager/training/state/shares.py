@@ -19,11 +19,15 @@ SHARES = "shares/"
 """Begins the names of tensors in a checkpoint that hold what each process had of a variable, `[processes, ...]`."""
 
 
+def is_of_hosts(strategy: Any) -> bool:
+    """Return whether the replicas of a strategy are in several processes."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
 def own_share(variable: Any) -> Any:
     """Return what this process holds of a variable; the variable itself where all processes hold the same."""
     strategy = getattr(variable, "distribute_strategy", None)
-    of_hosts = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    if of_hosts and variable.synchronization == tf.VariableSynchronization.ON_READ:
+    if is_of_hosts(strategy) and variable.synchronization == tf.VariableSynchronization.ON_READ:
         return strategy.experimental_local_results(variable)[0]
     return variable
 

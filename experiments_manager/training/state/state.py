@@ -16,7 +16,7 @@ import tensorflow as tf
 from experiments_manager.compat.keras import seed_states
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.hosts.team import ALONE, Team
-from experiments_manager.training.setup.seeds import host_random_state
+from experiments_manager.training.seeds import host_random_state
 from experiments_manager.training.state.averaging import Averages
 from experiments_manager.training.state.graph_state import captured_variables
 from experiments_manager.training.state.progress import TrainingProgress

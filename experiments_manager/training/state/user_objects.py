@@ -28,7 +28,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from experiments_manager.training.state.host_generators import HostGenerator
+from experiments_manager.common.generators import HostGenerator
 from experiments_manager.training.state.plain_state import (
     CONTAINERS,
     STATE_OF_THEIR_OWN,

@@ -60,7 +60,7 @@ def settings(tmp_path, monkeypatch):
 def test_it_ends_with_the_same_bits(settings, resume, same_bits, recorder, tensorflow):
     from experiments_manager.runs import open_run
     from experiments_manager.settings import load_settings
-    from experiments_manager.training.engine.chunk_size import ChunkSize
+    from experiments_manager.training.engine.chunks import ChunkSize
     from experiments_manager.training.engine.runner import start_run
     from experiments_manager.training.state.checkpoints import read_latest
 

@@ -12,7 +12,7 @@ from experiments_manager.compat.flower import identify_process
 from experiments_manager.federated.array_records import ARRAY_DTYPES, to_arrays, to_record, widened_dtypes
 from experiments_manager.federated.client.messages import answer, answer_content
 from experiments_manager.federated.errors import FederationError
-from experiments_manager.training.local.task import LocalTask
+from experiments_manager.federated.local.task import LocalTask
 from tests.helpers.line_clients import Result, bits
 
 WEIGHTS = {

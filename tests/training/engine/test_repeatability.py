@@ -3,7 +3,7 @@
 import pytest
 
 from experiments_manager.settings import UserCodeError
-from experiments_manager.training.engine.chunk_size import ChunkSize
+from experiments_manager.training.engine.chunks import ChunkSize
 
 NOISY = """
     from keras import layers

@@ -161,6 +161,6 @@ def trained(run):
 
 @pytest.fixture
 def one_step_a_call(monkeypatch):
-    from experiments_manager.training.engine.chunk_size import ChunkSize
+    from experiments_manager.training.engine.chunks import ChunkSize
 
     monkeypatch.setattr(ChunkSize, "steps", lambda self, at_most: 1 if at_most is None else min(1, at_most))

@@ -7,7 +7,7 @@ import tensorflow as tf
 from experiments_manager.compat.tensorflow import write_iterator_state
 from experiments_manager.training.feeds import stream_feed
 from experiments_manager.training.feeds.factory import make_feed
-from experiments_manager.training.setup.seeds import derive, reseed_for_pipeline
+from experiments_manager.training.seeds import derive, reseed_for_pipeline
 
 SAMPLES = 24
 PLACE = 2

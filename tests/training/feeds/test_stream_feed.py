@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from experiments_manager.compat.tensorflow import write_iterator_state
 from experiments_manager.training.feeds.factory import make_feed
-from experiments_manager.training.setup.seeds import derive, reseed_for_pipeline
+from experiments_manager.training.seeds import derive, reseed_for_pipeline
 
 PIPELINES = {
     "shuffled": lambda data: data.shuffle(40).batch(6),

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from experiments_manager.events import Watcher
-from experiments_manager.training.engine.chunk_size import ChunkSize
+from experiments_manager.training.engine.chunks import ChunkSize
 from experiments_manager.training.observe import step_statistics
 
 NOISY = """

@@ -36,7 +36,7 @@ def measured(settings_file, tensorflow):
     """Builds the model of a settings file, and gives the names of what is measured beside the loss."""
     from experiments_manager.settings import load_settings
     from experiments_manager.training.setup.compilation import compiled_model
-    from experiments_manager.training.setup.experiment import feed_for
+    from experiments_manager.training.setup.datasets import feed_for
 
     def build(*sources):
         settings = load_settings(settings_file(*sources))

@@ -17,9 +17,9 @@ from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.server.federation_state import FederationState, RoundReport
 from experiments_manager.federated.server.rounds.evaluation import Evaluated, evaluate
 from experiments_manager.federated.server.rounds.nodes import nodes_needed, wait_for_nodes
-from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
+from experiments_manager.federated.server.rounds.plan import Federation, RoundHooks, RoundPlan
 from experiments_manager.federated.server.rounds.proc_ids import ProcIds, name_of
-from experiments_manager.federated.server.rounds.training import Federation, Trained, train
+from experiments_manager.federated.server.rounds.training import Trained, train
 from experiments_manager.federated.strategies.server_strategy import ServerStrategy
 
 if TYPE_CHECKING:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from experiments_manager.federated.server.federation_state import FederationState, RoundReport
+from experiments_manager.federated.server.rounds.proc_ids import ProcIds
 from experiments_manager.federated.strategies.secure_aggregation import SecureAggregation
+from experiments_manager.federated.strategies.server_strategy import ServerStrategy
+
+if TYPE_CHECKING:
+    from flwr.serverapp import Grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,3 +66,14 @@ class RoundHooks:
     """Called with one sentence that the user should read."""
     should_stop: Callable[[], bool] = _never
     """Asked between rounds and while waiting; a round in which it says so does not count."""
+
+
+@dataclasses.dataclass
+class Federation:
+    """A federation while its rounds go on: everything that the parts of a round work with."""
+
+    grid: Grid
+    strategy: ServerStrategy
+    plan: RoundPlan
+    hooks: RoundHooks
+    proc_ids: ProcIds

@@ -12,6 +12,7 @@ from experiments_manager.common.error_text import reason
 from experiments_manager.compat.flower import masked_vector, secure_sum
 from experiments_manager.federated.array_records import in_dtype, to_arrays
 from experiments_manager.federated.server.rounds.exchange import exchange
+from experiments_manager.federated.server.rounds.plan import Federation
 from experiments_manager.federated.strategies.reply_checks import CLIENT, ERROR, EXAMPLES, LeftOut, examples_of
 from experiments_manager.federated.strategies.secure_aggregation import (
     LEAST_CLIENTS,
@@ -26,8 +27,6 @@ from experiments_manager.federated.strategies.secure_aggregation import (
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord, Message
-
-    from experiments_manager.federated.server.rounds.training import Federation
 
 _KINDS = ("keys", "secrets", "vector", "shares")
 """What clients answer, stage by stage."""

@@ -15,17 +15,14 @@ from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.server.federation_state import FederationState, Values
 from experiments_manager.federated.server.rounds.exchange import Exchange, exchange
 from experiments_manager.federated.server.rounds.nodes import FixedNodes
-from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
-from experiments_manager.federated.server.rounds.proc_ids import ProcIds
+from experiments_manager.federated.server.rounds.plan import Federation
 from experiments_manager.federated.server.rounds.secure import MaskedRound
 from experiments_manager.federated.server.rounds.seeds import seeded
 from experiments_manager.federated.strategies import reply_checks
 from experiments_manager.federated.strategies.reply_checks import EXAMPLES, Bounds, LeftOut
-from experiments_manager.federated.strategies.server_strategy import ServerStrategy
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord, Message, MetricRecord
-    from flwr.serverapp import Grid
 
 _CODES_OF_NODES_GONE = {3, 4, 5}
 """Flower's: a message or its reply is not available, or the node sends no heartbeat."""
@@ -45,17 +42,6 @@ class Trained:
     """Nodes that did not answer, or for which the SuperLink answered that they are gone."""
     bytes_sent: int
     bytes_received: int
-
-
-@dataclasses.dataclass
-class Federation:
-    """Everything that the parts of a round work with."""
-
-    grid: Grid
-    strategy: ServerStrategy
-    plan: RoundPlan
-    hooks: RoundHooks
-    proc_ids: ProcIds
 
 
 def train(federation: Federation, state: FederationState, attempt: int, nodes: Sequence[int]) -> Trained:

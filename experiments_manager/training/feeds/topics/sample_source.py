@@ -17,8 +17,8 @@ from experiments_manager.training.feeds.array_feed import as_arrays
 from experiments_manager.training.feeds.indexed_feed import IndexedFeed
 from experiments_manager.training.feeds.pipelines import is_random, without_endless_repeat
 from experiments_manager.training.feeds.topics.composites import from_tensors
-from experiments_manager.training.setup.hooks import located_at_hook, seeded
-from experiments_manager.training.setup.seeds import derive, reseed_for_pipeline
+from experiments_manager.training.hook_calls import located_at_hook, seeded
+from experiments_manager.training.seeds import derive, reseed_for_pipeline
 
 _BYTES_AT_ONCE = 2**20
 

@@ -1,21 +1,23 @@
-"""The epochs that a client trains in a round: as the loop of a run, without what makes a run."""
+"""The epochs that a client trains in a round, chunk by chunk as a run does, without what makes a run."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
-from experiments_manager.training.engine.chunk_size import ChunkSize
-from experiments_manager.training.engine.steps import CompiledLoops, as_numbers
+from experiments_manager.federated.local.client import HOST_RANDOM, Client
+from experiments_manager.federated.local.task import LocalTask
+from experiments_manager.training.engine.chunks import ChunkSize, source_after, train_chunk
+from experiments_manager.training.engine.steps import CompiledLoops
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
 from experiments_manager.training.errors import DataError, TrainingError
 from experiments_manager.training.feeds.feed import Feed
-from experiments_manager.training.local.client import HOST_RANDOM, Client
-from experiments_manager.training.local.task import LocalTask
+from experiments_manager.training.setup.metrics import as_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -107,25 +109,18 @@ class LocalEpochs:
         step, logs = 0, {}
         while feed.steps is None or step < feed.steps:
             first, last = step, step + self._ready(client, feed, step, callbacks)
-            if callbacks and callbacks.want_batches:
-                callbacks.list.on_train_batch_begin(first)
-            with self._chunk_size.measured(last - first):
-                done = self._loops.train(feed.current(source), first, last)
-            step = done.done
-            feed.took(step - first)
-            if not done.finite:
+            chunk = train_chunk(self._loops, feed, callbacks, self._chunk_size, source, first, last)
+            step, logs = chunk.done, chunk.logs if chunk.done > first else logs
+            if not chunk.finite:
                 raise TrainingError(
                     f"loss: it is NaN or infinite in round {round} at client {client.number}. "
                     "Expected a finite number. Lower `learning_rate`, or look for such values in the data."
                 )
-            logs = done.logs if step > first else logs
-            if callbacks and callbacks.want_batches and step > first:
-                callbacks.list.on_train_batch_end(first, as_numbers(done.logs))
             if callbacks and callbacks.stop_training:
                 break
-            if done.exhausted and feed.goes_on and step < feed.steps:
-                source = self._next_pass(feed, step - first)
-            elif done.exhausted:
+            with HOST_RANDOM if chunk.exhausted else contextlib.nullcontext():
+                source, ends = source_after(feed, source, first, chunk)
+            if ends:
                 break
         feed.close_epoch()
         return step, logs
@@ -140,12 +135,3 @@ class LocalEpochs:
             if (text := feed.news()) is not None:
                 logger.info("Client %d: %s", client.number, text)
         raise ClientStopped(f"Client {client.number} was asked to stop.")
-
-    def _next_pass(self, feed: Feed, taken: int) -> Any:
-        if taken == 0 and feed.position()["taken"] == 0:
-            raise DataError(
-                f"dataset: the {feed.split} pipeline gives no batch. Expected at least one. Check what `dataset` "
-                "returns."
-            )
-        with HOST_RANDOM:
-            return feed.next_pass()

@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import pytest
 
+from experiments_manager.federated.local.client import Client, ClientData
+from experiments_manager.federated.local.task import LocalTask
+from experiments_manager.federated.local.trainer import LocalTrainer
 from experiments_manager.settings import load_settings
 from experiments_manager.training.devices.devices import prepared_devices
 from experiments_manager.training.errors import DataError, TrainingError
 from experiments_manager.training.feeds.array_feed import ArrayFeed, as_arrays
-from experiments_manager.training.local.client import Client, ClientData
-from experiments_manager.training.local.task import LocalTask
-from experiments_manager.training.local.trainer import LocalTrainer
 
 SETTINGS = """
 import keras

@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.compat.keras import seed_states
+from experiments_manager.federated.local.local_layers import local_weights
 from experiments_manager.training.errors import TrainingError
-from experiments_manager.training.local.local_layers import local_weights
+from experiments_manager.training.seeds import derive
 from experiments_manager.training.setup.experiment import Experiment
-from experiments_manager.training.setup.seeds import derive
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,26 +9,35 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from experiments_manager.federated.local.client import HOST_RANDOM, Client
+from experiments_manager.federated.local.epochs import LocalEpochs
+from experiments_manager.federated.local.kept import Kept
+from experiments_manager.federated.local.model_variables import Beginning, ModelVariables
+from experiments_manager.federated.local.proximal import ProximalTerm
+from experiments_manager.federated.local.shared_feed import SharedFeed
+from experiments_manager.federated.local.shifted_schedule import shift_schedule
+from experiments_manager.federated.local.task import LocalTask
 from experiments_manager.settings import Settings
 from experiments_manager.training.devices.devices import Devices
-from experiments_manager.training.engine.chunk_size import ChunkSize
+from experiments_manager.training.engine.chunks import ChunkSize
 from experiments_manager.training.engine.steps import CompiledLoop, CompiledLoops
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
 from experiments_manager.training.engine.validation import run_test_steps
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.feeds.feed import Feed
-from experiments_manager.training.local.client import HOST_RANDOM, Client
-from experiments_manager.training.local.epochs import LocalEpochs
-from experiments_manager.training.local.kept import Kept
-from experiments_manager.training.local.model_variables import Beginning, ModelVariables
-from experiments_manager.training.local.proximal import ProximalTerm
-from experiments_manager.training.local.shared_feed import SharedFeed
-from experiments_manager.training.local.task import LocalTask
-from experiments_manager.training.setup.experiment import Experiment, bare_experiment
+from experiments_manager.training.setup.experiment import Experiment, InTurn, bare_experiment
+
+
+def _measured_by_clients(settings: Settings, names: Sequence[str]) -> Sequence[str]:
+    return [f"clients/{name}" for name in names] if settings.federated.get("fraction_evaluate") else ()
+
+
+FOR_CLIENTS = InTurn(SharedFeed, shift_schedule, _measured_by_clients)
+"""One compiled model trains for clients in turn."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +100,7 @@ class LocalTrainer:
             proximal: Whether the loss has the term of FedProx.
             like: What another trainer of the same settings in this process began with, if there is one.
         """
-        experiment = bare_experiment(settings, devices, SharedFeed(first), for_clients=True)
+        experiment = bare_experiment(settings, devices, SharedFeed(first), in_turn=FOR_CLIENTS)
         term = ProximalTerm(experiment.model) if proximal else None
         loops = CompiledLoops.of(experiment, ignored=term.variables if term else ())
         return cls(experiment, loops, term, like)

@@ -12,7 +12,7 @@ import keras
 
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.settings import Settings
-from experiments_manager.training.setup.hooks import hook_error
+from experiments_manager.training.hook_calls import hook_error
 
 SETTING = "federated_local_layers"
 

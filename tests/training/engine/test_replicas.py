@@ -4,8 +4,8 @@ import keras
 import pytest
 import tensorflow as tf
 
+from experiments_manager.training.engine.replicas import require_no_accumulation, state_of_step
 from experiments_manager.training.errors import TrainingError
-from experiments_manager.training.hosts.replicas import require_no_accumulation, state_of_step
 
 
 def model_with(optimizer):

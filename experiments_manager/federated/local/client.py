@@ -11,12 +11,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from experiments_manager.federated.local.kept import Kept
 from experiments_manager.settings import Settings
 from experiments_manager.training.engine.exactness import of_callbacks
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
 from experiments_manager.training.feeds.array_feed import ArrayFeed
 from experiments_manager.training.feeds.feed import Feed
-from experiments_manager.training.local.kept import Kept
 from experiments_manager.training.setup.callbacks import callbacks_of
 
 HOST_RANDOM = threading.RLock()

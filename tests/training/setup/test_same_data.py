@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from experiments_manager.training.errors import DataError, TrainingError
-from experiments_manager.training.hosts import same_data
-from experiments_manager.training.hosts.same_data import agree_on_topics, require_same_data
 from experiments_manager.training.hosts.team import ALONE
+from experiments_manager.training.setup import same_data
+from experiments_manager.training.setup.same_data import agree_on_topics, require_same_data
 
 
 def feed(values, steps=3, kind="arrays"):

@@ -16,7 +16,7 @@ from experiments_manager.training.errors import DataError
 from experiments_manager.training.feeds.array_feed import ArrayFeed
 from experiments_manager.training.feeds.feed import Feed, OptionalBatch, Shape, shuffled_order
 from experiments_manager.training.feeds.topics.batch_buffer import LoadedBatches
-from experiments_manager.training.setup.seeds import derive
+from experiments_manager.training.seeds import derive
 
 
 class ClientSource(NamedTuple):

@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from experiments_manager.training.local.shifted_schedule import shift_schedule
+from experiments_manager.federated.local.shifted_schedule import shift_schedule
 from experiments_manager.training.setup.compilation import has_schedule
 
 

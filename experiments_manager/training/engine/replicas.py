@@ -11,7 +11,9 @@ import tensorflow as tf
 
 from experiments_manager.compat.keras import gradients_summed_by
 from experiments_manager.training.errors import TrainingError
+from experiments_manager.training.setup.metrics import flat_logs
 from experiments_manager.training.state.reachable import innermost, optimizers_of, reachable
+from experiments_manager.training.state.shares import is_of_hosts
 
 StepFunction = Callable[[Any], dict[str, tf.Tensor]]
 _READ_VARIABLES = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape")
@@ -67,19 +69,6 @@ def _share(part: tf.Tensor | None, number: tf.Tensor, replicas: int) -> tf.Tenso
         if part.shape[0] is not None and part.shape[0] % replicas == 0:
             share = tf.ensure_shape(share, [part.shape[0] // replicas, *part.shape[1:]])
         return share
-
-
-def flat_logs(logs: Mapping[str, Any]) -> dict[str, Any]:
-    """Put what a metric gives as a dictionary under the names in it, as Keras does."""
-    values: dict[str, Any] = {}
-    for name, value in logs.items():
-        values |= flat_logs(value) if isinstance(value, Mapping) else {name: value}
-    return values
-
-
-def is_of_hosts(strategy: tf.distribute.Strategy) -> bool:
-    """Return whether the replicas are in several processes."""
-    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def state_of_step(model: keras.Model) -> list[tf.Variable]:

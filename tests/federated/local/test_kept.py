@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments_manager.training.local.kept import Kept
+from experiments_manager.federated.local.kept import Kept
 
 
 def test_what_is_kept_comes_back_from_arrays():

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from experiments_manager.settings import Problem, Settings, SettingsError
 from experiments_manager.settings.hooks import HOOKS
 from experiments_manager.training.errors import DataError
-from experiments_manager.training.setup.seeds import derive, seed_everything
+from experiments_manager.training.seeds import derive, seed_everything
 
 
 @contextlib.contextmanager
