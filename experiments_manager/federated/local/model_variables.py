@@ -1,19 +1,29 @@
-"""The variables of a model that trains for clients in turn: what is put into them before, and taken out afterwards."""
+"""The variables of a model that trains for clients in turn: what is put into them before, and taken out afterwards.
+
+Weights of some layers may stay at the clients: Arivazhagan et al.,
+Federated Learning with Personalization Layers (2019).
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.compat.keras import seed_states
-from experiments_manager.federated.local.local_layers import local_weights
+from experiments_manager.settings import Settings
 from experiments_manager.training.errors import TrainingError
+from experiments_manager.training.hook_calls import hook_error
 from experiments_manager.training.seeds import derive
 from experiments_manager.training.setup.experiment import Experiment
+
+_SETTING = "federated_local_layers"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +58,7 @@ class ModelVariables:
         self._model, self._seed = experiment.model, experiment.settings.random_seed
         # Numbers and not paths: Keras counts layers of the same kind over all models of a process.
         self._weights = {f"{number:04d}/{w.name}": w.value for number, w in enumerate(self._model.weights)}
-        local = like.local if like else local_weights(experiment.settings, self._model)
+        local = like.local if like else _local_weights(experiment.settings, self._model)
         self._sent = {name: w for number, (name, w) in enumerate(self._weights.items()) if number not in local}
         self._layers = {name: w for number, (name, w) in enumerate(self._weights.items()) if number in local}
         self._seeds = [variable.value for variable in seed_states(self._model)]
@@ -120,3 +130,46 @@ class ModelVariables:
             variable.assign(tf.cast(value, variable.dtype))
         for average, weight in self._averages:
             average.assign(weight)
+
+
+def _local_weights(settings: Settings, model: keras.Model) -> frozenset[int]:
+    """Return which of the model's weights stay at the clients, by their place in `model.weights`.
+
+    Raises:
+        SettingsError: The setting names no layer of the model, one without weights, or all that have some.
+    """
+    patterns: Sequence[str] = settings.federated_local_layers
+    if not patterns:
+        return frozenset()
+    layers = dict(_layers(model, ""))
+    local: set[int] = set()
+    for pattern in patterns:
+        found = [layer for path, layer in layers.items() if _matches(pattern, path)]
+        if not found:
+            names = list(dict.fromkeys(path.rpartition("/")[2] for path in layers))
+            near = did_you_mean(pattern, names, otherwise="Name one of these, or a pattern such as 'head*'.")
+            text = f"The model has no such layer. Expected some of {', '.join(names)}; got {pattern!r}. {near}"
+            raise hook_error(settings, _SETTING, text)
+        weights = {id(weight) for layer in found for weight in layer.weights}
+        if not weights:
+            text = f"Layer {pattern!r} has no weights, so nothing of it can stay at a client. Remove it."
+            raise hook_error(settings, _SETTING, text)
+        local |= {number for number, weight in enumerate(model.weights) if id(weight) in weights}
+    if len(local) == len(model.weights):
+        text = (
+            "All weights of the model would stay at the clients. Expected some that are trained together. Name fewer."
+        )
+        raise hook_error(settings, _SETTING, text)
+    return frozenset(local)
+
+
+def _matches(pattern: str, path: str) -> bool:
+    return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path.rpartition("/")[2], pattern)
+
+
+def _layers(model: keras.Model, prefix: str) -> Iterator[tuple[str, keras.layers.Layer]]:
+    """Give the layers of a model and of models in it, each under its path."""
+    for layer in model.layers:
+        yield f"{prefix}{layer.name}", layer
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer, f"{prefix}{layer.name}/")

@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from experiments_manager.federated.strategies.agreement import adjusted_rand_index
+from experiments_manager.federated.strategies.grouping import adjusted_rand_index
 from experiments_manager.federated.strategies.reply_checks import EXAMPLES, proc_id_of
 from experiments_manager.federated.strategies.updates import Similarity, compared, cosine, similarity
 

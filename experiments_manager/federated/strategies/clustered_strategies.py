@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from experiments_manager.federated.strategies.bipartition import bipartition, largest_across
 from experiments_manager.federated.strategies.clustered import STATISTICS, Clustered
-from experiments_manager.federated.strategies.spectral import spectral_groups
+from experiments_manager.federated.strategies.grouping import bipartition, largest_across, spectral_groups
 from experiments_manager.federated.strategies.updates import Similarity, separation
 
 Positive = Annotated[float, Field(gt=0)]

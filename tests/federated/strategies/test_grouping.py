@@ -5,9 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
-from experiments_manager.federated.strategies.agreement import adjusted_rand_index
-from experiments_manager.federated.strategies.bipartition import bipartition, largest_across
-from experiments_manager.federated.strategies.spectral import spectral_groups
+from experiments_manager.federated.strategies.grouping import (
+    adjusted_rand_index,
+    bipartition,
+    largest_across,
+    spectral_groups,
+)
 from experiments_manager.federated.strategies.updates import compared, separation, similarity
 
 

@@ -1,10 +1,43 @@
-"""Groups of clients by the spectrum of the graph of how alike their updates are."""
+"""Groups of clients by how alike their updates are, and how well they agree with those that are true."""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from math import comb
 
 import numpy as np
 
 from experiments_manager.federated.strategies.updates import numbered_by_first
+
+
+def bipartition(cosines: np.ndarray) -> list[int]:
+    """Return the group (0 or 1) of each client such that the largest cosine across the groups is smallest.
+
+    The most alike are joined first until two groups are left, which solves this min-max problem exactly: Sattler,
+    Mueller and Samek, Clustered Federated Learning (2019), algorithm 1. The first client is in group 0.
+
+    Args:
+        cosines: Cosine of each pair of updates, n by n, n at least 2.
+    """
+    count = len(cosines)
+    groups = np.arange(count)
+    rows, columns = np.triu_indices(count, k=1)
+    order = np.argsort(-cosines[rows, columns], kind="stable")
+    left = count
+    for row, column in zip(rows[order], columns[order], strict=True):
+        if left == 2:
+            break
+        if groups[row] != groups[column]:
+            groups[groups == groups[column]] = groups[row]
+            left -= 1
+    return [int(group != groups[0]) for group in groups]
+
+
+def largest_across(cosines: np.ndarray, labels: list[int]) -> float:
+    """Return the largest cosine of two clients of different groups."""
+    marks = np.asarray(labels)
+    return float(cosines[marks[:, None] != marks[None, :]].max())
 
 
 def spectral_groups(cosines: np.ndarray, groups: int | None = None, most: int = 8) -> list[int]:
@@ -50,3 +83,17 @@ def _by_pivots(vectors: np.ndarray) -> np.ndarray:
         rest = rest - np.outer(rest @ direction, direction)
     left, _, right = np.linalg.svd(vectors[pivots].T)
     return np.argmax(np.round(np.abs(vectors @ (left @ right)), 12), axis=1)
+
+
+def adjusted_rand_index(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
+    """Return the adjusted Rand index of two groupings of the same things: 1 for equal ones, about 0 for chance.
+
+    Hubert and Arabie, Comparing partitions (1985).
+    """
+    pairs = comb(len(first), 2)
+    both = sum(comb(count, 2) for count in Counter(zip(first, second, strict=True)).values())
+    in_first = sum(comb(count, 2) for count in Counter(first).values())
+    in_second = sum(comb(count, 2) for count in Counter(second).values())
+    expected = in_first * in_second / pairs if pairs else 0.0
+    highest = (in_first + in_second) / 2
+    return 1.0 if highest == expected else (both - expected) / (highest - expected)
