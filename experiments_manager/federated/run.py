@@ -1,4 +1,4 @@
-"""A federation as an ordinary run; see `rounds_of_run`."""
+"""A federation as an ordinary run; see `round_trainer`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from experiments_manager.federated.fleet import Fleet
 from experiments_manager.federated.flower import flower
 from experiments_manager.federated.local.trainer import FOR_CLIENTS, LocalTrainer
 from experiments_manager.federated.plan import FederationPlan
-from experiments_manager.federated.rounds_of_run import FederatedRounds, make_strategy
+from experiments_manager.federated.round_trainer import RoundTrainer, make_strategy
 from experiments_manager.federated.watching.watchers import round_watchers
 from experiments_manager.runs import Run
 from experiments_manager.settings import Settings
@@ -133,13 +133,13 @@ def _deployment(deployment: Deployment, settings: Settings | None = None) -> dic
 @contextlib.contextmanager
 def _rounds(
     context: TrainingContext, make_fleet: MakeFleet, kind: str, told: Mapping[str, Any]
-) -> Iterator[FederatedRounds]:
+) -> Iterator[RoundTrainer]:
     server = LocalTrainer(context.experiment, context.loops)
     with contextlib.ExitStack() as stack:
         fleet = stack.enter_context(make_fleet(context, server))
         context.run.update(federation=_federation(context.experiment.settings, kind, told))
         watchers = round_watchers(context, server)
         context.watchers += watchers
-        rounds = FederatedRounds(context, fleet, server, watchers)
+        rounds = RoundTrainer(context, fleet, server, watchers)
         yield rounds
         rounds.end(context)

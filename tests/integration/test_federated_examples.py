@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments_manager import api
-from experiments_manager.federated import rounds_of_run
+from experiments_manager.federated import round_trainer
 from experiments_manager.settings import load_settings
 
 pytest.importorskip("sklearn")
@@ -65,8 +65,8 @@ def test_the_second_half_of_the_clients_sees_digits_turned():
 )
 def test_clients_whose_digits_are_turned_are_a_cluster_of_their_own(strategy, options, tmp_path, monkeypatch):
     made = []
-    make_strategy = rounds_of_run.make_strategy
-    monkeypatch.setattr(rounds_of_run, "make_strategy", lambda *given: made.append(make_strategy(*given)) or made[-1])
+    make_strategy = round_trainer.make_strategy
+    monkeypatch.setattr(round_trainer, "make_strategy", lambda *given: made.append(make_strategy(*given)) or made[-1])
     federated = {"strategy": strategy, "options": options, "local_epochs": 5}
     changes = {**QUIET, "hparams.rotations": 2, "federated": federated}
     settings = api.federation_settings(FOLDER / FILES[1], clients=CLIENTS, rounds=4, overrides=changes)

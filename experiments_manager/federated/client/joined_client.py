@@ -14,7 +14,6 @@ import numpy as np
 from experiments_manager.common.error_text import named_reason
 from experiments_manager.common.errors import UserError
 from experiments_manager.compat.flower import SecureProtocol
-from experiments_manager.federated.agreement import check_terms
 from experiments_manager.federated.client.client_run import ClientRun, client_run
 from experiments_manager.federated.client.kept_rounds import KeptRounds
 from experiments_manager.federated.client.messages import answer_content
@@ -24,6 +23,7 @@ from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.local.client import Client
 from experiments_manager.federated.local.task import LocalTask
 from experiments_manager.federated.local.trainer import LocalResult, LocalTrainer
+from experiments_manager.federated.settings_handshake import check_terms
 from experiments_manager.federated.simulation.clients import client_of
 from experiments_manager.federated.strategies.reply_checks import CLIENT, ERROR, PROC_ID
 from experiments_manager.settings import Settings

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments_manager.federated.agreement import terms_of
 from experiments_manager.federated.deployment.addresses import read_address
 from experiments_manager.federated.deployment.deployment import KIND, Deployment
 from experiments_manager.federated.deployment.server import running_server
 from experiments_manager.federated.plan import FederationPlan
+from experiments_manager.federated.settings_handshake import terms_of
 from experiments_manager.training.engine.context import TrainingContext
 
 if TYPE_CHECKING:

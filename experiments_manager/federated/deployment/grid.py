@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
-from flwr.app import Message, RecordDict
-from flwr.serverapp import Grid
+from flwr.app import Message
 
 from experiments_manager.compat.flower import message_from_bytes, message_to_bytes
+from experiments_manager.federated.base_grid import BaseGrid
 from experiments_manager.federated.deployment import wire
 from experiments_manager.federated.errors import FederationError
 
@@ -21,7 +21,7 @@ POLL = 0.1
 """Seconds between two looks for replies. Flower's own grid waits three."""
 
 
-class ForwardedGrid(Grid):
+class ForwardedGrid(BaseGrid):
     """A grid whose work is done in the process of Flower's ServerApp.
 
     Args:
@@ -66,15 +66,6 @@ class ForwardedGrid(Grid):
             self._check()
             time.sleep(POLL)
         return replies
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        """Return a message, as `flwr.app.Message` makes it."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
-    def set_run(self, run: object) -> None:
-        """Do nothing: the process of the ServerApp knows its run."""
 
     @property
     def run(self) -> NoReturn:

@@ -11,6 +11,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from experiments_manager.federated.array_records import to_arrays, to_record, widened_dtypes
+from experiments_manager.federated.base_grid import InProcessGrid
 from experiments_manager.federated.ray.actor import KEPT, KEPT_DTYPES, PROC_ID
 from experiments_manager.federated.simulation.local_grid import LocalGrid, numbered
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.02
 
 
-class RayGrid(Grid):
+class RayGrid(InProcessGrid):
     """Gives clients the nodes that they have in a `LocalGrid`, and keeps for them what they keep between rounds.
 
     Flower numbers nodes by chance. Here they are counted, so that strategies choose the same clients and add in the
@@ -47,19 +48,10 @@ class RayGrid(Grid):
         """Return the client's number of a node."""
         return LocalGrid.proc_id_of(node_id)
 
-    def set_run(self, run: Run) -> None:
-        """Do nothing: Flower set it."""
-
     @property
     def run(self) -> Run:
         """Flower's."""
         return self._grid.run
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        """Make a message, as `Message(…)` does."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> list[int]:
         """Return the nodes, in the order of the clients."""
@@ -76,14 +68,6 @@ class RayGrid(Grid):
         self._receive(numbers)
         found = [self._replies.pop(number) for number in numbers if number in self._replies]
         return sorted(found, key=lambda reply: reply.metadata.src_node_id)
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        """Send messages and return the replies that came in time, in the order of the clients."""
-        numbers = [number for number in self.push_messages(messages) if number]
-        self.wait_for_replies(numbers, timeout)
-        replies = self.pull_messages(numbers)
-        self.abandon(numbers)
-        return replies
 
     def wait_for_replies(self, message_ids: Iterable[str], seconds: float | None) -> None:
         """Wait until all of these messages are answered, or so many seconds passed."""

@@ -10,12 +10,12 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from flwr.app import Error, Message, Metadata, RecordDict
-from flwr.serverapp import Grid
+from flwr.app import Error, Message, Metadata
 
 from experiments_manager.common.error_text import named_reason
 from experiments_manager.common.errors import UserError
 from experiments_manager.compat.flower import identify_process, in_process_run
+from experiments_manager.federated.base_grid import InProcessGrid
 from experiments_manager.federated.client.messages import CLIENT_FAILED
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class _Job:
     abandoned: bool = False
 
 
-class LocalGrid(Grid):
+class LocalGrid(InProcessGrid):
     """Clients of this process, some of them at a time, each in a thread.
 
     A client that did not answer in time is left behind: its thread ends when it ends, its answer is dropped, and it is
@@ -91,19 +91,10 @@ class LocalGrid(Grid):
         with self._changed:
             self._proc_ids.discard(proc_id)
 
-    def set_run(self, run: Run) -> None:
-        """Do nothing: there is one run a process."""
-
     @property
     def run(self) -> Run:
         """A run without a SuperLink."""
         return in_process_run()
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        """Make a message, as `Message(…)` does."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> list[int]:
         """Return the nodes in order, without those that still work on what they were left behind with."""
@@ -126,14 +117,6 @@ class LocalGrid(Grid):
         with self._changed:
             found = [self._replies.pop(number) for number in list(message_ids) if number in self._replies]
         return sorted(found, key=lambda reply: reply.metadata.src_node_id)
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        """Send messages and return the replies that came in time, in the order of the clients."""
-        numbers = self.push_messages(messages)
-        self.wait_for_replies(numbers, timeout)
-        replies = self.pull_messages(numbers)
-        self.abandon(numbers)
-        return replies
 
     def wait_for_replies(self, message_ids: Iterable[str], seconds: float | None) -> None:
         """Wait until all of these messages are answered, or so many seconds passed."""

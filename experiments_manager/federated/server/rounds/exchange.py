@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from flwr.app import ConfigRecord, MetricRecord
 
+from experiments_manager.federated.base_grid import InProcessGrid
 from experiments_manager.federated.errors import FederationError
 
 if TYPE_CHECKING:
@@ -18,17 +19,6 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.25
 _MARGIN_SECONDS = 60.0
 """How much longer than the server waits a message may live: the clocks of two machines differ."""
-
-
-@runtime_checkable
-class InProcessGrid(Protocol):
-    """What a grid of this process can do beyond Flower's."""
-
-    def wait_for_replies(self, message_ids: Iterable[str], seconds: float | None) -> None:
-        """Wait until all of these messages are answered, or so many seconds passed."""
-
-    def abandon(self, message_ids: Iterable[str]) -> None:
-        """Wait no longer for the replies to these messages."""
 
 
 @dataclasses.dataclass(frozen=True)

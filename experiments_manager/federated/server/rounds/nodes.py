@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 from flwr.serverapp import Grid
+
+from experiments_manager.federated.base_grid import BaseGrid
 
 if TYPE_CHECKING:
     from flwr.supercore.run import Run
@@ -47,7 +49,7 @@ def wait_for_nodes(grid: Grid, needed: int, *, timeout: float | None, should_sto
         time.sleep(left)
 
 
-class FixedNodes(Grid):
+class FixedNodes(BaseGrid):
     """A grid as it was at one moment: strategies see the same nodes in the same order until a round is set up."""
 
     def __init__(self, grid: Grid, nodes: Iterable[int]) -> None:
@@ -57,20 +59,10 @@ class FixedNodes(Grid):
         """Return the nodes that were there."""
         return list(self._nodes)
 
-    def set_run(self, run: Run) -> None:
-        """Set the run of the grid itself."""
-        self._grid.set_run(run)
-
     @property
     def run(self) -> Run:
         """The run of the grid itself."""
         return self._grid.run
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        """Make a message by the grid itself."""
-        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send by the grid itself."""

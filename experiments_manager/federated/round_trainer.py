@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from experiments_manager.federated.strategies.server_strategy import ServerStrategy
 
 
-class FederatedRounds:
+class RoundTrainer:
     """Trains the rounds of a run; an `EpochTrainer`.
 
     A round that is over stays so: where the run is stopped in the validation that follows it, the round is in the
