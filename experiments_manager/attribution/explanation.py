@@ -38,7 +38,7 @@ RANDOM = "random order"
 
 @dataclasses.dataclass(frozen=True)
 class MethodResult:
-    """What one method found."""
+    """The maps of one method, and what they are worth."""
 
     maps: np.ndarray
     """Floats [samples, …], one a position of the input."""
@@ -49,7 +49,7 @@ class MethodResult:
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """What the methods found."""
+    """The maps of all methods for some samples, and what could not be computed."""
 
     target: Target
     methods: dict[str, MethodResult]

@@ -88,4 +88,4 @@ def _report(state: str, quiet: bool) -> None:
 
 
 def _silent(text: str) -> None:
-    """Say nothing."""
+    """No-op in place of `warn`, where the command is quiet."""

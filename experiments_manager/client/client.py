@@ -126,7 +126,7 @@ class Client:
 
     @property
     def address(self) -> str:
-        """The server's address."""
+        """`host:port` of the model server."""
         return self._connection.address
 
     @property
@@ -195,7 +195,7 @@ class Client:
             return self._info
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the channel to the model server."""
         self._connection.close()
 
     def __enter__(self) -> Client:

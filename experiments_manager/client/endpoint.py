@@ -60,7 +60,7 @@ class Endpoint:
         return self.is_run or self.foreign_settings is not None
 
     def client_options(self) -> dict[str, Any]:
-        """Return what `Client` takes."""
+        """Return the keyword arguments with which to make a `Client`."""
         fields = ("address", "model", "timeout", "patience", "max_message_bytes")
         return {name: getattr(self, name) for name in fields}
 

@@ -96,7 +96,7 @@ class RateLimiter:
         self._next = max(self._next, now - self._distance) + self._distance
 
     def stop(self) -> None:
-        """End all waiting."""
+        """Wake all threads that wait for a request or an answer, and let them end."""
         self._stopped.set()
 
 

@@ -48,7 +48,7 @@ def copy_files(listing: Listing, names: Sequence[str], data: Path, tell: Tell) -
 
 
 class _Copying:
-    """How far it is."""
+    """How much of the files has been copied."""
 
     def __init__(self, size: int, files: int) -> None:
         self._size, self._files = size, files

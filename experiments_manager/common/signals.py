@@ -186,7 +186,7 @@ def install_stop_signals() -> StopSignals:
 
 
 def stop_listening() -> None:
-    """Take `install_stop_signals` back."""
+    """Undo `install_stop_signals`: signals act as before it."""
     global _of_the_process
     signals, _of_the_process = _of_the_process, None
     if signals is not None:

@@ -26,11 +26,11 @@ class FrozenFirst(keras.layers.Layer):
         self.steps = steps
 
     def build(self, input_shape: Any) -> None:
-        """Make the counter."""
+        """Make the variable that counts training steps."""
         self.count = self.add_weight(name="count", shape=(), dtype="int32", initializer="zeros", trainable=False)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Return the inputs."""
+        """Return the inputs; in training, stop their gradients for the first steps, and count these."""
         if not training:
             return inputs
         passes = ops.cast(self.count >= self.steps, inputs.dtype)
@@ -50,7 +50,7 @@ class SettledBatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise."""
+        """Normalise by the moving averages of the pretrained net, in training too."""
         del training
         return super().call(inputs, training=False, mask=mask)
 

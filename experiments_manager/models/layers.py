@@ -97,7 +97,7 @@ class ConcreteDropout(keras.layers.Layer):
         return ops.sigmoid(self.logit)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Drop in training."""
+        """Add the entropy of the rate to the loss; in training, drop inputs softly (concrete dropout)."""
         rate = self.rate
         entropy = rate * ops.log(rate) + (1 - rate) * ops.log(1 - rate)
         self.add_loss(self.entropy_weight * inputs.shape[-1] * entropy)

@@ -121,7 +121,7 @@ def _two_sided(head: str, truth: np.ndarray, scores: np.ndarray, names: tuple[st
 
 
 def _free(head: str, truth: np.ndarray, outputs: np.ndarray) -> ModelOutput | None:
-    """Read numbers."""
+    """Read an output of numbers that are no scores of classes."""
     truth, outputs = (
         array[..., 0] if array.ndim > 1 and array.ndim == other.ndim + 1 and array.shape[-1] == 1 else array
         for array, other in ((truth, outputs), (outputs, truth))

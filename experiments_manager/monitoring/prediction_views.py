@@ -29,7 +29,7 @@ class Picture:
     """A figure with a name; its PNG is made once."""
 
     def __init__(self, name: str, figure: Figure) -> None:
-        """Keep them."""
+        """Keep a name and a figure."""
         self.name, self.figure = name, figure
 
     @functools.cached_property

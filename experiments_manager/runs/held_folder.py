@@ -96,7 +96,7 @@ class HeldFolder:
         return not self._is_at(self.run.path) and self._place() is not None
 
     def close(self) -> None:
-        """Take the links away."""
+        """Remove the links that lead from the old place of a moved folder to it."""
         if self._looker is not None:
             self._looker.close()
         for path, target in self._links.items():

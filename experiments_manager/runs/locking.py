@@ -88,7 +88,7 @@ class RunLock:
 
     @property
     def file(self) -> Path:
-        """The lock's file."""
+        """The lock file of the run folder."""
         return self.run.path / LOCK_FILE
 
     def acquire(self) -> None:

@@ -42,12 +42,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Name of the run: that of its folder."""
         return self.path.name
 
     @property
     def manifest_file(self) -> Path:
-        """`run.json`."""
+        """The manifest, `run.json`."""
         return self.path / MANIFEST
 
     @property
@@ -72,7 +72,7 @@ class Run:
 
     @property
     def metrics_csv(self) -> Path:
-        """One row an epoch."""
+        """`metrics.csv`: one row an epoch."""
         return self.path / "metrics.csv"
 
     @property

@@ -184,7 +184,7 @@ class SettingSpec:
 
     @property
     def type_text(self) -> str:
-        """The type in words."""
+        """The type of the setting, as the documentation writes it."""
         return types.describe(self.annotation)
 
 

@@ -18,7 +18,7 @@ DEFAULT = "127.0.0.1:9092"
 
 
 class SimulationEngine(str, enum.Enum):
-    """Where simulated clients are."""
+    """In which processes simulated clients train."""
 
     PROCESS = "process"
     RAY = "ray"

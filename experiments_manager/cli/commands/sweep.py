@@ -33,7 +33,7 @@ class _RunByDefault(typer.core.TyperGroup):
 
 
 class Executor(str, enum.Enum):
-    """Where trials run."""
+    """Whether trials are processes of this machine or jobs of a cluster."""
 
     LOCAL = "local"
     SLURM = "slurm"

@@ -100,7 +100,7 @@ class LabelMapClient:
 
     @property
     def mean_iou(self) -> float:
-        """Their mean."""
+        """Mean intersection over union of the classes that occur."""
         return mean_iou(self.confusion)
 
 

@@ -92,7 +92,7 @@ class ProgressDisplay:
             self._stream.flush()
 
     def close(self) -> None:
-        """Take the line away."""
+        """Clear the line of the display."""
         if self._live is not None:
             self._live.stop()
             self._live = None

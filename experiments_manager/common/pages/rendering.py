@@ -63,7 +63,7 @@ def short(value: Any) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Write a duration."""
+    """Write a duration as text, for templates."""
     return "—" if seconds is None else format_duration(seconds)
 
 

@@ -14,7 +14,7 @@ from experiments_manager.common.tables.problems import DataFileError
 
 @dataclasses.dataclass(frozen=True)
 class SplitSummary:
-    """What a split holds."""
+    """Numbers of images and boxes of a split."""
 
     images: int
     boxes: int

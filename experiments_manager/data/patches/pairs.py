@@ -39,7 +39,7 @@ class Pair:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
+        """Height and width of the image, in pixels."""
         return self.image.shape[:2]
 
     def image_window(self, top: int, left: int, height: int, width: int) -> np.ndarray:

@@ -45,7 +45,7 @@ class ClientRun:
         self._write()
 
     def close(self, state: str, error: BaseException | None = None) -> None:
-        """Say how it ended."""
+        """Write to the client's run.json how the federation ended for it."""
         self._csv.on_end(RunEnd(state, self._round, 0.0, None, self._logs, None))
         told = {"error": {"type": type(error).__name__, "text": str(error), "place": None}} if error else {}
         self.run.finish(state, **told)

@@ -57,7 +57,7 @@ class Gate:
         await self._client.aclose()
 
     async def __call__(self, scope: dict[str, Any], receive: _Receive, send: _Send) -> None:
-        """Answer one request."""
+        """Answer one HTTP request of a SuperNode."""
         if scope["type"] != "http":
             return
         path = scope["path"]
@@ -164,6 +164,6 @@ async def _body(receive: _Receive) -> AsyncIterator[bytes]:
 
 
 async def _answer(send: _Send, status: int) -> None:
-    """Answer without a body."""
+    """Send an HTTP answer without a body."""
     await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
     await send({"type": "http.response.body", "body": b""})

@@ -32,7 +32,7 @@ class ForwardingClientApp(ClientApp):
     """A client that hands each message to the trainer and returns its answer."""
 
     def __call__(self, message: Message, context: Context) -> Message:
-        """Answer one message."""
+        """Let the process that trains answer a message of the server."""
         path = os.environ.get(SOCKET, "")
         metadata = message.metadata
         header = {"type": metadata.message_type, "group": metadata.group_id, "message": metadata.message_id}

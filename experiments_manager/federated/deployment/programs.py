@@ -63,7 +63,7 @@ class Program:
 
     @property
     def ended(self) -> bool:
-        """Whether it ended."""
+        """Whether the program has ended."""
         return self.process.poll() is not None
 
     def output(self) -> str:

@@ -69,17 +69,17 @@ class Client:
 
     @property
     def train(self) -> Feed:
-        """Its training data."""
+        """Feed of the training data of this client."""
         return self._data.train
 
     @property
     def validation(self) -> Feed | None:
-        """Its validation data."""
+        """Feed of the validation data of this client; `None` without any."""
         return self._data.validation
 
     @property
     def class_weight(self) -> Mapping[int, float] | None:
-        """Weight of each class."""
+        """Weight of each class in this client's loss."""
         return self._data.class_weight
 
     @property

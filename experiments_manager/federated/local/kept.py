@@ -56,7 +56,7 @@ class Kept:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Kept:
-        """Read what `arrays` gave."""
+        """Make the state of a client of what `arrays` returned."""
         plain = json.loads(np.asarray(arrays[_PLAIN], np.uint8).tobytes())
         return cls(
             others=[arrays[name] for name in sorted(arrays) if name.startswith(_OPTIMIZER)],

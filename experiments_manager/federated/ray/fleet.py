@@ -106,7 +106,7 @@ class RayFleet:
         self.grid.left = {}
 
     def state(self) -> Mapping[str, np.ndarray]:
-        """Return what clients keep."""
+        """Return what clients keep between rounds, by name."""
         return {
             f"{number}/{name}": value for number, kept in sorted(self.grid.kept.items()) for name, value in kept.items()
         }

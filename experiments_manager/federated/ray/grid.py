@@ -50,7 +50,7 @@ class RayGrid(InProcessGrid):
 
     @property
     def run(self) -> Run:
-        """Flower's."""
+        """The run of Flower's own grid."""
         return self._grid.run
 
     def get_node_ids(self) -> list[int]:

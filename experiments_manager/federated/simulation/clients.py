@@ -60,5 +60,5 @@ class _TopicRecord:
         self.manifest: dict[str, Any] = {"kafka": dict(topics)} if topics else {}
 
     def update(self, **values: Any) -> None:
-        """Keep it."""
+        """Keep values of the manifest in memory, as a run does on disk."""
         self.manifest |= values

@@ -58,7 +58,7 @@ class ClientCurves(RoundWatcher):
             self._file(number).write(scalars_summary(values), report.round)
 
     def on_end(self, end: RunEnd) -> None:
-        """Close the files."""
+        """Close the event files of all clients."""
         for file in self._files.values():
             file.close()
         self._files = {}

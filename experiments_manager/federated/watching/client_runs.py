@@ -84,7 +84,7 @@ class ClientRuns(RoundWatcher):
             client.add(report.round, train, evaluation)
 
     def on_end(self, end: RunEnd) -> None:
-        """Write how it ended."""
+        """Write to each client's run.json how the federation ended."""
         self._state = end.state
         self._end = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
         for client in self._clients.values():

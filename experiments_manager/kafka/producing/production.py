@@ -133,7 +133,7 @@ class ProductionProgress:
 
     @property
     def rate(self) -> float:
-        """Samples a second."""
+        """Samples sent per second so far."""
         return self.samples / self.seconds if self.seconds > 0 else 0.0
 
 
@@ -181,7 +181,7 @@ class Production:
 
     @property
     def progress(self) -> ProductionProgress:
-        """How far it is."""
+        """Samples, records and bytes that have been sent so far."""
         producer = self.producer
         return ProductionProgress(
             topic=self._plan.topic,

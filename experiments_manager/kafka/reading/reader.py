@@ -158,7 +158,7 @@ class TopicReader:
         return {number: end for number, end in ends.items() if end >= 0}
 
     def close(self) -> None:
-        """Leave the broker."""
+        """Close the consumer."""
         self._consumer.close()
 
     def __iter__(self) -> Iterator[FetchedRecords]:

@@ -30,7 +30,7 @@ class Position:
 
     @classmethod
     def from_json(cls, data: Mapping) -> Position:
-        """Read what `to_json` gave."""
+        """Make a position of what `to_json` returned."""
         return cls({int(number): offset for number, offset in data["offsets"].items()}, data["turn"])
 
 

@@ -43,7 +43,7 @@ class SamplePosition:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> SamplePosition:
-        """Read what `to_json` gave."""
+        """Make a position of what `to_json` returned."""
         return cls(**{**data, "records": Position.from_json(data["records"])})
 
 
@@ -256,7 +256,7 @@ class SampleReader:
             raise self._error
 
     def close(self) -> None:
-        """End reading."""
+        """End the thread that reads ahead, and close its consumer."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

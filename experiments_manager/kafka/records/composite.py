@@ -28,7 +28,7 @@ class Ragged:
 
     @property
     def nbytes(self) -> int:
-        """Size of its arrays."""
+        """Bytes of its arrays in memory."""
         return self.values.nbytes + sum(level.nbytes for level in self.row_lengths)
 
     @property
@@ -80,7 +80,7 @@ class Sparse:
 
     @property
     def nbytes(self) -> int:
-        """Size of its arrays."""
+        """Bytes of its arrays in memory."""
         return self.values.nbytes + self.indices.nbytes
 
     @property

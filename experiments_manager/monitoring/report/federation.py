@@ -54,7 +54,7 @@ class FederationSummary:
 
     @property
     def members(self) -> list[Mapping[str, Any]]:
-        """The clusters."""
+        """The clients of each cluster, after the last round."""
         return self.clusters.get("clusters") or []
 
 

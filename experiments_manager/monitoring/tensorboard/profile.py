@@ -34,7 +34,7 @@ class StepProfile(Watcher):
             self._start()
 
     def on_progress(self, progress: Progress) -> None:
-        """End after one call."""
+        """End the profile after one call of the compiled loop."""
         self._stop()
 
     def on_end(self, end: RunEnd) -> None:

@@ -120,7 +120,7 @@ class RowProver:
         return claim.sizes
 
     def close(self) -> None:
-        """Begin no further proof."""
+        """Begin no further proof, and wait for none."""
         self._closed = True
         self._jobs.put(None)
 

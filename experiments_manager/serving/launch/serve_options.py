@@ -11,7 +11,7 @@ from experiments_manager.serving.server.flag_table import FLAGS
 
 
 class Engine(str, enum.Enum):
-    """Which server answers."""
+    """Which program serves the model."""
 
     AUTO = "auto"
     EMBEDDED = "embedded"

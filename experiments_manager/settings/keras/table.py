@@ -33,7 +33,7 @@ class CallSignature:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All parameters."""
+        """Names of all parameters, positional ones first."""
         return self.positional + self.by_name
 
 

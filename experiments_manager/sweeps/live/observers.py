@@ -23,22 +23,22 @@ class Together(Observer):
         self._observers = list(observers)
 
     def on_event(self, state: SweepState, event: Mapping[str, Any]) -> None:
-        """Hand it on."""
+        """Hand it on to all observers."""
         for observer in self._observers:
             observer.on_event(state, event)
 
     def on_epoch(self, trial: int, epoch: int, epochs: int, value: float | None) -> None:
-        """Hand it on."""
+        """Hand it on to all observers."""
         for observer in self._observers:
             observer.on_epoch(trial, epoch, epochs, value)
 
     def on_queue(self, trial: int, reason: str) -> None:
-        """Hand it on."""
+        """Hand it on to all observers."""
         for observer in self._observers:
             observer.on_queue(trial, reason)
 
     def on_wait(self, state: SweepState) -> None:
-        """Hand it on."""
+        """Hand it on to all observers."""
         for observer in self._observers:
             observer.on_wait(state)
 

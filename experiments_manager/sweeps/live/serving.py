@@ -88,5 +88,5 @@ class BestServer(Observer):
             warn(f"The model of trial {trial.number} could not be published: {error.strerror}. Serving the one before.")
 
     def close(self) -> None:
-        """End the server."""
+        """End the model server of the best trial."""
         self._server.stop()

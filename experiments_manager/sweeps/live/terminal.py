@@ -101,7 +101,7 @@ class LiveTable(Observer):
             self._epochs.pop(event["trial"], None)
 
     def on_epoch(self, trial: int, epoch: int, epochs: int, value: float | None) -> None:
-        """Lengthen a curve."""
+        """Add an epoch's value to the curve of its trial."""
         self._epochs[trial] = (epoch, epochs)
         self._waiting.pop(trial, None)
         if epoch and value is not None:

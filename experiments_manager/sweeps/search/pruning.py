@@ -51,11 +51,11 @@ class NoPruner:
     asks: list[int] = []
 
     def verdict(self, state: SweepState, trial: Trial, epoch: int, values: Sequence[float]) -> Verdict:
-        """Go on."""
+        """Let every trial go on."""
         return GO
 
     def promotable(self, state: SweepState) -> Trial | None:
-        """Return nothing."""
+        """Return no trial: none waits for a promotion."""
         return None
 
 

@@ -31,7 +31,7 @@ MODULES = {"optuna-tpe": ("optuna",), "gp": ("optuna", "torch", "scipy"), "cma-e
 
 
 class Sampler(Protocol):
-    """Proposes points."""
+    """Proposes points from the history of a sweep."""
 
     def propose(self, number: int, known: Sequence[Known], pending: Sequence[Point], seed: int) -> Point:
         """Propose the point of a trial.

@@ -31,17 +31,17 @@ class SweepFolder:
 
     @property
     def journal(self) -> Path:
-        """All that happened."""
+        """`journal.jsonl`: all events of the sweep."""
         return self.path / JOURNAL
 
     @property
     def trials_dir(self) -> Path:
-        """The runs."""
+        """The folder in which the runs of trials are."""
         return self.path / "trials"
 
     @property
     def trials_csv(self) -> Path:
-        """One row a trial."""
+        """`trials.csv`: one row a trial."""
         return self.path / "trials.csv"
 
     @property
@@ -51,12 +51,12 @@ class SweepFolder:
 
     @property
     def figures_dir(self) -> Path:
-        """Figures."""
+        """The folder of the figures."""
         return self.path / "figures"
 
     @property
     def report(self) -> Path:
-        """The page."""
+        """`report.html`."""
         return self.path / "report.html"
 
     def output_of(self, trial: str) -> Path:

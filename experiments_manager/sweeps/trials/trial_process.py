@@ -41,7 +41,7 @@ class DriverLink(Protocol):
         """Return whether the trial should end at the next step."""
 
     def tell(self, **message: Any) -> None:
-        """Send a message."""
+        """Send a message to the driver of the sweep."""
 
     def ask(self, epoch: int, values: tuple[float, ...], curve: list[float | None], seconds: float) -> bool:
         """Ask whether a trial goes on after an epoch, and wait for the answer."""

@@ -105,7 +105,7 @@ class _Look:
         self._is_real_model = self._is_real_data = True
 
     def all(self) -> DryRun:
-        """Look at everything."""
+        """Look at all parts of the experiment, in the order in which training would."""
         settings, findings = self._settings, self._findings
         lines = [f"devices     {', '.join(self._devices.names)}"]
         with findings.part("prepare_datasets"):

@@ -179,7 +179,7 @@ class ArrayFeed(Feed):
         return _each(lambda leaf: sized(tf.gather(leaf, source[rows])), self.arrays)
 
     def content(self) -> dict[str, Any]:
-        """Return the arrays."""
+        """Return the arrays, for the fingerprint of the data."""
         return {"": self.arrays}
 
     def sample_batch(self) -> Any:

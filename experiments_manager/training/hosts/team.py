@@ -101,7 +101,7 @@ class Team:
         return any(self.gather(bool(flag))) if self._peers else flag
 
     def chiefs(self, value: Value) -> Value:
-        """Return the chief's value."""
+        """Return the value that the chief's process has."""
         return self.gather(value if self.is_chief else None)[0] if self._peers else value
 
     def begin_training(self) -> None:

@@ -104,7 +104,7 @@ class TensorFlowFunction(keras.Operation):
         self._function = tensorflow_compat.function_named(function)
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function."""
+        """Call TensorFlow's function on the tensors of the graph."""
         return self._function(*args, **kwargs)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:

@@ -40,7 +40,7 @@ class Operation:
 
     @property
     def runs_python(self) -> bool:
-        """Whether it calls Python."""
+        """Whether the graph calls functions of Python."""
         return self.kind in PYTHON_OPERATIONS
 
     @property

@@ -91,7 +91,7 @@ class TrainingProgress:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TrainingProgress:
-        """Read what `to_json` gave."""
+        """Make the progress of what `to_json` returned."""
         best = data.get("best")
         sums = {name: RunningMean(**data[name]) for name in _SUMS if name in data}
         return cls(**{**data, "best": Best(**best) if best else None, **sums})

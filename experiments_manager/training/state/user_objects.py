@@ -107,7 +107,7 @@ class Slot:
             object.__setattr__(holder, name, value)
 
     def remove(self) -> None:
-        """Let it hold nothing."""
+        """Remove the value from where it is held, as if it had never been assigned."""
         if isinstance(self.name, int):
             del self.holder.__closure__[self.name].cell_contents
         elif isinstance(self.holder, types.ModuleType):

@@ -68,7 +68,7 @@ class Saved:
     """Names of holders and parts that are no more."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
+        """Return the state of the user's objects as plain data."""
         return dataclasses.asdict(self)
 
 
@@ -174,7 +174,7 @@ class UserState:
         }
 
     def put_back_looks(self) -> None:
-        """Put that back."""
+        """Put back what looking at a first batch changed."""
         if self._opening is not None:
             saved, tensors, _ = self._opening
             plain = {"base": self._base, "overrides": self._overrides}

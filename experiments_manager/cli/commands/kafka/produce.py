@@ -29,7 +29,7 @@ ENDLESS = "endless"
 
 
 class ProducedSplits(str, enum.Enum):
-    """Which data are sent."""
+    """The splits that `kafka produce` sends."""
 
     TRAIN = "train"
     VALIDATION = "validation"

@@ -27,7 +27,7 @@ _CONFIGURE_EVALUATE, _AGGREGATE_EVALUATE = 2, 3
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-    """What the clients found."""
+    """The metrics that clients measured with the global model."""
 
     metrics: Values
     by_client: Mapping[int, Values]

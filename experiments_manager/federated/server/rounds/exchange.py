@@ -23,7 +23,7 @@ _MARGIN_SECONDS = 60.0
 
 @dataclasses.dataclass(frozen=True)
 class Exchange:
-    """What came back."""
+    """The replies to the messages of a round, and who did not answer."""
 
     replies: list[Message]
     silent: list[int]

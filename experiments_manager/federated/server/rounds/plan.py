@@ -42,7 +42,7 @@ class RoundPlan:
 
 
 def _nothing(*_: Any) -> None:
-    """Do nothing."""
+    """No-op in place of a hook of the rounds."""
 
 
 def _never() -> bool:
@@ -51,7 +51,7 @@ def _never() -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class RoundHooks:
-    """Who is called."""
+    """Functions that the rounds call when something has happened."""
 
     on_round: Callable[[RoundReport, FederationState], None] = _nothing
     """Called with each round that counts, before its state is saved: after a kill it may be called again for it."""

@@ -60,10 +60,10 @@ class TransferRate:
 
 
 class OpenConnection(Protocol):
-    """A connection."""
+    """An HTTP connection that can be closed when its time is up."""
 
     def hang_up(self) -> None:
-        """Close it."""
+        """Close the connection at once."""
 
     def check(self, now: float) -> None:
         """Close it if its time is up."""
@@ -118,7 +118,7 @@ class ConnectionTable:
         self._timer = self._loop.call_later(PERIOD, self._check_all, self.clock() + PERIOD)
 
     def end(self) -> None:
-        """Look no more."""
+        """End looking for connections that wait too long."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -253,7 +253,7 @@ class _Answer(web.Response):
         super().__init__(body=text.encode(errors="replace"), headers=headers, content_type=content_type, **more)
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Send the body."""
+        """Send the body, and let go of its memory."""
         try:
             await super().write_eof(data)
         finally:
