@@ -79,7 +79,7 @@ def _problems_of_signals(signals: np.ndarray, split: str, length: int | None, ch
     if broken := np.flatnonzero(~within.all(axis=1)).tolist():
         shown = ", ".join(map(str, broken[:10])) + (", …" if len(broken) > 10 else "")
         problems.append(
-            f"{name}: {len(broken)} signals hold NaN or infinity, at {shown}. Expected numbers below 3e38. Mend or "
+            f"{name}: {len(broken)} signals hold NaN or infinity, at {shown}. Expected numbers below 3e38. Fix or "
             "remove them."
         )
     return problems

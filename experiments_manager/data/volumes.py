@@ -108,7 +108,7 @@ def _read_volume(file: Path, channels: int) -> np.ndarray | str:
     if not array.size:
         return "is empty. Write it again, or remove it."
     if not np.isfinite(array).all():
-        return f"holds NaN or infinity in {np.count_nonzero(~np.isfinite(array))} voxels. Mend or remove it."
+        return f"holds NaN or infinity in {np.count_nonzero(~np.isfinite(array))} voxels. Fix or remove it."
     return array.astype(np.float32)
 
 

@@ -72,7 +72,7 @@ def cast_like(arrays: Mapping[str, np.ndarray], like: Mapping[str, np.ndarray]) 
         other = ", ".join(sorted(set(arrays) ^ set(like)))
         raise FederationError(
             f"The strategy returned other arrays than it was given. Expected the same {len(like)} names; missing or "
-            f"new are: {other}. Mend the strategy."
+            f"new are: {other}. Fix the strategy: it must return what it was given, aggregated."
         )
     return {name: _cast(name, arrays[name], np.asarray(variable)) for name, variable in like.items()}
 
@@ -80,8 +80,8 @@ def cast_like(arrays: Mapping[str, np.ndarray], like: Mapping[str, np.ndarray]) 
 def _cast(name: str, array: np.ndarray, variable: np.ndarray) -> np.ndarray:
     if array.shape != variable.shape:
         raise FederationError(
-            f"The strategy returned {name} in another shape. Expected {variable.shape}, got {array.shape}. Mend the "
-            "strategy."
+            f"The strategy changed the shape of {name}. Expected {variable.shape}, got {array.shape}. Fix the "
+            "strategy: it must keep the shapes of the arrays that it aggregates."
         )
     return in_dtype(array, variable.dtype)
 

@@ -27,7 +27,7 @@ def test_a_strategy_that_returns_other_names_is_told():
 
 
 def test_a_strategy_that_returns_another_shape_is_told():
-    with pytest.raises(FederationError, match=r"a in another shape. Expected \(2,\), got \(3,\)"):
+    with pytest.raises(FederationError, match=r"changed the shape of a. Expected \(2,\), got \(3,\)"):
         cast_like({"a": np.zeros(3)}, {"a": np.zeros(2)})
 
 

@@ -198,7 +198,7 @@ def _problems_of_values(image: Raster) -> list[str]:
     if image.dtype.kind != "f":
         return []
     bad = sum(int((~np.isfinite(rows)).sum()) for _, rows in image.blocks())
-    return [f"{image.file} holds {bad} values that are NaN or infinite. Mend or remove it."] if bad else []
+    return [f"{image.file} holds {bad} values that are NaN or infinite. Fix or remove it."] if bad else []
 
 
 def _look_through(

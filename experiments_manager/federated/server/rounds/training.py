@@ -160,7 +160,7 @@ def strategy_works(federation: Federation, number: int, work: str) -> Iterator[N
     except Exception as error:
         raise FederationError(
             f"Round {number}: the strategy {type(federation.strategy.strategy).__name__} could not {work}: "
-            f"{named_reason(error)}. Mend its options (federated), or the hook federated_strategy."
+            f"{named_reason(error)}. Fix its options (federated), or the hook federated_strategy."
         ) from error
 
 
