@@ -32,6 +32,7 @@ from experiments_manager.training.observe.model_views import Viewer
 from experiments_manager.training.observe.step_statistics import Meter
 from experiments_manager.training.observe.user_logs import UserLogs
 from experiments_manager.training.setup.experiment import Experiment, InTurn
+from experiments_manager.training.setup.metrics import metrics_reset
 from experiments_manager.training.setup.same_data import require_same_data
 from experiments_manager.training.state.checkpoints import CheckpointWriter
 from experiments_manager.training.state.state import StateSnapshot
@@ -154,7 +155,7 @@ class TrainingContext:
             viewer=Viewer(experiment),
             meter=meter,
             loops=CompiledLoops.of(experiment, meter.gradient_norm),
-            reset_metrics=tf.function(model.reset_metrics, autograph=False),
+            reset_metrics=metrics_reset(model),
             membership=membership,
             chunk_size=ChunkSize(agree=membership.team.chiefs),
             validation_chunk_size=ChunkSize(agree=membership.team.chiefs),

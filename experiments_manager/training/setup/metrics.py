@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from experiments_manager.settings import Settings
 from experiments_manager.training.hook_calls import hook_error
+
+_NOT_THE_USERS = ("keras.", "experiments_manager.")
 
 OF_COMPILE = frozenset({"accuracy", "acc", "crossentropy", "ce"})
 """Metrics that `keras.Model.compile` makes out of the loss and the shapes."""
@@ -46,6 +49,25 @@ def metrics_for_compile(settings: Settings, model: keras.Model, given: Any) -> A
     if outputs > 1 and flat_list and (alone or settings.dialect.lists_for_each_output):
         metrics = [[_copy(settings, metric) for metric in metrics] for _ in range(outputs)]
     return _map(settings.dialect.metric, metrics)
+
+
+def metrics_reset(model: keras.Model) -> Callable[[], None]:
+    """Return what resets the metrics of a model, compiled unless Python of the user's takes part.
+
+    What a metric of the user's counts in `reset_state` must count at every epoch, as in Keras, and not where it is traced.
+    """
+    compiled = tf.function(model.reset_metrics, autograph=False)
+
+    def reset() -> None:
+        (model.reset_metrics if _resets_by_python(model) else compiled)()
+
+    return reset
+
+
+def _resets_by_python(model: keras.Model) -> bool:
+    parts = [part for metric in model.metrics for part in (metric, *getattr(metric, "metrics", ()))]
+    functions = [type(model).reset_metrics, *(type(part).reset_state for part in parts)]
+    return any(not str(getattr(function, "__module__", "")).startswith(_NOT_THE_USERS) for function in functions)
 
 
 def _is_nested(value: Any) -> bool:

@@ -180,3 +180,39 @@ def test_large_arrays_that_callbacks_keep_are_tensors_of_the_checkpoint():
     np.testing.assert_array_equal(again.weights[0], keeps.weights[0])
     np.testing.assert_array_equal(again.weights[1], keeps.weights[1])
     assert again.best == keeps.best
+
+
+COUNTING_METRIC = """
+    epochs = 3
+    checkpoint_every_steps = 2
+
+    class Counting(keras.metrics.MeanAbsoluteError):
+        resets = 0
+
+        def reset_state(self):
+            self.resets += 1
+            super().reset_state()
+
+    counting = Counting(name="counting")
+    metrics = [counting]
+
+    class Slower(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.optimizer.learning_rate = 0.05 * 0.7 ** counting.resets
+
+    callbacks = [Slower()]
+"""
+
+
+def test_what_a_metric_counts_in_reset_state_counts_at_every_epoch_and_outlives_a_resume(
+    experiment, resume, same_bits, tmp_path
+):
+    whole = experiment(COUNTING_METRIC, working_dir=tmp_path / "whole")
+    resets = whole.settings.module.counting.resets
+    assert resets >= 6  # of training and validation, in each epoch
+    calls = iter(range(1000))
+    stopped = experiment(COUNTING_METRIC, working_dir=tmp_path / "stopped", should_stop=lambda: next(calls) > 7)
+    assert stopped.run.manifest["state"] == "interrupted"
+    resumed = resume(stopped.run.path)
+    assert resumed.run.manifest["exactness"]["exact"]
+    assert same_bits(whole.tensors, resumed.tensors) == []
