@@ -54,7 +54,7 @@ def metrics_for_compile(settings: Settings, model: keras.Model, given: Any) -> A
 def metrics_reset(model: keras.Model) -> Callable[[], None]:
     """Return what resets the metrics of a model, compiled unless Python of the user's takes part.
 
-    What a metric of the user's counts in `reset_state` must count at every epoch, as in Keras, and not where it is traced.
+    What such a metric counts in `reset_state` must count at every epoch, as in Keras, and not where it is traced.
     """
     compiled = tf.function(model.reset_metrics, autograph=False)
 
