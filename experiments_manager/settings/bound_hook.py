@@ -24,7 +24,7 @@ class Hook:
 
     Attributes:
         entry: Its row in the table.
-        given_name: The canonical or the legacy name, as the user wrote it.
+        given_name: The canonical or another name, as the user wrote it.
         value: The function, class or value.
         file: The file that gives it.
         line: Line of its last binding there, 0 where the source does not show it.

@@ -44,7 +44,7 @@ Integer = Annotated[int, _Plain]
 Count = Annotated[int, annotated_types.Ge(0), _Plain]
 PositiveCount = Annotated[int, annotated_types.Ge(1), _Plain]
 Steps = Annotated[PositiveCount | None, pydantic.BeforeValidator(_zero_as_none)]
-"""A number of steps; 0 says the same as `None`, as in legacy settings files."""
+"""A number of steps; 0 says the same as `None`."""
 Samples = Annotated[int, annotated_types.Ge(0), pydantic.BeforeValidator(_whole)]
 """A number of samples; a quotient such as 1e4 or 5000 / 2 will do."""
 NotNegative = Annotated[float, annotated_types.Ge(0), _Plain]

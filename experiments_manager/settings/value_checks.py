@@ -79,7 +79,7 @@ _REFUSED = {
     "quantization_aware_training": "Keras 3 has no quantisation-aware training. Expected False. Quantise after "
     "training instead, when the exported model is converted to TensorFlow Lite.",
 }
-"""Switches of the legacy framework that may be written down, and not be on."""
+"""Switches that may be written down, and not be on."""
 
 
 @check

@@ -178,6 +178,6 @@ def test_the_tables_fit_together():
 def test_a_module_that_a_hook_misses_is_named_with_what_helps(write):
     settings = load_settings(write("def prepare_datasets():\n    import nosuchmodule\n"))
     with pytest.raises(
-        UserCodeError, match=r"prepare_datasets: ModuleNotFoundError: .*Install 'nosuchmodule', or put it"
+        UserCodeError, match=r"prepare_datasets: ModuleNotFoundError: .*Install 'nosuchmodule', or put the module"
     ):
         settings.call("prepare_datasets")

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from experiments_manager.compat.tensorflow import (
@@ -209,13 +210,17 @@ def held_data(dataset: tf.data.Dataset) -> tuple[dict[str, tf.Tensor], list[str]
     nodes = list(_nodes(dataset))
     tensors = [tensor for node in nodes for tensor in dataset_tensors(node)]
     arrays = {f"{number} in memory": tensor for number, tensor in enumerate(tensors) if tensor.dtype != tf.string}
-    texts = [tensor.numpy().reshape(-1) for tensor in tensors if tensor.dtype == tf.string]
+    texts = [_flat(tensor) for tensor in tensors if tensor.dtype == tf.string]
     if held_bytes(dataset) <= _MOST_BYTES_IN_GRAPH:  # names that readers have are only there
         constants = (node for node in dataset_graph(dataset).node if node.op == "Const")
         values = (node.attr["value"].tensor for node in constants if node.attr["value"].tensor.dtype == _STRING)
-        texts += [tf.io.parse_tensor(value.SerializeToString(), tf.string).numpy().reshape(-1) for value in values]
+        texts += [_flat(tf.io.parse_tensor(value.SerializeToString(), tf.string)) for value in values]
     names = dict.fromkeys(text for part in texts for text in part if 0 < len(text) <= _LONGEST_NAME)
     return arrays, [os.fsdecode(name) for name in names]
+
+
+def _flat(texts: tf.Tensor) -> np.ndarray:
+    return np.asarray(texts.numpy(), object).reshape(-1)  # of a scalar, TensorFlow gives bytes and no array
 
 
 def _nodes(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:

@@ -147,7 +147,7 @@ def test_tensors_of_a_trace_that_a_layer_keeps_are_no_state(experiment):
                 return x
 
         def model():
-            return keras.Sequential([keras.Input([1]), Keeping(), keras.layers.Dense(1)])
+            return keras.Sequential([keras.Input([3]), Keeping(), keras.layers.Dense(1)])
         """
     )
     assert run.result.state == "finished"
