@@ -75,7 +75,7 @@ class Survival:
     @functools.cache  # noqa: B019
     def undisturbed(self, name):
         """The run that nobody disturbed."""
-        return bench.train_undisturbed(case(name), self.folder / "undisturbed")
+        return bench.train_undisturbed(case(name), self.folder / "undisturbed", WarmTraining)
 
     @functools.cache  # noqa: B019
     def disturbed(self, name):

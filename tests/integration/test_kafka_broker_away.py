@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.kafka_brokers import run_tool, unused_port, what_is_missing
+from tests.helpers.survival import WarmTraining
 from tests.integration.test_kafka_exactly_once import case, counts_of, produced
 from tools.bench import survival
 
@@ -36,7 +37,7 @@ def test_training_waits_for_a_broker_that_is_away_and_goes_on_exactly(broker, to
     address, tell = broker
     with produced(BrokerConnection([address]), topic) as finish:
         a_case = case("patient", address, topic, "kafka_idle_timeout=8.0")
-        with survival.Training(a_case, tmp_path) as training:
+        with WarmTraining(a_case, tmp_path) as training:
             assert training.wait_for(lambda: training.step > 20), training.output
             tell("stop")
             waits = f"Training waits: the broker at {address} does not answer"
@@ -61,7 +62,7 @@ def test_a_run_that_is_to_stop_does_not_wait_for_a_broker_that_is_away(broker, t
     address, tell = broker
     a_case = case("stopped", address, topic, "kafka_idle_timeout=8.0", f"kafka_group={group}")
     with produced(BrokerConnection([address]), topic) as finish:
-        with survival.Training(a_case, tmp_path) as training:
+        with WarmTraining(a_case, tmp_path) as training:
             assert training.wait_for(lambda: training.step > 20), training.output
             tell("stop")
             assert training.wait_for(lambda: "does not answer" in training.output), training.output
@@ -72,7 +73,7 @@ def test_a_run_that_is_to_stop_does_not_wait_for_a_broker_that_is_away(broker, t
         reached = training.step
         assert before == 16 * reached
         tell("start")
-        with survival.Training(a_case, tmp_path) as resumed:
+        with WarmTraining(a_case, tmp_path) as resumed:
             assert resumed.wait_for(lambda: resumed.step > reached), resumed.output
             samples = finish()
             assert resumed.wait() == 0, resumed.output

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers.survival import WarmTraining
 from tools.bench import survival
 
 pytestmark = [pytest.mark.slow]
@@ -66,7 +67,7 @@ def case(name, broker, topic, *overrides):
 
 
 def train_to_the_end(a_case, folder):
-    with survival.Training(a_case, folder) as training:
+    with WarmTraining(a_case, folder) as training:
         assert training.wait() == 0, training.output
     return survival.outcome_of(training.run_dir), training
 
@@ -81,7 +82,7 @@ def test_a_killed_run_counts_each_sample_once_and_equals_one_that_was_not_killed
     with produced(kafka, topic) as finish:
         a_case = case("killed", kafka_broker, topic)
         for _ in range(KILLS):
-            with survival.Training(a_case, tmp_path) as training:
+            with WarmTraining(a_case, tmp_path) as training:
                 assert training.wait_for(lambda training=training: training.trains), training.output
                 training.wait_for(lambda: False, seconds=chance.uniform(0.0, 1.5))
                 assert training.process.poll() is None, training.output

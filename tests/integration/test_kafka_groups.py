@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 
+from tests.helpers.survival import WarmTraining
 from tests.integration.test_kafka_exactly_once import PARTITIONS, case, counts_of, produced
 from tools.bench import survival
 
@@ -25,13 +26,13 @@ def require_each_sample_once(trainings, samples):
 def test_each_sample_is_counted_once_over_both_final_states(kafka_broker, kafka, topic, tmp_path):
     group = (f"kafka_group='{topic}'", "kafka_partition_wait=0.5", "kafka_idle_timeout=15.0")
     one, two = (case(name, kafka_broker, topic, *group) for name in ("one", "two"))
-    with produced(kafka, topic) as finish, survival.Training(one, tmp_path) as first:
+    with produced(kafka, topic) as finish, WarmTraining(one, tmp_path) as first:
         assert first.wait_for(lambda: first.step > 20), first.output
-        with survival.Training(two, tmp_path) as second:
+        with WarmTraining(two, tmp_path) as second:
             assert second.wait_for(lambda: second.step > 20), second.output
             assert "shared out again" in first.output
             first.kill()
-            with survival.Training(one, tmp_path) as resumed:
+            with WarmTraining(one, tmp_path) as resumed:
                 reached = resumed.step
                 assert resumed.wait_for(lambda: resumed.step > reached + 20), resumed.output
                 second.process.send_signal(signal.SIGTERM)
@@ -58,9 +59,9 @@ def test_a_run_that_stood_still_counts_nothing_that_another_was_given(kafka_brok
         "kafka_options={'session.timeout.ms': 6000}",
     )
     one, two = (case(name, kafka_broker, topic, *group) for name in ("one", "two"))
-    with produced(kafka, topic) as finish, survival.Training(one, tmp_path) as first:
+    with produced(kafka, topic) as finish, WarmTraining(one, tmp_path) as first:
         assert first.wait_for(lambda: first.step > 20), first.output
-        with survival.Training(two, tmp_path) as second:
+        with WarmTraining(two, tmp_path) as second:
             assert second.wait_for(lambda: second.step > 20), second.output
             first.process.send_signal(signal.SIGSTOP)
             assert second.wait_for(lambda: len(partitions_of(second)) == PARTITIONS), second.output
@@ -80,15 +81,15 @@ def test_a_run_that_stood_still_counts_nothing_that_another_was_given(kafka_brok
 def test_runs_of_the_same_name_in_other_folders_are_not_taken_for_each_other(kafka_broker, kafka, topic, tmp_path):
     group = (f"kafka_group='{topic}'", "kafka_partition_wait=0.5", "kafka_idle_timeout=15.0")
     a_case = case("same", kafka_broker, topic, *group)
-    with produced(kafka, topic) as finish, survival.Training(a_case, tmp_path / "here") as first:
+    with produced(kafka, topic) as finish, WarmTraining(a_case, tmp_path / "here") as first:
         assert first.wait_for(lambda: first.step > 20), first.output
-        with survival.Training(a_case, tmp_path / "there") as second:
+        with WarmTraining(a_case, tmp_path / "there") as second:
             assert second.wait_for(lambda: second.step > 20), second.output
             reached = first.step
             assert first.wait_for(lambda: first.step > reached + 20), first.output
             first.kill()
             assert second.wait_for(lambda: len(partitions_of(second)) == PARTITIONS), second.output
-            with survival.Training(a_case, tmp_path / "here") as resumed:
+            with WarmTraining(a_case, tmp_path / "here") as resumed:
                 reached = resumed.step
                 assert resumed.wait_for(lambda: resumed.step > reached + 20), resumed.output
                 second.process.send_signal(signal.SIGTERM)

@@ -127,10 +127,9 @@ def bench(file: Path, folder: Path, kills: int, chance: random.Random, kind: typ
     """Yield what became of the killed runs of a settings file."""
     overrides = ("checkpoint_every_steps=7", "figures=False")
     case = survival.Case(file.stem, file, overrides)
-    survival.Training = kind  # which `train_undisturbed` makes
     try:
-        reference = survival.train_undisturbed(case, folder / "undisturbed")
-        again = survival.train_undisturbed(case, folder / "again")
+        reference = survival.train_undisturbed(case, folder / "undisturbed", kind)
+        again = survival.train_undisturbed(case, folder / "again", kind)
     except RuntimeError as error:
         yield Verdict("fails", str(error)[-2000:]), 0
         return

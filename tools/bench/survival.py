@@ -274,14 +274,14 @@ class Uninterrupted:
     """Seconds from there to the end of the process."""
 
 
-def train_undisturbed(case: Case, working_dir: Path) -> Uninterrupted:
-    """Train once.
+def train_undisturbed(case: Case, working_dir: Path, kind: type[Training] = Training) -> Uninterrupted:
+    """Train once, in a process of a kind.
 
     Raises:
         RuntimeError: It failed.
     """
     started = time.monotonic()
-    with Training(case, working_dir) as training:
+    with kind(case, working_dir) as training:
         training.wait_for(lambda: training.trains)
         begun = time.monotonic()
         code = training.wait()
@@ -298,6 +298,7 @@ def kill_until_finished(
     chance: random.Random,
     *,
     haste: float = 0.6,
+    kind: type[Training] = Training,
 ) -> collections.Counter[str]:
     """Start the same command again and again, killing it each time, until a process finishes.
 
@@ -308,6 +309,7 @@ def kill_until_finished(
         reference: The undisturbed run, for how long things take.
         chance: Chooses the moments.
         haste: They fall into this share of what remains of the run.
+        kind: How its processes are started.
 
     Returns:
         How many kills there were at which moment.
@@ -317,7 +319,7 @@ def kill_until_finished(
     """
     kills: collections.Counter[str] = collections.Counter()
     while True:
-        with Training(case, working_dir) as training:
+        with kind(case, working_dir) as training:
             moment = _choose_moment(chance) if kills.total() < most_kills else None
             if moment is not None and reach(training, moment, reference, haste, chance):
                 training.kill()

@@ -11,7 +11,7 @@ loss = "mean_squared_error"
 learning_rate = 0.02
 federated = {
     "clients": 4,
-    "rounds": 30,
+    "rounds": 18,
     "local_epochs": 3,
     "keep_optimizer": True,
     "strategy": "FedAdam",
