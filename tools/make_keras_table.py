@@ -35,6 +35,8 @@ KINDS = {
     "optimizer": "optimizers",
     "regularizer": "regularizers",
 }
+ROOTS = ("layers.Layer", "Model", "losses.Loss", "metrics.Metric", "callbacks.Callback", "utils.PyDataset")
+"""The classes that users derive from."""
 FROM_KWARGS = re.compile(r"kwargs\.(?:pop|get)\(\s*[\"'](\w+)[\"']|[\"'](\w+)[\"']\s+in\s+kwargs|kwargs\[\s*[\"'](\w+)")
 BY_MODEL = ("inputs", "outputs")
 """`keras.Model` takes these for a functional model, in a `__new__` that does not name them."""
@@ -151,15 +153,25 @@ def strings() -> dict[str, list[str]]:
 
 def bases(modules: dict[str, list[str]]) -> dict[str, list[str]]:
     """Return the classes that users derive from, each with all names of its subclasses in Keras."""
-    roots = ("layers.Layer", "Model", "losses.Loss", "metrics.Metric", "callbacks.Callback")
     found: dict[str, list[str]] = {}
-    for root in roots:
+    for root in ROOTS:
         kind = attribute(f"keras.{root}")
         for module, names in modules.items():
             for name in names:
                 offered = getattr(attribute(module), name, None)
                 if inspect.isclass(offered) and issubclass(offered, kind):
                     found.setdefault(root, []).append(f"{module}.{name}")
+    return found
+
+
+def attributes() -> dict[str, list[str]]:
+    """Return the public names that objects of the classes that users derive from have."""
+    found = {}
+    for root in ROOTS:
+        chain = attribute(f"keras.{root}").__mro__
+        set_there = {name for kind in chain for name in re.findall(r"\bself\.([a-z]\w*)\s*[:=]", source_of(kind))}
+        names = {*dir(chain[0]), *set_there}
+        found[root] = sorted(name for name in names if not name.startswith("_"))
     return found
 
 
@@ -174,6 +186,7 @@ def table() -> dict[str, Any]:
         "versions": {"keras": keras.__version__, "tensorflow": tensorflow.__version__},
         "modules": {name: " ".join(names) for name, names in (own | other | below).items()},
         "strings": {kind: " ".join(names) for kind, names in strings().items()},
+        "attributes": {root: " ".join(names) for root, names in attributes().items()},
         "bases": {root: " ".join(names) for root, names in bases(own).items()},
         "signatures": signatures(own),
     }

@@ -178,7 +178,7 @@ class RoundTrainer:
 
     def _round_plan(self, context: TrainingContext, state: FederationState) -> RoundPlan:
         from experiments_manager.federated.server.rounds.plan import RoundPlan
-        from experiments_manager.federated.strategies.secure_aggregation import SecureAggregation
+        from experiments_manager.settings.options.secure_aggregation import SecureAggregation
 
         told = dict(self._fleet.config)
         config: dict[str, Any] = told | {"local-epochs": self._plan.local_epochs, "steps-before": self._steps}

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments_manager.federated.errors import FederationError
-from experiments_manager.federated.strategies.secure_aggregation import SecureAggregation
 from experiments_manager.settings import Settings
+from experiments_manager.settings.options.secure_aggregation import SecureAggregation
 
 TERMS = "settings"
 """The key of a message's `config` under which they stand, as JSON."""

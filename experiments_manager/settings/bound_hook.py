@@ -82,4 +82,6 @@ def make_hook(
             return hook, []
         return hook, [f"not a function. Expected a function, got {type(value).__name__}. Define it with `def`."]
     bindings, violations = bind(entry, parameters_of(value), by_position)
-    return Hook(entry, given_name, value, file, line, tuple(bindings), is_function=True), violations
+    return Hook(entry, given_name, value, file, line, tuple(bindings), is_function=True), [
+        text for _, text, _ in violations
+    ]

@@ -24,6 +24,7 @@ from experiments_manager.settings.source.local_modules import LocalModules
 from experiments_manager.settings.source.model_file import find_model_file
 from experiments_manager.settings.source.module_source import Source, read_source
 from experiments_manager.settings.source.namespace import Namespace
+from experiments_manager.settings.source.repairs import repaired
 from experiments_manager.settings.source.source_checks import (
     check_model_source,
     check_settings_source,
@@ -110,10 +111,11 @@ def load_despite_problems(
     problems += loading.read()
     if source.syntax_problems:
         return None, sorted(set(problems))
+    loading.repair()
     problems += loading.execute()
     wrong = sorted({problem for problem in problems if not problem.is_warning})
     warnings = [problem for problem in problems if problem.is_warning]
-    return loading.settings(warnings, without={problem.name for problem in wrong}), wrong
+    return loading.settings(warnings, without={problem.name for problem in wrong if problem.meant is None}), wrong
 
 
 def check_source(path: str | Path) -> list[Problem]:
@@ -201,6 +203,7 @@ class _Loading:
         self.left_to_execution: list[Problem] = []
         self._inspected: list[Inspected] = []
         self._shown: list[Problem] = []
+        self._repairs: list[Problem] = []
 
     def read(self, lint: bool = True) -> list[Problem]:
         """Return what the sources of module and model file show to be wrong.
@@ -242,6 +245,12 @@ class _Loading:
         _fill_in(self._validation.values, self._source)
         return SourceValues(self._validation.values, self._model_file, self._validation.effective)
 
+    def repair(self) -> None:
+        """Have what is misspelt executed as it is probably meant."""
+        self._repairs = [*self._shown, *self.left_to_execution]
+        self._source = repaired(self._source, self._repairs)
+        self._in_question = suspect_names(self._source, self._overrides)
+
     def execute(self) -> list[Problem]:
         """Execute module and model file; return what that shows to be wrong."""
         folders = [self._source.file.parent, *([self._search] if self._search else [])]
@@ -252,9 +261,7 @@ class _Loading:
         namespace = self._namespace(vars(self._module))
         namespace.withhold(self._wrong)  # so that no error follows from a value that is reported already
         reported = {problem.place for problem in self._shown if not problem.is_warning}
-        ended = execute(
-            self._dialect.rewritten(self._source), namespace, self._module, self._local_modules, reported=reported
-        )
+        ended = execute(self._executed(self._source), namespace, self._module, self._local_modules, reported=reported)
         self._validation = validate(self._source, namespace, self._overrides, self._dialect)
         model_source, found = self._model_source(self._validation)
         if model_source is not None:
@@ -322,7 +329,7 @@ class _Loading:
         unknown = {self._module.__name__: settings_names.unknown}
         reported = {problem.place for problem in self._shown if not problem.is_warning}
         run = execute(
-            self._dialect.rewritten(source),
+            self._executed(source),
             names,
             module,
             self._local_modules,
@@ -340,6 +347,11 @@ class _Loading:
         hook, wrong = make_hook(HOOKS["model"], "model", names["model"], source.file, line, by_position)
         self._validation.hooks["model"] = hook
         return [source.problem(hook.line or 1, "model", text) for text in wrong]
+
+    def _executed(self, source: Source) -> Source:
+        """Return what is executed of a source: as it is meant, and as its form of settings files wants it."""
+        source = repaired(source, self._repairs) if self._repairs and source is not self._source else source
+        return self._dialect.rewritten(source)
 
 
 def _without_repeats(first: list[Problem], others: list[Problem]) -> list[Problem]:

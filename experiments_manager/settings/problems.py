@@ -30,6 +30,7 @@ class Problem:
         name: The setting, hook, parameter or imported name that it is about.
         text: One to three sentences: what is wrong, what was expected, how to fix it.
         is_warning: Whether the file can be used all the same.
+        meant: A word at that place and what is probably meant by it; an empty text: nothing, leave it out.
     """
 
     file: str
@@ -37,6 +38,7 @@ class Problem:
     name: str
     text: str
     is_warning: bool = dataclasses.field(default=False, compare=False)
+    meant: tuple[str, str] | None = dataclasses.field(default=None, compare=False)
 
     @property
     def place(self) -> str:

@@ -17,7 +17,7 @@ from experiments_manager.settings.keras.remedies import keras_remedy
 from experiments_manager.settings.keras.symbolic_tensors import explain_symbolic_tensor
 from experiments_manager.settings.problems import SettingsError, UserCodeError, display_path, problem_at
 from experiments_manager.settings.schema import BY_ANY_NAME, SETTINGS, Values
-from experiments_manager.settings.source.explanations import import_remedy
+from experiments_manager.settings.source.explanations import explain, import_remedy
 from experiments_manager.settings.source.local_modules import LocalModules
 from experiments_manager.settings.source.module_source import Source
 
@@ -262,13 +262,16 @@ class Settings:
                 raise
             except (Exception, SystemExit) as error:
                 place = self.place_of(error) or self.location(name)
-                raise UserCodeError(name, place, error, self._explained(error)) from error
+                raise UserCodeError(name, place, error, self.explained(error)) from error
 
-    def _explained(self, error: BaseException) -> str | None:
+    def explained(self, error: BaseException) -> str | None:
         """Return what to say of an error in the user's code where its own words do not help, else `None`."""
         remedy = import_remedy(error) or keras_remedy(error)
         if remedy:
             return f"{type(error).__name__}: {str(error).rstrip('.')}. {remedy}"
+        if isinstance(error, (KeyError, FileNotFoundError)):
+            what, remedy = explain(error, self._local_modules.deepest_place(error.__traceback__))
+            return f"{what}. {remedy}"
         return explain_symbolic_tensor(error, self._local_modules.deepest_frame(error.__traceback__))
 
     def place_of(self, error: BaseException) -> str | None:

@@ -22,9 +22,9 @@ from experiments_manager.federated.strategies.secure_aggregation import (
     SECURE,
     SHARES,
     THRESHOLD,
-    SecureAggregation,
 )
 from experiments_manager.settings import Settings
+from experiments_manager.settings.options.secure_aggregation import SecureAggregation
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict

@@ -16,9 +16,9 @@ from experiments_manager.federated.strategies.clustered_strategies import Cluste
 from experiments_manager.federated.strategies.option_checks import accepted, problems_of_options
 from experiments_manager.federated.strategies.privacy import privacy_problems, privately
 from experiments_manager.federated.strategies.reply_checks import EXAMPLES
-from experiments_manager.federated.strategies.secure_aggregation import secure_aggregation_problems
 from experiments_manager.federated.strategies.server_strategy import ServerStrategy
 from experiments_manager.settings.options.federated import FederatedOptions
+from experiments_manager.settings.options.secure_aggregation import secure_aggregation_problems
 
 _OURS = {"ClusteredCosine": ClusteredCosine, "ClusteredSpectral": ClusteredSpectral}
 _OF_TREES = "FedXgb"

@@ -66,6 +66,11 @@ class KerasTable:
         """Return the full names of a class of Keras, such as `layers.Layer`, and of all that derive from it."""
         return frozenset(self._content["bases"][root].split())
 
+    @functools.cache  # noqa: B019
+    def attributes(self, root: str) -> frozenset[str]:
+        """Return the public names that objects of a class of Keras, such as `layers.Layer`, have."""
+        return frozenset(self._content["attributes"][root].split())
+
     def signature(self, full_name: str) -> CallSignature | None:
         """Return the parameters of what has this full name, `None` where they are not known."""
         full_name = full_name.removeprefix("tensorflow.")

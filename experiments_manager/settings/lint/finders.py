@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from experiments_manager.settings.lint import hook_bodies, imports, keras_classes, keras_uses, keras_values
+from experiments_manager.settings.lint import hook_bodies, hook_values, imports, keras_classes, keras_uses, keras_values
 from experiments_manager.settings.lint.inspected import Inspected
 from experiments_manager.settings.lint.names_without_use import missing_data_folders, names_without_use
 from experiments_manager.settings.lint.own_calls import wrong_calls
@@ -31,6 +31,12 @@ FINDERS: tuple[Finder, ...] = (
     hook_bodies.unknown_attributes,
     hook_bodies.unknown_hparams,
     hook_bodies.growing_defaults,
+    keras_classes.unknown_attributes_of_self,
+    hook_values.tensors_for_models,
+    hook_values.objects_for_callbacks,
+    hook_values.incomplete_classes,
+    hook_values.unmeasured_logs,
+    hook_values.constant_learning_rates,
     wrong_calls,
 )
 """Those that look at the source alone. To add one, write it and name it here."""

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Collection, Iterator
 
-from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.common.suggestions import did_you_mean, nearest_name
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
 from experiments_manager.settings.lint.inspected import Function, Inspected, own_nodes, written
 from experiments_manager.settings.overrides import ADDED_BY_LAUNCHERS
@@ -150,8 +150,9 @@ def unknown_hparams(file: Inspected) -> Iterator[Problem]:
         if not isinstance(key, str) or key in known or _asked_before(file, key):
             continue
         has = f"It has {_quoted([str(item) for item in hparams])}." if hparams else "It is empty."
-        hint = did_you_mean(key, map(str, hparams), has, shown="'{}'")
-        yield file.problem(node, f"hparams[{key!r}]", f"`hparams` has no such key. {hint}")
+        near = nearest_name(key, map(str, hparams))
+        hint = f"Did you mean {near!r}?" if near else has
+        yield file.problem(node, f"hparams[{key!r}]", f"`hparams` has no such key. {hint}", (key, near))
 
 
 def _is_hparams(file: Inspected, node: ast.AST) -> bool:

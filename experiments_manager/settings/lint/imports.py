@@ -11,10 +11,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.common.suggestions import nearest_name
 from experiments_manager.settings.keras.table import keras_table
 from experiments_manager.settings.lint.inspected import Inspected
-from experiments_manager.settings.lint.keras_uses import ROOTS, is_removed, missing_part, missing_text
+from experiments_manager.settings.lint.keras_uses import (
+    ROOTS,
+    is_removed,
+    meant_member,
+    missing_part,
+    missing_text,
+)
 from experiments_manager.settings.problems import Problem, SettingsError
 from experiments_manager.settings.source.explanations import missing_module_remedy
 from experiments_manager.settings.source.module_source import read_source
@@ -72,7 +78,8 @@ def _of_table(file: Inspected, node: ast.stmt, dotted: str) -> Iterator[Problem]
     missing = missing_part(table, dotted)
     if missing is not None and not _is_file(".".join(missing), file.folders):
         module, name = missing
-        yield file.problem(node, f"{module}.{name}", missing_text(table, module, name, module))
+        text = missing_text(table, module, name, module)
+        yield file.problem(node, f"{module}.{name}", text, (name, meant_member(table, module, name)))
 
 
 def _is_there(module: str, folders: Iterable[Path]) -> bool:
@@ -129,9 +136,10 @@ def _names(file: Inspected, node: ast.ImportFrom) -> Iterator[Problem]:
             continue
         known = _known_names(module, file.folders)
         if known is not None and alias.name not in known and not _has_submodule(module, alias.name, file.folders):
-            hint = did_you_mean(alias.name, known, "Correct the name.")
+            near = nearest_name(alias.name, known)
+            hint = f"Did you mean `{near}`?" if near else "Correct the name."
             text = f"`{module}` has no `{alias.name}`. Expected a name that it binds. {hint}"
-            yield file.problem(node, f"{module}.{alias.name}", text)
+            yield file.problem(node, f"{module}.{alias.name}", text, (alias.name, near))
 
 
 def _has_submodule(module: str, name: str, folders: Iterable[Path]) -> bool:
@@ -179,7 +187,8 @@ def unknown_members_of_modules(file: Inspected) -> Iterator[Problem]:
         missing = _missing_member(dotted)
         if missing is not None:
             holder, name = missing
-            hint = did_you_mean(name, dir(holder), "Correct the name.")
+            near = nearest_name(name, dir(holder))
+            hint = f"Did you mean `{near}`?" if near else "Correct the name."
             text = f"the module `{holder.__name__}` has no `{name}`. Expected a name that it has. {hint}"
             yield file.problem(node, ast.unparse(node), text)
 

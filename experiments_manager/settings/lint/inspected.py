@@ -22,7 +22,7 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _CONDITIONS = ("__version__", "hasattr", "version_info", "TYPE_CHECKING", "find_spec", "platform", "getattr")
 """Words in a condition that asks what there is: what stands below it need not suit this machine."""
 _CAUGHT = {"ImportError", "ModuleNotFoundError", "AttributeError", "NameError", "Exception", "BaseException"}
-_MOST_LETTERS = 40
+_MOST_LETTERS = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,17 +47,20 @@ class Inspected:
     companion: str = ""
     unknown: frozenset[str] = frozenset()
 
-    def problem(self, node: ast.AST | int, name: str, text: str) -> Problem:
-        """Return a problem at the line of a node."""
-        return self.source.problem(node if isinstance(node, int) else node.lineno, name, text)
+    def problem(
+        self, node: ast.AST | int, name: str, text: str, meant: tuple[str, str | None] | None = None
+    ) -> Problem:
+        """Return a problem at the line of a node, with a word there and what is meant by it, where that is known."""
+        found = self.source.problem(node if isinstance(node, int) else node.lineno, name, text)
+        return dataclasses.replace(found, meant=meant) if meant is not None and meant[1] is not None else found
 
     def warning(self, node: ast.AST | int, name: str, text: str) -> Problem:
         """Return a problem with which the file can be used all the same."""
         return dataclasses.replace(self.problem(node, name, text), is_warning=True)
 
-    def in_doubt(self, node: ast.AST, name: str, text: str) -> Problem:
+    def in_doubt(self, node: ast.AST, name: str, text: str, meant: tuple[str, str | None] | None = None) -> Problem:
         """Return a problem, which is a warning where nothing tells that the node is ever reached."""
-        return self.problem(node, name, text) if self.is_reached(node) else self.warning(node, name, text)
+        return dataclasses.replace(self.problem(node, name, text, meant), is_warning=not self.is_reached(node))
 
     def is_reached(self, node: ast.AST) -> bool:
         """Return whether a node stands outside of functions and classes that nothing uses, or may use."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from experiments_manager.common.suggestions import nearest_name
 from experiments_manager.settings.keras.table import KerasTable, keras_table
 from experiments_manager.settings.lint.inspected import Inspected, own_nodes
 from experiments_manager.settings.problems import Problem
+from experiments_manager.settings.source.module_source import bound_names as names_of_statement
 
 _INDEXED = ("epoch_begin", "epoch_end", "batch_begin", "batch_end", "train_batch_begin", "train_batch_end")
 _OTHERS = ("test_batch_begin", "test_batch_end", "predict_batch_begin", "predict_batch_end")
@@ -25,11 +27,13 @@ _CALLED_WITH: dict[str, dict[str, tuple[str, ...]]] = {
         **{f"on_{name}": ("logs",) for name in _WHOLE},
         "set_model": ("model",),
     },
+    "utils.PyDataset": {"__getitem__": ("index",), "__len__": (), "on_epoch_end": ()},
 }  # fmt: skip
 """For what users derive from: the methods that Keras calls, with what it gives them after `self`."""
 
 _RETURNING = ("call", "result", "get_config", "compute_output_shape", "train_step", "test_step")
 _NEED_SUPER = ("layers.Layer", "Model", "losses.Loss", "metrics.Metric")
+_BINDS_UNSEEN = {"__getattr__", "__getattribute__", "__dict__", "setattr", "vars"}
 _BY_INPUTS = 1
 
 
@@ -45,6 +49,59 @@ def wrong_methods(file: Inspected) -> Iterator[Problem]:
                 yield from _methods(file, kind, root)
                 if root in _NEED_SUPER:
                     yield from _constructor(file, kind, root)
+                if root == "utils.PyDataset":
+                    yield from _without_length(file, kind)
+
+
+def unknown_attributes_of_self(file: Inspected) -> Iterator[Problem]:
+    """Find attributes of `self` that nothing sets, in classes that derive from nothing but one of Keras' own."""
+    table = keras_table()
+    if table is None:
+        return
+    bases = {ast.unparse(base) for kind in file.nodes if isinstance(kind, ast.ClassDef) for base in kind.bases}
+    stored = {node.attr for node in file.nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+    for kind in file.nodes:
+        if not isinstance(kind, ast.ClassDef) or kind.name in bases or kind.keywords or file.is_legacy:
+            continue
+        root = _root(file, table, kind)
+        if root is None and (kind.bases or kind.decorator_list):
+            continue
+        nodes = list(ast.walk(kind))
+        if any(_name(node) in _BINDS_UNSEEN for node in nodes):
+            continue
+        own = {name for item in kind.body for name in names_of_statement(item)}
+        texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        known = {*own, *stored, *(table.attributes(root) if root else ())}
+        for node in _loads_of_self(kind):
+            if node.attr not in known | texts and not node.attr.startswith("_") and file.is_certain(node):
+                near = nearest_name(node.attr, known)
+                hint = f"Did you mean `self.{near}`?" if near else "Set it in `__init__`, or correct the name."
+                text = f"nothing sets it. Expected an attribute or a method that `{kind.name}` has. {hint}"
+                yield file.in_doubt(node, f"self.{node.attr}", text, (node.attr, near))
+
+
+def _name(node: ast.AST) -> str:
+    return str(getattr(node, "id", None) or getattr(node, "attr", None) or getattr(node, "name", None) or "")
+
+
+def _loads_of_self(kind: ast.ClassDef) -> Iterator[ast.Attribute]:
+    """Yield what methods read of `self`, each name once."""
+    seen: set[str] = set()
+    for method in kind.body:
+        if not isinstance(method, ast.FunctionDef) or not method.args.args or method.args.args[0].arg != "self":
+            continue
+        for node in ast.walk(method):
+            is_load = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+            if is_load and getattr(node.value, "id", "") == "self" and node.attr not in seen:
+                seen.add(node.attr)
+                yield node
+
+
+def _without_length(file: Inspected, kind: ast.ClassDef) -> Iterator[Problem]:
+    own = {name for item in kind.body for name in names_of_statement(item)}
+    if "__getitem__" in own and not own & {"__len__", "num_batches"}:
+        text = "it has no `__len__`. Expected the number of its batches, got none. Add `def __len__(self)`."
+        yield file.problem(kind, kind.name, text)
 
 
 def _root(file: Inspected, table: KerasTable, kind: ast.ClassDef) -> str | None:

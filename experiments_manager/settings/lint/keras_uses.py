@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.common.suggestions import nearest_name
 from experiments_manager.dialects import plugins
 from experiments_manager.settings.keras.table import CallSignature, KerasTable, keras_table
 from experiments_manager.settings.lint.inspected import Inspected, written
@@ -41,7 +41,8 @@ def unknown_members(file: Inspected) -> Iterator[Problem]:
             continue
         module, name = missing
         shorter = _prefix(node, dotted, f"{module}.{name}")
-        yield file.problem(node, shorter, missing_text(table, module, name, shorter.rpartition(".")[0]))
+        text = missing_text(table, module, name, shorter.rpartition(".")[0])
+        yield file.problem(node, shorter, text, (name, meant_member(table, module, name)))
 
 
 def _prefix(node: ast.Attribute, dotted: str, wanted: str) -> str:
@@ -69,12 +70,17 @@ def missing_part(table: KerasTable, dotted: str) -> tuple[str, str] | None:
 
 def missing_text(table: KerasTable, module: str, name: str, as_written: str) -> str:
     """Say that a module has no such name."""
+    near = meant_member(table, module, name)
+    hint = f"Did you mean `{as_written}.{near}`?" if near else _elsewhere(table, module, name)
+    return f"there is no such name in Keras or TensorFlow. Expected one of `{module}`. {hint}"
+
+
+def meant_member(table: KerasTable, module: str, name: str) -> str | None:
+    """Return the name of a module that is nearest to one that it does not have, `None` where none is near."""
     members = table.members(module) or ()
     alike = [member for member in members if member[:1].isupper() == name[:1].isupper()]
-    shown_as = f"`{as_written}.{{}}`"
-    hint = did_you_mean(name, alike, shown=shown_as) or did_you_mean(name, members, shown=shown_as)
-    hint = hint or _elsewhere(table, module, name)
-    return f"there is no such name in Keras or TensorFlow. Expected one of `{module}`. {hint}"
+    longer = [member for member in alike if member.startswith(name)]
+    return nearest_name(name, alike) or nearest_name(name, members) or (longer[0] if len(longer) == 1 else None)
 
 
 def _elsewhere(table: KerasTable, module: str, name: str) -> str:
@@ -129,15 +135,15 @@ def _keywords(file: Inspected, call: ast.Call, dotted: str, signature: CallSigna
         given = {item.arg for item in call.keywords}
         free = [item for item in signature.names if item not in given]
         several = f"one of {', '.join(signature.names[:_SHOWN])}" + (", …" if len(signature.names) > _SHOWN else "")
-        hint = _meant_keyword(name, free) or "Correct it, or leave it out."
+        near = _meant_keyword(name, free)
+        hint = f"Did you mean `{near}`?" if near else "Correct it, or leave it out."
         text = f"no such parameter. Expected {several if signature.names else 'none'}. {hint}"
-        yield file.problem(keyword.value, f"{function}({name}=…)", text)
+        yield file.problem(keyword, f"{function}({name}=…)", text, (name, near or ""))
 
 
-def _meant_keyword(name: str, free: list[str]) -> str:
-    hint = did_you_mean(name, free)
+def _meant_keyword(name: str, free: list[str]) -> str | None:
     longer = [item for item in free if item.startswith((f"{name}_", name)) or item.endswith(f"_{name}")]
-    return hint or (f"Did you mean `{longer[0]}`?" if len(longer) == 1 else "")
+    return nearest_name(name, free) or (longer[0] if len(longer) == 1 else None)
 
 
 def is_removed(file: Inspected, dotted: str) -> bool:
@@ -181,7 +187,7 @@ def _values(
             continue
         if not check[1](value):
             text = f"invalid value of `{parameter}`. Expected {check[2]}, got {shown(value)}. Correct it."
-            yield file.problem(node, f"{function}({parameter}=…)", text)
+            yield file.problem(node, f"{function}({parameter}=…)", text, (ast.unparse(node), check[3]))
 
 
 _KIND_OF_PARAMETER = {
@@ -207,7 +213,7 @@ def _texts(file: Inspected, node: ast.expr, kind: str, name: str, own: frozenset
         text = file.text(node)
         wrong = unknown_text(text, kind, own) if text is not None else None
         if wrong:
-            yield file.problem(node, name, wrong)
+            yield file.problem(node, name, wrong, (text, nearest_text(text, kind)))
 
 
 def unknown_text(text: str, kind: str, own: Iterable[str] = ()) -> str | None:
@@ -221,15 +227,16 @@ def unknown_text(text: str, kind: str, own: Iterable[str] = ()) -> str | None:
     table = keras_table()
     if table is None:
         return None
-    known = set(table.strings(kind))
-    if kind == "metric":
-        known |= METRICS_OF_COMPILE
+    known = _known_texts(table, kind)
     word = text.lower() if kind == "optimizer" else text
     if word in known or text in own or text.rpartition(">")[2] in own:
         return None
     named = {"optimizer": "adam, sgd, rmsprop"}.get(kind)
     otherwise = f"Known are, for instance, {named}." if named else f"`dir(keras.{_ROOMS[kind]})` lists those of Keras."
-    return f"Unknown Keras {kind} {text!r}. Expected the name of one. {_meant(text, known, otherwise)}"
+    near = nearest_text(text, kind)
+    return (
+        f"Unknown Keras {kind} {text!r}. Expected the name of one. {f'Did you mean {near!r}?' if near else otherwise}"
+    )
 
 
 _ROOMS = {
@@ -243,12 +250,17 @@ _ROOMS = {
 }
 
 
-def _meant(text: str, known: Iterable[str], otherwise: str) -> str:
-    """Ask for the nearest name, in small letters first, as most people write them."""
+def _known_texts(table: KerasTable, kind: str) -> frozenset[str]:
+    return table.strings(kind) | (METRICS_OF_COMPILE if kind == "metric" else frozenset())
+
+
+def nearest_text(text: str, kind: str) -> str | None:
+    """Return the text by which Keras knows something that is nearest, in small letters first, as most write them."""
+    table = keras_table()
+    known = _known_texts(table, kind) if table is not None else frozenset()
     small = [name for name in known if name == name.lower()]
-    near = did_you_mean(text, small, shown="'{}'") or did_you_mean(text, known, shown="'{}'")
     longer = sorted((name for name in small if name.startswith(f"{text.lower()}_")), key=len)
-    return near or (f"Did you mean {longer[0]!r}?" if longer else otherwise)
+    return nearest_name(text, small) or nearest_name(text, known) or (longer[0] if longer else None)
 
 
 @functools.cache
@@ -295,14 +307,14 @@ def _one_of(*words: str) -> Callable[[Any], bool]:
     return lambda value: value is None or (isinstance(value, str) and value.lower() in words)
 
 
-_RANGES: dict[str, tuple[str, Callable[[Any], bool], str]] = {
-    "units": ("layers", _count, "an integer of 1 or more"),
-    "filters": ("layers", _count, "an integer of 1 or more"),
-    "kernel_size": ("layers", _counts, "an integer of 1 or more, or a tuple of these"),
-    "pool_size": ("layers", _counts, "an integer of 1 or more, or a tuple of these"),
-    "strides": ("layers", lambda value: value is None or _counts(value), "an integer of 1 or more, or a tuple"),
-    "rate": ("layers", lambda value: _is_number(value) and 0 <= value <= 1, "a share from 0 to 1"),
-    "dropout": ("layers", lambda value: _is_number(value) and 0 <= value <= 1, "a share from 0 to 1"),
+_RANGES: dict[str, tuple[str, Callable[[Any], bool], str, str | None]] = {
+    "units": ("layers", _count, "an integer of 1 or more", "8"),
+    "filters": ("layers", _count, "an integer of 1 or more", "8"),
+    "kernel_size": ("layers", _counts, "an integer of 1 or more, or a tuple of these", "3"),
+    "pool_size": ("layers", _counts, "an integer of 1 or more, or a tuple of these", "2"),
+    "strides": ("layers", lambda value: value is None or _counts(value), "an integer of 1 or more, or a tuple", "1"),
+    "rate": ("layers", lambda value: _is_number(value) and 0 <= value <= 1, "a share from 0 to 1", "0.5"),
+    "dropout": ("layers", lambda value: _is_number(value) and 0 <= value <= 1, "a share from 0 to 1", "0.5"),
     "padding": (
         "layers.Conv1D layers.Conv2D layers.Conv3D layers.Convolution1D layers.Convolution2D layers.Convolution3D "
         "layers.MaxPooling1D layers.MaxPooling2D layers.MaxPooling3D layers.AveragePooling1D layers.AveragePooling2D "
@@ -310,15 +322,21 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool], str]] = {
         "layers.DepthwiseConv2D layers.Conv1DTranspose layers.SeparableConv1D",
         _one_of("same", "valid", "causal"),
         "'valid' or 'same'",
+        "'same'",
     ),
-    "data_format": ("layers", _one_of("channels_last", "channels_first"), "'channels_last' or 'channels_first'"),
-    "shape": ("Input layers.Input", _shape, "a tuple without the batch dimension, such as `(4,)`"),
+    "data_format": (
+        "layers",
+        _one_of("channels_last", "channels_first"),
+        "'channels_last' or 'channels_first'",
+        "None",
+    ),
+    "shape": ("Input layers.Input", _shape, "a tuple without the batch dimension, such as `(4,)`", None),
     "mode": ("callbacks.EarlyStopping callbacks.ModelCheckpoint callbacks.ReduceLROnPlateau",
-             _one_of("auto", "min", "max"), "'auto', 'min' or 'max'"),
-    "learning_rate": ("optimizers", lambda value: not _is_number(value) or value > 0, "a number above 0"),
-    "label_smoothing": ("losses", lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),
+             _one_of("auto", "min", "max"), "'auto', 'min' or 'max'", "'auto'"),
+    "learning_rate": ("optimizers", lambda value: not _is_number(value) or value > 0, "a number above 0", "0.001"),
+    "label_smoothing": ("losses", lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1", "0.0"),
 }  # fmt: skip
-"""For parameters by name: where they mean the same, what they may be, and that in words."""
+"""For parameters by name: where they mean the same, what they may be, that in words, and a value that will do."""
 
 
 def _concerns(dotted: str, where: str) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 
-from experiments_manager.common.suggestions import did_you_mean, nearest_name
+from experiments_manager.common.suggestions import nearest_name
 from experiments_manager.settings.keras.table import keras_table
 from experiments_manager.settings.lint.inspected import Inspected, own_nodes
-from experiments_manager.settings.lint.keras_uses import METRICS_OF_COMPILE, own_registered, unknown_text
+from experiments_manager.settings.lint.keras_uses import METRICS_OF_COMPILE, nearest_text, own_registered, unknown_text
 from experiments_manager.settings.problems import Problem
 from experiments_manager.settings.source.literals import NotLiteralError
 
@@ -20,7 +20,7 @@ def unknown_names(file: Inspected) -> Iterator[Problem]:
     """Find texts that Keras resolves to nothing, as values of settings and as what hooks return."""
     own = own_registered(file)
     for name, kind in _KINDS.items():
-        for node in _given(file, name):
+        for node in given(file, name):
             for item in _texts(file, node):
                 text = file.text(item)
                 if text is None or text.lower() in file.dialect.keras_names:
@@ -29,7 +29,7 @@ def unknown_names(file: Inspected) -> Iterator[Problem]:
                 if wrong and file.dialect.keras_names and kind == "metric" and unknown_text(text, "loss", own) is None:
                     continue
                 if wrong:
-                    yield file.problem(item, file.given_name(name), wrong)
+                    yield file.problem(item, file.given_name(name), wrong, (text, nearest_text(text, kind)))
 
 
 def classes_for_objects(file: Inspected) -> Iterator[Problem]:
@@ -39,7 +39,7 @@ def classes_for_objects(file: Inspected) -> Iterator[Problem]:
         return
     metrics = table.subclasses("metrics.Metric")
     for name in ("learning_rate", "optimizer", "metrics"):
-        for node in _given(file, name):
+        for node in given(file, name):
             for item in [node, *_items(node)]:
                 dotted = (file.full_name(item) or "").removeprefix("tensorflow.")
                 room, _, last = dotted.rpartition(".")
@@ -53,7 +53,7 @@ def classes_for_objects(file: Inspected) -> Iterator[Problem]:
                     yield file.problem(item, file.given_name(name), text)
 
 
-def _given(file: Inspected, name: str) -> Iterator[ast.expr]:
+def given(file: Inspected, name: str) -> Iterator[ast.expr]:
     """Yield the expressions that a setting or hook of a canonical name comes to."""
     if file.is_model_file:
         return
@@ -98,7 +98,7 @@ def _texts(file: Inspected, node: ast.expr) -> Iterator[ast.expr]:
 def classes_and_units(file: Inspected) -> Iterator[Problem]:
     """Find a last layer of a classification that has another number of units than there are classes."""
     classes = file.names.get("class_names")
-    losses = [file.text(node) or "" for node in _given(file, "loss")]
+    losses = [file.text(node) or "" for node in given(file, "loss")]
     function = file.hooks.get("model")
     if not isinstance(classes, list) or function is None or len(losses) != 1 or "categorical_cross" not in losses[0]:
         return
@@ -132,7 +132,7 @@ def unknown_monitors(file: Inspected) -> Iterator[Problem]:
     """Find watched values that no metric of the file gives, where all that is measured shows in the source."""
     if file.is_model_file or not file.dialect.is_strict:
         return
-    measured = _measured(file)
+    measured = measured_names(file)
     if measured is None:
         return
     for name, node in _monitors(file):
@@ -140,16 +140,17 @@ def unknown_monitors(file: Inspected) -> Iterator[Problem]:
         if text is None or "/" in text or text.startswith("prequential_"):
             continue
         if text not in measured:
-            hint = did_you_mean(text, measured, shown="'{}'") or _same_metric(text, measured)
+            near = nearest_name(text, measured) or _same_metric(text, measured)
+            hint = f"Did you mean {near!r}?" if near else "Add it to `metrics`, or watch another."
             said = f"nothing of the name {text!r} is measured. Expected one of {', '.join(sorted(measured))}. {hint}"
-            yield file.problem(node, name, said)
+            yield file.problem(node, name, said, (text, near))
 
 
-def _same_metric(text: str, measured: Iterable[str]) -> str:
+def _same_metric(text: str, measured: Iterable[str]) -> str | None:
     base = text.removeprefix("val_")
     near = sorted(name for name in measured if name.removeprefix("val_").startswith(base))
     near = [name for name in near if name.startswith("val_") == text.startswith("val_")]
-    return f"Did you mean {near[0]!r}?" if near else "Add it to `metrics`, or watch another."
+    return near[0] if near else None
 
 
 def _monitors(file: Inspected) -> Iterator[tuple[str, ast.expr]]:
@@ -163,7 +164,7 @@ def _monitors(file: Inspected) -> Iterator[tuple[str, ast.expr]]:
                     yield f"{ast.unparse(node.func)}(monitor=…)", keyword.value
 
 
-def _measured(file: Inspected) -> set[str] | None:
+def measured_names(file: Inspected) -> set[str] | None:
     """Return the names of all that is measured, `None` where the source does not show them all."""
     names = _names_of_metrics(file)
     if names is None or not _has_one_loss(file) or _measures_itself(file):
@@ -173,23 +174,41 @@ def _measured(file: Inspected) -> set[str] | None:
 
 
 def _has_one_loss(file: Inspected) -> bool:
-    nodes = list(_given(file, "loss"))
+    nodes = list(given(file, "loss"))
     return bool(nodes) and not any(isinstance(node, (ast.Dict, ast.List, ast.Tuple)) for node in nodes)
 
 
 def _measures_itself(file: Inspected) -> bool:
     """Return whether model or callbacks of the user's own may log what is not in `metrics`."""
-    words = ("train_step", "def metrics", "add_metric", "compute_metrics", "compute_loss", "logs[", "logs.update")
-    given = {name for name in ("callbacks", "addon_callbacks", "model_file") if file.source.last(name) is not None}
-    has_classes = any(isinstance(node, ast.ClassDef) for node in file.nodes)
+    words = ("train_step", "def metrics", "add_metric", "compute_metrics", "compute_loss")
     text = file.source.text + file.companion
-    return any(word in text for word in words) or (has_classes and bool(given - {"model_file"}))
+    return any(word in text for word in words) or "logs" in file.companion or any(map(_writes_logs, file.nodes))
+
+
+def _writes_logs(node: ast.AST) -> bool:
+    """Return whether something may be put into `logs`: it is assigned to, or handed to whoever may do so."""
+    if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+        return "logs" in ast.unparse(node.value)
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return any("callback" in alias.name.lower() and not _of_keras(node) for alias in node.names)
+    if isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "logs":
+            return node.func.attr in ("update", "setdefault", "__setitem__")
+        values = [*node.args, *(keyword.value for keyword in node.keywords)]
+        reads = getattr(node.func, "id", "") in ("print", "dict", "list", "sorted", "len", "str", "repr", "float")
+        return not reads and any(getattr(value, "id", "") == "logs" for value in values)
+    return False
+
+
+def _of_keras(node: ast.Import | ast.ImportFrom) -> bool:
+    names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+    return any(name.partition(".")[0] in ("keras", "tensorflow") for name in names)
 
 
 def _names_of_metrics(file: Inspected) -> list[str] | None:
     if file.source.last("metrics") is None:
         return [] if not file.source.may_bind("metrics") else None
-    nodes = list(_given(file, "metrics"))
+    nodes = list(given(file, "metrics"))
     if len(nodes) != 1 or not isinstance(nodes[0], (ast.List, ast.Tuple)):
         return None
     found = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.common.suggestions import nearest_name
 from experiments_manager.settings.lint.inspected import Inspected, own_nodes, written
 from experiments_manager.settings.problems import Problem
 
@@ -48,10 +48,11 @@ def _call(file: Inspected, call: ast.Call, called: ast.FunctionDef | ast.ClassDe
     given = [keyword.arg for keyword in call.keywords if keyword.arg]
     unknown = [name for name in given if name not in every] if not arguments.kwarg else []
     for name in unknown:
-        hint = did_you_mean(name, [item for item in every if item not in given], "Leave it out.")
+        near = nearest_name(name, [item for item in every if item not in given])
+        hint = f"Did you mean `{near}`?" if near else "Leave it out."
         has = f"Expected {', '.join(every)}" if every else "Expected none"
         text = f"`{called.name}` (line {called.lineno}) has no such parameter. {has}. {hint}"
-        yield file.problem(call, f"{called.name}({name}=…)", text)
+        yield file.problem(call, f"{called.name}({name}=…)", text, (name, near or ""))
     if starred or spread or unknown:
         return
     optional = len(arguments.defaults)

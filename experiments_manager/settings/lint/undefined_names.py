@@ -7,7 +7,7 @@ import builtins
 import symtable
 from collections.abc import Iterator
 
-from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.common.suggestions import nearest_name
 from experiments_manager.settings.lint.inspected import Inspected
 from experiments_manager.settings.problems import Problem
 from experiments_manager.settings.source.explanations import USUAL_IMPORTS
@@ -45,20 +45,22 @@ def _undefined(file: Inspected) -> Iterator[tuple[Problem, bool]]:
         for at_top in (True, False):
             there = [node for node in found if bool(file.functions_around(node)) is not at_top]
             if there:
-                yield file.in_doubt(there[0], name, _text(file, name, there)), at_top
+                text, meant = _text(file, name, there)
+                yield file.in_doubt(there[0], name, text, (name, meant)), at_top
 
 
-def _text(file: Inspected, name: str, nodes: list[ast.Name]) -> str:
+def _text(file: Inspected, name: str, nodes: list[ast.Name]) -> tuple[str, str | None]:
     further = sorted({node.lineno for node in nodes[1:]} - {nodes[0].lineno})
     where = f" (also in line {', '.join(map(str, further))})" if further else ""
     if name in USUAL_IMPORTS:
-        return f"it is not defined{where}. Add `{USUAL_IMPORTS[name]}` above."
+        return f"it is not defined{where}. Add `{USUAL_IMPORTS[name]}` above.", USUAL_IMPORTS[name]
     around = file.functions_around(nodes[0])
     inner = {item for function in around for item in _names_in(function)}
-    hint = did_you_mean(name, {*inner, *file.source.names, *dir(builtins)}, "Define it, or correct the name.")
+    near = nearest_name(name, {*inner, *file.source.names, *dir(builtins)})
+    hint = f"Did you mean `{near}`?" if near else "Define it, or correct the name."
     if name == "self":
         hint = "Write `self` as the first parameter of the method."
-    return f"it is not defined{where}. Expected a name that the file binds. {hint}"
+    return f"it is not defined{where}. Expected a name that the file binds. {hint}", near
 
 
 def _names_in(function: ast.AST) -> Iterator[str]:

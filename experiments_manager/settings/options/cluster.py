@@ -12,6 +12,7 @@ from experiments_manager.settings.types import Count, PositiveCount
 
 _TIME = re.compile(r"\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d(:\d\d)?)?")
 _MEMORY = re.compile(r"\d+[KMGT]?", re.IGNORECASE)
+_GPUS = re.compile(r"([\w.-]+:)?\d+(,[\w.-]+:\d+)*")
 _SHELL_BREAKERS = re.compile(r"[\n\r\0]")
 
 
@@ -37,6 +38,12 @@ def _memory(value: str) -> str:
     return value
 
 
+def _gpus(value: str) -> str:
+    if not _GPUS.fullmatch(value):
+        raise ValueError("no number of GPUs")
+    return value
+
+
 def _as_texts(value: Any) -> Any:
     return [value] if isinstance(value, str) else list(value) if isinstance(value, tuple) else value
 
@@ -58,7 +65,7 @@ class ClusterOptions(Options):
 
     partition: Line | None = option(None, _ONE)
     time: Annotated[Number, pydantic.AfterValidator(_time)] | None = option(None, "minutes, HH:MM:SS or D-HH:MM:SS")
-    gpus: Number | None = option(None, _ONE)
+    gpus: Annotated[Number, pydantic.AfterValidator(_gpus)] | None = option(None, "a number such as 2, or a100:2")
     nodes: PositiveCount | None = option(None, "an integer of at least 1")
     cpus: PositiveCount | None = option(None, "an integer of at least 1")
     mem: Annotated[Number, pydantic.AfterValidator(_memory)] | None = option(None, "a size such as 16G")

@@ -10,6 +10,7 @@ import pydantic
 
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.settings.options.options import Options, option
+from experiments_manager.settings.options.secure_aggregation import LEAST_CLIENTS, secure_aggregation_problems
 from experiments_manager.settings.problems import shown
 from experiments_manager.settings.types import Positive, PositiveCount
 
@@ -31,6 +32,19 @@ STRATEGIES: dict[str, tuple[str, ...]] = {
     "QFedAvg": ("client_learning_rate", "q", "train_loss_key"),
 }
 """The strategies that settings may name, each with its own options."""
+
+_FIXED = ("noise_multiplier", "clipping_norm", "num_sampled_clients")
+_ADAPTIVE = (
+    *("noise_multiplier", "num_sampled_clients", "initial_clipping_norm", "target_clipped_quantile"),
+    *("clip_norm_lr", "clipped_count_stddev"),
+)
+_LOCAL = ("clipping_norm", "sensitivity", "epsilon", "delta")
+PRIVACY: dict[str, tuple[str, ...]] = {
+    **{f"{side} fixed": _FIXED for side in ("server", "client")},
+    **{f"{side} adaptive": _ADAPTIVE for side in ("server", "client")},
+    "local fixed": _LOCAL,
+}
+"""Options of differential privacy by its side and way of clipping."""
 
 RANGES: dict[str, Any] = {
     "eta": pydantic.Field(gt=0),
@@ -105,7 +119,7 @@ def federated_problems(given: Mapping[str, Any], with_strategy: bool = True) -> 
         text = f"Expected a group for each of {clients} clients, got {len(groups)}."
         found["true_groups"] = f"federated['true_groups'] is wrong. {text}"
     if with_strategy:
-        for key, text in _strategy_problems(given).items():
+        for key, text in {**_strategy_problems(given), **_secure_problems(given)}.items():
             found.setdefault(key, text)
     return found
 
@@ -143,11 +157,22 @@ def _strategy_problems(given: Mapping[str, Any]) -> dict[Any, str]:
                 expected = ", ".join(map(repr, choices))
                 text = f"federated['differential_privacy'][{key!r}] is wrong. Expected one of {expected}; got {got!r}."
                 found[key] = f"{text} {hint}".rstrip()
+        kind = f"{privacy.get('side', 'server')} {privacy.get('clipping', 'fixed')}"
+        known = ("side", "clipping", *PRIVACY.get(kind, ()))
         for key, value in privacy.items():
-            if key in RANGES and not in_range(key, value):
-                where = f"federated['differential_privacy'][{key!r}]"
+            where = f"federated['differential_privacy'][{key!r}]"
+            if key not in known and len(known) > 2:
+                hint = did_you_mean(str(key), known, f"It has {', '.join(known)}.")
+                found[key] = f"{where} is not an option of this kind of privacy. {hint}"
+            elif key in RANGES and not in_range(key, value):
                 found[key] = f"{where} is wrong. Expected {_range(key)}, got {shown(value)}."
     return found
+
+
+def _secure_problems(given: Mapping[str, Any]) -> dict[Any, str]:
+    least = given.get("min_clients", LEAST_CLIENTS)
+    problems = secure_aggregation_problems(given, given.get("strategy", "FedAvg"), least)
+    return {("secure_aggregation", number): text for number, text in enumerate(problems)}
 
 
 def in_range(option_name: str, value: Any) -> bool:

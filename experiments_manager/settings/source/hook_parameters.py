@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments_manager.common.suggestions import did_you_mean
+from experiments_manager.common.suggestions import nearest_name
 from experiments_manager.settings.hooks import HookSpec, parameter_names
 
 
@@ -77,7 +77,9 @@ def parameters_of(function: Callable[..., Any]) -> list[HookParameter]:
     ]
 
 
-def bind(hook: HookSpec, asked: Sequence[HookParameter], by_position: bool) -> tuple[list[Binding], list[str]]:
+def bind(
+    hook: HookSpec, asked: Sequence[HookParameter], by_position: bool
+) -> tuple[list[Binding], list[tuple[str, str, str | None]]]:
     """Find out what each parameter of a hook means.
 
     Args:
@@ -87,7 +89,7 @@ def bind(hook: HookSpec, asked: Sequence[HookParameter], by_position: bool) -> t
             other name.
 
     Returns:
-        The bindings, and one sentence for each parameter that cannot be given.
+        The bindings, and for each parameter that cannot be given its name, a sentence, and what is probably meant.
     """
     known = parameter_names(hook)
     named = {known.get(parameter.name) for parameter in asked}
@@ -97,15 +99,25 @@ def bind(hook: HookSpec, asked: Sequence[HookParameter], by_position: bool) -> t
         if meaning is None and by_position and index < len(hook.positions) and hook.positions[index] not in named:
             meaning = hook.positions[index]
         if meaning is None and not parameter.optional:
-            violations.append(_unknown_parameter(parameter, known))
+            left = [item for item in _FIRST.get(hook.name, ()) if item not in named]
+            violations.append(_unknown_parameter(parameter, known, left))
+            named.add(violations[-1][2])
         bindings.append(Binding(parameter, meaning))
     return bindings, violations
 
 
-def _unknown_parameter(parameter: HookParameter, known: dict[str, str]) -> str:
+_FIRST = {"dataset": ("split",), "test_data": ("split",), "augment": ("x", "y"), "kafka_decode": ("record",)}
+"""What nearly every hook of a name asks for, in their order: meant by parameters of other names."""
+
+
+def _unknown_parameter(
+    parameter: HookParameter, known: dict[str, str], left: Sequence[str]
+) -> tuple[str, str, str | None]:
     offered = ", ".join(sorted(set(known.values())))
-    hint = did_you_mean(parameter.name, known, "Rename it, or give it a default.")
-    return f"no parameter `{parameter.name}` is offered to this hook. Expected some of {offered}. {hint}"
+    near = nearest_name(parameter.name, known) or (left[0] if left else None)
+    hint = f"Did you mean `{near}`?" if near else "Rename it, or give it a default."
+    text = f"no parameter `{parameter.name}` is offered to this hook. Expected some of {offered}. {hint}"
+    return parameter.name, text, near
 
 
 def is_keras_function(hook: HookSpec, asked: Sequence[HookParameter]) -> bool:

@@ -106,12 +106,17 @@ def read_source(file: Path) -> Source:
         table = symtable.symtable(readable.text, str(file), "exec")
     except ValueError as error:  # null bytes, on the older Pythons
         raise SettingsError([problem_at(file, 0, "syntax", f"this is not a Python file: {error}.")]) from None
+    star = any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in ast.walk(tree))
+    used = readable.lost_words.union(_used_names(table))
+    return Source(file, text, tree, names_at_top(tree), used, star, readable)
+
+
+def names_at_top(tree: ast.Module) -> dict[str, list[TopLevelName]]:
+    """Return for each name that a module binds at its top level the bindings, in the order of the lines."""
     names: dict[str, list[TopLevelName]] = {}
     for binding in sorted(_bindings(tree), key=lambda binding: binding.line):
         names.setdefault(binding.name, []).append(binding)
-    star = any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in ast.walk(tree))
-    used = readable.lost_words.union(_used_names(table))
-    return Source(file, text, tree, names, used, star, readable)
+    return names
 
 
 def _read_text(file: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from collections.abc import Collection, Iterator
 
 from experiments_manager.common.suggestions import nearest_name, probable_typo
@@ -91,7 +92,9 @@ def _missing_names(source: Source, overridden: Collection[str]) -> Iterator[Prob
     for hook in HOOKS.values():
         given = hook.name in overridden or given_hook(source, hook) or source.may_bind(hook.name, hook.other_name)
         if hook.required and not given:
-            yield source.problem(1, hook.name, f"it is missing. Expected {hook.expected}. {_hint(source, hook.name)}")
+            near, text = _near(source, hook.name), f"it is missing. Expected {hook.expected}. "
+            found = source.problem(1, hook.name, text + _hint(source, hook.name))
+            yield dataclasses.replace(found, meant=(near, hook.name)) if near else found
     in_file, in_module = "model_file" in source.names or "model_file" in overridden, "model" in source.names
     if not in_file and not in_module and not source.may_bind("model", "model_file"):
         text = (
@@ -112,17 +115,22 @@ def _hint(source: Source, *names: str) -> str:
     return "Add it."
 
 
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
 def _near(source: Source, name: str) -> str | None:
     """Return the name in a file that is probably meant for that of a setting or hook which is missing."""
     given = [word for word in source.names if word not in BY_ANY_NAME and word not in HOOKS_BY_ANY_NAME]
     other = HOOKS[name].other_name if name in HOOKS else None
-    return nearest_name(name, given) or (nearest_name(other, given) if other else None)
+    near = nearest_name(name, given) or (nearest_name(other, given) if other else None)
+    parts = [word for word in given if name in word.split("_") and isinstance(source.names[word][-1].node, _FUNCTIONS)]
+    return near or (parts[0] if len(parts) == 1 else None)
 
 
 def _misspelt_names(source: Source, overridden: Collection[str]) -> Iterator[Problem]:
     for name, meant in _typos(source, overridden):
         text = f"unknown setting or hook, and nothing here uses it. Did you mean `{meant}`?"
-        yield source.problem(source.line(name), name, text)
+        yield dataclasses.replace(source.problem(source.line(name), name, text), meant=(name, meant))
 
 
 def _typos(source: Source, overridden: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -176,4 +184,6 @@ def _parameters_of_hook(source: Source, hook: HookSpec, name: str, by_position: 
     if not by_position and is_keras_function(hook, asked):
         return
     _, violations = bind(hook, asked, by_position)
-    yield from (source.problem(node.lineno, name, complaint) for complaint in violations)
+    for parameter, text, meant in violations:
+        found = source.problem(node.lineno, name, text)
+        yield dataclasses.replace(found, meant=(parameter, meant)) if meant else found

@@ -43,7 +43,13 @@ from experiments_manager.training.setup.compilation import (
 )
 from experiments_manager.training.setup.datasets import feed_for, prepare_datasets
 from experiments_manager.training.setup.experiment import Experiment, check_embeddings, experiment_of_model, servable_of
-from experiments_manager.training.setup.fitting import classes_misfit, keys_misfit, misfits, names_misfit
+from experiments_manager.training.setup.fitting import (
+    classes_misfit,
+    keys_misfit,
+    misfits,
+    names_misfit,
+    weights_misfit,
+)
 from experiments_manager.training.setup.monitors import monitor_of
 
 _NO_SUCH_SPLIT = (KeyError, ValueError, NotImplementedError, UnboundLocalError, FileNotFoundError, IndexError)
@@ -265,8 +271,9 @@ class _Look:
         if self._is_real_model:
             for split, feed in self._feeds.items():
                 found = list(misfits(model, feed, loss)) if feed is not None else []
+                about = self._cause_of_misfit(split, model, loss) if found else ""
                 for text in found:
-                    self._findings.say("dataset" if feed.topic is None else "kafka_topics", text)
+                    self._findings.say(about, text.replace("Change `dataset`", f"Change `{about}`"))
                 fits = fits and not (found and split == "train")
                 if found:
                     self._failed.add(split)
@@ -280,6 +287,14 @@ class _Look:
             if self._feeds["train"] is None and feed is not None and self._runs(model, feed, say=False):
                 return stand_ins.array_feed(feed.sample_batch(), "train")
         return stand_ins.data_for(model, loss)
+
+    def _cause_of_misfit(self, split: str, model: keras.Model, loss: Any) -> str:
+        """Return the hook that data which does not fit comes from: `augment` where only what it changes does not."""
+        feed, other = self._feeds[split], self._feeds["validation"]
+        if feed is not None and feed.topic is not None:
+            return "kafka_topics"
+        changed = split == "train" and self._settings.has("augment") and other is not None
+        return "augment" if changed and not any(misfits(model, other, loss)) else "dataset"
 
     def _runs(self, model: keras.Model, feed: Feed, *, say: bool = True) -> bool:
         """Return whether the model runs on a batch; else that is said."""
@@ -316,6 +331,9 @@ class _Look:
         weights = None
         with findings.part("class_weight"):
             weights = class_weights_of(settings, train)
+            text = weights_misfit(model, parts.loss, weights) if self._is_real_model else None
+            if text is not None:
+                findings.say("class_weight", text)
         experiment = experiment_of_model(settings, self._devices, model, train, weights, momentum=settings.ema_momentum)
         validation = self._feeds["validation"] if self._is_real else None
         experiment.validation = validation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,14 @@ def look_at_callbacks(experiment: Experiment, batch: Batch, findings: Findings, 
             _look_at_monitor(callback, batch, findings)
         own = {id(callback) for callback in told.user_made}
         called = (*(c for c in callbacks if id(c) in own or isinstance(c, keras.callbacks.LearningRateScheduler)),)
-        for callback in called:
-            _call_hooks(settings, callback, batch, findings, folder)
+        _call_hooks(settings, called, batch, findings, folder)
     model.stop_training = False
 
 
 def _call_hooks(
-    settings: Settings, callback: keras.callbacks.Callback, batch: Batch, findings: Findings, folder: Path
+    settings: Settings, callbacks: Iterable[keras.callbacks.Callback], batch: Batch, findings: Findings, folder: Path
 ) -> None:
+    """Call each hook of all callbacks; they share the logs, to which one may add what the next one reads."""
     train = {name: value for name, value in batch.logs.items() if not name.startswith("val_")}
     test = {name.removeprefix("val_"): value for name, value in batch.logs.items() if name.startswith("val_")}
     calls: list[tuple[str, tuple[Any, ...]]] = [
@@ -62,9 +62,10 @@ def _call_hooks(
     for hook, arguments in calls:
         if hook.startswith("on_test") and not test:
             continue
-        name = f"{type(callback).__name__}.{hook}"
-        with findings.part("callbacks"), at_work(settings, "callbacks"), _held(findings, name, folder):
-            getattr(callback, hook)(*arguments)
+        for callback in callbacks:
+            name = f"{type(callback).__name__}.{hook}"
+            with findings.part("callbacks"), at_work(settings, "callbacks"), _held(findings, name, folder):
+                getattr(callback, hook)(*arguments)
 
 
 def _look_at_monitor(callback: keras.callbacks.Callback, batch: Batch, findings: Findings) -> None:

@@ -107,9 +107,12 @@ def at_work(settings: Settings, name: str) -> Iterator[None]:
 
 def translated(settings: Settings, name: str, error: Exception) -> UserError | None:
     """Return an error as it is to be said of the user's value; `None` where the fault is ours, or the machine's."""
+    within = error.__context__ or error.__cause__
+    if type(error).__name__ == "StagingError" and isinstance(within, OF_THE_ENGINE):
+        return within  # AutoGraph has wrapped it on its way through a function of a pipeline
     place = settings.place_of(error) or quoted_place(settings, error)
     if place is not None:
-        return UserCodeError(name, place, error, _users_text(error))
+        return UserCodeError(name, place, error, settings.explained(error) or _users_text(error))
     if isinstance(error, UserError) or is_ours(error) or (isinstance(error, OSError) and error.errno in FULL):
         return None
     for words, about, said in _KNOWN_TEXTS:

@@ -7,7 +7,7 @@ some of it (labels that are no class on a GPU, targets that are broadcast) nothi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -311,6 +311,22 @@ def classes_misfit(settings: Settings, model: keras.Model, loss: Any) -> str | N
     return (
         f"{names} names for {units} classes. Expected {units}, as many as the output of the model has units, got "
         f"{shown(settings.class_names)}. Name each class once, or change the model."
+    )
+
+
+def weights_misfit(model: keras.Model, loss: Any, weights: Mapping[int, float] | None) -> str | None:
+    """Say where there are weights of classes that the output of a classifier does not have."""
+    outputs, _ = symbolic(model, "outputs")
+    kind = kind_of_loss(loss)
+    if not weights or len(outputs) != 1 or len(outputs[0].shape) < 2 or kind not in (_SPARSE, _CATEGORICAL):
+        return None
+    units = outputs[0].shape[-1]
+    beyond = [label for label in weights if units is not None and label >= units]
+    if not beyond:
+        return None
+    return (
+        f"there is no class {beyond[0]}. Expected classes 0 to {units - 1}, as many as the output of the model has "
+        + (f"units, got weights of {', '.join(map(str, sorted(weights)))}. Correct the keys.")
     )
 
 

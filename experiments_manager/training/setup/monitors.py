@@ -46,6 +46,8 @@ def monitor_of(
     known += further_measures(settings, names) if further_measures else ()
     if known and monitor not in known:
         remedy = did_you_mean(monitor, known, "Add it to `metrics`, or watch another.", shown="'{}'")
+        if validation is None and monitor.startswith("val_"):
+            remedy = "There is no validation data: let `dataset` return some, or watch another."
         text = f"Nothing of this name is measured. Expected one of {', '.join(known)}, got {monitor!r}. {remedy}"
         raise hook_error(settings, "monitor", text)
     if train.never_ends and settings.is_given("early_stopping_patience") and settings.early_stopping_patience:

@@ -10,8 +10,8 @@ import numpy as np
 
 from experiments_manager.federated.server.federation_state import FederationState, RoundReport
 from experiments_manager.federated.server.rounds.proc_ids import ProcIds
-from experiments_manager.federated.strategies.secure_aggregation import SecureAggregation
 from experiments_manager.federated.strategies.server_strategy import ServerStrategy
+from experiments_manager.settings.options.secure_aggregation import SecureAggregation
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid

@@ -15,15 +15,14 @@ from experiments_manager.federated.server.rounds.exchange import exchange
 from experiments_manager.federated.server.rounds.plan import Federation
 from experiments_manager.federated.strategies.reply_checks import CLIENT, ERROR, EXAMPLES, LeftOut, examples_of
 from experiments_manager.federated.strategies.secure_aggregation import (
-    LEAST_CLIENTS,
     MAX_WEIGHT,
     NODE,
     ROUND,
     SECURE,
     SHARES,
     THRESHOLD,
-    SecureAggregation,
 )
+from experiments_manager.settings.options.secure_aggregation import LEAST_CLIENTS, SecureAggregation
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord, Message

@@ -19,7 +19,7 @@ from experiments_manager.federated.server.federation_state import FederationStat
 from experiments_manager.federated.server.rounds.loop import run_rounds
 from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
 from experiments_manager.federated.simulation.local_grid import LocalGrid
-from experiments_manager.federated.strategies.secure_aggregation import SecureAggregation
+from experiments_manager.settings.options.secure_aggregation import SecureAggregation
 from tests.helpers.line_clients import Line, bits, first_arrays, line_client
 
 CLIENTS = 5
