@@ -108,13 +108,17 @@ def train(
                 settings = load_settings(settings, overrides)
             refuse_client(settings)
             from experiments_manager.training.engine import runner
+            from experiments_manager.training.engine.context import RunOptions
 
-        options = {"command": command, "make_watchers": make_watchers}
-        options |= {"should_stop": stop, "interruptible": stop.interruptible}
+        options = RunOptions(
+            make_watchers=make_watchers,
+            should_stop=stop,
+            interruptible=stop.interruptible,
+            accept_changed_data=accept_changed_data,
+        )
         if resume == "auto":
-            options["accept_changed_data"] = accept_changed_data
-            return runner.start_or_resume(settings, run_name, working_dir, **options)
-        return runner.start_run(settings, working_dir=working_dir, run_name=run_name, **options)
+            return runner.start_or_resume(settings, run_name, options, working_dir=working_dir, command=command)
+        return runner.start_run(settings, options, working_dir=working_dir, run_name=run_name, command=command)
 
 
 def resume(
@@ -148,15 +152,22 @@ def resume(
     """
     run = run if isinstance(run, Run) else load_run(run)
     refuse_client_run(run)
-    options = {"make_watchers": watcher_maker(watchers, quiet, on_run), "accept_changed_data": accept_changed_data}
+    make_watchers = watcher_maker(watchers, quiet, on_run)
     with stop_signals() as stop:
         with interruption_recorded(run), stop.interruptible():
             if run.manifest.get("federation"):
                 from experiments_manager.federated.run import resume as resume_run
             else:
                 from experiments_manager.training.engine.runner import resume_run
+            from experiments_manager.training.engine.context import RunOptions
 
-        return resume_run(run, overrides, should_stop=stop, interruptible=stop.interruptible, **options)
+        options = RunOptions(
+            make_watchers=make_watchers,
+            should_stop=stop,
+            interruptible=stop.interruptible,
+            accept_changed_data=accept_changed_data,
+        )
+        return resume_run(run, overrides, options)
 
 
 def evaluate(run: Run | Path | str, split: str = "test") -> dict[str, float]:

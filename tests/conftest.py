@@ -192,6 +192,7 @@ def experiment(settings_file, tmp_path, recorder, tensorflow):
     """Writes a settings module, trains it, and gives the `Trained`."""
     from experiments_manager.runs import open_run
     from experiments_manager.settings import load_settings
+    from experiments_manager.training.engine.context import RunOptions
     from experiments_manager.training.engine.runner import start_run
 
     def train(source="", overrides=(), *, working_dir=tmp_path / "runs", **options):
@@ -199,7 +200,7 @@ def experiment(settings_file, tmp_path, recorder, tensorflow):
         settings = load_settings(settings_file(*sources), overrides)
         watcher = type(recorder)()
         options.setdefault("make_watchers", lambda run, settings: [watcher])
-        result = start_run(settings, working_dir=working_dir, **options)
+        result = start_run(settings, RunOptions(**options), working_dir=working_dir)
         return Trained(open_run(result.run_dir), settings, result, watcher.epochs, watcher.messages, watcher.versions)
 
     return train
@@ -246,12 +247,13 @@ def resume(recorder):
     """Resumes a run, and gives the `Trained`."""
     from experiments_manager.runs import open_run
     from experiments_manager.runs.run_settings import load_run_settings
+    from experiments_manager.training.engine.context import RunOptions
     from experiments_manager.training.engine.runner import resume_run
 
     def go_on(run_dir, overrides=(), **options):
         run, watcher = open_run(run_dir), type(recorder)()
         options.setdefault("make_watchers", lambda run, settings: [watcher])
-        result = resume_run(run, overrides, **options)
+        result = resume_run(run, overrides, RunOptions(**options))
         settings = load_run_settings(run, overrides)
         return Trained(run, settings, result, watcher.epochs, watcher.messages, watcher.versions)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from experiments_manager.federated.deployment.deployment import KIND, Deployment
@@ -18,65 +19,70 @@ from experiments_manager.federated.watching.watchers import round_watchers
 from experiments_manager.runs import Run
 from experiments_manager.settings import Settings
 from experiments_manager.training.engine import runner
-from experiments_manager.training.engine.context import TrainingContext
+from experiments_manager.training.engine.context import RunOptions, TrainingContext
 from experiments_manager.training.engine.outcome import RunResult
 
-MakeFleet = Callable[[TrainingContext, LocalTrainer], contextlib.AbstractContextManager[Fleet]]
-"""Gives the clients of a run, whose `LocalTrainer` trains on the model of the run."""
+
+@dataclasses.dataclass(frozen=True)
+class Simulation:
+    """Clients that are simulated.
+
+    Attributes:
+        engine: `process` (threads of this one) or `ray` (Flower's own simulation).
+        workers: How many clients train at a time; by default one for each processor. Results do not depend on it.
+    """
+
+    engine: str = "process"
+    workers: int | None = None
 
 
-def simulate(settings: Settings, *, engine: str = "process", workers: int | None = None, **options: Any) -> RunResult:
-    """Train a federation whose clients are all simulated, in a run folder.
+Clients = Simulation | Deployment
+"""Where the clients of a federation are."""
+
+
+def train(
+    settings: Settings,
+    clients: Clients,
+    options: RunOptions,
+    *,
+    working_dir: Path | str | None = None,
+    run_name: str | None = None,
+    command: Sequence[str] = (),
+    go_on: bool = False,
+) -> RunResult:
+    """Train a federation in a run folder.
 
     Args:
         settings: With `federated["clients"]`; the rounds are its epochs.
-        engine: `process` (threads of this one) or `ray` (Flower's own simulation).
-        workers: How many clients train at a time; by default one for each processor. Results do not depend on it.
-        **options: As for `runner.start_run`.
+        clients: Where they are.
+        options: As for `runner.start_run`.
+        working_dir: As for `runner.start_run`.
+        run_name: As for `runner.start_run`.
+        command: As for `runner.start_run`.
+        go_on: Whether to go on with the federation of this name, where there is one.
 
     Raises:
         FederationError: The setting `federated` is wrong, or a round failed.
     """
     check(settings)
-    return runner.start_run(settings, **_simulation(engine, workers, settings), **options)
+    _check_engine(clients, settings)
+    options = _for_federation(options, clients, {"federation": _federation(settings, clients)})
+    if go_on:
+        return runner.start_or_resume(settings, run_name, options, working_dir=working_dir, command=command)
+    return runner.start_run(settings, options, working_dir=working_dir, run_name=run_name, command=command)
 
 
-def simulate_or_resume(
-    settings: Settings, run_name: str, *, engine: str = "process", workers: int | None = None, **options: Any
+def resume(
+    run: Run, overrides: Mapping[str, Any] | Sequence[str], options: RunOptions, *, workers: int | None = None
 ) -> RunResult:
-    """Go on with the federation of this name, or start it where there is none; see `runner.start_or_resume`."""
-    check(settings)
-    return runner.start_or_resume(settings, run_name, **_simulation(engine, workers, settings), **options)
-
-
-def resume(run: Run, overrides: Mapping[str, Any] = {}, *, workers: int | None = None, **options: Any) -> RunResult:
     """Go on with such a run from the last round of its newest checkpoint, with clients of its kind; see `runner`."""
     federation = run.manifest["federation"]
     if federation["kind"] == KIND:
-        return runner.resume_run(run, overrides, **_deployment(Deployment.of(federation)), **options)
-    engine = "ray" if federation["kind"] == "ray" else "process"
-    return runner.resume_run(run, overrides, **_simulation(engine, workers), **options)
-
-
-def deploy(settings: Settings, deployment: Deployment, **options: Any) -> RunResult:
-    """Train a federation whose clients are on machines of their own, in a run folder.
-
-    Args:
-        settings: The rounds are its epochs.
-        deployment: Where clients connect to.
-        **options: As for `runner.start_run`.
-
-    Raises:
-        FederationError: The setting `federated` or the deployment is wrong, or a round failed.
-    """
-    check(settings)
-    return runner.start_run(settings, **_deployment(deployment, settings), **options)
-
-
-def deploy_or_resume(settings: Settings, run_name: str, deployment: Deployment, **options: Any) -> RunResult:
-    """Go on with the federation of this name, or start it where there is none; see `runner.start_or_resume`."""
-    check(settings)
-    return runner.start_or_resume(settings, run_name, **_deployment(deployment, settings), **options)
+        clients: Clients = Deployment.of(federation)
+    else:
+        clients = Simulation("ray" if federation["kind"] == "ray" else "process", workers)
+    _check_engine(clients)
+    return runner.resume_run(run, overrides, _for_federation(options, clients))
 
 
 def check(settings: Settings) -> None:
@@ -87,59 +93,61 @@ def check(settings: Settings) -> None:
         make_strategy(settings)
 
 
-def run_options(make_fleet: MakeFleet, kind: str, settings: Settings | None = None, **told: Any) -> dict[str, Any]:
-    """Return what makes a run that of a federation.
+def _fleet(
+    clients: Clients, context: TrainingContext, server: LocalTrainer
+) -> contextlib.AbstractContextManager[Fleet]:
+    """Give the clients of a run, whose `server` trains on the model of the run."""
+    if isinstance(clients, Deployment):
+        from experiments_manager.federated.deployment.deployed_fleet import deployed_fleet
 
-    Args:
-        make_fleet: Gives its clients.
-        kind: Where they are, as `run.json` says it.
-        settings: Those that a new run starts with, so that it is known as a federation from its first moment on.
-        **told: What else is kept in `run.json`, for a resume.
-    """
-    started = {} if settings is None else {"federation": _federation(settings, kind, told)}
-    trainer = functools.partial(_rounds, make_fleet=make_fleet, kind=kind, told=told)
-    return {"in_turn": FOR_CLIENTS, "make_epoch_trainer": trainer, "fields": started}
+        return deployed_fleet(context, server, clients)
+    if clients.engine == "ray":
+        from experiments_manager.federated.ray.fleet import ray_fleet
 
-
-def _federation(settings: Settings, kind: str, told: Mapping[str, Any]) -> dict[str, Any]:
-    strategy = type(make_strategy(settings).strategy).__name__
-    return {"kind": kind, "clients": FederationPlan.of(settings).clients, "strategy": strategy, **told}
-
-
-def _simulation(engine: str, workers: int | None, settings: Settings | None = None) -> dict[str, Any]:
-    if engine == "ray":
-        from experiments_manager.federated.ray.fleet import ray_fleet, require_ray
-
-        require_ray()
-        if settings is not None and settings.federated.get("secure_aggregation"):
-            raise FederationError(
-                "federated['secure_aggregation'] cannot be used with the engine ray, whose clients keep no secrets "
-                "from one message to the next. Expected the engine process, or clients on machines of their own. Leave "
-                "`--engine ray` out."
-            )
-        return run_options(functools.partial(ray_fleet, workers=workers), "ray", settings)
+        return ray_fleet(context, server, clients.workers)
     from experiments_manager.federated.simulation.simulated_fleet import simulated_fleet
 
-    return run_options(functools.partial(simulated_fleet, workers=workers), "simulation", settings)
+    return simulated_fleet(context, server, clients.workers)
 
 
-def _deployment(deployment: Deployment, settings: Settings | None = None) -> dict[str, Any]:
-    from experiments_manager.federated.deployment.deployed_fleet import deployed_fleet
+def _check_engine(clients: Clients, settings: Settings | None = None) -> None:
+    if not isinstance(clients, Simulation) or clients.engine != "ray":
+        return
+    from experiments_manager.federated.ray.fleet import require_ray
 
-    make_fleet = functools.partial(deployed_fleet, deployment=deployment)
-    return run_options(make_fleet, KIND, settings, **deployment.to_json()) | {"trains_here": False}
+    require_ray()
+    if settings is not None and settings.federated.get("secure_aggregation"):
+        raise FederationError(
+            "federated['secure_aggregation'] cannot be used with the engine ray, whose clients keep no secrets "
+            "from one message to the next. Expected the engine process, or clients on machines of their own. Leave "
+            "`--engine ray` out."
+        )
 
 
-@contextlib.contextmanager
-def _rounds(
-    context: TrainingContext, make_fleet: MakeFleet, kind: str, told: Mapping[str, Any]
-) -> Iterator[RoundTrainer]:
-    server = LocalTrainer(context.experiment, context.loops)
-    with contextlib.ExitStack() as stack:
-        fleet = stack.enter_context(make_fleet(context, server))
-        context.run.update(federation=_federation(context.experiment.settings, kind, told))
-        watchers = round_watchers(context, server)
-        context.watchers += watchers
-        rounds = RoundTrainer(context, fleet, server, watchers)
-        yield rounds
-        rounds.end(context)
+def _for_federation(options: RunOptions, clients: Clients, fields: Mapping[str, Any] = {}) -> RunOptions:
+    """Return what surrounds a run as that of a federation; `fields` make it known as one from its first moment on."""
+
+    @contextlib.contextmanager
+    def rounds(context: TrainingContext) -> Iterator[RoundTrainer]:
+        server = LocalTrainer(context.experiment, context.loops)
+        with _fleet(clients, context, server) as fleet:
+            context.run.update(federation=_federation(context.experiment.settings, clients))
+            watchers = round_watchers(context, server)
+            context.watchers += watchers
+            trained = RoundTrainer(context, fleet, server, watchers)
+            yield trained
+            trained.end(context)
+
+    trains_here = isinstance(clients, Simulation)
+    return dataclasses.replace(
+        options, in_turn=FOR_CLIENTS, trains_here=trains_here, make_epoch_trainer=rounds, fields=fields
+    )
+
+
+def _federation(settings: Settings, clients: Clients) -> dict[str, Any]:
+    strategy = type(make_strategy(settings).strategy).__name__
+    if isinstance(clients, Deployment):
+        kind, told = KIND, clients.to_json()
+    else:
+        kind, told = "ray" if clients.engine == "ray" else "simulation", {}
+    return {"kind": kind, "clients": FederationPlan.of(settings).clients, "strategy": strategy, **told}

@@ -91,15 +91,21 @@ def simulate_federation(
         SettingsError, UserCodeError, TrainingError, RunError: As for `train`.
     """
     require_run_name(resume, run_name)
-    options = {"command": command, "make_watchers": watcher_maker(watchers, quiet, on_run)}
+    make_watchers = watcher_maker(watchers, quiet, on_run)
     with stop_signals() as stop:
         with stop.interruptible():
             from experiments_manager.federated import run as federated_run
+            from experiments_manager.training.engine.context import RunOptions
 
-        options |= {"should_stop": stop, "interruptible": stop.interruptible}
-        start = federated_run.simulate_or_resume if resume == "auto" else federated_run.simulate
-        options |= {"engine": engine, "workers": workers}
-        return start(settings, working_dir=working_dir, run_name=run_name, **options)
+        return federated_run.train(
+            settings,
+            federated_run.Simulation(engine, workers),
+            RunOptions(make_watchers, should_stop=stop, interruptible=stop.interruptible),
+            working_dir=working_dir,
+            run_name=run_name,
+            command=command,
+            go_on=resume == "auto",
+        )
 
 
 def deploy_federation(
@@ -132,15 +138,22 @@ def deploy_federation(
         SettingsError, UserCodeError, TrainingError, RunError: As for `train`.
     """
     require_run_name(resume, run_name)
-    options = {"command": command, "make_watchers": watcher_maker(watchers, quiet, on_run)}
+    make_watchers = watcher_maker(watchers, quiet, on_run)
     settings = _with_clients(settings, deployment)
     with stop_signals() as stop:
         with stop.interruptible():
             from experiments_manager.federated import run as federated_run
+            from experiments_manager.training.engine.context import RunOptions
 
-        options |= {"should_stop": stop, "interruptible": stop.interruptible}
-        start = federated_run.deploy_or_resume if resume == "auto" else federated_run.deploy
-        return start(settings, deployment=deployment, working_dir=working_dir, run_name=run_name, **options)
+        return federated_run.train(
+            settings,
+            deployment,
+            RunOptions(make_watchers, should_stop=stop, interruptible=stop.interruptible),
+            working_dir=working_dir,
+            run_name=run_name,
+            command=command,
+            go_on=resume == "auto",
+        )
 
 
 def _with_clients(settings: Settings, deployment: Deployment) -> Settings:
@@ -244,12 +257,20 @@ def _home(settings: Settings, proc_id: int, working_dir: Path | str | None) -> P
     return Path(working_dir or settings.working_dir).expanduser().absolute() / ".federation" / f"client-{proc_id}"
 
 
-def join_as_before(settings: Settings, **options: Any) -> Literal["finished", "interrupted"]:
+def join_as_before(
+    settings: Settings,
+    *,
+    working_dir: Path | str | None = None,
+    command: Sequence[str] = (),
+    tell: Callable[[str], None] = logger.info,
+) -> Literal["finished", "interrupted"]:
     """Take part as settings say: `enable_federated_learning`, and a server's address.
 
     Args:
         settings: Their `hparams["procID"]` is the client's number.
-        **options: As for `join_federation`.
+        working_dir: As for `join_federation`.
+        command: As for `join_federation`.
+        tell: As for `join_federation`.
 
     Raises:
         FederationError: There is no number, or the server is on another machine, for which a certificate is needed.
@@ -270,7 +291,8 @@ def join_as_before(settings: Settings, **options: Any) -> Literal["finished", "i
     entries = {name.removeprefix(HPARAMS): value for name, value in settings.overrides.items() if name not in values}
     entries.pop("procID", None)  # the server has none, and both must say the same
     plain = load_settings(settings.file, values, hparams=entries, start_dir=settings.start_dir)
-    return join_federation(plain, number, ServerEndpoint(address, insecure=True), **options)
+    endpoint = ServerEndpoint(address, insecure=True)
+    return join_federation(plain, number, endpoint, working_dir=working_dir, command=command, tell=tell)
 
 
 def refuse_client(settings: Settings) -> None:

@@ -89,6 +89,7 @@ class ModuleReader:
             elif self._names.is_unknown(bound):
                 self.unknown.add(name)
             elif self._is_given(bound):
+                self._remark_on_second(name, bound)
                 value = self._names[bound]
                 yield name, entry.alias.to_canonical(value) if bound != name else value
 
@@ -107,6 +108,7 @@ class ModuleReader:
                 continue
             value = self._effective.get(name, self._names.get(bound))
             if name in self._effective or self._is_given(bound):
+                self._remark_on_second(name, bound)
                 hook = self._hook(entry, bound, value)
                 if hook is not None:
                     found[name] = hook
@@ -127,6 +129,14 @@ class ModuleReader:
             return None
         self.problems += [self._source.problem(hook.line or 1, bound, text) for text in wrong]
         return hook
+
+    def _remark_on_second(self, name: str, bound: str) -> None:
+        """Say that of two names of one setting the legacy one counts, where the file makes no use of the other."""
+        if self._is_legacy and bound != name and self._is_given(name) and name not in self._source.used:
+            place = self._source.problem(self._source.line(name) or 1, name, "").place
+            self.remarks.append(
+                f"{place}: {name} is treated as a variable of the file, since {bound} gives the setting."
+            )
 
     def _is_given(self, bound: str) -> bool:
         """Return whether a name is bound to more than a module, as by `from keras import callbacks`."""

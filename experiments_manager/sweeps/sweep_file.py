@@ -12,7 +12,7 @@ from typing import Any
 
 import pydantic
 
-from experiments_manager.common.suggestions import nearest_name, probable_typo
+from experiments_manager.common.suggestions import did_you_mean, nearest_name, probable_typo
 from experiments_manager.settings.options.cluster import ClusterOptions
 from experiments_manager.settings.problems import Problem, SettingsError, shown
 from experiments_manager.settings.source.execution import execute, new_module
@@ -22,10 +22,12 @@ from experiments_manager.settings.source.namespace import Namespace
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.search.algorithms import Algorithm
 from experiments_manager.sweeps.search.spaces import Space, SpaceError
-from experiments_manager.sweeps.sweep_plan import ALGORITHMS, REQUIRED, SweepPlan
+from experiments_manager.sweeps.sweep_plan import ALGORITHMS, REQUIRED, AshaRules, MedianRules, StopWhen, SweepPlan
 
 _KNOWN = tuple(SweepPlan.model_fields)
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_OPTIONS = {"stop_when": (StopWhen,), "prune": (MedianRules, AshaRules)}
+"""The records of options that stand in a dictionary of the file."""
 _EXPECTED = {
     "space": "a dictionary of names, each with an expression such as `hp.uniform(LABEL, LOW, HIGH)`",
     "algorithm": f"one of {', '.join(map(repr, ALGORITHMS))}, or a suggest function of hyperopt's form",
@@ -182,9 +184,9 @@ def _checked(source: Source, given: Mapping[str, Any]) -> tuple[SweepPlan | None
 
 def _wrong_value(source: Source, name: str, key: str | None, value: Any, item: Mapping[str, Any]) -> Problem:
     if item["type"] == "extra_forbidden" and key is not None:
-        return _problem(
-            source, name, f"unknown option of `{name}`. Expected {_EXPECTED[name]}. Correct or remove it.", key
-        )
+        known = [field for kind in _OPTIONS[name] for field in kind.model_fields]
+        hint = did_you_mean(key, known, "Correct or remove it.")
+        return _problem(source, name, f"unknown option of `{name}`. Expected {_EXPECTED[name]}. {hint}", key)
     if key is not None:
         reason = item["msg"][:1].lower() + item["msg"][1:]
         return _problem(source, name, f"invalid value in `{name}`: {reason}, got {shown(value[key])}. Correct it.", key)

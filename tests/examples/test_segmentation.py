@@ -89,6 +89,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bits(short, tmp_path, res
     """The same crops, that is; so a net that is traced in no time will do."""
     import experiments_manager
     from experiments_manager.settings import load_settings
+    from experiments_manager.training.engine.context import RunOptions
     from experiments_manager.training.engine.runner import start_run
     from experiments_manager.training.state.checkpoints import read_latest
 
@@ -100,9 +101,8 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bits(short, tmp_path, res
     whole = experiments_manager.train(SETTINGS, overrides=overrides, working_dir=tmp_path / "whole", quiet=True)
     stopped = start_run(
         load_settings(SETTINGS, overrides),
+        RunOptions(make_watchers=lambda run, settings: [recorder], should_stop=stop),
         working_dir=tmp_path,
-        make_watchers=lambda run, settings: [recorder],
-        should_stop=stop,
     )
     assert (stopped.state, 2 <= recorder.steps[-1] < 4) == ("interrupted", True)
     ended = resume(stopped.run_dir)

@@ -59,6 +59,7 @@ def story(workspace, curve):
     from experiments_manager.runs import open_run
     from experiments_manager.settings import load_settings
     from experiments_manager.training.engine import runner
+    from experiments_manager.training.engine.context import RunOptions
 
     file = workspace / "mysettings_curve.py"
     file.write_text(curve + textwrap.dedent(SOURCE))
@@ -66,11 +67,13 @@ def story(workspace, curve):
     settings = load_settings(file, {"epochs": 4, "figures": True})
     result = runner.start_run(
         settings,
+        RunOptions(
+            make_watchers=lambda run, settings: [*watchers_of(run, settings, quiet=True), stopper],
+            should_stop=lambda: stopper.stop,
+        ),
         working_dir=workspace,
         run_name="logged",
         command=["em", "train"],
-        make_watchers=lambda run, settings: [*watchers_of(run, settings, quiet=True), stopper],
-        should_stop=lambda: stopper.stop,
     )
     run = open_run(result.run_dir)
     client = logs.connect((workspace / logs.STORE).as_uri())

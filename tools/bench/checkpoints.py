@@ -27,6 +27,7 @@ from training import COMPILING_EPOCHS, settings_for
 
 from experiments_manager.events import Watcher
 from experiments_manager.training.engine import loop, step_hooks
+from experiments_manager.training.engine.context import RunOptions
 from experiments_manager.training.engine.runner import start_run
 
 EPOCHS_A_BLOCK = 3
@@ -86,7 +87,7 @@ def main() -> None:
         epochs = COMPILING_EPOCHS + EPOCHS_A_BLOCK * (options.blocks + 1)
         settings = settings_for("cnn", options.feed, folder, epochs=epochs, export=False, checkpoint_every_minutes=None)
         alternation = Alternation(settings, options.every)
-        start_run(settings, working_dir=folder / "runs", make_watchers=lambda run, settings: [alternation])
+        start_run(settings, working_dir=folder / "runs", options=RunOptions(lambda *_: [alternation]))
     blocks = np.array([np.median(block, axis=0) for block in alternation.blocks[: options.blocks + 1] if block])
     without, written = blocks[0::2], blocks[1::2]
     ratios = 2 * written / (without[:-1] + without[1:])

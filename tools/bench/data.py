@@ -46,6 +46,7 @@ from experiments_manager.data.patches.batches import RandomCrops
 from experiments_manager.events import Watcher
 from experiments_manager.monitoring.tensorboard.scalars import TensorBoardLogs
 from experiments_manager.training.engine import runner
+from experiments_manager.training.engine.context import RunOptions
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 BAR = 0.05
@@ -238,7 +239,11 @@ def epochs_of(case: str, kind: str, files: Path, folder: Path, epochs: int) -> E
     options = {"case": case, "kind": kind, "folder": str(files), "shape": CASES[case].shape}
     file.write_text(SETTINGS.format(epochs=WARM_UP + epochs, **options))
     kept = Epochs()
-    runner.start_run(em.load_settings(file), working_dir=folder / "runs", make_watchers=lambda run, settings: [kept])
+    runner.start_run(
+        em.load_settings(file),
+        working_dir=folder / "runs",
+        options=RunOptions(lambda *_: [kept]),
+    )
     return kept
 
 
@@ -280,7 +285,9 @@ def waits_of(file: Path, folder: Path) -> list[float]:
     overrides = {"epochs": 4, "export": False, "figures": False}
     settings = em.load_settings(file, overrides)
     runner.start_run(
-        settings, working_dir=folder, make_watchers=lambda run, settings: [TensorBoardLogs(run.logs_dir), kept]
+        settings,
+        working_dir=folder,
+        options=RunOptions(lambda run, _: [TensorBoardLogs(run.logs_dir), kept]),
     )
     return kept.shares[1:]
 

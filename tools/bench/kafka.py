@@ -43,6 +43,7 @@ from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.records.topic_format import TopicFormat
 from experiments_manager.kafka.topics import Topics
 from experiments_manager.settings import load_settings
+from experiments_manager.training.engine.context import RunOptions
 from experiments_manager.training.engine.runner import start_run
 from experiments_manager.training.feeds.topics.topic_feed import TopicFeed
 from experiments_manager.training.feeds.topics.topic_source import TopicSource
@@ -278,7 +279,11 @@ def train_seconds(folder: Path, losses: dict[str, list[float]], name: str, **ove
     file = folder / "mysettings_cnn.py"
     file.write_text(CNN)
     clock = Clock()
-    start_run(load_settings(file, overrides), working_dir=folder / "runs", make_watchers=lambda run, settings: [clock])
+    start_run(
+        load_settings(file, overrides),
+        working_dir=folder / "runs",
+        options=RunOptions(lambda *_: [clock]),
+    )
     losses[name] = clock.losses
     return statistics.median(np.diff(clock.times)[1:])
 

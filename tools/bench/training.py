@@ -31,6 +31,7 @@ from experiments_manager.events import Watcher
 from experiments_manager.monitoring.metrics_csv import MetricsCsv
 from experiments_manager.monitoring.tensorboard.scalars import TensorBoardLogs
 from experiments_manager.settings import load_settings
+from experiments_manager.training.engine.context import RunOptions
 from experiments_manager.training.engine.runner import start_run
 from experiments_manager.training.seeds import derive, seed_everything
 
@@ -156,7 +157,9 @@ def run_engine(case: str, feed: str, folder: Path, **overrides) -> EpochClock:
     start_run(
         settings_for(case, feed, folder, **overrides),
         working_dir=folder / "runs",
-        make_watchers=lambda run, settings: [MetricsCsv(run.metrics_csv), TensorBoardLogs(run.logs_dir), clock],
+        options=RunOptions(
+            make_watchers=lambda run, settings: [MetricsCsv(run.metrics_csv), TensorBoardLogs(run.logs_dir), clock]
+        ),
     )
     return clock
 

@@ -32,7 +32,7 @@ from experiments_manager.events import Watcher
 from experiments_manager.monitoring.tensorboard.scalars import TensorBoardLogs
 from experiments_manager.runs import open_run
 from experiments_manager.training.engine import loop, runner
-from experiments_manager.training.engine.context import TrainingContext
+from experiments_manager.training.engine.context import RunOptions, TrainingContext
 from experiments_manager.training.engine.steps import CompiledLoop
 from experiments_manager.training.observe.step_statistics import Meter
 from experiments_manager.training.state.checkpoints import read_latest
@@ -102,7 +102,7 @@ def check_equal(case: str, feed: str, folder: Path, every: int) -> int:
     states = []
     for logs in (True, False):
         settings = settings_for(case, feed, folder, epochs=3, export=False, tensorboard=logs, log_every_steps=every)
-        result = runner.start_run(settings, working_dir=folder / "equal", make_watchers=tensorboard)
+        result = runner.start_run(settings, working_dir=folder / "equal", options=RunOptions(make_watchers=tensorboard))
         snapshot = read_latest(open_run(result.run_dir).checkpoints_dir)[1]
         states.append({name: value.numpy() for name, value in snapshot.tensors.items()})
     names = [name for name in states[0] if states[0][name].tobytes() != states[1][name].tobytes()]
@@ -137,7 +137,7 @@ def main() -> None:
         runner.start_run(
             settings,
             working_dir=folder / "runs",
-            make_watchers=lambda run, settings: [*tensorboard(run, settings), alternation],
+            options=RunOptions(make_watchers=lambda run, settings: [*tensorboard(run, settings), alternation]),
         )
     # The mode of an epoch is set at the end of the one before: even warm-up, so the first one counted is `_modes[0]`.
     epochs = np.array(alternation.epochs[: len(alternation.epochs) - (len(alternation.epochs) + 1) % 2])

@@ -127,6 +127,7 @@ def train(driver: DriverLink, task: Message) -> None:
 
 def _trained(driver: DriverLink, task: Message, started: float) -> dict[str, Any]:
     """Train, or go on with what was trained before; return how it ended."""
+    from experiments_manager.training.engine.context import RunOptions
     from experiments_manager.training.engine.runner import start_or_resume
 
     settings = load_settings(task["settings_file"], task["overrides"])
@@ -143,10 +144,12 @@ def _trained(driver: DriverLink, task: Message, started: float) -> dict[str, Any
     result = start_or_resume(
         settings,
         task["name"],
-        task["trials_dir"],
+        RunOptions(
+            make_watchers=lambda run, loaded: [*_watchers(run, loaded), watcher],
+            should_stop=lambda: watcher.was_ended or driver.wants_stop(),
+        ),
+        working_dir=task["trials_dir"],
         command=task["command"],
-        make_watchers=lambda run, loaded: [*_watchers(run, loaded), watcher],
-        should_stop=lambda: watcher.was_ended or driver.wants_stop(),
     )
     if result.state == "interrupted" and not (watcher.was_ended or driver.wants_stop()):
         return {"state": "failed", "reason": "KeyboardInterrupt: its own code interrupted it", "epochs": result.epochs}
@@ -205,6 +208,7 @@ def _export(driver: _Driver, task: Message) -> None:
     """Publish the best weights of a finished run, and draw its figures, which trials do without."""
     from experiments_manager.monitoring.watchers import watchers_of
     from experiments_manager.runs import open_run
+    from experiments_manager.training.engine.context import RunOptions
     from experiments_manager.training.engine.runner import resume_run
 
     _look_for_gpus_quietly()
@@ -212,7 +216,7 @@ def _export(driver: _Driver, task: Message) -> None:
         result = resume_run(
             open_run(task["run_dir"]),
             task["overrides"],
-            make_watchers=lambda run, loaded: watchers_of(run, loaded, quiet=True),
+            RunOptions(make_watchers=lambda run, loaded: watchers_of(run, loaded, quiet=True)),
         )
         driver.tell(kind="exported", model=result.exported_model and str(result.exported_model))
     except (Exception, SystemExit) as error:

@@ -280,6 +280,10 @@ class RunOptions:
     run ends as `interrupted` then. By default nothing interrupts it."""
 
 
+UNWATCHED = RunOptions()
+"""What surrounds a run that nobody watches or stops."""
+
+
 def _growing_files(run: Run) -> list[Path]:
     """Return the logs and tables, which grow line by line.
 

@@ -30,7 +30,7 @@ from experiments_manager.training.engine.completion import (
     nothing_left_to_train,
     refuse_to_begin_again,
 )
-from experiments_manager.training.engine.context import Interrupted, RunOptions, TrainingContext
+from experiments_manager.training.engine.context import UNWATCHED, Interrupted, RunOptions, TrainingContext
 from experiments_manager.training.engine.data_check import check_data, fingerprints
 from experiments_manager.training.engine.exactness import exactness, inexact_reasons
 from experiments_manager.training.engine.loop import train_epochs
@@ -59,20 +59,20 @@ logger = logging.getLogger(__name__)
 
 def start_run(
     settings: Settings,
+    options: RunOptions = UNWATCHED,
     *,
     working_dir: Path | str | None = None,
     run_name: str | None = None,
     command: Sequence[str] = (),
-    **options: Any,
 ) -> RunResult:
     """Make a run folder and train in it.
 
     Args:
         settings: The experiment.
+        options: What surrounds the run.
         working_dir: Parent of the run folder; `settings.working_dir` by default.
         run_name: Exact name of the folder, instead of one made from session name, hparams and time.
         command: The command line, for the manifest.
-        **options: See `RunOptions`.
 
     Returns:
         How it ended.
@@ -82,13 +82,12 @@ def start_run(
         UserCodeError: If a hook raises; `run.json` says `failed` then, and where.
         TrainingError: If the data, the devices or the numbers do not allow to train; `run.json` says `failed`.
     """
-    surroundings = RunOptions(**options)
     if follows(settings):
-        return _follow(settings, surroundings)
+        return _follow(settings, options)
     run = create_run(working_dir or settings.working_dir, settings.session_name, settings.hparams, run_name=run_name)
     with lock(run) as held:
-        _start(run, settings, command, surroundings)
-        return _execute(run, settings, surroundings, held=held)
+        _start(run, settings, command, options)
+        return _execute(run, settings, options, held=held)
 
 
 def _start(run: Run, settings: Settings, command: Sequence[str], options: RunOptions) -> None:
@@ -105,7 +104,12 @@ def _start(run: Run, settings: Settings, command: Sequence[str], options: RunOpt
 
 
 def start_or_resume(
-    settings: Settings, run_name: str, working_dir: Path | str | None = None, **options: Any
+    settings: Settings,
+    run_name: str,
+    options: RunOptions = UNWATCHED,
+    *,
+    working_dir: Path | str | None = None,
+    command: Sequence[str] = (),
 ) -> RunResult:
     """Resume the run of this name, or start it where there is none.
 
@@ -113,23 +117,21 @@ def start_or_resume(
     """
     run = find_run(working_dir or settings.working_dir, run_name)
     if run is None or (follows(settings) and not run.is_started):
-        return start_run(settings, working_dir=working_dir, run_name=run_name, **options)
+        return start_run(settings, options, working_dir=working_dir, run_name=run_name, command=command)
     if not run.is_started:  # killed between the making of the folder and the first word in it
-        command, surroundings = options.pop("command", ()), RunOptions(**options)
         with lock(run) as held:
-            _start(run, settings, command, surroundings)
-            return _execute(run, settings, surroundings, held=held)
-    options.pop("command", None)
+            _start(run, settings, command, options)
+            return _execute(run, settings, options, held=held)
     origin = {"settings_file": settings.file, "model_file": settings.model_file}
-    return resume_run(run, settings.overrides, origin=origin, **options)
+    return resume_run(run, settings.overrides, options, origin=origin)
 
 
 def resume_run(
     run: Run,
     overrides: Mapping[str, Any] | Sequence[str] = (),
+    options: RunOptions = UNWATCHED,
     *,
     origin: Mapping[str, Path | str | None] | None = None,
-    **options: Any,
 ) -> RunResult:
     """Go on with a run from its newest whole checkpoint, with the code that it was started with.
 
@@ -137,9 +139,9 @@ def resume_run(
         run: The run.
         overrides: Settings to change from here on, e.g. more `epochs`. They are kept for later resumes once steps were
             trained with them.
+        options: What surrounds the run.
         origin: The user's own `settings_file` and `model_file`, by default those that the run was started from. Where
             they were changed since then, that is told.
-        **options: See `RunOptions`.
 
     Returns:
         How it ended. A run that is finished already is not trained further, and its folder stays as it is.
@@ -147,8 +149,7 @@ def resume_run(
     Raises:
         KeyboardInterrupt: It was asked to stop while the settings were loaded.
     """
-    surroundings = RunOptions(**options)
-    with interruption_recorded(run), surroundings.interruptible():
+    with interruption_recorded(run), options.interruptible():
         settings = load_run_settings(run, overrides)
         warn_changed_files(run, origin)
     if nothing_left_to_train(run, settings):
@@ -156,12 +157,12 @@ def resume_run(
         logger.warning("%s", continue_hint(result.epochs, result.stop_reason, run.unit))
         return result
     if follows(settings):
-        return _follow(settings, surroundings)
+        return _follow(settings, options)
     with lock(run) as held:
         refuse_to_begin_again(run)
         former = run.manifest
         run.mark_resumed()
-        return _execute(run, settings, surroundings, former=former, held=held)
+        return _execute(run, settings, options, former=former, held=held)
 
 
 def _follow(settings: Settings, options: RunOptions) -> RunResult:

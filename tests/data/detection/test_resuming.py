@@ -61,16 +61,19 @@ def test_it_ends_with_the_same_bits(settings, resume, same_bits, recorder, tenso
     from experiments_manager.runs import open_run
     from experiments_manager.settings import load_settings
     from experiments_manager.training.engine.chunks import ChunkSize
+    from experiments_manager.training.engine.context import RunOptions
     from experiments_manager.training.engine.runner import start_run
     from experiments_manager.training.state.checkpoints import read_latest
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ChunkSize, "steps", lambda self, at_most: 1)  # so that it can be interrupted anywhere
-        whole = start_run(load_settings(settings), make_watchers=lambda run, settings: [])
+        whole = start_run(load_settings(settings))
         stopped = start_run(
             load_settings(settings),
-            make_watchers=lambda run, settings: [recorder],
-            should_stop=lambda: bool(recorder.steps) and recorder.steps[-1] >= 9,
+            RunOptions(
+                make_watchers=lambda run, settings: [recorder],
+                should_stop=lambda: bool(recorder.steps) and recorder.steps[-1] >= 9,
+            ),
         )
     assert (stopped.state, recorder.steps[-1]) == ("interrupted", 9), "in the second of two epochs of six steps"
     ended = resume(stopped.run_dir)

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 
 import pytest
+from flwr.clientapp.mod import LocalDpMod
 
 from experiments_manager.cluster.job_options import JobOptions
 from experiments_manager.federated.plan import OF_STRATEGY, FederationPlan
@@ -11,7 +12,13 @@ from experiments_manager.federated.strategies.catalogue import strategy_names
 from experiments_manager.federated.strategies.option_checks import own_parameters
 from experiments_manager.settings import SettingsError, load_settings
 from experiments_manager.settings.options.cluster import ClusterOptions
-from experiments_manager.settings.options.federated import OWN, STRATEGIES, FederatedOptions, federated_problems
+from experiments_manager.settings.options.federated import (
+    OWN,
+    PRIVACY,
+    STRATEGIES,
+    FederatedOptions,
+    federated_problems,
+)
 from experiments_manager.settings.options.kafka_fields import KafkaFields
 
 import flwr.serverapp.strategy as flower_strategies  # isort: skip
@@ -92,3 +99,25 @@ def test_a_key_is_told_at_its_own_line_of_the_file(write):
         load_settings(write(text))
     told = [(problem.line, problem.name) for problem in caught.value.problems]
     assert told == [(3, "federated"), (6, "cluster"), (8, "kafka_fields")]
+
+
+def test_options_of_privacy_are_those_of_flower():
+    for kind, names in PRIVACY.items():
+        side, clipping = kind.split()
+        flowers = f"DifferentialPrivacy{side.capitalize()}Side{clipping.capitalize()}Clipping"
+        own = inspect.signature(LocalDpMod if side == "local" else getattr(flower_strategies, flowers)).parameters
+        assert {*names} == {*own} - {"strategy", "accountant"}, kind
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"differential_privacy": {"noise_multiplyer": 1.0}}, "Did you mean `noise_multiplier`?"),
+        ({"secure_aggregation": {"num_share": 3}}, "Did you mean `num_shares`?"),
+        ({"secure_aggregation": {"clipping_range": -1}}, "Expected a number above 0, got -1"),
+        ({"secure_aggregation": True, "strategy": "Krum"}, "cannot be used with the strategy 'Krum'"),
+    ],
+)
+def test_options_of_privacy_and_masks_are_checked_without_flower(given, told):
+    (text,) = federated_problems(given).values()
+    assert told in text

@@ -32,6 +32,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from experiments_manager.settings import load_settings
 from experiments_manager.training.state.checkpoints import read_latest
 from experiments_manager.events import Watcher
+from experiments_manager.training.engine.context import RunOptions
 from experiments_manager.training.engine.runner import resume_run, start_run
 from experiments_manager.runs import open_run
 
@@ -50,9 +51,9 @@ class Recorder(Watcher):
 
 settings = load_settings(sys.argv[2], json.loads(sys.argv[4]))
 watchers = lambda run, settings: [Recorder()]
-result = start_run(settings, working_dir=sys.argv[3], make_watchers=watchers)
+result = start_run(settings, RunOptions(make_watchers=watchers), working_dir=sys.argv[3])
 if "epochs" in settings.overrides:
-    result = resume_run(open_run(result.run_dir), {"epochs": 3}, make_watchers=watchers)
+    result = resume_run(open_run(result.run_dir), {"epochs": 3}, RunOptions(make_watchers=watchers))
 tensors = read_latest(result.run_dir / "checkpoints")[1].tensors
 weights = {name: value.numpy().tolist() for name, value in tensors.items() if name.startswith(("model", "averages"))}
 served = tf.saved_model.load(str(result.exported_model)).signatures["serving_default"]

@@ -99,3 +99,43 @@ def test_loss_and_metrics_see_in_a_dry_run_what_they_see_in_training(settings_fi
     assert check(settings_file(named), dry_run=True)
     as_before = named.replace("def dataset(split)", "def get_input_pipeline(folder, training, batch_size, epochs)")
     assert check(settings_file(as_before + "metrics = [keras.losses.binary_crossentropy]\n"), dry_run=True)
+
+
+HIDDEN = """
+    loss = "sparse_categorical_crossentropy"
+    class_weight = {0: 1.0, 7: 2.0}
+
+    def dataset(split):
+        return np.zeros([16, 4], "float32"), np.zeros([16], "int64")
+
+    def augment(image):
+        return image[1:]
+
+    class Writes(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["doubled"] = 2 * logs["loss"]
+
+    class Reads(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.last = logs["doubled"]
+
+    def callbacks():
+        return [Writes(), Reads()]
+
+    def model():
+        x = keras.Input((4,))
+        return keras.Model(x, keras.layers.Dense(3, activation="softmaxx")(x))
+"""
+
+
+def test_what_a_misspelt_word_would_hide_is_looked_at_as_it_is_meant(settings_file):
+    with pytest.raises(SettingsError) as caught:
+        check(settings_file(HIDDEN), dry_run=True)
+    said = {problem.name: problem.text for problem in caught.value.problems}
+    assert "Did you mean 'softmax'?" in said.pop("keras.layers.Dense(activation=…)")
+    assert "there is no class 7. Expected classes 0 to 2" in said.pop("class_weight")
+    assert "Did you mean `x`?" in said["augment"] or "got (3,)" in said["augment"]
+    assert any("got (3,)" in p.text and p.name == "augment" for p in caught.value.problems)
+    said.pop("augment")
+    assert said == {}, "what one callback writes to the logs the next one reads"
+    assert not caught.value.not_looked_at

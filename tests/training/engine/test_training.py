@@ -264,12 +264,13 @@ def test_a_settings_file_of_the_earlier_framework_trains_unmodified(name, tmp_pa
     import tensorflow as tf
 
     from experiments_manager.runs import open_run
+    from experiments_manager.training.engine.context import RunOptions
     from experiments_manager.training.engine.runner import start_run
 
     user = shutil.copytree(Path(__file__).parents[2] / "legacy" / "examples", tmp_path / "user")
     monkeypatch.chdir(user)
     settings = load_settings(user / f"mysettings_{name}.py")
-    result = start_run(settings, make_watchers=lambda run, settings: [recorder])
+    result = start_run(settings, RunOptions(make_watchers=lambda run, settings: [recorder]))
     assert (result.state, result.epochs, recorder.messages) == ("finished", settings.nbEpoch, [])
     assert Path.cwd() == user
     run = open_run(result.run_dir)
