@@ -111,7 +111,7 @@ def load_despite_problems(
     problems += loading.read()
     if source.syntax_problems:
         return None, sorted(set(problems))
-    loading.repair()
+    problems += loading.repair()
     problems += loading.execute()
     wrong = sorted({problem for problem in problems if not problem.is_warning})
     warnings = [problem for problem in problems if problem.is_warning]
@@ -245,11 +245,15 @@ class _Loading:
         _fill_in(self._validation.values, self._source)
         return SourceValues(self._validation.values, self._model_file, self._validation.effective)
 
-    def repair(self) -> None:
-        """Have what is misspelt executed as it is probably meant."""
+    def repair(self) -> list[Problem]:
+        """Have what is misspelt executed as it is probably meant; return what is wrong with what is now a hook."""
         self._repairs = [*self._shown, *self.left_to_execution]
         self._source = repaired(self._source, self._repairs)
+        of_hooks = _without_repeats(self._shown, check_settings_source(self._source, set(self._overrides)))
+        of_hooks = [problem for problem in of_hooks if problem.meant]
+        self._source = repaired(self._source, of_hooks)
         self._in_question = suspect_names(self._source, self._overrides)
+        return of_hooks
 
     def execute(self) -> list[Problem]:
         """Execute module and model file; return what that shows to be wrong."""

@@ -46,7 +46,7 @@ def incomplete_classes(file: Inspected) -> Iterator[Problem]:
         missing = [f"`{name}`" for name in ("requests", "on_response") if name not in _members(client)]
         if missing:
             text = f"it has no {' and no '.join(missing)}. Expected the methods `requests()` and "
-            yield file.problem(client, "client", f"{text}`on_response(request, outputs)`. Write what is missing.")
+            yield file.warning(client, "client", f"{text}`on_response(request, outputs)`. Write what is missing.")
     for value in given(file, "serving"):
         kind = _class(file, getattr(value.func, "id", "")) if isinstance(value, ast.Call) else None
         if kind is None or [file.full_name(base) for base in kind.bases] != ["tensorflow.Module"]:
