@@ -131,8 +131,8 @@ class ModuleReader:
         return hook
 
     def _remark_on_second(self, name: str, bound: str) -> None:
-        """Say that of two names of one setting the legacy one counts, where the file makes no use of the other."""
-        if self._is_legacy and bound != name and self._is_given(name) and name not in self._source.used:
+        """Say that of two names of one setting the other one counts, where the file makes no use of the other."""
+        if not self._dialect.is_strict and bound != name and self._is_given(name) and name not in self._source.used:
             place = self._source.problem(self._source.line(name) or 1, name, "").place
             self.remarks.append(
                 f"{place}: {name} is treated as a variable of the file, since {bound} gives the setting."

@@ -41,7 +41,7 @@ def objects_for_callbacks(file: Inspected) -> Iterator[Problem]:
 
 def incomplete_classes(file: Inspected) -> Iterator[Problem]:
     """Find a `client` that lacks methods, and a module of `serving` that has nothing to serve."""
-    client = None if file.is_model_file or file.is_legacy else _class(file, "client")
+    client = None if file.is_model_file or not file.dialect.is_strict else _class(file, "client")
     if client is not None and not client.bases:
         missing = [f"`{name}`" for name in ("requests", "on_response") if name not in _members(client)]
         if missing:
@@ -58,7 +58,7 @@ def incomplete_classes(file: Inspected) -> Iterator[Problem]:
 
 def unmeasured_logs(file: Inspected) -> Iterator[Problem]:
     """Find keys that callbacks read in the `logs` of an epoch and that nothing measures."""
-    measured = measured_names(file) if not file.is_legacy else None
+    measured = measured_names(file) if file.dialect.is_strict else None
     for kind in file.nodes if measured is not None else ():
         if not isinstance(kind, ast.ClassDef) or not any(_is_callback(file, base) for base in kind.bases):
             continue

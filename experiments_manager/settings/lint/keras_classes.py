@@ -61,7 +61,7 @@ def unknown_attributes_of_self(file: Inspected) -> Iterator[Problem]:
     bases = {ast.unparse(base) for kind in file.nodes if isinstance(kind, ast.ClassDef) for base in kind.bases}
     stored = {node.attr for node in file.nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
     for kind in file.nodes:
-        if not isinstance(kind, ast.ClassDef) or kind.name in bases or kind.keywords or file.is_legacy:
+        if not isinstance(kind, ast.ClassDef) or kind.name in bases or kind.keywords or not file.dialect.is_strict:
             continue
         root = _root(file, table, kind)
         if root is None and (kind.bases or kind.decorator_list):
