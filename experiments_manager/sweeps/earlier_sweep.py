@@ -6,14 +6,14 @@ from typing import Any
 
 from experiments_manager.settings.problems import SettingsError
 from experiments_manager.sweeps.errors import SweepError
-from experiments_manager.sweeps.experiment import Experiment
+from experiments_manager.sweeps.experiment import SweptExperiment
 from experiments_manager.sweeps.state.folder import open_sweep
 from experiments_manager.sweeps.state.journal import read_journal
 from experiments_manager.sweeps.state.trials import FINISHED, SweepState
 from experiments_manager.sweeps.sweep_file import SweepFile
 
 
-def earlier_results(file: SweepFile, experiment: Experiment) -> list[dict[str, Any]]:
+def earlier_results(file: SweepFile, experiment: SweptExperiment) -> list[dict[str, Any]]:
     """Read the finished trials of the sweep that `start_from` names, as far as they lie in the space.
 
     Raises:

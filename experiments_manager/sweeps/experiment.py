@@ -26,7 +26,7 @@ _HINTS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Experiment:
+class SweptExperiment:
     """The experiment of a sweep.
 
     Attributes:
@@ -48,7 +48,7 @@ class Experiment:
     settings: Mapping[str, Any]
 
 
-def look_at_experiment(file: SweepFile, server: ForkServer) -> Experiment:
+def look_at_experiment(file: SweepFile, server: ForkServer) -> SweptExperiment:
     """Load the settings file in a process of its own, and check that all names and values of the sweep file fit.
 
     Raises:
@@ -64,7 +64,7 @@ def look_at_experiment(file: SweepFile, server: ForkServer) -> Experiment:
     points, problems = _points(file, told["current"])
     if problems:
         raise SettingsError(problems)
-    return Experiment(
+    return SweptExperiment(
         columns=(told["monitor"],) if callable(file.plan.objective) else names,
         names=names,
         modes=modes,

@@ -12,7 +12,7 @@ from experiments_manager.runs import Run, lock
 from experiments_manager.sweeps.driver import Driver, Limits, Observer, task_of
 from experiments_manager.sweeps.earlier_sweep import earlier_results
 from experiments_manager.sweeps.errors import SweepError
-from experiments_manager.sweeps.experiment import Experiment, look_at_experiment
+from experiments_manager.sweeps.experiment import SweptExperiment, look_at_experiment
 from experiments_manager.sweeps.jobs.executors import ClusterJobs, choose_jobs, refuse_jobs_in_queue
 from experiments_manager.sweeps.names import qualified
 from experiments_manager.sweeps.proposals import Proposals
@@ -28,7 +28,7 @@ from experiments_manager.sweeps.trials.resources import threads_of_a_trial
 from experiments_manager.sweeps.trials.server_process import ForkServer
 from experiments_manager.sweeps.trials.trial_pool import TrialPool
 
-MakeObserver = Callable[[SweepFolder, Experiment, int], contextlib.AbstractContextManager[Observer]]
+MakeObserver = Callable[[SweepFolder, SweptExperiment, int], contextlib.AbstractContextManager[Observer]]
 JOURNAL_VERSION = 1
 PLAIN_TRIALS = {"export": False, "figures": False}
 """What trials do without, to be short; the best one gets it at the end."""
@@ -129,7 +129,7 @@ class _Sweep:
         self,
         file: SweepFile,
         folder: SweepFolder,
-        experiment: Experiment,
+        experiment: SweptExperiment,
         options: SweepOptions,
         journal: Journal,
         state: SweepState,

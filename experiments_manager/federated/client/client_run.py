@@ -16,7 +16,7 @@ from experiments_manager.runs.naming import check_run_name
 from experiments_manager.settings import Settings
 
 if TYPE_CHECKING:
-    from experiments_manager.federated.client.messages import LocalResult
+    from experiments_manager.federated.local.trainer import LocalResult
 
 KIND, CLIENTS = "client", "clients"
 

@@ -20,7 +20,7 @@ from experiments_manager.federated.client.messages import answer_content
 from experiments_manager.federated.client.private_answers import PrivateAnswers
 from experiments_manager.federated.client.secure_answers import SecureAnswers
 from experiments_manager.federated.errors import FederationError
-from experiments_manager.federated.local.client import Client
+from experiments_manager.federated.local.client import FederatedClient
 from experiments_manager.federated.local.task import LocalTask
 from experiments_manager.federated.local.trainer import LocalResult, LocalTrainer
 from experiments_manager.federated.settings_handshake import check_terms
@@ -157,7 +157,7 @@ class _Work:
     def __init__(
         self,
         trainer: LocalTrainer,
-        client: Client,
+        client: FederatedClient,
         folder: ClientRun,
         kept: KeptRounds,
         *,

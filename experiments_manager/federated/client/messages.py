@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,30 +20,12 @@ if TYPE_CHECKING:
 
     from experiments_manager.federated.client.private_answers import PrivateAnswers
     from experiments_manager.federated.client.secure_answers import SecureAnswers
+    from experiments_manager.federated.local.trainer import LocalTrainer
 
 logger = logging.getLogger(__name__)
 
 CLIENT_FAILED = 2
 """Code of an error reply; Flower's own for a client that raised."""
-
-
-class LocalResult(Protocol):
-    """What local training or evaluation came to."""
-
-    weights: dict[str, np.ndarray]
-    samples: int
-    steps: int
-    logs: dict[str, float]
-
-
-class LocalTrainer(Protocol):
-    """Trains and evaluates with the data of one client."""
-
-    def train(self, weights: Mapping[str, np.ndarray], task: LocalTask) -> LocalResult:
-        """Train from `weights` as the task says."""
-
-    def evaluate(self, weights: Mapping[str, np.ndarray]) -> LocalResult:
-        """Evaluate `weights` on the client's validation data."""
 
 
 def answer(

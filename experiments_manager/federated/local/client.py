@@ -34,7 +34,7 @@ class ClientData(NamedTuple):
     """What is read of topics (JSON); a later round and a resume read the same."""
 
 
-class Client:
+class FederatedClient:
     """A client, which one trainer at a time trains.
 
     Args:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from experiments_manager.federated.local.client import HOST_RANDOM, Client
+from experiments_manager.federated.local.client import HOST_RANDOM, FederatedClient
 from experiments_manager.federated.local.task import LocalTask
 from experiments_manager.training.engine.chunks import ChunkSize, source_after, train_chunk
 from experiments_manager.training.engine.steps import CompiledLoops
@@ -47,7 +47,9 @@ class LocalEpochs:
     def __init__(self, model: keras.Model, loops: CompiledLoops) -> None:
         self._model, self._loops, self._chunk_size = model, loops, ChunkSize()
 
-    def train(self, client: Client, feed: Feed, task: LocalTask, callbacks: UserCallbacks | None) -> LocalSteps:
+    def train(
+        self, client: FederatedClient, feed: Feed, task: LocalTask, callbacks: UserCallbacks | None
+    ) -> LocalSteps:
         """Train a round's epochs, fewer where a callback ends them or the data has ended.
 
         Args:
@@ -76,7 +78,7 @@ class LocalEpochs:
 
     def _epoch(
         self,
-        client: Client,
+        client: FederatedClient,
         feed: Feed,
         epoch: int,
         round: int,  # noqa: A002
@@ -98,7 +100,7 @@ class LocalEpochs:
 
     def _steps(
         self,
-        client: Client,
+        client: FederatedClient,
         feed: Feed,
         epoch: int,
         round: int,  # noqa: A002
@@ -125,7 +127,7 @@ class LocalEpochs:
         feed.close_epoch()
         return step, logs
 
-    def _ready(self, client: Client, feed: Feed, step: int, callbacks: UserCallbacks | None) -> int:
+    def _ready(self, client: FederatedClient, feed: Feed, step: int, callbacks: UserCallbacks | None) -> int:
         """Wait until batches can be taken; return how many."""
         wanted = self._chunk_size.steps(None if feed.steps is None else feed.steps - step)
         wanted = 1 if callbacks and callbacks.want_batches else wanted

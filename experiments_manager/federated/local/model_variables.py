@@ -27,7 +27,7 @@ _SETTING = "federated_local_layers"
 
 
 @dataclasses.dataclass(frozen=True)
-class Beginning:
+class InitialVariables:
     """What a model of these settings begins with; the same for all trainers of a process.
 
     Attributes:
@@ -54,7 +54,7 @@ class ModelVariables:
         SettingsError: `federated_local_layers` does not suit the model.
     """
 
-    def __init__(self, experiment: Experiment, like: Beginning | None = None) -> None:
+    def __init__(self, experiment: Experiment, like: InitialVariables | None = None) -> None:
         self._model, self._seed = experiment.model, experiment.settings.random_seed
         # Numbers and not paths: Keras counts layers of the same kind over all models of a process.
         self._weights = {f"{number:04d}/{w.name}": w.value for number, w in enumerate(self._model.weights)}
@@ -67,7 +67,7 @@ class ModelVariables:
         self._averages = list(zip(averages.averages, averages.weights, strict=True)) if averages else []
         known |= {id(average) for average, _ in self._averages}
         self._others = [v for v in experiment.state.variables.values() if id(v) not in known]
-        self.beginning = like or Beginning(local, self.layers(), self.others(), experiment.state.learning_rate)
+        self.beginning = like or InitialVariables(local, self.layers(), self.others(), experiment.state.learning_rate)
         self._assign_all = tf.function(self._assign, autograph=False)
 
     @property

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments_manager.federated.local.client import HOST_RANDOM, Client
+from experiments_manager.federated.local.client import HOST_RANDOM, FederatedClient
 from experiments_manager.federated.local.epochs import LocalEpochs
 from experiments_manager.federated.local.kept import Kept
-from experiments_manager.federated.local.model_variables import Beginning, ModelVariables
+from experiments_manager.federated.local.model_variables import InitialVariables, ModelVariables
 from experiments_manager.federated.local.proximal import ProximalTerm
 from experiments_manager.federated.local.shared_feed import SharedFeed
 from experiments_manager.federated.local.shifted_schedule import shift_schedule
@@ -72,7 +72,7 @@ class LocalTrainer:
         experiment: Experiment,
         loops: CompiledLoops,
         proximal: ProximalTerm | None = None,
-        like: Beginning | None = None,
+        like: InitialVariables | None = None,
     ) -> None:
         self._experiment, self._proximal = experiment, proximal
         self._model, self._shared = experiment.model, experiment.train
@@ -89,7 +89,7 @@ class LocalTrainer:
         first: Feed,
         *,
         proximal: bool = False,
-        like: Beginning | None = None,
+        like: InitialVariables | None = None,
     ) -> LocalTrainer:
         """Build and compile a model of its own.
 
@@ -106,7 +106,7 @@ class LocalTrainer:
         return cls(experiment, loops, term, like)
 
     @property
-    def beginning(self) -> Beginning:
+    def beginning(self) -> InitialVariables:
         """What the model began with, for further trainers of the same settings."""
         return self._variables.beginning
 
@@ -120,7 +120,7 @@ class LocalTrainer:
         return self._variables.sent()
 
     def train(
-        self, client: Client, weights: Mapping[str, np.ndarray], task: LocalTask, *, keep: bool = False
+        self, client: FederatedClient, weights: Mapping[str, np.ndarray], task: LocalTask, *, keep: bool = False
     ) -> LocalResult:
         """Train a client's epochs of a round.
 
@@ -151,7 +151,7 @@ class LocalTrainer:
 
     def _train(
         self,
-        client: Client,
+        client: FederatedClient,
         weights: Mapping[str, np.ndarray],
         task: LocalTask,
         callbacks: UserCallbacks | None,
@@ -177,7 +177,7 @@ class LocalTrainer:
             )
         return LocalResult(trained, self._shared.samples(done.epochs), done.steps, done.logs)
 
-    def evaluate(self, client: Client, weights: Mapping[str, np.ndarray]) -> LocalResult:
+    def evaluate(self, client: FederatedClient, weights: Mapping[str, np.ndarray]) -> LocalResult:
         """Evaluate weights, and the layers that stay at the client, on its validation data.
 
         Raises:
@@ -217,7 +217,7 @@ class LocalTrainer:
         """Let go of what reads ahead."""
         self._shared.close()
 
-    def _set_rate(self, client: Client, task: LocalTask, *, keep: bool) -> None:
+    def _set_rate(self, client: FederatedClient, task: LocalTask, *, keep: bool) -> None:
         """Let the learning rate be that of the round: a schedule's, or the client's own, scaled by the server."""
         if self._experiment.schedule is not None:
             self._experiment.schedule.steps_before.assign(0 if keep else task.steps_before)
@@ -227,7 +227,9 @@ class LocalTrainer:
         if task.rate_scale != before and self._model.optimizer is not None:
             self._model.optimizer.learning_rate = self.beginning.rate * task.rate_scale
 
-    def _what_is_kept(self, client: Client, callbacks: UserCallbacks | None, task: LocalTask, *, keep: bool) -> Kept:
+    def _what_is_kept(
+        self, client: FederatedClient, callbacks: UserCallbacks | None, task: LocalTask, *, keep: bool
+    ) -> Kept:
         return client.what_is_kept(
             callbacks,
             self._experiment.state.holds,

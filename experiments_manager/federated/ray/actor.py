@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
 
     from experiments_manager.federated.client.private_answers import PrivateAnswers
-    from experiments_manager.federated.local.client import Client
+    from experiments_manager.federated.local.client import FederatedClient
     from experiments_manager.federated.local.trainer import LocalTrainer
     from experiments_manager.federated.plan import FederationPlan
     from experiments_manager.settings import Settings
@@ -63,7 +63,7 @@ class Worker:
         self._settings: Settings = load_settings(task.file, dict(task.overrides), start_dir=task.start_dir)
         self._plan: FederationPlan = FederationPlan.of(self._settings)
         self._privacy: PrivateAnswers = PrivateAnswers.of(self._settings, self._settings.random_seed)
-        self._clients: dict[int, Client] = {}
+        self._clients: dict[int, FederatedClient] = {}
         self._trainer: LocalTrainer | None = None
         self._open = contextlib.ExitStack()
         self._devices = self._open.enter_context(prepared_devices(self._settings))
@@ -99,14 +99,14 @@ class Worker:
             self._trainer.close()
         self._open.close()
 
-    def _client(self, number: int) -> Client:
+    def _client(self, number: int) -> FederatedClient:
         from experiments_manager.federated.simulation.clients import client_of
 
         if number not in self._clients:
             self._clients[number] = client_of(self._settings, number, self._plan.clients)
         return self._clients[number]
 
-    def _trainer_for(self, client: Client) -> LocalTrainer:
+    def _trainer_for(self, client: FederatedClient) -> LocalTrainer:
         from experiments_manager.federated.local.trainer import LocalTrainer
 
         if self._trainer is None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments_manager.federated.local.client import HOST_RANDOM, Client, ClientData
+from experiments_manager.federated.local.client import HOST_RANDOM, ClientData, FederatedClient
 from experiments_manager.federated.local.kept import Kept
 from experiments_manager.settings import Settings, load_settings
 from experiments_manager.training.errors import TrainingError
@@ -16,7 +16,9 @@ from experiments_manager.training.setup.class_weights import class_weights_of
 from experiments_manager.training.setup.datasets import feed_for
 
 
-def client_of(settings: Settings, number: int, clients: int, *, run: Any = None, kept: Kept | None = None) -> Client:
+def client_of(
+    settings: Settings, number: int, clients: int, *, run: Any = None, kept: Kept | None = None
+) -> FederatedClient:
     """Return a client with its own data: that of the settings module where `hparams["procID"]` is its number.
 
     Args:
@@ -34,7 +36,7 @@ def client_of(settings: Settings, number: int, clients: int, *, run: Any = None,
     own = load_settings(settings.file, overrides, start_dir=settings.start_dir)
     remake = functools.partial(_data, own, number, run)
     data = remake(kept.topics if kept else {})
-    return Client(number, data, settings=own, run=run, kept=kept, remake=remake)
+    return FederatedClient(number, data, settings=own, run=run, kept=kept, remake=remake)
 
 
 def _data(settings: Settings, number: int, run: Any, topics: Mapping[str, Any]) -> ClientData:

@@ -16,7 +16,7 @@ from experiments_manager.compat.flower import SecureProtocol
 from experiments_manager.federated.client.private_answers import PrivateAnswers
 from experiments_manager.federated.client.secure_answers import SecureAnswers
 from experiments_manager.federated.flower import flower
-from experiments_manager.federated.local.client import Client
+from experiments_manager.federated.local.client import FederatedClient
 from experiments_manager.federated.local.kept import Kept
 from experiments_manager.federated.local.task import LocalTask
 from experiments_manager.federated.local.trainer import LocalResult, LocalTrainer
@@ -85,8 +85,8 @@ class SimulatedFleet:
         self._plan = FederationPlan.of(self._settings)
         self._privacy = PrivateAnswers.of(self._settings, self._settings.random_seed)
         self._workers = min(workers, self._plan.clients)
-        self._clients: dict[int, Client] = {}
-        self._busy: set[Client] = set()
+        self._clients: dict[int, FederatedClient] = {}
+        self._busy: set[FederatedClient] = set()
         self._lock = threading.Lock()
         self._participants: Sequence[int] = ()
         self._committed: dict[int, Kept] = {}
@@ -160,7 +160,7 @@ class SimulatedFleet:
         """Return how long to wait for clients whose answers are not waited for, before there is a checkpoint."""
         return _SECONDS_TO_STOP if self._context.should_stop() else 0.0
 
-    def _idle_clients(self) -> list[tuple[int, Client]]:
+    def _idle_clients(self) -> list[tuple[int, FederatedClient]]:
         with self._lock:
             return [(number, client) for number, client in self._clients.items() if client not in self._busy]
 
@@ -179,7 +179,7 @@ class SimulatedFleet:
             self._free.put(trainer)
         self.grid.workers = self._wanted_trainers
 
-    def _client(self, number: int) -> Client:
+    def _client(self, number: int) -> FederatedClient:
         """Return a client; it is made where there is none, or where the former one hangs."""
         if number not in self._clients:
             kept, run = self._committed.get(number), self._context.run
@@ -218,7 +218,7 @@ def _is_same(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) 
 class OfClient:
     """A trainer at work for one client."""
 
-    def __init__(self, trainer: LocalTrainer, client: Client, keep: bool) -> None:
+    def __init__(self, trainer: LocalTrainer, client: FederatedClient, keep: bool) -> None:
         self._trainer, self._client, self._keep = trainer, client, keep
 
     def train(self, weights: Mapping[str, np.ndarray], task: LocalTask) -> LocalResult:

@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import Strategy
 
 from experiments_manager.federated.strategies.clustered import Cluster, Clustered
 from experiments_manager.federated.strategies.partial_strategy import PartialStrategy, averaging_plainly, joined
-from experiments_manager.federated.strategies.strategy_state import Beginning, restore, state_of
+from experiments_manager.federated.strategies.strategy_state import InitialStrategy, restore, state_of
 
 _VARIANCES = "*moving_variance"
 _EXAMPLES = "samples told"
@@ -40,7 +40,7 @@ class ServerStrategy(PartialStrategy):
     def __init__(self, strategy: Strategy, averaged: Collection[str] = ()) -> None:
         super().__init__(averaging_plainly(strategy, averaged))
         self.needs_changes = type(strategy).__name__.startswith("DifferentialPrivacyServerSide")
-        self._beginning = Beginning(self.strategy)
+        self._beginning = InitialStrategy(self.strategy)
         self._examples: dict[int, float] = {}
 
     def takes(self, name: str, array: Array) -> bool:

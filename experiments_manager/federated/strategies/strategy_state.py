@@ -158,7 +158,7 @@ def opaque_owner(value: Any) -> str | None:
     return library if library in _FOREIGN else None
 
 
-class Beginning:
+class InitialStrategy:
     """A strategy as it was built: what did not change since is a setting, or follows from one, and is not state."""
 
     def __init__(self, strategy: Strategy) -> None:
@@ -198,7 +198,9 @@ def _items(value: Any) -> list[int]:
     return [id(item) for item in value] if isinstance(value, (list, tuple, set)) else []
 
 
-def state_of(strategy: Strategy, beginning: Beginning | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def state_of(
+    strategy: Strategy, beginning: InitialStrategy | None = None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return what a strategy keeps, as what JSON can hold and as arrays by their key in it.
 
     Attributes of the strategy, of strategies in it and of objects in it are taken as they are: numbers, strings, lists,
@@ -219,7 +221,7 @@ def state_of(strategy: Strategy, beginning: Beginning | None = None) -> tuple[di
 
 
 def _object_state(
-    path: str, owner: Any, beginning: Beginning | None, arrays: dict[str, np.ndarray], owners: list[int]
+    path: str, owner: Any, beginning: InitialStrategy | None, arrays: dict[str, np.ndarray], owners: list[int]
 ) -> dict[str, Any]:
     attributes = {}
     for name, value in vars(owner).items():
@@ -241,7 +243,7 @@ def _object_state(
 def _kept_object(
     where: str,
     value: Any,
-    beginning: Beginning | None,
+    beginning: InitialStrategy | None,
     arrays: dict[str, np.ndarray],
     owners: list[int],
     problem: NotPlain,

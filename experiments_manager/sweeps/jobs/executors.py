@@ -12,7 +12,7 @@ from experiments_manager.cluster.errors import ClusterError
 from experiments_manager.cluster.job_options import JobOptions
 from experiments_manager.common.console import warn
 from experiments_manager.sweeps.errors import SweepError
-from experiments_manager.sweeps.experiment import Experiment
+from experiments_manager.sweeps.experiment import SweptExperiment
 from experiments_manager.sweeps.jobs.job_folder import JobFolders
 from experiments_manager.sweeps.jobs.job_pool import JobPool
 from experiments_manager.sweeps.jobs.job_queue import JobQueue, job_options
@@ -53,7 +53,7 @@ class ClusterJobs:
 
 
 def choose_jobs(
-    file: SweepFile, experiment: Experiment, given: Mapping[str, Any], go_on: Callable[[], bool]
+    file: SweepFile, experiment: SweptExperiment, given: Mapping[str, Any], go_on: Callable[[], bool]
 ) -> ClusterJobs:
     """Find out what the jobs of a sweep ask for.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments_manager.sweeps.driver import Observer
-from experiments_manager.sweeps.experiment import Experiment
+from experiments_manager.sweeps.experiment import SweptExperiment
 from experiments_manager.sweeps.results.table import write_table
 from experiments_manager.sweeps.state.folder import SweepFolder
 from experiments_manager.sweeps.state.trials import SweepState
@@ -64,11 +64,11 @@ class TableWriter(Observer):
 
 def chosen_observers(
     *, quiet: bool, serve: bool
-) -> Callable[[SweepFolder, Experiment, int], contextlib.AbstractContextManager[Observer]]:
+) -> Callable[[SweepFolder, SweptExperiment, int], contextlib.AbstractContextManager[Observer]]:
     """Return what makes those who watch a sweep, given its folder, its experiment and the most trials that it has."""
 
     @contextlib.contextmanager
-    def make(folder: SweepFolder, experiment: Experiment, most: int) -> Iterator[Observer]:
+    def make(folder: SweepFolder, experiment: SweptExperiment, most: int) -> Iterator[Observer]:
         from experiments_manager.sweeps.live.terminal import terminal_display
 
         with contextlib.ExitStack() as stack:

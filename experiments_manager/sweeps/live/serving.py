@@ -18,7 +18,7 @@ from experiments_manager.serving.launch.sidecar import Sidecar
 from experiments_manager.serving.server.flag_table import ServerFlags
 from experiments_manager.serving.server.preflight import check_embedded
 from experiments_manager.sweeps.driver import Observer
-from experiments_manager.sweeps.experiment import Experiment
+from experiments_manager.sweeps.experiment import SweptExperiment
 from experiments_manager.sweeps.state.folder import SweepFolder
 from experiments_manager.sweeps.state.trials import SweepState, Trial, best_trial
 
@@ -39,7 +39,7 @@ class BestServer(Observer):
         ServerStartError: A port is taken, or the extra `serving` is not installed.
     """
 
-    def __init__(self, folder: SweepFolder, experiment: Experiment) -> None:
+    def __init__(self, folder: SweepFolder, experiment: SweptExperiment) -> None:
         told = experiment.settings
         if not told["export"]:
             raise CommandLineError("--serve has nothing to serve. Expected `export = True`, got False. Change it.")

@@ -13,7 +13,7 @@ from experiments_manager.common.console import warn
 from experiments_manager.common.display.progress import ProgressDisplay
 from experiments_manager.common.display.quantities import format_duration
 from experiments_manager.sweeps.driver import Observer
-from experiments_manager.sweeps.experiment import Experiment
+from experiments_manager.sweeps.experiment import SweptExperiment
 from experiments_manager.sweeps.state.folder import SweepFolder
 from experiments_manager.sweeps.state.trials import FAILED, FINISHED, PAUSED, PRUNED, RUNNING, SweepState, best_trial
 
@@ -23,7 +23,7 @@ _MOST_BEST = 5
 
 
 @contextlib.contextmanager
-def terminal_display(folder: SweepFolder, experiment: Experiment, most: int) -> Iterator[Observer]:
+def terminal_display(folder: SweepFolder, experiment: SweptExperiment, most: int) -> Iterator[Observer]:
     """Give the display that suits where standard error goes, and take it away at the end."""
     with ProgressDisplay() as display:
         if display.moves:
@@ -57,7 +57,7 @@ def _short(value: Any) -> str:
 class Lines(Observer):
     """A line for each trial that ended, for logs."""
 
-    def __init__(self, experiment: Experiment, most: int) -> None:
+    def __init__(self, experiment: SweptExperiment, most: int) -> None:
         self._experiment, self._most = experiment, most
 
     def on_event(self, state: SweepState, event: Mapping[str, Any]) -> None:
@@ -86,7 +86,7 @@ class Lines(Observer):
 class LiveTable(Observer):
     """The best trials, those that run with their curves, and how long the rest will take."""
 
-    def __init__(self, display: ProgressDisplay, experiment: Experiment, most: int) -> None:
+    def __init__(self, display: ProgressDisplay, experiment: SweptExperiment, most: int) -> None:
         self._display, self._experiment, self._most = display, experiment, most
         self._curves: dict[int, list[float | None]] = {}
         self._epochs: dict[int, tuple[int, int]] = {}

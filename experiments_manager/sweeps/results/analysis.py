@@ -20,7 +20,7 @@ _TREES = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class Dimension:
+class SearchedHyperparameter:
     """One hyperparameter over all trials.
 
     Attributes:
@@ -57,7 +57,7 @@ class Analysis:
     objectives: tuple[str, ...]
     modes: tuple[str, ...]
     values: np.ndarray
-    dimensions: tuple[Dimension, ...]
+    dimensions: tuple[SearchedHyperparameter, ...]
 
     @property
     def losses(self) -> np.ndarray:
@@ -81,15 +81,15 @@ def analyse(state: SweepState, objectives: Sequence[str], modes: Sequence[str]) 
     return Analysis(trials, tuple(objectives), tuple(modes), values, tuple(varying))
 
 
-def _dimension(name: str, values: Sequence[Any]) -> Dimension:
+def _dimension(name: str, values: Sequence[Any]) -> SearchedHyperparameter:
     given = [value for value in values if value is not None]
     if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in given):
         numbers = np.array([math.nan if value is None else float(value) for value in values])
         positive = len(given) > 0 and min(given) > 0
-        return Dimension(name, numbers, None, bool(positive and max(given) / min(given) > _LOG_RATIO))
+        return SearchedHyperparameter(name, numbers, None, bool(positive and max(given) / min(given) > _LOG_RATIO))
     labels = tuple(sorted({str(value) for value in given}))
     places = [math.nan if value is None else float(labels.index(str(value))) for value in values]
-    return Dimension(name, np.array(places), labels, False)
+    return SearchedHyperparameter(name, np.array(places), labels, False)
 
 
 def importance(analysis: Analysis) -> dict[str, float]:

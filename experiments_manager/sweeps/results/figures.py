@@ -10,7 +10,7 @@ import numpy as np
 from experiments_manager.monitoring.plots import canvas
 from experiments_manager.sweeps.results.analysis import (
     Analysis,
-    Dimension,
+    SearchedHyperparameter,
     fit_forest,
     front_of,
     importance,
@@ -111,7 +111,7 @@ def _slices(analysis: Analysis, order: list[str]) -> Figure:
     return figure
 
 
-def _ticks(axes: Axes, dimension: Dimension) -> None:
+def _ticks(axes: Axes, dimension: SearchedHyperparameter) -> None:
     if dimension.labels is not None:
         axes.set_xticks(range(len(dimension.labels)), [canvas.shortened(text, 10) for text in dimension.labels])
     elif dimension.logarithmic:
@@ -170,5 +170,5 @@ def _contour(analysis: Analysis, names: list[str]) -> Figure:
     return figure
 
 
-def _axis_name(dimension: Dimension) -> str:
+def _axis_name(dimension: SearchedHyperparameter) -> str:
     return f"log10 of {dimension.name}" if dimension.logarithmic else dimension.name

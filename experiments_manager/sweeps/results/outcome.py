@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments_manager.common import atomic
 from experiments_manager.runs.errors import explain
-from experiments_manager.sweeps.experiment import Experiment
+from experiments_manager.sweeps.experiment import SweptExperiment
 from experiments_manager.sweeps.names import qualified
 from experiments_manager.sweeps.results.best import best_settings, train_command
 from experiments_manager.sweeps.results.page import write_report
@@ -51,7 +51,7 @@ class SweepResult:
 def write_results(
     folder: SweepFolder,
     file: SweepFile,
-    experiment: Experiment,
+    experiment: SweptExperiment,
     state: SweepState,
     reason: str,
     server: ForkServer,
@@ -96,7 +96,7 @@ def write_results(
     )
 
 
-def _shown(trial: Trial, folder: SweepFolder, file: SweepFile, experiment: Experiment) -> dict[str, Any]:
+def _shown(trial: Trial, folder: SweepFolder, file: SweepFile, experiment: SweptExperiment) -> dict[str, Any]:
     overrides = {**file.plan.overrides, **trial.overrides}
     return {
         "number": trial.number,
@@ -107,7 +107,7 @@ def _shown(trial: Trial, folder: SweepFolder, file: SweepFile, experiment: Exper
     }
 
 
-def _write_best_settings(folder: SweepFolder, file: SweepFile, experiment: Experiment, best: Trial) -> None:
+def _write_best_settings(folder: SweepFolder, file: SweepFile, experiment: SweptExperiment, best: Trial) -> None:
     told = experiment.settings
     overrides = {**file.plan.overrides, **best.overrides}
     title = f"The best settings of the sweep {folder.path.name}: trial {best.number}"
@@ -122,7 +122,7 @@ def _write_best_settings(folder: SweepFolder, file: SweepFile, experiment: Exper
 class _Export:
     """Gives the best trial what trials do without, in a process of its own: its servable model and its figures."""
 
-    def __init__(self, folder: SweepFolder, file: SweepFile, experiment: Experiment, best: Trial) -> None:
+    def __init__(self, folder: SweepFolder, file: SweepFile, experiment: SweptExperiment, best: Trial) -> None:
         names = [name for name in ("export", "figures") if name not in file.plan.overrides]
         self._wanted = {name: experiment.settings[name] for name in names}
         self._run_dir = folder.trials_dir / best.name

@@ -22,7 +22,7 @@ from experiments_manager.training.devices.devices import Devices, prepared_devic
 from experiments_manager.training.dry_run import stand_ins
 from experiments_manager.training.dry_run.findings import Findings
 from experiments_manager.training.dry_run.later_hooks import look_at_callbacks, look_at_client, look_at_logs
-from experiments_manager.training.dry_run.one_batch import Batch, look_at_loss, look_at_metrics, one_batch
+from experiments_manager.training.dry_run.one_batch import DryRunBatch, look_at_loss, look_at_metrics, one_batch
 from experiments_manager.training.engine.exactness import inexact_reasons
 from experiments_manager.training.engine.recovery import user_state_of
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
@@ -347,7 +347,7 @@ class _Look:
                 experiment.monitor = monitor_of(settings, model, train, validates)
         return experiment
 
-    def _complete(self, batch: Batch, experiment: Experiment) -> None:
+    def _complete(self, batch: DryRunBatch, experiment: Experiment) -> None:
         """Add to the logs what an epoch would have measured if what failed had not, so that nothing follows from it."""
         names = [*self._dropped, "loss", *(m.name for m in experiment.model.metrics if m.name != "compile_metrics")]
         batch.logs = dict.fromkeys(names, 1.0) | batch.logs

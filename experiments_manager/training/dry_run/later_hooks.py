@@ -15,14 +15,14 @@ from experiments_manager.dialects import dialect_of_client
 from experiments_manager.settings import Lazy, Settings
 from experiments_manager.training.dry_run.findings import Findings
 from experiments_manager.training.dry_run.held_writes import HeldWriteError, held_writes
-from experiments_manager.training.dry_run.one_batch import Batch
+from experiments_manager.training.dry_run.one_batch import DryRunBatch
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
 from experiments_manager.training.setup.boundary import at_work
 from experiments_manager.training.setup.callbacks import callbacks_of
 from experiments_manager.training.setup.experiment import Experiment
 
 
-def look_at_callbacks(experiment: Experiment, batch: Batch, findings: Findings, folder: Path) -> None:
+def look_at_callbacks(experiment: Experiment, batch: DryRunBatch, findings: Findings, folder: Path) -> None:
     """Ask for the callbacks, and call the hooks of those of the user's own once, in the order of an epoch."""
     settings, model = experiment.settings, experiment.model
     if not settings.has("callbacks") or findings.said_of("callbacks"):
@@ -42,7 +42,11 @@ def look_at_callbacks(experiment: Experiment, batch: Batch, findings: Findings, 
 
 
 def _call_hooks(
-    settings: Settings, callbacks: Iterable[keras.callbacks.Callback], batch: Batch, findings: Findings, folder: Path
+    settings: Settings,
+    callbacks: Iterable[keras.callbacks.Callback],
+    batch: DryRunBatch,
+    findings: Findings,
+    folder: Path,
 ) -> None:
     """Call each hook of all callbacks; they share the logs, to which one may add what the next one reads."""
     train = {name: value for name, value in batch.logs.items() if not name.startswith("val_")}
@@ -68,7 +72,7 @@ def _call_hooks(
                 getattr(callback, hook)(*arguments)
 
 
-def _look_at_monitor(callback: keras.callbacks.Callback, batch: Batch, findings: Findings) -> None:
+def _look_at_monitor(callback: keras.callbacks.Callback, batch: DryRunBatch, findings: Findings) -> None:
     """Say where a callback of Keras' watches what is not measured, of which it would only warn, epoch by epoch."""
     monitor = getattr(callback, "monitor", None)
     of_keras = type(callback).__module__.startswith("keras.")
@@ -93,7 +97,7 @@ def _held(findings: Findings, what: str, folder: Path) -> Any:
         findings.skip(f"{what} beyond where it would change something outside ({held}), which a dry run does not")
 
 
-def look_at_logs(experiment: Experiment, batch: Batch, findings: Findings, run: Any) -> None:
+def look_at_logs(experiment: Experiment, batch: DryRunBatch, findings: Findings, run: Any) -> None:
     """Call the hook `tensorboard_logs` once, with nowhere to write to."""
     settings = experiment.settings
     if not settings.has("tensorboard_logs") or not settings.tensorboard or findings.said_of("tensorboard_logs"):

@@ -25,7 +25,7 @@ from experiments_manager.training.setup.metrics import OF_COMPILE, as_numbers, r
 
 
 @dataclasses.dataclass
-class Batch:
+class DryRunBatch:
     """What one batch of each split came to."""
 
     lines: list[str] = dataclasses.field(default_factory=list)
@@ -178,9 +178,9 @@ def _failure_of_metric(settings: Settings, item: Any, target: Any, predicted: An
     return None
 
 
-def one_batch(experiment: Experiment, test: Feed | None, findings: Findings) -> Batch:
+def one_batch(experiment: Experiment, test: Feed | None, findings: Findings) -> DryRunBatch:
     """Run one training step, and one step of validation and test, compiled as they will be."""
-    model, batch = experiment.model, Batch()
+    model, batch = experiment.model, DryRunBatch()
     with contextlib.ExitStack() as stack:
         for feed in filter(None, (experiment.train, experiment.validation, test)):
             stack.enter_context(contextlib.closing(feed))
@@ -201,7 +201,7 @@ def one_batch(experiment: Experiment, test: Feed | None, findings: Findings) -> 
     return batch
 
 
-def _evaluate(experiment: Experiment, feed: Feed, batch: Batch, findings: Findings) -> None:
+def _evaluate(experiment: Experiment, feed: Feed, batch: DryRunBatch, findings: Findings) -> None:
     loop = CompiledLoop.for_evaluation(experiment, feed, jit_compile=experiment.settings.jit_compile)
     traced = loop.trace()
     experiment.model.reset_metrics()

@@ -30,7 +30,7 @@ from experiments_manager.training.state.state import TrainingState
 logger = logging.getLogger(__name__)
 
 
-class ShiftedSchedule(Protocol):
+class TurnSchedule(Protocol):
     """A schedule of the learning rate that goes by steps of the whole training, not by those of a turn."""
 
     steps_before: tf.Variable
@@ -43,7 +43,7 @@ class InTurn:
 
     share_feed: Callable[[Feed], Feed]
     """Gives the feed that takes batches of whoever's turn it is, from the data of the first."""
-    shift_schedule: Callable[[keras.optimizers.Optimizer | None], ShiftedSchedule | None]
+    shift_schedule: Callable[[keras.optimizers.Optimizer | None], TurnSchedule | None]
     """Puts a shifted schedule into an optimizer, where it has one."""
     further_measures: Callable[[Settings, Sequence[str]], Sequence[str]]
     """Gives the names that are measured beside the model's own."""
@@ -65,7 +65,7 @@ class Experiment:
     export_problem: str | None
     """Why there is no servable although one was asked for."""
     callbacks: list[keras.callbacks.Callback]
-    schedule: ShiftedSchedule | None = None
+    schedule: TurnSchedule | None = None
     """The learning rate's, where several are trained in turn and it has one."""
 
     @property

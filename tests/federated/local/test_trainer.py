@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from experiments_manager.federated.local.client import Client, ClientData
+from experiments_manager.federated.local.client import ClientData, FederatedClient
 from experiments_manager.federated.local.task import LocalTask
 from experiments_manager.federated.local.trainer import LocalTrainer
 from experiments_manager.settings import load_settings
@@ -57,7 +57,7 @@ def client(number, samples=8, width=2, shuffle=True):
         )
         for split in ("train", "validation")
     ]
-    return Client(number, ClientData(*feeds))
+    return FederatedClient(number, ClientData(*feeds))
 
 
 @pytest.fixture

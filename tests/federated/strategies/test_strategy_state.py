@@ -16,7 +16,7 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.strategies.catalogue import checked_strategy
 from experiments_manager.federated.strategies.clustered_strategies import ClusteredCosine, ClusteredSpectral
-from experiments_manager.federated.strategies.strategy_state import Beginning, restore, state_of
+from experiments_manager.federated.strategies.strategy_state import InitialStrategy, restore, state_of
 from tests.helpers.federations import FakeGrid, arrays_of, message_to, numpy_of, one_round, reply_to
 
 
@@ -115,7 +115,7 @@ def test_two_rounds_and_one_after_a_restart_are_three_rounds(name):
         arrays = seeded_round(whole, name, server_round, arrays)
 
     first, again = build(name), beginning_arrays(name)
-    begun = Beginning(first)
+    begun = InitialStrategy(first)
     for server_round in (1, 2):
         again = seeded_round(first, name, server_round, again)
     plain, held = state_of(first, begun)
@@ -145,7 +145,7 @@ def test_the_state_matters(name):
 
 def test_options_are_those_of_the_settings_after_a_resume():
     first = flower.FedAdam(eta=0.1)
-    begun = Beginning(first)
+    begun = InitialStrategy(first)
     seeded_round(first, "FedAdam", 1, beginning_arrays("FedAdam"))
     plain, held = state_of(first, begun)
     second = flower.FedAdam(eta=0.01)
@@ -172,7 +172,7 @@ class Helper:
 
 def test_whatever_a_strategy_of_a_user_keeps_plainly_comes_back():
     first = Custom()
-    begun = Beginning(first)
+    begun = InitialStrategy(first)
     first.rate = float("nan")
     first.rng.normal(size=5)
     first.dice.random()
@@ -191,7 +191,7 @@ def test_whatever_a_strategy_of_a_user_keeps_plainly_comes_back():
 
 def test_what_cannot_be_stored_is_refused_by_its_name():
     strategy = Custom()
-    begun = Beginning(strategy)
+    begun = InitialStrategy(strategy)
     strategy.lines.append(lambda: None)
     with pytest.raises(FederationError, match=r"lines holds a value of builtins.function"):
         state_of(strategy, begun)
@@ -199,7 +199,7 @@ def test_what_cannot_be_stored_is_refused_by_its_name():
 
 def test_an_object_that_came_later_is_refused():
     strategy = Custom()
-    begun = Beginning(strategy)
+    begun = InitialStrategy(strategy)
     strategy.helper = Helper()
     with pytest.raises(FederationError, match="helper holds a value of .*Helper"):
         state_of(strategy, begun)
@@ -228,7 +228,7 @@ def test_a_strategy_that_has_not_changed_has_nothing_to_store():
 def test_a_wrapped_strategy_is_stored_with_what_wraps_it():
     name = "DifferentialPrivacyServerSideAdaptiveClipping"
     strategy = build(name)
-    begun = Beginning(strategy)
+    begun = InitialStrategy(strategy)
     seeded_round(strategy, name, 1, beginning_arrays(name))
     attributes = state_of(strategy, begun)[0]["strategy"]["attributes"]
     assert attributes["clipping_norm"] == strategy.clipping_norm != 0.1
@@ -237,7 +237,7 @@ def test_a_wrapped_strategy_is_stored_with_what_wraps_it():
 
 def test_arrays_are_copies_that_later_rounds_do_not_change():
     strategy = Custom()
-    begun = Beginning(strategy)
+    begun = InitialStrategy(strategy)
     strategy.seen = {"momentum": np.zeros(3)}
     _, held = state_of(strategy, begun)
     strategy.seen["momentum"] += 1
@@ -264,7 +264,7 @@ class Accountant:
 def test_what_gives_its_state_itself_is_asked_for_it():
     first, second = flower.FedAvg(), flower.FedAvg()
     first.accountant, second.accountant = Accountant(), Accountant()
-    begun = Beginning(first)
+    begun = InitialStrategy(first)
     first.accountant.spent = 0.25
     plain, held = state_of(first, begun)
     restore(second, through_json(plain), held)

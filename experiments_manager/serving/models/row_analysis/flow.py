@@ -83,7 +83,7 @@ def has_blocks(shape: tf.TensorShape, axis: int, count: int) -> bool:
 
 
 @dataclasses.dataclass
-class Operation:
+class GraphOperation:
     """One operation, built for calls of so many samples.
 
     Attributes:

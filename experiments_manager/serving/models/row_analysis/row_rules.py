@@ -20,8 +20,8 @@ from experiments_manager.serving.models.row_analysis.flow import (
     SHAPE,
     UNIFORM,
     Flow,
+    GraphOperation,
     Kind,
-    Operation,
     Value,
     has_blocks,
     joined,
@@ -45,7 +45,7 @@ def follow_operation(
     Raises:
         MixesRows: It is not known to keep samples apart.
     """
-    about = Operation(operation.node_def, inputs, list(operation.outputs), count, sizes, name)
+    about = GraphOperation(operation.node_def, inputs, list(operation.outputs), count, sizes, name)
     flows = _flows(about)
     for tensor, flow in zip(operation.outputs, flows, strict=True):
         if flow.kind is Kind.ROWS and not has_blocks(tensor.shape, flow.axis, count):
@@ -53,7 +53,7 @@ def follow_operation(
     return list(zip(operation.outputs, flows, strict=True))
 
 
-def _flows(operation: Operation) -> list[Flow]:
+def _flows(operation: GraphOperation) -> list[Flow]:
     kinds = {flow.kind for _, flow in operation.inputs}
     op, outputs = operation.node.op, operation.outputs
     if kinds <= {Kind.FREE} and op not in _LISTS:
@@ -85,7 +85,7 @@ def _flows(operation: Operation) -> list[Flow]:
     raise operation.stop()
 
 
-def _picked_size(operation: Operation) -> Flow:
+def _picked_size(operation: GraphOperation) -> Flow:
     """A size out of a shape is a multiple of the number of samples, or does not depend on it."""
     value = tf.get_static_value(operation.outputs[0])
     if value is None:
@@ -104,7 +104,7 @@ def _picked_size(operation: Operation) -> Flow:
     return FREE
 
 
-def _elementwise(operation: Operation) -> Flow:
+def _elementwise(operation: GraphOperation) -> Flow:
     """Numbers at the same place of all inputs, broadcast to one shape, give the one at that place."""
     kinds = {flow.kind for _, flow in operation.inputs}
     rank = len(operation.out())
@@ -131,7 +131,7 @@ def _elementwise(operation: Operation) -> Flow:
     return rows_along(axis)
 
 
-def _first_is_data(operation: Operation) -> Flow:
+def _first_is_data(operation: GraphOperation) -> Flow:
     """Samples are along the first axis of the first input; the others are weights or sizes."""
     operation.need(*range(1, len(operation.inputs)), sizes=operation.node.op.startswith("Resize"))
     if operation.axis() != 0:
@@ -139,7 +139,7 @@ def _first_is_data(operation: Operation) -> Flow:
     return rows_along(0)
 
 
-def _transposed_convolution(operation: Operation) -> Flow:
+def _transposed_convolution(operation: GraphOperation) -> Flow:
     operation.need(0, sizes=True)
     operation.need(1)
     if operation.axis(2) != 0:
@@ -147,21 +147,21 @@ def _transposed_convolution(operation: Operation) -> Flow:
     return rows_along(0)
 
 
-def _pooling(operation: Operation) -> Flow:
+def _pooling(operation: GraphOperation) -> Flow:
     for name in ("ksize", "strides"):
         if list(operation.attr(name).list.i)[:1] != [1]:
             raise operation.stop("goes over samples")
     return _first_is_data(operation)
 
 
-def _batch_norm(operation: Operation) -> list[Flow]:
+def _batch_norm(operation: GraphOperation) -> list[Flow]:
     if "is_training" not in operation.node.attr or operation.attr("is_training").b:
         raise operation.stop("normalises by all samples of a call")
     rest = len(operation.outputs) - 1
     return [_first_is_data(operation), *[COUNTED] * rest]
 
 
-def _other_axes(operation: Operation) -> Flow:
+def _other_axes(operation: GraphOperation) -> Flow:
     """It goes along the axes that its second input names."""
     operation.need(1)
     axis, rank = operation.axis(), len(operation.shape(0))
@@ -170,14 +170,14 @@ def _other_axes(operation: Operation) -> Flow:
     return rows_along(axis)
 
 
-def _reduction(operation: Operation) -> Flow:
+def _reduction(operation: GraphOperation) -> Flow:
     axis, rank = _other_axes(operation).axis, len(operation.shape(0))
     if operation.attr("keep_dims").b:
         return rows_along(axis)
     return rows_along(axis - sum(gone < axis for gone in operation.axes(1, rank)))
 
 
-def _last_axis(operation: Operation) -> Flow:
+def _last_axis(operation: GraphOperation) -> Flow:
     operation.need(*range(1, len(operation.inputs)))
     axis = operation.axis()
     if axis == len(operation.shape(0)) - 1:
@@ -185,7 +185,7 @@ def _last_axis(operation: Operation) -> Flow:
     return rows_along(axis)
 
 
-def _matrix_product(operation: Operation) -> Flow:
+def _matrix_product(operation: GraphOperation) -> Flow:
     adjoint = operation.node.op.startswith("Batch")
     names = ("adj_x", "adj_y") if adjoint else ("transpose_a", "transpose_b")
     turned = [operation.attr(name).b for name in names]
@@ -218,7 +218,7 @@ def _matrix_product(operation: Operation) -> Flow:
     return rows_along(axis)
 
 
-def _einsum(operation: Operation) -> Flow:
+def _einsum(operation: GraphOperation) -> Flow:
     left, _, right = operation.attr("equation").s.decode().replace(" ", "").partition("->")
     terms = left.split(",")
     if "." in left or len(terms) != len(operation.inputs):
@@ -236,20 +236,20 @@ def _einsum(operation: Operation) -> Flow:
     return rows_along(right.index(label))
 
 
-def _look_up(operation: Operation) -> Flow:
+def _look_up(operation: GraphOperation) -> Flow:
     operation.need(0, 2)
     if operation.inputs[0][0].op.type in ("HashTable", "HashTableV2", "AnonymousHashTable"):
         operation.outputs[0].set_shape(operation.shape(1))  # these hold scalars
     return rows_along(operation.axis(1))
 
 
-def _one_hot(operation: Operation) -> Flow:
+def _one_hot(operation: GraphOperation) -> Flow:
     operation.need(1, 2, 3)
     axis, place = operation.axis(), operation.attr("axis").i
     return rows_along(axis + (0 <= place <= axis))
 
 
-def _list(operation: Operation) -> Flow:
+def _list(operation: GraphOperation) -> Flow:
     """Lists of tensors, as loops over the steps of a series have them."""
     makes = operation.node.op in ("TensorListReserve", "TensorListFromTensor")
     if not makes and operation.flow(0).kind is not Kind.LIST:
@@ -257,13 +257,13 @@ def _list(operation: Operation) -> Flow:
     return _LISTS[operation.node.op](operation)
 
 
-def _reserved(operation: Operation) -> Flow:
+def _reserved(operation: GraphOperation) -> Flow:
     operation.need(0, 1, sizes=True)
     length = tf.get_static_value(operation.inputs[1][0])
     return Flow(Kind.LIST, length=None if length is None else int(length))
 
 
-def _list_from_tensor(operation: Operation) -> Flow:
+def _list_from_tensor(operation: GraphOperation) -> Flow:
     operation.need(1, sizes=True)
     shape = operation.shape(0)
     if operation.flow(0) == FREE:
@@ -274,7 +274,7 @@ def _list_from_tensor(operation: Operation) -> Flow:
     return Flow(Kind.LIST, item=rows_along(axis - 1), shape=tuple(shape[1:]), length=shape[0])
 
 
-def _item(operation: Operation) -> Flow:
+def _item(operation: GraphOperation) -> Flow:
     operation.need(1)
     operation.need(2, sizes=True)
     known = operation.flow(0)
@@ -284,7 +284,7 @@ def _item(operation: Operation) -> Flow:
     return known.item
 
 
-def _with_item(operation: Operation) -> Flow:
+def _with_item(operation: GraphOperation) -> Flow:
     operation.need(1)
     known, (tensor, flow) = operation.flow(0), operation.inputs[2]
     if known.kind is not Kind.LIST or flow.kind not in (Kind.FREE, Kind.UNIFORM, Kind.ROWS):
@@ -293,7 +293,7 @@ def _with_item(operation: Operation) -> Flow:
     return joined(known, one, tensor.shape, operation.count)
 
 
-def _stacked(operation: Operation) -> Flow:
+def _stacked(operation: GraphOperation) -> Flow:
     operation.need(1, sizes=True)
     known = operation.flow(0)
     if known.item is None or known.shape is None or known.item.kind is not Kind.ROWS:
@@ -302,11 +302,11 @@ def _stacked(operation: Operation) -> Flow:
     return rows_along(known.item.axis + 1)
 
 
-def _length(operation: Operation) -> Flow:
+def _length(operation: GraphOperation) -> Flow:
     return FREE if operation.flow(0).length is not None else COUNTED
 
 
-_LISTS: dict[str, Callable[[Operation], Flow]] = {
+_LISTS: dict[str, Callable[[GraphOperation], Flow]] = {
     "TensorListReserve": _reserved,
     "TensorListFromTensor": _list_from_tensor,
     "TensorListGetItem": _item,
@@ -326,7 +326,7 @@ _ELEMENTWISE = (
     "|ToHashBucket(Fast|Strong)?|ToNumber|Upper)|Sub|Substr|Tanh?|Truncate(Div|Mod)|UnicodeTranscode|Xdivy|Xlog1py|Xlogy"
     "|Zeta"
 )
-_RULES: tuple[tuple[re.Pattern[str], Callable[[Operation], Any]], ...] = tuple(
+_RULES: tuple[tuple[re.Pattern[str], Callable[[GraphOperation], Any]], ...] = tuple(
     (re.compile(pattern), rule)
     for pattern, rule in (
         (_ELEMENTWISE, _elementwise),

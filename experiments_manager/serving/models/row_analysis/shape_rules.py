@@ -13,14 +13,14 @@ from experiments_manager.serving.models.row_analysis.flow import (
     FREE,
     UNIFORM,
     Flow,
+    GraphOperation,
     Kind,
-    Operation,
     has_blocks,
     rows_along,
 )
 
 
-def repeated(operation: Operation) -> Flow:
+def repeated(operation: GraphOperation) -> Flow:
     """A tensor that is the same in every call, repeated for each sample."""
     operation.need(1, sizes=True)
     given, out = operation.shape(0), operation.out()
@@ -31,7 +31,7 @@ def repeated(operation: Operation) -> Flow:
     raise operation.stop()
 
 
-def _reshape(operation: Operation) -> Flow:
+def _reshape(operation: GraphOperation) -> Flow:
     """Blocks of samples that lie one after the other stay so where as many numbers are before them as were."""
     operation.need(1, sizes=True)
     if operation.flow(0).kind is Kind.UNIFORM:
@@ -46,12 +46,12 @@ def _reshape(operation: Operation) -> Flow:
     raise operation.stop("puts numbers of several samples in one row")
 
 
-def _transpose(operation: Operation) -> Flow:
+def _transpose(operation: GraphOperation) -> Flow:
     operation.need(1)
     return rows_along(operation.axes(1, len(operation.shape(0))).index(operation.axis()))
 
 
-def _expand_dims(operation: Operation) -> Flow:
+def _expand_dims(operation: GraphOperation) -> Flow:
     operation.need(1)
     if operation.flow(0).kind is Kind.UNIFORM:
         return UNIFORM
@@ -59,7 +59,7 @@ def _expand_dims(operation: Operation) -> Flow:
     return rows_along(operation.axis() + (place <= operation.axis()))
 
 
-def _squeeze(operation: Operation) -> Flow:
+def _squeeze(operation: GraphOperation) -> Flow:
     given, axis = operation.shape(0), operation.axis()
     named = [place + len(given) if place < 0 else place for place in operation.attr("squeeze_dims").list.i]
     gone = named or [place for place, size in enumerate(given) if size == 1]
@@ -68,7 +68,7 @@ def _squeeze(operation: Operation) -> Flow:
     return rows_along(axis - sum(place < axis for place in gone))
 
 
-def _whole_along(operation: Operation) -> Flow:
+def _whole_along(operation: GraphOperation) -> Flow:
     """What is as long as before along the samples, of a part that begins somewhere, has all of them in their order."""
     operation.need(*range(1, len(operation.inputs)), sizes=True)
     axis = operation.axis()
@@ -80,13 +80,13 @@ def _whole_along(operation: Operation) -> Flow:
     return rows_along(axis)
 
 
-def _split_v(operation: Operation) -> Flow:
+def _split_v(operation: GraphOperation) -> Flow:
     swapped = operation.node.op == "Split"
     order = [1, 0] if swapped else [0, 1, 2]
     return _whole_along(dataclasses.replace(operation, inputs=[operation.inputs[place] for place in order]))
 
 
-def _broadcast_to(operation: Operation) -> Flow:
+def _broadcast_to(operation: GraphOperation) -> Flow:
     operation.need(1, sizes=True)
     axis = operation.axis() + len(operation.out()) - len(operation.shape(0))
     if operation.out()[axis] != operation.shape(0)[operation.axis()]:
@@ -94,7 +94,7 @@ def _broadcast_to(operation: Operation) -> Flow:
     return rows_along(axis)
 
 
-def _padding(operation: Operation) -> Flow:
+def _padding(operation: GraphOperation) -> Flow:
     operation.need(*range(1, len(operation.inputs)))
     axis, paddings = operation.axis(), operation.constants(1)
     if paddings[2 * axis : 2 * axis + 2] != [0, 0]:
@@ -102,7 +102,7 @@ def _padding(operation: Operation) -> Flow:
     return rows_along(axis)
 
 
-def _strided_slice(operation: Operation) -> Flow:
+def _strided_slice(operation: GraphOperation) -> Flow:
     operation.need(1, 2, 3, sizes=True)
     rows, rank = operation.axis(), len(operation.shape(0))
     steps = operation.constants(3)
@@ -127,14 +127,14 @@ def _strided_slice(operation: Operation) -> Flow:
     return rows_along(out + rows - axis)
 
 
-def _concatenate(operation: Operation) -> Flow:
+def _concatenate(operation: GraphOperation) -> Flow:
     *data, last = range(len(operation.inputs))
     [along] = operation.axes(last, len(operation.out()))
     operation.need(last)
     return _side_by_side(operation, data, along)
 
 
-def _side_by_side(operation: Operation, data: Sequence[int], along: int | None) -> Flow:
+def _side_by_side(operation: GraphOperation, data: Sequence[int], along: int | None) -> Flow:
     """Tensors that are put beside each other have the samples along the same axis, which is another one."""
     rows = [place for place in data if operation.flow(place).kind is Kind.ROWS] or list(data)[:1]
     axis = operation.axis(rows[0])
@@ -146,14 +146,14 @@ def _side_by_side(operation: Operation, data: Sequence[int], along: int | None) 
     return rows_along(axis)
 
 
-def _pack(operation: Operation) -> Flow:
+def _pack(operation: GraphOperation) -> Flow:
     axis = _side_by_side(operation, range(len(operation.inputs)), None).axis
     place = operation.attr("axis").i
     place += len(operation.out()) if place < 0 else 0
     return rows_along(axis + (place <= axis))
 
 
-def _unpack(operation: Operation) -> Flow:
+def _unpack(operation: GraphOperation) -> Flow:
     axis, place = operation.axis(), operation.attr("axis").i
     place += len(operation.shape(0)) if place < 0 else 0
     if axis == place:
@@ -161,7 +161,7 @@ def _unpack(operation: Operation) -> Flow:
     return rows_along(axis - (place < axis))
 
 
-def _gather(operation: Operation) -> Flow:
+def _gather(operation: GraphOperation) -> Flow:
     """Indices of samples into a table, or the same indices into each sample."""
     [along] = operation.axes(2, len(operation.shape(0))) if len(operation.inputs) > 2 else [0]
     batch = operation.attr("batch_dims").i
@@ -184,14 +184,14 @@ def _gather(operation: Operation) -> Flow:
     return rows_along(along + operation.axis(1))
 
 
-def _resource_gather(operation: Operation) -> Flow:
+def _resource_gather(operation: GraphOperation) -> Flow:
     operation.need(0)
     if operation.attr("batch_dims").i:
         raise operation.stop()
     return rows_along(operation.axis(1))
 
 
-def _reverse_sequence(operation: Operation) -> Flow:
+def _reverse_sequence(operation: GraphOperation) -> Flow:
     axis = operation.axis()
     sequence, batch = operation.attr("seq_dim").i, operation.attr("batch_dim").i
     lengths = operation.flow(1)
@@ -202,7 +202,7 @@ def _reverse_sequence(operation: Operation) -> Flow:
     return rows_along(axis)
 
 
-SHAPE_RULES: dict[str, Callable[[Operation], Flow]] = {
+SHAPE_RULES: dict[str, Callable[[GraphOperation], Flow]] = {
     "Reshape": _reshape,
     "Transpose": _transpose,
     "ExpandDims": _expand_dims,
