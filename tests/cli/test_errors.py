@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from experiments_manager.cli.errors import report
+from experiments_manager.cli.main import report
 from experiments_manager.common.errors import CommandLineError
 from experiments_manager.common.exit_codes import ExitCode
 from experiments_manager.runs import RunError

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from experiments_manager.client.client import is_not_found, with_versions
 from experiments_manager.client.errors import ClientError
-from experiments_manager.client.not_found_errors import is_not_found, with_versions
 from experiments_manager.protocol.status import Code
 
 AVAILABLE, LOADING, END = 30, 20, 50

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from experiments_manager.cluster import parallel_copy, staging
+from experiments_manager.cluster import staging
 from experiments_manager.cluster.errors import ClusterError
 from experiments_manager.cluster.staging import stage_folder, staged
 from experiments_manager.common.machine import local_copies
@@ -99,9 +99,9 @@ def test_the_old_copy_stays_as_long_as_somebody_reads_it(source, disk):
 
 KILLED = """
 import os, pathlib, signal, sys
-from experiments_manager.cluster import parallel_copy, staging
+from experiments_manager.cluster import staging
 
-copy = parallel_copy._Copying.copy
+copy = staging._Copying.copy
 
 def die_in_the_second(self, source, target):
     if source.name == "b.txt":
@@ -109,8 +109,8 @@ def die_in_the_second(self, source, target):
         os.kill(os.getpid(), signal.SIGKILL)
     copy(self, source, target)
 
-parallel_copy.COPIES_AT_A_TIME = 1
-parallel_copy._Copying.copy = die_in_the_second
+staging.COPIES_AT_A_TIME = 1
+staging._Copying.copy = die_in_the_second
 with staging.staged([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]), print):
     print("whole")
 """
@@ -140,7 +140,7 @@ def test_of_several_tasks_on_a_node_one_copies_and_the_others_wait(source, disk)
 
 
 def test_a_task_that_comes_while_another_copies_says_that_it_waits(source, disk, monkeypatch):
-    begun, go_on, copy = threading.Event(), threading.Event(), parallel_copy.copy_files
+    begun, go_on, copy = threading.Event(), threading.Event(), staging.copy_files
 
     def held_up(*arguments):
         begun.set()
@@ -193,7 +193,7 @@ def test_a_path_that_does_not_exist_or_is_no_data_is_refused(source, disk, tmp_p
 
 
 def test_a_source_that_changes_while_it_is_copied_is_refused(source, disk, monkeypatch):
-    copy = parallel_copy.copy_files
+    copy = staging.copy_files
 
     def meanwhile(*arguments):
         (source / "train" / "a.txt").write_text("other")

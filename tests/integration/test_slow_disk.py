@@ -114,7 +114,7 @@ def test_a_quota_that_is_used_up_to_the_end_ends_the_run_as_failed_and_says_so(
     settings_file, slow_disk, recorder, capsys
 ):
     from experiments_manager import api
-    from experiments_manager.cli.errors import report
+    from experiments_manager.cli.main import report
     from experiments_manager.common.exit_codes import ExitCode
     from experiments_manager.runs import RunError
 

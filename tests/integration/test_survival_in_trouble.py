@@ -120,7 +120,7 @@ def test_a_disk_that_is_full_to_the_very_end_ends_the_run_as_failed_and_says_so_
     settings_file, mounted_disk, recorder, settle, capsys, export
 ):
     from experiments_manager import api
-    from experiments_manager.cli.errors import report
+    from experiments_manager.cli.main import report
     from experiments_manager.runs import RunError, list_runs
 
     disk = mounted_disk("3m")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments_manager.runs.module_imports import Import, imports_of
+from experiments_manager.runs.snapshot import Import, imports_of
 
 
 @pytest.mark.parametrize(

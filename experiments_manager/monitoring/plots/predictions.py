@@ -7,12 +7,62 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments_manager.monitoring.model_outputs import ModelOutput
-from experiments_manager.monitoring.plots import canvas, masks, sheets
+from experiments_manager.monitoring.plots import canvas, sheets
 from experiments_manager.monitoring.plots.pictures import as_bytes, picture_input, scalar_input, series_input
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def coloured(masks: np.ndarray, classes: int) -> np.ndarray:
+    """Give each class a colour; class 0 is dark where there are more than two, and what does not count is grey.
+
+    Args:
+        masks: Integers [n, height, width].
+        classes: Number of classes; beyond the length of the palette, colours follow a scale.
+
+    Returns:
+        Bytes [n, height, width, 3].
+    """
+    colours = class_colours(classes)
+    unknown = (masks < 0) | (masks >= classes)
+    picture = colours[np.where(unknown, 0, masks)]
+    picture[unknown] = 128
+    return picture
+
+
+def class_colours(classes: int) -> np.ndarray:
+    """Give the colour of each class, bytes [classes, 3]; two classes are black and white."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_rgb
+
+    if classes == 2:
+        return np.array([[20, 22, 28], [245, 245, 245]], np.uint8)
+    if classes > len(canvas.PALETTE) + 1:
+        return (255 * colormaps["nipy_spectral"](np.linspace(0, 1, classes))[:, :3]).astype(np.uint8)
+    chosen = [(0.08, 0.09, 0.11), *map(to_rgb, canvas.PALETTE)][:classes]
+    return (255 * np.array(chosen)).astype(np.uint8)
+
+
+def class_legend(figure: Figure, names: Sequence[str]) -> None:
+    """Explain the colours of the classes at the foot of a figure."""
+    from matplotlib.patches import Patch
+
+    colours = class_colours(len(names)) / 255
+    handles = [
+        Patch(facecolor=colour, edgecolor=canvas.FAINT, linewidth=0.5, label=canvas.shortened(name, 18))
+        for colour, name in zip(colours, names, strict=True)
+    ]
+    figure.legend(handles=handles, loc="lower left", ncols=4, handlelength=1.0, fontsize=7.5, columnspacing=1.0)
+
 
 CELLS = 15
 ROWS = 5
@@ -134,13 +184,11 @@ def _labels(x: Any, answer: ModelOutput) -> Figure:
 def _masks(x: Any, answer: ModelOutput) -> Figure:
     images = picture_input(x)
     rows = min(ROWS, len(answer.truth))
-    truth, said = (
-        masks.coloured(classes[:rows], len(answer.class_names)) for classes in (answer.truth, answer.predicted)
-    )
+    truth, said = (coloured(classes[:rows], len(answer.class_names)) for classes in (answer.truth, answer.predicted))
     columns = ([("input", images)] if images is not None else []) + [("truth", truth), ("prediction", said)]
     figure = sheets.table(columns, rows, legend=len(answer.class_names) <= 12)
     if len(answer.class_names) <= 12:
-        masks.class_legend(figure, answer.class_names)
+        class_legend(figure, answer.class_names)
     return figure
 
 

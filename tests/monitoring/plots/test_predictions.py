@@ -6,9 +6,8 @@ import pytest
 from experiments_manager.events import Samples
 from experiments_manager.monitoring.model_outputs import read_model_outputs
 from experiments_manager.monitoring.plots import canvas
-from experiments_manager.monitoring.plots.masks import coloured
 from experiments_manager.monitoring.plots.pictures import as_bytes, picture_input, scalar_input, series_input
-from experiments_manager.monitoring.plots.predictions import CELLS, mistake_figure, prediction_figure
+from experiments_manager.monitoring.plots.predictions import CELLS, coloured, mistake_figure, prediction_figure
 from experiments_manager.monitoring.plots.residuals import residual_figure
 
 random = np.random.default_rng(0)

@@ -330,7 +330,7 @@ def test_a_connection_that_says_nothing_ends(talk):
 
 
 def test_arguments_for_grpcs_core_follow_from_the_limits_and_the_users_count_for_more():
-    from experiments_manager.serving.api.grpc_options import GrpcOptions, channel_arguments
+    from experiments_manager.serving.api.grpc_server import GrpcOptions, channel_arguments
 
     limits = {"max_message_bytes": 9, "handshake_seconds": 2.0, "idle_seconds": 0.5, "max_connections": 7}
     found = channel_arguments(GrpcOptions(**limits, channel_arguments=(("grpc.max_connection_idle_ms", 4),)))

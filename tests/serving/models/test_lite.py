@@ -9,8 +9,7 @@ from google.protobuf import text_format
 
 from experiments_manager.protocol import messages
 from experiments_manager.protocol.status import Code, ServingError
-from experiments_manager.serving.models.lite import LiteModel
-from experiments_manager.serving.models.lite_metadata import bare_names
+from experiments_manager.serving.models.lite import LiteModel, bare_names
 from experiments_manager.serving.models.signatures import PREDICT
 
 pytest.importorskip("ai_edge_litert")

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from experiments_manager.settings import UserCodeError
-from experiments_manager.training.observe.event_marks import drop_from, mark_epoch
+from experiments_manager.training.observe.user_logs import drop_from, mark_epoch
 
 HOOK = """
     seen = []
