@@ -104,6 +104,10 @@ class Dialect:
         """Return a class of settings objects that knows more than the usual one."""
         return None
 
+    def attribute(self, settings: Any, name: str) -> Any:
+        """Return what code finds on the settings object by one of the `attributes`."""
+        raise AttributeError(name)
+
     def fill_in(self, values: Any) -> None:
         """Give the settings that a file does not give the values that it counts on."""
 

@@ -195,12 +195,12 @@ def experiment(settings_file, tmp_path, recorder, tensorflow):
     from experiments_manager.training.engine.context import RunOptions
     from experiments_manager.training.engine.runner import start_run
 
-    def train(source="", overrides=(), *, working_dir=tmp_path / "runs", **options):
+    def train(source="", overrides=(), *, working_dir=tmp_path / "runs", run_name=None, **options):
         sources = [source] if isinstance(source, str) else source
         settings = load_settings(settings_file(*sources), overrides)
         watcher = type(recorder)()
         options.setdefault("make_watchers", lambda run, settings: [watcher])
-        result = start_run(settings, RunOptions(**options), working_dir=working_dir)
+        result = start_run(settings, RunOptions(**options), working_dir=working_dir, run_name=run_name)
         return Trained(open_run(result.run_dir), settings, result, watcher.epochs, watcher.messages, watcher.versions)
 
     return train

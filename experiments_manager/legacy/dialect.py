@@ -53,6 +53,12 @@ class Legacy(Dialect):
 
         return LegacySettings
 
+    def attribute(self, settings: Settings, name: str) -> Any:
+        """Return one of the attributes that there were."""
+        from experiments_manager.legacy.legacy_settings import legacy_attribute
+
+        return legacy_attribute(settings, name)
+
     def fill_in(self, values: Values) -> None:
         """Give the plateau the values that the framework fixed."""
         from experiments_manager.legacy.defaults import apply_legacy_defaults

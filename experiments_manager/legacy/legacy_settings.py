@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,22 +19,26 @@ _OF_SETTINGS: dict[str, Callable[[Settings], Any]] = {
 }
 
 
+def legacy_attribute(settings: Settings, name: str) -> Any:
+    """Return an attribute that code of the legacy framework reads of settings, by one of `attributes.NAMES`."""
+    if name in FROM_MODULE:
+        return getattr(settings.module, name, FROM_MODULE[name])
+    if name in DEFAULT_VALUES:
+        value = DEFAULT_VALUES[name]
+        return list(value) if isinstance(value, list) else value
+    if name in _OF_SETTINGS:
+        return _OF_SETTINGS[name](settings)
+    return functools.partial(getattr(LegacySettings, name), settings)
+
+
 class LegacySettings(Settings):
-    """Settings with the attributes and methods that there were."""
+    """Settings with the methods that there were, and the values as their code takes them."""
 
     @property
     def model_file(self) -> str | None:
         """The model file as a text, which code of the legacy framework may cut and join."""
         file = super().model_file
         return None if file is None else str(file)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in FROM_MODULE:
-            return getattr(self.module, name, FROM_MODULE[name])
-        if name in DEFAULT_VALUES:
-            value = DEFAULT_VALUES[name]
-            return list(value) if isinstance(value, list) else value
-        return _OF_SETTINGS[name](self) if name in _OF_SETTINGS else super().__getattr__(name)
 
     def has(self, hook: str, error_message: str | None = None) -> Any:
         """Return whether a hook is given; with a message, what the file binds to the name.
@@ -45,7 +50,7 @@ class LegacySettings(Settings):
         Raises:
             ValueError: With `error_message`, if the file does not bind the name.
         """
-        return super().has(hook) if error_message is None else self._bound(hook, error_message)
+        return super().has(hook) if error_message is None else _bound(self, hook, error_message)
 
     def hasOrDefault(self, param: str, defaultValue: Any, message: str | None = None) -> Any:  # noqa: N802, N803
         """Return the value that the file binds to a name, or a default."""
@@ -57,7 +62,7 @@ class LegacySettings(Settings):
         Raises:
             ValueError: There is none, or one of another type.
         """
-        value = self._bound(param, param_description)
+        value = _bound(self, param, param_description)
         if not isinstance(value, type):
             raise ValueError(f"{param}: Expected {type.__name__}, got {value!r}. {param_description}")
         return value
@@ -68,7 +73,7 @@ class LegacySettings(Settings):
         Raises:
             ValueError: There is none, or it is not above 0.
         """
-        value = self._bound(param, param_description)
+        value = _bound(self, param, param_description)
         if value <= 0:
             raise ValueError(f"{param}: Expected a number above 0, got {value!r}. {param_description}")
         return value
@@ -79,12 +84,13 @@ class LegacySettings(Settings):
         Raises:
             ValueError: There is none, or it is below 0.
         """
-        value = self._bound(param, param_description)
+        value = _bound(self, param, param_description)
         if value < 0:
             raise ValueError(f"{param}: Expected 0 or more, got {value!r}. {param_description}")
         return value
 
-    def _bound(self, param: str, description: str) -> Any:
-        if not hasattr(self.module, param):
-            raise ValueError(f"{param} is missing. Expected it in {Path(self.module.__file__).name}. {description}")
-        return getattr(self.module, param)
+
+def _bound(settings: Settings, param: str, description: str) -> Any:
+    if not hasattr(settings.module, param):
+        raise ValueError(f"{param} is missing. Expected it in {Path(settings.module.__file__).name}. {description}")
+    return getattr(settings.module, param)

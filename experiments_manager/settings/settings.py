@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from experiments_manager.dialects import Dialect
+from experiments_manager.dialects import Dialect, plugins
 from experiments_manager.settings.bound_hook import Hook
 from experiments_manager.settings.hooks import HOOKS, HOOKS_BY_ANY_NAME
 from experiments_manager.settings.keras.remedies import keras_remedy
@@ -104,6 +104,9 @@ class Settings:
         if name in HOOKS_BY_ANY_NAME:
             hook = self._hooks.get(HOOKS_BY_ANY_NAME[name].name)
             return hook.value if hook else None
+        for plugin in plugins():  # model files and helpers may be of another form than the settings file
+            if name in plugin.attributes:
+                return plugin.attribute(self, name)
         raise AttributeError(f"There is no setting {name!r}. `experiments_manager settings` lists them.")
 
     def __dir__(self) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 TOOL = Path(__file__).resolve().parents[3] / "tools" / "trace_request.py"
-MOST_FILES = {"gRPC Predict": 7, "REST predict": 11}
+MOST_FILES = {"gRPC Predict": 8, "REST predict": 12}
 """REST has four more: two for its connections, one for bodies that come in pieces, one for JSON that goes out."""
 
 

@@ -258,7 +258,7 @@ def test_a_layer_of_the_users_that_raises_is_reported_as_user_code_with_its_line
     source = """
 class Broken(keras.layers.Layer):
     def call(self, x):
-        return x[: self.missing_size]
+        return x[: {}["missing_size"]]
 
 
 def model(hparams):
