@@ -12,7 +12,7 @@ from tests.helpers.waiting import wait_until
 from tests.helpers.warm_processes import WarmPopen
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 240
+PATIENCE = 480
 """Seconds; much more than anything takes where nothing else runs."""
 
 SETTINGS = """
