@@ -7,19 +7,18 @@ file, which is shown if TensorFlow fails, or finds no GPU on a machine that has 
 
 from __future__ import annotations
 
-import contextlib
 import importlib.abc
 import importlib.util
 import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import BinaryIO
+from typing import Any
 
 from experiments_manager.common.machine.imports import imported_for_good
+from experiments_manager.common.machine.output import errors_held_back
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -56,32 +55,7 @@ class _QuietImport(importlib.abc.MetaPathFinder):
 
 
 def _execute_quietly(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-    with tempfile.TemporaryFile() as kept:
-        try:
-            with _standard_error_to(kept), imported_for_good():
-                execute(module)
-                gpus = module.config.list_physical_devices("GPU")  # looks for drivers; they can still be chosen later
-        except Exception:
-            _show(kept)
-            raise
-        if NVIDIA_DRIVER.exists() and not gpus:
-            _show(kept)
-
-
-@contextlib.contextmanager
-def _standard_error_to(file: BinaryIO) -> Iterator[None]:
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(terminal, 2)
-        os.close(terminal)
-
-
-def _show(kept: BinaryIO) -> None:
-    kept.seek(0)
-    sys.stderr.write(kept.read().decode(errors="replace"))
-    sys.stderr.flush()
+    gpus: list[Any] = []
+    with errors_held_back(lambda: NVIDIA_DRIVER.exists() and not gpus), imported_for_good():
+        execute(module)
+        gpus += module.config.list_physical_devices("GPU")  # looks for drivers; they can still be chosen later

@@ -17,15 +17,16 @@ from typing import Any
 
 from experiments_manager.sweeps.proposals import Proposals
 from experiments_manager.sweeps.search.pruning import Pruner
-from experiments_manager.sweeps.search.stopping import stop_reason
 from experiments_manager.sweeps.state.folder import SweepFolder
 from experiments_manager.sweeps.state.journal import Journal
-from experiments_manager.sweeps.state.trials import FAILED, FINISHED, RUNNING, SweepState, Trial
+from experiments_manager.sweeps.state.trials import FAILED, FINISHED, RUNNING, SweepState, Trial, best_trial, losses
 from experiments_manager.sweeps.sweep_plan import StopWhen
 from experiments_manager.sweeps.trials.channel import Message
 from experiments_manager.sweeps.trials.trial_pool import DIED, TrialPool
 from experiments_manager.sweeps.trials.trial_watcher import ObjectiveError
 
+MOST_FAILURES = 10
+"""Failed trials after which a sweep ends that has no result at all: the experiment fails, and not a point."""
 MOST_BREAKS = 10
 """Times that a trial whose process was broken off is resumed without a further epoch in between; the journal counts."""
 _POLL_SECONDS = 0.5
@@ -56,6 +57,22 @@ class Limits:
     max_trials: int
     stop_when: StopWhen
     modes: tuple[str, ...]
+
+    def stop_reason(self, state: SweepState) -> str | None:
+        """Return why no further trial should be proposed, or `None`; time and number of trials are not looked at."""
+        rules, best = self.stop_when, best_trial(state.trials.values(), self.modes)
+        if best is None:
+            failed = state.of_state(FAILED)
+            if len(failed) < MOST_FAILURES or state.completions:
+                return None
+            return f"the first {len(failed)} trials failed, and none had a result; the last one: {failed[-1].reason}"
+        first = self.modes[:1]
+        if rules.target is not None and losses(best.values[:1], first) <= losses((rules.target,), first):
+            return f"the target {rules.target:g} is reached"
+        without = len(state.completions) - 1 - state.completions.index(best.number)
+        if rules.no_progress is not None and without >= rules.no_progress:
+            return f"no progress in {without} trials"
+        return None
 
 
 @dataclasses.dataclass
@@ -176,7 +193,7 @@ class Driver:
 
     def _reason(self, *, of_proposals: bool = True) -> str | None:
         """Return why nothing more is started."""
-        reason = stop_reason(self._limits.stop_when, self._state, self._limits.modes)
+        reason = self._limits.stop_reason(self._state)
         if reason is None and of_proposals and self._state.proposed >= self._limits.max_trials:
             return f"{self._state.proposed} trials were proposed"
         return reason

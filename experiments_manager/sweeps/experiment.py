@@ -10,10 +10,10 @@ from experiments_manager.settings.monitor_mode import resolved_mode
 from experiments_manager.settings.overrides import HPARAMS
 from experiments_manager.settings.problems import OVERRIDE, Problem, SettingsError, shown
 from experiments_manager.sweeps.errors import SweepError
-from experiments_manager.sweeps.search.known import proposal_seed
+from experiments_manager.sweeps.search.history import proposal_seed
 from experiments_manager.sweeps.search.spaces import Point
 from experiments_manager.sweeps.sweep_file import SweepFile
-from experiments_manager.sweeps.trials.server_process import ForkServer
+from experiments_manager.sweeps.trials.fork_server import ForkServer
 
 _SAMPLES = 3
 """Points at random that are tried on the settings file before the sweep begins."""
@@ -76,10 +76,9 @@ def look_at_experiment(file: SweepFile, server: ForkServer) -> SweptExperiment:
 
 
 def _described(file: SweepFile, server: ForkServer) -> dict[str, Any]:
-    pid, channel = server.fork()
     samples = [file.space.overrides(file.space.sample(proposal_seed(file.plan.seed, n))) for n in range(_SAMPLES)]
     given = [point for point in _given_points(file) if isinstance(point, dict)]
-    channel.send(
+    told = server.begin(
         {
             "kind": "describe",
             "settings_file": str(file.settings_file),
@@ -87,16 +86,13 @@ def _described(file: SweepFile, server: ForkServer) -> dict[str, Any]:
             "points": [*samples, *({str(name): value for name, value in point.items()} for point in given)],
             "names": list(file.space.names),
         }
-    )
-    answer = channel.receive()
-    channel.close()
-    server.wait(pid)
-    if not answer:
+    )()
+    if told is None:
         raise SweepError(
             f"The process that executed {file.settings_file} has ended without a word. Try "
             f"`experiments_manager check {file.settings_file}`."
         )
-    return answer[0]
+    return told
 
 
 def _given_points(file: SweepFile) -> Sequence[Any]:

@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.cluster.job_options import JobOptions
 from experiments_manager.runs import Run, lock
 from experiments_manager.settings.problems import SettingsError
 from experiments_manager.sweeps.driver import Driver, Limits, Observer, task_of
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.experiment import SweptExperiment, look_at_experiment
-from experiments_manager.sweeps.jobs.executors import ClusterJobs, choose_jobs, refuse_jobs_in_queue
+from experiments_manager.sweeps.jobs.job_folder import JobFolders
+from experiments_manager.sweeps.jobs.job_pool import JobPool
+from experiments_manager.sweeps.jobs.job_queue import JobQueue, job_options, refuse_jobs_in_queue
 from experiments_manager.sweeps.names import qualified
 from experiments_manager.sweeps.proposals import Proposals
 from experiments_manager.sweeps.results.outcome import SweepResult, write_results
@@ -23,9 +26,8 @@ from experiments_manager.sweeps.state.folder import SweepFolder, open_sweep
 from experiments_manager.sweeps.state.journal import Journal, read_journal
 from experiments_manager.sweeps.state.trials import FAILED, FINISHED, SweepState, Trial
 from experiments_manager.sweeps.sweep_file import SweepFile, load_sweep_file
-from experiments_manager.sweeps.trials.pool import Pool
-from experiments_manager.sweeps.trials.resources import threads_of_a_trial
-from experiments_manager.sweeps.trials.server_process import ForkServer
+from experiments_manager.sweeps.trials.fork_server import ForkServer
+from experiments_manager.sweeps.trials.pool import Pool, threads_of_a_trial
 from experiments_manager.sweeps.trials.trial_pool import TrialPool
 
 
@@ -132,10 +134,11 @@ def run_sweep(
             _refuse_to_overwrite(folder, options)
             experiment = look_at_experiment(file, server)
             as_jobs = options.executor == "slurm"
-            jobs = choose_jobs(file, experiment, options.cluster, jobs_go_on) if as_jobs else None
+            jobs = job_options(file, experiment.settings["cluster"], options.cluster) if as_jobs else None
             folder.make()
         with lock(Run(folder.path)), contextlib.closing(Journal(folder.journal)) as journal:
-            sweep = _Sweep(file, folder, experiment, options, journal, SweepState(journal.events), jobs)
+            state = SweepState(journal.events)
+            sweep = _Sweep(file, folder, experiment, options, journal, state, jobs, jobs_go_on)
             with make_observer(folder, experiment, sweep.most) if make_observer else _nobody() as observer:
                 return sweep.run(server, should_stop, observer)
 
@@ -163,10 +166,11 @@ class _Sweep:
         options: SweepOptions,
         journal: Journal,
         state: SweepState,
-        jobs: ClusterJobs | None = None,
+        jobs: JobOptions | None,
+        jobs_go_on: Callable[[], bool],
     ) -> None:
         self._file, self._folder, self._experiment, self._options = file, folder, experiment, options
-        self._journal, self._state, self._jobs = journal, state, jobs
+        self._journal, self._state, self._jobs, self._jobs_go_on = journal, state, jobs, jobs_go_on
         self._parallel = options.parallel or file.plan.parallel
         self.most = options.trials or file.plan.max_trials
 
@@ -232,8 +236,11 @@ class _Sweep:
     def _pool(self, server: ForkServer) -> TrialPool:
         plan = self._file.plan
         if self._jobs is not None:
-            return self._jobs.pool(self._folder, self._parallel, self._state.jobs)
-        refuse_jobs_in_queue(self._folder, self._state.jobs)
+            binds = (self._folder.path, self._file.settings_file.parent, self._file.file.parent)
+            queue = JobQueue(JobFolders(self._folder.path), self._jobs, binds)
+            known, timeout = self._state.jobs, plan.trial_timeout
+            return JobPool(queue, self._parallel, known=known, timeout=timeout, goes_on=self._jobs_go_on)
+        refuse_jobs_in_queue(self._folder.path, self._state.jobs)
         return Pool(
             server,
             self._parallel,

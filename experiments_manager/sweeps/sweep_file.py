@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
@@ -12,8 +12,7 @@ from typing import Any
 
 import pydantic
 
-from experiments_manager.common.suggestions import did_you_mean, nearest_name, probable_typo
-from experiments_manager.settings.options.cluster import ClusterOptions
+from experiments_manager.common.suggestions import nearest_name, probable_typo
 from experiments_manager.settings.problems import Problem, SettingsError, shown
 from experiments_manager.settings.source.execution import execute, new_module
 from experiments_manager.settings.source.local_modules import LocalModules
@@ -22,27 +21,10 @@ from experiments_manager.settings.source.namespace import Namespace
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.search.algorithms import Algorithm
 from experiments_manager.sweeps.search.spaces import Space, SpaceError
-from experiments_manager.sweeps.sweep_plan import ALGORITHMS, REQUIRED, AshaRules, MedianRules, StopWhen, SweepPlan
+from experiments_manager.sweeps.sweep_plan import REQUIRED, SweepPlan, options_of
 
 _KNOWN = tuple(SweepPlan.model_fields)
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-_OPTIONS = {"stop_when": (StopWhen,), "prune": (MedianRules, AshaRules)}
-"""The records of options that stand in a dictionary of the file."""
-_EXPECTED = {
-    "space": "a dictionary of names, each with an expression such as `hp.uniform(LABEL, LOW, HIGH)`",
-    "algorithm": f"one of {', '.join(map(repr, ALGORITHMS))}, or a suggest function of hyperopt's form",
-    "objective": "the name of a column, a list of them, or a function `objective(run)`",
-    "objective_mode": "'auto', 'min' or 'max', or a list of them, one for each objective",
-    "max_trials": "a whole number from 1 on",
-    "parallel": "a whole number from 1 on",
-    "seed": "a whole number from 0 on",
-    "start_from": "a list of points, each a dictionary of names and values, or the folder of an earlier sweep",
-    "overrides": "a dictionary of settings and their values",
-    "trials_per_process": "a whole number from 1 on",
-    "trial_timeout": "seconds, a number above 0, or None",
-    "prune": "'median', 'asha', or a dictionary with `method` and options of it",
-    "stop_when": "a dictionary with `no_progress`, `hours` or `target`",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +79,10 @@ def load_sweep_file(path: Path | str, *, settings_file: Path | str | None = None
     problems += ended.problems
     given = {name: names[name] for name in _KNOWN if name in names and not isinstance(names[name], ModuleType)}
     problems += _missing_names(source, names)
-    plan, found = _checked(source, given)
-    problems += found
-    memory_limit, space = None, None
+    problems += _wrong_values(source, given)
+    plan, memory_limit, space = None, None, None
+    with contextlib.suppress(pydantic.ValidationError):
+        plan = SweepPlan(**given)
     if settings_file is not None:
         settings_file = Path(settings_file)
     elif isinstance(given.get("settings_file"), str):
@@ -110,9 +93,6 @@ def load_sweep_file(path: Path | str, *, settings_file: Path | str | None = None
         memory_limit = _bytes(given.get("memory_limit"))
     except ValueError as error:
         problems.append(_problem(source, "memory_limit", str(error)))
-    if isinstance(given.get("cluster"), dict):
-        wrong = ClusterOptions.problems(given["cluster"], "cluster['{}']")
-        problems += [_problem(source, "cluster", text, str(key)) for key, text in wrong.items()]
     if isinstance(given.get("space"), dict):
         space, found = _space(source, given["space"], plan)
         problems += found
@@ -122,22 +102,8 @@ def load_sweep_file(path: Path | str, *, settings_file: Path | str | None = None
 
 
 def _problem(source: Source, name: str, text: str, key: str | None = None) -> Problem:
-    line = source.line(name) or 1
-    if key is not None:
-        line = _lines_of_keys(source).get(key, line)
-    return source.problem(line, key or name, text)
-
-
-def _lines_of_keys(source: Source) -> dict[str, int]:
-    """Return the line of each text that is a key of a dictionary anywhere in a file, or a keyword of `dict(…)`."""
-    lines: dict[str, int] = {}
-    for node in ast.walk(source.tree):
-        if isinstance(node, ast.Dict):
-            keys = [key for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
-            lines.update((key.value, key.lineno) for key in keys)
-        elif isinstance(node, ast.Call):
-            lines.update((keyword.arg, keyword.value.lineno) for keyword in node.keywords if keyword.arg)
-    return lines
+    line = source.line(name) if key is None else source.line_of_key(name, key)
+    return source.problem(line or 1, key or name, text)
 
 
 def _misspelt_names(source: Source) -> Iterator[Problem]:
@@ -156,46 +122,18 @@ def _missing_names(source: Source, names: Namespace) -> Iterator[Problem]:
             continue
         near = nearest_name(name, [word for word in source.names if word not in _KNOWN])
         hint = f"Did you mean `{name}` by `{near}` (line {source.line(near)})?" if near else "Add it."
-        text = f"it is missing. Expected {_expected(name)}. {hint}"
+        text = f"it is missing. Expected {SweepPlan.expected(name)}. {hint}"
         yield source.problem(1, name, text)
 
 
-def _expected(name: str) -> str:
-    doc = SweepPlan.model_fields[name].description or ""
-    return _EXPECTED.get(name) or doc[:1].lower() + doc[1:].rstrip(".")
-
-
-def _checked(source: Source, given: Mapping[str, Any]) -> tuple[SweepPlan | None, list[Problem]]:
-    """Check the types of all names; return the plan, if it can be made, and what is wrong."""
-    try:
-        return SweepPlan(**given), []
-    except pydantic.ValidationError as error:
-        problems = {}
-        for item in error.errors():
-            name, *inner = map(str, item["loc"])
-            if item["type"] == "missing" and name in REQUIRED:
-                continue
-            key = next(
-                (part for part in reversed(inner) if isinstance(given.get(name), dict) and part in given[name]), None
-            )
-            problems.setdefault((name, key), _wrong_value(source, name, key, given.get(name), item))
-        return None, list(problems.values())
-
-
-def _wrong_value(source: Source, name: str, key: str | None, value: Any, item: Mapping[str, Any]) -> Problem:
-    if item["type"] == "extra_forbidden" and key is not None:
-        known = [field for kind in _OPTIONS[name] for field in kind.model_fields]
-        hint = did_you_mean(key, known, "Correct or remove it.")
-        return _problem(source, name, f"unknown option of `{name}`. Expected {_EXPECTED[name]}. {hint}", key)
-    if key is not None:
-        reason = item["msg"][:1].lower() + item["msg"][1:]
-        return _problem(source, name, f"invalid value in `{name}`: {reason}, got {shown(value[key])}. Correct it.", key)
-    hint = "Correct it."
-    if isinstance(value, str):
-        near = nearest_name(value, ("median", "asha") if name == "prune" else ALGORITHMS)
-        hint = f"Did you mean {near!r}?" if near and name in ("algorithm", "prune") else hint
-    text = f"invalid value. Expected {_expected(name)}; got {shown(value)}. {hint}"
-    return _problem(source, name, text)
+def _wrong_values(source: Source, given: Mapping[str, Any]) -> Iterator[Problem]:
+    """Check the types of all names, and the keys of those that are dictionaries of options."""
+    inner = {name: kind for name, value in given.items() if (kind := options_of(name, value)) is not None}
+    for name, kind in inner.items():
+        for key, text in kind.problems(given[name], f"{name}['{{}}']").items():
+            yield _problem(source, name, text, str(key))
+    for name, text in SweepPlan.problems(given, "it", frozenset(given) - frozenset(inner)).items():
+        yield _problem(source, name, text)
 
 
 def _missing_file(file: Path, given: str) -> str:

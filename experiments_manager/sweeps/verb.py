@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,13 +81,12 @@ def sweep(
             executor=executor,
             cluster=cluster or {},
         )
-        observers = chosen_observers(quiet=quiet, serve=serve)
         return run_sweep(
             sweep_file,
             options,
             should_stop=stop,
             interruptible=stop.interruptible,
-            make_observer=observers,
+            make_observer=functools.partial(chosen_observers, quiet=quiet, serve=serve),
             jobs_go_on=lambda: stop.asked_by in AHEAD_OF_A_LIMIT,
         )
 

@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from experiments_manager.sweeps.driver import MOST_BREAKS, Driver, Limits, Observer
+from experiments_manager.sweeps.driver import MOST_BREAKS, MOST_FAILURES, Driver, Limits, Observer
 from experiments_manager.sweeps.search.pruning import GO, NoPruner, Verdict
 from experiments_manager.sweeps.state.journal import Journal
 from experiments_manager.sweeps.state.trials import PAUSED, SweepState
@@ -184,3 +184,36 @@ def test_a_process_that_crashes_on_its_way_out_changes_nothing_of_its_trial(run)
     events = run(pool, pruner=Scripted(go=False))
     assert kinds(events)[2:] == ["reported", "interrupted", "promoted", "submitted", "ended"]
     assert events[3]["counts"] is False
+
+
+def state_of(values):
+    """Makes the state of trials that ended with these values; `None` stands for a failure."""
+    state = SweepState()
+    for number, value in enumerate(values):
+        state.apply({"event": "proposed", "trial": number, "point": {}, "overrides": {}, "space": "", "by": "tpe"})
+        how = {"state": "failed", "reason": "no model"} if value is None else {"state": "finished", "values": [value]}
+        state.apply({"event": "ended", "trial": number, **how})
+    return state
+
+
+@pytest.mark.parametrize(
+    ("rules", "values", "mode", "reason"),
+    [
+        ({"target": 0.5}, [0.9, 0.6], "min", None),
+        ({"target": 0.5}, [0.9, 0.5], "min", "the target 0.5 is reached"),
+        ({"target": 0.5}, [0.2, 0.6], "max", "the target 0.5 is reached"),
+        ({"no_progress": 2}, [0.9, 0.5, 0.6], "min", None),
+        ({"no_progress": 2}, [0.9, 0.5, 0.6, 0.7], "min", "no progress in 2 trials"),
+        ({"no_progress": 2}, [0.5, 0.6, 0.7], "max", None),
+        ({}, [], "min", None),
+        ({}, [None] * (MOST_FAILURES - 1), "min", None),
+        ({}, [0.5] + [None] * MOST_FAILURES, "min", None),
+    ],
+)
+def test_whether_a_sweep_has_searched_enough_follows_from_the_results_so_far(rules, values, mode, reason):
+    assert Limits(100, StopWhen(**rules), (mode,)).stop_reason(state_of(values)) == reason
+
+
+def test_an_experiment_that_fails_whatever_the_point_ends_the_sweep_with_its_reason():
+    reason = Limits(100, StopWhen(), ("min",)).stop_reason(state_of([None] * MOST_FAILURES))
+    assert reason == "the first 10 trials failed, and none had a result; the last one: no model"

@@ -17,7 +17,7 @@ from experiments_manager.sweeps.driver import MOST_BREAKS, Observer
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.state.journal import read_journal
 from experiments_manager.sweeps.sweep import SweepOptions, run_sweep
-from experiments_manager.sweeps.trials.server_process import ForkServer
+from experiments_manager.sweeps.trials.fork_server import ForkServer
 from experiments_manager.sweeps.trials.trial_watcher import ObjectiveError
 from tests.helpers.waiting import wait_until
 

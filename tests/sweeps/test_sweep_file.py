@@ -72,7 +72,7 @@ def test_all_that_is_wrong_is_said_at_once(write):
     assert "Did you mean 'anneal'?" in told
     assert "Did you mean `max_trials`?" in told
     assert "the label 'a' is given twice" in told
-    assert "unknown option of `stop_when`" in told
+    assert "stop_when['hour'] is unknown. Did you mean `hours`?" in told
 
 
 def test_what_is_missing_is_said_with_what_was_probably_meant(write):

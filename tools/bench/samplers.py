@@ -32,7 +32,7 @@ import numpy as np
 from hyperopt import Trials, anneal, fmin, hp, space_eval, tpe
 
 from experiments_manager.sweeps.search.algorithms import Algorithm
-from experiments_manager.sweeps.search.known import Known
+from experiments_manager.sweeps.search.history import Known
 from experiments_manager.sweeps.search.spaces import Space
 
 BUDGETS = (30, 60, 100)

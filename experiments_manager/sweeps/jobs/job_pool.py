@@ -16,10 +16,9 @@ from typing import Any
 from experiments_manager.cluster.errors import ClusterError
 from experiments_manager.cluster.slurm import QueuedJob
 from experiments_manager.common.console import warn
-from experiments_manager.common.jsonable import to_jsonable
-from experiments_manager.sweeps.jobs.job_folder import JobFolder, JobFolders
+from experiments_manager.sweeps.jobs.job_folder import Answers, JobFolder
 from experiments_manager.sweeps.jobs.job_queue import JobQueue
-from experiments_manager.sweeps.jobs.tracked_job import TrackedJob
+from experiments_manager.sweeps.state.trials import FAILED, FINISHED
 from experiments_manager.sweeps.trials.channel import Message
 from experiments_manager.sweeps.trials.trial_pool import DIED
 
@@ -50,12 +49,144 @@ class Pace:
     patience: float = 600.0
 
 
+class TrackedJob:
+    """What the driver knows of one job: what it told, what it was told, and whether it is in the queue.
+
+    Args:
+        trial: Number of its trial.
+        folder: Where the two talk.
+        number: Of the job; `None` where it is not known.
+        is_orphan: Whether it is only waited for, as its trial has ended.
+
+    Attributes:
+        waits: Whether it is in the queue and does not run, as far as is known.
+        has_trained: Whether it has come to the end of an epoch.
+    """
+
+    def __init__(self, trial: int, folder: JobFolder, number: str | None, *, is_orphan: bool = False) -> None:
+        self.trial, self.folder, self.id, self.is_orphan = trial, folder, number, is_orphan
+        self.waits, self.has_trained = False, False
+        self.answers = folder.answers or Answers()
+        self._status: Message = {}
+        self._unread = self._look()
+        self._runs = False
+        self._heard = self._ended_at = time.monotonic()
+        self._left: float | None = None
+        self._news: list[Message] = []
+        self._reason: str | None = None
+
+    @property
+    def end(self) -> Message | None:
+        """How its trial ended, as its last message says; `None` where it is not there yet."""
+        return self._status.get("end")
+
+    @property
+    def has_left(self) -> bool:
+        """Whether it is not in the queue any more."""
+        return self._left is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it was asked to stop and waits in the queue, where it cannot notice."""
+        return self.answers.ends and self.waits
+
+    @property
+    def seconds_since_end(self) -> float:
+        """Since its last message was found; 0 where there is none."""
+        return time.monotonic() - self._ended_at if self.end is not None else 0.0
+
+    @property
+    def seconds_since_left(self) -> float:
+        """Since it was first missing in the queue."""
+        return time.monotonic() - (self._left or time.monotonic())
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long it has run without a sign; 0 for one that does not run, or has no more to say."""
+        busy = self._runs and self.end is None and self.answers.killed is None and not self.answers.stop
+        return time.monotonic() - self._heard if busy else 0.0
+
+    def read(self) -> list[Message]:
+        """Return what is new, but its last message, which waits until the job has left the queue."""
+        found, self._unread = [*self._unread, *self._look()], []
+        return [] if self.is_orphan else found
+
+    def _look(self) -> list[Message]:
+        status, former = self.folder.status, self._status
+        if not status or status == former:
+            return []
+        self._status, self._heard = status, time.monotonic()
+        self.id = self.id or status.get("job")
+        if "end" in status and "end" not in former:
+            self._ended_at = time.monotonic()
+        found = [status["progress"]] if status.get("progress") != former.get("progress") else []
+        self.has_trained |= any(message["kind"] == "epoch" for message in found)
+        question = status.get("question")
+        if question and question != former.get("question") and question["epoch"] not in self.answers.verdicts:
+            found.append(question)
+        return found
+
+    def news(self) -> list[Message]:
+        """Return that it waits now, and for what, where that has changed."""
+        found, self._news = self._news, []
+        return [] if self.is_orphan else found
+
+    def see(self, queued: QueuedJob | None) -> None:
+        """Note what the queue says of it; `None` where it is not there."""
+        now = time.monotonic()
+        if queued is None:
+            self._left, self._runs, self.waits = self._left or now, False, False
+            return
+        if queued.runs and not self._runs or not queued.runs:
+            self._heard = now  # waiting is no lack of progress
+        if queued.waits and self._reason != queued.reason:
+            self._news = [{"kind": "queued", "reason": queued.reason}]
+        self._reason = queued.reason if queued.waits else None
+        self._left, self._runs, self.waits = None, queued.runs, queued.waits
+        self.id = queued.id
+
+    def is_back(self) -> None:
+        """Note that it is in the queue all the same."""
+        self._left = None
+
+    def answer(self, *, go: bool) -> None:
+        """Answer its question.
+
+        Raises:
+            SweepError: The answer cannot be written.
+        """
+        question = self._status.get("question")
+        if question and question["epoch"] not in self.answers.verdicts:
+            self._tell(verdicts={**self.answers.verdicts, question["epoch"]: go})
+
+    def ask_to_stop(self) -> None:
+        """Let it write a checkpoint and end; also if it begins later.
+
+        Raises:
+            SweepError: That cannot be written.
+        """
+        if not self.answers.stop:
+            self._tell(stop=True)
+
+    def kill(self, reason: str) -> None:
+        """Note why it is about to be cancelled, also for a later driver.
+
+        Raises:
+            SweepError: That cannot be written.
+        """
+        self._tell(killed=reason)
+
+    def _tell(self, **changes: Any) -> None:
+        answers = dataclasses.replace(self.answers, **changes)
+        self.folder.write_answers(answers)
+        self.answers = answers
+
+
 class JobPool:
     """Jobs that run trials; see `TrialPool`.
 
     Args:
         queue: Of the cluster.
-        folders: Of the jobs.
         parallel: How many there are in the queue at most.
         known: The jobs' numbers by the keys of their folders, as the journal has them.
         timeout: Seconds without a sign of progress, while it runs, after which one is cancelled; `None`: never.
@@ -66,7 +197,6 @@ class JobPool:
     def __init__(
         self,
         queue: JobQueue,
-        folders: JobFolders,
         parallel: int,
         *,
         known: Mapping[str, str],
@@ -74,7 +204,7 @@ class JobPool:
         goes_on: Callable[[], bool] = lambda: False,
         pace: Pace | None = None,
     ) -> None:
-        self._queue, self._folders, self._parallel, self._known = queue, folders, parallel, known
+        self._queue, self._folders, self._parallel, self._known = queue, queue.folders, parallel, known
         self._timeout, self._goes_on, self._pace = timeout, goes_on, pace or Pace()
         self._jobs: list[TrackedJob] = []
         self._unsure: dict[int, JobFolder] = {}
@@ -114,7 +244,7 @@ class JobPool:
             self._jobs.append(job)
             taken[trial] = {} if folder.key in self._known else {"job": job.id, "folder": folder.key}
         for folder, there in queued.values():
-            self._let_end(TrackedJob(folder.trial, folder, there.id, is_orphan=True), there)
+            self._let_end(folder, there)
         return taken
 
     def start(self, trial: int, task: Message) -> dict[str, Any] | None:
@@ -173,7 +303,7 @@ class JobPool:
             for job in self._jobs:
                 found += [(job.trial, message) for message in job.read()]
             self._read_at = time.monotonic() + max(self._pace.files, len(self._jobs) / _LOOKS_A_SECOND)
-        hurry = self._is_stopping or any(job.has_final_message or job.has_left for job in self._jobs)
+        hurry = self._is_stopping or any(job.end or job.has_left for job in self._jobs)
         if time.monotonic() - self._asked_at > (self._pace.soon if hurry else self._pace.queue):
             self._ask_cluster()
             for job in list(self._jobs):
@@ -187,25 +317,24 @@ class JobPool:
             warn(f"{len(self._jobs)} jobs of the sweep have not ended yet; they do at a checkpoint.")
         elif self._jobs:
             warn(f"{len(self._jobs)} jobs of the sweep are in the queue and go on; --resume takes them up.")
-        for job in self._jobs:
-            job.close()
         self._jobs.clear()
 
     def _left_behind(self, trial: int, folder: JobFolder, there: QueuedJob | None) -> TrackedJob | None:
         """Return the job of a folder if anything can still come of it; `there` is what the queue says of it."""
         number = there.id if there else self._known.get(folder.key)
         job = TrackedJob(trial, folder, number)
-        job.catch_up()
         if job.id is None:  # if it comes into the queue all the same, it ends at once
             job.ask_to_stop()
-        if there is None and (job.id is None or (job.was_told_to_end and not job.has_result)):
-            job.close()
+        has_result = job.end is not None and job.end["state"] in (FINISHED, FAILED)
+        if there is None and (job.id is None or (job.answers.ends and not has_result)):
             return None
         job.see(there)
         return job
 
-    def _let_end(self, job: TrackedJob, there: QueuedJob) -> None:
-        job.catch_up()
+    def _let_end(self, folder: JobFolder, there: QueuedJob) -> None:
+        job = TrackedJob(folder.trial, folder, there.id, is_orphan=True)
+        if not folder.is_readable:  # nor does it read what is written here
+            self._queue.cancel(there.id)
         job.see(there)
         job.ask_to_stop()
         self._jobs.append(job)
@@ -220,7 +349,7 @@ class JobPool:
             TrackedJob(trial, doubtful, None).ask_to_stop()  # for it may come yet
         former = [job for key, job in self._known.items() if key.startswith(f"{task['name']}/")]
         told = {"kind": "train", **task, "former_jobs": former, "patience": self._pace.patience}
-        folder = self._folders.new(task["name"], to_jsonable(told))
+        folder = self._folders.new(task["name"], told)
         self._unsure[trial] = folder
         number = self._queue.submit(folder)
         del self._unsure[trial]
@@ -242,7 +371,7 @@ class JobPool:
         self._is_silent = False
         for job in self._jobs:
             job.see(queued.get(job.folder.key, (None, None))[1])
-            if not job.has_left and (job.killed or job.is_idle or job.seconds_since_end > self._pace.linger):
+            if not job.has_left and (job.answers.killed or job.is_idle or job.seconds_since_end > self._pace.linger):
                 self._queue.cancel(job.id)
 
     def _ending(self, job: TrackedJob) -> list[Message]:
@@ -251,7 +380,7 @@ class JobPool:
             gives_up = job.seconds_since_end > 2 * self._pace.linger  # its node may be at fault
             return self._forgotten(job, []) if gives_up else []
         found = job.read()  # what it told between the last look and its end
-        if job.has_final_message or job.was_told_to_end:
+        if job.end or job.answers.ends:
             return self._forgotten(job, found)
         if job.seconds_since_left < self._pace.settle:
             return found
@@ -263,13 +392,13 @@ class JobPool:
             job.is_back()
             return found
         outside = end.outside or (end.of_time and job.has_trained)
-        died = {"kind": DIED, "reason": job.killed or end.reason, "outside": outside and not job.killed}
+        killed = job.answers.killed
+        died = {"kind": DIED, "reason": killed or end.reason, "outside": outside and not killed}
         return self._forgotten(job, [*found, died])
 
     def _forgotten(self, job: TrackedJob, messages: list[Message]) -> list[Message]:
-        job.close()
         self._jobs.remove(job)
-        return [] if job.is_orphan else [*messages, *job.final_message()]
+        return [] if job.is_orphan else [*messages, *([job.end] if job.end else [])]
 
     def _end_silent(self, job: TrackedJob) -> None:
         """Cancel a job that makes no progress."""

@@ -20,8 +20,7 @@ from experiments_manager.common.exit_codes import ExitCode
 from experiments_manager.common.machine.processes import usable_processors
 from experiments_manager.runs import Run, RunError
 from experiments_manager.runs.locking import LOCK_FILE, read_holder
-from experiments_manager.sweeps.jobs.job_folder import JobFolder
-from experiments_manager.sweeps.jobs.message_file import MessageReader, MessageWriter
+from experiments_manager.sweeps.jobs.job_folder import Answers, JobFolder
 from experiments_manager.sweeps.trials.channel import Message
 
 _LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -48,15 +47,14 @@ def run_job(folder: Path, should_stop: Callable[[], bool]) -> ExitCode:
     """
     job = JobFolder(folder)
     task = job.task
-    if _has_ended(job):  # and the cluster has started it again all the same
+    if "end" in job.status:  # and the cluster has started it again all the same
         return ExitCode.DONE
     threads = threads_of_job()
     for name in _LIBRARIES:  # which count their threads when they are imported
         os.environ.setdefault(name, str(threads))
     run_dir = Path(task["trials_dir"]) / task["name"]
     driver = DriverByFiles(job, should_stop, task["patience"], on_start=lambda: _note_job(Run(run_dir), folder))
-    host = socket.gethostname()
-    driver.tell(kind="begun", job=os.environ.get("SLURM_JOB_ID"), host=host, at=time.time())
+    driver.tell(kind="begun")
     if driver.wants_stop():
         driver.tell(kind="ended", state="interrupted", seconds=0.0)
     else:
@@ -64,7 +62,6 @@ def run_job(folder: Path, should_stop: Callable[[], bool]) -> ExitCode:
         from experiments_manager.sweeps.trials.trial_process import train
 
         train(driver, {**task, "threads": threads, "gpus": None})
-    driver.close()
     return ExitCode.INTERRUPTED if driver.was_left else ExitCode.DONE
 
 
@@ -72,11 +69,6 @@ def threads_of_job() -> int:
     """Return how many threads a job may compute with: the processors that it asked for, or has."""
     given = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or ""
     return min(int(given), usable_processors()) if given.isdecimal() else usable_processors()
-
-
-def _has_ended(job: JobFolder) -> bool:
-    told = [message for message in MessageReader(job.messages).read() if message["kind"] in ("begun", "ended")]
-    return bool(told) and told[-1]["kind"] == "ended"
 
 
 def _remove_lock_of_former_job(run_dir: Path, former: list[str]) -> None:
@@ -118,84 +110,81 @@ class DriverByFiles:
         on_start: Callable[[], None] = lambda: None,
     ) -> None:
         self.was_left = False
-        self._signalled, self._patience, self._on_start = should_stop, patience, on_start
-        self._messages, self._answers = MessageWriter(job.messages), MessageReader(job.answers)
-        self._verdicts: dict[int, bool] = {}
-        self._is_stopped = self._was_refused = False
+        self._job, self._signalled, self._patience, self._on_start = job, should_stop, patience, on_start
+        self._status = {**job.status, "job": os.environ.get("SLURM_JOB_ID"), "host": socket.gethostname()}
+        self._answers = job.answers or Answers()
+        self._gave_up = self._was_refused = False
         self._told = 0.0
         self._changed = threading.Condition()
-        self._look()
         threading.Thread(target=self._listen, name="driver", daemon=True).start()
 
     def wants_stop(self) -> bool:
         """Return whether the trial should end at the next step."""
-        return self._is_stopped or self._signalled()
+        return self._answers.stop or self._gave_up or self._signalled()
 
     def tell(self, **message: Any) -> None:
-        """Write a message; of signs of life and epochs only as many as the file server should see.
+        """Write how far the trial is; of signs of life and epochs only as many as the file server should see.
 
         Raises:
-            OSError: It is one that the driver must have, and it could not be written for ten minutes.
+            OSError: It is something that the driver must have, and it could not be written for ten minutes.
         """
-        if message["kind"] in ("alive", "epoch"):
-            self._give_sign(message)
+        kind = message["kind"]
+        if kind in ("started", "epoch"):
+            self._status["progress"] = {**self._status.get("progress", {}), **message}
+        if kind in ("alive", "epoch"):
+            self._give_sign()
             return
-        if message["kind"] == "started":
+        if kind == "started":
             self._on_start()
-        if message["kind"] == "ended":
-            message = self._as_it_ended(message)
+        elif kind == "asked":
+            self._status["question"] = message
+        elif kind == "ended" and (end := self._as_it_ended(message)) is not None:
+            self._status["end"] = end
+        self._write()
+
+    def ask(self, epoch: int, values: tuple[float, ...], curve: list[float | None], seconds: float) -> bool:
+        """Ask whether the trial goes on after an epoch, and wait for the answer; a former start may have it already."""
+        if epoch not in self._answers.verdicts:
+            self.tell(kind="asked", epoch=epoch, values=values, curve=curve, seconds=seconds)
+        until = time.monotonic() + self._patience
+        with self._changed:
+            while epoch not in self._answers.verdicts and not self.wants_stop():
+                if time.monotonic() > until:  # it makes room for others, and goes on when there is a driver again
+                    self._gave_up = True
+                self._changed.wait(_LOOK_SECONDS)
+        self._was_refused = self._answers.verdicts.get(epoch) is False
+        return self._answers.verdicts.get(epoch, False)
+
+    def _write(self) -> None:
         until = time.monotonic() + _WRITE_FOR
         while True:
             try:
-                self._messages.write(message)
+                self._job.write_status(self._status)
                 return
             except OSError:
                 if time.monotonic() > until:
                     raise
             time.sleep(_WRITE_AGAIN)
 
-    def ask(self, epoch: int, values: tuple[float, ...], curve: list[float | None], seconds: float) -> bool:
-        """Ask whether the trial goes on after an epoch, and wait for the answer; a former start may have it already."""
-        if epoch not in self._verdicts:
-            self.tell(kind="asked", epoch=epoch, values=values, curve=curve, seconds=seconds)
-        until = time.monotonic() + self._patience
-        with self._changed:
-            while epoch not in self._verdicts and not self.wants_stop():
-                if time.monotonic() > until:  # it makes room for others, and goes on when there is a driver again
-                    self._is_stopped = True
-                self._changed.wait(_LOOK_SECONDS)
-        self._was_refused = self._verdicts.get(epoch) is False
-        return self._verdicts.get(epoch, False)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._messages.close()
-
-    def _give_sign(self, message: Message) -> None:
+    def _give_sign(self) -> None:
         if time.monotonic() - self._told > _SIGN_SECONDS:
             self._told = time.monotonic()
             with contextlib.suppress(OSError):  # the disk may be full for a moment, and the next sign will do
-                self._messages.write(message)
+                self._job.write_status({**self._status, "at": time.time()}, sync=False)
 
-    def _as_it_ended(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Tell apart why a training was interrupted."""
+    def _as_it_ended(self, message: Message) -> Message | None:
+        """Tell apart why a training was interrupted; one that goes on when the job is started again has not ended."""
         if message["state"] not in ("interrupted", "stopped") or self._was_refused:
             return message
-        if self._is_stopped:
+        if self._answers.stop or self._gave_up:
             return {**message, "state": "interrupted"}
         self.was_left = True
-        return {**message, "kind": "left"}
+        return None
 
     def _listen(self) -> None:
         while True:
             time.sleep(_LOOK_SECONDS)
-            self._look()
-
-    def _look(self) -> None:
-        for answer in self._answers.read():
+            answers = self._job.answers
             with self._changed:
-                if answer["kind"] == "verdict":
-                    self._verdicts[answer["epoch"]] = answer["go"]
-                elif answer["kind"] == "stop":
-                    self._is_stopped = True
+                self._answers = answers or self._answers
                 self._changed.notify_all()

@@ -16,8 +16,11 @@ from experiments_manager.cluster.job_options import JobOptions, check_image, mer
 from experiments_manager.cluster.jobs import OUT_OF_MEMORY, tells_out_of_memory
 from experiments_manager.cluster.slurm import QueuedJob
 from experiments_manager.cluster.submission import submit_job
+from experiments_manager.common.console import warn
 from experiments_manager.common.exit_codes import ExitCode
+from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.jobs.job_folder import JobFolder, JobFolders
+from experiments_manager.sweeps.sweep_file import SweepFile
 
 COMMAND = ("sweep", "trial")
 """The command that runs on a node, with the folder of the job."""
@@ -40,21 +43,12 @@ class End:
     of_time: bool = False
 
 
-def job_options(
-    sweep_file: Path,
-    settings_file: Path,
-    *,
-    of_settings: Mapping[str, Any],
-    of_file: Mapping[str, Any],
-    given: Mapping[str, Any],
-) -> JobOptions:
+def job_options(file: SweepFile, of_settings: Mapping[str, Any], given: Mapping[str, Any]) -> JobOptions:
     """Return what each job of a sweep asks for: later places count more, and lists are joined.
 
     Args:
-        sweep_file: The sweep file.
-        settings_file: The settings file.
+        file: The sweep file, with its own `cluster`.
         of_settings: What the settings file says by `cluster`.
-        of_file: What the sweep file says by `cluster`.
         given: What the command line says.
 
     Raises:
@@ -62,8 +56,8 @@ def job_options(
     """
     options = merged_options(
         (str(site_file()), read_site_file()),
-        (f"{settings_file}: cluster", of_settings),
-        (f"{sweep_file}: cluster", of_file),
+        (f"{file.settings_file}: cluster", of_settings),
+        (f"{file.file}: cluster", file.plan.cluster),
         ("--cluster", given),
     )
     if options.nodes != 1:
@@ -77,7 +71,34 @@ def job_options(
             f"--executor slurm: there is no {missing[0]} here. Expected SLURM's commands on the PATH. Log in to a node "
             "of the cluster from which jobs are submitted, or leave --executor out to run the trials on this machine."
         )
+    if file.memory_limit is not None:
+        warn("memory_limit counts for trials on this machine; the jobs of a cluster have the memory of `mem`.")
+    if file.plan.trials_per_process > 1:
+        warn("trials_per_process counts for trials on this machine; each job of a cluster is one trial.")
     return options
+
+
+def refuse_jobs_in_queue(sweep: Path, known: Mapping[str, str]) -> None:
+    """Refuse to run trials here that are jobs of a cluster still.
+
+    Args:
+        sweep: Folder of the sweep.
+        known: Numbers of its jobs, as the journal has them.
+
+    Raises:
+        SweepError: There are such jobs.
+    """
+    if not known:
+        return
+    try:
+        queued = {job.id for job in slurm.queued_jobs()} & set(known.values())
+    except ClusterError:
+        return  # another machine; the locks of the runs keep two processes apart
+    if queued:
+        raise SweepError(
+            f"Jobs {', '.join(sorted(queued))} of the sweep in {sweep} are in the queue. Expected none, to run "
+            "its trials on this machine. Go on by --executor slurm, or end them first by scancel."
+        )
 
 
 class JobQueue:
@@ -90,7 +111,7 @@ class JobQueue:
     """
 
     def __init__(self, folders: JobFolders, options: JobOptions, binds: tuple[Path, ...]) -> None:
-        self._folders, self._options, self._binds = folders, options, binds
+        self.folders, self._options, self._binds = folders, options, binds
 
     def submit(self, folder: JobFolder) -> str:
         """Submit the job of a folder, and return its number.
@@ -99,7 +120,7 @@ class JobQueue:
             ClusterError: The cluster refuses it, or does not answer, in which case the job may be in the queue.
         """
         command = (*COMMAND, str(folder.path))
-        job = Job(self._folders.name_of(folder), folder.path, Path.cwd(), (command,), self._binds)
+        job = Job(self.folders.name_of(folder), folder.path, Path.cwd(), (command,), self._binds)
         try:
             return submit_job(job, self._options)
         except OSError as error:
@@ -111,7 +132,7 @@ class JobQueue:
         Raises:
             ClusterError: The cluster does not answer.
         """
-        found = [(self._folders.named(job.name), job) for job in slurm.queued_jobs()]
+        found = [(self.folders.named(job.name), job) for job in slurm.queued_jobs()]
         return {folder.key: (folder, job) for folder, job in found if folder is not None}
 
     def cancel(self, job: str) -> None:

@@ -13,7 +13,7 @@ from experiments_manager.dialects import Alias
 from experiments_manager.settings.hooks import HOOKS_BY_ANY_NAME
 from experiments_manager.settings.overrides import HPARAMS
 from experiments_manager.settings.schema import BY_ANY_NAME
-from experiments_manager.settings.source.module_source import Source, read_source
+from experiments_manager.settings.source.module_source import Source, names_at_top, read_source
 
 
 def train_command(settings_file: Path | str, overrides: Mapping[str, Any]) -> str:
@@ -107,21 +107,9 @@ def _bound_by(statement: ast.stmt) -> dict[str, str]:
 
     A value in the place of a function is a function that returns it, so that the file may go on to call it.
     """
-    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        return {statement.name: "lambda *_, **__: "}
-    if isinstance(statement, ast.ClassDef):
-        return {statement.name: ""}
-    if isinstance(statement, (ast.Import, ast.ImportFrom)):
-        return {alias.asname or alias.name: "" for alias in statement.names}
-    found = {}
-    for node in ast.iter_child_nodes(statement):
-        if isinstance(node, ast.stmt):
-            found |= _bound_by(node)
-            continue
-        found |= {
-            inner.id: "" for inner in ast.walk(node) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)
-        }
-    return found
+    names = names_at_top(ast.Module([statement], []))
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {name: "lambda *_, **__: " * isinstance(found[-1].node, functions) for name, found in names.items()}
 
 
 _NONE = object()

@@ -19,7 +19,7 @@ from experiments_manager.sweeps.results.table import write_table
 from experiments_manager.sweeps.state.folder import SweepFolder
 from experiments_manager.sweeps.state.trials import SweepState, Trial, best_trial, pareto_front
 from experiments_manager.sweeps.sweep_file import SweepFile
-from experiments_manager.sweeps.trials.server_process import ForkServer
+from experiments_manager.sweeps.trials.fork_server import ForkServer
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def write_results(
     if best is not None and best.number >= 0:
         _write_best_settings(folder, file, experiment, best)
         if ended == "finished":
-            exported = _Export(folder, file, experiment, best).start(server)
+            exported = _begin_export(folder, file, experiment, best, server)
     report = None
     if ended == "finished":  # one that was asked to stop has little time; a model is exported meanwhile
         report = write_report(folder, state, command)
@@ -119,31 +119,26 @@ def _write_best_settings(folder: SweepFolder, file: SweepFile, experiment: Swept
             raise explain(error, "write", folder.best_settings) from error
 
 
-class _Export:
-    """Gives the best trial what trials do without, in a process of its own: its servable model and its figures."""
+def _begin_export(
+    folder: SweepFolder, file: SweepFile, experiment: SweptExperiment, best: Trial, server: ForkServer
+) -> Callable[[], str | None]:
+    """Give the best trial what trials do without, in a process of its own: its servable model and its figures.
 
-    def __init__(self, folder: SweepFolder, file: SweepFile, experiment: SweptExperiment, best: Trial) -> None:
-        names = [name for name in ("export", "figures") if name not in file.plan.overrides]
-        self._wanted = {name: experiment.settings[name] for name in names}
-        self._run_dir = folder.trials_dir / best.name
-        self._log = folder.output_of(best.name)
+    Returns:
+        What waits for the end and gives the folder of the model.
+    """
+    names = [name for name in ("export", "figures") if name not in file.plan.overrides]
+    wanted = {name: experiment.settings[name] for name in names}
+    if not any(wanted.values()):
+        return lambda: None
+    log = folder.output_of(best.name)
+    run_dir = folder.trials_dir / best.name
+    end = server.begin({"kind": "export", "run_dir": str(run_dir), "overrides": wanted, "log": str(log)})
 
-    def start(self, server: ForkServer) -> Callable[[], str | None]:
-        """Begin, and return what waits for the end and gives the folder of the model."""
-        if not any(self._wanted.values()):
-            return lambda: None
-        pid, channel = server.fork()
-        channel.send(
-            {"kind": "export", "run_dir": str(self._run_dir), "overrides": self._wanted, "log": str(self._log)}
-        )
+    def exported() -> str | None:
+        told = end() or {"model": None, "reason": "its process ended without a word"}
+        if told["model"] is None and wanted.get("export"):
+            logger.warning("The best model was not exported: %s. See %s.", told.get("reason"), log)
+        return told["model"]
 
-        def wait() -> str | None:
-            answer = channel.receive()
-            channel.close()
-            server.wait(pid)
-            told = answer[0] if answer else {"model": None, "reason": "its process ended without a word"}
-            if told["model"] is None and self._wanted.get("export"):
-                logger.warning("The best model was not exported: %s. See %s.", told.get("reason"), self._log)
-            return told["model"]
-
-        return wait
+    return exported

@@ -27,7 +27,7 @@ from hyperopt.pyll.base import Apply
 from experiments_manager.common.error_text import reason
 from experiments_manager.common.installation import install_command
 from experiments_manager.sweeps.errors import SweepError
-from experiments_manager.sweeps.search.known import Known, proposal_seed, shown_results
+from experiments_manager.sweeps.search.history import Known, proposal_seed, shown_results
 from experiments_manager.sweeps.search.samplers import FIRST_POINTS, SAMPLERS, Sampler, missing_modules
 from experiments_manager.sweeps.search.spaces import Point, Space, SpaceError, point_of
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from experiments_manager.sweeps.search.dimensions import Dimension, dimensions
-from experiments_manager.sweeps.search.known import Known, shown_results
+from experiments_manager.sweeps.search.history import Known, shown_results
 from experiments_manager.sweeps.search.spaces import Point, Space, SpaceError
 
 if TYPE_CHECKING:

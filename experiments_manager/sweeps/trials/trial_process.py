@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+import numbers
 import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,10 +20,13 @@ from typing import Any, Protocol
 
 from experiments_manager.common.error_text import named_reason, reason
 from experiments_manager.common.errors import UserError
+from experiments_manager.common.machine.output import redirected
 from experiments_manager.events import Watcher
 from experiments_manager.runs import Run, find_run
 from experiments_manager.runs.locking import LOCK_FILE, is_held
 from experiments_manager.settings import Settings, load_settings
+from experiments_manager.settings.problems import UserCodeError, problem_at
+from experiments_manager.settings.types import plain_value
 from experiments_manager.sweeps.trials.channel import Channel, Message
 from experiments_manager.sweeps.trials.trial_watcher import ObjectiveError, TrialWatcher, values_of_run
 
@@ -186,14 +189,27 @@ def _asking(task: Mapping[str, Any], settings: Settings) -> Callable[[int], bool
 
 
 def _value_of_hook(sweep_file: str, run: Run) -> float:
-    """Call the function `objective` of the sweep file.
+    """Load the sweep file and call its function `objective`.
 
     Raises:
         UserCodeError: It raised, or returned no number.
+        SettingsError: The sweep file cannot be loaded.
     """
-    from experiments_manager.sweeps.objective_hook import call_objective
+    from experiments_manager.sweeps.sweep_file import load_sweep_file
 
-    return call_objective(sweep_file, run)
+    loaded = load_sweep_file(sweep_file)
+    place = loaded.problem("objective", "").place
+    try:
+        with loaded.local_modules.active():
+            value = plain_value(loaded.plan.objective(run))
+    except (Exception, SystemExit) as error:
+        deepest = loaded.local_modules.deepest_place(error.__traceback__)
+        place = problem_at(*deepest, "", "").place if deepest else place
+        raise UserCodeError("objective", place, error) from error
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        error = TypeError(f"it returned {value!r}. Expected a number, which is minimised")
+        raise UserCodeError("objective", place, error)
+    return float(value)
 
 
 def _wait_for_former_process(trials_dir: Path, name: str) -> None:
@@ -249,24 +265,15 @@ def _look_for_gpus_quietly() -> None:
 
 @contextlib.contextmanager
 def _output_to(log: str | None) -> Iterator[None]:
-    """Let whatever is printed inside, also by libraries in C++, go to the end of a file."""
+    """Let whatever is printed inside, also by libraries in C++, go to the end of a file, which is none while empty."""
     if log is None:
         yield
         return
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    kept = [os.dup(number) for number in (1, 2)]
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     try:
-        for number in (1, 2):
-            os.dup2(file, number)
-        yield
+        with Path(log).open("ab", buffering=0) as file, redirected(file.fileno()):
+            yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, former in zip((1, 2), kept, strict=True):
-            os.dup2(former, number)
-            os.close(former)
-        os.close(file)
         with contextlib.suppress(OSError):
             if Path(log).is_file() and Path(log).stat().st_size == 0:
                 Path(log).unlink()

@@ -1,19 +1,17 @@
 """Jobs of a sweep: how many there are, how they end, and how the next driver takes them up."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 
 from experiments_manager.cluster.errors import ClusterError
 from experiments_manager.cluster.job_options import JobOptions
 from experiments_manager.sweeps.errors import SweepError
-from experiments_manager.sweeps.jobs.executors import refuse_jobs_in_queue
-from experiments_manager.sweeps.jobs.job_folder import JobFolder, JobFolders
+from experiments_manager.sweeps.jobs.job_folder import Answers, JobFolder, JobFolders
 from experiments_manager.sweeps.jobs.job_pool import JobPool, Pace
-from experiments_manager.sweeps.jobs.job_queue import JobQueue, job_options
-from experiments_manager.sweeps.jobs.message_file import MessageReader, MessageWriter
-from experiments_manager.sweeps.state.folder import SweepFolder
+from experiments_manager.sweeps.jobs.job_queue import JobQueue, job_options, refuse_jobs_in_queue
+from experiments_manager.sweeps.sweep_file import load_sweep_file
+from tests.helpers.sweep_files import write_sweep_files
 
 AT_ONCE = Pace(files=0, queue=0, soon=0, refused=0, settle=0)
 
@@ -26,9 +24,8 @@ class Sweep:
         folder.mkdir()
 
     def pool(self, parallel=2, **options):
-        folders = JobFolders(self.folder)
-        queue = JobQueue(folders, JobOptions(), ())
-        return JobPool(queue, folders, parallel, known=self.journal, **{"pace": AT_ONCE, **options})
+        queue = JobQueue(JobFolders(self.folder), JobOptions(), ())
+        return JobPool(queue, parallel, known=self.journal, **{"pace": AT_ONCE, **options})
 
     def task(self, trial, **changes):
         return {"name": f"trial_{trial:05d}", "columns": ["loss"], "overrides": {"rate": trial}, "asked": 0, **changes}
@@ -54,15 +51,13 @@ class Sweep:
     def job(self, trial, n=1):
         return JobFolder(self.folder / "jobs" / f"trial_{trial:05d}" / str(n))
 
-    def tell(self, trial, *messages, n=1):
+    def tell(self, trial, n=1, **status):
         """Tells what the job of a trial would tell."""
-        writer = MessageWriter(self.job(trial, n).messages)
-        for message in messages:
-            writer.write(message)
-        writer.close()
+        job = self.job(trial, n)
+        job.write_status({**job.status, **status})
 
     def answers(self, trial, n=1):
-        return MessageReader(self.job(trial, n).answers).read()
+        return self.job(trial, n).answers
 
 
 def poll(pool):
@@ -75,6 +70,7 @@ def sweep(tmp_path, cluster):
     return Sweep(tmp_path / "line")
 
 
+TRAINED = {"kind": "epoch", "epoch": 1, "value": 0.7}
 FINISHED = {"kind": "ended", "state": "finished", "values": [0.5], "epochs": 3}
 ASKED = {"kind": "asked", "epoch": 2, "values": [0.5], "curve": [], "seconds": 1.0}
 
@@ -84,8 +80,8 @@ def test_a_slot_is_free_again_when_the_job_has_left_the_queue_and_its_last_word_
     first, _ = sweep.start(pool, 0), sweep.start(pool, 1)
     assert pool.free == 0
     cluster.set(first, "RUNNING")
-    sweep.tell(0, {"kind": "begun", "job": first}, {"kind": "epoch", "epoch": 1, "value": 0.7}, FINISHED)
-    assert poll(pool) == [(0, {"kind": "epoch", "epoch": 1, "value": 0.7})]
+    sweep.tell(0, job=first, progress=TRAINED, end=FINISHED)
+    assert poll(pool) == [(0, TRAINED)]
     cluster.set(first, "COMPLETING")
     assert poll(pool) == []
     assert (pool.running, pool.free) == ([0, 1], 0)
@@ -107,12 +103,12 @@ def test_what_a_job_waits_for_is_told_when_it_changes(sweep, cluster):
 def test_a_question_is_answered_once(sweep):
     pool = sweep.pool()
     sweep.start(pool, 0)
-    sweep.tell(0, ASKED)
+    sweep.tell(0, question=ASKED)
     assert poll(pool) == [(0, ASKED)]
     pool.answer(0, go=True)
-    sweep.tell(0, ASKED)  # again, after the cluster has started the job anew
+    sweep.tell(0, question=ASKED)  # again, after the cluster has started the job anew
     assert poll(pool) == []
-    assert sweep.answers(0) == [{"kind": "verdict", "epoch": 2, "go": True}]
+    assert sweep.answers(0) == Answers({2: True})
 
 
 @pytest.mark.parametrize(
@@ -154,7 +150,7 @@ def test_a_job_that_the_cluster_has_forgotten_goes_on_in_another(sweep, cluster)
 def test_a_job_that_trained_until_its_time_limit_goes_on_in_another(sweep, cluster):
     pool = sweep.pool()
     job = sweep.start(pool, 0)
-    sweep.tell(0, {"kind": "epoch", "epoch": 1, "value": 0.7})
+    sweep.tell(0, progress=TRAINED)
     poll(pool)
     cluster.set(job, "TIMEOUT")
     [(_, message)] = poll(pool)
@@ -164,7 +160,7 @@ def test_a_job_that_trained_until_its_time_limit_goes_on_in_another(sweep, clust
 def test_a_job_that_stays_in_the_queue_after_its_last_word_is_cancelled(sweep, cluster):
     pool = sweep.pool(pace=Pace(0, 0, 0, 0, settle=0, linger=-1))
     cluster.set(sweep.start(pool, 0), "RUNNING")
-    sweep.tell(0, FINISHED)
+    sweep.tell(0, end=FINISHED)
     assert poll(pool) + poll(pool) == [(0, FINISHED)]
     assert cluster.cancelled == ["1"]
 
@@ -212,7 +208,7 @@ def test_a_refusal_while_others_run_is_tried_again(sweep, cluster, capsys):
     assert pool.start(1, sweep.task(1)) is None
     assert (pool.running, pool.free) == ([0], 0)
     assert "It is tried again while other jobs" in capsys.readouterr().err
-    sweep.tell(0, FINISHED)
+    sweep.tell(0, end=FINISHED)
     cluster.set("1", "COMPLETED")
     assert poll(pool) == [(0, FINISHED)]
     assert pool.free == 2
@@ -233,12 +229,12 @@ def test_the_next_driver_takes_up_jobs_that_wait_run_or_have_ended(sweep, cluste
     for trial in range(3):
         sweep.start(before, trial)
     cluster.set("2", "RUNNING")
-    sweep.tell(1, {"kind": "epoch", "epoch": 1, "value": 0.7})
-    sweep.tell(2, FINISHED)
+    sweep.tell(1, progress=TRAINED)
+    sweep.tell(2, end=FINISHED)
     cluster.set("3", "COMPLETED")
     pool = sweep.pool(parallel=3)
     assert sweep.reattach(pool, 0, 1, 2, 3) == [0, 1, 2]
-    assert poll(pool) == [(1, {"kind": "epoch", "epoch": 1, "value": 0.7}), (2, FINISHED)]
+    assert poll(pool) == [(1, TRAINED), (2, FINISHED)]
     assert (pool.running, pool.free) == ([0, 1], 1)
     assert len(cluster.jobs) == 3
 
@@ -253,7 +249,7 @@ def test_a_job_whose_driver_died_before_it_wrote_the_number_down_is_found_by_its
 
 def test_so_is_one_that_has_ended_since(sweep, cluster):
     sweep.pool().start(0, sweep.task(0))
-    sweep.tell(0, {"kind": "begun", "job": "1"}, FINISHED)
+    sweep.tell(0, job="1", end=FINISHED)
     cluster.set("1", "COMPLETED")
     pool = sweep.pool()
     assert sweep.reattach(pool, 0) == [0]
@@ -265,7 +261,7 @@ def test_one_that_never_came_into_the_queue_ends_at_once_should_it_come_yet(swee
     cluster.forget("1")
     pool = sweep.pool()
     assert sweep.reattach(pool, 0) == []
-    assert sweep.answers(0) == [{"kind": "stop"}]
+    assert sweep.answers(0) == Answers(stop=True)
     sweep.start(pool, 0)
     assert sweep.job(0, 2).path.is_dir()
 
@@ -283,12 +279,12 @@ def test_a_job_whose_trial_has_ended_is_asked_to_stop_and_waited_for(sweep, clus
     """Its driver was killed after it had noted the end, and before it told."""
     before = sweep.pool()
     cluster.set(sweep.start(before, 0), "RUNNING")
-    sweep.tell(0, ASKED)
+    sweep.tell(0, question=ASKED)
     pool = sweep.pool(parallel=1)
     assert sweep.reattach(pool) == []
     assert (pool.running, pool.free) == ([0], 0)
-    assert sweep.answers(0) == [{"kind": "stop"}]
-    sweep.tell(0, {"kind": "ended", "state": "interrupted"})
+    assert sweep.answers(0) == Answers(stop=True)
+    sweep.tell(0, end={"kind": "ended", "state": "interrupted"})
     cluster.set("1", "COMPLETED")
     assert poll(pool) == []
     assert (pool.running, pool.free) == ([], 1)
@@ -300,19 +296,19 @@ def test_a_job_that_trains_other_settings_than_the_sweep_wants_now_is_ended(swee
     assert sweep.reattach(pool, 0, columns=["val_loss"]) == []
     assert poll(pool) == []
     assert cluster.cancelled == ["1"]
-    assert sweep.answers(0) == [{"kind": "stop"}]
+    assert sweep.answers(0) == Answers(stop=True)
 
 
 def test_an_answer_that_was_lost_with_its_driver_is_given_by_the_next(sweep):
     before = sweep.pool()
     sweep.start(before, 0)
-    sweep.tell(0, ASKED)
+    sweep.tell(0, question=ASKED)
     poll(before)
     pool = sweep.pool()
     sweep.reattach(pool, 0)
     assert poll(pool) == [(0, ASKED)]
     pool.answer(0, go=False)
-    assert sweep.answers(0) == [{"kind": "verdict", "epoch": 2, "go": False}]
+    assert sweep.answers(0) == Answers({2: False})
 
 
 def test_a_driver_that_is_asked_to_stop_cancels_what_waits_and_asks_the_rest(sweep, cluster):
@@ -321,8 +317,8 @@ def test_a_driver_that_is_asked_to_stop_cancels_what_waits_and_asks_the_rest(swe
     cluster.set("1", "RUNNING")
     pool.ask_to_stop()
     assert cluster.cancelled == ["2"]
-    assert [sweep.answers(trial) for trial in (0, 1)] == [[{"kind": "stop"}]] * 2
-    sweep.tell(0, {"kind": "ended", "state": "interrupted"})
+    assert [sweep.answers(trial) for trial in (0, 1)] == [Answers(stop=True)] * 2
+    sweep.tell(0, end={"kind": "ended", "state": "interrupted"})
     cluster.set("1", "COMPLETED")
     assert poll(pool) == [(0, {"kind": "ended", "state": "interrupted"})]
     assert (pool.running, pool.free) == ([], 0)
@@ -336,7 +332,7 @@ def test_ahead_of_the_drivers_own_time_limit_the_jobs_go_on(sweep, cluster, caps
     pool.ask_to_stop()
     assert pool.running == []
     assert cluster.queued == ["1"]
-    assert sweep.answers(0) == []
+    assert sweep.answers(0) == Answers()
     assert "1 jobs of the sweep are in the queue and go on; --resume takes them up." in capsys.readouterr().err
 
 
@@ -344,8 +340,8 @@ def test_a_cluster_that_is_away_for_a_while_ends_nothing(sweep, cluster, capsys)
     pool = sweep.pool()
     sweep.start(pool, 0)
     cluster.be("away")
-    sweep.tell(0, {"kind": "epoch", "epoch": 1, "value": 0.7})
-    assert poll(pool) == [(0, {"kind": "epoch", "epoch": 1, "value": 0.7})]
+    sweep.tell(0, progress=TRAINED)
+    assert poll(pool) == [(0, TRAINED)]
     assert poll(pool) == []
     assert pool.running == [0]
     assert capsys.readouterr().err.count("Unable to contact slurm controller") == 1
@@ -369,7 +365,7 @@ def test_what_belongs_to_the_drivers_own_job_does_not_get_into_the_others(sweep,
 
 
 def test_trials_are_not_run_here_as_well_while_they_are_jobs(sweep, cluster):
-    folder = SweepFolder(sweep.folder)
+    folder = sweep.folder
     refuse_jobs_in_queue(folder, sweep.journal)
     sweep.start(sweep.pool(), 0)
     with pytest.raises(SweepError, match=r"Jobs 1 of the sweep in .* are in the queue"):
@@ -381,15 +377,23 @@ def test_trials_are_not_run_here_as_well_while_they_are_jobs(sweep, cluster):
 def test_options_come_from_the_site_the_settings_the_sweep_and_the_command_line(cluster, tmp_path):
     (tmp_path / "config/experiments_manager").mkdir(parents=True)
     (tmp_path / "config/experiments_manager/cluster.toml").write_text('partition = "a"\ntime = "1:00:00"\nmem = "1G"\n')
-    options = job_options(
-        Path("mysweep.py"),
-        Path("mysettings.py"),
-        of_settings={"time": "2:00:00", "mem": "2G", "cpus": 2},
-        of_file={"mem": "3G", "cpus": 3},
-        given={"cpus": 4},
-    )
+    file = write_sweep_files(tmp_path / "files", "cluster = {'mem': '3G', 'cpus': 3}\n")
+    sweep = load_sweep_file(file)
+    options = job_options(sweep, {"time": "2:00:00", "mem": "2G", "cpus": 2}, {"cpus": 4})
     assert (options.partition, options.time, options.mem, options.cpus) == ("a", "2:00:00", "3G", 4)
-    with pytest.raises(ClusterError, match=r"mysweep.py: cluster: partitio is unknown. Did you mean `partition`"):
-        job_options(Path("mysweep.py"), Path("s.py"), of_settings={}, of_file={"partitio": "x"}, given={})
+    with pytest.raises(ClusterError, match=r"--cluster: partitio is unknown. Did you mean `partition`"):
+        job_options(sweep, {}, {"partitio": "x"})
     with pytest.raises(ClusterError, match=r"one node. Expected nodes = 1, got 2"):
-        job_options(Path("mysweep.py"), Path("s.py"), of_settings={"nodes": 2}, of_file={}, given={})
+        job_options(sweep, {"nodes": 2}, {})
+
+
+def test_a_job_that_an_earlier_release_submitted_is_cancelled_and_its_trial_goes_on_in_another(sweep, cluster):
+    sweep.start(sweep.pool(), 0)
+    cluster.set("1", "RUNNING")
+    (sweep.job(0).path / "status.json").unlink()  # it wrote messages.jsonl
+    pool = sweep.pool()
+    assert sweep.reattach(pool, 0) == []
+    assert cluster.cancelled == ["1"]
+    assert poll(pool) == []
+    assert sweep.start(pool, 0) == "2"
+    assert sweep.job(0, 2).task["former_jobs"] == ["1"]

@@ -7,9 +7,8 @@ import pytest
 
 from experiments_manager.common.exit_codes import ExitCode
 from experiments_manager.sweeps.jobs import job_process
-from experiments_manager.sweeps.jobs.job_folder import JobFolder
+from experiments_manager.sweeps.jobs.job_folder import Answers, JobFolder
 from experiments_manager.sweeps.jobs.job_process import DriverByFiles, run_job, threads_of_job
-from experiments_manager.sweeps.jobs.message_file import MessageReader, MessageWriter
 
 
 @pytest.fixture
@@ -23,25 +22,16 @@ def job(tmp_path, monkeypatch):
 @pytest.fixture
 def driver(job):
     """Makes the driver that a job sees."""
-    made = []
 
     def make(should_stop=lambda: False, patience=60.0):
-        made.append(DriverByFiles(job, should_stop, patience))
-        return made[-1]
+        return DriverByFiles(job, should_stop, patience)
 
-    yield make
-    for one in made:
-        one.close()
+    return make
 
 
 def told(job):
-    return MessageReader(job.messages).read()
-
-
-def answer(job, **message):
-    writer = MessageWriter(job.answers)
-    writer.write(message)
-    writer.close()
+    """Gives what a job has told of its trial."""
+    return {name: value for name, value in job.status.items() if name in ("progress", "question", "end")}
 
 
 def ask(driver, epoch=2):
@@ -50,17 +40,17 @@ def ask(driver, epoch=2):
 
 @pytest.mark.parametrize("go", [True, False])
 def test_an_answer_that_a_former_start_of_the_job_had_counts_without_another_question(job, driver, go):
-    answer(job, kind="verdict", epoch=2, go=go)
+    job.write_answers(Answers({2: go}))
     assert ask(driver()) is go
-    assert told(job) == []
+    assert told(job) == {}
 
 
 def test_a_trial_that_was_refused_has_stopped_for_good(job, driver):
-    answer(job, kind="verdict", epoch=2, go=False)
+    job.write_answers(Answers({2: False}))
     link = driver(should_stop=lambda: True)
     ask(link)
     link.tell(kind="ended", state="stopped")
-    assert told(job) == [{"kind": "ended", "state": "stopped"}]
+    assert told(job) == {"end": {"kind": "ended", "state": "stopped"}}
     assert not link.was_left
 
 
@@ -69,46 +59,46 @@ def test_without_a_driver_a_question_is_waited_for_only_so_long(job, driver):
     assert ask(link) is False
     assert link.wants_stop()
     link.tell(kind="ended", state="stopped")
-    assert [message["kind"] for message in told(job)] == ["asked", "ended"]
-    assert told(job)[-1]["state"] == "interrupted"
+    assert told(job)["question"]["epoch"] == 2
+    assert told(job)["end"]["state"] == "interrupted"
 
 
 def test_a_signal_leaves_the_trial_to_the_next_start_of_the_job(job, driver):
     link = driver(should_stop=lambda: True)
     assert ask(link) is False
     link.tell(kind="ended", state="stopped")
-    assert told(job)[-1]["kind"] == "left"
+    assert "end" not in told(job)
     assert link.was_left
 
 
 def test_a_job_that_was_asked_to_stop_before_it_began_trains_nothing(job):
-    answer(job, kind="stop")
+    job.write_answers(Answers(stop=True))
     assert run_job(job.path, lambda: False) == ExitCode.DONE
-    assert [message["kind"] for message in told(job)] == ["begun", "ended"]
-    before = told(job)
+    before = job.status
+    assert before["end"]["state"] == "interrupted"
     assert run_job(job.path, lambda: False) == ExitCode.DONE  # the cluster starts it again all the same
-    assert told(job) == before
+    assert job.status == before
 
 
 def test_a_disk_that_is_full_for_a_moment_costs_no_answer(job, driver, monkeypatch):
     monkeypatch.setattr(job_process, "_WRITE_AGAIN", 0.0)
-    write, failures = MessageWriter.write, [OSError(28, "No space left on device")] * 2
+    write, failures = JobFolder.write_status, [OSError(28, "No space left on device")] * 2
 
-    def fail_at_first(self, message):
+    def fail_at_first(self, status):
         if failures:
             raise failures.pop()
-        write(self, message)
+        write(self, status)
 
-    monkeypatch.setattr(MessageWriter, "write", fail_at_first)
+    monkeypatch.setattr(JobFolder, "write_status", fail_at_first)
     driver().tell(kind="ended", state="finished")
-    assert told(job) == [{"kind": "ended", "state": "finished"}]
+    assert told(job) == {"end": {"kind": "ended", "state": "finished"}}
 
 
 def test_signs_of_life_are_few(job, driver):
     link = driver()
     for epoch in range(1, 50):
         link.tell(kind="epoch", epoch=epoch, value=0.5)
-    assert told(job) == [{"kind": "epoch", "epoch": 1, "value": 0.5}]
+    assert told(job) == {"progress": {"kind": "epoch", "epoch": 1, "value": 0.5}}
 
 
 def test_the_lock_of_a_former_job_on_another_node_is_no_obstacle(job, tmp_path):

@@ -8,7 +8,7 @@ from hyperopt import hp, rand
 
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.search.algorithms import Algorithm
-from experiments_manager.sweeps.search.known import MOST_SHOWN, Known, shown_results
+from experiments_manager.sweeps.search.history import MOST_SHOWN, Known, shown_results
 from experiments_manager.sweeps.search.spaces import Space
 
 

@@ -10,7 +10,7 @@ from hyperopt import hp
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.search import samplers
 from experiments_manager.sweeps.search.algorithms import Algorithm, automatic_algorithm
-from experiments_manager.sweeps.search.known import Known
+from experiments_manager.sweeps.search.history import Known
 from experiments_manager.sweeps.search.spaces import Space, SpaceError
 
 

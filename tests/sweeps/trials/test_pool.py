@@ -4,13 +4,12 @@ import signal
 
 import pytest
 
-from experiments_manager.sweeps.trials import resources
-from experiments_manager.sweeps.trials.pool import how_it_ended
-from experiments_manager.sweeps.trials.resources import gpus_of_slot, threads_of_a_trial, visible_gpus
+from experiments_manager.sweeps.trials import pool
+from experiments_manager.sweeps.trials.pool import gpus_of_slot, how_it_ended, threads_of_a_trial, visible_gpus
 
 
 def test_threads_are_shared_out_and_nobody_is_left_without(monkeypatch):
-    monkeypatch.setattr(resources, "usable_processors", lambda: 8)
+    monkeypatch.setattr(pool, "usable_processors", lambda: 8)
     assert [threads_of_a_trial(parallel) for parallel in (1, 2, 3, 16)] == [8, 4, 2, 1]
 
 
