@@ -8,33 +8,114 @@ one copies and the others wait. What a killed process has copied is kept: files 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
+import functools
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TextIO
 
 from experiments_manager.cluster.errors import ClusterError
-from experiments_manager.cluster.source_listing import Listing, list_source
 from experiments_manager.common import atomic
 from experiments_manager.common.display.quantities import format_bytes
 from experiments_manager.common.error_text import reason
 from experiments_manager.common.machine import disk_space, local_copies
 from experiments_manager.common.machine.processes import try_lock
 
-COPIES_AT_A_TIME = 8
+CALLS_AT_A_TIME, COPIES_AT_A_TIME = 16, 8
 """A shared file system answers many calls in the time of one."""
 SECONDS_BETWEEN_NEWS = 10.0
 _CHUNK = 4 * 1024 * 1024
+_WHOLE, _DATA, _LOCK = "whole.json", "data", "lock"
+_OTHER = 'Name another folder on the node\'s own disk as `stage_dir`, in cluster.toml or `cluster = {"stage_dir": …}`.'
 
 Tell = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """The files of a folder, or a single file.
+
+    Attributes:
+        source: The folder or file.
+        files: Size and time of each file, by its name seen from the parent of the source.
+        folders: Names of the folders.
+    """
+
+    source: Path
+    files: dict[str, tuple[int, int]]
+    folders: list[str]
+
+    def path(self, name: str) -> Path:
+        """Return where the file of a name is."""
+        return self.source.parent / name
+
+    @property
+    def bytes(self) -> int:
+        """What all files hold together."""
+        return sum(size for size, _ in self.files.values())
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """A checksum over names, sizes and times."""
+        return hashlib.sha256(json.dumps([sorted(self.files.items()), sorted(self.folders)]).encode()).hexdigest()
+
+
+def list_source(source: Path) -> Listing:
+    """List a folder or file; links are followed.
+
+    Raises:
+        ClusterError: It does not exist, cannot be read, or holds nothing.
+    """
+    pool = ThreadPoolExecutor(CALLS_AT_A_TIME)
+    try:
+        listing = _listed(source, pool)
+    except FileNotFoundError as error:
+        raise ClusterError(
+            f"--stage-data {source}: {error.filename} does not exist. Expected a folder or file that this node sees."
+        ) from error
+    except OSError as error:
+        raise ClusterError(f"--stage-data {source}: it cannot be read: {reason(error)}.") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if not listing.files or source == Path(source.anchor):
+        raise ClusterError(f"--stage-data {source}: expected a folder with data, or a file; got nothing to copy.")
+    return listing
+
+
+def _listed(source: Path, pool: Executor) -> Listing:
+    """List level by level, the files of a level at the same time."""
+    files: dict[str, tuple[int, int]] = {}
+    folders: list[str] = []
+    level: list[tuple[str, tuple[str, ...]]] = [(source.name, ())]  # names, and the folders above them
+    while level:
+        found = pool.map(lambda entry: os.stat(source.parent / entry[0]), level)  # noqa: PTH116
+        inner: list[tuple[str, tuple[str, ...]]] = []
+        for (name, above), status in zip(level, found, strict=True):
+            if stat.S_ISREG(status.st_mode):
+                files[name] = (status.st_size, status.st_mtime_ns)
+            elif not stat.S_ISDIR(status.st_mode):
+                path = source.parent / name
+                raise ClusterError(
+                    f"--stage-data: {path} is no file. Expected folders and files alone. Name a folder below."
+                )
+            elif (real := os.path.realpath(source.parent / name)) not in above:  # a link may lead back to one above
+                folders.append(name)
+                inner.append((name, (*above, real)))
+        names = pool.map(lambda folder: sorted(os.listdir(source.parent / folder[0])), inner)  # noqa: PTH208
+        level = [
+            (f"{name}/{entry}", above) for (name, above), entries in zip(inner, names, strict=True) for entry in entries
+        ]
+    return Listing(source, files, folders)
 
 
 def copy_files(listing: Listing, names: Sequence[str], data: Path, tell: Tell) -> None:
@@ -97,10 +178,6 @@ class _Copying:
             f"Copied {format_bytes(self._copied)} of {format_bytes(self._size)}, {self._copied_files} of {self._files} "
             f"files{left}."
         )
-
-
-_WHOLE, _DATA, _LOCK = "whole.json", "data", "lock"
-_OTHER = 'Name another folder on the node\'s own disk as `stage_dir`, in cluster.toml or `cluster = {"stage_dir": …}`.'
 
 
 def stage_folder(setting: str | None = None) -> Path:
