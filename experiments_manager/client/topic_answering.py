@@ -9,13 +9,13 @@ from typing import Any
 from experiments_manager.client.client import Client
 from experiments_manager.client.errors import ClientError
 from experiments_manager.client.inputs.topic_records import TopicRecords
-from experiments_manager.client.inputs.topic_requests import read_topic
 from experiments_manager.client.model_info import ModelInfo, listed
-from experiments_manager.client.outputs.dead_letters import DeadLetters, Refusals
-from experiments_manager.client.outputs.topic import AnswerRecords, FileAnswers, TopicAnswers, TopicWriter
+from experiments_manager.client.outputs.topic import AnswerRecords, FileAnswers, Refusals, TopicAnswers, TopicWriter
 from experiments_manager.client.outputs.writer import PredictionWriter
 from experiments_manager.client.topic_options import TopicOptions, topic_of
+from experiments_manager.kafka.answering.requests import TopicRequests
 from experiments_manager.kafka.answering.session import AnsweringSession
+from experiments_manager.kafka.dead_letters import DeadLetters
 from experiments_manager.kafka.topics import Topics
 
 
@@ -73,20 +73,14 @@ class AnsweredTopic:
         group = options.group or f"{client.model}.{topic}.{target or uuid.uuid4().hex}"
         self._session = AnsweringSession(connection, topic, group, options.instance)
         self._dead_letters = DeadLetters(connection, topic)
-        self.requests = read_topic(
-            self._session,
-            records,
-            self._dead_letters.letter,
-            batch_size=min(options.batch_size, _most_samples(info)),
-            most=options.count,
-            idle_timeout=options.idle_timeout,
-            max_bad=options.max_bad,
-        )
+        requests = TopicRequests(self._session, records.request, self._dead_letters, options.max_bad)
+        batch_size = min(options.batch_size, _most_samples(info))
+        self.requests = requests.read(batch_size, options.count, options.idle_timeout)
         if self._answers:
             self.on_answer: Any = TopicAnswers(self._session, self._answers)
         else:
             self.on_answer = FileAnswers(self._session, self._writer)
-        self.on_refused = Refusals(client, self._session, self._dead_letters, self.on_answer)
+        self.on_refused = Refusals(client, self._session, requests, self.on_answer)
 
     @property
     def dead(self) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
@@ -15,6 +16,7 @@ from experiments_manager.kafka.records.structure import Structure
 STRUCTURE_SUFFIX = ".structure"
 DEAD_SUFFIX = ".dead"
 _AGAIN_SECONDS = 0.02
+_NOT_YET = ("NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,25 @@ class TopicRange:
     def offsets(self) -> int:
         """How many offsets it spans: as many as records, unless transactions or compaction left gaps."""
         return sum(end - start for start, end in self.bounds.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Outgoing:
+    """A record to be written.
+
+    Attributes:
+        topic: Where it goes.
+        value: Its bytes; `None` for none.
+        key: Its key.
+        partition: The partition; `None`: by the key.
+        headers: Names and values.
+    """
+
+    topic: str
+    value: bytes | None
+    key: bytes | None = None
+    partition: int | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 class Topics:
@@ -112,26 +133,21 @@ class Topics:
         found = self._admin.list_topics(timeout=REQUEST_SECONDS).topics.get(topic)
         return found is not None and all(part.leader >= 0 for part in found.partitions.values())
 
-    def range_of(self, topic: str) -> TopicRange:
-        """Return what a topic holds now: up to the last stable offset, so that open transactions stay outside.
+    def range_of(self, topic: str, isolation_level: str = "read_committed") -> TopicRange:
+        """Return what a topic holds now.
+
+        Args:
+            topic: Its name.
+            isolation_level: Whether open transactions stay outside; with `read_uncommitted` they count.
 
         Raises:
             TopicError: No broker answers, or the topic is missing.
         """
-        kafka = confluent_kafka()
-        partitions = self.partitions(topic)
-        consumer = kafka.Consumer(
-            self._connection.config(group_id="experiments_manager", isolation_level="read_committed")
-        )
-        try:
-            with self._connection.errors(f"The offsets of topic {topic} were not found"):
-                bounds = {
-                    number: consumer.get_watermark_offsets(kafka.TopicPartition(topic, number), timeout=REQUEST_SECONDS)
-                    for number in partitions
-                }
-        finally:
-            consumer.close()
-        return TopicRange(topic, bounds)
+        kafka, partitions = confluent_kafka(), self.partitions(topic)
+        with self._connection.consumer(_offsets_of(topic), isolation_level=isolation_level) as consumer:
+            return TopicRange(
+                topic, {number: _bounds(consumer, kafka.TopicPartition(topic, number)) for number in partitions}
+            )
 
     def offsets_at(self, topic: str, milliseconds: int) -> dict[int, int]:
         """Return for each partition the offset of its first record from a time on; its end where there is none.
@@ -145,12 +161,8 @@ class Topics:
         """
         kafka, ends = confluent_kafka(), self.range_of(topic).bounds
         wanted = [kafka.TopicPartition(topic, number, milliseconds) for number in ends]
-        consumer = kafka.Consumer(self._connection.config(group_id="experiments_manager"))
-        try:
-            with self._connection.errors(f"The offsets of topic {topic} were not found"):
-                found = consumer.offsets_for_times(wanted, timeout=REQUEST_SECONDS)
-        finally:
-            consumer.close()
+        with self._connection.consumer(_offsets_of(topic)) as consumer:
+            found = consumer.offsets_for_times(wanted, timeout=REQUEST_SECONDS)
         return {part.partition: part.offset if part.offset >= 0 else ends[part.partition][1] for part in found}
 
     def store_structure(self, topic: str, structure: Structure) -> None:
@@ -174,6 +186,22 @@ class Topics:
             raise self._connection.no_broker()
         if failures:
             raise TopicError(f"The structure was not stored in topic {place}: {failures[0].str()}.")
+
+
+def _offsets_of(topic: str) -> str:
+    return f"The offsets of topic {topic} were not found"
+
+
+def _bounds(consumer: Any, place: Any) -> tuple[int, int]:
+    """Ask for the bounds of a partition; a broker that is about to lead it refuses at first."""
+    kafka, deadline = confluent_kafka(), time.monotonic() + REQUEST_SECONDS
+    while True:
+        try:
+            return consumer.get_watermark_offsets(place, timeout=REQUEST_SECONDS)
+        except kafka.KafkaException as error:
+            if error.args[0].name() not in _NOT_YET or time.monotonic() >= deadline:
+                raise
+            time.sleep(_AGAIN_SECONDS)
 
 
 def topic_name(session_name: str, split: str, proc_id: str | int = "") -> str:

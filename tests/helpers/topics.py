@@ -2,11 +2,13 @@
 
 import numpy as np
 
+from experiments_manager.kafka.inspection.messages import messages_between
 from experiments_manager.kafka.producing.producer import SampleProducer
 from experiments_manager.kafka.reading.reader import load_structures, read_range
 from experiments_manager.kafka.records.record_format import RecordFormat
 from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.topics import Topics
+from tests.helpers.counting_producer import Numbers
 
 
 def numbered(start, count):
@@ -70,3 +72,12 @@ def samples(connection, topic):
     with read_range(connection, Topics(connection).range_of(topic)) as reader:
         values = [value for chunk in reader for value in chunk.values]
     return RecordFormat(structure).decode(values)[0]
+
+
+def numbers_in(connection, topic):
+    """Gives all numbers that a counting producer sent to a topic, partition by partition."""
+    form, numbers = RecordFormat(Numbers.structure), []
+    for partition, (start, end) in Topics(connection).range_of(topic).bounds.items():
+        for message in messages_between(connection, topic, partition, start, end):
+            numbers += form.decode([message.value])[0].tolist()
+    return numbers

@@ -11,7 +11,7 @@ import pytest
 
 from experiments_manager.kafka.connection import confluent_kafka
 from experiments_manager.kafka.reading.reader import load_structures
-from experiments_manager.kafka.records.topic_format import TopicFormat
+from experiments_manager.kafka.records.record_format import TopicFormat
 from experiments_manager.kafka.topics import Topics
 from tests.helpers.kafka_brokers import TOOL
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from experiments_manager.kafka.errors import RecordError
-from experiments_manager.kafka.formats.decoders import make_decoder
+from experiments_manager.kafka.formats.decoders import field_decoder
+from experiments_manager.kafka.reading.decoding import find_bad
 from experiments_manager.kafka.records.composite import Ragged, Sparse
-from experiments_manager.kafka.records.record_format import MAGIC, RecordFormat
+from experiments_manager.kafka.records.record_format import MAGIC, RecordFormat, TopicFormat
 from experiments_manager.kafka.records.structure import ArraySpec, Leaf, Structure
-from experiments_manager.kafka.records.topic_format import TopicFormat
 
 ROUNDS = 1500
 MOST_BYTES = 2**20
@@ -111,9 +111,9 @@ def test_damaged_records_among_good_ones_are_the_only_bad_ones():
     batch, structure = everything()
     form = TopicFormat({structure.id: structure})
     good = RecordFormat(structure).encode(batch, 2)[0]
-    some = [bad for bad in damaged(good, 30) if form.bad_records([bad])]
+    some = [bad for bad in damaged(good, 30) if find_bad(form.decode, [bad])]
     mixed = [record for bad in some for record in (good, bad)]
-    assert list(form.bad_records(mixed)) == list(range(1, len(mixed), 2))
+    assert list(find_bad(form.decode, mixed)) == list(range(1, len(mixed), 2))
 
 
 def test_a_record_of_many_samples_without_bytes_takes_no_memory():
@@ -160,7 +160,7 @@ def test_structures_whose_values_are_of_another_kind_are_refused_without_harm(ch
 
 def test_damaged_json_is_refused_without_harm():
     record = json.dumps({"x": {"a": [1.5, 2], "b": "text"}, "y": 3, "sample_weight": 0.5}).encode()
-    decoder = make_decoder("json", first_records=[record])
+    decoder = field_decoder("json", [record])
     assert require_harmless(lambda bad: decoder.decode([bad]), damaged(record, ROUNDS)) > ROUNDS
 
 
@@ -174,6 +174,6 @@ def test_damaged_avro_is_refused_without_harm(codec):
     stream = io.BytesIO()
     rows = [{"x": [0.5, 1.5], "t": "text", "y": {"a": 1}}] * 2
     fastavro.writer(stream, {"type": "record", "name": "r", "fields": fields}, rows, codec)
-    decoder = make_decoder("avro", fields={"x": ["x", "t"], "y": "y"}, first_records=[stream.getvalue()])
+    decoder = field_decoder("avro", [stream.getvalue()], fields={"x": ["x", "t"], "y": "y"})
     refused = require_harmless(lambda bad: decoder.decode([bad]), damaged(stream.getvalue(), ROUNDS // 3))
     assert refused > ROUNDS // 3

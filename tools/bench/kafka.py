@@ -38,9 +38,8 @@ from experiments_manager.events import Watcher
 from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.producing.producer import SampleProducer, producer_config
 from experiments_manager.kafka.reading.rotation import Position
-from experiments_manager.kafka.records.record_format import RecordFormat
+from experiments_manager.kafka.records.record_format import RecordFormat, TopicFormat
 from experiments_manager.kafka.records.structure import Structure
-from experiments_manager.kafka.records.topic_format import TopicFormat
 from experiments_manager.kafka.topics import Topics
 from experiments_manager.settings import load_settings
 from experiments_manager.training.engine.context import RunOptions

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments_manager.cli import options, topic_options
+from experiments_manager.cli import options
+from experiments_manager.cli.commands.kafka import options as of_kafka
 from experiments_manager.client.topic_options import topic_of
 from experiments_manager.common.console import command_line, warn
 from experiments_manager.common.errors import CommandLineError
@@ -112,13 +113,13 @@ def predict(
     auth_token_file: AuthTokenFile = None,
     watch: Watch = False,
     interval: Interval = None,
-    servers: topic_options.Servers = None,
-    kafka_option: topic_options.KafkaOption = [],  # noqa: B006  (typer copies it)
-    group: topic_options.Group = None,
-    instance: topic_options.Instance = None,
-    batch_size: topic_options.BatchSize = None,
-    idle_timeout: topic_options.IdleTimeout = None,
-    max_bad: topic_options.MaxBad = None,
+    servers: of_kafka.TopicServers = None,
+    kafka_option: of_kafka.KafkaOption = [],  # noqa: B006  (typer copies it)
+    group: of_kafka.Group = None,
+    instance: of_kafka.Instance = None,
+    batch_size: of_kafka.BatchSize = None,
+    idle_timeout: of_kafka.IdleTimeout = None,
+    max_bad: of_kafka.MaxBad = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -133,7 +134,7 @@ def predict(
     _check_watch(watch, interval, count=count, stream=stream, rate=rate, output=output, source=source)
     of_topics = {"group": group, "instance": instance, "batch_size": batch_size, "idle_timeout": idle_timeout}
     of_topics["max_bad"] = max_bad
-    topic_options.check(source, output, scale, {"servers": servers, "kafka_option": kafka_option, **of_topics})
+    of_kafka.check_topic_options(source, output, scale, {"servers": servers, "kafka_option": kafka_option, **of_topics})
 
     from experiments_manager.cli.own_server import STARTING_SECONDS, needs_own_server, own_server
     from experiments_manager.cli.prediction_plan import PredictionPlan
@@ -153,7 +154,7 @@ def predict(
                 client, endpoint, run, source, scale, interval=interval, wait=wait, json=json, quiet=quiet, debug=debug
             )
         return
-    topics = topic_options.chosen(endpoint, servers, kafka_option, count=count, **of_topics)
+    topics = of_kafka.topic_options(endpoint, servers, kafka_option, count=count, **of_topics)
     with contextlib.ExitStack() as stack:
         has_server = wait is not None or any([address, ssl_config_file, auth_token_file, topic_of(source or "")])
         if run is not None and not has_server and needs_own_server(run, endpoint):

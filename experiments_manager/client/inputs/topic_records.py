@@ -1,21 +1,48 @@
-"""Records of a Kafka topic as a model's inputs: which part of them goes to which input."""
+"""Records of a Kafka topic as requests: which part of them goes to which input of the model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from experiments_manager.client.errors import ClientError
-from experiments_manager.client.inputs.samples import SourceError
+from experiments_manager.client.inputs.samples import Sample, SourceError
 from experiments_manager.client.model_info import ModelInfo, fitted, listed
+from experiments_manager.kafka.answering.session import MessageBatch
 from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.errors import RecordError
 from experiments_manager.kafka.reading.reader import load_structures
-from experiments_manager.kafka.records.record_format import RecordFormat
+from experiments_manager.kafka.records.record_format import TopicFormat
 from experiments_manager.kafka.records.structure import Leaf, Structure
-from experiments_manager.kafka.records.topic_format import StructureTable, structure_id
+
+
+class TopicRequest(Sample):
+    """A request made of some records.
+
+    Attributes:
+        batch: The records.
+        counts: How many samples each of them holds.
+        answers: How many answers are expected: one a record.
+    """
+
+    def __init__(self, inputs: Mapping[str, Any], batch: MessageBatch, counts: np.ndarray) -> None:
+        first = batch.messages[0]
+        super().__init__(f"{first.partition()}:{first.offset()}", inputs)
+        self.batch, self.counts = batch, counts
+        self.answers = len(batch.messages)
+        self._stops = counts.cumsum().tolist()
+
+    def part(self, arrays: Mapping[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+        """Return the samples of one record among those of all."""
+        stop = self._stops[index]
+        return {name: array[stop - int(self.counts[index]) : stop] for name, array in arrays.items()}
+
+    def alone(self, batch: MessageBatch) -> TopicRequest:
+        """Return the request of a batch of one of the records."""
+        index = self.batch.messages.index(batch.messages[0])
+        return TopicRequest(self.part(self, index), batch, self.counts[index : index + 1])
 
 
 class TopicRecords:
@@ -33,10 +60,21 @@ class TopicRecords:
 
     def __init__(self, connection: BrokerConnection, topic: str, info: ModelInfo) -> None:
         self._topic, self._info = topic, info
-        structures = load_structures(connection, topic)
-        self._newest = list(structures.values())[-1]
-        self._table = StructureTable(structures, lambda: load_structures(connection, topic))
-        self._names = {self._newest.id: self._names_of(self._newest)}
+        self._format = TopicFormat(load_structures(connection, topic), lambda: load_structures(connection, topic))
+        newest = self._format.structure
+        self._names = {newest.id: self._names_of(newest)}
+
+    def request(self, batch: MessageBatch) -> TopicRequest:
+        """Return the request of records of one structure.
+
+        Raises:
+            RecordError: A record cannot be decoded, or its samples do not fit the model's inputs.
+        """
+        try:
+            inputs, counts = self.decode(batch.messages)
+        except ClientError as error:
+            raise RecordError(str(error)) from error
+        return TopicRequest(inputs, batch, counts)
 
     def decode(self, messages: Sequence[Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return the model's inputs, and how many samples each record holds.
@@ -51,7 +89,7 @@ class TopicRecords:
         values = [message.value() for message in messages]
         if None in values:
             raise RecordError("The record has no value.")
-        form = self._table.find(structure_id(values[0])) or RecordFormat(self._newest)  # says what is wrong with it
+        form = self._format.format_of(values[0])
         nest, counts = form.decode(values)
         number = form.structure.id
         if number not in self._names:

@@ -1,4 +1,4 @@
-"""Answers as records of a Kafka topic.
+"""Answers as records of a Kafka topic, and what becomes of records that a model refuses.
 
 A record of answers holds as many samples as the record that was asked about, by the names of the model's outputs; its
 key is that of the question, and its headers say where that stands.
@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from experiments_manager.client.client import Prediction
+from experiments_manager.client.client import Client, Prediction
 from experiments_manager.client.errors import ClientError
-from experiments_manager.client.inputs.topic_requests import TopicRequest
+from experiments_manager.client.inputs.topic_records import TopicRequest
 from experiments_manager.client.model_info import ModelInfo, listed
 from experiments_manager.client.outputs.writer import PredictionWriter
-from experiments_manager.kafka.answering.group_member import Outgoing
+from experiments_manager.kafka.answering.requests import TopicRequests
 from experiments_manager.kafka.answering.session import AnsweringSession
 from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
 from experiments_manager.kafka.errors import RecordError, TopicError
 from experiments_manager.kafka.producing.producer import producer_config
 from experiments_manager.kafka.records.record_format import RecordFormat
 from experiments_manager.kafka.records.structure import STRING, Leaf, Structure
-from experiments_manager.kafka.topics import Topics, place_headers
+from experiments_manager.kafka.topics import Outgoing, Topics, place_headers
+from experiments_manager.protocol.status import Code
 
 
 class AnswerRecords:
@@ -134,6 +135,47 @@ class FileAnswers:
             part = Prediction(request.part(outputs, index), outputs.version, outputs.seconds, b"")
             self._writer.write(f"{message.partition()}:{message.offset()}", outputs.version, part)
         self._session.settle(request.batch)
+
+
+class Refusals:
+    """Finds the records that a model refuses among those of a request, and answers the others.
+
+    Args:
+        client: Asks again.
+        session: Where the records are settled.
+        requests: Takes the refused ones.
+        on_answer: Called with the requests of single records that are answered, and their outputs.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        session: AnsweringSession,
+        requests: TopicRequests[TopicRequest],
+        on_answer: Callable[[TopicRequest, Prediction], None],
+    ) -> None:
+        self._client, self._session = client, session
+        self._requests, self._on_answer = requests, on_answer
+
+    def __call__(self, request: TopicRequest, error: ClientError) -> None:
+        """Take the refusal of a request.
+
+        Raises:
+            ClientError: It was not the records that the server refused.
+        """
+        if error.code != Code.INVALID_ARGUMENT:
+            raise error
+        if request.answers == 1:
+            self._requests.refuse(request.batch, error)
+            return
+        for single in self._session.split(request.batch):
+            alone = request.alone(single)
+            try:
+                outputs = self._client.predict(alone)
+            except ClientError as refusal:
+                self(alone, refusal)
+            else:
+                self._on_answer(alone, outputs)
 
 
 class TopicWriter:

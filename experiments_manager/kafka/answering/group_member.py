@@ -7,17 +7,16 @@ they were read, so the broker refuses both from a member that has lost its parti
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
+from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka, is_transient
 from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.faults import is_transient
+from experiments_manager.kafka.topics import Outgoing
 
 logger = logging.getLogger(__name__)
 
@@ -32,25 +31,6 @@ _PLACE_SECONDS = 7.0  # two heartbeats, by whose answers a member learns that an
 
 class CommitLostError(Exception):
     """A commit is in doubt; what it held is read again if it did not happen."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Outgoing:
-    """A record to be written.
-
-    Attributes:
-        topic: Where it goes.
-        value: Its bytes; `None` for none.
-        key: Its key.
-        partition: The partition; `None`: by the key.
-        headers: Names and values.
-    """
-
-    topic: str
-    value: bytes | None
-    key: bytes | None = None
-    partition: int | None = None
-    headers: Sequence[tuple[str, bytes]] = ()
 
 
 class GroupMember:

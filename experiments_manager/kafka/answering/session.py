@@ -16,9 +16,10 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from experiments_manager.kafka.answering.group_member import CommitLostError, GroupMember, Outgoing
+from experiments_manager.kafka.answering.group_member import CommitLostError, GroupMember
 from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.errors import TopicError
+from experiments_manager.kafka.topics import Outgoing
 
 COMMIT_RECORDS = 500
 COMMIT_SECONDS = 0.1

@@ -14,10 +14,93 @@ import numpy as np
 from experiments_manager.common.errors import UserError
 from experiments_manager.kafka.errors import RecordError, TopicError
 from experiments_manager.kafka.formats.avro_records import AvroReader
-from experiments_manager.kafka.formats.fields import Fields
 from experiments_manager.kafka.formats.samples import merged, stacked, structure_of
-from experiments_manager.kafka.records.group_decoding import find_bad
 from experiments_manager.kafka.records.record_format import MAGIC
+from experiments_manager.settings.options.kafka_fields import PARTS, KafkaFields
+
+
+class Fields:
+    """The fields of a sample.
+
+    Args:
+        chosen: `x`, and as wanted `y` and `sample_weight`: each the name of a field, which gives one array, a list of
+            names, which gives a dictionary of arrays by these names, or a dictionary of the model's names for fields.
+            By default the fields that are called like the parts.
+
+    Attributes:
+        parts: The field of each part, or its fields by the model's names.
+        names: Names of all the fields that are read.
+
+    Raises:
+        TopicError: It is something else.
+    """
+
+    def __init__(self, chosen: Mapping[str, Any] | None = None) -> None:
+        self._is_default = not chosen
+        chosen = chosen or dict(zip(PARTS, PARTS, strict=True))
+        wrong = KafkaFields.problems(chosen, "kafka_fields: {}", frozenset(PARTS))
+        if wrong:
+            raise TopicError(f"{' '.join(wrong.values())} Correct it.")
+        self.parts = {part: _named(value) for part, value in chosen.items()}
+        if "x" not in self.parts or not self.parts.keys() <= set(PARTS):
+            raise TopicError(
+                f"kafka_fields has the keys {', '.join(map(repr, self.parts)) or 'none'}. "
+                "Expected 'x', and as wanted 'y' and 'sample_weight'. Correct it."
+            )
+        parts = self.parts.values()
+        self.names = [name for part in parts for name in (part.values() if isinstance(part, dict) else [part])]
+
+    def of_record(self, names: Sequence[str]) -> Fields:
+        """Return the fields of records that are like one with these names: targets and weights may be missing there.
+
+        Raises:
+            RecordError: A field is missing.
+        """
+        if not self._is_default:
+            self.require(names)
+            return self
+        found = {part: part for part in PARTS if part in names}
+        self.require([*names, "y", "sample_weight"], shown=names)
+        return Fields(found)
+
+    def require(self, names: Sequence[str], shown: Sequence[str] | None = None) -> None:
+        """Raise `RecordError` if one of the fields is not among the names of a record's fields."""
+        missing = [name for name in self.names if name not in names]
+        if missing:
+            fields = ", ".join(map(str, names if shown is None else shown))
+            raise RecordError(
+                f"The record has no field {', '.join(map(repr, missing))}. It has {fields or 'none'}. "
+                "Name the fields that you want in kafka_fields."
+            )
+
+    def sample(self, record: Mapping[str, Any]) -> Any:
+        """Return the sample of a record: `x`, `(x, y)` or `(x, y, weight)`.
+
+        Raises:
+            RecordError: A field is missing.
+        """
+        try:
+            found = {
+                part: {key: record[name] for key, name in named.items()} if isinstance(named, dict) else record[named]
+                for part, named in self.parts.items()
+            }
+        except KeyError:
+            self.require(list(record))
+            raise
+        for name in self.names:
+            if record[name] is None:
+                raise RecordError(f"The field {name!r} is null. Expected a value.")
+        if "sample_weight" in found:
+            return found["x"], found.get("y"), found["sample_weight"]
+        return (found["x"], found["y"]) if "y" in found else found["x"]
+
+
+def _named(value: Any) -> Any:
+    """Return the name of a field, or names of fields by the model's names."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return {name: name for name in value} if isinstance(value, list | tuple) else value
+
 
 Read = Callable[[bytes], list[Any]]
 """Returns the samples of a record, each `x`, `(x, y)` or `(x, y, weight)`; raises `RecordError`."""
@@ -60,7 +143,7 @@ class SampleDecoder:
         """Return the samples of records, in their order; as `RecordFormat.decode`.
 
         Raises:
-            RecordError: A record cannot be read, or does not fit the structure; `bad_records` tells which.
+            RecordError: A record cannot be read, or does not fit the structure; `find_bad` tells which.
         """
         if not records:
             raise RecordError("No records to decode. Expected at least one.")
@@ -78,10 +161,6 @@ class SampleDecoder:
         if not samples:
             raise RecordError("The record holds no samples. Expected at least one.")
         return samples
-
-    def bad_records(self, records: Sequence[bytes | None]) -> dict[int, str]:
-        """Return which of the records cannot be decoded, by their index, and why."""
-        return find_bad(self.decode, records)
 
 
 def read_json(record: bytes) -> list[dict[str, Any]]:
@@ -126,35 +205,40 @@ def _place_of(error: Exception) -> str:
 _BEGINNINGS = {bytes([MAGIC, 1]): "native", b"{": "json", b"Obj\x01": "avro", b"\x00\x00": "avro", b"\n": "example"}
 
 
-def make_decoder(
-    format: str,
-    *,
-    fields: Mapping[str, Any] | None = None,
-    registry: str | None = None,
-    hook: Callable[[bytes], Any] | None = None,
-    first_records: Sequence[bytes | None],
-) -> SampleDecoder:
-    """Return a decoder of JSON or Avro records, or of those that a hook reads.
+def hook_decoder(hook: Callable[[bytes], Any], first_records: Sequence[bytes | None]) -> SampleDecoder:
+    """Return a decoder of records that a hook reads.
 
     Args:
-        format: `json` or `avro`, as `kafka_format`; of no importance if there is a hook.
-        fields: Which fields make up a sample, as `kafka_fields`.
-        registry: URL of the schema registry, as `kafka_schema_registry`.
         hook: Returns the sample that a record's bytes hold, as `kafka_decode`.
         first_records: Values of the first records of the topic, from which the structure follows.
 
     Raises:
+        TopicError: None of the records can be read.
+    """
+    return SampleDecoder(reader_of(hook), first_records, "Correct the hook kafka_decode.")
+
+
+def field_decoder(
+    format: str,
+    first_records: Sequence[bytes | None],
+    fields: Mapping[str, Any] | None = None,
+    registry: str | None = None,
+) -> SampleDecoder:
+    """Return a decoder of JSON or Avro records.
+
+    Args:
+        format: `json` or `avro`, as `kafka_format`.
+        first_records: Values of the first records of the topic, from which the structure follows.
+        fields: Which fields make up a sample, as `kafka_fields`.
+        registry: URL of the schema registry, as `kafka_schema_registry`.
+
+    Raises:
         TopicError: None of the records can be read, a package is missing, or the schema registry does not answer.
     """
-    if hook is not None:
-        return SampleDecoder(reader_of(hook), first_records, "Correct the hook kafka_decode.")
-    readers: dict[str, Callable[[], Callable[[bytes], list[dict[str, Any]]]]] = {
-        "json": lambda: read_json,
-        "avro": lambda: AvroReader(registry).read,
-    }
-    if format not in readers:
-        raise TopicError(f"Unknown format of records. Expected {' or '.join(readers)}, got {format!r}.")
-    return SampleDecoder(_of_fields(readers[format](), Fields(fields)), first_records, advice(format, first_records))
+    if format not in ("json", "avro"):
+        raise TopicError(f"Unknown format of records. Expected json or avro, got {format!r}.")
+    read = read_json if format == "json" else AvroReader(registry).read
+    return SampleDecoder(_of_fields(read, Fields(fields)), first_records, advice(format, first_records))
 
 
 def advice(format: str, first_records: Sequence[bytes | None]) -> str:

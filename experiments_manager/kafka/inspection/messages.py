@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable
-from typing import Any
 
 from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
 from experiments_manager.kafka.errors import TopicError
 
 _AT_ONCE = 500
-_AGAIN_SECONDS = 0.05
-_NOT_YET = ("NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,45 +28,26 @@ class Message:
     timestamp: int
 
 
-def bounds_of(connection: BrokerConnection, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
-    """Return for each partition its first offset and the one after the last; also what is not committed counts.
-
-    Raises:
-        TopicError: The broker does not answer, or refuses.
-    """
-    kafka = confluent_kafka()
-    consumer = _consumer(connection)
-    try:
-        with connection.errors(f"The offsets of topic {topic} were not found"):
-            return {number: _bounds(consumer, kafka.TopicPartition(topic, number)) for number in partitions}
-    finally:
-        consumer.close()
-
-
-def _bounds(consumer: Any, place: Any) -> tuple[int, int]:
-    """Ask for the bounds of a partition; a broker that is about to lead it refuses at first."""
-    kafka, deadline = confluent_kafka(), time.monotonic() + REQUEST_SECONDS
-    while True:
-        try:
-            return consumer.get_watermark_offsets(place, timeout=REQUEST_SECONDS)
-        except kafka.KafkaException as error:
-            if error.args[0].name() not in _NOT_YET or time.monotonic() >= deadline:
-                raise
-            time.sleep(_AGAIN_SECONDS)
-
-
 def messages_between(connection: BrokerConnection, topic: str, partition: int, start: int, end: int) -> list[Message]:
     """Return the messages of a partition from offset `start` up to the one before `end`.
 
     Raises:
         TopicError: The broker does not answer, or refuses.
     """
-    kafka = confluent_kafka()
     found: list[Message] = []
-    consumer = _consumer(connection)
-    waiting_since = time.monotonic()
-    try:
-        consumer.assign([kafka.TopicPartition(topic, partition, start)])
+    options = {
+        "enable_auto_commit": False,
+        "enable_auto_offset_store": False,
+        "enable_partition_eof": True,
+        "auto_offset_reset": "earliest",
+        "isolation_level": "read_uncommitted",
+        # Little is asked for at a time; what librdkafka fetches ahead is thrown away.
+        "queued_min_messages": 1000,
+        "queued_max_messages_kbytes": 65536,
+    }
+    with connection.consumer(f"Topic {topic}, partition {partition}, cannot be read", **options) as consumer:
+        consumer.assign([confluent_kafka().TopicPartition(topic, partition, start)])
+        waiting_since = time.monotonic()
         while True:
             for message in consumer.consume(_AT_ONCE, 0.2):
                 waiting_since = time.monotonic()
@@ -88,21 +65,3 @@ def messages_between(connection: BrokerConnection, topic: str, partition: int, s
                         return found
             if time.monotonic() - waiting_since > REQUEST_SECONDS:
                 raise connection.no_broker()
-    finally:
-        consumer.close()
-
-
-def _consumer(connection: BrokerConnection) -> Any:
-    return confluent_kafka().Consumer(
-        connection.config(
-            group_id="experiments_manager",
-            enable_auto_commit=False,
-            enable_auto_offset_store=False,
-            enable_partition_eof=True,
-            auto_offset_reset="earliest",
-            isolation_level="read_uncommitted",
-            # Little is asked for at a time; what librdkafka fetches ahead is thrown away.
-            queued_min_messages=1000,
-            queued_max_messages_kbytes=65536,
-        )
-    )

@@ -8,11 +8,11 @@ from typing import Any
 
 from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
 from experiments_manager.kafka.errors import RecordError, TopicError
-from experiments_manager.kafka.inspection.messages import Message, bounds_of, messages_between
+from experiments_manager.kafka.inspection.messages import Message, messages_between
 from experiments_manager.kafka.reading.reader import load_structures
 from experiments_manager.kafka.records.composite import Ragged, Sparse
+from experiments_manager.kafka.records.record_format import TopicFormat
 from experiments_manager.kafka.records.structure import Structure
-from experiments_manager.kafka.records.topic_format import TopicFormat
 from experiments_manager.kafka.topics import STRUCTURE_SUFFIX, Topics
 
 _MEASURED = 100
@@ -93,7 +93,7 @@ def inspect_topic(connection: BrokerConnection, topic: str, samples: int) -> Top
     Raises:
         TopicError: No broker answers, or the topic is missing.
     """
-    bounds = bounds_of(connection, topic, Topics(connection).partitions(topic))
+    bounds = Topics(connection).range_of(topic, isolation_level="read_uncommitted").bounds
     count = max(samples, _MEASURED)
     heads = {
         number: _read(connection, topic, number, start, min(end, start + count))

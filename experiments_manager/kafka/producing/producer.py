@@ -69,7 +69,7 @@ class SampleProducer:
         found = None
         if resume and topic in topics.names():
             self._partitions = topics.partitions(topic)
-            found = find_producer_run(connection, topic, self._partitions, name)
+            found = find_producer_run(connection, topic, name)
         if found is not None:
             self._require_same(found, structure, samples_per_record)
         topics.store_structure(topic, structure)  # first, so that whoever finds the topic finds it too

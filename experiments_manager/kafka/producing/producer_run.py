@@ -11,11 +11,12 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.inspection.messages import Message, bounds_of, messages_between
+from experiments_manager.kafka.inspection.messages import Message, messages_between
+from experiments_manager.kafka.topics import Topics
 
 SEARCHED = 1_000_000
 """Newest offsets of a partition among which a producer's last record is looked for."""
@@ -94,14 +95,13 @@ class ProducerRun:
 
 
 def find_producer_run(
-    connection: BrokerConnection, topic: str, partitions: Sequence[int], name: str, searched: int = SEARCHED
+    connection: BrokerConnection, topic: str, name: str, searched: int = SEARCHED
 ) -> ProducerRun | None:
     """Find how far a producer's newest sending came, by its last record in each partition.
 
     Args:
         connection: How to reach the broker.
-        topic: Where it sent its records.
-        partitions: The topic's partitions, in the order of the turns.
+        topic: Where it sent its records; it must be there.
         name: The producer's.
         searched: How many of the newest offsets of a partition are looked at, at the most.
 
@@ -111,7 +111,8 @@ def find_producer_run(
     Raises:
         TopicError: Older records would have to be searched, or two producers of that name wrote at the same time.
     """
-    bounds = bounds_of(connection, topic, partitions)
+    bounds = Topics(connection).range_of(topic, isolation_level="read_uncommitted").bounds
+    partitions = sorted(bounds)  # the order of the turns
     newest = {
         place: _last_of(connection, topic, number, name, searched, *bounds[number])
         for place, number in enumerate(partitions)

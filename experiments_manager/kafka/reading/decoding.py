@@ -23,9 +23,6 @@ class Decoder(Protocol):
     def decode(self, records: Sequence[bytes]) -> tuple[Any, np.ndarray]:
         """Return the samples of records as a nest of arrays, and how many each record held."""
 
-    def bad_records(self, records: Sequence[bytes | None]) -> dict[int, str]:
-        """Return which records cannot be decoded, by their index, and why."""
-
 
 @dataclasses.dataclass(frozen=True)
 class DecodedSamples:
@@ -131,19 +128,39 @@ class DecodedSamples:
 def decode(decoder: Decoder, records: FetchedRecords) -> DecodedSamples:
     """Return the samples of records; of those that cannot be decoded, why."""
     values, bad = records.values, {}
-    if None in values:
-        nothing = {index: "The record has no value." for index, value in enumerate(values) if value is None}
-        bad |= nothing
     try:
-        nest, counts = decoder.decode(values if not bad else [value for value in values if value is not None])
+        nest, counts = decoder.decode(values)
     except RecordError:
-        bad = decoder.bad_records(values) | bad
-        good = [value for index, value in enumerate(values) if index not in bad]
+        bad = find_bad(decoder.decode, values)
+        good = [index for index in range(len(values)) if index not in bad]
         if not good:
             return DecodedSamples([], np.zeros(len(values), np.int64), records, bad)
-        nest, counts = decoder.decode(good)
-    if bad:
-        full = np.zeros(len(values), np.int64)
-        full[[index for index in range(len(values)) if index not in bad]] = counts
-        counts = full
+        nest, of_good = decoder.decode([values[index] for index in good])
+        counts = np.zeros(len(values), np.int64)
+        counts[good] = of_good
     return DecodedSamples(decoder.structure.flatten(nest), counts.cumsum(), records, bad)
+
+
+def find_bad(decode: Callable[[list[bytes]], Any], records: Sequence[bytes | None]) -> dict[int, str]:
+    """Return which of the records cannot be decoded, by their index, and why.
+
+    Halves are decoded and halved again, so that few bad ones among many good ones cost a few decodings of all of them.
+
+    Args:
+        decode: Decodes records that have a value; raises `RecordError` if one of them is bad.
+        records: Values of messages; those that are `None` are bad.
+    """
+    reasons = {index: "The record has no value." for index, record in enumerate(records) if record is None}
+    there = [(index, record) for index, record in enumerate(records) if record is not None]
+    waiting = [there] if there else []
+    while waiting:
+        some = waiting.pop()
+        try:
+            decode([record for _, record in some])
+        except RecordError as error:
+            if len(some) == 1:
+                reasons[some[0][0]] = str(error)
+            else:
+                middle = len(some) // 2
+                waiting += [some[middle:], some[:middle]]
+    return dict(sorted(reasons.items()))

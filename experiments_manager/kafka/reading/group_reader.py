@@ -12,18 +12,20 @@ import collections
 import contextlib
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
-from experiments_manager.kafka.errors import NoBrokerError, PartitionsLostError
-from experiments_manager.kafka.reading.committer import CLOSING_SECONDS, leave
+from experiments_manager.kafka.errors import NoBrokerError, PartitionsLostError, TopicError
 from experiments_manager.kafka.reading.reader import TopicReader
 from experiments_manager.kafka.reading.rotation import Position, Rotation
 
 logger = logging.getLogger(__name__)
 
+CLOSING_SECONDS = 5.0
+"""What the end of a run waits for the last commit, where the broker is away."""
 _MOST_OWNERS = 20
 """Of a partition, that a commit names; brokers take 4096 bytes of it."""
 _MOST_SECONDS_OF_A_STEP = 3600
@@ -64,18 +66,15 @@ class GroupReader(TopicReader):
         self._to_commit: collections.deque[dict[int, int]] = collections.deque(maxlen=1)
         self._committed: dict[int, int] = {}
         self._is_under_way = False
-        super().__init__(
-            connection,
-            topic,
-            Position({}),
-            None,
-            patience,
-            group_id=group,
-            partition_assignment_strategy="cooperative-sticky",
-            group_instance_id=run,  # a run that comes back at once keeps its partitions
-            session_timeout_ms=10_000,
-            max_poll_interval_ms=_MOST_SECONDS_OF_A_STEP * 1000,
-        )
+        self.consumer_options = {
+            **TopicReader.consumer_options,
+            "group_id": group,
+            "partition_assignment_strategy": "cooperative-sticky",
+            "group_instance_id": run,  # a run that comes back at once keeps its partitions
+            "session_timeout_ms": 10_000,
+            "max_poll_interval_ms": _MOST_SECONDS_OF_A_STEP * 1000,
+        }
+        super().__init__(connection, topic, Position({}), None, patience)
 
     def _assign(self, offsets: Mapping[int, int]) -> None:
         self._consumer.subscribe(
@@ -280,13 +279,63 @@ def overtaken(
     """
     if not offsets:
         return {}
-    kafka = confluent_kafka()
-    consumer = kafka.Consumer(connection.config(group_id=group, enable_auto_commit=False))
-    try:
-        with connection.errors(f"The offsets of the group {group} were not found"):
-            parts = [kafka.TopicPartition(topic, number) for number in offsets]
-            committed = consumer.committed(parts, timeout=REQUEST_SECONDS)
-    finally:
-        consumer.close()
+    parts = [confluent_kafka().TopicPartition(topic, number) for number in offsets]
+    what = f"The offsets of the group {group} were not found"
+    with connection.consumer(what, group_id=group, enable_auto_commit=False) as consumer:
+        committed = consumer.committed(parts, timeout=REQUEST_SECONDS)
     found = {part.partition: taken_over(owners_of(part.metadata), run) for part in committed}
     return {number: since for number, since in found.items() if since is not None and since < offsets[number]}
+
+
+class OffsetCommitter:
+    """Commits offsets of a run that reads a topic alone, for those who watch it, without ever making it wait.
+
+    One request is under way at a time, and of those that wait only the newest is kept.
+
+    Requests that are under way together may overtake each other. What cannot be committed is left out; nothing but a
+    picture of the lag depends on it.
+
+    Args:
+        connection: How to reach the broker.
+        topic: The topic.
+        group: The consumer group, which has no other members.
+    """
+
+    def __init__(self, connection: BrokerConnection, topic: str, group: str) -> None:
+        self._kafka, self._topic, self._group = confluent_kafka(), topic, group
+        self._wanted: Mapping[int, int] | None = None
+        self._is_under_way = False
+        self._consumer = self._kafka.Consumer(
+            connection.config(group_id=group, enable_auto_commit=False) | {"on_commit": self._on_commit}
+        )
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Let offsets be committed as soon as may be."""
+        self._wanted = dict(offsets)
+        self._go_on(0.0)
+
+    def close(self) -> None:
+        """Wait a moment for the last commit, and leave the broker."""
+        until = time.monotonic() + CLOSING_SECONDS
+        while (self._is_under_way or self._wanted) and time.monotonic() < until:
+            self._go_on(0.05)
+        leave(self._consumer.close, self._group, CLOSING_SECONDS)
+
+    def _go_on(self, seconds: float) -> None:
+        with contextlib.suppress(self._kafka.KafkaException, TopicError):
+            if self._is_under_way:
+                self._consumer.poll(seconds)  # calls `_on_commit`
+            if self._wanted and not self._is_under_way:
+                places = [self._kafka.TopicPartition(self._topic, *place) for place in sorted(self._wanted.items())]
+                self._wanted, self._is_under_way = None, True
+                self._consumer.commit(offsets=places, asynchronous=True)
+
+    def _on_commit(self, error: Any, places: Any) -> None:
+        self._is_under_way = False
+
+
+def leave(close: Callable[[], None], group: str, seconds: float) -> None:
+    """Close a consumer, and wait so long for it: while the broker is away, librdkafka may never get an answer."""
+    leaving = threading.Thread(target=close, name=f"leaving {group}", daemon=True)
+    leaving.start()
+    leaving.join(seconds)

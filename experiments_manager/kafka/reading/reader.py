@@ -8,9 +8,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from experiments_manager.kafka.connection import BrokerConnection, confluent_kafka
+from experiments_manager.kafka.connection import BrokerConnection, confluent_kafka, is_transient
 from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.faults import is_transient
 from experiments_manager.kafka.reading.rotation import FetchedRecords, Position, Rotation
 from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.topics import STRUCTURE_SUFFIX, TopicRange, Topics
@@ -25,19 +24,6 @@ _SECONDS_BETWEEN_LOOKS = 10.0
 _SECONDS_BETWEEN_QUESTIONS = 1.0
 """From one question whether a broker that was away answers again to the next: without new records nothing says so."""
 
-READER_CONFIG = {
-    "group_id": "experiments_manager",
-    "enable_auto_commit": False,
-    "enable_auto_offset_store": False,
-    "enable_partition_eof": True,
-    "auto_offset_reset": "error",
-    "isolation_level": "read_committed",
-    "fetch_wait_max_ms": 100,
-    "fetch_queue_backoff_ms": 10,  # a second by default, for which nothing comes once librdkafka has read far ahead
-    "reconnect_backoff_max_ms": 2000,
-}
-"""librdkafka's options of a consumer that keeps its own positions."""
-
 
 class TopicReader:
     """Reads the records of a topic from a position on. Not for several threads.
@@ -51,8 +37,22 @@ class TopicReader:
         ends: For each partition the offset at which to stop; `None` to follow the topic as it grows, and to take up
             partitions that are added to it.
         patience: See `Rotation`.
-        options: Further options of librdkafka, such as `group_id`; `_` stands for `.`.
+
+    Attributes:
+        consumer_options: librdkafka's options of the consumer; `_` stands for `.`.
     """
+
+    consumer_options: Mapping[str, Any] = {
+        "group_id": "experiments_manager",
+        "enable_auto_commit": False,
+        "enable_auto_offset_store": False,
+        "enable_partition_eof": True,
+        "auto_offset_reset": "error",
+        "isolation_level": "read_committed",
+        "fetch_wait_max_ms": 100,
+        "fetch_queue_backoff_ms": 10,  # by default a second without anything once librdkafka has read far ahead
+        "reconnect_backoff_max_ms": 2000,
+    }
 
     def __init__(
         self,
@@ -61,7 +61,6 @@ class TopicReader:
         start: Position,
         ends: Mapping[int, int] | None = None,
         patience: float | None = None,
-        **options: Any,
     ) -> None:
         self._kafka = confluent_kafka()
         self._connection, self._topic, self._ends = connection, topic, ends
@@ -71,11 +70,11 @@ class TopicReader:
         self._left = {number for number, offset in start.offsets.items() if not self._is_over(number, offset)}
         for number in set(start.offsets) - self._left:
             self._rotation.finish(number)
-        self._at_once, self._paused, self._key_of = 1, set(), False
+        self._at_once, self._paused, self._keeps_messages = 1, set(), False
         self._fatal: TopicError | None = None
         self._looked = self._asked = time.monotonic()
         callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
-        self._consumer = self._kafka.Consumer(connection.config(**READER_CONFIG | options) | callbacks)
+        self._consumer = self._kafka.Consumer(connection.config(**self.consumer_options) | callbacks)
         self._assign({number: start.offsets[number] for number in self._left})
 
     def _assign(self, offsets: Mapping[int, int]) -> None:
@@ -138,11 +137,11 @@ class TopicReader:
                 for message in group:
                     self._look_at_error(number, message.error())
 
-    def keys(self) -> Iterator[bytes]:
-        """Yield the keys of the records until the end of the range, instead of the records."""
-        self._key_of = True
+    def messages(self) -> Iterator[Any]:
+        """Yield the messages of confluent-kafka until the end of the range, instead of their values."""
+        self._keeps_messages = True
         for records in self:
-            yield from (key for key in records.values if key is not None)
+            yield from records.values
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Do nothing: who reads by itself has no group that must know how far it came."""
@@ -190,7 +189,7 @@ class TopicReader:
         else:
             next_offset = messages[-1].offset() + 1
         offsets = self._offsets(messages)
-        values = list(map(kind.key if self._key_of else kind.value, messages))
+        values = messages if self._keeps_messages else list(map(kind.value, messages))
         if self._ends is not None and next_offset > self._ends[number]:  # what came after the range was fixed
             while offsets and offsets[-1] >= self._ends[number]:
                 del offsets[-1], values[-1]

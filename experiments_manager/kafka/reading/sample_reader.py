@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from experiments_manager.kafka.dead_letters import BadRecords
 from experiments_manager.kafka.errors import PartitionsLostError, TopicError
-from experiments_manager.kafka.reading.dead_letters import BadRecords
 from experiments_manager.kafka.reading.decoding import DecodedSamples, Decoder, decode
 from experiments_manager.kafka.reading.reader import TopicReader
 from experiments_manager.kafka.reading.rotation import Position

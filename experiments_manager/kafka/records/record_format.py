@@ -1,5 +1,7 @@
 """Samples to the bytes of Kafka records and back, many records at a time; the layout is in docs/kafka.md.
 
+`RecordFormat` knows the records of one structure, `TopicFormat` those of a topic whose structure has changed.
+
 A record holds one sample or more, column by column: all values of the first leaf, then all of the second. Columns whose
 width follows from the structure come first and lie at the same places in every record, so the records of a batch are
 joined once, and each leaf is one view of the result. No TensorFlow is needed.
@@ -7,10 +9,11 @@ joined once, and each leaf is one view of the result. No TensorFlow is needed.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ import numpy as np
 from experiments_manager.kafka.errors import RecordError
 from experiments_manager.kafka.records.buffers import BufferPool
 from experiments_manager.kafka.records.columns import U4, array_of, checked, columns_of, contents
-from experiments_manager.kafka.records.group_decoding import decode_in_groups, find_bad
+from experiments_manager.kafka.records.composite import concatenated, runs, starts_of
 from experiments_manager.kafka.records.structure import FORMAT_VERSION, Structure
 
 MAGIC = 0xE5
@@ -87,7 +90,7 @@ class RecordFormat:
             gaps between their samples.
 
         Raises:
-            RecordError: A record is malformed; `bad_records` tells which.
+            RecordError: A record is malformed; `find_bad` tells which.
         """
         if not records:
             raise RecordError("No records to decode. Expected at least one.")
@@ -98,16 +101,12 @@ class RecordFormat:
         except (ValueError, TypeError) as error:
             raise RecordError(f"The record is malformed: {error}.") from error
 
-    def bad_records(self, records: Sequence[bytes | None]) -> dict[int, str]:
-        """Return which of the records cannot be decoded, by their index, and why."""
-        return find_bad(self.decode, records)
-
     def _decode_all(self, records: Sequence[bytes]) -> tuple[Any, np.ndarray]:
         count = self._samples_of(records[0][: _HEADER.size])
         rows = self._rows(records, count)
         if rows is not None:  # all have the head of the first one, as nearly always
             return self.structure.pack(self._decode(records, rows, count)), np.full(len(records), count, np.int64)
-        leaves, counts = decode_in_groups(records, _HEAD_OF, self._decode_group)
+        leaves, counts = _decode_in_groups(records, _HEAD_OF, self._decode_group)
         return self.structure.pack(leaves), counts
 
     def _decode_group(self, records: list[bytes]) -> tuple[list[Any], np.ndarray]:
@@ -189,3 +188,138 @@ class RecordFormat:
                 parts[column.leaf][column.role] = b"".join([record[begin:stop] for record, begin, stop in places])
                 parts[column.leaf][f"{column.role} sizes"] = size
         return [array_of(leaf, part, count) for leaf, part in zip(self.structure.leaves, parts, strict=True)]
+
+
+MOST_ASKED = 100
+"""How often structures are loaded again."""
+
+_ID = slice(4, 8)
+_BEGINNING = bytes([MAGIC, FORMAT_VERSION])
+
+
+def structure_id(record: bytes | None) -> bytes:
+    """Return the id of the structure that a record names, as it stands there; empty where it is no such record."""
+    return record[_ID] if record and record.startswith(_BEGINNING) else b""
+
+
+class TopicFormat:
+    """Decodes the records of a topic.
+
+    Records of an older structure are taken if their samples can pass for those of the newest one: the same nest, names
+    and dtypes, and shapes that fit. All others are bad records.
+
+    Args:
+        structures: The structures of the topic by their id, the newest one last, as `load_structures` gives them.
+        reload: Gives them again, where a record names a structure that may have been stored since. It is asked once
+            an id and `MOST_ASKED` times in all: damaged records name any number of structures, and asking takes time.
+
+    Attributes:
+        structure: What each sample looks like: the newest of the structures. It stays when others are found.
+
+    Raises:
+        RecordError: There is no structure.
+    """
+
+    def __init__(
+        self, structures: Mapping[int, Structure], reload: Callable[[], Mapping[int, Structure]] | None = None
+    ) -> None:
+        if not structures:
+            raise RecordError(
+                "The topic has no structure, so `kafka produce` did not write it. Expected one beside it, got none. "
+                "Set kafka_format to what wrote its records, write a hook kafka_decode, or produce the topic again."
+            )
+        self.structure = list(structures.values())[-1]
+        self._formats = {number: RecordFormat(structure) for number, structure in structures.items()}
+        self._newest = self._formats[self.structure.id]
+        self._newest_id = self.structure.id.to_bytes(4, "little")
+        self._reload, self._asked = reload, set[int]()
+
+    def decode(self, records: Sequence[bytes]) -> tuple[Any, np.ndarray]:
+        """Return the samples of records, in their order; as `RecordFormat.decode`.
+
+        Raises:
+            RecordError: A record is malformed, or of another structure that does not fit; `find_bad` tells which.
+        """
+        if not records:
+            raise RecordError("No records to decode. Expected at least one.")
+        if None in (records[0], records[-1]):
+            raise RecordError("The record has no value.")
+        # Structures change rarely: where the first and the last record have the newest one, all have it, as a rule.
+        if records[0][_ID] == records[-1][_ID] == self._newest_id:
+            try:
+                return self._newest.decode(records)
+            except RecordError:
+                if len({record[_ID] for record in records if record is not None}) == 1:
+                    raise
+        if None in records:
+            raise RecordError("The record has no value.")
+        leaves, counts = _decode_in_groups(records, operator.itemgetter(_ID), self._decode_group)
+        return self.structure.pack(leaves), counts
+
+    def format_of(self, record: bytes | None) -> RecordFormat:
+        """Return the format of the structure that a record names.
+
+        Where that is nowhere it is the newest one, which says what is wrong with the record.
+        """
+        identity = structure_id(record)
+        number = int.from_bytes(identity, "little")
+        is_asked = self._reload and len(identity) == 4 and number not in self._asked and len(self._asked) < MOST_ASKED
+        if number not in self._formats and is_asked:
+            self._asked.add(number)
+            found = {new: RecordFormat(structure) for new, structure in self._reload().items()}
+            self._formats = found | self._formats
+        return self._formats.get(number, self._newest)
+
+    def _decode_group(self, records: list[bytes]) -> tuple[list[Any], np.ndarray]:
+        """Return the leaves of records that share a structure, in the order of the newest one, and their counts."""
+        form = self.format_of(records[0])
+        samples, counts = form.decode(records)
+        if form is self._newest:
+            return self.structure.flatten(samples), counts
+        if _names(form.structure) != _names(self.structure):
+            raise self._other(form.structure)
+        leaves = self.structure.flatten(samples)
+        try:
+            leaves = [checked(leaf, array) for leaf, array in zip(self.structure.leaves, leaves, strict=True)]
+        except RecordError as error:
+            raise self._other(form.structure) from error
+        return leaves, counts
+
+    def _other(self, structure: Structure) -> RecordError:
+        return RecordError(
+            f"The record has another structure. Expected {self.structure}, got {structure}. "
+            "Produce these samples to a topic of their own."
+        )
+
+
+def _names(structure: Structure) -> Any:
+    """Return the nest with all at each leaf that must be the same: its rank, but not its sizes."""
+    return structure.pack([dataclasses.replace(leaf, shape=(len(leaf.shape),)) for leaf in structure.leaves])
+
+
+def _decode_in_groups(
+    records: Sequence[bytes],
+    kind_of: Callable[[bytes], Hashable],
+    decode: Callable[[list[bytes]], tuple[list[Any], np.ndarray]],
+) -> tuple[list[Any], np.ndarray]:
+    """Return the leaves of records, in their order, and how many samples each record held.
+
+    Args:
+        records: At least one record.
+        kind_of: Tells which records can be decoded together.
+        decode: Returns the leaves of such records, and how many samples each of them held.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for index, record in enumerate(records):
+        groups.setdefault(kind_of(record), []).append(index)
+    parts, counts = zip(*(decode([records[index] for index in group]) for group in groups.values()), strict=True)
+    if len(groups) == 1:
+        return parts[0], counts[0]
+    leaves = [concatenated(pieces) for pieces in zip(*parts, strict=True)]
+    counts = np.concatenate(counts)
+    places = np.concatenate(list(groups.values()))  # of the records, in the order in which they were decoded
+    order = places.argsort()
+    if (np.diff(places) > 0).all():
+        return leaves, counts
+    samples = runs(starts_of(counts)[:-1][order], counts[order])
+    return [leaf[samples] for leaf in leaves], counts[order]

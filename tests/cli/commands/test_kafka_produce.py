@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from experiments_manager.cli import main
-from experiments_manager.cli.commands.kafka.progress import SendingProgress
+from experiments_manager.cli.commands.kafka.produce import SendingProgress
 from experiments_manager.common.display.progress import ProgressDisplay
 from experiments_manager.kafka.producing.production import Plan, ProductionProgress
 from experiments_manager.kafka.topics import Topics

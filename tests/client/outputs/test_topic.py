@@ -7,7 +7,7 @@ import pytest
 
 from experiments_manager.client.client import Prediction
 from experiments_manager.client.errors import ClientError
-from experiments_manager.client.inputs.topic_requests import TopicRequest
+from experiments_manager.client.inputs.topic_records import TopicRequest
 from experiments_manager.client.outputs import topic
 from experiments_manager.client.outputs.topic import FileAnswers, TopicWriter
 

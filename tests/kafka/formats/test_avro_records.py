@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.formats.decoders import make_decoder
+from experiments_manager.kafka.formats.decoders import field_decoder
+from experiments_manager.kafka.reading.decoding import find_bad
 
 pytest.importorskip("confluent_kafka.schema_registry", reason="pip install '.[kafka]'")
 
@@ -97,7 +98,7 @@ def file_of(rows, codec="null"):
 
 def test_records_of_a_registry_are_decoded_by_their_schema_which_is_asked_for_once(registry):
     records = [wired(row) for row in ROWS]
-    decoder = make_decoder("avro", registry=registry.url, first_records=records)
+    decoder = field_decoder("avro", records, registry=registry.url)
     (x, y), counts = decoder.decode(records * 3)
     np.testing.assert_array_equal(x, [[0.5, 1.5], [2, 3]] * 3)
     assert (x.dtype, y.dtype) == (np.float32, np.int64)
@@ -107,7 +108,7 @@ def test_records_of_a_registry_are_decoded_by_their_schema_which_is_asked_for_on
 
 def test_a_file_of_avro_in_a_record_needs_no_registry_and_holds_several_samples():
     records = [file_of(ROWS), file_of(ROWS[:1], "deflate")]
-    (x, y), counts = make_decoder("avro", first_records=records).decode(records)
+    (x, y), counts = field_decoder("avro", records).decode(records)
     assert x.shape == (3, 2)
     assert y.tolist() == [1, 2, 1]
     assert counts.tolist() == [2, 1]
@@ -115,18 +116,18 @@ def test_a_file_of_avro_in_a_record_needs_no_registry_and_holds_several_samples(
 
 def test_a_schema_may_refer_to_others(registry):
     record = wired({"x": {"street": "Weg"}}, 9, PERSON, {"Address": fastavro.parse_schema(ADDRESS)})
-    decoder = make_decoder("avro", registry=registry.url, first_records=[record])
+    decoder = field_decoder("avro", [record], registry=registry.url)
     assert decoder.decode([record])[0]["street"].tolist() == [b"Weg"]
 
 
 def test_user_and_password_may_come_from_the_environment_and_are_not_shown(registry, monkeypatch):
     monkeypatch.setenv("REGISTRY_PASSWORD", "geheim")
     url = registry.url.replace("http://", "http://me:${REGISTRY_PASSWORD}@")
-    make_decoder("avro", registry=url, first_records=[wired(ROWS[0])])
+    field_decoder("avro", [wired(ROWS[0])], registry=url)
     assert registry.asked[0][1] == "Basic bWU6Z2VoZWlt"
     registry.broken = True
     with pytest.raises(TopicError) as refused:
-        make_decoder("avro", registry=url.replace("http://me", "http://you"), first_records=[wired(ROWS[0])])
+        field_decoder("avro", [wired(ROWS[0])], registry=url.replace("http://me", "http://you"))
     assert registry.place in str(refused.value)
     assert "geheim" not in str(refused.value)
     assert "you" not in str(refused.value)
@@ -148,34 +149,34 @@ def test_user_and_password_may_come_from_the_environment_and_are_not_shown(regis
 )
 def test_a_record_that_does_not_fit_is_bad_and_the_others_are_good(registry, bad, said):
     good = [wired(row) for row in ROWS]
-    decoder = make_decoder("avro", registry=registry.url, first_records=good)
-    reasons = decoder.bad_records([good[0], bad, good[1]])
+    decoder = field_decoder("avro", good, registry=registry.url)
+    reasons = find_bad(decoder.decode, [good[0], bad, good[1]])
     assert list(reasons) == [1]
     assert said in reasons[1]
 
 
 def test_records_of_a_registry_without_its_address_are_refused():
     with pytest.raises(TopicError, match="Set kafka_schema_registry"):
-        make_decoder("avro", first_records=[wired(ROWS[0])])
+        field_decoder("avro", [wired(ROWS[0])])
 
 
 def test_a_registry_that_is_out_of_order_is_no_fault_of_the_records(registry):
-    decoder = make_decoder("avro", registry=registry.url, first_records=[file_of(ROWS)])
+    decoder = field_decoder("avro", [file_of(ROWS)], registry=registry.url)
     registry.broken = True
     with pytest.raises(TopicError, match=r"does not give schema 7: out of order \(HTTP 422\)"):
-        decoder.bad_records([wired(ROWS[0])])
+        find_bad(decoder.decode, [wired(ROWS[0])])
     registry.broken = False
-    assert decoder.bad_records([wired(ROWS[0])]) == {}
+    assert find_bad(decoder.decode, [wired(ROWS[0])]) == {}
 
 
 def test_a_registry_that_is_not_there_is_named(free_port):
     with pytest.raises(TopicError, match=rf"127\.0\.0\.1:{free_port} cannot be used: \w+\. Start it"):
-        make_decoder("avro", registry=f"http://127.0.0.1:{free_port}", first_records=[wired(ROWS[0])])
+        field_decoder("avro", [wired(ROWS[0])], registry=f"http://127.0.0.1:{free_port}")
 
 
 def test_an_address_that_is_none_is_refused():
     with pytest.raises(TopicError, match="Expected a URL such as http://localhost:8081, got localhost:8081"):
-        make_decoder("avro", registry="localhost:8081", first_records=[wired(ROWS[0])])
+        field_decoder("avro", [wired(ROWS[0])], registry="localhost:8081")
 
 
 @pytest.mark.parametrize(
@@ -189,5 +190,5 @@ def test_a_package_that_is_missing_is_named(monkeypatch, package, registry, said
     record = wired(ROWS[0])
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(TopicError, match=said) as refused:
-        make_decoder("avro", registry=registry, first_records=[record])
+        field_decoder("avro", [record], registry=registry)
     assert "pip install 'confluent-kafka" in str(refused.value)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from experiments_manager.common.errors import UserError
-from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.formats.decoders import make_decoder
+from experiments_manager.kafka.errors import RecordError, TopicError
+from experiments_manager.kafka.formats.decoders import Fields, field_decoder, hook_decoder
+from experiments_manager.kafka.reading.decoding import find_bad
 
 
 def records(*rows):
@@ -19,7 +20,7 @@ def records(*rows):
 
 def of_json(*rows, first=None, fields=None):
     """Decodes rows by what the first of them say."""
-    decoder = make_decoder("json", fields=fields, first_records=records(*(rows[:first] if first else rows)))
+    decoder = field_decoder("json", records(*(rows[:first] if first else rows)), fields=fields)
     return decoder, decoder.decode(records(*rows))[0]
 
 
@@ -94,44 +95,44 @@ def test_objects_within_an_object_are_dictionaries_of_inputs():
 )
 def test_a_record_that_does_not_fit_is_bad_and_the_others_are_good(bad, said):
     good = records({"x": [1.5, 2.5], "y": 1}, {"x": [3, 4.5], "y": 2})
-    decoder = make_decoder("json", first_records=good)
-    reasons = decoder.bad_records([good[0], bad, good[1]])
+    decoder = field_decoder("json", good)
+    reasons = find_bad(decoder.decode, [good[0], bad, good[1]])
     assert list(reasons) == [1]
     assert said in reasons[1]
     assert decoder.decode(good)[0][1].tolist() == [1, 2]
 
 
 def test_first_records_that_cannot_be_read_are_left_out():
-    decoder = make_decoder("json", first_records=[b"{", None, b'{"x": 1}', b'{"x": "a"}', b"[]"])
+    decoder = field_decoder("json", [b"{", None, b'{"x": 1}', b'{"x": "a"}', b"[]"])
     assert [str(leaf) for leaf in decoder.structure.leaves] == ["x () int64"]
 
 
 def test_records_that_are_nested_without_end_are_refused():
     deep = b'{"x":' * 400 + b"1" + b"}" * 400
     with pytest.raises(TopicError, match="nested more than 32 deep"):
-        make_decoder("json", first_records=[deep])
+        field_decoder("json", [deep])
 
 
 @pytest.mark.parametrize("format", ["json", "avro"])
 def test_a_topic_without_records_does_not_show_what_its_samples_are_like(format):
     with pytest.raises(TopicError, match="holds no records"):
-        make_decoder(format, first_records=[])
+        field_decoder(format, [])
 
 
 @pytest.mark.parametrize(("first", "looks"), [(b"\n\x05", "example"), (b"Obj\x01", "avro"), (b"\xe5\x01", "native")])
 def test_a_wrong_format_is_refused_with_the_format_that_it_looks_like(first, looks):
     with pytest.raises(TopicError, match=re.escape(f"They look like kafka_format = '{looks}'")):
-        make_decoder("json", first_records=[None, first, first])
+        field_decoder("json", [None, first, first])
 
 
 def test_fields_that_no_record_has_are_refused_with_those_that_it_has():
     with pytest.raises(TopicError, match="no field 'x'. It has age, label. Name the fields"):
-        make_decoder("json", first_records=records({"age": 1, "label": 2}))
+        field_decoder("json", records({"age": 1, "label": 2}))
 
 
 def test_an_unknown_format_is_refused():
     with pytest.raises(TopicError, match="Expected json or avro, got 'xml'"):
-        make_decoder("xml", first_records=[b"<a/>"])
+        field_decoder("xml", [b"<a/>"])
 
 
 def test_a_hook_returns_a_sample_without_a_batch_dimension():
@@ -139,7 +140,7 @@ def test_a_hook_returns_a_sample_without_a_batch_dimension():
         numbers = np.frombuffer(record, np.uint8)
         return {"pixels": numbers[:-1].reshape(2, 2), "text": "t"}, int(numbers[-1]), 0.5
 
-    decoder = make_decoder("json", hook=decode, first_records=[bytes(range(5))])
+    decoder = hook_decoder(decode, [bytes(range(5))])
     (x, y, weight), counts = decoder.decode([bytes(range(5)), bytes(range(5, 10))])
     assert x["pixels"].tolist() == [[[0, 1], [2, 3]], [[5, 6], [7, 8]]]
     assert x["pixels"].dtype == np.uint8
@@ -151,12 +152,12 @@ def test_a_hook_returns_a_sample_without_a_batch_dimension():
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex64, np.int8, np.bool_, ml_dtypes.bfloat16, ml_dtypes.int4])
 def test_the_arrays_of_a_hook_keep_their_dtype(dtype):
-    decoder = make_decoder("json", hook=lambda record: np.array([0, 1], dtype), first_records=[b"a"])
+    decoder = hook_decoder(lambda record: np.array([0, 1], dtype), [b"a"])
     assert decoder.decode([b"a", b"b"])[0].dtype == dtype
 
 
 def test_a_tensor_of_a_hook_is_an_array(tensorflow):
-    decoder = make_decoder("json", hook=lambda record: tensorflow.io.decode_raw(record, "uint8"), first_records=[b"ab"])
+    decoder = hook_decoder(lambda record: tensorflow.io.decode_raw(record, "uint8"), [b"ab"])
     assert decoder.decode([b"ab", b"cd"])[0].tolist() == [[97, 98], [99, 100]]
 
 
@@ -165,8 +166,8 @@ def test_an_error_in_a_hook_makes_a_bad_record_and_names_the_line():
         return json.loads(record)["value"]
 
     line = decode.__code__.co_firstlineno + 1
-    decoder = make_decoder("json", hook=decode, first_records=[b'{"value": [1, 2]}'])
-    reasons = decoder.bad_records([b'{"value": [3, 4]}', b"{", b"{}"])
+    decoder = hook_decoder(decode, [b'{"value": [1, 2]}'])
+    reasons = find_bad(decoder.decode, [b'{"value": [3, 4]}', b"{", b"{}"])
     assert list(reasons) == [1, 2]
     assert f"{__file__}:{line}: JSONDecodeError" in reasons[1]
     assert f"{__file__}:{line}: KeyError: 'value'" in reasons[2]
@@ -177,7 +178,7 @@ def test_an_error_that_names_its_place_already_is_left_as_it_is():
         raise UserError("settings.py:7: kafka_decode raised KeyError: 'a'")
 
     with pytest.raises(TopicError, match=r"can be decoded\. settings\.py:7: kafka_decode raised KeyError: 'a'"):
-        make_decoder("json", hook=decode, first_records=[b"a"])
+        hook_decoder(decode, [b"a"])
 
 
 @pytest.mark.parametrize(
@@ -190,4 +191,62 @@ def test_an_error_that_names_its_place_already_is_left_as_it_is():
 )
 def test_what_no_array_can_hold_is_refused(value, said):
     with pytest.raises(TopicError, match=said):
-        make_decoder("json", hook=lambda record: value, first_records=[b"a"])
+        hook_decoder(lambda record: value, [b"a"])
+
+
+RECORD = {"age": 41, "height": 1.8, "label": 1, "importance": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sample"),
+    [
+        ({"x": "age"}, 41),
+        ({"x": "age", "y": "label"}, (41, 1)),
+        ({"x": ["age", "height"], "y": "label"}, ({"age": 41, "height": 1.8}, 1)),
+        ({"x": {"years": "age"}, "y": ["label"]}, ({"years": 41}, {"label": 1})),
+        ({"x": "age", "sample_weight": "importance"}, (41, None, 0.5)),
+        ({"x": "age", "y": "label", "sample_weight": "importance"}, (41, 1, 0.5)),
+    ],
+)
+def test_a_name_gives_a_value_and_several_names_a_dictionary(chosen, sample):
+    assert Fields(chosen).of_record(list(RECORD)).sample(RECORD) == sample
+
+
+@pytest.mark.parametrize("record", [{"x": 1}, {"x": 1, "y": 2}, {"x": 1, "y": 2, "sample_weight": 3}])
+def test_by_default_the_fields_are_called_like_the_parts_and_only_x_is_needed(record):
+    fields = Fields().of_record(["other", *record])
+    assert fields.sample(record | {"other": 0}) == (tuple(record.values()) if len(record) > 1 else 1)
+
+
+@pytest.mark.parametrize("chosen", [None, {"x": "weight", "y": "label"}])
+def test_a_missing_field_is_named_together_with_those_that_are_there(chosen):
+    with pytest.raises(RecordError) as refused:
+        Fields(chosen).of_record(list(RECORD))
+    missing = "'weight'" if chosen else "'x'"
+    said = f"no field {missing}. It has age, height, label, importance. Name the fields that you want in kafka_fields."
+    assert said in str(refused.value)
+
+
+def test_a_field_that_a_later_record_lacks_is_named():
+    fields = Fields().of_record(["x", "y"])
+    with pytest.raises(RecordError, match=r"no field 'y'\. It has x\."):
+        fields.sample({"x": 1})
+
+
+def test_a_field_that_is_null_is_named():
+    with pytest.raises(RecordError, match="'y' is null"):
+        Fields({"x": "a", "y": "y"}).sample({"a": 1, "y": None})
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"y": "a"}, "Expected 'x'"),
+        ({"x": "a", "z": "b"}, "'z'"),
+        ({"x": 7}, "x is wrong.*got 7"),
+        ({"x": []}, "x is"),
+    ],
+)
+def test_a_choice_that_makes_no_sample_is_refused(chosen, said):
+    with pytest.raises(TopicError, match=said):
+        Fields(chosen)

@@ -7,7 +7,7 @@ import pytest
 
 from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.inspection.messages import bounds_of, messages_between
+from experiments_manager.kafka.inspection.messages import messages_between
 from experiments_manager.kafka.producing import production as production_module
 from experiments_manager.kafka.producing.producer import SampleProducer
 from experiments_manager.kafka.producing.production import Plan, Production
@@ -17,16 +17,9 @@ from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.topics import Topics, topic_name
 from tests.helpers.counting_producer import Numbers
 from tests.helpers.kafka_brokers import run_tool, what_is_missing
+from tests.helpers.topics import numbers_in
 
 STRUCTURE = Numbers.structure
-
-
-def numbers_in(connection, topic):
-    form, numbers = RecordFormat(STRUCTURE), []
-    for partition, (start, end) in bounds_of(connection, topic, Topics(connection).partitions(topic)).items():
-        for message in messages_between(connection, topic, partition, start, end):
-            numbers += form.decode([message.value])[0].tolist()
-    return numbers
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.inspection.messages import bounds_of, messages_between
 from experiments_manager.kafka.producing.producer import SampleProducer
 from experiments_manager.kafka.producing.producer_run import find_producer_run
 from experiments_manager.kafka.producing.production import Plan, Production
@@ -21,21 +20,13 @@ from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.topics import Topics
 from tests.helpers import counting_producer
 from tests.helpers.counting_producer import Numbers
+from tests.helpers.topics import numbers_in
 from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path(counting_producer.__file__)
 STRUCTURE = Numbers.structure
-
-
-def numbers_in(connection, topic):
-    """Gives all numbers in a topic, partition by partition."""
-    form, numbers = RecordFormat(STRUCTURE), []
-    for partition, (start, end) in bounds_of(connection, topic, Topics(connection).partitions(topic)).items():
-        for message in messages_between(connection, topic, partition, start, end):
-            numbers += form.decode([message.value])[0].tolist()
-    return numbers
 
 
 def records_in(connection, topic):
@@ -114,7 +105,8 @@ def test_a_producer_that_finished_sends_nothing_when_resumed(kafka, topic):
 
 
 def test_without_a_record_of_that_name_everything_is_sent(kafka, topic):
-    assert find_producer_run(kafka, topic, [], "a") is None
+    send(kafka, topic, range(1), "b")
+    assert find_producer_run(kafka, topic, "a") is None
     assert send(kafka, topic, range(5), "a", resume=True).sent == 5
 
 
@@ -122,7 +114,7 @@ def test_a_search_that_would_go_too_far_back_is_refused(kafka, topic):
     send(kafka, topic, range(1), "a")
     send(kafka, topic, range(2000), "b")
     with pytest.raises(TopicError, match="No record of producer a is among the newest .* Correct --proc-id"):
-        find_producer_run(kafka, topic, [0], "a", searched=1000)
+        find_producer_run(kafka, topic, "a", searched=1000)
 
 
 def test_a_partition_that_retention_emptied_is_refused(kafka, topic):

@@ -6,8 +6,8 @@ import threading
 import numpy as np
 import pytest
 
+from experiments_manager.kafka.dead_letters import BadRecords
 from experiments_manager.kafka.producing.producer import SampleProducer
-from experiments_manager.kafka.reading.dead_letters import BadRecords
 from experiments_manager.kafka.reading.group_reader import GroupReader, overtaken, owners_of, taken_over
 from experiments_manager.kafka.reading.rotation import Position
 from experiments_manager.kafka.reading.sample_reader import SamplePosition, SampleReader

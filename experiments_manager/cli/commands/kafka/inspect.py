@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from experiments_manager.cli import options
 from experiments_manager.cli.commands.kafka.options import Servers, server_list
-from experiments_manager.cli.commands.kafka.texts import cell, facts, raw
+from experiments_manager.common.display.quantities import format_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from experiments_manager.kafka.inspection.topic_report import TopicReport
 
 DEFAULT_SERVER = "localhost:9092"
+TEMPLATE = Path(__file__).with_name("topic.html")
+_FIRST_BYTES = 24
+_LONGEST = 60
 
 
 def inspect(
@@ -51,7 +55,6 @@ def inspect(
         connection = BrokerConnection(server_list(servers) or [DEFAULT_SERVER])
     report = inspect_topic(connection, topic, samples)
     if html is not None:
-        from experiments_manager.cli.commands.kafka.inspect_page import write_page
         from experiments_manager.common.console import warn
 
         write_page(report, html)
@@ -114,3 +117,77 @@ def _print(report: TopicReport) -> None:
 
 def _is_array(sample: Any) -> bool:
     return hasattr(sample, "ndim")
+
+
+def write_page(report: TopicReport, file: Path) -> None:
+    """Write a report as one HTML page that needs no other file, with pictures where samples are some.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    from experiments_manager.common.atomic import write_text
+    from experiments_manager.common.pages.rendering import render_page
+
+    page = render_page(
+        TEMPLATE,
+        title=f"Topic {report.topic}",
+        facts=facts(report)[1:],
+        records=[raw(value) for value in report.values],
+        names=[leaf.name for leaf in report.structures[-1].leaves] if report.samples else [],
+        samples=[[_content(value) for value in sample] for sample in zip(*report.samples, strict=True)],
+    )
+    write_text(file, page)
+
+
+def _content(value: Any) -> str | bytes:
+    """Return a value in few characters, or as a PNG where it is a picture."""
+    from experiments_manager.kafka.inspection.pictures import as_png, is_picture
+
+    return as_png(value) if _is_array(value) and is_picture(value) else cell(value)
+
+
+def facts(report: TopicReport) -> list[tuple[str, str]]:
+    """Return what is known of a topic, as rows of name and text."""
+    rows = [("topic", report.topic)]
+    for structure in report.structures:
+        rows.append(("structure", f"{structure.id:08x}: {structure}"))
+    for number, (start, end) in report.bounds.items():
+        rows.append((f"partition {number}", f"offsets {start:,} to {end:,}"))
+    rows.append(("records", f"{report.records:,}"))
+    if report.measured:
+        each, total = format_bytes(report.mean_bytes), format_bytes(report.bytes)
+        rows.append(
+            ("size", f"{each} a record (mean of {report.measured:,}), about {total} in all, before compression")
+        )
+    if report.first_time is not None and report.last_time is not None:
+        rate = "" if report.rate is None else f", {report.rate:,.4g} records/s"
+        rows.append(("written", f"{_time(report.first_time)} to {_time(report.last_time)}{rate}"))
+    if report.groups is None:
+        rows.append(("readers", "the broker does not say"))
+    for group in report.groups or []:
+        rows.append(("reader", f"{group.name}: {group.lag:,} records behind"))
+    if report.problem:
+        rows.append(("note", report.problem))
+    return rows
+
+
+def cell(sample: Any) -> str:
+    """Return a value of a sample in few characters."""
+    import numpy as np
+
+    if isinstance(sample, bytes):
+        text = repr(sample.decode(errors="backslashreplace"))
+    else:
+        text = np.array2string(np.asarray(sample), threshold=8, edgeitems=2, precision=4, max_line_width=10_000)
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def raw(value: bytes) -> str:
+    """Return the size and the first bytes of a record."""
+    more = " …" if len(value) > _FIRST_BYTES else ""
+    return f"{len(value):,} bytes: {value[:_FIRST_BYTES].hex(' ')}{more}"
+
+
+def _time(milliseconds: int) -> str:
+    return datetime.datetime.fromtimestamp(milliseconds / 1000).isoformat(" ", "milliseconds")

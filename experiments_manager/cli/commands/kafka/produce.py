@@ -15,12 +15,14 @@ import typer
 from experiments_manager.cli import options
 from experiments_manager.cli.commands.kafka.options import Servers, connection_of
 from experiments_manager.common.console import warn
+from experiments_manager.common.display.quantities import format_bytes, format_duration
 from experiments_manager.common.errors import CommandLineError
 from experiments_manager.common.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from experiments_manager.common.display.progress import ProgressDisplay
     from experiments_manager.kafka.connection import BrokerConnection
     from experiments_manager.kafka.producing.production import Plan, ProductionProgress
     from experiments_manager.settings import Settings
@@ -145,7 +147,6 @@ def send_split(
     connection: BrokerConnection, source: Any, plan: Plan, stop: Callable[[], bool], quiet: bool
 ) -> dict[str, Any]:
     """Send a split, show how far it is, and return what became of it."""
-    from experiments_manager.cli.commands.kafka.progress import SendingProgress
     from experiments_manager.common.display.progress import ProgressDisplay
     from experiments_manager.kafka.producing.production import Production
 
@@ -161,6 +162,64 @@ def send_split(
         finished = production.run()
         display.finish(production.progress, finished)
         return _result(production.progress, finished)
+
+
+class SendingProgress:
+    """Shows a sending on a stream.
+
+    Args:
+        display: Where.
+        plan: What is sent.
+        samples: How many samples an epoch has, if that is known.
+    """
+
+    def __init__(self, display: ProgressDisplay, plan: Plan, samples: int | None) -> None:
+        self._display, self._plan = display, plan
+        self._records = -(-samples // plan.samples_per_record) * plan.epochs if samples and plan.epochs else None
+        self._before = (self._display.clock(), 0)
+        self._rate = 0.0
+
+    def __enter__(self) -> SendingProgress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._display.close()
+
+    def tell(self, text: str) -> None:
+        """Write a sentence."""
+        self._display.say(text)
+
+    def show(self, sent: ProductionProgress) -> None:
+        """Show how far it is, if it is time to."""
+        if not self._display.is_due():
+            return
+        now = self._display.clock()
+        if now - self._before[0] >= 1.0:
+            self._rate = (sent.samples - self._before[1]) / (now - self._before[0])
+            self._before = (now, sent.samples)
+        self._display.show(sent.topic, self._text(sent), done=sent.already_there + sent.records, total=self._records)
+
+    def finish(self, sent: ProductionProgress, finished: bool) -> None:
+        """Sum up."""
+        self._display.close()
+        if self._display.quiet:
+            return
+        partitions = f"{sent.partitions} partition{'s' * (sent.partitions != 1)}"
+        text = (
+            f"{'Sent' if finished else 'Stopped; sent'} to topic {sent.topic}, {partitions}: {sent.samples:,} samples "
+            f"in {sent.records:,} records, {format_bytes(sent.bytes)}, {format_duration(sent.seconds)}, "
+            f"{sent.rate:,.0f} samples/s"
+        )
+        self._display.say(text)
+
+    def _text(self, sent: ProductionProgress) -> str:
+        epochs = "" if self._plan.epochs is None else f"/{self._plan.epochs}"
+        rate = self._rate or sent.rate
+        parts = [f"epoch {sent.epoch}{epochs}", f"{sent.records:,} records acknowledged", f"{rate:,.0f} samples/s"]
+        if self._records and sent.records and sent.seconds > 1:
+            left = (self._records - sent.already_there - sent.records) * sent.seconds / sent.records
+            parts.append(f"{format_duration(max(left, 0))} left")
+        return "  ".join(parts)
 
 
 def _result(progress: ProductionProgress, finished: bool) -> dict[str, Any]:

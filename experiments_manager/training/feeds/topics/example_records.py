@@ -11,13 +11,10 @@ from google.protobuf.message import DecodeError
 
 from experiments_manager.common.error_text import reason
 from experiments_manager.kafka.errors import RecordError, TopicError
-from experiments_manager.kafka.formats.decoders import advice
-from experiments_manager.kafka.formats.decoders import make_decoder as make_plain_decoder
-from experiments_manager.kafka.formats.fields import Fields
+from experiments_manager.kafka.formats.decoders import Fields, advice, field_decoder, hook_decoder
 from experiments_manager.kafka.reading.decoding import Decoder
-from experiments_manager.kafka.records.group_decoding import find_bad
+from experiments_manager.kafka.records.record_format import TopicFormat
 from experiments_manager.kafka.records.structure import ArraySpec, Structure
-from experiments_manager.kafka.records.topic_format import TopicFormat
 from experiments_manager.settings import Settings
 
 
@@ -32,51 +29,16 @@ def decoder_for(settings: Settings, load: Callable[[], Mapping[int, Structure]],
     Raises:
         TopicError: The records are of another format, or no structure is stored.
     """
-    hook: Callable[[bytes], Any] | None = None
     if settings.has("kafka_decode"):
-
-        def hook(record: bytes) -> Any:
-            return settings.call("kafka_decode", record=record)
-
-    if hook is None and settings.kafka_format == "native":
+        return hook_decoder(lambda record: settings.call("kafka_decode", record=record), first)
+    if settings.kafka_format == "native":
         return TopicFormat(load(), load)
-    return make_decoder(
-        settings.kafka_format,
-        fields=settings.kafka_fields,
-        registry=settings.kafka_schema_registry,
-        hook=hook,
-        first_records=first,
-    )
+    if settings.kafka_format == "example":
+        return ExampleFormat(first, settings.kafka_fields)
+    return field_decoder(settings.kafka_format, first, settings.kafka_fields, settings.kafka_schema_registry)
 
 
 _DTYPES = {"int64_list": tf.int64, "float_list": tf.float32, "bytes_list": tf.string}
-
-
-def make_decoder(
-    format: str,
-    *,
-    fields: Mapping[str, Any] | None = None,
-    registry: str | None = None,
-    hook: Callable[[bytes], Any] | None = None,
-    first_records: Sequence[bytes | None],
-) -> Any:
-    """Return a decoder of the records of other programs.
-
-    It has `structure`, `decode(records)` and `bad_records(records)`, as `RecordFormat` has them.
-
-    Args:
-        format: `example`, `json` or `avro`, as `kafka_format`; of no importance if there is a hook.
-        fields: Which fields make up a sample, as `kafka_fields`.
-        registry: URL of the schema registry, as `kafka_schema_registry`.
-        hook: Returns the sample that a record's bytes hold, as `kafka_decode`.
-        first_records: Values of the first records of the topic, from which the structure follows.
-
-    Raises:
-        TopicError: None of the records can be read, a package is missing, or the schema registry does not answer.
-    """
-    if format == "example" and hook is None:
-        return ExampleFormat(first_records, fields)
-    return make_plain_decoder(format, fields=fields, registry=registry, hook=hook, first_records=first_records)
 
 
 class ExampleFormat:
@@ -123,7 +85,7 @@ class ExampleFormat:
         """Return the samples of records, in their order; as `RecordFormat.decode`.
 
         Raises:
-            RecordError: A record is malformed or does not fit the structure; `bad_records` tells which.
+            RecordError: A record is malformed or does not fit the structure; `find_bad` tells which.
         """
         if not records:
             raise RecordError("No records to decode. Expected at least one.")
@@ -133,10 +95,6 @@ class ExampleFormat:
             raise RecordError(f"The record is no Example like the others: {reason(error)[:300]}") from error
         arrays = {name: _rows(value) for name, value in parsed.items()}
         return self._fields.sample(arrays), np.ones(len(records), np.int64)
-
-    def bad_records(self, records: Sequence[bytes | None]) -> dict[int, str]:
-        """Return which of the records cannot be decoded, by their index, and why."""
-        return find_bad(self.decode, records)
 
 
 def _features(record: bytes) -> dict[str, tuple[str, int]]:

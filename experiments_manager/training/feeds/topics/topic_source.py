@@ -12,10 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from experiments_manager.kafka.connection import BrokerConnection
-from experiments_manager.kafka.reading.committer import OffsetCommitter
-from experiments_manager.kafka.reading.dead_letters import BadRecords
+from experiments_manager.kafka.dead_letters import BadRecords
 from experiments_manager.kafka.reading.decoding import Decoder
-from experiments_manager.kafka.reading.group_reader import GroupReader, overtaken
+from experiments_manager.kafka.reading.group_reader import GroupReader, OffsetCommitter, overtaken
 from experiments_manager.kafka.reading.reader import TopicReader, removed_error
 from experiments_manager.kafka.reading.rotation import Position
 from experiments_manager.kafka.reading.sample_reader import SamplePosition, SampleReader

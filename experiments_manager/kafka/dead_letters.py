@@ -1,4 +1,10 @@
-"""Records that cannot be decoded: counted, sent to `<topic>.dead` with the reason, and too many of them refused."""
+"""Records that cannot be used: counted, too many of them refused, and written to `<topic>.dead` with the reason.
+
+Who trains and who answers write the same: the record as it is, under the key `<partition>:<offset>`, with headers that
+say where it stands (`source_topic`, `source_partition`, `source_offset`), why it was left out (`reason`), and its own
+key (`source_key`), where that is known. Earlier releases answered with the record's own key; the headers, by which
+letters are recognized, are the same.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,7 @@ from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnecti
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.reading.decoding import DecodedSamples
 from experiments_manager.kafka.reading.reader import read_range
-from experiments_manager.kafka.topics import DEAD_SUFFIX, Topics, place_headers
+from experiments_manager.kafka.topics import DEAD_SUFFIX, Outgoing, Topics, place_headers
 
 logger = logging.getLogger(__name__)
 
@@ -71,15 +77,67 @@ class BadShare:
             )
 
 
-def dead_letter_headers(topic: str, partition: int, offset: int, reason: object) -> list[tuple[str, bytes]]:
-    """Return the headers of a dead letter: where the record stands, and why it was left out."""
-    return [*place_headers(topic, partition, offset), ("reason", str(reason).encode())]
+class DeadLetters:
+    """What is written for the records of a topic that cannot be used.
+
+    Args:
+        connection: How to reach the broker.
+        source: The topic of the records.
+
+    Attributes:
+        topic: The topic of the letters; it is made with the first of them.
+    """
+
+    def __init__(self, connection: BrokerConnection, source: str) -> None:
+        self._connection, self._source = connection, source
+        self.topic = source + DEAD_SUFFIX
+        self._exists = False
+
+    def require_topic(self) -> None:
+        """Make the topic where it is missing.
+
+        Raises:
+            TopicError: It cannot be made.
+        """
+        if not self._exists:
+            Topics(self._connection).create(self.topic, max_message_bytes=str(_MOST_BYTES))
+            self._exists = True
+
+    def letter(
+        self, partition: int, offset: int, value: bytes | None, reason: object, key: bytes | None = None
+    ) -> Outgoing:
+        """Return what is written for a record.
+
+        Args:
+            partition: Where the record stands.
+            offset: Where in the partition.
+            value: What it is.
+            reason: Why it is left out.
+            key: Its own key, where that is known.
+
+        Raises:
+            TopicError: The topic of dead letters cannot be made.
+        """
+        self.require_topic()
+        headers = [*place_headers(self._source, partition, offset), ("reason", str(reason).encode())]
+        headers += [("source_key", key)] if key is not None else []
+        return Outgoing(self.topic, value, f"{partition}:{offset}".encode(), None, headers)
+
+    def places(self) -> set[tuple[int, int]]:
+        """Return partition and offset of each record for which there is a letter.
+
+        Raises:
+            TopicError: The topic cannot be made or read.
+        """
+        self.require_topic()
+        with read_range(self._connection, Topics(self._connection).range_of(self.topic)) as reader:
+            headers = [dict(message.headers() or []) for message in reader.messages()]
+        places = [(one.get("source_partition"), one.get("source_offset")) for one in headers]
+        return {(int(partition), int(offset)) for partition, offset in places if partition and offset}
 
 
 class BadRecords:
-    """Takes the records of a topic that cannot be decoded.
-
-    Each goes to `<topic>.dead` once, whoever finds it and however often: its key is `<partition>:<offset>`.
+    """Takes the records of a topic that cannot be decoded, each of them once, whoever finds it and however often.
 
     Args:
         connection: How to reach the broker.
@@ -94,8 +152,8 @@ class BadRecords:
         self, connection: BrokerConnection, topic: str, most: float, read: int = 0, bad: int = 0, *, sends: bool = True
     ) -> None:
         self._connection, self.topic, self._sends = connection, topic, sends
-        self._share = BadShare(topic, most, read, bad)
-        self._sent: set[bytes] | None = None
+        self._share, self._letters = BadShare(topic, most, read, bad), DeadLetters(connection, topic)
+        self._sent: set[tuple[int, int]] = set()
         self._producer: Any = None
 
     def take(self, samples: DecodedSamples) -> None:
@@ -119,28 +177,20 @@ class BadRecords:
     def _send(self, samples: DecodedSamples, index: int, reason: str) -> None:
         records = samples.records
         partition, offset = records.partitions[index], records.offsets[index]
-        key = f"{partition}:{offset}".encode()
-        if self._sent is None:
-            self._sent = self._open()
-        if key in self._sent:
+        if self._producer is None:
+            self._sent = self._letters.places()
+            self._producer = confluent_kafka().Producer(
+                self._connection.config(enable_idempotence=True, message_max_bytes=_MOST_BYTES)
+            )
+        if (partition, offset) in self._sent:
             return
-        self._sent.add(key)
+        self._sent.add((partition, offset))
         logger.warning("Topic %s, partition %d, offset %d: record left out: %s", self.topic, partition, offset, reason)
-        headers = dead_letter_headers(self.topic, partition, offset, reason)
+        letter = self._letters.letter(partition, offset, records.values[index], reason)
         try:
-            self._producer.produce(self.topic + DEAD_SUFFIX, records.values[index], key=key, headers=headers)
+            self._producer.produce(letter.topic, letter.value, key=letter.key, headers=list(letter.headers))
         except (BufferError, confluent_kafka().KafkaException) as error:  # larger than the broker takes, for instance
-            logger.warning("It could not be sent to topic %s%s: %s", self.topic, DEAD_SUFFIX, error)
-
-    def _open(self) -> set[bytes]:
-        """Make the topic of dead letters where it is missing; return the keys that it holds."""
-        topics, place = Topics(self._connection), self.topic + DEAD_SUFFIX
-        topics.create(place, max_message_bytes=str(_MOST_BYTES))
-        self._producer = confluent_kafka().Producer(
-            self._connection.config(enable_idempotence=True, message_max_bytes=_MOST_BYTES)
-        )
-        with read_range(self._connection, topics.range_of(place)) as reader:
-            return set(reader.keys())
+            logger.warning("It could not be sent to topic %s: %s", letter.topic, error)
 
     def close(self) -> None:
         """Wait until everything is sent."""
