@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments_manager.common.suggestions import did_you_mean
-from experiments_manager.common.tables.problems import DataFileError
+from experiments_manager.common.tables.problems import DataFileError, refuse
 from experiments_manager.data.times import import_pandas, name_lines, read_times
 
 if TYPE_CHECKING:
@@ -95,15 +95,13 @@ def read_series(
     found, problems = [], []
     for file in files:
         try:
-            frame, options = (
-                _read_frame(file, [time_column, *columns]),
-                {"time_column": time_column, "step": step, "day_first": day_first},
+            frame = _read_frame(file, [time_column, *columns])
+            found.append(
+                series_of(frame, columns, time_column=time_column, step=step, day_first=day_first, name=str(file))
             )
-            found.append(series_of(frame, columns, **options, name=str(file)))
         except DataFileError as error:
             problems.append(str(error))
-    if problems or (problems := _different_steps(found)):
-        raise DataFileError("\n".join(problems))
+    refuse(problems or _different_steps(found))
     return found
 
 

@@ -81,50 +81,56 @@ def make_windows(
             raise DataFileError(f"{name} is {value}. Expected 1 or more steps.")
     if not 0 <= part[0] < part[1] <= 1:
         raise DataFileError(f"part is {part}. Expected two shares of the time from 0 to 1, the smaller one first.")
-    pieces: list[tuple[np.ndarray, ...]] = []
+    pieces = []
     for number, each in enumerate(series):
-        wanted = [each.columns.index(name) for name in targets]
-        beforehand = [each.columns.index(name) for name in known]
         first = int(np.ceil(part[0] * len(each)))
         first = first + past if whole else max(past, first)
         starts = np.arange(first, int(part[1] * len(each)) - horizon + 1, stride)
-        if not len(starts):
-            continue
-        spans = np.lib.stride_tricks.sliding_window_view(each.values, past + horizon, axis=0)[starts - past]
-        filled = np.zeros(each.values.shape, bool) if each.filled is None else each.filled
-        unforeseen = [column for column in range(len(each.columns)) if column not in beforehand]
-        there = np.isfinite(spans[..., :past]).all(axis=(1, 2))
-        there &= np.isfinite(spans[:, [*wanted, *beforehand], past:]).all(axis=(1, 2))
-        usable = there & ~filled[starts - 1][:, unforeseen].any(axis=1)
-        spans, starts = spans[usable].swapaxes(1, 2), starts[usable]
-        pieces.append(
-            (
-                spans[:, :past],
-                spans[:, past:, wanted],
-                spans[:, past:, beforehand],
-                filled[starts[:, np.newaxis] + np.arange(horizon)][..., wanted],
-                np.full(len(starts), number),
-                starts,
-            )
-        )
-    if not sum(len(piece[-1]) for piece in pieces):
+        if len(starts):
+            pieces.append(_cut(each, number, starts, past, horizon, targets, known))
+    if not sum(len(piece.starts) for piece in pieces):
         lengths = ", ".join(f"{each.name} {len(each)}" for each in series)
         raise DataFileError(
             f"No window of {past} + {horizon} steps without a gap in the part {part[0]:g} to {part[1]:g}. "
             f"Expected longer series, got {lengths} steps. Make the windows shorter, or fill gaps."
         )
-    used = {number for piece in pieces for number in piece[-2].tolist()}
+    _tell_of_unused(series, {number for piece in pieces for number in piece.series.tolist()}, part)
+    fields = [field.name for field in dataclasses.fields(Windows) if field.name != "targets"]
+    joined = {name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in fields}
+    return Windows(**{name: np.ascontiguousarray(array) for name, array in joined.items()}, targets=pieces[0].targets)
+
+
+def _cut(
+    each: Series, number: int, starts: np.ndarray, past: int, horizon: int, targets: Sequence[str], known: Sequence[str]
+) -> Windows:
+    """Cut the windows of one series whose forecasts begin at some of its steps, without those that have gaps."""
+    wanted = [each.columns.index(name) for name in targets]
+    beforehand = [each.columns.index(name) for name in known]
+    spans = np.lib.stride_tricks.sliding_window_view(each.values, past + horizon, axis=0)[starts - past]
+    filled = np.zeros(each.values.shape, bool) if each.filled is None else each.filled
+    unforeseen = [column for column in range(len(each.columns)) if column not in beforehand]
+    there = np.isfinite(spans[..., :past]).all(axis=(1, 2))
+    there &= np.isfinite(spans[:, [*wanted, *beforehand], past:]).all(axis=(1, 2))
+    usable = there & ~filled[starts - 1][:, unforeseen].any(axis=1)
+    spans, starts = spans[usable].swapaxes(1, 2), starts[usable]
+    return Windows(
+        past=spans[:, :past],
+        future=spans[:, past:, wanted],
+        known=spans[:, past:, beforehand],
+        filled=filled[starts[:, np.newaxis] + np.arange(horizon)][..., wanted],
+        series=np.full(len(starts), number),
+        starts=starts,
+        targets=tuple(wanted),
+    )
+
+
+def _tell_of_unused(series: Sequence[Series], used: set[int], part: tuple[float, float]) -> None:
     if unused := [each.name for number, each in enumerate(series) if number not in used]:
         shown = ", ".join(unused[:_MORE]) + (", …" if len(unused) > _MORE else "")
         _log.warning(
             "%d of %d series are too short or have too many gaps to give a window in the part %g to %g: %s",
-            len(unused),
-            len(series),
-            *part,
-            shown,
+            *(len(unused), len(series), *part, shown),
         )
-    arrays = (np.ascontiguousarray(np.concatenate(arrays)) for arrays in zip(*pieces, strict=True))
-    return Windows(*arrays, targets=tuple(series[0].columns.index(name) for name in targets))
 
 
 def _require_columns(series: Sequence[Series], wanted: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments_manager.monitoring.model_outputs import ModelOutput
-from experiments_manager.monitoring.plots import canvas, sheets
+from experiments_manager.monitoring.plots import canvas
 from experiments_manager.monitoring.plots.pictures import as_bytes, picture_input, scalar_input, series_input
 
 if TYPE_CHECKING:
@@ -109,16 +109,16 @@ def _classes(x: Any, answer: ModelOutput) -> Figure:
     if images is not None:
         return _picture_grid(images, answer, chosen, f"first {len(chosen)} samples")
     if series is not None:
-        return sheets.grid(chosen, lambda axes, n: _draw_series_of_class(axes, series[n], answer, n), cell=(1.75, 1.15))
-    return sheets.grid(chosen, lambda axes, n: _draw_scores(axes, answer, n), cell=(1.2, 0.95), gap=0.85)
+        return canvas.grid(chosen, lambda axes, n: _draw_series_of_class(axes, series[n], answer, n), cell=(1.75, 1.15))
+    return canvas.grid(chosen, lambda axes, n: _draw_scores(axes, answer, n), cell=(1.2, 0.95), gap=0.85)
 
 
 def _picture_grid(images: np.ndarray, answer: ModelOutput, chosen: np.ndarray, title: str) -> Figure:
     def draw(axes: Axes, sample: int) -> None:
-        sheets.show(axes, images[sample])
+        canvas.show(axes, images[sample])
         _title_with_classes(axes, answer, sample)
 
-    return sheets.grid(chosen, draw, cell=sheets.fitted(images, 1.4), title=title)
+    return canvas.grid(chosen, draw, cell=canvas.fitted(images, 1.4), title=title)
 
 
 def _title_with_classes(axes: Axes, answer: ModelOutput, sample: int) -> None:
@@ -186,7 +186,7 @@ def _masks(x: Any, answer: ModelOutput) -> Figure:
     rows = min(ROWS, len(answer.truth))
     truth, said = (coloured(classes[:rows], len(answer.class_names)) for classes in (answer.truth, answer.predicted))
     columns = ([("input", images)] if images is not None else []) + [("truth", truth), ("prediction", said)]
-    figure = sheets.table(columns, rows, legend=len(answer.class_names) <= 12)
+    figure = canvas.table(columns, rows, legend=len(answer.class_names) <= 12)
     if len(answer.class_names) <= 12:
         class_legend(figure, answer.class_names)
     return figure
@@ -200,7 +200,7 @@ def _pictures(x: Any, answer: ModelOutput) -> Figure:
         ("truth", both[:rows]),
         ("prediction", both[rows:]),
     ]
-    return sheets.table(columns, rows)
+    return canvas.table(columns, rows)
 
 
 def _steps(x: Any, answer: ModelOutput) -> Figure:
@@ -211,8 +211,8 @@ def _steps(x: Any, answer: ModelOutput) -> Figure:
         axes.step(range(answer.truth.shape[1]), answer.predicted[sample], "--", color=canvas.colour(1), where="mid")
 
     if answer.truth.ndim != 2:
-        return sheets.message("predictions of this shape cannot be drawn")
-    return sheets.grid(np.arange(min(ROWS, len(answer.truth))), draw, cell=(6.0, 0.9), across=1, legend=True)
+        return canvas.message("predictions of this shape cannot be drawn")
+    return canvas.grid(np.arange(min(ROWS, len(answer.truth))), draw, cell=(6.0, 0.9), across=1, legend=True)
 
 
 def _series(x: Any, answer: ModelOutput) -> Figure:
@@ -221,7 +221,7 @@ def _series(x: Any, answer: ModelOutput) -> Figure:
             axes.plot(answer.truth[sample, :, channel], color=canvas.colour(0), linewidth=1.1)
             axes.plot(answer.predicted[sample, :, channel], "--", color=canvas.colour(1), linewidth=1.1)
 
-    return sheets.grid(np.arange(min(ROWS, len(answer.truth))), draw, cell=(6.0, 0.9), across=1, legend=True)
+    return canvas.grid(np.arange(min(ROWS, len(answer.truth))), draw, cell=(6.0, 0.9), across=1, legend=True)
 
 
 def _values(x: Any, answer: ModelOutput) -> Figure:

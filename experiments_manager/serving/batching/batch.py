@@ -54,7 +54,7 @@ class BatchQueue:
     seconds: dict[int, float] = dataclasses.field(default_factory=dict)
     """What a call with a single request took of late, by its size."""
     expected: float = 1.0
-    """Requests that come together, judged by the batches of late; see `request_queue.follow`."""
+    """Requests that come together, judged by the batches of late; see `dispatcher.follow`."""
     batch_seconds: float = float("inf")
     """What a call took of late."""
     inline_calls: int = 0

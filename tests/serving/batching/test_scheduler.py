@@ -9,10 +9,10 @@ from google.protobuf import text_format
 
 from experiments_manager.protocol import messages
 from experiments_manager.protocol.status import Code, ServingError
-from experiments_manager.serving.batching import dispatcher, request_queue
+from experiments_manager.serving.batching import dispatcher
 from experiments_manager.serving.batching.batch import LONG_SECONDS, BatchQueue, Task, merge
+from experiments_manager.serving.batching.dispatcher import QUIET_SECONDS, QUIET_TURNS, RequestQueue
 from experiments_manager.serving.batching.options import BatchingOptions, Proof
-from experiments_manager.serving.batching.request_queue import QUIET_SECONDS, QUIET_TURNS, RequestQueue
 from experiments_manager.serving.batching.scheduler import Scheduler
 from experiments_manager.serving.models.signatures import PredictRequest, Signature, TensorSpec
 
@@ -201,7 +201,7 @@ def test_requests_that_keep_coming_do_not_keep_those_before_them_waiting(run_asy
 
 
 def test_a_loop_that_was_busy_does_not_tear_requests_apart(batched, monkeypatch):
-    monkeypatch.setattr(request_queue, "LONGEST_SECONDS", 3600.0)  # it is not this limit that hands them over
+    monkeypatch.setattr(dispatcher, "LONGEST_SECONDS", 3600.0)  # it is not this limit that hands them over
 
     async def steps(ask, model):
         loop = asyncio.get_running_loop()
@@ -220,7 +220,7 @@ def test_requests_wait_unread_for_the_end_of_a_call_only_if_calls_are_known_to_b
     run_async, calls_are_short, monkeypatch
 ):
     monkeypatch.setattr(
-        request_queue, "PATIENCE_SECONDS", 3600.0
+        dispatcher, "PATIENCE_SECONDS", 3600.0
     )  # so that nothing but the call's end can end the waiting
 
     async def go():
