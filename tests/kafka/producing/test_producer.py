@@ -93,7 +93,7 @@ def test_a_broker_that_goes_away_for_a_while_costs_no_sample(free_port, tmp_path
 
     stopped = threading.Event()
     try:
-        connection = BrokerConnection([f"127.0.0.1:{port}"])
+        connection = BrokerConnection([f"127.0.0.1:{port}"], {"reconnect.backoff.max.ms": 500})  # looks often for it
         source, plan = Numbers(5_000), Plan(topic, epochs=2, partitions=2, rate=2500)
         assert Production(connection, source, plan, tell=tell, show=show).run()
         back.join()
