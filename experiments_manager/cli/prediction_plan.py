@@ -69,8 +69,8 @@ class PredictionPlan(contextlib.ExitStack):
 
     def predict(self, *, count: int | None, in_flight: int | None, rate: float | None, quiet: bool) -> Summary:
         """Send the requests and hand over the answers, until there are no more; see `predict_all`."""
+        from experiments_manager.client.prediction_stream import predict_all
         from experiments_manager.client.progress import terminal_line
-        from experiments_manager.client.session import predict_all
 
         return predict_all(
             self.client,

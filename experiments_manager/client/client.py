@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.client import connection
-from experiments_manager.client.connection import STATUS, Connection, PendingCall
+from experiments_manager.client import channel
+from experiments_manager.client.channel import STATUS, Connection, PendingCall
 from experiments_manager.client.credentials import ClientTls, checked_token, read_client_tls, read_token
 from experiments_manager.client.errors import ClientError
 from experiments_manager.client.model_info import ModelInfo, fitted, listed, named, tensor_info
@@ -216,7 +216,7 @@ class Client:
                 raise ClientError(f"Input {name}: {error}") from error
         request.output_filter.extend(outputs)
         timeout, self.first_timeout = self.first_timeout, None
-        return self._connection.send(connection.PREDICT, request.SerializeToString(), timeout)
+        return self._connection.send(channel.PREDICT, request.SerializeToString(), timeout)
 
     def receive(self, sent: PendingCall, others: Callable[[], Sequence[PendingCall]] = tuple) -> Prediction:
         """Wait for the answer to a request.
@@ -255,7 +255,7 @@ class Client:
         request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
         self._fill_spec(request.model_spec)
         try:
-            response = self._connection.call(connection.METADATA, request, messages.GetModelMetadataResponse)
+            response = self._connection.call(channel.METADATA, request, messages.GetModelMetadataResponse)
         except ClientError as error:
             if is_not_found(error):
                 raise with_versions(error, self._connection, self.model) from error.__cause__
@@ -331,7 +331,7 @@ def with_versions(error: ClientError, connection: Connection, model: str) -> Cli
     """
     request = messages.GetModelStatusRequest()
     request.model_spec.name = model
-    answer = connection.call_once(STATUS, request, messages.GetModelStatusResponse)
+    answer = channel.call_once(STATUS, request, messages.GetModelStatusResponse)
     if answer is None:  # it has no such model, or is gone
         advice = "Expected the name of a model that it serves (--model-name, `model`) and a version of it."
     else:

@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from experiments_manager.client.connection import PendingCall
+from experiments_manager.client.channel import PendingCall
 from experiments_manager.client.errors import ClientError
 
 Prediction = TypeVar("Prediction")

@@ -13,8 +13,8 @@ from experiments_manager.client.model_info import ModelInfo, listed
 from experiments_manager.client.outputs.topic import AnswerRecords, FileAnswers, Refusals, TopicAnswers, TopicWriter
 from experiments_manager.client.outputs.writer import PredictionWriter
 from experiments_manager.client.topic_options import TopicOptions, topic_of
-from experiments_manager.kafka.answering.requests import TopicRequests
 from experiments_manager.kafka.answering.session import AnsweringSession
+from experiments_manager.kafka.answering.topic_requests import TopicRequests
 from experiments_manager.kafka.dead_letters import DeadLetters
 from experiments_manager.kafka.topics import Topics
 

@@ -2,12 +2,12 @@
 
 from experiments_manager.common.tables.problems import DataFileError
 from experiments_manager.data.image_folders import LabelledImages, balanced_class_weights, read_image_folders
-from experiments_manager.data.images import read_image_table
+from experiments_manager.data.image_tables import read_image_table
+from experiments_manager.data.label_tables import LabelTable, label_indices, read_label_table
 from experiments_manager.data.records import Records, read_record_images, read_records
 from experiments_manager.data.series import Series, fill_gaps, read_series, series_of
 from experiments_manager.data.signals import read_signals
 from experiments_manager.data.splitting import client_indices, client_share, label_counts
-from experiments_manager.data.tables import LabelTable, label_indices, read_label_table
 from experiments_manager.data.volumes import read_volumes
 from experiments_manager.data.windows import Windows, make_windows, seasonal_naive
 

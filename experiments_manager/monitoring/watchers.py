@@ -9,7 +9,7 @@ from experiments_manager.monitoring.metrics_csv import MetricsCsv
 from experiments_manager.monitoring.plots.figures import Figures
 from experiments_manager.monitoring.prediction_views import PredictionViews
 from experiments_manager.monitoring.progress_bar import terminal_progress
-from experiments_manager.monitoring.tensorboard.images import Images
+from experiments_manager.monitoring.tensorboard.image_summaries import Images
 from experiments_manager.monitoring.tensorboard.profile import StepProfile
 from experiments_manager.monitoring.tensorboard.projector import Projector
 from experiments_manager.monitoring.tensorboard.scalars import TensorBoardLogs

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from experiments_manager.compat.aiohttp import HttpMessage, queued_requests
-from experiments_manager.serving.api.http.connection import HttpConnection
+from experiments_manager.serving.api.http.http_connection import HttpConnection
 
 SEE = "aiohttp moved or changed {}; see experiments_manager/compat/aiohttp.py"
 HEAD = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
@@ -57,4 +57,4 @@ def test_methods_that_a_connection_overrides_are_called_as_they_were(method, par
 def test_attributes_of_a_connection_are_none_of_aiohttps_own():
     own = set(HttpConnection.__slots__)
     theirs = {name for kind in web.RequestHandler.__mro__ for name in (*vars(kind), *getattr(kind, "__slots__", ()))}
-    assert own & theirs == set(), "rename these in serving/api/http/connection.py: aiohttp uses them itself"
+    assert own & theirs == set(), "rename these in serving/api/http/http_connection.py: aiohttp uses them itself"

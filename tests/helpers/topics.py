@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments_manager.kafka.inspection.messages import messages_between
+from experiments_manager.kafka.inspection.stored_messages import messages_between
 from experiments_manager.kafka.producing.producer import SampleProducer
 from experiments_manager.kafka.reading.reader import load_structures, read_range
 from experiments_manager.kafka.records.record_format import RecordFormat

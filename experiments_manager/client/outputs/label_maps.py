@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments_manager.client.errors import ClientError
-from experiments_manager.data.patches.label_maps import default_colours, write_label_map
+from experiments_manager.data.patches.label_pictures import default_colours, write_label_map
 from experiments_manager.data.patches.pairs import Pair, as_floats
 from experiments_manager.data.patches.rasters import Raster
 from experiments_manager.data.patches.scores import class_iou, confusion_matrix, mean_iou

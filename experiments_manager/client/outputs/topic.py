@@ -18,8 +18,8 @@ from experiments_manager.client.errors import ClientError
 from experiments_manager.client.inputs.topic_records import TopicRequest
 from experiments_manager.client.model_info import ModelInfo, listed
 from experiments_manager.client.outputs.writer import PredictionWriter
-from experiments_manager.kafka.answering.requests import TopicRequests
 from experiments_manager.kafka.answering.session import AnsweringSession
+from experiments_manager.kafka.answering.topic_requests import TopicRequests
 from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
 from experiments_manager.kafka.errors import RecordError, TopicError
 from experiments_manager.kafka.producing.producer import producer_config

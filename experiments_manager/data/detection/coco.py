@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments_manager.common.tables.problems import Problems
 from experiments_manager.data.detection.annotations import problem_of_box
-from experiments_manager.data.detection.masks import decoded_mask, problem_of_mask
+from experiments_manager.data.detection.object_masks import decoded_mask, problem_of_mask
 
 _SLACK = 0.01
 """Pixels by which boxes may leave an image, since other programs round."""

@@ -17,7 +17,7 @@ from experiments_manager.data.detection.annotations import (
     read_categories,
 )
 from experiments_manager.data.detection.image_files import ImageFile, Progress, inspect_images, sized, warn_of_turned
-from experiments_manager.data.detection.masks import encoded_mask, problem_of_mask, read_mask_image
+from experiments_manager.data.detection.object_masks import encoded_mask, problem_of_mask, read_mask_image
 from experiments_manager.data.detection.output import SplitSummary, new_folder, refuse_existing
 from experiments_manager.data.detection.splits import DEFAULT_SHARES, split_images
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.data.detection.image_files import pillow
-from experiments_manager.data.detection.masks import image_masks
+from experiments_manager.data.detection.object_masks import image_masks
 
 _COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
 _SHADE = 110  # of 255: what is below stays visible

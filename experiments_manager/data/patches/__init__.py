@@ -3,7 +3,7 @@
 `batches` needs Keras and is imported by its own name; everything else is made of NumPy.
 """
 
-from experiments_manager.data.patches.label_maps import default_colours, write_label_map
+from experiments_manager.data.patches.label_pictures import default_colours, write_label_map
 from experiments_manager.data.patches.pairs import IGNORED, Pair, read_pairs
 from experiments_manager.data.patches.rasters import Raster, open_raster
 from experiments_manager.data.patches.scores import class_iou, confusion_matrix, mean_iou

@@ -14,7 +14,7 @@ import numpy as np
 from experiments_manager.common.errors import UserError
 from experiments_manager.kafka.errors import RecordError, TopicError
 from experiments_manager.kafka.formats.avro_records import AvroReader
-from experiments_manager.kafka.formats.samples import merged, stacked, structure_of
+from experiments_manager.kafka.formats.sample_values import merged, stacked, structure_of
 from experiments_manager.kafka.records.record_format import MAGIC
 from experiments_manager.settings.options.kafka_fields import PARTS, KafkaFields
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
 from experiments_manager.kafka.errors import RecordError, TopicError
-from experiments_manager.kafka.inspection.messages import Message, messages_between
+from experiments_manager.kafka.inspection.stored_messages import Message, messages_between
 from experiments_manager.kafka.reading.reader import load_structures
 from experiments_manager.kafka.records.composite import Ragged, Sparse
 from experiments_manager.kafka.records.record_format import TopicFormat

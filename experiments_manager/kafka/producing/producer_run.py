@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.inspection.messages import Message, messages_between
+from experiments_manager.kafka.inspection.stored_messages import Message, messages_between
 from experiments_manager.kafka.topics import Topics
 
 SEARCHED = 1_000_000

@@ -20,8 +20,8 @@ import numpy as np
 
 from experiments_manager.kafka.errors import RecordError
 from experiments_manager.kafka.records.buffers import BufferPool
-from experiments_manager.kafka.records.columns import U4, array_of, checked, columns_of, contents
 from experiments_manager.kafka.records.composite import concatenated, runs, starts_of
+from experiments_manager.kafka.records.record_columns import U4, array_of, checked, columns_of, contents
 from experiments_manager.kafka.records.structure import FORMAT_VERSION, Structure
 
 MAGIC = 0xE5

@@ -13,7 +13,7 @@ from experiments_manager.protocol import messages
 from experiments_manager.protocol.status import Code, invalid_argument
 from experiments_manager.serving.api.metrics import Admission, Metrics
 from experiments_manager.serving.batching.scheduler import Scheduler
-from experiments_manager.serving.models import examples
+from experiments_manager.serving.models import example_signatures
 from experiments_manager.serving.models.manager import ModelManager
 from experiments_manager.serving.models.registry import Lease
 from experiments_manager.serving.models.signatures import ModelRef, PredictRequest, Signature
@@ -45,16 +45,16 @@ class Handlers:
         """Answer a `ClassificationRequest`."""
         response = messages.ClassificationResponse()
         with self._lease(request) as lease:
-            signature = examples.find(lease.model, request.model_spec, examples.CLASSIFICATION)
-            await self._fill(response, lease, signature, examples.CLASSIFICATION, request.input)
+            signature = example_signatures.find(lease.model, request.model_spec, example_signatures.CLASSIFICATION)
+            await self._fill(response, lease, signature, example_signatures.CLASSIFICATION, request.input)
         return response
 
     async def regress(self, request: Any) -> Any:
         """Answer a `RegressionRequest`."""
         response = messages.RegressionResponse()
         with self._lease(request) as lease:
-            signature = examples.find(lease.model, request.model_spec, examples.REGRESSION)
-            await self._fill(response, lease, signature, examples.REGRESSION, request.input)
+            signature = example_signatures.find(lease.model, request.model_spec, example_signatures.REGRESSION)
+            await self._fill(response, lease, signature, example_signatures.REGRESSION, request.input)
         return response
 
     async def multi_inference(self, request: Any) -> Any:
@@ -62,7 +62,7 @@ class Handlers:
         response = messages.MultiInferenceResponse()
         ref = ModelRef.from_proto(request.tasks[0].model_spec) if request.tasks else ModelRef("")
         with self.manager.lease(ref) as lease:
-            for signature, task in examples.check_tasks(lease.model, request.tasks):
+            for signature, task in example_signatures.check_tasks(lease.model, request.tasks):
                 await self._fill(response.results.add(), lease, signature, task, request.input)
         return response
 
@@ -114,10 +114,10 @@ class Handlers:
         return self.manager.lease(ModelRef.from_proto(request.model_spec))
 
     async def _fill(
-        self, response: Any, lease: Lease, signature: Signature, task: examples.ExampleTask, given: Any
+        self, response: Any, lease: Lease, signature: Signature, task: example_signatures.ExampleTask, given: Any
     ) -> None:
         """Run a signature on examples, and write the answer."""
-        serialized = examples.serialize(given)
+        serialized = example_signatures.serialize(given)
         turn = await self.scheduler.turn(self.admission.in_flight <= 1)
         request = PredictRequest(signature, {"inputs": serialized}, task.outputs_of(signature))
         outputs = await self.scheduler.predict(lease, request, turn)

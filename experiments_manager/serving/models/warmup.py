@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from experiments_manager.protocol import messages
 from experiments_manager.protocol.status import Code, ServingError, invalid_argument
-from experiments_manager.serving.models import examples
+from experiments_manager.serving.models import example_signatures
 from experiments_manager.serving.models.signatures import Arrays, Model, Signature, TensorSpec, find_signature
 
 logger = logging.getLogger(__name__)
@@ -101,22 +101,22 @@ def _replay(model: Model, log: Any) -> None:
         model.run(signature, inputs, signature.select_outputs(request.output_filter))
     elif kind == "classify_log":
         request = log.classify_log.request
-        signature = examples.find(model, request.model_spec, examples.CLASSIFICATION)
-        _replay_examples(model, signature, examples.CLASSIFICATION, request.input)
+        signature = example_signatures.find(model, request.model_spec, example_signatures.CLASSIFICATION)
+        _replay_examples(model, signature, example_signatures.CLASSIFICATION, request.input)
     elif kind == "regress_log":
         request = log.regress_log.request
-        signature = examples.find(model, request.model_spec, examples.REGRESSION)
-        _replay_examples(model, signature, examples.REGRESSION, request.input)
+        signature = example_signatures.find(model, request.model_spec, example_signatures.REGRESSION)
+        _replay_examples(model, signature, example_signatures.REGRESSION, request.input)
     elif kind == "multi_inference_log":
         request = log.multi_inference_log.request
-        for signature, of in examples.check_tasks(model, request.tasks):
+        for signature, of in example_signatures.check_tasks(model, request.tasks):
             _replay_examples(model, signature, of, request.input)
     elif kind is not None:
         raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
 
 
-def _replay_examples(model: Model, signature: Signature, kind: examples.ExampleTask, given: Any) -> None:
-    inputs = signature.check_inputs({"inputs": examples.serialize(given)})
+def _replay_examples(model: Model, signature: Signature, kind: example_signatures.ExampleTask, given: Any) -> None:
+    inputs = signature.check_inputs({"inputs": example_signatures.serialize(given)})
     model.run(signature, inputs, kind.outputs_of(signature))
 
 

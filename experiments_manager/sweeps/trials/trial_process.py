@@ -174,7 +174,7 @@ def _trained(driver: DriverLink, task: Message, started: float) -> dict[str, Any
 
 def _watchers(run: Run, settings: Settings) -> list[Watcher]:
     """Return the watchers of a trial: those of any run, but those that draw where the trial draws no figures."""
-    from experiments_manager.monitoring.tensorboard.images import Images
+    from experiments_manager.monitoring.tensorboard.image_summaries import Images
     from experiments_manager.monitoring.tensorboard.projector import Projector
     from experiments_manager.monitoring.watchers import watchers_of
 

@@ -7,7 +7,7 @@ import pytest
 
 from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.errors import TopicError
-from experiments_manager.kafka.inspection.messages import messages_between
+from experiments_manager.kafka.inspection.stored_messages import messages_between
 from experiments_manager.kafka.producing import production as production_module
 from experiments_manager.kafka.producing.producer import SampleProducer
 from experiments_manager.kafka.producing.production import Plan, Production

@@ -31,10 +31,10 @@ def coco_to_tfrecord(
     all that is wrong is told at once, and nothing is written.
     """
     from experiments_manager.cli.quiet_tensorflow import silence_startup_logs
-    from experiments_manager.data.detection import records
+    from experiments_manager.data.detection import tfrecords
 
     if not debug:
         silence_startup_logs()
     with shown_progress(quiet=quiet) as progress:
-        summaries = records.coco_to_tfrecord(coco, images, output, masks=masks, shards=shards, progress=progress)
+        summaries = tfrecords.coco_to_tfrecord(coco, images, output, masks=masks, shards=shards, progress=progress)
     show_result(summaries, output, json=json, quiet=quiet)

@@ -91,7 +91,7 @@ def _print(report: TopicReport) -> None:
     from rich.markup import escape
 
     from experiments_manager.cli.tables import new_table, print_table
-    from experiments_manager.kafka.inspection.pictures import is_picture, thumbnails
+    from experiments_manager.kafka.inspection.thumbnails import is_picture, thumbnails
 
     rows = facts(report)
     width = max(len(name) for name, _ in rows)
@@ -141,7 +141,7 @@ def write_page(report: TopicReport, file: Path) -> None:
 
 def _content(value: Any) -> str | bytes:
     """Return a value in few characters, or as a PNG where it is a picture."""
-    from experiments_manager.kafka.inspection.pictures import as_png, is_picture
+    from experiments_manager.kafka.inspection.thumbnails import as_png, is_picture
 
     return as_png(value) if _is_array(value) and is_picture(value) else cell(value)
 

@@ -29,11 +29,10 @@ from experiments_manager.protocol.status import Code, ServingError, as_serving_e
 from experiments_manager.serving.api import prometheus
 from experiments_manager.serving.api.http import rest_requests
 from experiments_manager.serving.api.http.bodies import Body
-from experiments_manager.serving.api.http.connection import SERVER, HttpServer
 from experiments_manager.serving.api.http.connection_limits import ConnectionLimits
+from experiments_manager.serving.api.http.http_connection import SERVER, HttpServer
 from experiments_manager.serving.api.json import responses
-from experiments_manager.serving.api.json.examples import read_examples
-from experiments_manager.serving.api.json.requests import Document, read_predict
+from experiments_manager.serving.api.json.requests import Document, read_examples, read_predict
 from experiments_manager.serving.api.metrics import DEFAULT_PATH, Admitted
 from experiments_manager.serving.api.security import Tls, Tokens
 from experiments_manager.serving.api.services import Handlers

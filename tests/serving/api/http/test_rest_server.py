@@ -17,8 +17,7 @@ import pytest
 
 from experiments_manager.protocol.status import ServingError
 from experiments_manager.serving.api.http import rest_server
-from experiments_manager.serving.api.json.examples import read_examples
-from experiments_manager.serving.api.json.requests import Document, read_predict
+from experiments_manager.serving.api.json.requests import Document, read_examples, read_predict
 from experiments_manager.serving.api.metrics import Admitted
 from experiments_manager.serving.models.signatures import ModelRef, TensorSpec
 from experiments_manager.serving.models.version_policy import State

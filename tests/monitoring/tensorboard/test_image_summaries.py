@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from experiments_manager.events import EpochReport, ModelView, Rollback, RunEnd, RunStart, Samples
 from experiments_manager.monitoring.prediction_views import PredictionViews, read_samples
-from experiments_manager.monitoring.tensorboard.images import Images, images_of, png_size
+from experiments_manager.monitoring.tensorboard.image_summaries import Images, images_of, png_size
 
 
 def view(epoch=1, metrics=(), samples=lambda count, layers=(): None):

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments_manager.common.tables.problems import DataFileError, refuse
 from experiments_manager.data.bit_depths import as_bytes, has_16_bits
-from experiments_manager.data.tables import LabelTable, label_indices, read_label_table
+from experiments_manager.data.label_tables import LabelTable, label_indices, read_label_table
 
 IMAGE_FORMATS = "PNG, JPEG, TIFF, WebP, GIF or BMP"
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -35,7 +35,7 @@ def read_image_table(
         folder: Where the table is; files named in it are relative to this folder.
         labels: Name of the table, a CSV file with a header.
         split: Read only the rows with this word in the column `split`; `None` reads all.
-        class_names: Turns labels that are words into their index in this list; see `tables.label_indices`.
+        class_names: Turns labels that are words into their index in this list; see `label_indices`.
         file_column: Column that names the image files.
         label_column: Column with the label, a word or a whole number.
         size: Height and width to resize to (bilinear, antialiased); `None` demands that all images have one size.

@@ -15,7 +15,7 @@ from experiments_manager.common.errors import UserError
 from experiments_manager.common.installation import install_command
 from experiments_manager.common.tables.problems import DataFileError
 from experiments_manager.data.detection.coco import area_of
-from experiments_manager.data.detection.masks import encoded_mask, image_masks
+from experiments_manager.data.detection.object_masks import encoded_mask, image_masks
 
 _NAMES = ("mAP", "mAP50", "mAP75", "mAP_small", "mAP_medium", "mAP_large", "AR1", "AR10", "AR100")
 

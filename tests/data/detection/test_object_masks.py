@@ -6,7 +6,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from experiments_manager.data.detection import image_masks
-from experiments_manager.data.detection.masks import (
+from experiments_manager.data.detection.object_masks import (
     decoded_mask,
     encoded_mask,
     png_of_mask,

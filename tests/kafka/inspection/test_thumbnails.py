@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments_manager.kafka.inspection.pictures import as_png, is_picture, thumbnails
+from experiments_manager.kafka.inspection.thumbnails import as_png, is_picture, thumbnails
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from experiments_manager.data.detection.image_files import (
     sized,
     warn_of_turned,
 )
-from experiments_manager.data.detection.label_maps import LABEL_MAP, label_map_text
-from experiments_manager.data.detection.masks import decoded_mask, png_of_mask
+from experiments_manager.data.detection.object_masks import decoded_mask, png_of_mask
 from experiments_manager.data.detection.output import SplitSummary, new_folder, refuse_existing
+from experiments_manager.data.detection.pbtxt_label_maps import LABEL_MAP, label_map_text
 
 BYTES_A_FILE = 128 * 2**20
 """Bytes of images in a file, about; several files are read at once."""

@@ -9,7 +9,7 @@ from PIL import Image
 
 from experiments_manager.data import DataFileError
 from experiments_manager.data.detection import coco_metrics, draw_detections
-from experiments_manager.data.detection.masks import encoded_mask
+from experiments_manager.data.detection.object_masks import encoded_mask
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments_manager.common.tables.problems import DataFileError, Problems
-from experiments_manager.data.detection.label_maps import LABEL_MAP, read_label_map
+from experiments_manager.data.detection.pbtxt_label_maps import LABEL_MAP, read_label_map
 
 if TYPE_CHECKING:
     import tensorflow as tf

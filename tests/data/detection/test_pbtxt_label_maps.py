@@ -4,7 +4,7 @@ import pytest
 
 from experiments_manager.data import DataFileError
 from experiments_manager.data.detection import read_label_map
-from experiments_manager.data.detection.label_maps import label_map_text
+from experiments_manager.data.detection.pbtxt_label_maps import label_map_text
 
 
 def test_what_is_written_is_read(tmp_path):

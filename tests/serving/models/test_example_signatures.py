@@ -5,7 +5,8 @@ import pytest
 
 from experiments_manager.protocol import messages
 from experiments_manager.protocol.status import Code, ServingError
-from experiments_manager.serving.models import examples
+from experiments_manager.serving.models import example_signatures
+from experiments_manager.serving.models.example_signatures import CLASSIFICATION, REGRESSION
 from experiments_manager.serving.models.signatures import Signature, TensorSpec
 
 LABELS = np.array([[b"a", b"b"], [b"c", b"d"]], object)
@@ -22,7 +23,7 @@ SCORES = np.float32([[1, 2], [3, 4]])
 )
 def test_classes_have_labels_scores_or_both(outputs, expected):
     result = messages.ClassificationResponse().result
-    examples.fill_classifications(result, outputs, 2)
+    example_signatures.fill_classifications(result, outputs, 2)
     assert [[(one.label, one.score) for one in found.classes] for found in result.classifications] == expected
 
 
@@ -38,14 +39,14 @@ def test_classes_have_labels_scores_or_both(outputs, expected):
 )
 def test_what_are_no_classes_is_refused_in_the_words_of_tensorflow_serving(outputs, message):
     with pytest.raises(ServingError, match=message) as refused:
-        examples.fill_classifications(messages.ClassificationResponse().result, outputs, 2)
+        example_signatures.fill_classifications(messages.ClassificationResponse().result, outputs, 2)
     assert refused.value.code == Code.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize("values", [np.float32([1, 2]), np.float32([[1], [2]])])
 def test_values_may_have_a_second_dimension_of_one(values):
     result = messages.RegressionResponse().result
-    examples.fill_regressions(result, {"outputs": values}, 2)
+    example_signatures.fill_regressions(result, {"outputs": values}, 2)
     assert [entry.value for entry in result.regressions] == [1, 2]
 
 
@@ -59,21 +60,33 @@ def test_values_may_have_a_second_dimension_of_one(values):
 )
 def test_what_are_no_values_is_refused_in_the_words_of_tensorflow_serving(values, message):
     with pytest.raises(ServingError, match=message) as refused:
-        examples.fill_regressions(messages.RegressionResponse().result, {"outputs": values}, 2)
+        example_signatures.fill_regressions(messages.RegressionResponse().result, {"outputs": values}, 2)
     assert refused.value.code == Code.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize(
     ("kind", "inputs", "outputs", "code", "message"),
     [
-        (examples.CLASSIFICATION, "a b", "q r s", Code.INVALID_ARGUMENT, "^Expected one input Tensor.$"),
-        (examples.REGRESSION, "a b", "q r s", Code.INVALID_ARGUMENT, "^Expected one input Tensor.$"),
-        (examples.CLASSIFICATION, "a", "q r s", Code.INVALID_ARGUMENT, "^Expected one or two output Tensors, found 3$"),
-        (examples.REGRESSION, "a", "q r", Code.INVALID_ARGUMENT, "^Expected one output Tensor.$"),
-        (examples.CLASSIFICATION, "a", "q", Code.FAILED_PRECONDITION, "^No classification inputs found"),
-        (examples.REGRESSION, "a", "q", Code.FAILED_PRECONDITION, "^No regression inputs found"),
-        (examples.CLASSIFICATION, "inputs", "q", Code.FAILED_PRECONDITION, 'at least one of "classes" or "scores"'),
-        (examples.REGRESSION, "inputs", "q", Code.FAILED_PRECONDITION, "^No regression outputs found"),
+        (CLASSIFICATION, "a b", "q r s", Code.INVALID_ARGUMENT, "^Expected one input Tensor.$"),
+        (REGRESSION, "a b", "q r s", Code.INVALID_ARGUMENT, "^Expected one input Tensor.$"),
+        (
+            CLASSIFICATION,
+            "a",
+            "q r s",
+            Code.INVALID_ARGUMENT,
+            "^Expected one or two output Tensors, found 3$",
+        ),
+        (REGRESSION, "a", "q r", Code.INVALID_ARGUMENT, "^Expected one output Tensor.$"),
+        (CLASSIFICATION, "a", "q", Code.FAILED_PRECONDITION, "^No classification inputs found"),
+        (REGRESSION, "a", "q", Code.FAILED_PRECONDITION, "^No regression inputs found"),
+        (
+            CLASSIFICATION,
+            "inputs",
+            "q",
+            Code.FAILED_PRECONDITION,
+            'at least one of "classes" or "scores"',
+        ),
+        (REGRESSION, "inputs", "q", Code.FAILED_PRECONDITION, "^No regression outputs found"),
     ],
 )
 def test_signatures_of_another_kind_are_refused_in_the_order_of_tensorflow_serving(

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from experiments_manager.serving.api.http import connection, connection_limits
+from experiments_manager.serving.api.http import connection_limits, http_connection
 
 BODY = b'{"instances": [[1, 1, 1]]}'
 HEAD = b"POST /v1/models/linear:predict HTTP/1.1\r\nHost: x\r\n"
@@ -51,7 +51,7 @@ def server(served):
 @pytest.fixture
 def looked_at_often(monkeypatch):
     monkeypatch.setattr(connection_limits, "PERIOD", 0.02)
-    monkeypatch.setattr(connection, "PERIOD", 0.02)
+    monkeypatch.setattr(http_connection, "PERIOD", 0.02)
 
 
 def connect(server):
