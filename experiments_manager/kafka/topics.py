@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import time
@@ -16,6 +17,7 @@ from experiments_manager.kafka.records.structure import Structure
 STRUCTURE_SUFFIX = ".structure"
 DEAD_SUFFIX = ".dead"
 _AGAIN_SECONDS = 0.02
+_FULL_SECONDS = 0.1
 _NOT_YET = ("NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART")
 
 
@@ -54,6 +56,15 @@ class Outgoing:
     key: bytes | None = None
     partition: int | None = None
     headers: Sequence[tuple[str, bytes]] = ()
+
+    def hand_to(self, producer: Any) -> None:
+        """Let a producer of confluent-kafka send it; wait while its queue is full."""
+        place = {} if self.partition is None else {"partition": self.partition}
+        while True:
+            with contextlib.suppress(BufferError):
+                producer.produce(self.topic, self.value, key=self.key, headers=list(self.headers), **place)
+                return
+            producer.poll(_FULL_SECONDS)
 
 
 class Topics:

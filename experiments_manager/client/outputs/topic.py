@@ -6,7 +6,6 @@ key is that of the question, and its headers say where that stands.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -203,11 +202,7 @@ class TopicWriter:
         headers = [("sample", label.encode("utf-8", "backslashreplace")), ("model_version", b"%d" % version)]
         for value in self._records.encode(outputs, [count]):
             partition = self._written % self._records.partitions
-            while True:
-                with contextlib.suppress(BufferError):
-                    self._producer.produce(self._records.topic, value, partition=partition, headers=headers)
-                    break
-                self._producer.poll(0.1)
+            Outgoing(self._records.topic, value, None, partition, headers).hand_to(self._producer)
             self._written += 1
         self._producer.poll(0)
         self._require_delivery()

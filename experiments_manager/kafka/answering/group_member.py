@@ -144,7 +144,7 @@ class GroupMember:
         try:
             self._producer.begin_transaction()
             for one in outgoing:
-                self._produce(one)
+                one.hand_to(self._producer)
             # Each is tried once, even if it could be tried again: librdkafka 2.16 may then wait for ever for a broker
             # that was away. A new producer of the same name finds out how this transaction ended.
             self._producer.send_offsets_to_transaction(places, self._metadata, _CALL_SECONDS)
@@ -193,14 +193,6 @@ class GroupMember:
     def _require_welcome(self) -> None:
         if refused := self._connection.refusal():
             raise refused
-
-    def _produce(self, one: Outgoing) -> None:
-        place = {} if one.partition is None else {"partition": one.partition}
-        while True:
-            with contextlib.suppress(BufferError):
-                self._producer.produce(one.topic, one.value, key=one.key, headers=list(one.headers), **place)
-                return
-            self._producer.poll(0.1)
 
     def _assigned(self, consumer: Any, partitions: Any) -> None:
         with self._committing:

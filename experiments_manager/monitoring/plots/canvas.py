@@ -236,8 +236,8 @@ def table(columns: Sequence[tuple[str, np.ndarray]], rows: int, *, legend: bool 
     total = figure.get_size_inches()[1]
     for column, (title, pictures) in enumerate(columns):
         for row in range(rows):
-            place = (0.1 + column * (side[0] + gap), total - top - (row + 1) * (side[1] + gap) + gap, *side)
-            axes = place(figure, *place)
+            spot = (0.1 + column * (side[0] + gap), total - top - (row + 1) * (side[1] + gap) + gap, *side)
+            axes = place(figure, *spot)
             show(axes, pictures[row])
             if row == 0:
                 axes.set_title(title)
