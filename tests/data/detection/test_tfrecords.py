@@ -14,7 +14,7 @@ from experiments_manager.data.detection import (
     read_detection_records,
     read_encoded_images,
     read_label_map,
-    records,
+    tfrecords,
 )
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
@@ -225,7 +225,7 @@ def test_an_image_in_two_splits_is_refused(folder):
 
 def test_a_write_that_fails_leaves_nothing(folder, monkeypatch):
     before = sorted(folder.rglob("*"))
-    monkeypatch.setattr(records, "encoded_image", lambda path: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(tfrecords, "encoded_image", lambda path: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(OSError, match="No space left"):
         convert(folder)
     assert sorted(folder.rglob("*")) == before
