@@ -27,12 +27,12 @@ def staged_data(paths: Sequence[Path], settings: Path, overrides: Sequence[str] 
     if not paths:
         yield
         return
-    from experiments_manager.cluster.job_options import merged_options, read_site_file, site_file
+    from experiments_manager.cluster.job_options import job_options
     from experiments_manager.cluster.staging import stage_folder, staged
     from experiments_manager.settings import read_values
 
     of_settings = read_values(settings, overrides).values.cluster
-    options = merged_options((str(site_file()), read_site_file()), (f"{settings}: cluster", of_settings))
+    options = job_options((f"{settings}: cluster", of_settings))
     with staged(paths, stage_folder(options.stage_dir), (lambda text: None) if quiet else warn):
         yield
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import shlex
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments_manager.cluster.errors import ClusterError
-from experiments_manager.settings.options.cluster import ClusterOptions
+from experiments_manager.settings.options.cluster import ClusterOptions, Lines
 
 SITE_FILE = Path("experiments_manager", "cluster.toml")
 """Below `$XDG_CONFIG_HOME`, by default `~/.config`."""
@@ -24,9 +23,8 @@ _EARLY = 60
 """Seconds by which SLURM may send a signal before it was asked to (sbatch's manual)."""
 
 
-@dataclasses.dataclass(frozen=True)
-class JobOptions:
-    """What a job asks for; `None` leaves it to the site.
+class JobOptions(ClusterOptions):
+    """What a job asks for, where some of it was left open; `None` leaves it to the site.
 
     Attributes:
         partition: Of the cluster.
@@ -47,26 +45,17 @@ class JobOptions:
         sbatch: Further options of sbatch, e.g. `--qos=long`.
     """
 
-    partition: str | None = None
-    time: str | None = None
-    gpus: str | None = None
     nodes: int = 1
-    cpus: int | None = None
-    mem: str | None = None
-    account: str | None = None
-    constraint: str | None = None
-    image: str | None = None
-    bind: tuple[str, ...] = ()
-    setup: tuple[str, ...] = ()
+    bind: Lines = []
+    setup: Lines = []
     python: str = sys.executable
-    stage_dir: str | None = None
     warning: int = 120
     max_requeues: int = 20
-    sbatch: tuple[str, ...] = ()
+    sbatch: Lines = []
 
 
 _LISTS = ("bind", "setup", "sbatch")
-_COUNTS = {"nodes": 1, "cpus": 1, "warning": 1, "max_requeues": 0}
+_COUNTS = ("nodes", "cpus", "warning", "max_requeues")
 
 
 def site_file() -> Path:
@@ -96,6 +85,11 @@ def read_site_file() -> dict[str, Any]:
         ) from error
 
 
+def job_options(*layers: tuple[str, Mapping[str, Any]]) -> JobOptions:
+    """Return the options that follow from the site's file and from the places that count more; see `merged_options`."""
+    return merged_options((str(site_file()), read_site_file()), *layers)
+
+
 def merged_options(*layers: tuple[str, Mapping[str, Any]]) -> JobOptions:
     """Return the options that follow from several places; later ones count, lists are joined.
 
@@ -115,9 +109,9 @@ def merged_options(*layers: tuple[str, Mapping[str, Any]]) -> JobOptions:
             if name in wrong:
                 continue
             if name in _LISTS:
-                values[name] = (*values.get(name, ()), *([value] if isinstance(value, str) else value))
+                values[name] = [*values.get(name, ()), *([value] if isinstance(value, str) else value)]
             else:
-                values[name] = str(value) if name in ("time", "gpus", "mem") else value
+                values[name] = value
     if problems:
         raise ClusterError(" ".join(problems))
     options = JobOptions(**values)

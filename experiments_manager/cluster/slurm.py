@@ -132,14 +132,14 @@ def job_states(jobs: Iterable[str]) -> dict[str, JobState]:
     wanted = set(jobs)
     if not wanted:
         return {}
-    found = {state.id: state for line in _told_by_controller(wanted) for state in _of_controller(line)}
+    found = {state.id: state for line in _query_controller(wanted) for state in _parse_job_line(line)}
     missing = wanted - set(found)
     if missing and shutil.which("sacct"):
-        found |= _told_by_accounting(missing)
+        found |= _query_accounting(missing)
     return {job: found[job] for job in wanted if job in found}
 
 
-def _told_by_controller(jobs: set[str]) -> list[str]:
+def _query_controller(jobs: set[str]) -> list[str]:
     """Ask for one job where there is one, for all otherwise: there is no command for some."""
     command = ["scontrol", "--oneliner", "show", "job"]
     if len(jobs) == 1:
@@ -152,7 +152,7 @@ def _told_by_controller(jobs: set[str]) -> list[str]:
         raise
 
 
-def _of_controller(line: str) -> list[JobState]:
+def _parse_job_line(line: str) -> list[JobState]:
     """Return the state of the job of a line; of each of its tasks where it is an array whose tasks wait together."""
     fields = dict(re.findall(r"(\w+)=(\S*)", line))
     if "JobId" not in fields:
@@ -162,7 +162,7 @@ def _of_controller(line: str) -> list[JobState]:
         jobs = [f"{fields['ArrayJobId']}_{task}" for task in _tasks_of(fields["ArrayTaskId"])]
     reason = "" if fields.get("Reason") in (None, "None") else fields["Reason"]
     restarts, node = int(fields.get("Restarts") or 0), fields.get("NodeList", "")
-    return [_judged(job, fields["JobState"], fields.get("ExitCode", ""), reason, restarts, node) for job in jobs]
+    return [_job_state(job, fields["JobState"], fields.get("ExitCode", ""), reason, restarts, node) for job in jobs]
 
 
 def _tasks_of(text: str) -> list[int]:
@@ -175,7 +175,7 @@ def _tasks_of(text: str) -> list[int]:
     return tasks
 
 
-def _told_by_accounting(jobs: set[str]) -> dict[str, JobState]:
+def _query_accounting(jobs: set[str]) -> dict[str, JobState]:
     """Ask the accounting database, which remembers jobs that the controller has forgotten; there may be none."""
     names = "JobID,State,ExitCode,NodeList"
     command = [
@@ -195,11 +195,11 @@ def _told_by_accounting(jobs: set[str]) -> dict[str, JobState]:
     for line in told.splitlines():
         job, state, code, node = [*line.split("|"), "", "", ""][:4]
         if job in jobs:
-            found[job] = _judged(job, state.split(" ")[0], code, "", 0, node)
+            found[job] = _job_state(job, state.split(" ")[0], code, "", 0, node)
     return found
 
 
-def _judged(job: str, state: str, code: str, reason: str, restarts: int, node: str) -> JobState:
+def _job_state(job: str, state: str, code: str, reason: str, restarts: int, node: str) -> JobState:
     node = "" if node in ("(null)", "None") else node
     if state in _PENDING:
         return JobState(job, "requeued" if restarts else "queued", reason, restarts)

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +20,12 @@ from typing import Any
 from experiments_manager.cluster import slurm
 from experiments_manager.cluster.batch_script import Job, batch_script
 from experiments_manager.cluster.errors import ClusterError, RefusedError
-from experiments_manager.cluster.job_options import JobOptions, check_image, merged_options, read_site_file, site_file
+from experiments_manager.cluster.job_options import JobOptions, check_image, job_options
 from experiments_manager.common import atomic
 from experiments_manager.runs import Run, create_run, find_run, naming, open_run
 from experiments_manager.runs.folder import make_new_folder
 from experiments_manager.settings import SourceValues, read_values
+from experiments_manager.settings.schema import Values
 
 JOB_FOLDER = "job"
 """In a run folder: the script and the output of its job."""
@@ -50,7 +52,7 @@ class Submission:
 
 @dataclasses.dataclass(frozen=True)
 class _Training:
-    """A `train` command line, taken apart."""
+    """A `train` command line, taken apart, and what its settings file says."""
 
     settings: Path
     overrides: list[str]
@@ -58,6 +60,7 @@ class _Training:
     run_name: str | None
     goes_on: bool
     further: list[str]
+    source: SourceValues
 
     @classmethod
     def of(cls, words: Sequence[str]) -> _Training:
@@ -73,7 +76,46 @@ class _Training:
             raise ClusterError(
                 f"train {shlex.join(words)}: {error}. Expected a settings file, and options of train."
             ) from None
-        return cls(given.settings, given.overrides, given.working_dir, given.run_name, given.resume == "auto", further)
+        source = read_values(given.settings, given.overrides)
+        goes_on = given.resume == "auto"
+        return cls(given.settings, given.overrides, given.working_dir, given.run_name, goes_on, further, source)
+
+    @property
+    def values(self) -> Values:
+        """The settings, as far as the source shows them."""
+        return self.source.values
+
+    @property
+    def parent(self) -> Path:
+        """Where the run folder is made."""
+        return Path(self.working_dir or self.values.working_dir)
+
+    def folder(self, now: datetime.datetime) -> Path:
+        """Return the run folder that would be made."""
+        name = self.run_name or naming.run_name(self.values.session_name, self.values.hparams, now)
+        return (self.parent / name).absolute()
+
+    def command(self, folder: Path) -> tuple[str, ...]:
+        """Return what the job runs, once the run folder is there."""
+        sets = [word for override in self.overrides for word in ("--set", override)]
+        return ("resume", str(folder), *sets, *self.further)
+
+    def prepared_run(self, now: datetime.datetime, command: Sequence[str], made: list[Path]) -> Run:
+        """Make the run folder, with the code as it is now; or find the one to go on with."""
+        if self.goes_on and self.run_name is not None:
+            found = find_run(self.parent, self.run_name)
+            if found is not None and found.is_started:
+                return found
+        hparams = self.values.hparams
+        run = create_run(self.parent, self.values.session_name, hparams, now=now, run_name=self.run_name)
+        made.append(run.path)
+        run.prepare(
+            settings_file=self.settings,
+            model_file=self.source.model_file,
+            command=["experiments_manager", *command],
+            hparams=hparams,
+        )
+        return run
 
 
 def submit(
@@ -108,31 +150,15 @@ def submit(
     if command[0] != "train":
         return _submit_plain(command, tasks, given, name, now, dry_run)
     trainings = [_Training.of([*command[1:], *task]) for task in tasks]
-    values = [read_values(training.settings, training.overrides) for training in trainings]
-    options = _options(values[0].values.cluster, str(trainings[0].settings), given)
-    name = name or values[0].values.session_name
-    if not dry_run:
-        check_image(options)
-    parents = [
-        Path(training.working_dir or value.values.working_dir)
-        for training, value in zip(trainings, values, strict=True)
-    ]
+    options = job_options((f"{trainings[0].settings}: cluster", trainings[0].values.cluster), ("submit", given))
+    name = name or trainings[0].values.session_name
     if dry_run:
-        folders = [
-            (
-                parent / (training.run_name or naming.run_name(value.values.session_name, value.values.hparams, now))
-            ).absolute()
-            for parent, training, value in zip(parents, trainings, values, strict=True)
-        ]
-        return _described(folders, trainings, options, name)
+        return _described([training.folder(now) for training in trainings], trainings, options, name)
+    check_image(options)
     batch_script(Job(name, Path.cwd(), Path.cwd(), ((),)), options)  # refuses before a folder is made
     with _removed_if_refused() as made:
-        runs = [
-            _prepared_run(training, value, parent, now, command, made)
-            for training, value, parent in zip(trainings, values, parents, strict=True)
-        ]
-        described = _described([run.path for run in runs], trainings, options, name)
-        return _handed_over(described, runs)
+        runs = [training.prepared_run(now, command, made) for training in trainings]
+        return _handed_over(_described([run.path for run in runs], trainings, options, name), runs)
 
 
 @contextlib.contextmanager
@@ -159,42 +185,10 @@ def _stages(command: str, paths: Sequence[Path]) -> list[str]:
 
 def _described(folders: Sequence[Path], trainings: Sequence[_Training], options: JobOptions, name: str) -> Submission:
     """Return the job that trains in these folders."""
-    commands = tuple(
-        ("resume", str(folder), *_sets(training.overrides), *training.further)
-        for folder, training in zip(folders, trainings, strict=True)
-    )
+    commands = tuple(training.command(folder) for folder, training in zip(folders, trainings, strict=True))
     binds = tuple(dict.fromkeys(folder.parent for folder in folders))
     job = Job(name, folders[0] / JOB_FOLDER, Path.cwd(), commands, binds)
     return Submission(job, options, batch_script(job, options), tuple(folders))
-
-
-def _sets(overrides: Sequence[str]) -> list[str]:
-    return [word for override in overrides for word in ("--set", override)]
-
-
-def _prepared_run(
-    training: _Training,
-    values: SourceValues,
-    parent: Path,
-    now: datetime.datetime,
-    command: Sequence[str],
-    made: list[Path],
-) -> Run:
-    """Make the run folder, with the code as it is now; or find the one to go on with."""
-    if training.goes_on and training.run_name is not None:
-        found = find_run(parent, training.run_name)
-        if found is not None and found.is_started:
-            return found
-    hparams = values.values.hparams
-    run = create_run(parent, values.values.session_name, hparams, now=now, run_name=training.run_name)
-    made.append(run.path)
-    run.prepare(
-        settings_file=training.settings,
-        model_file=values.model_file,
-        command=["experiments_manager", *command],
-        hparams=hparams,
-    )
-    return run
 
 
 def _handed_over(described: Submission, runs: Sequence[Run]) -> Submission:
@@ -231,7 +225,7 @@ def _submit_plain(
     dry_run: bool,
 ) -> Submission:
     """Submit a command that makes no run folder of its own, or goes on in one that is there."""
-    options, runs = _options({}, "", given), []
+    options, runs = job_options(("submit", given)), []
     name = name or (Path(command[1]).stem if command[1:] else "") or command[0]  # "." has no stem
     folder = Path("jobs", naming.run_name(name, {}, now)).absolute()
     if command[0] == "resume" and command[1:] and len(tasks) == 1:
@@ -252,20 +246,12 @@ def _submit_plain(
         return _handed_over(described, runs)
 
 
-def _options(of_settings: Mapping[str, Any], settings: str, given: Mapping[str, Any]) -> JobOptions:
-    return merged_options(
-        (str(site_file()), read_site_file()), (f"{settings}: cluster", of_settings), ("submit", given)
-    )
-
-
 def _tasks(arrays: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the further words of each task of an array.
 
     Raises:
         ClusterError: A grid has no values, or the file none.
     """
-    import itertools
-
     if not arrays:
         return []
     if len(arrays) == 1 and "=" not in arrays[0]:

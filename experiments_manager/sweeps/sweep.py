@@ -16,7 +16,7 @@ from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.experiment import SweptExperiment, look_at_experiment
 from experiments_manager.sweeps.jobs.job_folder import JobFolders
 from experiments_manager.sweeps.jobs.job_pool import JobPool
-from experiments_manager.sweeps.jobs.job_queue import JobQueue, job_options, refuse_jobs_in_queue
+from experiments_manager.sweeps.jobs.job_queue import JobQueue, options_of_jobs, refuse_jobs_in_queue
 from experiments_manager.sweeps.names import qualified
 from experiments_manager.sweeps.proposals import Proposals
 from experiments_manager.sweeps.results.outcome import SweepResult, write_results
@@ -134,7 +134,7 @@ def run_sweep(
             _refuse_to_overwrite(folder, options)
             experiment = look_at_experiment(file, server)
             as_jobs = options.executor == "slurm"
-            jobs = job_options(file, experiment.settings["cluster"], options.cluster) if as_jobs else None
+            jobs = options_of_jobs(file, experiment.settings["cluster"], options.cluster) if as_jobs else None
             folder.make()
         with lock(Run(folder.path)), contextlib.closing(Journal(folder.journal)) as journal:
             state = SweepState(journal.events)

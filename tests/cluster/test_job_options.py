@@ -14,7 +14,7 @@ def test_later_places_count_and_lists_are_joined():
         ("submit", {"partition": None, "setup": ["export A=1"], "mem": "8G"}),
     )
     assert (options.partition, options.time, options.gpus, options.mem) == ("long", "4:00:00", "2", "8G")
-    assert options.setup == ("module load apptainer", "export A=1")
+    assert options.setup == ["module load apptainer", "export A=1"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 from experiments_manager.cluster import slurm
 from experiments_manager.cluster.batch_script import Job
 from experiments_manager.cluster.errors import ClusterError
-from experiments_manager.cluster.job_options import JobOptions, check_image, merged_options, read_site_file, site_file
+from experiments_manager.cluster.job_options import JobOptions, check_image, job_options
 from experiments_manager.cluster.jobs import OUT_OF_MEMORY, tells_out_of_memory
 from experiments_manager.cluster.slurm import QueuedJob
 from experiments_manager.cluster.submission import submit_job
@@ -43,7 +43,7 @@ class End:
     of_time: bool = False
 
 
-def job_options(file: SweepFile, of_settings: Mapping[str, Any], given: Mapping[str, Any]) -> JobOptions:
+def options_of_jobs(file: SweepFile, of_settings: Mapping[str, Any], given: Mapping[str, Any]) -> JobOptions:
     """Return what each job of a sweep asks for: later places count more, and lists are joined.
 
     Args:
@@ -54,8 +54,7 @@ def job_options(file: SweepFile, of_settings: Mapping[str, Any], given: Mapping[
     Raises:
         ClusterError: With everything that is wrong; or there is no SLURM here.
     """
-    options = merged_options(
-        (str(site_file()), read_site_file()),
+    options = job_options(
         (f"{file.settings_file}: cluster", of_settings),
         (f"{file.file}: cluster", file.plan.cluster),
         ("--cluster", given),

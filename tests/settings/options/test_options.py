@@ -6,7 +6,6 @@ import inspect
 import pytest
 from flwr.clientapp.mod import LocalDpMod
 
-from experiments_manager.cluster.job_options import JobOptions
 from experiments_manager.federated.plan import OF_STRATEGY, FederationPlan
 from experiments_manager.federated.strategies.catalogue import strategy_names
 from experiments_manager.federated.strategies.option_checks import own_parameters
@@ -22,10 +21,6 @@ from experiments_manager.settings.options.federated import (
 from experiments_manager.settings.options.kafka_fields import KafkaFields
 
 import flwr.serverapp.strategy as flower_strategies  # isort: skip
-
-
-def test_the_options_of_a_cluster_are_those_of_a_job():
-    assert set(ClusterOptions.model_fields) == {field.name for field in dataclasses.fields(JobOptions)}
 
 
 def test_the_keys_of_a_federation_are_those_that_it_reads():

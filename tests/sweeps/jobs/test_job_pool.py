@@ -9,7 +9,7 @@ from experiments_manager.cluster.job_options import JobOptions
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.jobs.job_folder import Answers, JobFolder, JobFolders
 from experiments_manager.sweeps.jobs.job_pool import JobPool, Pace
-from experiments_manager.sweeps.jobs.job_queue import JobQueue, job_options, refuse_jobs_in_queue
+from experiments_manager.sweeps.jobs.job_queue import JobQueue, options_of_jobs, refuse_jobs_in_queue
 from experiments_manager.sweeps.sweep_file import load_sweep_file
 from tests.helpers.sweep_files import write_sweep_files
 
@@ -379,12 +379,12 @@ def test_options_come_from_the_site_the_settings_the_sweep_and_the_command_line(
     (tmp_path / "config/experiments_manager/cluster.toml").write_text('partition = "a"\ntime = "1:00:00"\nmem = "1G"\n')
     file = write_sweep_files(tmp_path / "files", "cluster = {'mem': '3G', 'cpus': 3}\n")
     sweep = load_sweep_file(file)
-    options = job_options(sweep, {"time": "2:00:00", "mem": "2G", "cpus": 2}, {"cpus": 4})
+    options = options_of_jobs(sweep, {"time": "2:00:00", "mem": "2G", "cpus": 2}, {"cpus": 4})
     assert (options.partition, options.time, options.mem, options.cpus) == ("a", "2:00:00", "3G", 4)
     with pytest.raises(ClusterError, match=r"--cluster: partitio is unknown. Did you mean `partition`"):
-        job_options(sweep, {}, {"partitio": "x"})
+        options_of_jobs(sweep, {}, {"partitio": "x"})
     with pytest.raises(ClusterError, match=r"one node. Expected nodes = 1, got 2"):
-        job_options(sweep, {"nodes": 2}, {})
+        options_of_jobs(sweep, {"nodes": 2}, {})
 
 
 def test_a_job_that_an_earlier_release_submitted_is_cancelled_and_its_trial_goes_on_in_another(sweep, cluster):
