@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from experiments_manager.common.machine.imports import imported_for_good
-from experiments_manager.common.machine.output import errors_held_back
+from experiments_manager.common.machine.redirection import errors_held_back
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 

@@ -33,7 +33,7 @@ from experiments_manager.common.machine.processes import try_lock
 
 CALLS_AT_A_TIME, COPIES_AT_A_TIME = 16, 8
 """A shared file system answers many calls in the time of one."""
-SECONDS_BETWEEN_NEWS = 10.0
+SECONDS_BETWEEN_REPORTS = 10.0
 _CHUNK = 4 * 1024 * 1024
 _WHOLE, _DATA, _LOCK = "whole.json", "data", "lock"
 _OTHER = 'Name another folder on the node\'s own disk as `stage_dir`, in cluster.toml or `cluster = {"stage_dir": …}`.'
@@ -135,11 +135,11 @@ def copy_files(listing: Listing, names: Sequence[str], data: Path, tell: Tell) -
     try:
         pending: set[Future[None]] = {pool.submit(work.copy, listing.path(name), data / name) for name in names}
         while pending:
-            done, pending = wait(pending, work.seconds_to_news(), FIRST_EXCEPTION)
+            done, pending = wait(pending, work.seconds_until_report(), FIRST_EXCEPTION)
             for future in done:
                 future.result()
-            if not pending or not work.seconds_to_news():
-                tell(work.news())
+            if not pending or not work.seconds_until_report():
+                tell(work.report())
     finally:
         work.stopped.set()
         pool.shutdown(cancel_futures=True)
@@ -167,10 +167,10 @@ class _Copying:
         with self._lock:
             self._copied_files += 1
 
-    def seconds_to_news(self) -> float:
-        return max(0.0, self._told + SECONDS_BETWEEN_NEWS - time.monotonic())
+    def seconds_until_report(self) -> float:
+        return max(0.0, self._told + SECONDS_BETWEEN_REPORTS - time.monotonic())
 
-    def news(self) -> str:
+    def report(self) -> str:
         self._told = time.monotonic()
         rate = self._copied / max(self._told - self._began, 1e-3)
         left = f", {(self._size - self._copied) / rate:.0f} s left" if 0 < self._copied < self._size else ""

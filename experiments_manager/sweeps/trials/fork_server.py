@@ -28,8 +28,8 @@ from typing import Any
 import experiments_manager
 from experiments_manager.common.console import warn
 from experiments_manager.common.machine.imports import imported_for_good
-from experiments_manager.common.machine.output import errors_held_back
 from experiments_manager.common.machine.processes import wait_or_kill_session
+from experiments_manager.common.machine.redirection import errors_held_back
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.trials.channel import Channel, Message
 

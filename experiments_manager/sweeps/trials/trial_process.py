@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from experiments_manager.common.error_text import named_reason, reason
 from experiments_manager.common.errors import UserError
-from experiments_manager.common.machine.output import redirected
+from experiments_manager.common.machine.redirection import redirected
 from experiments_manager.events import Watcher
 from experiments_manager.runs import Run, find_run
 from experiments_manager.runs.locking import LOCK_FILE, is_held

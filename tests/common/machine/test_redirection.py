@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from experiments_manager.common.machine.output import errors_held_back, redirected
+from experiments_manager.common.machine.redirection import errors_held_back, redirected
 
 
 def test_outputs_go_to_a_file_inside_and_to_where_they_went_before_after_it(tmp_path, capfd):
