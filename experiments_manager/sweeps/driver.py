@@ -17,7 +17,6 @@ from typing import Any
 
 from experiments_manager.sweeps.proposals import Proposals
 from experiments_manager.sweeps.search.pruning import Pruner
-from experiments_manager.sweeps.state.folder import SweepFolder
 from experiments_manager.sweeps.state.journal import Journal
 from experiments_manager.sweeps.state.trials import FAILED, FINISHED, RUNNING, SweepState, Trial, best_trial, losses
 from experiments_manager.sweeps.sweep_plan import StopWhen
@@ -285,22 +284,3 @@ class Driver:
         elif message["kind"] in ("ended", DIED):
             reason = message.get("reason", "the sweep was asked to stop")
             self.record("interrupted", trial=number, reason=reason, epoch=self._progress[number].epoch, counts=False)
-
-
-def task_of(trial: Trial, folder: SweepFolder, common: Mapping[str, Any], overrides: Mapping[str, Any]) -> Message:
-    """Return what the process of a trial is told.
-
-    Args:
-        trial: The trial.
-        folder: Of the sweep.
-        common: What all trials are told.
-        overrides: Settings that it is run with.
-    """
-    return {
-        **common,
-        "trials_dir": str(folder.trials_dir),
-        "name": trial.name,
-        "overrides": overrides,
-        "asked": max(trial.reports, default=0),
-        "log": str(folder.output_of(trial.name)),
-    }

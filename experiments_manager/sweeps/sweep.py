@@ -11,7 +11,7 @@ from typing import Any
 from experiments_manager.cluster.job_options import JobOptions
 from experiments_manager.runs import Run, lock
 from experiments_manager.settings.problems import SettingsError
-from experiments_manager.sweeps.driver import Driver, Limits, Observer, task_of
+from experiments_manager.sweeps.driver import Driver, Limits, Observer
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.experiment import SweptExperiment, look_at_experiment
 from experiments_manager.sweeps.jobs.job_folder import JobFolders
@@ -26,6 +26,7 @@ from experiments_manager.sweeps.state.folder import SweepFolder, open_sweep
 from experiments_manager.sweeps.state.journal import Journal, read_journal
 from experiments_manager.sweeps.state.trials import FAILED, FINISHED, SweepState, Trial
 from experiments_manager.sweeps.sweep_file import SweepFile, load_sweep_file
+from experiments_manager.sweeps.trials.channel import Message
 from experiments_manager.sweeps.trials.fork_server import ForkServer
 from experiments_manager.sweeps.trials.pool import Pool, threads_of_a_trial
 from experiments_manager.sweeps.trials.trial_pool import TrialPool
@@ -249,22 +250,26 @@ class _Sweep:
             memory_limit=self._file.memory_limit,
         )
 
-    def _task(self, trial: Trial) -> dict[str, Any]:
-        plan = self._file.plan
-        common = {
+    def _task(self, trial: Trial) -> Message:
+        """Return what the process of a trial is told."""
+        plan, told = self._file.plan, self._experiment.settings
+        lean = {**PLAIN_TRIALS, "export": told["export"] and self._options.export_all}
+        overrides = qualified({**lean, **plan.overrides, **trial.overrides}, told["hparams"])
+        swept = {name: value for name, value in trial.overrides.items() if name in overrides}
+        if swept:  # settings that are no hparams are shown beside them, in TensorBoard's HParams too
+            overrides["hparams_ext"] = {**told["hparams_ext"], **swept}
+        return {
             "settings_file": str(self._file.settings_file),
             "sweep_file": str(self._file.file) if callable(plan.objective) else None,
             "columns": self._experiment.columns,
             "asks": self._state.opened["asks"],
             "command": list(self._options.command),
+            "trials_dir": str(self._folder.trials_dir),
+            "name": trial.name,
+            "overrides": overrides,
+            "asked": max(trial.reports, default=0),
+            "log": str(self._folder.output_of(trial.name)),
         }
-        lean = {**PLAIN_TRIALS, "export": self._experiment.settings["export"] and self._options.export_all}
-        told = self._experiment.settings
-        overrides = qualified({**lean, **plan.overrides, **trial.overrides}, told["hparams"])
-        swept = {name: value for name, value in trial.overrides.items() if name in overrides}
-        if swept:  # settings that are no hparams are shown beside them, in TensorBoard's HParams too
-            overrides["hparams_ext"] = {**told["hparams_ext"], **swept}
-        return task_of(trial, self._folder, common, overrides)
 
 
 def _text(names: Sequence[str], modes: Sequence[str]) -> str:

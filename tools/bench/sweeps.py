@@ -170,6 +170,9 @@ class _Instant:
     running: list[int] = dataclasses.field(default_factory=list)
     free: int = 1
 
+    def reattach(self, tasks: dict[int, dict]) -> dict[int, dict]:
+        return {}
+
     def start(self, trial: int, task: dict) -> None:
         values = [(value - 0.3) ** 2 for name, value in task["overrides"].items() if name.startswith("x")]
         self.ended.append((trial, {"kind": "ended", "state": "finished", "values": [sum(values)], "curve": [1.0] * 5,
@@ -185,7 +188,7 @@ def overhead(options: argparse.Namespace, folder: Path) -> bool:
     """Measure the driver alone: proposals, journal, table."""
     from types import SimpleNamespace
 
-    from experiments_manager.sweeps.driver import Driver, Limits, task_of
+    from experiments_manager.sweeps.driver import Driver, Limits
     from experiments_manager.sweeps.live.observers import TableWriter
     from experiments_manager.sweeps.proposals import Proposals
     from experiments_manager.sweeps.search.pruning import NoPruner
@@ -213,9 +216,9 @@ def overhead(options: argparse.Namespace, folder: Path) -> bool:
     proposals = Proposals("tpe", sweep.space, 0, modes=("min",))
     limits = Limits(options.long, StopWhen(), ("min",))
     driver = Driver(journal, state, _Instant(), proposals, NoPruner(), limits,
-                    lambda trial: task_of(trial, place, {}, trial.overrides), clock)  # fmt: skip
+                    lambda trial: {"overrides": trial.overrides}, clock)  # fmt: skip
     opened = SimpleNamespace(objectives=["val_loss"], modes=["min"])
-    driver.note("opened", **vars(opened))
+    driver.record("opened", **vars(opened))
     driver.run(lambda: False)
     journal.close()
     steps = [1000 * (later - earlier) for earlier, later in zip(times, times[1:], strict=False)]

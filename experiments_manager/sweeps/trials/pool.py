@@ -163,17 +163,12 @@ class Pool:
                 self._check(worker)
         return found
 
-    def close(self, grace: float = 0.0) -> None:
-        """End all processes: those that do not end within `grace` seconds are killed."""
-        end = time.monotonic() + grace
-        for worker in self._workers.values():
-            if worker.trial is None or not grace:
-                worker.channel.close()
-        while self.running and time.monotonic() < end:
-            self.poll(0.1)
+    def close(self) -> None:
+        """End all processes at once."""
         for worker in list(self._workers.values()):
-            _kill(worker)
             self._forget(worker)
+            worker.channel.close()
+            _kill(worker)
             self._server.wait(worker.pid)
         self._selector.close()
 
