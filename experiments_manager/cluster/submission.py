@@ -6,14 +6,14 @@ edited while the job waits does not change it, and a job that is queued again go
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import datetime
+import functools
 import itertools
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,38 +51,37 @@ class Submission:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Training:
-    """A `train` command line, taken apart, and what its settings file says."""
+class Training:
+    """A command line of `train`, taken apart.
+
+    Attributes:
+        settings: The settings file.
+        overrides: What `--set` says.
+        working_dir: Where the run folder is made; `None` leaves it to the settings.
+        run_name: Exact name of the run folder.
+        goes_on: Whether a run of that name is gone on with.
+        further: Words that `resume` takes as well.
+    """
 
     settings: Path
-    overrides: list[str]
+    overrides: Sequence[str]
     working_dir: Path | None
     run_name: str | None
     goes_on: bool
-    further: list[str]
-    source: SourceValues
+    further: Sequence[str]
 
-    @classmethod
-    def of(cls, words: Sequence[str]) -> _Training:
-        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-        parser.add_argument("settings", type=Path)
-        parser.add_argument("--set", action="append", default=[], dest="overrides")
-        parser.add_argument("--working-dir", type=Path)
-        parser.add_argument("--run-name")
-        parser.add_argument("--resume")
-        try:
-            given, further = parser.parse_known_args(list(words))
-        except (argparse.ArgumentError, SystemExit) as error:
-            raise ClusterError(
-                f"train {shlex.join(words)}: {error}. Expected a settings file, and options of train."
-            ) from None
-        source = read_values(given.settings, given.overrides)
-        goes_on = given.resume == "auto"
-        return cls(given.settings, given.overrides, given.working_dir, given.run_name, goes_on, further, source)
+    @functools.cached_property
+    def source(self) -> SourceValues:
+        """What the settings file says, as far as its source shows it.
+
+        Raises:
+            SettingsError: The source shows problems.
+        """
+        return read_values(self.settings, self.overrides)
 
     @property
     def values(self) -> Values:
-        """The settings, as far as the source shows them."""
+        """The settings, with the overrides."""
         return self.source.values
 
     @property
@@ -121,6 +120,7 @@ class _Training:
 def submit(
     command: Sequence[str],
     given: Mapping[str, Any],
+    read_training: Callable[[Sequence[str]], Training],
     *,
     arrays: Sequence[str] = (),
     stage_data: Sequence[Path] = (),
@@ -131,6 +131,7 @@ def submit(
     Args:
         command: The command and its arguments, without the name of the program.
         given: Options of the job by name, as in `JobOptions`, and `name`; `None` leaves one to the defaults.
+        read_training: Takes the words that follow `train` apart, as that command does itself.
         arrays: Grids `NAME=V1,V2,…` (all combinations are tasks), or one file with a line of options a task.
         stage_data: Folders or files that the job copies to the own disk of its node; `train` and `resume` only.
         dry_run: Whether only the script is made, and nothing written.
@@ -149,7 +150,7 @@ def submit(
     tasks = _tasks(arrays) or [()]
     if command[0] != "train":
         return _submit_plain(command, tasks, given, name, now, dry_run)
-    trainings = [_Training.of([*command[1:], *task]) for task in tasks]
+    trainings = [read_training([*command[1:], *task]) for task in tasks]
     options = job_options((f"{trainings[0].settings}: cluster", trainings[0].values.cluster), ("submit", given))
     name = name or trainings[0].values.session_name
     if dry_run:
@@ -183,7 +184,7 @@ def _stages(command: str, paths: Sequence[Path]) -> list[str]:
     return [word for path in paths for word in ("--stage-data", str(path.absolute()))]
 
 
-def _described(folders: Sequence[Path], trainings: Sequence[_Training], options: JobOptions, name: str) -> Submission:
+def _described(folders: Sequence[Path], trainings: Sequence[Training], options: JobOptions, name: str) -> Submission:
     """Return the job that trains in these folders."""
     commands = tuple(training.command(folder) for folder, training in zip(folders, trainings, strict=True))
     binds = tuple(dict.fromkeys(folder.parent for folder in folders))

@@ -4,8 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from experiments_manager.cli.commands.submit import training_of
 from experiments_manager.cluster.errors import ClusterError
 from experiments_manager.cluster.submission import submit
 from experiments_manager.settings import SettingsError
@@ -36,7 +38,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def dry(*command, arrays=(), stage_data=(), **given):
-    return submit(command, given, arrays=arrays, stage_data=stage_data, dry_run=True)
+    return submit(command, given, training_of, arrays=arrays, stage_data=stage_data, dry_run=True)
 
 
 def test_a_dry_run_writes_nothing_and_knows_the_run_folder(folder):
@@ -70,7 +72,6 @@ def test_a_file_gives_a_task_for_each_line(folder):
     ("command", "arrays", "sentence"),
     [
         ((), (), "There is nothing to submit"),
-        (("train",), (), "Expected a settings file"),
         (("train", "mysettings.py"), ("rate=",), "expected NAME=V1,V2"),
         (("train", "mysettings.py"), ("nowhere",), "it cannot be read"),
     ],
@@ -78,6 +79,23 @@ def test_a_file_gives_a_task_for_each_line(folder):
 def test_what_cannot_be_submitted_is_one_sentence(folder, command, arrays, sentence):
     with pytest.raises(ClusterError, match=sentence):
         dry(*command, arrays=arrays)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [((), "Missing argument 'SETTINGS'"), (("mysettings.py", "--quite"), "No such option"),
+     (("mysettings.py", "--resume", "maybe"), "'maybe' is not one of")],
+)  # fmt: skip
+def test_what_train_would_refuse_is_refused_before_it_waits_for_hours(folder, words, sentence):
+    with pytest.raises(click.UsageError) as caught:
+        dry("train", *words)
+    assert sentence in caught.value.format_message()
+
+
+def test_options_of_train_that_resume_takes_as_well_are_passed_on(folder):
+    words = ["--quiet", "--stage-data", "a b", "--set=rate=0.2", "--stage-data=c", "--resume=auto", "--run-name", "it"]
+    (command,) = dry("train", *words, "mysettings.py").job.commands
+    assert command[2:] == ("--set", "rate=0.2", "--quiet", "--stage-data", "a b", "--stage-data", "c")
 
 
 def test_a_settings_file_that_is_wrong_is_refused_before_it_waits_for_hours(folder):
@@ -120,14 +138,14 @@ def test_data_that_cannot_be_staged_is_refused(folder):
 @pytest.mark.parametrize("name", ["two\nlines", "a/b", "bell\a"])
 def test_a_name_that_would_break_the_script_is_refused_and_leaves_nothing(folder, command, name):
     with pytest.raises(ClusterError, match="name is wrong. Expected one line without slashes"):
-        submit(command, {"name": name})
+        submit(command, {"name": name}, training_of)
     assert sorted(path.name for path in folder.iterdir()) == ["mysettings.py"]
 
 
 @pytest.mark.parametrize("command", [("train", "mysettings.py"), ("sweep", "mysweep.py")])
 def test_an_image_that_is_not_there_is_refused_before_anything_is_made(folder, command):
     with pytest.raises(ClusterError, match=r"image: there is no nosuch\.sif"):
-        submit(command, {"image": "nosuch.sif"})
+        submit(command, {"image": "nosuch.sif"}, training_of)
     assert sorted(path.name for path in folder.iterdir()) == ["mysettings.py"]
 
 
@@ -151,7 +169,7 @@ def test_a_refusal_is_one_sentence_and_leaves_no_folder_unless_the_job_may_be_th
     (folder / "bin" / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
     with pytest.raises(ClusterError, match=sentence):
-        submit(command, {"name": "it"})
+        submit(command, {"name": "it"}, training_of)
     made = [path for parent in ("jobs", "experiments", "runs") for path in folder.glob(f"{parent}/*")]
     assert bool(made) == left
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from experiments_manager.cli import options
+from experiments_manager.cli.commands.train import train
 from experiments_manager.common.console import warn
 
 if TYPE_CHECKING:
-    from experiments_manager.cluster.submission import Submission
+    from experiments_manager.cluster.submission import Submission, Training
 
 
 def submit(
@@ -66,7 +68,9 @@ def submit(
         **{"max_requeues": max_requeues, "warning": warning},
         **{key: value or None for key, value in {"bind": bind, "setup": setup, "sbatch": sbatch}.items()},
     }
-    submitted = submission.submit(command or [], given, arrays=array, stage_data=stage_data, dry_run=dry_run)
+    submitted = submission.submit(
+        command or [], given, training_of, arrays=array, stage_data=stage_data, dry_run=dry_run
+    )
     if json:
         from experiments_manager.cli.results import as_line
 
@@ -75,6 +79,27 @@ def submit(
         typer.echo(submitted.script, nl=False)
     else:
         _tell(submitted)
+
+
+def training_of(words: Sequence[str]) -> Training:
+    """Take apart what follows `train`, as that command would.
+
+    Raises:
+        click.UsageError: It would refuse these words.
+    """
+    from experiments_manager.cluster.submission import Training
+
+    parser = typer.Typer(add_completion=False)
+    parser.command()(train)
+    command = typer.main.get_command(parser)
+    values = command.make_context("train", list(words)).params
+    names = {parameter.name: parameter.opts[0] for parameter in command.params}
+    own = {name: values.pop(name) for name in ("settings", "overrides", "working_dir", "run_name")}
+    goes_on = values.pop("resume") is options.Resume.AUTO
+    further = [names[name] for name, value in values.items() if value is True]
+    further += [word for name, value in values.items() if isinstance(value, Sequence) for item in value
+                for word in (names[name], str(item))]  # fmt: skip
+    return Training(**own, goes_on=goes_on, further=further)
 
 
 def _tell(submitted: Submission) -> None:
