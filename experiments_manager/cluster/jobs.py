@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import os
@@ -35,6 +36,21 @@ def job_of(run: Run) -> dict[str, Any]:
     return job
 
 
+def record_job(run: Run, job: str | None, folder: Path, name: str | None) -> None:
+    """Let run.json say which job trains a run.
+
+    Args:
+        run: The run.
+        job: Number of the job.
+        folder: Of its script and output.
+        name: Of the job in the queue.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    run.update(job={"scheduler": "slurm", "id": job, "folder": str(folder), "name": name})
+
+
 def with_job_states(rows: Sequence[RunRow]) -> list[RunRow]:
     """Return rows of a list of runs with the states of their jobs, where the run itself has not ended.
 
@@ -52,28 +68,26 @@ def _with_state(row: RunRow, job: JobState | None) -> RunRow:
     if job is None or job.state == "finished":
         return row
     if job.state == "failed":
-        reason = OUT_OF_MEMORY if _ran_out_of_memory(row) else job.reason
+        reason = job.reason
+        with contextlib.suppress(ClusterError, RunError):
+            reason = failure(job, output_file(Run(row.path)))
         return dataclasses.replace(row, state="failed", problem=f"{row.path}: job {job.id} failed: {reason}.")
     return dataclasses.replace(row, state=job.state)
 
 
-def _ran_out_of_memory(row: RunRow) -> bool:
-    try:
-        return tells_out_of_memory(output_file(Run(row.path)))
-    except (ClusterError, RunError):
-        return False
+def failure(job: JobState, output: Path) -> str:
+    """Return why a job has failed, from what the cluster says of it, and SLURM in its output.
 
-
-def tells_out_of_memory(output: Path) -> bool:
-    """Return whether SLURM wrote so into a job's output: without control groups it says nothing else of it."""
+    Without control groups SLURM says in the output alone that the memory was used up.
+    """
     try:
         with output.open("rb") as stream:
             stream.seek(0, os.SEEK_END)
             stream.seek(max(0, stream.tell() - 4096))
             end = stream.read().lower()
     except OSError:
-        return False
-    return any(words in end for words in _WORDS_OF_SLURMSTEPD)
+        return job.reason
+    return OUT_OF_MEMORY if any(words in end for words in _WORDS_OF_SLURMSTEPD) else job.reason
 
 
 def cancel(run: Run) -> tuple[str, str | None]:
@@ -97,8 +111,12 @@ def cancel(run: Run) -> tuple[str, str | None]:
 def output_file(run: Run) -> Path:
     """Return the file that the job of a run writes its output to; it is there once the job has begun."""
     job = job_of(run)
-    array, _, task = job["id"].partition("_")
-    return Path(job["folder"]) / f"slurm-{array}{'_' + task if task else ''}.out"
+    return output_in(Path(job["folder"]), job["id"])
+
+
+def output_in(folder: Path, job: str) -> Path:
+    """Return the output of the job of a folder; see `Job.output`, which names it before the job has a number."""
+    return folder / f"slurm-{job}.out"
 
 
 def output(run: Run, *, follow: bool = False, tell: Callable[[str], None] = lambda text: None) -> Iterator[bytes]:

@@ -21,6 +21,7 @@ from experiments_manager.cluster import slurm
 from experiments_manager.cluster.batch_script import Job, batch_script
 from experiments_manager.cluster.errors import ClusterError, RefusedError
 from experiments_manager.cluster.job_options import JobOptions, check_image, job_options
+from experiments_manager.cluster.jobs import record_job
 from experiments_manager.common import atomic
 from experiments_manager.runs import Run, create_run, find_run, naming, open_run
 from experiments_manager.runs.folder import make_new_folder
@@ -197,9 +198,7 @@ def _handed_over(described: Submission, runs: Sequence[Run]) -> Submission:
     job = submit_job(described.job, described.options)
     for number, run in enumerate(runs):
         task = f"{job}_{number}" if len(runs) > 1 else job
-        run.update(
-            job={"scheduler": "slurm", "id": task, "folder": str(described.job.folder), "name": described.job.name}
-        )
+        record_job(run, task, described.job.folder, described.job.name)
     return dataclasses.replace(described, id=job)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from experiments_manager.cluster.jobs import record_job
 from experiments_manager.common.exit_codes import ExitCode
 from experiments_manager.common.machine.processes import usable_processors
 from experiments_manager.runs import Run, RunError
@@ -85,8 +86,7 @@ def _remove_lock_of_former_job(run_dir: Path, former: list[str]) -> None:
 def _note_job(run: Run, folder: Path) -> None:
     """Let `runs`, `logs` and `cancel` know which job trains a run."""
     with contextlib.suppress(RunError):
-        job = {"scheduler": "slurm", "id": os.environ.get("SLURM_JOB_ID"), "folder": str(folder)}
-        run.update(job={**job, "name": os.environ.get("SLURM_JOB_NAME")})
+        record_job(run, os.environ.get("SLURM_JOB_ID"), folder, os.environ.get("SLURM_JOB_NAME"))
 
 
 class DriverByFiles:

@@ -13,7 +13,7 @@ from experiments_manager.cluster import slurm
 from experiments_manager.cluster.batch_script import Job
 from experiments_manager.cluster.errors import ClusterError
 from experiments_manager.cluster.job_options import JobOptions, check_image, job_options
-from experiments_manager.cluster.jobs import OUT_OF_MEMORY, tells_out_of_memory
+from experiments_manager.cluster.jobs import failure, output_in
 from experiments_manager.cluster.slurm import QueuedJob
 from experiments_manager.cluster.submission import submit_job
 from experiments_manager.common.console import warn
@@ -154,14 +154,12 @@ class JobQueue:
             return End(f"its job {job} has ended without a word", outside=True)
         if state.state == "cancelled":
             return End(f"its job {job} was cancelled", outside=False)
-        output = folder.path / f"slurm-{job}.out"
-        if tells_out_of_memory(output):
-            return End(f"its job {job} failed: {OUT_OF_MEMORY}", outside=False)
-        if state.reason == f"exit code {int(ExitCode.INTERRUPTED)}":
+        output = output_in(folder.path, job)
+        why = failure(state, output)
+        if why == f"exit code {int(ExitCode.INTERRUPTED)}":
             if state.restarts >= self._options.max_requeues:
                 times = f"was queued again {state.restarts} times (max_requeues) and is not finished"
                 return End(f"its job {job} {times}", outside=False)
             return End(f"its job {job} was interrupted", outside=True)
-        where = f" (see {output})" if state.reason.startswith(("exit code", "signal")) else ""
-        reason = f"its job {job} failed: {state.reason}{where}"
-        return End(reason, state.reason in _MAY_GO_ON, of_time=state.reason == "time limit")
+        where = f" (see {output})" if why.startswith(("exit code", "signal")) else ""
+        return End(f"its job {job} failed: {why}{where}", why in _MAY_GO_ON, of_time=why == "time limit")
