@@ -119,9 +119,9 @@ class TrackedJob:
         self.id = self.id or status.get("job")
         if "end" in status and "end" not in former:
             self._ended_at = time.monotonic()
-        found = [status["progress"]] if status.get("progress") != former.get("progress") else []
+        progress, question = status.get("progress"), status.get("question")
+        found = [progress] if progress and progress != former.get("progress") else []
         self.has_trained |= any(message["kind"] == "epoch" for message in found)
-        question = status.get("question")
         if question and question != former.get("question") and question["epoch"] not in self.answers.verdicts:
             found.append(question)
         return found

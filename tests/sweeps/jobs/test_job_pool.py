@@ -75,6 +75,16 @@ FINISHED = {"kind": "ended", "state": "finished", "values": [0.5], "epochs": 3}
 ASKED = {"kind": "asked", "epoch": 2, "values": [0.5], "curve": [], "seconds": 1.0}
 
 
+def test_a_job_that_begins_anew_without_what_it_told_before_tells_nothing_twice(sweep):
+    pool = sweep.pool()
+    sweep.start(pool, 0)
+    sweep.tell(0, progress=TRAINED)
+    assert poll(pool) == [(0, TRAINED)]
+    sweep.job(0).write_status({"job": "1"})  # the file server was silent when it began
+    assert poll(pool) == []
+    assert pool.running == [0]
+
+
 def test_a_slot_is_free_again_when_the_job_has_left_the_queue_and_its_last_word_comes_then(sweep, cluster):
     pool = sweep.pool(parallel=2)
     first, _ = sweep.start(pool, 0), sweep.start(pool, 1)
