@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments_manager.sweeps.proposals import Proposals
@@ -93,7 +93,7 @@ class Driver:
         pruner: Who ends them early.
         limits: How far to go.
         task: Gives what the process of a trial is told.
-        observer: Who watches.
+        observers: Who watch.
     """
 
     def __init__(
@@ -105,11 +105,11 @@ class Driver:
         pruner: Pruner,
         limits: Limits,
         task: Callable[[Trial], Message],
-        observer: Observer,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._journal, self._state, self._pool = journal, state, pool
         self._proposals, self._pruner, self._limits = proposals, pruner, limits
-        self._task, self._observer = task, observer
+        self._task, self._observers = task, observers
         self._progress: dict[int, _Progress] = {}
         self._began = time.monotonic()
 
@@ -136,13 +136,15 @@ class Driver:
                 return reason or self._reason() or f"{self._limits.max_trials} trials were proposed"
             for number, message in self._pool.poll(_POLL_SECONDS):
                 self._handle(number, message)
-            self._observer.on_wait(self._state)
+            for observer in self._observers:
+                observer.on_wait(self._state)
 
     def record(self, event: str, **fields: Any) -> None:
         """Append an event to the journal, then apply it to the state."""
         written = self._journal.append({"event": event, **fields, "at": round(time.monotonic() - self._began, 3)})
         self._state.apply(written)
-        self._observer.on_event(self._state, written)
+        for observer in self._observers:
+            observer.on_event(self._state, written)
 
     def _reattach(self) -> None:
         tasks = {trial.number: self._task(trial) for trial in self._state.of_state(RUNNING)}
@@ -208,9 +210,11 @@ class Driver:
         if kind in ("started", "epoch"):
             progress.epoch = max(progress.epoch, message["epoch"])
             progress.epochs = message.get("epochs", progress.epochs)
-            self._observer.on_epoch(number, message["epoch"], progress.epochs, message.get("value"))
+            for observer in self._observers:
+                observer.on_epoch(number, message["epoch"], progress.epochs, message.get("value"))
         elif kind == "queued":
-            self._observer.on_queue(number, message["reason"])
+            for observer in self._observers:
+                observer.on_queue(number, message["reason"])
         elif kind == "asked":
             self._decide(trial, message)
         elif kind == "ended":

@@ -61,7 +61,7 @@ def earlier_results(file: SweepFile, experiment: SweptExperiment) -> list[dict[s
     return [{**result, "space": file.space.digest} for result in found]
 
 
-MakeObserver = Callable[[SweepFolder, SweptExperiment, int], contextlib.AbstractContextManager[Observer]]
+MakeObservers = Callable[[SweepFolder, SweptExperiment, int], contextlib.AbstractContextManager[Sequence[Observer]]]
 JOURNAL_VERSION = 1
 PLAIN_TRIALS = {"export": False, "figures": False}
 """What trials do without, to be short; the best one gets it at the end."""
@@ -102,7 +102,7 @@ def run_sweep(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     interruptible: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
-    make_observer: MakeObserver | None = None,
+    make_observers: MakeObservers = lambda *sweep: contextlib.nullcontext(()),
     server: ForkServer | None = None,
     jobs_go_on: Callable[[], bool] = lambda: False,
 ) -> SweepResult:
@@ -113,7 +113,7 @@ def run_sweep(
         options: How to run it.
         should_stop: Asked between events; a true answer ends the sweep as `interrupted`.
         interruptible: Gives a context for what comes before the first trial, in which a request to stop raises.
-        make_observer: Gives who watches, from the folder, the experiment and the trials that there are at most.
+        make_observers: Gives those who watch, from the folder, the experiment and the trials that there are at most.
         server: What trials are forked from, and what stays when the sweep is over; by default one of its own.
         jobs_go_on: Asked when the sweep is to stop: whether jobs of a cluster go on meanwhile.
 
@@ -140,8 +140,8 @@ def run_sweep(
         with lock(Run(folder.path)), contextlib.closing(Journal(folder.journal)) as journal:
             state = SweepState(journal.events)
             sweep = _Sweep(file, folder, experiment, options, journal, state, jobs, jobs_go_on)
-            with make_observer(folder, experiment, sweep.most) if make_observer else _nobody() as observer:
-                return sweep.run(server, should_stop, observer)
+            with make_observers(folder, experiment, sweep.most) as observers:
+                return sweep.run(server, should_stop, observers)
 
 
 def _refuse_to_overwrite(folder: SweepFolder, options: SweepOptions) -> None:
@@ -150,10 +150,6 @@ def _refuse_to_overwrite(folder: SweepFolder, options: SweepOptions) -> None:
             f"There is a sweep in {folder.path} already. Expected a new name, or --resume. Add --resume to go on with "
             "it (also with more trials or a wider space), or --name NAME to begin another one."
         )
-
-
-def _nobody() -> contextlib.AbstractContextManager[Observer]:
-    return contextlib.nullcontext(Observer())
 
 
 class _Sweep:
@@ -175,7 +171,7 @@ class _Sweep:
         self._parallel = options.parallel or file.plan.parallel
         self.most = options.trials or file.plan.max_trials
 
-    def run(self, server: ForkServer, should_stop: Callable[[], bool], observer: Observer) -> SweepResult:
+    def run(self, server: ForkServer, should_stop: Callable[[], bool], observers: Sequence[Observer]) -> SweepResult:
         plan, modes = self._file.plan, self._experiment.modes
         self._same_objective()
         pruner = make_pruner(plan.prune, modes, self._experiment.epochs)
@@ -194,7 +190,7 @@ class _Sweep:
             server.import_module("hyperopt")
         limits = Limits(self.most, plan.stop_when, modes)
         with contextlib.closing(self._pool(server)) as pool:
-            driver = Driver(self._journal, self._state, pool, proposals, pruner, limits, self._task, observer)
+            driver = Driver(self._journal, self._state, pool, proposals, pruner, limits, self._task, observers)
             self._open(driver, pruner, proposals.algorithm)
             reason = driver.run(should_stop)
         return write_results(self._folder, self._file, self._experiment, self._state, reason, server)

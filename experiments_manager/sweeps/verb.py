@@ -66,7 +66,7 @@ def sweep(
     with stop_signals() as stop:
         with stop.interruptible():
             _require_what_it_needs()
-            from experiments_manager.sweeps.live.observers import chosen_observers
+            from experiments_manager.sweeps.observers import chosen_observers
             from experiments_manager.sweeps.sweep import SweepOptions, run_sweep
 
         options = SweepOptions(
@@ -86,7 +86,7 @@ def sweep(
             options,
             should_stop=stop,
             interruptible=stop.interruptible,
-            make_observer=functools.partial(chosen_observers, quiet=quiet, serve=serve),
+            make_observers=functools.partial(chosen_observers, quiet=quiet, serve=serve),
             jobs_go_on=lambda: stop.asked_by in AHEAD_OF_A_LIMIT,
         )
 

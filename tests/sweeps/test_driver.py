@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from experiments_manager.sweeps.driver import MOST_BREAKS, MOST_FAILURES, Driver, Limits, Observer
+from experiments_manager.sweeps.driver import MOST_BREAKS, MOST_FAILURES, Driver, Limits
 from experiments_manager.sweeps.search.pruning import GO, NoPruner, Verdict
 from experiments_manager.sweeps.state.journal import Journal
 from experiments_manager.sweeps.state.trials import PAUSED, SweepState
@@ -74,9 +74,7 @@ def run(tmp_path):
         with contextlib.closing(Journal(tmp_path / "journal.jsonl")) as journal:
             limits = Limits(trials, StopWhen(), ("min",))
             state = SweepState(journal.events)
-            driver = Driver(
-                journal, state, pool, Proposed(), pruner or NoPruner(), limits, lambda trial: {}, Observer()
-            )
+            driver = Driver(journal, state, pool, Proposed(), pruner or NoPruner(), limits, lambda trial: {})
             driver.record("opened")
             with contextlib.suppress(Killed):
                 driver.run(lambda: False)

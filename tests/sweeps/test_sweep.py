@@ -148,7 +148,7 @@ def test_a_sweep_that_was_asked_to_stop_goes_on_to_the_same_end(one_by_one, writ
         options,
         server=_SERVER[0],
         should_stop=lambda: (1, 1) in epochs,
-        make_observer=lambda *told: contextlib.nullcontext(Listener()),
+        make_observers=lambda *told: contextlib.nullcontext([Listener()]),
     )
     assert (stopped.state, stopped.report) == ("interrupted", None)
     again = run_sweep(file, options, server=_SERVER[0])
@@ -270,7 +270,9 @@ def test_a_fork_server_that_is_killed_is_replaced_and_the_trials_go_on(one_by_on
 
         kill()  # while it imports
         options = SweepOptions(working_dir=tmp_path / "sweeps")
-        result = run_sweep(file, options, server=server, make_observer=lambda *told: contextlib.nullcontext(Killer()))
+        result = run_sweep(
+            file, options, server=server, make_observers=lambda *told: contextlib.nullcontext([Killer()])
+        )
         assert len({*killed, server.process_id}) == 3
     assert what_was_found(result) == what_was_found(one_by_one[1])[:4]
 

@@ -189,7 +189,7 @@ def overhead(options: argparse.Namespace, folder: Path) -> bool:
     from types import SimpleNamespace
 
     from experiments_manager.sweeps.driver import Driver, Limits
-    from experiments_manager.sweeps.live.observers import TableWriter
+    from experiments_manager.sweeps.observers import TableWriter
     from experiments_manager.sweeps.proposals import Proposals
     from experiments_manager.sweeps.search.pruning import NoPruner
     from experiments_manager.sweeps.state.folder import SweepFolder
@@ -216,7 +216,7 @@ def overhead(options: argparse.Namespace, folder: Path) -> bool:
     proposals = Proposals("tpe", sweep.space, 0, modes=("min",))
     limits = Limits(options.long, StopWhen(), ("min",))
     driver = Driver(journal, state, _Instant(), proposals, NoPruner(), limits,
-                    lambda trial: {"overrides": trial.overrides}, clock)  # fmt: skip
+                    lambda trial: {"overrides": trial.overrides}, [clock])  # fmt: skip
     opened = SimpleNamespace(objectives=["val_loss"], modes=["min"])
     driver.record("opened", **vars(opened))
     driver.run(lambda: False)

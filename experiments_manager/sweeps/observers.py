@@ -1,4 +1,4 @@
-"""Those who watch a sweep, and all of them as one: a bar above a table of trials on a terminal, lines elsewhere."""
+"""Those who watch a sweep: `trials.csv`, and a bar above a table of trials on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -160,33 +160,6 @@ class LiveTable(Observer):
 _SECONDS_BETWEEN_TABLES = 2.0
 
 
-class Together(Observer):
-    """Several observers as one."""
-
-    def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = list(observers)
-
-    def on_event(self, state: SweepState, event: Mapping[str, Any]) -> None:
-        """Hand it on to all observers."""
-        for observer in self._observers:
-            observer.on_event(state, event)
-
-    def on_epoch(self, trial: int, epoch: int, epochs: int, value: float | None) -> None:
-        """Hand it on to all observers."""
-        for observer in self._observers:
-            observer.on_epoch(trial, epoch, epochs, value)
-
-    def on_queue(self, trial: int, reason: str) -> None:
-        """Hand it on to all observers."""
-        for observer in self._observers:
-            observer.on_queue(trial, reason)
-
-    def on_wait(self, state: SweepState) -> None:
-        """Hand it on to all observers."""
-        for observer in self._observers:
-            observer.on_wait(state)
-
-
 class TableWriter(Observer):
     """Keeps `trials.csv` up to date, and writes it every other second at most: it grows with the sweep."""
 
@@ -209,8 +182,8 @@ class TableWriter(Observer):
 @contextlib.contextmanager
 def chosen_observers(
     folder: SweepFolder, experiment: SweptExperiment, most: int, *, quiet: bool, serve: bool
-) -> Iterator[Observer]:
-    """Give those who watch a sweep, as one.
+) -> Iterator[list[Observer]]:
+    """Give those who watch a sweep.
 
     Args:
         folder: Of the sweep.
@@ -222,9 +195,9 @@ def chosen_observers(
     with contextlib.ExitStack() as stack:
         chosen: list[Observer] = [TableWriter(folder, experiment.names)]
         if serve:
-            from experiments_manager.sweeps.live.serving import BestServer
+            from experiments_manager.sweeps.best_server import BestServer
 
             chosen.append(stack.enter_context(contextlib.closing(BestServer(folder, experiment))))
         if not quiet:
             chosen.append(stack.enter_context(terminal_display(folder, experiment, most)))
-        yield Together(chosen)
+        yield chosen

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from rich.console import Console
 
 from experiments_manager.common.display.progress import ProgressDisplay
-from experiments_manager.sweeps.live.observers import Lines, LiveTable, sparkline
+from experiments_manager.sweeps.observers import Lines, LiveTable, sparkline
 from experiments_manager.sweeps.state.trials import SweepState
 
 EXPERIMENT = SimpleNamespace(names=("val_loss",), modes=("min",))

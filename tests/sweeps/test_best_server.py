@@ -6,7 +6,7 @@ import pytest
 
 from experiments_manager.common.errors import CommandLineError
 from experiments_manager.export.versions import versions
-from experiments_manager.sweeps.live import serving
+from experiments_manager.sweeps import best_server
 from experiments_manager.sweeps.state.folder import SweepFolder
 from experiments_manager.sweeps.state.trials import SweepState
 
@@ -26,7 +26,7 @@ class FakeSidecar:
 
 @pytest.fixture
 def server(tmp_path, monkeypatch, free_port):
-    monkeypatch.setattr(serving, "Sidecar", FakeSidecar)
+    monkeypatch.setattr(best_server, "Sidecar", FakeSidecar)
     told = {
         "export": True,
         "ports": [free_port(), free_port()],
@@ -34,7 +34,7 @@ def server(tmp_path, monkeypatch, free_port):
         "limits": {},
         "serve_on_gpu": False,
     }
-    return serving.BestServer(SweepFolder(tmp_path), SimpleNamespace(settings=told, modes=("min",)))
+    return best_server.BestServer(SweepFolder(tmp_path), SimpleNamespace(settings=told, modes=("min",)))
 
 
 def end(state, server, folder, number, value, version=10):
@@ -75,4 +75,4 @@ def test_it_ends_with_the_sweep(server):
 def test_an_experiment_without_exports_is_refused(tmp_path):
     experiment = SimpleNamespace(settings={"export": False}, modes=("min",))
     with pytest.raises(CommandLineError, match="--serve has nothing to serve"):
-        serving.BestServer(SweepFolder(tmp_path), experiment)
+        best_server.BestServer(SweepFolder(tmp_path), experiment)
