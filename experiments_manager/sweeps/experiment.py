@@ -30,6 +30,7 @@ class SweptExperiment:
     """The experiment of a sweep.
 
     Attributes:
+        file: The sweep file.
         columns: The objectives, by their names in `metrics.csv`; the watched value where a function is the objective.
         names: What the objectives are called.
         modes: `min` or `max` for each.
@@ -39,6 +40,7 @@ class SweptExperiment:
         settings: What `describe_settings` tells.
     """
 
+    file: SweepFile
     columns: tuple[str, ...]
     names: tuple[str, ...]
     modes: tuple[str, ...]
@@ -65,6 +67,7 @@ def look_at_experiment(file: SweepFile, server: ForkServer) -> SweptExperiment:
     if problems:
         raise SettingsError(problems)
     return SweptExperiment(
+        file=file,
         columns=(told["monitor"],) if callable(file.plan.objective) else names,
         names=names,
         modes=modes,

@@ -25,19 +25,20 @@ from experiments_manager.sweeps.search.pruning import Pruner, make_pruner
 from experiments_manager.sweeps.state.folder import SweepFolder, open_sweep
 from experiments_manager.sweeps.state.journal import Journal, read_journal
 from experiments_manager.sweeps.state.trials import FAILED, FINISHED, SweepState, Trial
-from experiments_manager.sweeps.sweep_file import SweepFile, load_sweep_file
+from experiments_manager.sweeps.sweep_file import load_sweep_file
 from experiments_manager.sweeps.trials.channel import Message
 from experiments_manager.sweeps.trials.fork_server import ForkServer
 from experiments_manager.sweeps.trials.pool import Pool, threads_of_a_trial
 from experiments_manager.sweeps.trials.trial_pool import TrialPool
 
 
-def earlier_results(file: SweepFile, experiment: SweptExperiment) -> list[dict[str, Any]]:
+def earlier_results(experiment: SweptExperiment) -> list[dict[str, Any]]:
     """Read the finished trials of the sweep that `start_from` names, as far as they lie in the space.
 
     Raises:
         SettingsError: There is no such sweep, it had another objective, or none of its trials lies in the space.
     """
+    file = experiment.file
     place = (file.file.parent / file.plan.start_from).absolute()
     try:
         state = SweepState(read_journal(open_sweep(place).journal))
@@ -139,7 +140,7 @@ def run_sweep(
             folder.make()
         with lock(Run(folder.path)), contextlib.closing(Journal(folder.journal)) as journal:
             state = SweepState(journal.events)
-            sweep = _Sweep(file, folder, experiment, options, journal, state, jobs, jobs_go_on)
+            sweep = _Sweep(folder, experiment, options, journal, state, jobs, jobs_go_on)
             with make_observers(folder, experiment, sweep.most) as observers:
                 return sweep.run(server, should_stop, observers)
 
@@ -157,7 +158,6 @@ class _Sweep:
 
     def __init__(
         self,
-        file: SweepFile,
         folder: SweepFolder,
         experiment: SweptExperiment,
         options: SweepOptions,
@@ -166,10 +166,10 @@ class _Sweep:
         jobs: JobOptions | None,
         jobs_go_on: Callable[[], bool],
     ) -> None:
-        self._file, self._folder, self._experiment, self._options = file, folder, experiment, options
+        self._file, self._folder, self._experiment, self._options = experiment.file, folder, experiment, options
         self._journal, self._state, self._jobs, self._jobs_go_on = journal, state, jobs, jobs_go_on
-        self._parallel = options.parallel or file.plan.parallel
-        self.most = options.trials or file.plan.max_trials
+        self._parallel = options.parallel or experiment.file.plan.parallel
+        self.most = options.trials or experiment.file.plan.max_trials
 
     def run(self, server: ForkServer, should_stop: Callable[[], bool], observers: Sequence[Observer]) -> SweepResult:
         plan, modes = self._file.plan, self._experiment.modes
@@ -193,7 +193,7 @@ class _Sweep:
             driver = Driver(self._journal, self._state, pool, proposals, pruner, limits, self._task, observers)
             self._open(driver, pruner, proposals.algorithm)
             reason = driver.run(should_stop)
-        return write_results(self._folder, self._file, self._experiment, self._state, reason, server)
+        return write_results(self._folder, self._experiment, self._state, reason, server)
 
     def _same_objective(self) -> None:
         """Refuse to go on where earlier values mean something else."""
@@ -224,7 +224,7 @@ class _Sweep:
             parallel=self._parallel,
         )
         if first and isinstance(self._file.plan.start_from, str):
-            for number, result in enumerate(earlier_results(self._file, self._experiment)):
+            for number, result in enumerate(earlier_results(self._experiment)):
                 driver.record("known", trial=-1 - number, **result)
         if self._options.retry_failed:
             for trial in self._state.of_state(FAILED):

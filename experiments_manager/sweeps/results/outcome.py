@@ -18,7 +18,6 @@ from experiments_manager.sweeps.results.page import write_report
 from experiments_manager.sweeps.results.table import write_table
 from experiments_manager.sweeps.state.folder import SweepFolder
 from experiments_manager.sweeps.state.trials import SweepState, Trial, best_trial, pareto_front
-from experiments_manager.sweeps.sweep_file import SweepFile
 from experiments_manager.sweeps.trials.fork_server import ForkServer
 
 logger = logging.getLogger(__name__)
@@ -49,18 +48,12 @@ class SweepResult:
 
 
 def write_results(
-    folder: SweepFolder,
-    file: SweepFile,
-    experiment: SweptExperiment,
-    state: SweepState,
-    reason: str,
-    server: ForkServer,
+    folder: SweepFolder, experiment: SweptExperiment, state: SweepState, reason: str, server: ForkServer
 ) -> SweepResult:
     """Write all that a sweep leaves, and sum it up.
 
     Args:
         folder: Of the sweep.
-        file: The sweep file.
         experiment: What is known of the experiment.
         state: What is known of the trials.
         reason: Why the sweep ended.
@@ -73,45 +66,42 @@ def write_results(
     trials, modes = list(state.trials.values()), experiment.modes
     best = best_trial(trials, modes)
     ended = "interrupted" if reason == "interrupted" else "finished"
-    exported, command = (lambda: None), None
-    if best is not None:
-        command = _shown(best, folder, file, experiment)["command"]
+    shown = best and _shown(best, folder, experiment)
+    exported = None
     if best is not None and best.number >= 0:
-        _write_best_settings(folder, file, experiment, best)
+        _write_best_settings(folder, experiment, best)
         if ended == "finished":
-            exported = _begin_export(folder, file, experiment, best, server)
+            exported = _begin_export(folder, experiment, best, server)
     report = None
     if ended == "finished":  # one that was asked to stop has little time; a model is exported meanwhile
-        report = write_report(folder, state, command)
-    model = exported()
-    shown = {trial.number: _shown(trial, folder, file, experiment) for trial in pareto_front(trials, modes)}
+        report = write_report(folder, state, shown and shown["command"])
     return SweepResult(
         sweep_dir=folder.path,
         state=ended,
         reason=reason,
         trials=dict(collections.Counter(trial.state for trial in trials)),
-        best=best and {**_shown(best, folder, file, experiment), "exported_model": model},
-        front=list(shown.values()),
+        best=shown and {**shown, "exported_model": exported and exported()},
+        front=[_shown(trial, folder, experiment) for trial in pareto_front(trials, modes)],
         report=report,
     )
 
 
-def _shown(trial: Trial, folder: SweepFolder, file: SweepFile, experiment: SweptExperiment) -> dict[str, Any]:
-    overrides = {**file.plan.overrides, **trial.overrides}
+def _shown(trial: Trial, folder: SweepFolder, experiment: SweptExperiment) -> dict[str, Any]:
+    overrides = {**experiment.file.plan.overrides, **trial.overrides}
     return {
         "number": trial.number,
         "values": dict(zip(experiment.names, trial.values, strict=True)),
         "overrides": trial.overrides,
         "run_dir": str(folder.trials_dir / trial.name) if trial.number >= 0 else None,
-        "command": train_command(file.settings_file, qualified(overrides, experiment.settings["hparams"])),
+        "command": train_command(experiment.file.settings_file, qualified(overrides, experiment.settings["hparams"])),
     }
 
 
-def _write_best_settings(folder: SweepFolder, file: SweepFile, experiment: SweptExperiment, best: Trial) -> None:
+def _write_best_settings(folder: SweepFolder, experiment: SweptExperiment, best: Trial) -> None:
     told = experiment.settings
-    overrides = {**file.plan.overrides, **best.overrides}
+    overrides = {**experiment.file.plan.overrides, **best.overrides}
     title = f"The best settings of the sweep {folder.path.name}: trial {best.number}"
-    text = best_settings(file.settings_file, overrides, told["hparams"], told["model_file"], title)
+    text = best_settings(experiment.file.settings_file, overrides, told["hparams"], told["model_file"], title)
     if not folder.best_settings.exists() or folder.best_settings.read_text(encoding="utf-8") != text:
         try:
             atomic.write_text(folder.best_settings, text)
@@ -120,17 +110,17 @@ def _write_best_settings(folder: SweepFolder, file: SweepFile, experiment: Swept
 
 
 def _begin_export(
-    folder: SweepFolder, file: SweepFile, experiment: SweptExperiment, best: Trial, server: ForkServer
-) -> Callable[[], str | None]:
+    folder: SweepFolder, experiment: SweptExperiment, best: Trial, server: ForkServer
+) -> Callable[[], str | None] | None:
     """Give the best trial what trials do without, in a process of its own: its servable model and its figures.
 
     Returns:
-        What waits for the end and gives the folder of the model.
+        What waits for the end and gives the folder of the model; `None` where nothing is wanted.
     """
-    names = [name for name in ("export", "figures") if name not in file.plan.overrides]
+    names = [name for name in ("export", "figures") if name not in experiment.file.plan.overrides]
     wanted = {name: experiment.settings[name] for name in names}
     if not any(wanted.values()):
-        return lambda: None
+        return None
     log = folder.output_of(best.name)
     run_dir = folder.trials_dir / best.name
     end = server.begin({"kind": "export", "run_dir": str(run_dir), "overrides": wanted, "log": str(log)})
