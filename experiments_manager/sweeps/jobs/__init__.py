@@ -1,1 +1,1 @@
-"""Trials as jobs of a cluster: messages in files on the shared disk, jobs in the queue, and what runs on a node."""
+"""Trials as jobs of a cluster: what they and the driver tell each other, jobs in the queue, and what runs on a node."""
