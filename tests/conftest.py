@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 import textwrap
 from pathlib import Path
 
@@ -19,6 +20,8 @@ pytest_plugins = [
 ]
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that is started compiles all that it imports
+sys.dont_write_bytecode = False
 
 CURVE = """
 import keras

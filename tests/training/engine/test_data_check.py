@@ -1,17 +1,17 @@
 """A run goes on with the data that it was trained on, or says that it does not."""
 
 import json
-import os
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from experiments_manager import api
+from experiments_manager.cli import main
 from experiments_manager.runs import open_run
 from experiments_manager.training.engine.data_check import DataChangedError
 from experiments_manager.training.state.checkpoints import checkpoints
+from tests.helpers.warm_processes import warm_run
 
 FROM_FILES = """
 import pathlib
@@ -210,24 +210,21 @@ def dataset(split):
 
 @pytest.mark.slow
 def test_another_hash_seed_in_another_process_is_found_by_command_line(settings_file, tmp_path):
-    file = settings_file(HASHED, "import signal, sys\nif '--first' in sys.argv: pass\n")
-
-    def run(seed, *words):
-        command = [sys.executable, "-m", "experiments_manager", *words, "--quiet"]
-        environment = os.environ | {"PYTHONHASHSEED": str(seed)}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-
-    train = ["train", str(file), "--run-name", "mine", "--working-dir", str(tmp_path / "runs"), "--resume", "auto"]
-    assert run(1, *train).returncode == 0
+    place = ["--run-name", "mine", "--working-dir", str(tmp_path / "runs")]
+    assert main.run(["train", str(settings_file(HASHED)), *place, "--resume", "auto", "--quiet"]) == 0
     folder = tmp_path / "runs" / "mine"
-    more = ["resume", str(folder), "--set", "epochs=5"]
-    refused = run(2, *more)
+    more = ["resume", str(folder), "--quiet", "--set"]
+
+    def resume_in_another_process(*words):
+        return warm_run([sys.executable, "-m", "experiments_manager", *more, *words], timeout=300)
+
+    refused = resume_in_another_process("epochs=5")
     assert refused.returncode == 2, refused.stderr
     assert "train: y has other values" in refused.stderr
     assert open_run(folder).manifest["state"] == "finished"
-    assert run(1, *more).returncode == 0
+    assert main.run([*more, "epochs=5"]) == 0
     assert open_run(folder).manifest["exactness"]["exact"] is True
-    assert run(2, "resume", str(folder), "--set", "epochs=6", "--accept-changed-data").returncode == 0
+    assert resume_in_another_process("epochs=6", "--accept-changed-data").returncode == 0
     assert open_run(folder).manifest["exactness"]["exact"] is False
 
 
