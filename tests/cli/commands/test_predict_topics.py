@@ -82,6 +82,8 @@ def test_what_cannot_be_decoded_or_is_refused_goes_to_the_dead_letters(ask, kafk
     assert "has no value" in reasons[2]
     assert "another structure" in reasons[3]
     assert dead[1].value() == b"no record"
+    assert [message.key() for message in dead] == [b"0:1", b"0:4", b"0:5", b"0:6"]
+    assert dict(dead[0].headers())["source_key"] == messages(kafka, topic)[1].key()
     told = capfd.readouterr().err
     assert f"topic {topic}.dead: 4 without an answer" in told
 
