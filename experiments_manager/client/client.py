@@ -331,7 +331,7 @@ def with_versions(error: ClientError, connection: Connection, model: str) -> Cli
     """
     request = messages.GetModelStatusRequest()
     request.model_spec.name = model
-    answer = channel.call_once(STATUS, request, messages.GetModelStatusResponse)
+    answer = connection.call_once(STATUS, request, messages.GetModelStatusResponse)
     if answer is None:  # it has no such model, or is gone
         advice = "Expected the name of a model that it serves (--model-name, `model`) and a version of it."
     else:

@@ -8,16 +8,13 @@ from collections.abc import Iterator, Sequence
 from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
 from experiments_manager.kafka.topics import STRUCTURE_SUFFIX
 
-KEPT_BYTES = 5 * 2**20
-"""About how much a partition of it keeps; older records are dropped."""
-
 
 @contextlib.contextmanager
 def mock_cluster(topics: Sequence[str]) -> Iterator[BrokerConnection]:
     """Start a broker that lives as long as the block, on the loopback address.
 
     It makes topics by itself when a client asks for them, with four partitions each; it takes no request to create or
-    to describe one.
+    to describe one. A partition keeps about 5 MB; older records are dropped.
 
     Args:
         topics: Topics to make, each with the one of its structure.

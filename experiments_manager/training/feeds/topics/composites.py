@@ -25,24 +25,15 @@ def from_tensors(batch: Any) -> Any:
     return tf.nest.map_structure(_from_tensor, batch)
 
 
-def to_tensors(batch: Any) -> Any:
-    """Return a batch of tensors; dense samples that differ in shape are padded.
-
-    Args:
-        batch: A nest of arrays, `Ragged` and `Sparse`, as decoders give it.
-
-    Raises:
-        DataError: The padded samples would be too large.
-    """
-    return tf.nest.map_structure(lambda array: None if array is None else to_tensor(array), batch)
-
-
 def to_tensor(array: Any, dtype: tf.DType | None = None) -> Any:
-    """Return the tensor of one leaf of a batch; as `to_tensors`.
+    """Return the tensor of one leaf of a batch; dense samples that differ in shape are padded.
 
     Args:
         array: An array, `Ragged` or `Sparse`.
         dtype: Of the tensor, if not that of the values.
+
+    Raises:
+        DataError: The padded samples would be too large.
     """
     if isinstance(array, Ragged):
         values = _of_dtype(array.values, dtype)
