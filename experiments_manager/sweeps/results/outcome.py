@@ -13,7 +13,7 @@ from experiments_manager.common import atomic
 from experiments_manager.runs.errors import explain
 from experiments_manager.sweeps.experiment import SweptExperiment
 from experiments_manager.sweeps.names import qualified
-from experiments_manager.sweeps.results.best import best_settings, train_command
+from experiments_manager.sweeps.results.best_settings import best_settings, train_command
 from experiments_manager.sweeps.results.page import write_report
 from experiments_manager.sweeps.results.table import write_table
 from experiments_manager.sweeps.state.folder import SweepFolder

@@ -5,7 +5,7 @@ import textwrap
 import pytest
 
 from experiments_manager.settings import load_settings
-from experiments_manager.sweeps.results.best import best_settings, train_command
+from experiments_manager.sweeps.results.best_settings import best_settings, train_command
 
 HOOKS = """
 loss = "mse"
