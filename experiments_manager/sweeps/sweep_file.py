@@ -133,7 +133,7 @@ def _wrong_values(source: Source, given: Mapping[str, Any]) -> Iterator[Problem]
         for key, text in kind.problems(given[name], f"{name}['{{}}']").items():
             yield _problem(source, name, text, str(key))
     for name, text in SweepPlan.problems(given, "it", frozenset(given) - frozenset(inner)).items():
-        yield _problem(source, name, text)
+        yield _problem(source, name, f"invalid value.{text.removeprefix('it is wrong.')}")
 
 
 def _missing_file(file: Path, given: str) -> str:
