@@ -23,8 +23,8 @@ from experiments_manager.runs import Run, RunError
 from experiments_manager.runs.locking import LOCK_FILE, read_holder
 from experiments_manager.sweeps.jobs.job_folder import Answers, JobFolder
 from experiments_manager.sweeps.trials.channel import Message
+from experiments_manager.sweeps.trials.fork_server import THREAD_VARIABLES
 
-_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _LOOK_SECONDS = 1.0
 _SIGN_SECONDS = 3.0
 """Between two signs of life: each waits for the file server."""
@@ -51,7 +51,7 @@ def run_job(folder: Path, should_stop: Callable[[], bool]) -> ExitCode:
     if "end" in job.status:  # and the cluster has started it again all the same
         return ExitCode.DONE
     threads = threads_of_job()
-    for name in _LIBRARIES:  # which count their threads when they are imported
+    for name in THREAD_VARIABLES:
         os.environ.setdefault(name, str(threads))
     run_dir = Path(task["trials_dir"]) / task["name"]
     driver = DriverByFiles(job, should_stop, task["patience"], on_start=lambda: _note_job(Run(run_dir), folder))

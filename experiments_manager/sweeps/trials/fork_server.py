@@ -44,7 +44,8 @@ WARM = (
 """What is imported before the first fork, with all that it imports."""
 _OOM_SCORE = "500"
 """Which process a machine that is out of memory ends first: a trial rather than the driver, its parent or a shell."""
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Of libraries which count their threads when they are imported."""
 _END_WITHIN = 5.0
 _MOST_STARTS = 3
 """Servers that are tried for one process: one that was killed is replaced, one that cannot live ends the sweep."""
@@ -69,7 +70,7 @@ class ForkServer:
         root = str(Path(experiments_manager.__file__).parents[1])
         path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), root])
         environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": path}
-        environment |= {name: os.environ.get(name, str(self._threads)) for name in _THREADS}
+        environment |= {name: os.environ.get(name, str(self._threads)) for name in THREAD_VARIABLES}
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(theirs.fileno())],
