@@ -14,7 +14,6 @@ from experiments_manager.settings.problems import SettingsError
 from experiments_manager.sweeps.driver import Driver, Limits, Observer
 from experiments_manager.sweeps.errors import SweepError
 from experiments_manager.sweeps.experiment import SweptExperiment, look_at_experiment
-from experiments_manager.sweeps.jobs.job_folder import JobFolders
 from experiments_manager.sweeps.jobs.job_pool import JobPool
 from experiments_manager.sweeps.jobs.job_queue import JobQueue, options_of_jobs, refuse_jobs_in_queue
 from experiments_manager.sweeps.names import qualified
@@ -233,8 +232,7 @@ class _Sweep:
     def _pool(self, server: ForkServer) -> TrialPool:
         plan = self._file.plan
         if self._jobs is not None:
-            binds = (self._folder.path, self._file.settings_file.parent, self._file.file.parent)
-            queue = JobQueue(JobFolders(self._folder.path), self._jobs, binds)
+            queue = JobQueue(self._folder.path, self._jobs, (self._file.settings_file.parent, self._file.file.parent))
             known, timeout = self._state.jobs, plan.trial_timeout
             return JobPool(queue, self._parallel, known=known, timeout=timeout, goes_on=self._jobs_go_on)
         refuse_jobs_in_queue(self._folder.path, self._state.jobs)

@@ -1,16 +1,12 @@
-"""The folders in which the jobs of a sweep and their driver meet, one a job."""
+"""The folder in which a job of a sweep and its driver meet."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from experiments_manager.common import atomic
 from experiments_manager.common.jsonable import to_jsonable
@@ -154,58 +150,3 @@ class JobFolder:
         with contextlib.suppress(OSError):
             return from_line((self.path / name).read_bytes()) or {}
         return {}
-
-
-class JobFolders:
-    """The folders of all jobs of a sweep, and the names by which its jobs are known in the queue.
-
-    A name ends with letters that no other sweep has, so that a job whose number nobody wrote down is found again.
-
-    Args:
-        sweep: Folder of the sweep.
-
-    Raises:
-        RunError: The folder cannot be written.
-    """
-
-    def __init__(self, sweep: Path) -> None:
-        self._folder = sweep / "jobs"
-        self._title = re.sub(r"[^\w.]+", "_", sweep.name)
-        mark = self._folder / "mark.txt"
-        try:
-            if not mark.exists():
-                self._folder.mkdir(exist_ok=True)
-                atomic.write_text(mark, os.urandom(8).hex() + "\n")
-            # A copy of the folder stands elsewhere, and has no jobs.
-            self._mark = hashlib.sha256(f"{mark.read_text()}{mark}".encode()).hexdigest()[:8]
-        except OSError as error:
-            raise explain(error, "make the folder of jobs", self._folder) from error
-
-    def new(self, trial: str, task: Mapping[str, Any]) -> JobFolder:
-        """Make the folder of a trial's next job.
-
-        Raises:
-            RunError: It cannot be made.
-        """
-        folder = JobFolder(self._folder / trial / str(max(self._numbers(trial), default=0) + 1))
-        folder.make(dict(task))
-        return folder
-
-    def newest(self, trial: str) -> JobFolder | None:
-        """Return the folder of a trial's last job; `None` where it has had none."""
-        numbers = self._numbers(trial)
-        return JobFolder(self._folder / trial / str(max(numbers))) if numbers else None
-
-    def name_of(self, folder: JobFolder) -> str:
-        """Return the name of a job in the queue."""
-        return f"{self._title}-{folder.path.parent.name}.{folder.path.name}-{self._mark}"
-
-    def named(self, name: str) -> JobFolder | None:
-        """Return the folder of the job that goes by a name; `None` where it is not of this sweep."""
-        found = re.fullmatch(rf"{re.escape(self._title)}-(trial_\d+(?:-\d+)?)\.(\d+)-{self._mark}", name)
-        return JobFolder(self._folder / found[1] / found[2]) if found else None
-
-    def _numbers(self, trial: str) -> list[int]:
-        with contextlib.suppress(OSError):
-            return [int(entry.name) for entry in (self._folder / trial).iterdir() if entry.name.isdecimal()]
-        return []

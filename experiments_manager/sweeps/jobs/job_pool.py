@@ -204,7 +204,7 @@ class JobPool:
         goes_on: Callable[[], bool] = lambda: False,
         pace: Pace | None = None,
     ) -> None:
-        self._queue, self._folders, self._parallel, self._known = queue, queue.folders, parallel, known
+        self._queue, self._parallel, self._known = queue, parallel, known
         self._timeout, self._goes_on, self._pace = timeout, goes_on, pace or Pace()
         self._jobs: list[TrackedJob] = []
         self._unsure: dict[int, JobFolder] = {}
@@ -233,7 +233,7 @@ class JobPool:
         """
         queued, taken = self._queue.look(), {}
         for trial, task in tasks.items():
-            folder = self._folders.newest(task["name"])
+            folder = self._queue.newest(task["name"])
             if folder is None:
                 continue
             _, there = queued.get(folder.key, (None, None))
@@ -349,7 +349,7 @@ class JobPool:
             TrackedJob(trial, doubtful, None).ask_to_stop()  # for it may come yet
         former = [job for key, job in self._known.items() if key.startswith(f"{task['name']}/")]
         told = {"kind": "train", **task, "former_jobs": former, "patience": self._pace.patience}
-        folder = self._folders.new(task["name"], told)
+        folder = self._queue.new(task["name"], told)
         self._unsure[trial] = folder
         number = self._queue.submit(folder)
         del self._unsure[trial]

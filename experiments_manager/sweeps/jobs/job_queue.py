@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,12 @@ from experiments_manager.cluster.job_options import JobOptions, check_image, job
 from experiments_manager.cluster.jobs import failure, output_in
 from experiments_manager.cluster.slurm import QueuedJob
 from experiments_manager.cluster.submission import submit_job
+from experiments_manager.common import atomic
 from experiments_manager.common.console import warn
 from experiments_manager.common.exit_codes import ExitCode
+from experiments_manager.runs.errors import explain
 from experiments_manager.sweeps.errors import SweepError
-from experiments_manager.sweeps.jobs.job_folder import JobFolder, JobFolders
+from experiments_manager.sweeps.jobs.job_folder import JobFolder
 from experiments_manager.sweeps.sweep_file import SweepFile
 
 COMMAND = ("sweep", "trial")
@@ -101,16 +106,48 @@ def refuse_jobs_in_queue(sweep: Path, known: Mapping[str, str]) -> None:
 
 
 class JobQueue:
-    """The cluster's queue, as far as a sweep is concerned.
+    """The jobs of a sweep: their folders, and the cluster's queue as far as they are concerned.
+
+    The name of a job in the queue ends with letters that no other sweep has, so that one whose number nobody wrote down
+    is found again.
 
     Args:
-        folders: Of the sweep's jobs.
+        sweep: Folder of the sweep.
         options: What each job asks for.
-        binds: Folders that an image must see.
+        binds: Folders that an image must see, besides that of the sweep.
+
+    Raises:
+        RunError: The folder cannot be written.
     """
 
-    def __init__(self, folders: JobFolders, options: JobOptions, binds: tuple[Path, ...]) -> None:
-        self.folders, self._options, self._binds = folders, options, binds
+    def __init__(self, sweep: Path, options: JobOptions, binds: Sequence[Path] = ()) -> None:
+        self._options, self._binds = options, (sweep, *binds)
+        self._folder = sweep / "jobs"
+        self._title = re.sub(r"[^\w.]+", "_", sweep.name)
+        mark = self._folder / "mark.txt"
+        try:
+            if not mark.exists():
+                self._folder.mkdir(exist_ok=True)
+                atomic.write_text(mark, os.urandom(8).hex() + "\n")
+            # A copy of the folder stands elsewhere, and has no jobs.
+            self._mark = hashlib.sha256(f"{mark.read_text()}{mark}".encode()).hexdigest()[:8]
+        except OSError as error:
+            raise explain(error, "make the folder of jobs", self._folder) from error
+
+    def new(self, trial: str, task: Mapping[str, Any]) -> JobFolder:
+        """Make the folder of a trial's next job.
+
+        Raises:
+            RunError: It cannot be made.
+        """
+        folder = JobFolder(self._folder / trial / str(max(self._numbers(trial), default=0) + 1))
+        folder.make(dict(task))
+        return folder
+
+    def newest(self, trial: str) -> JobFolder | None:
+        """Return the folder of a trial's last job; `None` where it has had none."""
+        numbers = self._numbers(trial)
+        return JobFolder(self._folder / trial / str(max(numbers))) if numbers else None
 
     def submit(self, folder: JobFolder) -> str:
         """Submit the job of a folder, and return its number.
@@ -119,7 +156,7 @@ class JobQueue:
             ClusterError: The cluster refuses it, or does not answer, in which case the job may be in the queue.
         """
         command = (*COMMAND, str(folder.path))
-        job = Job(self.folders.name_of(folder), folder.path, Path.cwd(), (command,), self._binds)
+        job = Job(self._name_of(folder), folder.path, Path.cwd(), (command,), self._binds)
         try:
             return submit_job(job, self._options)
         except OSError as error:
@@ -131,7 +168,7 @@ class JobQueue:
         Raises:
             ClusterError: The cluster does not answer.
         """
-        found = [(self.folders.named(job.name), job) for job in slurm.queued_jobs()]
+        found = [(self._named(job.name), job) for job in slurm.queued_jobs()]
         return {folder.key: (folder, job) for folder, job in found if folder is not None}
 
     def cancel(self, job: str) -> None:
@@ -163,3 +200,17 @@ class JobQueue:
             return End(f"its job {job} was interrupted", outside=True)
         where = f" (see {output})" if why.startswith(("exit code", "signal")) else ""
         return End(f"its job {job} failed: {why}{where}", why in _MAY_GO_ON, of_time=why == "time limit")
+
+    def _name_of(self, folder: JobFolder) -> str:
+        """Return the name of a job in the queue."""
+        return f"{self._title}-{folder.path.parent.name}.{folder.path.name}-{self._mark}"
+
+    def _named(self, name: str) -> JobFolder | None:
+        """Return the folder of the job that goes by a name; `None` where it is not of this sweep."""
+        found = re.fullmatch(rf"{re.escape(self._title)}-(trial_\d+(?:-\d+)?)\.(\d+)-{self._mark}", name)
+        return JobFolder(self._folder / found[1] / found[2]) if found else None
+
+    def _numbers(self, trial: str) -> list[int]:
+        with contextlib.suppress(OSError):
+            return [int(entry.name) for entry in (self._folder / trial).iterdir() if entry.name.isdecimal()]
+        return []

@@ -7,7 +7,7 @@ import pytest
 from experiments_manager.cluster.errors import ClusterError
 from experiments_manager.cluster.job_options import JobOptions
 from experiments_manager.sweeps.errors import SweepError
-from experiments_manager.sweeps.jobs.job_folder import Answers, JobFolder, JobFolders
+from experiments_manager.sweeps.jobs.job_folder import Answers, JobFolder
 from experiments_manager.sweeps.jobs.job_pool import JobPool, Pace
 from experiments_manager.sweeps.jobs.job_queue import JobQueue, options_of_jobs, refuse_jobs_in_queue
 from experiments_manager.sweeps.sweep_file import load_sweep_file
@@ -24,7 +24,7 @@ class Sweep:
         folder.mkdir()
 
     def pool(self, parallel=2, **options):
-        queue = JobQueue(JobFolders(self.folder), JobOptions(), ())
+        queue = JobQueue(self.folder, JobOptions())
         return JobPool(queue, parallel, known=self.journal, **{"pace": AT_ONCE, **options})
 
     def task(self, trial, **changes):
