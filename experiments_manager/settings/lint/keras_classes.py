@@ -58,8 +58,9 @@ def unknown_attributes_of_self(file: Inspected) -> Iterator[Problem]:
     table = keras_table()
     if table is None:
         return
-    bases = {ast.unparse(base) for kind in file.nodes if isinstance(kind, ast.ClassDef) for base in kind.bases}
-    stored = {node.attr for node in file.nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+    everywhere = list(ast.walk(file.source.tree))  # `if not hasattr(self, …)` and `except AttributeError` set some, too
+    bases = {ast.unparse(base) for kind in everywhere if isinstance(kind, ast.ClassDef) for base in kind.bases}
+    stored = {node.attr for node in everywhere if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
     for kind in file.nodes:
         if not isinstance(kind, ast.ClassDef) or kind.name in bases or kind.keywords or not file.dialect.is_strict:
             continue
