@@ -10,7 +10,8 @@ import keras
 import tensorflow as tf
 
 from experiments_manager.training.state.plain_restore import Unpacker
-from experiments_manager.training.state.plain_state import LIVE, NotSerializableError, Packer, attributes, is_users
+from experiments_manager.training.state.plain_state import LIVE, NotSerializableError, Packer, attributes
+from experiments_manager.training.state.plain_values import is_users
 
 logger = logging.getLogger(__name__)
 

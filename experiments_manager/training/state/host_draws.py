@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.training.state.plain_state import is_users
+from experiments_manager.training.state.plain_values import is_users
 
 _GLOBAL = (getattr(random.random, "__self__", None), getattr(np.random.rand, "__self__", None))
 _DEEPEST = 4

@@ -11,27 +11,34 @@ import base64
 import collections
 import datetime
 import enum
+import pathlib
 import sys
 import types
+import zoneinfo
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from experiments_manager.common.generators import HostGenerator, made_generator, set_generator_state
+from experiments_manager.common.generators import (
+    HostGenerator,
+    advance_spawning,
+    made_generator,
+    set_generator_state,
+)
 from experiments_manager.training.state.plain_state import (
-    BY_TEXT,
+    ARRAYS,
     FACTORIES,
     ITERATORS,
     MAPPINGS,
     NotSerializableError,
     base_kind,
     can_be_made,
-    class_name,
     held_kind,
     variables_of,
 )
+from experiments_manager.training.state.plain_values import BY_TEXT, PATHS, class_name
 
 
 def _replace(held: Any, content: Any) -> None:
@@ -44,6 +51,11 @@ def _fill_table(table: Any, content: Any) -> None:
     table.insert(*map(tf.constant, content))
 
 
+def _spawn(held: Any, content: Any) -> None:
+    if not advance_spawning(held, *content):
+        raise NotSerializableError("has spawned more than it had then")
+
+
 _WRITERS: dict[str, Callable[[Any, Any], None]] = {
     "context": lambda held, content: [held.set(value) for value in content],
     "thread": lambda held, content: _replace(vars(held), content),
@@ -52,6 +64,7 @@ _WRITERS: dict[str, Callable[[Any, Any], None]] = {
     "table": _fill_table,
     "array": lambda held, content: held.__setitem__(slice(None), type(held)(held.typecode, content)),
     "bytes": lambda held, content: held.__setitem__(slice(None), content),
+    "seeds": _spawn,
 }
 """How what one of `HELD` holds is put back."""
 
@@ -186,7 +199,8 @@ class Unpacker:
         kind = _class_named(value["__object__"], live)
         if not can_be_made(kind):
             raise NotSerializableError(f"{value['__object__']} is no longer a plain class")
-        found = self._remember(live if type(live) is kind else object.__new__(kind))
+        new = types.SimpleNamespace.__new__ if issubclass(kind, types.SimpleNamespace) else object.__new__
+        found = self._remember(live if type(live) is kind else new(kind))
         for name, item in value["state"].items():
             object.__setattr__(found, name, self.unpack(item, getattr(live, name, None)))
         return found
@@ -233,19 +247,34 @@ class Unpacker:
         return self._seen[value["__same__"]]
 
     def _tensor(self, value: dict, live: Any) -> np.ndarray:
-        return self._tensors[value["__tensor__"]].numpy()
+        return self._as_it_lay(value, np.array(self._tensors[value["__tensor__"]].numpy()))
 
     def _eager(self, value: dict, live: Any) -> tf.Tensor:
         return tf.convert_to_tensor(self._tensors[value["__eager__"]])
 
     def _array(self, value: dict, live: Any) -> Any:
         array = np.asarray(value["__array__"], value["dtype"])
-        return array[()] if value["scalar"] else array
+        return array[()] if value["scalar"] else self._as_it_lay(value, array)
 
     def _raw(self, value: dict, live: Any) -> Any:
-        dtype = [tuple(field) for field in value["dtype"]] if isinstance(value["dtype"], list) else value["dtype"]
-        array = np.frombuffer(base64.b64decode(value["__raw__"]), np.dtype(dtype)).reshape(value["shape"]).copy()
-        return array[()] if value["scalar"] else array
+        data, dtype = base64.b64decode(value["__raw__"]), _read_dtype(value["dtype"])
+        array = np.frombuffer(data, dtype).reshape(value["shape"]).copy()
+        return array[()] if value["scalar"] else self._as_it_lay(value, array)
+
+    def _as_it_lay(self, value: dict, array: np.ndarray) -> np.ndarray:
+        """Turn the axes of an array to what they were in the memory, and take note of one that others may hold too."""
+        array = array.transpose(np.argsort(value["axes"])) if "axes" in value else array
+        return self._remember(array.view(ARRAYS[value["own"]])) if "own" in value else array
+
+    def _view(self, value: dict, live: Any) -> np.ndarray:
+        place = len(self._seen)
+        self._remember(None)
+        base, (offset, shape, strides) = self.unpack(value["__view__"]), value["place"]
+        if not isinstance(base, np.ndarray):
+            raise NotSerializableError("is a part of what is no array any more")
+        flat = base.ravel(order="K")
+        self._seen[place] = np.ndarray(shape, _read_dtype(value["dtype"]), flat, offset, strides)
+        return self._seen[place]
 
     def _complex(self, value: dict, live: Any) -> complex:
         return complex(*value["__complex__"])
@@ -263,7 +292,19 @@ class Unpacker:
         kind = _class_named(value["__enum__"], live)
         if not issubclass(kind, enum.Enum):
             raise NotSerializableError(f"{value['__enum__']} is no enumeration")
-        return kind[value["name"]]
+        return kind(value["value"]) if value["name"] is None else kind[value["name"]]
+
+    def _path(self, value: dict, live: Any) -> pathlib.PurePath:
+        return PATHS[value["kind"]](value["__path__"])
+
+    def _zoned(self, value: dict, live: Any) -> datetime.datetime | datetime.time:
+        kind = datetime.datetime if value["kind"] == "datetime" else datetime.time
+        found = kind.fromisoformat(value["__zoned__"]).replace(fold=value["fold"])
+        return found if value["zone"] is None else found.replace(tzinfo=zoneinfo.ZoneInfo(value["zone"]))
+
+
+def _read_dtype(written: Any) -> np.dtype:
+    return np.dtype([tuple(field) for field in written] if isinstance(written, list) else written)
 
 
 def _at(live: Any, number: int) -> Any:

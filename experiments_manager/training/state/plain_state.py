@@ -6,24 +6,18 @@ be written in this way is named.
 
 from __future__ import annotations
 
+import argparse
 import array
 import base64
 import collections
 import collections.abc
 import contextvars
 import dataclasses
-import datetime
-import decimal
-import enum
-import fractions
 import itertools
-import numbers
-import pathlib
 import random
 import sys
 import threading
 import types
-import uuid
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -35,9 +29,14 @@ import tensorflow as tf
 
 from experiments_manager.common.generators import HostGenerator, generator_state
 from experiments_manager.compat.keras import CALLBACK_ATTRIBUTES
+from experiments_manager.training.state.plain_values import class_name, is_users, simple_value
 
 SMALL = 64
 """Elements up to which an array is written as text."""
+_WIDEST = 8
+"""Bytes of a number up to which JSON and TensorFlow hold all of it."""
+_MOST_AROUND = 4
+"""How many times as large as a part of it an array may be that is written for the part's sake."""
 _DEEPEST = 100
 _LEAST_ID = 2**32
 """A number above it that is the `id` of a known object is meant as that."""
@@ -56,21 +55,11 @@ ITERATORS: dict[str, Callable[..., Any]] = {
                  itertools.repeat, itertools.accumulate)
 }  # fmt: skip
 """What Python's own iterators are made by; what else they call, as `map` does, is not among them."""
-BY_TEXT: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
-    "datetime": (datetime.datetime, datetime.datetime.isoformat, datetime.datetime.fromisoformat),
-    "date": (datetime.date, datetime.date.isoformat, datetime.date.fromisoformat),
-    "time": (datetime.time, datetime.time.isoformat, datetime.time.fromisoformat),
-    "decimal": (decimal.Decimal, str, decimal.Decimal),
-    "fraction": (fractions.Fraction, str, fractions.Fraction),
-    "uuid": (uuid.UUID, str, uuid.UUID),
-    "path": (pathlib.PurePath, str, pathlib.Path),
-    "bytes": (bytes, lambda value: base64.b64encode(value).decode(), base64.b64decode),
-    "bytearray": (
-        bytearray,
-        lambda value: base64.b64encode(value).decode(),
-        lambda text: bytearray(base64.b64decode(text)),
-    ),
-}
+BY_ATTRIBUTES = (types.SimpleNamespace, argparse.Namespace, collections.UserDict, collections.UserList,
+                 collections.ChainMap)  # fmt: skip
+"""Classes of Python's whose objects are their attributes."""
+ARRAYS = {kind.__name__: kind for kind in (np.ndarray, np.matrix, np.recarray)}
+"""Kinds of arrays that are made again; others are put back in place."""
 _TABLES = (tf.lookup.experimental.MutableHashTable, tf.lookup.experimental.DenseHashTable)
 HELD: dict[str, tuple[type | tuple[type, ...], Callable[[Any], Any]]] = {
     "context": (contextvars.ContextVar, lambda held: [held.get()] if held in contextvars.copy_context() else []),
@@ -80,9 +69,10 @@ HELD: dict[str, tuple[type | tuple[type, ...], Callable[[Any], Any]]] = {
     "table": (_TABLES, lambda held: _sorted_table(held)),
     "array": (array.array, lambda held: held.tolist()),
     "bytes": (bytearray, bytes),
+    "seeds": (np.random.SeedSequence, lambda held: [held.n_children_spawned]),
 }
 """Objects that are changed in place, by what they are, and how what they hold is read."""
-_BUILT_IN = (*sys.stdlib_module_names, "keras", "tensorflow", "numpy", "experiments_manager")
+_BASES_ALONE = ("abc", "typing", "collections.abc", "_collections_abc")
 _LIBRARIES = ("keras", "tensorflow", "experiments_manager", "logging", "threading", "_thread", "_io", "_csv", "re",
               "functools")  # fmt: skip
 """Rooms whose objects do not change by themselves in the course of a training, as far as they hold no variables."""
@@ -162,13 +152,15 @@ class Packer:
             raise NotSerializableError("is nested too deeply")
         if type(value) is int and value > _LEAST_ID and self._known and value in self._known:
             return {"__id__": self._known[value]}
-        simple = _simple(value)
+        simple = simple_value(value)
         if simple is not NotImplemented:
             return simple
         if self._known is not None and id(value) in self._known:
             return {"__ref__": self._known[id(value)]}
-        if isinstance(value, np.ndarray | np.generic):
+        if isinstance(value, np.generic):
             return self._array(value)
+        if isinstance(value, np.ndarray) and id(value) not in self._numbers:
+            return self._numbered(value, depth)
         if isinstance(value, tf.Tensor):
             if tf.is_symbolic_tensor(value):
                 raise TracedValueError("holds a tensor of a graph")
@@ -205,7 +197,13 @@ class Packer:
     def _several(self, value: Any, depth: int) -> Any:
         if held := held_kind(value):
             return {"__held__": held, "content": self.pack(held_by(value), depth)}
-        if isinstance(value, Mapping):
+        if isinstance(value, np.ndarray):
+            if type(value) not in ARRAYS.values():
+                raise NotSerializableError(f"is a {described(value)}")
+            return (
+                self._view(value, depth) if self._is_view(value) else self._array(value) | {"own": type(value).__name__}
+            )
+        if isinstance(value, Mapping) and not isinstance(value, BY_ATTRIBUTES):
             return self._mapping(value, depth)
         kind = base_kind(type(value))
         if kind is list:
@@ -277,19 +275,37 @@ class Packer:
         packed = {"__iterator__": name, "args": [self.pack(item, depth) for item in args]}
         return packed | ({"state": self.pack(state[0], depth)} if state else {})
 
+    def _is_view(self, value: np.ndarray) -> bool:
+        """Return whether an array is to be written as a part of another one, in which what is changed is seen."""
+        base = value.base
+        if type(value) is not np.ndarray or type(base) is not np.ndarray or value.dtype.hasobject:
+            return False
+        is_held = id(base) in self._numbers or (self._known is not None and id(base) in self._known)
+        is_flat = np.may_share_memory(base.ravel(order="K"), base)
+        return is_flat and not base.dtype.hasobject and (is_held or base.nbytes <= _MOST_AROUND * value.nbytes)
+
+    def _view(self, value: np.ndarray, depth: int) -> Any:
+        offset = value.__array_interface__["data"][0] - value.base.__array_interface__["data"][0]
+        place = [offset, list(value.shape), list(value.strides)]
+        return {"__view__": self.pack(value.base, depth), "place": place, "dtype": _written_dtype(value.dtype)}
+
     def _array(self, value: np.ndarray | np.generic) -> Any:
         if isinstance(value, np.ma.MaskedArray):
             raise NotSerializableError("is a masked array")
         array, scalar = np.asarray(value), isinstance(value, np.generic)
-        if array.dtype.kind in "fiub":
+        # In which order numbers are added up depends on how they lie in the memory, and the last bit of a sum on that.
+        axes = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+        is_turned = not array.flags.c_contiguous and array.transpose(axes).flags.c_contiguous
+        array, turned = (array.transpose(axes), {"axes": axes}) if is_turned else (array, {})
+        if array.dtype.kind in "fiub" and array.dtype.itemsize <= _WIDEST and array.dtype.isnative:
             if array.size > SMALL:
-                return {"__tensor__": self._large(array)}
-            return {"__array__": array.tolist(), "dtype": array.dtype.name, "scalar": scalar}
+                return {"__tensor__": self._large(array)} | turned
+            return {"__array__": array.tolist(), "dtype": array.dtype.name, "scalar": scalar} | turned
         if array.dtype.hasobject or (array.dtype.kind == "V" and array.dtype.names is None):
             raise NotSerializableError(f"is an array of {array.dtype.name}")
         text = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
-        dtype = array.dtype.descr if array.dtype.names else array.dtype.str
-        return {"__raw__": text, "dtype": dtype, "shape": list(array.shape), "scalar": scalar}
+        dtype = _written_dtype(array.dtype)
+        return {"__raw__": text, "dtype": dtype, "shape": list(array.shape), "scalar": scalar} | turned
 
     def _large(self, array: np.ndarray) -> str:
         return self._tensor(tf.constant(array))
@@ -300,28 +316,8 @@ class Packer:
         return name
 
 
-def _simple(value: Any) -> Any:
-    """JSON of a value that holds no others; `NotImplemented` for all else."""
-    kind = type(value)
-    if value is None or kind in (bool, int, float, str):
-        return value
-    if kind is complex:
-        return {"__complex__": [value.real, value.imag]}
-    if kind is datetime.timedelta:
-        return {"__timedelta__": [value.days, value.seconds, value.microseconds]}
-    if kind in (range, slice):
-        return {"__range__": [value.start, value.stop, value.step], "kind": kind.__name__}
-    if isinstance(value, enum.Enum):
-        return {"__enum__": class_name(kind), "name": value.name}
-    if isinstance(value, numbers.Real | str) and not isinstance(value, np.generic) and not is_users(kind):
-        for name in ("decimal", "fraction"):
-            if kind is BY_TEXT[name][0]:
-                return {"__text__": name, "value": str(value)}
-        return str(value) if isinstance(value, str) else float(value)
-    for name, (known, write, _) in BY_TEXT.items():
-        if kind is known or (known is pathlib.PurePath and isinstance(value, known)):
-            return {"__text__": name, "value": write(value)}
-    return NotImplemented
+def _written_dtype(dtype: np.dtype) -> Any:
+    return dtype.descr if dtype.names else dtype.str
 
 
 def variables_of(value: Any) -> list[Any]:
@@ -376,11 +372,6 @@ def described(value: Any) -> str:
     return f"{kind.__name__} {name}" if isinstance(name, str) else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def is_users(kind: type) -> bool:
-    """Return whether a class is none of Python's, Keras', TensorFlow's or NumPy's."""
-    return kind.__module__.partition(".")[0] not in _BUILT_IN
-
-
 def is_plain_object(kind: type) -> bool:
     """Return whether its attributes are all of it: no base but `object` adds something that is not seen."""
     ours = all(base is object or is_users(base) or base.__module__ in ("abc", "typing") for base in kind.__mro__)
@@ -391,7 +382,9 @@ def is_plain_object(kind: type) -> bool:
 
 def attributes(value: Any) -> Iterator[tuple[str, Any]]:
     """Return the attributes of an object, those in slots included."""
-    slots = [slot for kind in type(value).__mro__ for slot in _as_tuple(getattr(kind, "__slots__", ()))]
+    slots = [
+        _mangled(slot, kind) for kind in type(value).__mro__ for slot in _as_tuple(vars(kind).get("__slots__", ()))
+    ]
     names = [*getattr(value, "__dict__", {}), *(name for name in slots if name not in ("__dict__", "__weakref__"))]
     left_out = NOT_STATE if isinstance(value, keras.callbacks.Callback) else ()
     yield from ((name, getattr(value, name)) for name in names if name not in left_out and hasattr(value, name))
@@ -399,13 +392,21 @@ def attributes(value: Any) -> Iterator[tuple[str, Any]]:
 
 def can_be_made(kind: type) -> bool:
     """Return whether its objects are their attributes: plain classes of the user's, callbacks within callbacks."""
+    if issubclass(kind, BY_ATTRIBUTES):
+        return kind in BY_ATTRIBUTES or all(map(is_known_whole, kind.__mro__))
     return (is_users(kind) and is_plain_object(kind)) or issubclass(kind, keras.callbacks.Callback)
+
+
+def is_known_whole(base: type) -> bool:
+    """Return whether a base of a class adds nothing but attributes."""
+    return base is object or is_users(base) or base in BY_ATTRIBUTES or base.__module__ in _BASES_ALONE
+
+
+def _mangled(name: str, kind: type) -> str:
+    """Return how the class's own code knows a private name."""
+    is_private = name.startswith("__") and not name.endswith("__") and kind.__name__.strip("_")
+    return f"_{kind.__name__.lstrip('_')}{name}" if is_private else name
 
 
 def _as_tuple(slots: Any) -> tuple[str, ...]:
     return (slots,) if isinstance(slots, str) else tuple(slots)
-
-
-def class_name(kind: type) -> str:
-    """Return `module:Class.Inner`."""
-    return f"{kind.__module__}:{kind.__qualname__}"

@@ -8,7 +8,6 @@ the same objects, so one process can say by them what another is to change.
 
 from __future__ import annotations
 
-import argparse
 import collections
 import dataclasses
 import dis
@@ -30,6 +29,7 @@ import tensorflow as tf
 
 from experiments_manager.common.generators import HostGenerator
 from experiments_manager.training.state.plain_state import (
+    BY_ATTRIBUTES,
     CONTAINERS,
     STATE_OF_THEIR_OWN,
     attributes,
@@ -37,8 +37,8 @@ from experiments_manager.training.state.plain_state import (
     held_by,
     held_kind,
     is_plain_object,
-    is_users,
 )
+from experiments_manager.training.state.plain_values import is_users
 
 MOST_ITEMS = 1000
 """Items up to which those of a container have names of their own; what a longer one holds is written with it."""
@@ -63,11 +63,10 @@ _LIBRARY_FOLDERS = tuple(
     {os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     | {str(Path(tf.__file__).resolve().parents[1]) + os.sep}
 )
-_WITH_ATTRIBUTES = (types.SimpleNamespace, argparse.Namespace, collections.UserDict, collections.UserList,
-                    collections.ChainMap, queue.Queue)  # fmt: skip
+_WITH_ATTRIBUTES = (*BY_ATTRIBUTES, queue.Queue)
 """Classes of Python's whose objects are their attributes."""
 _STATELESS = ("keras", "tensorflow", "experiments_manager", "logging", "threading", "_thread", "_io", "_csv", "re",
-              "functools", "weakref", "types", "typing", "builtins", "abc", "operator", "enum",
+              "functools", "weakref", "types", "typing", "builtins", "abc", "_abc", "operator", "enum",
               "dataclasses")  # fmt: skip
 """Rooms whose objects do not change by themselves in the course of a training, as far as they hold no variables."""
 
@@ -142,6 +141,7 @@ class UserObjects:
         self._own_names = {module.__name__ for module in modules}
         self._follow_globals = follow_globals
         self._kinds: dict[str, type] = {}
+        self._defined: dict[str, dict[str, Any]] = {}
         self._kept: list[Any] = []
         self._seen: set[int] = set()
         self._pending: collections.deque[tuple[str, Any, bool]] = collections.deque(
@@ -168,6 +168,16 @@ class UserObjects:
                 yield Slot.of(path, holder, "__class__"), type(holder)
             for name, value in parts_of(holder):
                 yield Slot.of(path, holder, name), value
+            for name, value in self._redefined(path, holder):
+                yield Slot.of(path, holder, name), value
+
+    def _redefined(self, path: str, holder: Any) -> Iterator[tuple[str, Any]]:
+        """Yield the methods and further definitions of a class that others have taken the place of."""
+        defined = self._defined.get(path, {})
+        for name, first in defined.items():
+            value = vars(holder).get(name, first)
+            if value is not first and not _is_class_attribute(name, value):
+                yield name, value
 
     def keys(self) -> set[tuple[int, str | int | None]]:
         """Return the keys of all slots, those of the global names that functions mention included."""
@@ -248,7 +258,7 @@ class UserObjects:
             self._add(f"{path}.{name}", getattr(value, name, None))
 
     def _visit_function(self, path: str, function: types.FunctionType) -> None:
-        own = self._is_own(function.__module__, function.__globals__.get("__file__"))
+        own = self.is_own(function.__module__, function.__globals__.get("__file__"))
         if own:
             self._visit_parts(path, function)
             self._visit_globals(function)
@@ -267,7 +277,7 @@ class UserObjects:
                     self._add(f"{module.__name__}.{name}", function.__globals__[name])
 
     def _visit_class(self, path: str, kind: type) -> None:
-        own = [base for base in kind.__mro__ if self._is_own(base.__module__, None)]
+        own = [base for base in kind.__mro__ if self.is_own(base.__module__, None)]
         if kind not in own:
             return
         if issubclass(kind, enum.Enum):
@@ -277,6 +287,7 @@ class UserObjects:
         for base in own[1:]:
             self._add(f"{base.__module__}.{base.__qualname__}", base)
         self.holders[path] = kind
+        self._defined[path] = {name: part for name, part in vars(kind).items() if not name.startswith(("__", "_abc_"))}
         for name, part in list(vars(kind).items()):
             self._add(f"{path}.{name}", part)
 
@@ -299,7 +310,8 @@ class UserObjects:
             self._visit_parts(path, value) if is_users(kind) else self.holders.setdefault(path, value)
             self._add(f"type({path})", kind)
 
-    def _is_own(self, name: str | None, file: str | None) -> bool:
+    def is_own(self, name: str | None, file: str | None) -> bool:
+        """Return whether the user wrote a module of this name, or in this file."""
         return name in self._own_names or is_own_module(name, file)
 
 

@@ -27,8 +27,9 @@ from experiments_manager.training.state.plain_state import (
     NotSerializableError,
     Packer,
     TracedValueError,
-    is_users,
 )
+from experiments_manager.training.state.plain_values import is_users
+from experiments_manager.training.state.threads import variables_of_threads
 from experiments_manager.training.state.user_objects import Slot, UserObjects
 
 PREFIX = "user/"
@@ -38,6 +39,7 @@ _SMALL = 200
 """Characters of a look up to which a value is written although it has not changed."""
 _LONG = 0.002
 """Seconds from which a look at a value that has never changed takes long."""
+_TEXTS = ("__text__", "__path__")
 _SHARE = 100
 """Such a look may take one part in so many of the time."""
 _WATCHED = ("callbacks", "model", "loss", "metrics")
@@ -111,6 +113,7 @@ class UserState:
         self._last: dict[str, str] = {}
         self._opening: tuple[Saved, dict[str, tf.Tensor], dict[str, str]] | None = None
         self._reasons: dict[str, str] = {}
+        self._in_threads: dict[str, str] = {}
         self._looked, self._cost, self._looked_at = -1e9, 0.0, set()
         for path, error in self._objects.unseen.items():
             self._reasons[path] = f"cannot be looked into: {error}"
@@ -120,6 +123,7 @@ class UserState:
             is_watched = slot.path.startswith(_WATCHED) or slot.key in trained
             if is_opaque(text) and is_watched and is_told(slot):
                 self._reasons[slot.path] = "cannot be looked into, so no checkpoint can hold what it remembers"
+        self._look_at_threads()
         self._costs = {path: (cost, 0.0) for path, (cost, _) in self._costs.items()}  # the first one after it is due
 
     @property
@@ -138,6 +142,7 @@ class UserState:
         packer = Packer(PREFIX, self._in_state, self._objects.names)
         seen: dict[str, str] = {}
         saved = self._packed(packer, lambda slot: True, seen)
+        self._look_at_threads()
         plain: dict[str, Any] = {"now": saved.to_json(), "base": self._base, "overrides": self._overrides}
         tensors = dict(packer.tensors)
         if self._opening is not None:
@@ -191,6 +196,16 @@ class UserState:
         self._put_back(
             Saved(**plain["now"]), plain, tensors, lambda slot: not (replays and slot.key in self._read_alone)
         )
+
+    def _look_at_threads(self) -> None:
+        """Name what threads of the user's keep to themselves from one look to the next."""
+        for path, value in variables_of_threads(self._objects.is_own):
+            try:
+                text = look(value, self._in_state, self._objects.names)
+            except Exception:  # whatever the code of others raises
+                text = UNSEEN
+            if self._in_threads.setdefault(path, text) != text:
+                self._reasons[path] = "changes while training runs, and is a variable of a thread, which starts anew"
 
     def _look(self, slot: Slot, value: Any) -> str:
         cost, when = self._costs.get(slot.path, (0.0, 0.0))
@@ -287,7 +302,7 @@ class UserState:
         if plain["overrides"] != self._overrides:
             return False  # what was asked for now
         value = packed["value"] if isinstance(packed, dict) and "__at__" in packed else packed
-        is_text = isinstance(value, str) or (isinstance(value, dict) and "__text__" in value)
+        is_text = isinstance(value, str) or (isinstance(value, dict) and not value.keys().isdisjoint(_TEXTS))
         return changed or not is_text  # such as a path, which is another one on another machine
 
     def _compare_with_former(self, plain: Mapping[str, Any], written: Collection[str]) -> None:

@@ -1,5 +1,6 @@
 """Attributes of callbacks as plain data, and back."""
 
+import argparse
 import collections
 import dataclasses
 import datetime
@@ -10,6 +11,8 @@ import itertools
 import json
 import pathlib
 import random
+import types
+import zoneinfo
 
 import keras
 import numpy as np
@@ -49,6 +52,31 @@ class Colour(enum.Enum):
     RED = 1
 
 
+class Mode(enum.Flag):
+    """One whose members may be combined."""
+
+    A = enum.auto()
+    B = enum.auto()
+
+
+class Private:
+    """Attributes that the class alone knows by their names."""
+
+    __slots__ = ("__level",)
+
+    def __init__(self, level):
+        self.__level = level
+
+    def __eq__(self, other):
+        return self.__level == other.__level
+
+    __hash__ = None
+
+
+class Named(collections.UserDict):
+    """A dictionary of the user's."""
+
+
 Point = collections.namedtuple("Point", "x y")
 
 VALUES = {
@@ -72,6 +100,15 @@ VALUES = {
     "ranges": [range(1, 9, 2), slice(None, 3, None)],
     "dataclasses": [Record(1, 0.5, {2: Frozen("z")}), Frozen("a")],
     "enumerations": Colour.RED,
+    "flags": [Mode.A | Mode.B, Mode.B, Mode(0)],
+    "other paths": [pathlib.PureWindowsPath("c:/a"), pathlib.PurePosixPath("b")],
+    "private slots": Private(3.5),
+    "namespaces": [types.SimpleNamespace(a=[1]), argparse.Namespace(b=2)],
+    "dictionaries and lists of users": [
+        Named(a=1),
+        collections.UserList([1]),
+        collections.ChainMap({"a": 1}, {"b": 2}),
+    ],
 }
 ARRAYS = {
     "large": np.arange(1000, dtype=np.float32).reshape(10, 100),
@@ -81,6 +118,13 @@ ARRAYS = {
     "complex": np.array([1 + 2j]),
     "structured": np.array([(1, 2.0)], [("a", "i4"), ("b", "f8")]),
     "scalar": np.float64(0.1),
+    "of wide numbers": np.array([1, 3], np.longdouble) / 7,
+    "wide scalar": np.longdouble(1) / 7,
+    "of the other byte order": np.array([1.5], ">f8"),
+    "turned": np.arange(12.0).reshape(2, 3, 2).transpose(1, 2, 0).copy(order="K"),
+    "large and turned": np.asfortranarray(np.arange(200.0).reshape(10, 20)),
+    "matrix": np.matrix([[1.0, 2.0], [3.0, 4.0]]),
+    "records": np.array([(1, 2.0)], [("a", "i4"), ("b", "f8")]).view(np.recarray),
 }
 
 
@@ -100,8 +144,51 @@ def test_a_value_comes_back_as_it_was(value):
 @pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
 def test_an_array_comes_back_as_it_was(array):
     found = there_and_back({"a": array})["a"]
-    assert (type(found), found.dtype) == (type(array), array.dtype)
+    assert (type(found), found.dtype, found.strides) == (type(array), array.dtype, array.strides)
     assert np.array_equal(found, array)
+
+
+def test_an_array_that_two_hold_stays_one_and_a_part_of_one_sees_what_is_written_into_it():
+    row, ring = np.zeros(3), np.arange(10, dtype="int64")
+    one, [other], window, turned, back = there_and_back([row, [row], ring[2:5], ring.reshape(2, 5).T, ring])
+    one += 1
+    back[3], turned[4, 1] = 70, 90
+    assert other.tolist() == [1, 1, 1]
+    assert (window.tolist(), back[9]) == ([2, 70, 4], 90)
+
+
+def test_a_part_of_a_much_larger_array_is_written_alone():
+    packer = Packer("callbacks/")
+    packer.attribute([np.zeros(100_000)[5:9]])
+    assert packer.tensors == {}
+
+
+ZONED = {
+    "a zone by name": datetime.datetime(2026, 10, 25, 1, 30, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
+    "the second time": datetime.datetime(2026, 10, 25, 2, 30, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"), fold=1),
+    "without a zone": datetime.datetime(2026, 10, 25, 2, 30, fold=1),
+    "a time of day": datetime.time(2, 30, tzinfo=zoneinfo.ZoneInfo("Asia/Tokyo")),
+}
+
+
+@pytest.mark.parametrize("value", ZONED.values(), ids=ZONED)
+def test_a_time_keeps_the_zone_whose_offset_changes(value):
+    found = there_and_back([value])[0]
+    assert (found, found.fold, found.tzinfo, found.utcoffset()) == (
+        (value, value.fold, value.tzinfo, value.utcoffset())
+    )
+
+
+class Summer(datetime.tzinfo):
+    """A zone that has no name."""
+
+    def utcoffset(self, when):
+        return datetime.timedelta(hours=2)
+
+
+def test_a_time_in_a_zone_without_a_name_is_named():
+    with pytest.raises(NotSerializableError, match="datetime"):
+        there_and_back([datetime.datetime(2026, 1, 1, tzinfo=Summer())])
 
 
 GENERATORS = {
@@ -126,6 +213,23 @@ def test_a_random_generator_goes_on_where_it_was(make):
     assert draws(Unpacker(packer.tensors).unpack(packed)[0]) == expected
     assert Unpacker(packer.tensors).unpack(packed, [live])[0] is live
     assert draws(live) == expected
+
+
+def test_a_random_generator_spawns_others_than_it_had_spawned():
+    generator, live, without_seed = np.random.default_rng(3), np.random.default_rng(3), np.random.default_rng()
+    generator.spawn(2)
+    packer = Packer("callbacks/")
+    packed = json.loads(json.dumps(packer.attribute([generator])))
+    expected = draws(generator.spawn(1)[0])
+    restored = [Unpacker(packer.tensors).unpack(packed, [held])[0] for held in (None, live, without_seed)]
+    assert [draws(each.spawn(1)[0]) for each in restored] == [expected] * 3
+    assert restored[1] is live
+
+
+def test_a_random_generator_without_a_seed_goes_on_where_it_was():
+    generator, live = np.random.default_rng(), np.random.default_rng()
+    assert there_and_back([generator], [live])[0] is live
+    assert draws(live) == draws(generator)
 
 
 def test_what_is_shared_stays_shared_and_circles_stay_closed():

@@ -1,6 +1,7 @@
 """What users' objects hold, written and put back in other objects of the same kind; or named."""
 
 import collections
+import collections.abc
 import contextvars
 import enum
 import functools
@@ -36,6 +37,18 @@ class Calm:
 
 class Eager(Calm):
     rate = 2
+
+
+class Rule(collections.abc.Sized):
+    def __len__(self):
+        return 0
+
+    def factor(self):
+        return 1
+
+
+def doubled(self):
+    return 2
 
 
 class Other:
@@ -100,6 +113,26 @@ KEPT = {
         lambda held: setattr(held.value, "__class__", Eager),
         lambda held: held.value.rate,
     ),
+    "a method of its class": (
+        lambda held: _with_method(),
+        lambda held: setattr(Rule, "factor", doubled),
+        lambda held: held.value.factor(),
+    ),
+    "a new namespace": (
+        lambda held: types.SimpleNamespace(parts=[types.SimpleNamespace(a=0)]),
+        lambda held: held.value.parts.append(types.SimpleNamespace(a=7)),
+        lambda held: held.value.parts,
+    ),
+    "a sequence of seeds": (
+        lambda held: np.random.SeedSequence(3),
+        lambda held: held.value.spawn(7),
+        lambda held: held.value.spawn(1)[0].generate_state(2).tolist(),
+    ),
+    "a window into an array": (
+        lambda held: types.SimpleNamespace(ring=np.zeros(9), window=None),
+        lambda held: vars(held.value).update(window=held.value.ring[2:5]),
+        lambda held: [held.value.ring.__setitem__(3, 7), held.value.window.tolist()],
+    ),
     "the id of an object": (
         lambda held: {},
         lambda held: held.value.update({id(held.other): 7}),
@@ -140,6 +173,14 @@ SAID = {
 }
 
 
+def _with_method():
+    Rule.factor = _FACTOR
+    return Rule()
+
+
+_FACTOR = Rule.factor
+
+
 def cached():
     @functools.lru_cache
     def factor(number):
@@ -177,3 +218,41 @@ def test_what_no_checkpoint_can_hold_is_named(make, change, words):
     change(held.value)
     state.capture()
     assert any("callbacks[0].value" in reason and words in reason for reason in state.reasons)
+
+
+def counts_for_itself(asked, answered):
+    count = 0
+    while True:
+        value = asked.get()
+        if value is None:
+            return
+        count += 1
+        answered.put(count)
+
+
+def counts_elsewhere(asked, answered):
+    while True:
+        value = asked.get()
+        if value is None:
+            return
+        answered.put(value)
+
+
+@pytest.mark.parametrize("work", [counts_for_itself, counts_elsewhere])
+def test_what_a_thread_keeps_in_its_variables_is_named(work):
+    asked, answered = queue.Queue(), queue.Queue()
+    thread = threading.Thread(target=work, args=(asked, answered), daemon=True)
+    thread.start()
+    ask = lambda number: (asked.put(number), answered.get())  # noqa: E731
+    ask(1)
+    _, state = looked_at(lambda held: 0)
+    state.capture()
+    assert state.reasons == []
+    ask(2)
+    state.capture()
+    told = list(state.reasons)
+    asked.put(None)
+    thread.join()
+    expected = "counts_for_itself().count changes while training runs, and is a variable of a thread"
+    assert len(told) == (work is counts_for_itself)
+    assert all(expected in reason for reason in told)
