@@ -31,6 +31,7 @@ from experiments_manager.training.state.plain_state import (
     ARRAYS,
     FACTORIES,
     ITERATORS,
+    MADE,
     MAPPINGS,
     NotSerializableError,
     base_kind,
@@ -219,12 +220,16 @@ class Unpacker:
         return id(self._ref({"__ref__": value["__id__"]}, live))
 
     def _held(self, value: dict, live: Any) -> Any:
+        place, kind = len(self._seen), value["__held__"]
         self._remember(live)
         content = self.unpack(value["content"])
-        if held_kind(live) != value["__held__"]:
+        if held_kind(live) == kind:
+            _WRITERS[kind](live, content)
+        elif kind in MADE:
+            self._seen[place] = MADE[kind](value, content)
+        else:
             raise NotSerializableError("is not what it was")
-        _WRITERS[value["__held__"]](live, content)
-        return live
+        return self._seen[place]
 
     def _method(self, value: dict, live: Any) -> Any:
         found, name = self.unpack(value["of"]), value["__method__"]

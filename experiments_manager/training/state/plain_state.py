@@ -52,7 +52,8 @@ FACTORIES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict,
 ITERATORS: dict[str, Callable[..., Any]] = {
     kind.__name__: kind
     for kind in (iter, enumerate, reversed, zip, itertools.chain, itertools.count, itertools.cycle, itertools.islice,
-                 itertools.repeat, itertools.accumulate)
+                 itertools.repeat, itertools.accumulate, itertools.compress, itertools.product, itertools.permutations,
+                 itertools.combinations, itertools.combinations_with_replacement, itertools.zip_longest)
 }  # fmt: skip
 """What Python's own iterators are made by; what else they call, as `map` does, is not among them."""
 BY_ATTRIBUTES = (types.SimpleNamespace, argparse.Namespace, collections.UserDict, collections.UserList,
@@ -72,6 +73,11 @@ HELD: dict[str, tuple[type | tuple[type, ...], Callable[[Any], Any]]] = {
     "seeds": (np.random.SeedSequence, lambda held: [held.n_children_spawned]),
 }
 """Objects that are changed in place, by what they are, and how what they hold is read."""
+MADE: dict[str, Callable[[dict[str, Any], Any], Any]] = {
+    "array": lambda packed, content: array.array(packed["code"], content),
+    "bytes": lambda packed, content: bytearray(content),
+}
+"""Those of them that are made again where there is none in their place."""
 _BASES_ALONE = ("abc", "typing", "collections.abc", "_collections_abc")
 _LIBRARIES = ("keras", "tensorflow", "experiments_manager", "logging", "threading", "_thread", "_io", "_csv", "re",
               "functools")  # fmt: skip
@@ -173,7 +179,7 @@ class Packer:
             return dict(LIVE)
         if id(value) in self._numbers:
             return {"__same__": self._numbers[id(value)]}
-        if held_kind(value):
+        if held_kind(value) not in (None, *MADE):
             raise NotSerializableError(f"is a {described(value)} that came while training ran")
         if base_kind(type(value)) is not type(value) and is_users(type(value)):
             raise NotSerializableError(f"is a {type(value).__name__}")
@@ -196,7 +202,8 @@ class Packer:
 
     def _several(self, value: Any, depth: int) -> Any:
         if held := held_kind(value):
-            return {"__held__": held, "content": self.pack(held_by(value), depth)}
+            code = {"code": value.typecode} if held == "array" else {}
+            return {"__held__": held, "content": self.pack(held_by(value), depth)} | code
         if isinstance(value, np.ndarray):
             if type(value) not in ARRAYS.values():
                 raise NotSerializableError(f"is a {described(value)}")

@@ -26,11 +26,6 @@ BY_TEXT: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
     "uuid": (uuid.UUID, str, uuid.UUID),
     "path": (pathlib.Path, str, pathlib.Path),
     "bytes": (bytes, lambda value: base64.b64encode(value).decode(), base64.b64decode),
-    "bytearray": (
-        bytearray,
-        lambda value: base64.b64encode(value).decode(),
-        lambda text: bytearray(base64.b64decode(text)),
-    ),
 }
 PATHS = {kind.__name__: kind for kind in (pathlib.PurePosixPath, pathlib.PureWindowsPath)}
 """Paths that stand for themselves; any other is one of the machine that reads it."""

@@ -285,7 +285,7 @@ class UserState:
                     unpacker.put(packed, holder)
                 elif wanted:
                     slot.set(value)
-            except (NotSerializableError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            except Exception as error:  # whatever the code of others raises, and bytes that others look at
                 self._reasons[slot.path if slot else path] = f"could not be put back: {error}"
         for path, name in saved.gone:
             holder = self._objects.holders.get(path)

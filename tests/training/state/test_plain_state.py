@@ -1,6 +1,7 @@
 """Attributes of callbacks as plain data, and back."""
 
 import argparse
+import array
 import collections
 import dataclasses
 import datetime
@@ -95,7 +96,7 @@ VALUES = {
         datetime.timedelta(days=1, microseconds=5),
     ],
     "exact numbers": [decimal.Decimal("1.10"), fractions.Fraction(1, 3)],
-    "bytes": [b"\x00\xff", bytearray(b"ab")],
+    "bytes": [b"\x00\xff", bytearray(b"ab"), array.array("d", [0.5])],
     "paths": pathlib.Path("/a/b"),
     "ranges": [range(1, 9, 2), slice(None, 3, None)],
     "dataclasses": [Record(1, 0.5, {2: Frozen("z")}), Frozen("a")],
@@ -266,6 +267,11 @@ ITERATORS = {
     "cycle": lambda: itertools.cycle([1, 2, 3]),
     "of a list": lambda: iter([1, 2, 3, 4]),
     "enumerated": lambda: enumerate([1, 2, 3]),
+    "chosen": lambda: itertools.compress(itertools.count(), itertools.cycle([1, 0, 1])),
+    "all pairs": lambda: itertools.product("ab", range(3)),
+    "orders": lambda: itertools.permutations([1, 2, 3]),
+    "selections": lambda: itertools.combinations("abcd", 2),
+    "zipped to the longest": lambda: itertools.zip_longest([1], itertools.count(), fillvalue=0),
     "zipped": lambda: zip([1, 2, 3], itertools.count(), strict=False),
 }
 

@@ -92,6 +92,21 @@ KEPT = {
         lambda held: held.value.append(7.5),
         lambda held: held.value.tolist(),
     ),
+    "bytes that another looks at": (
+        lambda held: (raw := bytearray(4), memoryview(raw)[1:3]),
+        lambda held: held.value[0].__setitem__(2, 7),
+        lambda held: [held.value[0].__setitem__(1, 9), bytes(held.value[1])],
+    ),
+    "bytes that an attribute holds and another looks at": (
+        lambda held: types.SimpleNamespace(raw=(raw := bytearray(4)), view=memoryview(raw)),
+        lambda held: held.value.view.__setitem__(2, 7),
+        lambda held: [held.value.raw.__setitem__(1, 9), bytes(held.value.view)],
+    ),
+    "a bytearray and an array of Python's that are new": (
+        lambda held: [],
+        lambda held: held.value.extend([bytearray(b"ab"), array("f", [7.5])]),
+        lambda held: held.value,
+    ),
     "a bytearray": (lambda held: bytearray(2), lambda held: held.value.append(7), lambda held: bytes(held.value)),
     "a queue": (
         lambda held: queue.Queue(),
