@@ -45,6 +45,7 @@ class HeldFolder:
         """Links in former places, and where they lead."""
         self._made: list[Path] = []
         """Folders for these links, where the one above was moved too."""
+        self._had_settings = False
         self._looked, self._missing = 0.0, False
         self._looker: LatestJobWorker[Path] | None = None
 
@@ -63,7 +64,15 @@ class HeldFolder:
         return self._missing
 
     def _look(self, path: Path) -> None:
-        self._missing = not (self._is_at(path) and self.run.manifest_file.exists())
+        self._missing = not (self._is_at(path) and self._removed() is None)
+
+    def _removed(self) -> Path | None:
+        """Return what is no more; a removal that fails half-way leaves the folder, and run.json is written anew."""
+        if not self.run.manifest_file.exists():
+            return self.run.manifest_file
+        is_there = self.run.settings_dir.exists()
+        self._had_settings = self._had_settings or is_there
+        return self.run.settings_dir if self._had_settings and not is_there else None
 
     def follow(self) -> str | None:
         """See whether the folder is where it was.
@@ -77,7 +86,7 @@ class HeldFolder:
         """
         self._missing = False
         if self._is_at(self.run.path):
-            self._require_manifest()
+            self._require_files()
             return None
         former, place = self.run.path, self._place()
         if place is None:
@@ -85,7 +94,7 @@ class HeldFolder:
                 f"{former} was removed, and what was trained is lost. Start a new run. {_ON_ANOTHER_DISK}"
             )
         self.run.moved_to(place)
-        self._require_manifest()
+        self._require_files()
         for path in [*self._links, former]:
             self._link(path, place)
         return f"The run folder was moved. Training goes on in {place}; until it ends, a link stands at {former}."
@@ -124,10 +133,10 @@ class HeldFolder:
             return None
         return place if place.is_absolute() and self._is_at(place) else None
 
-    def _require_manifest(self) -> None:
-        if not self.run.manifest_file.exists():
+    def _require_files(self) -> None:
+        if (removed := self._removed()) is not None:
             raise FolderRemovedError(
-                f"{self.run.manifest_file} was removed, and what was trained is lost. Expected nobody to remove files "
+                f"{removed} was removed, and what was trained is lost. Expected nobody to remove files "
                 f"of a run that is trained. Start a new run. {_ON_ANOTHER_DISK}"
             )
 

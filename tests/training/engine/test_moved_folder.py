@@ -91,7 +91,7 @@ def test_a_folder_whose_parent_is_moved_twice_is_followed(train_and, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "user") == ["second"]
 
 
-@pytest.mark.parametrize("what", ["folder", "run.json", "replaced"])
+@pytest.mark.parametrize("what", ["folder", "run.json", "all but run.json", "replaced"])
 def test_a_folder_that_is_removed_ends_the_training_at_once_and_nothing_is_written_there_again(
     train_and, recorder, tmp_path, what
 ):
@@ -100,6 +100,10 @@ def test_a_folder_that_is_removed_ends_the_training_at_once_and_nothing_is_writt
             for _ in range(3):  # what writes it at that moment puts it back, whole
                 (folder / "run.json").unlink(missing_ok=True)
                 time.sleep(0.1)
+            return
+        if what == "all but run.json":  # a removal that failed, for something was written meanwhile
+            shutil.rmtree(folder / "settings")
+            (folder / LOCK_FILE).unlink()
             return
         folder.rename(tmp_path / "gone")  # a removal takes a while, and fails where something is written meanwhile
         shutil.rmtree(tmp_path / "gone")
