@@ -100,7 +100,7 @@ def judge(
     while True:
         with kind(case, folder) as training:
             moment = survival._choose_moment(chance) if made < kills else None
-            if moment is not None and survival.reach(training, moment, reference, 0.6, chance):
+            if moment is not None and reach(training, moment, reference, chance):
                 training.kill()
                 made += 1
                 continue
@@ -117,6 +117,21 @@ def judge(
     if exactness.get("exact"):
         return Verdict("BROKEN", "; ".join(text[:200] for text in found)), made
     return Verdict("announced", _reasons(exactness)), made
+
+
+def reach(training: survival.Training, moment: str, reference: survival.Uninterrupted, chance: random.Random) -> bool:
+    """Wait for a moment at which to kill; false where the process ended first.
+
+    Those within the training are told by the newest checkpoint: what is compiled takes longer than all steps of a small
+    net, so by the clock most kills would come before there is anything that a resume could lose.
+    """
+    left = reference.outcome.progress["global_step"] - training.step
+    if moment != "training" or left < 2:
+        return survival.reach(training, moment, reference, 0.6, chance)
+    step = training.step + chance.randint(1, max(1, left // 2))
+    return training.wait_for(lambda: training.step >= step) and (
+        not training.wait_for(lambda: False, chance.uniform(0, 0.1)) and not training.has_ended
+    )
 
 
 def _reasons(exactness: dict) -> str:
