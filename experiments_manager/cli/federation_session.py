@@ -14,7 +14,7 @@ from experiments_manager.common.errors import CommandLineError
 from experiments_manager.common.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from experiments_manager.federated.verbs import ServerEndpoint
+    from experiments_manager.federated.deployment.client import ServerEndpoint
     from experiments_manager.settings import Settings
 
 

@@ -246,18 +246,11 @@ def secure_sum(
     """
     from types import SimpleNamespace
 
-    from flwr.app import ArrayRecord, ConfigRecord, RecordDict
-    from flwr.common import Code, FitIns, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
-    from flwr.compat.common.recorddict_compat import fitres_to_recorddict
+    from flwr.common import parameters_to_ndarrays
     from flwr.server.workflow import SecAggPlusWorkflow
-    from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD, Key
     from flwr.server.workflow.secure_aggregation.secaggplus_workflow import WorkflowState
 
     found: list[np.ndarray] = []
-
-    def configure_fit(*_: Any) -> list[Any]:
-        empty = FitIns(ndarrays_to_parameters([]), {})
-        return [(SimpleNamespace(node_id=node), empty) for node in nodes]
 
     def aggregate_fit(_: int, results: Any, __: Any) -> tuple[None, dict[str, Any]]:
         found.extend(parameters_to_ndarrays(results[0][1].parameters))
@@ -266,19 +259,11 @@ def secure_sum(
     def collected(messages: Any, timeout: float | None = None) -> list[Message]:
         replies = list(grid.send_and_receive(messages, timeout=timeout))
         for reply in replies:
-            empty = FitRes(Status(Code.OK, ""), ndarrays_to_parameters([]), 1, {})
-            for name, record in fitres_to_recorddict(empty, keep_input=False).items():
+            for name, record in _empty_fit_result().items():
                 reply.content[name] = record
         return replies
 
-    records = RecordDict(
-        {MAIN_CONFIGS_RECORD: ConfigRecord({Key.CURRENT_ROUND: round}), MAIN_PARAMS_RECORD: ArrayRecord()}
-    )
-    context: Any = SimpleNamespace(
-        state=records,
-        strategy=SimpleNamespace(configure_fit=configure_fit, aggregate_fit=aggregate_fit),
-        client_manager=SimpleNamespace(num_available=lambda: len(nodes)),
-    )
+    context = _workflow_context(nodes, round, aggregate_fit)
     workflow = SecAggPlusWorkflow(1.0, 1.0, max_weight=max_weight, **ranges)
     workflow.num_shares, workflow.reconstruction_threshold = shares, threshold
     state = WorkflowState()
@@ -292,3 +277,30 @@ def secure_sum(
         return None, set()
     summed = set(state.active_node_ids)
     return (found[0], summed) if workflow.unmask_stage(grid, context, state) and found else (None, summed)
+
+
+def _empty_fit_result() -> RecordDict:
+    from flwr.common import Code, FitRes, Status, ndarrays_to_parameters
+    from flwr.compat.common.recorddict_compat import fitres_to_recorddict
+
+    return fitres_to_recorddict(FitRes(Status(Code.OK, ""), ndarrays_to_parameters([]), 1, {}), keep_input=False)
+
+
+def _workflow_context(nodes: list[int], round: int, aggregate_fit: Any) -> Any:  # noqa: A002
+    """Return what the workflow reads of a context of the legacy API."""
+    from types import SimpleNamespace
+
+    from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+    from flwr.common import FitIns, ndarrays_to_parameters
+    from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD, Key
+
+    def configure_fit(*_: Any) -> list[Any]:
+        empty = FitIns(ndarrays_to_parameters([]), {})
+        return [(SimpleNamespace(node_id=node), empty) for node in nodes]
+
+    records = {MAIN_CONFIGS_RECORD: ConfigRecord({Key.CURRENT_ROUND: round}), MAIN_PARAMS_RECORD: ArrayRecord()}
+    return SimpleNamespace(
+        state=RecordDict(records),
+        strategy=SimpleNamespace(configure_fit=configure_fit, aggregate_fit=aggregate_fit),
+        client_manager=SimpleNamespace(num_available=lambda: len(nodes)),
+    )

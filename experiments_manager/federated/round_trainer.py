@@ -7,28 +7,24 @@ on after a kill.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from experiments_manager.federated.errors import FederationError
-from experiments_manager.federated.fleet import Fleet
+from experiments_manager.federated.checked_options import checked_options
+from experiments_manager.federated.fleet import Federation, Fleet
 from experiments_manager.federated.local.trainer import LocalTrainer
-from experiments_manager.federated.plan import FederationPlan
-from experiments_manager.federated.watching.round_values import round_values
-from experiments_manager.federated.watching.round_watcher import RoundWatcher
-from experiments_manager.settings import Settings
+from experiments_manager.federated.message_records import grouped, to_record, ungrouped
+from experiments_manager.federated.server.federation_state import FederationState, RoundReport
+from experiments_manager.federated.server.round_loop import run_round
+from experiments_manager.federated.strategies.catalogue import make_strategy
+from experiments_manager.federated.strategies.reply_checks import ProcIds
+from experiments_manager.federated.watching.round_watcher import RoundWatcher, round_values
 from experiments_manager.training.engine.context import Interrupted, TrainingContext, tell_or_disable
 from experiments_manager.training.engine.step_hooks import checkpoint
 from experiments_manager.training.setup.compilation import has_schedule
-
-if TYPE_CHECKING:
-    from experiments_manager.federated.server.federation_state import FederationState, RoundReport
-    from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
-    from experiments_manager.federated.server.rounds.proc_ids import ProcIds
-    from experiments_manager.federated.strategies.server_strategy import ServerStrategy
 
 
 class RoundTrainer:
@@ -51,12 +47,12 @@ class RoundTrainer:
     ) -> None:
         self._settings, self._fleet, self._server = context.experiment.settings, fleet, server
         self._watchers = list(watchers)
-        self._plan = FederationPlan.of(self._settings)
+        self._options = checked_options(self._settings)
         self._first_rate = context.experiment.state.learning_rate
-        self._steps, self._began = 0, False
+        self._steps, self._has_begun = 0, False
         self._state: FederationState | None = None
         self._values: dict[str, float] = {}
-        self._proc_ids: ProcIds | None = None
+        self._proc_ids = ProcIds(fleet.grid)  # one for all rounds: it learns who is where
 
     def train_epoch(self, context: TrainingContext) -> dict[str, float]:
         """Run the next round; its weights are in the model afterwards.
@@ -65,9 +61,6 @@ class RoundTrainer:
             Interrupted: It was asked to stop; the round is begun anew when the run goes on.
             FederationError: The round failed.
         """
-        from experiments_manager.federated.server.rounds.loop import run_rounds
-        from experiments_manager.federated.server.rounds.proc_ids import ProcIds
-
         if context.should_stop():
             raise Interrupted
         if self._state is not None and self._state.round > context.experiment.state.progress.epoch:
@@ -75,28 +68,27 @@ class RoundTrainer:
         if self._fleet.keeps_state:
             checkpoint(context)
             context.checkpoints.wait()
-        state, averages = self._state or self._beginning(), _held_averages(context)
+        state, averages = self._state or FederationState(0, self._server.weights()), _held_averages(context)
         rate = context.experiment.state.learning_rate
         context.callbacks.list.on_epoch_begin(context.experiment.state.progress.epoch)
-        self._begin(state.round + 1)
-        strategy, reports = make_strategy(self._settings, self._server.not_trained), []
-        hooks = self._hooks(context, reports)
-        self._proc_ids = self._proc_ids or ProcIds(self._fleet.grid)  # one for all rounds: it learns who is where
-        plan = self._round_plan(context, state)
-        after = run_rounds(self._fleet.grid, strategy, state, plan, hooks, self._proc_ids)
-        if after.round == state.round:
+        self._begin_watching(state.round + 1)
+        federation = self._federation(context)
+        ran = run_round(federation, state)
+        if ran is None:
             self._put_in_place(context, state, averages, rate)
             raise Interrupted
-        (report,) = reports
-        self._tell(context, report, strategy)
-        self._values = round_values(report, strategy, self._plan.true_groups)
+        after, report = ran
+        for entry in report.left_out:
+            context.dispatch("on_message", f"Round {report.round}: {entry.name} was left out. {entry.reason}")
+        self._dispatch("on_round", report, federation.strategy)
+        self._values = round_values(report, federation.strategy, self._options.true_groups or None)
         self._state = after
         self._take_over(context, after, averages, rate, _mean_steps(report))
         return dict(self._values)
 
     def inexact_reasons(self) -> Sequence[str]:
         """Return why a resume would not be exact, as far as it lies at the clients."""
-        return getattr(self._fleet, "inexact_reasons", ())
+        return self._fleet.inexact_reasons
 
     def end(self, context: TrainingContext) -> None:
         """Tell the watchers that the last round is over, unless the run was stopped and is to go on."""
@@ -104,10 +96,8 @@ class RoundTrainer:
         is_over = progress.epoch >= self._settings.epochs or progress.stop_reason is not None
         if self._state is None or not is_over:
             return
-        from experiments_manager.federated.array_records import to_record
-
         self._begin_watching(self._state.round + 1)  # where the run was killed after its last round
-        strategy = make_strategy(self._settings, self._server.not_trained)
+        strategy = make_strategy(self._settings, self._options, self._server.not_trained)
         strategy.restore(dict(self._state.strategy), self._state.strategy_arrays, to_record(self._state.arrays))
         self._dispatch("on_last", self._state.round, strategy)
 
@@ -115,12 +105,13 @@ class RoundTrainer:
         """Return the strategy's memory, and what clients keep from one round to the next."""
         if self._state is None:
             return {"round": 0}, {}
-        groups = {
-            "global": self._state.arrays,
-            "strategy": self._state.strategy_arrays,
-            "clients": self._state.extra_arrays,
-        }
-        tensors = {f"{group}/{name}": value for group, held in groups.items() for name, value in held.items()}
+        tensors = ungrouped(
+            {
+                "global": self._state.arrays,
+                "strategy": self._state.strategy_arrays,
+                "clients": self._state.client_arrays,
+            }
+        )
         plain = {
             "round": self._state.round,
             "steps": self._steps,
@@ -132,67 +123,35 @@ class RoundTrainer:
 
     def restore(self, plain: Mapping[str, Any], tensors: Mapping[str, tf.Tensor]) -> None:
         """Go back to what `state` returned."""
-        from experiments_manager.federated.server.federation_state import FederationState
-
         if not plain["round"]:
             self._state, self._steps = None, 0
             return
-        groups: dict[str, dict[str, np.ndarray]] = {"global": {}, "strategy": {}, "clients": {}}
-        for name, value in tensors.items():
-            group, _, rest = name.partition("/")
-            groups[group][rest] = np.asarray(value)
+        groups = grouped({name: np.asarray(value) for name, value in tensors.items()})
         arrays = {name: groups["global"][name] for name in plain["order"]}
         self._steps, self._values = plain.get("steps", 0), dict(plain.get("values", {}))
         self._state = FederationState(
-            plain["round"], arrays, plain["strategy"], groups["strategy"], extra_arrays=groups["clients"]
+            plain["round"], arrays, plain["strategy"], groups.get("strategy", {}), groups.get("clients", {})
         )
-
-    def _begin(self, round: int) -> None:  # noqa: A002
-        self._fleet.before_round(round)
-        self._begin_watching(round)
 
     def _begin_watching(self, round: int) -> None:  # noqa: A002
-        if not self._began:
-            self._began = True
+        if not self._has_begun:
+            self._has_begun = True
             self._dispatch("on_begin", round)
 
-    def _beginning(self) -> FederationState:
-        from experiments_manager.federated.server.federation_state import FederationState
-
-        return FederationState(0, self._server.weights())
-
-    def _hooks(self, context: TrainingContext, reports: list[RoundReport]) -> RoundHooks:
-        from experiments_manager.federated.server.rounds.plan import RoundHooks
-
-        def note(report: RoundReport, after: FederationState) -> None:
-            reports.append(report)
-            self._fleet.after_round(report)
-
-        return RoundHooks(
-            on_round=note,
-            on_message=lambda text: context.dispatch("on_message", text),
-            should_stop=context.should_stop,
-            restore=lambda state: self._fleet.restore(state.extra_arrays),
-            extra_arrays=self._fleet.state,
-        )
-
-    def _round_plan(self, context: TrainingContext, state: FederationState) -> RoundPlan:
-        from experiments_manager.federated.server.rounds.plan import RoundPlan
-        from experiments_manager.settings.options.secure_aggregation import SecureAggregation
-
-        told = dict(self._fleet.config)
-        config: dict[str, Any] = told | {"local-epochs": self._plan.local_epochs, "steps-before": self._steps}
+    def _federation(self, context: TrainingContext) -> Federation:
+        """Return what the next round works with; its strategy is new."""
+        config: dict[str, Any] = {"local-epochs": self._options.local_epochs, "steps-before": self._steps}
         if not has_schedule(context.experiment.model.optimizer):
             config["rate-scale"] = context.experiment.state.learning_rate / self._first_rate
-        return RoundPlan(
-            rounds=state.round + 1,
+        return Federation(
+            self._fleet,
+            make_strategy(self._settings, self._options, self._server.not_trained),
+            self._proc_ids,
+            self._options,
             seed=self._settings.random_seed,
-            min_clients=self._plan.strategy["min_clients"],
-            round_timeout=self._plan.round_timeout,
-            max_examples=self._plan.max_examples,
-            secure=SecureAggregation.of(self._settings.federated),
             train_config=config,
-            evaluate_config=told,
+            on_message=lambda text: context.dispatch("on_message", text),
+            should_stop=context.should_stop,
         )
 
     def _take_over(
@@ -218,38 +177,10 @@ class RoundTrainer:
         if experiment.state.averages is not None:
             experiment.state.averages.assign(averages)
 
-    def _tell(self, context: TrainingContext, report: RoundReport, strategy: ServerStrategy) -> None:
-        for entry in report.left_out:
-            who = f"client {entry.proc_id}" if entry.proc_id is not None else f"the client at node {entry.node_id}"
-            context.dispatch("on_message", f"Round {report.round}: {who} was left out. {entry.reason}")
-        self._dispatch("on_round", report, strategy)
-
     def _dispatch(self, event: str, *content: Any) -> None:
         """Tell every watcher; one that fails is told of no further round, and the federation goes on."""
         for watcher in list(self._watchers):
             tell_or_disable(self._watchers, watcher, event, *content)
-
-
-def make_strategy(settings: Settings, averaged: Collection[str] = ()) -> ServerStrategy:
-    """Return the strategy of the settings, new: what it remembers is put into it.
-
-    Args:
-        settings: With the setting `federated`, or the hook `federated_strategy`.
-        averaged: Names of the variables that are not trained.
-
-    Raises:
-        FederationError: The setting `federated` is wrong, or the hook returned something else.
-    """
-    from experiments_manager.federated.strategies.catalogue import checked_strategy, server_strategy
-
-    if settings.has("federated_strategy"):
-        if settings.federated.get("secure_aggregation"):
-            raise FederationError(
-                "federated['secure_aggregation'] cannot be used with the hook `federated_strategy`, whose strategy may "
-                "look at the replies of single clients. Expected one of them. Name a strategy in federated['strategy']."
-            )
-        return checked_strategy(settings.call("federated_strategy"), averaged)
-    return server_strategy(FederationPlan.of(settings).strategy, averaged)
 
 
 def _held_averages(context: TrainingContext) -> list[np.ndarray]:

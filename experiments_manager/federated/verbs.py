@@ -5,16 +5,17 @@ Nothing here imports TensorFlow or Flower before there is something to train.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments_manager.common.signals import stop_signals
-from experiments_manager.federated.deployment.addresses import read_address
-from experiments_manager.federated.deployment.deployment import Deployment
+from experiments_manager.federated.deployment.client import ServerEndpoint, run_client
+from experiments_manager.federated.deployment.server import Deployment
 from experiments_manager.federated.errors import FederationError
+from experiments_manager.federated.fleet import Simulation
+from experiments_manager.federated.flower import flower
 from experiments_manager.monitoring.watcher_maker import watcher_maker
 from experiments_manager.runs import Run
 from experiments_manager.runs.naming import require_run_name
@@ -76,7 +77,7 @@ def simulate_federation(
 
     Args:
         settings: From `federation_settings`.
-        engine: Where clients are: in this process, or in processes of Flower's own simulation, which Ray starts.
+        engine: Where clients are: in this process, or in processes that Ray starts.
         workers: How many clients train at a time; by default one for each processor. Results do not depend on it.
         working_dir: As for `train`.
         run_name: As for `train`.
@@ -90,22 +91,8 @@ def simulate_federation(
         FederationError: The setting `federated` is wrong, or a round failed.
         SettingsError, UserCodeError, TrainingError, RunError: As for `train`.
     """
-    require_run_name(resume, run_name)
-    make_watchers = watcher_maker(watchers, quiet, on_run)
-    with stop_signals() as stop:
-        with stop.interruptible():
-            from experiments_manager.federated import run as federated_run
-            from experiments_manager.training.engine.context import RunOptions
-
-        return federated_run.train(
-            settings,
-            federated_run.Simulation(engine, workers),
-            RunOptions(make_watchers, should_stop=stop, interruptible=stop.interruptible),
-            working_dir=working_dir,
-            run_name=run_name,
-            command=command,
-            go_on=resume == "auto",
-        )
+    clients = Simulation(engine, workers)
+    return _train(settings, clients, working_dir, run_name, resume, watchers, quiet, command, on_run)
 
 
 def deploy_federation(
@@ -137,23 +124,34 @@ def deploy_federation(
         FederationError: The setting `federated` or the deployment is wrong, or a round failed.
         SettingsError, UserCodeError, TrainingError, RunError: As for `train`.
     """
+    settings = _with_clients(settings, deployment)
+    return _train(settings, deployment, working_dir, run_name, resume, watchers, quiet, command, on_run)
+
+
+def _train(
+    settings: Settings,
+    clients: Simulation | Deployment,
+    working_dir: Path | str | None,
+    run_name: str | None,
+    resume: Literal["never", "auto"],
+    watchers: Sequence[Watcher],
+    quiet: bool,
+    command: Sequence[str],
+    on_run: Callable[[Run], None] | None,
+) -> RunResult:
     require_run_name(resume, run_name)
     make_watchers = watcher_maker(watchers, quiet, on_run)
-    settings = _with_clients(settings, deployment)
     with stop_signals() as stop:
         with stop.interruptible():
-            from experiments_manager.federated import run as federated_run
+            from experiments_manager.federated.run import for_new_run
+            from experiments_manager.training.engine import runner
             from experiments_manager.training.engine.context import RunOptions
 
-        return federated_run.train(
-            settings,
-            deployment,
-            RunOptions(make_watchers, should_stop=stop, interruptible=stop.interruptible),
-            working_dir=working_dir,
-            run_name=run_name,
-            command=command,
-            go_on=resume == "auto",
-        )
+        options = RunOptions(make_watchers, should_stop=stop, interruptible=stop.interruptible)
+        options = for_new_run(settings, clients, options)
+        if resume == "auto":
+            return runner.start_or_resume(settings, run_name, options, working_dir=working_dir, command=command)
+        return runner.start_run(settings, options, working_dir=working_dir, run_name=run_name, command=command)
 
 
 def _with_clients(settings: Settings, deployment: Deployment) -> Settings:
@@ -163,23 +161,6 @@ def _with_clients(settings: Settings, deployment: Deployment) -> Settings:
     clients = len(deployment.public_keys or ()) or settings.federated.get("min_clients", 2)
     federated = {**settings.federated, "clients": clients}
     return load_settings(settings.file, {**settings.overrides, "federated": federated}, start_dir=settings.start_dir)
-
-
-@dataclasses.dataclass(frozen=True)
-class ServerEndpoint:
-    """How a client reaches the server of its federation.
-
-    Attributes:
-        server: `host:port`.
-        ca_certificate: What the server's certificate is signed with; `None` only with `insecure`.
-        private_key: Who this client is; `None` where the server asks for no key.
-        insecure: Whether there is no TLS, which must be asked for and is for the loopback address alone.
-    """
-
-    server: str
-    ca_certificate: Path | str | None = None
-    private_key: Path | str | None = None
-    insecure: bool = False
 
 
 def join_federation(
@@ -209,7 +190,7 @@ def join_federation(
         FederationError: The server is not trusted, or does not know this client's key.
         SettingsError: The settings cannot be used.
     """
-    server = read_address(membership.server)
+    membership.check()
     with stop_signals() as stop:
         with stop.interruptible():
             if not isinstance(settings, Settings):
@@ -217,11 +198,8 @@ def join_federation(
             if proc_id < 0 and not settings.dialect.any_client_number:
                 text = f"Expected 0 or more, got {proc_id}. Give --proc-id K."
                 raise FederationError(f"The number of a client is wrong. {text}")
-            from experiments_manager.federated.flower import flower
-
             flower()
             from experiments_manager.federated.client.joined_client import ClientOptions, JoinedClient
-            from experiments_manager.federated.deployment.client import run_client
 
         client = JoinedClient(settings, ClientOptions(proc_id, partitions, working_dir, command, tell))
 
@@ -229,18 +207,10 @@ def join_federation(
             with stop.interruptible():
                 return client.answer(kind, content)
 
-        files = [None if file is None else Path(file) for file in (membership.ca_certificate, membership.private_key)]
+        home = Path(working_dir or settings.working_dir).expanduser().absolute() / ".federation" / f"client-{proc_id}"
         try:
-            run_client(
-                handle,
-                server=server,
-                ca_certificate=files[0],
-                private_key=files[1],
-                proc_id=proc_id,
-                insecure=membership.insecure,
-                home=_home(settings, proc_id, working_dir),
-                stopping=stop,
-            )
+            # The home is a hidden folder, found again by a client that is started after a kill.
+            run_client(handle, membership, proc_id, home=home, stopping=stop)
         except KeyboardInterrupt:
             client.close("interrupted")
             return "interrupted"
@@ -250,11 +220,6 @@ def join_federation(
         state = "interrupted" if stop() else "finished"
         client.close(state)
         return state
-
-
-def _home(settings: Settings, proc_id: int, working_dir: Path | str | None) -> Path:
-    """Return where Flower writes at a client: a hidden folder, found again by one that is started after a kill."""
-    return Path(working_dir or settings.working_dir).expanduser().absolute() / ".federation" / f"client-{proc_id}"
 
 
 def join_as_before(
@@ -280,7 +245,8 @@ def join_as_before(
         raise FederationError(
             f"enable_federated_learning: a client needs a number. Expected an integer, got {number!r}. Give --procID K."
         )
-    server = read_address(address)
+    endpoint = ServerEndpoint(address, insecure=True)
+    server = endpoint.address
     if not server.is_loopback:
         raise FederationError(
             f"federated_learning_server_address: {server} is another machine, and the connection would be open to "
@@ -291,7 +257,6 @@ def join_as_before(
     entries = {name.removeprefix(HPARAMS): value for name, value in settings.overrides.items() if name not in values}
     entries.pop("procID", None)  # the server has none, and both must say the same
     plain = load_settings(settings.file, values, hparams=entries, start_dir=settings.start_dir)
-    endpoint = ServerEndpoint(address, insecure=True)
     return join_federation(plain, number, endpoint, working_dir=working_dir, command=command, tell=tell)
 
 

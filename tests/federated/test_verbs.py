@@ -5,9 +5,10 @@ import pytest
 from experiments_manager import api
 from experiments_manager.cli.federation_session import key_files
 from experiments_manager.common.errors import CommandLineError
-from experiments_manager.federated.deployment.deployment import Deployment
+from experiments_manager.federated.deployment.client import ServerEndpoint
+from experiments_manager.federated.deployment.server import Deployment
 from experiments_manager.federated.errors import FederationError
-from experiments_manager.federated.verbs import ServerEndpoint, join_as_before
+from experiments_manager.federated.verbs import join_as_before
 from tests.helpers.federation_commands import SETTINGS
 
 

@@ -5,6 +5,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
+from experiments_manager.federated.strategies.catalogue import server_strategy
+from experiments_manager.settings.options.federated import FederatedOptions
+
 # Flower makes no message in a process that does not know which task it is.
 TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
 
@@ -38,6 +41,11 @@ class FakeGrid(Grid):
     def send_and_receive(self, messages, *, timeout=None):
         replies = [self.answer(message) for message in messages]
         return [reply for reply in replies if reply is not None]
+
+
+def strategy_of(setting, averaged=()):
+    """Gives the strategy of a setting `federated`, in which all clients evaluate where it does not say."""
+    return server_strategy(FederatedOptions.of({"fraction_evaluate": 1.0, **setting}), averaged)
 
 
 def arrays_of(**values):

@@ -1,10 +1,15 @@
 """Clients that train a straight line in NumPy, in microseconds."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
+from flwr.app import Error, Message
 
-from experiments_manager.federated.client.messages import answer
+from experiments_manager.federated.client.client_answers import ClientAnswers
+from experiments_manager.federated.client.private_answers import PrivateAnswers
+from experiments_manager.federated.errors import client_problem
+from experiments_manager.federated.simulation.local_grid import CLIENT_FAILED
 
 
 @dataclasses.dataclass
@@ -24,7 +29,7 @@ class Line:
         self.y = self.x @ np.array([1.0, -2.0], "float32") + proc_id
         self.disturb = disturb
 
-    def train(self, weights, task):
+    def train(self, client, weights, task):
         w, b = weights["w"], weights["b"]
         for _ in range(task.epochs):
             error = self.x @ w + b - self.y
@@ -32,7 +37,7 @@ class Line:
             b = (b - 0.1 * error.mean()).astype("float32")
         return self.disturb(task.round, Result({"w": w, "b": b}, len(self.y), {"loss": self._loss(w, b)}))
 
-    def evaluate(self, weights):
+    def evaluate(self, client, weights):
         return Result({}, len(self.y), {"loss": self._loss(weights["w"], weights["b"])})
 
     def _loss(self, w, b):
@@ -41,7 +46,19 @@ class Line:
 
 def line_client(proc_id, disturb=lambda round, result: result):
     trainer = Line(proc_id, disturb)
-    return lambda message: answer(message, trainer, proc_id)
+    return lambda message: reply_of(message, trainer, proc_id)
+
+
+def reply_of(message, trainer, proc_id, privacy=None, secure=None):
+    """What a client of a trainer replies; an error of one sentence where that fails."""
+    answers = ClientAnswers(proc_id, privacy or PrivateAnswers(None, None), secure)
+    try:
+        content = answers.answer(
+            message.metadata.message_type, message.content, lambda: contextlib.nullcontext((trainer, None))
+        )
+        return Message(content, reply_to=message)
+    except Exception as error:
+        return Message(Error(CLIENT_FAILED, client_problem(error)), reply_to=message)
 
 
 def disturbed(proc_id, disturb):

@@ -68,21 +68,19 @@ class DeployedClient:
 
 
 def run_round(grid, weights, number, **config):
-    """Lets all clients train, and gives their replies, those with an error last."""
+    """Lets all clients train, and gives their replies."""
     from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
     content = {"arrays": ArrayRecord({"w": Array(weights)}), "config": ConfigRecord({"server-round": number, **config})}
     messages = [Message(RecordDict(content), node, "train", group_id=str(number)) for node in grid.get_node_ids()]
     replies = grid.send_and_receive(messages, timeout=TIMEOUT)
-    return sorted(replies, key=lambda reply: 9 if reply.has_error() else reply.content["client"]["proc-id"])
+    return sorted(replies, key=lambda reply: reply.content["client"]["proc-id"])
 
 
 def add_number(proc_id, kind, content):
-    """Answers a message: adds the number of the client to each array, or fails where it is told to."""
+    """Answers a message: adds the number of the client to each array."""
     from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-    if content["config"].get("fails") == proc_id:
-        raise ArithmeticError("it was told to fail")
     arrays = {name: Array(array.numpy() + proc_id) for name, array in content["arrays"].items()}
     told = {
         "arrays": ArrayRecord(arrays),
@@ -95,19 +93,15 @@ def add_number(proc_id, kind, content):
 def main():
     """Is a client until the federation is over, or it is told to end."""
     from experiments_manager.common.errors import UserError
-    from experiments_manager.federated.deployment.addresses import Address
-    from experiments_manager.federated.deployment.client import run_client
+    from experiments_manager.federated.deployment.client import ServerEndpoint, run_client
 
     told, stopped = json.loads(sys.argv[1]), []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
     try:
         run_client(
             lambda kind, content: add_number(told["proc_id"], kind, content),
-            server=Address("127.0.0.1", told["port"]),
-            ca_certificate=Path(told["ca"]) if told["ca"] else None,
-            private_key=Path(told["key"]) if told["key"] else None,
-            insecure=not told["ca"],
-            proc_id=told["proc_id"],
+            ServerEndpoint(f"127.0.0.1:{told['port']}", told["ca"], told["key"], insecure=not told["ca"]),
+            told["proc_id"],
             home=Path(told["home"]),
             refused_patience=told["refused_patience"],
             stopping=lambda: bool(stopped),

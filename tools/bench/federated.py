@@ -112,9 +112,9 @@ def bare_loops(case: Case, folder: Path) -> dict[str, float]:
     """Train the same local epochs with no federation; the last weights go to `weights.npz`."""
     import numpy as np
 
+    from experiments_manager.federated.local.client import client_of
     from experiments_manager.federated.local.task import LocalTask
     from experiments_manager.federated.local.trainer import LocalTrainer
-    from experiments_manager.federated.simulation.clients import client_of
     from experiments_manager.training.devices.devices import prepared_devices
     from experiments_manager.training.seeds import seed_everything
 

@@ -42,7 +42,7 @@ def simulate(
     ] = None,
     engine: Annotated[
         SimulationEngine,
-        typer.Option(help="Where clients are: in this process, or in processes of Flower's own simulation (Ray)."),
+        typer.Option(help="Where clients are: in this process, or in processes that Ray starts."),
     ] = SimulationEngine.PROCESS,
     overrides: options.Overrides = [],  # noqa: B006  (typer copies it)
     working_dir: options.WorkingDir = None,
@@ -122,7 +122,7 @@ def server(
     from experiments_manager import api
     from experiments_manager.cli.federation_session import key_files
     from experiments_manager.cli.training_session import run_to_its_end, start_engine
-    from experiments_manager.federated.deployment.deployment import Deployment
+    from experiments_manager.federated.deployment.server import Deployment
 
     keys = key_files(public_keys, context.args)
     if not quiet:
@@ -173,7 +173,7 @@ def client(
     from experiments_manager import api
     from experiments_manager.cli.federation_session import join
     from experiments_manager.cli.training_session import start_engine
-    from experiments_manager.federated.verbs import ServerEndpoint
+    from experiments_manager.federated.deployment.client import ServerEndpoint
 
     start_engine(debug=debug)
     loaded = api.load_settings(settings, overrides)

@@ -7,16 +7,12 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from experiments_manager.events import EpochReport, RunEnd
 from experiments_manager.monitoring.metrics_csv import MetricsCsv, read_rows
 from experiments_manager.runs import Run, create_run, find_run, lock
 from experiments_manager.runs.naming import check_run_name
 from experiments_manager.settings import Settings
-
-if TYPE_CHECKING:
-    from experiments_manager.federated.local.trainer import LocalResult
 
 KIND, CLIENTS = "client", "clients"
 
@@ -30,18 +26,16 @@ class ClientRun:
         self._round, self._steps, self._began = 0, 0, time.monotonic()
         self._logs: dict[str, float] = {}
 
-    def trained(self, round: int, result: LocalResult) -> None:  # noqa: A002
+    def trained(self, round: int, steps: int, logs: Mapping[str, float]) -> None:  # noqa: A002
         """Write the row of a round; those of it and later ones that are there are void."""
-        self._round = round
-        self._steps = self._steps_before(round) + result.steps
-        self._logs = {name: float(value) for name, value in result.logs.items()}
+        self._round, self._steps, self._logs = round, self._steps_before(round) + steps, dict(logs)
         self._write()
 
-    def evaluated(self, round: int, result: LocalResult) -> None:  # noqa: A002
+    def evaluated(self, round: int, logs: Mapping[str, float]) -> None:  # noqa: A002
         """Add to the row of a round what the client found of the new global model."""
         if round != self._round:
             self._round, self._steps, self._logs = round, self._steps_before(round), {}
-        self._logs |= {f"val_{name}": float(value) for name, value in result.logs.items()}
+        self._logs |= {f"val_{name}": value for name, value in logs.items()}
         self._write()
 
     def close(self, state: str, error: BaseException | None = None) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from experiments_manager.common.atomic import remove_leftovers, write_bytes
-from experiments_manager.federated.array_records import named_dtype
 from experiments_manager.federated.errors import FederationError
+from experiments_manager.federated.message_records import named_dtype
 
 _FILE = re.compile(r"round-(\d+)\.npz")
 _DTYPES = "dtypes"

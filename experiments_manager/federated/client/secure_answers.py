@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments_manager.compat.flower import SecureProtocol, identify_process
-from experiments_manager.federated.array_records import to_arrays
 from experiments_manager.federated.errors import FederationError
-from experiments_manager.federated.server.rounds.seeds import seeded
-from experiments_manager.federated.strategies.secure_aggregation import (
+from experiments_manager.federated.message_records import (
     MAX_WEIGHT,
     NODE,
     ROUND,
     SECURE,
     SHARES,
     THRESHOLD,
+    to_arrays,
 )
+from experiments_manager.federated.server.seeds import seeded
 from experiments_manager.settings import Settings
 from experiments_manager.settings.options.secure_aggregation import SecureAggregation
 
@@ -54,7 +54,7 @@ class SecureAnswers:
         options = SecureAggregation.of(settings.federated)
         return None if options is None else cls(options, settings.random_seed)
 
-    def kept(self, sent: Mapping[str, np.ndarray], answered: RecordDict, round: int) -> RecordDict:  # noqa: A002
+    def keep(self, sent: Mapping[str, np.ndarray], answered: RecordDict, round: int) -> RecordDict:  # noqa: A002
         """Keep what training came to, and return the reply without it.
 
         Args:

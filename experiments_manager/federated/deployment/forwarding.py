@@ -24,8 +24,8 @@ from experiments_manager.federated.deployment import wire
 
 SOCKET = "EXPERIMENTS_MANAGER_FEDERATION_SOCKET"
 """The variable of the environment that says where our process listens."""
-TRAINER_GONE, TRAINER_FAILED = 1001, 1002
-"""Codes of errors in replies: the trainer's process is not there; its work raised an error."""
+TRAINER_GONE = 1001
+"""Code of an error in a reply: the trainer's process is not there."""
 
 
 class ForwardingClientApp(ClientApp):
@@ -34,17 +34,13 @@ class ForwardingClientApp(ClientApp):
     def __call__(self, message: Message, context: Context) -> Message:
         """Let the process that trains answer a message of the server."""
         path = os.environ.get(SOCKET, "")
-        metadata = message.metadata
-        header = {"type": metadata.message_type, "group": metadata.group_id, "message": metadata.message_id}
         try:
             with Client(path, "AF_UNIX") as connection:
-                wire.send(connection, header, [records_to_bytes(message.content)])
-                answer, parts = wire.receive(connection)
+                wire.send(connection, {"type": message.metadata.message_type}, [records_to_bytes(message.content)])
+                _, parts = wire.receive(connection)
         except (OSError, wire.Disconnected) as error:
             reason = f"The process that trains does not answer at {path!r}: {error}. See the client's console."
             return Message(Error(TRAINER_GONE, reason), reply_to=message)
-        if "error" in answer:
-            return Message(Error(TRAINER_FAILED, answer["error"]), reply_to=message)
         return Message(records_from_bytes(parts[0]), reply_to=message)
 
 

@@ -5,20 +5,15 @@ This module imports flwr: import it after `flower()`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
-from typing import NoReturn
 
 from flwr.app import Message
 
 from experiments_manager.compat.flower import message_from_bytes, message_to_bytes
-from experiments_manager.federated.base_grid import BaseGrid
 from experiments_manager.federated.deployment import wire
 from experiments_manager.federated.errors import FederationError
-
-POLL = 0.1
-"""Seconds between two looks for replies. Flower's own grid waits three."""
+from experiments_manager.federated.server.exchange import BaseGrid
 
 
 class ForwardedGrid(BaseGrid):
@@ -26,12 +21,11 @@ class ForwardedGrid(BaseGrid):
 
     Args:
         connection: To that process.
-        check: Called while replies are waited for; raises when Flower is gone.
+        check: Called when it is gone; raises where all of Flower is.
     """
 
     def __init__(self, connection: Connection, check: Callable[[], None]) -> None:
         self._connection, self._check = connection, check
-        super().__init__()
 
     def get_node_ids(self) -> list[int]:
         """Return the numbers by which Flower knows the clients that are there."""
@@ -46,31 +40,6 @@ class ForwardedGrid(BaseGrid):
         """Return the replies that came to messages; each is returned once."""
         ids = list(message_ids)
         return [message_from_bytes(part) for part in self._ask({"do": "pull", "ids": ids})[1]] if ids else []
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        """Send messages and return the replies that came in so many seconds.
-
-        Args:
-            messages: What is sent, each to one client.
-            timeout: Seconds; None waits until all replied.
-        """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        waiting = set(filter(None, self.push_messages(messages)))
-        replies: list[Message] = []
-        while waiting:
-            came = self.pull_messages(waiting)
-            replies += came
-            waiting -= {reply.metadata.reply_to_message_id for reply in came}
-            if not waiting or (deadline is not None and time.monotonic() >= deadline):
-                break
-            self._check()
-            time.sleep(POLL)
-        return replies
-
-    @property
-    def run(self) -> NoReturn:
-        """Not known in this process."""
-        raise NotImplementedError("the run of Flower is known in the process of its ServerApp alone")
 
     def _ask(self, header: dict, parts: list[bytes] | None = None) -> tuple[dict, list[bytes]]:
         """Let the process of the ServerApp do something."""

@@ -1,8 +1,10 @@
-"""What a client of a federation is asked to train."""
+"""What a client of a federation is asked to train, and what comes of it."""
 
 from __future__ import annotations
 
 import dataclasses
+
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,3 +24,20 @@ class LocalTask:
     proximal_mu: float = 0.0
     steps_before: int = 0
     rate_scale: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalResult:
+    """What came of local training, or of an evaluation.
+
+    Attributes:
+        weights: Of the model by name, without those that stay at the client; empty after an evaluation.
+        samples: How many it trained on, or was evaluated on, each counted once.
+        steps: How many steps it took.
+        logs: Loss and metrics.
+    """
+
+    weights: dict[str, np.ndarray]
+    samples: int
+    steps: int
+    logs: dict[str, float]

@@ -26,8 +26,8 @@ class FederationState:
     """What the strategy remembers, as far as JSON holds it."""
     strategy_arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     """What the strategy remembers in arrays."""
-    extra_arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    """What else whoever runs the rounds wants to find again: what simulated clients keep from round to round."""
+    client_arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    """What the clients keep from round to round, as far as it is in this process."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,25 +6,24 @@ import collections
 import dataclasses
 import functools
 import itertools
+import logging
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from flwr.app import Error, Message, Metadata
 
-from experiments_manager.common.error_text import named_reason
-from experiments_manager.common.errors import UserError
-from experiments_manager.compat.flower import identify_process, in_process_run
-from experiments_manager.federated.base_grid import InProcessGrid
-from experiments_manager.federated.client.messages import CLIENT_FAILED
+from experiments_manager.compat.flower import identify_process
+from experiments_manager.federated.errors import client_problem
+from experiments_manager.federated.server.exchange import BaseGrid
 
-if TYPE_CHECKING:
-    from flwr.supercore.run import Run
+logger = logging.getLogger(__name__)
 
 Client = Callable[[Message], Message]
 """Answers one message; it is called by one thread at a time."""
 
 _FIRST_NODE = 1000
+CLIENT_FAILED = 2
+"""Code of an error reply; Flower's own for a client that raised."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -35,7 +34,7 @@ class _Job:
     abandoned: bool = False
 
 
-class LocalGrid(InProcessGrid):
+class LocalGrid(BaseGrid):
     """Clients of this process, some of them at a time, each in a thread.
 
     A client that did not answer in time is left behind: its thread ends when it ends, its answer is dropped, and it is
@@ -91,11 +90,6 @@ class LocalGrid(InProcessGrid):
         with self._changed:
             self._proc_ids.discard(proc_id)
 
-    @property
-    def run(self) -> Run:
-        """A run without a SuperLink."""
-        return in_process_run()
-
     def get_node_ids(self) -> list[int]:
         """Return the nodes in order, without those that still work on what they were left behind with."""
         with self._changed:
@@ -106,7 +100,7 @@ class LocalGrid(InProcessGrid):
         jobs = {str(next(self._numbers)): self._job(message) for message in messages}
         with self._changed:
             for number, job in jobs.items():
-                job.message = Message(job.message.content, metadata=numbered(job.message.metadata, number))
+                job.message = Message(job.message.content, metadata=_numbered(job.message.metadata, number))
             self._jobs.update(jobs)
             self._waiting.extend(sorted(jobs.values(), key=lambda job: job.node_id))
             self._start_threads()
@@ -192,15 +186,15 @@ def _reply(job: _Job) -> Message:
     """Let the client answer; whatever goes wrong becomes an error reply."""
     try:
         reply = job.client(job.message)
+        problem = "" if isinstance(reply, Message) else f"It answered with {type(reply).__name__}."
     except BaseException as error:  # in a thread of its own nobody else would hear of it, not even of sys.exit()
-        sentence = str(error) if isinstance(error, UserError) else f"{named_reason(error)}."
-        return Message(Error(CLIENT_FAILED, sentence), reply_to=job.message)
-    if not isinstance(reply, Message):
-        return Message(Error(CLIENT_FAILED, f"It answered with {type(reply).__name__}."), reply_to=job.message)
-    return reply
+        problem = client_problem(error)
+        logger.warning("Client %d could not answer: %s", LocalGrid.proc_id_of(job.node_id), problem)
+        logger.debug("That came from:", exc_info=error)
+    return Message(Error(CLIENT_FAILED, problem), reply_to=job.message) if problem else reply
 
 
-def numbered(metadata: Metadata, message_id: str) -> Metadata:
+def _numbered(metadata: Metadata, message_id: str) -> Metadata:
     """Return the metadata of a message with a number."""
     return Metadata(
         run_id=metadata.run_id,

@@ -3,37 +3,85 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import queue
 import threading
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from flwr.app import Message
 
-from experiments_manager.compat.flower import SecureProtocol
-from experiments_manager.federated.client.private_answers import PrivateAnswers
-from experiments_manager.federated.client.secure_answers import SecureAnswers
-from experiments_manager.federated.flower import flower
-from experiments_manager.federated.local.client import FederatedClient
-from experiments_manager.federated.local.kept import Kept
-from experiments_manager.federated.local.task import LocalTask
-from experiments_manager.federated.local.trainer import LocalResult, LocalTrainer
-from experiments_manager.federated.plan import FederationPlan
-from experiments_manager.federated.simulation.clients import client_of
+from experiments_manager.federated.checked_options import checked_options
+from experiments_manager.federated.client.client_answers import ClientAnswers, Work
+from experiments_manager.federated.fleet import Fleet
+from experiments_manager.federated.local.client import ClientState, FederatedClient, client_of
+from experiments_manager.federated.local.trainer import LocalTrainer
+from experiments_manager.federated.message_records import grouped, ungrouped
+from experiments_manager.federated.simulation.local_grid import Client, LocalGrid
 from experiments_manager.training.engine.context import TrainingContext
 
 if TYPE_CHECKING:
-    from flwr.app import Message
-
     from experiments_manager.federated.server.federation_state import RoundReport
 
 _SECONDS_OF_A_SHORT_ROUND = 1.0
 """After a longer one it is worth while to compile more models, one for each processor."""
-
 _SECONDS_TO_STOP = 10.0
 """For which a federation that is asked to stop waits until its clients heed that."""
+
+
+class LocalFleet(Fleet):
+    """Clients that are asked by threads of this process, where what they keep between rounds is, too.
+
+    Args:
+        context: The run of the global model.
+        workers: How many clients train at a time.
+    """
+
+    keeps_state = False
+
+    def __init__(self, context: TrainingContext, workers: int) -> None:
+        self._context, self._settings = context, context.experiment.settings
+        self._options = checked_options(self._settings)
+        self._committed: dict[int, ClientState] = {}
+        """What each client goes on from, by its number."""
+        self._left: dict[int, ClientState | None] = {}
+        """What each client was left with by the round that runs; it goes on from there if the round counts."""
+        clients = range(self._options.clients)
+        super().__init__(LocalGrid(self.make_client, clients, workers=workers, patience=self._patience))
+
+    @abstractmethod
+    def make_client(self, number: int) -> Client:
+        """Return what answers messages to a client."""
+
+    def after_round(self, report: RoundReport) -> None:
+        """Let those who took part go on from what the round left them with."""
+        left = {number: kept for number, kept in self._left.items() if number in report.participants and kept}
+        self._committed |= left
+        self._left = {}
+
+    def state(self) -> Mapping[str, np.ndarray]:
+        """Return what the clients keep after a round; those whose weights did not count keep what they had."""
+        return ungrouped({number: kept.arrays for number, kept in sorted(self._committed.items())})
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go back to what `state` returned; each client does when it is asked next."""
+        ours = self.state()
+        if ours.keys() != arrays.keys() or any(ours[name] is not arrays[name] for name in ours):
+            self._committed = {int(number): ClientState.of(held) for number, held in grouped(arrays).items()}
+        self._left = {}
+
+    def state_for(self, number: int, kind: str) -> ClientState | None:
+        """Return what a client answers a message from: a new model is evaluated with what its training left."""
+        committed = self._committed.get(number)
+        return committed if kind.startswith("train") else self._left.get(number, committed)
+
+    def _patience(self) -> float:
+        """Return how long to wait for clients whose answers are not waited for, before there is a checkpoint."""
+        return _SECONDS_TO_STOP if self._context.should_stop() else 0.0
 
 
 @contextlib.contextmanager
@@ -69,74 +117,33 @@ def _frozen_heap() -> Iterator[None]:
             gc.unfreeze()
 
 
-class SimulatedFleet:
-    """A `Fleet` of threads; see `simulated_fleet`."""
-
-    kind = "simulation"
-    keeps_state = False
-    config: Mapping[str, Any] = {}
+class SimulatedFleet(LocalFleet):
+    """Clients that train in this process; see `simulated_fleet`."""
 
     def __init__(self, context: TrainingContext, server: LocalTrainer, workers: int) -> None:
-        flower()
-        from experiments_manager.federated.simulation.local_grid import LocalGrid
-
-        self._context, self._server = context, server
-        self._settings, self._devices = context.experiment.settings, context.experiment.devices
-        self._plan = FederationPlan.of(self._settings)
-        self._privacy = PrivateAnswers.of(self._settings, self._settings.random_seed)
-        self._workers = min(workers, self._plan.clients)
+        super().__init__(context, workers=1)
+        self._server = server
+        self._workers = min(workers, self._options.clients)
         self._clients: dict[int, FederatedClient] = {}
         self._busy: set[FederatedClient] = set()
         self._lock = threading.Lock()
-        self._participants: Sequence[int] = ()
-        self._committed: dict[int, Kept] = {}
-        self._given: dict[str, np.ndarray] = {}
         self._trainers: list[LocalTrainer] = []
         self._free: queue.SimpleQueue[LocalTrainer] = queue.SimpleQueue()
         # A client that hangs holds its model: where that may happen, the others have one more.
-        self._wanted_trainers = 1 if self._plan.round_timeout is None else min(2, self._workers)
-        self._is_closed = False
-        self.grid = LocalGrid(self._make_client, range(self._plan.clients), workers=1, patience=self._patience)
-        self._compiled = False
-
-    def before_round(self, round: int) -> None:  # noqa: A002
-        """Compile the models that are wanted and not there yet."""
-        self._make_trainers()
+        self._wanted_trainers = 1 if self._options.round_timeout is None else min(2, self._workers)
+        self._is_closed, self._has_compiled = False, False
 
     def after_round(self, report: RoundReport) -> None:
-        """Take note of who took part, and want a model for each worker, if rounds are long; the first one compiles."""
-        self._participants = report.participants
-        if self._compiled and report.seconds > _SECONDS_OF_A_SHORT_ROUND:
+        """Want a model for each worker, if rounds are long; the first one compiles."""
+        super().after_round(report)
+        if self._has_compiled and report.seconds > _SECONDS_OF_A_SHORT_ROUND:
             self._wanted_trainers = self._workers
-        self._compiled = True
-
-    def state(self) -> Mapping[str, np.ndarray]:
-        """Return what the clients keep after a round; those whose weights did not count keep what they had."""
-        for number, client in self._idle_clients():
-            if client.kept is not None and number in self._participants:
-                self._committed[number] = client.kept
-        self._given = {
-            f"{number}/{name}": value
-            for number, kept in sorted(self._committed.items())
-            for name, value in kept.arrays.items()
-        }
-        return self._given
+        self._has_compiled = True
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Give back to the clients what `state` returned, and let nobody wait for clients that hang."""
-        if not _is_same(arrays, self._given):
-            grouped: dict[int, dict[str, np.ndarray]] = {}
-            for name, value in arrays.items():
-                number, _, rest = name.partition("/")
-                grouped.setdefault(int(number), {})[rest] = value
-            self._committed = {number: Kept.of(held) for number, held in grouped.items()}
-            self._given = dict(arrays)
-        idle = dict(self._idle_clients())
-        self._clients = idle  # those that hang are made again, when they can be asked again
-        for number, client in idle.items():
-            kept = self._committed.get(number)
-            if client.kept is not kept:
-                client.restore(kept)
+        """Go back to what `state` returned, let nobody wait for clients that hang, and compile models."""
+        super().restore(arrays)
+        self._clients = dict(self._idle_clients())  # those that hang are made again, when they can be asked again
         self._make_trainers()
 
     @property
@@ -153,78 +160,57 @@ class SimulatedFleet:
             if trainer is not self._server:
                 trainer.close()
 
-    def _should_stop(self) -> bool:
-        return self._is_closed or self._context.should_stop()
+    def make_client(self, number: int) -> Client:
+        """Return what answers messages to a client, whose data are read here."""
+        self._client(number)
+        answers = ClientAnswers.of(self._settings, number, self._settings.random_seed)
 
-    def _patience(self) -> float:
-        """Return how long to wait for clients whose answers are not waited for, before there is a checkpoint."""
-        return _SECONDS_TO_STOP if self._context.should_stop() else 0.0
+        def reply(message: Message) -> Message:
+            kind = message.metadata.message_type
+            work: Work = functools.partial(self._at_work, number, kind)
+            return Message(answers.answer(kind, message.content, work), reply_to=message)
 
-    def _idle_clients(self) -> list[tuple[int, FederatedClient]]:
-        with self._lock:
-            return [(number, client) for number, client in self._clients.items() if client not in self._busy]
+        return reply
 
     def _make_trainers(self) -> None:
         """Let so many models be free as are wanted; called while no client works but those that hang."""
-        proximal = self._plan.strategy.get("strategy") == "FedProx"
+        proximal = self._options.strategy == "FedProx"
         # The model of the run is for clients, too, unless their loss has a term of its own, or one may be left behind.
-        is_shared = not proximal and self._plan.round_timeout is None
+        is_shared = not proximal and self._options.round_timeout is None
         while self._free.qsize() < self._wanted_trainers:
             if not self._trainers and is_shared:
                 trainer = self._server
             else:
-                first, like = self._context.experiment.train, self._server.beginning
-                trainer = LocalTrainer.make(self._settings, self._devices, first, proximal=proximal, like=like)
+                first, devices = self._context.experiment.train, self._context.experiment.devices
+                like = self._server.beginning
+                trainer = LocalTrainer.make(self._settings, devices, first, proximal=proximal, like=like)
             self._trainers.append(trainer)
             self._free.put(trainer)
         self.grid.workers = self._wanted_trainers
+
+    @contextlib.contextmanager
+    def _at_work(self, number: int, kind: str) -> Iterator[tuple[LocalTrainer, FederatedClient]]:
+        trainer, client = self._free.get(), self._client(number)
+        with self._lock:
+            self._busy.add(client)
+        try:
+            client.restore(self.state_for(number, kind))
+            yield trainer, client
+            self._left[number] = client.kept
+        finally:
+            with self._lock:
+                self._busy.discard(client)
+            self._free.put(trainer)
 
     def _client(self, number: int) -> FederatedClient:
         """Return a client; it is made where there is none, or where the former one hangs."""
         if number not in self._clients:
             kept, run = self._committed.get(number), self._context.run
-            client = client_of(self._settings, number, self._plan.clients, run=run, kept=kept)
-            client.should_stop = self._should_stop
+            client = client_of(self._settings, number, self._options.clients, run=run, kept=kept)
+            client.should_stop = lambda: self._is_closed or self._context.should_stop()
             self._clients[number] = client
         return self._clients[number]
 
-    def _make_client(self, number: int) -> Any:
-        from experiments_manager.federated.client.messages import answer
-
-        self._client(number)
-        secure = SecureAnswers.of(self._settings)
-
-        def reply(message: Message) -> Message:
-            if SecureProtocol.is_stage(message.content):  # no model is needed
-                return answer(message, None, number, secure=secure)
-            trainer, client = self._free.get(), self._client(number)
-            with self._lock:
-                self._busy.add(client)
-            try:
-                work = OfClient(trainer, client, self._plan.keep_optimizer)
-                return answer(message, work, number, self._privacy, secure)
-            finally:
-                with self._lock:
-                    self._busy.discard(client)
-                self._free.put(trainer)
-
-        return reply
-
-
-def _is_same(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> bool:
-    return first.keys() == second.keys() and all(first[name] is second[name] for name in first)
-
-
-class OfClient:
-    """A trainer at work for one client."""
-
-    def __init__(self, trainer: LocalTrainer, client: FederatedClient, keep: bool) -> None:
-        self._trainer, self._client, self._keep = trainer, client, keep
-
-    def train(self, weights: Mapping[str, np.ndarray], task: LocalTask) -> LocalResult:
-        """Train with the client's data."""
-        return self._trainer.train(self._client, weights, task, keep=self._keep)
-
-    def evaluate(self, weights: Mapping[str, np.ndarray]) -> LocalResult:
-        """Evaluate on the client's validation data."""
-        return self._trainer.evaluate(self._client, weights)
+    def _idle_clients(self) -> list[tuple[int, FederatedClient]]:
+        with self._lock:
+            return [(number, client) for number, client in self._clients.items() if client not in self._busy]

@@ -3,84 +3,88 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import flwr.serverapp.strategy as flower_strategies
-from flwr.serverapp.strategy import FedAvg, Strategy
+from flwr.serverapp.strategy import Strategy
 
-from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.federated.errors import FederationError
-from experiments_manager.federated.strategies.clustered import Clustered
-from experiments_manager.federated.strategies.clustered_strategies import ClusteredCosine, ClusteredSpectral
-from experiments_manager.federated.strategies.option_checks import accepted, problems_of_options
-from experiments_manager.federated.strategies.privacy import privacy_problems, privately
-from experiments_manager.federated.strategies.reply_checks import EXAMPLES
-from experiments_manager.federated.strategies.server_strategy import ServerStrategy
-from experiments_manager.settings.options.federated import FederatedOptions
-from experiments_manager.settings.options.secure_aggregation import secure_aggregation_problems
+from experiments_manager.federated.message_records import EXAMPLES
+from experiments_manager.federated.strategies.clustered import ClusteredCosine, ClusteredSpectral
+from experiments_manager.federated.strategies.server_strategy import ServerStrategy, layers_of
+from experiments_manager.settings import Settings
+from experiments_manager.settings.options.federated import STRATEGIES, FederatedOptions
 
 _OURS = {"ClusteredCosine": ClusteredCosine, "ClusteredSpectral": ClusteredSpectral}
-_OF_TREES = "FedXgb"
 _WORDS = {"weighted_by_key": EXAMPLES, "arrayrecord_key": "arrays", "configrecord_key": "config"}
 
 
-def strategy_names() -> list[str]:
-    """Return the strategies that settings may name."""
-    flowers = [
-        name
-        for name in flower_strategies.__all__
-        if issubclass(getattr(flower_strategies, name), FedAvg) and not name.startswith(_OF_TREES)
-    ]
-    return sorted([*flowers, *_OURS])
-
-
-def problems_of_strategy(federated: Mapping[str, Any]) -> list[str]:
-    """Return everything that is wrong with what the setting `federated` says of the strategy, a sentence each."""
-    checked = ("fraction_train", "fraction_evaluate", "min_clients")
-    problems = list(FederatedOptions.problems(federated, "federated['{}']", frozenset(checked)).values())
-    least = _least(federated)
-    options = federated.get("options") or {}
-    name = federated.get("strategy", "FedAvg")
-    problem = _problem_of_name(name)
-    if problem:
-        problems.append(problem)
-    if not isinstance(options, Mapping):
-        problems.append(f"federated['options'] is wrong. Expected a dictionary, got {options!r}.")
-    elif not problem:
-        kind = _kind(name)
-        problems += problems_of_options("federated['options']", kind, options, _given(kind, federated))
-        if not problems:
-            problems += _problems_of_numbers(name, options, federated)
-    if (privacy := federated.get("differential_privacy")) is not None:
-        clustered = not problem and issubclass(_kind(name), Clustered)
-        problems += privacy_problems(privacy, least, clustered)
-    problems += secure_aggregation_problems(federated, name, least)
-    return problems
-
-
-def server_strategy(federated: Mapping[str, Any], averaged: Collection[str] = ()) -> ServerStrategy:
-    """Return the strategy that the setting `federated` asks for.
+def make_strategy(settings: Settings, options: FederatedOptions, averaged: Collection[str] = ()) -> ServerStrategy:
+    """Return the strategy of a federation, new: what it remembers is put into it.
 
     Args:
-        federated: The setting. Keys that do not concern the strategy are ignored; all have defaults.
+        settings: With the hook `federated_strategy`, or without it.
+        options: The setting `federated`.
         averaged: Names of the variables that are not trained: no strategy takes steps of its own on them.
 
     Raises:
-        FederationError: It is wrong; the message tells everything that is.
+        FederationError: Flower refuses the options, or the hook returned something else.
     """
-    problems = problems_of_strategy(federated)
-    if problems:
-        raise FederationError(_told(problems))
-    kind = _kind(federated.get("strategy", "FedAvg"))
-    options = {**_given(kind, federated), **(federated.get("options") or {})}
+    if not settings.has("federated_strategy"):
+        return server_strategy(options, averaged)
+    if options.masks:
+        raise FederationError(
+            "federated['secure_aggregation'] cannot be used with the hook `federated_strategy`, whose strategy may "
+            "look at the replies of single clients. Expected one of them. Name a strategy in federated['strategy']."
+        )
+    return checked_strategy(settings.call("federated_strategy"), averaged)
+
+
+def server_strategy(options: FederatedOptions, averaged: Collection[str] = ()) -> ServerStrategy:
+    """Return the strategy that checked options ask for.
+
+    Args:
+        options: The setting `federated`.
+        averaged: As for `make_strategy`.
+
+    Raises:
+        FederationError: Flower refuses the options.
+    """
+    least = options.min_clients
+    common = {
+        "fraction_train": options.fraction_train,
+        "fraction_evaluate": options.fraction_evaluate,
+        "min_train_nodes": least,
+        "min_evaluate_nodes": least,
+        "min_available_nodes": least,
+        "train_loss_key": "loss",  # under this name clients tell their loss; some strategies weight by it
+    }
+    kind = _OURS.get(options.strategy) or getattr(flower_strategies, options.strategy)
+    takes = inspect.signature(kind.__init__).parameters
+    if kind in _OURS.values():
+        del common["train_loss_key"]
+    else:
+        common = {name: value for name, value in common.items() if name in takes}
+    own = STRATEGIES[options.strategy](**options.options).model_dump(exclude_unset=True)
     try:
-        strategy = kind(**options)
-        if (privacy := federated.get("differential_privacy")) is not None:
-            strategy = privately(strategy, privacy, _least(federated))
+        return ServerStrategy(_privately(kind(**{**common, **own}), options), averaged)
     except (ValueError, TypeError) as error:
         raise FederationError(f"Flower refuses the setting `federated`: {error} Correct its options.") from error
-    return ServerStrategy(strategy, averaged)
+
+
+def _privately(strategy: Strategy, options: FederatedOptions) -> Strategy:
+    """Wrap a strategy as `federated['differential_privacy']` asks for.
+
+    On the side `server`, the server clips what it gets; on the side `client`, clients do (`client/private_answers.py`).
+    On the side `local` they add noise, too, and nothing is wrapped. All else are options of Flower's class.
+    """
+    privacy = dict(options.differential_privacy or {"side": "local"})
+    side, clipping = privacy.pop("side", "server"), privacy.pop("clipping", "fixed")
+    if side == "local":
+        return strategy
+    wrapper = getattr(flower_strategies, f"DifferentialPrivacy{side.capitalize()}Side{clipping.capitalize()}Clipping")
+    return wrapper(strategy, **{"num_sampled_clients": options.min_clients, **privacy})
 
 
 def checked_strategy(strategy: Any, averaged: Collection[str] = ()) -> ServerStrategy:
@@ -88,7 +92,7 @@ def checked_strategy(strategy: Any, averaged: Collection[str] = ()) -> ServerStr
 
     Args:
         strategy: What it returned.
-        averaged: As for `server_strategy`.
+        averaged: As for `make_strategy`.
 
     Raises:
         FederationError: It is no strategy, or one that reads other words than clients send.
@@ -102,67 +106,11 @@ def checked_strategy(strategy: Any, averaged: Collection[str] = ()) -> ServerStr
             f"The hook `federated_strategy` must return a strategy. Expected an object of "
             f"flwr.serverapp.strategy.Strategy, got {got}.{calls}"
         )
-    inner = strategy
-    while inner is not None:
+    for layer in layers_of(strategy):
         for name, expected in _WORDS.items():
-            if (got := getattr(inner, name, expected)) != expected:
+            if (got := getattr(layer, name, expected)) != expected:
                 raise FederationError(
                     f"The strategy of the hook `federated_strategy` cannot read what clients send. Expected {name} = "
                     f"{expected!r}, got {got!r}. Leave {name} out."
                 )
-        inner = getattr(inner, "strategy", None)
     return ServerStrategy(strategy, averaged)
-
-
-def _problem_of_name(name: Any) -> str | None:
-    names = strategy_names()
-    if name in names:
-        return None
-    if isinstance(name, str) and name.startswith(_OF_TREES):
-        return f"federated['strategy'] cannot be {name!r}: it is for trees of XGBoost, and clients train Keras models."
-    if isinstance(name, str) and name.startswith("DifferentialPrivacy"):
-        instead = "Set federated['differential_privacy'] instead."
-        return f"federated['strategy'] cannot be {name!r}, which wraps another. {instead}"
-    hint = did_you_mean(name, names) if isinstance(name, str) else ""
-    return f"federated['strategy'] is wrong. Expected one of {', '.join(names)}; got {name!r}. {hint}".rstrip()
-
-
-def _kind(name: str) -> type[FedAvg]:
-    return _OURS.get(name) or getattr(flower_strategies, name)
-
-
-def _given(kind: type, federated: Mapping[str, Any]) -> dict[str, Any]:
-    least = _least(federated)
-    given = {
-        "fraction_train": federated.get("fraction_train", 1.0),
-        "fraction_evaluate": federated.get("fraction_evaluate", 1.0),
-        "min_train_nodes": least,
-        "min_evaluate_nodes": least,
-        "min_available_nodes": least,
-        "train_loss_key": "loss",  # under this name clients tell their loss; some strategies weight by it
-    }
-    if issubclass(kind, Clustered):
-        del given["train_loss_key"]
-    return accepted(kind, given)
-
-
-def _least(federated: Mapping[str, Any]) -> int:
-    return federated.get("min_clients", 2)
-
-
-def _problems_of_numbers(name: str, options: Mapping[str, Any], federated: Mapping[str, Any]) -> list[str]:
-    """Return why a strategy could never aggregate as few replies as may come."""
-    bad = options.get("num_malicious_nodes", 0)
-    needed = {"Bulyan": 4 * bad + 3, "Krum": 2 * bad + 3, "MultiKrum": 2 * bad + 3}.get(name, 0)
-    if not needed or (name != "Bulyan" and not bad) or _least(federated) >= needed:
-        return []
-    return [
-        f"federated['min_clients'] is too small. Expected at least {needed} for {name} with "
-        f"num_malicious_nodes = {bad}, got {_least(federated)}."
-    ]
-
-
-def _told(problems: list[str]) -> str:
-    if len(problems) == 1:
-        return problems[0]
-    return f"The setting `federated` has {len(problems)} problems:\n" + "\n".join(f"- {each}" for each in problems)

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from experiments_manager.federated.strategies.grouping import adjusted_rand_index
-from experiments_manager.federated.strategies.reply_checks import EXAMPLES, proc_id_of
-from experiments_manager.federated.strategies.updates import Similarity, compared, cosine, similarity
+from experiments_manager.federated.message_records import to_arrays, to_record
+from experiments_manager.federated.strategies.grouping import (
+    Similarity,
+    adjusted_rand_index,
+    bipartition,
+    compared,
+    cosine,
+    largest_across,
+    separation,
+    similarity,
+    spectral_groups,
+)
+from experiments_manager.federated.strategies.reply_checks import arrays_in, examples_of, proc_id_of
 
 STATISTICS = ("*moving_mean", "*moving_variance")
 _JOINS_AT = 0.1  # chance gives less to a newcomer's cosine in any model of more than a few hundred variables
@@ -85,7 +97,7 @@ class Clustered(FedAvg):
     def clusters(self) -> list[Cluster]:
         """The clusters, in an order that splits do not change: new ones come last."""
         return [
-            Cluster(self._members_of(index), self._examples_of(index), _record(model))
+            Cluster(self._members_of(index), self._examples_of(index), to_record(model))
             for index, model in enumerate(self._models)
         ]
 
@@ -103,7 +115,7 @@ class Clustered(FedAvg):
     ) -> Iterable[Message]:
         """Send each client the model of its cluster."""
         if len(self._models) < 2:
-            self._models = [_numpy(arrays)]
+            self._models = [to_arrays(arrays)]
         messages = self._with_models(super().configure_train(server_round, arrays, config, grid))
         self._sent = {message.metadata.dst_node_id: self._cluster_at(message) for message in messages}
         return messages
@@ -148,7 +160,7 @@ class Clustered(FedAvg):
             if index not in made:
                 config = message.content[self.configrecord_key]
                 made[index] = RecordDict(
-                    {self.arrayrecord_key: _record(self._models[index]), self.configrecord_key: config}
+                    {self.arrayrecord_key: to_record(self._models[index]), self.configrecord_key: config}
                 )
             message.content = made[index]
         return messages
@@ -175,9 +187,9 @@ class Clustered(FedAvg):
             if number is None or node_id not in self._sent:
                 continue
             began = self._sent[node_id]
-            values = _numpy(next(iter(reply.content.array_records.values())))
+            values = to_arrays(arrays_in(reply))
             update = {name: values[name] - before for name, before in self._models[began].items()}
-            examples = float(next(iter(reply.content.metric_records.values()))[EXAMPLES])
+            examples = examples_of(reply)
             answers.append(_Answer(number, began, reply, update, examples))
             self._proc_ids[node_id] = number
             self._examples[number] = examples
@@ -252,7 +264,7 @@ class Clustered(FedAvg):
     def _mean_model(self) -> ArrayRecord:
         examples = np.array([self._examples_of(index) for index in range(len(self._models))])
         shares = (examples / examples.sum()).tolist()
-        return _record(
+        return to_record(
             {
                 name: sum(model[name] * share for model, share in zip(self._models, shares, strict=True))
                 for name in self._models[0]
@@ -260,9 +272,109 @@ class Clustered(FedAvg):
         )
 
 
-def _numpy(record: ArrayRecord) -> dict[str, np.ndarray]:
-    return {name: array.numpy() for name, array in record.items()}
+class ClusteredCosine(Clustered):
+    """Split a cluster in two when its model stands still for the clients on average, but not for each of them.
+
+    Sattler, Mueller and Samek, Clustered Federated Learning (2019): a cluster is split where the mean update is shorter
+    than `eps1` while the longest update is longer than `eps2`, into the two groups whose updates are most unlike.
+
+    Args:
+        eps1: Length of the mean update below which a cluster may split; `None` for half of the longest update.
+        eps2: Length of the longest update above which a cluster may split.
+        gamma_max: The paper's bound on noise: sqrt((1 - largest cosine across) / 2) must be more.
+        split_rounds: Rounds at which clusters may split, whatever the lengths of updates are; `None` for any round in
+            which `eps1` and `eps2` allow it.
+        min_separation: How much larger the mean cosine within groups must be than that across them; noise gives about
+            0. Without `centred`, groups whose largest cosine across is below its negative are separate too.
+        min_members: The smallest group that may split off; `None` for 2 where updates are centred, else 1.
+        centred: Whether what all updates have in common is taken away before they are compared; `None`: if
+            `split_rounds` are given, as the common part is most of an update while the model still learns.
+        ignored: Patterns of the names of variables that are not compared.
+        flower: What `FedAvg` takes.
+    """
+
+    def __init__(
+        self,
+        *,
+        eps1: float | None = None,
+        eps2: float = 0.0,
+        gamma_max: float = 0.0,
+        split_rounds: Sequence[int] | None = None,
+        min_separation: float = 0.4,
+        min_members: int | None = None,
+        centred: bool | None = None,
+        ignored: Sequence[str] = STATISTICS,
+        **flower: Any,
+    ) -> None:
+        super().__init__(centred=split_rounds is not None if centred is None else centred, ignored=ignored, **flower)
+        self.eps1 = eps1
+        self.eps2 = eps2
+        self.gamma_max = gamma_max
+        self.split_rounds = None if split_rounds is None else tuple(split_rounds)
+        self.min_separation = min_separation
+        # Of a few centred updates of noise, one always seems to be alone.
+        self.min_members = min_members or (2 if self.centred else 1)
+
+    def groups(self, server_round: int, alike: Similarity) -> tuple[list[int], float] | None:
+        """Return two groups where the cluster is to split."""
+        if not self._may_split(server_round, alike):
+            return None
+        labels = bipartition(alike.cosines)
+        across = largest_across(alike.cosines, labels)
+        apart = separation(alike.cosines, labels)
+        opposite = not self.centred and across <= -self.min_separation
+        separate = (apart >= self.min_separation or opposite) and math.sqrt((1 - across) / 2) > self.gamma_max
+        return (labels, apart) if separate and min(Counter(labels).values()) >= self.min_members else None
+
+    def _may_split(self, server_round: int, alike: Similarity) -> bool:
+        if self.split_rounds is not None:
+            return server_round in self.split_rounds
+        longest = float(alike.norms.max())
+        return alike.mean_norm < (0.5 * longest if self.eps1 is None else self.eps1) and longest > self.eps2
 
 
-def _record(model: Mapping[str, Any]) -> ArrayRecord:
-    return ArrayRecord({name: Array(np.asarray(value)) for name, value in model.items()})
+class ClusteredSpectral(Clustered):
+    """Split clusters at given rounds by spectral clustering of the graph of their clients.
+
+    The edges are the cosines of updates from which their mean was taken away.
+
+    Args:
+        split_rounds: Rounds at which clusters may split.
+        clusters_wanted: How many clusters there shall be, all from the first split; `None` for as many as the largest
+            gap between the eigenvalues says, at each of the rounds and for each cluster.
+        most_clusters: The largest number that a gap may say.
+        min_separation: How much larger the mean cosine within groups must be than that across them; noise gives about
+            0.
+        min_members: The smallest group that may split off.
+        ignored: Patterns of the names of variables that are not compared.
+        flower: What `FedAvg` takes.
+    """
+
+    def __init__(
+        self,
+        *,
+        split_rounds: Sequence[int] = (3,),
+        clusters_wanted: int | None = None,
+        most_clusters: int = 8,
+        min_separation: float = 0.4,
+        min_members: int = 2,
+        ignored: Sequence[str] = STATISTICS,
+        **flower: Any,
+    ) -> None:
+        super().__init__(centred=True, ignored=ignored, **flower)
+        self.split_rounds = tuple(split_rounds)
+        self.clusters_wanted = clusters_wanted
+        self.most_clusters = most_clusters
+        self.min_separation = min_separation
+        self.min_members = min_members
+
+    def groups(self, server_round: int, alike: Similarity) -> tuple[list[int], float] | None:
+        """Return the groups where the cluster is to split."""
+        done = self.clusters_wanted is not None and bool(self.history)
+        if done or server_round not in self.split_rounds:
+            return None
+        labels = spectral_groups(alike.cosines, self.clusters_wanted, self.most_clusters)
+        apart = separation(alike.cosines, labels)
+        sizes = Counter(labels)
+        separate = len(sizes) > 1 and apart >= self.min_separation
+        return (labels, apart) if separate and min(sizes.values()) >= self.min_members else None

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord
 
-EXAMPLES = "num-examples"
-"""The metric by which clients are weighted."""
+from experiments_manager.federated.message_records import CLIENT, ERROR, EXAMPLES, PROC_ID
+
 MOST_EXAMPLES = 1e12
 """More samples no client trains on in a round; sums of them are exact."""
 TIMES_EARLIER, TIMES_OTHERS = 10, 10_000
 """How many times as many samples a client may tell as it told in any earlier round, and as the median of the others.
 Whoever tells more would own the model, whose clients are weighted by what they tell; so would one that tells ten times
 more in each round, were it compared with itself alone."""
-CLIENT, PROC_ID, ERROR = "client", "proc-id", "error"
-"""The record in which a client tells of itself: its number, and in one sentence why it could not do the work."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class LeftOut:
     """A reply that is not aggregated.
 
@@ -38,8 +36,13 @@ class LeftOut:
     node_id: int
     reason: str
 
+    @property
+    def name(self) -> str:
+        """How a message names the client."""
+        return f"client {self.proc_id}" if self.proc_id is not None else f"the client at node {self.node_id}"
 
-@dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True)
 class Bounds:
     """How many samples a client may tell.
 
@@ -49,7 +52,7 @@ class Bounds:
     """
 
     most: int | None = None
-    earlier: Mapping[int, float] = field(default_factory=dict)
+    earlier: Mapping[int, float] = dataclasses.field(default_factory=dict)
 
     def why_too_many(self, proc_id: int, examples: float, others: Sequence[float]) -> str | None:
         """Return why a client cannot have so many samples, in words that follow what it told; `None` where it can."""
@@ -117,9 +120,19 @@ def checked_replies(
     return _of_same_metrics(good, left_out + refused)
 
 
+def arrays_in(reply: Message) -> ArrayRecord:
+    """Return the variables of a reply, which has one record of them."""
+    return next(iter(reply.content.array_records.values()))
+
+
+def metrics_in(reply: Message) -> MetricRecord:
+    """Return the metrics of a reply, which has one record of them."""
+    return next(iter(reply.content.metric_records.values()))
+
+
 def examples_of(reply: Message) -> float:
     """Return the number of samples that a checked reply tells."""
-    return float(next(iter(reply.content.metric_records.values()))[EXAMPLES])
+    return float(metrics_in(reply)[EXAMPLES])
 
 
 def _of_plausible_samples(
@@ -166,7 +179,7 @@ def _check_metrics(reply: Message) -> None:
     records = reply.content.metric_records
     if len(records) != 1:
         raise _Refused(f"Expected one record of metrics, got {len(records)}.")
-    metrics = next(iter(records.values()))
+    metrics = metrics_in(reply)
     examples = metrics.get(EXAMPLES)
     if not _is_number(examples) or not math.isfinite(examples) or examples <= 0:
         raise _Refused(f"Its number of samples must be positive. Got {EXAMPLES} = {examples!r}.")
@@ -229,7 +242,7 @@ def _some(names: list[str]) -> str:
 
 def _of_same_metrics(good: list[tuple[int, Message]], left_out: list[LeftOut]) -> tuple[list[Message], list[LeftOut]]:
     """Leave out whose metrics are not those of most others: Flower aggregates none where names differ."""
-    forms = [_form(next(iter(reply.content.metric_records.values()))) for _, reply in good]
+    forms = [_form(metrics_in(reply)) for _, reply in good]
     if not forms:
         return [], left_out
     usual = Counter(forms).most_common(1)[0][0]
@@ -247,3 +260,35 @@ def _of_same_metrics(good: list[tuple[int, Message]], left_out: list[LeftOut]) -
 def _form(metrics: MetricRecord) -> tuple[tuple[str, int], ...]:
     """Return names of metrics, and how many numbers each has (0 for a plain number)."""
     return tuple(sorted((name, len(value) if isinstance(value, list) else 0) for name, value in metrics.items()))
+
+
+class ProcIds:
+    """Learns clients' numbers from what they answer, so that one that fails or is silent can be named.
+
+    Args:
+        grid: One that knows the numbers by itself has `proc_id_of`.
+    """
+
+    def __init__(self, grid: Any) -> None:
+        self._by_rule = getattr(grid, "proc_id_of", None)
+        self.known: dict[int, int] = {}
+        """The number of the client at each node, as far as it was told."""
+
+    def learn(self, replies: Iterable[Message]) -> None:
+        """Note what clients tell of themselves."""
+        for reply in replies:
+            told = proc_id_of(reply)
+            if told is not None:
+                self.known[reply.metadata.src_node_id] = told
+
+    def of_node(self, node_id: int) -> int | None:
+        """Return the number of the client at a node; `None` where it never told it."""
+        return self._by_rule(node_id) if self._by_rule is not None else self.known.get(node_id)
+
+    def named(self, left_out: Iterable[LeftOut]) -> list[LeftOut]:
+        """Return who is left out, in order, each with its number if that is known."""
+        named = [
+            dataclasses.replace(entry, proc_id=self.of_node(entry.node_id)) if entry.proc_id is None else entry
+            for entry in left_out
+        ]
+        return sorted(named, key=lambda entry: (entry.proc_id is None, entry.proc_id or 0, entry.node_id))

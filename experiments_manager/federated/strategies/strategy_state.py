@@ -85,8 +85,10 @@ def encoded(value: Any, arrays: Arrays, depth: int = 0) -> Any:
         return {"array": arrays.key_of(value.copy())}
     if type(value) is bytes:
         return {"bytes": arrays.key_of(np.frombuffer(value, np.uint8))}
-    if isinstance(value, (Array, ArrayRecord)):
-        return _encoded_variables(value, arrays)
+    if isinstance(value, Array):
+        return {"variable": arrays.key_of(value.numpy())}
+    if isinstance(value, ArrayRecord):
+        return {"variables": [[name, arrays.key_of(array.numpy())] for name, array in value.items()]}
     for kind, record in _RECORDS.items():
         if isinstance(value, record):
             return {kind: encoded(dict(value), arrays, depth + 1)}
@@ -98,21 +100,10 @@ def encoded(value: Any, arrays: Arrays, depth: int = 0) -> Any:
         return {
             "dict": [[encoded(key, arrays, depth + 1), encoded(item, arrays, depth + 1)] for key, item in value.items()]
         }
-    return _encoded_generator(value, arrays)
-
-
-def _encoded_variables(value: Array | ArrayRecord, arrays: Arrays) -> dict[str, Any]:
-    if isinstance(value, Array):
-        return {"variable": arrays.key_of(value.numpy())}
-    return {"variables": [[name, arrays.key_of(array.numpy())] for name, array in value.items()]}
-
-
-def _encoded_generator(value: Any, arrays: Arrays) -> dict[str, Any]:
-    if not isinstance(value, HostGenerator):
-        kind = type(value)
-        raise NotPlain(f"a value of {kind.__module__}.{kind.__qualname__}")
-    kind, state = generator_state(value)
-    return {_GENERATORS.get(kind, "generator"): encoded(state, arrays)}
+    if isinstance(value, HostGenerator):
+        kind, state = generator_state(value)
+        return {_GENERATORS.get(kind, "generator"): encoded(state, arrays)}
+    raise NotPlain(f"a value of {type(value).__module__}.{type(value).__qualname__}")
 
 
 def decoded(plain: Any, arrays: Mapping[str, np.ndarray], present: Any = None) -> Any:
@@ -152,43 +143,95 @@ def _decoded_generator(name: str, state: Any, present: Any) -> HostGenerator:
     return present if set_generator_state(present, kind, state) else made_generator(kind, state)
 
 
-def opaque_owner(value: Any) -> str | None:
-    """Return the library that an object belongs to whose attributes are not looked into; else `None`."""
-    library = type(value).__module__.split(".")[0]
-    return library if library in _FOREIGN else None
+class StrategyMemory:
+    """What a strategy keeps from round to round, apart from what it was built with, so options may change by a resume.
 
+    Attributes of the strategy, of strategies in it and of objects in it are taken as they are: numbers, strings, lists,
+    tuples, sets, dictionaries, arrays, records of Flower, random generators, and whatever has `state_dict` and
+    `load_state_dict`. Functions and objects that were there from the beginning are not stored: a strategy that is
+    built from the same settings has them.
 
-class InitialStrategy:
-    """A strategy as it was built: what did not change since is a setting, or follows from one, and is not state."""
+    Args:
+        strategy: A strategy that was just built.
+    """
 
     def __init__(self, strategy: Strategy) -> None:
-        self._values: dict[str, Any] = {}
-        self._objects: dict[str, tuple[Any, list[int]]] = {}
+        self._strategy = strategy
+        self._first_values: dict[str, tuple[Any, Arrays]] = {}
+        self._first_objects: dict[str, tuple[Any, list[int]]] = {}
         self._note("", strategy, set())
 
     def _note(self, path: str, owner: Any, seen: set[int]) -> None:
+        """Take note of what the attributes of an object are when it is built."""
         seen.add(id(owner))
         for name, value in vars(owner).items():
             where = f"{path}.{name}"
-            self._objects[where] = value, _items(value)
+            self._first_objects[where] = value, _items(value)
             arrays = Arrays(where.lstrip("."))
             try:
-                self._values[where] = (encoded(value, arrays), arrays)
+                self._first_values[where] = encoded(value, arrays), arrays
             except NotPlain:
                 if _has_attributes(value) and not hasattr(value, "state_dict") and id(value) not in seen:
                     self._note(where, value, seen)
 
-    def has(self, where: str, plain: Any, arrays: Arrays) -> bool:
-        """Return whether an attribute had this value."""
-        if where not in self._values:
-            return False
-        before, arrays_before = self._values[where]
-        return before == plain and arrays_before == arrays
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return what the strategy keeps, as what JSON can hold and as arrays by their key in it.
 
-    def is_object(self, where: str, value: Any) -> bool:
-        """Return whether an attribute was this very object, which a strategy that is built anew has by itself."""
-        before, items = self._objects.get(where, (None, []))
-        return before is value and items == _items(value)
+        Raises:
+            FederationError: It keeps something that cannot be stored.
+        """
+        arrays: dict[str, np.ndarray] = {}
+        return {"strategy": self._object_state("", self._strategy, arrays, [])}, arrays
+
+    def _object_state(self, path: str, owner: Any, arrays: dict[str, np.ndarray], owners: list[int]) -> dict[str, Any]:
+        attributes = {}
+        for name, value in vars(owner).items():
+            where = f"{path}.{name}"
+            own = Arrays(where.lstrip("."))
+            try:
+                plain = encoded(value, own)
+            except NotPlain as problem:
+                kept = self._kept_object(where, value, arrays, [*owners, id(owner)], problem)
+                if kept is not None:
+                    attributes[name] = kept
+                continue
+            if self._first_values.get(where) != (plain, own):
+                attributes[name] = plain
+                arrays.update(own)
+        return {"object": type(owner).__name__, "attributes": attributes}
+
+    def _kept_object(
+        self, where: str, value: Any, arrays: dict[str, np.ndarray], owners: list[int], problem: NotPlain
+    ) -> dict[str, Any] | None:
+        """Return the state of an object that is no plain value; `None` where it has none."""
+        first, items = self._first_objects.get(where, (None, []))
+        if first is not value or items != _items(value):
+            raise _not_stored(where, problem)
+        if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
+            own = Arrays(where.lstrip("."))
+            try:
+                plain = encoded(value.state_dict(), own)
+            except NotPlain as inner:
+                raise _not_stored(where, inner) from inner
+            arrays.update(own)
+            return {"loaded": plain}
+        if _has_attributes(value) and id(value) not in owners:
+            return self._object_state(where, value, arrays, owners)
+        return None
+
+    def restore(self, plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Give the strategy what `state` returned for another one that was built from the same settings.
+
+        Raises:
+            FederationError: The state is that of another strategy.
+        """
+        try:
+            _restore_object("the strategy", self._strategy, plain["strategy"], arrays)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FederationError(
+                f"The state of the strategy cannot be read: {error!r}. Expected what was stored by this release. "
+                "Start the federation anew, or resume it with the release that it was started with."
+            ) from error
 
 
 def _items(value: Any) -> list[int]:
@@ -198,70 +241,12 @@ def _items(value: Any) -> list[int]:
     return [id(item) for item in value] if isinstance(value, (list, tuple, set)) else []
 
 
-def state_of(
-    strategy: Strategy, beginning: InitialStrategy | None = None
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return what a strategy keeps, as what JSON can hold and as arrays by their key in it.
-
-    Attributes of the strategy, of strategies in it and of objects in it are taken as they are: numbers, strings, lists,
-    tuples, sets, dictionaries, arrays, records of Flower, random generators, and whatever has `state_dict` and
-    `load_state_dict`. Functions and objects that were there from the beginning are not stored: a strategy that is
-    built from the same settings has them.
-
-    Args:
-        strategy: Any strategy.
-        beginning: The strategy when it was built; only what changed since is stored then, so that options may be others
-            after a resume.
-
-    Raises:
-        FederationError: It keeps something that cannot be stored.
-    """
-    arrays: dict[str, np.ndarray] = {}
-    return {"strategy": _object_state("", strategy, beginning, arrays, [])}, arrays
-
-
-def _object_state(
-    path: str, owner: Any, beginning: InitialStrategy | None, arrays: dict[str, np.ndarray], owners: list[int]
-) -> dict[str, Any]:
-    attributes = {}
-    for name, value in vars(owner).items():
-        where = f"{path}.{name}"
-        own = Arrays(where.lstrip("."))
-        try:
-            plain = encoded(value, own)
-        except NotPlain as problem:
-            kept = _kept_object(where, value, beginning, arrays, [*owners, id(owner)], problem)
-            if kept is not None:
-                attributes[name] = kept
-            continue
-        if beginning is None or not beginning.has(where, plain, own):
-            attributes[name] = plain
-            arrays.update(own)
-    return {"object": type(owner).__name__, "attributes": attributes}
-
-
-def _kept_object(
-    where: str,
-    value: Any,
-    beginning: InitialStrategy | None,
-    arrays: dict[str, np.ndarray],
-    owners: list[int],
-    problem: NotPlain,
-) -> dict[str, Any] | None:
-    same = beginning is None or beginning.is_object(where, value)
-    if same and hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
-        own = Arrays(where.lstrip("."))
-        try:
-            plain = encoded(value.state_dict(), own)
-        except NotPlain as inner:
-            raise _not_stored(where, inner) from inner
-        arrays.update(own)
-        return {"loaded": plain}
-    if same and _has_attributes(value) and id(value) not in owners:
-        return _object_state(where, value, beginning, arrays, owners)
-    if same and (beginning is not None or callable(value)):
-        return None
-    raise _not_stored(where, problem)
+def _has_attributes(value: Any) -> bool:
+    """Tell objects whose attributes are state from functions, classes, modules and what belongs to other libraries."""
+    library = type(value).__module__.split(".")[0]
+    return isinstance(value, Strategy) or (
+        hasattr(value, "__dict__") and not callable(value) and library not in _FOREIGN
+    )
 
 
 def _not_stored(where: str, problem: NotPlain) -> FederationError:
@@ -272,29 +257,7 @@ def _not_stored(where: str, problem: NotPlain) -> FederationError:
     )
 
 
-def _has_attributes(value: Any) -> bool:
-    """Tell objects whose attributes are state from functions, classes, modules and what belongs to other libraries."""
-    return isinstance(value, Strategy) or (
-        hasattr(value, "__dict__") and not callable(value) and opaque_owner(value) is None
-    )
-
-
-def restore(strategy: Strategy, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Give a strategy that was built from the same settings what `state_of` returned.
-
-    Raises:
-        FederationError: The state is that of another strategy.
-    """
-    try:
-        _restore_object("the strategy", strategy, plain["strategy"], arrays)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FederationError(
-            f"The state of the strategy cannot be read: {error!r}. Expected what was stored by this release. "
-            "Start the federation anew, or resume it with the release that it was started with."
-        ) from error
-
-
-def _restore_object(where: str, owner: Any, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+def _restore_object(where: str, owner: Any, plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     if plain["object"] != type(owner).__name__:
         raise FederationError(
             f"The state that was stored is not that of {where}. Expected {type(owner).__name__}, got "

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments_manager.events import RunEnd
-from experiments_manager.federated.watching.round_values import CLIENTS_PREFIX, metrics_of
-from experiments_manager.federated.watching.round_watcher import RoundWatcher
+from experiments_manager.federated.watching.round_watcher import CLIENTS_PREFIX, RoundWatcher, metrics_of
 from experiments_manager.monitoring.tensorboard.event_files import EventFile, scalars_summary
 
 if TYPE_CHECKING:

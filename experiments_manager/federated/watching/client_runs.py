@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 from experiments_manager.common.atomic import write_json
 from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.events import RunEnd
-from experiments_manager.federated.watching.round_values import metrics_of
-from experiments_manager.federated.watching.round_watcher import RoundWatcher
+from experiments_manager.federated.watching.round_watcher import RoundWatcher, metrics_of
 from experiments_manager.monitoring.growing_csv import GrowingCsv
 from experiments_manager.monitoring.metrics_csv import KEY, metrics_row
 from experiments_manager.runs import Run

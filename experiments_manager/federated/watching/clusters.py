@@ -11,19 +11,75 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from experiments_manager.common.atomic import write_bytes, write_json
 from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.events import RunEnd
-from experiments_manager.federated.array_records import to_arrays
-from experiments_manager.federated.watching.cluster_models import ClusterModels
+from experiments_manager.export.publisher import Publisher
+from experiments_manager.federated.local.trainer import LocalTrainer
+from experiments_manager.federated.message_records import to_arrays
 from experiments_manager.federated.watching.round_watcher import RoundWatcher
 from experiments_manager.monitoring.plots.figures import FOLDER
 from experiments_manager.runs import Run
+from experiments_manager.training.engine.chunks import ChunkSize
+from experiments_manager.training.engine.context import TrainingContext, publisher_of
+from experiments_manager.training.engine.validation import run_test_steps
 
 if TYPE_CHECKING:
     from experiments_manager.federated.server.federation_state import RoundReport
     from experiments_manager.federated.strategies.clustered import Cluster
     from experiments_manager.federated.strategies.server_strategy import ServerStrategy
+
+
+class ClusterModels:
+    """Puts the weights of clusters into the model of the run, one after the other.
+
+    Whoever uses the model afterwards puts its own weights back.
+
+    Args:
+        context: The run of the global model.
+        server: Knows the variables of that model.
+        folder: Where each cluster has a folder by its name, with `exported_models/`.
+    """
+
+    def __init__(self, context: TrainingContext, server: LocalTrainer, folder: Path) -> None:
+        self._context, self._server, self._folder = context, server, folder
+        self._publishers: dict[str, Publisher] = {}
+
+    def use(self, weights: Mapping[str, np.ndarray], number: int) -> None:
+        """Let the model have the weights of a cluster in a round."""
+        self._server.put_back(weights, number)
+
+    def score(self) -> dict[str, float]:
+        """Return loss and metrics of the model on the validation split; nothing where there is none."""
+        feed, loop = self._context.experiment.validation, self._context.loops.validation
+        if feed is None or loop is None:
+            return {}
+        self._context.reset_metrics()
+        return run_test_steps(loop, feed, self._context.experiment.state.progress.epoch, ChunkSize())
+
+    def publish(self, name: str, version: int) -> bool:
+        """Hand the model to the publisher of a cluster; return whether this run exports at all."""
+        if self._context.publisher is None:
+            return False
+        if name not in self._publishers:
+            exports = self._folder / name / "exported_models"
+            exports.mkdir(parents=True, exist_ok=True)
+            self._publishers[name] = publisher_of(self._context.experiment, exports)
+        self._publishers[name].submit(version)
+        return True
+
+    def close(self) -> None:
+        """Wait for the versions, and say which could not be published."""
+        for name, publisher in self._publishers.items():
+            publisher.close()
+            for version, problem in publisher.outcomes():
+                if problem is not None:
+                    text = f"Version {version} of cluster {name} was not published: {problem}"
+                    self._context.dispatch("on_message", text)
+        self._publishers.clear()
+
 
 logger = logging.getLogger(__name__)
 

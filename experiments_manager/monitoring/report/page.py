@@ -26,8 +26,7 @@ from experiments_manager.monitoring.report.collect import (
     collect_runs,
     is_default,
 )
-from experiments_manager.monitoring.report.federation import spans
-from experiments_manager.monitoring.report.federation_section import federation_section
+from experiments_manager.monitoring.report.federation_section import federation_section, spans
 from experiments_manager.monitoring.report.inline_svg import inline_svg
 from experiments_manager.runs.compare import differing
 from experiments_manager.runs.run import EPOCH

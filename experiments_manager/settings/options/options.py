@@ -41,7 +41,8 @@ class Options(pydantic.BaseModel):
         found: dict[Any, str] = {}
         for key in looked_at:
             if key not in cls.model_fields:
-                hint = did_you_mean(str(key), cls.model_fields) or f"Expected one of {', '.join(cls.model_fields)}."
+                known = f"Expected one of {', '.join(cls.model_fields)}." if cls.model_fields else "Expected none."
+                hint = cls.REMEDIES.get(key) or did_you_mean(str(key), cls.model_fields) or known
                 found[key] = f"{place.format(key)} is unknown. {hint}"
         try:
             cls.model_validate({key: value for key, value in looked_at.items() if key not in found})

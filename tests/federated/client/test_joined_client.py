@@ -14,8 +14,8 @@ flower()
 
 from flwr.app import ConfigRecord, RecordDict  # noqa: E402
 
-from experiments_manager.federated.array_records import to_arrays, to_record  # noqa: E402
 from experiments_manager.federated.client.joined_client import ClientOptions, JoinedClient  # noqa: E402
+from experiments_manager.federated.message_records import to_arrays, to_record  # noqa: E402
 from experiments_manager.federated.settings_handshake import terms_of  # noqa: E402
 
 

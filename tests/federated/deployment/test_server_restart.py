@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.common.machine.addresses import free_port
-from experiments_manager.federated.deployment.addresses import Address
-from experiments_manager.federated.deployment.server import running_server
+from experiments_manager.federated.deployment.server import Deployment, running_server
 from tests.helpers.superlinks import TIMEOUT, DeployedClient, run_round
 from tests.helpers.waiting import wait_until
 
@@ -17,17 +16,18 @@ class Crash(Exception):
 
 
 def test_a_client_waits_for_a_server_that_ended_and_goes_on_with_the_next_one_in_the_same_process(tmp_path):
-    address = Address("127.0.0.1", free_port())
-    client = DeployedClient(tmp_path, address.port, None, None, 1)
+    port = free_port()
+    deployment = Deployment.make(f"127.0.0.1:{port}", insecure=True)
+    client = DeployedClient(tmp_path, port, None, None, 1)
     try:
         with (
             pytest.raises(Crash),
-            running_server(address, None, insecure=True, home=tmp_path / "server") as grid,
+            running_server(deployment, home=tmp_path / "server") as grid,
         ):
             wait_until(grid.get_node_ids, TIMEOUT)
             (before,) = run_round(grid, np.zeros(2), 1)
             raise Crash
-        with running_server(address, None, insecure=True, home=tmp_path / "server") as grid:
+        with running_server(deployment, home=tmp_path / "server") as grid:
             wait_until(grid.get_node_ids, TIMEOUT)
             (after,) = run_round(grid, before.content["arrays"]["w"].numpy(), 2)
         assert client.process.wait(TIMEOUT) == 0

@@ -87,7 +87,7 @@ def test_a_client_trains_the_same_whoever_was_trained_before(make):
     weights = trainer.weights()
     alone = trainer.train(client(3), weights, LocalTask(2, epochs=2))
     trainer.train(client(1, samples=21), weights, LocalTask(1))
-    trainer.train(client(2, samples=5), weights, LocalTask(7), keep=True)
+    trainer.train(client(2, samples=5), weights, LocalTask(7))
     again = trainer.train(client(3), weights, LocalTask(2, epochs=2))
     assert same(alone.weights, again.weights)
     assert alone.logs == again.logs
@@ -130,11 +130,12 @@ def test_samples_are_counted_once_and_logs_are_those_of_the_last_epoch(make):
 
 
 def test_the_optimizer_begins_anew_in_each_round_unless_it_is_kept(make):
+    keeps = make(('session_name = "local"', 'session_name = "local"\nfederated = {"keep_optimizer": True}'))
     trainer = make()
     weights = trainer.weights()
     kept, fresh = client(1), client(1)
     for number in (1, 2):
-        with_slots = trainer.train(kept, weights, LocalTask(number), keep=True).weights
+        with_slots = keeps.train(kept, weights, LocalTask(number)).weights
         without = trainer.train(fresh, weights, LocalTask(number)).weights
         assert same(with_slots, without) == (number == 1)
     assert fresh.kept is None

@@ -9,7 +9,7 @@ pytest.importorskip("flwr")
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from experiments_manager.federated.array_records import to_record
+from experiments_manager.federated.message_records import to_record
 from experiments_manager.federated.simulation.local_grid import LocalGrid
 from tests.helpers.line_clients import first_arrays, line_client
 from tests.helpers.waiting import wait_until

@@ -1,50 +1,43 @@
-"""A strategy is built from a plain dictionary, and all that is wrong with it is told at once."""
-
-import re
+"""A strategy is built from the setting `federated`, or comes from a hook."""
 
 import flwr.serverapp.strategy as flower
+import numpy as np
 import pytest
 from flwr.serverapp.strategy import FedAvg
 
 from experiments_manager.federated.errors import FederationError
-from experiments_manager.federated.strategies.catalogue import (
-    checked_strategy,
-    problems_of_strategy,
-    server_strategy,
-    strategy_names,
-)
+from experiments_manager.federated.strategies.catalogue import checked_strategy
 from experiments_manager.federated.strategies.server_strategy import ServerStrategy
+from experiments_manager.settings.options.federated import STRATEGIES
+from tests.helpers.federations import FakeGrid, arrays_of, numpy_of, one_round, reply_to, strategy_of
 
-
-def refused(setting):
-    with pytest.raises(FederationError) as caught:
-        server_strategy(setting)
-    return str(caught.value)
+FIXED = {"noise_multiplier": 0.0, "clipping_norm": 0.5}
+SENT = {"steps": np.int64(4), "kernel": np.ones(4, "float32")}
 
 
 def test_the_default_is_the_mean_of_all():
-    strategy = server_strategy({}).strategy
+    strategy = strategy_of({}).strategy
     assert type(strategy) is FedAvg
     assert (strategy.fraction_train, strategy.min_train_nodes, strategy.weighted_by_key) == (1.0, 2, "num-examples")
 
 
 def test_keys_of_ours_become_those_of_flower():
-    strategy = server_strategy({"fraction_train": 0.5, "fraction_evaluate": 0.25, "min_clients": 4}).strategy
+    strategy = strategy_of({"fraction_train": 0.5, "fraction_evaluate": 0.25, "min_clients": 4}).strategy
     assert (strategy.fraction_train, strategy.fraction_evaluate) == (0.5, 0.25)
     assert (strategy.min_train_nodes, strategy.min_evaluate_nodes, strategy.min_available_nodes) == (4, 4, 4)
 
 
-@pytest.mark.parametrize("name", strategy_names())
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
 def test_every_strategy_can_be_named(name):
     options = {"client_learning_rate": 0.1} if name == "QFedAvg" else {}
-    strategy = server_strategy({"strategy": name, "options": options, "min_clients": 3}).strategy
+    strategy = strategy_of({"strategy": name, "options": options, "min_clients": 3}).strategy
     assert type(strategy).__name__ == name
     assert (strategy.min_train_nodes, strategy.min_evaluate_nodes) == (3, 3)
 
 
 def test_all_that_flower_has_is_named_but_what_is_not_for_keras():
     flowers = {name for name in flower.__all__ if name not in ("Strategy", "Result")}
-    left = flowers - set(strategy_names())
+    left = flowers - set(STRATEGIES)
     assert {name for name in left if not name.startswith("DifferentialPrivacy")} == {
         "FedXgbBagging",
         "FedXgbCyclic",
@@ -52,85 +45,20 @@ def test_all_that_flower_has_is_named_but_what_is_not_for_keras():
 
 
 def test_options_reach_the_strategy():
-    strategy = server_strategy({"strategy": "FedAdam", "options": {"eta": 0.02, "beta_1": 0}}).strategy
+    strategy = strategy_of({"strategy": "FedAdam", "options": {"eta": 0.02, "beta_1": 0}}).strategy
     assert (strategy.eta, strategy.beta_1) == (0.02, 0)
 
 
 def test_the_loss_is_read_under_the_name_that_clients_give_it():
     assert (
-        server_strategy({"strategy": "QFedAvg", "options": {"client_learning_rate": 1}}).strategy.train_loss_key
-        == "loss"
+        strategy_of({"strategy": "QFedAvg", "options": {"client_learning_rate": 1}}).strategy.train_loss_key == "loss"
     )
-
-
-def test_all_problems_are_told_at_once():
-    told = refused(
-        {
-            "strategy": "FedAdam",
-            "fraction_train": 3,
-            "min_clients": 0,
-            "options": {"beta1": 0.9, "eta": -1, "tau": "x", "beta_2": True, "fraction_train": 0.5},
-        }
-    )
-    assert "7 problems" in told
-    assert "federated['fraction_train'] is wrong. Expected a number from 0 to 1, got 3." in told
-    assert "federated['min_clients'] is wrong. Expected an integer of at least 1, got 0." in told
-    assert "['beta1'] is not an option of FedAdam. Did you mean `beta_1`?" in told
-    assert "['eta'] is wrong. Expected a number, got -1: Input should be greater than 0." in told
-    assert "['tau'] is wrong. Expected a number, got 'x'" in told
-    assert "['beta_2'] is wrong. Expected a number, got True" in told
-    assert "['fraction_train'] cannot be set here. Set federated['fraction_train'] instead." in told
-
-
-def test_a_strategy_that_nobody_knows_is_refused_with_the_nearest_name():
-    assert "Did you mean `FedAdam`?" in refused({"strategy": "FedAdm"})
-    assert "got 7" in refused({"strategy": 7})
-
-
-def test_strategies_that_wrap_others_or_train_trees_are_refused_with_the_reason():
-    assert "Set federated['differential_privacy'] instead" in refused(
-        {"strategy": "DifferentialPrivacyServerSideFixedClipping"}
-    )
-    for name in ("FedXgbBagging", "FedXgbCyclic"):
-        assert f"cannot be '{name}': it is for trees of XGBoost" in refused({"strategy": name})
-
-
-def test_an_option_that_is_needed_is_missed():
-    assert refused({"strategy": "QFedAvg"}) == (
-        "federated['options']['client_learning_rate'] is missing. QFedAvg needs it. Expected a number."
-    )
-
-
-@pytest.mark.parametrize("name", ["weighted_by_key", "arrayrecord_key", "train_metrics_aggr_fn", "min_available_nodes"])
-def test_what_is_set_by_us_cannot_be_an_option(name):
-    assert f"['{name}'] cannot be set here" in refused({"options": {name: "x"}})
-
-
-@pytest.mark.parametrize(
-    ("name", "bad", "needed"), [("Bulyan", 1, 7), ("Krum", 1, 5), ("MultiKrum", 2, 7), ("Bulyan", 0, 3)]
-)
-def test_too_few_clients_for_a_robust_strategy_are_refused(name, bad, needed):
-    setting = {"strategy": name, "options": {"num_malicious_nodes": bad}, "min_clients": needed - 1}
-    assert f"Expected at least {needed} for {name} with num_malicious_nodes = {bad}" in refused(setting)
-    assert server_strategy({**setting, "min_clients": needed})
-
-
-def test_options_of_clusters_are_checked_too():
-    told = refused({"strategy": "ClusteredCosine", "options": {"eps": 1, "split_rounds": [0], "gamma_max": 2}})
-    assert "Did you mean `eps1`?" in told
-    assert "['split_rounds'] is wrong" in told
-    assert "['gamma_max'] is wrong" in told
 
 
 def test_what_only_flower_knows_is_wrong_is_told_as_ours():
     privacy = {"clipping": "adaptive", "noise_multiplier": 1.0}
-    assert "Flower refuses the setting `federated`" in refused({"differential_privacy": privacy})
-
-
-def test_problems_can_be_had_without_building_anything():
-    assert problems_of_strategy({"strategy": "FedAvgM", "options": {"server_momentum": 0.9}}) == []
-    assert len(problems_of_strategy({"strategy": "FedAvgM", "options": {"server_momentum": 1, "x": 2}})) == 2
-    assert problems_of_strategy({"options": [1]}) == ["federated['options'] is wrong. Expected a dictionary, got [1]."]
+    with pytest.raises(FederationError, match="Flower refuses the setting `federated`"):
+        strategy_of({"differential_privacy": privacy})
 
 
 def test_a_hook_may_return_any_strategy():
@@ -152,41 +80,48 @@ def test_a_hook_whose_strategy_reads_other_words_is_refused():
         checked_strategy(privacy)
 
 
+def far(message):
+    """A client whose update has length 20."""
+    got = numpy_of(message.content["arrays"])
+    moved = {"steps": got["steps"] + 1, "kernel": got["kernel"] + np.float32(10)}
+    return reply_to(message, message.metadata.dst_node_id, moved)
+
+
 @pytest.mark.parametrize(
-    ("federated", "told"),
+    ("privacy", "kind"),
     [
-        ({"secure_aggregation": 3}, "Expected True, False or a dictionary of options, got 3"),
-        ({"secure_aggregation": {"num_share": 5}}, r"\['num_share'\] is unknown. Did you mean .num_shares"),
-        ({"secure_aggregation": {"num_shares": 2}}, r"\['num_shares'\] is wrong. Expected .* got 2"),
+        ({**FIXED}, "DifferentialPrivacyServerSideFixedClipping"),
+        ({**FIXED, "side": "client"}, "DifferentialPrivacyClientSideFixedClipping"),
+        ({"noise_multiplier": 0.0, "clipping": "adaptive"}, "DifferentialPrivacyServerSideAdaptiveClipping"),
         (
-            {"secure_aggregation": {"num_shares": 5, "reconstruction_threshold": 6}},
-            "Expected at most num_shares = 5, got 6",
-        ),
-        (
-            {"secure_aggregation": {"reconstruction_threshold": 0.4}},
-            r"\['reconstruction_threshold'\] is wrong. Expected .* got 0.4",
-        ),
-        ({"secure_aggregation": {"clipping_range": float("inf")}}, r"\['clipping_range'\] is wrong"),
-        ({"secure_aggregation": {"modulus_range": 2**31 + 1}}, "Expected a power of two above quantization_range"),
-        ({"secure_aggregation": True, "strategy": "Krum"}, "cannot be used with the strategy 'Krum'"),
-        (
-            {"secure_aggregation": True, "strategy": "ClusteredCosine"},
-            "cannot be used with the strategy 'ClusteredCosine'",
-        ),
-        ({"secure_aggregation": True, "min_clients": 2}, "Expected at least 3, got 2"),
-        (
-            {"secure_aggregation": True, "differential_privacy": {"noise_multiplier": 1.0, "clipping_norm": 1.0}},
-            "differential_privacy of the side 'server'",
+            {"noise_multiplier": 0.0, "clipping": "adaptive", "side": "client"},
+            "DifferentialPrivacyClientSideAdaptiveClipping",
         ),
     ],
 )
-def test_what_secure_aggregation_cannot_do_is_refused_by_name(federated, told):
-    assert re.search(told, refused({"min_clients": 3, **federated}))
+def test_side_and_clipping_choose_what_wraps_the_strategy(privacy, kind):
+    strategy = strategy_of({"strategy": "FedMedian", "min_clients": 3, "differential_privacy": privacy}).strategy
+    assert type(strategy) is getattr(flower, kind)
+    assert type(strategy.strategy) is flower.FedMedian
+    assert strategy.num_sampled_clients == 3
 
 
-def test_secure_aggregation_goes_with_strategies_that_need_the_mean_alone():
-    local = {"side": "local", "clipping_norm": 1.0, "sensitivity": 1.0, "epsilon": 1.0, "delta": 1e-5}
-    for name in ("FedAvg", "FedProx", "FedAdam", "FedYogi", "FedAdagrad", "FedAvgM"):
-        options = {"proximal_mu": 0.1} if name == "FedProx" else {}
-        federated = {"strategy": name, "min_clients": 3, "options": options, "differential_privacy": local}
-        assert problems_of_strategy({**federated, "secure_aggregation": {"num_shares": 5}}) == []
+def test_local_privacy_wraps_nothing():
+    privacy = {"side": "local", "clipping_norm": 1.0, "sensitivity": 1.0, "epsilon": 1.0, "delta": 1e-5}
+    assert type(strategy_of({"differential_privacy": privacy}).strategy) is flower.FedAvg
+
+
+def test_the_server_clips_updates():
+    arrays, _ = one_round(strategy_of({"differential_privacy": FIXED}), 1, arrays_of(**SENT), FakeGrid([1, 2], far))
+    assert np.linalg.norm(arrays["kernel"].numpy() - SENT["kernel"]) == pytest.approx(0.5, rel=1e-5)
+    assert arrays["steps"].numpy() == 5
+
+
+def test_noise_follows_from_the_seed():
+    results = []
+    for seed in (1, 1, 2):
+        np.random.seed(seed)
+        grid = FakeGrid([1, 2], far)
+        strategy = strategy_of({"differential_privacy": {"noise_multiplier": 1.0, "clipping_norm": 0.5}})
+        results.append(one_round(strategy, 1, arrays_of(**SENT), grid)[0]["kernel"].numpy().tolist())
+    assert results[0] == results[1] != results[2]

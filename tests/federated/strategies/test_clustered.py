@@ -8,11 +8,9 @@ import pytest
 from flwr.app import ConfigRecord
 from flwr.serverapp.strategy import FedAvg
 
-from experiments_manager.federated.strategies.catalogue import server_strategy
-from experiments_manager.federated.strategies.clustered import Clustered
-from experiments_manager.federated.strategies.clustered_strategies import ClusteredCosine, ClusteredSpectral
+from experiments_manager.federated.strategies.clustered import Clustered, ClusteredCosine, ClusteredSpectral
 from experiments_manager.federated.strategies.reply_checks import checked_replies
-from tests.helpers.federations import FakeGrid, arrays_of, numpy_of, one_round, reply_to
+from tests.helpers.federations import FakeGrid, arrays_of, numpy_of, one_round, reply_to, strategy_of
 
 SIZE = 400
 TARGETS = np.random.default_rng(99).normal(size=(4, SIZE)).astype("float32")
@@ -202,13 +200,13 @@ def test_the_same_rounds_give_the_same_bits_in_any_order_of_replies(kind):
 def test_a_server_that_starts_again_goes_on_with_the_same_clusters(name, stop):
     setting = {"strategy": name}
     clients = Clients(THREE, examples=lambda number: 10 + number)
-    whole = server_strategy(setting)
+    whole = strategy_of(setting)
     end = run(whole, clients, rounds=8)
 
-    first = server_strategy(setting)
+    first = strategy_of(setting)
     arrays = run(first, clients, rounds=stop)
     plain, held = first.state()
-    second = server_strategy(setting)
+    second = strategy_of(setting)
     second.restore(json.loads(json.dumps(plain)), held, arrays)
     assert [c.proc_ids for c in second.clusters] == [c.proc_ids for c in first.clusters]
     assert bits(run(second, clients, first=stop + 1, rounds=8, arrays=arrays)) == bits(end)
@@ -228,7 +226,7 @@ def test_history_tells_what_can_be_drawn_of_a_split():
 
 
 def test_clusters_hold_variables_of_all_dtypes_for_the_server():
-    strategy = server_strategy({"strategy": "ClusteredSpectral", "options": {"split_rounds": [1]}})
+    strategy = strategy_of({"strategy": "ClusteredSpectral", "options": {"split_rounds": [1]}})
     grid = FakeGrid(range(100, 106), lambda message: counted(message))
     arrays = arrays_of(kernel=np.zeros(SIZE, "float32"), steps=np.int64(0))
     arrays, _ = one_round(strategy, 1, arrays, grid)

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments_manager.federated.strategies.catalogue import server_strategy
-from tests.helpers.federations import FakeGrid, arrays_of, numpy_of, one_round, reply_to
+from tests.helpers.federations import FakeGrid, arrays_of, numpy_of, one_round, reply_to, strategy_of
 
 CLIENTS = 10
 LAW = {number: number % 2 for number in range(CLIENTS)}
@@ -55,8 +54,8 @@ def federation_of(digits, turned, strategy):
     ids=["cosine", "cosine at a round", "spectral"],
 )
 def test_two_rotations_are_two_clusters_and_one_is_one(digits, setting):
-    split = federation_of(digits, LAW, server_strategy(setting))
+    split = federation_of(digits, LAW, strategy_of(setting))
     assert [cluster.proc_ids for cluster in split.clusters] == [(0, 2, 4, 6, 8), (1, 3, 5, 7, 9)]
     assert split.clustered.score(LAW) == 1.0
-    alike = federation_of(digits, dict.fromkeys(LAW, 0), server_strategy(setting))
+    alike = federation_of(digits, dict.fromkeys(LAW, 0), strategy_of(setting))
     assert len(alike.clusters) == 1

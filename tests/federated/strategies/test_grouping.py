@@ -8,10 +8,12 @@ import pytest
 from experiments_manager.federated.strategies.grouping import (
     adjusted_rand_index,
     bipartition,
+    compared,
     largest_across,
+    separation,
+    similarity,
     spectral_groups,
 )
-from experiments_manager.federated.strategies.updates import compared, separation, similarity
 
 
 def updates(directions, noise=0.1, size=300, seed=0):

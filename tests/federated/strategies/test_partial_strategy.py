@@ -4,8 +4,8 @@ import flwr.serverapp.strategy as flower
 import numpy as np
 import pytest
 
-from experiments_manager.federated.strategies.catalogue import checked_strategy, server_strategy
-from tests.helpers.federations import FakeGrid, arrays_of, message_to, numpy_of, one_round, reply_to
+from experiments_manager.federated.strategies.catalogue import checked_strategy
+from tests.helpers.federations import FakeGrid, arrays_of, message_to, numpy_of, one_round, reply_to, strategy_of
 
 EXAMPLES = [10, 30]
 SENT = {
@@ -33,7 +33,7 @@ def answer(message):
 
 @pytest.mark.parametrize("name", STEPPING)
 def test_a_step_is_taken_on_trained_variables_alone(name):
-    strategy = server_strategy({"strategy": name, "options": STEPPING[name]}, AVERAGED)
+    strategy = strategy_of({"strategy": name, "options": STEPPING[name]}, AVERAGED)
     arrays = arrays_of(**SENT)
     for server_round in (1, 2):
         before = numpy_of(arrays)
@@ -48,7 +48,7 @@ def test_a_step_is_taken_on_trained_variables_alone(name):
 
 def test_clients_are_sent_the_averaged_variables_too():
     sent = []
-    strategy = server_strategy({"strategy": "FedAdam"}, AVERAGED)
+    strategy = strategy_of({"strategy": "FedAdam"}, AVERAGED)
     grid = FakeGrid([0, 1], lambda message: sent.append(list(message.content["arrays"])) or answer(message))
     one_round(strategy, 1, arrays_of(**SENT), grid)
     assert sent == [list(SENT)] * 2
@@ -63,13 +63,13 @@ def test_a_strategy_of_a_hook_is_kept_from_them_wherever_it_is():
 
 def test_what_a_strategy_remembers_is_found_again_without_what_was_sent():
     setting = {"strategy": "FedAvgM", "options": STEPPING["FedAvgM"]}
-    whole, first = (server_strategy(setting, AVERAGED) for _ in range(2))
+    whole, first = (strategy_of(setting, AVERAGED) for _ in range(2))
     arrays, _ = one_round(first, 1, arrays_of(**SENT), FakeGrid([0, 1], answer))
     expected, _ = one_round(whole, 1, arrays_of(**SENT), FakeGrid([0, 1], answer))
     expected, _ = one_round(whole, 2, expected, FakeGrid([0, 1], answer))
     plain, held = first.state()
     assert "_sent" not in plain["strategy"]["attributes"]
-    again = server_strategy(setting, AVERAGED)
+    again = strategy_of(setting, AVERAGED)
     again.restore(plain, held, arrays)
     got, _ = one_round(again, 2, arrays, FakeGrid([0, 1], answer))
     for name, value in numpy_of(expected).items():
@@ -77,14 +77,14 @@ def test_what_a_strategy_remembers_is_found_again_without_what_was_sent():
 
 
 def test_a_strategy_that_takes_no_steps_gets_all():
-    assert type(server_strategy({"strategy": "FedMedian", "min_clients": 3}, AVERAGED).strategy) is flower.FedMedian
-    assert type(server_strategy({"strategy": "FedAdam"}).strategy) is flower.FedAdam
+    assert type(strategy_of({"strategy": "FedMedian", "min_clients": 3}, AVERAGED).strategy) is flower.FedMedian
+    assert type(strategy_of({"strategy": "FedAdam"}).strategy) is flower.FedAdam
 
 
 def test_noise_makes_no_variance_negative():
     privacy = {"noise_multiplier": 50.0, "clipping_norm": 1.0}
     np.random.seed(0)
-    strategy = server_strategy({"differential_privacy": privacy})
+    strategy = strategy_of({"differential_privacy": privacy})
     arrays, _ = one_round(strategy, 1, arrays_of(**SENT), FakeGrid([0, 1], answer))
     variance = arrays["0002/moving_variance"].numpy()
     assert variance.min() == 0.0

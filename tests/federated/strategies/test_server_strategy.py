@@ -7,9 +7,9 @@ import pytest
 from flwr.app import ConfigRecord
 from flwr.serverapp.strategy import FedAvg
 
-from experiments_manager.federated.strategies.catalogue import server_strategy, strategy_names
 from experiments_manager.federated.strategies.server_strategy import ServerStrategy
-from tests.helpers.federations import FakeGrid, arrays_of, numpy_of, one_round, reply_to
+from experiments_manager.settings.options.federated import STRATEGIES
+from tests.helpers.federations import FakeGrid, arrays_of, numpy_of, one_round, reply_to, strategy_of
 
 EXAMPLES = [7, 100, 33]
 SHAPES = {"dense/kernel": (5, 3), "dense/bias": (3,), "norm/moving_mean": (4,), "scale": ()}
@@ -36,7 +36,7 @@ def round_of(strategy, sent, clients, examples=EXAMPLES, server_round=1):
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_the_mean_is_that_by_hand(dtype):
     clients = [values(seed, dtype) for seed in (1, 2, 3)]
-    arrays, metrics = round_of(server_strategy({}), values(0, dtype), clients)
+    arrays, metrics = round_of(strategy_of({}), values(0, dtype), clients)
     total = sum(EXAMPLES)
     assert list(arrays) == list(SHAPES)
     for name, got in numpy_of(arrays).items():
@@ -61,7 +61,7 @@ def test_counters_become_the_rounded_mean_and_flags_what_most_samples_say():
         {"steps": np.int64(10 + add), "kernel": kernel * add, "seen": np.array([255, add], "uint8"), "ready": flags}
         for add, flags in [(1, np.array([False, True])), (2, np.array([True, False])), (9, np.array([True, True]))]
     ]
-    arrays, _ = round_of(server_strategy({}), sent, clients, examples=[10, 10, 20])
+    arrays, _ = round_of(strategy_of({}), sent, clients, examples=[10, 10, 20])
     got = numpy_of(arrays)
     assert list(got) == list(sent)
     assert {name: value.dtype for name, value in got.items()} == {k: np.asarray(v).dtype for k, v in sent.items()}
@@ -71,7 +71,7 @@ def test_counters_become_the_rounded_mean_and_flags_what_most_samples_say():
     assert got["kernel"][0, 0] == pytest.approx(5.25)
 
 
-@pytest.mark.parametrize("name", strategy_names())
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
 @pytest.mark.parametrize("private", [None, "fixed", "adaptive"])
 def test_every_strategy_keeps_names_order_shapes_and_dtypes_and_makes_no_variance_negative(name, private):
     setting = {"strategy": name, "options": NEEDED.get(name, {}), "min_clients": 3}
@@ -80,7 +80,7 @@ def test_every_strategy_keeps_names_order_shapes_and_dtypes_and_makes_no_varianc
         privacy = {"side": "server", "clipping": private, "noise_multiplier": 0.01, **norm}
         setting["differential_privacy"] = privacy
     sent = {"steps": np.int64(3), **values(0), VARIANCE: np.full(4, 1e-3, "float32"), "flag": np.array(True)}
-    strategy = server_strategy(setting)
+    strategy = strategy_of(setting)
     for server_round in (1, 2):
         clients = [{**sent, **values(seed), VARIANCE: np.full(4, 1e-6, "float32")} for seed in (1, 2, 3)]
         arrays, _ = round_of(strategy, sent, clients, server_round=server_round)
@@ -102,29 +102,29 @@ def test_clients_are_sent_all_variables_in_their_order():
 
 
 def test_a_round_without_good_replies_gives_no_variables():
-    strategy = server_strategy({})
+    strategy = strategy_of({})
     strategy.configure_train(1, arrays_of(a=np.ones(1)), ConfigRecord(), FakeGrid([1, 2]))
     assert strategy.aggregate_train(1, []) == (None, None)
     assert strategy.aggregate_evaluate(1, []) is None
 
 
 def test_the_strategy_within_a_wrapping_one_tells_its_clusters_and_others_have_none():
-    assert server_strategy({"strategy": "FedAdam"}).clusters == []
+    assert strategy_of({"strategy": "FedAdam"}).clusters == []
     setting = {"strategy": "ClusteredCosine", "min_clients": 3}
-    strategy = server_strategy(setting)
+    strategy = strategy_of(setting)
     round_of(strategy, values(0), [values(seed) for seed in (1, 2, 3)])
     assert [cluster.proc_ids for cluster in strategy.clusters] == [(0, 1, 2)]
 
 
 def test_strategies_that_divide_by_the_length_of_updates_say_so():
     privacy = {"noise_multiplier": 1.0, "clipping_norm": 1.0}
-    assert server_strategy({"differential_privacy": privacy}).needs_changes
-    assert not server_strategy({"differential_privacy": {**privacy, "side": "client"}}).needs_changes
-    assert not server_strategy({}).needs_changes
+    assert strategy_of({"differential_privacy": privacy}).needs_changes
+    assert not strategy_of({"differential_privacy": {**privacy, "side": "client"}}).needs_changes
+    assert not strategy_of({}).needs_changes
 
 
 def test_collections_of_garbage_are_as_before_a_round():
-    strategy = server_strategy({"strategy": "QFedAvg", "options": NEEDED["QFedAvg"]})
+    strategy = strategy_of({"strategy": "QFedAvg", "options": NEEDED["QFedAvg"]})
     before = gc.get_freeze_count()
     round_of(strategy, values(0), [values(seed) for seed in (1, 2, 3)])
     assert gc.get_freeze_count() == before
@@ -134,16 +134,16 @@ def test_integers_of_more_digits_than_a_floating_point_number_has_keep_all_of_th
     large, kernel = 2**62 + 1, np.ones((2, 2), "float32")
     sent = {"kernel": kernel, "hash": np.array([large, large]), "word": np.uint64(2**64 - 1)}
     clients = [sent | {"kernel": kernel * n, "hash": np.array([large, large + n])} for n in (0, 1, 2)]
-    arrays, _ = round_of(server_strategy({}), sent, clients, examples=[1, 1, 1])
+    arrays, _ = round_of(strategy_of({}), sent, clients, examples=[1, 1, 1])
     got = numpy_of(arrays)
     assert got["hash"].tolist() == [large, large + 1]
     assert int(got["word"]) == 2**64 - 1
 
 
 def test_what_clients_told_of_their_samples_is_kept_with_the_state():
-    strategy = server_strategy({})
+    strategy = strategy_of({})
     strategy.note_examples({0: 5.0, 1: 7.0})
     strategy.note_examples({0: 3.0})
-    again = server_strategy({})
+    again = strategy_of({})
     again.restore(*strategy.state())
     assert dict(again.examples) == {0: 5.0, 1: 7.0}

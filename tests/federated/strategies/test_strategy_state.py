@@ -15,8 +15,8 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.strategies.catalogue import checked_strategy
-from experiments_manager.federated.strategies.clustered_strategies import ClusteredCosine, ClusteredSpectral
-from experiments_manager.federated.strategies.strategy_state import InitialStrategy, restore, state_of
+from experiments_manager.federated.strategies.clustered import ClusteredCosine, ClusteredSpectral
+from experiments_manager.federated.strategies.strategy_state import StrategyMemory
 from tests.helpers.federations import FakeGrid, arrays_of, message_to, numpy_of, one_round, reply_to
 
 
@@ -111,20 +111,22 @@ def through_json(plain):
 @pytest.mark.parametrize("name", [*CLASSES, *CLUSTERED])
 def test_two_rounds_and_one_after_a_restart_are_three_rounds(name):
     whole, arrays = build(name), beginning_arrays(name)
+    of_whole = StrategyMemory(whole)
     for server_round in (1, 2, 3):
         arrays = seeded_round(whole, name, server_round, arrays)
 
     first, again = build(name), beginning_arrays(name)
-    begun = InitialStrategy(first)
+    memory = StrategyMemory(first)
     for server_round in (1, 2):
         again = seeded_round(first, name, server_round, again)
-    plain, held = state_of(first, begun)
+    plain, held = memory.state()
     second = build(name)
-    restore(second, through_json(plain), held)
+    of_second = StrategyMemory(second)
+    of_second.restore(through_json(plain), held)
     again = seeded_round(second, name, 3, again)
 
     assert {k: v.tobytes() for k, v in numpy_of(again).items()} == {k: v.tobytes() for k, v in numpy_of(arrays).items()}
-    assert state_equal(state_of(second), state_of(whole))
+    assert state_equal(of_second.state(), of_whole.state())
 
 
 def state_equal(one, other):
@@ -145,11 +147,11 @@ def test_the_state_matters(name):
 
 def test_options_are_those_of_the_settings_after_a_resume():
     first = flower.FedAdam(eta=0.1)
-    begun = InitialStrategy(first)
+    memory = StrategyMemory(first)
     seeded_round(first, "FedAdam", 1, beginning_arrays("FedAdam"))
-    plain, held = state_of(first, begun)
+    plain, held = memory.state()
     second = flower.FedAdam(eta=0.01)
-    restore(second, plain, held)
+    StrategyMemory(second).restore(plain, held)
     assert second.eta == 0.01
     assert np.array_equal(second.m_t["kernel"], first.m_t["kernel"])
 
@@ -172,15 +174,15 @@ class Helper:
 
 def test_whatever_a_strategy_of_a_user_keeps_plainly_comes_back():
     first = Custom()
-    begun = InitialStrategy(first)
+    memory = StrategyMemory(first)
     first.rate = float("nan")
     first.rng.normal(size=5)
     first.dice.random()
     first.helper.count = 7
     first.seen = {3: (1, [np.float32(2.5)]), "x": {1, 2}, None: b"\x00\x01"}
-    plain, held = state_of(first, begun)
+    plain, held = memory.state()
     second = Custom()
-    restore(second, through_json(plain), held)
+    StrategyMemory(second).restore(through_json(plain), held)
     assert np.isnan(second.rate)
     assert second.rng.normal() == first.rng.normal()
     assert second.dice.random() == first.dice.random()
@@ -191,32 +193,33 @@ def test_whatever_a_strategy_of_a_user_keeps_plainly_comes_back():
 
 def test_what_cannot_be_stored_is_refused_by_its_name():
     strategy = Custom()
-    begun = InitialStrategy(strategy)
+    memory = StrategyMemory(strategy)
     strategy.lines.append(lambda: None)
     with pytest.raises(FederationError, match=r"lines holds a value of builtins.function"):
-        state_of(strategy, begun)
+        memory.state()
 
 
 def test_an_object_that_came_later_is_refused():
     strategy = Custom()
-    begun = InitialStrategy(strategy)
+    memory = StrategyMemory(strategy)
     strategy.helper = Helper()
     with pytest.raises(FederationError, match="helper holds a value of .*Helper"):
-        state_of(strategy, begun)
+        memory.state()
 
 
 def test_the_state_of_another_strategy_is_refused():
-    plain, held = state_of(flower.FedAdam())
+    plain, held = StrategyMemory(flower.FedAdam()).state()
     with pytest.raises(FederationError, match="Expected FedYogi, got FedAdam"):
-        restore(flower.FedYogi(), plain, held)
+        StrategyMemory(flower.FedYogi()).restore(plain, held)
 
 
 def test_a_state_that_lacks_arrays_is_refused():
     strategy = flower.FedAdam()
+    memory = StrategyMemory(strategy)
     seeded_round(strategy, "FedAdam", 1, beginning_arrays("FedAdam"))
-    plain, _ = state_of(strategy)
+    plain, _ = memory.state()
     with pytest.raises(FederationError, match="cannot be read"):
-        restore(flower.FedAdam(), plain, {})
+        StrategyMemory(flower.FedAdam()).restore(plain, {})
 
 
 def test_a_strategy_that_has_not_changed_has_nothing_to_store():
@@ -228,18 +231,18 @@ def test_a_strategy_that_has_not_changed_has_nothing_to_store():
 def test_a_wrapped_strategy_is_stored_with_what_wraps_it():
     name = "DifferentialPrivacyServerSideAdaptiveClipping"
     strategy = build(name)
-    begun = InitialStrategy(strategy)
+    memory = StrategyMemory(strategy)
     seeded_round(strategy, name, 1, beginning_arrays(name))
-    attributes = state_of(strategy, begun)[0]["strategy"]["attributes"]
+    attributes = memory.state()[0]["strategy"]["attributes"]
     assert attributes["clipping_norm"] == strategy.clipping_norm != 0.1
     assert "momentum_vector" in attributes["strategy"]["attributes"]
 
 
 def test_arrays_are_copies_that_later_rounds_do_not_change():
     strategy = Custom()
-    begun = InitialStrategy(strategy)
+    memory = StrategyMemory(strategy)
     strategy.seen = {"momentum": np.zeros(3)}
-    _, held = state_of(strategy, begun)
+    _, held = memory.state()
     strategy.seen["momentum"] += 1
     assert [array.sum() for array in held.values()] == [0.0]
 
@@ -264,8 +267,8 @@ class Accountant:
 def test_what_gives_its_state_itself_is_asked_for_it():
     first, second = flower.FedAvg(), flower.FedAvg()
     first.accountant, second.accountant = Accountant(), Accountant()
-    begun = InitialStrategy(first)
+    memory = StrategyMemory(first)
     first.accountant.spent = 0.25
-    plain, held = state_of(first, begun)
-    restore(second, through_json(plain), held)
+    plain, held = memory.state()
+    StrategyMemory(second).restore(through_json(plain), held)
     assert second.accountant.spent == 0.25

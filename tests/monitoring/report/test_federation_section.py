@@ -8,7 +8,7 @@ import pytest
 
 from experiments_manager.monitoring.growing_csv import GrowingCsv
 from experiments_manager.monitoring.report import write_report
-from experiments_manager.monitoring.report.federation import read_federation, spans
+from experiments_manager.monitoring.report.federation_section import read_federation, spans
 
 
 @pytest.fixture

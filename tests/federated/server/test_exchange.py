@@ -1,5 +1,7 @@
 """Messages over any grid of Flower's: what cannot be sent, comes late or from elsewhere, and how much there was."""
 
+import threading
+
 import pytest
 
 pytest.importorskip("flwr")
@@ -8,8 +10,9 @@ from flwr.app import Array, ArrayRecord, Error, Message, Metadata, MetricRecord,
 
 from experiments_manager.compat.flower import identify_process
 from experiments_manager.federated.errors import FederationError
-from experiments_manager.federated.server.rounds.exchange import exchange, size_of
-from tests.helpers.line_clients import first_arrays
+from experiments_manager.federated.server.exchange import BaseGrid, FixedNodes, exchange, size_of, wait_for_nodes
+from experiments_manager.federated.simulation.local_grid import LocalGrid
+from tests.helpers.line_clients import first_arrays, line_client
 
 
 def content():
@@ -30,11 +33,14 @@ def reply_to(number, message, error=None, node=None):
     return Message(RecordDict({"metrics": MetricRecord({"loss": 1.0})}), metadata=metadata)
 
 
-class Network:
-    """Sends like Flower's grid over HTTP: it has no more than Flower's methods, and numbers are its own."""
+class Network(BaseGrid):
+    """Sends like Flower's grid over HTTP: it is not told when a reply is there, and numbers are its own."""
 
     def __init__(self, answers=lambda number, message: [reply_to(number, message)], refused=()):
         self.answers, self.refused, self.sent, self.pulls = answers, refused, {}, []
+
+    def get_node_ids(self):
+        return []
 
     def push_messages(self, messages):
         numbers = []
@@ -108,3 +114,23 @@ def test_waiting_stops_when_it_should():
 
 def test_nobody_is_asked_where_there_is_nothing_to_send():
     assert ask(Network()).replies == []
+
+
+def test_waiting_ends_when_enough_are_there_when_time_is_up_or_when_it_should():
+    grid = LocalGrid(line_client, [0])
+    assert wait_for_nodes(grid, 1, timeout=None, should_stop=lambda: False) == [1000]
+    assert wait_for_nodes(grid, 2, timeout=0.01, should_stop=lambda: False) == [1000]
+    assert wait_for_nodes(grid, 2, timeout=None, should_stop=lambda: True) == [1000]
+    joining = threading.Thread(target=grid.join, args=(1,))
+    joining.start()
+    assert wait_for_nodes(grid, 2, timeout=60, should_stop=lambda: False) == [1000, 1001]
+    joining.join()
+
+
+def test_who_comes_meanwhile_is_not_seen_before_the_next_round():
+    grid = LocalGrid(line_client, [0, 1])
+    fixed = FixedNodes(grid, grid.get_node_ids())
+    grid.join(2)
+    grid.leave(0)
+    assert fixed.get_node_ids() == [1000, 1001]
+    assert [node.node_id for node in fixed.get_nodes()] == [1000, 1001]

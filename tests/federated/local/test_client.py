@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from experiments_manager.federated.local.kept import Kept
+from experiments_manager.federated.local.client import ClientState
 
 
 def test_what_is_kept_comes_back_from_arrays():
-    kept = Kept(
+    kept = ClientState(
         others=[np.float32(0.1), np.arange(12)],
         layers={"0003/bias": np.ones(2)},
         rate_scale=0.5,
@@ -15,7 +15,7 @@ def test_what_is_kept_comes_back_from_arrays():
         callback_arrays={"callbacks/0000": np.zeros([2, 2])},
         topics={"train": {"topic": "samples"}},
     )
-    again = Kept.of(kept.arrays)
+    again = ClientState.of(kept.arrays)
     assert {name: value.tobytes() for name, value in again.arrays.items()} == {
         name: value.tobytes() for name, value in kept.arrays.items()
     }
@@ -25,9 +25,9 @@ def test_what_is_kept_comes_back_from_arrays():
 
 def test_more_than_ten_thousand_variables_keep_their_order():
     others = [np.int32(number) for number in range(10_002)]
-    assert [int(value) for value in Kept.of(Kept(others=others).arrays).others] == list(range(10_002))
+    assert [int(value) for value in ClientState.of(ClientState(others=others).arrays).others] == list(range(10_002))
 
 
 def test_nothing_is_kept_where_each_round_begins_anew():
-    assert not Kept()
-    assert Kept(layers={"0003/bias": np.ones(2)})
+    assert not ClientState()
+    assert ClientState(layers={"0003/bias": np.ones(2)})

@@ -15,11 +15,13 @@ from flwr.app import Array, ArrayRecord, Error, Message
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM
 
 from experiments_manager.federated.errors import FederationError
+from experiments_manager.federated.fleet import Federation, Fleet
 from experiments_manager.federated.server.federation_state import FederationState
-from experiments_manager.federated.server.rounds.loop import run_rounds
-from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
-from experiments_manager.federated.server.rounds.proc_ids import ProcIds
+from experiments_manager.federated.server.round_loop import run_round
 from experiments_manager.federated.simulation.local_grid import LocalGrid
+from experiments_manager.federated.strategies.reply_checks import ProcIds
+from experiments_manager.federated.strategies.server_strategy import ServerStrategy
+from experiments_manager.settings.options.federated import FederatedOptions
 from tests.helpers.line_clients import bits, disturbed, first_arrays, line_client
 
 STRATEGIES = {
@@ -28,28 +30,37 @@ STRATEGIES = {
     "FedAvgM": lambda: FedAvgM(server_learning_rate=0.9, server_momentum=0.5),
     "half of the clients": lambda: FedAvg(fraction_train=0.5, fraction_evaluate=0.5),
 }
+OF_SETTINGS = ("round_timeout", "min_clients", "secure_aggregation")
 
 
 def run(
-    rounds=4, clients=6, strategy=None, state=None, make_client=line_client, workers=2, grid=None, hooks=None, **options
+    rounds=4,
+    clients=6,
+    strategy=FedAvg,
+    state=None,
+    make_client=line_client,
+    workers=2,
+    grid=None,
+    fleet=None,
+    proc_ids=None,
+    on_round=lambda report: None,
+    **others,
 ):
-    """Gives the final state, and the reports of the rounds."""
-    reports = []
-    given = hooks or RoundHooks()
-
-    def on_round(report, state):
-        reports.append(report)
-        given.on_round(report, state)
-
-    plan = RoundPlan(rounds, **{"seed": 5, "min_clients": 2, "pause": 0.0, "round_timeout": 60.0, **options})
-    after = run_rounds(
-        grid or LocalGrid(make_client, range(clients), workers=workers),
-        strategy or FedAvg(),
-        state or FederationState(0, first_arrays()),
-        plan,
-        dataclasses.replace(given, on_round=on_round),
-    )
-    return after, reports
+    """Gives the states after the rounds, the first one before them, and the reports of the rounds."""
+    fleet = fleet or Fleet(grid or LocalGrid(make_client, range(clients), workers=workers))
+    of_settings = {"min_clients": 2, "round_timeout": 60.0}
+    of_settings |= {name: others.pop(name) for name in OF_SETTINGS if name in others}
+    options, proc_ids = FederatedOptions(**of_settings), proc_ids or ProcIds(fleet.grid)
+    states, reports = [state or FederationState(0, first_arrays())], []
+    while states[-1].round < rounds:
+        new = ServerStrategy(strategy())
+        ran = run_round(Federation(fleet, new, proc_ids, options, **{"seed": 5, "pause": 0.0, **others}), states[-1])
+        if ran is None:
+            break
+        states.append(ran[0])
+        reports.append(ran[1])
+        on_round(ran[1])
+    return states, reports
 
 
 def timeless(reports):
@@ -58,15 +69,13 @@ def timeless(reports):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_rounds_that_go_on_from_a_saved_state_end_with_the_same_bits(name):
-    saved = []
-    whole, reports = run(
-        strategy=STRATEGIES[name](), hooks=RoundHooks(save=lambda state: saved.append(copy.deepcopy(state)))
-    )
+    (*saved, whole), reports = run(strategy=STRATEGIES[name])
+    saved = copy.deepcopy(saved)
     assert not np.array_equal(whole.arrays["w"], first_arrays()["w"])
-    for number in range(5):
+    for number in range(4):
         random.seed(number)
         np.random.seed(number)
-        resumed, later = run(strategy=STRATEGIES[name](), state=saved[number])
+        (*_, resumed), later = run(strategy=STRATEGIES[name], state=saved[number])
         assert bits(resumed.arrays) == bits(whole.arrays)
         assert bits(resumed.strategy_arrays) == bits(whole.strategy_arrays)
         assert resumed.strategy == whole.strategy
@@ -74,8 +83,8 @@ def test_rounds_that_go_on_from_a_saved_state_end_with_the_same_bits(name):
 
 
 def test_half_of_the_clients_are_others_in_each_round_and_depend_on_the_seed():
-    _, reports = run(rounds=6, strategy=STRATEGIES["half of the clients"]())
-    _, others = run(rounds=6, strategy=STRATEGIES["half of the clients"](), seed=6)
+    _, reports = run(rounds=6, strategy=STRATEGIES["half of the clients"])
+    _, others = run(rounds=6, strategy=STRATEGIES["half of the clients"], seed=6)
     asked = [report.participants for report in reports]
     assert {len(each) for each in asked} == {3}
     assert len(set(asked)) > 2
@@ -120,8 +129,8 @@ def spoil(change):
     ],
 )
 def test_a_client_that_answers_nonsense_is_left_out_named_and_does_not_count(change, why):
-    after, reports = run(rounds=2, clients=4, make_client=disturbed(1, spoil(change)))
-    without, _ = run(rounds=2, grid=grid_of(0, 2, 3))
+    (*_, after), reports = run(rounds=2, clients=4, make_client=disturbed(1, spoil(change)))
+    (*_, without), _ = run(rounds=2, grid=grid_of(0, 2, 3))
     assert bits(after.arrays) == bits(without.arrays)
     for report in reports:
         assert report.participants == (0, 2, 3)
@@ -137,20 +146,19 @@ def test_a_client_that_hangs_does_not_hold_up_the_others():
     let_go = threading.Event()
     hangs = disturbed(2, lambda number, result: let_go.wait(60) and result)
     try:
-        after, reports = run(rounds=3, clients=3, make_client=hangs, round_timeout=0.5)
+        (*_, after), reports = run(rounds=3, clients=3, make_client=hangs, round_timeout=0.5)
     finally:
         let_go.set()
     assert [report.participants for report in reports] == [(0, 1)] * 3
     assert [[entry.proc_id for entry in report.left_out] for report in reports] == [[2], [], []]
     assert reports[0].left_out[0].reason == "It did not answer within 0.5 s."
-    without, _ = run(rounds=3, grid=grid_of(0, 1))
+    (*_, without), _ = run(rounds=3, grid=grid_of(0, 1))
     assert bits(after.arrays) == bits(without.arrays)
 
 
 def test_a_client_that_joins_late_takes_part_from_the_next_round():
     grid = grid_of(0, 1)
-    hooks = RoundHooks(on_round=lambda report, state: grid.join(2) if report.round == 2 else None)
-    _, reports = run(grid=grid, hooks=hooks)
+    _, reports = run(grid=grid, on_round=lambda report: grid.join(2) if report.round == 2 else None)
     assert [report.participants for report in reports] == [(0, 1), (0, 1), (0, 1, 2), (0, 1, 2)]
 
 
@@ -163,13 +171,10 @@ def test_a_round_with_too_few_answers_is_tried_again_and_ends_with_the_same_bits
         return result
 
     messages = []
-    after, reports = run(
-        clients=2,
-        make_client=disturbed(1, disturb),
-        strategy=STRATEGIES["FedAdam"](),
-        hooks=RoundHooks(on_message=messages.append),
+    (*_, after), reports = run(
+        clients=2, make_client=disturbed(1, disturb), strategy=STRATEGIES["FedAdam"], on_message=messages.append
     )
-    undisturbed, _ = run(clients=2, strategy=STRATEGIES["FedAdam"]())
+    (*_, undisturbed), _ = run(clients=2, strategy=STRATEGIES["FedAdam"])
     assert bits(after.arrays) == bits(undisturbed.arrays)
     assert [report.tries for report in reports] == [1, 2, 1, 1]
     assert len(messages) == 1
@@ -182,10 +187,10 @@ def test_a_round_in_which_all_fail_stops_the_federation_with_the_state_before():
     def fail(proc_id):
         return line_client(proc_id, lambda number, result: 1 / 0 if number == 3 else result)
 
-    saved = []
+    done = []
     with pytest.raises(FederationError, match="Round 3 could not be done in 3 tries: 0 clients") as failure:
-        run(make_client=fail, hooks=RoundHooks(save=saved.append))
-    assert [state.round for state in saved] == [0, 1, 2]
+        run(make_client=fail, on_round=lambda report: done.append(report.round))
+    assert done == [1, 2]
     assert "the state of round 2 is kept" in str(failure.value)
     assert "client 5: " in str(failure.value)
 
@@ -198,9 +203,9 @@ def test_the_server_waits_for_enough_clients_and_says_so():
         messages.append(text)
         grid.join(1)
 
-    after, _ = run(rounds=1, grid=grid, hooks=RoundHooks(on_message=on_message), round_timeout=None)
+    _, reports = run(rounds=1, grid=grid, on_message=on_message, round_timeout=None)
     assert messages == ["Round 1 waits for clients: 1 of 2 are there."]
-    assert after.round == 1
+    assert len(reports) == 1
 
 
 def test_the_server_does_not_wait_for_ever():
@@ -208,7 +213,7 @@ def test_the_server_does_not_wait_for_ever():
         run(grid=grid_of(0), round_timeout=0.01)
 
 
-@pytest.mark.parametrize("moment", ["before", "training", "waiting"])
+@pytest.mark.parametrize("moment", ["training", "waiting"])
 def test_rounds_stop_when_they_should(moment):
     stop, let_go = threading.Event(), threading.Event()
 
@@ -220,63 +225,24 @@ def test_rounds_stop_when_they_should(moment):
 
     grid = LocalGrid(disturbed(1, disturb), range(2), workers=2)
 
-    def on_round(report, state):
-        if moment == "before":
-            stop.set()
+    def on_round(report):
         if moment == "waiting":
             grid.leave(1)
 
-    def on_message(text):
-        stop.set()
-
-    saved = []
-    hooks = RoundHooks(on_round=on_round, on_message=on_message, should_stop=stop.is_set, save=saved.append)
     try:
-        after, reports = run(grid=grid, hooks=hooks)
+        states, reports = run(grid=grid, on_round=on_round, on_message=lambda text: stop.set(), should_stop=stop.is_set)
     finally:
         let_go.set()
-    assert after.round == 1 and len(reports) == 1
-    assert saved[-1] is after
-
-
-def test_the_state_is_saved_before_anything_of_the_next_round_is_sent():
-    said = []
-
-    def disturb(number, result):
-        said.append(("train", number))
-        return result
-
-    hooks = RoundHooks(
-        on_round=lambda report, state: said.append(("report", report.round)),
-        save=lambda state: said.append(("save", state.round)),
-    )
-    run(rounds=2, clients=2, make_client=disturbed(0, disturb), hooks=hooks)
-    assert said == [
-        ("save", 0), ("train", 1), ("report", 1), ("save", 1), ("train", 2), ("report", 2), ("save", 2),
-    ]  # fmt: skip
+    assert [state.round for state in states] == [0, 1] and len(reports) == 1
 
 
 def test_clients_that_fail_are_named_by_what_they_told_in_earlier_rounds():
     def make(proc_id):
         return line_client(proc_id, lambda number, result: 1 / 0 if (proc_id, number) in ((0, 1), (1, 2)) else result)
 
-    grid = LocalGrid(make, range(4))
     known = ProcIds("a grid that knows nodes alone, as Flower's")
-    reports = []
-    state = FederationState(0, first_arrays())
-    for number in (1, 2):
-        hooks = RoundHooks(on_round=lambda report, state: reports.append(report))
-        plan = RoundPlan(number, min_clients=2, pause=0.0, round_timeout=60.0)
-        state = run_rounds(grid, FedAvg(), state, plan, hooks, known)
+    _, reports = run(rounds=2, clients=4, make_client=make, proc_ids=known)
     assert [[entry.proc_id for entry in report.left_out] for report in reports] == [[None], [1]]
-
-
-def test_what_the_caller_keeps_is_in_the_state():
-    kept = {}
-    hooks = RoundHooks(on_round=lambda report, state: kept.update(version=report.round), extra_arrays=lambda: kept)
-    assert run(rounds=2, hooks=hooks)[0].extra_arrays == {"version": 2}
-    state = FederationState(0, first_arrays(), extra_arrays={"version": 7})
-    assert run(rounds=1, state=state)[0].extra_arrays == {"version": 7}
 
 
 def test_a_strategy_that_fails_is_named():
@@ -287,13 +253,13 @@ def test_a_strategy_that_fails_is_named():
     with pytest.raises(
         FederationError, match="Round 1: the strategy Faulty could not aggregate: RuntimeError: no idea"
     ):
-        run(strategy=Faulty())
+        run(strategy=Faulty)
 
 
 def test_weights_that_are_no_longer_finite_are_refused():
     with np.errstate(over="ignore"), pytest.raises(FederationError, match="Round 1: the aggregated b is not finite"):
         run(make_client=lambda proc_id: line_client(proc_id, spoil(lambda r: r.weights.update(b=np.array(3e38, "f4")))),
-            strategy=FedAvgM(server_learning_rate=9.0, server_momentum=0.5))  # fmt: skip
+            strategy=lambda: FedAvgM(server_learning_rate=9.0, server_momentum=0.5))  # fmt: skip
 
 
 def test_a_client_that_hangs_when_it_should_evaluate_is_not_waited_for_after_the_timeout():
@@ -371,25 +337,24 @@ def test_what_clients_keep_is_what_it_was_when_a_round_begins_again(fails):
 
             return line_client(proc_id, disturb)
 
-        def restore(state):
-            kept.clear()
-            kept.update(state.extra_arrays)
+        class Keeping(Fleet):
+            def state(self):
+                return kept
 
-        hooks = RoundHooks(
-            extra_arrays=lambda: kept, restore=restore, save=lambda state: saved.append(copy.deepcopy(state))
-        )
-        return run(clients=2, make_client=make, hooks=hooks, state=state)[0]
+            def restore(self, arrays):
+                kept.clear()
+                kept.update(arrays)
 
-    saved = []
-    whole = run_with({})
-    after_two = next(state for state in saved if state.round == 2)
-    assert set(whole.extra_arrays) == {"0", "1"}
+        return run(clients=2, fleet=Keeping(LocalGrid(make, range(2), workers=2)), state=state)[0]
+
+    *_, after_two, _, whole = run_with({})
+    assert set(whole.client_arrays) == {"0", "1"}
     if fails:
         fails = False
-        assert bits(run_with({}).arrays) == bits(whole.arrays)
-    resumed = run_with({"0": np.array(99.0)}, state=after_two)
+        assert bits(run_with({})[-1].arrays) == bits(whole.arrays)
+    resumed = run_with({"0": np.array(99.0)}, state=copy.deepcopy(after_two))[-1]
     assert bits(resumed.arrays) == bits(whole.arrays)
-    assert bits(resumed.extra_arrays) == bits(whole.extra_arrays)
+    assert bits(resumed.client_arrays) == bits(whole.client_arrays)
 
 
 def test_weights_that_are_all_zero_though_no_clients_are_end_the_round():
@@ -399,14 +364,14 @@ def test_weights_that_are_all_zero_though_no_clients_are_end_the_round():
             return ArrayRecord({name: Array(np.zeros_like(array.numpy())) for name, array in arrays.items()}), metrics
 
     with pytest.raises(FederationError, match="all aggregated weights are exactly zero, though those of no client are"):
-        run(strategy=Zero(), rounds=1)
+        run(strategy=Zero, rounds=1)
 
 
 def test_a_client_that_tells_more_samples_from_one_round_to_the_next_than_it_can_have_is_named():
     def grow(round, result):  # noqa: A002
         return dataclasses.replace(result, samples=result.samples * 11) if round == 2 else result
 
-    after, reports = run(make_client=disturbed(3, grow), rounds=3)
+    (*_, after), reports = run(make_client=disturbed(3, grow), rounds=3)
     assert [report.participants for report in reports] == [(0, 1, 2, 3, 4, 5), (0, 1, 2, 4, 5), (0, 1, 2, 3, 4, 5)]
     (entry,) = reports[1].left_out
     assert (entry.proc_id, "10 times what it told before" in entry.reason) == (3, True)

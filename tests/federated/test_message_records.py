@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("flwr")
 
-from experiments_manager.federated.array_records import cast_like
 from experiments_manager.federated.errors import FederationError
+from experiments_manager.federated.message_records import cast_like
 
 
 @pytest.mark.parametrize("dtype", ["float32", ml_dtypes.bfloat16])

@@ -25,16 +25,12 @@ def seeded(seed: int, *place: int) -> Iterator[None]:
         place: Numbers that name the part: the round, the try, and what is done.
     """
     with _ALONE:
-        yield from _seeded(seed, place)
-
-
-def _seeded(seed: int, place: tuple[int, ...]) -> Iterator[None]:
-    before = random.getstate(), np.random.get_state()
-    words = np.random.SeedSequence([number % 2**64 for number in (seed, *place)]).generate_state(8)
-    random.seed(int.from_bytes(words.tobytes(), "little"))
-    np.random.seed(words)
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
+        before = random.getstate(), np.random.get_state()
+        words = np.random.SeedSequence([number % 2**64 for number in (seed, *place)]).generate_state(8)
+        random.seed(int.from_bytes(words.tobytes(), "little"))
+        np.random.seed(words)
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])

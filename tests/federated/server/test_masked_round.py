@@ -12,15 +12,13 @@ from flwr.common import bytes_to_ndarray
 from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS, Key, Stage
 from flwr.serverapp.strategy import FedAdam, FedAvg
 
-from experiments_manager.federated.client.messages import answer
 from experiments_manager.federated.client.secure_answers import SecureAnswers
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.federated.server.federation_state import FederationState
-from experiments_manager.federated.server.rounds.loop import run_rounds
-from experiments_manager.federated.server.rounds.plan import RoundHooks, RoundPlan
 from experiments_manager.federated.simulation.local_grid import LocalGrid
 from experiments_manager.settings.options.secure_aggregation import SecureAggregation
-from tests.helpers.line_clients import Line, bits, first_arrays, line_client
+from tests.federated.server.test_round_loop import run as run_rounds
+from tests.helpers.line_clients import Line, bits, first_arrays, line_client, reply_of
 
 CLIENTS = 5
 OPTIONS = SecureAggregation()
@@ -32,7 +30,7 @@ def secure_client(number, seen=None, change=None, options=OPTIONS):
 
     def reply(message):
         stage = message.content.config_records.get(RECORD_KEY_CONFIGS, {}).get(Key.STAGE, "train")
-        answered = answer(message, trainer, number, secure=secure)
+        answered = reply_of(message, trainer, number, secure=secure)
         if seen is not None:
             seen.append((number, stage, answered, list(answered.content.array_records)))
         return answered if change is None else change(stage, message, answered)
@@ -40,13 +38,12 @@ def secure_client(number, seen=None, change=None, options=OPTIONS):
     return reply
 
 
-def run(make_client, rounds=2, strategy=None, secure=OPTIONS, state=None, **options):
-    reports, saved = [], []
-    plan = {"seed": 3, "min_clients": 3, "pause": 0.0, "round_timeout": 60.0, "secure": secure, **options}
-    hooks = RoundHooks(on_round=lambda report, _: reports.append(report), save=saved.append)
-    state = state or FederationState(0, first_arrays())
-    grid = LocalGrid(make_client, range(CLIENTS), workers=2)
-    after = run_rounds(grid, strategy or FedAvg(), state, RoundPlan(rounds, **plan), hooks)
+def run(make_client, rounds=2, strategy=FedAvg, secure=OPTIONS, state=None, grid=None, **others):
+    """Gives the state after the rounds, their reports, and the states before and between them."""
+    secure = False if secure is None else secure.model_dump()
+    grid = grid or LocalGrid(make_client, range(CLIENTS), workers=2)
+    others = {"seed": 3, "min_clients": 3, "secure_aggregation": secure, **others}
+    (*saved, after), reports = run_rounds(rounds, strategy=strategy, state=state, grid=grid, **others)
     return after, reports, saved
 
 
@@ -57,12 +54,12 @@ def assert_near(first, second, tolerance=1e-5):
 
 @pytest.mark.parametrize("strategy", [FedAvg, lambda: FedAdam(eta=0.05)])
 def test_the_masked_mean_is_that_of_open_updates_and_goes_on_with_the_same_bits(strategy):
-    opened, open_reports, _ = run(line_client, strategy=strategy(), secure=None)
-    masked, reports, saved = run(secure_client, strategy=strategy())
+    opened, open_reports, _ = run(line_client, strategy=strategy, secure=None)
+    masked, reports, saved = run(secure_client, strategy=strategy)
     assert_near(opened.arrays, masked.arrays)
     assert [dict(report.train) for report in reports] == [pytest.approx(dict(r.train), abs=1e-4) for r in open_reports]
     assert [report.participants for report in reports] == [tuple(range(CLIENTS))] * 2
-    again, *_ = run(secure_client, strategy=strategy(), state=saved[1])
+    again, *_ = run(secure_client, strategy=strategy, state=saved[1])
     assert bits(again.arrays) == bits(masked.arrays)
 
 
@@ -147,22 +144,21 @@ def test_a_client_gives_both_secrets_of_another_to_nobody():
         return answered
 
     grid = Curious(lambda number: secure_client(number, change=watched), range(CLIENTS), workers=2)
-    plan = RoundPlan(1, min_clients=3, pause=0.0, round_timeout=60.0, secure=OPTIONS, tries=1)
     with pytest.raises(FederationError, match="could not be done"):
-        run_rounds(grid, FedAvg(), FederationState(0, first_arrays()), plan)
+        run(None, rounds=1, grid=grid, tries=1)
     assert refused.is_set()
 
 
 def test_integers_become_the_nearest_one_and_shares_follow_the_number_of_clients():
     class Counting(Line):
-        def train(self, weights, task):
-            result = super().train(weights, task)
+        def train(self, client, weights, task):
+            result = super().train(client, weights, task)
             result.weights["count"] = np.asarray(weights["count"] + self.x.shape[0])
             return result
 
     def client(number):
         trainer, secure = Counting(number), SecureAnswers(OPTIONS.model_copy(update={"clipping_range": 64.0}), 1)
-        return lambda message: answer(message, trainer, number, secure=secure)
+        return lambda message: reply_of(message, trainer, number, secure=secure)
 
     wide = OPTIONS.model_copy(update={"clipping_range": 64.0})
     begin = FederationState(0, first_arrays() | {"count": np.array(2**40, "int64")})

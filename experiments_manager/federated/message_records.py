@@ -1,4 +1,4 @@
-"""Variables as arrays, and as the `ArrayRecord` in which Flower sends and aggregates them.
+"""What messages hold: variables as the `ArrayRecord` in which Flower sends and aggregates them, and the fixed words.
 
 Flower writes arrays as `.npy` and computes with what comes out of it. That does not know `bfloat16` and the like, so
 these travel as `float32`, which holds each of their values, and `array_dtypes` of the message says what they are.
@@ -7,7 +7,7 @@ these travel as `float32`, which holds each of their values, and `array_dtypes` 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,13 @@ from experiments_manager.federated.errors import FederationError
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord
 
+EXAMPLES = "num-examples"
+"""The metric by which clients are weighted."""
+CLIENT, PROC_ID, ERROR = "client", "proc-id", "error"
+"""The record in which a client tells of itself: its number, and in one sentence why it could not do the work."""
+SECURE = "secure"
+"""The record of a message of SecAgg+: the node that it is for, the round, and what all masks are made for."""
+NODE, ROUND, SHARES, THRESHOLD, MAX_WEIGHT = "node-id", "server-round", "shares", "threshold", "max-weight"
 ARRAY_DTYPES = "array-dtypes"
 """Key of the `config` record under which stand `"DTYPE NAME"` of all arrays that travel as another type."""
 _NUMBERS = "biufc"
@@ -74,16 +81,13 @@ def cast_like(arrays: Mapping[str, np.ndarray], like: Mapping[str, np.ndarray]) 
             f"The strategy returned other arrays than it was given. Expected the same {len(like)} names; missing or "
             f"new are: {other}. Fix the strategy: it must return what it was given, aggregated."
         )
-    return {name: _cast(name, arrays[name], np.asarray(variable)) for name, variable in like.items()}
-
-
-def _cast(name: str, array: np.ndarray, variable: np.ndarray) -> np.ndarray:
-    if array.shape != variable.shape:
-        raise FederationError(
-            f"The strategy changed the shape of {name}. Expected {variable.shape}, got {array.shape}. Fix the "
-            "strategy: it must keep the shapes of the arrays that it aggregates."
-        )
-    return in_dtype(array, variable.dtype)
+    for name, variable in like.items():
+        if arrays[name].shape != np.shape(variable):
+            raise FederationError(
+                f"The strategy changed the shape of {name}. Expected {np.shape(variable)}, got {arrays[name].shape}. "
+                "Fix the strategy: it must keep the shapes of the arrays that it aggregates."
+            )
+    return {name: in_dtype(arrays[name], np.asarray(variable).dtype) for name, variable in like.items()}
 
 
 def in_dtype(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -114,3 +118,17 @@ def _widened(name: str, array: np.ndarray) -> np.ndarray:
             "(federated_local_layers)."
         )
     return array
+
+
+def grouped(arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return arrays whose names are `GROUP/NAME` by their groups and names."""
+    groups: dict[str, dict[str, Any]] = {}
+    for name, value in arrays.items():
+        group, _, rest = name.partition("/")
+        groups.setdefault(group, {})[rest] = value
+    return groups
+
+
+def ungrouped(groups: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the arrays of groups by `GROUP/NAME`."""
+    return {f"{group}/{name}": value for group, held in groups.items() for name, value in held.items()}

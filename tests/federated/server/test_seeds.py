@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from experiments_manager.federated.server.rounds.seeds import seeded
+from experiments_manager.federated.server.seeds import seeded
 
 
 def drawn(*place):

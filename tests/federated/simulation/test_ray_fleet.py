@@ -1,4 +1,4 @@
-"""Clients in Flower's own simulation train as those of this process do, and leave nothing behind."""
+"""Clients in processes of Ray train as those of this process do, and leave nothing behind."""
 
 import contextlib
 import importlib.util

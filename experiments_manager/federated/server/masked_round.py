@@ -10,18 +10,19 @@ import numpy as np
 
 from experiments_manager.common.error_text import reason
 from experiments_manager.compat.flower import masked_vector, secure_sum
-from experiments_manager.federated.array_records import in_dtype, to_arrays
-from experiments_manager.federated.server.rounds.exchange import exchange
-from experiments_manager.federated.server.rounds.plan import Federation
-from experiments_manager.federated.strategies.reply_checks import CLIENT, ERROR, EXAMPLES, LeftOut, examples_of
-from experiments_manager.federated.strategies.secure_aggregation import (
+from experiments_manager.federated.fleet import Federation
+from experiments_manager.federated.message_records import (
     MAX_WEIGHT,
     NODE,
     ROUND,
     SECURE,
     SHARES,
     THRESHOLD,
+    in_dtype,
+    to_arrays,
 )
+from experiments_manager.federated.server.exchange import exchange
+from experiments_manager.federated.strategies.reply_checks import CLIENT, ERROR, EXAMPLES, LeftOut, examples_of
 from experiments_manager.settings.options.secure_aggregation import LEAST_CLIENTS, SecureAggregation
 
 if TYPE_CHECKING:
@@ -77,10 +78,10 @@ class MaskedRound:
         try:
             mean, summed = secure_sum(self, nodes, self._number, shares, threshold, weight, ranges)
         except Exception as error:  # whatever clients answered must not stop the server
-            self._federation.hooks.on_message(f"Round {self._number}: the masks cannot be taken off: {reason(error)}.")
+            self._federation.on_message(f"Round {self._number}: the masks cannot be taken off: {reason(error)}.")
             return None, []
         took_part = [reply for reply in trained if reply.metadata.src_node_id in summed]
-        if mean is None or len(took_part) < self._federation.plan.min_clients:
+        if mean is None or len(took_part) < self._federation.options.min_clients:
             return None, took_part
         return _as_reply(took_part, _moved(arrays, mean)), took_part
 
@@ -92,14 +93,9 @@ class MaskedRound:
         for message in messages:
             told = ConfigRecord({**self._told, NODE: message.metadata.dst_node_id})
             message.content = RecordDict({**message.content, SECURE: told})
-        plan = self._federation.plan
-        began = time.monotonic()
-        came = exchange(
-            self._federation.grid,
-            messages,
-            timeout=plan.round_timeout,
-            should_stop=self._federation.hooks.should_stop,
-        )
+        federation, began = self._federation, time.monotonic()
+        timeout, should_stop = federation.options.round_timeout, federation.should_stop
+        came = exchange(federation.fleet.grid, messages, timeout=timeout, should_stop=should_stop)
         self.bytes_sent += came.bytes_sent
         self.bytes_received += came.bytes_received
         waited = f"It was lost while updates were masked (no answer in {time.monotonic() - began:.0f} s)."

@@ -1,1 +1,0 @@
-"""Clients in processes of Flower's own simulation, which Ray starts."""
