@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments_manager.federated.errors import FederationError
 from experiments_manager.settings import Settings
-from experiments_manager.settings.options.secure_aggregation import SecureAggregation
+from experiments_manager.settings.options.federated import FederatedOptions
 
 TERMS = "settings"
 """The key of a message's `config` under which they stand, as JSON."""
@@ -52,7 +52,7 @@ def _terms(settings: Settings) -> dict[str, Any]:
     values = {name: getattr(settings, name) for name in _AGREED}
     values |= {f"hparams.{name}": value for name, value in settings.hparams.items() if not isinstance(value, str)}
     values["federated_local_layers"] = ", ".join(settings.federated_local_layers)
-    values["federated.keep_optimizer"] = bool(settings.federated.get("keep_optimizer", False))
-    secure = SecureAggregation.of(settings.federated)
-    values["federated.secure_aggregation"] = None if secure is None else secure.model_dump_json()
+    options = FederatedOptions.of(settings.federated)
+    values["federated.keep_optimizer"] = options.keep_optimizer
+    values["federated.secure_aggregation"] = options.masks and options.masks.model_dump_json()
     return {name: value for name, value in values.items() if isinstance(value, _PLAIN) and name not in _OF_CLIENTS}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import os
 import queue
 import threading
@@ -22,6 +21,7 @@ from experiments_manager.federated.local.client import ClientState, FederatedCli
 from experiments_manager.federated.local.trainer import LocalTrainer
 from experiments_manager.federated.message_records import grouped, ungrouped
 from experiments_manager.federated.simulation.local_grid import Client, LocalGrid
+from experiments_manager.federated.strategies.server_strategy import frozen_heap
 from experiments_manager.training.engine.context import TrainingContext
 
 if TYPE_CHECKING:
@@ -96,25 +96,8 @@ def simulated_fleet(
         workers: How many clients train at a time; by default one for each processor. Results do not depend on it.
     """
     fleet = SimulatedFleet(context, server, workers or os.cpu_count() or 1)
-    with contextlib.closing(fleet), _frozen_heap():
+    with contextlib.closing(fleet), frozen_heap():
         yield fleet
-
-
-@contextlib.contextmanager
-def _frozen_heap() -> Iterator[None]:
-    """Let garbage be looked for only among what is made inside.
-
-    Messages refer to themselves. With all of TensorFlow to search, Python looks for such garbage so rarely that the
-    models of dozens of rounds would pile up.
-    """
-    ours = gc.get_freeze_count() == 0
-    if ours:
-        gc.freeze()
-    try:
-        yield
-    finally:
-        if ours:
-            gc.unfreeze()
 
 
 class SimulatedFleet(LocalFleet):

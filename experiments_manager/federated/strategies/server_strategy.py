@@ -288,7 +288,7 @@ class ServerStrategy(PartialStrategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Aggregate checked replies (`checked_replies`), which are used up; the variables have dtypes as sent."""
-        with _quick_collections():
+        with frozen_heap():
             arrays, metrics = super().aggregate_train(server_round, replies)
         return arrays if arrays is None else _without_negative_variances(arrays), metrics
 
@@ -303,10 +303,12 @@ def _without_negative_variances(record: ArrayRecord) -> ArrayRecord:
 
 
 @contextlib.contextmanager
-def _quick_collections() -> Iterator[None]:
-    """Keep what there is from being searched for garbage: some strategies of Flower collect it once a variable.
+def frozen_heap() -> Iterator[None]:
+    """Let garbage be looked for only among what is made inside.
 
-    With TensorFlow in the process, each of these collections takes a tenth of a second.
+    With TensorFlow in the process, each of Python's searches takes a tenth of a second, and some strategies of Flower
+    ask for one a variable. Python itself searches so rarely then that the models of dozens of rounds would pile up, as
+    messages refer to themselves.
     """
     ours = gc.get_freeze_count() == 0
     if ours:
