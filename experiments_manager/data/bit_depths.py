@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from PIL import Image
+
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Pillow's modes by their number of channels."""
+
+
+def read_upright(file: Path, channels: int) -> Image.Image:
+    """Read an image file with 8 bits a channel, turned upright as the camera noted.
+
+    Raises:
+        ValueError: Its pixels have 32 bits.
+        Exception: Whatever Pillow's decoders raise of broken files.
+    """
+    from PIL import Image, ImageOps
+
+    with Image.open(file) as opened:
+        return as_bytes(ImageOps.exif_transpose(opened), MODES[channels], opened.format)
+
+
+def reason_unreadable(error: Exception, file: Path) -> str:
+    """Return what an error says of a file, in one line and without the file's name."""
+    return " ".join(str(error).split()).replace(str(file), "it").rstrip(".") or type(error).__name__
 
 
 def as_bytes(picture: Image.Image, mode: str, file_format: str | None) -> Image.Image:

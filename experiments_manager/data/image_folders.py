@@ -11,12 +11,11 @@ import numpy as np
 
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.common.tables.problems import DataFileError, refuse
-from experiments_manager.data.bit_depths import as_bytes
+from experiments_manager.data.bit_depths import MODES, read_upright, reason_unreadable
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 SPLITS = ("train", "validation", "test")
 FITS = ("crop", "pad", "stretch")
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +66,7 @@ def read_image_folders(
         DataFileError: The message lists all that is wrong, with the names of the files.
     """
     folder = Path(folder)
-    if channels not in _MODES or fit not in FITS:
+    if channels not in MODES or fit not in FITS:
         raise DataFileError(
             f"channels is {channels!r}, and fit is {fit!r}. Expected 1, 3 or 4 channels, and one of {', '.join(FITS)}."
         )
@@ -83,8 +82,8 @@ def read_image_folders(
         try:
             pixels = _read(file, size, channels, fit)
         except Exception as error:  # Pillow raises struct, zlib, SyntaxError and its own
-            text = " ".join(str(error).split()).replace(str(file), "it").rstrip(".") or type(error).__name__
-            problems.append(f"{file} cannot be read as an image ({text}). Is it whole? Replace or remove it.")
+            reason = reason_unreadable(error, file)
+            problems.append(f"{file} cannot be read as an image ({reason}). Is it whole? Replace or remove it.")
             continue
         if not problems:
             images[position] = pixels
@@ -159,8 +158,7 @@ def _read(file: Path, size: tuple[int, int], channels: int, fit: str) -> np.ndar
     from PIL import Image, ImageOps
 
     height, width = size
-    with Image.open(file) as opened:
-        image = as_bytes(ImageOps.exif_transpose(opened), _MODES[channels], opened.format)
+    image = read_upright(file, channels)
     if fit == "crop":
         image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
     elif fit == "pad":

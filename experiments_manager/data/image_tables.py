@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from experiments_manager.common.tables.problems import DataFileError, refuse
-from experiments_manager.data.bit_depths import as_bytes, has_16_bits
+from experiments_manager.data.bit_depths import MODES, as_bytes, has_16_bits, reason_unreadable
 from experiments_manager.data.label_tables import LabelTable, label_indices, read_label_table
 
 IMAGE_FORMATS = "PNG, JPEG, TIFF, WebP, GIF or BMP"
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def read_image_table(
@@ -47,7 +46,7 @@ def read_image_table(
     Raises:
         DataFileError: Something is missing or cannot be read; the message names the file, and its line in the table.
     """
-    if channels not in _MODES:
+    if channels not in MODES:
         raise DataFileError(f"channels is {channels!r}. Expected 1, 3 or 4.")
     folder = Path(folder)
     if not folder.is_dir():
@@ -96,10 +95,9 @@ def _read(path: Path, size: tuple[int, int] | None, channels: int) -> np.ndarray
             if has_16_bits(picture, opened.format):
                 picture = Image.fromarray(np.asarray(picture).astype(np.float32) * np.float32(255 / 65535))
             else:
-                picture = as_bytes(picture, _MODES[channels], opened.format)
+                picture = as_bytes(picture, MODES[channels], opened.format)
     except Exception as error:  # Pillow raises struct, zlib, SyntaxError and its own
-        text = " ".join(str(error).split()).replace(str(path), "it").rstrip(".") or type(error).__name__
-        return f"cannot be read as an image ({text}). Expected {IMAGE_FORMATS}, whole."
+        return f"cannot be read as an image ({reason_unreadable(error, path)}). Expected {IMAGE_FORMATS}, whole."
     if size is not None and picture.size != (size[1], size[0]):
         picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)  # Pillow's is antialiased
     pixels = np.asarray(picture, np.float32).reshape(picture.height, picture.width, -1) * np.float32(1 / 255)

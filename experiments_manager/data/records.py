@@ -14,12 +14,11 @@ import numpy as np
 from experiments_manager.common.suggestions import did_you_mean
 from experiments_manager.common.tables.headed import read_rows, rows_of_split
 from experiments_manager.common.tables.problems import Problems
-from experiments_manager.data.bit_depths import as_bytes
+from experiments_manager.data.bit_depths import read_upright
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 """What stands for a missing value in a table, in any case."""
 _LARGEST = float(np.finfo(np.float32).max)
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,14 +178,13 @@ def _value(
 
 def _read_image(file: Path, size: tuple[int, int] | None, channels: int) -> np.ndarray | str:
     """Return the pixels as bytes [height, width, channels], or what is wrong."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
-        with Image.open(file) as image:
-            converted = as_bytes(ImageOps.exif_transpose(image), _MODES[channels], image.format)
-            if size is not None:
-                converted = converted.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-            return np.asarray(converted).reshape(converted.height, converted.width, channels)
+        image = read_upright(file, channels)
+        if size is not None:
+            image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        return np.asarray(image).reshape(image.height, image.width, channels)
     except FileNotFoundError:
         return f"image {file} not found. Add it, or remove the row."
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -9,6 +9,7 @@ from typing import Any
 from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
 from experiments_manager.kafka.errors import RecordError, TopicError
 from experiments_manager.kafka.inspection.stored_messages import Message, messages_between
+from experiments_manager.kafka.reading.decoding import find_bad
 from experiments_manager.kafka.reading.reader import load_structures
 from experiments_manager.kafka.records.composite import Ragged, Sparse
 from experiments_manager.kafka.records.record_format import TopicFormat
@@ -137,13 +138,9 @@ def _decoded(
         form = TopicFormat(structures)
     except (TopicError, RecordError) as error:
         return [], [], str(error)
-    good, problem = [], None
-    for value in values:
-        try:
-            form.decode([value])
-            good.append(value)
-        except RecordError as error:
-            problem = problem or f"Some of the first records cannot be decoded. {error}"
+    bad = find_bad(form.decode, values)
+    good = [value for number, value in enumerate(values) if number not in bad]
+    problem = f"Some of the first records cannot be decoded. {next(iter(bad.values()))}" if bad else None
     if not good:
         return list(structures.values()), [], problem or "The topic holds no records."
     nest, counts = form.decode(good)

@@ -9,7 +9,7 @@ from typing import Any
 from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.producing.producer_run import ProducerRun, find_producer_run
-from experiments_manager.kafka.records.record_format import RecordFormat
+from experiments_manager.kafka.records.record_format import RecordFormat, structure_id
 from experiments_manager.kafka.records.structure import Structure
 from experiments_manager.kafka.topics import Topics
 
@@ -191,7 +191,7 @@ class SampleProducer:
     def _require_same(self, run: ProducerRun, structure: Structure, samples_per_record: int) -> None:
         """Refuse to go on with other records, before anything is stored."""
         for number, value in run.last.values():
-            if value[4:8] != structure.id.to_bytes(4, "little"):  # as docs/kafka.md has it
+            if structure_id(value) != structure.id.to_bytes(4, "little"):
                 raise run.differs(number)
         if run.samples_per_record != samples_per_record:
             raise TopicError(

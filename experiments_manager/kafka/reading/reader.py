@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from experiments_manager.kafka.connection import BrokerConnection, confluent_kafka, is_transient
+from experiments_manager.kafka.connection import REQUEST_SECONDS, BrokerConnection, confluent_kafka, is_transient
 from experiments_manager.kafka.errors import TopicError
 from experiments_manager.kafka.reading.rotation import FetchedRecords, Position, Rotation
 from experiments_manager.kafka.records.structure import Structure
@@ -161,11 +161,19 @@ class TopicReader:
         self._consumer.close()
 
     def __iter__(self) -> Iterator[FetchedRecords]:
-        """Yield the records until the end of the range."""
+        """Yield the records until the end of the range.
+
+        Raises:
+            TopicError: As `read`, or the broker has sent nothing for long.
+        """
+        since = time.monotonic()
         while not self.is_finished:
             records = self.read(0.1)
             if records is not None:
                 yield records
+                since = time.monotonic()
+            elif time.monotonic() - since > REQUEST_SECONDS:
+                raise self._connection.no_broker()
 
     def __enter__(self) -> TopicReader:
         return self
