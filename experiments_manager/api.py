@@ -195,7 +195,7 @@ def evaluate_and_draw(run: Run | Path | str, split: str = "test") -> tuple[Evalu
     """Do as `evaluate`, and return all that is known: the whole evaluation, and the picture where one was drawn."""
     run = run if isinstance(run, Run) else load_run(run)
 
-    from experiments_manager.monitoring.plots.figures import draw_confusion
+    from experiments_manager.monitoring.plots.run_figures import draw_confusion
     from experiments_manager.training.engine.evaluation import evaluate_run
 
     evaluation = evaluate_run(run, split)

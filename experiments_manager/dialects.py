@@ -131,7 +131,7 @@ class Dialect:
         """Prepare Keras for the losses and metrics that a file gave."""
 
     def client_hook(self, settings: Any, debug: bool) -> Any:
-        """Make the client of settings whose class has the `client_methods`: a `client.hooks.ClientHook`.
+        """Make the client of settings whose class has the `client_methods`: a `client.client_hook.ClientHook`.
 
         Args:
             settings: Settings that have the hook.

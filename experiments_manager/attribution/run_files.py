@@ -20,7 +20,7 @@ from experiments_manager.common.atomic import write_bytes, write_json
 from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.events import Samples
 from experiments_manager.export.servable import input_names_of, output_names_of
-from experiments_manager.monitoring.plots.figures import FOLDER as FIGURES
+from experiments_manager.monitoring.plots.run_figures import FOLDER as FIGURES
 from experiments_manager.runs import Run
 from experiments_manager.training.engine.evaluation import best_experiment, split_feed
 from experiments_manager.training.feeds.feed import Feed, x_and_y

@@ -14,8 +14,8 @@ from experiments_manager.common.errors import CommandLineError
 if TYPE_CHECKING:
     from experiments_manager.client.client import Client, Prediction
     from experiments_manager.client.endpoint import Endpoint
-    from experiments_manager.client.progress import Summary
     from experiments_manager.client.stream import OnRefused
+    from experiments_manager.client.stream_progress import Summary
     from experiments_manager.client.topic_answering import AnsweredTopic
     from experiments_manager.settings import Settings
 
@@ -70,7 +70,7 @@ class PredictionPlan(contextlib.ExitStack):
     def predict(self, *, count: int | None, in_flight: int | None, rate: float | None, quiet: bool) -> Summary:
         """Send the requests and hand over the answers, until there are no more; see `predict_all`."""
         from experiments_manager.client.prediction_stream import predict_all
-        from experiments_manager.client.progress import terminal_line
+        from experiments_manager.client.stream_progress import terminal_line
 
         return predict_all(
             self.client,
@@ -141,7 +141,7 @@ class PredictionPlan(contextlib.ExitStack):
         self._handlers.append(answered.on_answer)
 
     def _use_client_hook(self, settings: Settings) -> None:
-        from experiments_manager.client.hooks import make_client_hook
+        from experiments_manager.client.client_hook import make_client_hook
 
         started_with = {"run": str(self._endpoint.path), "address": self.client.address, "model": self.client.model}
         self._enter_folder(settings)

@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.client import channel
-from experiments_manager.client.channel import STATUS, Connection, PendingCall
+from experiments_manager.client import server_channel
 from experiments_manager.client.credentials import ClientTls, checked_token, read_client_tls, read_token
 from experiments_manager.client.errors import ClientError
 from experiments_manager.client.model_info import ModelInfo, fitted, listed, named, tensor_info
+from experiments_manager.client.server_channel import STATUS, Connection, PendingCall
 from experiments_manager.protocol import messages, tensors
 from experiments_manager.protocol.status import Code
 
@@ -216,7 +216,7 @@ class Client:
                 raise ClientError(f"Input {name}: {error}") from error
         request.output_filter.extend(outputs)
         timeout, self.first_timeout = self.first_timeout, None
-        return self._connection.send(channel.PREDICT, request.SerializeToString(), timeout)
+        return self._connection.send(server_channel.PREDICT, request.SerializeToString(), timeout)
 
     def receive(self, sent: PendingCall, others: Callable[[], Sequence[PendingCall]] = tuple) -> Prediction:
         """Wait for the answer to a request.
@@ -255,7 +255,7 @@ class Client:
         request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
         self._fill_spec(request.model_spec)
         try:
-            response = self._connection.call(channel.METADATA, request, messages.GetModelMetadataResponse)
+            response = self._connection.call(server_channel.METADATA, request, messages.GetModelMetadataResponse)
         except ClientError as error:
             if is_not_found(error):
                 raise with_versions(error, self._connection, self.model) from error.__cause__

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from experiments_manager.client.client import IN_FLIGHT, Client, Prediction
-from experiments_manager.client.progress import ProgressLine, Summary
 from experiments_manager.client.stream import OnRefused, stream
+from experiments_manager.client.stream_progress import ProgressLine, Summary
 from experiments_manager.common.signals import shutdown_handler
 
 

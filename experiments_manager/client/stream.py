@@ -15,8 +15,8 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from experiments_manager.client.channel import PendingCall
 from experiments_manager.client.errors import ClientError
+from experiments_manager.client.server_channel import PendingCall
 
 Prediction = TypeVar("Prediction")
 

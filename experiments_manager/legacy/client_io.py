@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from experiments_manager.client.client import IN_FLIGHT, Prediction
-from experiments_manager.client.hooks import ClientHook, UserClient
+from experiments_manager.client.client_hook import ClientHook, UserClient
 from experiments_manager.protocol import messages
 from experiments_manager.settings import Settings
 

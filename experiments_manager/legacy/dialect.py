@@ -14,7 +14,7 @@ from experiments_manager.dialects import Dialect
 from experiments_manager.legacy import attributes, names
 
 if TYPE_CHECKING:
-    from experiments_manager.client.hooks import ClientHook
+    from experiments_manager.client.client_hook import ClientHook
     from experiments_manager.settings import Problem, Settings
     from experiments_manager.settings.schema import Values
     from experiments_manager.settings.source.module_source import Source

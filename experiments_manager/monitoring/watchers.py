@@ -6,7 +6,7 @@ import logging
 
 from experiments_manager.events import Watcher
 from experiments_manager.monitoring.metrics_csv import MetricsCsv
-from experiments_manager.monitoring.plots.figures import Figures
+from experiments_manager.monitoring.plots.run_figures import Figures
 from experiments_manager.monitoring.prediction_views import PredictionViews
 from experiments_manager.monitoring.progress_bar import terminal_progress
 from experiments_manager.monitoring.tensorboard.image_summaries import Images

@@ -144,7 +144,7 @@ def detection_sources(folder: str) -> dict[str, Callable[[], Any]]:
     from PIL import Image
 
     records = Path(folder) / "records"
-    read = detection.reading
+    read = detection.tfrecord_pipeline
     files = [str(file) for file in sorted(records.glob("train*.tfrecord"))]
     ids = sorted(read.read_label_map(records / "label_map.pbtxt"))
     features = {name: tf.io.RaggedFeature(tf.float32) for name in read._BOXES}

@@ -19,7 +19,7 @@ from experiments_manager.common.errors import CommandLineError
 
 if TYPE_CHECKING:
     from experiments_manager.client.endpoint import Endpoint
-    from experiments_manager.client.progress import Summary
+    from experiments_manager.client.stream_progress import Summary
 
 RunFolder = Annotated[
     Path | None,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.client.inputs.samples import SourceError
+from experiments_manager.client.inputs.request_sample import SourceError
 from experiments_manager.client.model_info import TensorInfo
 from experiments_manager.common.installation import install_command
 

@@ -19,7 +19,13 @@ import numpy as np
 
 from experiments_manager.client.errors import ClientError
 from experiments_manager.client.inputs import images
-from experiments_manager.client.inputs.samples import Sample, SourceError, as_request, only_input, samples_of_arrays
+from experiments_manager.client.inputs.request_sample import (
+    Sample,
+    SourceError,
+    as_request,
+    only_input,
+    samples_of_arrays,
+)
 from experiments_manager.client.inputs.table_rows import read_table
 from experiments_manager.client.model_info import ModelInfo, listed, named
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments_manager.client.inputs.samples import Sample, SourceError, as_request, only_input
+from experiments_manager.client.inputs.request_sample import Sample, SourceError, as_request, only_input
 from experiments_manager.client.model_info import ModelInfo, TensorInfo
 from experiments_manager.common.suggestions import did_you_mean
 

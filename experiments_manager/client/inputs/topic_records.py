@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments_manager.client.errors import ClientError
-from experiments_manager.client.inputs.samples import Sample, SourceError
+from experiments_manager.client.inputs.request_sample import Sample, SourceError
 from experiments_manager.client.model_info import ModelInfo, fitted, listed
 from experiments_manager.kafka.answering.session import MessageBatch
 from experiments_manager.kafka.connection import BrokerConnection

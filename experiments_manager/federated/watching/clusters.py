@@ -20,7 +20,7 @@ from experiments_manager.export.publisher import Publisher
 from experiments_manager.federated.local.trainer import LocalTrainer
 from experiments_manager.federated.message_records import to_arrays
 from experiments_manager.federated.watching.round_watcher import RoundWatcher
-from experiments_manager.monitoring.plots.figures import FOLDER
+from experiments_manager.monitoring.plots.run_figures import FOLDER
 from experiments_manager.runs import Run
 from experiments_manager.training.engine.chunks import ChunkSize
 from experiments_manager.training.engine.context import TrainingContext, publisher_of

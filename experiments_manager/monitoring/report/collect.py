@@ -11,7 +11,7 @@ from typing import Any
 from experiments_manager.common.jsonable import to_jsonable
 from experiments_manager.monitoring.plots.comparison import labels, read_curves
 from experiments_manager.monitoring.plots.curves import LearningCurves
-from experiments_manager.monitoring.plots.figures import FOLDER
+from experiments_manager.monitoring.plots.run_figures import FOLDER
 from experiments_manager.runs import Run, RunError, RunRow, list_runs, open_run
 from experiments_manager.runs.compare import run_letters
 from experiments_manager.settings.monitor_mode import resolved_mode

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.client.inputs import images, sources
-from experiments_manager.client.inputs.samples import SourceError
+from experiments_manager.client.inputs.request_sample import SourceError
 from experiments_manager.client.inputs.sources import open_source
 from experiments_manager.client.model_info import ModelInfo, TensorInfo
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments_manager.client.inputs.samples import SourceError
+from experiments_manager.client.inputs.request_sample import SourceError
 from experiments_manager.client.inputs.table_rows import read_table
 from experiments_manager.client.model_info import ModelInfo, TensorInfo
 

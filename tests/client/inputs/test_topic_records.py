@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments_manager.client.inputs import topic_records
-from experiments_manager.client.inputs.samples import SourceError
+from experiments_manager.client.inputs.request_sample import SourceError
 from experiments_manager.client.model_info import ModelInfo, TensorInfo
 from experiments_manager.kafka.errors import RecordError
 from experiments_manager.kafka.records.record_format import RecordFormat

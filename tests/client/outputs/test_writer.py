@@ -15,7 +15,7 @@ import pytest
 
 from experiments_manager.client.errors import ClientError
 from experiments_manager.client.outputs.writer import PredictionWriter
-from experiments_manager.client.progress import ProgressLine
+from experiments_manager.client.stream_progress import ProgressLine
 
 
 def write(folder: Path, *answers: dict[str, np.ndarray], output: str | None = None) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 import experiments_manager as em
 from experiments_manager.events import ModelView, RunEnd
-from experiments_manager.monitoring.plots.figures import Figures, draw_confusion
+from experiments_manager.monitoring.plots.run_figures import Figures, draw_confusion
 from experiments_manager.monitoring.prediction_views import PredictionViews
 
 
