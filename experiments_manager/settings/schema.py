@@ -90,7 +90,7 @@ class Values(pydantic.BaseModel):
     ema_momentum: Momentum | None = setting(DEFAULT_EMA_MOMENTUM, "Training", "Momentum of the moving average of the weights, which is what is validated and exported. `None`: off.")
     on_nan: Literal["stop", "reload"] = setting("stop", "Training", "When loss or weights stop being finite: stop, or go on from the last good state.")
 
-    jit_compile: Flag = setting(False, "Devices", "Compile the training step by XLA. Often slower on a CPU.")
+    jit_compile: Flag | Literal["auto"] = setting("auto", "Devices", "Compile training by XLA: the whole loop over arrays in memory, else each step. `auto`: the loop of small nets with many steps ahead, where that repays the seconds of compiling.")
     mixed_precision: Literal["float16", "bfloat16"] | None = setting(None, "Devices", "Type that layers compute in; the weights stay in float32.")
     gpus: Indices | None = setting(None, "Devices", "Indices of the GPUs to use. `None`: all that SLURM gave to the job, elsewhere the first one visible, or the CPU; `[]`: the CPU.")
     strategy: Literal["MirroredStrategy", "MultiWorkerMirroredStrategy"] | None = setting(None, "Devices", "How several GPUs of a host (`MirroredStrategy`), or several processes (`MultiWorkerMirroredStrategy`, docs/clusters.md), share the work; means nothing with fewer than two.")

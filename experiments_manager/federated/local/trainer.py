@@ -24,7 +24,7 @@ from experiments_manager.settings import Settings
 from experiments_manager.settings.options.federated import FederatedOptions
 from experiments_manager.training.devices.devices import Devices
 from experiments_manager.training.engine.chunks import ChunkSize, source_after, train_chunk
-from experiments_manager.training.engine.steps import CompiledLoop, CompiledLoops
+from experiments_manager.training.engine.steps import CompiledLoop, CompiledLoops, XlaScope
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
 from experiments_manager.training.engine.validation import run_test_steps
 from experiments_manager.training.errors import DataError, TrainingError
@@ -92,7 +92,8 @@ class LocalTrainer:
         """
         experiment = bare_experiment(settings, devices, SharedFeed(first), in_turn=FOR_CLIENTS)
         term = ProximalTerm(experiment.model) if proximal else None
-        loops = CompiledLoops.of(experiment, ignored=term.variables if term else ())
+        xla = XlaScope.by_step(settings.jit_compile)
+        loops = CompiledLoops.of(experiment, ignored=term.variables if term else (), xla=xla)
         return cls(experiment, loops, term, like)
 
     @property
@@ -157,8 +158,8 @@ class LocalTrainer:
             )
         self._variables.check(weights)
         if self._evaluation is None:
-            shared, jit_compile = SharedFeed(client.validation), self._experiment.settings.jit_compile
-            loop = CompiledLoop.for_evaluation(self._experiment, shared, jit_compile=jit_compile)
+            shared, xla = SharedFeed(client.validation), XlaScope.by_step(self._experiment.settings.jit_compile)
+            loop = CompiledLoop.for_evaluation(self._experiment, shared, xla=xla)
             self._evaluation = shared, loop
         shared, loop = self._evaluation
         feed = shared.use(client.validation, client.number)

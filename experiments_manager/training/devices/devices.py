@@ -127,7 +127,7 @@ def _strategy_of_hosts(settings: Settings, gpus: list[Any], cluster: HostCluster
             "Start one process for each GPU, e.g. by `srun --gpus-per-task=1`."
         )
         raise hook_error(settings, "gpus", text)
-    if settings.jit_compile and not gpus:
+    if settings.jit_compile is True and not gpus:
         text = (
             f"XLA compiles no step of {STRATEGY} on a CPU, where it has no collective operations. Expected False, got "
             "True. Remove the line."

@@ -15,7 +15,7 @@ import tensorflow as tf
 from experiments_manager.compat import keras as keras_compat
 from experiments_manager.settings import Settings
 from experiments_manager.training.dry_run.findings import Findings
-from experiments_manager.training.engine.steps import CompiledLoop, CompiledLoops
+from experiments_manager.training.engine.steps import CompiledLoop, CompiledLoops, XlaScope
 from experiments_manager.training.feeds.feed import Feed, Shape
 from experiments_manager.training.hook_calls import hook_error, seeded
 from experiments_manager.training.setup.boundary import at_work
@@ -186,7 +186,8 @@ def one_batch(experiment: Experiment, test: Feed | None, findings: Findings) -> 
             stack.enter_context(contextlib.closing(feed))
         trains = False
         with findings.part("training"):
-            loops = CompiledLoops.of(dataclasses.replace(experiment, validation=None))
+            xla = XlaScope.by_step(experiment.settings.jit_compile)
+            loops = CompiledLoops.of(dataclasses.replace(experiment, validation=None), xla=xla)
             model.reset_metrics()
             steps = loops.train(source_of(experiment.train), 0, 1)
             batch.logs |= as_numbers(steps.logs)
@@ -202,7 +203,7 @@ def one_batch(experiment: Experiment, test: Feed | None, findings: Findings) -> 
 
 
 def _evaluate(experiment: Experiment, feed: Feed, batch: DryRunBatch, findings: Findings) -> None:
-    loop = CompiledLoop.for_evaluation(experiment, feed, jit_compile=experiment.settings.jit_compile)
+    loop = CompiledLoop.for_evaluation(experiment, feed, xla=XlaScope.by_step(experiment.settings.jit_compile))
     traced = loop.trace()
     experiment.model.reset_metrics()
     result = loop(source_of(feed), 0, 1)

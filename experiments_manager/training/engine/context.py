@@ -26,6 +26,8 @@ from experiments_manager.training.engine.chunks import ChunkSize
 from experiments_manager.training.engine.replicas import require_no_accumulation
 from experiments_manager.training.engine.steps import CompiledLoops
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
+from experiments_manager.training.engine.whole_epochs import WholeEpochs
+from experiments_manager.training.engine.xla import XlaChoice, chosen_loops
 from experiments_manager.training.feeds.factory import first_batch
 from experiments_manager.training.hosts.membership import ALONE, TrainingGroup
 from experiments_manager.training.observe.model_views import Viewer
@@ -83,6 +85,7 @@ class TrainingContext:
     publisher: Publisher | None
     watchers: list[Watcher]
     loops: CompiledLoops
+    xla: XlaChoice
     user_logs: UserLogs
     viewer: Viewer
     meter: Meter
@@ -97,6 +100,10 @@ class TrainingContext:
     chunk_size: ChunkSize = dataclasses.field(default_factory=ChunkSize)
     validation_chunk_size: ChunkSize = dataclasses.field(default_factory=ChunkSize)
     last_checkpoint_step: int = -1
+    whole_epochs: WholeEpochs | None = None
+    """What trains epochs in one call each, where that is possible."""
+    is_to_publish: bool = False
+    """Whether the best weights wait until the publisher has nothing to do."""
     user_state: UserState | None = None
     """What the user's objects hold; known once `on_train_begin` was called."""
     before_validation: tuple[dict[str, Any], dict[str, tf.Tensor]] | None = None
@@ -116,9 +123,22 @@ class TrainingContext:
 
     @classmethod
     def make(
-        cls, experiment: Experiment, run: Run, watchers: list[Watcher], membership: TrainingGroup = ALONE
+        cls,
+        experiment: Experiment,
+        run: Run,
+        watchers: list[Watcher],
+        membership: TrainingGroup = ALONE,
+        former: Mapping[str, Any] | None = None,
     ) -> TrainingContext:
-        """Compile the loops for an experiment, and make what writes its checkpoints and versions."""
+        """Compile the loops for an experiment, and make what writes its checkpoints and versions.
+
+        Args:
+            experiment: What is trained.
+            run: Its folder.
+            watchers: Who is told of it.
+            membership: The processes that train together.
+            former: run.json of a run that is gone on with.
+        """
         settings, model = experiment.settings, experiment.model
         if membership.team.size > 1:
             require_no_accumulation(model)
@@ -143,6 +163,10 @@ class TrainingContext:
             note_checkpoint,
         )
         publisher, meter = publisher_of(experiment, run.exports_dir), Meter(experiment)
+        by_batch = callbacks.want_batches
+        loops, xla = chosen_loops(
+            experiment, meter.gradient_norm, meter.statistics, calls_by_batch=by_batch, former=former
+        )
         context = cls(
             experiment=experiment,
             run=run,
@@ -154,7 +178,8 @@ class TrainingContext:
             user_logs=UserLogs(experiment, run),
             viewer=Viewer(experiment),
             meter=meter,
-            loops=CompiledLoops.of(experiment, meter.gradient_norm),
+            loops=loops,
+            xla=xla,
             reset_metrics=metrics_reset(model),
             membership=membership,
             chunk_size=ChunkSize(agree=membership.team.chiefs),
@@ -162,6 +187,7 @@ class TrainingContext:
         )
         for feed in filter(None, (experiment.train, experiment.validation)):
             feed.agree = membership.team.gather
+        context.whole_epochs = WholeEpochs(context) if WholeEpochs.suits(context) else None
         if problem := require_same_data(membership.team, experiment.train, experiment.validation):
             context.dispatch("on_message", problem)
         if experiment.export_problem:
@@ -299,7 +325,9 @@ def publisher_of(experiment: Experiment, folder: Path) -> Publisher | None:
     servable, settings = experiment.servable, experiment.settings
     if servable is None:
         return None
-    exact = experiment.devices.names == ("CPU",) and settings.mixed_precision is None and not settings.jit_compile
+    exact = (
+        experiment.devices.names == ("CPU",) and settings.mixed_precision is None and settings.jit_compile is not True
+    )
     tolerance = TOLERANCE if exact else LOW_PRECISION_TOLERANCE
     probe = servable.probe(experiment.train.sample_batch(), PROBE_SAMPLES)
     warmup = warmup_requests(servable, first_batch(experiment.validation, experiment.train))

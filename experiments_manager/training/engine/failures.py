@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from experiments_manager.common.error_text import reason
 from experiments_manager.settings import UserCodeError
-from experiments_manager.training.errors import DataError, TrainingError
+from experiments_manager.training.errors import DataError, DivergedError, TrainingError
 from experiments_manager.training.feeds.feed import Shape
 from experiments_manager.training.setup.boundary import quoted_place
 from experiments_manager.training.setup.experiment import Experiment
@@ -55,6 +55,16 @@ def translating_errors(experiment: Experiment) -> Iterator[None]:
             f"training: {said} Check that shapes and labels of the data match the model and the loss.",
             settings.location("model"),
         ) from error
+
+
+def diverged(experiment: Experiment, step: int) -> DivergedError:
+    """Return what is raised where the loss is not finite after a step."""
+    return DivergedError(
+        f"loss: it is NaN or infinite after step {step} (batch: {Shape.of(experiment.train.spec).text}). "
+        "Expected a finite number. Lower `learning_rate`, set `gradient_clip_norm`, or look for such values in the "
+        "data.",
+        step,
+    )
 
 
 def _place(experiment: Experiment) -> str:

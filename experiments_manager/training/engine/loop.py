@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from experiments_manager.kafka.errors import PartitionsLostError
 from experiments_manager.training.engine.chunks import source_after, train_chunk
 from experiments_manager.training.engine.completion import STOPPED_BY_CALLBACK
 from experiments_manager.training.engine.context import Interrupted, TrainingContext
-from experiments_manager.training.engine.failures import translating_errors
+from experiments_manager.training.engine.failures import diverged, translating_errors
 from experiments_manager.training.engine.recovery import go_back_to_checkpoint, reload_after_divergence
 from experiments_manager.training.engine.step_hooks import (
     after_chunk,
@@ -38,15 +39,15 @@ from experiments_manager.training.engine.step_hooks import (
     look_for_changes,
     poll_signals,
     publish,
+    publish_later,
     ready_batches,
     steps_to_next_stop,
     users_now,
 )
 from experiments_manager.training.engine.validation import run_test_steps
+from experiments_manager.training.engine.whole_epochs import Validated
 from experiments_manager.training.errors import DataError, DivergedError, StreamEndedError
-from experiments_manager.training.feeds.feed import Shape
 from experiments_manager.training.observe.prequential import loss_drift
-from experiments_manager.training.setup.experiment import Experiment
 from experiments_manager.training.setup.metrics import as_numbers
 from experiments_manager.training.state.monitor import decide
 
@@ -68,10 +69,9 @@ def train_epochs(context: TrainingContext) -> None:
         started = time.monotonic()
         try:
             with translating_errors(experiment), checkpoint_on_interrupt(context):
-                trainer = context.epoch_trainer
-                logs = trainer.train_epoch(context) if trainer else _train_epoch(context)
+                logs, validated = _trained_epoch(context)
                 rate = state.learning_rate
-                logs |= _validate_and_decide(context, context.membership.team.chiefs(logs))
+                logs |= _validate_and_decide(context, context.membership.team.chiefs(logs), validated)
         except DivergedError as error:
             reload_after_divergence(context, error)
             continue
@@ -87,6 +87,20 @@ def train_epochs(context: TrainingContext) -> None:
         context.dispatch(
             "on_message", f"{experiment.monitor.name} was never finite, so there is no best {context.unit}."
         )
+
+
+def _trained_epoch(context: TrainingContext) -> tuple[dict[str, float], Validated | None]:
+    """Train the epoch; return its loss and metrics, and the validation where one call did both."""
+    if context.epoch_trainer is not None:
+        return context.epoch_trainer.train_epoch(context), None
+    if context.whole_epochs is None or not context.whole_epochs.is_due(context):
+        return _train_epoch(context), None
+    after_chunk(context)
+    progress = context.experiment.state.progress
+    progress.begun = True
+    context.meter.begin_epoch()
+    context.callbacks.list.on_epoch_begin(progress.epoch)
+    return context.whole_epochs.train(context)
 
 
 def _train_epoch(context: TrainingContext) -> dict[str, float]:
@@ -150,7 +164,7 @@ def _train_chunk(
     context.meter.took(steps.done - first, context.chunk_size.seconds, steps.statistics)
     progress.step, progress.global_step = steps.done, progress.global_step + steps.done - first
     if not steps.finite:
-        raise _diverged(experiment, progress.global_step)
+        raise diverged(experiment, progress.global_step)
     context.dispatch(
         "on_progress",
         Progress(
@@ -180,20 +194,20 @@ def _report_steps(context: TrainingContext, logs: dict[str, float]) -> None:
     )
 
 
-def _diverged(experiment: Experiment, step: int) -> DivergedError:
-    return DivergedError(
-        f"loss: it is NaN or infinite after step {step} (batch: {Shape.of(experiment.train.spec).text}). "
-        "Expected a finite number. Lower `learning_rate`, set `gradient_clip_norm`, or look for such values in the "
-        "data.",
-        step,
-    )
-
-
-def _validate_and_decide(context: TrainingContext, logs: dict[str, float]) -> dict[str, float]:
+def _validate_and_decide(
+    context: TrainingContext, logs: dict[str, float], validated: Validated | None = None
+) -> dict[str, float]:
     """Validate with the averaged weights and keep them if they are the best; return the `val_` values."""
     state = context.experiment.state
+    if validated is not None:
+        _apply_decision(context, logs | validated.values, validated.weights)
+        if context.user_logs.wanted:
+            with state.averages_in_place():
+                context.user_logs.write(state.progress.epoch, logs | validated.values)
+        _dispatch_view(context, logs | validated.values, state.averages_in_place)
+        return validated.values
     kept = state.keep_transient()  # an interrupted validation leaves no trace
-    with state.averages.swapped_in() if state.averages else contextlib.nullcontext():
+    with state.averages_in_place():
         context.before_validation = users_now(context)
         try:
             values = _validate(context)
@@ -226,25 +240,42 @@ def _validate(context: TrainingContext) -> dict[str, float]:
     return {f"val_{name}": value for name, value in values.items()}
 
 
-def _dispatch_view(context: TrainingContext, logs: dict[str, float]) -> None:
-    """Let the watchers look at the model, with the averaged weights and the metrics of the validation in place."""
+def _dispatch_view(
+    context: TrainingContext,
+    logs: dict[str, float],
+    in_place: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+) -> None:
+    """Let the watchers look at the model, with the averaged weights and the metrics of the validation.
+
+    `in_place` brings the averaged weights into the model once somebody looks, where they are not there.
+    """
     progress = context.experiment.state.progress
     # Sums of metrics are shared out among processes, and a watcher of one cannot ask the others for theirs.
     validated = context.experiment.validation is not None and context.membership.team.size == 1
     context.dispatch(
-        "on_validated", context.viewer.view(progress.epoch, progress.global_step, logs, validated=validated)
+        "on_validated",
+        context.viewer.view(progress.epoch, progress.global_step, logs, validated=validated, in_place=in_place),
     )
 
 
-def _apply_decision(context: TrainingContext, logs: dict[str, float]) -> None:
-    """Compare the epoch with the best, and keep the weights in place, the averaged ones, if it is better."""
+def _apply_decision(context: TrainingContext, logs: dict[str, float], copied: list[tf.Tensor] | None = None) -> None:
+    """Compare the epoch with the best, and keep the weights in place, the averaged ones, if it is better.
+
+    Args:
+        context: Of the run.
+        logs: Loss and metrics of the epoch.
+        copied: These weights, where they are not in place any more.
+    """
     state, progress = context.experiment.state, context.experiment.state.progress
     progress.epoch, progress.step, progress.begun = progress.epoch + 1, 0, False
     decision = decide(context.experiment.monitor, progress, logs, context.unit)
     progress.stop_reason = decision.stop_reason
     if decision.improved:
-        state.best_weights = state.weights()
-        publish(context)
+        state.best_weights = state.weights() if copied is None else copied
+        if copied is None:
+            publish(context)
+        else:
+            publish_later(context)
     if decision.lower_learning_rate:
         _lower_learning_rate(context)
 

@@ -43,7 +43,13 @@ from experiments_manager.training.engine.outcome import (
     result_of,
 )
 from experiments_manager.training.engine.recovery import begin_training, restore_latest
-from experiments_manager.training.engine.step_hooks import checkpoint, flush_events, publish_at_the_end, show_best
+from experiments_manager.training.engine.step_hooks import (
+    checkpoint,
+    flush_events,
+    publish_at_the_end,
+    publish_what_waits,
+    show_best,
+)
 from experiments_manager.training.feeds.feed import POSITIONS
 from experiments_manager.training.hosts.follower import following, follows, meeting
 from experiments_manager.training.hosts.membership import TrainingGroup, change_of_workers
@@ -211,7 +217,7 @@ def _execute(
                 experiment = build_experiment(
                     settings, devices, run, in_turn=options.in_turn, trains_here=options.trains_here
                 )
-                context = TrainingContext.make(experiment, run, watchers, membership)
+                context = TrainingContext.make(experiment, run, watchers, membership, former)
                 context.folder = held and held.folder
             with contextlib.closing(context), contextlib.ExitStack() as stack:
                 context.should_stop = lambda: membership.team.any(options.should_stop())
@@ -226,6 +232,7 @@ def _execute(
                     checkpoint(context)
                     show_best(context)
                 except Interrupted:
+                    publish_what_waits(context)
                     ended = "interrupted"
             flush_events(context)
             result = finish(context, ended, time.monotonic() - started)
@@ -287,6 +294,7 @@ def _announce(context: TrainingContext, devices: Devices, former: Mapping[str, A
             devices=list(devices.names),
             workers=context.membership.team.size,
             data_position=experiment.train.kind,
+            xla=context.xla.to_json(),
             exactness=exactness(context.inexact_reasons),
         )
     except RunError as error:  # on_train_begin came before, and may have taken the last space; it may come back

@@ -30,12 +30,33 @@ def publish(context: TrainingContext) -> None:
     if context.publisher is None:
         return
     step = context.experiment.state.progress.global_step
+    if _submit(context, step):
+        context.experiment.state.progress.last_version = step
+
+
+def _submit(context: TrainingContext, step: int) -> bool:
+    context.is_to_publish = False
     try:
         context.publisher.submit(step)
     except (tf.errors.OpError, ValueError) as error:
         context.dispatch("on_message", f"Version {step} was not published: {reason(error)}.")
-        return
-    context.experiment.state.progress.last_version = step
+        return False
+    return True
+
+
+def publish_later(context: TrainingContext) -> None:
+    """Hand the best weights to the publisher once it has nothing to do, of several versions the newest."""
+    if context.publisher is not None:
+        progress = context.experiment.state.progress
+        context.is_to_publish, progress.last_version = True, progress.global_step
+
+
+def publish_what_waits(context: TrainingContext) -> None:
+    """Hand the best weights to the publisher, if they wait for that."""
+    if context.is_to_publish:
+        context.is_to_publish = False
+        with context.experiment.state.best_weights_swapped_in():
+            _submit(context, context.experiment.state.progress.best.step)
 
 
 def checkpoint(context: TrainingContext, users: tuple[dict[str, Any], dict[str, tf.Tensor]] | None = None) -> None:
@@ -200,6 +221,8 @@ def flush_events(context: TrainingContext) -> None:
     for text in context.checkpoints.messages():
         context.dispatch("on_message", text)
     context.tell_feed()
+    if context.is_to_publish and context.publisher.idle:
+        publish_what_waits(context)
     for version, problem in context.publisher.outcomes() if context.publisher else ():
         if problem is None:
             context.dispatch("on_version", VersionPublished(version, context.run.exports_dir / str(version)))
@@ -212,9 +235,10 @@ def publish_at_the_end(context: TrainingContext) -> None:
     state, publisher = context.experiment.state, context.publisher
     if publisher is None:
         return
+    context.is_to_publish = False
     best = state.progress.best
     if best is None:
-        with state.averages.swapped_in() if state.averages else contextlib.nullcontext():
+        with state.averages_in_place():
             publish(context)
         return
     publisher.wait()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,21 @@ from experiments_manager.training.state.shares import is_of_hosts
 
 if TYPE_CHECKING:
     from experiments_manager.training.setup.experiment import Experiment
+
+
+class XlaScope(str, enum.Enum):
+    """What XLA compiles of a training."""
+
+    NOTHING = "nothing"
+    STEP = "step"
+    LOOP = "loop"
+    """All steps over batches of one size that arrays in memory give."""
+
+    @classmethod
+    def by_step(cls, jit_compile: bool | str) -> XlaScope:
+        """Return what XLA compiles where no loop is worth it: each step, if that is asked for."""
+        return cls.STEP if jit_compile is True else cls.NOTHING
+
 
 _OPTIONAL = (tf.experimental.Optional, OptionalBatch)
 
@@ -55,7 +71,7 @@ class CompiledLoop:
         model: For its metrics; its `train_step` or `test_step` is inside `step_function`.
         step_function: Works on one batch, in the graph.
         feed: Gives the batches.
-        jit_compile: Whether XLA compiles the step.
+        xla: What XLA compiles: nothing, each step, or the whole loop over batches of one size.
         gradient_norm: What `step_function` records gradients with; the loop measures only where it is given.
     """
 
@@ -65,15 +81,19 @@ class CompiledLoop:
         step_function: StepFunction,
         feed: Feed,
         *,
-        jit_compile: bool = False,
+        xla: XlaScope = XlaScope.NOTHING,
         gradient_norm: GradientNorm | None = None,
     ) -> None:
         self._model, self._feed, self._gradient_norm = model, feed, gradient_norm
-        self._one = tf.function(step_function, autograph=False, reduce_retracing=True, jit_compile=jit_compile or None)
+        by_step = True if xla is XlaScope.STEP else None
+        self._one = tf.function(step_function, autograph=False, reduce_retracing=True, jit_compile=by_step)
         # TensorFlow numbers the collectives of several hosts when a function is called, which it gets wrong for a
         # function that is called in a branch.
         self._in_branch = step_function if is_of_hosts(tf.distribute.get_strategy()) else self._one
-        self._loop = tf.function(self._steps, autograph=False, reduce_retracing=True)
+        self.xla = xla
+        self._compiled = tf.function(self._steps_of_whole_batches, autograph=False, jit_compile=True)
+        steps = self._steps_by_xla if xla is XlaScope.LOOP else self._steps
+        self._loop = tf.function(steps, autograph=False, reduce_retracing=True)
 
     @classmethod
     def for_training(
@@ -81,6 +101,8 @@ class CompiledLoop:
         experiment: Experiment,
         gradient_norm: GradientNorm | None = None,
         prequential: Prequential | None = None,
+        *,
+        xla: XlaScope = XlaScope.NOTHING,
     ) -> CompiledLoop:
         """Make the loop that trains: the model's `train_step`, the averages and the step counter."""
         model, state = experiment.model, experiment.state
@@ -95,18 +117,26 @@ class CompiledLoop:
             state.step.assign_add(1)
             return logs | tested
 
-        jit_compile = experiment.settings.jit_compile
-        return cls(model, train, experiment.train, jit_compile=jit_compile, gradient_norm=gradient_norm)
+        return cls(model, train, experiment.train, xla=xla, gradient_norm=gradient_norm)
 
     @classmethod
-    def for_evaluation(cls, experiment: Experiment, feed: Feed, *, jit_compile: bool = False) -> CompiledLoop:
+    def for_evaluation(cls, experiment: Experiment, feed: Feed, *, xla: XlaScope = XlaScope.NOTHING) -> CompiledLoop:
         """Make the loop that evaluates a split by the model's `test_step`."""
         model = experiment.model
 
         def test(data: Any) -> dict[str, tf.Tensor]:
             return on_replicas(model.test_step, data)
 
-        return cls(model, test, feed, jit_compile=jit_compile)
+        return cls(model, test, feed, xla=xla)
+
+    def compile(self, source: Any, statistics: StepStatistics | tuple[()] = ()) -> None:
+        """Let XLA compile the loop before it is needed, by a call of no step.
+
+        Raises:
+            tf.errors.OpError: An operation cannot be compiled.
+        """
+        none = tf.constant(0)
+        self._loop(source, none, none, statistics)  # as it is called later, so that nothing is compiled twice
 
     def trace(self) -> Any:
         """Trace the step, in which a `train_step` of the user's may make variables; return the concrete function."""
@@ -121,18 +151,48 @@ class CompiledLoop:
             last: Number of the step after the last one.
             statistics: What was added up so far, where the loop measures.
         """
-        done, more, finite, logs, statistics = self._loop(source, tf.constant(first), tf.constant(last), statistics)
+        done, more, finite, logs, statistics = self.in_graph(source, tf.constant(first), tf.constant(last), statistics)
         return ChunkResult(int(done), not bool(more), bool(finite), logs, statistics)
 
-    def _steps(self, source: Any, first: tf.Tensor, last: tf.Tensor, statistics: Any) -> tuple:
-        shapes = self._one.get_concrete_function(self._feed.spec).structured_outputs
+    def in_graph(self, source: Any, first: tf.Tensor, last: tf.Tensor, statistics: Any) -> tuple:
+        """Run the steps within a graph; return what a `ChunkResult` is made of, as tensors."""
+        return self._loop(source, first, last, statistics)
+
+    def _steps_by_xla(self, source: Any, first: tf.Tensor, last: tf.Tensor, statistics: Any) -> tuple:
+        """In the graph: all whole batches in one compiled loop; what is left of the data as it comes, by TensorFlow."""
+        whole = self._feed.whole_batches
+        results = self._compiled(source, first, tf.minimum(last, whole), statistics)
+        if self._feed.steps == whole:
+            return results
+        done, _, finite, _, statistics = results
+        rest = tf.maximum(done, whole)
+        return tf.cond(
+            (last > whole) & finite,
+            lambda: self._steps(source, rest, last, statistics),
+            lambda: results,
+        )
+
+    def _steps_of_whole_batches(self, source: Any, first: tf.Tensor, last: tf.Tensor, statistics: Any) -> tuple:
+        return self._steps(source, first, last, statistics, self._feed.take_whole, self._feed.whole_spec)
+
+    def _steps(
+        self,
+        source: Any,
+        first: tf.Tensor,
+        last: tf.Tensor,
+        statistics: Any,
+        take_batch: Callable[[Any, tf.Tensor], Any] | None = None,
+        spec: Any = None,
+    ) -> tuple:
+        take_batch, spec = take_batch or self._feed.take, spec or self._feed.spec
+        shapes = self._one.get_concrete_function(spec).structured_outputs
         empty = tf.nest.map_structure(lambda out: tf.zeros(out.shape, out.dtype), shapes)
 
         def goes_on(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, *_: Any) -> tf.Tensor:
             return (step < last) & more & finite
 
         def take(step: tf.Tensor) -> Any:
-            return _without_none(self._feed.take(source, step))
+            return _without_none(take_batch(source, step))
 
         def following(step: tf.Tensor, taken: Any, after: list[tf.Tensor]) -> Any:
             with tf.control_dependencies(after):
@@ -141,7 +201,7 @@ class CompiledLoop:
         def advance(
             step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, logs: Any, statistics: Any, taken: Any
         ) -> tuple:
-            batch, taken_ahead = _with_none(taken, self._feed.spec), None
+            batch, taken_ahead = _with_none(taken, spec), None
             if self._feed.takes_ahead:  # once this batch is there, since an iterator is asked for one after the other
                 taken_ahead = following(step + 1, taken, _parts(taken))
             step, more, finite, logs, statistics = self._one_step(batch, step, more, logs, statistics)
@@ -151,7 +211,7 @@ class CompiledLoop:
             return step, more, finite, logs, statistics, taken
 
         def advance_unheld(step: tf.Tensor, more: tf.Tensor, finite: tf.Tensor, logs: Any, statistics: Any) -> tuple:
-            batch, statistics = self._awaited(lambda: self._feed.take(source, step), finite, statistics)
+            batch, statistics = self._awaited(lambda: take_batch(source, step), finite, statistics)
             return self._one_step(batch, step, more, logs, statistics)
 
         start = (first, tf.constant(True), tf.constant(True), empty)
@@ -235,6 +295,11 @@ def _loss_is_finite(logs: Any) -> tf.Tensor:
         return tf.constant(True) if loss is None else tf.reduce_all(tf.math.is_finite(loss))
 
 
+def _scope_for(feed: Feed, xla: XlaScope) -> XlaScope:
+    """What XLA compiles of a split, whose data may come in another way than the training's."""
+    return XlaScope.STEP if xla is XlaScope.LOOP and not feed.whole_batches else xla
+
+
 @dataclasses.dataclass
 class CompiledLoops:
     """The loops of an experiment, and the concrete functions of a `training` and a `validation` step."""
@@ -250,6 +315,7 @@ class CompiledLoops:
         experiment: Experiment,
         gradient_norm: GradientNorm | None = None,
         ignored: Sequence[tf.Variable] = (),
+        xla: XlaScope = XlaScope.NOTHING,
     ) -> CompiledLoops:
         """Make and trace the loops, so that every variable that they use is part of the experiment's state.
 
@@ -259,14 +325,15 @@ class CompiledLoops:
             experiment: What is trained.
             gradient_norm: What records the norm of the gradients, where it is measured.
             ignored: Variables that the steps use and that are no part of the state.
+            xla: What XLA compiles.
         """
         prequential = None
         if experiment.settings.prequential:
             test_step = experiment.model.test_step
             prequential = Prequential(experiment.model, lambda data: on_replicas(test_step, data))
-        train, feed = CompiledLoop.for_training(experiment, gradient_norm, prequential), experiment.validation
-        jit_compile = experiment.settings.jit_compile
-        validation = CompiledLoop.for_evaluation(experiment, feed, jit_compile=jit_compile) if feed else None
+        train = CompiledLoop.for_training(experiment, gradient_norm, prequential, xla=xla)
+        feed = experiment.validation
+        validation = CompiledLoop.for_evaluation(experiment, feed, xla=_scope_for(feed, xla)) if feed else None
         traced = {"training": train.trace()} | ({"validation": validation.trace()} if validation else {})
         ignored = [*ignored, *experiment.exchanged, *([gradient_norm.variable] if gradient_norm else [])]
         experiment.state.include(list(traced.values()), ignored)

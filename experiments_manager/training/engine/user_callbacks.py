@@ -15,6 +15,7 @@ from experiments_manager.training.state.plain_values import is_users
 
 logger = logging.getLogger(__name__)
 
+_TEST_HOOKS = ("on_test_begin", "on_test_end")
 _TEST_BATCH_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
 _BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 
@@ -54,6 +55,11 @@ class UserCallbacks:
     def want_test_batches(self) -> bool:
         """The same for batches of the validation."""
         return self._any_defines(_TEST_BATCH_HOOKS)
+
+    @property
+    def see_within_epochs(self) -> bool:
+        """Whether a callback looks at a run between the beginning and the end of an epoch."""
+        return self._any_defines((*_BATCH_HOOKS, *_TEST_BATCH_HOOKS, *_TEST_HOOKS))
 
     def _any_defines(self, hooks: Sequence[str]) -> bool:
         base = keras.callbacks.Callback

@@ -148,7 +148,9 @@ class ArrayFeed(Feed):
         # A static batch dimension lets XLA and shape-dependent models see the whole shape.
         divides = self.samples % batch_size == 0 or self.steps * batch_size <= self.samples
         self._static = batch_size if divides else None
+        self.whole_batches = self.steps if divides else self.steps - 1
         self.spec = _each(lambda leaf: tf.TensorSpec([self._static, *leaf.shape[1:]], leaf.dtype), self.arrays)
+        self.whole_spec = _each(lambda leaf: tf.TensorSpec([batch_size, *leaf.shape[1:]], leaf.dtype), self.arrays)
         self.seed = seed
         self._order = tf.function(self._make_order, input_signature=[tf.TensorSpec([], tf.int64)], autograph=False)
 
@@ -166,6 +168,10 @@ class ArrayFeed(Feed):
         """Return the arrays in the order of `epoch`, or, where they are large, that order, int `[samples]`."""
         return self._order(tf.constant(epoch, tf.int64)) if self.shuffle else self.arrays
 
+    def in_order(self, epoch: tf.Tensor) -> Any:
+        """In the graph: what `open` returns."""
+        return self._make_order(epoch) if self.shuffle else self.arrays
+
     def take(self, source: Any, step: tf.Tensor) -> Any:
         """In the graph: batch number `step` of the epoch."""
         first = step * self.batch_size
@@ -177,6 +183,13 @@ class ArrayFeed(Feed):
         if self.in_memory:
             return _each(lambda leaf: sized(leaf[rows]), source)
         return _each(lambda leaf: sized(tf.gather(leaf, source[rows])), self.arrays)
+
+    def take_whole(self, source: Any, step: tf.Tensor) -> Any:
+        """In the graph: batch number `step`, which has `batch_size` samples; only where `in_memory`."""
+        first, size = step * self.batch_size, self.batch_size
+        return _each(
+            lambda leaf: tf.slice(leaf, [first] + [0] * (leaf.shape.rank - 1), [size, *leaf.shape[1:]]), source
+        )
 
     def content(self) -> dict[str, Any]:
         """Return the arrays, for the fingerprint of the data."""

@@ -49,6 +49,9 @@ class Feed(abc.ABC):
 
     in_memory: bool = False
     """Whether a batch is a part of arrays that are there, so that none is waited for."""
+    whole_batches: int = 0
+    """Batches of an epoch that `take_whole` gives, where `in_memory`: all of one size, that of `whole_spec`."""
+    whole_spec: Any = None
     batches_can_be_held: bool = False
     """Whether `take` returns tensors or an optional of TensorFlow, which a loop can take along from step to step."""
     takes_ahead: bool = False

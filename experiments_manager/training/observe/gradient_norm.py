@@ -37,7 +37,7 @@ class GradientNorm:
     """
 
     def __init__(self, model: keras.Model, *, every: int = 1, jit_compile: bool = False) -> None:
-        self._model, self._every, self._jit_compile = model, every, jit_compile
+        self._model, self._every, self.jit_compile = model, every, jit_compile
         self._squares = tf.Variable(
             _NONE,
             trainable=False,
@@ -91,7 +91,7 @@ class GradientNorm:
         """Return a sparse gradient's values, where rows that occur several times are added up."""
         if not isinstance(gradient, tf.IndexedSlices):
             return tf.convert_to_tensor(gradient)
-        if self._jit_compile or _replicas() > 1:
+        if self.jit_compile or _replicas() > 1:
             return tf.convert_to_tensor(gradient)
         rows, places = tf.unique(gradient.indices)
         return tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))

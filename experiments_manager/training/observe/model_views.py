@@ -36,7 +36,15 @@ class Viewer:
         self._experiment = experiment
         self._functions: dict[tuple[str, ...] | None, Callable[[Any], tuple[dict, dict]]] = {}
 
-    def view(self, epoch: int, global_step: int, logs: Mapping[str, float], *, validated: bool) -> ModelView:
+    def view(
+        self,
+        epoch: int,
+        global_step: int,
+        logs: Mapping[str, float],
+        *,
+        validated: bool,
+        in_place: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> ModelView:
         """Describe the model as it is at this moment.
 
         Args:
@@ -44,9 +52,19 @@ class Viewer:
             global_step: The step that they were reached at.
             logs: Loss and metrics of that epoch.
             validated: Whether the metrics hold what a validation left in them.
+            in_place: Brings the weights that are looked at into the model, where they are not there.
         """
         metrics = self._experiment.model.metrics if validated else ()
-        return ModelView(epoch, global_step, dict(logs), self._weights, self._samples, tuple(metrics))
+
+        def weights() -> dict[str, np.ndarray]:
+            with in_place():
+                return self._weights()
+
+        def samples(*wanted: Any, **options: Any) -> Samples | None:
+            with in_place():
+                return self._samples(*wanted, **options)
+
+        return ModelView(epoch, global_step, dict(logs), weights, samples, tuple(metrics))
 
     def graph(self) -> bytes | None:
         """Trace the model as it is served, and return its graph as a serialised `GraphDef` without any weights."""

@@ -74,7 +74,9 @@ class Meter:
                 if steps
             ]
             every = min(UPDATES_BETWEEN_NORMS, *updates)
-            self.gradient_norm = GradientNorm(experiment.model, every=every, jit_compile=settings.jit_compile)
+            self.gradient_norm = GradientNorm(experiment.model, every=every)
+        self.ema_distance: float | None = None
+        """That of the epoch which ended, where it is known already."""
         self._has_compiled = False
         self._epoch, self._recent, self._seen = StepTiming(), StepTiming(), RunningMean()
 
@@ -157,7 +159,9 @@ class Meter:
         averages = self._experiment.state.averages
         values = {"gradient_norm": gradient_norm.mean} if gradient_norm.count else {}
         values |= timing.values()
-        values |= {"ema_distance": averages.distance()} if averages else {}
+        if averages:
+            values["ema_distance"] = averages.distance() if self.ema_distance is None else self.ema_distance
+            self.ema_distance = None
         return values | memory()
 
     def _loss_so_far(self) -> RunningMean:

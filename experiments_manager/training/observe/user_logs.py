@@ -94,7 +94,7 @@ class UserLogs:
     def __init__(self, experiment: Experiment, run: Run) -> None:
         self._experiment, self._run = experiment, run
         settings = experiment.settings
-        self._wanted = settings.tensorboard and settings.has("tensorboard_logs")
+        self.wanted = settings.tensorboard and settings.has("tensorboard_logs")
         self._wanted_by_callbacks = (
             settings.tensorboard and settings.dialect.logs_in_callbacks and bool(experiment.callbacks)
         )
@@ -117,7 +117,7 @@ class UserLogs:
         Raises:
             UserCodeError: If the hook raises.
         """
-        if not self._wanted:
+        if not self.wanted:
             return
         experiment = self._experiment
         validation = experiment.validation

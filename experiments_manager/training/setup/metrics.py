@@ -59,12 +59,13 @@ def metrics_reset(model: keras.Model) -> Callable[[], None]:
     compiled = tf.function(model.reset_metrics, autograph=False)
 
     def reset() -> None:
-        (model.reset_metrics if _resets_by_python(model) else compiled)()
+        (model.reset_metrics if resets_by_python(model) else compiled)()
 
     return reset
 
 
-def _resets_by_python(model: keras.Model) -> bool:
+def resets_by_python(model: keras.Model) -> bool:
+    """Return whether Python of the user's takes part in resetting the metrics of a model."""
     parts = [part for metric in model.metrics for part in (metric, *getattr(metric, "metrics", ()))]
     functions = [type(model).reset_metrics, *(type(part).reset_state for part in parts)]
     return any(not str(getattr(function, "__module__", "")).startswith(_NOT_THE_USERS) for function in functions)

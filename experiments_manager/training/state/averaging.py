@@ -61,10 +61,11 @@ class Averages:
         if not self.weights:
             return 0.0
         if self._distance is None:  # traced where somebody asks
-            self._distance = tf.function(self._relative_distance, autograph=False).get_concrete_function()
+            self._distance = tf.function(self.relative_distance, autograph=False).get_concrete_function()
         return float(self._distance())
 
-    def _relative_distance(self) -> tf.Tensor:
+    def relative_distance(self) -> tf.Tensor:
+        """In the graph: that distance."""
         weights = [tf.convert_to_tensor(weight) for weight in self.weights]
         apart = [weight - tf.convert_to_tensor(average) for weight, average in zip(weights, self.averages, strict=True)]
         return _norm(apart) / _norm(weights)
@@ -84,6 +85,13 @@ class Averages:
             yield
         finally:
             self._swap()
+
+    @contextlib.contextmanager
+    def swapped_in_graph(self) -> Iterator[None]:
+        """While a graph is made: what is made inside sees the averages as the model's weights."""
+        self._exchange()
+        yield
+        self._exchange()
 
 
 def _norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -169,6 +169,10 @@ class TrainingState:
         for variable, value in zip(self.model.variables, values, strict=True):
             variable.assign(value)
 
+    def averages_in_place(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, the model's weights are their averages, where there are any."""
+        return self.averages.swapped_in() if self.averages else contextlib.nullcontext()
+
     @contextlib.contextmanager
     def best_weights_swapped_in(self) -> Iterator[None]:
         """Inside, the model's weights are the best ones; there must be some."""
