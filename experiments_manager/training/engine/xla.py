@@ -67,7 +67,7 @@ def chosen_loops(
     choice = former_choice(setting, former) or _choice_by_data(experiment, calls_by_batch)
     if choice is None:
         plain = CompiledLoops.of(experiment, gradient_norm)
-        choice = _choice_by_graph(experiment, plain.traced["training"])
+        choice = choice_by_graph(experiment, plain.traced["training"])
         if choice.scope is XlaScope.NOTHING:
             return plain, choice
     if gradient_norm is not None:
@@ -122,21 +122,21 @@ def _choice_by_data(experiment: Experiment, calls_by_batch: bool) -> XlaChoice |
     return None if obstacle is None else XlaChoice(setting, XlaScope.NOTHING, obstacle)
 
 
-def _choice_by_graph(experiment: Experiment, step: Any) -> XlaChoice:
+def choice_by_graph(experiment: Experiment, step: Any) -> XlaChoice:
     setting = experiment.settings.jit_compile
     for operation in operations(step.graph):
         if operation.is_random or operation.runs_python or operation.changes_structures:
             return XlaChoice(setting, XlaScope.NOTHING, f"the step has {operation.kind}, which XLA does not repeat")
         if "Conv" in operation.kind or "Pool" in operation.kind:
             return XlaChoice(setting, XlaScope.NOTHING, f"the step has {operation.kind}, which XLA does in one thread")
-    largest = max(_products(step.graph, experiment.train), default=0)
+    largest = max(products(step.graph, experiment.train), default=0)
     if largest > LARGEST_PRODUCT:
         text = f"the step multiplies matrices by {largest:,} multiplications, which XLA does in one thread"
         return XlaChoice(setting, XlaScope.NOTHING, text)
     return XlaChoice(setting, XlaScope.LOOP, "a small step in memory, repeated often")
 
 
-def _products(graph: Any, feed: Feed) -> Iterator[int]:
+def products(graph: Any, feed: Feed) -> Iterator[int]:
     """Yield the multiplications of each matrix product of a graph; a size that is not known counts as a batch's."""
     for operation in graph.get_operations():
         if operation.type in ("MatMul", "BatchMatMulV2", "BatchMatMul", "BatchMatMulV3"):
@@ -152,7 +152,7 @@ def _products(graph: Any, feed: Feed) -> Iterator[int]:
                 count *= size
             yield count
     for inner_graph in graphs_within(graph).values():
-        yield from _products(inner_graph, feed)
+        yield from products(inner_graph, feed)
 
 
 def _compiled(loops: CompiledLoops, experiment: Experiment, statistics: Any) -> str | None:

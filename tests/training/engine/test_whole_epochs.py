@@ -3,6 +3,7 @@
 import pytest
 
 from experiments_manager.training.engine import whole_epochs
+from experiments_manager.training.engine.chunks import ChunkSize
 from experiments_manager.training.engine.whole_epochs import WholeEpochs
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
@@ -61,14 +62,14 @@ LONG = [*KINDS][1:]
 
 @pytest.fixture
 def trained_by_epochs(monkeypatch):
-    """Notes which epochs were trained in one call, where that is done as soon as possible."""
+    """Notes which epochs were trained in one call: all that may be, however long they take."""
     epochs, train = [], WholeEpochs.train
 
     def noted(self, context):
         epochs.append(context.experiment.state.progress.epoch)
         return train(self, context)
 
-    monkeypatch.setattr(whole_epochs, "EPOCHS_THAT_REPAY", 0)
+    monkeypatch.setattr(WholeEpochs, "is_due", lambda self, context: context.experiment.state.progress.step == 0)
     monkeypatch.setattr(WholeEpochs, "train", noted)
     return epochs
 
@@ -85,7 +86,7 @@ def test_bits_and_logs_are_those_of_the_loop(
 ):
     overrides = {"epochs": 6, "tensorboard": True, "jit_compile": jit_compile, "early_stopping_patience": None}
     whole = experiment(source, overrides)
-    assert trained_by_epochs and trained_by_epochs[-1] == 5
+    assert trained_by_epochs == [0, 1, 2, 3, 4, 5]
     monkeypatch.setattr(WholeEpochs, "suits", lambda context: False)
     looped = experiment(source, overrides, working_dir=tmp_path / "looped")
     assert same_bits(whole.tensors, looped.tensors) == []
@@ -126,6 +127,19 @@ def test_bits_and_logs_are_those_of_the_loop(
 def test_they_are_not_taken_where_somebody_looks_within(source, overrides, experiment, trained_by_epochs):
     experiment(source, {"epochs": 4, **overrides})
     assert trained_by_epochs == []
+
+
+def test_they_are_not_taken_where_epochs_are_long_or_few(experiment, monkeypatch):
+    trained, train = [], WholeEpochs.train
+    monkeypatch.setattr(
+        WholeEpochs, "train", lambda self, context: trained.append(context.experiment) or train(self, context)
+    )
+    experiment("", {"epochs": whole_epochs.EPOCHS_THAT_REPAY - 1, "early_stopping_patience": None})
+    assert not trained
+    monkeypatch.setattr(whole_epochs, "EPOCHS_THAT_REPAY", 0)
+    monkeypatch.setattr(ChunkSize, "steps", lambda self, at_most: 1)
+    experiment("", {"epochs": 5})
+    assert not trained
 
 
 def test_a_loss_that_is_no_number_stops_training_at_its_step(experiment, trained_by_epochs):
