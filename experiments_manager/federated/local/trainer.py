@@ -23,10 +23,9 @@ from experiments_manager.federated.local.task import LocalResult, LocalTask
 from experiments_manager.settings import Settings
 from experiments_manager.settings.options.federated import FederatedOptions
 from experiments_manager.training.devices.devices import Devices
-from experiments_manager.training.engine.chunks import ChunkSize, source_after, train_chunk
+from experiments_manager.training.engine.chunks import ChunkSize, run_test_steps, source_after, train_chunk
 from experiments_manager.training.engine.steps import CompiledLoop, CompiledLoops, XlaScope
 from experiments_manager.training.engine.user_callbacks import UserCallbacks
-from experiments_manager.training.engine.validation import run_test_steps
 from experiments_manager.training.errors import DataError, TrainingError
 from experiments_manager.training.feeds.feed import Feed
 from experiments_manager.training.setup.experiment import Experiment, InTurn, bare_experiment

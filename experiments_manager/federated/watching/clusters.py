@@ -22,9 +22,8 @@ from experiments_manager.federated.message_records import to_arrays
 from experiments_manager.federated.watching.round_watcher import RoundWatcher
 from experiments_manager.monitoring.plots.run_figures import FOLDER
 from experiments_manager.runs import Run
-from experiments_manager.training.engine.chunks import ChunkSize
+from experiments_manager.training.engine.chunks import ChunkSize, run_test_steps
 from experiments_manager.training.engine.context import TrainingContext, publisher_of
-from experiments_manager.training.engine.validation import run_test_steps
 
 if TYPE_CHECKING:
     from experiments_manager.federated.server.federation_state import RoundReport

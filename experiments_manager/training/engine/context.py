@@ -113,7 +113,7 @@ class TrainingContext:
     restored: str | None = None
     """Name of the checkpoint that was read last; to write it again would only risk it."""
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """What tells the data from other data, by split; see `data_check`."""
+    """What tells the data from other data, by split; see `exactness.fingerprints`."""
     data_changes: list[str] = dataclasses.field(default_factory=list)
     """What changed of the data at resumes, which makes the run inexact."""
     inexact_reasons: list[str] = dataclasses.field(default_factory=list)
@@ -187,7 +187,11 @@ class TrainingContext:
         )
         for feed in filter(None, (experiment.train, experiment.validation)):
             feed.agree = membership.team.gather
-        context.whole_epochs = WholeEpochs(context) if WholeEpochs.suits(context) else None
+        context.whole_epochs = (
+            WholeEpochs(experiment, loops, meter)
+            if WholeEpochs.suits(experiment, callbacks, meter, membership.team.size)
+            else None
+        )
         if problem := require_same_data(membership.team, experiment.train, experiment.validation):
             context.dispatch("on_message", problem)
         if experiment.export_problem:

@@ -16,11 +16,10 @@ from experiments_manager.runs.run_settings import load_run_settings, warn_altere
 from experiments_manager.settings import Settings
 from experiments_manager.settings.hook_directory import session_folder, working_directory
 from experiments_manager.training.devices.devices import prepared_devices
-from experiments_manager.training.engine.chunks import ChunkSize
+from experiments_manager.training.engine.chunks import ChunkSize, run_test_steps
 from experiments_manager.training.engine.failures import translating_errors
 from experiments_manager.training.engine.outcome import attributed_to_hooks
 from experiments_manager.training.engine.steps import CompiledLoop, CompiledLoops
-from experiments_manager.training.engine.validation import run_test_steps
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.feeds.feed import Feed, x_and_y
 from experiments_manager.training.setup.datasets import feed_for

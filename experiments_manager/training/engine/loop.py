@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from experiments_manager.events import EpochReport, Progress, StepReport
 from experiments_manager.kafka.errors import PartitionsLostError
-from experiments_manager.training.engine.chunks import source_after, train_chunk
+from experiments_manager.training.engine.chunks import run_test_steps, source_after, train_chunk
 from experiments_manager.training.engine.completion import STOPPED_BY_CALLBACK
 from experiments_manager.training.engine.context import Interrupted, TrainingContext
 from experiments_manager.training.engine.failures import diverged, translating_errors
@@ -44,7 +44,6 @@ from experiments_manager.training.engine.step_hooks import (
     steps_to_next_stop,
     users_now,
 )
-from experiments_manager.training.engine.validation import run_test_steps
 from experiments_manager.training.engine.whole_epochs import Validated
 from experiments_manager.training.errors import DataError, DivergedError, StreamEndedError
 from experiments_manager.training.observe.prequential import loss_drift
@@ -93,14 +92,19 @@ def _trained_epoch(context: TrainingContext) -> tuple[dict[str, float], Validate
     """Train the epoch; return its loss and metrics, and the validation where one call did both."""
     if context.epoch_trainer is not None:
         return context.epoch_trainer.train_epoch(context), None
-    if context.whole_epochs is None or not context.whole_epochs.is_due(context):
+    whole = context.whole_epochs
+    if whole is None or not whole.is_due(context.chunk_size, context.validation_chunk_size):
         return _train_epoch(context), None
     after_chunk(context)
     progress = context.experiment.state.progress
     progress.begun = True
     context.meter.begin_epoch()
     context.callbacks.list.on_epoch_begin(progress.epoch)
-    return context.whole_epochs.train(context)
+    logs, validated = whole.train()
+    if not context.callbacks:  # which may change the weights before the distance is told
+        context.meter.ema_distance = validated.ema_distance
+    _dispatch_progress(context, lambda: logs)
+    return logs, validated
 
 
 def _train_epoch(context: TrainingContext) -> dict[str, float]:
@@ -165,20 +169,16 @@ def _train_chunk(
     progress.step, progress.global_step = steps.done, progress.global_step + steps.done - first
     if not steps.finite:
         raise diverged(experiment, progress.global_step)
-    context.dispatch(
-        "on_progress",
-        Progress(
-            epoch=progress.epoch + 1,
-            step=progress.step,
-            global_step=progress.global_step,
-            steps_per_epoch=feed.steps,
-            read_logs=lambda: as_numbers(steps.logs),
-        ),
-    )
+    _dispatch_progress(context, lambda: as_numbers(steps.logs))
     if context.meter.is_due() and steps.done > first:
         _report_steps(context, as_numbers(steps.logs))
     source, ends = source_after(feed, source, first, steps)
     return source, steps.logs, ends or (not steps.exhausted and _stopped_by_callback(context))
+
+
+def _dispatch_progress(context: TrainingContext, read_logs: Callable[[], dict[str, float]]) -> None:
+    progress, steps = context.experiment.state.progress, context.experiment.train.steps
+    context.dispatch("on_progress", Progress(progress.epoch + 1, progress.step, progress.global_step, steps, read_logs))
 
 
 def _stopped_by_callback(context: TrainingContext) -> bool:

@@ -17,7 +17,7 @@ from experiments_manager.runs import Run, RunError
 from experiments_manager.runs.run import RESUMED_FIELDS
 from experiments_manager.settings import Settings, SettingsError, UserCodeError
 from experiments_manager.training.engine.context import Interrupted, TrainingContext
-from experiments_manager.training.engine.data_check import DataChangedError
+from experiments_manager.training.engine.exactness import DataChangedError
 from experiments_manager.training.hosts.team import WorkerLostError
 from experiments_manager.training.observe.manifest_updates import ManifestUpdates
 from experiments_manager.training.setup.boundary import OF_THE_ENGINE, translated, what_was_at_work

@@ -31,8 +31,7 @@ from experiments_manager.training.engine.completion import (
     refuse_to_begin_again,
 )
 from experiments_manager.training.engine.context import UNWATCHED, Interrupted, RunOptions, TrainingContext
-from experiments_manager.training.engine.data_check import check_data, fingerprints
-from experiments_manager.training.engine.exactness import exactness, inexact_reasons
+from experiments_manager.training.engine.exactness import check_data, exactness, fingerprints, inexact_reasons
 from experiments_manager.training.engine.loop import train_epochs
 from experiments_manager.training.engine.outcome import (
     RunResult,

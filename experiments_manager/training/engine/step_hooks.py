@@ -17,8 +17,7 @@ from experiments_manager.events import VersionPublished
 from experiments_manager.export.versions import versions
 from experiments_manager.runs import RunError
 from experiments_manager.training.engine.context import Interrupted, TrainingContext, new_reasons
-from experiments_manager.training.engine.data_check import to_keep
-from experiments_manager.training.engine.exactness import exactness
+from experiments_manager.training.engine.exactness import exactness, to_keep
 from experiments_manager.training.errors import TrainingError
 from experiments_manager.training.state.checkpoints import checkpoint_name, positions_of
 from experiments_manager.training.state.shares import gather_shares

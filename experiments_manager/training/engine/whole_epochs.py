@@ -11,18 +11,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from experiments_manager.events import Progress
+from experiments_manager.training.engine.chunks import ChunkSize
 from experiments_manager.training.engine.failures import diverged
-from experiments_manager.training.observe.step_statistics import StepStatistics
+from experiments_manager.training.engine.steps import CompiledLoops
+from experiments_manager.training.engine.user_callbacks import UserCallbacks
+from experiments_manager.training.observe.step_statistics import Meter, StepStatistics
+from experiments_manager.training.setup.experiment import Experiment
 from experiments_manager.training.setup.metrics import flat_logs, resets_by_python
-
-if TYPE_CHECKING:
-    from experiments_manager.training.engine.context import TrainingContext
 
 EPOCHS_THAT_REPAY = 100
 """Epochs ahead for which the call is traced; that takes some tenths of a second."""
@@ -36,48 +36,52 @@ class Validated:
     """By name, with the prefix `val_`."""
     weights: list[tf.Tensor]
     """A copy of the weights that were validated."""
+    ema_distance: float
+    """How far the averages were from the weights; see `Averages.distance`."""
 
 
 class WholeEpochs:
     """Trains and validates epochs in one call each.
 
     Args:
-        context: Of the run; see `suits`.
+        experiment: What is trained; see `suits`.
+        loops: Those of the experiment.
+        meter: Takes note of the steps.
     """
 
-    def __init__(self, context: TrainingContext) -> None:
-        self._experiment, self._loops = context.experiment, context.loops
+    def __init__(self, experiment: Experiment, loops: CompiledLoops, meter: Meter) -> None:
+        self._experiment, self._loops, self._meter = experiment, loops, meter
         self._names: tuple[list[str], list[str]] = [], []
         self._traced = False
         self._epoch = tf.function(self._in_graph, autograph=False)
 
     @staticmethod
-    def suits(context: TrainingContext) -> bool:
-        """Return whether nothing and nobody has to see the run within its epochs."""
-        experiment, settings = context.experiment, context.experiment.settings
+    def suits(experiment: Experiment, callbacks: UserCallbacks, meter: Meter, processes: int) -> bool:
+        """Return whether nothing and nobody has to see the run, one of so many processes, within its epochs."""
+        settings = experiment.settings
         feeds = [feed for feed in (experiment.train, experiment.validation) if feed is not None]
         return (
             all(feed.in_memory and feed.whole_batches for feed in feeds)
-            and context.membership.team.size == 1
+            and processes == 1
             and tf.distribute.get_strategy().num_replicas_in_sync == 1
-            and not context.callbacks.see_within_epochs
+            and not callbacks.see_within_epochs
             and not resets_by_python(experiment.model)
             and not settings.prequential
             and settings.checkpoint_every_steps is None
-            and not context.meter.log_every_steps
+            and not meter.log_every_steps
         )
 
-    def is_due(self, context: TrainingContext) -> bool:
+    def is_due(self, chunk_size: ChunkSize, validation_chunk_size: ChunkSize) -> bool:
         """Return whether the epoch that begins is a short one, and there are enough to repay the tracing."""
         experiment, progress = self._experiment, self._experiment.state.progress
         validation = experiment.validation
-        is_short = context.chunk_size.steps(None) >= experiment.train.steps and (
-            validation is None or context.validation_chunk_size.steps(None) >= validation.steps
+        is_short = chunk_size.steps(None) >= experiment.train.steps and (
+            validation is None or validation_chunk_size.steps(None) >= validation.steps
         )
         repaid = self._traced or experiment.settings.epochs - progress.epoch >= EPOCHS_THAT_REPAY
         return is_short and repaid and progress.step == 0
 
-    def train(self, context: TrainingContext) -> tuple[dict[str, float], Validated]:
+    def train(self) -> tuple[dict[str, float], Validated]:
         """Train the epoch from its beginning, and validate.
 
         Returns:
@@ -88,29 +92,17 @@ class WholeEpochs:
         """
         progress, steps = self._experiment.state.progress, self._experiment.train.steps
         self._traced = True
-        record, norms, weights = self._epoch(tf.constant(progress.epoch, tf.int64), context.meter.statistics)
+        record, norms, weights = self._epoch(tf.constant(progress.epoch, tf.int64), self._meter.statistics)
         done, finite, seconds, distance, *values = record.numpy().tolist()
         progress.step, progress.global_step = int(done), progress.global_step + int(done)
         if not finite:
             raise diverged(self._experiment, progress.global_step)
-        statistics = StepStatistics(norms, tf.constant(0.0, tf.float64)) if context.meter.statistics else ()
-        context.meter.took(steps, seconds, statistics)
-        if not context.callbacks:  # which may change the weights before it is told
-            context.meter.ema_distance = distance
+        statistics = StepStatistics(norms, tf.constant(0.0, tf.float64)) if self._meter.statistics else ()
+        self._meter.took(steps, seconds, statistics)
         names, validation_names = self._names
         logs = dict(zip(names, values, strict=False))
         validated = {f"val_{name}": value for name, value in zip(validation_names, values[len(names) :], strict=True)}
-        context.dispatch(
-            "on_progress",
-            Progress(
-                epoch=progress.epoch + 1,
-                step=steps,
-                global_step=progress.global_step,
-                steps_per_epoch=steps,
-                read_logs=lambda: logs,
-            ),
-        )
-        return logs, Validated(validated, weights)
+        return logs, Validated(validated, weights, distance)
 
     def _in_graph(self, epoch: tf.Tensor, statistics: Any) -> tuple[tf.Tensor, Any, list[tf.Tensor]]:
         """Return a record of numbers, the norms of the gradient, and the weights that were validated."""

@@ -124,6 +124,12 @@ def _choice_by_data(experiment: Experiment, calls_by_batch: bool) -> XlaChoice |
 
 
 def choice_by_graph(experiment: Experiment, step: Any) -> XlaChoice:
+    """Return what `auto` compiles where data and number of steps suit: the loop, unless its step is no small one.
+
+    Args:
+        experiment: What is trained.
+        step: The traced training step, a concrete function.
+    """
     setting = experiment.settings.jit_compile
     for operation in operations(step.graph):
         if operation.is_random or operation.runs_python or operation.changes_structures:

@@ -65,11 +65,11 @@ def trained_by_epochs(monkeypatch):
     """Notes which epochs were trained in one call: all that may be, however long they take."""
     epochs, train = [], WholeEpochs.train
 
-    def noted(self, context):
-        epochs.append(context.experiment.state.progress.epoch)
-        return train(self, context)
+    def noted(self):
+        epochs.append(self._experiment.state.progress.epoch)
+        return train(self)
 
-    monkeypatch.setattr(WholeEpochs, "is_due", lambda self, context: context.experiment.state.progress.step == 0)
+    monkeypatch.setattr(WholeEpochs, "is_due", lambda self, *_: self._experiment.state.progress.step == 0)
     monkeypatch.setattr(WholeEpochs, "train", noted)
     return epochs
 
@@ -87,7 +87,7 @@ def test_bits_and_logs_are_those_of_the_loop(
     overrides = {"epochs": 6, "tensorboard": True, "jit_compile": jit_compile, "early_stopping_patience": None}
     whole = experiment(source, overrides)
     assert trained_by_epochs == [0, 1, 2, 3, 4, 5]
-    monkeypatch.setattr(WholeEpochs, "suits", lambda context: False)
+    monkeypatch.setattr(WholeEpochs, "suits", lambda *_: False)
     looped = experiment(source, overrides, working_dir=tmp_path / "looped")
     assert same_bits(whole.tensors, looped.tensors) == []
     assert [report.logs for report in whole.epochs] == [report.logs for report in looped.epochs]
@@ -131,9 +131,7 @@ def test_they_are_not_taken_where_somebody_looks_within(source, overrides, exper
 
 def test_they_are_not_taken_where_epochs_are_long_or_few(experiment, monkeypatch):
     trained, train = [], WholeEpochs.train
-    monkeypatch.setattr(
-        WholeEpochs, "train", lambda self, context: trained.append(context.experiment) or train(self, context)
-    )
+    monkeypatch.setattr(WholeEpochs, "train", lambda self: trained.append(self) or train(self))
     experiment("", {"epochs": whole_epochs.EPOCHS_THAT_REPAY - 1, "early_stopping_patience": None})
     assert not trained
     monkeypatch.setattr(whole_epochs, "EPOCHS_THAT_REPAY", 0)

@@ -9,7 +9,7 @@ import pytest
 from experiments_manager import api
 from experiments_manager.cli import main
 from experiments_manager.runs import open_run
-from experiments_manager.training.engine.data_check import DataChangedError
+from experiments_manager.training.engine.exactness import DataChangedError
 from experiments_manager.training.state.checkpoints import checkpoints
 from tests.helpers.warm_processes import warm_run
 
