@@ -35,17 +35,20 @@ def redirected(target: int, outputs: Sequence[int] = OUTPUTS) -> Iterator[None]:
 
 @contextlib.contextmanager
 def errors_held_back(shown_if: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Hold back what is written to standard error inside; it is shown where the block raises, or is asked for.
+    """Hold back what is written to standard error inside; it is shown where the block fails, or is asked for.
 
     Args:
         shown_if: Asked at the end of a block that did not raise.
     """
     with tempfile.TemporaryFile() as kept:
-        is_shown = True
+        is_shown = False
         try:
             with redirected(kept.fileno(), (2,)):
                 yield
             is_shown = shown_if()
+        except Exception:
+            is_shown = True
+            raise
         finally:
             if is_shown:
                 kept.seek(0)

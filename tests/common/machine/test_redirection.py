@@ -23,8 +23,9 @@ def test_what_is_held_back_is_shown_where_it_is_asked_for(capfd, asked, shown):
     assert capfd.readouterr().err == shown
 
 
-def test_what_is_held_back_is_shown_where_the_block_raises(capfd):
-    with pytest.raises(ImportError), errors_held_back():
+@pytest.mark.parametrize(("raised", "shown"), [(ImportError, "loading"), (KeyboardInterrupt, "")])
+def test_what_is_held_back_is_shown_where_the_block_fails_and_not_where_somebody_stops_it(capfd, raised, shown):
+    with pytest.raises(raised), errors_held_back():
         os.write(2, b"loading")
-        raise ImportError
-    assert capfd.readouterr().err == "loading"
+        raise raised
+    assert capfd.readouterr().err == shown
