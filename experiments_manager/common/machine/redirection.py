@@ -20,14 +20,14 @@ def redirected(target: int, outputs: Sequence[int] = OUTPUTS) -> Iterator[None]:
         target: Descriptor of that file.
         outputs: Which outputs go there.
     """
-    _flush()
+    _flush(outputs)
     former = [os.dup(output) for output in outputs]
     for output in outputs:
         os.dup2(target, output)
     try:
         yield
     finally:
-        _flush()
+        _flush(outputs)
         for output, descriptor in zip(outputs, former, strict=True):
             os.dup2(descriptor, output)
             os.close(descriptor)
@@ -56,6 +56,8 @@ def errors_held_back(shown_if: Callable[[], bool] = lambda: False) -> Iterator[N
                 sys.stderr.flush()
 
 
-def _flush() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+def _flush(outputs: Sequence[int]) -> None:
+    """Let what Python holds of these outputs go where it should."""
+    for output, stream in zip(OUTPUTS, (sys.stdout, sys.stderr), strict=True):
+        if output in outputs:
+            stream.flush()
