@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from experiments_manager.cli import entry
+from tests.helpers.warm_processes import WarmPopen
 
 MOMENTS = 3
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -134,9 +135,7 @@ def test_a_signal_at_any_moment_of_the_start_ends_as_interrupted_and_the_same_co
 @pytest.mark.slow
 def test_training_goes_on_when_the_reader_of_its_output_has_gone(line_experiment):
     words = [sys.executable, "-m", "experiments_manager", "train", line_experiment.name, "--run-name", "alone"]
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=line_experiment.parent
-    ) as process:
+    with WarmPopen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=line_experiment.parent) as process:
         process.stdout.close()
         assert process.wait(300) == 0
     assert json.loads((line_experiment.parent / "experiments/alone/run.json").read_text())["state"] == "finished"

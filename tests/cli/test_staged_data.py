@@ -11,6 +11,7 @@ import pytest
 
 from experiments_manager.cli import main
 from experiments_manager.common.exit_codes import ExitCode
+from tests.helpers.warm_processes import WarmPopen
 
 READS_FILES = """
 import pathlib
@@ -108,7 +109,7 @@ def test_a_job_that_is_warned_while_it_copies_is_queued_again_and_nothing_counts
         tmp_path / "runs",
     ]
     (tmp_path / "node").mkdir()
-    job = subprocess.Popen(
+    job = WarmPopen(
         [*map(str, command), "--stage-data", str(disk.folder)],
         stderr=subprocess.PIPE,
         text=True,

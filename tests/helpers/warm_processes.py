@@ -183,12 +183,22 @@ def _serve(listener):
                         return None
                     continue
                 if not (pid := os.fork()):
+                    _close(events, connection, *(asking for _, asking in running.values()))
                     return json.loads(text), streams
                 connection.send(_NUMBER.pack(pid))
                 running[end := os.pidfd_open(pid)] = pid, connection
                 events.register(end, selectors.EVENT_READ, "end")
                 for stream in streams:
                     os.close(stream)
+
+
+def _close(events, *connections):
+    """Close in a forked process what is the warm one's: later its numbers may be those of other files."""
+    for key in list(events.get_map().values()):
+        os.close(key.fd) if key.data == "end" else key.fileobj.close()
+    for connection in connections:
+        connection.close()
+    events.close()
 
 
 def _become(words, folder, environment, own_session, kept, descriptors):
@@ -230,7 +240,6 @@ def main(address):
         gc.collect()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     request = _serve(listener)
-    listener.close()  # now, and not when Python ends: by then its number may be that of another file
     if request is None:
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)

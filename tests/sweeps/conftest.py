@@ -14,7 +14,9 @@ def write_sweep():
     return write_sweep_files
 
 
-@pytest.fixture(autouse=True)
-def quick_fork_servers(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def quick_fork_servers():
     """Lets sweeps in the test's own process have a fork server that is forked itself, and imports nothing."""
-    monkeypatch.setattr(subprocess, "Popen", QuickPopen)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "Popen", QuickPopen)
+        yield
