@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
+
     from experiments_manager.federated.server.exchange import BaseGrid
     from experiments_manager.federated.server.federation_state import RoundReport
     from experiments_manager.federated.strategies.reply_checks import ProcIds

@@ -3,7 +3,8 @@
     python tools/bench/compilation.py [--rounds 5] [--kind dense …] [--processor]
 
 For each kind, width and batch size the same net is trained on the same arrays by the loop as TensorFlow runs it and by
-the loop that XLA compiles whole; their losses must agree to 1e-4 first. Printed are milliseconds a step (medians over
+the loop that XLA compiles whole; their losses must agree to 1e-4 first (not where there is dropout, for which XLA draws
+other random numbers). Printed are milliseconds a step (medians over
 the rounds), their ratio, the seconds that XLA compiled for, the steps that repay them, the largest matrix product of
 the step, and what `jit_compile = "auto"` chooses of the graph. `--processor` measures time of the processor instead of
 the clock's, for a machine with other work; it hides that TensorFlow uses several threads for large steps.
@@ -149,7 +150,7 @@ def measure(
         tf.keras.utils.set_random_seed(0)
         compiled, _, _ = stack.enter_context(a_side(file, sizes, XlaScope.LOOP, clock))
         losses = [side.run(0, steps) for side in (plain, compiled)]
-        if not np.allclose(*losses, rtol=SAME_WITHIN):
+        if "Dropout" not in KINDS[kind] and not np.allclose(*losses, rtol=SAME_WITHIN):
             sys.exit(f"{kind} {sizes}: the two sides do not compute the same: {losses}")
         times: dict[int, list[float]] = {0: [], 1: []}
         for _ in range(rounds):
