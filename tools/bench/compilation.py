@@ -46,7 +46,7 @@ hparams = {"width": 10, "batch": 32, "steps": 50}
 batch_size = hparams["batch"]
 loss = "mse"
 learning_rate = 0.001
-epochs = 1000
+epochs = 10_000
 layers = keras.layers
 
 

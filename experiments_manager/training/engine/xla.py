@@ -29,6 +29,8 @@ from experiments_manager.training.state.graph_state import operations
 STEPS_THAT_REPAY = 20_000
 """Planned steps of a training that repay the second or more that XLA compiles for. 3,000 to 12,000 steps do so for
 small dense nets; early stopping leaves many trainings with half of their plan."""
+RECURRENT_STEPS_THAT_REPAY = 2_000
+"""The same where the step has a loop of its own, on which ten times as much is saved: 300 to 800 steps."""
 LARGEST_PRODUCT = 2**21
 """Multiplications of one matrix product up to which one thread is as quick as all."""
 
@@ -118,8 +120,8 @@ def _choice_by_data(experiment: Experiment, calls_by_batch: bool) -> XlaChoice |
     if obstacle is None and experiment.devices.names != ("CPU",):
         obstacle = "`auto` compiles for a CPU alone"
     planned = settings.epochs * (feed.steps or 0)
-    if obstacle is None and planned < STEPS_THAT_REPAY:
-        obstacle = f"{planned:,} steps do not repay the compilation, {STEPS_THAT_REPAY:,} would"
+    if obstacle is None and planned < min(STEPS_THAT_REPAY, RECURRENT_STEPS_THAT_REPAY):
+        obstacle = _too_few(planned, RECURRENT_STEPS_THAT_REPAY)
     return None if obstacle is None else XlaChoice(setting, XlaScope.NOTHING, obstacle)
 
 
@@ -130,10 +132,18 @@ def choice_by_graph(experiment: Experiment, step: Any) -> XlaChoice:
         experiment: What is trained.
         step: The traced training step, a concrete function.
     """
-    setting = experiment.settings.jit_compile
-    for operation in operations(step.graph):
+    setting, planned = experiment.settings.jit_compile, experiment.settings.epochs * experiment.train.steps
+    found = list(operations(step.graph))
+    is_recurrent = any(operation.kind in ("While", "StatelessWhile") for operation in found)
+    repaying = RECURRENT_STEPS_THAT_REPAY if is_recurrent else STEPS_THAT_REPAY
+    if planned < repaying:
+        return XlaChoice(setting, XlaScope.NOTHING, _too_few(planned, repaying))
+    for operation in found:
         if operation.is_random or operation.runs_python or operation.changes_structures:
             return XlaChoice(setting, XlaScope.NOTHING, f"the step has {operation.kind}, which XLA does not repeat")
+        if operation.kind.startswith("StatelessRandom"):
+            text = f"the step draws random numbers ({operation.kind}), for which XLA takes longer, and draws others"
+            return XlaChoice(setting, XlaScope.NOTHING, text)
         if "Conv" in operation.kind or "Pool" in operation.kind:
             return XlaChoice(setting, XlaScope.NOTHING, f"the step has {operation.kind}, which XLA does in one thread")
     largest = max(products(step.graph, experiment.train), default=0)
@@ -141,6 +151,10 @@ def choice_by_graph(experiment: Experiment, step: Any) -> XlaChoice:
         text = f"the step multiplies matrices by {largest:,} multiplications, which XLA does in one thread"
         return XlaChoice(setting, XlaScope.NOTHING, text)
     return XlaChoice(setting, XlaScope.LOOP, "a small step in memory, repeated often")
+
+
+def _too_few(planned: int, repaying: int) -> str:
+    return f"{planned:,} steps do not repay the compilation, {repaying:,} would"
 
 
 def products(graph: Any, feed: Feed) -> Iterator[int]:

@@ -43,13 +43,23 @@ DRAWS = """
     def model(hparams):
         return keras.Sequential([keras.Input([3]), Noise(), keras.layers.Dense(1)])
     """
-SHUFFLES = """
+ROOTS = """
     import tensorflow as tf
-    class Shuffled(keras.layers.Layer):
+    class Roots(keras.layers.Layer):
         def call(self, x):
-            return tf.gather(x, tf.random.experimental.stateless_shuffle(tf.range(3), seed=[1, 2]), axis=1)
+            return x + tf.stop_gradient(tf.reduce_sum(tf.linalg.sqrtm(tf.eye(2))))
     def model(hparams):
-        return keras.Sequential([keras.Input([3]), Shuffled(), keras.layers.Dense(1)])
+        return keras.Sequential([keras.Input([3]), Roots(), keras.layers.Dense(1)])
+    """
+RECURRENT = """
+    def dataset(split):
+        return np.zeros([40, 5, 2], "float32"), np.zeros([40, 1], "float32")
+    def model(hparams):
+        return keras.Sequential([keras.Input([5, 2]), keras.layers.GRU(2), keras.layers.Dense(1)])
+    """
+DROPOUT = """
+    def model(hparams):
+        return keras.Sequential([keras.Input([3]), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
     """
 
 
@@ -78,18 +88,29 @@ def test_what_is_compiled_follows_from_setting_and_data(source, overrides, compi
     ("source", "compiles", "reason"),
     [
         ("", "loop", "a small step in memory"),
+        (RECURRENT, "nothing", "5 steps do not repay the compilation, 1,000,000,000 would"),
         (CONVOLUTIONS, "nothing", "Conv2D, which XLA does in one thread"),
         (WIDE, "nothing", "2,560,000 multiplications"),
         (DRAWS, "nothing", "RandomStandardNormal, which XLA does not repeat"),
-        (SHUFFLES, "nothing", "cannot be compiled"),
+        (ROOTS, "nothing", "cannot be compiled"),
+        (DROPOUT, "nothing", "draws random numbers"),
     ],
-    ids=["small", "convolutions", "wide", "random numbers of a kernel", "an operation that XLA lacks"],
+    ids=[
+        "small",
+        "recurrent",
+        "convolutions",
+        "wide",
+        "random numbers of a kernel",
+        "an operation that XLA lacks",
+        "dropout",
+    ],
 )
 @pytest.mark.slow
 def test_auto_compiles_the_loop_of_small_steps_that_are_repeated_often(
     source, compiles, reason, experiment, monkeypatch
 ):
     monkeypatch.setattr(xla, "STEPS_THAT_REPAY", 1)
+    monkeypatch.setattr(xla, "RECURRENT_STEPS_THAT_REPAY", 10**9)
     got, why = chosen(experiment(source, {"epochs": 1}))
     assert got == compiles
     assert reason in why
@@ -99,8 +120,8 @@ def test_auto_compiles_the_loop_of_small_steps_that_are_repeated_often(
 def test_an_operation_that_xla_lacks_leaves_the_steps_to_be_compiled_where_xla_is_asked_for(experiment):
     from experiments_manager.common.errors import UserError
 
-    with pytest.raises(UserError, match="StatelessShuffle"):
-        experiment(SHUFFLES, {"epochs": 1, "jit_compile": True})
+    with pytest.raises(UserError, match="MatrixSquareRoot"):
+        experiment(ROOTS, {"epochs": 1, "jit_compile": True})
 
 
 @pytest.mark.slow
