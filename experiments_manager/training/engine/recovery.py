@@ -205,4 +205,5 @@ def user_state_of(experiment: Experiment) -> UserState:
         lambda variable: id(variable) in held,
         settings.overrides,
         reads_in_parallel=train.reads_in_parallel,
+        modules_now=lambda: settings.user_modules,
     )

@@ -322,7 +322,7 @@ _WITH_PARTS = (types.ModuleType, types.FunctionType, type)
 def parts_of(holder: Any) -> list[tuple[str | int, Any]]:
     """List the parts of an object that may change one by one, with their values."""
     if isinstance(holder, types.ModuleType):
-        return [(name, value) for name, value in vars(holder).items() if not name.startswith("__")]
+        return [(name, value) for name, value in vars(holder).items() if not (name[:2] == name[-2:] == "__")]
     if isinstance(holder, type):
         return [(name, value) for name, value in vars(holder).items() if _is_class_attribute(name, value)]
     if isinstance(holder, types.FunctionType):
@@ -336,7 +336,12 @@ def parts_of(holder: Any) -> list[tuple[str | int, Any]]:
         return []
     left_out = () if isinstance(holder, _WITH_ATTRIBUTES) else set_by_libraries(type(holder))
     named = vars(holder).items() if isinstance(holder, _KERAS) else attributes(holder)
-    return [(name, value) for name, value in list(named) if name not in left_out]
+    return [(name, value) for name, value in list(named) if name not in left_out or _is_a_choice(name, value)]
+
+
+def _is_a_choice(name: str, value: Any) -> bool:
+    """Return whether an attribute of Keras' own is a number that only users change, such as the rate of a dropout."""
+    return not name.startswith("_") and type(value) in (int, float)
 
 
 def is_whole(value: Any) -> bool:

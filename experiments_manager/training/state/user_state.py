@@ -42,6 +42,8 @@ _LONG = 0.002
 _TEXTS = ("__text__", "__path__")
 _SHARE = 100
 """Such a look may take one part in so many of the time."""
+_OF_A_THREAD = "changes while training runs, and is a variable of a thread, which starts anew"
+_OF_A_LATE_MODULE = "changes, and its module came while training ran: import it where the settings file begins"
 _WATCHED = ("callbacks", "model", "loss", "metrics")
 """Roots whose objects decide how training goes on, even where they cannot be looked into."""
 
@@ -84,6 +86,7 @@ class UserState:
         overrides: Settings that were changed from outside; where they are others than before, what followed from the
             settings is not put back.
         reads_in_parallel: Whether several threads read the training data.
+        modules_now: Gives the user's modules again, with those that were imported since.
     """
 
     def __init__(
@@ -94,7 +97,9 @@ class UserState:
         overrides: Mapping[str, Any],
         *,
         reads_in_parallel: bool = False,
+        modules_now: Callable[[], Collection[types.ModuleType]] = tuple,
     ) -> None:
+        self._modules, self._named = modules_now, {module.__name__ for module in modules}
         self._in_state, self._reads_in_parallel = in_state, reads_in_parallel
         asked = {name: value for name, value in overrides.items() if not name.endswith("data_dir")}
         self._overrides = json.loads(json.dumps(asked, default=str))
@@ -113,7 +118,7 @@ class UserState:
         self._last: dict[str, str] = {}
         self._opening: tuple[Saved, dict[str, tf.Tensor], dict[str, str]] | None = None
         self._reasons: dict[str, str] = {}
-        self._in_threads: dict[str, str] = {}
+        self._elsewhere: dict[tuple[str, bool], str] = {}
         self._looked, self._cost, self._looked_at = -1e9, 0.0, set()
         for path, error in self._objects.unseen.items():
             self._reasons[path] = f"cannot be looked into: {error}"
@@ -123,7 +128,7 @@ class UserState:
             is_watched = slot.path.startswith(_WATCHED) or slot.key in trained
             if is_opaque(text) and is_watched and is_told(slot):
                 self._reasons[slot.path] = "cannot be looked into, so no checkpoint can hold what it remembers"
-        self._look_at_threads()
+        self._look_elsewhere()
         self._costs = {path: (cost, 0.0) for path, (cost, _) in self._costs.items()}  # the first one after it is due
 
     @property
@@ -142,7 +147,7 @@ class UserState:
         packer = Packer(PREFIX, self._in_state, self._objects.names)
         seen: dict[str, str] = {}
         saved = self._packed(packer, lambda slot: True, seen)
-        self._look_at_threads()
+        self._look_elsewhere()
         plain: dict[str, Any] = {"now": saved.to_json(), "base": self._base, "overrides": self._overrides}
         tensors = dict(packer.tensors)
         if self._opening is not None:
@@ -197,15 +202,22 @@ class UserState:
             Saved(**plain["now"]), plain, tensors, lambda slot: not (replays and slot.key in self._read_alone)
         )
 
-    def _look_at_threads(self) -> None:
-        """Name what threads of the user's keep to themselves from one look to the next."""
+    def _look_elsewhere(self) -> None:
+        """Name what changes where no checkpoint reaches: variables of threads, modules that came while training ran."""
         for path, value in variables_of_threads(self._objects.is_own):
-            try:
-                text = look(value, self._in_state, self._objects.names)
-            except Exception:  # whatever the code of others raises
-                text = UNSEEN
-            if self._in_threads.setdefault(path, text) != text:
-                self._reasons[path] = "changes while training runs, and is a variable of a thread, which starts anew"
+            self._name_if_changed(path, value, _OF_A_THREAD)
+        late = [module for module in self._modules() if module.__name__ not in self._named]
+        for slot, value in UserObjects({module.__name__: module for module in late}, late).slots() if late else ():
+            if id(slot.holder) not in self._paths:
+                self._name_if_changed(slot.path, value, _OF_A_LATE_MODULE, content=slot.name is None)
+
+    def _name_if_changed(self, path: str, value: Any, why: str, *, content: bool = False) -> None:
+        try:
+            text = look(value, self._in_state, self._objects.names, content=content)
+        except Exception:  # whatever the code of others raises
+            text = UNSEEN
+        if self._elsewhere.setdefault((path, content), text) != text:
+            self._reasons[path] = why
 
     def _look(self, slot: Slot, value: Any) -> str:
         cost, when = self._costs.get(slot.path, (0.0, 0.0))

@@ -15,6 +15,7 @@ import types
 import weakref
 from array import array
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -127,6 +128,16 @@ KEPT = {
         lambda held: Calm(),
         lambda held: setattr(held.value, "__class__", Eager),
         lambda held: held.value.rate,
+    ),
+    "a number of Keras' own": (
+        lambda held: keras.layers.Dropout(0.5),
+        lambda held: setattr(held.value, "rate", 0.25),
+        lambda held: held.value.rate,
+    ),
+    "a private global name": (
+        lambda held: globals().update(__private=0),
+        lambda held: globals().update(__private=7),
+        lambda held: globals()["__private"],
     ),
     "a method of its class": (
         lambda held: _with_method(),
@@ -271,3 +282,16 @@ def test_what_a_thread_keeps_in_its_variables_is_named(work):
     expected = "counts_for_itself().count changes while training runs, and is a variable of a thread"
     assert len(told) == (work is counts_for_itself)
     assert all(expected in reason for reason in told)
+
+
+def test_a_module_that_comes_while_training_runs_is_named_if_what_it_holds_changes():
+    late = types.ModuleType("late")
+    exec("losses, limit = [], 3\ndef mean(): return sum(losses) / limit", vars(late))
+    modules = [sys.modules[__name__]]
+    state = UserState(Roots({"callbacks": [Held()]}), modules, lambda variable: False, {}, modules_now=lambda: modules)
+    modules = [*modules, late]
+    state.capture()
+    assert state.reasons == []
+    late.losses.append(1.0)
+    state.capture()
+    assert [reason.partition(" ")[0] for reason in state.reasons] == ["late.losses"]
