@@ -18,7 +18,7 @@ def in_group(topic):
     """Gives the settings of a run in the test's group, in which a member that is gone is missed soon."""
     soon = {"session.timeout.ms": 4000, "heartbeat.interval.ms": 500}
     # A run is idle until it is given the partitions of one that is gone, and must not take that for the end.
-    return f"kafka_group='{topic}'", "kafka_partition_wait=0.5", "kafka_idle_timeout=8.0", f"kafka_options={soon}"
+    return f"kafka_group='{topic}'", "kafka_partition_wait=0.5", "kafka_idle_timeout=10.0", f"kafka_options={soon}"
 
 
 def require_each_sample_once(trainings, samples):
