@@ -60,8 +60,6 @@ share.coordinator.state.topic.min.isr=1
 offsets.topic.num.partitions=4
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
-# A client may ask that it is missed soon once it is gone; Kafka itself allows no less than six seconds.
-group.min.session.timeout.ms=1000
 # A misspelt topic is an error, samples stay until someone deletes them, and a record may hold a large picture.
 auto.create.topics.enable=false
 log.retention.ms=-1

@@ -12,9 +12,6 @@ from tools.bench import survival
 
 pytestmark = [pytest.mark.slow]
 SECONDS_TO_END = 60
-IDLE_SECONDS = 4.0
-SOON_BACK = {"reconnect.backoff.max.ms": 500}
-"""How the samples' producer looks for a broker that was away: by default up to ten seconds pass in between."""
 
 
 @pytest.fixture
@@ -38,14 +35,14 @@ def test_training_waits_for_a_broker_that_is_away_and_goes_on_exactly(broker, to
     from experiments_manager.kafka.connection import BrokerConnection
 
     address, tell = broker
-    with produced(BrokerConnection([address], SOON_BACK), topic) as finish:
-        a_case = case("patient", address, topic, f"kafka_idle_timeout={IDLE_SECONDS}")
+    with produced(BrokerConnection([address]), topic) as finish:
+        a_case = case("patient", address, topic, "kafka_idle_timeout=8.0")
         with WarmTraining(a_case, tmp_path) as training:
             assert training.wait_for(lambda: training.step > 20), training.output
             tell("stop")
             waits = f"Training waits: the broker at {address} does not answer"
             assert training.wait_for(lambda: waits in training.output), training.output
-            assert not training.wait_for(lambda: False, seconds=IDLE_SECONDS + 2), training.output
+            assert not training.wait_for(lambda: False, seconds=10), training.output  # longer than it may be idle
             assert not training.has_ended, training.output
             reached = training.step
             tell("start")
@@ -63,8 +60,8 @@ def test_a_run_that_is_to_stop_does_not_wait_for_a_broker_that_is_away(broker, t
     from experiments_manager.kafka.connection import BrokerConnection
 
     address, tell = broker
-    a_case = case("stopped", address, topic, f"kafka_idle_timeout={IDLE_SECONDS}", f"kafka_group={group}")
-    with produced(BrokerConnection([address], SOON_BACK), topic) as finish:
+    a_case = case("stopped", address, topic, "kafka_idle_timeout=8.0", f"kafka_group={group}")
+    with produced(BrokerConnection([address]), topic) as finish:
         with WarmTraining(a_case, tmp_path) as training:
             assert training.wait_for(lambda: training.step > 20), training.output
             tell("stop")

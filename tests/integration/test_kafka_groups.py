@@ -14,13 +14,6 @@ from tools.bench import survival
 pytestmark = [pytest.mark.slow]
 
 
-def in_group(topic):
-    """Gives the settings of a run in the test's group, in which a member that is gone is missed soon."""
-    soon = {"session.timeout.ms": 4000, "heartbeat.interval.ms": 500}
-    # A run is idle until it is given the partitions of one that is gone, and must not take that for the end.
-    return f"kafka_group='{topic}'", "kafka_partition_wait=0.5", "kafka_idle_timeout=10.0", f"kafka_options={soon}"
-
-
 def require_each_sample_once(trainings, samples):
     """Looks that the final states of all runs together count each sample once, and each run's a share of them."""
     outcomes = [survival.outcome_of(training.run_dir) for training in trainings]
@@ -31,7 +24,8 @@ def require_each_sample_once(trainings, samples):
 
 
 def test_each_sample_is_counted_once_over_both_final_states(kafka_broker, kafka, topic, tmp_path):
-    one, two = (case(name, kafka_broker, topic, *in_group(topic)) for name in ("one", "two"))
+    group = (f"kafka_group='{topic}'", "kafka_partition_wait=0.5", "kafka_idle_timeout=15.0")
+    one, two = (case(name, kafka_broker, topic, *group) for name in ("one", "two"))
     with produced(kafka, topic) as finish, WarmTraining(one, tmp_path) as first:
         assert first.wait_for(lambda: first.step > 20), first.output
         with WarmTraining(two, tmp_path) as second:
@@ -58,7 +52,13 @@ def partitions_of(training):
 
 
 def test_a_run_that_stood_still_counts_nothing_that_another_was_given(kafka_broker, kafka, topic, tmp_path):
-    one, two = (case(name, kafka_broker, topic, *in_group(topic)) for name in ("one", "two"))
+    group = (
+        f"kafka_group='{topic}'",
+        "kafka_partition_wait=0.5",
+        "kafka_idle_timeout=15.0",
+        "kafka_options={'session.timeout.ms': 6000}",
+    )
+    one, two = (case(name, kafka_broker, topic, *group) for name in ("one", "two"))
     with produced(kafka, topic) as finish, WarmTraining(one, tmp_path) as first:
         assert first.wait_for(lambda: first.step > 20), first.output
         with WarmTraining(two, tmp_path) as second:
@@ -79,7 +79,8 @@ def test_a_run_that_stood_still_counts_nothing_that_another_was_given(kafka_brok
 
 
 def test_runs_of_the_same_name_in_other_folders_are_not_taken_for_each_other(kafka_broker, kafka, topic, tmp_path):
-    a_case = case("same", kafka_broker, topic, *in_group(topic))
+    group = (f"kafka_group='{topic}'", "kafka_partition_wait=0.5", "kafka_idle_timeout=15.0")
+    a_case = case("same", kafka_broker, topic, *group)
     with produced(kafka, topic) as finish, WarmTraining(a_case, tmp_path / "here") as first:
         assert first.wait_for(lambda: first.step > 20), first.output
         with WarmTraining(a_case, tmp_path / "there") as second:

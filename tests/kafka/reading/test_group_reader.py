@@ -6,7 +6,6 @@ import threading
 import numpy as np
 import pytest
 
-from experiments_manager.kafka.connection import BrokerConnection
 from experiments_manager.kafka.dead_letters import BadRecords
 from experiments_manager.kafka.producing.producer import SampleProducer
 from experiments_manager.kafka.reading.group_reader import GroupReader, overtaken, owners_of, taken_over
@@ -18,8 +17,6 @@ from experiments_manager.kafka.records.structure import Structure
 FORMAT = RecordFormat(Structure.of(np.arange(1)))
 DEADLINE = 30
 PARTITIONS = 4
-MISSED_SOON = {"session.timeout.ms": 4000, "heartbeat.interval.ms": 500}
-"""The group waits so long for a member that is gone, instead of ten seconds."""
 
 
 def test_a_commit_names_its_owners():
@@ -52,7 +49,6 @@ class Member:
     """A run that is a member of a group: trains sample by sample in a thread, with a checkpoint every so many."""
 
     def __init__(self, kafka, topic, name, checkpoint=None, *, every=10):
-        kafka = BrokerConnection(kafka.servers, MISSED_SOON)
         self.kafka, self.topic, self.name, self.every = kafka, topic, name, every
         self.checkpoint = checkpoint or {"numbers": [], "place": None}
         self.numbers = list(self.checkpoint["numbers"])
