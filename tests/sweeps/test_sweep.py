@@ -20,6 +20,7 @@ from experiments_manager.sweeps.sweep import SweepOptions, run_sweep
 from experiments_manager.sweeps.trials.fork_server import ForkServer
 from experiments_manager.sweeps.trials.trial_watcher import ObjectiveError
 from tests.helpers.waiting import wait_until
+from tests.helpers.warm_processes import warm_run
 
 pytestmark = pytest.mark.slow
 
@@ -397,7 +398,8 @@ def test_the_command_prints_what_was_found_as_json(write_sweep, tmp_path):
         "--working-dir",
         str(tmp_path),
     ]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    told = warm_run(command)
+    assert told.returncode == 0, told.stderr
     assert json.loads(told.stdout)["best"]["number"] == 0
     assert "trial 0 of 1 finished" in told.stderr
 
