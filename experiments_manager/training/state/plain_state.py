@@ -29,6 +29,7 @@ import tensorflow as tf
 
 from experiments_manager.common.generators import HostGenerator, generator_state
 from experiments_manager.compat.keras import CALLBACK_ATTRIBUTES
+from experiments_manager.compat.python import can_be_filled_again
 from experiments_manager.training.state.plain_values import class_name, is_users, simple_value
 
 SMALL = 64
@@ -125,6 +126,8 @@ class Packer:
                 what they hold is written by `content`. Without it, what has no form is taken to be in its place anyway.
         """
         self.tensors: dict[str, tf.Tensor] = {}
+        self.loses_order = False
+        """Whether something was packed that held a set which cannot be filled again as it is."""
         self._prefix, self._in_state, self._known = prefix, in_state, known
         self._numbers: dict[int, int] = {}
         self._kept: list[Any] = []  # so that no other object gets the id of one that was seen
@@ -218,6 +221,10 @@ class Packer:
         if kind is tuple:
             return {"__tuple__": [self.pack(item, depth) for item in value]}
         if kind in (set, frozenset):
+            of_texts = any(
+                isinstance(item, str | bytes) for item in value
+            )  # each process gives them an order of its own
+            self.loses_order |= kind is set and not of_texts and not can_be_filled_again(value)
             return {"__set__": [self.pack(item, depth) for item in value], "kind": kind.__name__}
         if kind is collections.deque:
             return {"__deque__": [self.pack(item, depth) for item in value], "most": value.maxlen}

@@ -44,6 +44,10 @@ _SHARE = 100
 """Such a look may take one part in so many of the time."""
 _OF_A_THREAD = "changes while training runs, and is a variable of a thread, which starts anew"
 _OF_A_LATE_MODULE = "changes, and its module came while training ran: import it where the settings file begins"
+_ORDER_OF_A_SET = (
+    "changes, and holds a set that would give its elements in another order if it was filled again: take a dictionary "
+    "(`dict.fromkeys(…)`)"
+)
 _WATCHED = ("callbacks", "model", "loss", "metrics")
 """Roots whose objects decide how training goes on, even where they cannot be looked into."""
 
@@ -245,6 +249,7 @@ class UserState:
             changed = text != self._base.get(slot.path)
             if not changed and is_large(text):
                 continue
+            packer.loses_order = False
             try:
                 packed = packer.content(value) if slot.name is None else packer.attribute(value)
             except TracedValueError:
@@ -253,6 +258,8 @@ class UserState:
                 if changed and is_told(slot):
                     self._reasons[slot.path] = f"changes while training runs, and no checkpoint can hold it: it {error}"
                 continue
+            if changed and packer.loses_order and is_told(slot):
+                self._reasons[slot.path] = _ORDER_OF_A_SET
             if LIVE not in (packed, packed["value"] if isinstance(packed, dict) and "value" in packed else None):
                 values.append([self._paths[id(slot.holder)], slot.name, packed, changed])
         gone = [slot for path, slot in self._first.items() if path not in seen and is_wanted(slot)]

@@ -164,3 +164,29 @@ def one_step_a_call(monkeypatch):
     from experiments_manager.training.engine.chunks import ChunkSize
 
     monkeypatch.setattr(ChunkSize, "steps", lambda self, at_most: 1 if at_most is None else min(1, at_most))
+
+
+@pytest.mark.parametrize(
+    ("change", "reasons"),
+    [("add(epoch + 9)", 0), ("pop()", 1), ("remove(epoch + 3)", 1)],
+    ids=["filled", "popped", "removed"],
+)
+def test_a_set_whose_order_no_checkpoint_can_hold_is_named(change, reasons, experiment):
+    source = f"""
+        class Pool(keras.callbacks.Callback):
+            def __init__(self):
+                super().__init__()
+                self.numbers = set(range(5, 0, -1))
+
+            def on_epoch_end(self, epoch, logs=None):
+                self.numbers.{change}
+
+        def callbacks():
+            return [Pool()]
+        """
+    found = experiment(source, {"epochs": 2}).run.manifest["exactness"]
+    assert len(found["reasons"]) == reasons, found
+    assert all(
+        "numbers changes, and holds a set that would give its elements in another order" in text
+        for text in found["reasons"]
+    )
