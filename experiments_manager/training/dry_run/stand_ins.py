@@ -16,6 +16,7 @@ from experiments_manager.training.setup.fitting import kind_of_loss, symbolic
 _SAMPLES, _FREE = 4, 8
 """Samples of stand-in data, and its size along axes that the model leaves open."""
 _MOST_UNITS = 100_000
+_MOST_NUMBERS = 2**28
 
 
 def array_feed(arrays: Any, split: str) -> Feed:
@@ -25,9 +26,12 @@ def array_feed(arrays: Any, split: str) -> Feed:
 
 
 def data_for(model: keras.Model, loss: Any, split: str = "train") -> Feed | None:
-    """Return data of the shapes and types that a model takes and its loss wants; `None` where it does not tell them."""
+    """Return data of the shapes and types that a model takes and its loss wants.
+
+    It is `None` where the model does not tell them, or they would take gigabytes.
+    """
     inputs, names = symbolic(model, "inputs")
-    if not inputs:
+    if not inputs or any(math.prod(_shape_like(tensor)) > _MOST_NUMBERS for tensor in inputs):
         return None
     parts = [_array_like(tensor) for tensor in inputs]
     x = parts[0] if len(parts) == 1 else dict(zip(names, parts, strict=True))
@@ -45,8 +49,12 @@ def any_data() -> Feed:
     return array_feed((x, x[:, :1]), "train")
 
 
+def _shape_like(tensor: Any) -> list[int]:
+    return [_SAMPLES, *(size or _FREE for size in tensor.shape[1:])]
+
+
 def _array_like(tensor: Any) -> np.ndarray:
-    shape = [_SAMPLES, *(size or _FREE for size in tensor.shape[1:])]
+    shape = _shape_like(tensor)
     if tensor.dtype == "string":
         return np.full(shape, "text")
     if "int" in tensor.dtype or tensor.dtype == "bool":

@@ -75,6 +75,19 @@ def test_a_hook_that_fails_hides_no_other(settings_file):
     assert caught.value.not_looked_at
 
 
+def test_data_that_would_fill_the_memory_is_not_made_up(settings_file):
+    failing = """
+        def dataset(split):
+            raise OSError("the share is not mounted")
+
+        def model(hparams):
+            x = keras.Input([8, 10**9, 7])
+            return keras.Model(x, keras.layers.Dense(1)(keras.layers.GlobalAveragePooling2D()(x)))
+    """
+    with pytest.raises(UserCodeError, match="the share is not mounted"):
+        check(settings_file(failing), dry_run=True)
+
+
 def test_a_single_problem_is_raised_as_what_it_is(settings_file):
     with pytest.raises(UserCodeError, match="model: RuntimeError: no licence"):
         check(settings_file("def model():\n    raise RuntimeError('no licence')\nexport = False\n"), dry_run=True)
