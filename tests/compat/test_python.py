@@ -1,10 +1,11 @@
 """A set that can be filled again behaves as the one that it stands for."""
 
 import random
+import threading
 
 import pytest
 
-from experiments_manager.compat.python import can_be_filled_again
+from experiments_manager.compat.python import can_be_filled_again, target_of
 
 
 def popped(found):
@@ -51,3 +52,13 @@ def test_whatever_is_done_with_both_a_set_that_can_be_filled_again_gives_the_sam
                 original.add(number), again.add(number)
             assert list(original) == list(again)
     assert checked > 300
+
+
+def test_the_function_of_a_thread_is_known_while_it_runs():
+    ends = threading.Event()
+    thread = threading.Thread(target=ends.wait)
+    thread.start()
+    assert target_of(thread) == ends.wait
+    ends.set()
+    thread.join()
+    assert target_of(thread) is None

@@ -13,6 +13,8 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from experiments_manager.compat.python import target_of
+
 
 def variables_of_threads(is_own: Callable[[str | None, str | None], bool]) -> Iterator[tuple[str, Any]]:
     """Yield the local variables of functions that the user's threads are in, by name, e.g. `mysettings.work().count`.
@@ -35,7 +37,7 @@ def variables_of_threads(is_own: Callable[[str | None, str | None], bool]) -> It
 
 def _is_own_thread(thread: threading.Thread, is_own: Callable[[str | None, str | None], bool]) -> bool:
     """Return whether what a thread does was written by the user: others, such as TensorFlow's, only pass through it."""
-    target = getattr(thread, "_target", None)
+    target = target_of(thread)
     target = getattr(target, "func", target)
     kinds = [kind for kind in type(thread).__mro__ if issubclass(kind, threading.Thread)]
     return any(is_own(getattr(part, "__module__", None), None) for part in (target, *kinds) if part is not None)

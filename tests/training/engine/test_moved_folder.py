@@ -38,7 +38,12 @@ def train_and(experiment, tmp_path, recorder):
 
         def act():
             if next(calls) == 9:
-                action(tmp_path / "runs" / "mine")
+                folder = tmp_path / "runs" / "mine"
+                for _ in range(300):  # the watchers' thread may be late on a busy machine, and open it elsewhere
+                    if (folder / "metrics.csv").exists():
+                        break
+                    time.sleep(0.1)
+                action(folder)
             return False
 
         return experiment(
