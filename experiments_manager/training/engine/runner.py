@@ -231,8 +231,9 @@ def _execute(
                     checkpoint(context)
                     show_best(context)
                 except Interrupted:
-                    publish_what_waits(context)
                     ended = "interrupted"
+                finally:  # also of a training that failed
+                    publish_what_waits(context)
             flush_events(context)
             result = finish(context, ended, time.monotonic() - started)
             state = ended

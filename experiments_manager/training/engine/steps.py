@@ -331,6 +331,8 @@ class CompiledLoops:
         if experiment.settings.prequential:
             test_step = experiment.model.test_step
             prequential = Prequential(experiment.model, lambda data: on_replicas(test_step, data))
+        if gradient_norm is not None:
+            gradient_norm.jit_compile = xla is not XlaScope.NOTHING
         train = CompiledLoop.for_training(experiment, gradient_norm, prequential, xla=xla)
         feed = experiment.validation
         validation = CompiledLoop.for_evaluation(experiment, feed, xla=_scope_for(feed, xla)) if feed else None

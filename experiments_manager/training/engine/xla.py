@@ -73,15 +73,11 @@ def chosen_loops(
         choice = choice_by_graph(experiment, plain.traced["training"])
         if choice.scope is XlaScope.NOTHING:
             return plain, choice
-    if gradient_norm is not None:
-        gradient_norm.jit_compile = choice.scope is not XlaScope.NOTHING
     loops = CompiledLoops.of(experiment, gradient_norm, xla=choice.scope)
     problem = _compiled(loops, experiment, statistics) if choice.scope is XlaScope.LOOP else None
     if problem is None:
         return loops, choice
     fallback = XlaScope.STEP if setting is True else XlaScope.NOTHING
-    if gradient_norm is not None:
-        gradient_norm.jit_compile = fallback is not XlaScope.NOTHING
     choice = XlaChoice(setting, fallback, f"the loop cannot be compiled: {problem}")
     return CompiledLoops.of(experiment, gradient_norm, xla=fallback), choice
 
@@ -184,6 +180,6 @@ def _compiled(loops: CompiledLoops, experiment: Experiment, statistics: Any) -> 
     try:
         for loop, feed, added_up in parts:
             loop.compile(feed.open(0), added_up)
-    except (tf.errors.OpError, ValueError, TypeError, NotImplementedError) as error:
+    except (tf.errors.OpError, ValueError, TypeError) as error:
         return reason(error)
     return None

@@ -233,6 +233,7 @@ def test_a_version_that_is_copied_is_served_soon_after_its_last_file_came_howeve
     wait_until(lambda: "broken" in str(served.manager.problems()))
     (base_path / "1" / "content").write_text("fine now")
     served.wait_for(1, State.AVAILABLE)
+    assert served.manager.problems() == {}
 
 
 def test_a_version_that_failed_for_good_is_tried_anew_when_its_files_change(serve, base_path):

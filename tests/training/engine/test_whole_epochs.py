@@ -186,3 +186,21 @@ def test_watchers_see_the_averaged_weights(experiment, trained_by_epochs, record
     for value, average in zip(weights.values(), averages, strict=True):
         np.testing.assert_array_equal(value, average)
     assert outputs.shape == (4, 1)
+
+
+def test_a_training_that_fails_leaves_the_version_of_its_best_epoch(experiment, only_run, trained_by_epochs):
+    from experiments_manager.settings import UserCodeError
+
+    source = """
+        class Fails(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                if epoch == 3:
+                    raise RuntimeError("no more")
+        def callbacks():
+            return [Fails()]
+        """
+    with pytest.raises(UserCodeError, match="no more"):
+        experiment(source, {"export": True, "epochs": 9})
+    run = only_run()
+    versions = [int(path.name) for path in run.exports_dir.iterdir() if path.name.isdigit()]
+    assert max(versions) == 20

@@ -155,6 +155,8 @@ def test_a_worker_that_ends_before_all_have_come_may_come_again(monkeypatch):
         peers = [*waiting.result(), *(other.result() for other in others)]
     for peer in peers:
         peer.close()
+    assert len(peers) == 4
+    assert any("There: worker 1" in line for line in told)
 
 
 def _sent(host, port, greeting):
